@@ -6,7 +6,7 @@ from capvec.agent.protocols import AgentProtocol
 from capvec.errors import UsageError
 from capvec.records import CommandResult, Parse
 
-STYLES = ("few-shot", "zero-shot")
+STYLES = ("few-shot", "brief", "zero-shot")
 
 Turn = tuple[str, str, int]
 """Command, what it printed, exit code."""
@@ -34,7 +34,8 @@ def opening_messages(
     Args:
         instruction: the task's own words; stripped, otherwise unchanged.
         protocol: supplies the system prompt and writes the examples' replies.
-        style: `few-shot` (worked examples after a short system prompt) or `zero-shot` (one full system prompt).
+        style: `few-shot` (worked examples after a short system prompt), `brief` (the short system prompt alone, for a
+            model that was trained on it) or `zero-shot` (one full system prompt).
         system_suffix: appended to the system prompt after a space: the `prompt` control.
 
     Raises:
@@ -42,11 +43,10 @@ def opening_messages(
     """
     if style not in STYLES:
         raise UsageError(f"no prompt style is called {style!r}: choose one of {', '.join(STYLES)}")
-    few_shot = style == "few-shot"
-    system = protocol.brief if few_shot else protocol.system
+    system = protocol.system if style == "zero-shot" else protocol.brief
     return (
         {"role": "system", "content": f"{system} {system_suffix}" if system_suffix else system},
-        *(_examples(protocol) if few_shot else ()),
+        *(_examples(protocol) if style == "few-shot" else ()),
         {"role": "user", "content": instruction.strip()},
     )
 

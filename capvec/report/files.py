@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from capvec.records import Outcome
+from capvec.report.families import family_of, split_of
 from capvec.report.results_md import results_md
 from capvec.stats.summary import Summary
 from capvec.sweep.directions import SweepDirection
@@ -17,7 +18,7 @@ from capvec.sweep.plan import Plan
 
 MASTER_COLUMNS = (
     "run,task,config,layer,alpha,attempt,seed,outcome,reward,steps,parse_fail,no_cmd,end_reason,"
-    "prompt_tokens,completion_tokens,model_s,sandbox_s,wall_s,error"
+    "prompt_tokens,completion_tokens,model_s,sandbox_s,wall_s,error,family,split"
 ).split(",")
 
 
@@ -32,6 +33,9 @@ def write_reports(
     """Write `master_summary.csv`, `summary.json` and `RESULTS.md` into the run folder, from what is on record."""
     frame = pd.DataFrame([outcome.to_json() for outcome in outcomes], columns=list(Outcome.__dataclass_fields__))
     frame["layer"] = frame["layer"].astype("Int64")  # a baseline has no layer; the others stay whole numbers
+    tasks = {task.name: task for task in plan.tasks}
+    frame["family"] = [family_of(tasks[name]) for name in frame["task"]]
+    frame["split"] = [split_of(tasks[name]) for name in frame["task"]]
     frame.to_csv(plan.folder / "master_summary.csv", columns=MASTER_COLUMNS, index=False)
     data = {
         "run": plan.run,

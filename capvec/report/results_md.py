@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from capvec.records import Outcome
+from capvec.report.families import family_of, family_rows
 from capvec.report.table import HEADERS, number, table_row, verdict
 from capvec.stats.summary import Summary
 from capvec.sweep.directions import SweepDirection
@@ -28,6 +29,7 @@ def results_md(
     sections = (
         _head(plan, summary, reconciliation),
         _results(plan, summary),
+        _families(plan, outcomes),
         _matrix(plan, outcomes),
         _direction(plan, direction),
         _receipts(outcomes),
@@ -75,6 +77,14 @@ def _results(plan: Plan, summary: Summary) -> Iterator[str]:
             ),
         ]
     )
+
+
+def _families(plan: Plan, outcomes: Sequence[Outcome]) -> Iterator[str]:
+    if len({family_of(task) for task in plan.tasks}) < 2:
+        return
+    yield "\n## By family\n"
+    yield from markdown_table(list(family_rows(plan, outcomes)))
+    yield "\nSolved of valid trials. The bundled agent was trained on other instances of `trained` families only.\n"
 
 
 def _matrix(plan: Plan, outcomes: Sequence[Outcome]) -> Iterator[str]:

@@ -1,4 +1,7 @@
-"""Every bundled task proves itself in a real container: its own solution scores 1, doing nothing scores 0."""
+"""Every bundled task proves itself in a real container: its own solution scores 1, doing nothing scores 0.
+
+And for each family: answers that look right and are not score 0, other routes to the result score 1.
+"""
 
 from __future__ import annotations
 
@@ -11,51 +14,28 @@ import pytest
 from capvec.sandbox.base import Sandbox
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.verifier import solve, verify
+from capvec.tasks.families import FAMILIES, Instance
+from capvec.tasks.generate import BUNDLED_SEED, make_instance
 from capvec.tasks.loader import bundled_tasks, load_tasks
 
 pytestmark = pytest.mark.integration
 
 TASKS = {task.name: task for task in load_tasks("full")}
 
-# Answers that look right, and what is wrong with each.
-WRONG = [
-    ("write-note", "echo 'the meeting is at nine' > /app/note.txt", "another text"),
-    ("write-note", "echo 'the meeting is at noon' | tee /app/note.txt > /app/agenda.txt", "overwrote its neighbour"),
-    ("write-note", "mkfifo /app/note.txt", "a pipe, which blocks whoever reads it"),
-    ("make-directory", "touch /app/reports", "a file"),
-    ("delete-tmp", "rm /app/cache.tmp", "only one of three"),
-    ("delete-tmp", "rm -f /app/*", "deleted everything"),
-    ("count-lines", "wc -l /app/trees.txt > /app/count.txt", "the file's name beside the number"),
-    ("count-lines", "wc -w < /dev/null > /app/count.txt", "the wrong number"),
-    ("sort-names", "sort -r /app/names.txt > /app/sorted.txt", "backwards"),
-    (
-        "sort-names",
-        "sort -o /app/names.txt /app/names.txt; cp /app/names.txt /app/sorted.txt",
-        "sorted the original too",
-    ),
-    ("replace-host", "sed -i s/localhost/example.com/ /app/settings.conf", "the first of a line only"),
-    ("replace-host", "sed -i s/local/example.com/g /app/settings.conf", "another word"),
-    ("make-executable", "chmod +x /app/settings.sh", "the other file"),
-    ("copy-config", "ln -s config.ini /app/config.bak", "a link"),
-    ("copy-config", "mv /app/config.ini /app/config.bak", "the original is gone"),
-    ("remove-cache", "rm -r /app/cache*", "took cache.conf with it"),
-    ("extract-errors", "grep -i error /app/server.log > /app/errors.txt", "lines with error in lower case"),
-    ("archive-logs", "tar -cf /app/logs.tar.gz -C /app logs", "not compressed"),
-    ("archive-logs", "tar -czf /app/logs.tar.gz -C /app --remove-files logs", "the directory is gone"),
-    ("archive-logs", "tar -czf /app/logs.tar.gz -C /app/logs monday.log tuesday.log", "one log is missing"),
-]
+
+def instance(name: str) -> Instance:
+    """What the bundled task was made from."""
+    family, _, number = name.rpartition("-")
+    return make_instance(FAMILIES[family], BUNDLED_SEED, int(number))
+
 
 # Other routes to the right result: the verifier looks at the result only.
 RIGHT = [
-    ("write-note", "cd /app; printf 'the meeting is at noon' > note.txt"),
-    ("make-directory", "mkdir -p reports"),
-    ("delete-tmp", "find . -name '*.tmp' -delete"),
-    ("count-lines", "awk 'END { print NR }' trees.txt > count.txt"),
-    ("sort-names", "sort names.txt | tee sorted.txt"),
-    ("replace-host", "perl -pi -e 's/localhost/example.com/g' settings.conf"),
-    ("copy-config", "cat config.ini > config.bak"),
-    ("archive-logs", "cd logs && tar -czf ../logs.tar.gz ."),
-    ("archive-logs", "tar -cPzf /app/logs.tar.gz /app/logs"),
+    ("write-text-1", "{solution} && sed -i 's/$/  /' {target}", "white space at the ends of lines"),
+    ("make-folders-1", "mkdir {outer} && mkdir {target}", "one after the other"),
+    ("count-lines-1", "awk 'END {{ print NR }}' {source} > {target}", "another program"),
+    ("pack-folder-1", "cd {source} && tar -czf {target} .", "the folder's inside"),
+    ("pack-folder-1", "tar -cPzf {target} {source}", "absolute paths"),
 ]
 
 CHEATS = [
@@ -66,6 +46,7 @@ CHEATS = [
     ("its working directory deleted", "rm -rf /app"),
     ("a file where the logs go", "rm -rf /logs; touch /logs"),
     ("a process that keeps planting", "(while :; do echo 1 > /logs/verifier/reward.txt; done) > /dev/null 2>&1 &"),
+    ("a pipe where the answer belongs", "mkfifo {target}"),
 ]
 
 
@@ -88,6 +69,15 @@ def score_after(provider: DockerProvider, name: str, command: str) -> float:
         return verify(sandbox, TASKS[name])
 
 
+def filled(name: str, command: str) -> str:
+    """The command with the task's own paths: `{target}` is what is made, `{source}` what it is made from."""
+    made = instance(name)
+    checked = made.checks[0].split()
+    target = f"/app/{checked[1]}"
+    source = f"/app/{checked[2]}" if checked[0] == "archive" else f"/app/{next(iter(made.files))}"
+    return command.format(solution=made.solution[-1], target=target, source=source, outer=target.rpartition("/")[0])
+
+
 @pytest.mark.parametrize("name", bundled_tasks())
 def test_doing_nothing_scores_0_and_then_the_own_solution_scores_1(provider: DockerProvider, name: str) -> None:
     with opened(provider, name) as sandbox:
@@ -96,18 +86,21 @@ def test_doing_nothing_scores_0_and_then_the_own_solution_scores_1(provider: Doc
         assert verify(sandbox, TASKS[name]) == 1.0
 
 
-@pytest.mark.parametrize(("name", "command", "why"), WRONG)
-def test_a_plausible_wrong_answer_scores_0(provider: DockerProvider, name: str, command: str, why: str) -> None:
-    assert score_after(provider, name, command) == 0.0, why
+@pytest.mark.parametrize("name", [f"{family}-1" for family in FAMILIES])
+def test_every_plausible_wrong_answer_of_the_family_scores_0(provider: DockerProvider, name: str) -> None:
+    for wrong in instance(name).wrong:
+        assert score_after(provider, name, wrong.command) == 0.0, wrong.why
 
 
-@pytest.mark.parametrize(("name", "command"), RIGHT)
-def test_another_route_to_the_result_scores_1(provider: DockerProvider, name: str, command: str) -> None:
-    assert score_after(provider, name, command) == 1.0
+@pytest.mark.parametrize(("name", "command", "how"), RIGHT)
+def test_another_route_to_the_result_scores_1(provider: DockerProvider, name: str, command: str, how: str) -> None:
+    assert score_after(provider, name, filled(name, command)) == 1.0, how
 
 
 @pytest.mark.parametrize(("what", "command"), CHEATS)
 def test_what_an_agent_does_to_the_sandbox_is_scored_0_and_not_an_error(
     provider: DockerProvider, what: str, command: str
 ) -> None:
-    assert score_after(provider, "make-directory", command) == 0.0, what
+    name = "count-lines-1"
+    command = command.replace("{target}", filled(name, "{target}"))
+    assert score_after(provider, name, command) == 0.0, what

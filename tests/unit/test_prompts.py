@@ -34,7 +34,8 @@ def test_it_opens_with_the_system_prompt_takes_turns_and_ends_with_the_task(prot
     assert messages[-1] == {"role": "user", "content": "Do it."}
     turns = ["system"] + ["user", "assistant"] * ((len(messages) - 2) // 2) + ["user"]
     assert [message["role"] for message in messages] == turns
-    assert (len(messages) == 2) == (style == "zero-shot")
+    assert (len(messages) == 2) == (style != "few-shot")
+    assert messages[0]["content"] == (protocol.system if style == "zero-shot" else protocol.brief)
 
 
 @each_protocol
@@ -49,11 +50,11 @@ def test_the_prompt_control_changes_the_system_prompt_alone(protocol, style):
 def test_no_example_is_a_bundled_task():
     folder = Path(capvec.__file__).parent / "tasks" / "bundled"
     instructions = {file.read_text().strip() for file in folder.glob("*/instruction.md")}
-    assert len(instructions) == 11  # sprint (5) and multi (6)
+    assert len(instructions) >= 48
     examples = {m["content"] for m in opening_messages("", PROTOCOLS["bash-block"], "few-shot") if m["role"] == "user"}
     assert not instructions & examples
 
 
 def test_an_unknown_style_is_refused_with_those_there_are():
-    with pytest.raises(UsageError, match="few-shot, zero-shot"):
+    with pytest.raises(UsageError, match="few-shot, brief, zero-shot"):
         opening_messages("Do it.", PROTOCOLS["bash-block"], "one-shot")

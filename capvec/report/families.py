@@ -1,0 +1,39 @@
+"""Pass rates by split and by family of tasks: where an effect sits, and whether it reaches families not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from capvec.records import Outcome, Task
+from capvec.sweep.plan import Plan
+
+UNKNOWN = "–"
+
+
+def family_of(task: Task) -> str:
+    """`metadata.family` of `task.toml`; a dash where it says none."""
+    return str(task.metadata.get("family") or UNKNOWN)
+
+
+def split_of(task: Task) -> str:
+    """`metadata.split` of `task.toml`: `trained` or `held-out` for the bundled tasks; a dash where it says none."""
+    return str(task.metadata.get("split") or UNKNOWN)
+
+
+def family_rows(plan: Plan, outcomes: Sequence[Outcome]) -> Iterator[tuple[str, ...]]:
+    """Header; one row for each split; one for each family. A cell is `solved/valid`."""
+    names = [config.name for config in plan.configs]
+    where = {task.name: (split_of(task), family_of(task)) for task in plan.tasks}
+    yield ("split", "family", *names)
+    splits = sorted({split for split, _ in where.values()}, reverse=True)
+    for split in splits:
+        tasks = {name for name, place in where.items() if place[0] == split}
+        yield (f"**{split}**", "all", *(_cell(outcomes, tasks, name) for name in names))
+    for split, family in sorted(set(where.values()), key=lambda place: (splits.index(place[0]), place[1])):
+        tasks = {name for name, place in where.items() if place == (split, family)}
+        yield (split, family, *(_cell(outcomes, tasks, name) for name in names))
+
+
+def _cell(outcomes: Sequence[Outcome], tasks: set[str], config: str) -> str:
+    valid = [o for o in outcomes if o.config == config and o.task in tasks and o.outcome != "error"]
+    return f"{sum(outcome.outcome == 'solved' for outcome in valid)}/{len(valid)}"

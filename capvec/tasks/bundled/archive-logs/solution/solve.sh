@@ -1,3 +1,0 @@
-#!/bin/bash
-set -eu
-tar -czf /app/logs.tar.gz -C /app logs

@@ -1,3 +1,0 @@
-#!/bin/bash
-set -eu
-cp /app/config.ini /app/config.bak

@@ -1,0 +1,4 @@
+#!/bin/bash
+set -eu
+cd /app
+cp /app/bundle.txt /app/bundle.bak

@@ -1,0 +1,4 @@
+#!/bin/bash
+set -eu
+cd /app
+grep -c 'INFO' /app/agenda.log > /app/agenda.txt

@@ -1,3 +1,0 @@
-#!/bin/bash
-set -eu
-wc -l < /app/trees.txt > /app/count.txt

@@ -1,0 +1,4 @@
+#!/bin/bash
+set -eu
+cd /app
+sed -i '/violet/d' /app/events.txt

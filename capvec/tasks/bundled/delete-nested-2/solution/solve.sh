@@ -1,0 +1,4 @@
+#!/bin/bash
+set -eu
+cd /app
+rm /app/store/assets/*.bak

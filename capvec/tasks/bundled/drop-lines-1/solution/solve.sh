@@ -1,0 +1,4 @@
+#!/bin/bash
+set -eu
+cd /app
+grep -v 'Boris' /app/report.txt > /app/ledger.txt

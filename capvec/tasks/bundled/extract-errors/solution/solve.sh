@@ -1,3 +1,0 @@
-#!/bin/bash
-set -eu
-grep ERROR /app/server.log > /app/errors.txt

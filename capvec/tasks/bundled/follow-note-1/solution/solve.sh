@@ -1,0 +1,4 @@
+#!/bin/bash
+set -eu
+cd /app
+echo 'mango' > /app/plan.txt

@@ -1,0 +1,4 @@
+#!/bin/bash
+set -eu
+cd /app
+echo 'Ada' > /app/stock.txt

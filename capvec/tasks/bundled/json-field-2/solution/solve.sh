@@ -1,0 +1,4 @@
+#!/bin/bash
+set -eu
+cd /app
+echo 'Leon' > /app/index.txt

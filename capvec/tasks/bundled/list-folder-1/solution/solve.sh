@@ -1,0 +1,4 @@
+#!/bin/bash
+set -eu
+cd /app
+ls /app/project > /app/journal.txt

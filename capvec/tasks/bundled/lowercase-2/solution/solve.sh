@@ -1,0 +1,4 @@
+#!/bin/bash
+set -eu
+cd /app
+tr 'A-Z' 'a-z' < /app/budget.txt > /app/notes.txt

@@ -1,2 +1,0 @@
-# sourced by start.sh
-port=8080

@@ -1,3 +1,0 @@
-#!/bin/bash
-set -eu
-chmod +x /app/start.sh

@@ -1,0 +1,4 @@
+#!/bin/bash
+set -eu
+cd /app
+mkdir -p /app/files/archive

@@ -1,0 +1,4 @@
+#!/bin/bash
+set -eu
+cd /app
+uniq /app/record.txt > /app/copy.txt

@@ -1,0 +1,5 @@
+#!/bin/bash
+set -eu
+cd /app
+mkdir -p /app/inbox
+mv /app/*.log /app/inbox/

@@ -1,0 +1,4 @@
+#!/bin/bash
+set -eu
+cd /app
+sort /app/catalog.txt > /app/output.txt

@@ -1,0 +1,4 @@
+#!/bin/bash
+set -eu
+cd /app
+sort -r /app/words.txt > /app/items.txt

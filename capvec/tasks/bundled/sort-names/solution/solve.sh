@@ -1,3 +1,0 @@
-#!/bin/bash
-set -eu
-sort /app/names.txt > /app/sorted.txt

@@ -1,0 +1,4 @@
+#!/bin/bash
+set -eu
+cd /app
+echo 'call the office first' > /app/sample.txt

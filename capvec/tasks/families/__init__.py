@@ -1,0 +1,8 @@
+"""Families of shell work, from which the bundled tasks and the bundled agent's demonstrations are made."""
+
+from __future__ import annotations
+
+from capvec.tasks.families import data, files, jobs, more, text, transfer  # noqa: F401 (importing them registers the families)
+from capvec.tasks.families.base import FAMILIES, Family, Instance, Wrong
+
+__all__ = ["FAMILIES", "Family", "Instance", "Wrong"]

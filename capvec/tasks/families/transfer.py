@@ -1,0 +1,166 @@
+"""Families the agent is never trained on, a short step from those it is: the same commands on another kind of file,
+or two of them in a row. What it makes of them is skill that generalises, not memory.
+"""
+
+from __future__ import annotations
+
+import json
+from random import Random
+
+from capvec.tasks.families.base import Instance, Wrong, family
+from capvec.tasks.families.pools import (
+    CITIES,
+    FOLDERS,
+    HOSTS,
+    PHRASES,
+    csv_table,
+    csv_text,
+    log_lines,
+    names,
+    some,
+    text,
+    words,
+)
+
+
+@family("csv-rows", category="tables", split="held-out", difficulty="medium")
+def csv_rows(rng: Random) -> Instance:
+    (source,), (out,) = names(rng, 1, ".csv"), names(rng, 1)
+    header, rows = csv_table(rng, rng.randint(5, 8))
+    value = rng.choice(rows)[1]
+    return Instance(
+        f"Write all rows of /app/{source} that contain {value} to /app/{out}.",
+        files={source: csv_text(header, rows)},
+        checks=(f"holds {out}",),
+        expected={out: text([",".join(row) for row in rows if row[1] == value])},
+        solution=(f"grep '{value}' /app/{source} > /app/{out}",),
+        looks=(f"head -n 3 /app/{source}",),
+        confirms=(f"cat /app/{out}",),
+        wrong=(
+            Wrong(f"cut -d, -f2 /app/{source} > /app/{out}", "the column, not the rows"),
+            Wrong(f"cp /app/{source} /app/{out}", "all rows"),
+        ),
+    )
+
+
+@family("count-rows", category="tables", split="held-out", difficulty="medium")
+def count_rows(rng: Random) -> Instance:
+    (source,), (out,) = names(rng, 1, ".csv"), names(rng, 1)
+    header, rows = csv_table(rng, rng.randint(5, 8))
+    value = rng.choice(rows)[1]
+    return Instance(
+        f"How many rows of /app/{source} contain {value}? Write only the number to /app/{out}.",
+        files={source: csv_text(header, rows)},
+        checks=(f"holds {out}",),
+        expected={out: f"{sum(row[1] == value for row in rows)}\n"},
+        solution=(f"grep -c '{value}' /app/{source} > /app/{out}",),
+        looks=(f"head -n 3 /app/{source}",),
+        confirms=(f"cat /app/{out}",),
+        wrong=(
+            Wrong(f"wc -l < /app/{source} > /app/{out}", "all lines"),
+            Wrong(f"grep '{value}' /app/{source} > /app/{out}", "the rows, not their number"),
+        ),
+    )
+
+
+@family("count-errors", category="logs", split="held-out", difficulty="medium")
+def count_errors(rng: Random) -> Instance:
+    (source,), (out,) = names(rng, 1, ".log"), names(rng, 1)
+    lines = log_lines(rng, rng.randint(8, 14))
+    level = rng.choice(lines).split()[1]
+    return Instance(
+        f"Count the {level} lines of /app/{source} and write only the number to /app/{out}.",
+        files={source: text(lines)},
+        checks=(f"holds {out}",),
+        expected={out: f"{sum(line.split()[1] == level for line in lines)}\n"},
+        solution=(f"grep -c '{level}' /app/{source} > /app/{out}",),
+        looks=(f"head -n 3 /app/{source}",),
+        confirms=(f"cat /app/{out}",),
+        wrong=(
+            Wrong(f"wc -l /app/{source} > /app/{out}", "all lines, and the file's name"),
+            Wrong(f"grep '{level}' /app/{source} > /app/{out}", "the lines, not their number"),
+        ),
+    )
+
+
+@family("replace-json", category="json", split="held-out", difficulty="medium")
+def replace_json(rng: Random) -> Instance:
+    (target,) = names(rng, 1, ".json")
+    old, new, other = rng.sample(HOSTS, 3)
+    record = {"host": old, "mirror": f"{old}:{rng.randint(1000, 9999)}", "city": rng.choice(CITIES), "backup": other}
+    before = json.dumps(record, indent=2) + "\n"
+    return Instance(
+        f"In the JSON file /app/{target}, change every {old} to {new}.",
+        files={target: before},
+        unchanged=(),
+        checks=(f"same {target}",),
+        expected={target: before.replace(old, new)},
+        solution=(f"sed -i 's/{old}/{new}/g' /app/{target}",),
+        looks=(f"cat /app/{target}",),
+        confirms=(f"cat /app/{target}",),
+        wrong=(
+            Wrong(f'sed -i \'s/"{old}"/"{new}"/\' /app/{target}', "only where it stands alone"),
+            Wrong(f"sed 's/{old}/{new}/g' /app/{target}", "printed, not changed"),
+        ),
+    )
+
+
+@family("copy-mode", category="multi-step", split="held-out", difficulty="hard")
+def copy_mode(rng: Random) -> Instance:
+    source, target = names(rng, 2, ".sh")
+    mode = rng.choice(("755", "600", "444", "640"))
+    script = text(["#!/bin/sh", f"echo {rng.choice(words(rng))}"])
+    return Instance(
+        f"Copy /app/{source} to /app/{target} and change the permissions of /app/{target} to mode {mode}.",
+        files={source: script},
+        setup=("chmod 644 *.sh",),
+        checks=(f"same {target}", f"mode {target} {mode}", f"mode {source} 644"),
+        expected={target: script},
+        solution=(f"cp /app/{source} /app/{target}", f"chmod {mode} /app/{target}"),
+        confirms=(f"stat -c %a /app/{target}",),
+        wrong=(
+            Wrong(f"cp /app/{source} /app/{target}", "copied only"),
+            Wrong(f"cp /app/{source} /app/{target}; chmod {mode} /app/{source}", "the mode of the other file"),
+        ),
+    )
+
+
+@family("copy-into", category="multi-step", split="held-out", difficulty="hard")
+def copy_into(rng: Random) -> Instance:
+    name, other = names(rng, 2)
+    folder = rng.choice(FOLDERS)
+    content = text(some(rng, PHRASES, 1, 3))
+    return Instance(
+        f"Create the directory /app/{folder} and copy the file /app/{name} into it.",
+        files={name: content, other: text(some(rng, words(rng), 2, 3))},
+        checks=(f"same {folder}/{name}",),
+        expected={f"{folder}/{name}": content},
+        solution=(f"mkdir -p /app/{folder}", f"cp /app/{name} /app/{folder}/"),
+        confirms=(f"ls /app/{folder}",),
+        wrong=(
+            Wrong(f"mkdir -p /app/{folder} && mv /app/{name} /app/{folder}/", "moved, not copied"),
+            Wrong(f"cp /app/{name} /app/{folder}", "a file of that name, for want of the directory"),
+        ),
+    )
+
+
+@family("delete-nested", category="files", split="held-out", difficulty="medium")
+def delete_nested(rng: Random) -> Instance:
+    outer, inner = rng.sample(FOLDERS, 2)
+    suffix = rng.choice((".tmp", ".bak", ".old"))
+    where = f"{outer}/{inner}"
+    doomed = [f"{where}/{name}" for name in names(rng, rng.randint(2, 3), suffix)]
+    kept = [f"{where}/{name}" for name in names(rng, 1)] + [f"{outer}/{name}" for name in names(rng, 1, suffix)]
+    return Instance(
+        f"Delete all {suffix} files in the directory /app/{where} and nothing else.",
+        files={name: text([rng.choice(PHRASES)]) for name in [*doomed, *kept]},
+        unchanged=tuple(kept),
+        checks=tuple(f"gone {name}" for name in doomed),
+        solution=(f"rm /app/{where}/*{suffix}",),
+        looks=(f"ls /app/{where}",),
+        confirms=(f"ls /app/{where}",),
+        wrong=(
+            Wrong(f"rm -r /app/{where}", "the directory"),
+            Wrong(f"find /app -name '*{suffix}' -delete", "elsewhere too"),
+        ),
+    )

@@ -1,0 +1,152 @@
+"""From families to task folders: `python -m capvec.tasks.generate --out FOLDER --seed N --instances K`.
+
+The bundled tasks are seed 0, two instances of each family: `--bundled` writes them anew where they belong. The same
+seed gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+
+from capvec.errors import UsageError
+from capvec.tasks.families import FAMILIES, Family, Instance
+from capvec.tasks.loader import BUNDLED
+
+BUNDLED_SEED = 0
+BUNDLED_INSTANCES = 2
+_VERIFIER = Path(__file__).parent / "families" / "verifier.sh"
+_SETTINGS = """\
+schema_version = "1.4"
+
+[metadata]
+author_name = "capvec"
+license = "Apache-2.0"
+difficulty = "{difficulty}"
+category = "{category}"
+family = "{family}"
+split = "{split}"
+seed = "{seed}"
+
+[agent]
+timeout_sec = 300.0
+
+[verifier]
+timeout_sec = 30.0
+
+[environment]
+build_timeout_sec = 300.0
+cpus = 1
+memory_mb = 256
+network_mode = "no-network"
+"""
+
+
+def make_instance(family: Family, seed: int | str, number: int) -> Instance:
+    """Instance `number` of a family under a seed: the same one every time."""
+    return family.make(Random(f"{seed}/{family.name}/{number}"))
+
+
+def write_task(family: Family, instance: Instance, folder: Path, seed: str) -> None:
+    """Write one Harbor task folder; whatever was there is replaced."""
+    shutil.rmtree(folder, ignore_errors=True)
+    _write(folder / "task.toml", _SETTINGS.format(**_settings(family), seed=seed))
+    _write(folder / "instruction.md", instance.instruction + "\n")
+    run = f"RUN {' && '.join(instance.setup)}\n" if instance.setup else ""
+    _write(folder / "environment" / "Dockerfile", f"FROM debian:bookworm-slim\nWORKDIR /app\nCOPY data/ /app/\n{run}")
+    for name, content in instance.files.items():
+        _write(folder / "environment" / "data" / name, content)
+    _write(folder / "tests" / "test.sh", verifier(instance), executable=True)
+    for name, content in twins(instance).items():
+        _write(folder / "tests" / "expected" / name, content)
+    lines = ("#!/bin/bash", "set -eu", "cd /app", *instance.solution)
+    _write(folder / "solution" / "solve.sh", "".join(f"{line}\n" for line in lines), executable=True)
+
+
+def verifier(instance: Instance) -> str:
+    """The text of `tests/test.sh`."""
+    kept = [f"same {shlex.quote(name)}" for name in instance.kept]
+    return _VERIFIER.read_text(encoding="utf-8") + "".join(
+        f"{line}\n" for line in (*kept, *instance.checks, "", "reward=1", "echo solved")
+    )
+
+
+def twins(instance: Instance) -> dict[str, str]:
+    """The files of `tests/expected`: what is to stay, what is to come, and what an archive is to hold."""
+    archived = [check.split()[2] for check in instance.checks if check.startswith("archive ")]
+    kept = {
+        name: content
+        for name, content in instance.files.items()
+        if name in instance.kept or name.split("/")[0] in archived
+    }
+    return kept | dict(instance.expected)
+
+
+def generate(out: Path, *, seed: int | str, instances: int, families: Sequence[str] | None = None) -> list[Path]:
+    """Write `instances` tasks of each family into `out`, named `<family>-<number>`.
+
+    Raises:
+        UsageError: an unknown family, or fewer than one instance.
+    """
+    if unknown := set(families or ()) - set(FAMILIES):
+        raise UsageError(f"--families: unknown {', '.join(sorted(unknown))}; expected some of {', '.join(FAMILIES)}")
+    if instances < 1:
+        raise UsageError(f"--instances {instances}: expected at least 1")
+    written = []
+    for name in families or FAMILIES:
+        for number in range(1, instances + 1):
+            folder = out / f"{name}-{number}"
+            write_task(FAMILIES[name], make_instance(FAMILIES[name], seed, number), folder, f"{seed}/{name}/{number}")
+            written.append(folder)
+    return written
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; 0, or 2 on bad input."""
+    parser = argparse.ArgumentParser(prog="python -m capvec.tasks.generate", description="write task folders")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--out", type=Path, help="a folder for the tasks")
+    where.add_argument("--bundled", action="store_true", help="write the bundled tasks anew")
+    parser.add_argument("--seed", default="1", help="any text; 0 is the bundled tasks' (default: 1)")
+    parser.add_argument("--instances", type=int, default=2, help="of each family (default: 2)")
+    parser.add_argument("--families", help="some of them, with commas between (default: all)")
+    options = parser.parse_args(arguments)
+    try:
+        if options.bundled:
+            for folder in BUNDLED.iterdir():
+                if folder.is_dir():
+                    shutil.rmtree(folder)
+            written = generate(BUNDLED, seed=BUNDLED_SEED, instances=BUNDLED_INSTANCES)
+        else:
+            families = options.families.split(",") if options.families else None
+            written = generate(options.out, seed=options.seed, instances=options.instances, families=families)
+    except UsageError as error:
+        print(f"capvec: {error}", file=sys.stderr)
+        return 2
+    print(f"{len(written)} tasks in {written[0].parent}")
+    return 0
+
+
+def _settings(family: Family) -> dict[str, str]:
+    return {
+        "difficulty": family.difficulty,
+        "category": family.category,
+        "family": family.name,
+        "split": family.split,
+    }
+
+
+def _write(path: Path, content: str, *, executable: bool = False) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, encoding="utf-8")
+    if executable:
+        path.chmod(0o755)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
