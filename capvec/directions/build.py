@@ -21,9 +21,10 @@ from capvec.directions.estimate import ambient_norms, mean_difference
 from capvec.directions.ranking import Ranking, rank_layers
 from capvec.directions.record import Direction
 from capvec.errors import UsageError
-from capvec.records import Trace
+from capvec.records import Message, Trace
 
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
+"""Raised when the same conversation is captured differently: since 2, with a generation prompt after no reply."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +82,8 @@ def build_direction(
     """
     chosen = select_contrast(contrast, traces, model)
     orders = _shuffles(len(chosen.positives), len(chosen.negatives), shuffled, seed)
-    activations = _cached(chosen, f"{identity} {position}", capture, cache)
+    conversations = [trace.messages for trace in chosen.traces]
+    activations = cached_activations(conversations, f"{identity} {position}", lambda: capture(chosen.traces), cache)
     n_pos = len(chosen.positives)
     residuals = activations.residuals
     direction = Direction(mean_difference(residuals[:n_pos], residuals[n_pos:]), ambient_norms(residuals))
@@ -125,16 +127,23 @@ def _shuffled(residuals: NDArray[np.float32], order: NDArray[np.int64], n_pos: i
     return Direction(vectors.astype(np.float32), direction.ambient_norm)
 
 
-def _cached(
-    contrast: Contrast, identity: str, capture: Callable[[Sequence[Trace]], Activations], cache: Path
+def cached_activations(
+    conversations: Sequence[Sequence[Message]], identity: str, capture: Callable[[], Activations], cache: Path
 ) -> Activations:
-    """Captured residuals, keyed by everything that determines them."""
-    conversations = [trace.messages for trace in contrast.traces]
-    key = hashlib.sha256(json.dumps([_CACHE_VERSION, identity, conversations]).encode()).hexdigest()[:32]
+    """Captured residuals, keyed by everything that determines them.
+
+    Args:
+        conversations: what is captured, in order.
+        identity: whatever changes residuals about the engine, and the position.
+        capture: captures them, where they are not cached.
+        cache: folder of captured residuals; created when needed.
+    """
+    told = [[dict(message) for message in conversation] for conversation in conversations]
+    key = hashlib.sha256(json.dumps([_CACHE_VERSION, identity, told]).encode()).hexdigest()[:32]
     path = cache / f"{key}.safetensors"
     if (kept := _read(path)) is not None:
         return kept
-    activations = capture(contrast.traces)
+    activations = capture()
     cache.mkdir(parents=True, exist_ok=True)
     tensors = {"residuals": activations.residuals, "truncated_tokens": np.array(activations.truncated_tokens)}
     # A run that is killed while it writes must not leave half a file under the final name.

@@ -22,7 +22,8 @@ TOKEN_VARIABLE = "CAPVEC_ENGINE_TOKEN"
 FORMATS = ("pt", "safetensors", "gguf")
 """Direction file formats, named by their suffix."""
 CAPTURE_POSITION = "last"
-"""The position whose residual is captured: the last token of the rendered conversation, without a generation prompt."""
+"""The position whose residual is captured: the last token of the rendered conversation. One that ends with a reply is
+rendered as it is; any other with the generation prompt, since the model is about to speak."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from capvec.engine.client import EngineClient
 from capvec.engine.protocol import CAPTURE_POSITION, FORMATS, Health
 from capvec.errors import EngineUnavailable, UsageError
 from capvec.pocket import bundled_traces
-from capvec.records import Trace
+from capvec.records import Message, Trace
 from capvec.sweep.options import SweepOptions
 from capvec.traces import read_traces
 
@@ -98,11 +98,7 @@ def obtain_direction(
             obtained.ranking.write_csv(vectors / "ranking.csv")
     obtained = replace(obtained, twins=_twins(options, obtained))
     for direction in (obtained.direction, *(twin for twins in obtained.twins.values() for twin in twins)):
-        info = client.put_direction(direction.to_bytes(), "safetensors")
-        if info.hash != direction.hash:
-            raise EngineUnavailable(
-                f"sent direction {direction.hash}, and the engine holds {info.hash}: is it capvec's?"
-            )
+        hand_over(direction, client)
     (vectors / "dir.pt").write_bytes(client.get_direction(obtained.direction.hash, "pt"))
     return obtained
 
@@ -126,20 +122,13 @@ def _build(options: SweepOptions, client: EngineClient, health: Health, say: Cal
     traces = read_traces(bundled_traces() if options.traces is None else Path(options.traces))
 
     def capture(chosen: Sequence[Trace]) -> Activations:
-        residuals, cuts = [], []
-        for number, trace in enumerate(chosen, start=1):
-            if number == 1 or number % 5 == 0 or number == len(chosen):
-                say(f"capturing the residuals of trace {number} of {len(chosen)}")
-            residual, cut = client.capture(trace.messages)
-            residuals.append(residual)
-            cuts.append(cut)
-        return Activations(np.stack(residuals), CAPTURE_POSITION, tuple(cuts))
+        return capture_all([trace.messages for trace in chosen], client, say)
 
     built = build_direction(
         traces,
         contrast=options.contrast,
         model=health.model,
-        identity=f"{health.model} {health.revision} {health.dtype} {health.context_length}",
+        identity=engine_identity(health),
         position=CAPTURE_POSITION,
         capture=capture,
         cache=cache_root() / "activations",
@@ -147,6 +136,36 @@ def _build(options: SweepOptions, client: EngineClient, health: Health, say: Cal
         seed=options.seed,
     )
     return SweepDirection(built.direction, source, built)
+
+
+def capture_all(
+    conversations: Sequence[Sequence[Message]], client: EngineClient, say: Callable[[str], None]
+) -> Activations:
+    """Capture conversations one by one, saying how far it is."""
+    residuals, cuts = [], []
+    for number, conversation in enumerate(conversations, start=1):
+        if number == 1 or number % 5 == 0 or number == len(conversations):
+            say(f"capturing the residuals of conversation {number} of {len(conversations)}")
+        residual, cut = client.capture(conversation)
+        residuals.append(residual)
+        cuts.append(cut)
+    return Activations(np.stack(residuals), CAPTURE_POSITION, tuple(cuts))
+
+
+def engine_identity(health: Health) -> str:
+    """Whatever changes residuals about an engine: the key of what is cached of it."""
+    return f"{health.model} {health.revision} {health.dtype} {health.context_length}"
+
+
+def hand_over(direction: Direction, client: EngineClient) -> None:
+    """Give a direction to the engine, and make sure that it understood it.
+
+    Raises:
+        EngineUnavailable: the engine holds another direction than the one that was sent.
+    """
+    info = client.put_direction(direction.to_bytes(), "safetensors")
+    if info.hash != direction.hash:
+        raise EngineUnavailable(f"sent direction {direction.hash}, and the engine holds {info.hash}: is it capvec's?")
 
 
 def _twins(options: SweepOptions, obtained: SweepDirection) -> dict[str, Sequence[Direction]]:

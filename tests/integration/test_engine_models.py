@@ -146,6 +146,20 @@ def test_capture_is_what_the_hidden_states_say_and_the_last_layer_is_not_normed(
     torch.testing.assert_close(loaded.path.end(residuals[-1]), states[-1][0, -1], atol=1e-5, rtol=1e-5)
 
 
+def test_a_conversation_that_waits_for_a_reply_is_captured_where_the_reply_begins(loaded):
+    import torch
+
+    from capvec.engine.capture import capture_last
+
+    messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "look"}]
+    residuals, _ = capture_last(loaded, messages)
+    prompt = loaded.render(messages, prompt=True)
+    assert len(prompt) > len(loaded.render(messages, prompt=False))
+    with torch.inference_mode():
+        states = loaded.model(input_ids=torch.tensor([prompt]), output_hidden_states=True, use_cache=False)
+    torch.testing.assert_close(residuals[0], states.hidden_states[1][0, -1], atol=1e-5, rtol=1e-5)
+
+
 def test_a_conversation_longer_than_the_context_loses_its_left(loaded):
     from dataclasses import replace
 
@@ -155,10 +169,10 @@ def test_a_conversation_longer_than_the_context_loses_its_left(loaded):
 
     # The text changes on its way, so that another cut leaves other tokens.
     messages = [{"role": "user", "content": "abcdefghij" * 10}]
-    whole = len(loaded.render(messages, prompt=False))
+    whole = len(loaded.render(messages, prompt=True))
     residuals, cut = capture_last(replace(loaded, context_length=64), messages)
     assert cut == whole - 64
-    kept = loaded.render(messages, prompt=False)[-64:]
+    kept = loaded.render(messages, prompt=True)[-64:]
     with torch.inference_mode():
         states = loaded.model(input_ids=torch.tensor([kept]), output_hidden_states=True, use_cache=False).hidden_states
     torch.testing.assert_close(residuals[0], states[1][0, -1], atol=1e-5, rtol=1e-5)
