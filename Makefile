@@ -5,10 +5,11 @@ PYTHON ?= $(or $(shell for p in python3 python3.11 python3.12 python3.13 python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help sweep test unit setup doctor lint lock clean
+.PHONY: help sweep calibration test unit setup doctor lint lock clean
 
 help:
 	@echo 'make sweep    set up, then: pytest -n 4 -m sweep --alpha 4   (more options: make sweep ARGS="--attempts 3")'
+	@echo 'make calibration  set up, then: pytest -n 4 -m calibration   (the short form: make calibration ARGS="--attempts 1")'
 	@echo 'make test     set up, then the unit tests and the integration tests'
 	@echo 'make unit     the unit tests: no Docker, no weights, no network'
 	@echo 'make setup    virtual environment, container engine, base image, bundled model'
@@ -19,6 +20,9 @@ help:
 
 sweep: setup
 	$(BIN)/pytest -n 4 -m sweep --alpha 4 $(ARGS)
+
+calibration: setup
+	$(BIN)/pytest -n 4 -m calibration $(ARGS)
 
 test: setup
 	mkdir -p reports

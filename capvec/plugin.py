@@ -1,8 +1,8 @@
 """The pytest plugin: options, markers, fixtures and hooks. Each hook delegates to a function that needs no pytest.
 
-The controller (the only process when there is no xdist) prepares the sweep, owns the ledger and writes the report.
-Workers get the plan, the engine's URL and its token through `workerinput`, and send one JSON outcome per trial back on
-the test report.
+The controller (the only process when there is no xdist) prepares the study (a sweep or a calibration), owns the ledger
+and writes the report. Workers get the plan, the engine's URL and its token through `workerinput`, and send one JSON
+outcome per trial back on the test report.
 """
 
 from __future__ import annotations
@@ -24,11 +24,15 @@ from capvec.sweep.trial import TrialRunner, error_outcome
 if TYPE_CHECKING:
     from capvec.directions.record import Direction
     from capvec.engine.client import EngineClient
-    from capvec.sweep.session import Handout, Sweep
+    from capvec.sweep.session import Handout, StudySession
+    from capvec.sweep.study import Study
 
+STUDIES = ("sweep", "calibration")
+"""Marks that start something: `-m sweep` runs `suite/test_sweep.py`, and so on. One study a session."""
 SUITE = Path(__file__).parent / "suite"
 MARKERS = {
     "sweep": "one trial of a sweep: a real model in a real container (only with `-m sweep`)",
+    "calibration": "one trial of a calibration: effects that are known, really run (only with `-m calibration`)",
     "unit": "fast: no Docker, no weights, no network",
     "integration": "uses the real engine, real weights or real containers",
     "gpu": "needs a CUDA device",
@@ -41,25 +45,34 @@ _outcome_key = pytest.StashKey[Outcome]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("capvec", "capvec: behavioural sweeps of steering vectors (with -m sweep)")
+    # Options without a default here have one that depends on the study; what was not typed stays None.
+    group = parser.getgroup("capvec", "capvec: steering vectors, measured by trials (with -m sweep or -m calibration)")
     default = SweepOptions()
     add = group.addoption
-    add("--alpha", default="4", metavar="A[,A…]", help="steering strengths (default: 4)")
+    add("--alpha", metavar="A[,A…]", help="steering strengths (default: 4)")
     add(
         "--alpha-unit",
-        default=default.alpha_unit,
         metavar="U",
         help="what alpha multiplies: `stored`, the vector with its natural length; `norm`, the unit vector; "
         "`ambient`, the mean norm of the residual, so that alpha is the dose (default: stored)",
     )
-    add("--layer", default="auto", metavar="L[,L…]", help="decoder blocks, from 0, or `auto`: the best of the ranking")
+    add("--layer", metavar="L[,L…]", help="decoder blocks, from 0, or `auto`: the best of the ranking (default: auto)")
     add("--model", default=default.model, metavar="NAME", help="`pocket`, a Hugging Face id, or a folder")
     add("--direction", metavar="PATH", help="a .pt, .safetensors or .gguf to steer with; otherwise built from --traces")
     add("--traces", metavar="PATH", help="folder or JSONL of ATIF traces to build from (default: the bundled ones)")
-    add("--contrast", default=default.contrast, metavar="NAME", help="`same-model` (default) or `cross-model`")
-    add("--tasks", default=default.tasks, metavar="NAME|PATH", help="`sprint`, `multi`, `full`, or a folder of tasks")
-    add("--attempts", default=str(default.attempts), metavar="N", help="attempts per (task, config) (default: 1)")
-    add("--controls", default="", metavar="LIST", help="of zero, random:K, shuffled:K, flip, prompt (default: none)")
+    add("--contrast", metavar="NAME", help="`same-model` (default) or `cross-model`")
+    add(
+        "--tasks",
+        metavar="NAME|PATH",
+        help="`sprint`, `multi`, `full`, or a folder of tasks (default: multi; calibration: what was chosen on)",
+    )
+    add("--attempts", metavar="N", help="attempts per (task, config) (default: 1; calibration: 2)")
+    add(
+        "--controls",
+        metavar="LIST",
+        help="of zero, random:K, shuffled:K, flip, prompt (default: none; calibration, which takes only it: random:4)",
+    )
+    add("--chosen", metavar="PATH", help="calibration: the layers and strengths that capvec.calibration.choose wrote")
     add("--seed", default=str(default.seed), metavar="N", help="the sweep's base seed (default: 0)")
     add("--run", metavar="NAME", help="report folder reports/NAME (default: a timestamp)")
     add("--resume", action="store_true", help="keep the valid trials of --run NAME and run the others")
@@ -76,24 +89,40 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def _options(config: pytest.Config) -> SweepOptions:
+def _study(name: str, config: pytest.Config) -> Study:
+    """The study that was asked for, its options checked."""
     names = "alpha alpha_unit layer model direction traces contrast tasks attempts controls seed run resume gate"
-    names += " base_url max_steps max_tokens temperature protocol"
+    names += " base_url max_steps max_tokens temperature protocol chosen"
     raw = {name: config.getoption(name) for name in names.split()}
-    return parse_options(raw | {"command_line": ["pytest", *config.invocation_params.args]})
+    raw["command_line"] = ["pytest", *config.invocation_params.args]
+    # pandas and SciPy are slow to import, and only a study needs them.
+    if name == "calibration":
+        from capvec.calibration.study import CalibrationStudy, parse_calibration_options  # noqa: PLC0415
+
+        return CalibrationStudy(parse_calibration_options(raw))
+    from capvec.sweep.study import SweepStudy  # noqa: PLC0415
+
+    return SweepStudy(parse_options(raw))
 
 
-def sweep_requested(markexpr: str) -> bool:
-    """Whether a `-m` expression asks for the sweep: it selects what is marked `sweep` *because* it is so marked."""
+def requested_study(markexpr: str) -> str | None:
+    """The study that a `-m` expression asks for: it selects what carries that mark *because* of the mark.
+
+    Raises:
+        UsageError: it asks for two; each has its own engine, options and report.
+    """
     if not markexpr:
-        return False
+        return None
     try:
         expression: Any = Expression.compile(markexpr)
     except SyntaxError:
-        return False  # pytest says what is wrong with it
-    return bool(
-        expression.evaluate(lambda name, **_: name == "sweep") and not expression.evaluate(lambda _, **__: False)
-    )
+        return None  # pytest says what is wrong with it
+    if expression.evaluate(lambda _, **__: False):
+        return None
+    asked = [study for study in STUDIES if expression.evaluate(lambda name, study=study, **_: name == study)]
+    if len(asked) > 1:
+        raise UsageError(f"-m {markexpr!r} asks for {' and '.join(asked)}: run one of them at a time")
+    return asked[0] if asked else None
 
 
 # ------------------------------------------------------------------------------------------------ session
@@ -108,21 +137,23 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """In the controller, before xdist starts its workers: engine, images, direction, plan."""
     config = session.config
-    if not sweep_requested(config.option.markexpr):
+    with _readable_errors("study"):
+        name = requested_study(config.option.markexpr)
+    if name is None:
         return
-    from capvec.sweep.session import Handout, Sweep, sketch  # noqa: PLC0415 (pandas and SciPy are slow to import)
+    from capvec.sweep.session import Handout, StudySession, sketch  # noqa: PLC0415 (slow to import, as above)
 
-    with _readable_errors():
+    with _readable_errors(name):
         if workerinput := getattr(config, "workerinput", None):
             config.stash[_handout_key] = Handout.from_json(json.loads(workerinput["capvec"]))
         elif config.option.collectonly:
-            config.stash[_handout_key] = sketch(_options(config), _root(config))
+            config.stash[_handout_key] = sketch(_study(name, config), _root(config))
         else:
-            sweep = Sweep(_options(config), _root(config), say=_speaker(config))
-            config.add_cleanup(sweep.close)
-            sweep.prepare()
-            config.stash[_handout_key] = sweep.handout()
-            config.pluginmanager.register(_Controller(sweep), "capvec-controller")
+            study = StudySession(_study(name, config), _root(config), say=_speaker(config))
+            config.add_cleanup(study.close)
+            study.prepare()
+            config.stash[_handout_key] = study.handout()
+            config.pluginmanager.register(_Controller(study), "capvec-controller")
 
 
 def _root(config: pytest.Config) -> Path:
@@ -143,48 +174,48 @@ def _speaker(config: pytest.Config) -> Callable[[str], None]:
 
 
 @contextmanager
-def _readable_errors() -> Iterator[None]:
+def _readable_errors(study: str) -> Iterator[None]:
     """Turn our errors into pytest's one-line ones: bad input exits 4, a broken instrument exits 1."""
     try:
         yield
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
     except CapvecError as error:
-        pytest.exit(f"capvec cannot start the sweep: {error}", returncode=pytest.ExitCode.TESTS_FAILED)
+        pytest.exit(f"capvec cannot start the {study}: {error}", returncode=pytest.ExitCode.TESTS_FAILED)
 
 
 class _Controller:
-    """The hooks of the process that owns the sweep: it deals the plan out and takes the outcomes in."""
+    """The hooks of the process that owns the study: it deals the plan out and takes the outcomes in."""
 
-    def __init__(self, sweep: Sweep) -> None:
-        self._sweep = sweep
+    def __init__(self, study: StudySession) -> None:
+        self._study = study
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        node.workerinput["capvec"] = json.dumps(self._sweep.handout().to_json())
+        node.workerinput["capvec"] = json.dumps(self._study.handout().to_json())
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
-        self._sweep.expect(ids)
+        self._study.expect(ids)
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        self._sweep.expect([item.nodeid for item in session.items])
+        self._study.expect([item.nodeid for item in session.items])
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if result := getattr(report, "capvec", None):
-            self._sweep.record(Outcome.from_json(result))
+            self._study.record(Outcome.from_json(result))
         elif report.failed:
-            self._sweep.record_crash(report.nodeid, report.longreprtext)
+            self._study.record_crash(report.nodeid, report.longreprtext)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if not self._sweep.finish() and session.exitstatus == pytest.ExitCode.OK:
+        if not self._study.finish() and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("capvec")
-        for line in self._sweep.closing_lines():
+        for line in self._study.closing_lines():
             terminalreporter.line(line)
 
 
@@ -192,22 +223,30 @@ class _Controller:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Without `-m sweep` the suite does not exist."""
+    """Without `-m sweep` or `-m calibration` the suite does not exist; with one, the other's file does not."""
     # The file, and not only its folder: a folder that was named on the command line is never ignored.
-    inside = SUITE in {collection_path, collection_path.parent}
-    return True if inside and not sweep_requested(config.option.markexpr) else None
+    if SUITE not in {collection_path, collection_path.parent}:
+        return None
+    name = requested_study(config.option.markexpr)
+    return None if name and (collection_path == SUITE or _study_of(collection_path) == name) else True
+
+
+def _study_of(file: Path) -> str:
+    """The study whose trials a file of the suite runs."""
+    return file.stem.removeprefix("test_")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if metafunc.definition.path.parent == SUITE and "outcome" in metafunc.fixturenames:
         handout = metafunc.config.stash.get(_handout_key, None)
-        trials = handout.plan.trials if handout is not None else ()
+        ours = handout is not None and handout.plan.study == _study_of(metafunc.definition.path)
+        trials = handout.plan.trials if handout is not None and ours else ()
         metafunc.parametrize("outcome", trials, ids=[trial.id for trial in trials], indirect=True)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     if item.path.parent == SUITE:
-        item.add_marker("sweep")
+        item.add_marker(_study_of(item.path))
 
 
 # ------------------------------------------------------------------------------------------------ fixtures
@@ -215,7 +254,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def engine(request: pytest.FixtureRequest) -> Iterator[EngineClient]:
-    """A client of the sweep's engine."""
+    """A client of the study's engine."""
     from capvec.engine.client import EngineClient  # noqa: PLC0415 (no HTTP client unless a sweep runs)
 
     handout = request.config.stash[_handout_key]
@@ -225,14 +264,14 @@ def engine(request: pytest.FixtureRequest) -> Iterator[EngineClient]:
 
 @pytest.fixture(scope="session")
 def direction(request: pytest.FixtureRequest) -> Direction:
-    """The direction that the sweep steers with, float32 `[n_layers, d_model]`, built or loaded once per sweep."""
+    """The direction that is studied, float32 `[n_layers, d_model]`, built or loaded once per session."""
     loaded: Direction = request.config.stash[_handout_key].direction()
     return loaded
 
 
 @pytest.fixture(scope="session")
 def run_trial(request: pytest.FixtureRequest, engine: EngineClient) -> TrialRunner:
-    """Runs trials of the plan against the sweep's engine and Docker."""
+    """Runs trials of the plan against the study's engine and Docker."""
     from capvec.sandbox.docker import DockerProvider  # noqa: PLC0415 (no Docker SDK unless a sweep runs)
 
     handout = request.config.stash[_handout_key]

@@ -44,7 +44,7 @@ def _head(plan: Plan, summary: Summary, reconciliation: Reconciliation) -> Itera
     settings = plan.settings
     attempts = max(trial.attempt for trial in plan.trials)
     often = f"{attempts} attempt{'s' if attempts > 1 else ''} per task and config"
-    yield f"# Sweep {plan.run}\n"
+    yield f"# {plan.study.capitalize()} {plan.run}\n"
     yield f"**Status:** {verdict(summary)} {reconciliation}.\n"
     yield "## What was done\n"
     yield (

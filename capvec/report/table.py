@@ -16,16 +16,19 @@ HEADERS = ("config", "solved", "rate", "95 % Wilson", "errors", "steps", "parse_
 _NAME_WIDTH = 28
 
 
-def closing_lines(
-    plan: Plan, summary: Summary, gates: Sequence[GateResult], reconciliation: Reconciliation
-) -> tuple[str, ...]:
-    """Everything the terminal shows after the last trial."""
+def table_lines(plan: Plan, summary: Summary) -> tuple[str, ...]:
+    """One line for each config, and what the tests say in words."""
     rows = [HEADERS, *(table_row(row, plan.config(row.config)) for row in summary.configs)]
-    lines = [*align(rows), "", verdict(summary)]
-    if reconciliation.missing:
-        lines.append(str(reconciliation))
-    lines += [f"gate {'met' if gate.met else 'NOT MET'}: {gate.condition} ({gate.reason})" for gate in gates]
-    return (*lines, f"report: {plan.folder / 'RESULTS.md'}")
+    return (*align(rows), "", verdict(summary))
+
+
+def closing_lines(
+    plan: Plan, lines: Sequence[str], gates: Sequence[GateResult], reconciliation: Reconciliation
+) -> tuple[str, ...]:
+    """Everything the terminal shows after the last trial: the study's own lines, then what every study ends with."""
+    missing = [str(reconciliation)] if reconciliation.missing else []
+    judged = [f"gate {'met' if gate.met else 'NOT MET'}: {gate.condition} ({gate.reason})" for gate in gates]
+    return (*lines, *missing, *judged, f"report: {plan.folder / 'RESULTS.md'}")
 
 
 def table_row(row: ConfigSummary, config: Config) -> tuple[str, ...]:

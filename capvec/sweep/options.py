@@ -13,6 +13,16 @@ from capvec.records import AlphaUnit, Record
 ControlKind = Literal["zero", "random", "shuffled", "flip", "prompt"]
 CONTRASTS = ("same-model", "cross-model")
 _COUNTED: tuple[ControlKind, ...] = ("random", "shuffled")
+_DEFAULTS = {
+    "alpha": "4",
+    "alpha_unit": "stored",
+    "layer": "auto",
+    "contrast": "same-model",
+    "tasks": "multi",
+    "attempts": "1",
+    "controls": "",
+}
+"""Of a sweep. Here and not with the options of the command line, which must tell what was typed from what was not."""
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -49,15 +59,20 @@ class SweepOptions(Record):
     max_tokens: int | None = None
     temperature: float = 0.7
     protocol: str = "bash-block"
+    chosen: str | None = None
+    """For a calibration: the file of chosen layers and strengths; None stands for the bundled one."""
     command_line: tuple[str, ...] = field(default=())
 
 
 def parse_options(raw: dict[str, Any]) -> SweepOptions:
     """Turn raw option strings (keys as the fields of `SweepOptions`) into a checked record.
 
+    What is None or absent gets the sweep's default, where there is one.
+
     Raises:
         UsageError: naming the option, what was received and what was expected.
     """
+    raw = _DEFAULTS | {name: value for name, value in raw.items() if value is not None}
     run = raw.get("run")
     if run is not None and not _RUN_NAME.fullmatch(run):
         raise UsageError(f"--run {run!r}: expected a folder name of letters, digits, '.', '_' and '-'")
@@ -75,7 +90,7 @@ def parse_options(raw: dict[str, Any]) -> SweepOptions:
         contrast=_choice("--contrast", raw["contrast"], CONTRASTS),
         tasks=raw["tasks"],
         attempts=_at_least("--attempts", raw["attempts"], 1),
-        controls=parse_controls(raw.get("controls") or ""),
+        controls=parse_controls(raw["controls"]),
         seed=_at_least("--seed", raw["seed"], 0),
         run=run,
         resume=bool(raw.get("resume")),
@@ -85,6 +100,7 @@ def parse_options(raw: dict[str, Any]) -> SweepOptions:
         max_tokens=_at_least("--max-tokens", raw["max_tokens"], 1) if raw.get("max_tokens") is not None else None,
         temperature=_number("--temperature", raw["temperature"], minimum=0.0),
         protocol=raw["protocol"],
+        chosen=raw.get("chosen"),
         command_line=tuple(raw.get("command_line", ())),
     )
 

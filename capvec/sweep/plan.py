@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from capvec.directions.record import Direction
 from capvec.errors import UsageError
@@ -13,6 +14,7 @@ from capvec.pocket import ModelSource
 from capvec.records import AlphaUnit, Config, Record, Steer, Task, TrialSpec
 from capvec.sweep.options import Control, SweepOptions
 
+ConfigKind = Literal["steered", "control"]
 PROMPT_CONTROL = "Work carefully. Check the result of each command before you finish. Do the task completely."
 """What the `prompt` control adds to the system prompt: a plain instruction to do better, no vector."""
 
@@ -57,6 +59,8 @@ class Plan(Record):
     configs: tuple[Config, ...]
     trials: tuple[TrialSpec, ...]
     settings: Settings
+    study: str = "sweep"
+    """The kind of study: also the mark that asks for it, and part of the name of its file in the suite."""
 
     def task(self, name: str) -> Task:
         return next(task for task in self.tasks if task.name == name)
@@ -90,7 +94,7 @@ def interleave(tasks: Sequence[Task], configs: Sequence[Config], attempts: int, 
 def steered_config(direction: Direction, layer: int, alpha: float, unit: AlphaUnit) -> Config:
     """The config `steered-L<layer>-a<alpha>`; another unit than `stored` is part of the name."""
     suffix = "" if unit == "stored" else f"-{unit}"
-    return _config(f"steered-L{layer}-a{alpha:g}{suffix}", "steered", direction, layer, alpha, unit)
+    return make_config(f"steered-L{layer}-a{alpha:g}{suffix}", "steered", direction, layer, alpha, unit)
 
 
 def control_configs(
@@ -121,22 +125,29 @@ def control_configs(
             if control.kind == "zero":
                 name = f"zero-L{layer}"
                 if all(config.name != name for config in configs):
-                    configs.append(_config(name, "control", direction, layer, 0.0, unit))
+                    configs.append(make_config(name, "control", direction, layer, 0.0, unit))
             elif control.kind == "flip":
-                configs.append(_config(f"flip-{where}", "control", direction, layer, -alpha, unit))
+                configs.append(make_config(f"flip-{where}", "control", direction, layer, -alpha, unit))
             else:
                 configs += [
-                    _config(f"{control.kind}{number}-{where}", "control", twin, layer, alpha, unit)
+                    make_config(f"{control.kind}{number}-{where}", "control", twin, layer, alpha, unit)
                     for number, twin in enumerate(twins[control.kind], start=1)
                 ]
     return tuple(configs)
 
 
-def _config(name: str, kind: str, direction: Direction, layer: int, alpha: float, unit: AlphaUnit) -> Config:
+def make_config(
+    name: str, kind: ConfigKind, direction: Direction, layer: int, alpha: float, unit: AlphaUnit = "stored"
+) -> Config:
+    """A config that adds `alpha` times a direction at one layer.
+
+    Raises:
+        UsageError: the direction is zero there, or its ambient norm is needed and not known.
+    """
     stored = direction.stored_alpha(alpha, unit, layer)
     return Config(
         name=name,
-        kind="steered" if kind == "steered" else "control",
+        kind=kind,
         steers=(Steer(layer, direction.hash, stored),),
         shifts=(stored * float(direction.norms[layer]),),
         layer=layer,

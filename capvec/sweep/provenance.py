@@ -46,6 +46,7 @@ def write(
         "capvec": __version__,
         "commit": _commit(),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "study": plan.study,
         "command_line": list(options.command_line),
         "options": options.to_json(),
         "settings": plan.settings.to_json(),
@@ -62,27 +63,32 @@ def write(
     path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
-def check_same_sweep(folder: Path, *, plan: Plan, health: Mapping[str, Any], direction: SweepDirection) -> None:
+def check_same_study(folder: Path, *, plan: Plan, health: Mapping[str, Any], direction: SweepDirection) -> None:
     """Make sure that a resumed run goes on as it began: outcomes of two different sweeps must never be pooled.
 
     Raises:
-        UsageError: model, settings, direction or a task are not those of the run's `provenance.json`; all are named.
+        UsageError: study, model, settings, direction, a task or a config's steers are not those of the run's
+            `provenance.json`; all are named.
     """
     path = folder / "provenance.json"
     if not path.exists():
         return
     earlier = json.loads(path.read_text(encoding="utf-8"))
     now = {
+        "study": plan.study,
         "model": (health["model"], health["revision"], health["dtype"]),
         "settings": plan.settings.to_json(),
         "direction": direction.direction.hash,
         **{f"task {task.name}": task.checksum for task in plan.tasks},
+        **{f"config {config.name}": config.to_json()["steers"] for config in plan.configs},
     }
     before = {
+        "study": earlier.get("study", plan.study),
         "model": tuple(earlier["model"][key] for key in ("model", "revision", "dtype")),
         "settings": earlier["settings"],
         "direction": earlier["direction"]["hash"],
         **{f"task {name}": task["checksum"] for name, task in earlier["tasks"].items()},
+        **{f"config {config['name']}": config["steers"] for config in earlier["configs"]},
     }
     if changed := [name for name, value in now.items() if name in before and before[name] != value]:
         details = "; ".join(f"{name} was {before[name]} and is {now[name]}" for name in changed)

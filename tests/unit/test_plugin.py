@@ -7,7 +7,10 @@ import pytest
 
 # Before pytester takes note of what is loaded: it unloads the rest after each run, and NumPy cannot be loaded twice.
 import capvec.sweep.session  # noqa: F401
-from capvec.plugin import SUITE, sweep_requested
+from capvec.calibration.chosen import Chosen, GridPoint
+from capvec.errors import UsageError
+from capvec.plugin import SUITE, requested_study
+from capvec.sweep.plan import Settings
 
 pytestmark = pytest.mark.unit
 pytest_plugins = ("pytester",)
@@ -15,12 +18,19 @@ pytest_plugins = ("pytester",)
 
 @pytest.mark.parametrize("expression", ["sweep", "sweep and not gpu", "sweep or unit"])
 def test_an_expression_that_selects_because_of_the_mark_asks_for_the_sweep(expression):
-    assert sweep_requested(expression)
+    assert requested_study(expression) == "sweep"
+    assert requested_study(expression.replace("sweep", "calibration")) == "calibration"
 
 
 @pytest.mark.parametrize("expression", ["", "unit", "not sweep", "not unit", "sweep and gpu"])
 def test_an_expression_that_would_select_anyway_or_never_does_not_ask_for_it(expression):
-    assert not sweep_requested(expression)
+    assert requested_study(expression) is None
+    assert requested_study(expression.replace("sweep", "calibration")) is None
+
+
+def test_two_studies_in_one_session_are_refused():
+    with pytest.raises(UsageError, match="one of them at a time"):
+        requested_study("sweep or calibration")
 
 
 @pytest.fixture
@@ -45,9 +55,65 @@ def test_collect_only_shows_every_trial_and_starts_nothing(sweep):
     assert any(line.endswith("-steered-L3-a4-t1]") for line in result.outlines)
 
 
+@pytest.fixture
+def chosen(pytester):
+    """What a calibration goes by, chosen on the family of one of three tasks."""
+    for name, family, split in (("t", "tuned", "trained"), ("r", "reported", "trained"), ("h", "held", "held-out")):
+        folder = pytester.path / "tasks" / name
+        for part in ("environment", "tests"):
+            (folder / part).mkdir(parents=True)
+        (folder / "instruction.md").write_text("Do it.\n")
+        (folder / "environment" / "Dockerfile").write_text("FROM debian:bookworm-slim\n")
+        (folder / "tests" / "test.sh").write_text("true\n")
+        (folder / "task.toml").write_text(f'[metadata]\nfamily = "{family}"\nsplit = "{split}"\n')
+    points = [GridPoint(mode, 1, 0.5, 1.0, 0.1, 1, 1, 0, 0.0, 0.0) for mode in ("baseline", "skill", "format")]
+    settings = Settings("pocket", "bash-block", "brief", 1, 1, 0.7)
+    tasks = str(pytester.path / "tasks")
+    choice = Chosen("pocket", None, tasks, ("tuned",), ("t",), 1, 0, settings, (), *points, ())
+    choice.save(pytester.path / "chosen.json")
+    return "--chosen", str(pytester.path / "chosen.json")
+
+
+def test_a_calibration_collects_its_arms_on_the_tasks_that_nothing_was_chosen_on(sweep, chosen):
+    result = sweep("-m", "calibration", "--collect-only", "-q", *chosen, "--controls", "random:2", "--attempts", "1")
+    assert result.ret == pytest.ExitCode.OK
+    trials = [line for line in result.outlines if "test_trial[" in line]
+    # Two tasks; baseline, both ways of both directions, two twins and zero.
+    assert len(trials) == 2 * 8
+    assert all("test_calibration.py" in line and ("[r-" in line or "[h-" in line) for line in trials)
+    assert any(line.endswith("[r-planted-reversed-L1-a0.5-t1]") for line in trials)
+
+
+def test_no_other_mark_starts_a_calibration_and_two_studies_are_refused(sweep, chosen):
+    result = sweep("-m", "sweep", "--collect-only", "-q", "--tasks", "sprint", "--layer", "3")
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.no_fnmatch_line("*test_calibration*")
+    result = sweep("-m", "not unit", "--collect-only", "-q", *chosen)
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    result = sweep("-m", "sweep or calibration", *chosen)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *asks for sweep and calibration: run one of them at a time"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (("--chosen", "none.json"), "*none.json: no such file*capvec.calibration.choose*"),
+        (("--layer", "3"), "--layer is for -m sweep*"),
+        (("--controls", "flip"), "--controls 'flip'*random:K*"),
+    ],
+)
+def test_bad_input_to_a_calibration_is_one_readable_line(sweep, chosen, arguments, said):
+    result = sweep("-m", "calibration", *chosen, *arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: " + said])
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--chosen", "chosen.json"), "--chosen is for -m calibration*"),
         (("--alpha", "four"), "*--alpha 'four'*expected a number*"),
         (("--layer", "-2"), "*--layer '-2'*expected a whole number*"),
         (("--tasks", "no/such/folder"), "*no/such/folder*"),

@@ -1,0 +1,140 @@
+"""The calibration as a study: planted directions, their reverse, random twins and α = 0, where nothing was chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from capvec.calibration.arms import arms_of, configs_of
+from capvec.calibration.chosen import BUNDLED, Chosen
+from capvec.calibration.halves import families, split_tasks
+from capvec.calibration.planted import PlantedDirections, plant_both
+from capvec.calibration.replies import compare_with_baseline
+from capvec.calibration.report import terminal_lines, write_calibration
+from capvec.calibration.verdicts import Measured, judge
+from capvec.directions.record import random_twin
+from capvec.errors import UsageError
+from capvec.records import Config, Task
+from capvec.sweep.gate import GateResult
+from capvec.sweep.options import SweepOptions, parse_options
+from capvec.sweep.study import Bench, Conclusion, Design, Evidence
+from capvec.tasks import load_tasks
+
+ATTEMPTS, RANDOMS = 2, 4
+_NOT_OURS = ("alpha", "alpha_unit", "layer", "direction", "traces", "contrast")
+
+
+def parse_calibration_options(raw: Mapping[str, Any]) -> SweepOptions:
+    """The options of a sweep, with a calibration's defaults; what was not typed is None.
+
+    Raises:
+        UsageError: an option has a bad value, or is a sweep's alone.
+    """
+    for name in _NOT_OURS:
+        if raw.get(name) is not None:
+            raise UsageError(
+                f"--{name.replace('_', '-')} is for -m sweep: a calibration's directions are planted, and layer and "
+                "strength come from the file that capvec.calibration.choose writes (--chosen)"
+            )
+    defaults = {"attempts": str(ATTEMPTS), "controls": f"random:{RANDOMS}"}
+    options = parse_options(defaults | {name: value for name, value in raw.items() if value is not None})
+    if [control.kind for control in options.controls] != ["random"]:
+        raise UsageError(
+            f"--controls {raw['controls']!r}: a calibration takes random:K alone, and has its other controls anyway"
+        )
+    tasks = raw.get("tasks")
+    return options if tasks is not None else replace(options, tasks=_chosen(options).tasks)
+
+
+class CalibrationStudy:
+    """Known effects against the baseline, and a verdict on each."""
+
+    name = "calibration"
+
+    def __init__(self, options: SweepOptions) -> None:
+        """Read what was chosen, and the tasks that it was not chosen on.
+
+        Raises:
+            UsageError: nothing was chosen, a bad task folder, or no task to report on.
+        """
+        self.options = options
+        self.chosen = _chosen(options)
+        self.halves = split_tasks(load_tasks(options.tasks), self.chosen.tune_families)
+        self.tasks: tuple[Task, ...] = (*self.halves.report, *self.halves.held_out)
+        if not self.halves.report:
+            raise UsageError(
+                f"--tasks {options.tasks}: no task of a trained family that layer and strength were not chosen on "
+                f'(those are {", ".join(self.chosen.tune_families)}); expected some with split = "trained"'
+            )
+        self._contrast = self._contrast_tasks()
+
+    def sketch(self) -> tuple[Config, ...]:
+        base, *others = arms_of(self.chosen, self._randoms).names
+        return (Config(base, "baseline"), *(Config(name, "control") for name in others))
+
+    def design(self, bench: Bench) -> Design:
+        chosen, model = self.chosen, bench.health.model
+        if model != chosen.model:
+            raise UsageError(
+                f"layer and strength were chosen for the model {chosen.model}, and this is {model}: choose anew with "
+                f"`python -m capvec.calibration.choose --model … --out FILE`, then --chosen FILE"
+            )
+        planted = plant_both(
+            bench,
+            self._contrast,
+            lambda skill: [random_twin(skill, self.options.seed + number) for number in range(self._randoms)],
+        )
+        configs = configs_of(chosen, planted.direction, planted.format, planted.twins["random"])
+        return Design(configs, replace(planted, notes=self._notes(bench, planted)))
+
+    def conclude(self, evidence: Evidence) -> Conclusion:
+        arms = arms_of(self.chosen, self._randoms)
+        names = {half: {task.name for task in getattr(self.halves, half)} for half in ("report", "held_out")}
+        measured = Measured(
+            **{half: [o for o in evidence.outcomes if o.task in tasks] for half, tasks in names.items()}
+        )
+        zero = compare_with_baseline(evidence.plan.folder, evidence.outcomes, arms.zero)
+        verdicts = judge(measured, arms, zero)
+        write_calibration(evidence.plan, self.chosen, measured, arms, verdicts, zero)
+        gates = tuple(GateResult(f"({v.key}) {v.claim}", v.met, v.reason) for v in verdicts)
+        return Conclusion(terminal_lines(evidence.plan, measured), gates)
+
+    @property
+    def _randoms(self) -> int:
+        return self.options.controls[0].count
+
+    def _contrast_tasks(self) -> tuple[Task, ...]:
+        """The tasks of the contrast, which need not be among `--tasks`."""
+        everything = {task.name: task for task in load_tasks(self.chosen.tasks)}
+        if missing := [name for name in self.chosen.contrast_tasks if name not in everything]:
+            raise UsageError(f"--tasks {self.chosen.tasks}: {', '.join(missing)} were chosen on and are not there now")
+        return tuple(everything[name] for name in self.chosen.contrast_tasks)
+
+    def _notes(self, bench: Bench, planted: PlantedDirections) -> tuple[str, ...]:
+        """What has changed since layer and strength were chosen."""
+        chosen, notes = self.chosen, []
+        if chosen.revision != bench.health.revision:
+            notes.append(
+                f"Layer and strength were chosen for revision {chosen.revision} of the model; this is "
+                f"{bench.health.revision}."
+            )
+        for name, point, direction in (
+            ("skill", chosen.skill, planted.direction),
+            ("format", chosen.format, planted.format),
+        ):
+            layer, _ = point.place
+            length = float(direction.norms[layer])
+            if point.norm is not None and abs(length - point.norm) > 0.05 * point.norm:
+                notes.append(
+                    f"The {name} direction was {point.norm:.1f} long at layer {layer} when it was chosen, and is "
+                    f"{length:.1f} long now."
+                )
+        tasks = (*self.halves.report, *self.halves.held_out)
+        notes.append(f"Chosen on the families {', '.join(chosen.tune_families)}; run on {', '.join(families(tasks))}.")
+        return tuple(notes)
+
+
+def _chosen(options: SweepOptions) -> Chosen:
+    return Chosen.load(BUNDLED if options.chosen is None else Path(options.chosen))

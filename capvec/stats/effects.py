@@ -1,0 +1,72 @@
+"""One number for one effect: how far a config moves a metric from the baseline, with the task as the unit."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from capvec.records import Config, Outcome
+from capvec.stats.pairing import sign_flip
+
+Metric = Literal["pass_rate", "parse_fail", "no_cmd"]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A config against the baseline on the tasks that both have valid trials of."""
+
+    config: str
+    metric: Metric
+    """`pass_rate`, a share; `parse_fail` and `no_cmd` are per run."""
+    tasks: int
+    n: int
+    """Valid trials of the config on those tasks."""
+    baseline: float
+    """Mean over tasks of the task's mean; so are the next two."""
+    value: float
+    difference: float
+    pvalue: float
+    """Two-sided, by the sign-flip test over tasks."""
+
+
+def paired_effect(outcomes: Sequence[Outcome], config: str, metric: Metric) -> Effect | None:
+    """The effect of `config` on `metric`; None where it shares no task with the baseline.
+
+    Errors of the instrument are left out.
+    """
+    ours, base = _by_task(outcomes, config, metric), _by_task(outcomes, Config.BASELINE, metric)
+    shared = [task for task in ours if task in base]
+    if not shared:
+        return None
+    values, bases = [_mean(ours[task]) for task in shared], [_mean(base[task]) for task in shared]
+    test = sign_flip([value - other for value, other in zip(values, bases, strict=True)])
+    return Effect(
+        config=config,
+        metric=metric,
+        tasks=len(shared),
+        n=sum(len(ours[task]) for task in shared),
+        baseline=_mean(bases),
+        value=_mean(values),
+        difference=test.statistic,
+        pvalue=test.pvalue,
+    )
+
+
+def _by_task(outcomes: Sequence[Outcome], config: str, metric: Metric) -> dict[str, list[float]]:
+    tasks: defaultdict[str, list[float]] = defaultdict(list)
+    for outcome in outcomes:
+        if outcome.config == config and outcome.outcome != "error":
+            tasks[outcome.task].append(_value(outcome, metric))
+    return tasks
+
+
+def _value(outcome: Outcome, metric: Metric) -> float:
+    if metric == "pass_rate":
+        return float(outcome.outcome == "solved")
+    return float(outcome.parse_fail if metric == "parse_fail" else outcome.no_cmd)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,159 @@
+"""What a session of trials asks: a study brings its tasks and configs, and says what the outcomes mean.
+
+A sweep is one study, a calibration another. Engine, containers, ledger, resuming and the common reports are the
+session's, whatever is studied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from capvec.engine.client import EngineClient
+from capvec.engine.protocol import Health
+from capvec.errors import UsageError
+from capvec.records import Config, Outcome, Task
+from capvec.report.table import table_lines
+from capvec.stats.summary import Summary
+from capvec.sweep.directions import SweepDirection, obtain_direction
+from capvec.sweep.gate import GateResult
+from capvec.sweep.options import SweepOptions
+from capvec.sweep.plan import Plan, Settings, control_configs, steered_config
+from capvec.tasks import load_tasks
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What is up and running when a study designs its configs."""
+
+    client: EngineClient
+    health: Health
+    settings: Settings
+    folder: Path
+    """The run folder; exists."""
+    say: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Design:
+    """The configs to run, and the directions that they steer with."""
+
+    configs: tuple[Config, ...]
+    """The baseline first."""
+    directions: SweepDirection
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a study concludes from."""
+
+    plan: Plan
+    outcomes: tuple[Outcome, ...]
+    """All on record, errors included, in the plan's order."""
+    summary: Summary
+    design: Design
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What the outcomes mean."""
+
+    lines: tuple[str, ...]
+    """For the terminal."""
+    gates: tuple[GateResult, ...] = ()
+    """Each must be met for exit code 0."""
+
+
+class Study(Protocol):
+    """One kind of question. Its constructor checks whatever can be checked without starting anything."""
+
+    @property
+    def name(self) -> str:
+        """What reports call it; also the mark that asks for it."""
+        ...
+
+    @property
+    def options(self) -> SweepOptions:
+        """The user's, with this study's defaults."""
+        ...
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks to run."""
+        ...
+
+    def sketch(self) -> tuple[Config, ...]:
+        """The configs by name, as `--collect-only` shows them: nothing is started, so nothing is steered."""
+        ...
+
+    def design(self, bench: Bench) -> Design:
+        """Obtain the directions, give them to the engine, and make the configs.
+
+        Raises:
+            UsageError: what the user asked for does not fit the model.
+            EngineUnavailable: the engine does not answer.
+        """
+        ...
+
+    def conclude(self, evidence: Evidence) -> Conclusion:
+        """Judge the outcomes, and write whatever reports only this study has into the run folder."""
+        ...
+
+
+class SweepStudy:
+    """One direction at the strengths and layers that the user asked for, with controls, against the baseline."""
+
+    name = "sweep"
+
+    def __init__(self, options: SweepOptions) -> None:
+        """Read the tasks.
+
+        Raises:
+            UsageError: a bad task folder, or an option that is not a sweep's.
+        """
+        if options.chosen is not None:
+            raise UsageError("--chosen is for -m calibration; a sweep takes --layer and --alpha")
+        self.options = options
+        self.tasks = load_tasks(options.tasks)
+
+    def sketch(self) -> tuple[Config, ...]:
+        layers: Sequence[int | str] = self.options.layers or ("auto",)
+        return (
+            Config(Config.BASELINE, "baseline"),
+            *(Config(f"steered-L{layer}-a{alpha:g}", "steered") for layer in layers for alpha in self.options.alphas),
+        )
+
+    def design(self, bench: Bench) -> Design:
+        options = self.options
+        obtained = obtain_direction(options, bench.client, bench.health, bench.folder, bench.say)
+        steered = [
+            steered_config(obtained.direction, layer, alpha, options.alpha_unit)
+            for layer in self._layers(obtained, bench)
+            for alpha in options.alphas
+        ]
+        controls = control_configs(options.controls, steered, obtained.direction, obtained.twins)
+        return Design((Config(Config.BASELINE, "baseline"), *steered, *controls), obtained)
+
+    def conclude(self, evidence: Evidence) -> Conclusion:
+        return Conclusion(table_lines(evidence.plan, evidence.summary))
+
+    def _layers(self, obtained: SweepDirection, bench: Bench) -> tuple[int, ...]:
+        layers = self.options.layers
+        if layers is None:
+            if obtained.ranking is None:
+                raise UsageError(
+                    "--layer auto needs a ranking, and --direction brings none: name layers, as --layer 22"
+                )
+            best = obtained.ranking.best
+            bench.say(
+                f"--layer auto takes layer {best.layer}: AUC {best.auc:.3f} in sample, "
+                f"95 % of label permutations reach {best.auc_null_p95:.3f}, p = {best.p_value:.3g}"
+            )
+            layers = (best.layer,)
+        last = bench.health.n_layers - 1
+        for layer in layers:
+            if layer > last:
+                raise UsageError(f"--layer {layer}: the model has {last + 1} layers, 0 to {last}")
+        return layers
