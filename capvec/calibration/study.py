@@ -99,7 +99,8 @@ class CalibrationStudy:
         verdicts = judge(measured, arms, zero)
         write_calibration(evidence.plan, self.chosen, measured, arms, verdicts, zero)
         gates = tuple(GateResult(f"({v.key}) {v.claim}", v.met, v.reason) for v in verdicts)
-        return Conclusion(terminal_lines(evidence.plan, measured), gates)
+        written = f"calibration: {evidence.plan.folder / 'CALIBRATION.md'}"
+        return Conclusion((*terminal_lines(evidence.plan, measured), written), gates)
 
     @property
     def _randoms(self) -> int:

@@ -90,6 +90,7 @@ def test_a_calibration_ends_with_five_verdicts_and_resumes(calibration, pytester
             "*baseline *1/1*",
             "families never trained on",
             "*baseline *1/1*",
+            "calibration: *CALIBRATION.md",
             "gate NOT MET: (a) planted-*pass_rate 1.00 → 1.00*too few*held out: *",
             "gate NOT MET: (b) planted-reversed-*",
             "gate met: (c) random twins are not detected (0 of 1 detected at 0.05, *",
