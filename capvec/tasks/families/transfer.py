@@ -12,6 +12,7 @@ from capvec.tasks.families.pools import (
     CITIES,
     FOLDERS,
     HOSTS,
+    PEOPLE,
     PHRASES,
     csv_table,
     csv_text,
@@ -23,42 +24,44 @@ from capvec.tasks.families.pools import (
 )
 
 
-@family("csv-rows", category="tables", split="held-out", difficulty="medium")
-def csv_rows(rng: Random) -> Instance:
+@family("drop-rows", category="tables", split="held-out", difficulty="medium")
+def drop_rows(rng: Random) -> Instance:
     (source,), (out,) = names(rng, 1, ".csv"), names(rng, 1)
     header, rows = csv_table(rng, rng.randint(5, 8))
     value = rng.choice(rows)[1]
+    kept = [row for row in (header, *rows) if row[1] != value]
     return Instance(
-        f"Write all rows of /app/{source} that contain {value} to /app/{out}.",
+        f"Write all rows of /app/{source} that do not contain {value} to /app/{out}.",
         files={source: csv_text(header, rows)},
         checks=(f"holds {out}",),
-        expected={out: text([",".join(row) for row in rows if row[1] == value])},
-        solution=(f"grep '{value}' /app/{source} > /app/{out}",),
+        expected={out: text([",".join(row) for row in kept])},
+        solution=(f"grep -v '{value}' /app/{source} > /app/{out}",),
         looks=(f"head -n 3 /app/{source}",),
         confirms=(f"cat /app/{out}",),
         wrong=(
+            Wrong(f"grep '{value}' /app/{source} > /app/{out}", "only the rows with it"),
             Wrong(f"cut -d, -f2 /app/{source} > /app/{out}", "the column, not the rows"),
-            Wrong(f"cp /app/{source} /app/{out}", "all rows"),
         ),
     )
 
 
-@family("count-rows", category="tables", split="held-out", difficulty="medium")
-def count_rows(rng: Random) -> Instance:
-    (source,), (out,) = names(rng, 1, ".csv"), names(rng, 1)
-    header, rows = csv_table(rng, rng.randint(5, 8))
-    value = rng.choice(rows)[1]
+@family("sort-names", category="text", split="held-out", difficulty="easy")
+def sort_names(rng: Random) -> Instance:
+    (source,), (out,) = names(rng, 1, ".lst"), names(rng, 1)
+    people = some(rng, PEOPLE, 4, 7)
+    while people == sorted(people):
+        rng.shuffle(people)
     return Instance(
-        f"How many rows of /app/{source} contain {value}? Write only the number to /app/{out}.",
-        files={source: csv_text(header, rows)},
+        f"Sort the names in /app/{source} alphabetically and write the result to /app/{out}.",
+        files={source: text(people)},
         checks=(f"holds {out}",),
-        expected={out: f"{sum(row[1] == value for row in rows)}\n"},
-        solution=(f"grep -c '{value}' /app/{source} > /app/{out}",),
+        expected={out: text(sorted(people))},
+        solution=(f"sort /app/{source} > /app/{out}",),
         looks=(f"head -n 3 /app/{source}",),
         confirms=(f"cat /app/{out}",),
         wrong=(
-            Wrong(f"wc -l < /app/{source} > /app/{out}", "all lines"),
-            Wrong(f"grep '{value}' /app/{source} > /app/{out}", "the rows, not their number"),
+            Wrong(f"sort -r /app/{source} > /app/{out}", "backwards"),
+            Wrong(f"cp /app/{source} /app/{out}", "not sorted"),
         ),
     )
 
@@ -69,7 +72,7 @@ def count_errors(rng: Random) -> Instance:
     lines = log_lines(rng, rng.randint(8, 14))
     level = rng.choice(lines).split()[1]
     return Instance(
-        f"Count the {level} lines of /app/{source} and write only the number to /app/{out}.",
+        f"Count the lines of the log /app/{source} that contain {level} and write only the number to /app/{out}.",
         files={source: text(lines)},
         checks=(f"holds {out}",),
         expected={out: f"{sum(line.split()[1] == level for line in lines)}\n"},
@@ -152,7 +155,7 @@ def delete_nested(rng: Random) -> Instance:
     doomed = [f"{where}/{name}" for name in names(rng, rng.randint(2, 3), suffix)]
     kept = [f"{where}/{name}" for name in names(rng, 1)] + [f"{outer}/{name}" for name in names(rng, 1, suffix)]
     return Instance(
-        f"Delete all {suffix} files in the directory /app/{where} and nothing else.",
+        f"Delete all files ending in {suffix} in /app/{where}. Keep everything else.",
         files={name: text([rng.choice(PHRASES)]) for name in [*doomed, *kept]},
         unchanged=tuple(kept),
         checks=tuple(f"gone {name}" for name in doomed),
@@ -162,5 +165,44 @@ def delete_nested(rng: Random) -> Instance:
         wrong=(
             Wrong(f"rm -r /app/{where}", "the directory"),
             Wrong(f"find /app -name '*{suffix}' -delete", "elsewhere too"),
+        ),
+    )
+
+
+@family("rename-file", category="files", split="held-out", difficulty="easy")
+def rename_file(rng: Random) -> Instance:
+    old, new, other = names(rng, 3)
+    content = text(some(rng, PHRASES, 1, 3))
+    return Instance(
+        f"Rename /app/{old} to /app/{new}.",
+        files={old: content, other: text(some(rng, words(rng), 2, 3))},
+        unchanged=(other,),
+        checks=(f"same {new}", f"gone {old}"),
+        expected={new: content},
+        solution=(f"mv /app/{old} /app/{new}",),
+        looks=("ls /app",),
+        confirms=("ls /app",),
+        wrong=(
+            Wrong(f"cp /app/{old} /app/{new}", "copied: the old name is still there"),
+            Wrong(f"mv /app/{new} /app/{old}", "the wrong way round"),
+        ),
+    )
+
+
+@family("write-nested", category="files", split="held-out", difficulty="easy")
+def write_nested(rng: Random) -> Instance:
+    folder, (name, other) = rng.choice(FOLDERS), names(rng, 2)
+    phrase = rng.choice(PHRASES)
+    return Instance(
+        f"Write the text '{phrase}' to the new file /app/{folder}/{name}.",
+        files={f"{folder}/{other}": text(some(rng, words(rng), 2, 3))},
+        checks=(f"holds {folder}/{name}",),
+        expected={f"{folder}/{name}": f"{phrase}\n"},
+        solution=(f"echo '{phrase}' > /app/{folder}/{name}",),
+        looks=(f"ls /app/{folder}",),
+        confirms=(f"cat /app/{folder}/{name}",),
+        wrong=(
+            Wrong(f"echo '{phrase}' > /app/{name}", "in another directory"),
+            Wrong(f"touch /app/{folder}/{name}", "an empty file"),
         ),
     )

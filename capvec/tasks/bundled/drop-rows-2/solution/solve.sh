@@ -1,0 +1,4 @@
+#!/bin/bash
+set -eu
+cd /app
+grep -v 'crimson' /app/notes.csv > /app/output.txt

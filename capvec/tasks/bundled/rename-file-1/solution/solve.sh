@@ -1,0 +1,4 @@
+#!/bin/bash
+set -eu
+cd /app
+mv /app/report.txt /app/data.txt

@@ -1,0 +1,4 @@
+#!/bin/bash
+set -eu
+cd /app
+mv /app/draft.txt /app/survey.txt

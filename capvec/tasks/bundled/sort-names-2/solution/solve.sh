@@ -1,0 +1,4 @@
+#!/bin/bash
+set -eu
+cd /app
+sort /app/bundle.lst > /app/stock.txt

@@ -1,0 +1,4 @@
+#!/bin/bash
+set -eu
+cd /app
+echo 'bring your own laptop' > /app/inbox/catalog.txt
