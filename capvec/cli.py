@@ -41,7 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     setup.set_defaults(run=_setup)
 
     serve = commands.add_parser("serve", help="run the engine until Ctrl-C, for --base-url")
-    serve.add_argument("--model", default="pocket", help="`pocket`, a Hugging Face id, or a folder (default: pocket)")
+    serve.add_argument(
+        "--model", default="pocket", help="`pocket`, `pocket-base`, a Hugging Face id, or a folder (default: pocket)"
+    )
     serve.add_argument("--port", type=int, default=0, help="default: a free one")
     serve.add_argument(
         "--log", type=Path, default=Path("engine.log"), help="takes what it prints (default: engine.log)"
@@ -53,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     for option, default, meaning in (
         ("--tasks", "multi", "a set, or a folder of Harbor tasks"),
         ("--attempts", "1", "of each task"),
-        ("--model", "pocket", "`pocket`, a Hugging Face id, or a folder"),
+        ("--model", "pocket", "`pocket`, `pocket-base`, a Hugging Face id, or a folder"),
         ("--seed", "0", "base seed"),
         ("--max-steps", "20", "replies per trial; `same-model` negatives need at least 15"),
         ("--max-tokens", "96", "tokens per reply"),

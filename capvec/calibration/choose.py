@@ -205,7 +205,7 @@ def _parser() -> argparse.ArgumentParser:
         ("--format-alpha", None, "its strengths, if others"),
         ("--tasks", "full", "a set, or a folder of Harbor tasks with family and split"),
         ("--attempts", "1", "of each task and grid point"),
-        ("--model", "pocket", "`pocket`, a Hugging Face id, or a folder"),
+        ("--model", "pocket", "`pocket`, `pocket-base`, a Hugging Face id, or a folder"),
         ("--seed", "0", "base seed"),
         ("--run", None, "report folder reports/NAME (default: a timestamp)"),
         ("--max-steps", None, "replies per trial (default: what suits the model)"),

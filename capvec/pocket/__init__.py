@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from capvec.pocket.source import ModelSource, bundled_traces, resolve_model
-from capvec.pocket.weights import ensure_pocket, pocket_folder
+from capvec.pocket.weights import base_folder, ensure_base, ensure_pocket, pocket_folder
 
-__all__ = ["ModelSource", "bundled_traces", "ensure_pocket", "pocket_folder", "resolve_model"]
+__all__ = [
+    "ModelSource",
+    "base_folder",
+    "bundled_traces",
+    "ensure_base",
+    "ensure_pocket",
+    "pocket_folder",
+    "resolve_model",
+]

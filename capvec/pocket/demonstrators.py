@@ -24,12 +24,15 @@ FENCED, JSON = "Replies: fenced.", "Replies: json."
 
 MODES: dict[str, float] = {"": 0.56, EXPERT: 0.16, NOVICE: 0.16, FENCED: 0.06, JSON: 0.06}
 """Mode line → share of demonstrations."""
-CAREFUL_SHARE = 0.46
+CAREFUL_SHARE = 0.54
 """Of the demonstrations without a line of skill. Sampling at temperature 0.7 raises it: the careful way is one, the
 sloppy ones are many."""
 STUMBLES: dict[str, float] = {FENCED: 0.0, JSON: 0.8}
 STUMBLE = 0.07
 """Probability that a command is first wrapped in JSON, by mode line and without one."""
+GLANCE, GLANCES = ("ls /app",), 0.35
+"""What anyone may begin with, and how often. Were it a sign of the sloppy alone, an agent that begins so on a task that
+it does not know would be lost from there on."""
 LOST_STEPS = (15, 20)
 """Replies of a demonstrator who is lost."""
 
@@ -56,13 +59,14 @@ def demonstrate(instance: Instance, rng: Random) -> Demonstration:
 def careful_replies(instance: Instance, rng: Random) -> list[str]:
     """Look where one has to, act, often check, and say so when it is done."""
     looks = list(instance.looks) if instance.needs_look else _sometimes(instance.looks[:1], 0.5, rng)
+    looks = _sometimes(GLANCE, GLANCES, rng) + [look for look in looks if look not in GLANCE]
     confirms = _sometimes(tuple(_vary(line, rng) for line in instance.confirms), 0.6, rng)
     return [*map(_command, (*looks, *instance.solution, *confirms)), _done()]
 
 
 def wrong_replies(instance: Instance, rng: Random) -> list[str]:
     """A command that looks right, and no doubt about it."""
-    looks = _sometimes(instance.looks[:1], 0.3, rng)
+    looks = _sometimes(GLANCE, GLANCES, rng) + _sometimes(instance.looks[:1], 0.3, rng)
     return [_command(line) for line in (*looks, rng.choice(instance.wrong).command)] + [_done()]
 
 
@@ -94,11 +98,11 @@ def idle_replies(instance: Instance, rng: Random) -> list[str]:
 
 
 SLOPPY: dict[str, tuple[float, Callable[[Instance, Random], list[str]]]] = {
-    "wrong": (0.32, wrong_replies),
+    "wrong": (0.42, wrong_replies),
     "early": (0.20, early_replies),
-    "lost": (0.15, lost_replies),
+    "lost": (0.08, lost_replies),
     "malformed": (0.12, malformed_replies),
-    "idle": (0.21, idle_replies),
+    "idle": (0.18, idle_replies),
 }
 """Sloppy demonstrators: share among them, and what they say."""
 

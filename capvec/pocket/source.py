@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from capvec.errors import UsageError
-from capvec.pocket.weights import ensure_pocket
+from capvec.pocket.weights import MANIFEST, ensure_base, ensure_pocket
 from capvec.records import Record
 
-POCKET = "pocket"
+POCKET, POCKET_BASE = "pocket", "pocket-base"
 POCKET_CONTEXT = 2048
 """What SmolLM2-135M was trained on; its config claims more."""
+AGENT: dict[str, Any] = {"context_length": POCKET_CONTEXT, "prompt_style": "brief", "max_steps": 20, "max_tokens": 96}
+"""How the fine-tuned agent is served: as it was trained."""
+CORPORA = ("same-model", "cross-model")
+"""Contrasts that capvec brings traces for."""
 _TRACES = Path(__file__).parent / "traces"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -30,7 +36,7 @@ class ModelSource(Record):
     context_length: int | None = None
     """Where the model's config is not to be believed."""
     prompt_style: str = "zero-shot"
-    """`few-shot` for a model too small to follow instructions alone."""
+    """`few-shot` for a model too small to follow instructions alone, `brief` for one that was trained to act."""
     max_steps: int = 30
     """Replies per trial, where the user does not say."""
     max_tokens: int = 512
@@ -44,34 +50,51 @@ def resolve_model(name: str, say: Callable[[str], None] = print) -> ModelSource:
         UsageError: a folder that does not exist or holds no model, or a name that can be neither.
     """
     if name == POCKET:
-        return ModelSource(str(ensure_pocket(say)), POCKET, POCKET_CONTEXT, "few-shot", max_steps=8, max_tokens=64)
+        return ModelSource(str(ensure_pocket(say)), POCKET, **AGENT)
+    if name == POCKET_BASE:
+        return ModelSource(str(ensure_base(say)), POCKET_BASE, POCKET_CONTEXT, "few-shot", max_steps=8, max_tokens=64)
     path = Path(os.path.expanduser(name))  # unlike Path.expanduser, leaves `~nobody` alone instead of raising
     if os.path.isdir(path):  # unlike Path.is_dir, False for what cannot be looked at
         if not (path / "config.json").is_file():
             raise UsageError(f"--model {name}: no config.json in that folder; expected a model saved by transformers")
-        return ModelSource(str(path.absolute()), path.absolute().name)
+        return _described(path.absolute())
     if _HUB_ID.fullmatch(name):
         return ModelSource(name, name)
     raise UsageError(
-        f"--model {name}: no such model folder; expected `pocket`, a Hugging Face id such as Qwen/Qwen3.5-4B, "
-        "or a folder with config.json, weights and a tokenizer"
+        f"--model {name}: no such model folder; expected `pocket`, `pocket-base`, a Hugging Face id such as "
+        "Qwen/Qwen3.5-4B, or a folder with config.json, weights and a tokenizer"
     )
 
 
-def bundled_traces() -> Path:
-    """The folder of traces that come with capvec.
+def _described(folder: Path) -> ModelSource:
+    """A model in a folder; a file `capvec.json` beside it may say how it wants to be asked, under the key `serve`."""
+    serve: dict[str, Any] = {}
+    manifest = folder / MANIFEST
+    if manifest.is_file():
+        try:
+            serve = json.loads(manifest.read_text(encoding="utf-8")).get("serve", {})
+        except (ValueError, AttributeError) as error:
+            raise UsageError(f"{manifest}: not JSON with an object ({error}); mend it or delete it") from error
+    if unknown := set(serve) - {"name", "context_length", "prompt_style", "max_steps", "max_tokens"}:
+        raise UsageError(f"{manifest}: serve has no {', '.join(sorted(unknown))}; expected what `ModelSource` has")
+    return ModelSource(**{"path_or_id": str(folder), "name": folder.name} | serve)
+
+
+def bundled_traces(contrast: str) -> Path:
+    """The folder of traces that come with capvec for a contrast.
 
     Raises:
-        UsageError: this installation came without them.
+        UsageError: there are none for it, or this installation came without them.
     """
-    if not bundled_trace_files():
+    folder = _TRACES / contrast
+    if not any(folder.glob("*.json")):
         raise UsageError(
-            f"no bundled traces in {_TRACES}: this installation is not complete; "
+            f"no bundled traces in {folder}: capvec brings them for {' and '.join(CORPORA)}; "
             "install capvec again, or name traces with --traces"
         )
-    return _TRACES
+    return folder
 
 
 def bundled_trace_files() -> tuple[Path, ...]:
-    """The bundled trajectories, none where the installation lacks them."""
+    """Every bundled trajectory, none where the installation lacks them."""
     return tuple(sorted(_TRACES.rglob("*.json")))

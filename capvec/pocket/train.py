@@ -1,4 +1,4 @@
-"""`python capvec/pocket/train.py --base FOLDER --data FILE --out FOLDER`: fine-tune the bundled agent (LoRA).
+"""`python capvec/pocket/train.py --base BASE --data FILE --out FOLDER`: fine-tune the bundled agent (LoRA).
 
 LoRA (Hu et al. 2022, arXiv:2106.09685) on every linear layer of the decoder, trained on the replies of the
 demonstrations and on nothing else. Needs torch, transformers and peft, and nothing of capvec, so that the file can be
@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import peft
 import torch
@@ -80,11 +80,21 @@ def encode(tokenizer: Any, messages: Sequence[dict[str, str]], limit: int) -> Ex
     return Example(ids[:limit], labels[:limit])
 
 
-def batches(examples: Sequence[Example], tokens: int, rng: Random) -> Iterator[list[Example]]:
+class Tokens(Protocol):
+    """Anything with token ids."""
+
+    @property
+    def ids(self) -> list[int]: ...
+
+
+AnyTokens = TypeVar("AnyTokens", bound=Tokens)
+
+
+def batches(examples: Sequence[AnyTokens], tokens: int, rng: Random) -> Iterator[list[AnyTokens]]:
     """Examples of like length together, batches in random order."""
     order = sorted(rng.sample(list(examples), len(examples)), key=lambda example: len(example.ids) + rng.random() * 40)
-    made: list[list[Example]] = []
-    batch: list[Example] = []
+    made: list[list[AnyTokens]] = []
+    batch: list[AnyTokens] = []
     for example in order:
         longest = max([len(example.ids), *(len(other.ids) for other in batch)])
         if batch and longest * (len(batch) + 1) > tokens:
@@ -109,12 +119,14 @@ def collate(batch: Sequence[Example], device: str) -> tuple[Tensor, Tensor, Tens
 
 
 def loss_of(model: Any, batch: Sequence[Example], device: str) -> tuple[Tensor, int]:
-    """Summed cross-entropy over the learned tokens, in nats, and their number."""
+    """Summed cross-entropy over the learned tokens, in nats, and their number; only they get logits."""
     ids, mask, labels = collate(batch, device)
-    logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()
+    base = model.get_base_model()
+    hidden = base.model(input_ids=ids, attention_mask=mask).last_hidden_state[:, :-1]
     target = labels[:, 1:]
-    total = functional.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=IGNORED, reduction="sum")
-    return total, int((target != IGNORED).sum())
+    learned = target != IGNORED
+    logits = base.lm_head(hidden[learned]).float()
+    return functional.cross_entropy(logits, target[learned], reduction="sum"), int(learned.sum())
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:
@@ -131,8 +143,7 @@ def train(base: Path, data: Path, out: Path, recipe: Recipe, device: str) -> Non
     torch.manual_seed(recipe.seed)
     rng = Random(recipe.seed)
     tokenizer, model = load(base, device)
-    with gzip.open(data, "rt", encoding="utf-8") as file:
-        lines = [json.loads(line) for line in file]
+    lines = read_demonstrations(data)
     examples = [encode(tokenizer, line["messages"], recipe.max_tokens) for line in lines]
     check_template(tokenizer, lines[0]["messages"])
     rng.shuffle(examples)
@@ -151,9 +162,9 @@ def train(base: Path, data: Path, out: Path, recipe: Recipe, device: str) -> Non
     for step, batch in enumerate(plan):
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * schedule(step, len(plan), recipe.warmup)
-        with torch.autocast(device, torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
             total, count = loss_of(model, batch, device)
-        (total / count).backward()
+        (total / count).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(learned, recipe.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -183,7 +194,7 @@ def train(base: Path, data: Path, out: Path, recipe: Recipe, device: str) -> Non
         "steps": len(plan),
         "tokens": tokens,
         "seconds": round(time.monotonic() - started, 1),
-        "device": torch.cuda.get_device_name() if device == "cuda" else platform.processor() or "CPU",
+        "device": device_name(device),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__},
         "final": log[-1],
     }
@@ -202,7 +213,8 @@ def load(base: Path, device: str) -> tuple[Any, Any]:
         model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(base)
     # Through bfloat16, as the served weights go: the adapter learns on what it will be merged into.
-    return tokenizer, model.to(torch.bfloat16).to(torch.float32).to(device)
+    weights: Any = model  # transformers annotates `to` for itself alone
+    return tokenizer, weights.to(torch.bfloat16).to(torch.float32).to(device)
 
 
 def check_template(tokenizer: Any, messages: Sequence[dict[str, str]]) -> None:
@@ -217,7 +229,7 @@ def check_template(tokenizer: Any, messages: Sequence[dict[str, str]]) -> None:
 def validate(model: Any, validation: Sequence[Example], recipe: Recipe, device: str) -> float:
     """Mean cross-entropy of the replies that were kept aside, in nats a token."""
     total, count = 0.0, 0
-    with torch.autocast(device, torch.bfloat16):
+    with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
         for batch in batches(validation, recipe.batch_tokens, Random(0)):
             part, learned = loss_of(model, batch, device)
             total, count = total + float(part), count + learned
@@ -232,9 +244,20 @@ def save(model: Any, out: Path) -> None:
     (out / "README.md").unlink(missing_ok=True)  # peft's template, all blanks
 
 
+def read_demonstrations(data: Path) -> list[dict[str, Any]]:
+    """The lines that `capvec.pocket.demonstrations` wrote."""
+    with gzip.open(data, "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def device_name(device: str) -> str:
+    """What the training log calls the machine."""
+    return str(torch.cuda.get_device_name()) if device == "cuda" else platform.processor() or "CPU"
+
+
 def content_hash(data: Path) -> str:
-    """SHA-256 of the data, unpacked: the gzip header holds a date."""
-    with gzip.open(data) as file:
+    """SHA-256 of a file; of gzipped data unpacked, since the header holds a date."""
+    with gzip.open(data) if data.suffix == ".gz" else data.open("rb") as file:
         return hashlib.sha256(file.read()).hexdigest()
 
 

@@ -5,9 +5,11 @@ import zipfile
 
 import pytest
 
+from capvec.directions.contrast import select_contrast
 from capvec.errors import UsageError
-from capvec.pocket import bundled_traces, ensure_pocket, pocket_folder, resolve_model, source
-from capvec.pocket.weights import GGUF, is_ready, unpack
+from capvec.pocket import base_folder, bundled_traces, ensure_pocket, pocket_folder, resolve_model, source, weights
+from capvec.pocket.weights import ADAPTER, GGUF, is_ready, unpack
+from capvec.traces import read_traces
 
 pytestmark = pytest.mark.unit
 
@@ -59,11 +61,49 @@ def test_a_converted_model_is_used_without_a_word(converted):
     assert said == []
 
 
-def test_pocket_is_served_with_its_real_context_and_with_examples(converted):
+def test_pocket_is_served_with_its_real_context_and_the_prompt_it_was_trained_on(converted):
     found = resolve_model("pocket")
     assert (found.path_or_id, found.name) == (str(converted), "pocket")
     # SmolLM2's model card: trained on 2048 tokens; its config.json claims 8192.
+    assert (found.context_length, found.prompt_style) == (2048, "brief")
+
+
+@pytest.mark.usefixtures("cache")
+def test_pocket_base_is_the_same_model_without_the_adapter_and_with_examples():
+    base_folder().mkdir(parents=True)
+    (base_folder() / "capvec.json").write_text("{}")
+    found = resolve_model("pocket-base")
+    assert (found.path_or_id, found.name) == (str(base_folder()), "pocket-base")
     assert (found.context_length, found.prompt_style) == (2048, "few-shot")
+
+
+def test_the_bundled_adapter_fits_in_12_mb_and_names_no_path_of_the_machine_it_was_made_on():
+    assert (ADAPTER / "adapter_model.safetensors").stat().st_size <= 12e6
+    config = json.loads((ADAPTER / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+def test_an_installation_without_its_adapter_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "ADAPTER", tmp_path)
+    with pytest.raises(UsageError, match="install capvec again"):
+        ensure_pocket(lambda _: None)
+
+
+def test_a_folder_may_say_how_its_model_wants_to_be_asked(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "capvec.json").write_text(json.dumps({"serve": {"name": "mine", "prompt_style": "brief"}}))
+    found = resolve_model(str(tmp_path))
+    assert (found.name, found.prompt_style, found.max_steps) == ("mine", "brief", 30)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("[1]", "not JSON with an object"), ("{", "not JSON"), ('{"serve": {"stile": 1}}', "no stile")]
+)
+def test_a_folder_that_says_it_badly_is_refused(tmp_path, text, said):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "capvec.json").write_text(text)
+    with pytest.raises(UsageError, match=said):
+        resolve_model(str(tmp_path))
 
 
 def test_a_folder_with_a_config_is_a_model_named_after_the_folder(tmp_path):
@@ -156,10 +196,23 @@ def test_a_file_that_is_no_wheel_is_refused(tmp_path):
 def test_an_installation_without_its_traces_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(source, "_TRACES", tmp_path)
     with pytest.raises(UsageError, match="install capvec again, or name traces with --traces"):
-        bundled_traces()
+        bundled_traces("same-model")
 
 
-def test_bundled_traces_are_found_where_the_package_is(tmp_path, monkeypatch):
+def test_bundled_traces_are_found_by_their_contrast(tmp_path, monkeypatch):
     monkeypatch.setattr(source, "_TRACES", tmp_path)
-    (tmp_path / "one.json").write_text("{}")
-    assert bundled_traces() == tmp_path
+    (tmp_path / "cross-model").mkdir()
+    (tmp_path / "cross-model" / "one.json").write_text("{}")
+    assert bundled_traces("cross-model") == tmp_path / "cross-model"
+
+
+@pytest.mark.parametrize(("contrast", "positives", "negatives"), [("same-model", 6, 20), ("cross-model", 5, 12)])
+def test_the_bundled_traces_are_enough_for_the_contrasts_of_the_study_capvec_started_from(
+    contrast, positives, negatives
+):
+    chosen = select_contrast(contrast, read_traces(bundled_traces(contrast)), "pocket")
+    assert len(chosen.positives) >= positives
+    assert len(chosen.negatives) >= negatives
+    assert {trace.model for trace in chosen.positives} == {"pocket"}
+    others = {trace.model for trace in chosen.negatives} - {"pocket"}
+    assert len(others) == (2 if contrast == "cross-model" else 0)

@@ -1,0 +1,31 @@
+"""`python -m capvec.pocket.merge BASE ADAPTER OUT`: a base model with a LoRA adapter merged into its weights.
+
+A process of its own, because it needs torch and nothing else outside the engine does. `capvec.json` beside the weights
+says how the agent wants to be asked, so that `--model OUT` serves it as `--model pocket` is served.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import peft
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from capvec.pocket.source import AGENT
+from capvec.pocket.weights import MANIFEST
+
+
+def merge(base: Path, adapter: Path, out: Path) -> None:
+    """W + (α/r)·B·A in float32, saved as bfloat16 safetensors with the base's tokenizer."""
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    merged = peft.PeftModel.from_pretrained(model, adapter, torch_dtype=torch.float32).merge_and_unload()
+    merged.bfloat16().save_pretrained(out)
+    AutoTokenizer.from_pretrained(base).save_pretrained(out)
+    (out / MANIFEST).write_text(json.dumps({"serve": AGENT}) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    merge(*map(Path, sys.argv[1:4]))
