@@ -57,7 +57,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "`ambient`, the mean norm of the residual, so that alpha is the dose (default: stored)",
     )
     add("--layer", metavar="L[,L…]", help="decoder blocks, from 0, or `auto`: the best of the ranking (default: auto)")
-    add("--model", default=default.model, metavar="NAME", help="`pocket`, a Hugging Face id, or a folder")
+    add(
+        "--model", default=default.model, metavar="NAME", help="`pocket`, `pocket-base`, a Hugging Face id, or a folder"
+    )
     add("--direction", metavar="PATH", help="a .pt, .safetensors or .gguf to steer with; otherwise built from --traces")
     add("--traces", metavar="PATH", help="folder or JSONL of ATIF traces to build from (default: the bundled ones)")
     add("--contrast", metavar="NAME", help="`same-model` (default) or `cross-model`")
@@ -78,8 +80,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--resume", action="store_true", help="keep the valid trials of --run NAME and run the others")
     add("--gate", metavar="EXPR", help="let the exit code depend on it: improves(CONFIG), no_harm(D), M<=baseline")
     add("--base-url", metavar="URL", help="use a running engine (token in CAPVEC_ENGINE_TOKEN) instead of starting one")
-    add("--max-steps", metavar="N", help="replies per trial (default: 8 with the bundled model, else 30)")
-    add("--max-tokens", metavar="N", help="tokens per reply (default: 64 with the bundled model, else 512)")
+    add("--max-steps", metavar="N", help="replies per trial (default: 20 with pocket, 8 with pocket-base, else 30)")
+    add("--max-tokens", metavar="N", help="tokens per reply (default: 96 with pocket, 64 with pocket-base, else 512)")
     add("--temperature", default=str(default.temperature), metavar="T", help="sampling temperature (default: 0.7)")
     add(
         "--protocol",

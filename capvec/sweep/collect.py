@@ -13,6 +13,7 @@ from capvec.engine.process import start_engine
 from capvec.errors import UsageError
 from capvec.pocket import ModelSource, resolve_model
 from capvec.records import Config, Outcome, TrialSpec
+from capvec.report.baseline import baseline_md
 from capvec.sandbox.docker import DockerProvider, check_engine, reap
 from capvec.sweep.ledger import Ledger
 from capvec.sweep.options import SweepOptions
@@ -26,7 +27,7 @@ def collect(options: SweepOptions, *, out: Path, jobs: int, say: Callable[[str],
 
     Args:
         options: of them, tasks, model, attempts, seed and how the agent acts count.
-        out: a folder that is new or empty; gets `trajectories/` and `trials.jsonl`.
+        out: a folder that is new or empty; gets `trajectories/`, `trials.jsonl` and `BASELINE.md`.
         jobs: trials at a time.
         say: prints one line of progress.
 
@@ -57,6 +58,7 @@ def collect(options: SweepOptions, *, out: Path, jobs: int, say: Callable[[str],
             outcomes.append(outcome)
             say(f"{number} of {len(trials)}: {_describe(outcome, trials[number - 1])}")
     reap(plan.run)
+    (out / "BASELINE.md").write_text("\n".join(baseline_md(plan, outcomes)) + "\n", encoding="utf-8")
     return tuple(outcomes)
 
 

@@ -118,8 +118,8 @@ def _load(path: Path, client: EngineClient, vectors: Path) -> SweepDirection:
 
 
 def _build(options: SweepOptions, client: EngineClient, health: Health, say: Callable[[str], None]) -> SweepDirection:
-    source = "the bundled traces" if options.traces is None else options.traces
-    traces = read_traces(bundled_traces() if options.traces is None else Path(options.traces))
+    source = f"the bundled {options.contrast} traces" if options.traces is None else options.traces
+    traces = read_traces(bundled_traces(options.contrast) if options.traces is None else Path(options.traces))
 
     def capture(chosen: Sequence[Trace]) -> Activations:
         return capture_all([trace.messages for trace in chosen], client, say)

@@ -116,7 +116,7 @@ def test_a_sweep_ends_with_outcomes_a_table_and_every_file_of_the_contract(sweep
     rows = list(csv.DictReader((report / "master_summary.csv").read_text().splitlines()))
     assert ",".join(rows[0]) == (
         "run,task,config,layer,alpha,attempt,seed,outcome,reward,steps,parse_fail,no_cmd,end_reason,"
-        "prompt_tokens,completion_tokens,model_s,sandbox_s,wall_s,error"
+        "prompt_tokens,completion_tokens,model_s,sandbox_s,wall_s,error,family,split"
     )
     assert {row["task"] + "-" + row["config"] + "-t" + row["attempt"] for row in rows} == TRIALS
     summary = json.loads((report / "summary.json").read_text())

@@ -1,0 +1,46 @@
+"""`BASELINE.md` of a collection: what a model does without a direction, family by family."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from capvec.records import Outcome
+from capvec.report.families import family_of, split_of
+from capvec.report.results_md import markdown_table
+from capvec.report.table import interval, number
+from capvec.stats.intervals import wilson
+from capvec.sweep.plan import Plan
+
+
+def baseline_md(plan: Plan, outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """What the unsteered model does, by split and family: the lines of a collection's `BASELINE.md`."""
+    attempts = max(trial.attempt for trial in plan.trials)
+    yield f"# `{plan.settings.model}` without a direction\n"
+    yield (
+        f"{len(plan.tasks)} tasks, {attempts} attempt{'s' if attempts > 1 else ''} each, temperature "
+        f"{plan.settings.temperature:g}, at most {plan.settings.max_steps} replies of {plan.settings.max_tokens} "
+        f"tokens, protocol {plan.settings.protocol}. parse_fail and no_cmd are shares of replies.\n"
+    )
+    where = {task.name: (split_of(task), family_of(task)) for task in plan.tasks}
+    splits = sorted({split for split, _ in where.values()}, reverse=True)
+    groups = [("**all**", "all", set(where))]
+    groups += [(f"**{split}**", "all", {name for name, at in where.items() if at[0] == split}) for split in splits]
+    for split, family in sorted(set(where.values()), key=lambda at: (splits.index(at[0]), at[1])):
+        groups.append((split, family, {name for name, at in where.items() if at == (split, family)}))
+    head = ("split", "family", "solved", "rate", "95 % Wilson", "errors", "steps", "parse_fail", "no_cmd")
+    yield from markdown_table([head, *((*names, *_baseline_cells(outcomes, tasks)) for *names, tasks in groups)])
+
+
+def _baseline_cells(outcomes: Sequence[Outcome], tasks: set[str]) -> tuple[str, ...]:
+    ours = [outcome for outcome in outcomes if outcome.task in tasks]
+    valid = [outcome for outcome in ours if outcome.outcome != "error"]
+    solved, replies = sum(o.outcome == "solved" for o in valid), sum(o.steps for o in valid)
+    return (
+        f"{solved}/{len(valid)}",
+        number(solved / len(valid) if valid else None),
+        interval(wilson(solved, len(valid)) if valid else None),
+        str(len(ours) - len(valid)),
+        number(replies / len(valid) if valid else None, 1),
+        number(sum(o.parse_fail for o in valid) / replies if replies else None, 3),
+        number(sum(o.no_cmd for o in valid) / replies if replies else None, 3),
+    )

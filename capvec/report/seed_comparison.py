@@ -1,0 +1,270 @@
+"""`python -m capvec.report.seed_comparison RUN`: the comparison of the study that capvec started from, with our agent.
+
+That study (Qwen3.5-4B capability vector v2, 2026-05-14) built a direction from traces of several models (v1) and one
+from traces of a single model (v2), and swept the strength of v2. This rebuilds both from the bundled corpora, sets the
+sweep of `RUN` beside them, and says statement by statement whether the study's findings hold here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from capvec.cache import cache_root
+from capvec.directions.build import BuiltDirection, build_direction
+from capvec.engine.client import EngineClient
+from capvec.engine.process import start_engine
+from capvec.engine.protocol import CAPTURE_POSITION
+from capvec.errors import CapvecError, UsageError
+from capvec.pocket import bundled_traces, resolve_model
+from capvec.records import Config
+from capvec.report.results_md import markdown_table
+from capvec.report.table import number
+from capvec.sweep.directions import capture_all, engine_identity
+from capvec.traces import read_traces
+
+V1, V2 = "cross-model", "same-model"
+ALPHAS = (2, 4, 6, 8)
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """Both directions at one layer."""
+
+    layer: int
+    auc_v1: float
+    auc_null_p95_v1: float
+    margin_ratio_v1: float
+    """Margin over ambient norm."""
+    auc_v2: float
+    auc_null_p95_v2: float
+    margin_ratio_v2: float
+    cosine: float
+    """Between v1 and v2."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A statement of the study, and what became of it."""
+
+    statement: str
+    study: str
+    here: str
+    agrees: bool
+
+
+def layer_rows(v1: BuiltDirection, v2: BuiltDirection) -> tuple[LayerRow, ...]:
+    """Every layer, in order."""
+    ranks = [{row.layer: row for row in built.ranking.rows} for built in (v1, v2)]
+    rows = []
+    for layer, (one, two) in enumerate(zip(v1.direction.vectors, v2.direction.vectors, strict=True)):
+        lengths = float(np.linalg.norm(one)) * float(np.linalg.norm(two))
+        cosine = float(one.astype(np.float64) @ two.astype(np.float64)) / lengths if lengths else 0.0
+        first, second = ranks[0][layer], ranks[1][layer]
+        rows.append(
+            LayerRow(
+                layer=layer,
+                auc_v1=first.auc,
+                auc_null_p95_v1=first.auc_null_p95,
+                margin_ratio_v1=first.margin_ratio,
+                auc_v2=second.auc,
+                auc_null_p95_v2=second.auc_null_p95,
+                margin_ratio_v2=second.margin_ratio,
+                cosine=cosine,
+            )
+        )
+    return tuple(rows)
+
+
+def findings(rows: Sequence[LayerRow], layer: int, sweep: Mapping[str, Mapping[str, Any]]) -> tuple[Finding, ...]:
+    """The study's statements against these numbers.
+
+    Args:
+        rows: of every layer.
+        layer: that the sweep steered.
+        sweep: config → its row of `summary.json`: the baseline, and α of `ALPHAS` at that layer.
+    """
+    here = rows[layer]
+    base = sweep[Config.BASELINE]
+    steered = {alpha: sweep[_name(layer, alpha)] for alpha in ALPHAS}
+    perfect = [sum(row.auc_v1 == 1 for row in rows), sum(row.auc_v2 == 1 for row in rows)]
+    gains = [alpha for alpha, row in steered.items() if row["pass_rate"] > base["pass_rate"] and _p(row) < 0.05]
+    four, eight = steered[4], steered[8]
+    return (
+        Finding(
+            "AUC = 1.000 in sample on the late layers, for both directions",
+            "v2: 13 of 32 layers (19 to 31); v1: layer 22",
+            f"v1: {perfect[0]}, v2: {perfect[1]} of {len(rows)} layers",
+            all(count > 0 for count in perfect),
+        ),
+        Finding(
+            "the same-model direction is cleaner: margin over ambient norm is larger than v1's",
+            "0.29 against 0.17 at layer 22",
+            f"{here.margin_ratio_v2:.2f} against {here.margin_ratio_v1:.2f} at layer {layer}",
+            here.margin_ratio_v2 > here.margin_ratio_v1,
+        ),
+        Finding(
+            "v1 and v2 share a part of their direction (cosine between 0.25 and 0.75)",
+            "cosine about 0.5 at layer 22",
+            f"{here.cosine:.2f} at layer {layer}",
+            0.25 <= here.cosine <= 0.75,
+        ),
+        Finding(
+            "no strength passes more often than the baseline at p < 0.05",
+            "every Fisher p > 0.5",
+            ", ".join(f"α = {a}: {number(r['pass_rate'])} (p = {_p(r):.2g})" for a, r in steered.items())
+            + f"; baseline {number(base['pass_rate'])}",
+            not gains,
+        ),
+        Finding(
+            "α = 4 trades parse_fail for no_cmd: the one falls and the other rises",
+            "2.2 → 1.3 and 1.2 → 2.7 per run",
+            f"{_change(base, four, 'parse_fail_per_run')} and {_change(base, four, 'no_cmd_per_run')} per run",
+            four["parse_fail_per_run"] < base["parse_fail_per_run"] and four["no_cmd_per_run"] > base["no_cmd_per_run"],
+        ),
+        Finding(
+            "at α = 8 the agent breaks and bails out early (fewer steps than the baseline, and fewer passes)",
+            "1.4 steps on average before it says that it is done",
+            f"steps {_change(base, eight, 'mean_steps')}, pass rate {_change(base, eight, 'pass_rate')}",
+            eight["mean_steps"] < base["mean_steps"] and eight["pass_rate"] < base["pass_rate"],
+        ),
+    )
+
+
+def report(
+    rows: Sequence[LayerRow], layer: int, sweep: Mapping[str, Mapping[str, Any]], about: Mapping[str, str]
+) -> Iterator[str]:
+    """The lines of `SEED.md`."""
+    found = findings(rows, layer, sweep)
+    agreeing = sum(finding.agrees for finding in found)
+    yield "# The study that capvec started from, rebuilt with the bundled agent\n"
+    yield f"**Status:** {agreeing} of {len(found)} of the study's findings hold here.\n"
+    yield from (f"- {name}: {text}" for name, text in about.items())
+    yield "\n## Where it agrees\n"
+    head = ("finding", "in the study", "here", "agrees")
+    yield from markdown_table([head, *((f.statement, f.study, f.here, "yes" if f.agrees else "**no**") for f in found)])
+    yield "\n## The sweep of the same-model direction\n"
+    names = [Config.BASELINE, *(_name(layer, alpha) for alpha in ALPHAS)]
+    columns = ("pass_rate", "parse_fail_per_run", "no_cmd_per_run", "mean_steps")
+    body = [
+        (
+            name,
+            f"{sweep[name]['solved']}/{sweep[name]['n']}",
+            *(number(sweep[name][key]) for key in columns),
+            "–" if name == Config.BASELINE else f"{_p(sweep[name]):.3g}",
+        )
+        for name in names
+    ]
+    yield from markdown_table([("config", "solved", "rate", "parse_fail", "no_cmd", "steps", "Fisher p"), *body])
+    yield "\n## Layer by layer\n"
+    yield "An AUC says something only beside the 95 % point of its label-permutation null.\n"
+    layers = [
+        (
+            str(row.layer),
+            *(f"{row.auc_v1:.3f} ({row.auc_null_p95_v1:.3f})", f"{row.auc_v2:.3f} ({row.auc_null_p95_v2:.3f})"),
+            *(number(value) for value in (row.margin_ratio_v1, row.margin_ratio_v2, row.cosine)),
+        )
+        for row in rows
+    ]
+    titles = (
+        "layer",
+        "AUC v1 (null 95 %)",
+        "AUC v2 (null 95 %)",
+        "margin/ambient v1",
+        "margin/ambient v2",
+        "cos(v1, v2)",
+    )
+    yield from markdown_table([titles, *layers])
+
+
+def _name(layer: int, alpha: float) -> str:
+    return f"steered-L{layer}-a{alpha:g}"
+
+
+def _p(row: Mapping[str, Any]) -> float:
+    return float(row["fisher"]["pvalue"])
+
+
+def _change(base: Mapping[str, Any], other: Mapping[str, Any], key: str) -> str:
+    return f"{number(base[key])} → {number(other[key])}"
+
+
+def _build(model: str, log: Path) -> tuple[BuiltDirection, BuiltDirection]:
+    """v1 and v2, from the bundled corpora."""
+    source = resolve_model(model)
+    with (
+        start_engine(
+            source.path_or_id, label=source.name, context_length=source.context_length, log_path=log
+        ) as engine,
+        EngineClient(engine.url, engine.token) as client,
+    ):
+        health = client.health()
+        v1, v2 = (
+            build_direction(
+                read_traces(bundled_traces(contrast)),
+                contrast=contrast,
+                model=health.model,
+                identity=engine_identity(health),
+                position=CAPTURE_POSITION,
+                capture=lambda chosen: capture_all(
+                    [trace.messages for trace in chosen], client, lambda line: print(f"capvec: {line}", flush=True)
+                ),
+                cache=cache_root() / "activations",
+            )
+            for contrast in (V1, V2)
+        )
+    return v1, v2
+
+
+def _sweep(run: Path) -> tuple[dict[str, dict[str, Any]], int]:
+    """The rows of a sweep's `summary.json`, and the layer that it steered."""
+    try:
+        rows = {row["config"]: row for row in json.loads((run / "summary.json").read_text())["configs"]}
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"{run}: not a run folder of a finished sweep ({error})") from error
+    layers = {int(name.split("-")[1][1:]) for name in rows if name.startswith("steered-L")}
+    if len(layers) != 1 or any(_name(layer, alpha) not in rows for layer in layers for alpha in ALPHAS):
+        raise UsageError(
+            f"{run}: expected a sweep at one layer with --alpha {','.join(map(str, ALPHAS))}; got {list(rows)}"
+        )
+    return rows, layers.pop()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; 0, or 2 on an error. Writes `SEED.md` and `seed_layers.csv` into the run folder."""
+    parser = argparse.ArgumentParser(prog="python -m capvec.report.seed_comparison", description=__doc__)
+    parser.add_argument("run", type=Path, help="of a sweep with --alpha 2,4,6,8 and the bundled same-model traces")
+    parser.add_argument("--model", default="pocket", help="whose residuals are captured (default: pocket)")
+    options = parser.parse_args(arguments)
+    run: Path = options.run
+    try:
+        sweep, layer = _sweep(run)
+        v1, v2 = _build(options.model, run / "engine.log")
+    except CapvecError as error:
+        print(f"capvec: {error}", file=sys.stderr)
+        return 2
+    rows = layer_rows(v1, v2)
+    about = {
+        name: f"{built.contrast.name}, {len(built.contrast.positives)} positive and {len(built.contrast.negatives)} "
+        f"negative traces, hash `{built.direction.hash}`"
+        for name, built in (("v1", v1), ("v2", v2))
+    }
+    with (run / "seed_layers.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(LayerRow.__dataclass_fields__), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+    (run / "SEED.md").write_text("\n".join(report(rows, layer, sweep, about)) + "\n", encoding="utf-8")
+    print(f"capvec: written: {run / 'SEED.md'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

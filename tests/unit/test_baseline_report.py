@@ -1,0 +1,43 @@
+"""What a collection says about a model without a direction."""
+
+from pathlib import Path
+
+import pytest
+
+from capvec.records import Config, Outcome, Task
+from capvec.report.baseline import baseline_md
+from capvec.sweep.plan import Plan, Settings, interleave
+
+pytestmark = pytest.mark.unit
+
+
+def task(name, family, split):
+    return Task(name, Path(name), "Do.", "0" * 64, metadata={"family": family, "split": split})
+
+
+def outcome(task, attempt, status, **counts):
+    return Outcome("r", f"{task}-{attempt}", task, "baseline", None, None, attempt, 0, status, **counts)
+
+
+def test_rates_are_of_valid_trials_and_faults_of_replies():
+    tasks = (task("a-1", "a", "trained"), task("b-1", "b", "held-out"))
+    plan = Plan(
+        "r",
+        Path("r"),
+        tasks,
+        (Config("baseline", "baseline"),),
+        interleave(tasks, [Config("baseline", "baseline")], 2, 0),
+        Settings("m", "bash-block", "brief", 4, 32, 0.7),
+    )
+    outcomes = [
+        outcome("a-1", 1, "solved", steps=3, parse_fail=1),
+        outcome("a-1", 2, "unsolved", steps=5, no_cmd=2),
+        outcome("b-1", 1, "unsolved", steps=2),
+        outcome("b-1", 2, "error"),
+    ]
+    text = "\n".join(baseline_md(plan, outcomes))
+    # 1 of 3 valid trials; 10 replies, of which 1 did not parse and 2 were without a command.
+    assert "| **all** | all | 1/3 | 0.33 | 0.06–0.79 | 1 | 3.3 | 0.100 | 0.200 |" in text
+    assert "| **trained** | all | 1/2 | 0.50 |" in text
+    assert "| held-out | b | 0/1 | 0.00 |" in text
+    assert "2 tasks, 2 attempts each" in text

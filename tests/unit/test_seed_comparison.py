@@ -1,0 +1,89 @@
+"""The comparison with the study that capvec started from: rows by arithmetic, findings that can go either way."""
+
+import math
+
+import numpy as np
+import pytest
+
+from capvec.directions.build import BuiltDirection
+from capvec.directions.contrast import Contrast
+from capvec.directions.estimate import ambient_norms, mean_difference
+from capvec.directions.ranking import rank_layers
+from capvec.directions.record import Direction
+from capvec.report.seed_comparison import ALPHAS, findings, layer_rows, main, report
+
+pytestmark = pytest.mark.unit
+
+
+def built(positives, negatives):
+    residuals = np.concatenate([positives, negatives])
+    direction = Direction(mean_difference(positives, negatives), ambient_norms(residuals))
+    return BuiltDirection(
+        direction,
+        rank_layers(positives, negatives, permutations=50),
+        Contrast("same-model", "m", (), (), {}),
+        "last",
+        (0,) * len(residuals),
+    )
+
+
+@pytest.fixture
+def rows():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(12, 2, 8)).astype(np.float32) * 0.01
+    base = np.zeros((2, 8), dtype=np.float32)
+    base[:, 0] = 10
+    first, second = base.copy(), base.copy()
+    first[:, 1] = 1  # v1 points along axis 1
+    second[:, 1:3] = 3 / math.sqrt(2)  # v2 lies half way between axes 1 and 2, three times as long
+    return layer_rows(built(first + noise[:5], base + noise[5:]), built(second + noise[:5], base + noise[5:]))
+
+
+def row(rate=0.5, parse_fail=1.0, no_cmd=1.0, steps=5.0, p=0.8):
+    return {
+        "solved": round(rate * 10),
+        "n": 10,
+        "pass_rate": rate,
+        "parse_fail_per_run": parse_fail,
+        "no_cmd_per_run": no_cmd,
+        "mean_steps": steps,
+        "fisher": {"pvalue": p},
+    }
+
+
+def sweep(four=None, eight=None):
+    rows = {f"steered-L1-a{alpha}": row() for alpha in ALPHAS}
+    return rows | {"baseline": row(), "steered-L1-a4": four or row(), "steered-L1-a8": eight or row()}
+
+
+def test_each_layer_has_both_ratios_and_their_cosine(rows):
+    assert [one.layer for one in rows] == [0, 1]
+    for one in rows:
+        # By arithmetic: the margins are 1 and 3 on a residual of length about 10; 45 degrees lie between them.
+        assert one.margin_ratio_v1 == pytest.approx(0.1, rel=0.05)
+        assert one.margin_ratio_v2 == pytest.approx(0.3, rel=0.05)
+        assert one.cosine == pytest.approx(math.cos(math.pi / 4), abs=0.02)
+        assert one.auc_v1 == one.auc_v2 == 1
+
+
+def test_a_replication_agrees_in_every_finding(rows):
+    found = findings(rows, 1, sweep(row(parse_fail=0.5, no_cmd=2), row(rate=0.1, steps=1.4)))
+    assert [finding.agrees for finding in found] == [True] * 6
+
+
+def test_findings_that_do_not_hold_are_said_not_to(rows):
+    other = sweep(row(rate=0.9, p=0.01), row(rate=0.6, steps=9))
+    verdicts = [finding.agrees for finding in findings(rows, 1, other)]
+    assert verdicts == [True, True, True, False, False, False]
+    text = "\n".join(report(rows, 1, other, {"v1": "…"}))
+    assert "3 of 6 of the study's findings hold here" in text
+    assert "α = 4: 0.90 (p = 0.01)" in text
+    assert text.count("**no**") == 3
+
+
+@pytest.mark.parametrize("text", [None, "{", '{"configs": [{"config": "baseline"}]}'])
+def test_a_folder_that_is_no_such_sweep_is_refused(tmp_path, capsys, text):
+    if text is not None:
+        (tmp_path / "summary.json").write_text(text)
+    assert main([str(tmp_path)]) == 2
+    assert str(tmp_path) in capsys.readouterr().err
