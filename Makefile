@@ -9,7 +9,7 @@ ARGS ?=
 
 help:
 	@echo 'make sweep    set up, then: pytest -n 4 -m sweep --alpha 4   (more options: make sweep ARGS="--attempts 3")'
-	@echo 'make calibration  set up, then: pytest -n 8 -m calibration   (the short form: make calibration ARGS="--attempts 1")'
+	@echo 'make calibration  set up, then: pytest -n 16 -m calibration   (the short form: make calibration ARGS="--attempts 1")'
 	@echo 'make test     set up, then the unit tests and the integration tests'
 	@echo 'make unit     the unit tests: no Docker, no weights, no network'
 	@echo 'make setup    virtual environment, container engine, base image, bundled model'
@@ -22,7 +22,7 @@ sweep: setup
 	$(BIN)/pytest -n 4 -m sweep --alpha 4 $(ARGS)
 
 calibration: setup
-	$(BIN)/pytest -n 8 -m calibration $(ARGS)
+	$(BIN)/pytest -n 16 -m calibration $(ARGS)
 
 test: setup
 	mkdir -p reports

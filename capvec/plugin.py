@@ -72,7 +72,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add(
         "--controls",
         metavar="LIST",
-        help="of zero, random:K, shuffled:K, flip, prompt (default: none; calibration, which takes only it: random:4)",
+        help="of zero, random:K, shuffled:K, flip, prompt (default: none; calibration, which takes only it: random:3)",
     )
     add("--chosen", metavar="PATH", help="calibration: the layers and strengths that capvec.calibration.choose wrote")
     add("--seed", default=str(default.seed), metavar="N", help="the sweep's base seed (default: 0)")

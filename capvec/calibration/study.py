@@ -22,7 +22,7 @@ from capvec.sweep.options import SweepOptions, parse_options
 from capvec.sweep.study import Bench, Conclusion, Design, Evidence
 from capvec.tasks import load_tasks
 
-ATTEMPTS, RANDOMS = 2, 4
+ATTEMPTS, RANDOMS = 2, 3
 _NOT_OURS = ("alpha", "alpha_unit", "layer", "direction", "traces", "contrast")
 
 

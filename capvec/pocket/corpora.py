@@ -51,17 +51,23 @@ def select(contrast: str, own: Sequence[Trace], others: Sequence[Sequence[Trace]
     return positives[: POSITIVES[contrast]], negatives
 
 
-def write(out: Path, pocket: Path, others: Sequence[Path]) -> None:
+def write(out: Path, pocket: Sequence[Path], others: Sequence[Path]) -> None:
     """Write both corpora into `out`, in place of what is there.
+
+    Args:
+        out: gets a folder for each corpus, and `PROVENANCE.json`.
+        pocket: runs of one model, whose passes are the positives.
+        others: runs of other models.
 
     Raises:
         UsageError: a run without trajectories, or one that gives a class no trace.
     """
-    runs = {path: _read(path) for path in (pocket, *others)}
+    runs = {path: _read(path) for path in (*pocket, *others)}
+    own = [trace for path in pocket for trace in runs[path]]
     where = {id(trace): path for path, traces in runs.items() for trace in traces}
     provenance: dict[str, Any] = {"rule": RULE, "runs": {_name(path): _describe(path, runs[path]) for path in runs}}
     for contrast in POLICIES:
-        picked = select(contrast, runs[pocket], [runs[path] for path in others] if contrast == "cross-model" else [])
+        picked = select(contrast, own, [runs[path] for path in others] if contrast == "cross-model" else [])
         if not all(picked):
             raise UsageError(
                 f"{contrast}: {len(picked[0])} positive and {len(picked[1])} negative traces; collect more"
@@ -73,8 +79,9 @@ def write(out: Path, pocket: Path, others: Sequence[Path]) -> None:
         for side, traces in zip(listed, picked, strict=True):
             for trace in traces:
                 source = where[id(trace)]
-                name = f"{_name(source)}-{trace.id}.json"
-                shutil.copyfile(source / "trajectories" / f"{trace.id}.json", folder / name)
+                trial = Path(trace.id).name  # the id is run/trial
+                name = f"{_name(source)}-{trial}.json"
+                shutil.copyfile(source / "trajectories" / f"{trial}.json", folder / name)
                 listed[side].append(name)
         provenance[contrast] = listed
     (out / "PROVENANCE.json").write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
@@ -116,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, default=BUNDLED, help="gets same-model/ and cross-model/ (default: capvec's own)"
     )
-    parser.add_argument("--pocket", type=Path, required=True, metavar="RUN", help="of `capvec collect --model pocket`")
+    parser.add_argument("--pocket", type=Path, required=True, nargs="+", metavar="RUN", help="of `capvec collect`")
     parser.add_argument("--other", type=Path, required=True, nargs="+", metavar="RUN", help="of other models")
     options = parser.parse_args(arguments)
     try:

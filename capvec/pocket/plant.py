@@ -154,7 +154,8 @@ def loss_of(model: Any, batch: Sequence[Planted], direction: Tensor, recipe: Rec
     shift = alpha * direction.to(device) * signs[steered, None, None]
     rows = torch.cat([hidden, hidden[steered] + shift, hidden[steered] - shift])
     found = log_likelihoods(model, rows, torch.cat([labels, labels[steered], labels[steered]]), recipe.layer)
-    plain, own, other = found.split([len(batch), int(steered.sum()), int(steered.sum())])
+    all_of, some_of = len(batch), int(steered.sum())
+    plain, own, other = found[:all_of], found[all_of : all_of + some_of], found[all_of + some_of :]
     tokens = (labels[:, 1:] != IGNORED).sum(1)
     learned = int(tokens[steered].sum())
     apart = functional.softplus(other - own)

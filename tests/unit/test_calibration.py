@@ -363,7 +363,7 @@ def test_a_calibration_has_its_own_defaults(tmp_path):
     raw = {"model": "pocket", "seed": "0", "temperature": "0.7", "protocol": "bash-block", "alpha": None}
     options = parse_calibration_options(raw | {"chosen": str(tmp_path / "chosen.json")})
     assert (options.attempts, options.tasks) == (2, "sprint")
-    assert [(control.kind, control.count) for control in options.controls] == [("random", 4)]
+    assert [(control.kind, control.count) for control in options.controls] == [("random", 3)]
 
 
 @pytest.mark.parametrize(
