@@ -24,7 +24,7 @@ Op = Literal["add"]
 Positions = Literal["all"]
 ParseStatus = Literal["strict", "repaired", "failed"]
 Status = Literal["solved", "unsolved", "error"]
-EndReason = Literal["done", "max_steps", "parse_fail_limit", "context_full", "time", "error"]
+EndReason = Literal["done", "max_steps", "parse_fail_limit", "no_cmd_limit", "context_full", "time", "error"]
 Message = Mapping[str, str]
 """One chat message, `{"role": "system" | "user" | "assistant", "content": text}`."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import takewhile
 
 from capvec.agent.model import ChatModel
 from capvec.agent.protocols import OBSERVATION_CHARS, AgentProtocol
@@ -29,6 +30,8 @@ class LoopLimits:
     """Seconds for one command, less where `wall_s` ends sooner."""
     parse_fail_limit: int = 5
     """Failed parses in a row that end the episode."""
+    no_cmd_limit: int = 5
+    """Replies in a row without a command that end the episode."""
     observation_chars: int = OBSERVATION_CHARS
 
 
@@ -103,8 +106,10 @@ def run_episode(
                 steps[-1] = _with_result(steps[-1], result, clock() - before)
             if parse.done:
                 return ended("done")
-            if _failed_in_a_row(steps) >= limits.parse_fail_limit:
+            if _in_a_row(step.parse.status == "failed" for step in steps) >= limits.parse_fail_limit:
                 return ended("parse_fail_limit")
+            if _in_a_row(step.parse.no_cmd for step in steps) >= limits.no_cmd_limit:
+                return ended("no_cmd_limit")
             observation = protocol.observation(steps[-1].results, parse, limit=limits.observation_chars)
         return ended("max_steps")
     except InstrumentFault as fault:
@@ -132,13 +137,9 @@ def _with_result(step: Step, result: CommandResult, seconds: float) -> Step:
     return replace(step, results=(*step.results, result), sandbox_s=step.sandbox_s + seconds)
 
 
-def _failed_in_a_row(steps: Sequence[Step]) -> int:
-    count = 0
-    for step in reversed(steps):
-        if step.parse.status != "failed":
-            break
-        count += 1
-    return count
+def _in_a_row(flags: Iterable[bool]) -> int:
+    """How many at the end are true."""
+    return len(list(takewhile(bool, reversed(list(flags)))))
 
 
 def _now() -> str:

@@ -84,6 +84,13 @@ def test_only_failed_parses_in_a_row_reach_the_limit():
     assert (episode.end_reason, len(episode.steps), episode.parse_fail, episode.no_cmd) == ("parse_fail_limit", 4, 3, 1)
 
 
+def test_only_replies_without_a_command_in_a_row_reach_the_limit():
+    limits = replace(LIMITS, max_steps=9, no_cmd_limit=2)
+    replies = ["prose", BROKEN, "prose", BASH.render(["ls"]), "prose", "prose", "DONE"]
+    episode, _, shell = run(replies, limits=limits)
+    assert (episode.end_reason, len(episode.steps), episode.no_cmd, shell.ran) == ("no_cmd_limit", 6, 4, ["ls"])
+
+
 def test_a_conversation_that_outgrows_the_context_is_a_result():
     episode, _, _ = run([BASH.render(["ls"]), ContextOverflow("2049 > 2048")])
     assert (episode.end_reason, episode.error, len(episode.steps)) == ("context_full", "", 1)
