@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from capvec.records import Outcome
 from capvec.report.families import family_of, family_rows
-from capvec.report.table import HEADERS, number, table_row, verdict
+from capvec.report.table import HEADERS, number, p_value, table_row, verdict
 from capvec.stats.summary import Summary
 from capvec.sweep.directions import SweepDirection
 from capvec.sweep.gate import GateResult
@@ -69,8 +69,8 @@ def _results(plan: Plan, summary: Summary) -> Iterator[str]:
                 (
                     row.config,
                     number(row.sign_flip.statistic if row.sign_flip else None),
-                    number(row.sign_flip.pvalue if row.sign_flip else None, 3),
-                    number(row.mcnemar.pvalue if row.mcnemar else None, 3),
+                    p_value(row.sign_flip.pvalue if row.sign_flip else None),
+                    p_value(row.mcnemar.pvalue if row.mcnemar else None),
                 )
                 for row in summary.configs
                 if row.config != summary.baseline

@@ -11,6 +11,7 @@ import argparse
 import csv
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -84,19 +85,39 @@ def layer_rows(v1: BuiltDirection, v2: BuiltDirection) -> tuple[LayerRow, ...]:
     return tuple(rows)
 
 
-def findings(rows: Sequence[LayerRow], layer: int, sweep: Mapping[str, Mapping[str, Any]]) -> tuple[Finding, ...]:
-    """The study's statements against these numbers.
+@dataclass(frozen=True)
+class Sweep:
+    """A finished sweep of the same-model direction at one layer."""
 
-    Args:
-        rows: of every layer.
-        layer: that the sweep steered.
-        sweep: config → its row of `summary.json`: the baseline, and α of `ALPHAS` at that layer.
-    """
-    here = rows[layer]
-    base = sweep[Config.BASELINE]
-    steered = {alpha: sweep[_name(layer, alpha)] for alpha in ALPHAS}
+    layer: int
+    rows: Mapping[str, Mapping[str, Any]]
+    """Config → its row of `summary.json`: the baseline, `ALPHAS`, and any other strengths."""
+    ends: Mapping[str, Mapping[str, int]]
+    """Config → end reason → trials."""
+
+    @property
+    def alphas(self) -> tuple[float, ...]:
+        """Every strength, ascending."""
+        head = _name(self.layer, 0).removesuffix("0")
+        return tuple(sorted(float(name.removeprefix(head)) for name in self.rows if name.startswith(head)))
+
+    def steered(self, alpha: float) -> Mapping[str, Any]:
+        """The row of one strength."""
+        return self.rows[_name(self.layer, alpha)]
+
+
+def findings(rows: Sequence[LayerRow], sweep: Sweep) -> tuple[Finding, ...]:
+    """The study's statements against the rows of every layer and the sweep."""
+    layer, here = sweep.layer, rows[sweep.layer]
+    base = sweep.rows[Config.BASELINE]
+    steered = {alpha: sweep.steered(alpha) for alpha in sweep.alphas}
     perfect = [sum(row.auc_v1 == 1 for row in rows), sum(row.auc_v2 == 1 for row in rows)]
-    gains = [alpha for alpha, row in steered.items() if row["pass_rate"] > base["pass_rate"] and _p(row) < 0.05]
+    rates = [f"{number(row['pass_rate'])} at α = {alpha:g}" for alpha, row in steered.items()]
+    bails = {
+        alpha: f"α = {alpha:g} ({number(row['mean_steps'])} steps)"
+        for alpha, row in steered.items()
+        if _bails_out(row, base, sweep.ends[row["config"]])
+    }
     four, eight = steered[4], steered[8]
     return (
         Finding(
@@ -119,10 +140,15 @@ def findings(rows: Sequence[LayerRow], layer: int, sweep: Mapping[str, Mapping[s
         ),
         Finding(
             "no strength passes more often than the baseline at p < 0.05",
+            "no aggregate lift",
+            f"pass rate {', '.join(rates)}; baseline {number(base['pass_rate'])}",
+            not any(row["pass_rate"] > base["pass_rate"] and _p(row) < 0.05 for row in steered.values()),
+        ),
+        Finding(
+            "nor does any pass less often: it is a null result",
             "every Fisher p > 0.5",
-            ", ".join(f"α = {a}: {number(r['pass_rate'])} (p = {_p(r):.2g})" for a, r in steered.items())
-            + f"; baseline {number(base['pass_rate'])}",
-            not gains,
+            f"the smallest Fisher p is {min(map(_p, steered.values())):.2g}",
+            all(_p(row) > 0.5 for row in steered.values()),
         ),
         Finding(
             "α = 4 trades parse_fail for no_cmd: the one falls and the other rises",
@@ -131,19 +157,24 @@ def findings(rows: Sequence[LayerRow], layer: int, sweep: Mapping[str, Mapping[s
             four["parse_fail_per_run"] < base["parse_fail_per_run"] and four["no_cmd_per_run"] > base["no_cmd_per_run"],
         ),
         Finding(
-            "at α = 8 the agent breaks and bails out early (fewer steps than the baseline, and fewer passes)",
-            "1.4 steps on average before it says that it is done",
-            f"steps {_change(base, eight, 'mean_steps')}, pass rate {_change(base, eight, 'pass_rate')}",
-            eight["mean_steps"] < base["mean_steps"] and eight["pass_rate"] < base["pass_rate"],
+            "at α = 8 the agent breaks (fewer passes than the baseline)",
+            "task-failing from α = 6 on",
+            f"pass rate {_change(base, eight, 'pass_rate')}",
+            eight["pass_rate"] < base["pass_rate"],
+        ),
+        Finding(
+            "at α = 8 it bails out: most trials end because it says that it is done, in fewer steps than the baseline",
+            "1.4 steps on average before it says so",
+            f"{sweep.ends[eight['config']].get('done', 0)} of {eight['n']} trials end so; it bails out at "
+            + (", ".join(bails.values()) or "no strength"),
+            8 in bails,
         ),
     )
 
 
-def report(
-    rows: Sequence[LayerRow], layer: int, sweep: Mapping[str, Mapping[str, Any]], about: Mapping[str, str]
-) -> Iterator[str]:
+def report(rows: Sequence[LayerRow], sweep: Sweep, about: Mapping[str, str]) -> Iterator[str]:
     """The lines of `SEED.md`."""
-    found = findings(rows, layer, sweep)
+    found = findings(rows, sweep)
     agreeing = sum(finding.agrees for finding in found)
     yield "# The study that capvec started from, rebuilt with the bundled agent\n"
     yield f"**Status:** {agreeing} of {len(found)} of the study's findings hold here.\n"
@@ -152,18 +183,7 @@ def report(
     head = ("finding", "in the study", "here", "agrees")
     yield from markdown_table([head, *((f.statement, f.study, f.here, "yes" if f.agrees else "**no**") for f in found)])
     yield "\n## The sweep of the same-model direction\n"
-    names = [Config.BASELINE, *(_name(layer, alpha) for alpha in ALPHAS)]
-    columns = ("pass_rate", "parse_fail_per_run", "no_cmd_per_run", "mean_steps")
-    body = [
-        (
-            name,
-            f"{sweep[name]['solved']}/{sweep[name]['n']}",
-            *(number(sweep[name][key]) for key in columns),
-            "–" if name == Config.BASELINE else f"{_p(sweep[name]):.3g}",
-        )
-        for name in names
-    ]
-    yield from markdown_table([("config", "solved", "rate", "parse_fail", "no_cmd", "steps", "Fisher p"), *body])
+    yield from markdown_table(list(_sweep_table(sweep, rows[sweep.layer].margin_ratio_v2)))
     yield "\n## Layer by layer\n"
     yield "An AUC says something only beside the 95 % point of its label-permutation null.\n"
     layers = [
@@ -183,6 +203,25 @@ def report(
         "cos(v1, v2)",
     )
     yield from markdown_table([titles, *layers])
+
+
+def _sweep_table(sweep: Sweep, margin_ratio: float) -> Iterator[tuple[str, ...]]:
+    """The dose is α times the margin over ambient norm: the margin of a mean difference is its length."""
+    yield ("config", "solved", "rate", "parse_fail", "no_cmd", "steps", "dose", "Fisher p", "how the trials ended")
+    for alpha in (0.0, *sweep.alphas):
+        row = sweep.steered(alpha) if alpha else sweep.rows[Config.BASELINE]
+        ends = sorted(sweep.ends[row["config"]].items(), key=lambda end: -end[1])
+        yield (
+            row["config"],
+            f"{row['solved']}/{row['n']}",
+            *(number(row[key]) for key in ("pass_rate", "parse_fail_per_run", "no_cmd_per_run", "mean_steps")),
+            *((f"{alpha * margin_ratio:.2f}", f"{_p(row):.3g}") if alpha else ("–", "–")),
+            ", ".join(f"{reason} {count}" for reason, count in ends),
+        )
+
+
+def _bails_out(row: Mapping[str, Any], base: Mapping[str, Any], ends: Mapping[str, int]) -> bool:
+    return ends.get("done", 0) > row["n"] / 2 and bool(row["mean_steps"] < base["mean_steps"])
 
 
 def _name(layer: int, alpha: float) -> str:
@@ -224,10 +263,18 @@ def _build(model: str, log: Path) -> tuple[BuiltDirection, BuiltDirection]:
     return v1, v2
 
 
-def _sweep(run: Path) -> tuple[dict[str, dict[str, Any]], int]:
-    """The rows of a sweep's `summary.json`, and the layer that it steered."""
+def _sweep(run: Path) -> Sweep:
+    """What a run folder holds.
+
+    Raises:
+        UsageError: no finished sweep with `ALPHAS` at one layer.
+    """
     try:
         rows = {row["config"]: row for row in json.loads((run / "summary.json").read_text())["configs"]}
+        ends: dict[str, Counter[str]] = {config: Counter() for config in rows}
+        for line in (run / "trials.jsonl").read_text().splitlines():
+            outcome = json.loads(line)
+            ends[outcome["config"]][outcome["end_reason"]] += 1
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(f"{run}: not a run folder of a finished sweep ({error})") from error
     layers = {int(name.split("-")[1][1:]) for name in rows if name.startswith("steered-L")}
@@ -235,18 +282,18 @@ def _sweep(run: Path) -> tuple[dict[str, dict[str, Any]], int]:
         raise UsageError(
             f"{run}: expected a sweep at one layer with --alpha {','.join(map(str, ALPHAS))}; got {list(rows)}"
         )
-    return rows, layers.pop()
+    return Sweep(layers.pop(), rows, ends)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; 0, or 2 on an error. Writes `SEED.md` and `seed_layers.csv` into the run folder."""
     parser = argparse.ArgumentParser(prog="python -m capvec.report.seed_comparison", description=__doc__)
-    parser.add_argument("run", type=Path, help="of a sweep with --alpha 2,4,6,8 and the bundled same-model traces")
+    parser.add_argument("run", type=Path, help="a sweep at one layer with --alpha 2,4,6,8 (or more), same-model traces")
     parser.add_argument("--model", default="pocket", help="whose residuals are captured (default: pocket)")
     options = parser.parse_args(arguments)
     run: Path = options.run
     try:
-        sweep, layer = _sweep(run)
+        sweep = _sweep(run)
         v1, v2 = _build(options.model, run / "engine.log")
     except CapvecError as error:
         print(f"capvec: {error}", file=sys.stderr)
@@ -261,7 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         writer = csv.DictWriter(file, list(LayerRow.__dataclass_fields__), lineterminator="\n")
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)
-    (run / "SEED.md").write_text("\n".join(report(rows, layer, sweep, about)) + "\n", encoding="utf-8")
+    (run / "SEED.md").write_text("\n".join(report(rows, sweep, about)) + "\n", encoding="utf-8")
     print(f"capvec: written: {run / 'SEED.md'}")
     return 0
 

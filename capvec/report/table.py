@@ -43,20 +43,32 @@ def table_row(row: ConfigSummary, config: Config) -> tuple[str, ...]:
         number(row.parse_fail_per_run, 1),
         number(row.no_cmd_per_run, 1),
         number(config.dose),
-        number(row.fisher.pvalue if row.fisher else None, 3),
+        p_value(row.fisher.pvalue if row.fisher else None),
     )
 
 
 def verdict(summary: Summary) -> str:
     """What the Fisher tests say, without saying more."""
-    tested = [(row.config, row.fisher.pvalue) for row in summary.configs if row.fisher is not None]
+    tested = [(row, row.fisher.pvalue) for row in summary.configs if row.fisher is not None]
     if not tested:
         return "Nothing to compare: no config beside the baseline has a valid trial."
-    config, pvalue = min(tested, key=lambda pair: pair[1])
-    if pvalue < 0.05:
-        many = f", not corrected for {len(tested)} comparisons" if len(tested) > 1 else ""
-        return f"{config} differs from baseline: Fisher p = {pvalue:.3g}{many}."
-    return f"No config differs from baseline: every Fisher p ≥ {pvalue:.3g}. That is no proof of no effect at this n."
+    first, pvalue = min(tested, key=lambda pair: pair[1])
+    if pvalue >= 0.05:
+        return (
+            f"No config differs from baseline: every Fisher p ≥ {pvalue:.3g}. That is no proof of no effect at this n."
+        )
+    base = next(row for row in summary.configs if row.config == summary.baseline)
+    finding = (
+        f"{first.config} solves {'more' if (first.pass_rate or 0) > (base.pass_rate or 0) else 'less'} than baseline: "
+        f"Fisher p = {pvalue:.3g}"
+    )
+    if len(tested) == 1:
+        return f"{finding}."
+    differing = sum(other < 0.05 for _, other in tested)
+    return (
+        f"{finding}, the smallest of {len(tested)}; {differing} {'is' if differing == 1 else 'are'} below 0.05, "
+        "not corrected for the number of comparisons."
+    )
 
 
 def align(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -74,6 +86,11 @@ def number(value: float | None, digits: int = 2) -> str:
     if value is None or math.isnan(value):
         return "–"
     return f"{value:.{digits}f}"
+
+
+def p_value(value: float | None) -> str:
+    """To three decimals: `0.182`, `<0.001`, or `–`."""
+    return "<0.001" if value is not None and value < 0.001 else number(value, 3)
 
 
 def interval(value: Interval | None) -> str:

@@ -10,7 +10,7 @@ from capvec.directions.contrast import Contrast
 from capvec.directions.estimate import ambient_norms, mean_difference
 from capvec.directions.ranking import rank_layers
 from capvec.directions.record import Direction
-from capvec.report.seed_comparison import ALPHAS, findings, layer_rows, main, report
+from capvec.report.seed_comparison import ALPHAS, Sweep, findings, layer_rows, main, report
 
 pytestmark = pytest.mark.unit
 
@@ -51,9 +51,12 @@ def row(rate=0.5, parse_fail=1.0, no_cmd=1.0, steps=5.0, p=0.8):
     }
 
 
-def sweep(four=None, eight=None):
-    rows = {f"steered-L1-a{alpha}": row() for alpha in ALPHAS}
-    return rows | {"baseline": row(), "steered-L1-a4": four or row(), "steered-L1-a8": eight or row()}
+def sweep(four=None, eight=None, eight_ends="done"):
+    rows = {f"steered-L1-a{alpha:g}": row() for alpha in (0.5, *ALPHAS)}
+    rows |= {"baseline": row(), "steered-L1-a4": four or row(), "steered-L1-a8": eight or row()}
+    rows = {name: {"config": name} | values for name, values in rows.items()}
+    ends = {name: {"done": 10} for name in rows}
+    return Sweep(1, rows, ends | {"steered-L1-a8": {eight_ends: 10}})
 
 
 def test_each_layer_has_both_ratios_and_their_cosine(rows):
@@ -67,18 +70,25 @@ def test_each_layer_has_both_ratios_and_their_cosine(rows):
 
 
 def test_a_replication_agrees_in_every_finding(rows):
-    found = findings(rows, 1, sweep(row(parse_fail=0.5, no_cmd=2), row(rate=0.1, steps=1.4)))
-    assert [finding.agrees for finding in found] == [True] * 6
+    found = findings(rows, sweep(row(parse_fail=0.5, no_cmd=2), row(rate=0.1, steps=1.4)))
+    assert [finding.agrees for finding in found] == [True] * 8
+
+
+def test_an_agent_that_a_limit_stops_has_not_bailed_out(rows):
+    found = findings(rows, sweep(eight=row(rate=0.1, steps=1.4), eight_ends="no_cmd_limit"))
+    assert [finding.agrees for finding in found[-2:]] == [True, False]
+    assert found[-1].here == "0 of 10 trials end so; it bails out at no strength"
 
 
 def test_findings_that_do_not_hold_are_said_not_to(rows):
     other = sweep(row(rate=0.9, p=0.01), row(rate=0.6, steps=9))
-    verdicts = [finding.agrees for finding in findings(rows, 1, other)]
-    assert verdicts == [True, True, True, False, False, False]
-    text = "\n".join(report(rows, 1, other, {"v1": "…"}))
-    assert "3 of 6 of the study's findings hold here" in text
-    assert "α = 4: 0.90 (p = 0.01)" in text
-    assert text.count("**no**") == 3
+    verdicts = [finding.agrees for finding in findings(rows, other)]
+    assert verdicts == [True, True, True, False, False, False, False, False]
+    text = "\n".join(report(rows, other, {"v1": "…"}))
+    assert "3 of 8 of the study's findings hold here" in text
+    assert "0.90 at α = 4, " in text
+    assert text.count("**no**") == 5
+    assert "| steered-L1-a0.5 | 5/10 | 0.50 | 1.00 | 1.00 | 5.00 | 0.15 | 0.8 | done 10 |" in text
 
 
 @pytest.mark.parametrize("text", [None, "{", '{"configs": [{"config": "baseline"}]}'])

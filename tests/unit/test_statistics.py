@@ -15,6 +15,7 @@ from scipy import stats
 
 from capvec.errors import UsageError
 from capvec.records import Outcome
+from capvec.report.table import p_value, verdict
 from capvec.stats.fisher import fisher_exact
 from capvec.stats.intervals import clopper_pearson, wilson
 from capvec.stats.pairing import mcnemar_exact, sign_flip
@@ -199,3 +200,25 @@ def test_degenerate_tables_still_make_strict_json(table):
 def test_an_unknown_config_is_refused():
     with pytest.raises(UsageError, match="unknown configs"):
         summarise([outcome("other", "a")], ["baseline"])
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ({}, "Nothing to compare: no config beside the baseline has a valid trial."),
+        ({"a": (3, 9)}, "No config differs from baseline: every Fisher p ≥ 0.637. That is no proof"),
+        ({"a": (0, 9)}, "a solves less than baseline: Fisher p = 0.0294."),
+        (
+            {"a": (9, 9), "b": (0, 9), "c": (5, 9)},
+            "b solves less than baseline: Fisher p = 0.0294, the smallest of 3; 1 is",
+        ),
+    ],
+)
+def test_the_verdict_says_which_way_and_among_how_many(counts, said):
+    base = {"baseline": (5, 9)}
+    assert verdict(summarise(arms(**base, **counts), [*base, *counts])).startswith(said)
+
+
+@pytest.mark.parametrize(("value", "text"), [(None, "–"), (0.0004, "<0.001"), (0.001, "0.001"), (0.1816, "0.182")])
+def test_a_small_p_value_is_not_shown_as_zero(value, text):
+    assert p_value(value) == text
