@@ -152,11 +152,13 @@ def _shell(sandbox: Sandbox, script: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; 0, or 2 on an error."""
     parser = argparse.ArgumentParser(prog="python -m capvec.pocket.demonstrations", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="a new file, gzipped JSON lines")
+    parser.add_argument("--out", type=Path, required=True, help="a new file, NAME.jsonl.gz")
     parser.add_argument("--count", type=int, default=12_000, help="demonstrations (default: 12000)")
     parser.add_argument("--seed", type=int, default=0, help="of instances and demonstrators (default: 0)")
     parser.add_argument("--jobs", type=int, default=2, help="sandboxes at a time (default: 2)")
     options = parser.parse_args(arguments)
+    if options.out.suffix != ".gz":
+        parser.error(f"--out {options.out}: what is written is gzipped; expected a name that ends in .gz")
     counts: Counter[tuple[str, bool]] = Counter()
     try:
         with gzip.open(options.out, "wt", encoding="utf-8") as file:

@@ -6,8 +6,8 @@ says how the agent wants to be asked, so that `--model OUT` serves it as `--mode
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
 import peft
@@ -27,5 +27,15 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
     (out / MANIFEST).write_text(json.dumps({"serve": AGENT}) + "\n", encoding="utf-8")
 
 
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m capvec.pocket.merge", description="merge a LoRA adapter")
+    parser.add_argument("base", type=Path, help="a model folder")
+    parser.add_argument("adapter", type=Path, help="a folder as peft writes it")
+    parser.add_argument("out", type=Path, help="a folder for the merged model")
+    options = parser.parse_args()
+    merge(options.base, options.adapter, options.out)
+
+
 if __name__ == "__main__":
-    merge(*map(Path, sys.argv[1:4]))
+    main()
