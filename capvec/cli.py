@@ -16,7 +16,8 @@ from capvec.errors import CapvecError, EngineUnavailable, UsageError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 when it did what it should, 1 when the doctor found something missing, 2 on an error."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser().parse_args(given, argparse.Namespace(command_line=["capvec", *given]))
     try:
         return int(options.run(options))
     except CapvecError as error:

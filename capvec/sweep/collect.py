@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from capvec.pocket import ModelSource, resolve_model
 from capvec.records import Config, Outcome, TrialSpec
 from capvec.report.baseline import baseline_md
 from capvec.sandbox.docker import DockerProvider, check_engine, reap
+from capvec.sweep import provenance
 from capvec.sweep.ledger import Ledger
 from capvec.sweep.options import SweepOptions
 from capvec.sweep.plan import Plan, interleave, settings_for
@@ -27,7 +28,7 @@ def collect(options: SweepOptions, *, out: Path, jobs: int, say: Callable[[str],
 
     Args:
         options: of them, tasks, model, attempts, seed and how the agent acts count.
-        out: a folder that is new or empty; gets `trajectories/`, `trials.jsonl` and `BASELINE.md`.
+        out: a folder that is new or empty; gets `trajectories/`, `trials.jsonl`, `provenance.json` and `BASELINE.md`.
         jobs: trials at a time.
         say: prints one line of progress.
 
@@ -45,18 +46,21 @@ def collect(options: SweepOptions, *, out: Path, jobs: int, say: Callable[[str],
     ledger = Ledger(out / "trials.jsonl")
     outcomes = []
     with _engine(source, out) as client, ThreadPoolExecutor(jobs) as pool:
-        settings = settings_for(options, source, client.health().model)
+        health = client.health()
+        settings = settings_for(options, source, health.model)
         baseline = Config(Config.BASELINE, "baseline")
         trials = interleave(tasks, [baseline], options.attempts, options.seed)
         plan = Plan(out.name, out, tasks, (baseline,), trials, settings)
         provider = DockerProvider()
-        for task in tasks:
-            provider.prepare(task)
+        images = {task.name: provider.prepare(task) for task in tasks}
+        provenance.write(out, options=options, plan=plan, health=health.to_json(), direction=None, images=images)
         runner = TrialRunner(plan, client, provider)
-        for number, outcome in enumerate(pool.map(runner.run, trials), start=1):
+        running = {pool.submit(runner.run, trial): trial for trial in trials}
+        for number, done in enumerate(as_completed(running), start=1):
+            outcome = done.result()
             ledger.append(outcome)
             outcomes.append(outcome)
-            say(f"{number} of {len(trials)}: {_describe(outcome, trials[number - 1])}")
+            say(f"{number} of {len(trials)}: {_describe(outcome, running[done])}")
     reap(plan.run)
     (out / "BASELINE.md").write_text("\n".join(baseline_md(plan, outcomes)) + "\n", encoding="utf-8")
     return tuple(outcomes)

@@ -1,4 +1,4 @@
-"""`provenance.json`: what someone needs to run the same sweep again."""
+"""`provenance.json`: what someone needs to run the same trials again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def write(
     options: SweepOptions,
     plan: Plan,
     health: Mapping[str, Any],
-    direction: SweepDirection,
+    direction: SweepDirection | None,
     images: Mapping[str, str],
 ) -> None:
     """Write `provenance.json` into the run folder; a resumed run keeps what its earlier sessions wrote.
@@ -37,7 +37,7 @@ def write(
         options: what the user asked for, command line included.
         plan: tasks, configs and seeds.
         health: what the engine said about itself and its model.
-        direction: what the steered configs steer with, and where it came from.
+        direction: what the steered configs steer with, and where it came from; None where no config is steered.
         images: image id of each task.
     """
     path = folder / "provenance.json"
@@ -51,7 +51,7 @@ def write(
         "options": options.to_json(),
         "settings": plan.settings.to_json(),
         "model": dict(health),
-        "direction": direction.provenance(),
+        "direction": direction.provenance() if direction else None,
         "configs": [config.to_json() for config in plan.configs],
         "tasks": {task.name: {"checksum": task.checksum, "image": images[task.name]} for task in plan.tasks},
         "seeds": {trial.id: trial.seed for trial in plan.trials},

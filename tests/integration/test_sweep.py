@@ -19,6 +19,8 @@ import pytest
 import safetensors.numpy
 from tiny_models import LAYERS, WIDTH, save_tiny
 
+from capvec.traces import read_traces
+
 pytestmark = pytest.mark.integration
 pytest_plugins = ("pytester",)
 
@@ -87,6 +89,38 @@ def no_traceback(result: pytest.RunResult) -> bool:
 
 
 TRIALS = {f"{task}-{config}-t1" for task in ("easy", "hard") for config in ("baseline", "steered-L1-a4")}
+
+
+def test_a_collection_keeps_traces_outcomes_and_what_made_them(given, tmp_path, capsys):
+    from capvec.cli import main
+
+    arguments = [
+        "--model",
+        str(given / "tiny"),
+        "--tasks",
+        str(given / "tasks"),
+        "--max-steps",
+        "2",
+        "--max-tokens",
+        "6",
+    ]
+    assert main(["collect", "--out", str(tmp_path / "traces"), *arguments, "--attempts", "2", "--jobs", "2"]) == 0
+    assert no_container_is_left("traces")
+
+    said = capsys.readouterr().out
+    assert "4 of 4: " in said
+    assert "4 traces in " in said
+    assert "2 solved, 0 errors" in said
+    outcomes = ledger(tmp_path / "traces")
+    assert set(outcomes) == {f"{task}-baseline-t{attempt}" for task in ("easy", "hard") for attempt in (1, 2)}
+    traces = read_traces(tmp_path / "traces")
+    assert sorted(trace.reward for trace in traces) == [0, 0, 1, 1]
+    made = json.loads((tmp_path / "traces" / "provenance.json").read_text())
+    assert made["command_line"][:2] == ["capvec", "collect"]
+    assert made["direction"] is None
+    assert made["model"]["revision"]
+    assert made["seeds"] == {trial: outcome["seed"] for trial, outcome in outcomes.items()}
+    assert "| **all** | all | 2/4 | 0.50 |" in (tmp_path / "traces" / "BASELINE.md").read_text()
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
