@@ -116,7 +116,7 @@ def _collect(options: argparse.Namespace) -> int:
     if options.jobs < 1:
         raise UsageError(f"--jobs {options.jobs}: expected a whole number of at least 1")
     raw = {name: value for name, value in vars(options).items() if name not in {"run", "out", "jobs"}}
-    raw |= {"alpha": "1", "alpha_unit": "stored", "layer": "auto", "contrast": "same-model"}
+    raw |= {"alpha": "1"}
     outcomes = collect(parse_options(raw), out=options.out, jobs=options.jobs, say=lambda line: print(line, flush=True))
     solved = sum(outcome.outcome == "solved" for outcome in outcomes)
     errors = sum(outcome.outcome == "error" for outcome in outcomes)

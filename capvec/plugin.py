@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from _pytest.mark.expression import Expression
 
+from capvec.directions.recipe import RECIPE_OPTIONS
 from capvec.errors import CapvecError, InstrumentFault, UsageError
 from capvec.records import Outcome, TrialSpec
 from capvec.sweep.options import SweepOptions, parse_options
@@ -62,7 +63,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     add("--direction", metavar="PATH", help="a .pt, .safetensors or .gguf to steer with; otherwise built from --traces")
     add("--traces", metavar="PATH", help="folder or JSONL of ATIF traces to build from (default: the bundled ones)")
-    add("--contrast", metavar="NAME", help="`same-model` (default) or `cross-model`")
+    for name, meaning in RECIPE_OPTIONS.items():
+        add(f"--{name.replace('_', '-')}", help=meaning)
+    add("--reference", metavar="PATH", help="a direction file; the ranking shows the cosine with it at every layer")
+    add("--op", metavar="OP", help="what is done along the direction: `add`, `ablate` or `set` (default: add)")
+    add(
+        "--positions",
+        metavar="P",
+        help="which tokens are steered: `all`, the `prompt`, the `generated` ones, or those of the `assistant` "
+        "(default: all)",
+    )
+    add("--keep-norm", action="store_true", help="give the residual its norm back after steering it")
     add(
         "--tasks",
         metavar="NAME|PATH",
@@ -72,7 +83,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add(
         "--controls",
         metavar="LIST",
-        help="of zero, random:K, shuffled:K, flip, prompt (default: none; calibration, which takes only it: random:3)",
+        help="of zero, random:K, shuffled:K, orthogonal:K, flip, prompt (default: none; calibration takes random:K "
+        "alone, by default random:3)",
     )
     add("--chosen", metavar="PATH", help="calibration: the layers and strengths that capvec.calibration.choose wrote")
     add("--seed", default=str(default.seed), metavar="N", help="the sweep's base seed (default: 0)")
@@ -93,9 +105,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def _study(name: str, config: pytest.Config) -> Study:
     """The study that was asked for, its options checked."""
-    names = "alpha alpha_unit layer model direction traces contrast tasks attempts controls seed run resume gate"
-    names += " base_url max_steps max_tokens temperature protocol chosen"
-    raw = {name: config.getoption(name) for name in names.split()}
+    names = "alpha alpha_unit layer model direction traces reference op positions keep_norm tasks attempts"
+    names += " controls seed run resume gate base_url max_steps max_tokens temperature protocol chosen"
+    raw = {name: config.getoption(name) for name in (*names.split(), *RECIPE_OPTIONS)}
     raw["command_line"] = ["pytest", *config.invocation_params.args]
     # pandas and SciPy are slow to import, and only a study needs them.
     if name == "calibration":

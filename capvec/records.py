@@ -20,8 +20,8 @@ _converter.register_structure_hook(Path, lambda value, _: Path(value))
 _converter.register_unstructure_hook(Path, str)
 
 AlphaUnit = Literal["stored", "norm", "ambient"]
-Op = Literal["add"]
-Positions = Literal["all"]
+Op = Literal["add", "ablate", "set"]
+Positions = Literal["all", "prompt", "generated", "assistant"]
 ParseStatus = Literal["strict", "repaired", "failed"]
 Status = Literal["solved", "unsolved", "error"]
 EndReason = Literal["done", "max_steps", "parse_fail_limit", "no_cmd_limit", "context_full", "time", "error"]

@@ -14,6 +14,7 @@ from capvec.calibration.planted import PlantedDirections, plant_both
 from capvec.calibration.replies import compare_with_baseline
 from capvec.calibration.report import terminal_lines, write_calibration
 from capvec.calibration.verdicts import Measured, judge
+from capvec.directions.recipe import RECIPE_OPTIONS
 from capvec.directions.record import random_twin
 from capvec.errors import UsageError
 from capvec.records import Config, Task
@@ -23,7 +24,7 @@ from capvec.sweep.study import Bench, Conclusion, Design, Evidence
 from capvec.tasks import load_tasks
 
 ATTEMPTS, RANDOMS = 2, 3
-_NOT_OURS = ("alpha", "alpha_unit", "layer", "direction", "traces", "contrast")
+_NOT_OURS = ("alpha", "alpha_unit", "layer", "direction", "traces", "reference", "op", "positions", *RECIPE_OPTIONS)
 
 
 def parse_calibration_options(raw: Mapping[str, Any]) -> SweepOptions:

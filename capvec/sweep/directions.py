@@ -118,15 +118,15 @@ def _load(path: Path, client: EngineClient, vectors: Path) -> SweepDirection:
 
 
 def _build(options: SweepOptions, client: EngineClient, health: Health, say: Callable[[str], None]) -> SweepDirection:
-    source = f"the bundled {options.contrast} traces" if options.traces is None else options.traces
-    traces = read_traces(bundled_traces(options.contrast) if options.traces is None else Path(options.traces))
+    source = f"the bundled {options.recipe.contrast} traces" if options.traces is None else options.traces
+    traces = read_traces(bundled_traces(options.recipe.contrast) if options.traces is None else Path(options.traces))
 
     def capture(chosen: Sequence[Trace]) -> Activations:
         return capture_all([trace.messages for trace in chosen], client, say)
 
     built = build_direction(
         traces,
-        contrast=options.contrast,
+        contrast=options.recipe.contrast,
         model=health.model,
         identity=engine_identity(health),
         position=CAPTURE_POSITION,

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from capvec.arguments import at_least, choice, number, split
+from capvec.directions.recipe import Recipe, parse_recipe
 from capvec.errors import UsageError
-from capvec.records import AlphaUnit, Record
+from capvec.records import AlphaUnit, Op, Positions, Record
 
-ControlKind = Literal["zero", "random", "shuffled", "flip", "prompt"]
-CONTRASTS = ("same-model", "cross-model")
-_COUNTED: tuple[ControlKind, ...] = ("random", "shuffled")
+ControlKind = Literal["zero", "random", "shuffled", "orthogonal", "flip", "prompt"]
+_COUNTED: tuple[ControlKind, ...] = ("random", "shuffled", "orthogonal")
 _DEFAULTS = {
     "alpha": "4",
     "alpha_unit": "stored",
     "layer": "auto",
-    "contrast": "same-model",
+    "op": "add",
+    "positions": "all",
     "tasks": "multi",
     "attempts": "1",
     "controls": "",
@@ -45,7 +46,13 @@ class SweepOptions(Record):
     model: str = "pocket"
     direction: str | None = None
     traces: str | None = None
-    contrast: str = "same-model"
+    recipe: Recipe = field(default_factory=Recipe)
+    """How the direction is built from the traces."""
+    reference: str | None = None
+    """A direction file to compare with, layer by layer."""
+    op: Op = "add"
+    positions: Positions = "all"
+    keep_norm: bool = False
     tasks: str = "multi"
     attempts: int = 1
     controls: tuple[Control, ...] = ()
@@ -82,23 +89,27 @@ def parse_options(raw: dict[str, Any]) -> SweepOptions:
         raise UsageError("--direction and --traces were both given: a direction is either loaded or built; drop one")
     return SweepOptions(
         alphas=parse_alphas(raw["alpha"]),
-        alpha_unit=_choice("--alpha-unit", raw["alpha_unit"], get_args(AlphaUnit)),
+        alpha_unit=choice("--alpha-unit", raw["alpha_unit"], get_args(AlphaUnit)),
         layers=parse_layers(raw["layer"]),
         model=raw["model"],
         direction=raw.get("direction"),
         traces=raw.get("traces"),
-        contrast=_choice("--contrast", raw["contrast"], CONTRASTS),
+        recipe=parse_recipe(raw),
+        reference=raw.get("reference"),
+        op=choice("--op", raw["op"], get_args(Op)),
+        positions=choice("--positions", raw["positions"], get_args(Positions)),
+        keep_norm=bool(raw.get("keep_norm")),
         tasks=raw["tasks"],
-        attempts=_at_least("--attempts", raw["attempts"], 1),
+        attempts=at_least("--attempts", raw["attempts"], 1),
         controls=parse_controls(raw["controls"]),
-        seed=_at_least("--seed", raw["seed"], 0),
+        seed=at_least("--seed", raw["seed"], 0),
         run=run,
         resume=bool(raw.get("resume")),
         gate=raw.get("gate"),
         base_url=raw.get("base_url"),
-        max_steps=_at_least("--max-steps", raw["max_steps"], 1) if raw.get("max_steps") is not None else None,
-        max_tokens=_at_least("--max-tokens", raw["max_tokens"], 1) if raw.get("max_tokens") is not None else None,
-        temperature=_number("--temperature", raw["temperature"], minimum=0.0),
+        max_steps=at_least("--max-steps", raw["max_steps"], 1) if raw.get("max_steps") is not None else None,
+        max_tokens=at_least("--max-tokens", raw["max_tokens"], 1) if raw.get("max_tokens") is not None else None,
+        temperature=number("--temperature", raw["temperature"], minimum=0.0),
         protocol=raw["protocol"],
         chosen=raw.get("chosen"),
         command_line=tuple(raw.get("command_line", ())),
@@ -111,7 +122,7 @@ def parse_alphas(text: str) -> tuple[float, ...]:
     Raises:
         UsageError: an entry is not a finite number, or is 0 (which is the control `zero`).
     """
-    alphas = tuple(dict.fromkeys(_number("--alpha", part) for part in _split("--alpha", text)))
+    alphas = tuple(dict.fromkeys(number("--alpha", part) for part in split("--alpha", text)))
     names = [f"{alpha:g}" for alpha in alphas]
     if len(set(names)) < len(names):
         raise UsageError(f"--alpha {text!r}: two strengths read the same to six digits, and name the same config")
@@ -128,7 +139,7 @@ def parse_layers(text: str) -> tuple[int, ...] | None:
     """
     if text.strip() == "auto":
         return None
-    return tuple(dict.fromkeys(_at_least("--layer", part, 0, "or 'auto'") for part in _split("--layer", text)))
+    return tuple(dict.fromkeys(at_least("--layer", part, 0, "or 'auto'") for part in split("--layer", text)))
 
 
 def parse_controls(text: str) -> tuple[Control, ...]:
@@ -140,9 +151,9 @@ def parse_controls(text: str) -> tuple[Control, ...]:
     controls = []
     for part in text.split(",") if text.strip() else ():
         name, colon, count = part.strip().partition(":")
-        kind: ControlKind = _choice("--controls", name, get_args(ControlKind))
+        kind: ControlKind = choice("--controls", name, get_args(ControlKind))
         if kind in _COUNTED:
-            number = _at_least(f"--controls {kind}", count, 1, f"as in {kind}:3") if colon else 1
+            number = at_least(f"--controls {kind}", count, 1, f"as in {kind}:3") if colon else 1
             controls.append(Control(kind, number))
         elif colon:
             raise UsageError(f"--controls {part.strip()!r}: {kind} takes no count; only {', '.join(_COUNTED)} do")
@@ -151,39 +162,3 @@ def parse_controls(text: str) -> tuple[Control, ...]:
     if len({control.kind for control in controls}) < len(controls):
         raise UsageError(f"--controls {text!r}: a kind is named twice")
     return tuple(controls)
-
-
-def _split(option: str, text: str) -> list[str]:
-    parts = [part.strip() for part in text.split(",")]
-    if not all(parts):
-        raise UsageError(f"{option} {text!r}: expected values separated by commas, got an empty one")
-    return parts
-
-
-def _number(option: str, text: str | float, minimum: float = -math.inf) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value) or value < minimum:
-        bound = f" of at least {minimum:g}" if math.isfinite(minimum) else ""
-        raise UsageError(f"{option} {text!r}: expected a number{bound}, as in {option} 4 or {option} 0.5")
-    return value
-
-
-def _at_least(option: str, text: str | int, minimum: int, hint: str = "") -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = minimum - 1
-    if value < minimum:
-        raise UsageError(
-            f"{option} {text!r}: expected a whole number of at least {minimum}{' ' + hint if hint else ''}"
-        )
-    return value
-
-
-def _choice(option: str, value: str, choices: tuple[Any, ...]) -> Any:
-    if value not in choices:
-        raise UsageError(f"{option} {value!r}: expected one of {', '.join(choices)}")
-    return value

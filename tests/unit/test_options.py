@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from capvec.directions.recipe import Recipe, mean_last_of, parse_recipe
 from capvec.errors import UsageError
 from capvec.sweep.options import Control, parse_alphas, parse_controls, parse_layers, parse_options
 
@@ -74,7 +75,12 @@ def test_a_control_that_does_not_exist_or_counts_wrongly_is_refused(text):
 def test_the_defaults_are_the_contract():
     options = parse_options(DEFAULTS)
     assert (options.alphas, options.alpha_unit, options.layers) == ((4.0,), "stored", None)
-    assert (options.model, options.tasks, options.contrast, options.attempts) == ("pocket", "multi", "same-model", 1)
+    assert (options.model, options.tasks, options.recipe.contrast, options.attempts) == (
+        "pocket",
+        "multi",
+        "same-model",
+        1,
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,8 +96,23 @@ def test_the_defaults_are_the_contract():
         ({"max_steps": "0"}, "--max-steps '0'"),
         ({"contrast": "foo"}, "--contrast 'foo'"),
         ({"alpha": "4,4.0000001"}, "--alpha"),
+        ({"op": "multiply"}, "--op 'multiply'"),
+        ({"positions": "some"}, "--positions 'some'"),
+        ({"pooling": "mean-last:0"}, "--pooling 'mean-last:0'"),
+        ({"estimator": "magic"}, "--estimator 'magic'"),
+        ({"permutations": "3"}, "--permutations '3'"),
+        ({"negative_min_steps": "many"}, "--negative-min-steps 'many'"),
+        ({"trace_fields": "reward"}, "--trace-fields 'reward'"),
     ],
 )
 def test_a_bad_option_is_named_with_what_was_received(change, named):
     with pytest.raises(UsageError, match=named):
         parse_options(DEFAULTS | change)
+
+
+def test_a_recipe_is_read_from_what_was_typed():
+    raw = {"contrast": "cross-model", "pooling": "mean-last:4", "trace_fields": "reward=score, task = problem_id"}
+    recipe = parse_recipe(raw)
+    assert (recipe.contrast, mean_last_of(recipe.pooling)) == ("cross-model", 4)
+    assert recipe.trace_fields == {"reward": "score", "task": "problem_id"}
+    assert Recipe.from_json(recipe.to_json()) == recipe

@@ -1,4 +1,4 @@
-"""Steering and recording on the residual stream. The only caller of `register_forward_hook` in capvec.
+"""Steering the residual stream.
 
 Layer L's residual is the output of decoder block L. A steer adds α·v_L to it, row by row of the batch:
 
@@ -19,22 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from capvec.engine.hooks.path import ResidualPath, hidden_of
 from capvec.errors import SteeringFault
 from capvec.records import Receipt, Steer
-
-
-@dataclass(frozen=True)
-class ResidualPath:
-    """The modules that the residual stream passes through, in order."""
-
-    blocks: Sequence[nn.Module]
-    """The decoder blocks; block L's output is the residual of layer L."""
-    end: nn.Module | None
-    """What receives the last block's output (the final norm), if known."""
-
-    def receiver(self, layer: int) -> nn.Module | None:
-        """The module that the residual of `layer` enters next."""
-        return self.blocks[layer + 1] if layer + 1 < len(self.blocks) else self.end
 
 
 @dataclass
@@ -128,29 +115,6 @@ def steer(path: ResidualPath, rows: Sequence[Sequence[Meter]], mask: Tensor) -> 
         yield
 
 
-@contextmanager
-def record(path: ResidualPath, last: Tensor) -> Iterator[list[Tensor]]:
-    """Collect each layer's residual at one position of each row, as block outputs (never after the final norm).
-
-    Args:
-        path: where the residual goes.
-        last: int64 `[batch]`, the position to keep of each row.
-
-    Yields:
-        A list that holds, after the forward pass, one float32 `[batch, d_model]` for each layer, in order.
-    """
-    kept: list[Tensor] = []
-    rows = torch.arange(len(last), device=last.device)
-
-    def keep(_module: nn.Module, _args: Any, output: Any) -> None:
-        kept.append(_hidden(output)[rows, last].float())
-
-    with ExitStack() as stack:
-        for block in path.blocks:
-            stack.callback(block.register_forward_hook(keep).remove)
-        yield kept
-
-
 @dataclass
 class _Site:
     """The hooks at one layer: adds to the block's output, then measures what arrives at the next module."""
@@ -161,7 +125,7 @@ class _Site:
     _before: Tensor | None = field(default=None, init=False)
 
     def add(self, _module: nn.Module, _args: Any, output: Any) -> Any:
-        hidden = _hidden(output)
+        hidden = hidden_of(output)
         self._check(hidden)
         self._before = hidden
         for row in self.rows:
@@ -182,7 +146,7 @@ class _Site:
         self._measure(arrived)
 
     def witness_output(self, _module: nn.Module, _args: Any, output: Any) -> None:
-        self._measure(_hidden(output))
+        self._measure(hidden_of(output))
 
     def _measure(self, arrived: Tensor) -> None:
         before, self._before = self._before, None
@@ -212,11 +176,3 @@ class _Site:
                 f"block {self.layer} gave a tensor of shape {tuple(hidden.shape)}; expected {expected} "
                 "(batch, positions, d_model)"
             )
-
-
-def _hidden(output: Any) -> Tensor:
-    """A block's residual, whether it returns a tensor or a tuple that starts with one."""
-    hidden = output[0] if isinstance(output, tuple) else output
-    if not isinstance(hidden, Tensor):
-        raise SteeringFault(f"a decoder block returned {type(hidden).__name__}; expected a tensor or a tuple of one")
-    return hidden

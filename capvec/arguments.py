@@ -1,0 +1,64 @@
+"""Checking what a user typed: each function names the option, what was received and what was expected."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from capvec.errors import UsageError
+
+
+def split(option: str, text: str) -> list[str]:
+    """`"a, b"` → `["a", "b"]`.
+
+    Raises:
+        UsageError: an entry is empty.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise UsageError(f"{option} {text!r}: expected values separated by commas, got an empty one")
+    return parts
+
+
+def number(option: str, text: str | float, minimum: float = -math.inf) -> float:
+    """A finite number of at least `minimum`.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or value < minimum:
+        bound = f" of at least {minimum:g}" if math.isfinite(minimum) else ""
+        raise UsageError(f"{option} {text!r}: expected a number{bound}, as in {option} 4 or {option} 0.5")
+    return value
+
+
+def at_least(option: str, text: str | int, minimum: int, hint: str = "") -> int:
+    """A whole number of at least `minimum`.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        value = int(text)
+    except ValueError:
+        value = minimum - 1
+    if value < minimum:
+        raise UsageError(
+            f"{option} {text!r}: expected a whole number of at least {minimum}{' ' + hint if hint else ''}"
+        )
+    return value
+
+
+def choice(option: str, value: str, choices: tuple[Any, ...]) -> Any:
+    """One of `choices`.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    if value not in choices:
+        raise UsageError(f"{option} {value!r}: expected one of {', '.join(choices)}")
+    return value

@@ -1,0 +1,105 @@
+"""How a direction is built from traces: the options that the sweep and the `capvec` commands share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from capvec.arguments import at_least, choice, number, split
+from capvec.errors import UsageError
+from capvec.records import Record
+
+ContrastName = Literal["same-model", "cross-model", "task-matched", "length-matched"]
+EstimatorName = Literal["mean-difference", "whitened", "logistic", "paired-pca", "ridge"]
+POOLINGS = ("last", "last-assistant", "mean-assistant", "mean-last:K")
+"""Where the residual of a trace is taken, or over which tokens it is averaged."""
+_MEAN_LAST = re.compile(r"mean-last:([1-9]\d*)")
+
+
+@dataclass(frozen=True)
+class Recipe(Record):
+    """From traces to a direction."""
+
+    contrast: ContrastName = "same-model"
+    positive_reward: float = 1.0
+    """A trace passed when its reward reaches this."""
+    negative_min_steps: int = 15
+    """`same-model` and the matched contrasts: a failure tried at least this long, and so did not fail by giving up."""
+    negative_max_parse_fail: int = 0
+    """The same: and had at most so many replies that did not parse."""
+    pooling: str = "last"
+    """One of `POOLINGS`."""
+    estimator: EstimatorName = "mean-difference"
+    permutations: int | None = None
+    """Of the labels, for the null; None stands for what suits the estimator."""
+    trace_fields: Mapping[str, str] = field(default_factory=dict)
+    """Field of a trace → the name that the files have for it, beside the names that are known."""
+
+
+RECIPE_OPTIONS: Mapping[str, str] = {
+    "contrast": "which traces are set against which: `same-model` (passes against long failures of one model), "
+    "`cross-model` (its passes against other models' traces), `task-matched` or `length-matched` (default: same-model)",
+    "positive_reward": "a trace passed when its reward reaches this (default: 1)",
+    "negative_min_steps": "a failure counts when it tried at least so many steps (default: 15)",
+    "negative_max_parse_fail": "and had at most so many replies that did not parse (default: 0)",
+    "pooling": "where the residual of a trace is taken: `last` token, `last-assistant` token, `mean-assistant` tokens, "
+    "or `mean-last:K` tokens (default: last)",
+    "estimator": "`mean-difference`, `whitened`, `logistic`, `paired-pca` or `ridge` (default: mean-difference)",
+    "permutations": "of the labels, for the null of the ranking (default: what suits the estimator)",
+    "trace_fields": "FIELD=NAME[,…]: what the traces' files call reward, task, model, messages, parse_fail, no_cmd, …",
+}
+"""Option (with `_` for `-`) → help text; the command line of a sweep and of `capvec compute` are made from this."""
+
+
+def parse_recipe(raw: Mapping[str, Any]) -> Recipe:
+    """Check raw option strings, keyed as `RECIPE_OPTIONS`; what is None or absent gets its default.
+
+    Raises:
+        UsageError: naming the option, what was received and what was expected.
+    """
+    given = {name: raw[name] for name in RECIPE_OPTIONS if raw.get(name) is not None}
+    checks: dict[str, Any] = {
+        "contrast": lambda value: choice("--contrast", value, get_args(ContrastName)),
+        "positive_reward": lambda value: number("--positive-reward", value),
+        "negative_min_steps": lambda value: at_least("--negative-min-steps", value, 0),
+        "negative_max_parse_fail": lambda value: at_least("--negative-max-parse-fail", value, 0),
+        "pooling": parse_pooling,
+        "estimator": lambda value: choice("--estimator", value, get_args(EstimatorName)),
+        "permutations": lambda value: at_least("--permutations", value, 19, "(1/20 is the smallest p of 19)"),
+        "trace_fields": parse_trace_fields,
+    }
+    return Recipe(**{name: checks[name](value) for name, value in given.items()})
+
+
+def parse_pooling(text: str) -> str:
+    """Check a pooling by name.
+
+    Raises:
+        UsageError: not one of `POOLINGS`.
+    """
+    if text not in POOLINGS[:-1] and not _MEAN_LAST.fullmatch(text):
+        raise UsageError(f"--pooling {text!r}: expected one of {', '.join(POOLINGS)}, with K a whole number above 0")
+    return text
+
+
+def mean_last_of(pooling: str) -> int | None:
+    """K of `mean-last:K`; None for another pooling."""
+    match = _MEAN_LAST.fullmatch(pooling)
+    return int(match[1]) if match else None
+
+
+def parse_trace_fields(text: str) -> dict[str, str]:
+    """`"reward=score,task=problem_id"` → `{"reward": "score", "task": "problem_id"}`.
+
+    Raises:
+        UsageError: an entry without `=`, or with nothing on one side of it.
+    """
+    fields = {}
+    for part in split("--trace-fields", text):
+        name, _, theirs = (piece.strip() for piece in part.partition("="))
+        if not name or not theirs:
+            raise UsageError(f"--trace-fields {part!r}: expected FIELD=NAME, as in reward=score")
+        fields[name] = theirs
+    return fields

@@ -1,0 +1,10 @@
+"""Hooks on the residual stream, to steer it and to record it. The only callers of `register_forward_hook` in capvec.
+
+Layer L is decoder block L, counted from 0; its residual is the block's output.
+"""
+
+from capvec.engine.hooks.path import ResidualPath
+from capvec.engine.hooks.record import record
+from capvec.engine.hooks.steer import Meter, meters, steer
+
+__all__ = ["Meter", "ResidualPath", "meters", "record", "steer"]
