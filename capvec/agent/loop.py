@@ -24,10 +24,12 @@ class LoopLimits:
     max_tokens: int
     """Tokens of one reply."""
     temperature: float
-    wall_s: float
-    """Seconds for the whole episode. A reply in progress is waited for; no command or reply begins after it."""
+    sandbox_s: float
+    """Seconds for all commands of the episode together. Waiting for the model does not count: how long a reply takes is
+    up to the machine and to whoever shares the batch, and must not decide what is solved. `max_steps` and `max_tokens`
+    bound the model."""
     command_timeout_s: float = 20.0
-    """Seconds for one command, less where `wall_s` ends sooner."""
+    """Seconds for one command, less where `sandbox_s` ends sooner."""
     parse_fail_limit: int = 5
     """Failed parses in a row that end the episode."""
     no_cmd_limit: int = 5
@@ -58,7 +60,7 @@ def run_episode(
         seed: of the trial; step k of every config samples with `step_seed(seed, k)`.
         steers: the config's, sent with every request.
         on_reply: called with each reply before its commands run; may raise an InstrumentFault.
-        clock: seconds, for `wall_s` and `sandbox_s`.
+        clock: seconds, for what the commands take.
 
     Returns:
         The episode. It ends `done` after the commands of the reply that says so; `context_full` when the grown
@@ -67,10 +69,10 @@ def run_episode(
         model has answered it, so the last step has none.
     """
     opening = tuple(dict(message) for message in messages)
-    start, steps, observation = clock(), list[Step](), ""
+    steps, observation = list[Step](), ""
 
     def left() -> float:
-        return limits.wall_s - (clock() - start)
+        return limits.sandbox_s - sum(step.sandbox_s for step in steps)
 
     def ended(reason: EndReason, error: str = "") -> Episode:
         return Episode(opening, tuple(steps), reason, error)

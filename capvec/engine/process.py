@@ -51,7 +51,9 @@ def start_engine(
     command = [sys.executable, "-m", "capvec.engine", "--model", model, "--port", str(port)]
     command += ["--label", label] if label else []
     command += ["--context-length", str(context_length)] if context_length else []
-    environment = os.environ | {TOKEN_VARIABLE: token, "PYTHONUNBUFFERED": "1"}
+    # OpenMP's threads wait for each other many times a token. By default they spin, and where anything else wants the
+    # cores (trials do), the spinning keeps from running what is waited for: tests/benchmarks/wait_policy.py.
+    environment = {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | {TOKEN_VARIABLE: token, "PYTHONUNBUFFERED": "1"}
     with log_path.open("ab") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, start_new_session=True

@@ -34,7 +34,7 @@ from capvec.tasks.generate import BUNDLED_INSTANCES, BUNDLED_SEED, make_instance
 PROMPT_STYLE = "brief"
 BATCH = 250
 """Demonstrations of one sandbox."""
-_LIMITS = LoopLimits(max_steps=40, max_tokens=1, temperature=0.0, wall_s=120.0, command_timeout_s=10.0)
+_LIMITS = LoopLimits(max_steps=40, max_tokens=1, temperature=0.0, sandbox_s=120.0, command_timeout_s=10.0)
 
 
 @dataclass(frozen=True)

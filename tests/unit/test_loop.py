@@ -16,7 +16,7 @@ pytestmark = pytest.mark.unit
 
 BASH = get_protocol("bash-block")
 OPENING = ({"role": "system", "content": "Act."}, {"role": "user", "content": "Do it."})
-LIMITS = LoopLimits(max_steps=5, max_tokens=64, temperature=0.7, wall_s=100.0)
+LIMITS = LoopLimits(max_steps=5, max_tokens=64, temperature=0.7, sandbox_s=100.0)
 BROKEN = "```python\nx\n```"  # a block in another language: failed under bash-block
 
 
@@ -104,12 +104,22 @@ def test_an_opening_that_does_not_fit_is_a_fault_of_ours():
 
 def test_time_ends_the_episode_between_replies_and_between_commands():
     tools = get_protocol("tool-call")
-    slow = Shell(seconds=60.0)  # wall_s is 100: two commands begin (at 0 and 60 s), a third would at 120 s
+    slow = Shell(seconds=60.0)  # sandbox_s is 100: two commands begin (at 0 and 60 s), a third would at 120 s
     episode, _, shell = run([tools.render(["a", "b", "c"])], shell=slow, protocol=tools)
     assert (episode.end_reason, shell.ran, len(episode.steps[0].results)) == ("time", ["a", "b"], 2)
     slow = Shell(seconds=60.0)
     episode, model, _ = run([BASH.render(["a"]), BASH.render(["b"]), "DONE"], shell=slow)
     assert (episode.end_reason, len(model.seen)) == ("time", 2)
+
+
+def test_a_slow_model_does_not_run_out_of_the_sandbox_time():
+    shell = Shell(seconds=1.0)
+
+    def slow(_reply):
+        shell.clock.now += 1000.0  # ten times sandbox_s, while the model is thinking
+
+    episode, _, _ = run([BASH.render(["a"]), BASH.render(["b"]), "DONE"], shell=shell, on_reply=slow)
+    assert (episode.end_reason, shell.ran) == ("done", ["a", "b"])
 
 
 def test_a_command_gets_its_own_timeout_or_what_is_left_of_the_episode():
