@@ -318,3 +318,5 @@ class Trace(Record):
     """None where the source does not let us count."""
     no_cmd: int | None
     config: str = Config.BASELINE
+    uncounted: str = ""
+    """Why `parse_fail` or `no_cmd` is not known; empty where both are."""

@@ -1,4 +1,8 @@
-"""Choosing the traces that a direction is built from, by the policies of the study that capvec started from."""
+"""Choosing the traces that a direction is built from: rules for single traces, then matching where a policy asks for it.
+
+`same-model` and `cross-model` are those of the study that capvec started from (its v2 and v1). The two matched ones take
+away what those leave in: which task was run, and for how long.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,25 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from capvec.directions.matching import Matched, by_length, by_task
+from capvec.directions.recipe import Recipe
 from capvec.errors import UsageError
-from capvec.records import Config, Trace
+from capvec.records import Config, Record, Trace
 
-SOLVED_AT = 1.0
-LONG_STEPS = 15
-"""`same-model` negatives tried this long: they failed, and not by giving up."""
+
+@dataclass(frozen=True)
+class RuleCount(Record):
+    """What one rule of a contrast did to the traces that reached it."""
+
+    rule: str
+    """What it demands."""
+    kept: int
+    dropped: Mapping[str, int]
+    """Reason → number of traces."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +40,22 @@ class Contrast:
     """The model whose passes are the positives."""
     positives: tuple[Trace, ...]
     negatives: tuple[Trace, ...]
-    dropped: Mapping[str, int]
-    """Reason → number of traces."""
+    rules: tuple[RuleCount, ...] = ()
+    """In the order in which they were asked."""
+    paired: bool = False
+    """Matched: the i-th positive and the i-th negative are a pair."""
+    uncounted: Mapping[str, int] = field(default_factory=dict)
+    """Why parse_fail is not known → number of traces, of all that were read."""
 
     @property
     def traces(self) -> tuple[Trace, ...]:
         """Positives, then negatives."""
         return (*self.positives, *self.negatives)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Reason → number of traces, over all rules."""
+        return {reason: count for rule in self.rules for reason, count in rule.dropped.items()}
 
     @cached_property
     def hash(self) -> str:
@@ -53,83 +75,183 @@ class Contrast:
             "model": self.model,
             "positives": [trace.id for trace in self.positives],
             "negatives": [trace.id for trace in self.negatives],
-            "dropped": dict(self.dropped),
+            "paired": self.paired,
+            "rules": [rule.to_json() for rule in self.rules],
+            "dropped": self.dropped,
+            "uncounted": dict(self.uncounted),
             "tasks_overlap": self.tasks_overlap(),
         }
 
 
-Policy = Callable[[Trace, str], str]
-"""`"positive"`, `"negative"`, or the reason why the trace is left out."""
+@dataclass(frozen=True)
+class Rule:
+    """What a trace must be to stay."""
+
+    demand: str
+    reason: str
+    """What a trace is that the rule drops."""
+    holds: Callable[[Trace], bool]
 
 
-def select_contrast(name: str, traces: Sequence[Trace], model: str) -> Contrast:
+@dataclass(frozen=True)
+class Policy:
+    """How a contrast is made: rules, asked in order; which of the traces left are positives; and the matching."""
+
+    rules: Callable[[Recipe, str], tuple[Rule, ...]]
+    """From the thresholds, and the model whose capability the direction is to carry."""
+    positive: Callable[[Recipe, str, Trace], bool]
+    needs: str
+    """What the traces must hold, for the message when they do not."""
+    match: Callable[[Sequence[Trace], Sequence[Trace]], Matched] | None = None
+
+
+def select_contrast(recipe: Recipe, traces: Sequence[Trace], model: str) -> Contrast:
     """Sort traces into a contrast.
 
+    A matched contrast does not depend on the order of the traces; of the others, the classes keep it.
+
     Args:
-        name: `same-model` (the seed study's v2) or `cross-model` (its v1).
+        recipe: the policy by name, and its thresholds.
         traces: whatever was read.
         model: whose capability the direction is to carry. If no trace is of that model, the one with most passes stands
             in for it.
 
     Raises:
-        UsageError: an unknown policy, or one class stays empty; the message counts what was dropped and why.
+        UsageError: one class stays empty; the message counts what was dropped and why.
     """
-    if name not in POLICIES:
-        raise UsageError(f"--contrast {name!r}: expected one of {', '.join(POLICIES)}")
+    policy = POLICIES[recipe.contrast]
     if all(trace.model != model for trace in traces):
-        passes = Counter(trace.model for trace in traces if _passed(trace))
-        model = passes.most_common(1)[0][0] if passes else model
-    verdicts = [(trace, POLICIES[name](trace, model)) for trace in traces]
-    positives = tuple(trace for trace, verdict in verdicts if verdict == "positive")
-    negatives = tuple(trace for trace, verdict in verdicts if verdict == "negative")
-    dropped = Counter(verdict for _, verdict in verdicts if verdict not in {"positive", "negative"})
+        passes = Counter(trace.model for trace in traces if passed(recipe, trace))
+        # Of as many passes, the first name: it must not hang on the order of the traces.
+        model = min(passes, key=lambda name: (-passes[name], name), default=model)
+    left, counts = _sift(policy.rules(recipe, model), traces)
+    positives = [trace for trace in left if policy.positive(recipe, model, trace)]
+    negatives = [trace for trace in left if not policy.positive(recipe, model, trace)]
+    if policy.match is not None and positives and negatives:
+        matched = policy.match(positives, negatives)
+        kept = len(matched.positives) + len(matched.negatives)
+        counts.append(RuleCount(matched.rule, kept, matched.dropped))
+        positives, negatives = list(matched.positives), list(matched.negatives)
+    uncounted = Counter(trace.uncounted or "the source did not count" for trace in traces if trace.parse_fail is None)
+    contrast = Contrast(
+        recipe.contrast,
+        model,
+        tuple(positives),
+        tuple(negatives),
+        tuple(counts),
+        paired=policy.match is not None,
+        uncounted=dict(uncounted),
+    )
     if not positives or not negatives:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.most_common()) or "none"
+        dropped = sorted(contrast.dropped.items(), key=lambda reason: -reason[1])
         raise UsageError(
-            f"--contrast {name}: {len(positives)} positive and {len(negatives)} negative traces of {len(traces)} "
-            f"(dropped: {reasons}); expected at least one of each: {_NEEDS[name]}"
+            f"--contrast {recipe.contrast}: {len(positives)} positive and {len(negatives)} negative traces of "
+            f"{len(traces)} (dropped: {', '.join(f'{count} {reason}' for reason, count in dropped) or 'none'}); "
+            f"expected at least one of each: {policy.needs}"
         )
-    return Contrast(name, model, positives, negatives, dict(dropped))
+    return contrast
 
 
-def same_model(trace: Trace, model: str) -> str:
+def verdict(recipe: Recipe, trace: Trace, model: str) -> str:
+    """`"positive"`, `"negative"`, or the reason why the rules of the policy leave the trace out; matching aside."""
+    policy = POLICIES[recipe.contrast]
+    for rule in policy.rules(recipe, model):
+        if not rule.holds(trace):
+            return rule.reason
+    return "positive" if policy.positive(recipe, model, trace) else "negative"
+
+
+def _sift(rules: Sequence[Rule], traces: Sequence[Trace]) -> tuple[list[Trace], list[RuleCount]]:
+    left, counts = list(traces), []
+    for rule in rules:
+        kept = [trace for trace in left if rule.holds(trace)]
+        counts.append(RuleCount(rule.demand, len(kept), {rule.reason: n} if (n := len(left) - len(kept)) else {}))
+        left = kept
+    return left, counts
+
+
+# ------------------------------------------------------------------------------------------------ the policies
+
+
+def passed(recipe: Recipe, trace: Trace) -> bool:
+    """Its reward reaches the threshold."""
+    return trace.reward is not None and trace.reward >= recipe.positive_reward
+
+
+def usable(recipe: Recipe, model: str) -> tuple[Rule, ...]:  # noqa: ARG001 - every group of rules is asked alike
+    """Of any contrast."""
+    return (
+        Rule("has a reward", "without a reward", lambda trace: trace.reward is not None),
+        Rule("was not steered", "from a steered config", lambda trace: trace.config == Config.BASELINE),
+    )
+
+
+def clear_outcome(recipe: Recipe, model: str) -> tuple[Rule, ...]:
+    """Passes, and failures in which nothing but the task went wrong, of one model."""
+    limit = recipe.negative_max_parse_fail
+
+    def unless_passed(holds: Callable[[Trace], bool]) -> Callable[[Trace], bool]:
+        return lambda trace: passed(recipe, trace) or holds(trace)
+
+    return (
+        *usable(recipe, model),
+        Rule(f"is of the model `{model}`", "from another model", lambda trace: trace.model == model),
+        Rule(
+            f"reward of at least {recipe.positive_reward:g}, or of 0",
+            "with a partial reward",
+            unless_passed(lambda trace: (trace.reward or 0) <= 0),
+        ),
+        Rule(
+            "if it failed: parse_fail is known",
+            "failed with unknown parse_fail",
+            unless_passed(lambda trace: trace.parse_fail is not None),
+        ),
+        Rule(
+            f"if it failed: parse_fail of at most {limit}",
+            f"failed with parse_fail > {limit}",
+            unless_passed(lambda trace: (trace.parse_fail or 0) <= limit),
+        ),
+    )
+
+
+def same_model(recipe: Recipe, model: str) -> tuple[Rule, ...]:
     """Pass against reward = 0, parse_fail = 0 and at least 15 steps, all from one model."""
-    if reason := _unusable(trace):
-        return reason
-    if trace.model != model:
-        return "from another model"
-    if _passed(trace):
-        return "positive"
-    if trace.reward != 0:
-        return "with a partial reward"
-    if trace.parse_fail is None:
-        return "with unknown parse_fail"
-    if trace.parse_fail:
-        return "failed with parse_fail > 0"
-    return "negative" if trace.steps >= LONG_STEPS else f"failed in fewer than {LONG_STEPS} steps"
+    steps = recipe.negative_min_steps
+    return (
+        *clear_outcome(recipe, model),
+        Rule(
+            f"if it failed: at least {steps} steps",
+            f"failed in fewer than {steps} steps",
+            lambda trace: passed(recipe, trace) or trace.steps >= steps,
+        ),
+    )
 
 
-def cross_model(trace: Trace, model: str) -> str:
+def cross_model(recipe: Recipe, model: str) -> tuple[Rule, ...]:
     """Passes of the model against all traces of other models, whatever came of them."""
-    if reason := _unusable(trace):
-        return reason
-    if trace.model != model:
-        return "negative"
-    return "positive" if _passed(trace) else "not solved by the model itself"
+    return (
+        *usable(recipe, model),
+        Rule(
+            f"if it is of the model `{model}`: reward of at least {recipe.positive_reward:g}",
+            "not solved by the model itself",
+            lambda trace: trace.model != model or passed(recipe, trace),
+        ),
+    )
 
 
-POLICIES: Mapping[str, Policy] = {"same-model": same_model, "cross-model": cross_model}
-_NEEDS = {
-    "same-model": f"passes, and failures of the same model with reward 0, parse_fail 0 and at least {LONG_STEPS} steps",
-    "cross-model": "passes of the model, and traces of other models",
+def _passed(recipe: Recipe, model: str, trace: Trace) -> bool:  # noqa: ARG001 - as every `Policy.positive`
+    return passed(recipe, trace)
+
+
+_FAILURES = "passes, and failures of the same model with reward 0, few parse_fail (--negative-max-parse-fail)"
+POLICIES: Mapping[str, Policy] = {
+    "same-model": Policy(same_model, _passed, f"{_FAILURES} and enough steps (--negative-min-steps)"),
+    "cross-model": Policy(
+        cross_model, lambda _, model, trace: trace.model == model, "passes of the model, and traces of other models"
+    ),
+    "task-matched": Policy(
+        same_model, _passed, f"{_FAILURES} and enough steps (--negative-min-steps), on one task", by_task
+    ),
+    # The rule of at least 15 steps would defeat the matching: passes are short.
+    "length-matched": Policy(clear_outcome, _passed, f"{_FAILURES} and as many steps as the passes", by_length),
 }
-
-
-def _passed(trace: Trace) -> bool:
-    return trace.reward is not None and trace.reward >= SOLVED_AT
-
-
-def _unusable(trace: Trace) -> str:
-    if trace.reward is None:
-        return "without a reward"
-    return "" if trace.config == Config.BASELINE else "from a steered config"

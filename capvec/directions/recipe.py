@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from capvec.arguments import at_least, choice, number, split
 from capvec.errors import UsageError
 from capvec.records import Record
+from capvec.traces.fields import TRACE_FIELDS
 
 ContrastName = Literal["same-model", "cross-model", "task-matched", "length-matched"]
 EstimatorName = Literal["mean-difference", "whitened", "logistic", "paired-pca", "ridge"]
@@ -26,9 +27,10 @@ class Recipe(Record):
     positive_reward: float = 1.0
     """A trace passed when its reward reaches this."""
     negative_min_steps: int = 15
-    """`same-model` and the matched contrasts: a failure tried at least this long, and so did not fail by giving up."""
+    """`same-model` and `task-matched`: a failure tried at least this long, and so did not fail by giving up. Not
+    `length-matched`: passes are shorter, so the rule would leave no failure as long as they are."""
     negative_max_parse_fail: int = 0
-    """The same: and had at most so many replies that did not parse."""
+    """All but `cross-model`: and had at most so many replies that did not parse."""
     pooling: str = "last"
     """One of `POOLINGS`."""
     estimator: EstimatorName = "mean-difference"
@@ -40,9 +42,10 @@ class Recipe(Record):
 
 RECIPE_OPTIONS: Mapping[str, str] = {
     "contrast": "which traces are set against which: `same-model` (passes against long failures of one model), "
-    "`cross-model` (its passes against other models' traces), `task-matched` or `length-matched` (default: same-model)",
+    "`cross-model` (its passes against other models' traces), `task-matched` (as same-model, as many of each on every "
+    "task) or `length-matched` (each pass against a failure of as many steps) (default: same-model)",
     "positive_reward": "a trace passed when its reward reaches this (default: 1)",
-    "negative_min_steps": "a failure counts when it tried at least so many steps (default: 15)",
+    "negative_min_steps": "a failure counts when it tried at least so many steps; not for length-matched (default: 15)",
     "negative_max_parse_fail": "and had at most so many replies that did not parse (default: 0)",
     "pooling": "where the residual of a trace is taken: `last` token, `last-assistant` token, `mean-assistant` tokens, "
     "or `mean-last:K` tokens (default: last)",
@@ -94,12 +97,14 @@ def parse_trace_fields(text: str) -> dict[str, str]:
     """`"reward=score,task=problem_id"` → `{"reward": "score", "task": "problem_id"}`.
 
     Raises:
-        UsageError: an entry without `=`, or with nothing on one side of it.
+        UsageError: an entry without `=`, with nothing on one side of it, or for a field that traces do not have.
     """
     fields = {}
     for part in split("--trace-fields", text):
         name, _, theirs = (piece.strip() for piece in part.partition("="))
         if not name or not theirs:
             raise UsageError(f"--trace-fields {part!r}: expected FIELD=NAME, as in reward=score")
+        if name not in TRACE_FIELDS:
+            raise UsageError(f"--trace-fields {part!r}: no field {name!r}; expected one of {', '.join(TRACE_FIELDS)}")
         fields[name] = theirs
     return fields

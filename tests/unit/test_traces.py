@@ -165,7 +165,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     def refuse(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("capvec.traces.os.replace", refuse)
+    monkeypatch.setattr("capvec.traces.write.os.replace", refuse)
     with pytest.raises(OSError, match="disk full"):
         write(tmp_path / "a.json", Episode(OPENING, (ACTED, DONE), "done"))
     assert (tmp_path / "a.json").read_bytes() == before

@@ -1,7 +1,6 @@
-"""Traces on disk: trajectories in ATIF, the Agent Trajectory Interchange Format of Harbor.
+"""Writing a trial as a trajectory in ATIF v1.8, the Agent Trajectory Interchange Format of Harbor.
 
-We write v1.8 and read v1.0 to v1.8, from capvec and from other agents. The format is specified in Harbor's RFC 0001,
-https://harborframework.com/docs/trajectory-format.
+The format is specified in Harbor's RFC 0001, https://harborframework.com/docs/trajectory-format.
 
 In our own files the worked examples of the opening are steps with `is_copied_context`, so that nobody takes them for
 the agent's doing; `observation.results` holds what each command printed, and `extra.observation` of an agent step the
@@ -14,16 +13,12 @@ import json
 import math
 import os
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from capvec import __version__
-from capvec.atif import Document, foreign_trace, own_trace
-from capvec.errors import UsageError
-from capvec.records import Config, Episode, Outcome, Step, Task, Trace, TrialSpec
+from capvec.records import Config, Episode, Outcome, Step, Task, TrialSpec
 
 SCHEMA_VERSION = "ATIF-v1.8"
 
@@ -72,28 +67,6 @@ def write_trajectory(
     }
     # ASCII only, so that a lone surrogate in a reply cannot make the file unwritable.
     _write_atomically(path, json.dumps(_finite(document), indent=1, allow_nan=False))
-
-
-def read_traces(path: Path) -> tuple[Trace, ...]:
-    """Read every trajectory of a folder (`*.json`, at any depth), of a `.jsonl` (one a line) or of one `.json`.
-
-    In a folder, JSON files that are no trajectories are passed over: reports and results lie beside them. A trace's
-    reward is capvec's own (None where the trial ended in `error`), else `extra.reward`, else that of the
-    `result.json` beside or above the file, as Harbor lays out its trials; else None. `steps` counts the agent's steps
-    without copied context; `parse_fail` and `no_cmd` are None where the source did not count them. Ids are unique.
-
-    Raises:
-        UsageError: no such path, no trajectory in it, or a broken one; the message names the file and the key.
-    """
-    if not path.exists():
-        raise UsageError(f"{path}: no such file or folder; expected ATIF trajectories (.json, .jsonl, or a folder)")
-    traces = [own_trace(document) or foreign_trace(document) for document in _documents(path)]
-    if not traces:
-        raise UsageError(f"{path}: holds no ATIF trajectory (a JSON object with schema_version `ATIF-v1.…` and steps)")
-    return tuple(_with_unique_ids(traces))
-
-
-# ------------------------------------------------------------------------------------------------ writing
 
 
 def _opening_steps(messages: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
@@ -179,36 +152,3 @@ def _write_atomically(path: Path, text: str) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-
-
-# ------------------------------------------------------------------------------------------------ reading
-
-
-def _documents(path: Path) -> Iterator[Document]:
-    if path.is_dir():
-        for file in sorted(path.rglob("*.json")):
-            document = Document(str(file), _load(file.read_bytes(), str(file)), file)
-            if document.looks_like_trajectory():
-                yield document
-    elif path.suffix == ".jsonl":
-        for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
-            if line.strip():
-                name = f"{path}, line {number}"
-                yield Document(name, _load(line, name), path)
-    else:
-        yield Document(str(path), _load(path.read_bytes(), str(path)), path)
-
-
-def _load(data: bytes, name: str) -> Any:
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{name}: not JSON ({error}); expected an ATIF trajectory") from error
-
-
-def _with_unique_ids(traces: Sequence[Trace]) -> Iterator[Trace]:
-    """Other agents may share one session id among trajectories: the second of a name gets `#2`."""
-    seen: Counter[str] = Counter()
-    for trace in traces:
-        seen[trace.id] += 1
-        yield trace if seen[trace.id] == 1 else replace(trace, id=f"{trace.id}#{seen[trace.id]}")

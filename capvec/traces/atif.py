@@ -1,0 +1,197 @@
+"""From one parsed ATIF document to a trace."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+from capvec.errors import UsageError
+from capvec.records import Config, Trace
+from capvec.traces.conversation import acceptable, with_calls
+from capvec.traces.counts import ReplyCounts, by_protocol, by_terminus_2
+from capvec.traces.document import Document
+from capvec.traces.fields import UNKNOWN, look_up
+from capvec.traces.harbor import trial_result
+
+LATEST_MINOR = 8
+"""Of the schema versions `ATIF-v1.N` that can be read."""
+
+_T = TypeVar("_T")
+_ROLES = {"system": "system", "user": "user", "agent": "assistant"}
+_COUNTED = ("parse_fail", "no_cmd")
+
+
+def looks_like_trajectory(value: Any) -> bool:
+    """Whether a JSON value means to be a trajectory: it says so, or it has a list of steps."""
+    return isinstance(value, dict) and (
+        str(value.get("schema_version", "")).startswith("ATIF") or isinstance(value.get("steps"), list)
+    )
+
+
+def own_trace(document: Document) -> Trace | None:
+    """The trace of a trajectory that capvec wrote; None where another agent did.
+
+    Raises:
+        UsageError: a key is missing or wrong; the message names it.
+    """
+    root, steps = _checked(document)
+    outcome = _extra(document).get("outcome")
+    if root["agent"].get("name") != "capvec" or outcome is None:
+        return None
+    outcome = document.typed(outcome, "extra.outcome", dict)
+
+    def from_outcome(key: str, kind: type[_T]) -> _T:
+        return document.typed(outcome.get(key), f"extra.outcome.{key}", kind)
+
+    reward = None
+    if from_outcome("outcome", str) != "error":
+        reward = document.number(outcome.get("reward"), "extra.outcome.reward")
+    messages = []
+    for index, step in enumerate(steps):
+        messages.append(
+            {"role": _ROLES[step["source"]], "content": document.text(step["message"], f"steps[{index}].message")}
+        )
+        extra = document.optional(step.get("extra"), f"steps[{index}].extra", dict) or {}
+        if told := document.optional(extra.get("observation"), f"steps[{index}].extra.observation", str):
+            messages.append({"role": "user", "content": told})
+    return Trace(
+        id=f"{from_outcome('run', str)}/{from_outcome('trial', str)}",
+        task=from_outcome("task", str),
+        model=document.typed(root["agent"].get("model_name"), "agent.model_name", str),
+        messages=tuple(messages),
+        reward=reward,
+        steps=len(_replies(steps)),
+        parse_fail=from_outcome("parse_fail", int),
+        no_cmd=from_outcome("no_cmd", int),
+        config=from_outcome("config", str),
+    )
+
+
+def foreign_trace(document: Document, named: Mapping[str, str]) -> Trace:
+    """The trace of another agent's trajectory.
+
+    Tool calls become text after the message, as `<tool_call>{"name": …, "arguments": …}</tool_call>`; observations
+    become user messages; images become `[image]`. A system step that is not the first becomes a user message and
+    messages of one role in a row are joined, because chat templates refuse both. `reasoning_content` is left out, as
+    the templates of thinking models leave out the thoughts of earlier turns.
+
+    Reward, task, parse_fail and no_cmd are looked for in `extra`, then in Harbor's `result.json`.
+
+    Args:
+        document: the trajectory.
+        named: field → the user's name for it, as `look_up`.
+
+    Raises:
+        UsageError: a key is missing or wrong; the message names it.
+    """
+    root, steps = _checked(document)
+    extra, result = _extra(document), trial_result(document.path)
+    counts = _counts(document, steps, named)
+    models = [root["agent"].get("model_name"), *(step.get("model_name") for step in steps)]
+    return Trace(
+        id=_first_text([root.get("trajectory_id"), root.get("session_id"), document.path.stem]),
+        task=_first_text([_name(look_up(source, "task", named)[1]) for source in (extra, result)]),
+        model=_first_text(models),
+        messages=acceptable(_foreign_messages(document, steps)),
+        reward=_reward(document, extra, result, named),
+        steps=len(_replies(steps)),
+        parse_fail=counts.parse_fail,
+        no_cmd=counts.no_cmd,
+        config=_first_text([extra.get("config"), Config.BASELINE]),
+        uncounted=counts.why,
+    )
+
+
+def _reward(
+    document: Document, extra: dict[str, Any], result: dict[str, Any], named: Mapping[str, str]
+) -> float | None:
+    key, value = look_up(extra, "reward", named)
+    if value is not None:
+        return document.reward(value, f"extra.{key}")
+    verified = document.optional(result.get("verifier_result"), "verifier_result (result.json)", dict) or {}
+    rewards = document.optional(verified.get("rewards"), "verifier_result.rewards (result.json)", dict) or {}
+    key, value = look_up(rewards, "reward", named)
+    return document.reward(value, f"verifier_result.rewards.{key} (result.json)")
+
+
+def _counts(document: Document, steps: list[dict[str, Any]], named: Mapping[str, str]) -> ReplyCounts:
+    """Of the replies: what the source counted, else what can be derived."""
+    extra, agent = _extra(document), document.value["agent"]
+    told = document.optional(agent.get("extra"), "agent.extra", dict) or {}
+    protocol = told.get("protocol") or look_up(extra, "protocol", named)[1]
+    replies = _replies(steps)
+    if agent.get("name") == "terminus-2":
+        derived = by_terminus_2(document, replies, told.get("parser"))
+    elif protocol is not None:
+        derived = by_protocol(
+            document.typed(protocol, "protocol", str),
+            [document.text(step["message"], "steps[].message") for step in replies],
+        )
+    else:
+        derived = ReplyCounts(None, None, f"trajectories of {agent.get('name')} do not record it")
+    given = [(f"extra.{key}", value) for key, value in (look_up(extra, field, named) for field in _COUNTED)]
+    return derived.known_first(*(document.count(value, key) for key, value in given))
+
+
+def _checked(document: Document) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The root and its steps, with the keys that every trajectory must have."""
+    root = document.value
+    if not isinstance(root, dict):
+        raise UsageError(f"{document.name}: is {type(root).__name__}, expected a JSON object with the keys of ATIF")
+    version = re.fullmatch(r"ATIF-v1\.(\d+)", str(root.get("schema_version")))
+    if version is None or int(version[1]) > LATEST_MINOR:
+        expected = f"ATIF-v1.0 to ATIF-v1.{LATEST_MINOR}"
+        raise document.broken("schema_version", root.get("schema_version"), expected)
+    document.typed(root.get("agent"), "agent", dict)
+    steps = document.typed(root.get("steps"), "steps", list)
+    for index, step in enumerate(steps):
+        document.typed(step, f"steps[{index}]", dict)
+        if step.get("source") not in _ROLES:
+            raise document.broken(f"steps[{index}].source", step.get("source"), "system, user or agent")
+        if not isinstance(step.get("message"), str | list):
+            raise document.broken(f"steps[{index}].message", step.get("message"), "text or a list of content parts")
+    return root, steps
+
+
+def _extra(document: Document) -> dict[str, Any]:
+    return document.optional(document.value.get("extra"), "extra", dict) or {}
+
+
+def _replies(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The agent's own steps: without what was copied from an earlier run, or dispatched without asking a model."""
+    return [
+        step
+        for step in steps
+        if step["source"] == "agent" and not step.get("is_copied_context") and step.get("llm_call_count") != 0
+    ]
+
+
+def _foreign_messages(document: Document, steps: list[dict[str, Any]]) -> Iterator[dict[str, str]]:
+    for index, step in enumerate(steps):
+        calls = [
+            document.typed(call, f"steps[{index}].tool_calls[]", dict)
+            for call in document.optional(step.get("tool_calls"), f"steps[{index}].tool_calls", list) or []
+        ]
+        text = document.text(step["message"], f"steps[{index}].message")
+        said = with_calls(text, [(call.get("function_name"), call.get("arguments", {})) for call in calls])
+        yield {"role": _ROLES[step["source"]], "content": said}
+        key = f"steps[{index}].observation"
+        observation = document.optional(step.get("observation"), key, dict) or {}
+        results = document.optional(observation.get("results"), f"{key}.results", list) or []
+        told = [
+            document.text(content, f"{key}.results[].content")
+            for result in results
+            if (content := document.typed(result, f"{key}.results[]", dict).get("content")) is not None
+        ]
+        if told:
+            yield {"role": "user", "content": "\n".join(told)}
+
+
+def _name(value: Any) -> Any:
+    """A task may be an object with a name, as in capvec's own files."""
+    return value.get("name") if isinstance(value, dict) else value
+
+
+def _first_text(values: list[Any]) -> str:
+    return next((value for value in values if isinstance(value, str) and value), UNKNOWN)

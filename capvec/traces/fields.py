@@ -1,0 +1,51 @@
+"""What the files of others call the fields of a trace: one table, which `--trace-fields` extends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+TRACE_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "id": ("id", "trace_id", "trial_name", "session_id"),
+    "task": ("task", "task_id", "task_name", "instance_id", "problem_id"),
+    "model": ("model", "model_name"),
+    "messages": ("messages", "conversation", "conversations", "trajectory", "traj"),
+    "reward": ("reward", "score", "success", "solved", "passed", "resolved"),
+    "steps": ("steps", "n_steps", "num_steps"),
+    "parse_fail": ("parse_fail", "parse_failures", "n_parse_fail"),
+    "no_cmd": ("no_cmd", "no_command", "n_no_cmd"),
+    "protocol": ("protocol",),
+}
+"""Field of a trace → the names it is known under, the likeliest first."""
+UNKNOWN = "unknown"
+"""Task or model where the source names none."""
+
+
+def look_up(data: Mapping[str, Any], field: str, named: Mapping[str, str]) -> tuple[str, Any]:
+    """Where `data` holds a field: the name it has there, and its value.
+
+    The user's own name for the field is tried first, then those of `TRACE_FIELDS`. A name with dots reaches into
+    objects: `metrics.reward`. A null is taken for an absent value.
+
+    Args:
+        data: a JSON object.
+        field: a key of `TRACE_FIELDS`.
+        named: field → the user's name for it.
+
+    Returns:
+        Name and value; the first name that was tried, and None, where there is no value.
+    """
+    names = (*([named[field]] if field in named else []), *TRACE_FIELDS[field])
+    for name in names:
+        if (value := _reach(data, name)) is not None:
+            return name, value
+    return names[0], None
+
+
+def _reach(data: Mapping[str, Any], name: str) -> Any:
+    if name in data:
+        return data[name]
+    value: Any = data
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value

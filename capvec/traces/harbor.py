@@ -1,0 +1,70 @@
+"""How Harbor lays out the folder of a trial: what belongs to a trajectory, beside the trajectory.
+
+`<trial>/result.json` holds the task's name and the verifier's rewards, `<trial>/agent/trajectory.json` the run. A run
+whose context was summarised has more files there: trajectories of the subagents that wrote the summary, which the run
+refers to, and with the option `linear_history` the run itself in parts (`trajectory.cont-1.json`, …), each referring to
+the next. Read from Harbor 0.26.0 and its RFC 0001.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from capvec.traces.document import Document
+from capvec.errors import UsageError
+
+
+def trial_result(path: Path) -> dict[str, Any]:
+    """Harbor's `result.json` of the trial that a trajectory belongs to; empty where there is none.
+
+    Raises:
+        UsageError: the file is not JSON.
+    """
+    # The lines of a JSONL are many trials, so no single result speaks for them.
+    for folder in () if path.suffix == ".jsonl" else (path.parent, path.parent.parent):
+        file = folder / "result.json"
+        if file.is_file() and file != path:
+            try:
+                result = json.loads(file.read_bytes())
+            except ValueError as error:
+                raise UsageError(f"{file}: not JSON ({error}); expected Harbor's result of a trial") from error
+            # A job has a result.json too; only a trial's has these keys.
+            if isinstance(result, dict) and ("verifier_result" in result or "task_name" in result):
+                return result
+    return {}
+
+
+def whole_runs(documents: Sequence[Document]) -> Iterator[tuple[Document, ...]]:
+    """Each run as its parts in order, most often one; subagents' files are left out, as they are no runs of a task."""
+    by_path = {document.path: document for document in documents if document.path.suffix == ".json"}
+    inner = {path for document in documents for path in _subagents(document)}
+    earlier = {after: document for document in documents if (after := _continuation(document)) and after in by_path}
+    continued = {document.path for document in earlier.values()}
+    for document in documents:
+        if document.path in inner or document.path in continued:
+            continue
+        parts = [document]
+        while parts[0].path in earlier:
+            parts.insert(0, earlier[parts[0].path])
+        yield tuple(parts)
+
+
+def _continuation(document: Document) -> Path | None:
+    name = document.value.get("continued_trajectory_ref") if isinstance(document.value, dict) else None
+    return document.path.parent / name if isinstance(name, str) else None
+
+
+def _subagents(document: Document) -> Iterator[Path]:
+    """Files that the observations of a trajectory name as its subagents' (`subagent_trajectory_ref`)."""
+    steps = document.value.get("steps") if isinstance(document.value, dict) else None
+    for step in steps if isinstance(steps, list) else []:
+        observation = step.get("observation") if isinstance(step, dict) else None
+        results = observation.get("results") if isinstance(observation, dict) else None
+        for result in results if isinstance(results, list) else []:
+            references = result.get("subagent_trajectory_ref") if isinstance(result, dict) else None
+            for reference in references if isinstance(references, list) else []:
+                if isinstance(reference, dict) and isinstance(name := reference.get("trajectory_path"), str):
+                    yield document.path.parent / name

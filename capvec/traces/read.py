@@ -1,0 +1,115 @@
+"""Finding the traces in a folder or a file."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from capvec.errors import UsageError
+from capvec.records import Trace
+from capvec.traces.atif import foreign_trace, looks_like_trajectory, own_trace
+from capvec.traces.chats import chat_trace, looks_like_chat
+from capvec.traces.document import Document
+from capvec.traces.harbor import whole_runs
+
+_EXPECTED = "ATIF trajectories (.json), a JSONL of trajectories or of chats with a reward, or a folder of these"
+
+
+def read_traces(path: Path, fields: Mapping[str, str] | None = None) -> tuple[Trace, ...]:
+    """Read every trace of a folder (`.json` and `.jsonl`, at any depth), of a `.jsonl` (one a line) or of one `.json`.
+
+    A trace is an ATIF trajectory, v1.0 to v1.8, by capvec or by another agent, or a chat (`chats.py`; in a folder only
+    as a line of a JSONL). What else lies in a folder is passed over: reports, results, a JSONL whose first line is no
+    trace, and the trajectories of another's subagents. A run that Harbor wrote in parts is one trace: the conversation
+    of the last part, with the steps and counts of all.
+
+    A trace's reward is capvec's own (None where the trial ended in `error`), else the one beside the conversation, else
+    that of the `result.json` beside or above the file, as Harbor lays out its trials; else None. `steps` counts the
+    agent's steps without copied context; `parse_fail` and `no_cmd` are None where they cannot be known, and `uncounted`
+    says why. Ids are unique.
+
+    Args:
+        path: folder or file.
+        fields: field → what the files call it, beside the names in `TRACE_FIELDS`.
+
+    Raises:
+        UsageError: no such path, no trace in it, or a broken one; the message names the file, the line and the key.
+    """
+    fields = fields or {}
+    if not path.exists():
+        raise UsageError(f"{path}: no such file or folder; expected {_EXPECTED}")
+    runs = list(whole_runs(list(_documents(path, fields))))
+    if not runs:
+        raise UsageError(f"{path}: holds no ATIF trajectory and no JSONL of chats; expected {_EXPECTED}")
+    return tuple(_with_unique_ids([_joined([_trace(part, fields) for part in parts]) for parts in runs]))
+
+
+def _trace(document: Document, fields: Mapping[str, str]) -> Trace:
+    if looks_like_trajectory(document.value):
+        return own_trace(document) or foreign_trace(document, fields)
+    return chat_trace(document, fields)
+
+
+def _joined(parts: Sequence[Trace]) -> Trace:
+    """One run of its parts, each of which opens with what the model still knew of those before."""
+    return replace(
+        parts[-1],
+        steps=sum(part.steps for part in parts),
+        parse_fail=_total([part.parse_fail for part in parts]),
+        no_cmd=_total([part.no_cmd for part in parts]),
+    )
+
+
+def _total(counts: Sequence[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
+def _documents(path: Path, fields: Mapping[str, str]) -> Iterator[Document]:
+    if path.is_dir():
+        for file in sorted(file for file in path.rglob("*.json*") if file.suffix in {".json", ".jsonl"}):
+            if file.suffix == ".jsonl":
+                if _starts_with_a_trace(file, fields):
+                    yield from _lines(file)
+            elif looks_like_trajectory(value := _load(file.read_bytes(), str(file))):
+                yield Document(str(file), value, file)
+    elif path.suffix == ".jsonl":
+        yield from _lines(path)
+    else:
+        yield Document(str(path), _load(path.read_bytes(), str(path)), path)
+
+
+def _starts_with_a_trace(file: Path, fields: Mapping[str, str]) -> bool:
+    """Many a JSONL beside traces is a log of something else, and a log may end in half a line."""
+    first = next((line for line in file.read_bytes().split(b"\n") if line.strip()), b"null")
+    try:
+        value = json.loads(first)
+    except (ValueError, RecursionError):
+        return False
+    return looks_like_trajectory(value) or looks_like_chat(value, fields)
+
+
+def _lines(file: Path) -> Iterator[Document]:
+    for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
+        if line.strip():
+            name = f"{file}, line {number}"
+            yield Document(name, _load(line, name), file)
+
+
+def _load(data: bytes, name: str) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{name}: not JSON ({error}); expected an ATIF trajectory or a chat") from error
+
+
+def _with_unique_ids(traces: Sequence[Trace]) -> Iterator[Trace]:
+    """Other agents may share one session id among trajectories: the second of a name gets `#2`."""
+    seen: Counter[str] = Counter()
+    for trace in traces:
+        seen[trace.id] += 1
+        yield trace if seen[trace.id] == 1 else replace(trace, id=f"{trace.id}#{seen[trace.id]}")
