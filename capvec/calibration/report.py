@@ -13,8 +13,7 @@ from capvec.calibration.halves import family
 from capvec.calibration.replies import Comparison
 from capvec.calibration.verdicts import Measured, Verdict
 from capvec.records import Config, Outcome
-from capvec.report.results_md import markdown_table
-from capvec.report.table import HEADERS, align, number, table_row
+from capvec.report.table import HEADERS, align, markdown_table, number, table_row
 from capvec.stats.effects import Effect
 from capvec.stats.summary import Summary, summarise
 from capvec.sweep.plan import Plan

@@ -16,9 +16,11 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from capvec.directions.audit import Audit, audit_contrast, project
 from capvec.directions.contrast import Contrast, select_contrast
 from capvec.directions.estimate import ambient_norms, mean_difference
 from capvec.directions.ranking import Ranking, rank_layers
+from capvec.directions.recipe import Recipe
 from capvec.directions.record import Direction
 from capvec.errors import UsageError
 from capvec.records import Message, Trace
@@ -46,16 +48,22 @@ class BuiltDirection:
     direction: Direction
     ranking: Ranking
     contrast: Contrast
+    audit: Audit
     position: str
     truncated_tokens: tuple[int, ...]
     shuffled: tuple[Direction, ...] = ()
     """Built in the same way under permuted labels, each layer scaled to the real one's length."""
 
+    def warnings(self) -> list[str]:
+        """What the choice of traces itself warns of: confounds that explain the contrast, counts that are not known."""
+        flagged = [confound.in_words() for confound in self.audit.confounds if confound.explains]
+        return [*flagged, *filter(None, [self.contrast.unknown_in_words()])]
+
 
 def build_direction(
     traces: Sequence[Trace],
     *,
-    contrast: str,
+    recipe: Recipe,
     model: str,
     identity: str,
     position: str,
@@ -68,7 +76,7 @@ def build_direction(
 
     Args:
         traces: whatever was read.
-        contrast: the policy, `same-model` or `cross-model`.
+        recipe: which traces are set against which.
         model: name of the model that is steered.
         identity: whatever changes residuals about the engine: model, revision, dtype, context.
         position: the token that `capture` takes.
@@ -80,7 +88,7 @@ def build_direction(
     Raises:
         UsageError: as `select_contrast`; or the traces are too few for so many shuffled directions.
     """
-    chosen = select_contrast(contrast, traces, model)
+    chosen = select_contrast(recipe, traces, model)
     orders = _shuffles(len(chosen.positives), len(chosen.negatives), shuffled, seed)
     conversations = [trace.messages for trace in chosen.traces]
     activations = cached_activations(conversations, f"{identity} {position}", lambda: capture(chosen.traces), cache)
@@ -91,6 +99,7 @@ def build_direction(
         direction=direction,
         ranking=rank_layers(residuals[:n_pos], residuals[n_pos:], seed=seed),
         contrast=chosen,
+        audit=audit_contrast(chosen, project(residuals, direction.vectors)),
         position=activations.position,
         truncated_tokens=activations.truncated_tokens,
         shuffled=tuple(_shuffled(residuals, order, n_pos, direction) for order in orders),

@@ -1,7 +1,7 @@
-"""Choosing the traces that a direction is built from: rules for single traces, then matching where a policy asks for it.
+"""Choosing the traces that a direction is built from: rules for single traces, then matching where a policy asks.
 
-`same-model` and `cross-model` are those of the study that capvec started from (its v2 and v1). The two matched ones take
-away what those leave in: which task was run, and for how long.
+`same-model` and `cross-model` are those of the study that capvec started from (its v2 and v1). The two matched ones
+take away what those leave in: which task was run, and for how long.
 """
 
 from __future__ import annotations
@@ -66,6 +66,11 @@ class Contrast:
     def tasks_overlap(self) -> int:
         """Tasks that both classes have traces of."""
         return len({trace.task for trace in self.positives} & {trace.task for trace in self.negatives})
+
+    def unknown_in_words(self) -> str:
+        """For how many traces parse_fail is not known, and why; empty where it is known for all."""
+        reasons = "; ".join(f"{why} ({count})" for why, count in self.uncounted.items())
+        return f"parse_fail is not known for {sum(self.uncounted.values())} traces: {reasons}." if reasons else ""
 
     def to_json(self) -> dict[str, Any]:
         """Ids, not conversations."""

@@ -49,7 +49,9 @@ def by_task(positives: Sequence[Trace], negatives: Sequence[Trace]) -> Matched:
     alone_pos, alone_neg, surplus_pos, surplus_neg = dropped
     pairs: list[tuple[Trace, Trace]] = []
     for task in sorted({trace.task for trace in (*positives, *negatives)}):
-        passes, failures = ([trace for trace in _shuffled(side) if trace.task == task] for side in (positives, negatives))
+        passes, failures = (
+            [trace for trace in _shuffled(side) if trace.task == task] for side in (positives, negatives)
+        )
         pairs += zip(passes, failures, strict=False)
         dropped[surplus_pos if failures else alone_pos] += max(0, len(passes) - len(failures))
         dropped[surplus_neg if passes else alone_neg] += max(0, len(failures) - len(passes))

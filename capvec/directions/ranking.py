@@ -48,12 +48,17 @@ class Ranking:
     def best(self) -> LayerRank:
         return self.rows[0]
 
-    def write_csv(self, path: Path) -> None:
-        """Write `ranking.csv`."""
+    def write_csv(self, path: Path, flags: Sequence[str] = ()) -> None:
+        """Write `ranking.csv`.
+
+        Args:
+            path: of the file.
+            flags: confounds that explain the contrast, in the column `flags` of every row: they are the contrast's.
+        """
         with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(LayerRank.__dataclass_fields__), lineterminator="\n")
+            writer = csv.DictWriter(file, [*LayerRank.__dataclass_fields__, "flags"], lineterminator="\n")
             writer.writeheader()
-            writer.writerows(asdict(row) for row in self.rows)
+            writer.writerows({**asdict(row), "flags": ";".join(flags)} for row in self.rows)
 
 
 def rank_layers(

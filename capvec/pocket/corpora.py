@@ -11,19 +11,20 @@ import json
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from capvec.directions.contrast import POLICIES
+from capvec.directions.contrast import verdict
+from capvec.directions.recipe import ContrastName, Recipe
 from capvec.errors import CapvecError, UsageError
 from capvec.records import Trace
 from capvec.sweep.ledger import Ledger
 from capvec.traces import read_traces
 
 BUNDLED = Path(__file__).parent / "traces"
-POSITIVES = {"same-model": 12, "cross-model": 8}
-NEGATIVES = {"same-model": 28, "cross-model": 16}
+POSITIVES: Mapping[ContrastName, int] = {"same-model": 12, "cross-model": 8}
+NEGATIVES: Mapping[ContrastName, int] = {"same-model": 28, "cross-model": 16}
 """At most so many. The study had 6 against 20, and 5 against 12."""
 RULE = (
     "Trajectories in the order of their runs; of those that the contrast takes, the first of every task, then the "
@@ -32,7 +33,9 @@ RULE = (
 )
 
 
-def select(contrast: str, own: Sequence[Trace], others: Sequence[Sequence[Trace]]) -> tuple[list[Trace], list[Trace]]:
+def select(
+    contrast: ContrastName, own: Sequence[Trace], others: Sequence[Sequence[Trace]]
+) -> tuple[list[Trace], list[Trace]]:
     """Positives and negatives for a corpus, by `RULE`.
 
     Args:
@@ -41,11 +44,11 @@ def select(contrast: str, own: Sequence[Trace], others: Sequence[Sequence[Trace]
         others: traces of other models, one sequence each.
     """
     model = own[0].model
-    verdict = POLICIES[contrast]
-    groups = [[trace for trace in group if verdict(trace, model) == "negative"] for group in (own, *others)]
+    recipe = Recipe(contrast)
+    groups = [[trace for trace in group if verdict(recipe, trace, model) == "negative"] for group in (own, *others)]
     negatives = _in_turn([_in_turn(_by_task(group)) for group in groups])[: NEGATIVES[contrast]]
     failed = {trace.task for trace in negatives}
-    passed = [trace for trace in own if verdict(trace, model) == "positive"]
+    passed = [trace for trace in own if verdict(recipe, trace, model) == "positive"]
     positives = [trace for trace in _in_turn(_by_task(passed)) if trace.task in failed]
     positives += [trace for trace in _in_turn(_by_task(passed)) if trace.task not in failed]
     return positives[: POSITIVES[contrast]], negatives
@@ -66,7 +69,7 @@ def write(out: Path, pocket: Sequence[Path], others: Sequence[Path]) -> None:
     own = [trace for path in pocket for trace in runs[path]]
     where = {id(trace): path for path, traces in runs.items() for trace in traces}
     provenance: dict[str, Any] = {"rule": RULE, "runs": {_name(path): _describe(path, runs[path]) for path in runs}}
-    for contrast in POLICIES:
+    for contrast in POSITIVES:
         picked = select(contrast, own, [runs[path] for path in others] if contrast == "cross-model" else [])
         if not all(picked):
             raise UsageError(

@@ -81,12 +81,12 @@ def _described(folder: Path) -> ModelSource:
 
 
 def bundled_traces(contrast: str) -> Path:
-    """The folder of traces that come with capvec for a contrast.
+    """The folder of traces that come with capvec for a contrast; those matched come from the same-model ones.
 
     Raises:
         UsageError: there are none for it, or this installation came without them.
     """
-    folder = _TRACES / contrast
+    folder = _TRACES / (contrast if contrast in CORPORA else CORPORA[0])
     if not any(folder.glob("*.json")):
         raise UsageError(
             f"no bundled traces in {folder}: capvec brings them for {' and '.join(CORPORA)}; "

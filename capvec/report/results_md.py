@@ -6,8 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from capvec.records import Outcome
+from capvec.report.contrast import contrast_section
 from capvec.report.families import family_of, family_rows
-from capvec.report.table import HEADERS, number, p_value, table_row, verdict
+from capvec.report.table import HEADERS, markdown_table, number, p_value, table_row, verdict
 from capvec.stats.summary import Summary
 from capvec.sweep.directions import SweepDirection
 from capvec.sweep.gate import GateResult
@@ -32,6 +33,7 @@ def results_md(
         _families(plan, outcomes),
         _matrix(plan, outcomes),
         _direction(plan, direction),
+        _contrast(plan, direction),
         _receipts(outcomes),
         _gates(gates),
         _errors(outcomes),
@@ -128,6 +130,12 @@ def _direction(plan: Plan, direction: SweepDirection) -> Iterator[str]:
         )
 
 
+def _contrast(plan: Plan, direction: SweepDirection) -> Iterator[str]:
+    if direction.built is not None:
+        layers = sorted({config.layer for config in plan.configs if config.layer is not None})
+        yield from contrast_section(direction.built, layers)
+
+
 def _receipts(outcomes: Sequence[Outcome]) -> Iterator[str]:
     steered = [outcome for outcome in outcomes if outcome.shift_measured is not None]
     if not steered:
@@ -178,9 +186,3 @@ def _caveats(plan: Plan, summary: Summary, direction: SweepDirection) -> Iterato
     if compared > 1:
         yield f"- {compared} configs were compared with the baseline; p-values are not corrected for that."
     yield from (f"- {caveat}" for caveat in direction.caveats())
-
-
-def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """A Markdown table; the first row is the head."""
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return [lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]

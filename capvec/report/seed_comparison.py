@@ -21,18 +21,19 @@ import numpy as np
 
 from capvec.cache import cache_root
 from capvec.directions.build import BuiltDirection, build_direction
+from capvec.directions.recipe import ContrastName, Recipe
 from capvec.engine.client import EngineClient
 from capvec.engine.process import start_engine
 from capvec.engine.protocol import CAPTURE_POSITION
 from capvec.errors import CapvecError, UsageError
 from capvec.pocket import bundled_traces, resolve_model
 from capvec.records import Config
-from capvec.report.results_md import markdown_table
-from capvec.report.table import number
+from capvec.report.table import markdown_table, number
 from capvec.sweep.directions import capture_all, engine_identity
 from capvec.traces import read_traces
 
-V1, V2 = "cross-model", "same-model"
+V1: ContrastName = "cross-model"
+V2: ContrastName = "same-model"
 ALPHAS = (2, 4, 6, 8)
 
 
@@ -249,7 +250,7 @@ def _build(model: str, log: Path) -> tuple[BuiltDirection, BuiltDirection]:
         v1, v2 = (
             build_direction(
                 read_traces(bundled_traces(contrast)),
-                contrast=contrast,
+                recipe=Recipe(contrast),
                 model=health.model,
                 identity=engine_identity(health),
                 position=CAPTURE_POSITION,

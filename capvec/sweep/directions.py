@@ -37,6 +37,11 @@ class SweepDirection:
     def ranking(self) -> Ranking | None:
         return self.built.ranking if self.built is not None else None
 
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Confounds that explain the contrast."""
+        return self.built.audit.flags if self.built is not None else ()
+
     def describe(self) -> str:
         """One or two sentences for the report."""
         if self.built is None:
@@ -60,8 +65,7 @@ class SweepDirection:
                 f"The direction is not distinguishable from chance at its best layer ({best.layer}): "
                 f"AUC {best.auc:.3f} in sample, label-permutation p = {best.p_value:.2g}."
             )
-        if self.built.contrast.tasks_overlap() == 0:
-            caveats.append("Positives and negatives share no task: the direction may encode the task, not the skill.")
+        caveats += self.built.warnings()
         if cut := int(sum(self.built.truncated_tokens)):
             caveats.append(f"{cut} tokens were cut from the left of long traces to fit the model's context.")
         return caveats
@@ -73,6 +77,7 @@ class SweepDirection:
             "source": self.source,
             "norms": [float(norm) for norm in self.direction.norms],
             "contrast": self.built.contrast.to_json() if self.built is not None else None,
+            "audit": self.built.audit.to_json() if self.built is not None else None,
             "position": self.built.position if self.built is not None else None,
             "twins": {kind: [twin.hash for twin in twins] for kind, twins in self.twins.items()},
         }
@@ -95,7 +100,7 @@ def obtain_direction(
         obtained = _build(options, client, health, say)
         obtained.direction.save(vectors / "dir.safetensors")
         if obtained.ranking is not None:
-            obtained.ranking.write_csv(vectors / "ranking.csv")
+            obtained.ranking.write_csv(vectors / "ranking.csv", obtained.flags)
     obtained = replace(obtained, twins=_twins(options, obtained))
     for direction in (obtained.direction, *(twin for twins in obtained.twins.values() for twin in twins)):
         hand_over(direction, client)
@@ -119,14 +124,17 @@ def _load(path: Path, client: EngineClient, vectors: Path) -> SweepDirection:
 
 def _build(options: SweepOptions, client: EngineClient, health: Health, say: Callable[[str], None]) -> SweepDirection:
     source = f"the bundled {options.recipe.contrast} traces" if options.traces is None else options.traces
-    traces = read_traces(bundled_traces(options.recipe.contrast) if options.traces is None else Path(options.traces))
+    traces = read_traces(
+        bundled_traces(options.recipe.contrast) if options.traces is None else Path(options.traces),
+        options.recipe.trace_fields,
+    )
 
     def capture(chosen: Sequence[Trace]) -> Activations:
         return capture_all([trace.messages for trace in chosen], client, say)
 
     built = build_direction(
         traces,
-        contrast=options.recipe.contrast,
+        recipe=options.recipe,
         model=health.model,
         identity=engine_identity(health),
         position=CAPTURE_POSITION,

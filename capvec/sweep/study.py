@@ -128,6 +128,9 @@ class SweepStudy:
     def design(self, bench: Bench) -> Design:
         options = self.options
         obtained = obtain_direction(options, bench.client, bench.health, bench.folder, bench.say)
+        if obtained.built is not None:
+            for warning in obtained.built.warnings():
+                bench.say(warning)
         steered = [
             steered_config(obtained.direction, layer, alpha, options.alpha_unit)
             for layer in self._layers(obtained, bench)

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from capvec.traces.document import Document
 from capvec.errors import UsageError
+from capvec.traces.document import Document
 
 
 def trial_result(path: Path) -> dict[str, Any]:

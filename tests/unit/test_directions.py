@@ -13,9 +13,9 @@ from scipy import stats
 
 from capvec.directions.auc import auc
 from capvec.directions.build import Activations, build_direction
-from capvec.directions.contrast import select_contrast
 from capvec.directions.estimate import ambient_norms, mean_difference
 from capvec.directions.ranking import label_permutations, permutation_null, rank_layers
+from capvec.directions.recipe import Recipe
 from capvec.directions.record import Direction, random_twin
 from capvec.errors import UsageError
 from capvec.records import Trace
@@ -137,60 +137,9 @@ def test_a_random_twin_is_as_long_in_every_layer_and_points_elsewhere(seed):
     assert random_twin(direction, seed + 1).hash == twin.hash
 
 
-# ------------------------------------------------------------------------------------------------ contrasts
-
-
 def trace(name, **changes):
     base = Trace(name, "t", "m", ({"role": "user", "content": name},), reward=0.0, steps=20, parse_fail=0, no_cmd=0)
     return replace(base, **changes)
-
-
-def test_same_model_takes_passes_against_long_clean_failures_of_one_model():
-    traces = [
-        trace("pass", reward=1.0, steps=3, parse_fail=2),
-        trace("fail"),
-        trace("exactly15", steps=15),
-        trace("short", steps=14),
-        trace("messy", parse_fail=1),
-        trace("uncounted", parse_fail=None),
-        trace("partial", reward=0.5),
-        trace("error", reward=None),
-        trace("steered", config="steered-L3-a4"),
-        trace("other", model="n"),
-    ]
-    contrast = select_contrast("same-model", traces, "m")
-    assert [t.id for t in contrast.positives] == ["pass"]
-    assert [t.id for t in contrast.negatives] == ["fail", "exactly15"]
-    assert sum(contrast.dropped.values()) == 7
-    assert contrast.dropped["failed in fewer than 15 steps"] == 1
-    assert contrast.tasks_overlap() == 1
-
-
-def test_cross_model_takes_passes_against_everything_of_other_models():
-    traces = [trace("pass", reward=1.0), trace("fail"), trace("theirs", model="n", reward=1.0, parse_fail=9, steps=1)]
-    contrast = select_contrast("cross-model", traces, "m")
-    assert ([t.id for t in contrast.positives], [t.id for t in contrast.negatives]) == (["pass"], ["theirs"])
-
-
-def test_without_traces_of_the_model_the_one_with_most_passes_stands_in():
-    traces = [trace("a", model="x", reward=1.0), trace("b", model="x")]
-    assert select_contrast("same-model", traces, "m").model == "x"
-
-
-def test_an_empty_class_says_what_was_dropped_and_what_is_needed():
-    with pytest.raises(UsageError, match=r"1 positive and 0 negative traces of 2 \(dropped: 1 failed in fewer than 15"):
-        select_contrast("same-model", [trace("pass", reward=1.0), trace("short", steps=2)], "m")
-    with pytest.raises(UsageError, match="expected one of same-model, cross-model"):
-        select_contrast("best", [], "m")
-
-
-def test_a_contrasts_hash_is_that_of_its_conversations_and_their_sides():
-    one, two = trace("p", reward=1.0), trace("n")
-    base = select_contrast("same-model", [one, two], "m")
-    other_order = select_contrast("same-model", [two, one, trace("short", steps=1)], "m")
-    swapped = select_contrast("same-model", [replace(one, reward=0.0), replace(two, reward=1.0)], "m")
-    assert other_order.hash == base.hash == base.to_json()["hash"]
-    assert swapped.hash != base.hash
 
 
 # ------------------------------------------------------------------------------------------------ estimate and ranking
@@ -284,7 +233,7 @@ def test_a_planted_difference_comes_first_with_a_small_p():
 def test_the_csv_has_the_contracts_columns_first(tmp_path):
     rank_layers(residuals(0, 3), residuals(1, 3)).write_csv(tmp_path / "ranking.csv")
     rows = list(csv.reader((tmp_path / "ranking.csv").read_text().splitlines()))
-    assert ",".join(rows[0]) == "layer,auc,margin,ambient_norm,margin_ratio,n_pos,n_neg,auc_null_p95,p_value"
+    assert ",".join(rows[0]) == "layer,auc,margin,ambient_norm,margin_ratio,n_pos,n_neg,auc_null_p95,p_value,flags"
     assert len(rows) == 1 + 3
 
 
@@ -296,7 +245,7 @@ def build(traces, cache, calls, **changes):
         calls.append([t.id for t in chosen])
         return Activations(residuals(0, len(chosen)), "last", tuple(range(len(chosen))))
 
-    arguments = {"contrast": "same-model", "model": "m", "identity": "m 1", "position": "last", "capture": capture}
+    arguments = {"recipe": Recipe(), "model": "m", "identity": "m 1", "position": "last", "capture": capture}
     return build_direction(traces, cache=cache, **(arguments | changes))
 
 

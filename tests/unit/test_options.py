@@ -103,6 +103,7 @@ def test_the_defaults_are_the_contract():
         ({"permutations": "3"}, "--permutations '3'"),
         ({"negative_min_steps": "many"}, "--negative-min-steps 'many'"),
         ({"trace_fields": "reward"}, "--trace-fields 'reward'"),
+        ({"trace_fields": "prize=score"}, "no field 'prize'; expected one of id, task, model, messages, reward"),
     ],
 )
 def test_a_bad_option_is_named_with_what_was_received(change, named):

@@ -6,6 +6,7 @@ import zipfile
 import pytest
 
 from capvec.directions.contrast import select_contrast
+from capvec.directions.recipe import Recipe
 from capvec.errors import UsageError
 from capvec.pocket import base_folder, bundled_traces, ensure_pocket, pocket_folder, resolve_model, source, weights
 from capvec.pocket.weights import ADAPTER, GGUF, is_ready, unpack
@@ -206,11 +207,18 @@ def test_bundled_traces_are_found_by_their_contrast(tmp_path, monkeypatch):
     assert bundled_traces("cross-model") == tmp_path / "cross-model"
 
 
+def test_matched_contrasts_are_chosen_from_the_traces_of_one_model(monkeypatch, tmp_path):
+    monkeypatch.setattr(source, "_TRACES", tmp_path)
+    (tmp_path / "same-model").mkdir()
+    (tmp_path / "same-model" / "one.json").write_text("{}")
+    assert {bundled_traces(name) for name in ("task-matched", "length-matched")} == {tmp_path / "same-model"}
+
+
 @pytest.mark.parametrize(("contrast", "positives", "negatives"), [("same-model", 6, 20), ("cross-model", 5, 12)])
 def test_the_bundled_traces_are_enough_for_the_contrasts_of_the_study_capvec_started_from(
     contrast, positives, negatives
 ):
-    chosen = select_contrast(contrast, read_traces(bundled_traces(contrast)), "pocket")
+    chosen = select_contrast(Recipe(contrast), read_traces(bundled_traces(contrast)), "pocket")
     assert len(chosen.positives) >= positives
     assert len(chosen.negatives) >= negatives
     assert {trace.model for trace in chosen.positives} == {"pocket"}

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from capvec.directions.audit import Audit
 from capvec.directions.build import BuiltDirection
 from capvec.directions.contrast import Contrast
 from capvec.directions.estimate import ambient_norms, mean_difference
@@ -21,7 +22,8 @@ def built(positives, negatives):
     return BuiltDirection(
         direction,
         rank_layers(positives, negatives, permutations=50),
-        Contrast("same-model", "m", (), (), {}),
+        Contrast("same-model", "m", (), ()),
+        Audit(()),
         "last",
         (0,) * len(residuals),
     )

@@ -208,8 +208,8 @@ def test_another_agents_tool_calls_and_observations_become_messages(tmp_path):
         {"role": "assistant", "content": "Two.\n[image]"},
     )
     assert (trace.reward, trace.task, trace.model, trace.steps) == (1.0, "count", "big", 2)
-    assert trace.parse_fail is None
-    assert trace.no_cmd is None
+    assert (trace.parse_fail, trace.no_cmd) == (None, None)
+    assert trace.uncounted == "trajectories of other do not record it"
 
 
 def test_roles_that_chat_templates_refuse_are_made_acceptable(tmp_path):
@@ -267,9 +267,10 @@ def test_every_version_from_1_0_to_1_8_is_read(tmp_path, minor):
         ({"steps": [{"source": "agent", "message": "", "tool_calls": {}}]}, "steps[0].tool_calls"),
         ({"steps": [{"source": "agent", "message": "", "observation": {"results": [1]}}]}, "observation.results[]"),
         ({"extra": {"reward": "high"}}, "extra.reward"),
-        ({"extra": {"reward": True}}, "extra.reward"),
+        ({"extra": {"reward": [1]}}, "extra.reward"),
         ({"extra": []}, "extra"),
         ({"extra": {"parse_fail": "2"}}, "extra.parse_fail"),
+        ({"extra": {"no_cmd": -1}}, "extra.no_cmd"),
     ],
 )
 def test_a_broken_trajectory_is_refused_with_file_and_key(tmp_path, changes, key):
@@ -297,5 +298,221 @@ def test_a_jsonl_line_that_is_not_json_is_named_by_its_number(tmp_path):
 def test_nothing_to_read_is_an_error(tmp_path):
     with pytest.raises(UsageError, match="no such file"):
         read_traces(tmp_path / "absent")
-    with pytest.raises(UsageError, match="no ATIF trajectory"):
+    with pytest.raises(UsageError, match="no ATIF trajectory and no JSONL of chats"):
         read_traces(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------ Harbor's agents
+
+COMPLAINT = (
+    "Previous response had parsing errors:\nERROR: Missing required fields: analysis, plan\n\n"
+    "Please fix these issues and provide a proper JSON response."
+)
+
+
+def agent(message, *calls, told="New Terminal Output:\n", **more):
+    """A step as `terminus-2` writes it: Harbor 0.26.0, `harbor/agents/terminus_2/terminus_2.py`, `_run_agent_loop`."""
+    named = [{"tool_call_id": f"c{n}", "function_name": name, "arguments": {}} for n, name in enumerate(calls)]
+    step = {"source": "agent", "message": message, "observation": {"results": [{"content": told}]}}
+    return step | ({"tool_calls": named} if named else {}) | more
+
+
+def terminus(*steps, parser="json", **changes):
+    about = {"name": "terminus-2", "version": "2.0.0", "model_name": "openai/gpt-4o", "extra": {"parser": parser}}
+    return foreign(agent=about, steps=[{"source": "user", "message": "Go."}, *steps], **changes)
+
+
+ASKED = agent("Analysis: done.\nPlan: none.", "mark_task_complete", told="Are you sure you want to mark the task…")
+INVALID_JSON = (  # the run of Harbor's tests/golden/terminus_2/hello-world-invalid-json.trajectory.json
+    agent('I need…\n{"commands": []}\nThis should work!', told=COMPLAINT),
+    agent("Analysis: an error.\nPlan: printf.", "bash_command"),
+    ASKED,
+    ASKED,
+)
+
+
+def test_what_terminus_2s_parser_refused_is_counted_from_its_complaints(tmp_path):
+    (trace,) = read_traces(put(tmp_path / "a.json", terminus(*INVALID_JSON)))
+    assert (trace.steps, trace.parse_fail, trace.no_cmd, trace.uncounted) == (4, 1, 0, "")
+
+
+def test_a_terminus_2_step_with_neither_command_nor_completion_carried_no_command(tmp_path):
+    waiting = agent("Analysis: it compiles.\nPlan: wait.")
+    warned = agent("Plan: ls", "bash_command", told="Previous response had warnings:\n- Extra text\n\nout")
+    (trace,) = read_traces(put(tmp_path / "a.json", terminus(waiting, warned, waiting, ASKED)))
+    assert (trace.parse_fail, trace.no_cmd) == (0, 2)
+
+
+def test_raw_replies_of_terminus_2_are_read_again_by_the_protocol(tmp_path):
+    """With `raw_content` there are no tool calls, and the message is the reply."""
+    raw = [
+        {"analysis": "", "plan": "", "commands": [{"keystrokes": "ls\n"}]},
+        {"analysis": "", "plan": "", "commands": []},
+        {"analysis": "", "plan": "", "commands": [], "task_complete": True},
+    ]
+    steps = [agent("{broken", told=COMPLAINT), *(agent(json.dumps(reply)) for reply in raw)]
+    (trace,) = read_traces(put(tmp_path / "a.json", terminus(*steps)))
+    assert (trace.parse_fail, trace.no_cmd) == (1, 1)
+    (xml,) = read_traces(put(tmp_path / "a.json", terminus(*steps, parser="xml")))
+    assert (xml.parse_fail, xml.no_cmd) == (1, None)
+    assert "raw replies for its parser 'xml'" in xml.uncounted
+
+
+def test_replies_are_counted_by_the_protocol_that_a_trajectory_names_and_by_the_source_before_all(tmp_path):
+    steps = [{"source": "agent", "message": text} for text in ("```bash\nls\n```", "```python\n1\n```", "Hm.")]
+    document = foreign(steps=steps, extra={"protocol": "bash-block"})
+    (trace,) = read_traces(put(tmp_path / "a.json", document))
+    assert (trace.parse_fail, trace.no_cmd, trace.uncounted) == (1, 1, "")
+    (counted,) = read_traces(put(tmp_path / "a.json", document | {"extra": {"parse_failures": 7}}))
+    assert (counted.parse_fail, counted.no_cmd) == (7, None)
+    (other,) = read_traces(put(tmp_path / "a.json", document | {"extra": {"protocol": "xml"}}))
+    assert other.uncounted == "the source does not count, and its protocol 'xml' is none of capvec's"
+
+
+def test_steps_that_no_model_was_asked_for_are_no_replies(tmp_path):
+    steps = [agent("a"), agent("b", llm_call_count=0), agent("c", is_copied_context=True)]
+    (trace,) = read_traces(put(tmp_path / "a.json", terminus(*steps)))
+    assert (trace.steps, trace.no_cmd) == (1, 1)
+
+
+def test_a_run_that_harbor_wrote_in_parts_is_one_trace_without_its_subagents(tmp_path):
+    """`linear_history`: each part names the next; the summaries are trajectories of their own, which the run names."""
+    folder = tmp_path / "trial" / "agent"
+    handoff = {
+        "source": "system",
+        "message": "Performed context summarization and handoff to continue task.",
+        "observation": {"results": [{"subagent_trajectory_ref": [{"trajectory_path": "trajectory.summary.json"}]}]},
+    }
+    first = terminus(agent("x", told=COMPLAINT), handoff, continued_trajectory_ref="trajectory.cont-1.json")
+    second = terminus(
+        agent("x", told=COMPLAINT, is_copied_context=True), agent("y", "bash_command"), session_id="s-cont-1"
+    )
+    put(folder / "trajectory.json", first)
+    put(folder / "trajectory.cont-1.json", second)
+    put(folder / "trajectory.summary.json", terminus(agent("So far…"), session_id="s1-summary"))
+    put(folder.parent / "result.json", {"task_name": "t9", "verifier_result": {"rewards": {"reward": 1}}})
+    (trace,) = read_traces(tmp_path)
+    assert (trace.id, trace.task, trace.reward) == ("s-cont-1", "t9", 1.0)
+    assert (trace.steps, trace.parse_fail, trace.no_cmd) == (2, 1, 0)
+
+
+# ------------------------------------------------------------------------------------------------ chats
+
+
+def chat(**changes):
+    return {
+        "messages": [
+            {"role": "system", "content": "Rules."},
+            {"role": "user", "content": "Count."},
+            {"role": "assistant", "content": "```bash\nls\n```"},
+            {"role": "user", "content": "a b"},
+            {"role": "assistant", "content": "DONE"},
+        ],
+        "reward": 1,
+    } | changes  # fmt: skip
+
+
+def lines(path, *values):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(json.dumps(value) for value in values) + "\n")
+    return path
+
+
+def test_a_chat_becomes_a_trace(tmp_path):
+    (trace,) = read_traces(lines(tmp_path / "a.jsonl", chat(task="count", model="m", parse_fail=2, no_cmd=0, id="c1")))
+    assert (trace.id, trace.task, trace.model, trace.reward) == ("c1", "count", "m", 1.0)
+    assert (trace.steps, trace.parse_fail, trace.no_cmd, trace.uncounted) == (2, 2, 0, "")
+    assert list(trace.messages) == chat()["messages"]
+
+
+@pytest.mark.parametrize(
+    ("wild", "field", "value"),
+    [
+        ({"score": 0.5, "reward": None}, "reward", 0.5),
+        ({"success": True, "reward": None}, "reward", 1.0),
+        ({"resolved": False, "reward": None}, "reward", 0.0),
+        ({"instance_id": "django-1"}, "task", "django-1"),
+        ({"problem_id": 17}, "task", "17"),
+        ({"model_name": "big"}, "model", "big"),
+        ({"parse_failures": 3}, "parse_fail", 3),
+        ({"n_steps": 9}, "steps", 9),
+        ({}, "task", "unknown"),
+        ({"reward": None}, "reward", None),
+    ],
+)
+def test_fields_are_found_under_the_names_they_have_in_the_wild(tmp_path, wild, field, value):
+    (trace,) = read_traces(lines(tmp_path / "a.jsonl", chat(**wild)))
+    assert getattr(trace, field) == value
+
+
+def test_the_users_names_come_first_and_reach_into_objects(tmp_path):
+    file = lines(tmp_path / "a.jsonl", chat(metrics={"pass": 0.25}, talk=chat()["messages"][:3]), chat(reward=0.75))
+    first, second = read_traces(file, {"reward": "metrics.pass", "messages": "talk"})
+    assert (first.reward, len(first.messages)) == (0.25, 3)
+    assert (second.reward, len(second.messages)) == (0.75, 5)  # without them, the names that are known
+
+
+def test_the_users_names_hold_for_trajectories_as_well(tmp_path):
+    file = put(tmp_path / "a.json", foreign(extra={"grade": 0.5, "puzzle": "p1"}))
+    (trace,) = read_traces(file, {"reward": "grade", "task": "puzzle"})
+    assert (trace.reward, trace.task) == (0.5, "p1")
+
+
+def test_replies_of_a_chat_are_counted_by_the_protocol_that_it_names(tmp_path):
+    talk = [*chat()["messages"], {"role": "assistant", "content": "```python\n1\n```"}]
+    said = [chat(messages=talk, protocol="bash-block"), chat(messages=talk)]
+    counted, unknown = read_traces(lines(tmp_path / "a.jsonl", *said))
+    assert (counted.steps, counted.parse_fail, counted.no_cmd, counted.uncounted) == (3, 1, 0, "")
+    assert (unknown.parse_fail, unknown.uncounted) == (None, "the source neither counts nor names a protocol")
+
+
+def test_openais_tool_calls_become_text_and_tool_messages_the_users(tmp_path):
+    call = {"id": "1", "type": "function", "function": {"name": "bash", "arguments": '{"command": "ls"}'}}
+    talk = [
+        {"role": "user", "content": "Count."},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": [{"type": "text", "text": "a b"}]},
+    ]
+    (trace,) = read_traces(lines(tmp_path / "a.jsonl", chat(messages=talk, protocol="tool-call")))
+    assert trace.messages[1]["content"] == '<tool_call>{"name": "bash", "arguments": {"command": "ls"}}</tool_call>'
+    assert trace.messages[2] == {"role": "user", "content": "a b"}
+    assert (trace.parse_fail, trace.no_cmd) == (0, 0)  # the text is what the protocol reads
+
+
+def test_sharegpts_conversations_are_read(tmp_path):
+    talk = [{"from": "human", "value": "Go."}, {"from": "gpt", "value": "DONE"}]
+    (trace,) = read_traces(lines(tmp_path / "a.jsonl", {"conversations": talk, "reward": 0}))
+    assert trace.messages == ({"role": "user", "content": "Go."}, {"role": "assistant", "content": "DONE"})
+
+
+def test_a_folder_gives_its_chats_and_passes_over_other_logs(tmp_path):
+    put(tmp_path / "a.json", foreign())
+    lines(tmp_path / "b.jsonl", chat(id="x"), chat(id="y"))
+    lines(tmp_path / "trials.jsonl", {"trial": "t", "steps": 3})
+    (tmp_path / "torn.jsonl").write_text('{"trial": "t"}\n{"tri')
+    put(tmp_path / "chat.json", chat())  # a JSON file of a folder is read as a trajectory only
+    assert [trace.id for trace in read_traces(tmp_path)] == ["s1", "x", "y"]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ([1], "is list, expected an object with messages"),
+        ({"reward": 1}, "neither an ATIF trajectory"),
+        (chat(messages="hi"), "key `messages` is 'hi', expected a list"),
+        (chat(messages=[3]), "key `messages[0]` is 3"),
+        (chat(messages=[{"role": "robot", "content": ""}]), "key `messages[0].role` is 'robot'"),
+        (chat(messages=[{"role": "user"}]), "key `messages[0].content` is None"),
+        (chat(messages=[{"role": "user", "content": "", "tool_calls": [1]}]), "key `messages[0].tool_calls[]` is 1"),
+        (chat(reward="high"), "key `reward` is 'high', expected a finite number"),
+        (chat(score="high", reward=None), "key `score` is 'high'"),
+        (chat(task=[1]), "key `task` is [1], expected text"),
+        (chat(parse_fail=-1), "key `parse_fail` is -1, expected a whole number of at least 0"),
+        (chat(steps=1.5), "key `steps` is 1.5, expected a whole number"),
+    ],
+)
+def test_a_broken_chat_is_refused_with_file_line_and_key(tmp_path, line, told):
+    with pytest.raises(UsageError) as refusal:
+        read_traces(lines(tmp_path / "a.jsonl", chat(), line))
+    assert "a.jsonl, line 2" in str(refusal.value)
+    assert told in str(refusal.value)
