@@ -62,7 +62,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--model", default=default.model, metavar="NAME", help="`pocket`, `pocket-base`, a Hugging Face id, or a folder"
     )
     add("--direction", metavar="PATH", help="a .pt, .safetensors or .gguf to steer with; otherwise built from --traces")
-    add("--traces", metavar="PATH", help="folder or JSONL of ATIF traces to build from (default: the bundled ones)")
+    add(
+        "--traces",
+        metavar="PATH",
+        help="folder, or JSONL of ATIF trajectories or of chats, to build from (default: the bundled ones)",
+    )
     for name, meaning in RECIPE_OPTIONS.items():
         add(f"--{name.replace('_', '-')}", help=meaning)
     add("--reference", metavar="PATH", help="a direction file; the ranking shows the cosine with it at every layer")

@@ -42,7 +42,7 @@ def looks_like_chat(value: Any, named: Mapping[str, str]) -> bool:
 def chat_trace(document: Document, named: Mapping[str, str]) -> Trace:
     """The trace of a chat.
 
-    Steps are the assistant's messages, worked examples among them, as nothing tells those apart, unless the source
+    Without an id it gets the name of the file and the line. Steps are the assistant's messages, worked examples among them, as nothing tells those apart, unless the source
     counted. What the source did not count of parse_fail and no_cmd, the parser of the protocol that it names counts.
 
     Args:
@@ -74,7 +74,7 @@ def chat_trace(document: Document, named: Mapping[str, str]) -> Trace:
         document.count(*found("parse_fail")), document.count(*found("no_cmd"))
     )
     return Trace(
-        id=str(name) if isinstance(name, str | int) else document.name,
+        id=str(name) if isinstance(name, str | int) else document.name.removeprefix(f"{document.path.parent}/"),
         task=_label(document, task, found("task")[1]),
         model=_label(document, model, found("model")[1]),
         messages=acceptable(messages),

@@ -116,7 +116,7 @@ def test_a_reward_below_zero_is_a_failure_and_not_a_partial_reward():
     assert ids(contrast.negatives) == ["fined"]
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.sampled_from(sorted(POLICIES)), corpora())
 def test_every_trace_is_kept_or_dropped_by_one_rule(name, traces):
     contrast = chosen(Recipe(name), traces)
@@ -128,7 +128,7 @@ def test_every_trace_is_kept_or_dropped_by_one_rule(name, traces):
     assert len(set(ids(contrast.traces))) == left
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.sampled_from(["same-model", "cross-model"]), corpora())
 def test_the_verdict_on_a_trace_is_what_the_contrast_makes_of_it(name, traces):
     recipe = Recipe(name)
@@ -164,7 +164,7 @@ def test_a_contrasts_hash_is_that_of_its_conversations_and_their_sides():
 # ------------------------------------------------------------------------------------------------ matching
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.sampled_from(["task-matched", "length-matched"]), corpora(), st.randoms())
 def test_a_matched_contrast_is_in_pairs_and_does_not_depend_on_the_order_of_the_traces(name, traces, random):
     contrast = chosen(Recipe(name, negative_min_steps=5), traces)
@@ -175,7 +175,7 @@ def test_a_matched_contrast_is_in_pairs_and_does_not_depend_on_the_order_of_the_
     assert {one.model for one in contrast.traces} == {"m"}
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(corpora())
 def test_within_a_task_there_are_as_many_positives_as_negatives_and_as_many_as_there_can_be(traces):
     contrast = chosen(Recipe("task-matched", negative_min_steps=0), traces)
@@ -207,7 +207,7 @@ def near(one, other):
     return abs(one - other) <= max(1, 0.2 * max(one, other))
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.integers(1, 12), min_size=1, max_size=4),
     st.lists(st.integers(1, 12), min_size=1, max_size=5),

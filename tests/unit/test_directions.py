@@ -19,6 +19,7 @@ from capvec.directions.recipe import Recipe
 from capvec.directions.record import Direction, random_twin
 from capvec.errors import UsageError
 from capvec.records import Trace
+from capvec.report.contrast import contrast_section
 
 pytestmark = pytest.mark.unit
 
@@ -237,6 +238,12 @@ def test_the_csv_has_the_contracts_columns_first(tmp_path):
     assert len(rows) == 1 + 3
 
 
+def test_what_explains_the_contrast_stands_in_every_row_of_the_csv(tmp_path):
+    rank_layers(residuals(0, 3), residuals(1, 3)).write_csv(tmp_path / "ranking.csv", ("model", "steps"))
+    rows = csv.DictReader((tmp_path / "ranking.csv").read_text().splitlines())
+    assert [row["flags"] for row in rows] == ["model;steps"] * 3
+
+
 # ------------------------------------------------------------------------------------------------ build
 
 
@@ -295,6 +302,33 @@ def test_the_ambient_norm_is_over_both_classes_in_the_direction_and_in_the_ranki
     expected = np.linalg.norm(residuals(0, 5).astype(float), axis=2).mean(axis=0)
     np.testing.assert_allclose(built.direction.ambient_norm, expected)
     assert {row.layer: row.ambient_norm for row in built.ranking.rows} == pytest.approx(dict(enumerate(expected)))
+
+
+def test_a_built_direction_warns_of_what_explains_its_contrast_and_of_what_could_not_be_counted(tmp_path):
+    told = [replace(one, steps=4) for one in TRACES[:2]] + [*TRACES[2:], trace("u", parse_fail=None, uncounted="lost")]
+    built = build(told, tmp_path, [])
+    assert built.audit.flags == ("steps",)
+    flagged, unknown = built.warnings()
+    assert flagged.startswith("Flagged `steps`: the number of steps alone tells positives from negatives, negatives")
+    assert unknown == "parse_fail is not known for 1 traces: lost (1)."
+    report = "\n".join(contrast_section(built, [0, 2]))
+    assert "| if it failed: parse_fail is known | 5 | 1 | failed with unknown parse_fail |" in report
+    assert "| layer 0 | layer 2 |" in report
+    assert "| steps (more in negatives) | 2 | 0 | 1.000 | 1.000 |" in report
+    assert built.audit.confounds[0].association[0] == pytest.approx(0)  # one task: nothing between tasks
+
+
+def test_a_direction_that_other_lengths_came_with_is_audited_on_its_own_projections(tmp_path):
+    lengths = [2, 3, 15, 16, 17]
+    told = [replace(one, steps=steps) for one, steps in zip(TRACES, lengths, strict=True)]
+    built = build(told, tmp_path, [])
+    (steps,) = [one for one in built.audit.confounds if one.name == "steps"]
+    states = residuals(0, 5).astype(float)
+    for layer, found in enumerate(steps.association):
+        v = states[:2, layer].mean(0) - states[2:, layer].mean(0)
+        pos, neg = stats.rankdata(states[:2, layer] @ v), stats.rankdata(states[2:, layer] @ v)
+        ranks = np.concatenate([pos - 1.5, neg - 2])
+        assert found == pytest.approx(np.corrcoef(ranks, [-0.5, 0.5, -1, 0, 1])[0, 1])
 
 
 def test_a_damaged_cache_is_captured_again(tmp_path):

@@ -448,6 +448,7 @@ def test_fields_are_found_under_the_names_they_have_in_the_wild(tmp_path, wild, 
 def test_the_users_names_come_first_and_reach_into_objects(tmp_path):
     file = lines(tmp_path / "a.jsonl", chat(metrics={"pass": 0.25}, talk=chat()["messages"][:3]), chat(reward=0.75))
     first, second = read_traces(file, {"reward": "metrics.pass", "messages": "talk"})
+    assert (first.id, second.id) == ("a.jsonl, line 1", "a.jsonl, line 2")
     assert (first.reward, len(first.messages)) == (0.25, 3)
     assert (second.reward, len(second.messages)) == (0.75, 5)  # without them, the names that are known
 
