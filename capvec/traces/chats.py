@@ -42,8 +42,9 @@ def looks_like_chat(value: Any, named: Mapping[str, str]) -> bool:
 def chat_trace(document: Document, named: Mapping[str, str]) -> Trace:
     """The trace of a chat.
 
-    Without an id it gets the name of the file and the line. Steps are the assistant's messages, worked examples among them, as nothing tells those apart, unless the source
-    counted. What the source did not count of parse_fail and no_cmd, the parser of the protocol that it names counts.
+    Without an id it gets the name of the file and the line. Steps are the assistant's messages, worked examples among
+    them, as nothing tells those apart, unless the source counted. What the source did not count of parse_fail and
+    no_cmd, the parser of the protocol that it names counts.
 
     Args:
         document: the line.
