@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -18,10 +17,14 @@ from numpy.typing import NDArray
 
 from capvec.directions.audit import Audit, audit_contrast, project
 from capvec.directions.contrast import Contrast, select_contrast
-from capvec.directions.estimate import ambient_norms, mean_difference
-from capvec.directions.ranking import Ranking, rank_layers
+from capvec.directions.estimate import ambient_norms, directions, estimate
+from capvec.directions.estimators import METHODS
+from capvec.directions.labels import Labellings
+from capvec.directions.permute import choose_scheme, others
+from capvec.directions.ranking import Ranking
 from capvec.directions.recipe import Recipe
 from capvec.directions.record import Direction
+from capvec.directions.validate import validate
 from capvec.errors import UsageError
 from capvec.records import Message, Trace
 
@@ -52,7 +55,7 @@ class BuiltDirection:
     position: str
     truncated_tokens: tuple[int, ...]
     shuffled: tuple[Direction, ...] = ()
-    """Built in the same way under permuted labels, each layer scaled to the real one's length."""
+    """Built in the same way under labels permuted as for the null, each layer scaled to the real one's length."""
 
     def warnings(self) -> list[str]:
         """What the choice of traces itself warns of: confounds that explain the contrast, counts that are not known."""
@@ -71,12 +74,13 @@ def build_direction(
     cache: Path,
     shuffled: int = 0,
     seed: int = 0,
+    reference: NDArray[np.float32] | None = None,
 ) -> BuiltDirection:
-    """Choose the contrast, capture its residuals unless they are cached, and estimate.
+    """Choose the contrast, capture its residuals unless they are cached, estimate and validate.
 
     Args:
         traces: whatever was read.
-        recipe: which traces are set against which.
+        recipe: which traces are set against which, by what estimator, against how many permutations.
         model: name of the model that is steered.
         identity: whatever changes residuals about the engine: model, revision, dtype, context.
         position: the token that `capture` takes.
@@ -84,56 +88,65 @@ def build_direction(
         cache: folder of captured residuals; created when needed.
         shuffled: directions to build under permuted labels.
         seed: of the permutations.
+        reference: another direction, `[n_layers, d_model]`, to tell the cosine with.
 
     Raises:
-        UsageError: as `select_contrast`; or the traces are too few for so many shuffled directions.
+        UsageError: as `select_contrast`; or the traces are too few for so many shuffled directions; or the reference
+            does not fit the model.
     """
     chosen = select_contrast(recipe, traces, model)
-    orders = _shuffles(len(chosen.positives), len(chosen.negatives), shuffled, seed)
+    n_pos, n_neg = len(chosen.positives), len(chosen.negatives)
+    tasks, rewards = [trace.task for trace in chosen.traces], [trace.reward or 0.0 for trace in chosen.traces]
+    twins = _twin_labels(Labellings.observed(n_pos, n_neg, tasks, rewards), shuffled, seed)
     conversations = [trace.messages for trace in chosen.traces]
     activations = cached_activations(conversations, f"{identity} {position}", lambda: capture(chosen.traces), cache)
-    n_pos = len(chosen.positives)
     residuals = activations.residuals
-    direction = Direction(mean_difference(residuals[:n_pos], residuals[n_pos:]), ambient_norms(residuals))
+    if reference is not None and reference.shape != residuals.shape[1:]:
+        raise UsageError(
+            f"--reference: a direction of shape {list(reference.shape)}; the model needs {list(residuals.shape[1:])}"
+        )
+    positives, negatives = residuals[:n_pos], residuals[n_pos:]
+    direction = Direction(
+        estimate(positives, negatives, recipe.estimator, tasks=tasks, rewards=rewards), ambient_norms(residuals)
+    )
+    ranking = validate(
+        positives,
+        negatives,
+        estimator=recipe.estimator,
+        tasks=tasks,
+        rewards=rewards,
+        permutations=recipe.permutations,
+        seed=seed,
+        reference=reference,
+    )
     return BuiltDirection(
         direction=direction,
-        ranking=rank_layers(residuals[:n_pos], residuals[n_pos:], seed=seed),
+        ranking=ranking,
         contrast=chosen,
         audit=audit_contrast(chosen, project(residuals, direction.vectors)),
         position=activations.position,
         truncated_tokens=activations.truncated_tokens,
-        shuffled=tuple(_shuffled(residuals, order, n_pos, direction) for order in orders),
+        shuffled=tuple(
+            _as_long_as(direction, vectors) for vectors in directions(residuals, twins, METHODS[recipe.estimator])
+        ),
     )
 
 
-def _shuffles(n_pos: int, n_neg: int, count: int, seed: int) -> list[NDArray[np.int64]]:
-    """Orders of the traces that put different ones among the first `n_pos`, each time, and never the real positives.
-
-    With few traces a blind draw would now and then be the real labelling: a control that is the treatment.
-    """
-    if (others := math.comb(n_pos + n_neg, n_pos) - (2 if n_pos == n_neg else 1)) < count:
+def _twin_labels(observed: Labellings, count: int, seed: int) -> Labellings:
+    try:
+        return others(observed, choose_scheme(observed), count, seed)
+    except ValueError as error:
+        n_pos = int(observed.labels.sum())
         raise UsageError(
-            f"--controls shuffled:{count}: {n_pos} positive and {n_neg} negative traces can be relabelled in {others} "
-            "other ways; ask for fewer, or bring more traces"
-        )
-    rng = np.random.default_rng(seed)
-    taken = {frozenset(range(n_pos))}
-    if n_pos == n_neg:
-        taken.add(frozenset(range(n_pos, n_pos + n_neg)))  # swapping the classes whole is the control `flip`
-    orders: list[NDArray[np.int64]] = []
-    while len(orders) < count:
-        order = rng.permutation(n_pos + n_neg)
-        if (positives := frozenset(order[:n_pos].tolist())) not in taken:
-            taken.add(positives)
-            orders.append(order)
-    return orders
+            f"--controls shuffled:{count}: {n_pos} positive and {observed.labels.size - n_pos} negative traces allow "
+            f"{error}; ask for fewer, or bring more traces"
+        ) from error
 
 
-def _shuffled(residuals: NDArray[np.float32], order: NDArray[np.int64], n_pos: int, direction: Direction) -> Direction:
-    vectors = mean_difference(residuals[order[:n_pos]], residuals[order[n_pos:]]).astype(np.float64)
-    lengths = np.linalg.norm(vectors, axis=1)
-    vectors *= (direction.norms / np.where(lengths == 0, 1, lengths))[:, None]
-    return Direction(vectors.astype(np.float32), direction.ambient_norm)
+def _as_long_as(direction: Direction, vectors: NDArray[np.float32]) -> Direction:
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    scaled = vectors * (direction.norms / np.where(lengths == 0, 1, lengths))[:, None]
+    return Direction(scaled.astype(np.float32), direction.ambient_norm)
 
 
 def cached_activations(

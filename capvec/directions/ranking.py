@@ -1,52 +1,103 @@
-"""Ranking layers, with each in-sample AUC beside its null."""
+"""The ranking of layers: what `ranking.csv` holds, and what it says in words."""
 
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from capvec.directions.auc import auc_of_columns
-from capvec.directions.estimate import ambient_norms, mean_difference
-
-PERMUTATIONS = 1000
+LEVEL = 0.05
+"""Of the tests that the words go by."""
 
 
 @dataclass(frozen=True)
 class LayerRank:
-    """One layer's numbers, as in `ranking.csv`."""
+    """One layer's numbers, as in `ranking.csv`; None, an empty field there, where a number cannot be had."""
 
     layer: int
     auc: float
-    """In sample: the traces that the direction was built from, projected on it."""
+    """In sample: the traces that the direction was built from, projected on it. Means nothing without its null."""
     margin: float
-    """mean(pos·d) − mean(neg·d); for the mean difference this is ‖v_L‖."""
+    """mean(pos·d) − mean(neg·d) = ‖v_L‖."""
     ambient_norm: float
     margin_ratio: float
+    """Margin over ambient norm: the dose that α = 1 of the stored vector means here."""
     n_pos: int
     n_neg: int
     auc_null_p95: float
     """95 % of label permutations, each with its own refitted direction, have an in-sample AUC up to this."""
+    cv_auc: float | None
+    """Cross-fitted: each trace projected on the direction fitted without its task."""
+    cv_auc_low: float | None
+    """The 95 % interval of `cv_auc`, for traces that come in tasks."""
+    cv_auc_high: float | None
+    cv_auc_null_p95: float | None
+    """95 % of label permutations, cross-fitted in the same way, have a `cv_auc` up to this."""
+    cv_p_value: float | None
+    """Share of labellings, the observed one included, whose `cv_auc` is at least the observed one; of this layer."""
     p_value: float
-    """Share of labellings, the observed one included, whose margin is at least the observed one; not corrected over
-    layers."""
+    """The same for the margin; of this layer."""
+    p_corrected: float
+    """The same for the margin, corrected over layers by the maximum statistic."""
+    stability_min: float | None
+    """Cosine of the direction with the one refitted without a task, the least over tasks."""
+    stability_mean: float | None
+    """Their mean."""
+    reference_cosine: float | None
+    """Cosine with the reference direction."""
+
+    def dose(self, alpha: float) -> float:
+        """|α|·‖v_L‖ / ambient norm, for α in stored units."""
+        return abs(alpha) * self.margin_ratio
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """All layers, best first."""
+    """All layers, best first.
+
+    In order of the corrected p, then of the layer's own p, of the cross-fitted AUC, and of margin over ambient norm.
+    Never of the in-sample AUC: in a wide residual stream it is 1 for pure noise too, so it cannot order anything.
+    """
 
     rows: tuple[LayerRank, ...]
+    estimator: str
+    """In words."""
+    null: str
+    """How the labels were permuted, in words."""
+    folds: str
+    """How tasks were held out, or why they could not be, in words."""
 
     @property
     def best(self) -> LayerRank:
         return self.rows[0]
+
+    def row(self, layer: int) -> LayerRank:
+        """One layer's numbers."""
+        return next(row for row in self.rows if row.layer == layer)
+
+    def found(self, layer: int | None = None) -> bool:
+        """Whether the direction of a layer (None: the best) is distinguishable from chance, corrected over layers."""
+        return (self.best if layer is None else self.row(layer)).p_corrected <= LEVEL
+
+    def verdict(self, layer: int | None = None) -> str:
+        """What can be said of the direction of a layer; None takes the best."""
+        row = self.best if layer is None else self.row(layer)
+        word = "distinguishable" if self.found(row.layer) else "not distinguishable"
+        corrected = f", corrected over {len(self.rows)} layers p = {row.p_corrected:.3g}" if len(self.rows) > 1 else ""
+        said = (
+            f"Layer {row.layer} is {word} from chance: AUC {row.auc:.3f} in sample, where 95 % of label permutations "
+            f"reach up to {row.auc_null_p95:.3f}; p = {row.p_value:.3g}{corrected}; "
+        )
+        if row.cv_auc is None or row.cv_p_value is None:
+            return f"{said}{self.folds}"
+        said += (
+            f"on tasks left out AUC {row.cv_auc:.3f} ({row.cv_auc_low:.2f} to {row.cv_auc_high:.2f}), "
+            f"p = {row.cv_p_value:.3g}"
+        )
+        if self.found(row.layer) and row.cv_p_value > LEVEL:
+            said += ": the classes differ, but the direction does not tell them apart on other tasks"
+        return said
 
     def write_csv(self, path: Path, flags: Sequence[str] = ()) -> None:
         """Write `ranking.csv`.
@@ -59,100 +110,3 @@ class Ranking:
             writer = csv.DictWriter(file, [*LayerRank.__dataclass_fields__, "flags"], lineterminator="\n")
             writer.writeheader()
             writer.writerows({**asdict(row), "flags": ";".join(flags)} for row in self.rows)
-
-
-def rank_layers(
-    positives: NDArray[np.float32], negatives: NDArray[np.float32], *, permutations: int = PERMUTATIONS, seed: int = 0
-) -> Ranking:
-    """Rank layers by the permutation p-value of their margin, then by margin over ambient norm.
-
-    Not by AUC: in a wide residual stream it is 1 for pure noise too, so it cannot order anything.
-
-    Args:
-        positives: float32 `[n_pos, n_layers, d_model]`.
-        negatives: float32 `[n_neg, n_layers, d_model]`.
-        permutations: of the labels; every one there is, where there are no more than that.
-        seed: for drawing them.
-
-    Raises:
-        ValueError: as `mean_difference`.
-    """
-    vectors = mean_difference(positives, negatives).astype(np.float64)
-    residuals = np.concatenate([positives, negatives])
-    ambient = ambient_norms(residuals)
-    labels = label_permutations(len(positives), len(negatives), permutations, seed)
-    rows = []
-    for layer, vector in enumerate(vectors):
-        norm = float(np.linalg.norm(vector))
-        scores = residuals[:, layer].astype(np.float64) @ (vector / norm if norm else vector)
-        pos, neg = scores[: len(positives)], scores[len(positives) :]
-        null_auc, null_margin = permutation_null(residuals[:, layer], labels)
-        margin = float(pos.mean() - neg.mean())
-        # Equal up to rounding is a tie: two classes of one size, swapped, have the same margin.
-        beaten = int((null_margin >= margin * (1 - 1e-9)).sum())
-        rows.append(
-            LayerRank(
-                layer=layer,
-                auc=float(auc_of_columns(pos[:, None], neg[:, None])[0]),
-                margin=margin,
-                ambient_norm=float(ambient[layer]),
-                margin_ratio=margin / float(ambient[layer]) if ambient[layer] else 0.0,
-                n_pos=len(pos),
-                n_neg=len(neg),
-                auc_null_p95=float(np.quantile(null_auc, 0.95, method="higher")),
-                p_value=(1 + beaten) / (1 + len(labels)),
-            )
-        )
-    return Ranking(tuple(sorted(rows, key=lambda row: (row.p_value, -row.margin_ratio))))
-
-
-def permutation_null(
-    residuals: NDArray[np.float32], labels: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """In-sample AUC and margin of directions refitted under permuted labels.
-
-    With w the weights 1/n₊ on positives and −1/n₋ on negatives, the refitted direction is Xᵀw, so the projections of
-    all traces on it are X Xᵀ w and its squared length is wᵀ X Xᵀ w: one Gram matrix serves every permutation.
-
-    Args:
-        residuals: float32 `[n, d_model]`, one layer.
-        labels: bool `[permutations, n]`, true for positives.
-
-    Returns:
-        AUC and margin, `[permutations]` each.
-    """
-    # w sums to zero, so centring changes nothing but the rounding. Without it a coordinate that is 1000 in every trace,
-    # beside a spread of 0.05, moves the margin by 5e-9 of itself, and ties are decided by that.
-    states = residuals - residuals.mean(axis=0, dtype=np.float64)
-    gram = states @ states.T
-    n_pos = int(labels[0].sum())
-    weights = np.where(labels, 1 / n_pos, -1 / (labels.shape[1] - n_pos)).T
-    projections = gram @ weights
-    margins = np.sqrt(np.maximum((weights * projections).sum(axis=0), 0))
-    order = np.argsort(~labels, axis=1, kind="stable").T
-    sorted_scores = np.take_along_axis(projections, order, axis=0)
-    return auc_of_columns(sorted_scores[:n_pos], sorted_scores[n_pos:]), margins
-
-
-def label_permutations(n_pos: int, n_neg: int, count: int, seed: int) -> NDArray[np.bool_]:
-    """Labellings with `n_pos` positives, for traces of which the first `n_pos` are positive.
-
-    All of them but the observed one where there are at most `count`, which makes (1 + beaten) / (1 + permutations)
-    exact; else `count` drawn ones, which makes it the estimate of Phipson and Smyth (2010), never 0.
-
-    Returns:
-        bool `[permutations, n_pos + n_neg]`.
-    """
-    n = n_pos + n_neg
-    if math.comb(n, n_pos) <= count:
-        # The first combination is the observed labelling.
-        return _labels(list(combinations(range(n), n_pos))[1:], n)
-    rng = np.random.default_rng(seed)
-    return _labels([tuple(rng.permutation(n)[:n_pos]) for _ in range(count)], n)
-
-
-def _labels(chosen: Sequence[Sequence[int]], n: int) -> NDArray[np.bool_]:
-    labels = np.zeros((len(chosen), n), dtype=bool)
-    for row, positives in zip(labels, chosen, strict=True):
-        row[list(positives)] = True
-    return labels

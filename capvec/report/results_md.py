@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
+from capvec.directions.ranking import Ranking
 from capvec.records import Outcome
 from capvec.report.contrast import contrast_section
 from capvec.report.families import family_of, family_rows
-from capvec.report.table import HEADERS, markdown_table, number, p_value, table_row, verdict
+from capvec.report.table import HEADERS, interval, markdown_table, number, p_value, table_row, verdict
+from capvec.stats.intervals import Interval
 from capvec.stats.summary import Summary
 from capvec.sweep.directions import SweepDirection
 from capvec.sweep.gate import GateResult
@@ -104,30 +106,43 @@ def _direction(plan: Plan, direction: SweepDirection) -> Iterator[str]:
     yield "## The direction\n"
     yield f"{direction.describe()} Hash `{direction.direction.hash}`.\n"
     if direction.ranking is not None:
-        shown = {config.layer for config in plan.configs if config.layer is not None}
-        best = direction.ranking.rows[:5]
-        rows = [*best, *(row for row in direction.ranking.rows if row.layer in shown and row not in best)]
-        yield from markdown_table(
-            [
-                ("layer", "AUC in sample", "95 % of the null", "p", "margin", "ambient norm", "ratio"),
-                *(
-                    (
-                        f"**{row.layer}**" if row.layer in shown else str(row.layer),
-                        number(row.auc, 3),
-                        number(row.auc_null_p95, 3),
-                        number(row.p_value, 3),
-                        number(row.margin),
-                        number(row.ambient_norm),
-                        number(row.margin_ratio, 3),
-                    )
-                    for row in rows
-                ),
-            ]
-        )
-        yield (
-            "\nThe null permutes the labels and refits; p is of the margin, per layer, not corrected over layers. "
-            "Bold: steered here.\n"
-        )
+        yield from _ranking(direction.ranking, {config.layer for config in plan.configs if config.layer is not None})
+
+
+def _ranking(ranking: Ranking, steered: set[int]) -> Iterator[str]:
+    """The five best layers and those that were steered; an in-sample AUC only beside its null."""
+    layers = [ranking.best.layer, *sorted(steered - {ranking.best.layer})]
+    yield from (f"- {ranking.verdict(layer)}." for layer in layers)
+    yield ""
+    rows = [row for place, row in enumerate(ranking.rows) if place < 5 or row.layer in steered]
+    titles = ("layer", "AUC in sample (null 95 %)", "AUC, tasks left out", "95 % interval", "its p")
+    yield from markdown_table(
+        [
+            (*titles, "p of the margin", "corrected", "stability", "margin / ambient norm"),
+            *(
+                (
+                    f"**{row.layer}**" if row.layer in steered else str(row.layer),
+                    f"{number(row.auc, 3)} ({number(row.auc_null_p95, 3)})",
+                    number(row.cv_auc, 3),
+                    interval(None if row.cv_auc_low is None else Interval(row.cv_auc_low, row.cv_auc_high or 0.0)),
+                    p_value(row.cv_p_value),
+                    p_value(row.p_value),
+                    p_value(row.p_corrected),
+                    number(row.stability_min, 3),
+                    f"{number(row.margin)} / {number(row.ambient_norm)} = {number(row.margin_ratio, 3)}",
+                )
+                for row in rows
+            ),
+        ]
+    )
+    yield (
+        f"\nNull: {ranking.null}, all of it repeated each time; corrected over layers by the maximum statistic. "
+        f"Tasks: {ranking.folds}. Stability: the least cosine with a refit that leaves out one task. "
+        "Margin over ambient norm is the dose of α = 1. Bold: steered here.\n"
+    )
+    if any(row.reference_cosine is not None for row in rows):
+        cosines = ", ".join(f"{number(row.reference_cosine, 3)} at layer {row.layer}" for row in rows)
+        yield f"Cosine with the reference direction: {cosines}.\n"
 
 
 def _contrast(plan: Plan, direction: SweepDirection) -> Iterator[str]:

@@ -49,7 +49,8 @@ class SweepDirection:
         contrast = self.built.contrast
         dropped = ", ".join(f"{count} {reason}" for reason, count in contrast.dropped.items() if count) or "none"
         return (
-            f"Mean difference of the residual at the position `{self.built.position}`, contrast `{contrast.name}`: "
+            f"The {self.built.ranking.estimator} of the residual at the position `{self.built.position}`, contrast "
+            f"`{contrast.name}`: "
             f"{len(contrast.positives)} positive and {len(contrast.negatives)} negative traces from `{self.source}` "
             f"(dropped: {dropped})."
         )
@@ -58,13 +59,9 @@ class SweepDirection:
         """What the contrast itself warns of."""
         if self.built is None:
             return ["The direction came from a file, so nothing is known here about the traces it was built from."]
-        best = self.built.ranking.best
         caveats = []
-        if best.p_value > 0.05:
-            caveats.append(
-                f"The direction is not distinguishable from chance at its best layer ({best.layer}): "
-                f"AUC {best.auc:.3f} in sample, label-permutation p = {best.p_value:.2g}."
-            )
+        if not self.built.ranking.found():
+            caveats.append(f"The direction is not distinguishable from chance. {self.built.ranking.verdict()}.")
         caveats += self.built.warnings()
         if cut := int(sum(self.built.truncated_tokens)):
             caveats.append(f"{cut} tokens were cut from the left of long traces to fit the model's context.")
@@ -95,9 +92,10 @@ def obtain_direction(
     vectors = folder / "vectors"
     vectors.mkdir(parents=True, exist_ok=True)
     if options.direction is not None:
-        obtained = _load(Path(options.direction), client, vectors)
+        path = Path(options.direction)
+        obtained = SweepDirection(_load("--direction", path, client, vectors / "dir.safetensors"), str(path))
     else:
-        obtained = _build(options, client, health, say)
+        obtained = _build(options, client, health, vectors, say)
         obtained.direction.save(vectors / "dir.safetensors")
         if obtained.ranking is not None:
             obtained.ranking.write_csv(vectors / "ranking.csv", obtained.flags)
@@ -108,21 +106,25 @@ def obtain_direction(
     return obtained
 
 
-def _load(path: Path, client: EngineClient, vectors: Path) -> SweepDirection:
+def _load(option: str, path: Path, client: EngineClient, target: Path) -> Direction:
+    """Read a direction's file of any format through the engine, and keep it as safetensors."""
     if not path.is_file():
-        raise UsageError(
-            f"--direction {path}: no such file; expected a {', '.join(f'.{name}' for name in FORMATS)} file"
-        )
+        raise UsageError(f"{option} {path}: no such file; expected a {', '.join(f'.{name}' for name in FORMATS)} file")
     try:
         info = client.put_direction(path.read_bytes(), path.suffix.removeprefix("."))
     except UsageError as error:
-        raise UsageError(f"--direction {path}: {error}") from error
-    target = vectors / "dir.safetensors"
+        raise UsageError(f"{option} {path}: {error}") from error
     target.write_bytes(client.get_direction(info.hash, "safetensors"))
-    return SweepDirection(Direction.load(target), str(path))
+    return Direction.load(target)
 
 
-def _build(options: SweepOptions, client: EngineClient, health: Health, say: Callable[[str], None]) -> SweepDirection:
+def _build(
+    options: SweepOptions, client: EngineClient, health: Health, vectors: Path, say: Callable[[str], None]
+) -> SweepDirection:
+    reference = None
+    if options.reference is not None:
+        target = vectors / "reference.safetensors"
+        reference = _load("--reference", Path(options.reference), client, target).vectors
     source = f"the bundled {options.recipe.contrast} traces" if options.traces is None else options.traces
     traces = read_traces(
         bundled_traces(options.recipe.contrast) if options.traces is None else Path(options.traces),
@@ -142,6 +144,7 @@ def _build(options: SweepOptions, client: EngineClient, health: Health, say: Cal
         cache=cache_root() / "activations",
         shuffled=_count(options, "shuffled"),
         seed=options.seed,
+        reference=reference,
     )
     return SweepDirection(built.direction, source, built)
 

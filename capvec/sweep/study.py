@@ -149,12 +149,8 @@ class SweepStudy:
                 raise UsageError(
                     "--layer auto needs a ranking, and --direction brings none: name layers, as --layer 22"
                 )
-            best = obtained.ranking.best
-            bench.say(
-                f"--layer auto takes layer {best.layer}: AUC {best.auc:.3f} in sample, "
-                f"95 % of label permutations reach {best.auc_null_p95:.3f}, p = {best.p_value:.3g}"
-            )
-            layers = (best.layer,)
+            bench.say(f"--layer auto takes layer {obtained.ranking.best.layer}. {obtained.ranking.verdict()}")
+            layers = (obtained.ranking.best.layer,)
         last = bench.health.n_layers - 1
         for layer in layers:
             if layer > last:

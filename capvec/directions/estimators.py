@@ -1,0 +1,183 @@
+"""The estimators: one callable each, from the Gram matrix of a layer to weights on its traces.
+
+Every direction here is a weighted sum of the traces, v = Xᵀw with X the centred residuals `[n, d_model]`. So whatever
+a direction is judged by (projections X Xᵀw, length √(wᵀX Xᵀw), cosines, refits without some traces or under other
+labels) follows from w and the n × n matrix G = X Xᵀ, and nothing is ever refitted in d dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from capvec.directions.labels import Labellings
+from capvec.directions.recipe import EstimatorName
+
+_TOLERANCE = 1e-8
+_MAX_STEPS = 20_000
+
+
+class Estimator(Protocol):
+    """From one layer's Gram matrix to a direction for each labelling."""
+
+    def __call__(self, gram: NDArray[np.float64], labellings: Labellings, d_model: int) -> NDArray[np.float64]:
+        """Weights `[B, n]` whose rows w give the direction Xᵀw, up to its length and sign.
+
+        Args:
+            gram: X Xᵀ, `[n, n]`, with X centred on the mean of these n traces.
+            labellings: B labellings of the n traces, each with both classes.
+            d_model: columns of X.
+        """
+        ...
+
+
+def mean_difference_weights(
+    gram: NDArray[np.float64],  # noqa: ARG001 (all estimators share one signature)
+    labellings: Labellings,
+    d_model: int,  # noqa: ARG001
+) -> NDArray[np.float64]:
+    """μ₊ − μ₋, as in contrastive activation addition (Rimsky et al., ACL 2024, section 3; Marks and Tegmark, 2023)."""
+    return labellings.contrast
+
+
+def whitened_weights(gram: NDArray[np.float64], labellings: Labellings, d_model: int) -> NDArray[np.float64]:
+    """Σ⁻¹(μ₊ − μ₋), Fisher's linear discriminant with a shrunk covariance.
+
+    Σ = (1 − ρ)S + ρ·m·I, with S the covariance of all traces, m = tr S / d, and ρ the shrinkage intensity of Ledoit and
+    Wolf (J. Multivariate Analysis 88, 2004, section 3.2).
+
+    The discriminant is usually written with the covariance within classes, S_w = S − c·δδᵀ, where δ = μ₊ − μ₋ and
+    c = n₊n₋/n². The direction is the same: for any λ, (S_w + λI)⁻¹δ ∝ (S + λI)⁻¹δ by Sherman and Morrison. But S does
+    not depend on the labels, so that one inverse serves all of them.
+
+    In the dual, with y the weights of the mean difference: (aXᵀX + bI)⁻¹Xᵀy = Xᵀ(aXXᵀ + bI)⁻¹y, an n × n inverse.
+    """
+    rho, mean = ledoit_wolf(gram, d_model)
+    matrix = (1 - rho) / len(gram) * gram + rho * mean * np.eye(len(gram))
+    return np.asarray(labellings.contrast @ np.linalg.pinv(matrix, hermitian=True))
+
+
+def ledoit_wolf(gram: NDArray[np.float64], d_model: int) -> tuple[float, float]:
+    """Shrinkage intensity ρ of a covariance and its mean eigenvalue, from the Gram matrix of centred observations.
+
+    ρ = b²/d², both with the norm ‖A‖² = tr(AAᵀ)/d_model, d² = ‖S − mI‖² and b² = min(d², Σₖ‖xₖxₖᵀ − S‖²/n²). In terms
+    of G: tr S = tr G/n, tr S² = ΣG²/n², and Σₖ tr(xₖxₖᵀ − S)² = ΣGₖₖ² − n·tr S².
+    """
+    n = len(gram)
+    mean = float(np.trace(gram)) / n / d_model
+    square = float((gram**2).sum()) / n**2
+    spread = square - d_model * mean**2
+    if spread <= 0:
+        return 1.0, mean
+    noise = (float((np.diag(gram) ** 2).sum()) / n - square) / n
+    return min(noise / spread, 1.0), mean
+
+
+def logistic_weights(
+    gram: NDArray[np.float64],
+    labellings: Labellings,
+    d_model: int,  # noqa: ARG001
+) -> NDArray[np.float64]:
+    """Logistic regression with an L2 penalty and a free intercept (le Cessie and van Houwelingen, 1992).
+
+    Minimises Σ log(1 + exp(−sᵢ(xᵢ·β + b))) + λ‖β‖²/2, with s = ±1 and λ = tr G/n: a penalty of 1 once the traces are
+    scaled to a mean square length of 1, so that the direction does not depend on the scale of the residuals.
+
+    At the minimum λβ = Xᵀ(y − p), with y = 0 or 1 and p the fitted probabilities, so y − p are the weights. They are
+    found in the eigenbasis of G by Newton steps with the bound of the Hessian by Böhning and Lindsay (1988), p(1 − p) ≤
+    1/4. The bound is diagonal there and knows no labels; each step decreases the loss, and nothing has to be inverted.
+
+    Raises:
+        ArithmeticError: no convergence.
+    """
+    y = labellings.labels.astype(float)
+    scale = float(np.trace(gram)) / len(gram)
+    if scale <= 0:
+        return labellings.contrast
+    values, vectors = np.linalg.eigh(gram / scale)
+    values = np.maximum(values, 0)
+    states = vectors * np.sqrt(values)
+    step = 1 / (values / 4 + 1)
+    beta, intercept = np.zeros_like(y), special.logit(y.mean(axis=1, keepdims=True))
+    weights = np.asarray(y - y.mean(axis=1, keepdims=True))
+    active = np.ones(len(y), dtype=bool)
+    for _ in range(_MAX_STEPS):
+        slope = weights[active] @ states - beta[active]
+        offset = weights[active].mean(axis=1, keepdims=True)
+        moving = (np.abs(slope).max(axis=1) > _TOLERANCE) | (np.abs(offset[:, 0]) > _TOLERANCE)
+        active[active] = moving
+        if not active.any():
+            return weights
+        beta[active] += slope[moving] * step
+        intercept[active] += 4 * offset[moving]
+        weights[active] = y[active] - special.expit(beta[active] @ states.T + intercept[active])
+    raise ArithmeticError(f"logistic regression on {len(gram)} traces did not converge in {_MAX_STEPS} steps")
+
+
+def paired_pca_weights(
+    gram: NDArray[np.float64],
+    labellings: Labellings,
+    d_model: int,  # noqa: ARG001
+) -> NDArray[np.float64]:
+    """The first principal component of differences between paired positives and negatives.
+
+    After representation reading (Zou et al., 2023, section 3.1.1), pairs as in `Labellings.pairs`. The differences are
+    not centred: their mean is the mean difference, and centring would take out what is looked for. (Zou et al. put
+    each pair in random order, which leaves nothing to centre; steering-vectors does not centre either, repeng does
+    with `pca_diff`.)
+
+    With D = PX the differences, the component is Dᵀu for the first eigenvector u of DDᵀ = P G Pᵀ, so w = Pᵀu.
+    """
+    positives, negatives, exists = labellings.pairs
+    # Row i of P is 1 on a pair's positive and −1 on its negative, so P G is the difference of two rows of G.
+    rows = gram[positives] - gram[negatives]
+    outer = np.take_along_axis(rows, positives[:, None, :], 2) - np.take_along_axis(rows, negatives[:, None, :], 2)
+    outer *= exists[:, :, None] & exists[:, None, :]
+    first = np.linalg.eigh(outer)[1][:, :, -1] * exists
+    weights = np.zeros(labellings.labels.shape)
+    which = np.arange(len(weights))[:, None]
+    # Pairs share no trace; but those that do not exist point anywhere, and must add their zero, not write it.
+    np.add.at(weights, (which, positives), first)
+    np.add.at(weights, (which, negatives), -first)
+    return weights
+
+
+def ridge_weights(
+    gram: NDArray[np.float64],
+    labellings: Labellings,
+    d_model: int,  # noqa: ARG001
+) -> NDArray[np.float64]:
+    """Ridge regression of the reward (Hoerl and Kennard, 1970), in the dual (Saunders et al., 1998).
+
+    β = Xᵀ(G + λI)⁻¹(r − r̄), with λ = tr G/n for the same reason as in `logistic_weights`. Where all rewards are the
+    same, nothing can be learned, and the direction is zero.
+    """
+    centred = labellings.rewards - labellings.rewards.mean(axis=1, keepdims=True)
+    penalty = float(np.trace(gram)) / len(gram)
+    return np.asarray(centred @ np.linalg.pinv(gram + penalty * np.eye(len(gram)), hermitian=True))
+
+
+@dataclass(frozen=True)
+class Method:
+    """An estimator, and what there is to know about it."""
+
+    weights: Estimator
+    words: str
+    """For reports, after "by"."""
+    permutations: int = 10_000
+    """Of the labels, for the null; fewer where each refit takes long."""
+    uses_rewards: bool = False
+
+
+METHODS: Mapping[EstimatorName, Method] = {
+    "mean-difference": Method(mean_difference_weights, "mean difference"),
+    "whitened": Method(whitened_weights, "mean difference whitened by a shrunk covariance"),
+    "logistic": Method(logistic_weights, "logistic regression", permutations=1_000),
+    "paired-pca": Method(paired_pca_weights, "first principal component of paired differences", permutations=1_000),
+    "ridge": Method(ridge_weights, "ridge regression on the reward", uses_rewards=True),
+}

@@ -1,0 +1,103 @@
+"""Labellings of traces: the observed one, and what permuting it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Labellings:
+    """Who counts as positive, in each of B labellings of the same n traces."""
+
+    labels: NDArray[np.bool_]
+    """`[B, n]`, true for positives."""
+    rewards: NDArray[np.float64]
+    """`[B, n]`, permuted along with the labels."""
+    tasks: NDArray[np.int64]
+    """`[n]`; traces with the same number are of the same task. Never permuted."""
+
+    @classmethod
+    def observed(
+        cls, n_pos: int, n_neg: int, tasks: Sequence[str] | None = None, rewards: Sequence[float] | None = None
+    ) -> Self:
+        """The one labelling in which the first `n_pos` traces are positive.
+
+        Args:
+            n_pos: positives.
+            n_neg: negatives.
+            tasks: name of each trace's task, positives first; None takes each trace for a task of its own.
+            rewards: of each trace; None takes 1 for positives and 0 for negatives.
+
+        Raises:
+            ValueError: an empty class, or not as many tasks or rewards as traces, or rewards that are no numbers.
+        """
+        n = n_pos + n_neg
+        if n_pos < 1 or n_neg < 1:
+            raise ValueError(f"{n_pos} positives and {n_neg} negatives: expected at least one of each")
+        for name, given in (("tasks", tasks), ("rewards", rewards)):
+            if given is not None and len(given) != n:
+                raise ValueError(f"{len(given)} {name} for {n} traces: expected one for each")
+        labels = np.arange(n) < n_pos
+        numbers = np.arange(n) if tasks is None else np.unique(np.asarray(tasks), return_inverse=True)[1]
+        worth = labels.astype(float) if rewards is None else np.asarray(rewards, dtype=float)
+        if not np.isfinite(worth).all():
+            raise ValueError(f"rewards {worth.tolist()}: expected finite numbers")
+        return cls(labels[None], worth[None], numbers.astype(np.int64))
+
+    def rows(self, which: slice | NDArray[np.bool_]) -> Self:
+        """Some of the labellings."""
+        return type(self)(self.labels[which], self.rewards[which], self.tasks)
+
+    def of(self, traces: NDArray[np.bool_]) -> Self:
+        """All labellings of some of the traces, `[n]` true for those."""
+        return type(self)(self.labels[:, traces], self.rewards[:, traces], self.tasks[traces])
+
+    @cached_property
+    def two_classes(self) -> NDArray[np.bool_]:
+        """`[B]`: whether there is a positive and a negative."""
+        return np.asarray(self.labels.any(axis=1) & ~self.labels.all(axis=1))
+
+    @cached_property
+    def contrast(self) -> NDArray[np.float64]:
+        """`[B, n]`: 1/n₊ on positives and −1/n₋ on negatives, so that scores times this sum to the gap of the means."""
+        n_pos = self.labels.sum(axis=1, keepdims=True)
+        n_neg = self.labels.shape[1] - n_pos
+        return np.asarray(np.where(self.labels, 1 / np.maximum(n_pos, 1), -1 / np.maximum(n_neg, 1)))
+
+    @cached_property
+    def pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+        """Each positive with a negative, one to one, within the task as far as that goes.
+
+        In the order of the traces, the k-th positive of a task is paired with the k-th negative of the same task; the
+        positives and negatives that this leaves over are paired in order, across tasks. What is left of the larger
+        class then is in no pair.
+
+        Returns:
+            Positives and negatives, `[B, pairs]` each, and which of the pairs exist: labellings of part of the traces
+            differ in how many of the smaller class they have.
+        """
+        by_task = np.argsort(self.tasks, kind="stable")
+        labels, tasks = self.labels[:, by_task], self.tasks[by_task]
+        n = len(tasks)
+        turns, counts = zip(*(_within_task(labels == positive, tasks) for positive in (True, False)), strict=True)
+        sides = []
+        for own, positive in enumerate((True, False)):
+            across = turns[own] >= counts[1 - own]  # the task has no partner for this one
+            key = np.where(labels == positive, np.arange(n) + n * across, 2 * n)
+            sides.append(by_task[np.argsort(key, axis=1, kind="stable")])
+        pairs = np.minimum(labels.sum(axis=1), (~labels).sum(axis=1))
+        width = int(pairs.max(initial=0))
+        return sides[0][:, :width], sides[1][:, :width], np.arange(width) < pairs[:, None]
+
+
+def _within_task(flags: NDArray[np.bool_], tasks: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """How many of the flagged came before each trace in its task, and are in its task; traces are sorted by task."""
+    before = np.concatenate([np.zeros((len(flags), 1), np.int64), flags.cumsum(axis=1)], axis=1)
+    starts, ends = np.searchsorted(tasks, tasks), np.searchsorted(tasks, tasks, side="right")
+    return before[:, :-1] - before[:, starts], before[:, ends] - before[:, starts]

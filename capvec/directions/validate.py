@@ -1,0 +1,185 @@
+"""What a direction is worth before a single trial: each layer against its permutation null, and on tasks left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from capvec.directions.auc import auc_of_rows
+from capvec.directions.auc_interval import auc_interval
+from capvec.directions.estimate import ambient_norms, check_shapes
+from capvec.directions.estimators import METHODS, Method
+from capvec.directions.fit import centred_states, fit
+from capvec.directions.folds import cross_fitted_scores, group_tasks, parts, refit_cosines, why_not
+from capvec.directions.labels import Labellings
+from capvec.directions.permute import choose_scheme, permuted
+from capvec.directions.ranking import LayerRank, Ranking
+from capvec.directions.recipe import EstimatorName
+
+_CHUNK = 2000
+"""Labellings at a time: bounds memory, and keeps the work in the processor's cache."""
+_TIE = 1e-7
+"""Statistics closer than this, in standard deviations of the null, are equal but for rounding."""
+
+
+def validate(
+    positives: NDArray[np.float32],
+    negatives: NDArray[np.float32],
+    *,
+    estimator: EstimatorName = "mean-difference",
+    tasks: Sequence[str] | None = None,
+    rewards: Sequence[float] | None = None,
+    permutations: int | None = None,
+    seed: int = 0,
+    reference: NDArray[np.float32] | None = None,
+) -> Ranking:
+    """Judge and rank the layers of a direction.
+
+    The null permutes the labels (`permute.Scheme` says among which traces) and repeats everything, cross-fitting
+    included. Its test statistic is the margin, as the in-sample AUC is 1 under nearly every labelling where a residual
+    is wider than the traces are many. p = (1 + b)/(1 + B), with b of B permutations whose margin is at least the
+    observed one. The correction over layers compares the largest margin over layers, each in standard deviations from
+    its layer's mean under all labellings, the observed one included (Westfall and Young, 1993, the single-step maxT):
+    as that treats all labellings alike, the corrected p of the best layer is as exact as the others.
+
+    Args:
+        positives: float32 `[n_pos, n_layers, d_model]`.
+        negatives: float32 `[n_neg, n_layers, d_model]`.
+        estimator: by name; it is refitted under every labelling.
+        tasks: name of each trace's task, positives first; None takes each trace for a task of its own.
+        rewards: of each trace, positives first, for `ridge`; None takes 1 for positives and 0 for negatives.
+        permutations: of the labels; all there are, where there are no more. None takes what suits the estimator.
+        seed: for drawing them.
+        reference: another direction, `[n_layers, d_model]`, to tell the cosine with.
+
+    Raises:
+        ValueError: as `estimate`, or a reference of another shape.
+    """
+    check_shapes(positives, negatives)
+    residuals = np.concatenate([positives, negatives])
+    if reference is not None and reference.shape != residuals.shape[1:]:
+        raise ValueError(f"a reference of shape {reference.shape}; expected {residuals.shape[1:]}")
+    method = METHODS[estimator]
+    observed = Labellings.observed(len(positives), len(negatives), tasks, rewards if method.uses_rewards else None)
+    scheme = choose_scheme(observed)
+    labellings = permuted(observed, scheme, method.permutations if permutations is None else permutations, seed)
+    folds = group_tasks(observed.tasks)
+    problem = why_not(observed.labels[0], folds)
+    null = _null(residuals, labellings, None if problem else folds, method)
+    own, corrected = margin_p_values(null.margins)
+    ambient = ambient_norms(residuals)
+    rows = []
+    for layer, scores in enumerate(null.scores):
+        states = centred_states(residuals, layer)
+        gram = states @ states.T
+        cosines = refit_cosines(gram, observed, method, states.shape[1])
+        margin = float(null.margins[layer, 0])
+        row = LayerRank(
+            layer=layer,
+            auc=float(null.aucs[layer, 0]),
+            margin=margin,
+            ambient_norm=float(ambient[layer]),
+            margin_ratio=margin / float(ambient[layer]) if ambient[layer] else 0.0,
+            n_pos=len(positives),
+            n_neg=len(negatives),
+            auc_null_p95=_p95(null.aucs[layer]),
+            **_cross_fitted(null.cv_aucs[layer], scores, observed, bool(problem)),
+            p_value=float(own[layer]),
+            p_corrected=float(corrected[layer]),
+            stability_min=float(cosines.min()) if cosines.size else None,
+            stability_mean=float(cosines.mean()) if cosines.size else None,
+            reference_cosine=_cosine(gram, states, observed, method, reference[layer])
+            if reference is not None
+            else None,
+        )
+        rows.append(row)
+    return Ranking(
+        tuple(sorted(rows, key=lambda row: (row.p_corrected, row.p_value, -(row.cv_auc or 0), -row.margin_ratio))),
+        estimator=method.words,
+        null=f"{len(labellings.labels) - 1} permutations of the labels {scheme}",
+        folds=f"not cross-fitted: {problem}" if problem else _fold_words(folds, observed.tasks),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Null:
+    """Every layer under every labelling, the observed one first: `[n_layers, 1 + B]`."""
+
+    margins: NDArray[np.float64]
+    aucs: NDArray[np.float64]
+    cv_aucs: NDArray[np.float64]
+    """Not a number where there is no cross-fitting."""
+    scores: NDArray[np.float64]
+    """Cross-fitted, under the observed labelling: `[n_layers, n]`."""
+
+
+def _null(
+    residuals: NDArray[np.float32], labellings: Labellings, folds: NDArray[np.int64] | None, method: Method
+) -> _Null:
+    n, n_layers, d_model = residuals.shape
+    stacked = [centred_states(residuals, layer) for layer in range(n_layers)]
+    grams = [states @ states.T for states in stacked]
+    shape = (n_layers, len(labellings.labels))
+    null = _Null(np.empty(shape), np.empty(shape), np.full(shape, np.nan), np.full((n_layers, n), np.nan))
+    for start in range(0, shape[1], _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        chunk = labellings.rows(rows)
+        held_out = parts(chunk, folds) if folds is not None else []
+        for layer, gram in enumerate(grams):
+            fits = fit(gram, chunk, method, d_model)
+            null.margins[layer, rows] = fits.margins
+            null.aucs[layer, rows] = auc_of_rows(fits.projections, chunk.labels)
+            if held_out:
+                scores = cross_fitted_scores(gram, held_out, method, d_model)
+                null.cv_aucs[layer, rows] = auc_of_rows(scores, chunk.labels)
+                if start == 0:
+                    null.scores[layer] = scores[0]
+    return null
+
+
+def margin_p_values(margins: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The p of each layer, and p corrected over layers, from `[n_layers, 1 + B]` with the observed labelling first."""
+    spread = margins.std(axis=1, keepdims=True)
+    # A layer where every labelling has the same margin says nothing, rather than what rounding makes of it.
+    flat = spread <= 1e-12 * np.abs(margins).max(axis=1, keepdims=True)
+    scores = np.where(flat, 0, (margins - margins.mean(axis=1, keepdims=True)) / np.where(flat, 1, spread))
+    reached = scores[:, :1] - _TIE
+    return (scores >= reached).mean(axis=1), (scores.max(axis=0) >= reached).mean(axis=1)
+
+
+def _cross_fitted(
+    aucs: NDArray[np.float64], scores: NDArray[np.float64], observed: Labellings, missing: bool
+) -> dict[str, float | None]:
+    names = ("cv_auc", "cv_auc_low", "cv_auc_high", "cv_auc_null_p95", "cv_p_value")
+    if missing:
+        return dict.fromkeys(names)
+    interval = auc_interval(scores, observed.labels[0], observed.tasks)
+    # AUCs are multiples of one over twice the pairs: what is closer is equal.
+    p_value = float((aucs >= aucs[0] - 1e-9).mean())
+    return dict(zip(names, (float(aucs[0]), interval.low, interval.high, _p95(aucs), p_value), strict=True))
+
+
+def _p95(values: NDArray[np.float64]) -> float:
+    return float(np.quantile(values[1:], 0.95, method="higher"))
+
+
+def _cosine(
+    gram: NDArray[np.float64],
+    states: NDArray[np.float64],
+    observed: Labellings,
+    method: Method,
+    reference: NDArray[np.float32],
+) -> float | None:
+    length = float(np.linalg.norm(reference.astype(np.float64)))
+    unit = fit(gram, observed, method, states.shape[1]).weights[0] @ states
+    return float(unit @ reference.astype(np.float64)) / length if length else None
+
+
+def _fold_words(folds: NDArray[np.int64], tasks: NDArray[np.int64]) -> str:
+    n_folds, n_tasks = len(np.unique(folds)), len(np.unique(tasks))
+    if n_folds == n_tasks:
+        return f"cross-fitted leaving out one of {n_tasks} tasks at a time"
+    return f"cross-fitted leaving out one of {n_folds} groups of {n_tasks} tasks at a time"
