@@ -42,8 +42,9 @@ def estimate(
     """
     check_shapes(positives, negatives)
     observed = Labellings.observed(len(positives), len(negatives), tasks, rewards)
-    (vectors,) = directions(np.concatenate([positives, negatives]), observed, METHODS[estimator])
-    return vectors
+    if estimator == "mean-difference":
+        return mean_difference(positives, negatives)  # the same, without the rounding of a detour through weights
+    return np.asarray(directions(np.concatenate([positives, negatives]), observed, METHODS[estimator])[0])
 
 
 def directions(residuals: NDArray[np.float32], labellings: Labellings, method: Method) -> NDArray[np.float32]:

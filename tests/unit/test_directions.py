@@ -1,21 +1,20 @@
-"""Directions: the AUC, contrasts, the mean difference, the ranking and its null, the cache."""
+"""Directions: the AUC, contrasts, the mean difference, building and the cache."""
 
 from __future__ import annotations
 
-import csv
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from capvec.directions.auc import auc
+from capvec.directions.auc import auc, auc_of_rows
 from capvec.directions.build import Activations, build_direction
-from capvec.directions.estimate import ambient_norms, mean_difference
-from capvec.directions.ranking import label_permutations, permutation_null, rank_layers
-from capvec.directions.recipe import Recipe
+from capvec.directions.estimate import ambient_norms, estimate, mean_difference
+from capvec.directions.recipe import EstimatorName, Recipe
 from capvec.directions.record import Direction, random_twin
 from capvec.errors import UsageError
 from capvec.records import Trace
@@ -53,6 +52,17 @@ def test_auc_sees_order_alone(pos, neg, random):
     assert auc(np.arctan(pos), np.arctan(neg)) == pytest.approx(value)
     assert auc(random.sample(pos, len(pos)), neg) == pytest.approx(value)
     assert auc(pos * 2, neg * 3) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(("n_pos", "n_neg"), [(2, 5), (5, 2), (150, 130)])
+def test_rows_are_scored_one_by_one_whether_by_pairs_or_by_ranks(n_pos, n_neg):
+    # 150 × 130 pairs of 280 scores are many enough to be ranked, the others are counted; few values make ties.
+    rng = np.random.default_rng(n_pos)
+    values = rng.integers(0, 9, (4, n_pos + n_neg)).astype(float)
+    labels = rng.permuted(np.tile(np.arange(n_pos + n_neg) < n_pos, (4, 1)), axis=1)
+    for row, of_class, value in zip(values, labels, auc_of_rows(values, labels), strict=True):
+        u = stats.mannwhitneyu(row[of_class], row[~of_class]).statistic
+        assert value == pytest.approx(u / (n_pos * n_neg))
 
 
 def test_constant_scores_give_one_half():
@@ -143,7 +153,7 @@ def trace(name, **changes):
     return replace(base, **changes)
 
 
-# ------------------------------------------------------------------------------------------------ estimate and ranking
+# ------------------------------------------------------------------------------------------------ estimate
 
 
 def residuals(seed, n, layers=3, d=5):
@@ -167,81 +177,6 @@ def test_the_ambient_norm_is_the_mean_length():
     states = np.zeros((2, 1, 2), np.float32)
     states[:, 0] = [[3, 4], [0, 1]]
     assert ambient_norms(states).tolist() == [3.0]
-
-
-@settings(max_examples=25)
-@given(seeds, st.integers(2, 5), st.integers(2, 5))
-def test_the_permutation_null_is_what_refitting_gives(seed, n_pos, n_neg):
-    states = residuals(seed, n_pos + n_neg)[:, 0]
-    labels = label_permutations(n_pos, n_neg, 20, seed)
-    aucs, margins = permutation_null(states, labels)
-    for row, value, margin in zip(labels, aucs, margins, strict=True):
-        pos, neg = states[row].astype(float), states[~row].astype(float)
-        v = pos.mean(0) - neg.mean(0)
-        # A score on the border may be rounded to either side; the rest decides.
-        assume(min(abs(np.subtract.outer(pos @ v, neg @ v)).ravel()) > 1e-9)
-        assert value == pytest.approx(auc(pos @ v, neg @ v))
-        assert margin == pytest.approx(float(np.linalg.norm(v)))
-
-
-def test_all_other_labellings_are_taken_where_they_are_few():
-    labels = label_permutations(2, 3, 1000, 0)
-    assert len({tuple(row) for row in labels}) == len(labels) == 9  # C(5, 2) less the observed one
-    assert (labels.sum(1) == 2).all()
-    assert (True, True, False, False, False) not in {tuple(row) for row in labels}
-
-
-def test_the_smallest_p_value_of_few_traces_is_exact():
-    # 2 against 3: the observed labelling is the best of C(5, 2) = 10. 3 against 3: its swap ties, 2 of C(6, 3) = 20.
-    for n_pos, n_neg, expected in ((2, 3, 1 / 10), (3, 3, 2 / 20)):
-        pos, neg = residuals(1, n_pos), residuals(2, n_neg)
-        pos[:, :, 0] += 100
-        assert [row.p_value for row in rank_layers(pos, neg).rows] == pytest.approx([expected] * 3)
-
-
-@pytest.mark.parametrize("offset", [1e3, 1e5])
-def test_an_activation_that_all_traces_share_does_not_blur_the_null(offset):
-    # A few coordinates of the residual stream are thousands of times the rest in every trace.
-    states = residuals(5, 6, 1, 64)[:, 0] * 0.05
-    states[:, 3] += offset
-    labels = label_permutations(3, 3, 1000, 0)
-    for row, margin in zip(labels, permutation_null(states, labels)[1], strict=True):
-        v = states[row].astype(float).mean(0) - states[~row].astype(float).mean(0)
-        assert margin == pytest.approx(float(np.linalg.norm(v)), rel=1e-10)
-
-
-def test_pure_noise_reaches_auc_one_and_its_p_value_says_that_it_is_noise():
-    # 6 against 20 traces at the width of Qwen3.5-4B: the study's design.
-    pos, neg = residuals(1, 6, 2, 2560), residuals(2, 20, 2, 2560)
-    for row in rank_layers(pos, neg, permutations=200).rows:
-        assert row.auc == 1.0
-        assert row.auc_null_p95 == 1.0
-        assert row.p_value > 0.05
-
-
-def test_a_planted_difference_comes_first_with_a_small_p():
-    pos, neg = residuals(3, 8, 3, 50), residuals(4, 8, 3, 50)
-    pos[:, 1, 0] += 8
-    best = rank_layers(pos, neg, permutations=200).best
-    assert best.layer == 1
-    assert best.p_value == pytest.approx(1 / 201)
-    # For the mean difference the margin is the vector's own length.
-    v = mean_difference(pos, neg)[1]
-    assert best.margin == pytest.approx(float(np.linalg.norm(v)), rel=1e-5)
-    assert best.margin_ratio == pytest.approx(best.margin / best.ambient_norm)
-
-
-def test_the_csv_has_the_contracts_columns_first(tmp_path):
-    rank_layers(residuals(0, 3), residuals(1, 3)).write_csv(tmp_path / "ranking.csv")
-    rows = list(csv.reader((tmp_path / "ranking.csv").read_text().splitlines()))
-    assert ",".join(rows[0]) == "layer,auc,margin,ambient_norm,margin_ratio,n_pos,n_neg,auc_null_p95,p_value,flags"
-    assert len(rows) == 1 + 3
-
-
-def test_what_explains_the_contrast_stands_in_every_row_of_the_csv(tmp_path):
-    rank_layers(residuals(0, 3), residuals(1, 3)).write_csv(tmp_path / "ranking.csv", ("model", "steps"))
-    rows = csv.DictReader((tmp_path / "ranking.csv").read_text().splitlines())
-    assert [row["flags"] for row in rows] == ["model;steps"] * 3
 
 
 # ------------------------------------------------------------------------------------------------ build
@@ -292,9 +227,37 @@ def test_no_shuffled_twin_is_the_real_direction_or_another_twin(tmp_path, seed):
 
 def test_more_shuffled_twins_than_labellings_are_refused_before_anything_is_captured(tmp_path):
     calls = []
-    with pytest.raises(UsageError, match=r"shuffled:10: 2 positive and 3 negative traces can be relabelled in 9 other"):
+    with pytest.raises(UsageError, match=r"shuffled:10: 2 positive and 3 negative traces allow 9 other labellings"):
         build(TRACES, tmp_path, calls, shuffled=10)
     assert calls == []
+
+
+def test_every_estimator_is_built_with_its_twins(tmp_path):
+    for estimator in get_args(EstimatorName):
+        built = build(TRACES, tmp_path, [], recipe=Recipe(estimator=estimator, permutations=20), shuffled=2)
+        states = residuals(0, 5)
+        expected = estimate(states[:2], states[2:], estimator, tasks=["t"] * 5)
+        np.testing.assert_array_equal(built.direction.vectors, expected)
+        assert len({built.direction.hash, *(twin.hash for twin in built.shuffled)}) == 3
+
+
+def test_twins_of_tasks_with_both_classes_keep_each_tasks_passes(tmp_path):
+    # Residuals that are nothing but their task: labels that keep a task's two passes and two failures cannot move the
+    # mean difference away from zero, so the length that its twins are brought to is zero.
+    tasks = [f"t{n // 4}" for n in range(16)]
+    traces = [trace(f"x{n}", task=task, reward=float(n % 2)) for n, task in enumerate(tasks)]
+    order = [n for n in range(16) if n % 2] + [n for n in range(16) if not n % 2]
+    states = np.eye(4, dtype=np.float32)[[n // 4 for n in order]][:, None, :] * 9
+    states[:, :, 0] += 0.5 * (np.arange(16) < 8)[:, None]  # a difference between the classes, so that there is a length
+    built = build(traces, tmp_path, [], capture=lambda _: Activations(states, "last", (0,) * 16), shuffled=5)
+    for twin in built.shuffled:
+        # Along the tasks' own axes the twins have nothing: 2 of 4 in each, whatever the labels.
+        np.testing.assert_allclose(twin.vectors[0, 1:], 0, atol=1e-5)
+
+
+def test_a_reference_of_another_shape_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"--reference: a direction of shape \[2, 5\]; the model needs \[3, 5\]"):
+        build(TRACES, tmp_path, [], reference=np.ones((2, 5), np.float32))
 
 
 def test_the_ambient_norm_is_over_both_classes_in_the_direction_and_in_the_ranking(tmp_path):

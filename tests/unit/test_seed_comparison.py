@@ -9,8 +9,8 @@ from capvec.directions.audit import Audit
 from capvec.directions.build import BuiltDirection
 from capvec.directions.contrast import Contrast
 from capvec.directions.estimate import ambient_norms, mean_difference
-from capvec.directions.ranking import rank_layers
 from capvec.directions.record import Direction
+from capvec.directions.validate import validate
 from capvec.report.seed_comparison import ALPHAS, Sweep, findings, layer_rows, main, report
 
 pytestmark = pytest.mark.unit
@@ -21,7 +21,7 @@ def built(positives, negatives):
     direction = Direction(mean_difference(positives, negatives), ambient_norms(residuals))
     return BuiltDirection(
         direction,
-        rank_layers(positives, negatives, permutations=50),
+        validate(positives, negatives, permutations=50),
         Contrast("same-model", "m", (), ()),
         Audit(()),
         "last",
