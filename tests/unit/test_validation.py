@@ -1,0 +1,332 @@
+"""What the validation says of noise, of a planted difference, and of labels that it permutes."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from typing import get_args
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from capvec.directions import validate as module
+from capvec.directions.auc import auc
+from capvec.directions.estimate import estimate, mean_difference
+from capvec.directions.labels import Labellings
+from capvec.directions.permute import choose_scheme, permuted
+from capvec.directions.recipe import EstimatorName
+from capvec.directions.validate import margin_p_values, validate
+
+pytestmark = pytest.mark.unit
+
+seeds = st.integers(0, 2**31)
+COLUMNS = (
+    "layer,auc,margin,ambient_norm,margin_ratio,n_pos,n_neg,auc_null_p95,cv_auc,cv_auc_low,cv_auc_high,cv_auc_null_p95,"
+    "cv_p_value,p_value,p_corrected,stability_min,stability_mean,reference_cosine"
+)
+
+
+def residuals(seed, n, layers=3, d=5):
+    return np.random.default_rng(seed).standard_normal((n, layers, d)).astype(np.float32)
+
+
+def by_layer(ranking):
+    return [ranking.row(layer) for layer in range(len(ranking.rows))]
+
+
+# ------------------------------------------------------------------------------------------------ noise and signal
+
+REPETITIONS = 60
+PERMUTATIONS = 99
+TASKS = [f"p{n // 2}" for n in range(6)] + [f"n{n // 2}" for n in range(20)]
+
+
+@pytest.fixture(scope="module")
+def noise():
+    """6 traces against 20 at the width of Qwen3.5-4B, the seed's design; two layers, as a test must be quick."""
+    rng = np.random.default_rng(20)
+    found = []
+    for repetition in range(REPETITIONS):
+        states = rng.standard_normal((26, 2, 2560), dtype=np.float32)
+        ranking = validate(states[:6], states[6:], tasks=TASKS, permutations=PERMUTATIONS, seed=repetition)
+        found.append(ranking)
+    return found
+
+
+def test_pure_noise_reaches_auc_one_under_the_true_labels_and_under_any(noise):
+    assert {(row.auc, row.auc_null_p95) for ranking in noise for row in ranking.rows} == {(1.0, 1.0)}
+
+
+def looks_uniform(p_values):
+    """A p of 99 permutations is uniform on 0.01, …, 1.00 exactly.
+
+    So the number of p up to x is binomial, and its middle 99.99 % is what is asked of it; and the distance of Kolmogorov
+    and Smirnov, for which steps of 0.01 are no more than 0.01, stays below its critical value at 1e-4.
+    """
+    for bound in (0.1, 0.25, 0.5, 0.75):
+        few, many = stats.binom.ppf([5e-5, 1 - 5e-5], len(p_values), bound)
+        assert few <= (np.array(p_values) <= bound + 1e-9).sum() <= many
+    assert stats.kstest(p_values, "uniform").statistic < stats.kstwo.ppf(1 - 1e-4, len(p_values)) + 0.01
+
+
+def test_the_p_of_pure_noise_is_uniform(noise):
+    looks_uniform([ranking.row(0).p_value for ranking in noise])
+
+
+def test_the_corrected_p_of_the_best_layer_of_pure_noise_is_uniform(noise):
+    looks_uniform([ranking.best.p_corrected for ranking in noise])
+
+
+def test_the_p_of_the_cross_fitted_auc_of_pure_noise_is_not_too_small(noise):
+    # Few distinct AUCs make for ties, which make p larger than uniform, never smaller.
+    for bound in (0.1, 0.25, 0.5):
+        many = stats.binom.ppf(1 - 1e-4, REPETITIONS, bound)
+        assert sum(ranking.row(0).cv_p_value <= bound + 1e-9 for ranking in noise) <= many
+
+
+def test_of_pure_noise_the_words_say_that_it_cannot_be_told_from_chance(noise):
+    for ranking in noise:
+        if ranking.best.p_corrected > 0.05:
+            said = ranking.verdict()
+            assert f"Layer {ranking.best.layer} is not distinguishable from chance: AUC 1.000 in sample" in said
+            assert "where 95 % of label permutations reach up to 1.000" in said
+            assert f"corrected over 2 layers p = {ranking.best.p_corrected:.3g}" in said
+            assert not ranking.found()
+    # p ≤ 0.05 has rate 0.05.
+    assert sum(ranking.found() for ranking in noise) <= stats.binom.ppf(1 - 1e-4, REPETITIONS, 0.05)
+
+
+def test_a_planted_difference_is_found_in_its_layer_every_time():
+    # The squared margin of noise is χ² with d degrees of freedom times 1/6 + 1/20: 555 ± 15.5. 20 along one axis adds
+    # 400. Of 99 permutations the best shares at most 5 of the 6 positives (all 6 is the observed labelling, which has a
+    # chance of 1 in 230,230), so its gap along that axis is at most (5/6 − 1/20)·20 = 15.7, or 245 squared: the observed
+    # one is ahead by 155, seven standard deviations of a difference of two. So p = 1/100 each time.
+    rng = np.random.default_rng(5)
+    for repetition in range(10):
+        states = rng.standard_normal((26, 3, 2560), dtype=np.float32)
+        states[:6, 1, 7] += 20
+        ranking = validate(states[:6], states[6:], tasks=TASKS, permutations=PERMUTATIONS, seed=repetition)
+        assert ranking.best.layer == 1
+        assert ranking.best.p_value == ranking.best.p_corrected == pytest.approx(0.01)
+        assert ranking.verdict().startswith("Layer 1 is distinguishable from chance: ")
+        # Held out, the gap is 20·20/√(555 + 400) = 13 against a spread of 1: no pair is out of order.
+        assert ranking.best.cv_auc == 1
+        assert ranking.best.cv_p_value == pytest.approx(0.01)
+        assert 0.4 < ranking.best.cv_auc_low < ranking.best.cv_auc_high == 1
+
+
+@pytest.mark.parametrize("spread", [0.0, 3.0])
+def test_under_the_within_task_scheme_tasks_that_differ_leave_p_uniform(spread):
+    # A task's own shift is in both classes alike, and permuting within tasks keeps it out of every difference.
+    rng = np.random.default_rng(6)
+    tasks = [f"t{n % 6}" for n in range(24)]
+    found = []
+    for repetition in range(80):
+        states = rng.standard_normal((24, 1, 12)) + spread * rng.standard_normal((6, 1, 12))[np.arange(24) % 6]
+        states = states.astype(np.float32)
+        ranking = validate(states[:12], states[12:], tasks=tasks, permutations=99, seed=repetition)
+        assert "within tasks" in ranking.null
+        found.append(ranking.row(0).p_value)
+    looks_uniform(found)
+
+
+def test_tasks_that_set_the_classes_apart_are_taken_out_where_they_can_be():
+    # Task 0 and task 1 are far apart, and most positives are of task 1: over all traces the classes differ by that
+    # alone, within tasks not at all. The shift of 30 is far beyond what six noisy coordinates add.
+    states = residuals(8, 24, 1, 6)
+    tasks = ["a"] * 3 + ["b"] * 9 + ["a"] * 9 + ["b"] * 3
+    states[[t == "b" for t in tasks], 0, 0] += 30
+    within = validate(states[:12], states[12:], tasks=tasks, permutations=199)
+    free = validate(states[:12], states[12:], permutations=199)
+    assert "within tasks" in within.null
+    assert "over all traces" not in within.null
+    assert free.best.p_value < 0.05 < within.best.p_value
+
+
+# ------------------------------------------------------------------------------------------------ oracles
+
+
+@pytest.mark.parametrize("estimator", get_args(EstimatorName))
+def test_the_null_is_what_refitting_in_d_dimensions_gives(estimator):
+    x = residuals(2, 9, 2, 12)
+    tasks, rewards = [f"t{n % 3}" for n in range(9)], [1.0, 0.8, 0.9, 0.7, 0.1, 0.0, 0.3, 0.2, 0.0]
+    ranking = validate(x[:4], x[4:], estimator=estimator, tasks=tasks, rewards=rewards, permutations=19, seed=3)
+    given_ = Labellings.observed(4, 5, tasks, rewards if estimator == "ridge" else None)
+    every = permuted(given_, choose_scheme(given_), 19, 3)
+    margins, aucs = np.empty((2, 20)), np.empty((2, 20))
+    for b, (labels, worth) in enumerate(zip(every.labels, every.rewards, strict=True)):
+        order = [*np.flatnonzero(labels), *np.flatnonzero(~labels)]
+        states, names = x[order], [tasks[i] for i in order]
+        vectors = estimate(states[:4], states[4:], estimator, tasks=names, rewards=worth[order])
+        for layer, v in enumerate(vectors.astype(float)):
+            scores = states[:, layer].astype(float) @ v / np.linalg.norm(v)
+            margins[layer, b] = np.linalg.norm(v)
+            aucs[layer, b] = auc(scores[:4], scores[4:])
+    own = (margins >= margins[:, :1] - 1e-6).mean(1)
+    z = (margins - margins.mean(1, keepdims=True)) / margins.std(1, keepdims=True)
+    for layer, row in enumerate(by_layer(ranking)):
+        assert row.margin == pytest.approx(margins[layer, 0], rel=1e-4)
+        assert row.auc == aucs[layer, 0]
+        assert row.auc_null_p95 == sorted(aucs[layer, 1:])[18]  # the lowest value that at least 95 % of 19 reach up to
+        assert row.p_value == pytest.approx(own[layer])
+        assert row.p_corrected == pytest.approx(np.mean(z.max(0) >= z[layer, 0] - 1e-6))
+
+
+@settings(max_examples=30)
+@given(seeds, st.integers(1, 4), st.integers(2, 12))
+def test_p_values_by_counting_labelling_by_labelling(seed, layers, count):
+    margins = np.random.default_rng(seed).integers(1, 5, (layers, count)).astype(float)
+    own, corrected = margin_p_values(margins)
+
+    def standard(layer, value):
+        spread = float(np.std(margins[layer]))
+        return (value - float(np.mean(margins[layer]))) / spread if spread else 0.0
+
+    for layer in range(layers):
+        seen = standard(layer, margins[layer, 0])
+        assert own[layer] == pytest.approx(sum(margins[layer, b] >= margins[layer, 0] for b in range(count)) / count)
+        largest = [max(standard(other, margins[other, b]) for other in range(layers)) for b in range(count)]
+        assert corrected[layer] == pytest.approx(sum(value >= seen - 1e-9 for value in largest) / count)
+    assert (corrected >= own - 1e-12).all()
+
+
+def test_one_layer_needs_no_correction():
+    row = validate(residuals(1, 4, 1), residuals(2, 5, 1), permutations=50).best
+    assert row.p_corrected == row.p_value
+
+
+def test_the_smallest_p_value_of_few_traces_is_exact():
+    # 2 against 3: the observed labelling is the best of C(5, 2) = 10. 3 against 3: its mirror image ties, 2 of 20.
+    for n_pos, n_neg, expected in ((2, 3, 1 / 10), (3, 3, 2 / 20)):
+        pos, neg = residuals(1, n_pos), residuals(2, n_neg)
+        pos[:, :, 0] += 100
+        assert [row.p_value for row in validate(pos, neg).rows] == pytest.approx([expected] * 3)
+
+
+@pytest.mark.parametrize("offset", [1e3, 1e5])
+def test_an_activation_that_all_traces_share_does_not_blur_the_null(offset):
+    # A few coordinates of the residual stream are thousands of times the rest in every trace.
+    states = residuals(5, 6, 1, 64) * np.float32(0.05)
+    plain = validate(states[:3], states[3:]).best
+    states[:, :, 3] = offset  # the same float in each, so that nothing of it is left
+    shared = validate(states[:3], states[3:]).best
+    states[:, :, 3] = 0
+    without = validate(states[:3], states[3:]).best
+    assert shared.margin == pytest.approx(without.margin, rel=1e-10)
+    assert shared.p_value == without.p_value
+    assert plain.margin != without.margin
+
+
+def test_labellings_are_the_same_whatever_the_chunks(monkeypatch):
+    x = residuals(4, 10)
+    whole = validate(x[:4], x[4:], permutations=50)
+    monkeypatch.setattr(module, "_CHUNK", 7)
+    for one, other in zip(by_layer(whole), by_layer(validate(x[:4], x[4:], permutations=50)), strict=True):
+        for name, value in vars(one).items():
+            assert getattr(other, name) == pytest.approx(value)
+
+
+# ------------------------------------------------------------------------------------------------ relations
+
+
+@settings(max_examples=10, deadline=None)
+@given(seeds, st.integers(-3, 3), st.sampled_from(get_args(EstimatorName)))
+def test_scaling_the_residuals_scales_margins_and_leaves_every_p(seed, power, estimator):
+    x = residuals(seed, 9, 2, 6)
+    one = validate(x[:4], x[4:], estimator=estimator, permutations=29)
+    other = validate(x[:4] * 2.0**power, x[4:] * 2.0**power, estimator=estimator, permutations=29)
+    for a, b in zip(by_layer(one), by_layer(other), strict=True):
+        assert b.margin == pytest.approx(a.margin * 2.0**power)
+        assert (b.p_value, b.p_corrected, b.cv_p_value, b.auc) == (a.p_value, a.p_corrected, a.cv_p_value, a.auc)
+        assert b.margin_ratio == pytest.approx(a.margin_ratio)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seeds)
+def test_swapping_the_classes_turns_the_mean_difference_round_and_leaves_what_it_is_worth(seed):
+    x = residuals(seed, 9, 2, 6)
+    tasks = [f"t{n % 4}" for n in range(9)]
+    # 126 labellings: all are taken, so both have the same null.
+    one = validate(x[:4], x[4:], tasks=tasks)
+    other = validate(x[4:], x[:4], tasks=tasks[4:] + tasks[:4])
+    for a, b in zip(by_layer(one), by_layer(other), strict=True):
+        assert b.margin == pytest.approx(a.margin)
+        assert (b.p_value, b.p_corrected) == (a.p_value, a.p_corrected)
+        assert b.auc == pytest.approx(a.auc)
+        assert b.cv_auc == pytest.approx(a.cv_auc)
+        assert b.stability_min == pytest.approx(a.stability_min)
+
+
+def test_the_margin_is_the_directions_length_and_the_dose_of_alpha_one():
+    pos, neg = residuals(3, 8, 3, 50), residuals(4, 8, 3, 50)
+    for estimator in get_args(EstimatorName):
+        vectors = estimate(pos, neg, estimator)
+        for row in validate(pos, neg, estimator=estimator, permutations=19).rows:
+            assert row.margin == pytest.approx(float(np.linalg.norm(vectors[row.layer])), rel=1e-5)
+            assert row.margin_ratio == pytest.approx(row.margin / row.ambient_norm)
+            assert row.dose(-3) == pytest.approx(3 * row.margin_ratio)
+
+
+def test_the_cosine_with_a_reference_is_told_layer_by_layer():
+    pos, neg = residuals(3, 4), residuals(4, 4)
+    v = mean_difference(pos, neg)
+    rng = np.random.default_rng(0)
+    other = rng.standard_normal(5)
+    other -= other @ v[1] * v[1] / (v[1] @ v[1])
+    reference = np.stack([-2 * v[0], other, np.zeros(5)]).astype(np.float32)
+    got = [row.reference_cosine for row in by_layer(validate(pos, neg, permutations=19, reference=reference))]
+    assert got[:2] == pytest.approx([-1, 0], abs=1e-6)
+    assert got[2] is None
+    with pytest.raises(ValueError, match=r"reference of shape \(2, 5\)"):
+        validate(pos, neg, reference=reference[:2])
+
+
+# ------------------------------------------------------------------------------------------------ what is written
+
+
+def test_layers_are_in_order_of_corrected_p_own_p_held_out_auc_and_ratio():
+    ranking = validate(residuals(0, 6, 12), residuals(1, 7, 12), permutations=99)
+    keys = [(row.p_corrected, row.p_value, -row.cv_auc, -row.margin_ratio) for row in ranking.rows]
+    assert keys == sorted(keys)
+    assert sorted(row.layer for row in ranking.rows) == list(range(12))
+
+
+def test_the_csv_has_the_contracts_columns_first_and_nothing_where_nothing_is_known(tmp_path):
+    validate(residuals(0, 3), residuals(1, 3), tasks=["a"] * 6).write_csv(tmp_path / "ranking.csv")
+    rows = list(csv.DictReader((tmp_path / "ranking.csv").read_text().splitlines()))
+    assert ",".join(rows[0]) == COLUMNS
+    assert len(rows) == 3
+    assert {rows[0][name] for name in ("cv_auc", "cv_p_value", "stability_min", "reference_cosine")} == {""}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "said"),
+    [
+        (["a"] * 7, "not cross-fitted: all traces are of one task"),
+        (["a"] * 3 + ["b", "c", "d", "e"], "not cross-fitted: all positives are in one fold of tasks"),
+        (["a", "b", "a", "a", "b", "c", "c"], "cross-fitted leaving out one of 3 tasks at a time"),
+        (None, "cross-fitted leaving out one of 7 tasks at a time"),
+    ],
+)
+def test_how_tasks_were_held_out_is_said_in_words(tasks, said):
+    ranking = validate(residuals(0, 3), residuals(1, 4), tasks=tasks)
+    assert ranking.folds.startswith(said)
+    assert (ranking.best.cv_auc is None) == said.startswith("not")
+    assert ("not cross-fitted" in ranking.verdict()) == said.startswith("not")
+
+
+def test_many_tasks_are_held_out_in_groups():
+    ranking = validate(residuals(0, 12, 1), residuals(1, 13, 1), permutations=19)
+    assert ranking.folds == "cross-fitted leaving out one of 20 groups of 25 tasks at a time"
+
+
+def test_a_difference_that_other_tasks_do_not_show_is_called_that():
+    # The verdict is a function of the row alone.
+    ranking = validate(residuals(0, 3, 1), residuals(1, 4, 1), permutations=19)
+    row = replace(ranking.best, p_corrected=0.01, cv_p_value=0.4)
+    assert "does not tell them apart on other tasks" in replace(ranking, rows=(row,)).verdict()
+    assert "apart" not in replace(ranking, rows=(replace(row, cv_p_value=0.01),)).verdict()
+    assert "apart" not in replace(ranking, rows=(replace(row, p_corrected=0.2),)).verdict()
