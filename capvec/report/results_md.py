@@ -106,10 +106,10 @@ def _direction(plan: Plan, direction: SweepDirection) -> Iterator[str]:
     yield "## The direction\n"
     yield f"{direction.describe()} Hash `{direction.direction.hash}`.\n"
     if direction.ranking is not None:
-        yield from _ranking(direction.ranking, {config.layer for config in plan.configs if config.layer is not None})
+        yield from ranking_lines(direction.ranking, {config.layer for config in plan.configs if config.layer is not None})
 
 
-def _ranking(ranking: Ranking, steered: set[int]) -> Iterator[str]:
+def ranking_lines(ranking: Ranking, steered: set[int]) -> Iterator[str]:
     """The five best layers and those that were steered; an in-sample AUC only beside its null."""
     layers = [ranking.best.layer, *sorted(steered - {ranking.best.layer})]
     yield from (f"- {ranking.verdict(layer)}." for layer in layers)

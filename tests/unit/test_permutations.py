@@ -243,6 +243,20 @@ def test_at_auc_one_the_interval_has_a_width_and_counts_tasks_not_traces():
     assert 1 - of_six.low == pytest.approx(1.959964 * math.sqrt(newcombe_variance(of_six.low, 3, 3)), rel=1e-4)
 
 
+def test_clusters_that_shift_both_classes_alike_widen_nothing():
+    # Two positives and two negatives a task, far apart from task to task: where positives win more, negatives lose less,
+    # and Obuchowski's covariance of the two takes out what the likeness within a class puts in.
+    rng = np.random.default_rng(4)
+    tasks, labels = np.repeat(np.arange(10), 4), np.tile([True, True, False, False], 10)
+    scores = 5 * rng.standard_normal(10)[tasks] + labels + 0.1 * rng.standard_normal(40)
+    assert auc_interval(scores, labels, tasks) == auc_interval(scores, labels, np.arange(40))
+    # With each class in tasks of its own, the same scores are worth fewer.
+    apart = auc_interval(scores, labels, tasks + 10 * labels)
+    assert apart.high - apart.low > 1.2 * (
+        auc_interval(scores, labels, tasks).high - auc_interval(scores, labels, tasks).low
+    )
+
+
 def test_the_interval_covers_the_auc_of_clustered_scores():
     # 14 tasks of three traces, half of them positive; a task's shift makes for a correlation of one half within it.
     # True AUC: Φ(1.5/√(2·2)) with variance 1 + 1 of each score. A miss rate of 5 % in 300 tries is below 10 % (30
