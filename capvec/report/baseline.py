@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from capvec.records import Outcome
 from capvec.report.families import family_of, split_of
-from capvec.report.results_md import markdown_table
-from capvec.report.table import interval, number
+from capvec.report.table import interval, markdown_table, number
 from capvec.stats.intervals import wilson
 from capvec.sweep.plan import Plan
 

@@ -27,8 +27,7 @@ from capvec.engine.protocol import CAPTURE_POSITION
 from capvec.errors import CapvecError, UsageError
 from capvec.pocket import bundled_traces, resolve_model
 from capvec.records import Config
-from capvec.report.results_md import markdown_table
-from capvec.report.table import number
+from capvec.report.table import markdown_table, number
 from capvec.sweep.directions import capture_all, engine_identity
 from capvec.traces import read_traces
 

@@ -81,6 +81,12 @@ def align(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table; the first row is the head."""
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return [lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]
+
+
 def number(value: float | None, digits: int = 2) -> str:
     """A number as the report shows it; `–` for one that does not exist, `inf` for an infinite odds ratio."""
     if value is None or math.isnan(value):
