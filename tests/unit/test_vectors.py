@@ -88,7 +88,7 @@ def test_the_safetensors_header_holds_the_fields_as_text_for_anyone_to_read(torc
     assert json.loads(header["norms"]) == [0, 5, 0]  # √(3² + 4²)
 
 
-def test_what_the_controller_writes_the_engine_reads_and_the_other_way_round(torch, vectors):
+def test_what_the_controller_writes_the_engine_reads_and_the_other_way_round(vectors):
     direction = Direction(np.arange(12, dtype=np.float32).reshape(N, D), np.ones(N), KNOWN)
     data = direction.to_bytes()
     assert direction_hash(read(vectors, data, "safetensors")["directions"].numpy()) == direction.hash
