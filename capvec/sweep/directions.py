@@ -159,6 +159,18 @@ def _build(options: SweepOptions, client: EngineClient, health: Health, say: Cal
         shuffled=_count(options, "shuffled"),
         seed=options.seed,
     )
+    built = with_metadata(built, options.recipe.estimator, health)
+    return SweepDirection(built.direction, source, built)
+
+
+def with_metadata(built: BuiltDirection, estimator: str, health: Health) -> BuiltDirection:
+    """The same, with what the direction's files are to say of it.
+
+    Args:
+        built: from traces.
+        estimator: as `--estimator` names it.
+        health: of the engine that captured the residuals.
+    """
     metadata = Metadata(
         model=health.model,
         revision=health.revision or "",
@@ -166,12 +178,11 @@ def _build(options: SweepOptions, client: EngineClient, health: Health, say: Cal
         layer=built.ranking.best.layer,
         contrast=built.contrast.name,
         contrast_hash=built.contrast.hash,
-        estimator=options.recipe.estimator,
+        estimator=estimator,
         pooling=built.position,
         capvec=__version__,
     )
-    built = replace(built, direction=replace(built.direction, metadata=metadata))
-    return SweepDirection(built.direction, source, built)
+    return replace(built, direction=replace(built.direction, metadata=metadata))
 
 
 def capture_all(
