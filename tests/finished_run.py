@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from test_statistics import outcome
 
 from capvec.directions.metadata import LAYER_CONVENTION, Metadata
 from capvec.directions.record import Direction, orthogonal_twins
 from capvec.engine.protocol import Health
-from capvec.records import Config, Task
+from capvec.records import Config, Outcome, Task
 from capvec.report.files import write_reports
 from capvec.stats.summary import summarise
 from capvec.sweep import provenance
@@ -63,12 +62,12 @@ def write_run(
     settings = Settings(health.model, "bash-block", "brief", 20, 96, 0.7)
     plan = Plan(folder.name, folder, tasks, configs, interleave(tasks, configs, 1, 0), settings)
     outcomes = [
-        outcome(config.name, task.name, "solved" if number < count else "unsolved", layer=config.layer)
+        _outcome(config, task.name, 1, "solved" if number < count else "unsolved")
         for config, count in zip(configs, (*solved, solved[-1]), strict=True)
         for number, task in enumerate(tasks)
     ]
     if error:
-        outcomes.append(outcome(configs[-1].name, "task0", "error", attempt=2, error=error))
+        outcomes.append(_outcome(configs[-1], "task0", 2, "error", error))
     (folder / "vectors").mkdir(parents=True)
     direction.save(folder / "vectors" / "dir.safetensors")
     tensors = {"directions": from_numpy(vectors.copy())}
@@ -84,3 +83,8 @@ def write_run(
     gates = (GateResult("no_harm(0.5)", True, "holds for every config"),)
     write_reports(plan, outcomes, summary, found, gates, Reconciliation(16, 16 - len(missing), missing))
     return direction
+
+
+def _outcome(config: Config, task: str, attempt: int, status: str, error: str = "") -> Outcome:
+    trial = f"{task}-{config.name}-t{attempt}"
+    return Outcome("r", trial, task, config.name, config.layer, config.alpha, attempt, 0, status, error=error)

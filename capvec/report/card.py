@@ -70,7 +70,7 @@ def _direction_verdict(ranking: Sequence[Mapping[str, str]]) -> str:
     p = _corrected(ranking)
     word = "distinguishable" if p <= _LEVEL else "not distinguishable"
     return (
-        f"at its best layer, {best['layer']} of {len(ranking)}, it is {word} from chance: label-permutation p = "
+        f"at layer {best['layer']}, the best of {len(ranking)}, it is {word} from chance: label-permutation p = "
         f"{p_value(p)}, corrected over layers. That is about the traces it was built from, not about what it does."
     )
 
@@ -179,8 +179,8 @@ def _files(summary: Mapping[str, Any], ranking: Sequence[Mapping[str, str]]) -> 
     yield "## Files\n"
     yield "- `vectors/dir.pt`, `vectors/dir.safetensors`: the direction; both load without running code"
     yield (
-        "- `vectors/dir.gguf`: a control vector for llama.cpp and repeng; neither takes a vector for layer 0, which is "
-        "kept under the key `capvec.direction_0`"
+        "- `vectors/dir.gguf`: a control vector for llama.cpp and repeng; llama.cpp takes none for layer 0, so v_0 is "
+        "kept beside the others, under the key `capvec.direction_0`"
     )
     if ranking:
         yield "- `vectors/ranking.csv`: every layer with its validation"

@@ -3,7 +3,9 @@ elsewhere.
 
 If the vector were one more such direction, its effect would be as likely to come first among the K + 1 as second or
 last, so its rank is a p-value whatever the distribution of the effects is (a Monte Carlo test: Barnard 1963, JRSS B
-25:294; (1 + b)/(1 + K): Phipson and Smyth 2010, SAGMB 9:39). No push at all is the wrong yardstick for a push: random
+25:294; (1 + b)/(1 + K): Phipson and Smyth 2010, SAGMB 9:39). For random and orthogonal twins that null is a direction
+drawn from the sphere (a frame of orthogonal ones has the same law in any order), for shuffled ones labels that mean
+nothing. No push at all is the wrong yardstick for a push: random
 ones of that length may do harm of their own, and against these the baseline says nothing.
 """
 

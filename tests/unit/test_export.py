@@ -62,7 +62,10 @@ def test_an_effect_that_is_none_is_called_none_and_an_auc_is_never_without_its_n
     # 2/4 against 3/4: Fisher's p is 1. The best layer's p is 0.4, of two layers: nothing.
     card = (export(ranking=RANKING) / "README.md").read_text()
     assert "**Behaviour:** No config differs from baseline: every Fisher p ≥ 1." in card
-    assert "it is not distinguishable from chance: label-permutation p = 0.800, corrected over layers" in card
+    assert (
+        "at layer 2, the best of 2, it is not distinguishable from chance: label-permutation p = 0.800, corrected over layers"
+        in card
+    )
     assert "| layer | AUC in sample | 95 % of its null | p | margin / ambient |" in card
     assert "| 2 | 1.000 | 1.000 | 0.400 | 0.350 |" in card
     # 3/4 − 2/4, twins 2/4 − 2/4; none of two as high: 1/3, which is the least that two twins can give.
