@@ -112,8 +112,8 @@ def _explained(comparisons: Sequence[TwinComparison]) -> Iterator[str]:
         "`orthogonal` at right angles to it, `shuffled` built in the same way from the same traces under permuted "
         "labels. Effects are differences to the baseline over the (task, attempt) pairs that all of them have valid "
         "trials of. A p is (1 + twins at least as high, as low, or as far from zero) / (1 + twins): the chance that "
-        "the vector, if it were one more twin, would stand where it does or further out. The first is for the claim that it helps "
-        "more than a push of that length, the last for the claim that it moves the agent further."
+        "the vector, if it were one more twin, would stand where it does or further out. The first is for the "
+        "claim that it helps more than a push of that length, the last for the claim that it moves the agent further."
     )
     for count in sorted({len(comparison.twins) for comparison in comparisons}):
         yield f"With {count} twin{'s' if count > 1 else ''} no p can be below 1/{1 + count} = {1 / (1 + count):.3g}."

@@ -63,7 +63,7 @@ def test_an_effect_that_is_none_is_called_none_and_an_auc_is_never_without_its_n
     card = (export(ranking=RANKING) / "README.md").read_text()
     assert "**Behaviour:** No config differs from baseline: every Fisher p ≥ 1." in card
     assert (
-        "at layer 2, the best of 2, it is not distinguishable from chance: label-permutation p = 0.800, corrected over layers"
+        "at layer 2, the best of 2, it is not distinguishable from chance: label-permutation p = 0.800, corrected"
         in card
     )
     assert "| layer | AUC in sample | 95 % of its null | p | margin / ambient |" in card
