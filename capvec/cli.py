@@ -66,6 +66,12 @@ def _parser() -> argparse.ArgumentParser:
         collect.add_argument(option, default=default, help=f"{meaning} (default: {default})")
     collect.add_argument("--jobs", type=int, default=4, help="trials at a time (default: 4)")
     collect.set_defaults(run=_collect)
+
+    export = commands.add_parser("export", help="a finished sweep as a folder to publish, with a model card")
+    export.add_argument("folder", type=Path, metavar="RUN", help="its folder, such as reports/latest")
+    export.add_argument("--out", type=Path, required=True, help="a new folder")
+    export.add_argument("--license", default="unknown", help="of the vectors, as the hub names it (default: unknown)")
+    export.set_defaults(run=_export)
     return parser
 
 
@@ -122,6 +128,13 @@ def _collect(options: argparse.Namespace) -> int:
     errors = sum(outcome.outcome == "error" for outcome in outcomes)
     print(f"{len(outcomes)} traces in {options.out / 'trajectories'}: {solved} solved, {errors} errors")
     return 1 if errors else 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from capvec.report.export import export  # noqa: PLC0415
+
+    export(options.folder, options.out, license_id=options.license, say=lambda line: print(f"capvec: {line}"))
+    return 0
 
 
 if __name__ == "__main__":

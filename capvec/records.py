@@ -137,6 +137,16 @@ class Receipt(Record):
 
 
 @dataclass(frozen=True)
+class ControlOf(Record):
+    """What a control config is there for."""
+
+    kind: str
+    """As `--controls` names it."""
+    configs: tuple[str, ...]
+    """The steered configs that it controls for."""
+
+
+@dataclass(frozen=True)
 class Config(Record):
     """One arm of the sweep."""
 
@@ -151,6 +161,7 @@ class Config(Record):
     """|α|·‖v_L‖ / ambient norm of the contrast; None where nothing is steered."""
     system_suffix: str = ""
     """Text appended to the system prompt (the `prompt` control); empty elsewhere."""
+    control: ControlOf | None = None
     shifts: tuple[float, ...] = ()
     """The shift that each steer's receipt has to show: α·‖v_L‖, from the direction's file and not from the engine."""
 

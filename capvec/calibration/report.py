@@ -10,13 +10,13 @@ from typing import Any
 from capvec.calibration.arms import Arms
 from capvec.calibration.chosen import Chosen, GridPoint
 from capvec.calibration.halves import family
-from capvec.calibration.replies import Comparison
 from capvec.calibration.verdicts import Measured, Verdict
 from capvec.records import Config, Outcome
 from capvec.report.table import HEADERS, align, markdown_table, number, table_row
 from capvec.stats.effects import Effect
 from capvec.stats.summary import Summary, summarise
 from capvec.sweep.plan import Plan
+from capvec.sweep.replies import Comparison
 
 _SPLITS = (("report", "trained families, report half"), ("held_out", "families never trained on"))
 

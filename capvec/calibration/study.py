@@ -11,7 +11,6 @@ from capvec.calibration.arms import arms_of, configs_of
 from capvec.calibration.chosen import BUNDLED, Chosen
 from capvec.calibration.halves import families, split_tasks
 from capvec.calibration.planted import PlantedDirections, plant_both
-from capvec.calibration.replies import compare_with_baseline
 from capvec.calibration.report import terminal_lines, write_calibration
 from capvec.calibration.verdicts import Measured, judge
 from capvec.directions.recipe import RECIPE_OPTIONS
@@ -20,6 +19,7 @@ from capvec.errors import UsageError
 from capvec.records import Config, Task
 from capvec.sweep.gate import GateResult
 from capvec.sweep.options import SweepOptions, parse_options
+from capvec.sweep.replies import compare_with_baseline
 from capvec.sweep.study import Bench, Conclusion, Design, Evidence
 from capvec.tasks import load_tasks
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from scipy import stats
 
 from capvec.calibration.arms import Arms
-from capvec.calibration.replies import Comparison
 from capvec.records import Outcome
 from capvec.stats.effects import Effect, Metric, paired_effect
+from capvec.sweep.replies import Comparison, all_the_same
 
 LEVEL = 0.01
 """At which a planted effect must be detected."""
@@ -102,17 +102,8 @@ def twins_are_not_detected(measured: Measured, configs: Sequence[str]) -> Verdic
 
 def zero_says_the_same(zero: Sequence[Comparison]) -> Verdict:
     """(d) Met when replies were compared, and none differs in an identical conversation."""
-    replies = sum(comparison.replies for comparison in zero)
-    diverged = sum(comparison.diverged for comparison in zero)
-    differing = [comparison for comparison in zero if comparison.differing is not None]
-    reason = (
-        f"{replies} replies to identical conversations compared in {len(zero)} trials, {len(differing)} differ; "
-        f"{diverged} trials diverged by an observation"
-    )
-    if differing:
-        first = differing[0]
-        reason += f"; the first: {first.task}, attempt {first.attempt}, reply {first.differing}"
-    return Verdict("d", "α = 0 with the hook installed gives identical tokens", bool(replies) and not differing, reason)
+    met, reason = all_the_same(zero)
+    return Verdict("d", "α = 0 with the hook installed gives identical tokens", met, reason)
 
 
 def format_is_no_skill(measured: Measured, config: str) -> Verdict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -11,6 +11,7 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from capvec.directions.metadata import Metadata, safetensors_header
 from capvec.engine.protocol import direction_hash
 from capvec.errors import UsageError
 from capvec.records import AlphaUnit
@@ -28,6 +29,8 @@ class Direction:
     """float32 `[n_layers, d_model]`; made read-only."""
     ambient_norm: NDArray[np.float64] | None = None
     """Mean ‖h_L‖ over the traces of the contrast, `[n_layers]`; None where it is not known."""
+    metadata: Metadata = field(default_factory=Metadata)
+    """Where it comes from, as far as its file says."""
 
     def __post_init__(self) -> None:
         vectors = np.array(self.vectors, dtype=np.float32)
@@ -64,6 +67,14 @@ class Direction:
     def d_model(self) -> int:
         return int(self.vectors.shape[1])
 
+    @property
+    def layer(self) -> int | None:
+        """The layer that it stands for: the one that its file names, or the only one whose vector is not zero."""
+        if self.metadata.layer is not None:
+            return self.metadata.layer
+        steering = np.flatnonzero(self.norms)
+        return int(steering[0]) if len(steering) == 1 else None
+
     def unit(self, layer: int) -> NDArray[np.float64]:
         """d_L = v_L / ‖v_L‖, `[d_model]`.
 
@@ -94,11 +105,11 @@ class Direction:
         return float(abs(stored) * self.norms[layer] / self.ambient_norm[layer])
 
     def to_bytes(self) -> bytes:
-        """A safetensors file: `directions` float32, and `ambient_norm` float32 where it is known."""
+        """A safetensors file: `directions` float32, `ambient_norm` float32 where it is known, and the metadata."""
         tensors = {"directions": np.ascontiguousarray(self.vectors)}
         if self.ambient_norm is not None:
             tensors["ambient_norm"] = self.ambient_norm.astype(np.float32)
-        return safetensors.numpy.save(tensors)
+        return safetensors.numpy.save(tensors, self.metadata.header(self.norms.tolist()))
 
     def save(self, path: Path) -> None:
         """Write the safetensors file."""
@@ -112,10 +123,20 @@ class Direction:
             UsageError: no such file, or not one of a direction.
         """
         try:
-            tensors = safetensors.numpy.load(path.read_bytes())
-            return cls(tensors["directions"], tensors.get("ambient_norm"))
+            return cls.from_bytes(path.read_bytes())
         except (OSError, KeyError, safetensors.SafetensorError) as error:
             raise UsageError(f"{path} is not a direction in safetensors form: {error!r}") from error
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """What `to_bytes` made.
+
+        Raises:
+            safetensors.SafetensorError, KeyError: something else.
+        """
+        tensors = safetensors.numpy.load(data)
+        metadata = Metadata.from_header(safetensors_header(data))
+        return cls(tensors["directions"], tensors.get("ambient_norm"), metadata)
 
     def _length(self, layer: int) -> float:
         if not 0 <= layer < self.n_layers:
@@ -133,3 +154,34 @@ def random_twin(direction: Direction, seed: int) -> Direction:
     noise = np.random.default_rng(seed).standard_normal(direction.vectors.shape)
     noise *= (direction.norms / np.linalg.norm(noise, axis=1))[:, None]
     return Direction(noise.astype(np.float32), direction.ambient_norm)
+
+
+def orthogonal_twins(direction: Direction, count: int, seed: int) -> tuple[Direction, ...]:
+    """Random directions at right angles to the real one in every layer, each vector as long as the one it stands for.
+
+    They are at right angles to each other too, as far as the width allows: there are d_model − 1 such directions, and
+    with more twins than that each lot of d_model − 1 is so among itself. Gaussian vectors are made orthonormal by QR
+    after the direction itself, which leaves them uniform on what is orthogonal to it (Stewart 1980, SIAM J. Numer.
+    Anal. 17:403); signs are drawn, since those that a QR gives depend on its implementation.
+
+    Raises:
+        UsageError: the width is 1, where nothing is orthogonal.
+    """
+    room = direction.d_model - 1
+    if room == 0:
+        raise UsageError("--controls orthogonal: at width 1 nothing is orthogonal to a direction")
+    rng = np.random.default_rng([seed, 1])  # another stream than the random twins of the same seed
+    twins: list[Direction] = []
+    while len(twins) < count:
+        lot = min(room, count - len(twins))
+        vectors = np.stack([_orthogonal(vector, lot, rng) for vector in direction.vectors.astype(np.float64)], axis=1)
+        twins += [Direction(twin.astype(np.float32), direction.ambient_norm) for twin in vectors]
+    return tuple(twins)
+
+
+def _orthogonal(vector: NDArray[np.float64], count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """`count` random vectors at right angles to `vector` and to each other, as long as it, `[count, d_model]`."""
+    noise = rng.standard_normal((len(vector), count))
+    basis, _ = np.linalg.qr(np.column_stack([vector, noise]))
+    signs = rng.choice((-1.0, 1.0), size=count)
+    return np.asarray((basis[:, 1:] * signs).T * np.linalg.norm(vector))

@@ -117,7 +117,7 @@ class EngineClient:
         return DirectionInfo.from_json(self._ask("POST", "/v1/directions", params={"format": suffix}, content=data))
 
     def get_direction(self, key: str, suffix: str) -> bytes:
-        """A direction that the engine holds, as a `pt` or `safetensors` file."""
+        """A direction that the engine holds, as a `pt`, `safetensors` or `gguf` file."""
         return self._send("GET", f"/v1/directions/{key}", params={"format": suffix}).content
 
     def _ask(self, method: str, path: str, **arguments: Any) -> Any:

@@ -134,7 +134,7 @@ def find_residual_path(model: nn.Module, n_layers: int) -> ResidualPath:
             end = next(
                 (module for name in END_NAMES if isinstance(module := getattr(parent, name, None), nn.Module)), None
             )
-            return ResidualPath(list(blocks), end)
+            return ResidualPath(list(blocks), end, dotted)
     found = ", ".join(
         f"{name} ({len(module)})" for name, module in modules.items() if isinstance(module, nn.ModuleList)
     )

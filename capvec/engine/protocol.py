@@ -42,6 +42,8 @@ class Health(Record):
     device: str
     engine: str
     """Version of capvec that serves."""
+    blocks: str = ""
+    """Dotted path of the decoder blocks in a model of that architecture, such as `model.layers`."""
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,13 @@ from starlette.routing import Route
 from torch import Tensor
 
 from capvec import __version__
+from capvec.directions.metadata import Metadata
 from capvec.engine.capture import capture_last
 from capvec.engine.decode import Completion, Request
 from capvec.engine.models import LoadedModel
 from capvec.engine.protocol import CAPTURE_POSITION, DirectionInfo, Health, direction_hash
 from capvec.engine.scheduler import Scheduler
-from capvec.engine.vectors import read_vectors, write_vectors
+from capvec.engine.vectors import read_metadata, read_vectors, write_vectors
 from capvec.errors import SteeringFault, UsageError
 from capvec.records import Message, Steer
 
@@ -62,6 +63,8 @@ class Engine:
     scheduler: Scheduler
     token: str
     directions: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    metadata: dict[str, Metadata] = field(default_factory=dict)
+    """What the file of each direction says about it."""
 
     # ---------------------------------------------------------------------------------------- endpoints
 
@@ -77,6 +80,7 @@ class Engine:
             dtype=str(loaded.dtype).removeprefix("torch."),
             device=_device_name(loaded.device),
             engine=__version__,
+            blocks=loaded.path.name,
         )
         return JSONResponse(record.to_json())
 
@@ -120,16 +124,19 @@ class Engine:
     async def put_direction(self, http: HttpRequest) -> Response:
         loaded = self.loaded
         suffix = http.query_params.get("format", "safetensors")
-        tensors = read_vectors(await http.body(), suffix, n_layers=loaded.n_layers, d_model=loaded.d_model)
+        data = await http.body()
+        tensors = read_vectors(data, suffix, n_layers=loaded.n_layers, d_model=loaded.d_model)
         vectors = tensors["directions"]
         key = direction_hash(vectors.numpy())
         self.directions[key] = {name: tensor.to(loaded.device) for name, tensor in tensors.items()}
+        self.metadata[key] = read_metadata(data, suffix)
         norms = tuple(float(norm) for norm in torch.linalg.vector_norm(vectors, dim=1))
         return JSONResponse(DirectionInfo(key, loaded.n_layers, loaded.d_model, norms).to_json())
 
     async def get_direction(self, http: HttpRequest) -> Response:
-        tensors = self._direction(http.path_params["hash"])
-        data = write_vectors(tensors, http.query_params.get("format", "safetensors"))
+        key, suffix = http.path_params["hash"], http.query_params.get("format", "safetensors")
+        hint = getattr(getattr(self.loaded.model, "config", None), "model_type", "unknown")
+        data = write_vectors(self._direction(key), suffix, self.metadata[key], model_hint=hint)
         return Response(data, media_type="application/octet-stream")
 
     # ---------------------------------------------------------------------------------------- requests

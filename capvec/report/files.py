@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import pandas as pd
 
 from capvec.records import Outcome
 from capvec.report.families import family_of, split_of
-from capvec.report.results_md import results_md
+from capvec.report.results_md import caveats, results_md
+from capvec.report.table import verdict
 from capvec.stats.summary import Summary
+from capvec.stats.twins import compare_with_twins
 from capvec.sweep.directions import SweepDirection
 from capvec.sweep.gate import GateResult
 from capvec.sweep.ledger import Reconciliation
@@ -37,13 +40,17 @@ def write_reports(
     frame["family"] = [family_of(tasks[name]) for name in frame["task"]]
     frame["split"] = [split_of(tasks[name]) for name in frame["task"]]
     frame.to_csv(plan.folder / "master_summary.csv", columns=MASTER_COLUMNS, index=False)
+    twins = compare_with_twins(outcomes, plan.configs)
     data = {
         "run": plan.run,
+        "verdict": verdict(summary),
         **summary.to_json(),
+        "twins": [asdict(comparison) for comparison in twins],
+        "caveats": list(caveats(plan, summary, direction)),
         "gates": [vars(gate) for gate in gates],
         "expected_trials": reconciliation.expected,
         "missing_trials": list(reconciliation.missing),
     }
     (plan.folder / "summary.json").write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    text = results_md(plan, outcomes, summary, direction, gates, reconciliation)
+    text = results_md(plan, outcomes, summary, twins, direction, gates, reconciliation)
     (plan.folder / "RESULTS.md").write_text(text, encoding="utf-8")

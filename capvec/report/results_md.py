@@ -8,10 +8,12 @@ from collections.abc import Iterator, Sequence
 from capvec.directions.ranking import Ranking
 from capvec.records import Outcome
 from capvec.report.contrast import contrast_section
+from capvec.report.controls import controls_section
 from capvec.report.families import family_of, family_rows
 from capvec.report.table import HEADERS, interval, markdown_table, number, p_value, table_row, verdict
 from capvec.stats.intervals import Interval
 from capvec.stats.summary import Summary
+from capvec.stats.twins import TwinComparison
 from capvec.sweep.directions import SweepDirection
 from capvec.sweep.gate import GateResult
 from capvec.sweep.ledger import Reconciliation
@@ -24,6 +26,7 @@ def results_md(
     plan: Plan,
     outcomes: Sequence[Outcome],
     summary: Summary,
+    twins: Sequence[TwinComparison],
     direction: SweepDirection,
     gates: Sequence[GateResult],
     reconciliation: Reconciliation,
@@ -32,6 +35,7 @@ def results_md(
     sections = (
         _head(plan, summary, reconciliation),
         _results(plan, summary),
+        controls_section(plan.configs, summary, twins),
         _families(plan, outcomes),
         _matrix(plan, outcomes),
         _direction(plan, direction),
@@ -39,7 +43,7 @@ def results_md(
         _receipts(outcomes),
         _gates(gates),
         _errors(outcomes),
-        _caveats(plan, summary, direction),
+        ["## Caveats\n", *(f"- {caveat}" for caveat in caveats(plan, summary, direction))],
     )
     return "\n".join(line for section in sections for line in section) + "\n"
 
@@ -106,7 +110,9 @@ def _direction(plan: Plan, direction: SweepDirection) -> Iterator[str]:
     yield "## The direction\n"
     yield f"{direction.describe()} Hash `{direction.direction.hash}`.\n"
     if direction.ranking is not None:
-        yield from ranking_lines(direction.ranking, {config.layer for config in plan.configs if config.layer is not None})
+        yield from ranking_lines(
+            direction.ranking, {config.layer for config in plan.configs if config.layer is not None}
+        )
 
 
 def ranking_lines(ranking: Ranking, steered: set[int]) -> Iterator[str]:
@@ -186,18 +192,18 @@ def _errors(outcomes: Sequence[Outcome]) -> Iterator[str]:
         yield "\n`--resume` runs these again.\n"
 
 
-def _caveats(plan: Plan, summary: Summary, direction: SweepDirection) -> Iterator[str]:
-    yield "## Caveats\n"
+def caveats(plan: Plan, summary: Summary, direction: SweepDirection) -> Iterator[str]:
+    """What the numbers do not show, one sentence or two each."""
     smallest = min((row.n for row in summary.configs), default=0)
     yield (
-        f"- {smallest} valid trials in the smallest config. Fisher's exact test at the 5 % level finds 20 % "
+        f"{smallest} valid trials in the smallest config. Fisher's exact test at the 5 % level finds 20 % "
         "against 35 % with power 0.11 at n = 20 per config, 0.25 at n = 40 and 0.50 at n = 80."
     )
     yield (
-        "- The task is the unit of generalisation: pooled counts speak about these "
+        "The task is the unit of generalisation: pooled counts speak about these "
         f"{len(plan.tasks)} tasks, the sign-flip test about tasks like them."
     )
     compared = len(summary.configs) - 1
     if compared > 1:
-        yield f"- {compared} configs were compared with the baseline; p-values are not corrected for that."
-    yield from (f"- {caveat}" for caveat in direction.caveats())
+        yield f"{compared} configs were compared with the baseline; p-values are not corrected for that."
+    yield from direction.caveats()

@@ -10,7 +10,7 @@ from typing import Literal
 from capvec.records import Config, Outcome
 from capvec.stats.pairing import sign_flip
 
-Metric = Literal["pass_rate", "parse_fail", "no_cmd"]
+Metric = Literal["pass_rate", "parse_fail", "no_cmd", "steps"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Effect:
 
     config: str
     metric: Metric
-    """`pass_rate`, a share; `parse_fail` and `no_cmd` are per run."""
+    """`pass_rate`, a share; the others are per run."""
     tasks: int
     n: int
     """Valid trials of the config on those tasks."""
@@ -58,14 +58,15 @@ def _by_task(outcomes: Sequence[Outcome], config: str, metric: Metric) -> dict[s
     tasks: defaultdict[str, list[float]] = defaultdict(list)
     for outcome in outcomes:
         if outcome.config == config and outcome.outcome != "error":
-            tasks[outcome.task].append(_value(outcome, metric))
+            tasks[outcome.task].append(value_of(outcome, metric))
     return tasks
 
 
-def _value(outcome: Outcome, metric: Metric) -> float:
+def value_of(outcome: Outcome, metric: Metric) -> float:
+    """One trial's part in a metric."""
     if metric == "pass_rate":
         return float(outcome.outcome == "solved")
-    return float(outcome.parse_fail if metric == "parse_fail" else outcome.no_cmd)
+    return float({"parse_fail": outcome.parse_fail, "no_cmd": outcome.no_cmd, "steps": outcome.steps}[metric])
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from capvec import __version__
 from capvec.cache import cache_root
 from capvec.directions.build import Activations, BuiltDirection, build_direction
+from capvec.directions.metadata import LAYER_CONVENTION, Metadata
 from capvec.directions.ranking import Ranking
-from capvec.directions.record import Direction, random_twin
+from capvec.directions.record import Direction, orthogonal_twins, random_twin
 from capvec.engine.client import EngineClient
 from capvec.engine.protocol import CAPTURE_POSITION, FORMATS, Health
 from capvec.errors import EngineUnavailable, UsageError
@@ -32,6 +34,8 @@ class SweepDirection:
     built: BuiltDirection | None = None
     """None when it was loaded from a file."""
     twins: dict[str, Sequence[Direction]] = field(default_factory=dict)
+    steered: Health | None = None
+    """The engine whose model it steers."""
 
     @property
     def ranking(self) -> Ranking | None:
@@ -45,7 +49,7 @@ class SweepDirection:
     def describe(self) -> str:
         """One or two sentences for the report."""
         if self.built is None:
-            return f"Loaded from `{self.source}`."
+            return f"Loaded from `{self.source}`.{_told(self.direction.metadata)}"
         contrast = self.built.contrast
         dropped = ", ".join(f"{count} {reason}" for reason, count in contrast.dropped.items() if count) or "none"
         return (
@@ -58,7 +62,10 @@ class SweepDirection:
     def caveats(self) -> list[str]:
         """What the contrast itself warns of."""
         if self.built is None:
-            return ["The direction came from a file, so nothing is known here about the traces it was built from."]
+            return [
+                "The direction came from a file, so nothing is known here about the traces it was built from.",
+                *_mismatches(self.direction.metadata, self.steered),
+            ]
         caveats = []
         if not self.built.ranking.found():
             caveats.append(f"The direction is not distinguishable from chance. {self.built.ranking.verdict()}.")
@@ -72,6 +79,8 @@ class SweepDirection:
         return {
             "hash": self.direction.hash,
             "source": self.source,
+            "description": self.describe(),
+            "metadata": self.direction.metadata.to_json(),
             "norms": [float(norm) for norm in self.direction.norms],
             "contrast": self.built.contrast.to_json() if self.built is not None else None,
             "audit": self.built.audit.to_json() if self.built is not None else None,
@@ -92,39 +101,52 @@ def obtain_direction(
     vectors = folder / "vectors"
     vectors.mkdir(parents=True, exist_ok=True)
     if options.direction is not None:
-        path = Path(options.direction)
-        obtained = SweepDirection(_load("--direction", path, client, vectors / "dir.safetensors"), str(path))
+        loaded = load_direction("--direction", Path(options.direction), client)
+        obtained = SweepDirection(loaded, options.direction)
     else:
-        obtained = _build(options, client, health, vectors, say)
-        obtained.direction.save(vectors / "dir.safetensors")
+        obtained = _build(options, client, health, say)
         if obtained.ranking is not None:
             obtained.ranking.write_csv(vectors / "ranking.csv", obtained.flags)
-    obtained = replace(obtained, twins=_twins(options, obtained))
+    obtained = replace(obtained, twins=_twins(options, obtained), steered=health)
     for direction in (obtained.direction, *(twin for twins in obtained.twins.values() for twin in twins)):
         hand_over(direction, client)
-    (vectors / "dir.pt").write_bytes(client.get_direction(obtained.direction.hash, "pt"))
+    write_files(obtained.direction, client, vectors, say)
     return obtained
 
 
-def _load(option: str, path: Path, client: EngineClient, target: Path) -> Direction:
-    """Read a direction's file of any format through the engine, and keep it as safetensors."""
+def load_direction(option: str, path: Path, client: EngineClient) -> Direction:
+    """Read a direction file of any format through the engine, which knows the model's shape and has torch.
+
+    Args:
+        option: that named the file.
+        path: of the file.
+        client: of the engine; it keeps the direction.
+
+    Raises:
+        UsageError: no such file, or not one of a direction for this model; the message names option and file.
+    """
     if not path.is_file():
         raise UsageError(f"{option} {path}: no such file; expected a {', '.join(f'.{name}' for name in FORMATS)} file")
     try:
         info = client.put_direction(path.read_bytes(), path.suffix.removeprefix("."))
     except UsageError as error:
         raise UsageError(f"{option} {path}: {error}") from error
-    target.write_bytes(client.get_direction(info.hash, "safetensors"))
-    return Direction.load(target)
+    return Direction.from_bytes(client.get_direction(info.hash, "safetensors"))
 
 
-def _build(
-    options: SweepOptions, client: EngineClient, health: Health, vectors: Path, say: Callable[[str], None]
-) -> SweepDirection:
+def write_files(direction: Direction, client: EngineClient, vectors: Path, say: Callable[[str], None]) -> None:
+    """Write `dir.safetensors`, `dir.pt` and `dir.gguf`, of a direction that the engine holds."""
+    direction.save(vectors / "dir.safetensors")
+    for suffix in ("pt", "gguf"):
+        (vectors / f"dir.{suffix}").write_bytes(client.get_direction(direction.hash, suffix))
+    if direction.norms[0] > 0:
+        say("dir.gguf: llama.cpp takes no vector for layer 0; it is kept under capvec.direction_0, for capvec alone")
+
+
+def _build(options: SweepOptions, client: EngineClient, health: Health, say: Callable[[str], None]) -> SweepDirection:
     reference = None
     if options.reference is not None:
-        target = vectors / "reference.safetensors"
-        reference = _load("--reference", Path(options.reference), client, target).vectors
+        reference = load_direction("--reference", Path(options.reference), client).vectors
     source = f"the bundled {options.recipe.contrast} traces" if options.traces is None else options.traces
     traces = read_traces(
         bundled_traces(options.recipe.contrast) if options.traces is None else Path(options.traces),
@@ -146,7 +168,30 @@ def _build(
         seed=options.seed,
         reference=reference,
     )
+    built = with_metadata(built, options.recipe.estimator, health)
     return SweepDirection(built.direction, source, built)
+
+
+def with_metadata(built: BuiltDirection, estimator: str, health: Health) -> BuiltDirection:
+    """The same, with what the direction's files are to say of it.
+
+    Args:
+        built: from traces.
+        estimator: as `--estimator` names it.
+        health: of the engine that captured the residuals.
+    """
+    metadata = Metadata(
+        model=health.model,
+        revision=health.revision or "",
+        layer_convention=LAYER_CONVENTION,
+        layer=built.ranking.best.layer,
+        contrast=built.contrast.name,
+        contrast_hash=built.contrast.hash,
+        estimator=estimator,
+        pooling=built.position,
+        capvec=__version__,
+    )
+    return replace(built, direction=replace(built.direction, metadata=metadata))
 
 
 def capture_all(
@@ -180,10 +225,12 @@ def hand_over(direction: Direction, client: EngineClient) -> None:
 
 
 def _twins(options: SweepOptions, obtained: SweepDirection) -> dict[str, Sequence[Direction]]:
-    """The directions that `random:K` and `shuffled:K` steer with, each layer as long as the real one."""
+    """The directions that `random:K` and its like steer with, each layer as long as the real one."""
     twins: dict[str, Sequence[Direction]] = {}
     if count := _count(options, "random"):
         twins["random"] = [random_twin(obtained.direction, options.seed + number) for number in range(count)]
+    if count := _count(options, "orthogonal"):
+        twins["orthogonal"] = orthogonal_twins(obtained.direction, count, options.seed)
     if _count(options, "shuffled"):
         if obtained.built is None:
             raise UsageError(
@@ -195,3 +242,31 @@ def _twins(options: SweepOptions, obtained: SweepDirection) -> dict[str, Sequenc
 
 def _count(options: SweepOptions, kind: str) -> int:
     return next((control.count for control in options.controls if control.kind == kind), 0)
+
+
+def _told(metadata: Metadata) -> str:
+    """What a direction's file says about it, as a sentence; empty if it says nothing."""
+    names = {"model": "model", "revision": "revision", "contrast": "contrast", "estimator": "estimator"}
+    known = [f"{title} `{value}`" for name, title in names.items() if (value := getattr(metadata, name))]
+    return f" Its file says: {', '.join(known)}." if known else ""
+
+
+def _mismatches(metadata: Metadata, steered: Health | None) -> list[str]:
+    """Where the file of a direction speaks of something else than what is steered."""
+    caveats = []
+    if steered is not None and metadata.model not in {"", steered.model}:
+        caveats.append(
+            f"The direction's file says that it was built from the model {metadata.model}, and {steered.model} was "
+            "steered: layers of another model need not mean the same."
+        )
+    elif steered is not None and steered.revision and metadata.revision not in {"", steered.revision}:
+        caveats.append(
+            f"The direction's file says that it was built from revision {metadata.revision} of the model, and "
+            f"{steered.revision} was steered."
+        )
+    if metadata.layer_convention not in {"", LAYER_CONVENTION}:
+        caveats.append(
+            f"The direction's file counts layers as {metadata.layer_convention!r}; here row L was added to the "
+            f"{LAYER_CONVENTION}."
+        )
+    return caveats

@@ -87,6 +87,11 @@ def parse_options(raw: dict[str, Any]) -> SweepOptions:
         raise UsageError("--resume needs --run NAME: say which run under reports/ to resume")
     if raw.get("direction") and raw.get("traces"):
         raise UsageError("--direction and --traces were both given: a direction is either loaded or built; drop one")
+    if raw.get("direction") and raw.get("reference"):
+        raise UsageError(
+            "--direction and --reference were both given: the reference is for the ranking of a direction that is "
+            "built, and a file brings none; drop one"
+        )
     return SweepOptions(
         alphas=parse_alphas(raw["alpha"]),
         alpha_unit=choice("--alpha-unit", raw["alpha_unit"], get_args(AlphaUnit)),

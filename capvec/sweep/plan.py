@@ -11,7 +11,7 @@ from typing import Literal
 from capvec.directions.record import Direction
 from capvec.errors import UsageError
 from capvec.pocket import ModelSource
-from capvec.records import AlphaUnit, Config, Record, Steer, Task, TrialSpec
+from capvec.records import AlphaUnit, Config, ControlOf, Record, Steer, Task, TrialSpec
 from capvec.sweep.options import Control, SweepOptions
 
 ConfigKind = Literal["steered", "control"]
@@ -109,35 +109,43 @@ def control_configs(
         controls: as `--controls` asked for.
         steered: the configs to control for.
         direction: the direction they steer with.
-        twins: `random` and `shuffled` directions, as many as the controls count.
+        twins: `random`, `shuffled` and `orthogonal` directions, as many as the controls count.
     """
     configs: list[Config] = []
     for control in controls:
         if control.kind == "prompt":
-            configs.append(Config("prompt", "control", system_suffix=PROMPT_CONTROL))
+            of = ControlOf("prompt", tuple(base.name for base in steered))
+            configs.append(Config("prompt", "control", system_suffix=PROMPT_CONTROL, control=of))
         for base in steered if control.kind != "prompt" else ():
             layer, alpha, unit = base.layer, base.alpha, base.alpha_unit
             if layer is None or alpha is None:
                 raise UsageError(
                     f"config {base.name}: a steered config needs a layer and an alpha to be controlled for"
                 )
-            where = base.name.removeprefix("steered-")
+            where, of = base.name.removeprefix("steered-"), ControlOf(control.kind, (base.name,))
             if control.kind == "zero":
                 name = f"zero-L{layer}"
                 if all(config.name != name for config in configs):
-                    configs.append(make_config(name, "control", direction, layer, 0.0, unit))
+                    of = ControlOf("zero", tuple(other.name for other in steered if other.layer == layer))
+                    configs.append(make_config(name, "control", direction, layer, 0.0, unit, of))
             elif control.kind == "flip":
-                configs.append(make_config(f"flip-{where}", "control", direction, layer, -alpha, unit))
+                configs.append(make_config(f"flip-{where}", "control", direction, layer, -alpha, unit, of))
             else:
                 configs += [
-                    make_config(f"{control.kind}{number}-{where}", "control", twin, layer, alpha, unit)
+                    make_config(f"{control.kind}{number}-{where}", "control", twin, layer, alpha, unit, of)
                     for number, twin in enumerate(twins[control.kind], start=1)
                 ]
     return tuple(configs)
 
 
 def make_config(
-    name: str, kind: ConfigKind, direction: Direction, layer: int, alpha: float, unit: AlphaUnit = "stored"
+    name: str,
+    kind: ConfigKind,
+    direction: Direction,
+    layer: int,
+    alpha: float,
+    unit: AlphaUnit = "stored",
+    control: ControlOf | None = None,
 ) -> Config:
     """A config that adds `alpha` times a direction at one layer.
 
@@ -154,4 +162,5 @@ def make_config(
         alpha=alpha,
         alpha_unit=unit,
         dose=direction.dose(stored, layer),
+        control=control,
     )

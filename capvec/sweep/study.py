@@ -15,12 +15,15 @@ from capvec.engine.client import EngineClient
 from capvec.engine.protocol import Health
 from capvec.errors import UsageError
 from capvec.records import Config, Outcome, Task
+from capvec.report.controls import twin_lines
 from capvec.report.table import table_lines
 from capvec.stats.summary import Summary
+from capvec.stats.twins import compare_with_twins
 from capvec.sweep.directions import SweepDirection, obtain_direction
 from capvec.sweep.gate import GateResult
 from capvec.sweep.options import SweepOptions
 from capvec.sweep.plan import Plan, Settings, control_configs, steered_config
+from capvec.sweep.replies import check_zero
 from capvec.tasks import load_tasks
 
 
@@ -140,15 +143,15 @@ class SweepStudy:
         return Design((Config(Config.BASELINE, "baseline"), *steered, *controls), obtained)
 
     def conclude(self, evidence: Evidence) -> Conclusion:
-        return Conclusion(table_lines(evidence.plan, evidence.summary))
+        plan, outcomes = evidence.plan, evidence.outcomes
+        twins = twin_lines(compare_with_twins(outcomes, plan.configs))
+        return Conclusion((*table_lines(plan, evidence.summary), *twins), check_zero(plan, outcomes))
 
     def _layers(self, obtained: SweepDirection, bench: Bench) -> tuple[int, ...]:
         layers = self.options.layers
         if layers is None:
             if obtained.ranking is None:
-                raise UsageError(
-                    "--layer auto needs a ranking, and --direction brings none: name layers, as --layer 22"
-                )
+                return self._layers_of_file(obtained, bench)
             bench.say(f"--layer auto takes layer {obtained.ranking.best.layer}. {obtained.ranking.verdict()}")
             layers = (obtained.ranking.best.layer,)
         last = bench.health.n_layers - 1
@@ -156,3 +159,14 @@ class SweepStudy:
             if layer > last:
                 raise UsageError(f"--layer {layer}: the model has {last + 1} layers, 0 to {last}")
         return layers
+
+    def _layers_of_file(self, obtained: SweepDirection, bench: Bench) -> tuple[int, ...]:
+        """`--layer auto` for a direction from a file."""
+        layer = obtained.direction.layer
+        if layer is None:
+            raise UsageError(
+                "--layer auto needs a ranking, or a file that names one layer, and --direction brings neither: "
+                "name layers, as --layer 22"
+            )
+        bench.say(f"--layer auto takes layer {layer}, the one that {obtained.source} names")
+        return (layer,)

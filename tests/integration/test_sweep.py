@@ -158,6 +158,8 @@ def test_a_sweep_ends_with_outcomes_a_table_and_every_file_of_the_contract(sweep
     assert [config["fisher"] for config in summary["configs"]][1]["pvalue"] == 1.0  # 1/2 against 1/2
     assert "steered-L1-a4" in (report / "RESULTS.md").read_text()
     assert torch.load(report / "vectors" / "dir.pt", weights_only=True)["directions"].shape == (LAYERS, WIDTH)
+    assert (report / "vectors" / "dir.gguf").read_bytes()[:4] == b"GGUF"
+    result.stdout.fnmatch_lines(["*dir.gguf: llama.cpp takes no vector for layer 0*"])
     provenance = json.loads((report / "provenance.json").read_text())
     assert provenance["model"]["n_layers"] == LAYERS
     assert "--alpha" in provenance["command_line"]
@@ -189,26 +191,72 @@ def test_k_leaves_trials_out_and_resume_runs_the_rest_and_keeps_the_first(sweep,
     result.stderr.fnmatch_lines(["ERROR: --resume: * ran with seed *"])
 
 
-def test_controls_and_gates_work_on_the_same_trials(sweep, report):
+def test_controls_and_gates_work_on_the_same_trials_and_the_run_can_be_published(sweep, report, pytester, given):
     result = sweep(
-        "-n", "2", "--controls", "zero,random:1,flip,prompt", "--gate", "improves(steered-L1-a4)", "-k", "easy"
-    )
+        "-n", "2", "--controls", "zero,random:1,orthogonal:2,flip,prompt", "--gate", "improves(steered-L1-a4)",
+        "-k", "easy",
+    )  # fmt: skip
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["*gate NOT MET: improves(steered-L1-a4)*"])
+    result.stdout.fnmatch_lines(
+        [
+            "*against its twins *random *orthogonal *",
+            # One trial each, all solved: nothing is gained, and every twin does as well.
+            "*steered-L1-a4 *+0.00 *1/1 *1.000 *2/2 *1.000*",
+            "*gate met: zero-L1: the baseline's tokens (* replies to identical conversations compared in 1 trials, 0 *",
+            "*gate NOT MET: improves(steered-L1-a4)*",
+        ]
+    )
     outcomes = ledger(report)
     assert {entry["config"] for entry in outcomes.values()} == {
-        "baseline", "steered-L1-a4", "zero-L1", "random1-L1-a4", "flip-L1-a4", "prompt",
+        "baseline", "steered-L1-a4", "zero-L1", "random1-L1-a4", "orthogonal1-L1-a4", "orthogonal2-L1-a4",
+        "flip-L1-a4", "prompt",
     }  # fmt: skip
     shifts = {entry["config"]: entry["shift_expected"] for entry in outcomes.values()}
     assert shifts["zero-L1"] == 0
     assert shifts["flip-L1-a4"] == pytest.approx(-shifts["steered-L1-a4"])
-    assert shifts["random1-L1-a4"] == pytest.approx(shifts["steered-L1-a4"], rel=1e-4)
-    # α = 0 with the hook installed says what the baseline says.
-    spoken = [
-        [step["message"] for step in json.loads(path.read_text())["steps"]]
-        for path in (report / "trajectories" / f"easy-{config}-t1.json" for config in ("baseline", "zero-L1"))
-    ]
-    assert spoken[0] == spoken[1]
+    for twin in ("random1", "orthogonal1", "orthogonal2"):
+        assert shifts[f"{twin}-L1-a4"] == pytest.approx(shifts["steered-L1-a4"], rel=1e-4)
+    summary = json.loads((report / "summary.json").read_text())
+    assert {(twin["kind"], len(twin["twins"])) for twin in summary["twins"]} == {("random", 1), ("orthogonal", 2)}
+    assert "## Controls" in (report / "RESULTS.md").read_text()
+
+    from capvec.cli import main
+
+    assert main(["export", str(report), "--out", "published", "--license", "mit"]) == 0
+    published = [path for path in (pytester.path / "published").rglob("*") if path.is_file()]
+    assert len(published) == 6  # the card, the write-up, the trials, and the direction three times
+    assert not any(str(given).encode() in path.read_bytes() for path in published)
+
+
+def test_a_zero_control_that_says_something_else_is_seen(sweep, pytester):
+    # An answer of the zero control is changed on its way to disk: what a steer that leaks would look like.
+    pytester.makepyfile(
+        sabotage="""
+        import json, pathlib
+
+        def pytest_runtest_logreport(report):
+            if report.when == "call" and "easy-zero" in report.nodeid:
+                (path,) = pathlib.Path("reports/r/trajectories").glob("easy-zero-L1-t1.json")
+                trajectory = json.loads(path.read_text())
+                replies = [step for step in trajectory["steps"] if "llm_call_count" in step]
+                replies[0]["message"] += "!"
+                path.write_text(json.dumps(trajectory))
+        """
+    )
+    result = sweep("-p", "sabotage", "-n", "2", "--controls", "zero", "-k", "easy")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*gate NOT MET: zero-L1: the baseline's tokens (*1 differ*easy, attempt 1, reply 0*"])
+
+
+def test_a_file_that_names_a_layer_and_another_model_is_steered_there_with_a_caveat(sweep, report, given, tmp_path):
+    vectors = safetensors.numpy.load_file(given / "dir.safetensors")["directions"]
+    metadata = {"layer": "2", "model": "org/other"}
+    safetensors.numpy.save_file({"directions": vectors}, tmp_path / "named.safetensors", metadata)
+    result = sweep("-n", "2", "--direction", str(tmp_path / "named.safetensors"), "--layer", "auto", "-k", "easy")
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["*--layer auto takes layer 2, the one that *named.safetensors names*"])
+    assert {entry["config"] for entry in ledger(report).values()} == {"baseline", "steered-L2-a4"}
+    assert "was built from the model org/other, and tiny was steered" in (report / "RESULTS.md").read_text()
 
 
 # ------------------------------------------------------------------------------------------------ what it must survive

@@ -20,7 +20,6 @@ from capvec.calibration.arms import Arms, arms_of, configs_of
 from capvec.calibration.chosen import Chosen, GridPoint, choose_format, choose_skill
 from capvec.calibration.halves import family, split_tasks, spread, tune_families
 from capvec.calibration.planted import FORMAT, SKILL, plant
-from capvec.calibration.replies import Comparison, Turn, compare
 from capvec.calibration.report import write_calibration
 from capvec.calibration.study import CalibrationStudy, parse_calibration_options
 from capvec.calibration.verdicts import (
@@ -37,6 +36,7 @@ from capvec.directions.record import Direction, random_twin
 from capvec.errors import UsageError
 from capvec.records import Task
 from capvec.sweep.plan import Plan, Settings, interleave
+from capvec.sweep.replies import Comparison, Turn, compare
 
 pytestmark = pytest.mark.unit
 

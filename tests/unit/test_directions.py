@@ -11,14 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from capvec import __version__
 from capvec.directions.auc import auc, auc_of_rows
 from capvec.directions.build import Activations, build_direction
 from capvec.directions.estimate import ambient_norms, estimate, mean_difference
+from capvec.directions.metadata import LAYER_CONVENTION, Metadata
 from capvec.directions.recipe import EstimatorName, Recipe
 from capvec.directions.record import Direction, random_twin
+from capvec.engine.protocol import Health
 from capvec.errors import UsageError
 from capvec.records import Trace
 from capvec.report.contrast import contrast_section
+from capvec.sweep.directions import SweepDirection, with_metadata
 
 pytestmark = pytest.mark.unit
 
@@ -192,6 +196,32 @@ def build(traces, cache, calls, **changes):
 
 
 TRACES = [trace("p1", reward=1.0), trace("p2", reward=1.0), trace("n1"), trace("n2"), trace("n3")]
+
+
+def test_the_files_of_a_built_direction_say_where_it_comes_from(tmp_path):
+    built = build(TRACES, tmp_path, [])
+    health = Health("m", "abc", "LlamaForCausalLM", 2, 3, 64, "float32", "cpu", "0.1.0")
+    told = with_metadata(built, "mean-difference", health)
+    assert told.direction.hash == built.direction.hash
+    assert told.direction.metadata == Metadata(
+        "m", "abc", LAYER_CONVENTION, built.ranking.best.layer, "same-model", built.contrast.hash, "mean-difference",
+        "last", __version__,
+    )  # fmt: skip
+    told.direction.save(tmp_path / "dir.safetensors")
+    assert Direction.load(tmp_path / "dir.safetensors").metadata == told.direction.metadata
+
+
+def test_a_file_that_speaks_of_something_else_than_what_is_steered_is_a_caveat_and_not_an_error():
+    health = Health("m", "abc", "LlamaForCausalLM", 2, 3, 64, "float32", "cpu", "0.1.0")
+
+    def caveats(**said):
+        direction = Direction(np.ones((2, 3), np.float32), metadata=Metadata(**said))
+        return " ".join(SweepDirection(direction, "dir.pt", steered=health).caveats()[1:])
+
+    assert caveats() == caveats(model="m", revision="abc", layer_convention=LAYER_CONVENTION) == ""
+    assert "from the model other, and m was steered" in caveats(model="other", revision="def")
+    assert "from revision def of the model, and abc was steered" in caveats(model="m", revision="def")
+    assert "counts layers as 'hidden_states'" in caveats(layer_convention="hidden_states")
 
 
 def test_a_contrast_is_captured_once_and_again_when_anything_about_it_changes(tmp_path):

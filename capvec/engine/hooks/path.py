@@ -19,6 +19,8 @@ class ResidualPath:
     """The decoder blocks; block L's output is the residual of layer L."""
     end: nn.Module | None
     """What receives the last block's output (the final norm), if known."""
+    name: str = ""
+    """Dotted path of the blocks' list in the model."""
 
     def receiver(self, layer: int) -> nn.Module | None:
         """The module that the residual of `layer` enters next."""

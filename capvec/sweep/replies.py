@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from capvec.records import Config, Outcome
+from capvec.sweep.gate import GateResult
+from capvec.sweep.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,31 @@ def compare_with_baseline(folder: Path, outcomes: Sequence[Outcome], config: str
         compare(task, attempt, *(_turns(folder, task, name, attempt) for name in (config, Config.BASELINE)))
         for task, attempt, name in sorted(valid)
         if name == config and (task, attempt, Config.BASELINE) in valid
+    )
+
+
+def all_the_same(comparisons: Sequence[Comparison]) -> tuple[bool, str]:
+    """Whether replies were compared and none differs in an identical conversation; and the numbers, in words."""
+    replies = sum(comparison.replies for comparison in comparisons)
+    diverged = sum(comparison.diverged for comparison in comparisons)
+    differing = [comparison for comparison in comparisons if comparison.differing is not None]
+    reason = (
+        f"{replies} replies to identical conversations compared in {len(comparisons)} trials, {len(differing)} differ; "
+        f"{diverged} trials diverged by an observation"
+    )
+    if differing:
+        first = differing[0]
+        reason += f"; the first: {first.task}, attempt {first.attempt}, reply {first.differing}"
+    return bool(replies) and not differing, reason
+
+
+def check_zero(plan: Plan, outcomes: Sequence[Outcome]) -> tuple[GateResult, ...]:
+    """One verdict for each `zero` control of which a trial was run: does it say what the baseline says?"""
+    ran = {outcome.config for outcome in outcomes}
+    zeros = [c.name for c in plan.configs if c.control is not None and c.control.kind == "zero" and c.name in ran]
+    return tuple(
+        GateResult(f"{name}: the baseline's tokens", *all_the_same(compare_with_baseline(plan.folder, outcomes, name)))
+        for name in zeros
     )
 
 
