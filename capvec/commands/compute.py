@@ -1,0 +1,119 @@
+"""`capvec compute`: a direction from traces, with its ranking."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from capvec.commands.shared import BUNDLED, add_engine_options, add_recipe_options, engine, say, traces_of
+from capvec.directions.recipe import Recipe, parse_recipe
+from capvec.errors import UsageError
+
+if TYPE_CHECKING:
+    from capvec.directions.build import BuiltDirection
+
+HEAD = 5
+"""Layers of the ranking that are printed."""
+COLUMNS = ("layer", "auc", "auc_null_p95", "p_value", "margin", "ambient_norm", "margin_ratio")
+"""And what of each: an AUC never without its null."""
+
+
+def add(commands: Any) -> None:
+    """Describe the command."""
+    parser = commands.add_parser("compute", help="build a direction from traces and say what it is worth")
+    parser.add_argument("--activations", type=Path, help="what `capvec capture` wrote, instead of traces and a model")
+    parser.add_argument("--traces", help="folder or JSONL of traces (default: those that come with --contrast)")
+    parser.add_argument("--out", type=Path, required=True, help="a folder; gets dir.pt, dir.safetensors, ranking.csv")
+    parser.add_argument("--seed", type=int, default=0, help="of the label permutations (default: 0)")
+    add_engine_options(parser)
+    add_recipe_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Build it with the functions of the sweep: the same traces give the same direction."""
+    from capvec.sweep.directions import SweepDirection  # noqa: PLC0415
+
+    recipe = parse_recipe(vars(options))
+    if options.activations is not None:
+        built, source = _from_file(options, recipe)
+    else:
+        built, source = _from_traces(options, recipe)
+    _write(built, options.out)
+    direction = SweepDirection(built.direction, source, built)
+    print("", *_head(built), "", direction.describe(), *direction.caveats(), sep="\n")
+    print(f"{options.out}: dir.pt, dir.safetensors (hash {built.direction.hash}) and ranking.csv")
+    return 0
+
+
+def _from_traces(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDirection, str]:
+    from capvec.cache import cache_root  # noqa: PLC0415
+    from capvec.directions.build import build_direction  # noqa: PLC0415
+    from capvec.sweep.captures import capture_traces, engine_identity  # noqa: PLC0415
+
+    traces, source = traces_of(options.traces or BUNDLED, recipe)
+    with engine(options.model, options.base_url, options.out / "engine.log") as client:
+        health = client.health()
+        built = build_direction(
+            traces,
+            contrast=recipe.contrast,
+            model=health.model,
+            identity=engine_identity(health),
+            pooling=recipe.pooling,
+            capture=lambda chosen: capture_traces(chosen, client, say, recipe.pooling),
+            cache=cache_root() / "activations",
+            seed=options.seed,
+        )
+    return built, source
+
+
+def _from_file(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDirection, str]:
+    from capvec.directions.activations import ActivationFile  # noqa: PLC0415
+    from capvec.directions.build import build_direction  # noqa: PLC0415
+    from capvec.sweep.captures import engine_identity  # noqa: PLC0415
+
+    for name in ("traces", "model", "base_url", "trace_fields"):
+        if getattr(options, name) is not None:
+            raise UsageError(
+                f"--{name.replace('_', '-')} and --activations were both given: the file holds traces and residuals; "
+                "drop one"
+            )
+    file = ActivationFile.load(options.activations)
+    if options.pooling is not None and recipe.pooling != file.activations.pooling:
+        raise UsageError(
+            f"--pooling {recipe.pooling}: {options.activations} was captured with {file.activations.pooling}; "
+            "capture again, or leave --pooling out"
+        )
+    built = build_direction(
+        file.traces,
+        contrast=recipe.contrast,
+        model=file.engine.model,
+        identity=engine_identity(file.engine),
+        pooling=file.activations.pooling,
+        capture=file.of,
+        cache=None,  # whatever a file says, it must not become what a later sweep takes for the engine's own
+        seed=options.seed,
+    )
+    return built, str(options.activations)
+
+
+def _write(built: BuiltDirection, folder: Path) -> None:
+    """The folder's three files, as in `vectors/` of a sweep's run."""
+    from capvec.engine.vectors import read_vectors, write_vectors  # noqa: PLC0415 (torch, and only for .pt)
+
+    direction = built.direction
+    folder.mkdir(parents=True, exist_ok=True)
+    direction.save(folder / "dir.safetensors")
+    tensors = read_vectors(direction.to_bytes(), "safetensors", n_layers=direction.n_layers, d_model=direction.d_model)
+    (folder / "dir.pt").write_bytes(write_vectors(tensors, "pt"))
+    built.ranking.write_csv(folder / "ranking.csv")
+
+
+def _head(built: BuiltDirection) -> list[str]:
+    """The ranking's first layers, in columns."""
+    from capvec.report.table import align, number  # noqa: PLC0415
+
+    rows = built.ranking.rows[:HEAD]
+    cells = [[str(row.layer), *(number(getattr(row, name), 3) for name in COLUMNS[1:])] for row in rows]
+    return align([COLUMNS, *cells])
