@@ -68,9 +68,7 @@ def _gemma3(vocab: int):
 
     # Sliding windows of 8 tokens: shorter than every prompt here, so that the window matters.
     kinds = ["sliding_attention", "sliding_attention", "sliding_attention", "full_attention"]
-    config = Gemma3TextConfig(
-        **_common(vocab), num_key_value_heads=2, head_dim=8, sliding_window=8, layer_types=kinds
-    )
+    config = Gemma3TextConfig(**_common(vocab), num_key_value_heads=2, head_dim=8, sliding_window=8, layer_types=kinds)
     return Gemma3ForCausalLM(config)
 
 

@@ -1,4 +1,4 @@
-"""Captured residuals, on real architectures with small random weights: which tokens, in which batch, and what is kept."""
+"""Captured residuals, on real architectures with small weights: of which tokens, in which batch, and what is kept."""
 
 from __future__ import annotations
 
