@@ -15,8 +15,6 @@ from capvec.engine.models import LoadedModel
 from capvec.errors import SteeringFault, UsageError
 from capvec.records import Message
 
-TOKEN_BUDGET = 8192
-"""Positions of one batch, padding included; one conversation alone may have more."""
 OF_THE_ASSISTANT = ("last-assistant", "mean-assistant")
 """Poolings that need to know which tokens the assistant said."""
 
@@ -82,20 +80,51 @@ def prepare(loaded: LoadedModel, messages: Sequence[Message], pooling: str, name
     return Prepared(ids[cut:], tuple(chosen), len(ids), cut, sum(said[:cut]))
 
 
-def plan_batches(lengths: Sequence[int], budget: int = TOKEN_BUDGET) -> list[list[int]]:
-    """Indices of conversations that share a forward pass: alike in length, longest first, so that little is padding.
+@dataclass(frozen=True)
+class Limits:
+    """How conversations share forward passes on a kind of device, in positions."""
+
+    budget: int
+    """Of one batch, padding included; a conversation alone may have more."""
+    overhead: int
+    """What a forward pass costs beside its positions, as so many of them."""
+
+    @classmethod
+    def of(cls, device: torch.device) -> Limits:
+        """A GPU's passes are bound by their launches up to some thousand positions, a CPU's by arithmetic from the first
+        hundred on: there a batch gains little, and replies in flight wait for it.
+        """
+        return cls(16384, 2048) if device.type == "cuda" else cls(2048, 32)
+
+
+def plan_batches(lengths: Sequence[int], limits: Limits) -> list[list[int]]:
+    """Indices of conversations that share a forward pass, longest first.
+
+    Of all ways to cut the conversations, sorted by length, into batches within the budget, the one with the least cost:
+    of a batch, the overhead and its positions, padding included. By dynamic programming over where the batches end.
 
     Args:
-        lengths: tokens of each conversation.
-        budget: positions that a batch may have, padding included; a longer conversation is a batch of its own.
+        lengths: tokens of each conversation, at least 1.
+        limits: of the device.
     """
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    cost, start = [0], [0]  # of the first n conversations: the least cost, and where the last batch begins
+    for end in range(1, len(order) + 1):
+        options: list[tuple[int, int]] = []
+        for first in range(end - 1, -1, -1):
+            # The first of a batch is its longest, which the others are padded to.
+            positions = (end - first) * lengths[order[first]]
+            if options and positions > limits.budget:
+                break
+            options.append((cost[first] + limits.overhead + positions, first))
+        least, first = min(options)
+        cost.append(least)
+        start.append(first)
     batches: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-        # The first of a batch is its longest, which the others are padded to.
-        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= budget:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
+    end = len(order)
+    while end:
+        batches.insert(0, order[start[end] : end])
+        end = start[end]
     return batches
 
 

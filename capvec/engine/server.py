@@ -22,7 +22,7 @@ from torch import Tensor
 
 from capvec import __version__
 from capvec.directions.recipe import parse_pooling
-from capvec.engine.capture import capture_batch, plan_batches, prepare
+from capvec.engine.capture import Limits, capture_batch, plan_batches, prepare
 from capvec.engine.decode import Completion, Request
 from capvec.engine.models import LoadedModel
 from capvec.engine.protocol import DirectionInfo, Health, direction_hash
@@ -105,7 +105,7 @@ class Engine:
             prepare(self.loaded, messages, pooling, name) for messages, name in zip(conversations, names, strict=True)
         ]
         residuals = torch.empty(len(prepared), self.loaded.n_layers, self.loaded.d_model)
-        for rows in plan_batches([len(one.ids) for one in prepared]):
+        for rows in plan_batches([len(one.ids) for one in prepared], Limits.of(self.loaded.device)):
             # The next is queued when this one is done, so that replies in flight wait for one batch and not for all.
             work = partial(capture_batch, self.loaded, [prepared[row] for row in rows])
             residuals[rows] = await asyncio.wrap_future(self.scheduler.call(work))

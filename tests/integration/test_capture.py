@@ -219,16 +219,14 @@ def test_mean_last_of_more_tokens_than_there_are_takes_them_all(llama):
 
 def test_replies_in_flight_wait_for_one_batch_and_not_for_all(llama, monkeypatch):
     """Tokens are drawn between the first batch of a capture and its last."""
-    from functools import partial
-
     from starlette.testclient import TestClient
 
     from capvec.engine import server
-    from capvec.engine.capture import plan_batches
+    from capvec.engine.capture import Limits
     from capvec.engine.decode import Request
     from capvec.engine.scheduler import Scheduler
 
-    monkeypatch.setattr(server, "plan_batches", partial(plan_batches, budget=1))  # each conversation is a batch
+    monkeypatch.setattr(Limits, "of", lambda _: Limits(budget=1, overhead=0))  # each conversation is a batch
     scheduler = Scheduler(replace(llama, stop_ids=frozenset()), max_rows=4, prefix_bytes=0)
     drawn = []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise, product
+
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -98,17 +100,32 @@ def test_where_nothing_was_cut_nothing_is_said():
     assert cut_in_words(["a"], Activations(np.zeros((1, 1, 1), np.float32), "last", (5,), (0,))) == []
 
 
-@given(lengths=st.lists(st.integers(1, 60), max_size=20), budget=st.integers(1, 200))
+@given(
+    lengths=st.lists(st.integers(1, 60), max_size=8),
+    budget=st.integers(1, 200),
+    overhead=st.integers(0, 80),
+)
 @settings(max_examples=60, deadline=None)  # the first call imports torch
-def test_batches_hold_every_conversation_once_within_the_budget_and_alike_in_length(lengths, budget):
-    from capvec.engine.capture import plan_batches
+def test_batches_hold_every_conversation_once_within_the_budget_at_the_least_cost(lengths, budget, overhead):
+    from capvec.engine.capture import Limits, plan_batches
 
-    batches = plan_batches(lengths, budget)
-    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
-    for batch in batches:
-        assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= budget
-    in_order = [lengths[index] for batch in batches for index in batch]
-    assert in_order == sorted(lengths, reverse=True)
-    # Greedy: no batch could have taken the first of the next one too.
-    for batch in batches[:-1]:
-        assert (len(batch) + 1) * lengths[batch[0]] > budget
+    batches = plan_batches(lengths, Limits(budget, overhead))
+    order = [index for batch in batches for index in batch]
+    assert sorted(order) == list(range(len(lengths)))
+    assert [lengths[index] for index in order] == sorted(lengths, reverse=True)
+
+    def cost(cut):
+        """Of a list of batches of lengths; None where one is too large."""
+        positions = [len(batch) * max(batch) for batch in cut]
+        fits = all(len(batch) == 1 or size <= budget for batch, size in zip(cut, positions, strict=True))
+        return sum(positions) + overhead * len(cut) if fits else None
+
+    # Every way to cut a sorted list in two or more: each gap between neighbours is a cut or not.
+    by_length = sorted(lengths, reverse=True)
+    costs = []
+    for cuts in product([False, True], repeat=max(0, len(lengths) - 1)):
+        ends = [index for index, cut in enumerate(cuts, start=1) if cut]
+        parts = [by_length[i:j] for i, j in pairwise([0, *ends, len(by_length)])] if lengths else []
+        costs.append(cost(parts))
+    mine = cost([[lengths[index] for index in batch] for batch in batches])
+    assert mine == min(value for value in costs if value is not None)
