@@ -91,8 +91,8 @@ class Limits:
 
     @classmethod
     def of(cls, device: torch.device) -> Limits:
-        """A GPU's passes are bound by their launches up to some thousand positions, a CPU's by arithmetic from the first
-        hundred on: there a batch gains little, and replies in flight wait for it.
+        """A GPU is bound by the launches of a pass up to some thousand positions. A CPU is bound by its arithmetic from
+        the first hundred on: there a batch gains little, and replies in flight wait for it.
         """
         return cls(16384, 2048) if device.type == "cuda" else cls(2048, 32)
 

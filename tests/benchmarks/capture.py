@@ -40,9 +40,7 @@ def main() -> None:
     tokens = sum(len(one.ids) for one in prepared)
     print(f"{source.name} on {loaded.device}, {loaded.dtype}: {len(traces)} traces, {tokens} tokens")
     print(f"one by one: {alone:.1f} s, {tokens / alone:.0f} tokens/s")
-    print(
-        f"in {len(batches)} batches of up to {limits.budget} positions: {together:.1f} s, {tokens / together:.0f} tokens/s"
-    )
+    print(f"in {len(batches)} batches within {limits}: {together:.1f} s, {tokens / together:.0f} tokens/s")
     print(f"ratio {alone / together:.2f}; padding {1 - tokens / padded:.1%}")
 
 
