@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from capvec.commands.shared import BUNDLED, add_engine_options, add_recipe_options, engine, say, traces_of
-from capvec.directions.recipe import parse_recipe
+from capvec.directions.recipe import Recipe, parse_recipe
 from capvec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     if options.out.suffix != ".safetensors":
         raise UsageError(f"--out {options.out}: expected a name that ends in .safetensors")
     read, source = traces_of(options.traces, recipe)
-    traces = usable(read, source)
+    traces = _usable(read, recipe, source)
     with engine(options.model, options.base_url, options.out.parent / "engine.log") as client:
         health = client.health()
         say(f"{len(traces)} of {len(read)} traces of {source}, through {health.model}, pooling {recipe.pooling}")
@@ -48,22 +47,20 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def usable(traces: Sequence[Trace], source: str) -> tuple[Trace, ...]:
-    """Those that a contrast could use: with a reward, and from no steered config. Says what is left out.
+def _usable(read: Sequence[Trace], recipe: Recipe, source: str) -> tuple[Trace, ...]:
+    """Those that any contrast could use. Says what is left out.
 
     Raises:
         UsageError: none is left.
     """
-    from capvec.records import Config  # noqa: PLC0415
+    from capvec.directions.contrast import usable  # noqa: PLC0415
 
-    reasons = {
-        trace.id: "without a reward" if trace.reward is None else "from a steered config"
-        for trace in traces
-        if trace.reward is None or trace.config != Config.BASELINE
-    }
-    for reason, count in Counter(reasons.values()).items():
-        say(f"left out: {count} {reason}")
-    left = tuple(trace for trace in traces if trace.id not in reasons)
+    left = read
+    for rule in usable(recipe, ""):
+        kept = [trace for trace in left if rule.holds(trace)]
+        if len(kept) < len(left):
+            say(f"left out: {len(left) - len(kept)} {rule.reason}")
+        left = kept
     if not left:
-        raise UsageError(f"--traces: {source} holds no trace with a reward from an unsteered run, out of {len(traces)}")
-    return left
+        raise UsageError(f"--traces: {source} holds no trace with a reward from an unsteered run, out of {len(read)}")
+    return tuple(left)

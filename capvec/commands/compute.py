@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,10 +58,9 @@ def _from_traces(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDire
         health = client.health()
         built = build_direction(
             traces,
-            contrast=recipe.contrast,
+            recipe=recipe,
             model=health.model,
             identity=engine_identity(health),
-            pooling=recipe.pooling,
             capture=lambda chosen: capture_traces(chosen, client, say, recipe.pooling),
             cache=cache_root() / "activations",
             seed=options.seed,
@@ -87,10 +87,9 @@ def _from_file(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDirect
         )
     built = build_direction(
         file.traces,
-        contrast=recipe.contrast,
+        recipe=replace(recipe, pooling=file.activations.pooling),
         model=file.engine.model,
         identity=engine_identity(file.engine),
-        pooling=file.activations.pooling,
         capture=file.of,
         cache=None,  # whatever a file says, it must not become what a later sweep takes for the engine's own
         seed=options.seed,
@@ -107,7 +106,7 @@ def _write(built: BuiltDirection, folder: Path) -> None:
     direction.save(folder / "dir.safetensors")
     tensors = read_vectors(direction.to_bytes(), "safetensors", n_layers=direction.n_layers, d_model=direction.d_model)
     (folder / "dir.pt").write_bytes(write_vectors(tensors, "pt"))
-    built.ranking.write_csv(folder / "ranking.csv")
+    built.ranking.write_csv(folder / "ranking.csv", built.audit.flags)
 
 
 def _head(built: BuiltDirection) -> list[str]:

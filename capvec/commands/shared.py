@@ -46,8 +46,10 @@ def traces_of(named: str, recipe: Recipe) -> tuple[tuple[Trace, ...], str]:
     from capvec.traces import read_traces  # noqa: PLC0415
 
     if named == BUNDLED:
-        return read_traces(bundled_traces(recipe.contrast)), f"the bundled {recipe.contrast} traces"
-    return read_traces(Path(named)), named
+        return read_traces(
+            bundled_traces(recipe.contrast), recipe.trace_fields
+        ), f"the bundled {recipe.contrast} traces"
+    return read_traces(Path(named), recipe.trace_fields), named
 
 
 @contextmanager

@@ -69,7 +69,8 @@ def build_direction(
     chosen = select_contrast(recipe, traces, model)
     orders = _shuffles(len(chosen.positives), len(chosen.negatives), shuffled, seed)
     conversations = [trace.messages for trace in chosen.traces]
-    activations = cached_activations(conversations, f"{identity} {recipe.pooling}", lambda: capture(chosen.traces), cache)
+    key = f"{identity} {recipe.pooling}"
+    activations = cached_activations(conversations, key, lambda: capture(chosen.traces), cache)
     n_pos = len(chosen.positives)
     residuals = activations.residuals
     direction = Direction(mean_difference(residuals[:n_pos], residuals[n_pos:]), ambient_norms(residuals))
@@ -77,7 +78,7 @@ def build_direction(
         direction=direction,
         ranking=rank_layers(residuals[:n_pos], residuals[n_pos:], seed=seed),
         contrast=chosen,
-        audit=audit_contrast(chosen, project(residuals, direction.vectors)),
+        audit=audit_contrast(chosen, project(residuals, direction.vectors), activations.tokens),
         activations=activations,
         shuffled=tuple(_shuffled(residuals, order, n_pos, direction) for order in orders),
     )

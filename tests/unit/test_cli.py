@@ -106,7 +106,7 @@ def test_collect_without_an_engine_says_so(capsys, tmp_path):
         (["--out", "a.pt"], "a name that ends in .safetensors"),
         (["--out", "a.safetensors", "--pooling", "first"], "expected one of last, last-assistant"),
         (["--out", "a.safetensors", "--traces", "no/such"], "no/such: no such file or folder"),
-        (["--out", "a.safetensors", "--contrast", "task-matched"], "no bundled traces"),
+        (["--out", "a.safetensors", "--contrast", "magic"], "expected one of same-model, cross-model"),
         (["--out", "a.safetensors", "--model", "/no/such/model"], "/no/such/model"),
         (["--out", "a.safetensors", "--model", "m", "--base-url", "http://x"], "drop one"),
     ],
