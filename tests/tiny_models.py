@@ -18,7 +18,7 @@ def save_tiny(folder: Path, architecture: str, *, chat_template: bool = True) ->
     import torch
 
     torch.manual_seed(0)
-    tokenizer = _tokenizer(chat_template)
+    tokenizer = byte_tokenizer(CHATML if chat_template else None)
     model = ARCHITECTURES[architecture](len(tokenizer))
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(folder)
@@ -26,7 +26,15 @@ def save_tiny(folder: Path, architecture: str, *, chat_template: bool = True) ->
     return folder
 
 
-def _tokenizer(chat_template: bool):
+def load_tiny(folder: Path, architecture: str):
+    """A model of one of `ARCHITECTURES`, saved into `folder` and loaded as the engine does."""
+    from capvec.engine.models import load_model
+
+    return load_model(str(save_tiny(folder, architecture)), dtype="float32", device="cpu")
+
+
+def byte_tokenizer(template: str | None):
+    """One token for each byte, and a chat template."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -36,7 +44,7 @@ def _tokenizer(chat_template: bool):
     inner.decoder = decoders.ByteLevel()
     inner.add_special_tokens(["<|im_start|>", "<|im_end|>"])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|im_end|>", pad_token="<|im_end|>")
-    tokenizer.chat_template = CHATML if chat_template else None
+    tokenizer.chat_template = template
     return tokenizer
 
 
@@ -59,8 +67,41 @@ def _gemma3(vocab: int):
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
     # Sliding windows of 8 tokens: shorter than every prompt here, so that the window matters.
-    config = Gemma3TextConfig(**_common(vocab), num_key_value_heads=2, head_dim=8, sliding_window=8)
+    kinds = ["sliding_attention", "sliding_attention", "sliding_attention", "full_attention"]
+    config = Gemma3TextConfig(**_common(vocab), num_key_value_heads=2, head_dim=8, sliding_window=8, layer_types=kinds)
     return Gemma3ForCausalLM(config)
+
+
+def _gemma2(vocab: int):
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    config = Gemma2Config(**_common(vocab), num_key_value_heads=2, head_dim=8, sliding_window=8)
+    return Gemma2ForCausalLM(config)
+
+
+def _qwen3(vocab: int):
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    return Qwen3ForCausalLM(Qwen3Config(**_common(vocab), num_key_value_heads=2, head_dim=8))
+
+
+def _mistral(vocab: int):
+    from transformers import MistralConfig, MistralForCausalLM
+
+    return MistralForCausalLM(MistralConfig(**_common(vocab), num_key_value_heads=2, sliding_window=8))
+
+
+def _gpt_neox(vocab: int):
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    return GPTNeoXForCausalLM(GPTNeoXConfig(**_common(vocab)))
+
+
+def _qwen3_moe(vocab: int):
+    from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+    return Qwen3MoeForCausalLM(Qwen3MoeConfig(**_common(vocab), num_key_value_heads=2, head_dim=8, **experts))
 
 
 def _qwen35_text(vocab: int):
@@ -114,8 +155,13 @@ def _common(vocab: int) -> dict[str, float]:
 
 ARCHITECTURES = {
     "llama": _llama,
-    "gpt2": _gpt2,
+    "qwen3": _qwen3,
+    "qwen3-moe": _qwen3_moe,
+    "mistral": _mistral,
+    "gemma2": _gemma2,
     "gemma3": _gemma3,
+    "gpt2": _gpt2,
+    "gpt-neox": _gpt_neox,
     "qwen3.5-text": _qwen35_text,
     "qwen3.5-image": _qwen35_image,
 }

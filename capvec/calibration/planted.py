@@ -14,13 +14,13 @@ from typing import Any
 from capvec.agent.prompts import opening_messages
 from capvec.agent.protocols import get_protocol
 from capvec.cache import cache_root
-from capvec.directions.build import Activations, cached_activations
+from capvec.directions.activations import Activations, cached_activations
 from capvec.directions.estimate import ambient_norms, mean_difference
 from capvec.directions.record import Direction
-from capvec.engine.protocol import CAPTURE_POSITION
 from capvec.errors import UsageError
 from capvec.records import Message, Task
-from capvec.sweep.directions import SweepDirection, capture_all, engine_identity, hand_over
+from capvec.sweep.captures import capture_all, engine_identity
+from capvec.sweep.directions import SweepDirection, hand_over
 from capvec.sweep.plan import Settings
 from capvec.sweep.study import Bench
 
@@ -38,6 +38,9 @@ SKILL = Mode("skill", positive="Operator: expert.", negative="Operator: novice."
 """Changes how well the agent works."""
 FORMAT = Mode("format", positive="Replies: json.", negative="Replies: fenced.")
 """Changes how it words its replies, and nothing else: a JSON reply does not parse, and is then corrected."""
+
+POOLING = "last"
+"""An opening waits for a reply, so its last token is the one that the reply is drawn from."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class PlantedDirections(SweepDirection):
 
     def provenance(self) -> dict[str, Any]:
         return super().provenance() | {
-            "position": CAPTURE_POSITION,
+            "pooling": POOLING,
             "contrast": {mode.name: [mode.positive, mode.negative] for mode in (SKILL, FORMAT)},
             "contrast_tasks": list(self.contrast_tasks),
             "format": {"hash": self.format.hash, "norms": [float(norm) for norm in self.format.norms]},
@@ -101,7 +104,7 @@ def plant(
         for line in (mode.positive, mode.negative)
         for task in tasks
     ]
-    key = f"{identity} {CAPTURE_POSITION}"
+    key = f"{identity} {POOLING}"
     residuals = cached_activations(openings, key, lambda: capture(openings), cache).residuals
     return Direction(mean_difference(residuals[: len(tasks)], residuals[len(tasks) :]), ambient_norms(residuals))
 
@@ -122,7 +125,7 @@ def plant_both(
             tasks,
             bench.settings,
             identity=engine_identity(bench.health),
-            capture=lambda openings: capture_all(openings, bench.client, bench.say),
+            capture=lambda openings: capture_all(openings, bench.client, bench.say, POOLING),
             cache=cache_root() / "activations",
         )
         for mode in (SKILL, FORMAT)

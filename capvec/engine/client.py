@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import httpx
-import numpy as np
+import safetensors
 import safetensors.numpy
-from numpy.typing import NDArray
 
-from capvec.engine.protocol import CAPTURE_POSITION, DirectionInfo, Health
+from capvec.engine.protocol import Captured, DirectionInfo, Health
 from capvec.errors import ContextOverflow, EngineUnavailable, SteeringFault, UsageError
 from capvec.records import Message, Receipt, Reply, Steer
 
@@ -94,15 +93,30 @@ class EngineClient:
         except (KeyError, IndexError, TypeError, UsageError) as error:
             raise EngineUnavailable(f"{self._url} sent a reply that is not a chat completion: {error!r}") from error
 
-    def capture(self, conversation: Sequence[Message]) -> tuple[NDArray[np.float32], int]:
-        """The residual of every layer at the last token of a conversation.
+    def capture(
+        self, conversations: Sequence[Sequence[Message]], pooling: str = "last", *, names: Sequence[str] = ()
+    ) -> Captured:
+        """The residual of every layer of each conversation, pooled.
 
-        Returns:
-            float32 `[n_layers, d_model]`, and how many tokens were cut from the left to fit the context.
+        Args:
+            conversations: each not empty.
+            pooling: one of `capvec.directions.recipe.POOLINGS`.
+            names: what errors call the conversations.
+
+        Raises:
+            UsageError: an unknown pooling, or a conversation without a token to pool.
+            EngineUnavailable: no answer, or not one we understand.
         """
-        body = {"conversations": [[dict(message) for message in conversation]], "position": CAPTURE_POSITION}
-        tensors = safetensors.numpy.load(self._send("POST", "/v1/capture", json=body).content)
-        return tensors["residuals"][0], int(tensors["truncated_tokens"][0])
+        body = {
+            "conversations": [[dict(message) for message in conversation] for conversation in conversations],
+            "pooling": pooling,
+            "names": list(names),
+        }
+        response = self._send("POST", "/v1/capture", json=body, timeout=TIMEOUT_S * max(1, len(conversations)))
+        try:
+            return Captured(**safetensors.numpy.load(response.content))
+        except (safetensors.SafetensorError, TypeError) as error:
+            raise EngineUnavailable(f"{self._url}/v1/capture sent no residuals of capvec's: {error}") from error
 
     def put_direction(self, data: bytes, suffix: str) -> DirectionInfo:
         """Give the engine a direction file; it answers what it understood.

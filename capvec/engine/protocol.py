@@ -3,7 +3,9 @@
 * `POST /v1/chat/completions`: OpenAI's fields, and `steering`, a list of `Steer` records. The choice comes with
   `steering_receipts`, one `Receipt` for each steer, in the order asked.
 * `POST /v1/directions`: a direction file's bytes; answers a `DirectionInfo`. `GET /v1/directions/{hash}`: the file.
-* `POST /v1/capture`: conversations; answers their residuals as safetensors.
+* `POST /v1/capture`: `{"conversations": [[message, …], …], "pooling": …, "names": [text, …]}`; answers the fields of
+  `Captured` as safetensors. `pooling` is one of `capvec.directions.recipe.POOLINGS`, `last` if absent; `names` is
+  optional and says what errors call the conversations. How each pooling is meant: `capvec.engine.capture.prepare`.
 * `GET /health`: a `Health` record.
 """
 
@@ -21,9 +23,6 @@ TOKEN_VARIABLE = "CAPVEC_ENGINE_TOKEN"
 """The environment variable that carries the bearer token, so that it shows in no process list."""
 FORMATS = ("pt", "safetensors", "gguf")
 """Direction file formats, named by their suffix."""
-CAPTURE_POSITION = "last"
-"""The position whose residual is captured: the last token of the rendered conversation. One that ends with a reply is
-rendered as it is; any other with the generation prompt, since the model is about to speak."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,20 @@ class DirectionInfo(Record):
     n_layers: int
     d_model: int
     norms: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Captured:
+    """Residuals of conversations, in the order they were sent."""
+
+    residuals: NDArray[np.float32]
+    """float32 `[n, n_layers, d_model]`."""
+    tokens: NDArray[np.int64]
+    """int64 `[n]`: tokens of each rendered conversation, before anything was cut."""
+    truncated: NDArray[np.int64]
+    """int64 `[n]`: how many were cut from its left to fit the model's context."""
+    truncated_assistant: NDArray[np.int64]
+    """int64 `[n]`: how many of those the assistant said; 0 for a pooling that does not ask."""
 
 
 def direction_hash(vectors: NDArray[np.float32]) -> str:

@@ -22,10 +22,11 @@ from torch import Tensor
 
 from capvec import __version__
 from capvec.directions.metadata import Metadata
-from capvec.engine.capture import capture_last
+from capvec.directions.recipe import parse_pooling
+from capvec.engine.capture import Limits, capture_batch, plan_batches, prepare
 from capvec.engine.decode import Completion, Request
 from capvec.engine.models import LoadedModel
-from capvec.engine.protocol import CAPTURE_POSITION, DirectionInfo, Health, direction_hash
+from capvec.engine.protocol import DirectionInfo, Health, direction_hash
 from capvec.engine.scheduler import Scheduler
 from capvec.engine.vectors import read_metadata, read_vectors, write_vectors
 from capvec.errors import SteeringFault, UsageError
@@ -45,6 +46,7 @@ _KNOWN = frozenset(
         "stream",
     )
 )
+_CAPTURE_KNOWN = frozenset(("conversations", "pooling", "names"))
 
 
 class RequestError(Exception):
@@ -102,22 +104,20 @@ class Engine:
         return JSONResponse(self._answer(completion))
 
     async def capture(self, http: HttpRequest) -> Response:
-        body = await _json(http)
-        conversations = body.get("conversations")
-        if body.get("position", CAPTURE_POSITION) != CAPTURE_POSITION:
-            raise RequestError(f"position {body['position']!r}: expected {CAPTURE_POSITION!r}", "invalid_value")
-        if not isinstance(conversations, list) or not conversations:
-            raise RequestError("conversations: expected a list of lists of messages", "invalid_value")
-        parsed = [_messages(conversation) for conversation in conversations]
-        # One job per conversation, so that replies in flight wait for one forward pass and not for all.
-        jobs = [
-            asyncio.wrap_future(self.scheduler.call(partial(capture_last, self.loaded, messages)))
-            for messages in parsed
+        conversations, pooling, names = _capture_request(await _json(http))
+        prepared = [
+            prepare(self.loaded, messages, pooling, name) for messages, name in zip(conversations, names, strict=True)
         ]
-        captured = await asyncio.gather(*jobs)
+        residuals = torch.empty(len(prepared), self.loaded.n_layers, self.loaded.d_model)
+        for rows in plan_batches([len(one.ids) for one in prepared], Limits.of(self.loaded.device)):
+            # The next is queued when this one is done, so that replies in flight wait for one batch and not for all.
+            work = partial(capture_batch, self.loaded, [prepared[row] for row in rows])
+            residuals[rows] = await asyncio.wrap_future(self.scheduler.call(work))
         tensors = {
-            "residuals": torch.stack([residual for residual, _ in captured]),
-            "truncated_tokens": torch.tensor([cut for _, cut in captured]),
+            "residuals": residuals,
+            "tokens": torch.tensor([one.tokens for one in prepared]),
+            "truncated": torch.tensor([one.truncated for one in prepared]),
+            "truncated_assistant": torch.tensor([one.truncated_assistant for one in prepared]),
         }
         return Response(safetensors.torch.save(tensors), media_type="application/octet-stream")
 
@@ -273,6 +273,21 @@ def _messages(raw: Any) -> tuple[Message, ...]:
     if any(_has_surrogate(text) for message in raw for text in message.values()):
         raise RequestError("messages: a lone surrogate is no text; expected Unicode", "invalid_value")
     return tuple({"role": message["role"], "content": message["content"]} for message in raw)
+
+
+def _capture_request(body: Mapping[str, Any]) -> tuple[list[tuple[Message, ...]], str, list[str]]:
+    """Conversations, pooling and names."""
+    if unknown := set(body) - _CAPTURE_KNOWN:
+        raise RequestError(
+            f"unknown fields {sorted(unknown)}; expected some of {sorted(_CAPTURE_KNOWN)}", "unknown_parameter"
+        )
+    raw = body.get("conversations")
+    if not isinstance(raw, list) or not raw:
+        raise RequestError("conversations: expected a list of lists of messages", "invalid_value")
+    names = body.get("names") or [f"conversation {number}" for number in range(1, len(raw) + 1)]
+    if not isinstance(names, list) or len(names) != len(raw) or not all(isinstance(name, str) for name in names):
+        raise RequestError(f"names: expected {len(raw)} texts, one for each conversation", "invalid_value")
+    return [_messages(conversation) for conversation in raw], parse_pooling(str(body.get("pooling", "last"))), names
 
 
 def _has_surrogate(text: Any) -> bool:

@@ -24,12 +24,11 @@ from capvec.directions.build import BuiltDirection, build_direction
 from capvec.directions.recipe import ContrastName, Recipe
 from capvec.engine.client import EngineClient
 from capvec.engine.process import start_engine
-from capvec.engine.protocol import CAPTURE_POSITION
 from capvec.errors import CapvecError, UsageError
 from capvec.pocket import bundled_traces, resolve_model
 from capvec.records import Config
 from capvec.report.table import markdown_table, number
-from capvec.sweep.directions import capture_all, engine_identity
+from capvec.sweep.captures import capture_traces, engine_identity
 from capvec.traces import read_traces
 
 V1: ContrastName = "cross-model"
@@ -253,9 +252,8 @@ def _build(model: str, log: Path) -> tuple[BuiltDirection, BuiltDirection]:
                 recipe=Recipe(contrast),
                 model=health.model,
                 identity=engine_identity(health),
-                position=CAPTURE_POSITION,
-                capture=lambda chosen: capture_all(
-                    [trace.messages for trace in chosen], client, lambda line: print(f"capvec: {line}", flush=True)
+                capture=lambda chosen: capture_traces(
+                    chosen, client, lambda line: print(f"capvec: {line}", flush=True), "last"
                 ),
                 cache=cache_root() / "activations",
             )

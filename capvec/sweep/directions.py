@@ -7,19 +7,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from capvec import __version__
 from capvec.cache import cache_root
-from capvec.directions.build import Activations, BuiltDirection, build_direction
+from capvec.directions.activations import Activations, cut_in_words
+from capvec.directions.build import BuiltDirection, build_direction
 from capvec.directions.metadata import LAYER_CONVENTION, Metadata
 from capvec.directions.ranking import Ranking
 from capvec.directions.record import Direction, orthogonal_twins, random_twin
 from capvec.engine.client import EngineClient
-from capvec.engine.protocol import CAPTURE_POSITION, FORMATS, Health
+from capvec.engine.protocol import FORMATS, Health
 from capvec.errors import EngineUnavailable, UsageError
 from capvec.pocket import bundled_traces
-from capvec.records import Message, Trace
+from capvec.records import Trace
+from capvec.sweep.captures import capture_traces, engine_identity
 from capvec.sweep.options import SweepOptions
 from capvec.traces import read_traces
 
@@ -53,7 +53,7 @@ class SweepDirection:
         contrast = self.built.contrast
         dropped = ", ".join(f"{count} {reason}" for reason, count in contrast.dropped.items() if count) or "none"
         return (
-            f"The {self.built.ranking.estimator} of the residual at the position `{self.built.position}`, contrast "
+            f"The {self.built.ranking.estimator} of the residual at the pooling `{self.built.activations.pooling}`, contrast "
             f"`{contrast.name}`: "
             f"{len(contrast.positives)} positive and {len(contrast.negatives)} negative traces from `{self.source}` "
             f"(dropped: {dropped})."
@@ -70,8 +70,9 @@ class SweepDirection:
         if not self.built.ranking.found():
             caveats.append(f"The direction is not distinguishable from chance. {self.built.ranking.verdict()}.")
         caveats += self.built.warnings()
-        if cut := int(sum(self.built.truncated_tokens)):
-            caveats.append(f"{cut} tokens were cut from the left of long traces to fit the model's context.")
+        names = [trace.id for trace in self.built.contrast.traces]
+        if cut := cut_in_words(names, self.built.activations):
+            caveats.append("; ".join([cut[0].removesuffix("."), *cut[1:]]) + ".")
         return caveats
 
     def provenance(self) -> dict[str, Any]:
@@ -84,7 +85,7 @@ class SweepDirection:
             "norms": [float(norm) for norm in self.direction.norms],
             "contrast": self.built.contrast.to_json() if self.built is not None else None,
             "audit": self.built.audit.to_json() if self.built is not None else None,
-            "position": self.built.position if self.built is not None else None,
+            "pooling": self.built.activations.pooling if self.built is not None else None,
             "twins": {kind: [twin.hash for twin in twins] for kind, twins in self.twins.items()},
         }
 
@@ -154,14 +155,13 @@ def _build(options: SweepOptions, client: EngineClient, health: Health, say: Cal
     )
 
     def capture(chosen: Sequence[Trace]) -> Activations:
-        return capture_all([trace.messages for trace in chosen], client, say)
+        return capture_traces(chosen, client, say, options.recipe.pooling)
 
     built = build_direction(
         traces,
         recipe=options.recipe,
         model=health.model,
         identity=engine_identity(health),
-        position=CAPTURE_POSITION,
         capture=capture,
         cache=cache_root() / "activations",
         shuffled=_count(options, "shuffled"),
@@ -188,29 +188,10 @@ def with_metadata(built: BuiltDirection, estimator: str, health: Health) -> Buil
         contrast=built.contrast.name,
         contrast_hash=built.contrast.hash,
         estimator=estimator,
-        pooling=built.position,
+        pooling=built.activations.pooling,
         capvec=__version__,
     )
     return replace(built, direction=replace(built.direction, metadata=metadata))
-
-
-def capture_all(
-    conversations: Sequence[Sequence[Message]], client: EngineClient, say: Callable[[str], None]
-) -> Activations:
-    """Capture conversations one by one, saying how far it is."""
-    residuals, cuts = [], []
-    for number, conversation in enumerate(conversations, start=1):
-        if number == 1 or number % 5 == 0 or number == len(conversations):
-            say(f"capturing the residuals of conversation {number} of {len(conversations)}")
-        residual, cut = client.capture(conversation)
-        residuals.append(residual)
-        cuts.append(cut)
-    return Activations(np.stack(residuals), CAPTURE_POSITION, tuple(cuts))
-
-
-def engine_identity(health: Health) -> str:
-    """Whatever changes residuals about an engine: the key of what is cached of it."""
-    return f"{health.model} {health.revision} {health.dtype} {health.context_length}"
 
 
 def hand_over(direction: Direction, client: EngineClient) -> None:

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 
 import numpy as np
 import pytest
-from tiny_models import ARCHITECTURES, LAYERS, WIDTH, save_tiny
+from tiny_models import ARCHITECTURES, LAYERS, WIDTH, load_tiny, save_tiny
 
 from capvec.engine.receipts import check_receipts
 from capvec.errors import UsageError
@@ -19,9 +19,7 @@ PROMPTS = ["short", "a somewhat longer prompt than the first", "a prompt " * 12,
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def loaded(request, tmp_path_factory):
-    from capvec.engine.models import load_model
-
-    return load_model(str(save_tiny(tmp_path_factory.mktemp("model"), request.param)), dtype="float32", device="cpu")
+    return load_tiny(tmp_path_factory.mktemp("model"), request.param)
 
 
 @pytest.fixture(scope="module")
@@ -126,56 +124,6 @@ def test_a_conversation_that_goes_on_gives_the_same_with_and_without_reuse(loade
         hybrid = "Qwen3_5" in type(loaded.model).__name__  # a linear layer's state cannot be cut back
         assert (warm.cached_tokens >= len(first.tokens)) == (bool(under) and not hybrid)
         check_receipts(as_reply(warm), under, [3.0 * float(directions[0].norm())] * len(under))
-
-
-def test_capture_is_what_the_hidden_states_say_and_the_last_layer_is_not_normed(loaded):
-    import torch
-
-    from capvec.engine.capture import capture_last
-
-    messages = [{"role": "user", "content": "look"}, {"role": "assistant", "content": "at this"}]
-    residuals, cut = capture_last(loaded, messages)
-    assert residuals.shape == (LAYERS, WIDTH)
-    assert cut == 0
-    ids = torch.tensor([loaded.render(messages, prompt=False)])
-    with torch.inference_mode():
-        states = loaded.model(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states
-    for layer in range(LAYERS - 1):
-        torch.testing.assert_close(residuals[layer], states[layer + 1][0, -1], atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(residuals[-1], states[-1][0, -1], atol=1e-3)
-    torch.testing.assert_close(loaded.path.end(residuals[-1]), states[-1][0, -1], atol=1e-5, rtol=1e-5)
-
-
-def test_a_conversation_that_waits_for_a_reply_is_captured_where_the_reply_begins(loaded):
-    import torch
-
-    from capvec.engine.capture import capture_last
-
-    messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "look"}]
-    residuals, _ = capture_last(loaded, messages)
-    prompt = loaded.render(messages, prompt=True)
-    assert len(prompt) > len(loaded.render(messages, prompt=False))
-    with torch.inference_mode():
-        states = loaded.model(input_ids=torch.tensor([prompt]), output_hidden_states=True, use_cache=False)
-    torch.testing.assert_close(residuals[0], states.hidden_states[1][0, -1], atol=1e-5, rtol=1e-5)
-
-
-def test_a_conversation_longer_than_the_context_loses_its_left(loaded):
-    from dataclasses import replace
-
-    import torch
-
-    from capvec.engine.capture import capture_last
-
-    # The text changes on its way, so that another cut leaves other tokens.
-    messages = [{"role": "user", "content": "abcdefghij" * 10}]
-    whole = len(loaded.render(messages, prompt=True))
-    residuals, cut = capture_last(replace(loaded, context_length=64), messages)
-    assert cut == whole - 64
-    kept = loaded.render(messages, prompt=True)[-64:]
-    with torch.inference_mode():
-        states = loaded.model(input_ids=torch.tensor([kept]), output_hidden_states=True, use_cache=False).hidden_states
-    torch.testing.assert_close(residuals[0], states[1][0, -1], atol=1e-5, rtol=1e-5)
 
 
 def test_vision_blocks_are_never_taken_for_decoder_layers(loaded):

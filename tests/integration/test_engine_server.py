@@ -129,11 +129,56 @@ def test_a_file_that_is_no_direction_and_a_steer_beyond_any_number_leave_the_eng
     assert ask(client).completion_tokens == 8
 
 
-def test_captured_residuals_have_one_row_per_layer(client):
-    residuals, cut = client.capture([*HELLO, {"role": "assistant", "content": "hi"}])
-    assert residuals.shape == (LAYERS, WIDTH)
-    assert residuals.dtype == np.float32
-    assert cut == 0
+def test_residuals_come_back_in_the_order_of_the_conversations_whatever_the_requests(client, monkeypatch):
+    from capvec.sweep import captures
+
+    talks = [[*HELLO, {"role": "assistant", "content": "so " * count}] for count in (5, 90, 1, 40)]
+    alone = [client.capture([talk], "mean-assistant") for talk in talks]
+    assert {one.residuals.shape for one in alone} == {(1, LAYERS, WIDTH)}
+    said = []
+    monkeypatch.setattr(captures, "REQUEST_CHARACTERS", 290)  # the longest alone, then the others
+    together = captures.capture_all(talks, client, said.append, "mean-assistant")
+    assert [line.split("conversations ")[1] for line in said] == [
+        "1 to 1 of 4, longest first",
+        "2 to 4 of 4, longest first",
+    ]
+    assert together.residuals.dtype == np.float32
+    for one, residual, tokens in zip(alone, together.residuals, together.tokens, strict=True):
+        np.testing.assert_allclose(residual, one.residuals[0], rtol=1e-4, atol=1e-4)
+        assert tokens == one.tokens[0]
+    assert len({tokens - 3 * count for tokens, count in zip(together.tokens, (5, 90, 1, 40), strict=True)}) == 1
+    assert together.truncated_tokens == (0, 0, 0, 0)
+
+
+def test_what_was_cut_from_a_captured_conversation_is_told(client):
+    talk = [*HELLO, {"role": "assistant", "content": "x" * 5000}]
+    captured = client.capture([talk, HELLO], "last")
+    assert captured.tokens[0] - CONTEXT == captured.truncated[0] > 900
+    assert captured.truncated[1] == 0
+    assert client.capture([talk], "mean-assistant").truncated_assistant[0] > 900
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"conversations": []}, "conversations: expected a list"),
+        ({"conversations": [[]]}, "messages: expected a list"),
+        ({"conversations": [HELLO], "pooling": "first"}, "'first': expected one of last, last-assistant"),
+        ({"conversations": [HELLO], "pooling": "mean-last:0"}, "with K a whole number above 0"),
+        ({"conversations": [HELLO], "position": "last"}, "unknown fields ['position']"),
+        ({"conversations": [HELLO], "names": ["a", "b"]}, "names: expected 1 texts"),
+        ({"conversations": [HELLO], "pooling": "last-assistant"}, "conversation 1: no token of the assistant's"),
+        (
+            {"conversations": [HELLO], "pooling": "last-assistant", "names": ["trace x"]},
+            "trace x: no token of the assistant's",
+        ),
+    ],
+)
+def test_a_bad_capture_is_refused_with_words(engine, body, said):
+    headers = {"Authorization": f"Bearer {engine.token}"}
+    response = httpx.post(f"{engine.url}/v1/capture", json=body, headers=headers, trust_env=False)
+    assert response.status_code == 400
+    assert said in response.json()["error"]["message"]
 
 
 def test_without_the_token_nothing_is_answered(engine):

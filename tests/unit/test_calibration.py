@@ -31,7 +31,7 @@ from capvec.calibration.verdicts import (
     twins_are_not_detected,
     zero_says_the_same,
 )
-from capvec.directions.build import Activations
+from capvec.directions.activations import Activations
 from capvec.directions.record import Direction, random_twin
 from capvec.errors import UsageError
 from capvec.records import Task
@@ -160,7 +160,7 @@ def test_a_planted_direction_is_the_mean_difference_that_the_line_makes(tmp_path
         """Residuals of one layer: (1 if the line is the positive one, the instruction's length)."""
         seen.append(openings)
         rows = [[float(SKILL.positive in o[0]["content"]), len(o[-1]["content"])] for o in openings]
-        return Activations(np.array(rows, np.float32)[:, None, :], "last", (0,) * len(openings))
+        return Activations(np.array(rows, np.float32)[:, None, :], "last", (9,) * len(openings), (0,) * len(openings))
 
     tasks = [task("a", "f"), task("bbb", "f")]
     planted = plant(SKILL, tasks, SETTINGS, identity="m", capture=capture, cache=tmp_path)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from capvec import __version__
+from capvec.directions.activations import Activations
 from capvec.directions.auc import auc, auc_of_rows
-from capvec.directions.build import Activations, build_direction
+from capvec.directions.build import build_direction
 from capvec.directions.estimate import ambient_norms, estimate, mean_difference
 from capvec.directions.metadata import LAYER_CONVENTION, Metadata
 from capvec.directions.recipe import EstimatorName, Recipe
@@ -189,9 +190,10 @@ def test_the_ambient_norm_is_the_mean_length():
 def build(traces, cache, calls, **changes):
     def capture(chosen):
         calls.append([t.id for t in chosen])
-        return Activations(residuals(0, len(chosen)), "last", tuple(range(len(chosen))))
+        count = len(chosen)
+        return Activations(residuals(0, count), "last", (9,) * count, tuple(range(count)))
 
-    arguments = {"recipe": Recipe(), "model": "m", "identity": "m 1", "position": "last", "capture": capture}
+    arguments = {"recipe": Recipe(), "model": "m", "identity": "m 1", "capture": capture}
     return build_direction(traces, cache=cache, **(arguments | changes))
 
 
@@ -229,10 +231,12 @@ def test_a_contrast_is_captured_once_and_again_when_anything_about_it_changes(tm
     first, second = build(TRACES, tmp_path, calls), build(TRACES, tmp_path, calls)
     assert calls == [["p1", "p2", "n1", "n2", "n3"]]
     assert second.direction.hash == first.direction.hash
-    assert second.truncated_tokens == first.truncated_tokens == (0, 1, 2, 3, 4)
+    assert second.activations.truncated_tokens == first.activations.truncated_tokens == (0, 1, 2, 3, 4)
+    assert second.activations.tokens == (9, 9, 9, 9, 9)
     build(TRACES, tmp_path, calls, identity="m 2")
+    build(TRACES, tmp_path, calls, recipe=Recipe(pooling="mean-assistant"))
     build([replace(TRACES[0], messages=({"role": "user", "content": "else"},)), *TRACES[1:]], tmp_path, calls)
-    assert len(calls) == 3
+    assert len(calls) == 4
 
 
 def test_the_direction_is_positives_minus_negatives_in_the_contrasts_order(tmp_path):

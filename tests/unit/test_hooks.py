@@ -266,14 +266,55 @@ def test_half_precision_receipts_stay_within_their_rounding_bound(torch, stack, 
     check_receipts(*receipts_of(made, positions=32))
 
 
-def test_recording_keeps_block_outputs_at_the_position_asked_for_and_not_the_norms(torch, stack, hooks):
+def test_recording_averages_block_outputs_over_the_chosen_positions_and_not_the_norms(torch, stack, hooks):
     model, h = stack(8), inputs(torch, 8)
-    with hooks.record(hooks.ResidualPath(list(model.layers), model.norm), torch.tensor([3, 1])) as kept:
+    chosen = torch.tensor([[False, False, False, True], [True, True, False, True]])
+    with hooks.record(hooks.ResidualPath(list(model.layers), model.norm), chosen) as kept:
         model(h)
     residuals = model.residuals(h)
     assert len(kept) == 3
     for layer, states in enumerate(kept):
-        assert torch.equal(states, residuals[layer + 1][[0, 1], [3, 1]])
+        assert torch.equal(states[0], residuals[layer + 1][0, 3])  # of one position, that position bit for bit
+        expected = residuals[layer + 1][1, [0, 1, 3]].detach().double().numpy().mean(axis=0).astype(np.float32)
+        np.testing.assert_array_equal(states[1].numpy(), expected)
+    assert hook_count(model) == 0
+
+
+def test_what_is_not_chosen_is_not_read_even_where_it_is_no_number(torch, stack, hooks):
+    model, h = stack(8), inputs(torch, 8)
+    broken = h.clone()
+    broken[:, 0] = float("nan")
+    kept = []
+    for states in (h, broken):
+        chosen = torch.ones(2, 4, dtype=torch.bool)
+        chosen[:, 0] = False
+        with hooks.record(hooks.ResidualPath(list(model.layers), model.norm), chosen) as recorded:
+            model(states)
+        kept.append(torch.stack(recorded))
+    assert torch.equal(kept[0], kept[1])
+
+
+def test_recording_holds_on_to_no_graph_and_no_residual(torch, stack, hooks):
+    model = stack(8)
+    for positions in (4, 64):
+        h = inputs(torch, 8, positions=positions).requires_grad_()
+        chosen = torch.ones(2, positions, dtype=torch.bool)
+        with hooks.record(hooks.ResidualPath(list(model.layers), model.norm), chosen) as kept:
+            model(h)
+        assert [tensor.grad_fn for tensor in kept] == [None] * 3
+        assert [tensor.untyped_storage().nbytes() for tensor in kept] == [2 * 6 * 4] * 3
+
+
+def test_recording_refuses_rows_without_a_position_and_outputs_of_another_batch(torch, stack, hooks):
+    model = stack(8)
+    path = hooks.ResidualPath(list(model.layers), model.norm)
+    with pytest.raises(ValueError, match="at least one"), hooks.record(path, torch.zeros(2, 4, dtype=torch.bool)):
+        pass
+    with (
+        pytest.raises(SteeringFault, match=r"block 0 gave a tensor of shape \(1, 4, 6\); expected \(2, 4\)"),
+        hooks.record(path, torch.ones(2, 4, dtype=torch.bool)),
+    ):
+        model(inputs(torch, 8, rows=1))
     assert hook_count(model) == 0
 
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from capvec.directions.activations import Activations
 from capvec.directions.audit import Audit
 from capvec.directions.build import BuiltDirection
 from capvec.directions.contrast import Contrast
@@ -24,8 +25,7 @@ def built(positives, negatives):
         validate(positives, negatives, permutations=50),
         Contrast("same-model", "m", (), ()),
         Audit(()),
-        "last",
-        (0,) * len(residuals),
+        Activations(residuals, "last", (9,) * len(residuals), (0,) * len(residuals)),
     )
 
 

@@ -1,0 +1,153 @@
+"""`capvec compute`: a direction from traces, with its ranking."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from capvec.commands.shared import BUNDLED, add_engine_options, add_recipe_options, engine, say, traces_of
+from capvec.directions.recipe import Recipe, parse_recipe
+from capvec.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from capvec.directions.build import BuiltDirection
+
+HEAD = 5
+"""Layers of the ranking that are printed."""
+COLUMNS = (
+    "layer",
+    "auc",
+    "auc_null_p95",
+    "cv_auc",
+    "cv_p_value",
+    "p_value",
+    "p_corrected",
+    "stability_min",
+    "margin_ratio",
+)
+"""And what of each: an AUC never without its null."""
+
+
+def add(commands: Any) -> None:
+    """Describe the command."""
+    parser = commands.add_parser("compute", help="build a direction from traces and say what it is worth")
+    parser.add_argument("--activations", type=Path, help="what `capvec capture` wrote, instead of traces and a model")
+    parser.add_argument("--traces", help="folder or JSONL of traces (default: those that come with --contrast)")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="a folder; gets dir.pt, dir.safetensors, dir.gguf, ranking.csv"
+    )
+    parser.add_argument("--reference", type=Path, help="a direction file; the ranking has the cosine with it")
+    parser.add_argument("--seed", type=int, default=0, help="of the label permutations (default: 0)")
+    add_engine_options(parser)
+    add_recipe_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Build it with the functions of the sweep: the same traces give the same direction."""
+    from capvec.sweep.directions import SweepDirection  # noqa: PLC0415
+
+    recipe = parse_recipe(vars(options))
+    if options.activations is not None:
+        built, source = _from_file(options, recipe)
+    else:
+        built, source = _from_traces(options, recipe)
+    _write(built, options.out)
+    direction = SweepDirection(built.direction, source, built)
+    print("", *_head(built), "", direction.describe(), f"{built.ranking.verdict()}.", *direction.caveats(), sep="\n")
+    print(f"{options.out}: dir.pt, dir.safetensors, dir.gguf (hash {built.direction.hash}) and ranking.csv")
+    return 0
+
+
+def _from_traces(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDirection, str]:
+    from capvec.cache import cache_root  # noqa: PLC0415
+    from capvec.directions.build import build_direction  # noqa: PLC0415
+    from capvec.sweep.captures import capture_traces, engine_identity  # noqa: PLC0415
+    from capvec.sweep.directions import with_metadata  # noqa: PLC0415
+
+    traces, source = traces_of(options.traces or BUNDLED, recipe)
+    with engine(options.model, options.base_url, options.out / "engine.log") as client:
+        health = client.health()
+        built = build_direction(
+            traces,
+            recipe=recipe,
+            model=health.model,
+            identity=engine_identity(health),
+            capture=lambda chosen: capture_traces(chosen, client, say, recipe.pooling),
+            cache=cache_root() / "activations",
+            seed=options.seed,
+            reference=_reference(options.reference, health.n_layers, health.d_model),
+        )
+    return with_metadata(built, recipe.estimator, health), source
+
+
+def _from_file(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDirection, str]:
+    from capvec.directions.activations import ActivationFile  # noqa: PLC0415
+    from capvec.directions.build import build_direction  # noqa: PLC0415
+    from capvec.sweep.captures import engine_identity  # noqa: PLC0415
+    from capvec.sweep.directions import with_metadata  # noqa: PLC0415
+
+    for name in ("traces", "model", "base_url", "trace_fields"):
+        if getattr(options, name) is not None:
+            raise UsageError(
+                f"--{name.replace('_', '-')} and --activations were both given: the file holds traces and residuals; "
+                "drop one"
+            )
+    file = ActivationFile.load(options.activations)
+    if options.pooling is not None and recipe.pooling != file.activations.pooling:
+        raise UsageError(
+            f"--pooling {recipe.pooling}: {options.activations} was captured with {file.activations.pooling}; "
+            "capture again, or leave --pooling out"
+        )
+    built = build_direction(
+        file.traces,
+        recipe=replace(recipe, pooling=file.activations.pooling),
+        model=file.engine.model,
+        identity=engine_identity(file.engine),
+        capture=file.of,
+        cache=None,  # whatever a file says, it must not become what a later sweep takes for the engine's own
+        seed=options.seed,
+        reference=_reference(options.reference, file.engine.n_layers, file.engine.d_model),
+    )
+    return with_metadata(built, recipe.estimator, file.engine), str(options.activations)
+
+
+def _reference(path: Path | None, n_layers: int, d_model: int) -> NDArray[np.float32] | None:
+    from capvec.engine.vectors import read_vectors  # noqa: PLC0415 (torch)
+
+    if path is None:
+        return None
+    try:
+        data = path.read_bytes()
+        tensors = read_vectors(data, path.suffix.removeprefix("."), n_layers=n_layers, d_model=d_model)
+    except (OSError, UsageError) as error:
+        raise UsageError(f"--reference {path}: {error}") from error
+    vectors: NDArray[np.float32] = tensors["directions"].numpy()
+    return vectors
+
+
+def _write(built: BuiltDirection, folder: Path) -> None:
+    """The folder's files, as in `vectors/` of a sweep's run."""
+    from capvec.engine.vectors import read_vectors, write_vectors  # noqa: PLC0415 (torch, and only for .pt)
+
+    direction = built.direction
+    folder.mkdir(parents=True, exist_ok=True)
+    direction.save(folder / "dir.safetensors")
+    tensors = read_vectors(direction.to_bytes(), "safetensors", n_layers=direction.n_layers, d_model=direction.d_model)
+    for suffix in ("pt", "gguf"):
+        (folder / f"dir.{suffix}").write_bytes(write_vectors(tensors, suffix, direction.metadata))
+    built.ranking.write_csv(folder / "ranking.csv", built.audit.flags)
+
+
+def _head(built: BuiltDirection) -> list[str]:
+    """The ranking's first layers, in columns."""
+    from capvec.report.table import align, number  # noqa: PLC0415
+
+    rows = built.ranking.rows[:HEAD]
+    cells = [[str(row.layer), *(number(getattr(row, name), 3) for name in COLUMNS[1:])] for row in rows]
+    return align([COLUMNS, *cells])

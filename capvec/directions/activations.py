@@ -1,0 +1,211 @@
+"""Residuals of traces: kept in the user's cache, and in files of their own for `capvec compute`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from capvec.engine.protocol import Health
+from capvec.errors import UsageError
+from capvec.records import Message, Trace
+
+_CACHE_VERSION = 3
+"""Raised when the same conversation is captured differently: since 3, in batches and with a pooling."""
+_FORMAT = "capvec-activations-v1"
+_ARRAYS = ("residuals", "tokens", "truncated_tokens", "truncated_assistant")
+
+
+@dataclass(frozen=True, eq=False)
+class Activations:
+    """Residuals of traces."""
+
+    residuals: NDArray[np.float32]
+    """float32 `[n, n_layers, d_model]`."""
+    pooling: str
+    """Which token they were taken at, or which they were averaged over: one of `POOLINGS`."""
+    tokens: tuple[int, ...]
+    """Of each rendered trace, before anything was cut."""
+    truncated_tokens: tuple[int, ...]
+    """Tokens cut from the left of each trace to fit the model's context."""
+    truncated_assistant: tuple[int, ...] = ()
+    """How many of those the assistant said; empty for a pooling that does not ask."""
+
+    def __post_init__(self) -> None:
+        if not self.truncated_assistant:
+            object.__setattr__(self, "truncated_assistant", (0,) * len(self.tokens))
+
+    def rows(self, indices: Sequence[int]) -> Self:
+        """Those of some of the traces."""
+        return type(self)(
+            self.residuals[list(indices)],
+            self.pooling,
+            tuple(self.tokens[index] for index in indices),
+            tuple(self.truncated_tokens[index] for index in indices),
+            tuple(self.truncated_assistant[index] for index in indices),
+        )
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """What a safetensors file holds of them, the pooling apart."""
+        counts = (np.array(getattr(self, name), dtype=np.int64) for name in _ARRAYS[1:])
+        return {"residuals": np.ascontiguousarray(self.residuals), **dict(zip(_ARRAYS[1:], counts, strict=True))}
+
+    @classmethod
+    def of_arrays(cls, arrays: dict[str, NDArray[np.generic]], pooling: str) -> Self:
+        """What `arrays` gave.
+
+        Raises:
+            KeyError: an array is missing.
+            ValueError: they are not of one number of traces.
+        """
+        residuals = np.asarray(arrays["residuals"], dtype=np.float32)
+        counts = [tuple(int(count) for count in arrays[name]) for name in _ARRAYS[1:]]
+        if residuals.ndim != 3 or any(len(count) != len(residuals) for count in counts):
+            raise ValueError(f"residuals of shape {list(residuals.shape)} with counts of {[len(c) for c in counts]}")
+        return cls(residuals, pooling, *counts)
+
+
+def cut_in_words(names: Sequence[str], activations: Activations, most: int = 5) -> list[str]:
+    """What was cut from traces that are longer than the context; nothing to say where nothing was.
+
+    Args:
+        names: of the traces, in the order of `activations`.
+        activations: with the counts.
+        most: traces to name, those that lost most first.
+    """
+    lost = [index for index, count in enumerate(activations.truncated_tokens) if count]
+    if not lost:
+        return []
+    total = sum(activations.truncated_tokens)
+    spoken = sum(activations.truncated_assistant)
+    of_assistant = f", {spoken} of them the assistant's, which the pooling then leaves out" if spoken else ""
+    lines = [
+        f"{len(lost)} of {len(names)} traces are longer than the model's context: {total} tokens were cut from their "
+        f"left{of_assistant}."
+    ]
+    lost.sort(key=lambda index: -activations.truncated_tokens[index])
+    for index in lost[:most]:
+        mine = activations.truncated_assistant[index]
+        lines.append(
+            f"{names[index]} lost {activations.truncated_tokens[index]} of {activations.tokens[index]} tokens"
+            + (f" ({mine} of the assistant's)" if mine else "")
+        )
+    if more := len(lost) - most if len(lost) > most else 0:
+        lines.append(f"and {more} more")
+    return lines
+
+
+# ------------------------------------------------------------------------------------------------ the cache
+
+
+def cached_activations(
+    conversations: Sequence[Sequence[Message]], identity: str, capture: Callable[[], Activations], cache: Path | None
+) -> Activations:
+    """Captured residuals, keyed by everything that determines them.
+
+    Args:
+        conversations: what is captured, in order.
+        identity: whatever changes residuals about the engine, and the pooling.
+        capture: captures them, where they are not cached.
+        cache: folder of captured residuals, created when needed; None keeps none.
+    """
+    if cache is None:
+        return capture()
+    told = [[dict(message) for message in conversation] for conversation in conversations]
+    key = hashlib.sha256(json.dumps([_CACHE_VERSION, identity, told]).encode()).hexdigest()[:32]
+    path = cache / f"{key}.safetensors"
+    if (kept := _cached(path)) is not None:
+        return kept
+    activations = capture()
+    cache.mkdir(parents=True, exist_ok=True)
+    _write(path, safetensors.numpy.save(activations.arrays(), {"pooling": activations.pooling}))
+    return activations
+
+
+def _cached(path: Path) -> Activations | None:
+    """What is cached; None where there is nothing, or a damaged file, which is captured again."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in _ARRAYS}
+            return Activations.of_arrays(arrays, file.metadata()["pooling"])
+    except (FileNotFoundError, safetensors.SafetensorError, KeyError, TypeError, ValueError):
+        return None
+
+
+# ------------------------------------------------------------------------------------------------ files
+
+
+@dataclass(frozen=True, eq=False)
+class ActivationFile:
+    """What `capvec capture` writes: traces, their residuals, and the engine that gave them.
+
+    A safetensors file with `residuals` float32 `[n, n_layers, d_model]` (layer L is the output of decoder block L,
+    counted from 0), `tokens`, `truncated_tokens` and `truncated_assistant` int64 `[n]`, and `traces`, uint8: one trace
+    on each line, as JSON, in the same order. Its metadata hold `format`, `pooling`, and `engine`, a `Health` as JSON.
+    """
+
+    traces: tuple[Trace, ...]
+    activations: Activations
+    engine: Health
+
+    def save(self, path: Path) -> None:
+        """Write the file, whole or not at all."""
+        lines = "\n".join(json.dumps(trace.to_json()) for trace in self.traces).encode()
+        arrays = {**self.activations.arrays(), "traces": np.frombuffer(lines, dtype=np.uint8)}
+        about = {
+            "format": _FORMAT,
+            "pooling": self.activations.pooling,
+            "engine": json.dumps(self.engine.to_json()),
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, safetensors.numpy.save(arrays, about))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            UsageError: no such file, or not one of activations.
+        """
+        try:
+            with safetensors.safe_open(path, framework="numpy") as file:
+                about = file.metadata() or {}
+                if about.get("format") != _FORMAT:
+                    raise ValueError(f"its format is {about.get('format')!r}")
+                arrays = {name: file.get_tensor(name) for name in (*_ARRAYS, "traces")}
+            lines = arrays["traces"].tobytes().decode().splitlines()
+            traces = tuple(Trace.from_json(json.loads(line)) for line in lines)
+            activations = Activations.of_arrays(arrays, about["pooling"])
+            engine = Health.from_json(json.loads(about["engine"]))
+        except (OSError, safetensors.SafetensorError, KeyError, ValueError, UsageError) as error:
+            raise UsageError(f"{path}: {error}; expected a file of activations that `capvec capture` wrote") from error
+        if len(traces) != len(activations.tokens):
+            raise UsageError(f"{path}: {len(traces)} traces and {len(activations.tokens)} residuals; capture again")
+        return cls(traces, activations, engine)
+
+    def of(self, traces: Sequence[Trace]) -> Activations:
+        """The residuals of some of the traces, in their order."""
+        where = {trace.id: index for index, trace in enumerate(self.traces)}
+        return self.activations.rows([where[trace.id] for trace in traces])
+
+
+def _write(path: Path, data: bytes) -> None:
+    """A command that is killed while it writes must not leave half a file under the final name."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
