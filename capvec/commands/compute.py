@@ -19,17 +19,7 @@ if TYPE_CHECKING:
 
 HEAD = 5
 """Layers of the ranking that are printed."""
-COLUMNS = (
-    "layer",
-    "auc",
-    "auc_null_p95",
-    "cv_auc",
-    "cv_p_value",
-    "p_value",
-    "p_corrected",
-    "stability_min",
-    "margin_ratio",
-)
+COLUMNS = tuple("layer auc auc_null_p95 cv_auc cv_p_value p_value p_corrected stability_min margin_ratio".split())
 """And what of each: an AUC never without its null."""
 
 
@@ -39,7 +29,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--activations", type=Path, help="what `capvec capture` wrote, instead of traces and a model")
     parser.add_argument("--traces", help="folder or JSONL of traces (default: those that come with --contrast)")
     parser.add_argument(
-        "--out", type=Path, required=True, help="a folder; gets dir.pt, dir.safetensors, dir.gguf, ranking.csv"
+        "--out", type=Path, required=True, help="a folder; gets dir.pt, .safetensors, .gguf, and ranking.csv"
     )
     parser.add_argument("--reference", type=Path, help="a direction file; the ranking has the cosine with it")
     parser.add_argument("--seed", type=int, default=0, help="of the label permutations (default: 0)")

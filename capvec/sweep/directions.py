@@ -53,8 +53,8 @@ class SweepDirection:
         contrast = self.built.contrast
         dropped = ", ".join(f"{count} {reason}" for reason, count in contrast.dropped.items() if count) or "none"
         return (
-            f"The {self.built.ranking.estimator} of the residual at the pooling `{self.built.activations.pooling}`, contrast "
-            f"`{contrast.name}`: "
+            f"The {self.built.ranking.estimator} of the residual, pooling `{self.built.activations.pooling}`, "
+            f"contrast `{contrast.name}`: "
             f"{len(contrast.positives)} positive and {len(contrast.negatives)} negative traces from `{self.source}` "
             f"(dropped: {dropped})."
         )

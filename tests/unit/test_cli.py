@@ -159,6 +159,7 @@ def test_compute_writes_the_direction_and_its_ranking_and_says_what_it_is_worth(
     assert main(["compute", "--activations", "a.safetensors", "--out", "made/vectors"]) == 0
     said = capsys.readouterr().out
     assert sorted(path.name for path in (tmp_path / "made/vectors").iterdir()) == [
+        "dir.gguf",
         "dir.pt",
         "dir.safetensors",
         "ranking.csv",

@@ -283,7 +283,7 @@ def test_twins_of_tasks_with_both_classes_keep_each_tasks_passes(tmp_path):
     order = [n for n in range(16) if n % 2] + [n for n in range(16) if not n % 2]
     states = np.eye(4, dtype=np.float32)[[n // 4 for n in order]][:, None, :] * 9
     states[:, :, 0] += 0.5 * (np.arange(16) < 8)[:, None]  # a difference between the classes, so that there is a length
-    built = build(traces, tmp_path, [], capture=lambda _: Activations(states, "last", (0,) * 16), shuffled=5)
+    built = build(traces, tmp_path, [], capture=lambda _: Activations(states, "last", (9,) * 16, (0,) * 16), shuffled=5)
     for twin in built.shuffled:
         # Along the tasks' own axes the twins have nothing: 2 of 4 in each, whatever the labels.
         np.testing.assert_allclose(twin.vectors[0, 1:], 0, atol=1e-5)
