@@ -106,7 +106,9 @@ def _direction(plan: Plan, direction: SweepDirection) -> Iterator[str]:
     yield "## The direction\n"
     yield f"{direction.describe()} Hash `{direction.direction.hash}`.\n"
     if direction.ranking is not None:
-        yield from ranking_lines(direction.ranking, {config.layer for config in plan.configs if config.layer is not None})
+        yield from ranking_lines(
+            direction.ranking, {config.layer for config in plan.configs if config.layer is not None}
+        )
 
 
 def ranking_lines(ranking: Ranking, steered: set[int]) -> Iterator[str]:

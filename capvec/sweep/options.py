@@ -87,6 +87,8 @@ def parse_options(raw: dict[str, Any]) -> SweepOptions:
         raise UsageError("--resume needs --run NAME: say which run under reports/ to resume")
     if raw.get("direction") and raw.get("traces"):
         raise UsageError("--direction and --traces were both given: a direction is either loaded or built; drop one")
+    if raw.get("direction") and raw.get("reference"):
+        raise UsageError("--reference is compared with a direction built from traces; --direction loads one: drop one")
     return SweepOptions(
         alphas=parse_alphas(raw["alpha"]),
         alpha_unit=choice("--alpha-unit", raw["alpha_unit"], get_args(AlphaUnit)),

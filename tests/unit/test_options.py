@@ -92,6 +92,7 @@ def test_the_defaults_are_the_contract():
         ({"run": "../elsewhere"}, "--run '../elsewhere'"),
         ({"resume": True}, "--resume needs --run"),
         ({"direction": "d.pt", "traces": "t"}, "--direction and --traces"),
+        ({"direction": "d.pt", "reference": "r.pt"}, "--reference is compared with a direction built from traces"),
         ({"temperature": "-1"}, "--temperature '-1'"),
         ({"max_steps": "0"}, "--max-steps '0'"),
         ({"contrast": "foo"}, "--contrast 'foo'"),
