@@ -36,7 +36,10 @@ class Scheme:
 
     def __str__(self) -> str:
         if not self.within_task:
-            return f"over all traces, as tasks with both classes allow less than {MIN_ARRANGEMENTS} labellings"
+            return (
+                f"over all traces (tasks with both classes allow less than {MIN_ARRANGEMENTS} labellings), as if "
+                "traces of one task were independent"
+            )
         return "within tasks"
 
 

@@ -99,7 +99,7 @@ def validate(
     return Ranking(
         tuple(sorted(rows, key=lambda row: (row.p_corrected, row.p_value, -(row.cv_auc or 0), -row.margin_ratio))),
         estimator=method.words,
-        null=f"{len(labellings.labels) - 1} permutations of the labels {scheme}",
+        null=f"{len(labellings.labels) - 1:,} permutations of the labels {scheme}",
         folds=f"not cross-fitted: {problem}" if problem else _fold_words(folds, observed.tasks),
     )
 

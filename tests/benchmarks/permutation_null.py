@@ -1,8 +1,8 @@
 """`python tests/benchmarks/permutation_null.py`: what validating a direction of the seed's shape costs.
 
-6 traces against 20 at 32 layers of width 2560, 13 tasks, 10,000 permutations, everything in `ranking.csv` included. In the
-same run, the same null by refitting the mean difference in d dimensions, on few permutations, from which the time of as
-many is extrapolated.
+6 traces against 20 at 32 layers of width 2560, 13 tasks, 10,000 permutations, everything in `ranking.csv` included. In
+the same run, the same null by refitting the mean difference in d dimensions, on few permutations, from which the time
+of as many is extrapolated.
 """
 
 from __future__ import annotations

@@ -208,8 +208,8 @@ def test_without_rewards_ridge_takes_the_classes_for_them():
 
 
 def test_a_stronger_shrinkage_is_nearer_to_the_mean_difference():
-    # With very many coordinates of equal variance the covariance is shrunk to nearly a multiple of one, and whitening by
-    # that does nothing; with few, and one of them loud, it turns away from the loud one.
+    # With very many coordinates of equal variance the covariance is shrunk to nearly a multiple of the identity, and
+    # whitening by that does nothing; with few, and one of them loud, it turns away from the loud one.
     rng = np.random.default_rng(0)
     wide, loud = (rng.standard_normal((40, 1, d)).astype(np.float32) for d in (4000, 3))
     loud[:, :, 0] *= 20

@@ -244,8 +244,8 @@ def test_at_auc_one_the_interval_has_a_width_and_counts_tasks_not_traces():
 
 
 def test_clusters_that_shift_both_classes_alike_widen_nothing():
-    # Two positives and two negatives a task, far apart from task to task: where positives win more, negatives lose less,
-    # and Obuchowski's covariance of the two takes out what the likeness within a class puts in.
+    # Two positives and two negatives a task, far apart from task to task: where positives win more, negatives lose
+    # less, and Obuchowski's covariance of the two takes out what the likeness within a class puts in.
     rng = np.random.default_rng(4)
     tasks, labels = np.repeat(np.arange(10), 4), np.tile([True, True, False, False], 10)
     scores = 5 * rng.standard_normal(10)[tasks] + labels + 0.1 * rng.standard_normal(40)

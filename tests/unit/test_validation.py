@@ -27,7 +27,7 @@ pytestmark = pytest.mark.unit
 seeds = st.integers(0, 2**31)
 COLUMNS = (
     "layer,auc,margin,ambient_norm,margin_ratio,n_pos,n_neg,auc_null_p95,cv_auc,cv_auc_low,cv_auc_high,cv_auc_null_p95,"
-    "cv_p_value,p_value,p_corrected,stability_min,stability_mean,reference_cosine"
+    "cv_p_value,p_value,p_corrected,stability_min,stability_mean,reference_cosine,flags"
 )
 
 
@@ -65,8 +65,8 @@ def test_pure_noise_reaches_auc_one_under_the_true_labels_and_under_any(noise):
 def looks_uniform(p_values):
     """A p of 99 permutations is uniform on 0.01, …, 1.00 exactly.
 
-    So the number of p up to x is binomial, and its middle 99.99 % is what is asked of it; and the distance of Kolmogorov
-    and Smirnov, for which steps of 0.01 are no more than 0.01, stays below its critical value at 1e-4.
+    So the number of p up to x is binomial, and its middle 99.99 % is what is asked of it; and the distance of
+    Kolmogorov and Smirnov, of which steps of 0.01 make no more than 0.01, stays below its critical value at 1e-4.
     """
     for bound in (0.1, 0.25, 0.5, 0.75):
         few, many = stats.binom.ppf([5e-5, 1 - 5e-5], len(p_values), bound)
@@ -103,9 +103,9 @@ def test_of_pure_noise_the_words_say_that_it_cannot_be_told_from_chance(noise):
 
 def test_a_planted_difference_is_found_in_its_layer_every_time():
     # The squared margin of noise is χ² with d degrees of freedom times 1/6 + 1/20: 555 ± 15.5. 20 along one axis adds
-    # 400. Of 99 permutations the best shares at most 5 of the 6 positives (all 6 is the observed labelling, which has a
-    # chance of 1 in 230,230), so its gap along that axis is at most (5/6 − 1/20)·20 = 15.7, or 245 squared: the observed
-    # one is ahead by 155, seven standard deviations of a difference of two. So p = 1/100 each time.
+    # 400. Of 99 permutations the best shares at most 5 of the 6 positives (all 6 is the observed labelling, which has
+    # a chance of 1 in 230,230), so its gap along that axis is at most (5/6 − 1/20)·20 = 15.7, or 245 squared: the
+    # observed one is ahead by 155, seven standard deviations of a difference of two. So p = 1/100 each time.
     rng = np.random.default_rng(5)
     for repetition in range(10):
         states = rng.standard_normal((26, 3, 2560), dtype=np.float32)
@@ -298,10 +298,11 @@ def test_layers_are_in_order_of_corrected_p_own_p_held_out_auc_and_ratio():
 
 
 def test_the_csv_has_the_contracts_columns_first_and_nothing_where_nothing_is_known(tmp_path):
-    validate(residuals(0, 3), residuals(1, 3), tasks=["a"] * 6).write_csv(tmp_path / "ranking.csv")
+    validate(residuals(0, 3), residuals(1, 3), tasks=["a"] * 6).write_csv(tmp_path / "ranking.csv", ("model", "steps"))
     rows = list(csv.DictReader((tmp_path / "ranking.csv").read_text().splitlines()))
     assert ",".join(rows[0]) == COLUMNS
     assert len(rows) == 3
+    assert [row["flags"] for row in rows] == ["model;steps"] * 3
     assert {rows[0][name] for name in ("cv_auc", "cv_p_value", "stability_min", "reference_cosine")} == {""}
 
 
