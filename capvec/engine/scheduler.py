@@ -23,6 +23,7 @@ class Scheduler:
         self._decoder = Decoder(loaded, prefix_bytes=prefix_bytes)
         self._max_rows = max_rows
         self._jobs: queue.Queue[Job | None] = queue.Queue()
+        self._step_is_due = False
         self._thread = threading.Thread(target=self._run, name="decoder", daemon=True)
         self._thread.start()
 
@@ -33,12 +34,13 @@ class Scheduler:
         return result
 
     def call(self, work: Callable[[], T]) -> Future[T]:
-        """Queue other work on the model, such as a capture; the batch waits while it runs."""
+        """Queue other work on the model, such as a capture; replies wait while it runs, and go on before the next."""
         result: Future[T] = Future()
 
         def job() -> None:
             if not result.set_running_or_notify_cancel():
                 return
+            self._step_is_due = True
             try:
                 result.set_result(work())
             except Exception as error:  # it goes to whoever asked
@@ -60,7 +62,7 @@ class Scheduler:
 
     def _run(self) -> None:
         while True:
-            while self._decoder.rows < self._max_rows:
+            while self._decoder.rows < self._max_rows and not self._step_is_due:
                 try:
                     job = self._jobs.get(block=self._decoder.rows == 0)
                 except queue.Empty:
@@ -68,4 +70,5 @@ class Scheduler:
                 if job is None:
                     return
                 job()
+            self._step_is_due = False
             self._decoder.step()

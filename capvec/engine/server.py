@@ -110,7 +110,7 @@ class Engine:
         ]
         residuals = torch.empty(len(prepared), self.loaded.n_layers, self.loaded.d_model)
         for rows in plan_batches([len(one.ids) for one in prepared], Limits.of(self.loaded.device)):
-            # The next is queued when this one is done, so that replies in flight wait for one batch and not for all.
+            # The next is queued when this one is done, so that a new reply waits for one batch and not for all.
             work = partial(capture_batch, self.loaded, [prepared[row] for row in rows])
             residuals[rows] = await asyncio.wrap_future(self.scheduler.call(work))
         tensors = {
