@@ -18,7 +18,7 @@ def save_tiny(folder: Path, architecture: str, *, chat_template: bool = True) ->
     import torch
 
     torch.manual_seed(0)
-    tokenizer = _tokenizer(chat_template)
+    tokenizer = byte_tokenizer(CHATML if chat_template else None)
     model = ARCHITECTURES[architecture](len(tokenizer))
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(folder)
@@ -26,7 +26,8 @@ def save_tiny(folder: Path, architecture: str, *, chat_template: bool = True) ->
     return folder
 
 
-def _tokenizer(chat_template: bool):
+def byte_tokenizer(template: str | None):
+    """One token for each byte, and a chat template."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -36,7 +37,7 @@ def _tokenizer(chat_template: bool):
     inner.decoder = decoders.ByteLevel()
     inner.add_special_tokens(["<|im_start|>", "<|im_end|>"])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|im_end|>", pad_token="<|im_end|>")
-    tokenizer.chat_template = CHATML if chat_template else None
+    tokenizer.chat_template = template
     return tokenizer
 
 

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from capvec.engine.hooks import ResidualPath
+from capvec.engine.render import Rendered, render_ids, render_marked
 from capvec.errors import UsageError
 from capvec.records import Message
 
@@ -64,15 +65,15 @@ class LoadedModel:
 
     def render(self, messages: Sequence[Message], *, prompt: bool) -> list[int]:
         """Token ids of a conversation in the model's chat template, ending in a generation prompt if `prompt`."""
-        # Templates without a thinking mode ignore the flag; with one, a short reply must not be all thought.
-        ids = self.tokenizer.apply_chat_template(
-            [dict(message) for message in messages],
-            add_generation_prompt=prompt,
-            tokenize=True,
-            return_dict=False,
-            enable_thinking=False,
-        )
-        return [int(token) for token in ids]
+        return render_ids(self.tokenizer, messages, prompt=prompt)
+
+    def render_marked(self, messages: Sequence[Message], *, prompt: bool) -> Rendered:
+        """The same tokens, and which of them are the assistant's.
+
+        Raises:
+            UsageError: as `capvec.engine.render.render_marked`.
+        """
+        return render_marked(self.tokenizer, messages, prompt=prompt)
 
 
 def load_model(
