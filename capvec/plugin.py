@@ -57,7 +57,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="what alpha multiplies: `stored`, the vector with its natural length; `norm`, the unit vector; "
         "`ambient`, the mean norm of the residual, so that alpha is the dose (default: stored)",
     )
-    add("--layer", metavar="L[,L…]", help="decoder blocks, from 0, or `auto`: the best of the ranking (default: auto)")
+    add(
+        "--layer",
+        metavar="L[,L…]",
+        help="decoder blocks, from 0, each a config of its own; `20+22` steers both in one; or `auto`: the best of the "
+        "ranking (default: auto)",
+    )
     add(
         "--model", default=default.model, metavar="NAME", help="`pocket`, `pocket-base`, a Hugging Face id, or a folder"
     )
@@ -70,7 +75,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     for name, meaning in RECIPE_OPTIONS.items():
         add(f"--{name.replace('_', '-')}", help=meaning)
     add("--reference", metavar="PATH", help="a direction file; the ranking shows the cosine with it at every layer")
-    add("--op", metavar="OP", help="what is done along the direction: `add`, `ablate` or `set` (default: add)")
+    add(
+        "--op",
+        metavar="OP",
+        help="what is done along the direction: `add` alpha times it; `ablate`, which takes the component "
+        "along it away and has no alpha; `set`, which makes the component alpha times as long as it (default: add)",
+    )
     add(
         "--positions",
         metavar="P",

@@ -24,6 +24,8 @@ Op = Literal["add", "ablate", "set"]
 Positions = Literal["all", "prompt", "generated", "assistant"]
 ParseStatus = Literal["strict", "repaired", "failed"]
 Status = Literal["solved", "unsolved", "error"]
+Layers = int | str | None
+"""Where a config steers: one layer, or several as in `20+22`; None where nothing is steered."""
 EndReason = Literal["done", "max_steps", "parse_fail_limit", "no_cmd_limit", "context_full", "time", "error"]
 Message = Mapping[str, str]
 """One chat message, `{"role": "system" | "user" | "assistant", "content": text}`."""
@@ -93,47 +95,75 @@ class Task(Record):
 
 @dataclass(frozen=True)
 class Steer(Record):
-    """One intervention on the residual of one layer: h ← h + α·v_L."""
+    """One intervention on the residual h of one layer, along v_L; d_L = v_L / ‖v_L‖ (formulas: `engine.hooks.steer`).
+
+    Raises:
+        UsageError: `ablate` with an α, which it would not use.
+    """
 
     layer: int
     """Decoder block, counted from 0; its residual is the block's output."""
     direction: str
     """Content hash of the direction, as the engine knows it."""
     alpha: float
-    """Multiplier of the *stored* vector v_L, whatever unit the user typed."""
+    """Multiplier of the *stored* vector v_L, whatever unit the user typed; 1 for `ablate`."""
     op: Op = "add"
+    """`add`: α·v_L is added. `ablate`: the component along d_L is removed. `set`: the component becomes α·‖v_L‖."""
     positions: Positions = "all"
+    """`all`; `prompt`, the tokens of the request's prompt; `generated`, the tokens that are fed back after it;
+    `assistant`, what assistant messages say in the prompt, and what is generated."""
+    keep_norm: bool = False
+    """Whether h gets the length back that it had."""
+
+    def __post_init__(self) -> None:
+        if self.op == "ablate" and self.alpha != 1.0:
+            raise UsageError(
+                f"a steer that ablates, with alpha {self.alpha:g}; expected 1, since ablation has no strength"
+            )
 
 
 @dataclass(frozen=True)
 class Receipt(Record):
     """What one steer did to one reply, measured inside the forward passes.
 
-    The shift is ⟨h_out − h_in, d_L⟩ with d_L the unit vector: h_in is the block's output before the steer, h_out is
-    what the next module really received. Both are projected in float32, over the row's own positions (no padding).
+    h_in is the block's output before the steer, h_out is what the next module really received, d_L the unit vector. All
+    is computed in float64, over the row's own positions (no padding). What is measured over the steered positions is
+    None where there were none: a reply of one token has no position that was generated and fed back.
     """
 
-    layer: int
-    direction: str
-    alpha: float
+    steer: Steer
     fired: int
     """Forward passes in which the hook ran for this row."""
     forwards: int
     """Forward passes that the decode loop made for this row, counted outside the hook."""
-    positions: int
+    passed: int
     """Token positions that passed through the hook."""
-    expected_shift: float
-    """⟨Σ_k α_k·v_k, d_L⟩ over every steer of this row at this layer; α·‖v_L‖ when there is one."""
-    shift_mean: float
-    shift_min: float
-    shift_max: float
-    ambient_norm: float
-    """Mean ‖h_in‖ over the positions: the unit of the dose."""
-    rounding_max: float = 0.0
-    """The same bound at the position where it is largest: for `shift_min` and `shift_max`."""
-    rounding: float = 0.0
-    """Bound for what rounding the residual to its dtype does to `shift_mean`: the mean of ε·‖d_L ∘ h_out‖₂, over three
-    standard deviations of the sum of independent rounding errors, each uniform in ±ε·|h_j|/2."""
+    steered: int
+    """Those of them that the steer applied to."""
+    leak_max: float = 0.0
+    """The largest ‖h_out − h_in‖ at a position that no steer of the row at this layer was to touch: 0, or it leaked."""
+    shift_mean: float | None = None
+    """⟨h_out − h_in, d_L⟩ over the steered positions, as the next two."""
+    shift_min: float | None = None
+    shift_max: float | None = None
+    level_mean: float | None = None
+    """⟨h_out, d_L⟩ over the steered positions, as the next two."""
+    level_min: float | None = None
+    level_max: float | None = None
+    norm_ratio_min: float | None = None
+    """‖h_out‖ / ‖h_in‖ over the steered positions, as the next one."""
+    norm_ratio_max: float | None = None
+    ambient_norm: float | None = None
+    """Mean ‖h_in‖ over the steered positions: the unit of the dose."""
+    rounding: float | None = None
+    """Bound for what rounding the residual to its dtype does to `shift_mean` and `level_mean`: the mean of
+    ε·‖d_L ∘ h_out‖₂, over three standard deviations of the sum of independent rounding errors, each uniform in
+    ±ε·|h_j|/2."""
+    rounding_max: float | None = None
+    """The same bound at the position where it is largest: for what is least and largest."""
+    error_max: float | None = None
+    """The largest |⟨h_out, d_L⟩ − ⟨h', d_L⟩| over the steered positions, where h' is what the formulas of all steers of
+    the row at this layer make of h_in, worked out by the witness."""
 
 
 @dataclass(frozen=True)
@@ -153,17 +183,20 @@ class Config(Record):
     name: str
     kind: Literal["baseline", "steered", "control"]
     steers: tuple[Steer, ...] = ()
-    layer: int | None = None
+    layer: Layers = None
     alpha: float | None = None
-    """As the user typed it, in `alpha_unit`."""
+    """As the user typed it, in `alpha_unit`; None where it is not used."""
     alpha_unit: AlphaUnit = "stored"
     dose: float | None = None
-    """|α|·‖v_L‖ / ambient norm of the contrast; None where nothing is steered."""
+    """|α|·‖v_L‖ / ambient norm of the contrast, at several layers the largest; None where there is no α, or no ambient
+    norm is known."""
     system_suffix: str = ""
     """Text appended to the system prompt (the `prompt` control); empty elsewhere."""
     control: ControlOf | None = None
-    shifts: tuple[float, ...] = ()
-    """The shift that each steer's receipt has to show: α·‖v_L‖, from the direction's file and not from the engine."""
+    targets: tuple[float | None, ...] = ()
+    """What each steer's receipt has to show, from the direction's file and not from the engine: the shift where it
+    adds, the level where it ablates or sets, None where that is not known beforehand (`engine.receipts.closed_forms`).
+    """
 
     BASELINE: ClassVar[str] = "baseline"
 
@@ -277,6 +310,18 @@ class Episode(Record):
 
 
 @dataclass(frozen=True)
+class Measured(Record):
+    """What the receipts of one steer showed, over the replies of a trial."""
+
+    layer: int
+    op: Op
+    expected: float | None
+    """The shift (`add`) or the level (`ablate`, `set`) that they had to show; None if it was not known beforehand."""
+    mean: float | None
+    """Mean over the replies of what they showed of it; None where no position was steered."""
+
+
+@dataclass(frozen=True)
 class Outcome(Record):
     """The result of one trial: one line of `trials.jsonl`."""
 
@@ -284,7 +329,7 @@ class Outcome(Record):
     trial: str
     task: str
     config: str
-    layer: int | None
+    layer: Layers
     alpha: float | None
     attempt: int
     seed: int
@@ -306,11 +351,18 @@ class Outcome(Record):
     started: str = ""
     """ISO 8601, UTC."""
     worker: str = ""
-    shift_expected: float | None = None
-    """α·‖v_L‖ that the receipts had to show; None where nothing was steered."""
-    shift_measured: float | None = None
-    """Mean of the measured shifts over every reply of the trial."""
+    measured: tuple[Measured, ...] = ()
+    """One for each steer of the config, where there was a reply."""
     error: str = ""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """As every record; also reads a line from before steers had operations, with one shift for each trial."""
+        old = dict(data)
+        expected, mean = old.pop("shift_expected", None), old.pop("shift_measured", None)
+        if mean is not None:
+            old["measured"] = [{"layer": data["layer"], "op": "add", "expected": expected, "mean": mean}]
+        return super().from_json(old)
 
 
 @dataclass(frozen=True)

@@ -226,7 +226,9 @@ def _grid(layers: str, alphas: str) -> Grid:
     parsed = parse_layers(layers)
     if parsed is None:
         raise UsageError(f"--layer {layers}: a grid needs its layers named, as --layer {LAYERS}")
-    return Grid(parsed, parse_alphas(alphas))
+    if joined := [group for group in parsed if len(group) > 1]:
+        raise UsageError(f"--layer {layers}: a grid steers one layer at a time; got {joined[0]} together")
+    return Grid(tuple(layer for (layer,) in parsed), parse_alphas(alphas))
 
 
 def _name(mode: str, layer: int, alpha: float) -> str:
@@ -240,7 +242,7 @@ def _direction(planted: PlantedDirections, mode: str) -> Direction:
 def _point(row: ConfigSummary, mode: str, config: Config | None = None, norm: float | None = None) -> GridPoint:
     return GridPoint(
         mode=mode,
-        layer=config.layer if config else None,
+        layer=config.steers[0].layer if config else None,
         alpha=config.alpha if config else None,
         norm=norm,
         dose=config.dose if config else None,

@@ -24,7 +24,10 @@ from capvec.sweep.study import Bench, Conclusion, Design, Evidence
 from capvec.tasks import load_tasks
 
 ATTEMPTS, RANDOMS = 2, 3
-_NOT_OURS = ("alpha", "alpha_unit", "layer", "direction", "traces", "reference", "op", "positions", *RECIPE_OPTIONS)
+_NOT_OURS = (
+    *("alpha", "alpha_unit", "layer", "direction", "traces", "reference", "op", "positions", "keep_norm"),
+    *RECIPE_OPTIONS,
+)
 
 
 def parse_calibration_options(raw: Mapping[str, Any]) -> SweepOptions:
@@ -34,7 +37,7 @@ def parse_calibration_options(raw: Mapping[str, Any]) -> SweepOptions:
         UsageError: an option has a bad value, or is a sweep's alone.
     """
     for name in _NOT_OURS:
-        if raw.get(name) is not None:
+        if raw.get(name) not in (None, False):
             raise UsageError(
                 f"--{name.replace('_', '-')} is for -m sweep: a calibration's directions are planted, and layer and "
                 "strength come from the file that capvec.calibration.choose writes (--chosen)"

@@ -22,6 +22,9 @@ from transformers.cache_utils import DynamicLayer, LinearAttentionLayer
 
 from capvec.records import Steer
 
+SteeredToken = tuple[int, tuple[bool, ...]]
+"""A token, and of each kind of positions that the row's steers have, in order of their names, whether it is of them."""
+
 
 def new_cache(config: Any) -> DynamicCache:
     """An empty cache for a model. Where every layer attends, sliding layers keep all keys, so that rows can be cut."""
@@ -87,7 +90,7 @@ def crop(cache: DynamicCache, length: int) -> DynamicCache:
 
 @dataclass(frozen=True)
 class _Entry:
-    tokens: tuple[int, ...]
+    tokens: tuple[SteeredToken, ...]
     cache: DynamicCache
     bytes: int
 
@@ -95,14 +98,16 @@ class _Entry:
 class PrefixStore:
     """Caches of finished rows, least recently used out first.
 
-    Keyed by the exact steers: cached keys and values were computed under them, and are wrong under any others.
+    Keyed by the exact steers: cached keys and values were computed under them, and are wrong under any others. Within
+    them by tokens as steered: what was generated, and steered because it was, is not the same as those very tokens in
+    the next turn's prompt, unless they are steered there too.
     """
 
     def __init__(self, capacity_bytes: int) -> None:
         self._capacity = capacity_bytes
-        self._entries: OrderedDict[tuple[tuple[Steer, ...], tuple[int, ...]], _Entry] = OrderedDict()
+        self._entries: OrderedDict[tuple[tuple[Steer, ...], tuple[SteeredToken, ...]], _Entry] = OrderedDict()
 
-    def find(self, steers: tuple[Steer, ...], tokens: Sequence[int]) -> tuple[DynamicCache | None, int]:
+    def find(self, steers: tuple[Steer, ...], tokens: Sequence[SteeredToken]) -> tuple[DynamicCache | None, int]:
         """The longest cached start of `tokens` under these steers, and its length; one token is always left over."""
         best, shared = None, 0
         for key, entry in self._entries.items():
@@ -115,7 +120,7 @@ class PrefixStore:
         self._entries.move_to_end(best)
         return crop(self._entries[best].cache, shared), shared
 
-    def keep(self, steers: tuple[Steer, ...], tokens: Sequence[int], cache: DynamicCache) -> None:
+    def keep(self, steers: tuple[Steer, ...], tokens: Sequence[SteeredToken], cache: DynamicCache) -> None:
         """Store the cache of `tokens`, one row, in place of entries that are a start of it."""
         if not croppable(cache):
             return
@@ -140,7 +145,7 @@ def _attention(keys: Tensor, values: Tensor) -> DynamicLayer:
     return layer
 
 
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
+def _common(a: Sequence[SteeredToken], b: Sequence[SteeredToken]) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 

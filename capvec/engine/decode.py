@@ -6,6 +6,7 @@ meters, so that a row of a batch gives what the same request gives alone, up to 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,8 +15,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from capvec.engine.caches import PrefixStore, croppable, join, joinable, new_cache, take
-from capvec.engine.hooks import Meter, meters, steer
+from capvec.engine.caches import PrefixStore, SteeredToken, croppable, join, joinable, new_cache, take
+from capvec.engine.hooks import Meter, meters, steer, steered_at
 from capvec.engine.models import LoadedModel, forward
 from capvec.engine.sampling import RowSampler
 from capvec.records import Receipt, Steer
@@ -35,6 +36,8 @@ class Request:
     steers: tuple[Steer, ...] = ()
     vectors: tuple[Tensor, ...] = ()
     """v_L of each steer, float32 `[d_model]`."""
+    assistant: tuple[bool, ...] | None = None
+    """Of each prompt token, whether an assistant message says it; needed where a steer is for those."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,11 @@ class _Row:
     def cached(self) -> tuple[int, ...]:
         """The tokens in the cache: all but the last drawn one."""
         return self.request.tokens + tuple(self.generated[:-1])
+
+    @property
+    def seen(self) -> tuple[SteeredToken, ...]:
+        """The same, as the prefix store tells tokens apart."""
+        return (*_seen(self.request), *_seen(self.request, self.generated[:-1]))
 
 
 @dataclass
@@ -135,7 +143,8 @@ class Decoder:
 
     def _prefill(self, request: Request, result: Future[Completion]) -> tuple[_Row, DynamicCache]:
         loaded = self._loaded
-        cache, reused = self._prefixes.find(request.steers, request.tokens)
+        seen = _seen(request)
+        cache, reused = self._prefixes.find(request.steers, seen)
         cache = cache if cache is not None else new_cache(loaded.model.config)
         row = _Row(
             request, result, RowSampler(request.seed, request.temperature), meters(request.steers, request.vectors)
@@ -144,7 +153,9 @@ class Decoder:
         ids = torch.tensor([request.tokens[reused:]], device=loaded.device)
         everything = torch.ones(1, len(request.tokens), dtype=torch.long, device=loaded.device)
         positions = torch.arange(reused, len(request.tokens), device=loaded.device)[None]
-        with steer(loaded.path, [row.meters], torch.ones_like(ids, dtype=torch.bool)):
+        mask = torch.ones(1, len(request.tokens) - reused, dtype=torch.bool)
+        assistant = torch.tensor([request.assistant[reused:]]) if request.assistant is not None else None
+        with steer(loaded.path, [row.meters], mask, assistant=assistant):
             logits = forward(
                 loaded.model,
                 input_ids=ids,
@@ -154,7 +165,7 @@ class Decoder:
             )
         row.forwards += 1
         row.generated.append(row.sampler.draw(logits[0]))
-        self._prefixes.keep(request.steers, request.tokens, cache)
+        self._prefixes.keep(request.steers, seen, cache)
         return row, cache
 
     def _advance(self, group: _Group) -> None:
@@ -162,8 +173,8 @@ class Decoder:
         lengths = torch.tensor([len(row.cached) for row in rows], device=device)
         width = group.length + 1
         real = torch.arange(width, device=device)[None] >= (width - 1 - lengths)[:, None]
-        measured = torch.ones(len(rows), 1, dtype=torch.bool, device=device)
-        with steer(self._loaded.path, [row.meters for row in rows], measured):
+        mask = torch.ones(len(rows), 1, dtype=torch.bool)
+        with steer(self._loaded.path, [row.meters for row in rows], mask, generated=True):
             logits = forward(
                 self._loaded.model,
                 input_ids=torch.tensor([[row.generated[-1]] for row in rows], device=device),
@@ -185,7 +196,7 @@ class Decoder:
             if ending is not None:
                 if croppable(group.cache):
                     own = take(group.cache, [index], len(row.cached))
-                    self._prefixes.keep(row.request.steers, row.cached, own)
+                    self._prefixes.keep(row.request.steers, row.seen, own)
                 row.result.set_result(ending)
         group.rows = [group.rows[index] for index in left]
         if left:
@@ -210,3 +221,15 @@ class Decoder:
             cached_tokens=row.reused,
             receipts=tuple(meter.receipt(row.forwards) for meter in row.meters),
         )
+
+
+def _seen(request: Request, generated: Sequence[int] | None = None) -> tuple[SteeredToken, ...]:
+    """The prompt's tokens, or the generated ones: each with whether steers with such positions apply to it."""
+    tokens = request.tokens if generated is None else tuple(generated)
+    real = torch.ones(len(tokens), dtype=torch.bool)
+    assistant = torch.tensor(request.assistant) if request.assistant is not None else None
+    columns = [
+        steered_at(positions, real, generated=generated is not None, assistant=assistant).tolist()
+        for positions in sorted({steer.positions for steer in request.steers})
+    ]
+    return tuple(zip(tokens, zip(*columns, strict=True), strict=True)) if columns else tuple((t, ()) for t in tokens)

@@ -1,70 +1,167 @@
-"""Whether a reply was steered as asked. A silent no-op must never pass for a null result."""
+"""Whether a reply was steered as asked. A silent no-op must never pass for a null result.
+
+Two things are checked. Against the direction's file, whatever the engine believes that it did: how many positions were
+steered, and the shift or the level that they show, where that follows from the steers alone (`closed_forms`). And
+against h_in, which only the engine sees: `error_max`, how far what arrived is from what the formulas make of h_in. That
+covers what has no closed form: steers with different operations or positions at one layer, and what keeps the norm.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from capvec.errors import SteeringFault
 from capvec.records import Receipt, Reply, Steer
 
 TOLERANCE = 0.02
-"""Relative deviation of the measured shift from the expected one, rounding aside."""
+"""Relative deviation of what was measured from what was expected, rounding aside."""
+NORM_TOLERANCE = 0.005
+"""Relative deviation of a norm that was kept: rounding each number to bfloat16, the coarsest residual, changes a norm
+by at most 2⁻⁸ ≈ 0.004 of it."""
 
 
-def check_receipts(reply: Reply, steers: Sequence[Steer], shifts: Sequence[float]) -> None:
-    """Check that the reply carries one receipt for each steer, and that each shows its shift in every position.
+def closed_forms(steers: Sequence[Steer], vectors: Sequence[NDArray[np.float32]]) -> tuple[float | None, ...]:
+    """What each steer's receipt has to show at every position, as far as that does not depend on the residual.
+
+    Of steers that add at one layer and at the same positions it is the shift ⟨Σ_k α_k·v_k, d_L⟩; of a steer that is
+    alone at its layer and ablates or sets, the level: 0, or α·‖v_L‖. Keeping the norm scales the residual by what is
+    not known beforehand, which leaves only 0 as it is. None for any other steer: `error_max` alone speaks for it.
+
+    Args:
+        steers: of one config.
+        vectors: v_L of each, float32 `[d_model]`.
+    """
+    return tuple(
+        _closed_form(
+            steer, vector, [pair for pair in zip(steers, vectors, strict=True) if pair[0].layer == steer.layer]
+        )
+        for steer, vector in zip(steers, vectors, strict=True)
+    )
+
+
+def _closed_form(
+    steer: Steer, vector: NDArray[np.float32], here: Sequence[tuple[Steer, NDArray[np.float32]]]
+) -> float | None:
+    exact = vector.astype(np.float64)
+    length = float(np.linalg.norm(exact))
+    alone, scaled = len(here) == 1, any(other.keep_norm for other, _ in here)
+    if steer.op == "ablate" and alone:
+        return 0.0
+    if steer.op == "set" and alone and not scaled:
+        return steer.alpha * length
+    if not scaled and all((other.op, other.positions) == ("add", steer.positions) for other, _ in here):
+        total = sum(other.alpha * other_vector.astype(np.float64) for other, other_vector in here)
+        return float(total @ exact) / (length or 1.0)
+    return None
+
+
+def check_receipts(reply: Reply, steers: Sequence[Steer], targets: Sequence[float | None]) -> None:
+    """Check that the reply carries one receipt for each steer, and that each shows its steer in every position.
 
     Args:
         reply: what the engine sent.
         steers: what was asked for.
-        shifts: ⟨Σ_k α_k·v_k, d_L⟩ of each steer, computed here from the directions' files: an engine that reports what
-            it likes to expect is not believed.
+        targets: `closed_forms` of the steers, from the directions' files: what an engine would like to expect is not
+            asked.
 
     Raises:
-        SteeringFault: a receipt is missing or of another steer, a hook did not run in every forward pass and on every
-            position of the reply, the measured shift is not the expected one on average or anywhere, or the expected
-            one is too small to be told from rounding.
+        SteeringFault: a receipt is missing or of another steer; a hook did not run in every forward pass and on every
+            position that it is for; a position was touched that was to be left alone; shift, level or norm are not as
+            expected on average or anywhere; what arrived is not what the formulas make of what left; or the expected
+            effect is too small to be told from rounding.
     """
-    asked = [(steer.layer, steer.direction, steer.alpha) for steer in steers]
-    got = [(receipt.layer, receipt.direction, receipt.alpha) for receipt in reply.receipts]
-    if asked != got:
+    got = [receipt.steer for receipt in reply.receipts]
+    if list(steers) != got:
         raise SteeringFault(
-            f"asked for steers (layer, direction, alpha) {asked}, the receipts are of {got}: does this engine steer?"
+            f"asked for steers [{_in_words(steers)}], the receipts are of [{_in_words(got)}]: does this engine steer?"
         )
-    for receipt, shift in zip(reply.receipts, shifts, strict=True):
-        where = f"layer {receipt.layer}, alpha {receipt.alpha:g}"
+    for receipt, target in zip(reply.receipts, targets, strict=True):
+        where = _in_words([receipt.steer])
         _check_coverage(receipt, reply, where)
-        _check_shift(receipt, shift, where)
+        # Written, as all that follows, so that a measured NaN is a fault too.
+        if not receipt.leak_max == 0.0:
+            raise SteeringFault(
+                f"{where}: a position that was to be left alone was moved by {receipt.leak_max:.3g}; expected exactly 0"
+            )
+        if receipt.steered:
+            _check_measurements(receipt, target, where)
+
+
+def _in_words(steers: Sequence[Steer]) -> str:
+    return "; ".join(
+        f"layer {steer.layer}, alpha {steer.alpha:g}, {steer.op} at {steer.positions}"
+        f"{' keeping the norm' if steer.keep_norm else ''}, direction {steer.direction}"
+        for steer in steers
+    )
 
 
 def _check_coverage(receipt: Receipt, reply: Reply, where: str) -> None:
-    """One pass for each token that was drawn; each prompt token that was not cached, and each that was fed back."""
-    forwards = reply.completion_tokens
-    positions = reply.prompt_tokens - reply.cached_tokens + reply.completion_tokens - 1
-    seen = (receipt.fired, receipt.forwards, receipt.positions)
-    if seen != (forwards, forwards, positions) or forwards < 1:
+    """One pass for each token that was drawn; each prompt token that was not cached, and each that was fed back.
+
+    Which prompt tokens are the assistant's, only the engine's tokenizer says, so its count is taken; but it is no less
+    than what was generated, which is all the assistant's, and no more than everything.
+    """
+    forwards, prompt = reply.completion_tokens, reply.prompt_tokens - reply.cached_tokens
+    generated = reply.completion_tokens - 1
+    least, most = {
+        "all": (prompt + generated, prompt + generated),
+        "prompt": (prompt, prompt),
+        "generated": (generated, generated),
+        "assistant": (generated, prompt + generated),
+    }[receipt.steer.positions]
+    seen = (receipt.fired, receipt.forwards, receipt.passed)
+    if seen != (forwards, forwards, prompt + generated) or forwards < 1 or not least <= receipt.steered <= most:
+        bound = f"{most}" if least == most else f"{least} to {most}"
         raise SteeringFault(
-            f"{where}: the hook ran {receipt.fired} times in {receipt.forwards} forward passes, on {receipt.positions} "
-            f"positions; a reply of {reply.completion_tokens} tokens to {reply.prompt_tokens} "
-            f"({reply.cached_tokens} of them cached) takes {forwards} passes over {positions} positions"
+            f"{where}: the hook ran {receipt.fired} times in {receipt.forwards} forward passes, on {receipt.passed} "
+            f"positions, and steered {receipt.steered}; a reply of {reply.completion_tokens} tokens to "
+            f"{reply.prompt_tokens} ({reply.cached_tokens} of them cached) takes {forwards} passes over "
+            f"{prompt + generated} positions, and steers {bound}"
         )
 
 
-def _check_shift(receipt: Receipt, shift: float, where: str) -> None:
-    if 0.0 < abs(shift) <= 2 * receipt.rounding:
+def _check_measurements(receipt: Receipt, target: float | None, where: str) -> None:
+    values: dict[str, Any] = vars(receipt)
+    if missing := [name for name, value in values.items() if value is None]:
         raise SteeringFault(
-            f"{where}: the expected shift {shift:.3g} cannot be told from rounding ({receipt.rounding:.3g}); "
+            f"{where}: {receipt.steered} positions were steered, and the receipt lacks {', '.join(missing)}"
+        )
+    if target is not None:
+        _check_target(values, "shift" if receipt.steer.op == "add" else "level", target, receipt.steered, where)
+    if receipt.steer.keep_norm and not (
+        abs(values["norm_ratio_min"] - 1) <= NORM_TOLERANCE and abs(values["norm_ratio_max"] - 1) <= NORM_TOLERANCE
+    ):
+        raise SteeringFault(
+            f"{where}: the norm became {values['norm_ratio_min']:.4g} to {values['norm_ratio_max']:.4g} of what it "
+            f"was, expected 1 ± {NORM_TOLERANCE}"
+        )
+    moved = max(abs(values["shift_min"]), abs(values["shift_max"]))
+    allowed = TOLERANCE * moved + 2 * values["rounding_max"]
+    if not values["error_max"] <= allowed:
+        raise SteeringFault(
+            f"{where}: what arrived is {values['error_max']:.4g} along the direction from what the formulas make of "
+            f"the residual, expected at most {allowed:.2g}"
+        )
+
+
+def _check_target(values: dict[str, Any], name: str, target: float, positions: int, where: str) -> None:
+    if 0.0 < abs(target) <= 2 * values["rounding"]:
+        raise SteeringFault(
+            f"{where}: the expected {name} {target:.3g} cannot be told from rounding ({values['rounding']:.3g}); "
             "expected a larger alpha, or an engine in float32"
         )
-    for name, measured, rounding in (
-        ("a mean shift", receipt.shift_mean, receipt.rounding),
-        ("a least shift", receipt.shift_min, receipt.rounding_max),
-        ("a largest shift", receipt.shift_max, receipt.rounding_max),
+    for which, key, rounding in (
+        ("mean", f"{name}_mean", values["rounding"]),
+        ("least", f"{name}_min", values["rounding_max"]),
+        ("largest", f"{name}_max", values["rounding_max"]),
     ):
-        allowed = TOLERANCE * abs(shift) + 2 * rounding
-        # Written so that a measured NaN is a fault too.
-        if not abs(measured - shift) <= allowed:
+        allowed = TOLERANCE * abs(target) + 2 * rounding
+        if not abs(values[key] - target) <= allowed:
             raise SteeringFault(
-                f"{where}: measured {name} of {measured:.4g} along the direction over {receipt.positions} positions, "
-                f"expected {shift:.4g} ± {allowed:.2g}"
+                f"{where}: measured a {which} {name} of {values[key]:.4g} along the direction over {positions} "
+                f"positions, expected {target:.4g} ± {allowed:.2g}"
             )

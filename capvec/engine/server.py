@@ -6,7 +6,7 @@ import asyncio
 import hmac
 import json
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -47,6 +47,9 @@ _KNOWN = frozenset(
     )
 )
 _CAPTURE_KNOWN = frozenset(("conversations", "pooling", "names"))
+
+
+_LONGEST = math.sqrt(torch.finfo(torch.float32).max)
 
 
 class RequestError(Exception):
@@ -143,7 +146,8 @@ class Engine:
 
     def _request(self, body: Mapping[str, Any]) -> Request:
         loaded = self.loaded
-        tokens = loaded.render(_messages(body.get("messages")), prompt=True)
+        messages, steers = _messages(body.get("messages")), self._steers(body.get("steering") or ())
+        tokens, assistant = self._tokens(messages, steers)
         room = loaded.context_length - len(tokens)
         if room < 1:
             raise RequestError(
@@ -157,16 +161,28 @@ class Engine:
         stops = [stop] if isinstance(stop, str) else stop
         if not isinstance(stops, list) or not all(isinstance(text, str) and text for text in stops):
             raise RequestError(f"stop: {stop!r}; expected a text or a list of texts, none empty", "invalid_value")
-        steers = self._steers(body.get("steering") or ())
         return Request(
-            tokens=tuple(tokens),
+            tokens=tokens,
             max_tokens=limit,
             seed=_whole(body.get("seed") or 0, "seed"),
             temperature=_number(body.get("temperature", 1.0), "temperature", least=0),
             stop=tuple(stops),
             steers=steers,
             vectors=tuple(self._direction(steer.direction)["directions"][steer.layer] for steer in steers),
+            assistant=assistant,
         )
+
+    def _tokens(
+        self, messages: Sequence[Message], steers: Sequence[Steer]
+    ) -> tuple[tuple[int, ...], tuple[bool, ...] | None]:
+        """The prompt, and which of its tokens are the assistant's where a steer is for those.
+
+        A template for which that cannot be told serves every other steer.
+        """
+        if any(steer.positions == "assistant" for steer in steers):
+            rendered = self.loaded.render_marked(messages, prompt=True)
+            return rendered.ids, rendered.assistant
+        return tuple(self.loaded.render(messages, prompt=True)), None
 
     def _steers(self, raw: Any) -> tuple[Steer, ...]:
         if not isinstance(raw, list | tuple) or not all(isinstance(steer, dict) for steer in raw):
@@ -193,9 +209,10 @@ class Engine:
 
     def _answer(self, completion: Completion) -> dict[str, Any]:
         for receipt in completion.receipts:
-            if not all(math.isfinite(value) for value in vars(receipt).values() if isinstance(value, float)):
+            if not all(abs(value) < _LONGEST for value in vars(receipt).values() if isinstance(value, float)):
                 raise SteeringFault(
-                    f"layer {receipt.layer}, alpha {receipt.alpha:g}: the residual is not finite any more"
+                    f"layer {receipt.steer.layer}, alpha {receipt.steer.alpha:g}: the residual is not finite any more, "
+                    "or so long that the next norm's square of it is not"
                 )
         choice = {
             "index": 0,

@@ -35,7 +35,8 @@ def write_reports(
 ) -> None:
     """Write `master_summary.csv`, `summary.json` and `RESULTS.md` into the run folder, from what is on record."""
     frame = pd.DataFrame([outcome.to_json() for outcome in outcomes], columns=list(Outcome.__dataclass_fields__))
-    frame["layer"] = frame["layer"].astype("Int64")  # a baseline has no layer; the others stay whole numbers
+    # Text: a baseline has none, and `22` beside `20+22` must not become a number.
+    frame["layer"] = [None if outcome.layer is None else str(outcome.layer) for outcome in outcomes]
     tasks = {task.name: task for task in plan.tasks}
     frame["family"] = [family_of(tasks[name]) for name in frame["task"]]
     frame["split"] = [split_of(tasks[name]) for name in frame["task"]]

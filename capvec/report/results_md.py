@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from capvec.directions.ranking import Ranking
-from capvec.records import Outcome
+from capvec.records import Measured, Op, Outcome
 from capvec.report.contrast import contrast_section
 from capvec.report.controls import controls_section
 from capvec.report.families import family_of, family_rows
@@ -19,6 +19,7 @@ from capvec.sweep.gate import GateResult
 from capvec.sweep.ledger import Reconciliation
 from capvec.sweep.plan import Plan
 
+_QUANTITIES: dict[Op, str] = {"add": "shift", "ablate": "level", "set": "level"}
 _MARKS = {"solved": "✓", "unsolved": "·", "error": "E"}
 
 
@@ -110,9 +111,7 @@ def _direction(plan: Plan, direction: SweepDirection) -> Iterator[str]:
     yield "## The direction\n"
     yield f"{direction.describe()} Hash `{direction.direction.hash}`.\n"
     if direction.ranking is not None:
-        yield from ranking_lines(
-            direction.ranking, {config.layer for config in plan.configs if config.layer is not None}
-        )
+        yield from ranking_lines(direction.ranking, _steered_layers(plan))
 
 
 def ranking_lines(ranking: Ranking, steered: set[int]) -> Iterator[str]:
@@ -153,28 +152,37 @@ def ranking_lines(ranking: Ranking, steered: set[int]) -> Iterator[str]:
 
 def _contrast(plan: Plan, direction: SweepDirection) -> Iterator[str]:
     if direction.built is not None:
-        layers = sorted({config.layer for config in plan.configs if config.layer is not None})
-        yield from contrast_section(direction.built, layers)
+        yield from contrast_section(direction.built, sorted(_steered_layers(plan)))
+
+
+def _steered_layers(plan: Plan) -> set[int]:
+    return {steer.layer for config in plan.configs for steer in config.steers}
 
 
 def _receipts(outcomes: Sequence[Outcome]) -> Iterator[str]:
-    steered = [outcome for outcome in outcomes if outcome.shift_measured is not None]
-    if not steered:
+    groups: defaultdict[tuple[str, int, Op], list[Measured]] = defaultdict(list)
+    for outcome in outcomes:
+        for measured in outcome.measured:
+            groups[outcome.config, measured.layer, measured.op].append(measured)
+    if not groups:
         return
     yield "## Receipts\n"
-    by_config: defaultdict[str, list[Outcome]] = defaultdict(list)
-    for outcome in steered:
-        by_config[outcome.config].append(outcome)
     rows = []
-    for name, group in by_config.items():
-        shifts = [outcome.shift_measured for outcome in group if outcome.shift_measured is not None]
-        rows.append((name, str(len(group)), number(group[0].shift_expected, 4), _span(shifts)))
-    yield from markdown_table([("config", "trials", "expected shift α·‖v‖", "measured shift, least to most"), *rows])
-    yield "\nMeasured inside the forward pass, at the input of the next block.\n"
+    for (config, layer, op), group in groups.items():
+        means = [measured.mean for measured in group if measured.mean is not None]
+        rows.append((config, str(layer), str(len(group)), _QUANTITIES[op], number(group[0].expected, 4), _span(means)))
+    head = ("config", "layer", "trials", "quantity", "expected", "measured, least to most")
+    yield from markdown_table([head, *rows])
+    yield (
+        "\nMeasured inside the forward pass, at the input of the next block, over the steered positions: where a steer "
+        "adds, the shift ⟨h_out − h_in, d⟩ (α·‖v‖); where it ablates or sets, the level ⟨h_out, d⟩ (0, or α·‖v‖). "
+        "Where no number is expected, since the norm is kept, what arrived was compared with the formula at every "
+        "position. Positions that were not to be steered were checked to be untouched.\n"
+    )
 
 
 def _span(values: Sequence[float]) -> str:
-    return f"{min(values):.4f} to {max(values):.4f}"
+    return f"{min(values):.4f} to {max(values):.4f}" if values else "–"
 
 
 def _gates(gates: Sequence[GateResult]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -276,7 +277,7 @@ def _sweep(run: Path) -> Sweep:
             ends[outcome["config"]][outcome["end_reason"]] += 1
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(f"{run}: not a run folder of a finished sweep ({error})") from error
-    layers = {int(name.split("-")[1][1:]) for name in rows if name.startswith("steered-L")}
+    layers = {int(match[1]) for name in rows if (match := re.fullmatch(r"steered-L(\d+)-a[^-]+", name))}
     if len(layers) != 1 or any(_name(layer, alpha) not in rows for layer in layers for alpha in ALPHAS):
         raise UsageError(
             f"{run}: expected a sweep at one layer with --alpha {','.join(map(str, ALPHAS))}; got {list(rows)}"

@@ -41,8 +41,8 @@ class SweepOptions(Record):
 
     alphas: tuple[float, ...] = (4.0,)
     alpha_unit: AlphaUnit = "stored"
-    layers: tuple[int, ...] | None = None
-    """None stands for `auto`."""
+    layers: tuple[tuple[int, ...], ...] | None = None
+    """Each entry is steered in a config of its own, at all of its layers; None stands for `auto`."""
     model: str = "pocket"
     direction: str | None = None
     traces: str | None = None
@@ -92,6 +92,9 @@ def parse_options(raw: dict[str, Any]) -> SweepOptions:
             "--direction and --reference were both given: the reference is for the ranking of a direction that is "
             "built, and a file brings none; drop one"
         )
+    op, controls = choice("--op", raw["op"], get_args(Op)), parse_controls(raw["controls"])
+    if op == "ablate" and any(control.kind == "flip" for control in controls):
+        raise UsageError("--controls flip with --op ablate: an ablation has no sign to flip; leave flip out")
     return SweepOptions(
         alphas=parse_alphas(raw["alpha"]),
         alpha_unit=choice("--alpha-unit", raw["alpha_unit"], get_args(AlphaUnit)),
@@ -101,12 +104,12 @@ def parse_options(raw: dict[str, Any]) -> SweepOptions:
         traces=raw.get("traces"),
         recipe=parse_recipe(raw),
         reference=raw.get("reference"),
-        op=choice("--op", raw["op"], get_args(Op)),
+        op=op,
         positions=choice("--positions", raw["positions"], get_args(Positions)),
         keep_norm=bool(raw.get("keep_norm")),
         tasks=raw["tasks"],
         attempts=at_least("--attempts", raw["attempts"], 1),
-        controls=parse_controls(raw["controls"]),
+        controls=controls,
         seed=at_least("--seed", raw["seed"], 0),
         run=run,
         resume=bool(raw.get("resume")),
@@ -132,19 +135,31 @@ def parse_alphas(text: str) -> tuple[float, ...]:
     if len(set(names)) < len(names):
         raise UsageError(f"--alpha {text!r}: two strengths read the same to six digits, and name the same config")
     if 0.0 in alphas:
-        raise UsageError("--alpha 0 steers nothing: use --controls zero, which installs the hook and checks the tokens")
+        raise UsageError(
+            "--alpha 0 steers nothing: use --controls zero, which installs the hook and checks the tokens, or "
+            "--op ablate, which sets the projection to 0"
+        )
     return alphas
 
 
-def parse_layers(text: str) -> tuple[int, ...] | None:
-    """`"22,30"` → `(22, 30)`; `"auto"` → None.
+def parse_layers(text: str) -> tuple[tuple[int, ...], ...] | None:
+    """`"20+22,30"` → `((20, 22), (30,))`: layers joined by `+` are steered together; `"auto"` → None.
 
     Raises:
-        UsageError: an entry is not a whole number ≥ 0. The upper end is checked once the model is known.
+        UsageError: an entry is not a whole number ≥ 0, or joins a layer with itself. The upper end is checked once the
+            model is known.
     """
     if text.strip() == "auto":
         return None
-    return tuple(dict.fromkeys(at_least("--layer", part, 0, "or 'auto'") for part in split("--layer", text)))
+    groups = []
+    for part in split("--layer", text):
+        group = sorted(
+            at_least("--layer", layer.strip(), 0, "or 'auto', as in 22,30 or 20+22") for layer in part.split("+")
+        )
+        if len(set(group)) < len(group):
+            raise UsageError(f"--layer {part!r}: a layer is named twice; expected different layers, as in 20+22")
+        groups.append(tuple(group))
+    return tuple(dict.fromkeys(groups))
 
 
 def parse_controls(text: str) -> tuple[Control, ...]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from capvec.directions.record import Direction
+from capvec.engine.receipts import closed_forms
 from capvec.errors import UsageError
 from capvec.pocket import ModelSource
-from capvec.records import AlphaUnit, Config, ControlOf, Record, Steer, Task, TrialSpec
+from capvec.records import AlphaUnit, Config, ControlOf, Op, Positions, Record, Steer, Task, TrialSpec
 from capvec.sweep.options import Control, SweepOptions
 
 ConfigKind = Literal["steered", "control"]
@@ -91,10 +92,62 @@ def interleave(tasks: Sequence[Task], configs: Sequence[Config], attempts: int, 
     return tuple(trials)
 
 
-def steered_config(direction: Direction, layer: int, alpha: float, unit: AlphaUnit) -> Config:
-    """The config `steered-L<layer>-a<alpha>`; another unit than `stored` is part of the name."""
-    suffix = "" if unit == "stored" else f"-{unit}"
-    return make_config(f"steered-L{layer}-a{alpha:g}{suffix}", "steered", direction, layer, alpha, unit)
+@dataclass(frozen=True)
+class Manner:
+    """How a config steers, beside where, how strongly and along what; as in `Steer`."""
+
+    op: Op = "add"
+    positions: Positions = "all"
+    keep_norm: bool = False
+
+    @property
+    def suffix(self) -> str:
+        """The end of a config's name: which tokens, and whether the norm is kept, where that is not the default."""
+        where = f"-{self.positions}" if self.positions != "all" else ""
+        return where + ("-keepnorm" if self.keep_norm else "")
+
+
+PLAIN = Manner()
+"""As the seed steered: added, at every position."""
+
+
+def config_name(
+    layers: Sequence[int] | str, alpha: float | None, unit: AlphaUnit = "stored", manner: Manner = PLAIN
+) -> str:
+    """`steered-L22-a4`, `set-L20+22-a4-generated`, `ablate-L22`: what is not the default is part of the name.
+
+    Args:
+        layers: one or several; a text for those that are not known yet.
+        alpha: None for `ablate`, which has none.
+        unit: of `alpha`.
+        manner: how it steers.
+    """
+    where = layers if isinstance(layers, str) else layers_label(layers)
+    head = f"{'steered' if manner.op == 'add' else manner.op}-L{where}"
+    strength = f"-a{alpha:g}" if alpha is not None else ""
+    measure = f"-{unit}" if unit != "stored" and alpha is not None else ""
+    return head + strength + measure + manner.suffix
+
+
+def layers_label(layers: Sequence[int]) -> str:
+    """`22`, or `20+22`."""
+    return "+".join(map(str, layers))
+
+
+def steered_config(
+    direction: Direction,
+    layers: int | Sequence[int],
+    alpha: float | None,
+    unit: AlphaUnit = "stored",
+    manner: Manner = PLAIN,
+) -> Config:
+    """The config that `config_name` names.
+
+    Raises:
+        UsageError: as `make_config`.
+    """
+    where = (layers,) if isinstance(layers, int) else tuple(layers)
+    return make_config(config_name(where, alpha, unit, manner), "steered", direction, where, alpha, unit, manner)
 
 
 def control_configs(
@@ -105,62 +158,93 @@ def control_configs(
 ) -> tuple[Config, ...]:
     """One config per control of every steered config (one `prompt` config in all).
 
+    A control steers where the config steers that it controls for, and as it does; `zero` adds α = 0 there, whatever the
+    operation is, since setting to 0 would be an ablation.
+
     Args:
         controls: as `--controls` asked for.
         steered: the configs to control for.
         direction: the direction they steer with.
         twins: `random`, `shuffled` and `orthogonal` directions, as many as the controls count.
+
+    Raises:
+        UsageError: `flip` of an ablation, which has no sign.
     """
-    configs: list[Config] = []
+    configs: dict[str, Config] = {}
     for control in controls:
         if control.kind == "prompt":
-            of = ControlOf("prompt", tuple(base.name for base in steered))
-            configs.append(Config("prompt", "control", system_suffix=PROMPT_CONTROL, control=of))
-        for base in steered if control.kind != "prompt" else ():
-            layer, alpha, unit = base.layer, base.alpha, base.alpha_unit
-            if layer is None or alpha is None:
-                raise UsageError(
-                    f"config {base.name}: a steered config needs a layer and an alpha to be controlled for"
-                )
-            where, of = base.name.removeprefix("steered-"), ControlOf(control.kind, (base.name,))
-            if control.kind == "zero":
-                name = f"zero-L{layer}"
-                if all(config.name != name for config in configs):
-                    of = ControlOf("zero", tuple(other.name for other in steered if other.layer == layer))
-                    configs.append(make_config(name, "control", direction, layer, 0.0, unit, of))
-            elif control.kind == "flip":
-                configs.append(make_config(f"flip-{where}", "control", direction, layer, -alpha, unit, of))
-            else:
-                configs += [
-                    make_config(f"{control.kind}{number}-{where}", "control", twin, layer, alpha, unit, of)
-                    for number, twin in enumerate(twins[control.kind], start=1)
-                ]
-    return tuple(configs)
+            of = [(Config("prompt", "control", system_suffix=PROMPT_CONTROL), base) for base in steered]
+        else:
+            of = [(config, base) for base in steered for config in _controls_for(base, control, direction, twins)]
+        for config, base in of:
+            # One α = 0 serves every strength at a layer, and one prompt the whole sweep.
+            earlier = configs[config.name].control if config.name in configs else None
+            bases = (*(earlier.configs if earlier else ()), base.name)
+            configs[config.name] = replace(config, control=ControlOf(control.kind, bases))
+    return tuple(configs.values())
+
+
+def _controls_for(
+    base: Config, control: Control, direction: Direction, twins: dict[str, Sequence[Direction]]
+) -> Iterator[Config]:
+    first, where = base.steers[0], base.name.removeprefix("steered-")
+    layers, unit = [steer.layer for steer in base.steers], base.alpha_unit
+    manner = Manner(first.op, first.positions, first.keep_norm)
+    if control.kind == "zero":
+        name = f"zero-L{base.layer}{manner.suffix}"
+        yield make_config(name, "control", direction, layers, 0.0, unit, replace(manner, op="add"))
+    elif control.kind == "flip":
+        if base.alpha is None:
+            raise UsageError(f"--controls flip: {base.name} has no alpha to take the other sign of; leave flip out")
+        yield make_config(f"flip-{where}", "control", direction, layers, -base.alpha, unit, manner)
+    else:
+        for number, twin in enumerate(twins[control.kind], start=1):
+            name = f"{control.kind}{number}-{where}"
+            yield make_config(name, "control", twin, layers, base.alpha, unit, manner)
 
 
 def make_config(
     name: str,
     kind: ConfigKind,
     direction: Direction,
-    layer: int,
-    alpha: float,
+    layers: int | Sequence[int],
+    alpha: float | None,
     unit: AlphaUnit = "stored",
-    control: ControlOf | None = None,
+    manner: Manner = PLAIN,
 ) -> Config:
-    """A config that adds `alpha` times a direction at one layer.
+    """A config that steers with a direction at one or several layers, by the same α at each.
+
+    Args:
+        name: unique within the sweep.
+        kind: whether it is what the sweep is about, or a control of it.
+        direction: v_L of every layer.
+        layers: decoder blocks, from 0.
+        alpha: in `unit`; not used by `ablate`, whose config has neither α nor dose.
+        unit: of `alpha`; what it means in stored units differs from layer to layer.
+        manner: how it steers.
 
     Raises:
-        UsageError: the direction is zero there, or its ambient norm is needed and not known.
+        UsageError: the direction is zero there, its ambient norm is needed and not known, or there is no α where one is
+            needed.
     """
-    stored = direction.stored_alpha(alpha, unit, layer)
+    where = (layers,) if isinstance(layers, int) else tuple(layers)
+    if manner.op == "ablate":
+        alpha, used, unit = None, 1.0, "stored"
+    elif alpha is None:
+        raise UsageError(f"config {name}: {manner.op} without an alpha; expected one, since only `ablate` has none")
+    else:
+        used = alpha
+    steers = tuple(
+        Steer(layer, direction.hash, direction.stored_alpha(used, unit, layer), *astuple(manner)) for layer in where
+    )
+    doses = [direction.dose(steer.alpha, steer.layer) for steer in steers] if alpha is not None else []
     return Config(
         name=name,
         kind=kind,
-        steers=(Steer(layer, direction.hash, stored),),
-        shifts=(stored * float(direction.norms[layer]),),
-        layer=layer,
+        steers=steers,
+        targets=closed_forms(steers, [direction.vectors[layer] for layer in where]),
+        layer=where[0] if len(where) == 1 else layers_label(where),
         alpha=alpha,
         alpha_unit=unit,
-        dose=direction.dose(stored, layer),
-        control=control,
+        dose=max((dose for dose in doses if dose is not None), default=None),
     )

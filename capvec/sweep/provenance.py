@@ -14,6 +14,7 @@ from typing import Any
 
 from capvec import __version__
 from capvec.errors import UsageError
+from capvec.records import Steer
 from capvec.sweep.directions import SweepDirection
 from capvec.sweep.options import SweepOptions
 from capvec.sweep.plan import Plan
@@ -88,7 +89,11 @@ def check_same_study(folder: Path, *, plan: Plan, health: Mapping[str, Any], dir
         "settings": earlier["settings"],
         "direction": earlier["direction"]["hash"],
         **{f"task {name}": task["checksum"] for name, task in earlier["tasks"].items()},
-        **{f"config {config['name']}": config["steers"] for config in earlier["configs"]},
+        # Through the record, so that a run from before steers had a field goes on where its default is what was done.
+        **{
+            f"config {config['name']}": [Steer.from_json(steer).to_json() for steer in config["steers"]]
+            for config in earlier["configs"]
+        },
     }
     if changed := [name for name, value in now.items() if name in before and before[name] != value]:
         details = "; ".join(f"{name} was {before[name]} and is {now[name]}" for name in changed)

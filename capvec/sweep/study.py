@@ -22,7 +22,7 @@ from capvec.stats.twins import compare_with_twins
 from capvec.sweep.directions import SweepDirection, obtain_direction
 from capvec.sweep.gate import GateResult
 from capvec.sweep.options import SweepOptions
-from capvec.sweep.plan import Plan, Settings, control_configs, steered_config
+from capvec.sweep.plan import Manner, Plan, Settings, config_name, control_configs, steered_config
 from capvec.sweep.replies import check_zero
 from capvec.tasks import load_tasks
 
@@ -122,11 +122,10 @@ class SweepStudy:
         self.tasks = load_tasks(options.tasks)
 
     def sketch(self) -> tuple[Config, ...]:
-        layers: Sequence[int | str] = self.options.layers or ("auto",)
-        return (
-            Config(Config.BASELINE, "baseline"),
-            *(Config(f"steered-L{layer}-a{alpha:g}", "steered") for layer in layers for alpha in self.options.alphas),
-        )
+        layers: Sequence[tuple[int, ...] | str] = self.options.layers or ("auto",)
+        unit, manner = self.options.alpha_unit, self._manner
+        names = [config_name(where, alpha, unit, manner) for where in layers for alpha in self._alphas]
+        return (Config(Config.BASELINE, "baseline"), *(Config(name, "steered") for name in names))
 
     def design(self, bench: Bench) -> Design:
         options = self.options
@@ -135,32 +134,41 @@ class SweepStudy:
             for warning in obtained.built.warnings():
                 bench.say(warning)
         steered = [
-            steered_config(obtained.direction, layer, alpha, options.alpha_unit)
-            for layer in self._layers(obtained, bench)
-            for alpha in options.alphas
+            steered_config(obtained.direction, layers, alpha, options.alpha_unit, self._manner)
+            for layers in self._layers(obtained, bench)
+            for alpha in self._alphas
         ]
         controls = control_configs(options.controls, steered, obtained.direction, obtained.twins)
         return Design((Config(Config.BASELINE, "baseline"), *steered, *controls), obtained)
+
+    @property
+    def _manner(self) -> Manner:
+        return Manner(self.options.op, self.options.positions, self.options.keep_norm)
+
+    @property
+    def _alphas(self) -> Sequence[float | None]:
+        """An ablation has no strength, so whatever `--alpha` says there is one config of each layer."""
+        return (None,) if self.options.op == "ablate" else self.options.alphas
 
     def conclude(self, evidence: Evidence) -> Conclusion:
         plan, outcomes = evidence.plan, evidence.outcomes
         twins = twin_lines(compare_with_twins(outcomes, plan.configs))
         return Conclusion((*table_lines(plan, evidence.summary), *twins), check_zero(plan, outcomes))
 
-    def _layers(self, obtained: SweepDirection, bench: Bench) -> tuple[int, ...]:
+    def _layers(self, obtained: SweepDirection, bench: Bench) -> tuple[tuple[int, ...], ...]:
         layers = self.options.layers
         if layers is None:
             if obtained.ranking is None:
                 return self._layers_of_file(obtained, bench)
             bench.say(f"--layer auto takes layer {obtained.ranking.best.layer}. {obtained.ranking.verdict()}")
-            layers = (obtained.ranking.best.layer,)
+            layers = ((obtained.ranking.best.layer,),)
         last = bench.health.n_layers - 1
-        for layer in layers:
+        for layer in (layer for group in layers for layer in group):
             if layer > last:
                 raise UsageError(f"--layer {layer}: the model has {last + 1} layers, 0 to {last}")
         return layers
 
-    def _layers_of_file(self, obtained: SweepDirection, bench: Bench) -> tuple[int, ...]:
+    def _layers_of_file(self, obtained: SweepDirection, bench: Bench) -> tuple[tuple[int, ...], ...]:
         """`--layer auto` for a direction from a file."""
         layer = obtained.direction.layer
         if layer is None:
@@ -169,4 +177,4 @@ class SweepStudy:
                 "name layers, as --layer 22"
             )
         bench.say(f"--layer auto takes layer {layer}, the one that {obtained.source} names")
-        return (layer,)
+        return ((layer,),)

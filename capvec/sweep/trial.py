@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ from capvec.agent.prompts import opening_messages
 from capvec.agent.protocols import get_protocol
 from capvec.engine.receipts import check_receipts
 from capvec.errors import InstrumentFault
-from capvec.records import Config, Episode, Outcome, Reply, Task, TrialSpec
+from capvec.records import Config, Episode, Measured, Outcome, Reply, Task, TrialSpec
 from capvec.sandbox.base import SandboxProvider
 from capvec.sandbox.verifier import verify
 from capvec.sweep.plan import Plan
@@ -57,7 +57,7 @@ class TrialRunner:
                 settings = self.plan.settings
 
                 def check(reply: Reply) -> None:
-                    check_receipts(reply, config.steers, config.shifts)
+                    check_receipts(reply, config.steers, config.targets)
 
                 protocol = get_protocol(settings.protocol)
                 episode = run_episode(
@@ -103,8 +103,6 @@ def _outcome(
     run: str, spec: TrialSpec, config: Config, episode: Episode | None, reward: float | None, fault: str
 ) -> Outcome:
     steps = episode.steps if episode else ()
-    receipts = [receipt for step in steps for receipt in step.reply.receipts]
-    shifts = [receipt.shift_mean for receipt in receipts]
     solved = reward is not None and reward >= SOLVED_AT
     return Outcome(
         run=run,
@@ -127,7 +125,17 @@ def _outcome(
         model_s=round(sum(step.reply.model_s for step in steps), 3),
         sandbox_s=round(sum(step.sandbox_s for step in steps), 3),
         worker=os.environ.get("PYTEST_XDIST_WORKER", "main"),
-        shift_expected=receipts[0].expected_shift if receipts else None,
-        shift_measured=sum(shifts) / len(shifts) if shifts else None,
+        measured=_measured(config, [step.reply for step in steps]),
         error=fault,
     )
+
+
+def _measured(config: Config, replies: Sequence[Reply]) -> tuple[Measured, ...]:
+    """What the replies' receipts showed of each of the config's steers; of a reply that lacks one, nothing."""
+    measured = []
+    for number, (steer, target) in enumerate(zip(config.steers, config.targets, strict=True)):
+        receipts = [reply.receipts[number] for reply in replies if number < len(reply.receipts)]
+        shown = [receipt.shift_mean if steer.op == "add" else receipt.level_mean for receipt in receipts]
+        values = [value for value in shown if value is not None]
+        measured.append(Measured(steer.layer, steer.op, target, sum(values) / len(values) if values else None))
+    return tuple(measured) if replies else ()

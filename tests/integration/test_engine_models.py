@@ -78,7 +78,7 @@ def test_a_row_of_a_batch_gives_what_the_request_gives_alone(loaded, directions,
     for a, b in zip(together, alone, strict=True):
         for x, y in zip(a.receipts, b.receipts, strict=True):
             assert x.shift_mean == pytest.approx(y.shift_mean, abs=1e-4)
-            assert (x.fired, x.forwards, x.positions) == (y.fired, y.forwards, y.positions)
+            assert (x.fired, x.forwards, x.passed) == (y.fired, y.forwards, y.passed)
 
 
 def test_every_receipt_shows_its_steer_at_every_layer(loaded, directions):

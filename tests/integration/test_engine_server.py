@@ -19,7 +19,7 @@ from tiny_models import CONTEXT, LAYERS, WIDTH, save_tiny
 from capvec.engine.client import EngineClient
 from capvec.engine.process import start_engine
 from capvec.engine.protocol import direction_hash
-from capvec.engine.receipts import check_receipts
+from capvec.engine.receipts import check_receipts, closed_forms
 from capvec.errors import ContextOverflow, EngineUnavailable, SteeringFault, UsageError
 from capvec.records import Steer
 
@@ -64,8 +64,33 @@ def test_a_steered_reply_carries_a_receipt_that_passes(client):
     assert key == direction_hash(VECTORS)
     steers = [Steer(2, key, 1.5)]
     reply = ask(client, steers=steers)
-    check_receipts(reply, steers, [1.5 * float(np.linalg.norm(VECTORS[2]))])
-    assert reply.receipts[0].expected_shift == pytest.approx(1.5 * float(np.linalg.norm(VECTORS[2])), rel=1e-5)
+    check_receipts(reply, steers, closed_forms(steers, [VECTORS[2]]))
+    assert reply.receipts[0].shift_mean == pytest.approx(1.5 * float(np.linalg.norm(VECTORS[2])), rel=1e-5)
+
+
+@pytest.mark.parametrize("op", ["add", "ablate", "set"])
+@pytest.mark.parametrize("positions", ["all", "prompt", "generated", "assistant"])
+@pytest.mark.parametrize("keep_norm", [False, True])
+def test_every_operation_at_every_position_is_served_with_a_receipt_that_passes(client, op, positions, keep_norm):
+    key = client.put_direction(safetensors.numpy.save({"directions": VECTORS}), "safetensors").hash
+    steers = [Steer(layer, key, 1.0 if op == "ablate" else 1.5, op, positions, keep_norm) for layer in (1, 3)]
+    said = [*HELLO, {"role": "assistant", "content": "hi there"}, *HELLO]
+    reply = ask(client, messages=said, steers=steers)
+    check_receipts(reply, steers, closed_forms(steers, [VECTORS[1], VECTORS[3]]))
+    generated = reply.completion_tokens - 1
+    counts = {"all": reply.prompt_tokens + generated, "prompt": reply.prompt_tokens, "generated": generated,
+              "assistant": len("hi there") + generated}  # fmt: skip
+    # Tokens of the tiny model are bytes, and nothing of a conversation asked for once is cached.
+    assert [receipt.steered for receipt in reply.receipts] == [counts[positions]] * 2
+
+
+def test_a_reply_of_one_token_has_nothing_generated_to_steer(client):
+    key = client.put_direction(safetensors.numpy.save({"directions": VECTORS}), "safetensors").hash
+    steers = [Steer(1, key, 1.5, positions="generated")]
+    reply = ask(client, steers=steers, max_tokens=1)
+    check_receipts(reply, steers, closed_forms(steers, [VECTORS[1]]))
+    assert (reply.receipts[0].steered, reply.receipts[0].shift_mean) == (0, None)
+    assert reply.text == ask(client, max_tokens=1).text
 
 
 def test_a_direction_comes_back_as_a_file_that_loads_with_weights_only(client, tmp_path):
@@ -197,6 +222,10 @@ def test_without_the_token_nothing_is_answered(engine):
         ({"messages": HELLO, "max_tokens": 0}, "max_tokens: 0; expected a whole number of at least 1"),
         ({"messages": HELLO, "steerring": []}, "unknown fields"),
         ({"messages": HELLO, "steering": [{"layer": 1}]}, "steering: not a Steer"),
+        (
+            {"messages": HELLO, "steering": [{"layer": 1, "direction": "d", "alpha": 2, "op": "ablate"}]},
+            "a steer that ablates, with alpha 2; expected 1",
+        ),
         ({"messages": HELLO, "stream": True}, "without stream"),
         ({"messages": HELLO, "stop": [1]}, "stop: [1]; expected"),
         ({"messages": HELLO, "stop": {"a": 1}}, "stop: {'a': 1}; expected"),

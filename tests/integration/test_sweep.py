@@ -139,10 +139,12 @@ def test_a_sweep_ends_with_outcomes_a_table_and_every_file_of_the_contract(sweep
     norm = float(np.linalg.norm(safetensors.numpy.load_file(report / "vectors" / "dir.safetensors")["directions"][1]))
     for entry in outcomes.values():
         if entry["config"] == "baseline":
-            assert entry["shift_expected"] is entry["shift_measured"] is None
+            assert entry["measured"] == []
         else:
-            assert entry["shift_expected"] == pytest.approx(4 * norm, rel=1e-5)
-            assert entry["shift_measured"] == pytest.approx(4 * norm, rel=1e-3)
+            (measured,) = entry["measured"]
+            assert (measured["layer"], measured["op"]) == (1, "add")
+            assert measured["expected"] == pytest.approx(4 * norm, rel=1e-5)
+            assert measured["mean"] == pytest.approx(4 * norm, rel=1e-3)
 
     result.stdout.fnmatch_lines(
         ["*config *solved *95 % Wilson*", "*baseline *1/2*", "*steered-L1-a4 *1/2*", "*report: *"]
@@ -211,7 +213,7 @@ def test_controls_and_gates_work_on_the_same_trials_and_the_run_can_be_published
         "baseline", "steered-L1-a4", "zero-L1", "random1-L1-a4", "orthogonal1-L1-a4", "orthogonal2-L1-a4",
         "flip-L1-a4", "prompt",
     }  # fmt: skip
-    shifts = {entry["config"]: entry["shift_expected"] for entry in outcomes.values()}
+    shifts = {e["config"]: e["measured"][0]["expected"] for e in outcomes.values() if e["measured"]}
     assert shifts["zero-L1"] == 0
     assert shifts["flip-L1-a4"] == pytest.approx(-shifts["steered-L1-a4"])
     for twin in ("random1", "orthogonal1", "orthogonal2"):
@@ -257,6 +259,33 @@ def test_a_file_that_names_a_layer_and_another_model_is_steered_there_with_a_cav
     result.stdout.fnmatch_lines(["*--layer auto takes layer 2, the one that *named.safetensors names*"])
     assert {entry["config"] for entry in ledger(report).values()} == {"baseline", "steered-L2-a4"}
     assert "was built from the model org/other, and tiny was steered" in (report / "RESULTS.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "steered", "layer"),
+    [
+        (("--op", "ablate", "--layer", "0+2", "--alpha", "2,4"), "ablate-L0+2", "0+2"),
+        (("--op", "set", "--positions", "assistant", "--layer", "2"), "set-L2-a4-assistant", "2"),
+        (("--positions", "generated", "--keep-norm"), "steered-L1-a4-generated-keepnorm", "1"),
+    ],
+)
+def test_every_manner_of_steering_is_a_sweep_with_controls_and_receipts(sweep, report, arguments, steered, layer):
+    result = sweep("-n", "2", *arguments, "--controls", "zero,random:1", "-k", "easy")
+    assert result.ret == pytest.ExitCode.OK
+    outcomes = {entry["config"]: entry for entry in ledger(report).values()}
+    suffix = steered.partition("a4")[2]
+    random = f"random1-{steered.removeprefix('steered-')}"
+    assert set(outcomes) == {"baseline", steered, f"zero-L{layer}{suffix}", random}
+    for measured in outcomes[steered]["measured"]:
+        if measured["expected"] is not None:
+            assert measured["mean"] == pytest.approx(measured["expected"], abs=1e-3)
+    rows = {row["config"]: row for row in csv.DictReader((report / "master_summary.csv").read_text().splitlines())}
+    assert (rows[steered]["layer"], rows["baseline"]["layer"]) == (layer, "")
+    text = (report / "RESULTS.md").read_text()
+    for where in layer.split("+"):
+        assert f"| {steered} | {where} | 1 | {'shift' if steered.startswith('steered') else 'level'} |" in text
+    zero = outcomes[f"zero-L{layer}{suffix}"]
+    assert [measured["expected"] for measured in zero["measured"]] in ([0.0], [0.0, 0.0], [None])
 
 
 # ------------------------------------------------------------------------------------------------ what it must survive

@@ -184,8 +184,8 @@ def test_the_arms_steer_as_their_names_say():
     arms = arms_of(chosen(), 2)
     assert tuple(configs) == arms.names
     # ‖v_1‖ = 5 at α = 1; the format's ‖v_2‖ = 2 at α = 0.5.
-    shifts = {name: config.shifts for name, config in configs.items()}
-    assert shifts == {
+    targets = {name: config.targets for name, config in configs.items()}
+    assert targets == {
         "baseline": (), arms.planted: (5.0,), arms.reversed: (-5.0,), arms.zero: (0.0,),
         arms.randoms[0]: pytest.approx((5.0,)), arms.randoms[1]: pytest.approx((5.0,)),
         arms.format: (1.0,), arms.format_reversed: (-1.0,),

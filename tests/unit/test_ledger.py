@@ -1,9 +1,11 @@
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from capvec.errors import UsageError
-from capvec.records import Config, TrialSpec
+from capvec.records import Config, Measured, TrialSpec
 from capvec.sweep.ledger import Ledger, reconcile
 from capvec.sweep.trial import error_outcome
 
@@ -60,3 +62,23 @@ def test_reconciliation_names_what_left_no_record():
     result = reconcile([outcome.trial, "b-baseline-t1"], [outcome])
     assert (result.expected, result.recorded, result.missing) == (2, 1, ("b-baseline-t1",))
     assert "NOT RUN: b-baseline-t1" in str(result)
+
+
+def test_the_ledgers_of_reports_from_before_steers_had_operations_still_load():
+    reports = Path(__file__).parents[2] / "reports"
+    outcomes = {path.parent.name: Ledger(path).read() for path in sorted(reports.glob("*/trials.jsonl"))}
+    assert {"seed", "calibration"} <= set(outcomes)
+    assert all(outcomes.values())
+    line = next(o for o in outcomes["seed"] if o.trial == "make-folders-1-steered-L29-a0.5-t1")
+    # As its line says: "shift_expected": 261.8840637207031, "shift_measured": 261.88404354806676.
+    assert line.measured == (Measured(29, "add", 261.8840637207031, 261.88404354806676),)
+    assert all(o.measured == () for o in outcomes["seed"] if o.config == "baseline")
+
+
+@pytest.mark.parametrize("layer", [22, "20+22", None])
+def test_an_outcome_keeps_where_it_was_steered_and_what_was_measured(tmp_path, layer):
+    measured = (Measured(20, "ablate", 0.0, 1e-7), Measured(22, "add", None, None))
+    outcome = replace(an_outcome("a"), layer=layer, measured=measured)
+    ledger = Ledger(tmp_path / "trials.jsonl")
+    ledger.append(outcome)
+    assert ledger.read() == (outcome,)

@@ -45,11 +45,16 @@ def test_an_alpha_that_is_not_a_usable_number_names_the_option_and_the_value(tex
 
 def test_layers_are_auto_or_whole_numbers():
     assert parse_layers("auto") is None
-    assert parse_layers("22, 30") == (22, 30)
-    assert parse_layers("7,7") == (7,)
+    assert parse_layers("22, 30") == ((22,), (30,))
+    assert parse_layers("7,7") == ((7,),)
 
 
-@pytest.mark.parametrize("text", ["-1", "2.5", "all", "auto,3", ""])
+def test_layers_joined_by_a_plus_are_steered_together_in_whatever_order_they_come():
+    assert parse_layers("20+22,30") == ((20, 22), (30,))
+    assert parse_layers("22 + 20, 20+22") == ((20, 22),)
+
+
+@pytest.mark.parametrize("text", ["-1", "2.5", "all", "auto,3", "", "20+", "20+20", "20++22", "auto+3"])
 def test_a_layer_that_is_not_a_whole_number_is_refused(text):
     with pytest.raises(UsageError, match=r"--layer"):
         parse_layers(text)
@@ -98,6 +103,7 @@ def test_the_defaults_are_the_contract():
         ({"contrast": "foo"}, "--contrast 'foo'"),
         ({"alpha": "4,4.0000001"}, "--alpha"),
         ({"op": "multiply"}, "--op 'multiply'"),
+        ({"op": "ablate", "controls": "zero,flip"}, "--controls flip with --op ablate"),
         ({"positions": "some"}, "--positions 'some'"),
         ({"pooling": "mean-last:0"}, "--pooling 'mean-last:0'"),
         ({"estimator": "magic"}, "--estimator 'magic'"),

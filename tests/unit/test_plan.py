@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capvec.directions.record import Direction
+from capvec.errors import UsageError
 from capvec.records import Config, Task
 from capvec.sweep.options import parse_controls
-from capvec.sweep.plan import control_configs, interleave, steered_config, trial_seed
+from capvec.sweep.plan import Manner, control_configs, interleave, steered_config, trial_seed
 
 pytestmark = pytest.mark.unit
 
@@ -82,6 +84,88 @@ def test_each_steered_config_gets_its_controls_and_the_prompt_comes_once(directi
         "flip-L1-a4",
         "prompt",
     ]
+
+
+@pytest.mark.parametrize(
+    ("layers", "alpha", "unit", "manner", "name"),
+    [
+        ((1,), 4.0, "stored", Manner(), "steered-L1-a4"),
+        ((1, 2), 4.0, "stored", Manner(), "steered-L1+2-a4"),
+        ((2,), 0.5, "ambient", Manner("set"), "set-L2-a0.5-ambient"),
+        ((2,), None, "norm", Manner("ablate"), "ablate-L2"),
+        ((1, 2), None, "stored", Manner("ablate", "assistant"), "ablate-L1+2-assistant"),
+        ((2,), 4.0, "stored", Manner("add", "generated", True), "steered-L2-a4-generated-keepnorm"),
+    ],
+)
+def test_a_name_says_what_the_config_does(direction, layers, alpha, unit, manner, name):
+    config = steered_config(direction, layers, alpha, unit, manner)
+    assert config.name == name
+    assert [steer.layer for steer in config.steers] == list(layers)
+    assert {(steer.op, steer.positions, steer.keep_norm) for steer in config.steers} == {
+        (manner.op, manner.positions, manner.keep_norm)
+    }
+
+
+def test_a_config_of_several_layers_has_a_target_at_each_and_reports_the_largest_dose(direction):
+    # ‖v_0‖ = 1, ‖v_1‖ = 2, ‖v_2‖ = 5; a dose of 0.5 of the ambient norm 10 is 5 units long at every layer.
+    stored = steered_config(direction, (0, 2), 3.0)
+    assert (stored.layer, stored.targets, stored.dose) == ("0+2", (3.0, 15.0), 1.5)
+    ambient = steered_config(direction, (1, 2), 0.5, "ambient")
+    assert [steer.alpha for steer in ambient.steers] == [2.5, 1.0]
+    assert (ambient.targets, ambient.dose, ambient.alpha) == ((5.0, 5.0), 0.5, 0.5)
+
+
+def test_an_ablation_has_no_alpha_and_no_dose_and_its_target_is_nothing(direction):
+    config = steered_config(direction, 2, 4.0, "norm", Manner("ablate"))
+    assert (config.alpha, config.alpha_unit, config.dose, config.targets) == (None, "stored", None, (0.0,))
+    assert config.steers[0].alpha == 1.0
+    with pytest.raises(UsageError, match="only `ablate` has none"):
+        steered_config(direction, 2, None)
+
+
+def test_a_direction_that_is_zero_at_one_of_the_layers_is_refused_even_for_an_ablation(direction):
+    vectors = direction.vectors.copy()
+    vectors[1] = 0
+    with pytest.raises(UsageError, match="--layer 1: the direction is zero there"):
+        steered_config(Direction(vectors), (0, 1), None, "stored", Manner("ablate"))
+
+
+MANNERS = st.builds(
+    Manner,
+    st.sampled_from(["add", "ablate", "set"]),
+    st.sampled_from(["all", "prompt", "generated", "assistant"]),
+    st.booleans(),
+)
+
+
+@given(MANNERS, st.sampled_from([(1,), (0, 2)]), st.sampled_from(["stored", "norm", "ambient"]))
+def test_a_control_differs_from_what_it_controls_for_in_its_vector_alone(manner, layers, unit):
+    vectors = np.zeros((3, 4), np.float32)
+    vectors[:, 0] = [1.0, 2.0, 5.0]
+    direction, twin = Direction(vectors, np.full(3, 10.0)), Direction(vectors[:, ::-1], np.full(3, 10.0))
+    base = steered_config(direction, layers, 4.0, unit, manner)
+    (made,) = control_configs(parse_controls("random:1"), [base], direction, {"random": [twin]})
+    assert [replace(steer, direction=direction.hash) for steer in made.steers] == list(base.steers)
+    assert {steer.direction for steer in made.steers} == {twin.hash}
+    same = replace(made, name=base.name, kind="steered", steers=base.steers)
+    assert same == base
+    (zero,) = control_configs(parse_controls("zero"), [base], direction, {})
+    assert [(steer.alpha, steer.op, steer.positions, steer.keep_norm) for steer in zero.steers] == [
+        (0.0, "add", manner.positions, manner.keep_norm)
+    ] * len(layers)
+
+
+def test_controls_of_other_operations_say_so_in_their_names(direction):
+    set_at = steered_config(direction, (1, 2), 4.0, "stored", Manner("set", "generated"))
+    ablated = steered_config(direction, 1, None, "stored", Manner("ablate"))
+    twins = {"random": [direction]}
+    names = [c.name for c in control_configs(parse_controls("zero,random:1,flip"), [set_at], direction, twins)]
+    assert names == ["zero-L1+2-generated", "random1-set-L1+2-a4-generated", "flip-set-L1+2-a4-generated"]
+    assert [c.name for c in control_configs(parse_controls("random:1"), [ablated], direction, twins)] == [
+        "random1-ablate-L1"
+    ]
+    with pytest.raises(UsageError, match="--controls flip: ablate-L1 has no alpha"):
+        control_configs(parse_controls("flip"), [ablated], direction, twins)
 
 
 def test_a_flipped_config_steers_the_other_way_as_far(direction):

@@ -36,7 +36,7 @@ OPENING = (
     {"role": "assistant", "content": "```bash\nls\n```"},
     {"role": "user", "content": "Say hello."},
 )
-RECEIPT = Receipt(22, "d1rec710", 2.0, 3, 3, 9, 1.0, 1.0, 1.0, 1.0, 4.0)
+RECEIPT = Receipt(Steer(22, "d1rec710", 2.0), 3, 3, 9, 9, shift_mean=1.0, ambient_norm=4.0)
 
 
 def reply(text):

@@ -9,7 +9,7 @@ import pytest
 
 from capvec.agent.model import ScriptedModel
 from capvec.errors import EngineUnavailable, SandboxUnavailable
-from capvec.records import CommandResult, Config, Receipt, Steer, Task, TrialSpec
+from capvec.records import CommandResult, Config, Measured, Receipt, Steer, Task, TrialSpec
 from capvec.sandbox.scripted import ScriptedProvider
 from capvec.sandbox.verifier import CLEAR
 from capvec.sweep.plan import Plan, Settings
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.unit
 
 STEER = Steer(1, "d", 2.0)
 # The scripted model counts words: a prompt of any length, and one word, "DONE", in reply.
-CONFIGS = (Config("baseline", "baseline"), Config("steered", "steered", (STEER,), layer=1, alpha=2.0, shifts=(10.0,)))
+CONFIGS = (Config("baseline", "baseline"), Config("steered", "steered", (STEER,), layer=1, alpha=2.0, targets=(10.0,)))
 
 
 @pytest.fixture
@@ -47,8 +47,10 @@ def run(tmp_path):
 
 def receipt(prompt, **changes):
     good = {
-        "layer": 1, "direction": "d", "alpha": 2.0, "fired": 1, "forwards": 1, "positions": prompt,
-        "expected_shift": 10.0, "shift_mean": 10.0, "shift_min": 10.0, "shift_max": 10.0, "ambient_norm": 5.0,
+        "steer": STEER, "fired": 1, "forwards": 1, "passed": prompt, "steered": prompt,
+        "shift_mean": 10.0, "shift_min": 10.0, "shift_max": 10.0, "level_mean": 1.0, "level_min": 0.0, "level_max": 2.0,
+        "norm_ratio_min": 1.0, "norm_ratio_max": 2.0, "ambient_norm": 5.0, "rounding": 0.0, "rounding_max": 0.0,
+        "error_max": 0.0,
     }  # fmt: skip
     return Receipt(**(good | changes))
 
@@ -69,7 +71,7 @@ def test_the_verifier_decides(run, reward, status):
 
 def test_a_reply_whose_receipt_shows_the_steer_counts(run, prompt):
     outcome = run(["DONE"], receipts=[receipt(prompt)])
-    assert (outcome.outcome, outcome.shift_expected, outcome.shift_measured) == ("solved", 10.0, 10.0)
+    assert (outcome.outcome, outcome.measured) == ("solved", (Measured(1, "add", 10.0, 10.0),))
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,8 @@ def test_a_reply_whose_receipt_shows_the_steer_counts(run, prompt):
     [
         (None, "does this engine steer"),
         ({"shift_mean": 0.0}, "measured a mean shift of 0"),
-        ({"expected_shift": 0.0, "shift_mean": 0.0, "shift_min": 0.0, "shift_max": 0.0}, "expected 10"),
+        ({"shift_mean": 0.0, "shift_min": 0.0, "shift_max": 0.0}, "expected 10"),
+        ({"leak_max": 0.1}, "was to be left alone was moved"),
         ({"fired": 0}, "the hook ran 0 times"),
     ],
 )

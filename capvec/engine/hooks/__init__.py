@@ -3,8 +3,10 @@
 Layer L is decoder block L, counted from 0; its residual is the block's output.
 """
 
+from capvec.engine.hooks.meter import Meter, meters
 from capvec.engine.hooks.path import ResidualPath
+from capvec.engine.hooks.positions import steered_at
 from capvec.engine.hooks.record import record
-from capvec.engine.hooks.steer import Meter, meters, steer
+from capvec.engine.hooks.steer import steer
 
-__all__ = ["Meter", "ResidualPath", "meters", "record", "steer"]
+__all__ = ["Meter", "ResidualPath", "meters", "record", "steer", "steered_at"]

@@ -1,12 +1,30 @@
 """Steering the residual stream.
 
-Layer L's residual is the output of decoder block L. A steer adds α·v_L to it, row by row of the batch:
+Layer L's residual h is the output of decoder block L. Of one row of the batch and one position, let k = 1…K be the
+steers of that row at that layer that apply to that position, and d_k = v_k / ‖v_k‖ (the zero vector's is zero). Each of
+them moves the residual along its own direction, by what it sees in the same h:
 
-    h_out[i, t] = h_in[i, t] + Σ_k α_ik · v_ik        (summed in float32, rounded once to the residual's dtype)
+    add      Δ_k = α_k·v_k
+    ablate   Δ_k = −⟨h, d_k⟩·d_k                       the component along d_k is gone
+    set      Δ_k = (α_k·‖v_k‖ − ⟨h, d_k⟩)·d_k          the component along d_k is α_k·‖v_k‖, whatever it was
 
-The *witness* is a second hook, on whatever module receives the residual next. It measures the shift from what really
-arrives there, not from what the first hook believes that it returned, so a hook in the wrong place, one that runs too
-late, or a model that ignores the returned value shows up in the receipt.
+    h' = h + Σ_k Δ_k
+    h' ← h'·‖h‖ / ‖h'‖       where one of them has `keep_norm`; a zero h' stays zero
+
+Ablation is that of Arditi et al., "Refusal in language models is mediated by a single direction" (2024), §2.4: there at
+every layer, here at the layers asked for. Since all Δ_k are computed from the same h, the order of steers means
+nothing, and two that ablate or set along directions that are not orthogonal leave a component along each.
+
+All of this in float64, rounded once to the residual's dtype: an inner product over 2,560 numbers in float32 is off by
+tens of times what rounding the residual is, and a receipt would have to forgive it. A position that no steer applies to
+is left bit for bit as it is, and so is one where they only add nothing (α = 0).
+
+The *witness* is a second hook, on whatever module receives the residual next. It measures what really arrives there,
+not what the first hook believes that it returned, so a hook in the wrong place, one that runs too late, or a model that
+ignores the returned value shows up in the receipt. It also works out for itself what should arrive, from h and the
+directions alone, in the coordinates ⟨·, d_k⟩: with c_k such that Δ_k = c_k·d_k and the Gram matrix G of the d_k,
+
+    ⟨h', d⟩ = ⟨h, d⟩ + G·c        ‖h'‖² = ‖h‖² + 2⟨c, ⟨h, d⟩⟩ + cᵀ·G·c
 """
 
 from __future__ import annotations
@@ -19,95 +37,44 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from capvec.engine.hooks.meter import Meter, Readings
 from capvec.engine.hooks.path import ResidualPath, hidden_of
+from capvec.engine.hooks.positions import steered_at
 from capvec.errors import SteeringFault
-from capvec.records import Receipt, Steer
-
-
-@dataclass
-class Meter:
-    """One steer of one request: what it should do, and what was measured so far."""
-
-    steer: Steer
-    vector: Tensor
-    """v_L, float32 `[d_model]`, on the model's device."""
-    expected: float = 0.0
-    """⟨Σ_k α_k·v_k, d_L⟩ over every steer of the request at this layer."""
-    fired: int = 0
-    _sums: Tensor | None = None
-    _extremes: Tensor | None = None
-
-    @property
-    def unit(self) -> Tensor:
-        """d_L = v_L / ‖v_L‖, float32 `[d_model]`; zeros for a zero vector."""
-        norm = torch.linalg.vector_norm(self.vector)
-        return self.vector / norm if norm > 0 else torch.zeros_like(self.vector)
-
-    def add(self, shift: Tensor, ambient: Tensor, rounding: Tensor) -> None:
-        """Take in one forward pass; all three float32 `[positions]`. Stays on the device: no synchronisation here."""
-        sums = torch.stack((torch.ones_like(shift).sum(), shift.sum(), ambient.sum(), rounding.sum())).double()
-        extremes = torch.stack((shift.min(), -shift.max(), -rounding.max()))
-        self._sums = sums if self._sums is None else self._sums + sums
-        self._extremes = extremes if self._extremes is None else torch.minimum(self._extremes, extremes)
-
-    def receipt(self, forwards: int) -> Receipt:
-        """The measurements as a record.
-
-        Args:
-            forwards: forward passes that were made for the request, counted where they are made and not here.
-        """
-        n, shift, ambient, rounding = self._sums.tolist() if self._sums is not None else (0.0, 0.0, 0.0, 0.0)
-        least, most, coarse = self._extremes.tolist() if self._extremes is not None else (0.0, 0.0, 0.0)
-        count = max(n, 1.0)
-        return Receipt(
-            layer=self.steer.layer,
-            direction=self.steer.direction,
-            alpha=self.steer.alpha,
-            fired=self.fired,
-            forwards=forwards,
-            positions=int(n),
-            expected_shift=self.expected,
-            shift_mean=shift / count,
-            shift_min=least,
-            shift_max=-most,
-            ambient_norm=ambient / count,
-            rounding=rounding / count,
-            rounding_max=-coarse,
-        )
-
-
-def meters(steers: Sequence[Steer], vectors: Sequence[Tensor]) -> tuple[Meter, ...]:
-    """One meter for each steer of a request, each knowing the shift that all of them together should make at its layer.
-
-    Args:
-        steers: the request's steers.
-        vectors: v_L of each, float32 `[d_model]`.
-    """
-    made = tuple(Meter(steer, vector) for steer, vector in zip(steers, vectors, strict=True))
-    for meter in made:
-        total = sum(other.steer.alpha * other.vector for other in made if other.steer.layer == meter.steer.layer)
-        meter.expected = float(torch.dot(torch.as_tensor(total), meter.unit))
-    return made
 
 
 @contextmanager
-def steer(path: ResidualPath, rows: Sequence[Sequence[Meter]], mask: Tensor) -> Iterator[None]:
+def steer(
+    path: ResidualPath,
+    rows: Sequence[Sequence[Meter]],
+    mask: Tensor,
+    *,
+    generated: bool = False,
+    assistant: Tensor | None = None,
+) -> Iterator[None]:
     """Steer every forward pass inside the context; the hooks are gone afterwards, whatever happened.
 
     Args:
         path: where the residual goes.
-        rows: the meters of each batch row; an empty row is left bit for bit as it is, and so is one whose α is 0.
-        mask: bool `[batch, positions]`, true where a position is real and not padding; only those are measured.
+        rows: the meters of each batch row; an empty row is left bit for bit as it is.
+        mask: bool `[batch, positions]`, true where a position is real and not padding; only those are steered and
+            measured. Best on the CPU, as the next one.
+        generated: whether the tokens were generated and are fed back; else they are of the prompt.
+        assistant: bool `[batch, positions]`, which tokens of the prompt assistant messages say; needed where a steer is
+            for those.
 
     Raises:
-        SteeringFault: inside the forward pass, when a block's output is not a residual of this batch.
+        SteeringFault: `assistant` is needed and missing; or, inside the forward pass, when a block's output is not a
+            residual of this batch.
     """
     layers = sorted({meter.steer.layer for row in rows for meter in row})
+    mask = mask.cpu()
     with ExitStack() as stack:
         for layer in layers:
-            site = _Site(layer, [[meter for meter in row if meter.steer.layer == layer] for row in rows], mask)
+            here = [[meter for meter in row if meter.steer.layer == layer] for row in rows]
+            site = _Site(layer, here, mask, _applies(here, mask, generated, assistant))
             block, receiver = path.blocks[layer], path.receiver(layer)
-            stack.callback(block.register_forward_hook(site.add).remove)
+            stack.callback(block.register_forward_hook(site.move).remove)
             if receiver is not None:
                 stack.callback(receiver.register_forward_pre_hook(site.witness_input, with_kwargs=True).remove)
             else:
@@ -115,29 +82,91 @@ def steer(path: ResidualPath, rows: Sequence[Sequence[Meter]], mask: Tensor) -> 
         yield
 
 
+def _applies(rows: Sequence[Sequence[Meter]], mask: Tensor, generated: bool, assistant: Tensor | None) -> Tensor:
+    """Where each meter's steer applies: bool `[batch, positions, steers]`, on the CPU; rows with fewer are padded."""
+    applies = torch.zeros(*mask.shape, max(map(len, rows)), dtype=torch.bool)
+    for index, row in enumerate(rows):
+        said = assistant[index].cpu() if assistant is not None else None
+        for number, meter in enumerate(row):
+            applies[index, :, number] = steered_at(
+                meter.steer.positions, mask[index], generated=generated, assistant=said
+            )
+    return applies
+
+
 @dataclass
 class _Site:
-    """The hooks at one layer: adds to the block's output, then measures what arrives at the next module."""
+    """The hooks at one layer: moves the block's output, then measures what arrives at the next module.
+
+    Everything that is not arithmetic on residuals happens when it is made, before the forward pass.
+    """
 
     layer: int
     rows: Sequence[Sequence[Meter]]
     mask: Tensor
+    applies: Tensor
+    """bool `[batch, positions, steers]`, on the CPU."""
     _before: Tensor | None = field(default=None, init=False)
 
-    def add(self, _module: nn.Module, _args: Any, output: Any) -> Any:
+    def __post_init__(self) -> None:
+        first = next(meter for row in self.rows for meter in row)
+        nothing, steers = torch.zeros_like(first.unit), self.applies.shape[-1]
+        padded = [[*(meter.unit for meter in row), *([nothing] * (steers - len(row)))] for row in self.rows]
+        self._units = torch.stack([torch.stack(units) for units in padded])
+        """d_k, float64 `[batch, steers, d_model]`."""
+        self._reach = self._of_each(lambda meter: meter.reach)
+        """`[batch, positions, steers]` as the next ones; 0 where a steer does not apply."""
+        self._follow = self._of_each(lambda meter: meter.follow)
+        moves = self._of_each(lambda meter: float(not meter.idle)).any(-1)
+        keeps = self._of_each(lambda meter: float(meter.steer.keep_norm)).any(-1) & moves
+        still = self.mask & ~moves & torch.tensor([[bool(row)] for row in self.rows])
+        # Known here and on the CPU, so that no forward pass has to wait for the device to say it.
+        self._any_applies, self._any_moves, self._any_keeps, self._any_still, self._any_follows = (
+            bool(flags.any()) for flags in (self.applies, moves, keeps, still, self._follow)
+        )
+        self._counts = self.applies.sum(1).tolist()
+        device = first.unit.device
+        self._reach, self._follow = torch.stack((self._reach, self._follow)).to(device)
+        self._moves, self._keeps, self._still = torch.stack((moves, keeps, still)).to(device)
+        self._applied = self.applies.to(device)
+
+    def _of_each(self, value: Any) -> Tensor:
+        """A number of each meter where its steer applies, 0 elsewhere: float64 `[batch, positions, steers]`."""
+        steers = self.applies.shape[-1]
+        rows = [[*(float(value(meter)) for meter in row), *([0.0] * (steers - len(row)))] for row in self.rows]
+        return self.applies * torch.tensor(rows, dtype=torch.float64)[:, None, :]
+
+    # ---------------------------------------------------------------------------------------- the steer
+
+    def move(self, _module: nn.Module, _args: Any, output: Any) -> Any:
         hidden = hidden_of(output)
         self._check(hidden)
         self._before = hidden
         for row in self.rows:
             for meter in row:
                 meter.fired += 1
-        active = [any(meter.steer.alpha != 0.0 for meter in row) for row in self.rows]
-        if not any(active):
+        if not self._any_moves:
             return output
-        delta = torch.stack([self._delta(row, hidden) for row in self.rows])[:, None, :]
-        chosen = torch.tensor(active, device=hidden.device)[:, None, None]
-        steered = torch.where(chosen, (hidden.float() + delta).to(hidden.dtype), hidden)
+        exact = hidden.double()
+        along = self._reach
+        if self._any_follows:
+            along = along - self._follow * (exact @ self._units.mT)
+        moved = exact + along @ self._units
+        if self._any_keeps:
+            lengths = [torch.linalg.vector_norm(states, dim=-1) for states in (exact, moved)]
+            moved = torch.where(self._keeps[..., None], moved * _ratio(*lengths)[..., None], moved)
+        steered = torch.where(self._moves[..., None], moved.to(hidden.dtype), hidden)
         return (steered, *output[1:]) if isinstance(output, tuple) else steered
+
+    def _check(self, hidden: Tensor) -> None:
+        expected = (*self.mask.shape, self._units.shape[-1])
+        if hidden.shape != expected:
+            raise SteeringFault(
+                f"block {self.layer} gave a tensor of shape {tuple(hidden.shape)}; expected {expected} "
+                "(batch, positions, d_model)"
+            )
+
+    # ---------------------------------------------------------------------------------------- the witness
 
     def witness_input(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         arrived = args[0] if args else kwargs.get("hidden_states")
@@ -152,27 +181,49 @@ class _Site:
         before, self._before = self._before, None
         if before is None or before.shape != arrived.shape:
             raise SteeringFault(f"the residual of layer {self.layer} did not arrive at the next module as it left")
-        eps = torch.finfo(arrived.dtype).eps
+        was, now = before.double(), arrived.double()
+        readings = self._readings(was, now, torch.finfo(arrived.dtype).eps) if self._any_applies else None
+        leaks = self._leaks(was, now) if self._any_still else None
+        passed = self.mask.sum(1).tolist()
         for index, row in enumerate(self.rows):
-            if not row:
-                continue
-            was, now = (state[index][self.mask[index]].float() for state in (before, arrived))
-            ambient = torch.linalg.vector_norm(was, dim=-1)
-            for meter in row:
-                unit = meter.unit
-                meter.add((now - was) @ unit, ambient, eps * torch.linalg.vector_norm(now * unit, dim=-1))
+            for number, meter in enumerate(row):
+                meter.passed += passed[index]
+                meter.steered += self._counts[index][number]
+                if readings is not None:
+                    meter.add(readings.sums[:, index, number], readings.least[:, index, number])
+                if leaks is not None:
+                    meter.add_leak(leaks[index])
 
-    def _delta(self, row: Sequence[Meter], hidden: Tensor) -> Tensor:
-        """Σ α·v of one row, float32 `[d_model]`."""
-        total = torch.zeros(hidden.shape[-1], device=hidden.device)
-        for meter in row:
-            total = total + meter.steer.alpha * meter.vector
-        return total
+    def _readings(self, was: Tensor, now: Tensor, eps: float) -> Readings:
+        """Of residuals before and after, float64 `[batch, positions, d_model]`; `eps` is of their dtype."""
+        units = self._units.mT
+        came, level = was @ units, now @ units
+        shift = level - came
+        lengths = [torch.linalg.vector_norm(states, dim=-1, keepdim=True) for states in (was, now)]
+        ambient, ratio = lengths[0].expand_as(level), _ratio(lengths[1], lengths[0]).expand_as(level)
+        rounding = eps * (now.square() @ units.square()).sqrt()
+        error = (level - self._wanted(came, lengths[0])).abs()
+        sums = torch.stack((shift, level, ambient, rounding))
+        least = torch.stack((shift, -shift, level, -level, ratio, -ratio, -rounding, -error))
+        return Readings(
+            torch.where(self._applied, sums, 0.0).sum(2), torch.where(self._applied, least, torch.inf).amin(2)
+        )
 
-    def _check(self, hidden: Tensor) -> None:
-        expected = (*self.mask.shape, next(meter.vector.shape[0] for row in self.rows for meter in row))
-        if hidden.shape != expected:
-            raise SteeringFault(
-                f"block {self.layer} gave a tensor of shape {tuple(hidden.shape)}; expected {expected} "
-                "(batch, positions, d_model)"
-            )
+    def _wanted(self, came: Tensor, length: Tensor) -> Tensor:
+        """⟨h', d_k⟩ by the formulas above, `[batch, positions, steers]` as ⟨h, d_k⟩; ‖h‖ is `[batch, positions, 1]`."""
+        along = self._reach - self._follow * came
+        turned = along @ (self._units @ self._units.mT)
+        wanted = came + turned
+        if not self._any_keeps:
+            return wanted
+        square = length.square() + (along * (2 * came + turned)).sum(-1, keepdim=True)
+        return torch.where(self._keeps[..., None], wanted * _ratio(length, square.clamp_min(0).sqrt()), wanted)
+
+    def _leaks(self, was: Tensor, now: Tensor) -> Tensor:
+        """The largest ‖h_out − h_in‖ of each row at positions that nothing was to touch, float64 `[batch]`."""
+        return torch.where(self._still, torch.linalg.vector_norm(now - was, dim=-1), 0.0).amax(1)
+
+
+def _ratio(above: Tensor, below: Tensor) -> Tensor:
+    """`above / below`; `above` itself where `below` is 0, so that nothing becomes infinite."""
+    return above / torch.where(below > 0, below, 1.0)
