@@ -1,4 +1,4 @@
-"""The `capvec` command: set-up, doctor, a standing engine, and collecting traces. Sweeps are pytest's."""
+"""The `capvec` command: set-up, doctor, a standing engine, collecting traces, baking. Sweeps are pytest's."""
 
 from __future__ import annotations
 
@@ -66,6 +66,16 @@ def _parser() -> argparse.ArgumentParser:
         collect.add_argument(option, default=default, help=f"{meaning} (default: {default})")
     collect.add_argument("--jobs", type=int, default=4, help="trials at a time (default: 4)")
     collect.set_defaults(run=_collect)
+
+    bake = commands.add_parser("bake", help="write a model folder that does without a hook what a steer does with one")
+    bake.add_argument("--model", default="pocket", help="`pocket`, `pocket-base`, a Hugging Face id, or a folder")
+    bake.add_argument("--direction", required=True, help="a direction, as a sweep writes it or another tool does")
+    bake.add_argument("--layer", required=True, help="block, counted from 0; several as in 22+26")
+    bake.add_argument("--op", default="add", help="`add`, or `ablate`: at every write into the residual (default: add)")
+    bake.add_argument("--alpha", help="strength of what is added")
+    bake.add_argument("--alpha-unit", default="stored", help="`stored`, `norm` or `ambient` (default: stored)")
+    bake.add_argument("--out", required=True, help="a new folder")
+    bake.set_defaults(run=_bake)
     return parser
 
 
@@ -122,6 +132,16 @@ def _collect(options: argparse.Namespace) -> int:
     errors = sum(outcome.outcome == "error" for outcome in outcomes)
     print(f"{len(outcomes)} traces in {options.out / 'trajectories'}: {solved} solved, {errors} errors")
     return 1 if errors else 0
+
+
+def _bake(options: argparse.Namespace) -> int:
+    from capvec.bake.order import parse_order  # noqa: PLC0415
+
+    order = parse_order(vars(options))
+    from capvec.bake.command import bake, report  # noqa: PLC0415 (torch: only once the order makes sense)
+
+    print(report(bake(order, lambda line: print(f"capvec: {line}", flush=True)), order.out))
+    return 0
 
 
 if __name__ == "__main__":

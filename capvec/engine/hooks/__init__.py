@@ -6,5 +6,6 @@ Layer L is decoder block L, counted from 0; its residual is the block's output.
 from capvec.engine.hooks.path import ResidualPath
 from capvec.engine.hooks.record import record
 from capvec.engine.hooks.steer import Meter, meters, steer
+from capvec.engine.hooks.writes import ablate_writes, component, jitter, watch
 
-__all__ = ["Meter", "ResidualPath", "meters", "record", "steer"]
+__all__ = ["Meter", "ResidualPath", "ablate_writes", "component", "jitter", "meters", "record", "steer", "watch"]
