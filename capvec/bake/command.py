@@ -35,6 +35,10 @@ def bake(order: BakeOrder, say: Callable[[str], None]) -> Baked:
     say(f"loading {source.name} in float32")
     loaded = _load(source.path_or_id, source)
     direction = _direction(order, loaded)
+    if getattr(loaded.model.config, "quantization_config", None) is not None:
+        raise UsageError(
+            f"{source.name} is quantised, so its weights cannot be edited; bake the model it was made from"
+        )
     dtype = stored_dtype(source.path_or_id)
     plan = make_plan(order, loaded, direction, dtype)
     say(f"{order.in_words()}: the hooked model first")

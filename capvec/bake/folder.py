@@ -74,7 +74,8 @@ def _form(model: Any, edit: Edit) -> tuple[type, Any]:
         text.mlp_bias = True
         with torch.device("meta"):
             names = set(type(model)(native).state_dict())
-        if {f"{name}.bias" for name in edit.new_biases} <= names:
+        others = names - set(model.state_dict())
+        if names >= set(edit.tensors) and all(name.endswith(".bias") for name in others):
             return type(model), native
     return _biased_form(model, config, edit)
 
