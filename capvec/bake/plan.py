@@ -60,7 +60,7 @@ def _addition(order: BakeOrder, loaded: LoadedModel, direction: Direction, dtype
     ]
     edit = add_bias(shifts)
     return Plan(
-        hook=lambda n: steer(loaded.path, [row], torch.ones(1, n, dtype=torch.bool, device=loaded.device)),
+        hook=lambda n: steer(loaded.path, [row], torch.ones(1, n, dtype=torch.bool)),
         edit=edit,
         layers=order.layers,
         rounded=[loaded.path.blocks[layer] for layer in order.layers],
