@@ -15,7 +15,7 @@ help:
 	@echo 'make setup    virtual environment, container engine, base image, bundled model'
 	@echo 'make doctor   what is there and what is missing'
 	@echo 'make lint     ruff and mypy'
-	@echo 'make lock     write requirements.lock and requirements-dev.lock anew'
+	@echo 'make lock     write requirements.lock, requirements-test.lock and requirements-dev.lock anew'
 	@echo 'make clean    remove the virtual environment'
 
 sweep: setup
@@ -24,12 +24,12 @@ sweep: setup
 calibration: setup
 	$(BIN)/pytest -n 16 -m calibration $(ARGS)
 
-test: setup
+test: setup .venv/.peers
 	mkdir -p reports
 	$(BIN)/pytest -m unit -n 2 --junitxml reports/junit-unit.xml $(ARGS)
 	$(BIN)/pytest -m "integration or gpu" --durations 5 --junitxml reports/junit-integration.xml $(ARGS)
 
-unit: .venv/.installed
+unit: .venv/.peers
 	$(BIN)/pytest -m unit $(ARGS)
 
 setup: .venv/.installed
@@ -45,6 +45,11 @@ doctor: .venv/.installed
 	@$(PYTHON) -m venv .venv >/dev/null 2>&1 || sh capvec/setup/make_venv.sh $(PYTHON)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Without their own requirements: see pyproject.toml.
+.venv/.peers: .venv/.installed requirements-test.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-test.lock
 	@touch $@
 
 .venv/.linters: .venv/.installed requirements-dev.lock
@@ -66,6 +71,9 @@ lock:
 	.venv-lock/bin/pip install --quiet torch==2.13.0 setuptools wheel
 	.venv-lock/bin/pip install --quiet .
 	{ echo '# Written by `make lock`: what capvec needs.'; $(LOCKED); } > requirements.lock
+	.venv-lock/bin/pip install --quiet --no-deps --group test
+	{ echo '# Written by `make lock`: what the tests compare capvec with.'; $(LOCKED) | grep -vxFf requirements.lock; } > requirements-test.lock
+	.venv-lock/bin/pip uninstall --quiet --yes -r requirements-test.lock
 	.venv-lock/bin/pip install --quiet --constraint requirements.lock --group dev
 	{ echo '# Written by `make lock`: what `make lint` needs besides.'; $(LOCKED) | grep -vxFf requirements.lock; } > requirements-dev.lock
 	rm -rf .venv-lock build

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
+from capvec.engine import modeling_capvec
 from capvec.engine.hooks import ResidualPath
 from capvec.engine.render import Rendered, render_ids, render_marked
 from capvec.errors import UsageError
@@ -94,10 +95,10 @@ def load_model(
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     precision = _dtype(dtype, place)
     try:
-        config = AutoConfig.from_pretrained(name)
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        model = _auto_class(config).from_pretrained(name, dtype=precision)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        config, classes = _config(name)
+        tokenizer = AutoTokenizer.from_pretrained(name, config=config, trust_remote_code=False)
+        model = classes.from_pretrained(name, config=config, dtype=precision, trust_remote_code=False)
+    except (OSError, ValueError, LookupError, AttributeError, RuntimeError, ImportError, SafetensorError) as error:
         raise UsageError(
             f"cannot load the model {name!r}: {_first_lines(error)} Expected a folder with config.json, weights and a "
             "tokenizer, or the id of a causal or image-text model that this version of transformers knows."
@@ -153,7 +154,28 @@ def forward(model: nn.Module, **inputs: Any) -> Tensor:
     return logits
 
 
-def _auto_class(config: Any) -> Any:
+def stored_dtype(name: str) -> torch.dtype:
+    """The dtype that a model's config names; float32, which loses nothing, where it names none."""
+    config, _ = _config(name)
+    dtype = config.dtype or config.get_text_config(decoder=True).dtype
+    return dtype if isinstance(dtype, torch.dtype) else torch.float32
+
+
+def _config(name: str) -> tuple[Any, Any]:
+    """The config of a model, and what loads it.
+
+    No code of a model's folder is ever run: a folder of `capvec bake` is loaded with capvec's own copy of the code
+    that lies in it, and other models that bring code are refused.
+    """
+    raw, _ = PreTrainedConfig.get_config_dict(name)
+    if not str(raw.get("model_type")).startswith(modeling_capvec.MODEL_TYPE):
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        return config, auto_class(config)
+    model_class = getattr(modeling_capvec, raw["architectures"][0])
+    return model_class.config_class.from_pretrained(name), model_class
+
+
+def auto_class(config: Any) -> Any:
     """Image-text models by the name of their architecture: a config type alone can stand for both forms."""
     names = tuple(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.values())
     architectures = config.architectures or ()

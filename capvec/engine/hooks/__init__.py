@@ -8,5 +8,17 @@ from capvec.engine.hooks.path import ResidualPath
 from capvec.engine.hooks.positions import steered_at
 from capvec.engine.hooks.record import record
 from capvec.engine.hooks.steer import steer
+from capvec.engine.hooks.writes import ablate_writes, component, jitter, watch
 
-__all__ = ["Meter", "ResidualPath", "meters", "record", "steer", "steered_at"]
+__all__ = [
+    "Meter",
+    "ResidualPath",
+    "ablate_writes",
+    "component",
+    "jitter",
+    "meters",
+    "record",
+    "steer",
+    "steered_at",
+    "watch",
+]
