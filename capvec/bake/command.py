@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from capvec import __version__
 from capvec.bake.folder import write_folder
 from capvec.bake.order import BakeOrder
 from capvec.bake.plan import apply, make_plan
-from capvec.bake.proof import conversations, observe, prove
+from capvec.bake.proof import Reference, conversations, observe, prove
 from capvec.bake.record import BAKED, Baked
 from capvec.directions.record import Direction
 from capvec.engine.models import LoadedModel, load_model, stored_dtype
@@ -32,51 +33,55 @@ def bake(order: BakeOrder, say: Callable[[str], None]) -> Baked:
         BakeMismatch: the folder did not match the hook, and was removed.
     """
     source = resolve_model(order.model, say)
+    order.out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=order.out.parent, prefix=".baking-") as scratch:
+        made = Path(scratch) / order.out.name
+        reference, finished = _write(order, source, made, say)
+        say("loading it anew: the baked model on the same conversations")
+        again = _load(str(made), source)
+        baked = finished(architecture=type(again.model).__name__, proof=prove(reference, again))
+        (made / BAKED).write_text(json.dumps(baked.to_json(), indent=2) + "\n", encoding="utf-8")
+        os.replace(made, order.out)
+    return baked
+
+
+def _write(
+    order: BakeOrder, source: ModelSource, made: Path, say: Callable[[str], None]
+) -> tuple[Reference, Callable[..., Baked]]:
+    """Run the source under the hook, edit it and save it; it is out of memory when the baked model is loaded.
+
+    Returns:
+        What the hooked model said, and the record, which still lacks `architecture` and `proof`.
+    """
     say(f"loading {source.name} in float32")
     loaded = _load(source.path_or_id, source)
-    direction = _direction(order, loaded)
-    if getattr(loaded.model.config, "quantization_config", None) is not None:
-        raise UsageError(
-            f"{source.name} is quantised, so its weights cannot be edited; bake the model it was made from"
-        )
-    dtype = stored_dtype(source.path_or_id)
+    direction, dtype = _direction(order, loaded), stored_dtype(source.path_or_id)
     plan = make_plan(order, loaded, direction, dtype)
     say(f"{order.in_words()}: the hooked model first")
     prompts = conversations(loaded, source.prompt_style)
     reference = observe(loaded, prompts, plan.hook, plan.rounded)
     apply(plan, loaded, prompts[0])
-    revision = loaded.revision
-    order.out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=order.out.parent, prefix=".baking-") as scratch:
-        made = Path(scratch) / order.out.name
-        say("writing the folder")
-        needs_remote_code = write_folder(made, loaded, source, plan.edit, dtype)
-        del loaded
-        say("loading it anew: the baked model on the same conversations")
-        again = _load(str(made), source)
-        proof = prove(reference, again)
-        baked = Baked(
-            model=source.name,
-            revision=revision,
-            architecture=type(again.model).__name__,
-            op=order.op,
-            direction=direction.hash,
-            direction_file=order.direction.name,
-            layers=order.layers,
-            alpha=order.alpha,
-            alpha_unit=order.alpha_unit,
-            stored_alphas=plan.stored_alphas,
-            doses=plan.doses,
-            changed=tuple(plan.edit.tensors),
-            needs_remote_code=needs_remote_code,
-            dtype=str(dtype).removeprefix("torch."),
-            rounding=plan.rounding,
-            proof=proof,
-            versions={"capvec": __version__, "torch": torch.__version__, "transformers": transformers.__version__},
-        )
-        (made / BAKED).write_text(json.dumps(baked.to_json(), indent=2) + "\n", encoding="utf-8")
-        os.replace(made, order.out)
-    return baked
+    say("writing the folder")
+    needs_remote_code = write_folder(made, loaded, source, plan.edit, dtype)
+    finished = partial(
+        Baked,
+        model=source.name,
+        revision=loaded.revision,
+        op=order.op,
+        direction=direction.hash,
+        direction_file=order.direction.name,
+        layers=order.layers,
+        alpha=order.alpha,
+        alpha_unit=order.alpha_unit,
+        stored_alphas=plan.stored_alphas,
+        doses=plan.doses,
+        changed=tuple(plan.edit.tensors),
+        needs_remote_code=needs_remote_code,
+        dtype=str(dtype).removeprefix("torch."),
+        rounding=plan.rounding,
+        versions={"capvec": __version__, "torch": torch.__version__, "transformers": transformers.__version__},
+    )
+    return reference, finished
 
 
 def _load(path_or_id: str, source: ModelSource) -> LoadedModel:
@@ -84,7 +89,13 @@ def _load(path_or_id: str, source: ModelSource) -> LoadedModel:
 
 
 def _direction(order: BakeOrder, loaded: LoadedModel) -> Direction:
-    """The direction, checked against the model."""
+    """The direction, checked against the model.
+
+    Raises:
+        UsageError: it does not fit the model, or the model's weights cannot be edited.
+    """
+    if getattr(loaded.model.config, "quantization_config", None) is not None:
+        raise UsageError(f"{loaded.name} is quantised, so its weights cannot be edited; bake its unquantised form")
     last = loaded.n_layers - 1
     for layer in order.layers:
         if layer > last:
