@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from capvec.directions.record import Direction
 from capvec.errors import UsageError
-from capvec.records import Config, Task
+from capvec.records import Config, ControlOf, Task
 from capvec.sweep.options import parse_controls
 from capvec.sweep.plan import Manner, control_configs, interleave, steered_config, trial_seed
 
@@ -147,7 +147,8 @@ def test_a_control_differs_from_what_it_controls_for_in_its_vector_alone(manner,
     (made,) = control_configs(parse_controls("random:1"), [base], direction, {"random": [twin]})
     assert [replace(steer, direction=direction.hash) for steer in made.steers] == list(base.steers)
     assert {steer.direction for steer in made.steers} == {twin.hash}
-    same = replace(made, name=base.name, kind="steered", steers=base.steers)
+    assert made.control == ControlOf("random", (base.name,))
+    same = replace(made, name=base.name, kind="steered", steers=base.steers, control=None)
     assert same == base
     (zero,) = control_configs(parse_controls("zero"), [base], direction, {})
     assert [(steer.alpha, steer.op, steer.positions, steer.keep_norm) for steer in zero.steers] == [
