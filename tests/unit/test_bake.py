@@ -297,6 +297,13 @@ def test_an_order_that_makes_no_sense_is_refused_by_the_options_name(asked, chan
         parse_order(asked | change)
 
 
+def test_the_command_explains_itself(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["bake", "--help"])
+    assert stop.value.code == 0
+    assert "usage: capvec bake" in capsys.readouterr().out
+
+
 def test_nothing_is_written_over(asked, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "model.safetensors").touch()
