@@ -16,9 +16,9 @@ from scipy import stats
 from capvec.errors import UsageError
 from capvec.records import Outcome
 from capvec.report.table import p_value, verdict
-from capvec.stats.fisher import fisher_exact
 from capvec.stats.intervals import clopper_pearson, wilson
 from capvec.stats.pairing import mcnemar_exact, sign_flip
+from capvec.stats.pooled import fisher_exact
 from capvec.stats.summary import summarise
 
 pytestmark = pytest.mark.unit
