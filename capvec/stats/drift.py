@@ -107,12 +107,14 @@ def _by_worker(
     workers: Sequence[str], solved: NDArray[np.float64], strata: NDArray[np.int64], orders: NDArray[np.int64]
 ) -> DriftTest | None:
     names = sorted(set(workers))
+    if len(names) < 2:
+        return None
     excess = _centred(solved, strata)
     rates = solved - excess
-    places = np.array([[worker == name for name in names] for worker in workers], dtype=float).reshape(-1, len(names))
+    places = np.array([[worker == name for name in names] for worker in workers], dtype=float)
     variance = (rates * (1 - rates)) @ places
     told = variance > _TIE
-    if len(names) < 2 or not told.any():
+    if not told.any():
         return None
 
     def statistic(missed: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ Move = Literal["up", "down", "flat"]
 NOTICEABLE = 0.25
 """Replies per run by which a mean has to differ to be called a change, where nothing can be tested."""
 LEVEL = 0.05
+_SOLVING: Mapping[Move, str] = {"up": "solving rose", "down": "solving fell", "flat": "solving did not"}
 _ARROWS: Mapping[Move, str] = {"up": "more", "down": "less"}
 
 
@@ -23,9 +24,9 @@ class Totals:
 
     solved: int
     n: int
-    parse_fail: float
-    """Per run, as is the next."""
-    no_cmd: float
+    parse_fail: float | None = None
+    """Per run, as is the next; None where the table does not say."""
+    no_cmd: float | None = None
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,12 @@ class FormChange:
     @property
     def moved(self) -> bool:
         """Whether the form changed."""
-        return (self.parse_fail, self.no_cmd) != ("flat", "flat")
+        return self.form is not None
+
+    @property
+    def form(self) -> str | None:
+        """`traded parse_fail for no_cmd`, `more parse_fail` and the like; None where neither moved."""
+        return _form(self.parse_fail, self.no_cmd)
 
 
 def form_change(passed: Effect, parse_fail: Effect, no_cmd: Effect) -> FormChange:
@@ -65,20 +71,23 @@ def form_change_of_totals(config: Totals, base: Totals) -> FormChange:
     test = fisher_exact(config.solved, config.n, base.solved, base.n)
     rates = config.solved / config.n, base.solved / base.n
     passed: Move = _move(rates[0] - rates[1]) if test.pvalue < LEVEL else "flat"
-    parse_fail, no_cmd = _noticed(config.parse_fail - base.parse_fail), _noticed(config.no_cmd - base.no_cmd)
-    words = (
-        f"{name_change(parse_fail, no_cmd, passed)} (parse_fail {base.parse_fail:g} → {config.parse_fail:g} and "
-        f"no_cmd {base.no_cmd:g} → {config.no_cmd:g} per run; pass {base.solved}/{base.n} → "
-        f"{config.solved}/{config.n}, Fisher p = {test.pvalue:.2g}). Descriptive: totals carry no spread between "
-        f"tasks, so only the pass counts are tested, and {_visible(config, base)}."
-    )
+    parse_fail, no_cmd = _noticed(config.parse_fail, base.parse_fail), _noticed(config.no_cmd, base.no_cmd)
+    passes = f"pass {base.solved}/{base.n} → {config.solved}/{config.n}, Fisher p = {test.pvalue:.2g}"
+    if None in (config.parse_fail, config.no_cmd, base.parse_fail, base.no_cmd):
+        words = f"{_SOLVING[passed]}{' change' if passed == 'flat' else ''} ({passes}); {_visible(config, base)}."
+    else:
+        words = (
+            f"{name_change(parse_fail, no_cmd, passed)} (parse_fail {base.parse_fail:g} → {config.parse_fail:g} and "
+            f"no_cmd {base.no_cmd:g} → {config.no_cmd:g} per run; {passes}). Descriptive: totals carry no spread "
+            f"between tasks, so only the pass counts are tested, and {_visible(config, base)}."
+        )
     return FormChange(parse_fail, no_cmd, passed, False, words)
 
 
 def name_change(parse_fail: Move, no_cmd: Move, passed: Move) -> str:
     """The name of a combination: `traded parse_fail for no_cmd: format changed, solving did not`."""
     form = _form(parse_fail, no_cmd)
-    solving = {"up": "solving rose", "down": "solving fell", "flat": "solving did not"}[passed]
+    solving = _SOLVING[passed]
     if form is None:
         return "neither format nor solving changed" if passed == "flat" else f"format did not change, {solving}"
     return f"{form}: format changed, {solving}" if passed == "flat" else f"{form}: format changed, and {solving}"
@@ -98,8 +107,10 @@ def _tested(effect: Effect) -> Move:
     return _move(effect.difference) if pvalue < LEVEL else "flat"
 
 
-def _noticed(change: float) -> Move:
-    return _move(change) if abs(change) >= NOTICEABLE else "flat"
+def _noticed(ours: float | None, theirs: float | None) -> Move:
+    if ours is None or theirs is None or abs(ours - theirs) < NOTICEABLE:
+        return "flat"
+    return _move(ours - theirs)
 
 
 def _move(change: float) -> Move:

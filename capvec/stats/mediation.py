@@ -47,11 +47,10 @@ class Mediation:
 
     @property
     def words(self) -> str:
-        """`+0.20 = +0.15 through parse_fail, +0.00 through no_cmd, +0.05 where every reply parsed and acted`."""
-        return (
-            f"{self.difference:+.2f} = {self.through_parse_fail:+.2f} through parse_fail, "
-            f"{self.through_no_cmd:+.2f} through no_cmd, {self.remainder:+.2f} where every reply parsed and acted"
-        )
+        """`+0.20 = +0.15 through parse_fail, +0.00 through no_cmd, +0.05 where every reply acted`."""
+        terms = (self.difference, self.through_parse_fail, self.through_no_cmd, self.remainder)
+        total, parse_fail, no_cmd, rest = (f"{round(term, 2) + 0.0:+.2f}" for term in terms)  # never −0.00
+        return f"{total} = {parse_fail} through parse_fail, {no_cmd} through no_cmd, {rest} where every reply acted"
 
 
 def spoiled_by(outcome: Outcome) -> Spoiled:

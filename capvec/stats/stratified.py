@@ -30,7 +30,8 @@ class CmhResult:
     """
 
     statistic: float
-    """χ² with 1 degree of freedom and continuity correction; 0 where no task tells anything."""
+    """χ² with 1 degree of freedom and continuity correction; 0 where no task tells anything, and where the config
+    solves within half a trial of what is expected."""
     pvalue: float
     """Exact: conditional on the margins of every task, the sum over all totals that are no likelier."""
     pvalue_asymptotic: float

@@ -117,7 +117,7 @@ def summarise(
         raise UsageError(f"outcomes of unknown configs {sorted(unknown)}; expected {', '.join(config_names)}")
     groups = {name: [outcome for outcome in outcomes if outcome.config == name] for name in config_names}
     base = groups.get(baseline, [])
-    rows = [_summarise(name, group, None if name == baseline else base) for name, group in groups.items()]
+    rows = [_summarise(name, group, [] if name == baseline else base, baseline) for name, group in groups.items()]
     rows, tested, secondary = _adjust(rows, wanted)
     spread = _spread(base)
     named = tuple(_call(row, base, spread, max(1, len(tested)), margin) for row in rows)
@@ -127,14 +127,14 @@ def summarise(
 # ------------------------------------------------------------------------------------------------ one config
 
 
-def _summarise(name: str, group: Sequence[Outcome], base: Sequence[Outcome] | None) -> ConfigSummary:
-    valid, other = _valid(group), _valid(base or ())
+def _summarise(name: str, group: Sequence[Outcome], base: Sequence[Outcome], baseline: str) -> ConfigSummary:
+    """Everything but what the other configs have a say in; `base` is empty for the baseline itself."""
+    valid, other = _valid(group), _valid(base)
     n, solved, replies = len(valid), _solved(valid), sum(outcome.steps for outcome in valid)
     comparable = bool(valid and other)
     counts = (solved, n, _solved(other), len(other))
-    both = [*group, *(base or ())]
-    against = base[0].config if base else ""
-    effect = paired_effect(both, name, "pass_rate", against) if comparable else None
+    both = [*group, *base]
+    effect = paired_effect(both, name, "pass_rate", baseline) if comparable else None
     return ConfigSummary(
         config=name,
         n=n,
@@ -158,10 +158,10 @@ def _summarise(name: str, group: Sequence[Outcome], base: Sequence[Outcome] | No
         mcnemar=_mcnemar(valid, other) if comparable else None,
         cmh=_cmh(valid, other),
         effect=effect,
-        secondary=_secondary(both, name, against) if effect is not None else (),
+        secondary=_secondary(both, name, baseline) if effect is not None else (),
         mediation=decompose(valid, other),
         form=None,
-        sensitivity=sensitivity(both, name, against) if comparable else (),
+        sensitivity=sensitivity(both, name, baseline) if comparable else (),
         call=None,
     )
 

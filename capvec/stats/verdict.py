@@ -34,6 +34,7 @@ two-sided test fall on either side; `reports/statistics/SIMULATION.md` has what 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -104,10 +105,8 @@ def decide(
     reach = max(abs(effect.interval.low), abs(effect.interval.high))
     excluded = reach if reach <= margin else None
     name = _name(effect, pvalue, excluded, form, level)
-    asides = [form.words] if form.moved else []
-    if stratified is not None and stratified.pvalue < detectable.level:
-        asides.append(f"on these tasks alone it did change (exact CMH p = {stratified.pvalue:.2g})")
     if name == "underpowered":
+        asides = _asides(form, stratified, detectable.level)
         words = "; ".join([f"underpowered: {_visible(detectable, effect.tasks)}", measured(effect), *asides])
     else:
         words = _words(name, effect, excluded, form, mediation)
@@ -130,6 +129,15 @@ def _words(name: Name, effect: Effect, excluded: float | None, form: FormChange,
     if name == "changes form only":
         return f"changes form only: {form.words}, and {excluding}; {told}"
     return f"no effect detected, and {excluding}: {told}"
+
+
+def _asides(form: FormChange, stratified: CmhResult | None, level: float) -> Iterator[str]:
+    """What an underpowered sweep shows all the same."""
+    if form.form is not None:
+        yield f"the format changed: {form.form}"
+    if stratified is not None and stratified.pvalue < level:
+        way = "rose" if stratified.odds_ratio > 1 else "fell"
+        yield f"on these tasks alone the pass rate {way} (exact CMH p = {stratified.pvalue:.2g})"
 
 
 def measured(effect: Effect) -> str:
