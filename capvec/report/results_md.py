@@ -221,7 +221,7 @@ def caveats(plan: Plan, summary: Summary, direction: SweepDirection) -> Iterator
     compared = len(summary.configs) - 1
     if compared > 1:
         yield (
-            f"{compared} configs were compared with the baseline; the p-values in the tables are not corrected for that, "
-            "those of the calls are."
+            f"{compared} configs were compared with the baseline; the p-values in the tables are not corrected for "
+            "that, those of the calls are."
         )
     yield from direction.caveats()
