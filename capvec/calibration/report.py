@@ -64,10 +64,11 @@ def _write(plan: Plan, name: str, text: str) -> None:
 
 def _summaries(plan: Plan, measured: Measured) -> Iterator[tuple[str, Summary]]:
     names = [config.name for config in plan.configs]
+    steered = [config.name for config in plan.configs if config.kind == "steered"]
     for half, title in _SPLITS:
         outcomes: Sequence[Outcome] = getattr(measured, half)
         if outcomes:
-            yield title, summarise(outcomes, names)
+            yield title, summarise(outcomes, names, family=steered)
 
 
 def _rows(plan: Plan, summary: Summary) -> list[tuple[str, ...]]:

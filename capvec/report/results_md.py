@@ -10,7 +10,7 @@ from capvec.records import Measured, Op, Outcome
 from capvec.report.contrast import contrast_section
 from capvec.report.controls import controls_section
 from capvec.report.families import family_of, family_rows
-from capvec.report.table import HEADERS, interval, markdown_table, number, p_value, table_row, verdict
+from capvec.report.table import HEADERS, call_lines, interval, markdown_table, number, p_value, table_row, verdict
 from capvec.stats.intervals import Interval
 from capvec.stats.summary import Summary
 from capvec.stats.twins import TwinComparison
@@ -55,6 +55,13 @@ def _head(plan: Plan, summary: Summary, reconciliation: Reconciliation) -> Itera
     often = f"{attempts} attempt{'s' if attempts > 1 else ''} per task and config"
     yield f"# {plan.study.capitalize()} {plan.run}\n"
     yield f"**Status:** {verdict(summary)} {reconciliation}.\n"
+    if calls := call_lines(summary):
+        yield from (f"- {line}" for line in calls)
+        yield (
+            "\nThe p-values are of the sign-flip test over tasks, after Holm over the family "
+            f"{', '.join(summary.family)} (controls are not in it); intervals are 95 %, clustered by task. The rule is "
+            "in `capvec/stats/verdict.py`.\n"
+        )
     yield "## What was done\n"
     yield (
         f"Model `{settings.model}` drove a shell on {len(plan.tasks)} tasks, {often}, "
@@ -213,5 +220,8 @@ def caveats(plan: Plan, summary: Summary, direction: SweepDirection) -> Iterator
     )
     compared = len(summary.configs) - 1
     if compared > 1:
-        yield f"{compared} configs were compared with the baseline; p-values are not corrected for that."
+        yield (
+            f"{compared} configs were compared with the baseline; the p-values in the tables are not corrected for "
+            "that, those of the calls are."
+        )
     yield from direction.caveats()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
+from textwrap import wrap
 
 from capvec.records import Config
 from capvec.stats.intervals import Interval
@@ -13,13 +15,15 @@ from capvec.sweep.ledger import Reconciliation
 from capvec.sweep.plan import Plan
 
 HEADERS = ("config", "solved", "rate", "95 % Wilson", "errors", "steps", "parse_fail", "no_cmd", "dose", "Fisher p")
+WIDTH = 100
 _NAME_WIDTH = 28
 
 
 def table_lines(plan: Plan, summary: Summary) -> tuple[str, ...]:
     """One line for each config, and what the tests say in words."""
     rows = [HEADERS, *(table_row(row, plan.config(row.config)) for row in summary.configs)]
-    return (*align(rows), "", verdict(summary))
+    calls = (part for line in call_lines(summary) for part in wrap(line, WIDTH, subsequent_indent="  "))
+    return (*align(rows), "", *(calls if summary.family else (verdict(summary),)))
 
 
 def closing_lines(
@@ -48,27 +52,23 @@ def table_row(row: ConfigSummary, config: Config) -> tuple[str, ...]:
 
 
 def verdict(summary: Summary) -> str:
-    """What the Fisher tests say, without saying more."""
-    tested = [(row, row.fisher.pvalue) for row in summary.configs if row.fisher is not None]
-    if not tested:
-        return "Nothing to compare: no config beside the baseline has a valid trial."
-    first, pvalue = min(tested, key=lambda pair: pair[1])
-    if pvalue >= 0.05:
-        return (
-            f"No config differs from baseline: every Fisher p ≥ {pvalue:.3g}. That is no proof of no effect at this n."
-        )
-    base = next(row for row in summary.configs if row.config == summary.baseline)
-    finding = (
-        f"{first.config} solves {'more' if (first.pass_rate or 0) > (base.pass_rate or 0) else 'less'} than baseline: "
-        f"Fisher p = {pvalue:.3g}"
-    )
-    if len(tested) == 1:
-        return f"{finding}."
-    differing = sum(other < 0.05 for _, other in tested)
-    return (
-        f"{finding}, the smallest of {len(tested)}; {differing} {'is' if differing == 1 else 'are'} below 0.05, "
-        "not corrected for the number of comparisons."
-    )
+    """The calls of the family's configs in a sentence, alike ones together; controls are not among them."""
+    called: defaultdict[str, list[str]] = defaultdict(list)
+    for row in _family(summary):
+        if row.call is not None:
+            called[row.call.name].append(row.config)
+    if not called:
+        return "Nothing to compare: no config beside the baseline has a valid trial on a task that it has one on."
+    return "; ".join(f"{name}: {', '.join(configs)}" for name, configs in called.items()) + "."
+
+
+def call_lines(summary: Summary) -> tuple[str, ...]:
+    """For each config of the family, what its effect is called and the numbers for it."""
+    return tuple(f"{row.config} {row.call.words}." for row in _family(summary) if row.call is not None)
+
+
+def _family(summary: Summary) -> list[ConfigSummary]:
+    return [row for row in summary.configs if row.config in summary.family]
 
 
 def align(rows: Sequence[Sequence[str]]) -> list[str]:

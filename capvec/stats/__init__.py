@@ -1,1 +1,8 @@
-"""Intervals and tests on outcomes: nothing but NumPy and SciPy beneath the records."""
+"""Intervals, tests and the verdict on outcomes: nothing but NumPy and SciPy beneath the records.
+
+`summary.summarise` runs everything; `verdict` holds the rule by which an effect gets its name, and `simulate` shows
+that it keeps its word. The task is the unit (`pairing`, `effects`, `intervals.clustered`); `pooled` and `stratified`
+speak of trials and of these tasks alone. `mediation` and `form` tell solving from form, `sensitivity` and `drift` ask
+whether the finding hangs on the instrument, `power` what a sweep can see, `multiplicity` and `twins` what many
+comparisons and controls do to it.
+"""

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from capvec.records import Config, Outcome
+from capvec.stats.intervals import Interval, clustered
 from capvec.stats.pairing import sign_flip
 
 Metric = Literal["pass_rate", "parse_fail", "no_cmd", "steps"]
+SECONDARY: tuple[Metric, ...] = ("parse_fail", "no_cmd", "steps")
 
 
 @dataclass(frozen=True)
@@ -29,19 +31,27 @@ class Effect:
     difference: float
     pvalue: float
     """Two-sided, by the sign-flip test over tasks."""
+    interval: Interval | None = None
+    """95 %, clustered by task (`intervals.clustered`); for the pass rate only."""
+    holm: float | None = None
+    """`pvalue` after Holm, over the family that the summary lists; None outside it."""
 
 
-def paired_effect(outcomes: Sequence[Outcome], config: str, metric: Metric) -> Effect | None:
+def paired_effect(
+    outcomes: Sequence[Outcome], config: str, metric: Metric, baseline: str = Config.BASELINE
+) -> Effect | None:
     """The effect of `config` on `metric`; None where it shares no task with the baseline.
 
     Errors of the instrument are left out.
     """
-    ours, base = _by_task(outcomes, config, metric), _by_task(outcomes, Config.BASELINE, metric)
+    ours, base = _by_task(outcomes, config, metric), _by_task(outcomes, baseline, metric)
     shared = [task for task in ours if task in base]
     if not shared:
         return None
     values, bases = [_mean(ours[task]) for task in shared], [_mean(base[task]) for task in shared]
-    test = sign_flip([value - other for value, other in zip(values, bases, strict=True)])
+    differences = [value - other for value, other in zip(values, bases, strict=True)]
+    test = sign_flip(differences)
+    pairs = _mean([2 / (1 / len(ours[task]) + 1 / len(base[task])) for task in shared])
     return Effect(
         config=config,
         metric=metric,
@@ -51,6 +61,7 @@ def paired_effect(outcomes: Sequence[Outcome], config: str, metric: Metric) -> E
         value=_mean(values),
         difference=test.statistic,
         pvalue=test.pvalue,
+        interval=clustered(differences, pairs) if metric == "pass_rate" else None,
     )
 
 

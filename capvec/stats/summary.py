@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from capvec.errors import UsageError
 from capvec.records import Config, Outcome
-from capvec.stats.fisher import FisherResult, fisher_exact
+from capvec.stats.drift import Drift, drift
+from capvec.stats.effects import SECONDARY, Effect, paired_effect
+from capvec.stats.form import FormChange, form_change
 from capvec.stats.intervals import Interval, clopper_pearson, wilson
+from capvec.stats.mediation import Mediation, decompose
+from capvec.stats.multiplicity import holm
 from capvec.stats.pairing import McNemarResult, SignFlipResult, mcnemar_exact, sign_flip
+from capvec.stats.pooled import BoschlooResult, FisherResult, boschloo_exact, fisher_exact
+from capvec.stats.power import UNKNOWN_SPREAD, SweepDesign, detectable_effect, observed_spread
+from capvec.stats.sensitivity import Sensitivity, sensitivity
+from capvec.stats.stratified import CmhResult, Stratum, cmh
+from capvec.stats.verdict import LEVEL, MARGIN, Call, Detectable, decide
 
 
 @dataclass(frozen=True)
 class ConfigSummary:
-    """One config's row. Rates and means are None where there is no valid trial."""
+    """One config's row. Rates and means are None where there is no valid trial.
+
+    From `fisher` on everything is against the baseline: None (or empty) for the baseline itself, and where the two
+    share nothing to compare.
+    """
 
     config: str
     n: int
@@ -31,10 +44,30 @@ class ConfigSummary:
     parse_fail_per_run: float | None
     repaired_per_run: float | None
     no_cmd_per_run: float | None
+    replies: int
+    """Of all valid trials together: what the next three are shares of."""
+    parse_fail_per_reply: float | None
+    repaired_per_reply: float | None
+    no_cmd_per_reply: float | None
+    end_reasons: Mapping[str, int]
+    """Why valid trials ended, the most frequent first."""
     fisher: FisherResult | None
-    """Against the baseline; None for the baseline itself, as are the next two."""
+    """On pooled counts, as is Boschloo's."""
+    boschloo: BoschlooResult | None
     sign_flip: SignFlipResult | None
+    """Over tasks: the headline."""
     mcnemar: McNemarResult | None
+    """Over (task, attempt) pairs of which both sides are valid."""
+    cmh: CmhResult | None
+    """Stratified by task: about these tasks only."""
+    effect: Effect | None
+    """On the pass rate, with its interval and its p-value after Holm over `Summary.family`."""
+    secondary: tuple[Effect, ...]
+    """On parse_fail, no_cmd and steps, with p-values after Holm over `Summary.secondary_family`."""
+    mediation: Mediation | None
+    form: FormChange | None
+    sensitivity: tuple[Sensitivity, ...]
+    call: Call | None
 
 
 @dataclass(frozen=True)
@@ -43,6 +76,14 @@ class Summary:
 
     configs: tuple[ConfigSummary, ...]
     baseline: str
+    family: tuple[str, ...]
+    """Configs whose p-values on the pass rate are corrected together, after Holm; controls are not among them."""
+    secondary_family: tuple[str, ...]
+    """The same for the other outcomes: `config: metric`."""
+    drift: Drift
+    """Of the baseline over the sweep."""
+    spread: float | None
+    """Logit SD between tasks behind the baseline's counts; None where every task has one valid trial."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON: an infinite odds ratio is the text "inf", one that does not exist is null."""
@@ -50,26 +91,50 @@ class Summary:
         return data
 
 
-def summarise(outcomes: Sequence[Outcome], config_names: Sequence[str], baseline: str = Config.BASELINE) -> Summary:
-    """Count, estimate and test, each config against the baseline.
+def summarise(
+    outcomes: Sequence[Outcome],
+    config_names: Sequence[str],
+    baseline: str = Config.BASELINE,
+    *,
+    family: Sequence[str] | None = None,
+    margin: float = MARGIN,
+) -> Summary:
+    """Count, estimate, test and name, each config against the baseline.
+
+    Args:
+        outcomes: of all configs, errors included.
+        config_names: in the order of the report.
+        baseline: which of them the others are compared with.
+        family: the configs that are corrected for each other: the steered ones, controls left out. All but the
+            baseline where it is None.
+        margin: a difference in pass rate that would matter (see `verdict`).
 
     Raises:
-        UsageError: an outcome of a config that is not among `config_names`.
+        UsageError: an outcome of a config, or a member of the family, that is not among `config_names`.
     """
-    if unknown := {outcome.config for outcome in outcomes} - set(config_names):
+    wanted = [name for name in config_names if name != baseline] if family is None else list(family)
+    if unknown := ({outcome.config for outcome in outcomes} | set(wanted)) - set(config_names):
         raise UsageError(f"outcomes of unknown configs {sorted(unknown)}; expected {', '.join(config_names)}")
     groups = {name: [outcome for outcome in outcomes if outcome.config == name] for name in config_names}
     base = groups.get(baseline, [])
-    return Summary(
-        tuple(_summarise(name, group, None if name == baseline else base) for name, group in groups.items()), baseline
-    )
+    rows = [_summarise(name, group, [] if name == baseline else base, baseline) for name, group in groups.items()]
+    rows, tested, secondary = _adjust(rows, wanted)
+    spread = _spread(base)
+    named = tuple(_call(row, base, spread, max(1, len(tested)), margin) for row in rows)
+    return Summary(named, baseline, tested, secondary, drift(outcomes, baseline), spread)
 
 
-def _summarise(name: str, group: Sequence[Outcome], base: Sequence[Outcome] | None) -> ConfigSummary:
-    valid = _valid(group)
-    n, solved = len(valid), _solved(valid)
-    other = _valid(base or ())
+# ------------------------------------------------------------------------------------------------ one config
+
+
+def _summarise(name: str, group: Sequence[Outcome], base: Sequence[Outcome], baseline: str) -> ConfigSummary:
+    """Everything but what the other configs have a say in; `base` is empty for the baseline itself."""
+    valid, other = _valid(group), _valid(base)
+    n, solved, replies = len(valid), _solved(valid), sum(outcome.steps for outcome in valid)
     comparable = bool(valid and other)
+    counts = (solved, n, _solved(other), len(other))
+    both = [*group, *base]
+    effect = paired_effect(both, name, "pass_rate", baseline) if comparable else None
     return ConfigSummary(
         config=name,
         n=n,
@@ -78,13 +143,26 @@ def _summarise(name: str, group: Sequence[Outcome], base: Sequence[Outcome] | No
         pass_rate=solved / n if n else None,
         wilson=wilson(solved, n) if n else None,
         clopper_pearson=clopper_pearson(solved, n) if n else None,
-        mean_steps=_mean([outcome.steps for outcome in valid]),
-        parse_fail_per_run=_mean([outcome.parse_fail for outcome in valid]),
-        repaired_per_run=_mean([outcome.repaired for outcome in valid]),
-        no_cmd_per_run=_mean([outcome.no_cmd for outcome in valid]),
-        fisher=fisher_exact(solved, n, _solved(other), len(other)) if comparable else None,
+        mean_steps=_share(replies, n),
+        parse_fail_per_run=_share(sum(outcome.parse_fail for outcome in valid), n),
+        repaired_per_run=_share(sum(outcome.repaired for outcome in valid), n),
+        no_cmd_per_run=_share(sum(outcome.no_cmd for outcome in valid), n),
+        replies=replies,
+        parse_fail_per_reply=_share(sum(outcome.parse_fail for outcome in valid), replies),
+        repaired_per_reply=_share(sum(outcome.repaired for outcome in valid), replies),
+        no_cmd_per_reply=_share(sum(outcome.no_cmd for outcome in valid), replies),
+        end_reasons=dict(Counter(outcome.end_reason for outcome in valid).most_common()),
+        fisher=fisher_exact(*counts) if comparable else None,
+        boschloo=boschloo_exact(*counts) if comparable else None,
         sign_flip=_sign_flip(valid, other),
         mcnemar=_mcnemar(valid, other) if comparable else None,
+        cmh=_cmh(valid, other),
+        effect=effect,
+        secondary=_secondary(both, name, baseline) if effect is not None else (),
+        mediation=decompose(valid, other),
+        form=None,
+        sensitivity=sensitivity(both, name, baseline) if comparable else (),
+        call=None,
     )
 
 
@@ -96,33 +174,104 @@ def _solved(outcomes: Sequence[Outcome]) -> int:
     return sum(outcome.outcome == "solved" for outcome in outcomes)
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+def _share(count: float, of: int) -> float | None:
+    return count / of if of else None
+
+
+def _counts_by_task(outcomes: Sequence[Outcome]) -> dict[str, tuple[int, int]]:
+    """Task → (solved, valid)."""
+    tasks: dict[str, tuple[int, int]] = {}
+    for outcome in outcomes:
+        solved, n = tasks.get(outcome.task, (0, 0))
+        tasks[outcome.task] = (solved + (outcome.outcome == "solved"), n + 1)
+    return tasks
+
+
+def _strata(valid: Sequence[Outcome], base: Sequence[Outcome]) -> list[Stratum]:
+    """The tasks that both sides have valid trials of."""
+    ours, theirs = _counts_by_task(valid), _counts_by_task(base)
+    return [Stratum(*ours[task], *theirs[task]) for task in ours if task in theirs]
 
 
 def _sign_flip(valid: Sequence[Outcome], base: Sequence[Outcome]) -> SignFlipResult | None:
-    """Over the tasks that both sides have valid trials of."""
-    ours, theirs = _rates_by_task(valid), _rates_by_task(base)
-    shared = [task for task in ours if task in theirs]
-    return sign_flip([ours[task] - theirs[task] for task in shared]) if shared else None
+    strata = _strata(valid, base)
+    return sign_flip([s.solved / s.n - s.base_solved / s.base_n for s in strata]) if strata else None
 
 
-def _rates_by_task(outcomes: Sequence[Outcome]) -> dict[str, float]:
-    tasks: defaultdict[str, list[Outcome]] = defaultdict(list)
-    for outcome in outcomes:
-        tasks[outcome.task].append(outcome)
-    return {task: _solved(group) / len(group) for task, group in tasks.items()}
+def _cmh(valid: Sequence[Outcome], base: Sequence[Outcome]) -> CmhResult | None:
+    strata = _strata(valid, base)
+    return cmh(strata) if strata else None
 
 
 def _mcnemar(valid: Sequence[Outcome], base: Sequence[Outcome]) -> McNemarResult | None:
     """Over the (task, attempt) pairs of which both sides are valid."""
     theirs = {(outcome.task, outcome.attempt): outcome.outcome for outcome in base}
-    pairs = [
-        (outcome.outcome == "solved", theirs[outcome.task, outcome.attempt] == "solved")
+    pairs = Counter(
+        (outcome.outcome == "solved") - (theirs[outcome.task, outcome.attempt] == "solved")
         for outcome in valid
         if (outcome.task, outcome.attempt) in theirs
+    )
+    return mcnemar_exact(pairs[1], pairs[-1], pairs[0]) if pairs else None
+
+
+def _secondary(outcomes: Sequence[Outcome], name: str, baseline: str) -> tuple[Effect, ...]:
+    effects = (paired_effect(outcomes, name, metric, baseline) for metric in SECONDARY)
+    return tuple(effect for effect in effects if effect is not None)
+
+
+# ------------------------------------------------------------------------------------------------ all together
+
+
+def _adjust(
+    rows: Sequence[ConfigSummary], wanted: Sequence[str]
+) -> tuple[list[ConfigSummary], tuple[str, ...], tuple[str, ...]]:
+    """Holm over the family, on the pass rate and on the other outcomes; both families as they were tested."""
+    members = [row for row in rows if row.config in wanted and row.effect is not None]
+    main = dict(
+        zip((row.config for row in members), holm([row.effect.pvalue for row in members if row.effect]), strict=True)
+    )
+    effects = [effect for row in members for effect in row.secondary]
+    other = dict(zip(effects, holm([effect.pvalue for effect in effects]), strict=True))
+    adjusted = [
+        replace(
+            row,
+            effect=replace(row.effect, holm=main.get(row.config)) if row.effect else None,
+            secondary=tuple(replace(effect, holm=other.get(effect)) for effect in row.secondary),
+        )
+        for row in rows
     ]
-    return mcnemar_exact(pairs.count((True, False)), pairs.count((False, True))) if pairs else None
+    return adjusted, tuple(main), tuple(f"{effect.config}: {effect.metric}" for effect in effects)
+
+
+def _spread(base: Sequence[Outcome]) -> float | None:
+    counts = _counts_by_task(_valid(base)).values()
+    return observed_spread([solved for solved, _ in counts], [n for _, n in counts])
+
+
+def _call(
+    row: ConfigSummary, base: Sequence[Outcome], spread: float | None, family: int, margin: float
+) -> ConfigSummary:
+    effect = row.effect
+    if effect is None:
+        return row
+    parse_fail, no_cmd = (next(e for e in row.secondary if e.metric == metric) for metric in ("parse_fail", "no_cmd"))
+    form = form_change(effect, parse_fail, no_cmd)
+    level = LEVEL if effect.holm is None else LEVEL / family
+    detectable = _detectable(_valid(base), effect, spread, level)
+    call = decide(effect, form, detectable, mediation=row.mediation, stratified=row.cmh, margin=margin)
+    return replace(row, form=form, call=call)
+
+
+def _detectable(base: Sequence[Outcome], effect: Effect, spread: float | None, level: float) -> Detectable:
+    """For the tasks that were compared; rounded, so that configs of one sweep share the computation."""
+    design = SweepDesign(
+        tasks=effect.tasks,
+        attempts=max(1, round(effect.n / effect.tasks)),
+        base_rate=round((_solved(base) + 0.5) / (len(base) + 1), 2) or 0.01,
+        spread=UNKNOWN_SPREAD if spread is None else round(spread, 1),
+        level=level,
+    )
+    return Detectable(detectable_effect(design), detectable_effect(design, falls=True), level)
 
 
 def _plain(value: Any) -> Any:

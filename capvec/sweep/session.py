@@ -197,7 +197,8 @@ class StudySession:
         """Judge, and write summary and report. True when every collected trial is valid and every gate is met."""
         plan = self.handout().plan
         outcomes = tuple(self._recorded[trial.id] for trial in plan.trials if trial.id in self._recorded)
-        summary = summarise(outcomes, [config.name for config in plan.configs])
+        steered = [config.name for config in plan.configs if config.kind == "steered"]
+        summary = summarise(outcomes, [config.name for config in plan.configs], family=steered)
         assert self._design is not None
         conclusion = self.study.conclude(Evidence(plan, outcomes, summary, self._design))
         asked = check_gate(self.options.gate, summary) if self.options.gate is not None else ()

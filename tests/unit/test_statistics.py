@@ -9,16 +9,18 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from capvec.errors import UsageError
 from capvec.records import Outcome
 from capvec.report.table import p_value, verdict
-from capvec.stats.fisher import fisher_exact
-from capvec.stats.intervals import clopper_pearson, wilson
-from capvec.stats.pairing import mcnemar_exact, sign_flip
+from capvec.stats.intervals import clopper_pearson, clustered, wilson
+from capvec.stats.multiplicity import holm
+from capvec.stats.pairing import mcnemar_exact, sign_flip, sign_flip_pvalues
+from capvec.stats.pooled import boschloo_exact, fisher_exact
+from capvec.stats.stratified import Stratum, cmh
 from capvec.stats.summary import summarise
 
 pytestmark = pytest.mark.unit
@@ -117,10 +119,100 @@ def test_twenty_tasks_are_still_counted_one_by_one():
     assert sign_flip([0.1] * 20).pvalue == 2 / 2**20
 
 
-def test_many_tasks_are_drawn_with_the_same_result_every_time_and_never_zero():
-    result = sign_flip([1.0] * 40)
-    assert result == sign_flip([1.0] * 40)
-    assert 0 < result.pvalue < 1e-3
+def test_forty_tasks_are_exact_too_while_their_differences_have_a_common_denominator():
+    result = sign_flip([1 / 3] * 40)
+    assert result.method == "exact"
+    assert result.pvalue == pytest.approx(2 / 2**40, rel=1e-9)
+
+
+def test_without_a_common_denominator_many_tasks_are_drawn_the_same_every_time_and_never_reach_zero():
+    differences = [math.pi / 4 + index / 7919 for index in range(40)]
+    result = sign_flip(differences)
+    assert result == sign_flip(differences)
+    assert (result.method, result.pvalue) == ("monte carlo", 1 / 20_001)
+
+
+def test_many_sign_flip_tests_at_once_are_each_the_one_alone():
+    whole = np.random.default_rng(0).integers(-5, 6, (40, 9))
+    alone = [sign_flip([value / 5 for value in row]).pvalue for row in whole]
+    assert sign_flip_pvalues(whole) == pytest.approx(alone, abs=1e-12)
+    assert sign_flip_pvalues(np.zeros((2, 3), dtype=np.int64)).tolist() == [1.0, 1.0]
+
+
+few = st.integers(1, 8).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
+
+
+@settings(max_examples=25)
+@given(few, few)
+def test_boschloo_never_exceeds_fisher_and_does_not_care_which_side_is_which(one, two):
+    result = boschloo_exact(*one, *two)
+    assert result.statistic == pytest.approx(fisher_exact(*one, *two).pvalue, rel=1e-6)
+    assert result.pvalue <= result.statistic
+    assert boschloo_exact(*two, *one).pvalue == pytest.approx(result.pvalue, rel=1e-6)
+
+
+def test_boschloo_is_left_out_where_there_are_too_many_tables():
+    assert boschloo_exact(1, 500, 2, 500) is None
+
+
+# ------------------------------------------------------------------------------------------------ strata and families
+
+
+def test_one_stratum_is_fishers_test():
+    result = cmh([Stratum(3, 4, 1, 4)])
+    assert result.pvalue == pytest.approx(34 / 70)
+    assert result.odds_ratio == pytest.approx(9)
+
+
+def test_tasks_that_all_trials_solve_or_none_tell_nothing():
+    told = [Stratum(3, 5, 1, 5), Stratum(4, 5, 2, 5)]
+    with_silent = cmh([*told, Stratum(5, 5, 5, 5), Stratum(0, 5, 0, 4)])
+    assert with_silent.pvalue == pytest.approx(cmh(told).pvalue)
+    assert (with_silent.statistic, with_silent.informative) == (pytest.approx(cmh(told).statistic), 2)
+    silent = cmh([Stratum(5, 5, 5, 5)])
+    assert (silent.pvalue, silent.pvalue_asymptotic, math.isnan(silent.odds_ratio)) == (1.0, 1.0, True)
+
+
+@given(st.lists(st.floats(0, 1), max_size=6))
+def test_holm_rejects_what_its_step_down_rule_rejects(pvalues):
+    adjusted = holm(pvalues)
+    # Step by step: the smallest against 0.05/m, the next against 0.05/(m − 1), until one fails.
+    rejected, order = set(), sorted(range(len(pvalues)), key=pvalues.__getitem__)
+    for step, index in enumerate(order):
+        if pvalues[index] * (len(pvalues) - step) >= 0.05:
+            break
+        rejected.add(index)
+    assert {index for index, p in enumerate(adjusted) if p < 0.05} == rejected
+    assert all(p <= q <= 1 for p, q in zip(pvalues, adjusted, strict=True))
+
+
+def test_holm_refuses_what_is_no_p_value():
+    with pytest.raises(ValueError, match="expected each from 0 to 1"):
+        holm([0.1, 1.2])
+
+
+# ------------------------------------------------------------------------------------------------ clustered
+
+
+def test_where_no_task_moved_the_interval_still_has_a_width_that_shrinks_with_tasks_and_attempts():
+    few, more_attempts, more_tasks = (clustered([0.0] * tasks, k) for tasks, k in ((6, 1), (6, 5), (30, 1)))
+    # Σd² = 1/k over n + 2 tasks, so the half width is t·√(1/(k(n + 2)(n + 1))).
+    assert few.high == pytest.approx(stats.t.ppf(0.975, 5) / math.sqrt(8 * 7))
+    assert few.low == -few.high
+    assert more_attempts.high == pytest.approx(few.high / math.sqrt(5))
+    assert more_tasks.high < few.high / 3
+
+
+def test_one_task_says_nothing_about_others():
+    assert (clustered([1.0], 5).low, clustered([1.0], 5).high) == (-1, 1)
+
+
+@given(st.lists(st.integers(-5, 5), min_size=2, max_size=20))
+def test_the_interval_turns_with_the_differences_and_stays_in_range(whole):
+    differences = [value / 5 for value in whole]
+    interval, turned = clustered(differences, 5), clustered([-value for value in differences], 5)
+    assert -1 <= interval.low <= np.mean(differences) * len(whole) / (len(whole) + 2) <= interval.high <= 1
+    assert (interval.low, interval.high) == pytest.approx((-turned.high, -turned.low))
 
 
 @given(st.integers(0, 12), st.integers(0, 12))
@@ -162,7 +254,10 @@ def test_errors_are_counted_and_enter_nothing_else():
     clean = arms(baseline=(2, 4), steered=(1, 4))
     faulty = [*clean, outcome("steered", "task0", "error", attempt=2, steps=99, parse_fail=99, end_reason="error")]
     before, after = (summarise(outcomes, ["baseline", "steered"]).configs[1] for outcomes in (clean, faulty))
-    assert after == replace(before, errors=1)
+    # Only the reading that counts them against the config sees them: task0 is then solved in 1 of 2.
+    assert after == replace(before, errors=1, sensitivity=after.sensitivity)
+    excluded, against, strict = (reading.effect.difference for reading in after.sensitivity)
+    assert (excluded, against, strict) == (-1 / 4, -3 / 8, -1 / 4)
 
 
 def test_rates_and_counts_per_run_are_means_over_valid_trials():
@@ -197,6 +292,30 @@ def test_degenerate_tables_still_make_strict_json(table):
     assert json.loads(text)["configs"][1]["fisher"]["statistic"] in ("inf", None)
 
 
+def test_controls_are_outside_the_family_and_keep_their_own_p_value():
+    names = {"baseline": (0, 8), "a": (8, 8), "b": (0, 8), "random1": (8, 8)}
+    summary = summarise(arms(**names), list(names), family=["a", "b"])
+    by_name = {row.config: row for row in summary.configs}
+    assert summary.family == ("a", "b")
+    # All 8 tasks rise: 2 of 2^8 patterns; the smaller of two p-values counts twice.
+    assert by_name["a"].effect.pvalue == by_name["random1"].effect.pvalue == 2 / 2**8
+    assert by_name["a"].effect.holm == 4 / 2**8
+    assert by_name["random1"].effect.holm is None
+    assert by_name["random1"].call.pvalue == 2 / 2**8
+    assert summary.secondary_family == tuple(f"{n}: {m}" for n in ("a", "b") for m in ("parse_fail", "no_cmd", "steps"))
+
+
+def test_replies_and_end_reasons_are_counted_over_valid_trials():
+    outcomes = [
+        outcome("baseline", "a", "solved", steps=4, parse_fail=1, repaired=2),
+        replace(outcome("baseline", "b", steps=6, no_cmd=3), end_reason="max_steps"),
+        outcome("baseline", "c", "error", steps=9, parse_fail=9, end_reason="error"),
+    ]
+    row = summarise(outcomes, ["baseline"]).configs[0]
+    assert (row.replies, row.parse_fail_per_reply, row.repaired_per_reply, row.no_cmd_per_reply) == (10, 0.1, 0.2, 0.3)
+    assert row.end_reasons == {"done": 1, "max_steps": 1}
+
+
 def test_an_unknown_config_is_refused():
     with pytest.raises(UsageError, match="unknown configs"):
         summarise([outcome("other", "a")], ["baseline"])
@@ -205,18 +324,23 @@ def test_an_unknown_config_is_refused():
 @pytest.mark.parametrize(
     ("counts", "said"),
     [
-        ({}, "Nothing to compare: no config beside the baseline has a valid trial."),
-        ({"a": (3, 9)}, "No config differs from baseline: every Fisher p ≥ 0.637. That is no proof"),
-        ({"a": (0, 9)}, "a solves less than baseline: Fisher p = 0.0294."),
-        (
-            {"a": (9, 9), "b": (0, 9), "c": (5, 9)},
-            "b solves less than baseline: Fisher p = 0.0294, the smallest of 3; 1 is",
-        ),
+        ({}, "Nothing to compare: no config beside the baseline has a valid trial"),
+        ({"a": (3, 9)}, "underpowered: a."),
+        ({"a": (0, 9)}, "harms: a."),
+        # 9 tasks that all fall: 2/2^9, times 3 after Holm.
+        ({"a": (9, 9), "b": (0, 9), "c": (6, 9)}, "underpowered: a, c; harms: b."),
     ],
 )
-def test_the_verdict_says_which_way_and_among_how_many(counts, said):
-    base = {"baseline": (5, 9)}
+def test_the_verdict_puts_alike_calls_together(counts, said):
+    base = {"baseline": (8, 9)}
     assert verdict(summarise(arms(**base, **counts), [*base, *counts])).startswith(said)
+
+
+def test_controls_are_not_in_the_verdict():
+    table = {"baseline": (0, 9), "a": (0, 9), "random1": (9, 9)}
+    summary = summarise(arms(**table), list(table), family=["a"])
+    assert "random1" not in verdict(summary)
+    assert summary.configs[2].call.name == "improves"
 
 
 @pytest.mark.parametrize(("value", "text"), [(None, "–"), (0.0004, "<0.001"), (0.001, "0.001"), (0.1816, "0.182")])

@@ -1,0 +1,234 @@
+"""What a sweep can see: power, the least effect it detects, and how much more an effect would need.
+
+Tasks differ: the logit of a task's pass rate is normal with standard deviation `spread`. An effect moves the logit of
+every task by the same amount, chosen so that the pass rate over all such tasks moves by the effect that is asked for
+(a logistic-normal model, as in Agresti, Categorical Data Analysis, 2nd ed., §12.2). Trials of a task are independent
+given its rates. `task_spread` lets the effect differ from task to task: both arms of a task then get a normal
+deviation of their own, with that standard deviation, which leaves no difference where the effect is zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, special, stats
+
+from capvec.stats.pairing import sign_flip_pvalues, smallest_p
+from capvec.stats.pooled import fisher_table
+
+Test = Literal["paired", "pooled"]
+"""`paired`: the sign-flip test over tasks. `pooled`: Fisher's exact test."""
+GOAL = 0.8
+UNKNOWN_SPREAD = 1.5
+"""Logit SD between tasks where the data cannot tell (one attempt a task): rates between about 0.05 and 0.95."""
+DRAWS = 2000
+"""Simulated sweeps behind a power of the paired test: its standard error at 80 % is 0.009."""
+_SEED = 20261125
+MOST = 512
+"""Tasks or attempts beyond which `needed_tasks` and `needed_attempts` stop looking."""
+_NODES: NDArray[np.float64]
+_NODES, _weights = np.polynomial.hermite_e.hermegauss(61)
+_WEIGHTS: NDArray[np.float64] = _weights / _weights.sum()
+
+
+@dataclass(frozen=True)
+class SweepDesign:
+    """What decides a sweep's power besides the effect."""
+
+    tasks: int
+    attempts: int
+    """Of each task under each config."""
+    base_rate: float
+    """The baseline's pass rate over tasks like these, between 0 and 1."""
+    spread: float = UNKNOWN_SPREAD
+    """Standard deviation between tasks of the logit of the pass rate."""
+    task_spread: float = 0.0
+    """Standard deviation of each arm's own deviation from a task's logit."""
+    level: float = 0.05
+    """Two-sided level of the test; under Holm's rule with m configs, the first step's 0.05/m."""
+
+    def __post_init__(self) -> None:
+        if self.tasks < 1 or self.attempts < 1:
+            raise ValueError(f"{self.tasks} tasks, {self.attempts} attempts: expected at least one of each")
+        if not (0 < self.base_rate < 1 and 0 < self.level < 1 and self.spread >= 0 and self.task_spread >= 0):
+            raise ValueError(
+                f"base rate {self.base_rate:g}, level {self.level:g}, spreads {self.spread:g} and "
+                f"{self.task_spread:g}: expected rate and level between 0 and 1, spreads of at least 0"
+            )
+
+
+# ------------------------------------------------------------------------------------------------ power
+
+
+def power(design: SweepDesign, effect: float, test: Test = "paired") -> float:
+    """The probability that the test rejects, either side, when the pass rate moves by `effect`.
+
+    The paired test: `DRAWS` simulated sweeps from a fixed seed, each with its exact p-value. The pooled test: exact,
+    from the distribution of both arms' totals.
+
+    Raises:
+        ValueError: the rate would leave the open interval from 0 to 1.
+    """
+    rate = design.base_rate + effect
+    if not 0 < rate < 1:
+        raise ValueError(f"a base rate of {design.base_rate:g} cannot move by {effect:+g}: it would be {rate:g}")
+    return _paired_power(design, rate) if test == "paired" else _pooled_power(design, rate)
+
+
+def _paired_power(design: SweepDesign, rate: float) -> float:
+    if smallest_p(design.tasks) >= design.level:
+        return 0.0
+    base, config = simulated_solved(design, (design.base_rate, rate), np.random.default_rng(_SEED))
+    return float((sign_flip_pvalues(config - base) < design.level).mean())
+
+
+def simulated_solved(
+    design: SweepDesign, rates: Sequence[float], generator: np.random.Generator, sweeps: int = DRAWS
+) -> NDArray[np.int64]:
+    """Solved trials of each task, in sweeps drawn from the model: int [arms, sweeps, tasks].
+
+    The random numbers do not depend on `rates`, so effects are compared on the same sweeps.
+
+    Args:
+        design: the tasks, and how they differ.
+        rates: pass rate of each arm over all such tasks.
+        generator: where the numbers come from.
+        sweeps: how many.
+    """
+    tasks = design.spread * generator.standard_normal((sweeps, design.tasks))
+    solved = np.empty((len(rates), sweeps, design.tasks), dtype=np.int64)
+    for arm, rate in enumerate(rates):
+        logits = _logits(rate, design) + tasks
+        if design.task_spread:
+            logits += design.task_spread * generator.standard_normal(tasks.shape)
+        solved[arm] = generator.binomial(design.attempts, special.expit(logits))
+    return solved
+
+
+def _logits(rate: float, design: SweepDesign) -> float:
+    return mean_logit(rate, math.hypot(design.spread, design.task_spread))
+
+
+@lru_cache(maxsize=4096)
+def mean_logit(rate: float, spread: float) -> float:
+    """The mean of a normal logit with standard deviation `spread` whose pass rate is `rate` on average."""
+    reach = 10.0 + 6.0 * spread + abs(float(special.logit(rate)))
+    found: float = optimize.brentq(lambda mean: _rates(mean, spread) @ _WEIGHTS - rate, -reach, reach, xtol=1e-10)
+    return found
+
+
+def _rates(mean: float, spread: float) -> NDArray[np.float64]:
+    rates: NDArray[np.float64] = special.expit(mean + spread * _NODES)
+    return rates
+
+
+def _pooled_power(design: SweepDesign, rate: float) -> float:
+    """From the joint distribution of a task's two counts, folded with itself once for each task."""
+    attempts, total = design.attempts, design.tasks * design.attempts
+    counts = np.arange(attempts + 1)
+    arms = []
+    for mean in (_logits(design.base_rate, design), _logits(rate, design)):
+        task = mean + design.spread * _NODES
+        own = special.expit(task[:, None] + design.task_spread * _NODES)  # [tasks' nodes, deviations' nodes]
+        arms.append(np.tensordot(stats.binom.pmf(counts, attempts, own[..., None]), _WEIGHTS, axes=(1, 0)))
+    joint = np.einsum("t,tb,tc->bc", _WEIGHTS, *arms)
+    # Every task adds one pair of counts: in the transform, the power of one task's.
+    folded = np.fft.irfft2(np.fft.rfft2(joint, (total + 1, total + 1)) ** design.tasks, (total + 1, total + 1))
+    return float(folded[fisher_table(total, total) < design.level].sum().clip(0.0, 1.0))
+
+
+# ------------------------------------------------------------------------------------------------ and its inverses
+
+
+def detectable_effect(
+    design: SweepDesign, test: Test = "paired", *, falls: bool = False, goal: float = GOAL
+) -> float | None:
+    """The least rise of the pass rate that is detected with probability `goal`, to 0.005; a fall, as a negative number.
+
+    None where no effect would be: too few tasks for the test's p-value to reach the level, or no room above the base
+    rate.
+    """
+    return _detectable(design, test, falls, goal)
+
+
+@lru_cache(maxsize=256)
+def _detectable(design: SweepDesign, test: Test, falls: bool, goal: float) -> float | None:
+    sign = -1 if falls else 1
+    room = design.base_rate if falls else 1 - design.base_rate
+    low, high = 0.0, room * 0.999
+    if power(design, sign * high, test) < goal:
+        return None
+    while high - low > 0.005:
+        middle = (low + high) / 2
+        low, high = (low, middle) if power(design, sign * middle, test) >= goal else (middle, high)
+    return sign * high
+
+
+def needed_attempts(design: SweepDesign, effect: float, test: Test = "paired", goal: float = GOAL) -> int | None:
+    """The least attempts for each task at which `effect` is detected with probability `goal`.
+
+    None where `MOST` are not enough: more attempts on few tasks do not help when the tasks are the limit.
+    """
+    return _least(lambda attempts: replace(design, attempts=attempts), effect, test, goal)
+
+
+def needed_tasks(design: SweepDesign, effect: float, test: Test = "paired", goal: float = GOAL) -> int | None:
+    """The least tasks, with the design's attempts each, at which `effect` is detected with probability `goal`.
+
+    None where `MOST` are not enough.
+    """
+    return _least(lambda tasks: replace(design, tasks=tasks), effect, test, goal)
+
+
+def _least(design_at: Callable[[int], SweepDesign], effect: float, test: Test, goal: float) -> int | None:
+    """By doubling, then halving the bracket."""
+
+    def enough(size: int) -> bool:
+        return power(design_at(size), effect, test) >= goal
+
+    high = 1
+    while not enough(high):
+        if high >= MOST:
+            return None
+        high *= 2
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+# ------------------------------------------------------------------------------------------------ what was observed
+
+
+def observed_spread(solved: Sequence[int], n: Sequence[int]) -> float | None:
+    """The logit SD between tasks behind a baseline's counts; None where every task has a single valid trial.
+
+    By moments: the variance of the tasks' observed rates less the binomial part of it, Σ p̂(1 − p̂)/(n − 1)/tasks, and
+    then the SD at which a logistic-normal rate with the same mean has that variance. At most 4: beyond, tasks are
+    always solved or never.
+
+    Args:
+        solved: of the baseline's valid trials, one number for each task.
+        n: its valid trials.
+    """
+    if sum(count > 1 for count in n) < 2:
+        return None
+    repeated = [(s / count, count) for s, count in zip(solved, n, strict=True) if count > 1]
+    rates = np.array([rate for rate, _ in repeated])
+    noise = np.mean([rate * (1 - rate) / (count - 1) for rate, count in repeated])
+    between, mean = float(rates.var(ddof=1) - noise), float(np.clip(rates.mean(), 0.02, 0.98))
+
+    def excess(spread: float) -> float:
+        values = _rates(mean_logit(mean, spread), spread)
+        return float((values - mean) ** 2 @ _WEIGHTS) - between
+
+    if between <= 0:
+        return 0.0
+    return 4.0 if excess(4.0) <= 0 else float(optimize.brentq(excess, 0.0, 4.0, xtol=1e-4))

@@ -1,0 +1,42 @@
+"""Does the finding hang on how errors and repaired replies are counted?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from capvec.records import Config, Outcome
+from capvec.stats.effects import Effect, paired_effect
+
+Reading = Literal["errors excluded", "errors count against the config", "strict parses only"]
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """The effect on the pass rate under one reading of the outcomes."""
+
+    reading: Reading
+    effect: Effect
+
+
+def sensitivity(outcomes: Sequence[Outcome], config: str, baseline: str = Config.BASELINE) -> tuple[Sensitivity, ...]:
+    """The headline effect under each reading; empty where config and baseline share no task.
+
+    * `errors excluded`: the headline itself.
+    * `errors count against the config`: its errors are unsolved trials, the baseline's stay out; the worst case for it.
+    * `strict parses only`: a trial that needed a repaired reply is unsolved, on both sides.
+    """
+    readings: dict[Reading, list[Outcome]] = {
+        "errors excluded": list(outcomes),
+        "errors count against the config": [
+            replace(outcome, outcome="unsolved") if outcome.config == config and outcome.outcome == "error" else outcome
+            for outcome in outcomes
+        ],
+        "strict parses only": [
+            replace(outcome, outcome="unsolved") if outcome.outcome == "solved" and outcome.repaired else outcome
+            for outcome in outcomes
+        ],
+    }
+    found = {reading: paired_effect(read, config, "pass_rate", baseline) for reading, read in readings.items()}
+    return tuple(Sensitivity(reading, effect) for reading, effect in found.items() if effect is not None)

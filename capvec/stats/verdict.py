@@ -1,0 +1,162 @@
+"""The rule by which an effect gets its name. This text is the reference; `decide` is the rule.
+
+The unit is the task, the measure the difference in pass rate between a config and the baseline, averaged over tasks.
+Five names exist, and the first whose condition holds is given:
+
+1. **improves**: the difference is above 0 and its p-value, by the sign-flip test over tasks and after Holm over the
+   family of (direction, layer, α) configs, is below the level (0.05). Controls are not in the family: they get the same
+   rule with their own p-value.
+2. **harms**: the same with a difference below 0.
+3. **changes form only**: parse_fail or no_cmd changed (p < level after Holm over all secondary comparisons), and the
+   95 % interval of the difference, clustered by task, lies within ± the margin (0.15 unless said otherwise).
+4. **no effect detected, and effects above X excluded**: the interval lies within ± the margin; X is the end of it that
+   is farther from zero.
+5. **underpowered: could only have seen Y**: everything else. The interval still holds effects beyond the margin. Y is
+   the least rise that this sweep detects with power 80 % (`power.detectable_effect` of the paired test with the number
+   of tasks and attempts, the baseline's rate and the spread between tasks as they were observed, at level/m, the first
+   step of Holm's rule with m configs). Where no rise could have been detected, the words say so: six tasks, say, give
+   no p-value below 2/64, whatever happens on them.
+
+Beside *underpowered* the words tell what holds of these tasks alone, if the exact Cochran–Mantel–Haenszel test rejects
+at level/m: a loss of everything on six tasks is beyond doubt there, and still not known of others.
+
+"Only", "no" and "excluded" are claims of absence: they need an interval that is narrow enough, never just a p-value
+that is large (Altman and Bland, BMJ 1995, 311:485; equivalence by an interval as in Schuirmann, J Pharmacokin Biopharm
+1987, 15:657, at 95 % instead of 90 %). So a config that moves the form in a sweep that is too
+small for a word on solving is underpowered, and its words tell of the form.
+
+The intervals are not widened for the number of configs: each holds its own difference with 95 %. An interval and a
+p-value of two tests may disagree at the border; *improves* and *harms* go by the p-value alone.
+
+False "improves" anywhere in the family come with probability level/2 at most, since half of the rejections of a
+two-sided test fall on either side; `reports/statistics/SIMULATION.md` has what came out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from capvec.stats.effects import Effect
+from capvec.stats.form import FormChange
+from capvec.stats.mediation import Mediation
+from capvec.stats.pairing import smallest_p
+from capvec.stats.stratified import CmhResult
+
+Name = Literal["improves", "harms", "changes form only", "no effect detected", "underpowered"]
+LEVEL = 0.05
+MARGIN = 0.15
+"""Differences in pass rate beyond this would matter: what an interval must exclude before absence is claimed."""
+
+
+@dataclass(frozen=True)
+class Detectable:
+    """What the sweep could have seen with power 80 %; None where no effect of that sign could have been."""
+
+    rise: float | None
+    fall: float | None
+    """Negative."""
+    level: float
+    """Of the first step of Holm's rule."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """The name of an effect, and the sentence for it."""
+
+    name: Name
+    words: str
+    pvalue: float
+    """That decided: after Holm for a config of the family."""
+    excluded: float | None
+    """X: pass-rate effects farther from zero are outside the 95 % interval; None where X is above the margin."""
+    detectable: Detectable
+    margin: float
+
+
+def decide(
+    effect: Effect,
+    form: FormChange,
+    detectable: Detectable,
+    *,
+    mediation: Mediation | None = None,
+    stratified: CmhResult | None = None,
+    margin: float = MARGIN,
+    level: float = LEVEL,
+) -> Call:
+    """Apply the rule in this module's docstring.
+
+    Args:
+        effect: on the pass rate, with its interval; with `holm` for a config of the family.
+        form: whether parse_fail and no_cmd moved.
+        detectable: what the sweep could have seen.
+        mediation: for the words alone, as is the next.
+        stratified: the test about these tasks only.
+        margin: a difference in pass rate that would matter.
+        level: of the tests.
+
+    Raises:
+        ValueError: the effect is not on the pass rate.
+    """
+    if effect.interval is None:
+        raise ValueError(f"an effect on {effect.metric} has no call; expected one on the pass rate, with its interval")
+    pvalue = effect.pvalue if effect.holm is None else effect.holm
+    reach = max(abs(effect.interval.low), abs(effect.interval.high))
+    excluded = reach if reach <= margin else None
+    name = _name(effect, pvalue, excluded, form, level)
+    if name == "underpowered":
+        asides = _asides(form, stratified, detectable.level)
+        words = "; ".join([f"underpowered: {_visible(detectable, effect.tasks)}", measured(effect), *asides])
+    else:
+        words = _words(name, effect, excluded, form, mediation)
+    return Call(name, words, pvalue, excluded, detectable, margin)
+
+
+def _name(effect: Effect, pvalue: float, excluded: float | None, form: FormChange, level: float) -> Name:
+    if pvalue < level and effect.difference != 0:
+        return "improves" if effect.difference > 0 else "harms"
+    if excluded is None:
+        return "underpowered"
+    return "changes form only" if form.moved else "no effect detected"
+
+
+def _words(name: Name, effect: Effect, excluded: float | None, form: FormChange, mediation: Mediation | None) -> str:
+    told = measured(effect)
+    if name in ("improves", "harms"):
+        return f"{name}: {told}" + (f"; {mediation.words}" if mediation is not None and form.moved else "")
+    excluding = f"effects above {excluded:.2f} excluded"
+    if name == "changes form only":
+        return f"changes form only: {form.words}, and {excluding}; {told}"
+    return f"no effect detected, and {excluding}: {told}"
+
+
+def _asides(form: FormChange, stratified: CmhResult | None, level: float) -> Iterator[str]:
+    """What an underpowered sweep shows all the same."""
+    if form.form is not None:
+        yield f"the format changed: {form.form}"
+    if stratified is not None and stratified.pvalue < level:
+        way = "rose" if stratified.odds_ratio > 1 else "fell"
+        yield f"on these tasks alone the pass rate {way} (exact CMH p = {stratified.pvalue:.2g})"
+
+
+def measured(effect: Effect) -> str:
+    """`pass rate 0.35 → 0.60, +0.25 [+0.10, +0.40], p = 0.004 after Holm, 17 tasks`."""
+    pvalue, after = (effect.pvalue, "") if effect.holm is None else (effect.holm, " after Holm")
+    span = "" if effect.interval is None else f" [{effect.interval.low:+.2f}, {effect.interval.high:+.2f}]"
+    tasks = f"{effect.tasks} task{'s' if effect.tasks > 1 else ''}"
+    return (
+        f"pass rate {effect.baseline:.2f} → {effect.value:.2f}, {effect.difference:+.2f}{span}, "
+        f"p = {pvalue:.2g}{after}, {tasks}"
+    )
+
+
+def _visible(detectable: Detectable, tasks: int) -> str:
+    """What could have been seen, in words."""
+    least, rise, fall = smallest_p(tasks), detectable.rise, detectable.fall
+    if least >= detectable.level:
+        number = f"{tasks} task{'s' if tasks > 1 else ''}"
+        return f"could have seen nothing ({number} give no p below {least:.2g}, and {detectable.level:.2g} is needed)"
+    if rise is not None:
+        return f"could only have seen a rise of {rise:.2f} or more"
+    return "could have seen no rise of any size" + ("" if fall is None else f", only a fall of {-fall:.2f} or more")

@@ -1,0 +1,73 @@
+"""A quick run of the simulation behind reports/statistics/SIMULATION.md, with binomial bounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from capvec.stats.power import detectable_effect, power
+from capvec.stats.simulate import calls, cmh_pvalues, coverage, rejections, scenario
+from capvec.stats.stratified import Stratum, cmh
+
+pytestmark = pytest.mark.unit
+
+SWEEPS = 600
+REPORT = Path(__file__).parents[2] / "reports" / "statistics" / "SIMULATION.md"
+
+
+def at_most(rate, sweeps=SWEEPS):
+    """A count that a binomial at `rate` exceeds with probability 0.001."""
+    return stats.binom.ppf(0.999, sweeps, rate) / sweeps
+
+
+@pytest.mark.parametrize("tau", [0.0, 1.0, 2.0])
+def test_the_sign_flip_test_keeps_its_level_whatever_the_tasks_do(tau):
+    assert rejections(scenario(17, 5, tau), 0.0, SWEEPS, seed=1).sign_flip <= at_most(0.05)
+
+
+def test_fisher_and_cmh_do_not_when_effects_differ_by_task():
+    found = rejections(scenario(17, 5, 2.0), 0.0, SWEEPS, seed=1)
+    assert found.cmh > at_most(0.05)
+    assert rejections(scenario(17, 5, 0.0), 0.0, SWEEPS, seed=1).fisher < 0.025
+
+
+@pytest.mark.parametrize("tau", [0.0, 2.0])
+def test_false_improves_anywhere_in_a_family_stay_under_half_the_level(tau):
+    found = calls(scenario(17, 5, tau), [0.0, 0.0, 0.0], SWEEPS, seed=2)
+    share = np.mean([any(call.name == "improves" for call in family) for family in found])
+    assert share <= at_most(0.025)
+
+
+def test_the_interval_covers_and_what_is_excluded_is_rarely_there():
+    design = scenario(40, 2, 1.0)
+    assert 1 - coverage(design, 0.2, SWEEPS, seed=3).clustered <= at_most(0.05)
+    wrong = [
+        call for (call,) in calls(design, [0.1], SWEEPS, seed=3) if call.excluded is not None and call.excluded < 0.1
+    ]
+    assert len(wrong) / SWEEPS <= at_most(0.05)
+
+
+def test_the_plans_power_is_what_new_sweeps_find():
+    design = scenario(17, 5, 0.0)
+    rise = detectable_effect(design)
+    found = rejections(design, rise, SWEEPS, seed=4).sign_flip
+    # Both are simulated: 2000 sweeps behind the promise.
+    error = (0.8 * 0.2 * (1 / SWEEPS + 1 / 2000)) ** 0.5
+    assert found == pytest.approx(power(design, rise), abs=3.3 * error)
+
+
+def test_the_simulations_cmh_is_the_one_of_the_report():
+    generator = np.random.default_rng(5)
+    config, base = generator.integers(0, 4, (2, 20, 6))
+    alone = [
+        cmh([Stratum(int(a), 3, int(c), 3) for a, c in zip(ours, theirs, strict=True)]).pvalue_asymptotic
+        for ours, theirs in zip(config, base, strict=True)
+    ]
+    assert cmh_pvalues(config, base, 3) == pytest.approx(alone)
+
+
+def test_the_committed_table_says_how_it_was_made():
+    assert "python -m capvec.stats.simulate --sweeps 4000 --seed 0" in REPORT.read_text(encoding="utf-8")
