@@ -12,7 +12,6 @@ _IMPROVES = re.compile(r"improves\(\s*([^)\s]+)\s*\)")
 _NO_HARM = re.compile(r"no_harm\(\s*(\d+(?:\.\d*)?|\.\d+)\s*\)")
 _AT_MOST = re.compile(r"(parse_fail|no_cmd|steps)\s*<=\s*baseline")
 _FORMS = "improves(CONFIG), no_harm(D), parse_fail<=baseline, no_cmd<=baseline, steps<=baseline"
-LEVEL = 0.05
 _ROUNDING = 1e-9
 """0.8 − 0.2 is a little above 0.6 in floating point; rates differ by more than this or not at all."""
 
@@ -42,7 +41,7 @@ def split_gate(expression: str) -> tuple[str, ...]:
 def check_gate(expression: str, summary: Summary) -> tuple[GateResult, ...]:
     """Judge each condition on the numbers of the report.
 
-    * `improves(C)`: C's pass rate is above the baseline's and Fisher's p < 0.05.
+    * `improves(C)`: the verdict on C is *improves* (`capvec.stats.verdict` has the rule).
     * `no_harm(D)`: no other config's pass rate is more than D below the baseline's.
     * `M<=baseline`: no other config's mean M per run is above the baseline's.
 
@@ -76,12 +75,10 @@ def _improves(condition: str, name: str, summary: Summary) -> GateResult:
     if pair is None:
         known = ", ".join(config.config for config, _ in _pairs(summary))
         return GateResult(condition, False, f"no config {name} was compared with the baseline; there are: {known}")
-    config, base = pair
-    if config.pass_rate is None or base.pass_rate is None or config.fisher is None:
+    call = pair[0].call
+    if call is None:
         return GateResult(condition, False, f"{name} or the baseline has no valid trial")
-    met = config.pass_rate > base.pass_rate and config.fisher.pvalue < LEVEL
-    reason = f"passes {config.pass_rate:.2f}, baseline {base.pass_rate:.2f}, Fisher p = {config.fisher.pvalue:.3g}"
-    return GateResult(condition, met, reason)
+    return GateResult(condition, call.name == "improves", call.words)
 
 
 def _pairs(summary: Summary) -> list[tuple[ConfigSummary, ConfigSummary]]:

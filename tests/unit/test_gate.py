@@ -16,8 +16,8 @@ def judged(expression, outcomes, names=("baseline", "x")):
     return [gate.met for gate in check_gate(expression, summarise(outcomes, list(names)))]
 
 
-def test_improving_takes_a_higher_rate_and_a_small_p():
-    # 0/8 against 8/8: p = 2/C(16, 8) ≈ 1.6e-4; 3/8 against 4/8 is nothing.
+def test_improving_takes_the_verdict_of_that_name():
+    # 0/8 against 8/8 on eight tasks: the sign-flip p is 2/2⁸ ≈ 0.008; 3/8 against 4/8 is nothing.
     assert judged("improves(x)", arms(baseline=(0, 8), x=(8, 8))) == [True]
     assert judged("improves(x)", arms(baseline=(8, 8), x=(0, 8))) == [False]
     assert judged("improves(x)", arms(baseline=(3, 8), x=(4, 8))) == [False]
