@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from tiny_models import LAYERS, WIDTH, save_tiny
 
-from capvec.directions.estimate import mean_difference
+from capvec.directions.estimate import estimate, mean_difference
 from capvec.records import Steer
 
 pytestmark = pytest.mark.integration
@@ -161,6 +161,18 @@ def test_below_the_last_layer_repeng_reads_the_same_residuals(torch, repeng, loa
     ours = torch.stack([residuals(loaded, torch, text) for text in POSITIVE]).numpy()
     for layer in range(LAYERS - 1):
         np.testing.assert_allclose(ours[:, layer], theirs[layer], atol=1e-4)
+
+
+def test_the_paired_component_is_steering_vectors_pca_and_repengs_pca_center(torch, peer, repeng, loaded):
+    rng = np.random.default_rng(3)
+    states = rng.standard_normal((8, 2, WIDTH)).astype(np.float32)
+    states[:, 0] += 2 * rng.standard_normal(WIDTH)  # a common difference, so that the first component stands out
+    positives, negatives = states[:, :1], states[:, 1:]
+    ours = estimate(positives, negatives, "paired-pca", tasks=[f"task-{at % 8}" for at in range(16)])[0]
+    unit = ours / np.linalg.norm(ours)
+    theirs = peer.pca_aggregator()(torch.as_tensor(states[:, 0]), torch.as_tensor(states[:, 1]))
+    np.testing.assert_allclose(unit, theirs, atol=1e-5)
+    np.testing.assert_allclose(unit, trained(repeng, loaded, states, "pca_center")[1], atol=1e-5)
 
 
 # ------------------------------------------------------------------------------------------------ steering-vectors
