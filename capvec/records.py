@@ -161,6 +161,10 @@ class Receipt(Record):
     ±ε·|h_j|/2."""
     rounding_max: float | None = None
     """The same bound at the position where it is largest: for what is least and largest."""
+    rounding_worst: float | None = None
+    """The most that rounding can do at any steered position: ε/2·Σ|d_L ∘ h_out|, where all errors add up. They do where
+    a steer moves coordinates by less than the dtype resolves: what little is there of a direction that is to be ablated
+    then stays."""
     error_max: float | None = None
     """The largest |⟨h_out, d_L⟩ − ⟨h', d_L⟩| over the steered positions, where h' is what the formulas of all steers of
     the row at this layer make of h_in, worked out by the witness."""

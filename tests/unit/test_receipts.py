@@ -17,7 +17,8 @@ STEER = Steer(3, "abc", 2.0)
 GOOD = Receipt(
     STEER, fired=5, forwards=5, passed=40, steered=40, leak_max=0.0,
     shift_mean=10.01, shift_min=9.9, shift_max=10.1, level_mean=30.0, level_min=20.0, level_max=40.0,
-    norm_ratio_min=0.9, norm_ratio_max=1.1, ambient_norm=80.0, rounding=0.001, rounding_max=0.01, error_max=0.01,
+    norm_ratio_min=0.9, norm_ratio_max=1.1, ambient_norm=80.0, rounding=0.001, rounding_max=0.01,
+    rounding_worst=0.01, error_max=0.01,
 )  # fmt: skip
 
 

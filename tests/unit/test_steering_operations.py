@@ -253,6 +253,35 @@ def test_in_bfloat16_the_residual_is_rounded_once_and_the_receipt_forgives_no_mo
     check_receipts(reply_of([receipt], prompt=64), [steer], closed_forms([steer], [v.numpy()]))
 
 
+@pytest.mark.parametrize(("fraction", "done"), [(0.0008, False), (0.02, True)])
+def test_what_bfloat16_cannot_remove_is_no_fault_and_an_ablation_that_never_happened_is_one(torch, fraction, done):
+    from capvec.engine import hooks
+
+    # Of a direction that holds 0.08 % of the norm, a coordinate holds 1.6e-5 of it at d = 2560, and half a unit in the
+    # last place of bfloat16 is at 2⁻⁹ · 0.02 = 4e-5: most coordinates cannot change. At 2 % all of them do.
+    generator = np.random.default_rng(0)
+    d = generator.standard_normal(2560)
+    d /= np.linalg.norm(d)
+    h = generator.standard_normal((1, 32, 2560))
+    h += (fraction * np.linalg.norm(h, axis=-1) - h @ d)[..., None] * d
+    states = torch.as_tensor(h, dtype=torch.bfloat16)
+    steer, v = Steer(0, "d", 1.0, "ablate"), torch.as_tensor(d, dtype=torch.float32)
+    receipts = []
+    for tamper in (lambda came, _left: came, lambda _came, left: left):
+        made = hooks.meters([steer], [v])
+        block, norm = torch.nn.Identity(), torch.nn.Identity()
+        with hooks.steer(hooks.ResidualPath([block], norm), [made], torch.ones(1, 32, dtype=torch.bool)):
+            norm(tamper(block(states), states))
+        receipts.append(made[0].receipt(1))
+    honest, never = receipts
+    check_receipts(reply_of([honest], prompt=32), [steer], (0.0,))
+    assert (honest.level_max <= 2 * honest.rounding_max) == done
+    assert never.level_mean == pytest.approx(fraction * np.linalg.norm(h, axis=-1).mean(), rel=0.1)
+    if done:
+        with pytest.raises(SteeringFault, match="level"):
+            check_receipts(reply_of([never], prompt=32), [steer], (0.0,))
+
+
 # ------------------------------------------------------------------------------------------------ what must be caught
 
 

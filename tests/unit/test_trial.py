@@ -50,7 +50,7 @@ def receipt(prompt, **changes):
         "steer": STEER, "fired": 1, "forwards": 1, "passed": prompt, "steered": prompt,
         "shift_mean": 10.0, "shift_min": 10.0, "shift_max": 10.0, "level_mean": 1.0, "level_min": 0.0, "level_max": 2.0,
         "norm_ratio_min": 1.0, "norm_ratio_max": 2.0, "ambient_norm": 5.0, "rounding": 0.0, "rounding_max": 0.0,
-        "error_max": 0.0,
+        "rounding_worst": 0.0, "error_max": 0.0,
     }  # fmt: skip
     return Receipt(**(good | changes))
 

@@ -19,7 +19,7 @@ class Readings(NamedTuple):
     """Over the steered positions: shift, level, ‖h_in‖, rounding bound."""
     least: Tensor
     """Over the steered positions, the least of: shift, −shift, level, −level, norm ratio, −norm ratio, −rounding bound,
-    −error. Infinite where no position was steered."""
+    −the most that rounding can do, −error. Infinite where no position was steered."""
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Meter:
         return self.steer.op == "add" and self.steer.alpha == 0.0
 
     def add(self, sums: Tensor, least: Tensor) -> None:
-        """Take in the readings of one forward pass, as in `Readings`: float64 `[4]` and `[8]`."""
+        """Take in the readings of one forward pass, as in `Readings`: float64 `[4]` and `[9]`."""
         self._sums = sums if self._sums is None else self._sums + sums
         self._least = least if self._least is None else torch.minimum(self._least, least)
 
@@ -94,7 +94,8 @@ class Meter:
             ambient_norm=ambient,
             rounding=rounding,
             rounding_max=-least[6],
-            error_max=-least[7],
+            rounding_worst=-least[7],
+            error_max=-least[8],
         )
 
 

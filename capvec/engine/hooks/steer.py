@@ -202,9 +202,10 @@ class _Site:
         lengths = [torch.linalg.vector_norm(states, dim=-1, keepdim=True) for states in (was, now)]
         ambient, ratio = lengths[0].expand_as(level), _ratio(lengths[1], lengths[0]).expand_as(level)
         rounding = eps * (now.square() @ units.square()).sqrt()
+        worst = eps / 2 * (now.abs() @ units.abs())
         error = (level - self._wanted(came, lengths[0])).abs()
         sums = torch.stack((shift, level, ambient, rounding))
-        least = torch.stack((shift, -shift, level, -level, ratio, -ratio, -rounding, -error))
+        least = torch.stack((shift, -shift, level, -level, ratio, -ratio, -rounding, -worst, -error))
         return Readings(
             torch.where(self._applied, sums, 0.0).sum(2), torch.where(self._applied, least, torch.inf).amin(2)
         )
