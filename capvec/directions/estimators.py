@@ -134,6 +134,8 @@ def paired_pca_weights(
     With D = PX the differences, the component is Dᵀu for the first eigenvector u of DDᵀ = P G Pᵀ, so w = Pᵀu.
     """
     positives, negatives, exists = labellings.pairs
+    if not exists.size:
+        return np.zeros(labellings.labels.shape)  # no labelling was asked for
     # Row i of P is 1 on a pair's positive and −1 on its negative, so P G is the difference of two rows of G.
     rows = gram[positives] - gram[negatives]
     outer = np.take_along_axis(rows, positives[:, None, :], 2) - np.take_along_axis(rows, negatives[:, None, :], 2)

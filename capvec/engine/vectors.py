@@ -37,7 +37,8 @@ from capvec.directions.metadata import Metadata, safetensors_header
 from capvec.engine.protocol import FORMATS
 from capvec.errors import UsageError
 
-_LAYER_KEY = re.compile(r"(?:.*\D)?(\d+)")
+_LAYER_KEY = re.compile(r"(?:[A-Za-z_.]*[A-Za-z_.])?(\d+)")
+"""A layer's number, after letters, dots and underscores only: neither -1, 1.5 nor a name with two numbers is taken."""
 _NAMES = ("directions", "direction", "vectors", "dir", "v")
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 _ARCHITECTURE = "controlvector"
@@ -141,9 +142,10 @@ def _read_pt(data: bytes) -> _Content:
                 "weights_only=True, which gives it tensors and plain values alone; save tensors, as "
                 "torch.save({'directions': tensor}, path)"
             ) from error
+        # What torch says of it may end in advice to read it with weights_only=False: not to be passed on.
         raise UsageError(
-            "not a .pt file of plain tensors, as torch.save({'directions': tensor}, path) writes it "
-            f"(read with weights_only=True): {(str(error) or type(error).__name__).splitlines()[0]}"
+            "not a .pt file of plain tensors, as torch.save({'directions': tensor}, path) writes it; anything else, such "
+            "as a bare pickle, is refused, because reading it can run code"
         ) from error
     return _Content(content, _header_of(content))
 

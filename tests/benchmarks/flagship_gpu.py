@@ -72,7 +72,16 @@ def forward(loaded, kind, rows=8, length=2048):
 def main():
     loaded = build_flagship()
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {LAYERS} layers of width {WIDTH}, bfloat16")
-    for rows in (1, 8, 32):
+    kinds = ("plain", "pooled by hooks", "output_hidden_states")
+    passes = {kind: [forward(loaded, kind) for _ in range(ROUNDS + 1)][1:] for kind in kinds}
+    plain = median(seconds for seconds, _ in passes["plain"])
+    for kind, runs in passes.items():
+        seconds, peak = median(second for second, _ in runs), max(gib for _, gib in runs)
+        print(
+            f"capture, 8 × 2048 tokens, {kind}: {8 * 2048 / seconds:.0f} tokens/s, {seconds / plain:.2f} of plain, "
+            f"{peak:.2f} GiB"
+        )
+    for rows in (1, 8):
         times = {name: [] for name in STEERS}
         for turn in range(ROUNDS + 1):
             for name, steers in STEERS.items():
@@ -87,15 +96,6 @@ def main():
                 f"{step / plain:.2f} of unsteered",
                 flush=True,
             )
-    kinds = ("plain", "pooled by hooks", "output_hidden_states")
-    passes = {kind: [forward(loaded, kind) for _ in range(ROUNDS + 1)][1:] for kind in kinds}
-    plain = median(seconds for seconds, _ in passes["plain"])
-    for kind, runs in passes.items():
-        seconds, peak = median(second for second, _ in runs), max(gib for _, gib in runs)
-        print(
-            f"capture, 8 × 2048 tokens, {kind}: {8 * 2048 / seconds:.0f} tokens/s, {seconds / plain:.2f} of plain, "
-            f"{peak:.2f} GiB"
-        )
 
 
 if __name__ == "__main__":

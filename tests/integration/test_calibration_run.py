@@ -109,7 +109,8 @@ def test_a_calibration_ends_with_five_verdicts_and_resumes(calibration, pytester
     assert (report / "vectors" / "format.safetensors").exists()
     for entry in outcomes.values():
         if "random" in entry["config"] or entry["config"].startswith("planted-L"):
-            assert entry["shift_measured"] == pytest.approx(entry["shift_expected"], rel=1e-2)
+            (measured,) = entry["measured"]
+            assert measured["mean"] == pytest.approx(measured["expected"], rel=1e-2)
 
     # Another choice of twins is another study: its outcomes must not be pooled with these.
     changed = calibration("--resume", "--seed", "7")

@@ -335,3 +335,12 @@ def test_a_damaged_cache_is_captured_again(tmp_path):
     path.write_bytes(path.read_bytes()[:40])
     build(TRACES, tmp_path, calls)
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize("estimator", get_args(EstimatorName))
+@pytest.mark.parametrize("shuffled", [0, 2])
+def test_every_estimator_builds_with_and_without_shuffled_twins(estimator, shuffled, tmp_path):
+    recipe = Recipe(estimator=estimator, permutations=19)
+    built = build(TRACES, tmp_path, [], recipe=recipe, shuffled=shuffled)
+    assert len(built.shuffled) == shuffled
+    assert (built.direction.norms > 0).all()

@@ -284,3 +284,23 @@ def test_the_hash_changes_with_values_and_shape_and_not_with_memory_layout(rows,
     assert direction_hash(v) != direction_hash(np.nextafter(v, np.float32(9)))
     if rows != columns:
         assert direction_hash(v) != direction_hash(v.reshape(columns, rows))
+
+
+@pytest.mark.parametrize("key", [-1, "-1", "1.5", "layer_2_seed1"])
+def test_a_key_that_is_no_layers_number_is_refused_and_never_taken_for_another(torch, vectors, key):
+    with pytest.raises(UsageError, match="layer"):
+        read(vectors, saved(torch, {key: torch.ones(D), "other": torch.ones(D)}))
+
+
+def test_a_bare_pickle_is_refused_without_advice_to_run_it(vectors, tmp_path):
+    import pickle
+
+    class Evil:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "made"),))
+
+    with pytest.raises(UsageError) as refused:
+        read(vectors, pickle.dumps({"dir": Evil()}))
+    assert "weights_only=False" not in str(refused.value)
+    assert "`weights_only`" not in str(refused.value)
+    assert not (tmp_path / "made").exists()
