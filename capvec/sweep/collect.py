@@ -53,7 +53,8 @@ def collect(options: SweepOptions, *, out: Path, jobs: int, say: Callable[[str],
         plan = Plan(out.name, out, tasks, (baseline,), trials, settings)
         provider = DockerProvider()
         images = {task.name: provider.prepare(task) for task in tasks}
-        provenance.write(out, options=options, plan=plan, health=health.to_json(), direction=None, images=images)
+        asked = {"command_line": options.command_line, "options": options.to_json()}
+        provenance.write(out, plan=plan, health=health.to_json(), direction=None, images=images, **asked)
         runner = TrialRunner(plan, client, provider)
         running = {pool.submit(runner.run, trial): trial for trial in trials}
         for number, done in enumerate(as_completed(running), start=1):
