@@ -114,8 +114,8 @@ class StudySession:
         provenance.check_same_study(self.folder, **about)
         self._finished = self._resumable(plan)
         self._handout = Handout(plan, url, token, self._finished)
-        asked = {"command_line": options.command_line, "options": self.study.asked}
-        provenance.write(self.folder, images=digests, **asked, **about)
+        asked = self.study.asked
+        provenance.write(self.folder, command_line=options.command_line, options=asked, images=digests, **about)
         _point_latest(self.folder)
         self._announce(plan)
 
