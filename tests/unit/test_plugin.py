@@ -125,7 +125,10 @@ def test_bad_input_to_a_calibration_is_one_readable_line(sweep, chosen, argument
         (("--layer", "-2"), "*--layer '-2'*expected a whole number*"),
         (("--tasks", "no/such/folder"), "*no/such/folder*"),
         (("--direction", "none.pt"), "--direction none.pt: no such file; expected a .pt, .safetensors, .gguf file"),
-        (("--direction", "chosen.json"), "--direction chosen.json: not a direction's file by its name; expected a .pt*"),
+        (
+            ("--direction", "chosen.json"),
+            "--direction chosen.json: not a direction's file by its name; expected a .pt*",
+        ),
         (("--reference", "none.gguf"), "--reference none.gguf: no such file; *"),
         (("--traces", "no/such"), "--traces no/such: no such file or folder; *"),
         (("--traces", "notes.txt"), "--traces notes.txt: neither .json nor .jsonl; *"),
