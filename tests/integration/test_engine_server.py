@@ -262,8 +262,6 @@ class NoSuchRepository(BaseHTTPRequestHandler):
         self.send_header("X-Error-Code", "RepoNotFound")
         self.end_headers()
 
-    do_GET = do_HEAD
-
     def log_message(self, *_):
         pass
 
