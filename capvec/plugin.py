@@ -8,6 +8,7 @@ outcome per trial back on the test report.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -203,13 +204,15 @@ def _speaker(config: pytest.Config) -> Callable[[str], None]:
 
 @contextmanager
 def _readable_errors(study: str) -> Iterator[None]:
-    """Turn our errors into pytest's one-line ones: bad input exits 4, a broken instrument exits 1."""
+    """Turn our errors into one message, said once: bad input exits 4, a broken instrument exits 1."""
     try:
         yield
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
     except CapvecError as error:
-        pytest.exit(f"capvec cannot start the {study}: {error}", returncode=pytest.ExitCode.TESTS_FAILED)
+        # In the form of a UsageError; pytest.exit would say it twice, with the name of an exception.
+        print(f"ERROR: capvec cannot start the {study}: {error}\n", file=sys.stderr)
+        raise pytest.Session.Failed from None
 
 
 class _Controller:
@@ -238,7 +241,8 @@ class _Controller:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if not self._study.finish() and session.exitstatus == pytest.ExitCode.OK:
+        interrupted = session.exitstatus == pytest.ExitCode.INTERRUPTED
+        if not self._study.finish(interrupted=interrupted) and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -251,7 +255,12 @@ class _Controller:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Without `-m sweep` or `-m calibration` the suite does not exist; with one, the other's file does not."""
+    """Without `-m sweep` or `-m calibration` the suite does not exist; with one, the other's file does not.
+
+    Of the package, nothing but the suite holds tests: `--pyargs capvec` need not look into hundreds of task folders.
+    """
+    if collection_path.parent == SUITE.parent and collection_path != SUITE:
+        return True
     # The file, and not only its folder: a folder that was named on the command line is never ignored.
     if SUITE not in {collection_path, collection_path.parent}:
         return None
@@ -339,7 +348,9 @@ def pytest_runtest_makereport(
         report.capvec = result.to_json()  # type: ignore[attr-defined]
         item.user_properties[:] = [(key, value) for key, value in result.to_json().items() if value is not None]
         if report.failed and call.excinfo is not None and call.excinfo.errisinstance(InstrumentFault):
-            report.longrepr = f"error: {result.error}"
+            report.longrepr = result.error
+            # The headline of pytest's section of errors: the trial, and not the test that all of them share.
+            report.location = (*report.location[:2], result.trial)
     return report
 
 

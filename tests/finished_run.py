@@ -78,7 +78,8 @@ def write_run(
     found = SweepDirection(direction, source, twins=twins, steered=health)
     options = SweepOptions(direction=source, tasks="multi")
     images = {task.name: "sha256:0" for task in tasks}
-    provenance.write(folder, options=options, plan=plan, health=health.to_json(), direction=found, images=images)
+    asked = {"command_line": (), "options": options.to_json()}
+    provenance.write(folder, **asked, plan=plan, health=health.to_json(), direction=found, images=images)
     summary = summarise(outcomes, [config.name for config in configs], family=[steered.name])
     gates = (GateResult("no_harm(0.5)", True, "holds for every config"),)
     write_reports(plan, outcomes, summary, found, gates, Reconciliation(16, 16 - len(missing), missing))

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from capvec.calibration.chosen import (
     BUNDLED,
@@ -24,11 +25,11 @@ from capvec.calibration.chosen import (
     choose_skill,
 )
 from capvec.calibration.halves import split_tasks, spread, tune_families
-from capvec.calibration.planted import FORMAT, SKILL, PlantedDirections, plant_both
+from capvec.calibration.planted import FORMAT, SKILL, PlantedDirections, plant_both, planted_options
 from capvec.directions.record import Direction
 from capvec.engine.client import EngineClient
 from capvec.errors import CapvecError, UsageError
-from capvec.records import Config
+from capvec.records import Config, Record
 from capvec.report.table import table_lines
 from capvec.sandbox.docker import DockerProvider
 from capvec.stats.summary import ConfigSummary
@@ -46,7 +47,7 @@ CONTRAST_TASKS = 20
 
 
 @dataclass(frozen=True)
-class Grid:
+class Grid(Record):
     """Layers and strengths (stored units) to try of one direction."""
 
     layers: tuple[int, ...]
@@ -78,6 +79,10 @@ class ChoiceStudy:
                 f'--tasks {options.tasks}: no task with split = "trained" in the metadata of its task.toml'
             )
         self._contrast = spread(self.tasks, CONTRAST_TASKS)
+
+    @property
+    def asked(self) -> Mapping[str, Any]:
+        return planted_options(self.options) | {"grids": {mode: grid.to_json() for mode, grid in self.grids.items()}}
 
     def sketch(self) -> tuple[Config, ...]:
         return (

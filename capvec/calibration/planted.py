@@ -21,6 +21,7 @@ from capvec.errors import UsageError
 from capvec.records import Message, Task
 from capvec.sweep.captures import capture_all, engine_identity
 from capvec.sweep.directions import SweepDirection, hand_over
+from capvec.sweep.options import SweepOptions
 from capvec.sweep.plan import Settings
 from capvec.sweep.study import Bench
 
@@ -72,6 +73,12 @@ class PlantedDirections(SweepDirection):
             "contrast_tasks": list(self.contrast_tasks),
             "format": {"hash": self.format.hash, "norms": [float(norm) for norm in self.format.norms]},
         }
+
+
+def planted_options(options: SweepOptions) -> dict[str, Any]:
+    """The options without those that build a sweep's direction and steer with it: nothing planted goes by them."""
+    sweeps = "alphas alpha_unit layers direction traces recipe reference op positions keep_norm".split()
+    return {name: value for name, value in options.to_json().items() if name not in sweeps}
 
 
 def plant(

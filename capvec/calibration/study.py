@@ -10,7 +10,7 @@ from typing import Any
 from capvec.calibration.arms import arms_of, configs_of
 from capvec.calibration.chosen import BUNDLED, Chosen
 from capvec.calibration.halves import families, split_tasks
-from capvec.calibration.planted import PlantedDirections, plant_both
+from capvec.calibration.planted import PlantedDirections, plant_both, planted_options
 from capvec.calibration.report import terminal_lines, write_calibration
 from capvec.calibration.verdicts import Measured, judge
 from capvec.directions.recipe import RECIPE_OPTIONS
@@ -73,6 +73,10 @@ class CalibrationStudy:
                 f'(those are {", ".join(self.chosen.tune_families)}); expected some with split = "trained"'
             )
         self._contrast = self._contrast_tasks()
+
+    @property
+    def asked(self) -> Mapping[str, Any]:
+        return planted_options(self.options)
 
     def sketch(self) -> tuple[Config, ...]:
         base, *others = arms_of(self.chosen, self._randoms).names

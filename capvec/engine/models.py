@@ -9,6 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import (
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, PreTrainedConfig
@@ -99,6 +105,8 @@ def load_model(
         tokenizer = AutoTokenizer.from_pretrained(name, config=config, trust_remote_code=False)
         model = classes.from_pretrained(name, config=config, dtype=precision, trust_remote_code=False)
     except (OSError, ValueError, LookupError, AttributeError, RuntimeError, ImportError, SafetensorError) as error:
+        if not_there := _not_on_the_hub(error):
+            raise UsageError(f"cannot load the model {name!r}: no such folder here, and {not_there}") from error
         raise UsageError(
             f"cannot load the model {name!r}: {_first_lines(error)} Expected a folder with config.json, weights and a "
             "tokenizer, or the id of a causal or image-text model that this version of transformers knows."
@@ -216,6 +224,18 @@ def _folder_digest(folder: Path) -> str | None:
                     handle.seek((size - _PIECE) * piece // (_PIECES - 1))
                     digest.update(handle.read(_PIECE))
     return digest.hexdigest()[:16]
+
+
+def _not_on_the_hub(error: BaseException) -> str:
+    """Why the hub gave no model, and what to do; empty where the error is another one."""
+    cause = error.__cause__
+    if isinstance(cause, GatedRepoError):
+        return "the Hugging Face hub gives it only to those who were granted access; ask for it on the model's page"
+    if isinstance(cause, RepositoryNotFoundError):
+        return "the Hugging Face hub has none of that name, or a private one; check the id, or name a model's folder"
+    if isinstance(cause, LocalEntryNotFoundError | OfflineModeIsEnabled):
+        return "the Hugging Face hub cannot be reached; connect to it, or download the model and name its folder"
+    return ""
 
 
 def _first_lines(error: BaseException) -> str:

@@ -72,14 +72,14 @@ def _wait_ready(process: subprocess.Popen[bytes], log_path: Path) -> str:
             line = process.stdout.readline()
             if not line:
                 raise EngineUnavailable(
-                    f"the engine ended with exit code {process.wait()} before it was ready; {log_path} ends in:\n"
+                    f"the engine ended with exit code {process.wait()} before it was ready; its log ends in:\n"
                     + _tail(log_path)
                 )
             answer = json.loads(line)
             if "error" in answer:
                 raise UsageError(answer["error"])
             return str(answer["url"])
-    raise EngineUnavailable(f"the engine was not ready after {READY_S:.0f} s; see {log_path}")
+    raise EngineUnavailable(f"the engine was not ready after {READY_S:.0f} s; its log ends in:\n" + _tail(log_path))
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

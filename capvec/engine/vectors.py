@@ -21,6 +21,7 @@ from __future__ import annotations
 import io
 import pickle
 import re
+import struct
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -40,6 +41,11 @@ from capvec.errors import UsageError
 _LAYER_KEY = re.compile(r"(?:[A-Za-z_.]*[A-Za-z_.])?(\d+)")
 """A layer's number, after letters, dots and underscores only: neither -1, 1.5 nor a name with two numbers is taken."""
 _NAMES = ("directions", "direction", "vectors", "dir", "v")
+_UNREADABLE = (
+    *(pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError),
+    struct.error,
+)
+"""What torch raises on bytes that are no .pt file."""
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 _ARCHITECTURE = "controlvector"
 _FIRST = "capvec.direction_0"
@@ -135,17 +141,17 @@ def _read_pt(data: bytes) -> _Content:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of a pickle protocol that torch.save does not write
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError) as error:
+    except _UNREADABLE as error:
         if found := _GLOBAL.search(str(error)):
             raise UsageError(
                 f"refused, because reading it would run code: it asks for {found[1]}, and a .pt is read with "
                 "weights_only=True, which gives it tensors and plain values alone; save tensors, as "
                 "torch.save({'directions': tensor}, path)"
             ) from error
-        # What torch says of it may end in advice to read it with weights_only=False: not to be passed on.
+        # Not torch's own words: they advise to read the file without this protection.
         raise UsageError(
-            "not a .pt file of plain tensors, as torch.save({'directions': tensor}, path) writes it; anything else, such "
-            "as a bare pickle, is refused, because reading it can run code"
+            "not a .pt file of plain tensors, as torch.save({'directions': tensor}, path) writes it: "
+            f"{_what_it_is(data)}"
         ) from error
     return _Content(content, _header_of(content))
 
@@ -167,8 +173,8 @@ def _header_of(content: Any) -> dict[str, str]:
 def _read_safetensors(data: bytes) -> _Content:
     try:
         tensors = safetensors.torch.load(data)
-    except SafetensorError as error:
-        raise UsageError(f"not a safetensors file: {error}") from error
+    except (SafetensorError, KeyError) as error:  # KeyError: of a type that torch does not have
+        raise UsageError(f"not a safetensors file: {_what_it_is(data)}") from error
     return _Content(tensors, _header_of(tensors) | safetensors_header(data))
 
 
@@ -191,11 +197,26 @@ def _read_gguf(data: bytes) -> _Content:
                 for tensor in reader.tensors
             }
         except (ValueError, IndexError, KeyError, NotImplementedError) as error:
-            raise UsageError(f"not a GGUF file of floating-point vectors: {error}") from error
+            raise UsageError(f"not a GGUF file of floating-point vectors: {_what_it_is(data)}") from error
     places = {"direction.0": _FIRST, "ambient_norm": _AMBIENT}
     kept = {name: torch.tensor(fields[key]) for name, key in places.items() if key in fields}
     header = {name.removeprefix("capvec."): value for name, value in fields.items() if isinstance(value, str)}
     return _Content(tensors | kept, header)
+
+
+def _what_it_is(data: bytes) -> str:
+    """What the content of a file that cannot be read looks like, for a person to see what they named."""
+    if not data:
+        return "it is empty"
+    for start, kind in ((b"GGUF", "a GGUF file"), (b"PK", "a zip archive, as torch.save writes it")):
+        if data.startswith(start):
+            return f"it begins like {kind}, and is damaged or holds something else"
+    if data[8:9] == b"{":
+        return "it begins like a safetensors file, and is damaged or holds something else"
+    start_of_text = data[:40].decode("utf-8", errors="ignore")
+    if start_of_text.replace("\n", " ").replace("\t", " ").replace("\r", " ").isprintable():
+        return f"it is text that begins {start_of_text!r}"
+    return f"it begins with the bytes {data[:8].hex(' ')}"
 
 
 def _write_gguf(content: Mapping[str, Tensor], header: Mapping[str, str], model_hint: str) -> bytes:

@@ -51,6 +51,7 @@ def write_reports(
         "gates": [vars(gate) for gate in gates],
         "expected_trials": reconciliation.expected,
         "missing_trials": list(reconciliation.missing),
+        "interrupted": reconciliation.interrupted,
     }
     (plan.folder / "summary.json").write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     text = results_md(plan, outcomes, summary, twins, direction, gates, reconciliation)

@@ -54,7 +54,8 @@ def _head(plan: Plan, summary: Summary, reconciliation: Reconciliation) -> Itera
     attempts = max(trial.attempt for trial in plan.trials)
     often = f"{attempts} attempt{'s' if attempts > 1 else ''} per task and config"
     yield f"# {plan.study.capitalize()} {plan.run}\n"
-    yield f"**Status:** {verdict(summary)} {reconciliation}.\n"
+    status = [verdict(summary), f"{reconciliation}."]
+    yield f"**Status:** {' '.join(reversed(status) if reconciliation.interrupted else status)}\n"
     if calls := call_lines(summary):
         yield from (f"- {line}" for line in calls)
         yield (

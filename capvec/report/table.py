@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from textwrap import wrap
 
-from capvec.records import Config
+from capvec.records import Config, Outcome
 from capvec.stats.intervals import Interval
 from capvec.stats.summary import ConfigSummary, Summary
 from capvec.sweep.gate import GateResult
@@ -17,6 +17,7 @@ from capvec.sweep.plan import Plan
 HEADERS = ("config", "solved", "rate", "95 % Wilson", "errors", "steps", "parse_fail", "no_cmd", "dose", "Fisher p")
 WIDTH = 100
 _NAME_WIDTH = 28
+_ERRORS_SHOWN = 5
 
 
 def table_lines(plan: Plan, summary: Summary) -> tuple[str, ...]:
@@ -27,12 +28,25 @@ def table_lines(plan: Plan, summary: Summary) -> tuple[str, ...]:
 
 
 def closing_lines(
-    plan: Plan, lines: Sequence[str], gates: Sequence[GateResult], reconciliation: Reconciliation
+    plan: Plan,
+    lines: Sequence[str],
+    gates: Sequence[GateResult],
+    reconciliation: Reconciliation,
+    outcomes: Sequence[Outcome],
 ) -> tuple[str, ...]:
     """Everything the terminal shows after the last trial: the study's own lines, then what every study ends with."""
-    missing = [str(reconciliation)] if reconciliation.missing else []
+    counts = [str(reconciliation)] if reconciliation.missing or reconciliation.interrupted else []
     judged = [f"gate {'met' if gate.met else 'NOT MET'}: {gate.condition} ({gate.reason})" for gate in gates]
-    return (*lines, *missing, *judged, f"report: {plan.folder / 'RESULTS.md'}")
+    return (*lines, *_errors(outcomes), *counts, *judged, f"report: {plan.folder / 'RESULTS.md'}")
+
+
+def _errors(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """Each trial that ended in an error, with the first line of the reason: pytest's own summary cuts it short."""
+    failed = [outcome for outcome in outcomes if outcome.outcome == "error"]
+    for outcome in failed[:_ERRORS_SHOWN]:
+        yield f"error: {outcome.trial}: {next(iter(outcome.error.splitlines()), 'no reason was given')}"
+    if len(failed) > _ERRORS_SHOWN:
+        yield f"and {len(failed) - _ERRORS_SHOWN} errors more; RESULTS.md has them all"
 
 
 def table_row(row: ConfigSummary, config: Config) -> tuple[str, ...]:

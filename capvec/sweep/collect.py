@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from capvec.agent.protocols import get_protocol
 from capvec.engine.client import EngineClient
@@ -53,7 +54,8 @@ def collect(options: SweepOptions, *, out: Path, jobs: int, say: Callable[[str],
         plan = Plan(out.name, out, tasks, (baseline,), trials, settings)
         provider = DockerProvider()
         images = {task.name: provider.prepare(task) for task in tasks}
-        provenance.write(out, options=options, plan=plan, health=health.to_json(), direction=None, images=images)
+        about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": None, "images": images}
+        provenance.write(out, command_line=options.command_line, options=options.to_json(), **about)
         runner = TrialRunner(plan, client, provider)
         running = {pool.submit(runner.run, trial): trial for trial in trials}
         for number, done in enumerate(as_completed(running), start=1):

@@ -126,13 +126,25 @@ def load_direction(option: str, path: Path, client: EngineClient) -> Direction:
     Raises:
         UsageError: no such file, or not one of a direction for this model; the message names option and file.
     """
-    if not path.is_file():
-        raise UsageError(f"{option} {path}: no such file; expected a {', '.join(f'.{name}' for name in FORMATS)} file")
+    check_file(option, path)
     try:
         info = client.put_direction(path.read_bytes(), path.suffix.removeprefix("."))
     except UsageError as error:
         raise UsageError(f"{option} {path}: {error}") from error
     return Direction.from_bytes(client.get_direction(info.hash, "safetensors"))
+
+
+def check_file(option: str, path: Path) -> None:
+    """What can be said of a direction's file without an engine.
+
+    Raises:
+        UsageError: no such file, or no format of directions; the message names option and file.
+    """
+    expected = f"expected a {', '.join(f'.{name}' for name in FORMATS)} file"
+    if not path.is_file():
+        raise UsageError(f"{option} {path}: no such file; {expected}")
+    if path.suffix.removeprefix(".") not in FORMATS:
+        raise UsageError(f"{option} {path}: not a direction's file by its name; {expected}")
 
 
 def write_files(direction: Direction, client: EngineClient, vectors: Path, say: Callable[[str], None]) -> None:

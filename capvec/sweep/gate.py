@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from capvec.errors import UsageError
+from capvec.records import Config
 from capvec.stats.summary import ConfigSummary, Summary
 
 _IMPROVES = re.compile(r"improves\(\s*([^)\s]+)\s*\)")
@@ -38,6 +40,21 @@ def split_gate(expression: str) -> tuple[str, ...]:
     return conditions
 
 
+def check_names(expression: str, configs: Sequence[Config]) -> None:
+    """Make sure that every config that a gate names is one of the plan's, and not the baseline.
+
+    Raises:
+        UsageError: it is not; the message names those that there are.
+    """
+    compared = [config.name for config in configs if config.kind != "baseline"]
+    for condition in split_gate(expression):
+        if (match := _IMPROVES.fullmatch(condition)) and match[1] not in compared:
+            raise UsageError(
+                f"--gate {expression!r}: no config {match[1]} is compared with the baseline; expected one of "
+                f"{', '.join(compared)}"
+            )
+
+
 def check_gate(expression: str, summary: Summary) -> tuple[GateResult, ...]:
     """Judge each condition on the numbers of the report.
 
@@ -45,7 +62,8 @@ def check_gate(expression: str, summary: Summary) -> tuple[GateResult, ...]:
     * `no_harm(D)`: no other config's pass rate is more than D below the baseline's.
     * `M<=baseline`: no other config's mean M per run is above the baseline's.
 
-    Other configs are all but the baseline, controls included. A config without a valid trial meets no condition.
+    Other configs are all but the baseline, controls included; those named have passed `check_names`. A config without
+    a valid trial meets no condition.
     """
     return tuple(_check(condition, summary) for condition in split_gate(expression))
 
@@ -71,11 +89,7 @@ def _check(condition: str, summary: Summary) -> GateResult:
 
 
 def _improves(condition: str, name: str, summary: Summary) -> GateResult:
-    pair = next((pair for pair in _pairs(summary) if pair[0].config == name), None)
-    if pair is None:
-        known = ", ".join(config.config for config, _ in _pairs(summary))
-        return GateResult(condition, False, f"no config {name} was compared with the baseline; there are: {known}")
-    call = pair[0].call
+    call = next(config for config, _ in _pairs(summary) if config.config == name).call
     if call is None:
         return GateResult(condition, False, f"{name} or the baseline has no valid trial")
     return GateResult(condition, call.name == "improves", call.words)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,17 +64,29 @@ class Reconciliation:
     expected: int
     recorded: int
     missing: tuple[str, ...]
+    interrupted: bool = False
+    """Whether the user stopped the session."""
 
     def __str__(self) -> str:
+        counts = f"{'Interrupted: ' if self.interrupted else ''}{self.recorded} of {self.expected} trials recorded"
         if not self.missing:
-            return f"{self.recorded} of {self.expected} trials recorded"
-        shown = ", ".join(self.missing[:5]) + (", …" if len(self.missing) > 5 else "")
-        return f"{self.recorded} of {self.expected} trials recorded; NOT RUN: {shown}"
+            return counts
+        return f"{counts}; NOT RUN: {', '.join(self.missing[:5])}{', …' if len(self.missing) > 5 else ''}"
 
 
-def reconcile(expected: Iterable[str], outcomes: Iterable[Outcome]) -> Reconciliation:
-    """Compare trial ids; what is missing was never measured and is never counted as unsolved."""
+def reconcile(
+    expected: Iterable[str], outcomes: Iterable[Outcome], ran: Collection[str], *, interrupted: bool = False
+) -> Reconciliation:
+    """Compare trial ids; what is missing was never measured and is never counted as unsolved.
+
+    Args:
+        expected: the trials that this session collected.
+        outcomes: all on record. An `error` of an earlier session is one that this session meant to replace, so it
+            counts only where the trial ran again.
+        ran: the trials that ran in this session.
+        interrupted: whether the user stopped the session.
+    """
     wanted = tuple(dict.fromkeys(expected))
-    recorded = {outcome.trial for outcome in outcomes}
+    recorded = {outcome.trial for outcome in outcomes if outcome.outcome != "error" or outcome.trial in ran}
     missing = tuple(trial for trial in wanted if trial not in recorded)
-    return Reconciliation(len(wanted), len(wanted) - len(missing), missing)
+    return Reconciliation(len(wanted), len(wanted) - len(missing), missing, interrupted)

@@ -6,7 +6,7 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -16,7 +16,6 @@ from capvec import __version__
 from capvec.errors import UsageError
 from capvec.records import Steer
 from capvec.sweep.directions import SweepDirection
-from capvec.sweep.options import SweepOptions
 from capvec.sweep.plan import Plan
 
 _PACKAGES = ("capvec", "torch", "transformers", "pytest", "pytest-xdist", "docker", "numpy", "scipy", "pandas")
@@ -25,7 +24,8 @@ _PACKAGES = ("capvec", "torch", "transformers", "pytest", "pytest-xdist", "docke
 def write(
     folder: Path,
     *,
-    options: SweepOptions,
+    command_line: Sequence[str],
+    options: Mapping[str, Any],
     plan: Plan,
     health: Mapping[str, Any],
     direction: SweepDirection | None,
@@ -35,7 +35,8 @@ def write(
 
     Args:
         folder: the run folder.
-        options: what the user asked for, command line included.
+        command_line: as the user typed it.
+        options: what the user asked for, as the study goes by it.
         plan: tasks, configs and seeds.
         health: what the engine said about itself and its model.
         direction: what the steered configs steer with, and where it came from; None where no config is steered.
@@ -48,8 +49,8 @@ def write(
         "commit": _commit(),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "study": plan.study,
-        "command_line": list(options.command_line),
-        "options": options.to_json(),
+        "command_line": list(command_line),
+        "options": dict(options),
         "settings": plan.settings.to_json(),
         "model": dict(health),
         "direction": direction.provenance() if direction else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -24,7 +25,7 @@ from capvec.report import closing_lines, write_reports
 from capvec.sandbox.docker import DockerProvider, check_engine, reap
 from capvec.stats.summary import summarise
 from capvec.sweep import provenance
-from capvec.sweep.gate import check_gate, split_gate
+from capvec.sweep.gate import check_gate, check_names, split_gate
 from capvec.sweep.ledger import Ledger, Reconciliation, reconcile
 from capvec.sweep.options import SweepOptions
 from capvec.sweep.plan import Plan, Settings, interleave, settings_for
@@ -74,6 +75,7 @@ class StudySession:
         self._resources = ExitStack()
         self._expected: dict[str, None] = {}
         self._recorded: dict[str, Outcome] = {}
+        self._ran: set[str] = set()
         self._finished: tuple[Outcome, ...] = ()
         self._closing: tuple[str, ...] = ("the run did not finish",)
         self._handout: Handout | None = None
@@ -93,6 +95,8 @@ class StudySession:
         self._reap()
         self._resources.callback(self._reap_at_end)
         source = resolve_model(options.model) if options.base_url is None else None
+        if not self.folder.exists():
+            self._resources.callback(self._discard)
         self.folder.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(1) as pool:
             images = pool.submit(self._prepare_images)
@@ -104,13 +108,21 @@ class StudySession:
         settings = settings_for(options, source or running, health.model)
         self._design = design = self.study.design(Bench(client, health, settings, self.folder, self._say))
         plan = self._plan(design, settings)
+        if options.gate is not None:
+            check_names(options.gate, plan.configs)
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": design.directions}
         provenance.check_same_study(self.folder, **about)
         self._finished = self._resumable(plan)
         self._handout = Handout(plan, url, token, self._finished)
-        provenance.write(self.folder, options=options, images=digests, **about)
+        asked = self.study.asked
+        provenance.write(self.folder, command_line=options.command_line, options=asked, images=digests, **about)
         _point_latest(self.folder)
         self._announce(plan)
+
+    def _discard(self) -> None:
+        """A start that failed leaves no folder of a run that never was; the engine has ended when this is called."""
+        if self._handout is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _engine(self, source: ModelSource | None) -> tuple[str, str]:
         """URL and token of the engine that serves `source`, or of the one that the user named."""
@@ -144,7 +156,7 @@ class StudySession:
 
     def _reap(self) -> None:
         if removed := reap():
-            self._say(f"removed {removed} containers that an earlier run left behind")
+            self._say(f"removed {removed} container{'s' if removed > 1 else ''} that an earlier run left behind")
 
     def _reap_at_end(self) -> None:
         try:
@@ -180,6 +192,7 @@ class StudySession:
         if outcome in self._finished:
             return
         self._recorded[outcome.trial] = outcome
+        self._ran.add(outcome.trial)
         self.ledger.append(outcome)
 
     def record_crash(self, node_id: str, detail: str) -> None:
@@ -187,14 +200,18 @@ class StudySession:
         match = _TRIAL_ID.search(node_id)
         plan = self.handout().plan
         spec = next((trial for trial in plan.trials if match and trial.id == match[1]), None)
-        if spec is not None and spec.id not in self._recorded:
+        if spec is not None and spec.id not in self._ran | {outcome.trial for outcome in self._finished}:
             reason = detail.strip().splitlines()[-1] if detail.strip() else "the test ended without an outcome"
             self.record(error_outcome(plan.run, spec, plan.config(spec.config), reason))
 
     # -------------------------------------------------------------------------------------------- after
 
-    def finish(self) -> bool:
-        """Judge, and write summary and report. True when every collected trial is valid and every gate is met."""
+    def finish(self, *, interrupted: bool = False) -> bool:
+        """Judge, and write summary and report. True when every collected trial is valid and every gate is met.
+
+        Args:
+            interrupted: whether the user stopped the session; the reports say so.
+        """
         plan = self.handout().plan
         outcomes = tuple(self._recorded[trial.id] for trial in plan.trials if trial.id in self._recorded)
         steered = [config.name for config in plan.configs if config.kind == "steered"]
@@ -202,15 +219,14 @@ class StudySession:
         assert self._design is not None
         conclusion = self.study.conclude(Evidence(plan, outcomes, summary, self._design))
         asked = check_gate(self.options.gate, summary) if self.options.gate is not None else ()
-        gates, recorded = (*conclusion.gates, *asked), self.reconciliation()
+        gates, recorded = (*conclusion.gates, *asked), self._reconciliation(interrupted)
         write_reports(plan, outcomes, summary, self._design.directions, gates, recorded)
-        self._closing = closing_lines(plan, conclusion.lines, gates, recorded)
-        valid = not recorded.missing and not any(outcome.outcome == "error" for outcome in outcomes)
+        self._closing = closing_lines(plan, conclusion.lines, gates, recorded, outcomes)
+        valid = not interrupted and not recorded.missing and not any(outcome.outcome == "error" for outcome in outcomes)
         return valid and all(gate.met for gate in gates)
 
-    def reconciliation(self) -> Reconciliation:
-        """Collected against recorded."""
-        return reconcile(self._expected, self._recorded.values())
+    def _reconciliation(self, interrupted: bool) -> Reconciliation:
+        return reconcile(self._expected, self._recorded.values(), self._ran, interrupted=interrupted)
 
     def closing_lines(self) -> Sequence[str]:
         """What the terminal shows at the end."""

@@ -6,10 +6,10 @@ session's, whatever is studied.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from capvec.engine.client import EngineClient
 from capvec.engine.protocol import Health
@@ -19,12 +19,13 @@ from capvec.report.controls import twin_lines
 from capvec.report.table import table_lines
 from capvec.stats.summary import Summary
 from capvec.stats.twins import compare_with_twins
-from capvec.sweep.directions import SweepDirection, obtain_direction
+from capvec.sweep.directions import SweepDirection, check_file, obtain_direction
 from capvec.sweep.gate import GateResult
 from capvec.sweep.options import SweepOptions
 from capvec.sweep.plan import Manner, Plan, Settings, config_name, control_configs, steered_config
 from capvec.sweep.replies import check_zero
 from capvec.tasks import load_tasks
+from capvec.traces import check_traces
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,11 @@ class Study(Protocol):
         ...
 
     @property
+    def asked(self) -> Mapping[str, Any]:
+        """What of the options this study goes by, and whatever else it was asked, for `provenance.json`."""
+        ...
+
+    @property
     def tasks(self) -> tuple[Task, ...]:
         """The tasks to run."""
         ...
@@ -111,15 +117,24 @@ class SweepStudy:
     name = "sweep"
 
     def __init__(self, options: SweepOptions) -> None:
-        """Read the tasks.
+        """Read the tasks, and see that the files of the direction are there.
 
         Raises:
-            UsageError: a bad task folder, or an option that is not a sweep's.
+            UsageError: a bad task folder, a file that is missing, or an option that is not a sweep's.
         """
         if options.chosen is not None:
             raise UsageError("--chosen is for -m calibration; a sweep takes --layer and --alpha")
+        for option, named in (("--direction", options.direction), ("--reference", options.reference)):
+            if named is not None:
+                check_file(option, Path(named))
+        if options.traces is not None:
+            check_traces(Path(options.traces))
         self.options = options
         self.tasks = load_tasks(options.tasks)
+
+    @property
+    def asked(self) -> Mapping[str, Any]:
+        return self.options.to_json()
 
     def sketch(self) -> tuple[Config, ...]:
         layers: Sequence[tuple[int, ...] | str] = self.options.layers or ("auto",)

@@ -6,6 +6,7 @@ A task is a folder in Harbor's format: `task.toml`, `instruction.md`, `environme
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import tomllib
@@ -101,9 +102,11 @@ def _folders(name_or_path: str) -> list[Path]:
         return [BUNDLED / name_or_path]
     path = Path(name_or_path).expanduser()
     if not name_or_path or not path.exists():
+        close = difflib.get_close_matches(name_or_path, [*sets, *sets[FULL]], n=3, cutoff=0.7)
+        meant = f" (did you mean {' or '.join(close)}?)" if close else ""
         raise UsageError(
-            f"no tasks named {name_or_path!r}; expected one of the sets {', '.join(sets)}, one of the tasks "
-            f"{', '.join(sets[FULL])}, or the path of a task folder or of a folder of task folders"
+            f"no tasks named {name_or_path!r}, and no such folder{meant}; expected one of the sets {', '.join(sets)}, "
+            "a bundled task, or the path of a task folder or of a folder of task folders"
         )
     if not path.is_dir():
         raise UsageError(f"{path} is a file; expected a task folder or a folder of task folders")

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from capvec.traces.read import read_traces
+from capvec.traces.read import check_traces, read_traces
 from capvec.traces.write import write_trajectory
 
-__all__ = ["read_traces", "write_trajectory"]
+__all__ = ["check_traces", "read_traces", "write_trajectory"]

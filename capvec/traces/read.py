@@ -40,12 +40,23 @@ def read_traces(path: Path, fields: Mapping[str, str] | None = None) -> tuple[Tr
         UsageError: no such path, no trace in it, or a broken one; the message names the file, the line and the key.
     """
     fields = fields or {}
-    if not path.exists():
-        raise UsageError(f"{path}: no such file or folder; expected {_EXPECTED}")
+    check_traces(path)
     runs = list(whole_runs(list(_documents(path, fields))))
     if not runs:
         raise UsageError(f"{path}: holds no ATIF trajectory and no JSONL of chats; expected {_EXPECTED}")
     return tuple(_with_unique_ids([_joined([_trace(part, fields) for part in parts]) for parts in runs]))
+
+
+def check_traces(path: Path) -> None:
+    """What can be said of traces without reading them.
+
+    Raises:
+        UsageError: no such path, or a file that is neither `.json` nor `.jsonl`.
+    """
+    if not path.exists():
+        raise UsageError(f"--traces {path}: no such file or folder; expected {_EXPECTED}")
+    if path.is_file() and path.suffix not in {".json", ".jsonl"}:
+        raise UsageError(f"--traces {path}: neither .json nor .jsonl; expected {_EXPECTED}")
 
 
 def _trace(document: Document, fields: Mapping[str, str]) -> Trace:

@@ -68,6 +68,14 @@ def test_the_grid_runs_on_the_tune_half_alone_and_is_written_whole(given):
         f"reported-{config}-t1" for config in ("baseline", "skill-L1-a0.5", "skill-L2-a0.5", "format-L2-a0.5")
     }
     assert no_container_is_left("choice")
+    options = json.loads((root / "reports" / "choice" / "provenance.json").read_text())["options"]
+    assert options["grids"] == {
+        "skill": {"layers": [1, 2], "alphas": [0.5]},
+        "format": {"layers": [2], "alphas": [0.5]},
+    }
+    # The defaults of a sweep, which this was not.
+    assert not {"alphas", "layers", "recipe", "op"} & set(options)
+    assert options["attempts"] == 1
 
 
 def test_a_calibration_ends_with_five_verdicts_and_resumes(calibration, pytester):

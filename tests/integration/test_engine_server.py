@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import numpy as np
@@ -250,6 +252,40 @@ def test_a_model_that_does_not_load_is_the_users_error(tmp_path):
         start_engine(str(tmp_path), log_path=tmp_path / "engine.log"),
     ):
         pass
+
+
+class NoSuchRepository(BaseHTTPRequestHandler):
+    """A hub that answers as the real one does where it has no such model."""
+
+    def do_HEAD(self):
+        self.send_response(404)
+        self.send_header("X-Error-Code", "RepoNotFound")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        (True, "no such folder here, and the Hugging Face hub has none of that name, or a private one; check the id"),
+        (False, "no such folder here, and the Hugging Face hub cannot be reached; connect to it, or download"),
+    ],
+)
+def test_an_id_that_the_hub_does_not_give_is_said_in_one_sentence(tmp_path, monkeypatch, there, said):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), NoSuchRepository) as hub:
+        threading.Thread(target=hub.serve_forever, daemon=True).start()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.server_port}")
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0" if there else "1")
+        with (
+            pytest.raises(UsageError, match=f"^cannot load the model 'org/nothing': {said}") as refusal,
+            start_engine("org/nothing", log_path=tmp_path / "engine.log"),
+        ):
+            pass
+        hub.shutdown()
+    assert len(str(refusal.value)) < 200
 
 
 def test_a_killed_engine_is_unavailable_at_once(model_folder, tmp_path):

@@ -5,8 +5,12 @@ from pathlib import Path
 import pytest
 
 from capvec.errors import UsageError
-from capvec.records import Config, Measured, TrialSpec
+from capvec.records import Config, Measured, Task, TrialSpec
+from capvec.report.results_md import _head
+from capvec.report.table import closing_lines
+from capvec.stats.summary import summarise
 from capvec.sweep.ledger import Ledger, reconcile
+from capvec.sweep.plan import Plan, Settings, interleave
 from capvec.sweep.trial import error_outcome
 
 pytestmark = pytest.mark.unit
@@ -59,9 +63,35 @@ def test_no_file_means_no_outcomes(tmp_path):
 
 def test_reconciliation_names_what_left_no_record():
     outcome = an_outcome("a")
-    result = reconcile([outcome.trial, "b-baseline-t1"], [outcome])
+    result = reconcile([outcome.trial, "b-baseline-t1"], [outcome], ran={outcome.trial})
     assert (result.expected, result.recorded, result.missing) == (2, 1, ("b-baseline-t1",))
-    assert "NOT RUN: b-baseline-t1" in str(result)
+    assert str(result) == "1 of 2 trials recorded; NOT RUN: b-baseline-t1"
+
+
+def test_an_error_of_an_earlier_session_counts_once_its_trial_ran_again_and_a_valid_outcome_counts_anyway():
+    error, valid = an_outcome("a"), replace(an_outcome("b"), outcome="unsolved")
+    trials = [error.trial, valid.trial]
+    assert reconcile(trials, [error, valid], ran=()).missing == (error.trial,)
+    assert reconcile(trials, [error, valid], ran={error.trial}).missing == ()
+
+
+def test_a_session_that_was_interrupted_says_so_first_in_the_terminal_and_in_the_status(tmp_path):
+    valid = replace(an_outcome("a"), outcome="unsolved")
+    result = reconcile([valid.trial], [valid], ran=(), interrupted=True)
+    assert str(result) == "Interrupted: 1 of 1 trials recorded"
+    task, settings = Task("a", tmp_path, "do it", "0"), Settings("m", "bash-block", "brief", 1, 1, 0.7)
+    plan = Plan("r", tmp_path, (task,), (BASELINE,), interleave([task], [BASELINE], 1, 0), settings)
+    summary = summarise([valid], ["baseline"])
+    assert closing_lines(plan, ("table",), (), result, [valid])[1] == str(result)
+    assert next(line for line in _head(plan, summary, result) if "Status" in line).startswith(f"**Status:** {result}. ")
+
+
+def test_the_terminal_names_the_first_trials_that_failed_with_the_first_line_of_the_reason(tmp_path):
+    plan = Plan("r", tmp_path, (), (), (), Settings("m", "bash-block", "brief", 1, 1, 0.7))
+    errors = [an_outcome(f"t{number}", "VerifierFault: no reward\nand much more") for number in range(7)]
+    lines = closing_lines(plan, (), (), reconcile((), errors, ()), errors)
+    assert lines[0] == "error: t0-baseline-t1: VerifierFault: no reward"
+    assert lines[5:] == ("and 2 errors more; RESULTS.md has them all", f"report: {tmp_path / 'RESULTS.md'}")
 
 
 def test_the_ledgers_of_reports_from_before_steers_had_operations_still_load():

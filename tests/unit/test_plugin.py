@@ -9,7 +9,7 @@ import pytest
 import capvec.sweep.session  # noqa: F401
 from capvec.calibration.chosen import Chosen, GridPoint
 from capvec.errors import UsageError
-from capvec.plugin import SUITE, requested_study
+from capvec.plugin import SUITE, pytest_ignore_collect, requested_study
 from capvec.sweep.plan import Settings
 
 pytestmark = pytest.mark.unit
@@ -45,6 +45,13 @@ def test_without_the_mark_nothing_is_collected(sweep):
     result = sweep("--collect-only", "-q")
     assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
     result.stdout.no_fnmatch_line("*test_trial*")
+
+
+def test_of_the_package_nothing_is_looked_at_but_the_suite(pytester):
+    config = pytester.parseconfig("-m", "sweep")
+    assert {path.name for path in SUITE.parent.iterdir() if not pytest_ignore_collect(path, config)} == {"suite"}
+    assert pytest_ignore_collect(SUITE / "test_sweep.py", config) is None
+    assert pytest_ignore_collect(pytester.path, config) is None
 
 
 def test_collect_only_shows_every_trial_and_starts_nothing(sweep):
@@ -117,14 +124,27 @@ def test_bad_input_to_a_calibration_is_one_readable_line(sweep, chosen, argument
         (("--alpha", "four"), "*--alpha 'four'*expected a number*"),
         (("--layer", "-2"), "*--layer '-2'*expected a whole number*"),
         (("--tasks", "no/such/folder"), "*no/such/folder*"),
+        (("--direction", "none.pt"), "--direction none.pt: no such file; expected a .pt, .safetensors, .gguf file"),
+        (
+            ("--direction", "chosen.json"),
+            "--direction chosen.json: not a direction's file by its name; expected a .pt*",
+        ),
+        (("--reference", "none.gguf"), "--reference none.gguf: no such file; *"),
+        (("--traces", "no/such"), "--traces no/such: no such file or folder; *"),
+        (("--traces", "notes.txt"), "--traces notes.txt: neither .json nor .jsonl; *"),
         (("--protocol", "smoke-signals"), "*smoke-signals*bash-block*"),
         (("--gate", "wins(steered)"), "*--gate*wins(steered)*improves(CONFIG)*"),
         (("--controls", "placebo"), "*--controls 'placebo'*zero*"),
         (("--resume",), "*--resume needs --run*"),
     ],
 )
-def test_bad_input_is_one_readable_line_and_exit_code_4(sweep, arguments, said):
+def test_bad_input_is_one_readable_line_and_exit_code_4(pytester, monkeypatch, sweep, arguments, said):
+    # Found before anything is started: this Docker would be complained about otherwise.
+    for name in ("chosen.json", "notes.txt"):
+        (pytester.path / name).write_text("{}")
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     result = sweep("-m", "sweep", *arguments)
+    assert not (pytester.path / "reports").exists()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: " + said])
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
@@ -144,27 +164,25 @@ def test_docker_that_does_not_answer_is_said_plainly(monkeypatch, sweep):
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     result = sweep("-m", "sweep", "-n", "2")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stderr.fnmatch_lines(["*capvec cannot start the sweep: *Docker*"])
-    assert "Traceback" not in result.stdout.str() + result.stderr.str()
+    result.stderr.fnmatch_lines(["ERROR: capvec cannot start the sweep: *tcp://127.0.0.1:1*`capvec doctor`*"])
+    said = result.stdout.str() + result.stderr.str()
+    assert said.count("cannot start the sweep") == 1
+    assert "Traceback" not in said
+    assert "Exit" not in said
 
 
-@pytest.mark.parametrize("module", ["capvec.plugin", "capvec.cli", "capvec.engine.client"])
-def test_what_every_process_imports_brings_neither_torch_nor_docker(module):
-    program = f"import sys, {module}; print(sorted({{'torch', 'transformers', 'docker'}} & set(sys.modules)))"
+def test_what_every_process_imports_brings_neither_torch_nor_docker():
+    program = (
+        "import sys, capvec.plugin, capvec.cli, capvec.engine.client\n"
+        "print(sorted({'torch', 'transformers', 'docker'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
-def test_collecting_the_unit_tests_imports_no_torch(pytestconfig):
-    program = (
-        "import sys, pytest\n"
-        "code = pytest.main(['-m', 'unit', '--collect-only', '-q', '-p', 'no:cacheprovider'])\n"
-        "print('\\nRESULT', int(code), sorted({'torch', 'transformers'} & set(sys.modules)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=pytestconfig.rootpath
-    )
-    assert done.stdout.splitlines()[-1] == "RESULT 0 []", done.stdout[-2000:]
+def test_collecting_the_tests_imports_no_torch(imported_by_collection):
+    assert "capvec.plugin" in imported_by_collection
+    assert not {"torch", "transformers"} & imported_by_collection
 
 
 def test_a_malformed_expression_and_the_suite_by_its_path_are_pytests_own_business(pytester, sweep):

@@ -360,8 +360,15 @@ def test_an_unknown_name_lists_what_there_is() -> None:
     with pytest.raises(UsageError) as caught:
         load_tasks("multy")
     message = str(caught.value)
-    assert message.startswith("no tasks named 'multy'; expected one of the sets multi, sprint, full")
-    assert all(name in message for name in bundled_sets()["full"])
+    assert message.startswith(
+        "no tasks named 'multy', and no such folder (did you mean multi?); expected one of the sets multi, sprint, full"
+    )
+    assert not any(name in message for name in bundled_sets()["full"])
+    with pytest.raises(UsageError, match=r"'append-lin-2', and no such folder \(did you mean append-line-2"):
+        load_tasks("append-lin-2")
+    with pytest.raises(UsageError, match="'/nonexistent', and no such folder; expected one of the sets") as caught:
+        load_tasks("/nonexistent")
+    assert len(str(caught.value)) < 250
 
 
 @pytest.mark.parametrize("text", ["", "multi,,sprint"])

@@ -250,6 +250,7 @@ def test_a_pickle_that_would_run_code_is_refused_by_the_name_of_the_code_and_doe
         with pytest.raises(UsageError) as refusal:
             attempt(vectors, buffer.getvalue())
         assert "it asks for posix.mkdir" in str(refusal.value)
+        assert "weights_only=False" not in str(refusal.value)
         assert len(str(refusal.value).splitlines()) == 1
     assert not made.exists()
     # The payload is a real one: where code may run, it does.
@@ -265,8 +266,26 @@ def test_a_numpy_array_in_a_pt_file_counts_as_code_and_is_named(torch, vectors):
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_bytes_that_are_no_such_file_are_refused(vectors, suffix):
-    with pytest.raises(UsageError, match="not a"):
-        read(vectors, b"not a file of that kind at all, whatever it says", suffix)
+    for data, said in (
+        (b"", "it is empty"),
+        # What torch says of the second is no more than "101", the code of its first letter.
+        (b"not a file of that kind", "it is text that begins 'not a file of that kind'"),
+        (b"epsilon\n", r"it is text that begins 'epsilon\\n'"),
+        (b"\x00\x01\xff", "it begins with the bytes 00 01 ff"),
+    ):
+        with pytest.raises(UsageError, match=f"^not a.*: {said}$"):
+            read(vectors, data, suffix)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_file_of_another_format_and_one_that_was_cut_off_are_named_for_what_they_look_like(torch, vectors, suffix):
+    looks = {"pt": "like a zip archive", "safetensors": "like a safetensors file", "gguf": "like a GGUF file"}
+    whole = {name: vectors.write_vectors({"directions": torch.ones(N, D)}, name) for name in FORMATS}
+    for name in FORMATS:
+        data = whole[name][:-20] if name == suffix else whole[name]
+        with pytest.raises(UsageError, match=looks[name]) as refusal:
+            read(vectors, data, suffix)
+        assert len(str(refusal.value).splitlines()) == 1
 
 
 def test_other_formats_are_refused_by_name(torch, vectors):
@@ -286,7 +305,7 @@ def test_the_hash_changes_with_values_and_shape_and_not_with_memory_layout(rows,
         assert direction_hash(v) != direction_hash(v.reshape(columns, rows))
 
 
-@pytest.mark.parametrize("key", [-1, "-1", "1.5", "layer_2_seed1"])
+@pytest.mark.parametrize("key", [-1, "x-1", "1.5", "layer_2_seed1"])
 def test_a_key_that_is_no_layers_number_is_refused_and_never_taken_for_another(torch, vectors, key):
     with pytest.raises(UsageError, match="layer"):
         read(vectors, saved(torch, {key: torch.ones(D), "other": torch.ones(D)}))

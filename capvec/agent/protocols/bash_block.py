@@ -32,7 +32,8 @@ DONE = "DONE"
 
 _SHELLS = ("bash", "sh", "shell", "console", "zsh")
 _OPENING = re.compile(r"[ \t]*(`{3,})[ \t]*([^`\s]*)[ \t]*([^`]*)")
-_INLINE = re.compile(r"[ \t]*```(?:(bash|sh|shell|console|zsh)[ \t]+)?([^`]*[^`\s][^`]*)```[ \t]*")
+# The command is taken at one go (`*+`): a long line that is never closed would be tried at every length otherwise.
+_INLINE = re.compile(r"[ \t]*```(?:(bash|sh|shell|console|zsh)[ \t]+)?(?=[^`]*[^`\s])([^`]*+)```[ \t]*")
 _MARKER_LINE = re.compile(rf"\s*echo\s+([\"']?){MARKER}\1\s*")
 
 
