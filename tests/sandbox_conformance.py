@@ -65,7 +65,7 @@ class SandboxConformance:
         assert (result.output, result.exit_code) == ("hello", 0)
 
     def test_a_stopped_agent_can_be_followed_by_programs(self, sandbox):
-        sandbox.stop_agent()
+        sandbox.take_back()
         assert sandbox.execute(("printf", "hello"), timeout_s=10).output == "hello"
 
     def test_what_is_uploaded_can_be_read_and_used(self, sandbox, tmp_path):
@@ -85,7 +85,7 @@ class SandboxConformance:
             lambda: sandbox.run("echo hello", timeout_s=10),
             lambda: sandbox.execute(("printf", "hello"), timeout_s=10),
             lambda: sandbox.read("/etc/passwd"),
-            sandbox.stop_agent,
+            sandbox.take_back,
         ):
             with pytest.raises(SandboxUnavailable):
                 use()

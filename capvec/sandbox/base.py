@@ -24,8 +24,12 @@ class Sandbox(Protocol):
         """Run a program in a fresh process, untouched by the persistent shell (for verifiers and solutions)."""
         ...
 
-    def stop_agent(self) -> None:
-        """Kill the persistent shell and everything it left running, so that nothing races the verifier."""
+    def take_back(self) -> tuple[str, ...]:
+        """Take the machine from the agent, so that a verifier in it can be believed. Returns the paths put back.
+
+        Everything that it left running is killed, and what it did to the system's own files is undone: the commands,
+        their libraries, and what else decides which program a name stands for. Its other files stay as they are.
+        """
         ...
 
     def upload(self, source: Path, target: str) -> None:

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import docker
 import docker.errors
@@ -31,6 +31,7 @@ from capvec.sandbox.shell import (
     PersistentShell,
     quote_command,
 )
+from capvec.sandbox.system_files import Origin, put_back
 
 __all__ = ["RUN_LABEL", "DockerProvider", "DockerSandbox", "check_engine", "connect", "faults", "reap"]
 
@@ -81,13 +82,16 @@ class DockerSandbox:
 
     def __init__(self, client: docker.DockerClient, container: str, *, user: str, workdir: str) -> None:
         """Args:
-        container: the name of a container that runs.
+        client: of its engine.
+        container: the name of a container that was just started.
         user: who runs commands and programs, as the image has it.
         workdir: where they start, as the image has it.
         """
-        self._api: Any = client.api
+        self._client, self._api = client, cast("Any", client.api)
         self._container, self._user, self._workdir = container, user, workdir
         self._cwd: str | None = None
+        self._origin = Origin.of(client, container)
+        self._restarted = False
         self._base = self._keepers()
         self._shell: PersistentShell | None = self._start_shell()
 
@@ -137,10 +141,21 @@ class DockerSandbox:
             duration_s=round(time.monotonic() - started, 4),
         )
 
-    def stop_agent(self) -> None:
+    def take_back(self) -> tuple[str, ...]:
         with faults():
             self.hang_up()
-            self._kill_others()
+            self._api.pause(self._container)
+            try:
+                # After a restart even the container's own second process is a program that the agent may have put
+                # there; without it, init ends.
+                spared = "1" if self._restarted else self._base
+                wrong = put_back(self._client, self._container, self._origin, spared=spared)
+            finally:
+                self._api.unpause(self._container)
+            if wrong or self._restarted:
+                self._restart()
+                self._origin, self._restarted = Origin.of(self._client, self._container), False
+        return wrong
 
     def upload(self, source: Path, target: str) -> None:
         buffer = io.BytesIO()
@@ -257,8 +272,12 @@ class DockerSandbox:
         if exit_code != 0:
             # They multiply faster than they die, or run as another user, whom only CAP_KILL could touch, or the
             # killer cannot start. Ending the container ends them all at once, and keeps the files.
-            self._api.restart(self._container, timeout=0)
-            self._base = self._keepers()
+            self._restart()
+            self._restarted = True
+
+    def _restart(self) -> None:
+        self._api.restart(self._container, timeout=0)
+        self._base = self._keepers()
 
     def _collect(self, exec_id: str, stream: ExecStream, output: Output, deadline: float) -> int | None:
         """Read what an exec prints until it is over. Returns its exit code, None if the deadline passed first."""

@@ -29,10 +29,10 @@ class ScriptedSandbox:
         self._open = True
         self.commands: list[str] = []
         """Everything that was run, in order."""
-        self.agent_stopped = False
+        self.taken_back = False
 
     def run(self, command: str, *, timeout_s: float) -> CommandResult:
-        self.agent_stopped = False
+        self.taken_back = False
         return self._answer(command)
 
     def execute(
@@ -44,9 +44,11 @@ class ScriptedSandbox:
     ) -> CommandResult:
         return self._answer(" ".join(argv))
 
-    def stop_agent(self) -> None:
+    def take_back(self) -> tuple[str, ...]:
+        """Nothing to put back: what runs here is the script's."""
         self._check()
-        self.agent_stopped = True
+        self.taken_back = True
+        return ()
 
     def upload(self, source: Path, target: str) -> None:
         self._check()

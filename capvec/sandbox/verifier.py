@@ -1,8 +1,22 @@
-"""The verifier's word: run `tests/test.sh` in the sandbox and read the reward that it leaves."""
+"""The verifier's word: run `tests/test.sh` in the sandbox and read the reward that it leaves.
+
+The verifier runs where the agent was root. What can be believed there, and what cannot:
+
+- No process of the agent lives any more; the environment is the image's and the task's.
+- The system's own commands and libraries, and what the dynamic loader reads, are the image's
+  (`capvec.sandbox.system_files` names the paths); nothing that the agent put elsewhere on `PATH` stands for one of
+  them. Where something had to be put back, a warning says what.
+- `/tests` is what the task has, and `/logs/verifier` is empty.
+- Everything else is as the agent left it, since it may be what the task asks for: also an interpreter under
+  `/usr/local` or `/opt` that the image brings, and the places where interpreters look for modules and settings
+  (`/usr/local/lib`, `/usr/share`, `/etc`, the home folder). A verifier that runs the agent's own files trusts them.
+- A task whose result belongs into the system's own directories cannot be judged: its result is put back too.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 from typing import Any
 
@@ -21,17 +35,21 @@ CLEAR = (
 keep a planted reward by making it read-only; the owner may always change them back."""
 
 
+_log = logging.getLogger(__name__)
+
+
 def verify(sandbox: Sandbox, task: Task) -> float:
-    """Stop the agent, run the task's verifier, and return its reward (1.0 is solved).
+    """Take the sandbox back, run the task's verifier, and return its reward (1.0 is solved).
 
     The reward is read as Harbor does (`harbor/verifier/verifier.py`): the number `reward` in the object of
     `/logs/verifier/reward.json`; or else the number in `reward.txt`; or else the only number of the object.
 
     Raises:
         VerifierFault: it ran out of time, or left no reward, or one that is not a finite number.
-        SandboxUnavailable: the sandbox is gone.
+        SandboxUnavailable: the sandbox is gone, or could not be put right.
     """
-    sandbox.stop_agent()
+    if put_back := sandbox.take_back():
+        _log.warning("%s: put back before the verifier ran, as the image has it: %s", task.name, ", ".join(put_back))
     cleared = sandbox.execute(("sh", "-c", CLEAR), timeout_s=30)
     if cleared.exit_code != 0:
         raise VerifierFault(f"{LOGS} and /tests could not be emptied before the verifier: {_tail(cleared)}")

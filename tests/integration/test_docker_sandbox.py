@@ -221,7 +221,7 @@ def test_stopping_the_agent_works_where_no_further_process_may_start(fresh):
     # 64 processes are allowed, and these stay.
     fresh.run("for i in $(seq 100); do sleep 500 & done", timeout_s=2)
     fresh.run("for i in $(seq 61); do sleep 500 & done", timeout_s=5)
-    fresh.stop_agent()
+    fresh.take_back()
     left = fresh.execute(("sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"), timeout_s=10).output
     assert "sleep 500" not in left
     assert say(fresh, "ls -d /app") == "/app"
@@ -233,7 +233,7 @@ def test_a_process_that_became_another_user_is_ended_too_and_files_stay(task):
         say(sandbox, "echo kept > /app/file; setpriv --reuid=1000 --regid=1000 --clear-groups sleep 987 &")
         everything = ("sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
         assert "sleep 987" in sandbox.execute(everything, timeout_s=10).output
-        sandbox.stop_agent()
+        sandbox.take_back()
         assert "sleep 987" not in sandbox.execute(everything, timeout_s=10).output
         assert sandbox.read("/app/file") == b"kept\n"
         assert say(sandbox, "echo alive") == "alive"
@@ -241,7 +241,7 @@ def test_a_process_that_became_another_user_is_ended_too_and_files_stay(task):
 
 def test_stopping_the_agent_ends_what_it_left_running(fresh):
     say(fresh, "(while :; do echo x >> /tmp/log; sleep 0.01; done) >/dev/null 2>&1 &")
-    fresh.stop_agent()
+    fresh.take_back()
     size = fresh.execute(("stat", "-c", "%s", "/tmp/log"), timeout_s=10).output
     time.sleep(0.3)
     assert fresh.execute(("stat", "-c", "%s", "/tmp/log"), timeout_s=10).output == size
@@ -267,7 +267,7 @@ def test_a_needed_capability_can_be_added_back(task):
 
 def test_a_fork_bomb_meets_its_limit_and_the_sandbox_survives(fresh):
     fresh.run("b() { b | b & }; b", timeout_s=2)
-    fresh.stop_agent()
+    fresh.take_back()
     assert say(fresh, "echo alive", timeout_s=20) == "alive"
 
 
@@ -380,7 +380,7 @@ def test_a_container_that_was_removed_is_unavailable_and_not_a_failed_command(ta
             lambda: sandbox.run("true", timeout_s=5),
             lambda: sandbox.execute(("true",), timeout_s=5),
             lambda: sandbox.read("/etc/passwd"),
-            sandbox.stop_agent,
+            sandbox.take_back,
         ):
             with pytest.raises(SandboxUnavailable):
                 use()

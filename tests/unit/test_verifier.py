@@ -84,7 +84,7 @@ def test_a_verifier_that_runs_out_of_time_is_a_fault_even_with_a_reward_on_disk(
 def test_the_agent_is_stopped_and_its_logs_are_cleared_before_the_verifier_runs(task):
     sandbox = ScriptedSandbox(RAN, {"/logs/verifier/reward.txt": b"1"})
     verify(sandbox, task)
-    assert sandbox.agent_stopped
+    assert sandbox.taken_back
     assert sandbox.commands == [f"sh -c {CLEAR}", "bash /tests/test.sh"]
 
 

@@ -1,0 +1,191 @@
+"""The system's own files, put back as the image has them before the verifier runs.
+
+The verifier's `bash`, `cmp` or `sed` come from the file system that the agent could write to, so that an agent which
+replaces one of them could write its own reward. Nothing inside the container can be asked whether it did. A second
+container of the same image, which the agent never saw, is: it shares the first one's processes, finds its file system
+at `/proc/1/root`, and works with programs of its own while everything in the first one is frozen.
+
+What was changed is told by the time of each inode's last change, which no process can set. (The engine's own list of
+changed paths goes by size and modification time, both of which an agent can forge, and takes longer.)
+"""
+
+from __future__ import annotations
+
+import calendar
+import time
+import uuid
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Self
+
+import docker
+
+from capvec.errors import SandboxUnavailable
+from capvec.sandbox.reaper import remove
+
+COMMANDS = ("/bin", "/sbin", "/usr/bin", "/usr/sbin")
+LIBRARIES = (
+    *("/lib", "/lib32", "/lib64", "/libx32"),
+    *("/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32", "/usr/libexec"),
+)
+SETTINGS = (
+    # Of the dynamic loader, glibc's and musl's, and of names such as `awk`, which are links into /etc/alternatives.
+    *("/etc/ld.so.preload", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d"),
+    *("/etc/ld-musl-x86_64.path", "/etc/ld-musl-aarch64.path", "/etc/alternatives"),
+)
+PACKAGES = ("/var/lib/dpkg", "/var/lib/rpm")
+"""What is installed, as the package manager believes: put back with the files, so that a verifier can install."""
+_CAPABILITIES = ("SYS_PTRACE", "KILL", "DAC_OVERRIDE", "CHOWN", "FOWNER", "FSETID")
+"""Capabilities to look into another container's file system, to end processes, and to write files of any owner."""
+_LIMIT_S = 120.0
+
+_SCRIPT = r"""
+set -eu
+since=$1 spared=$2 path=$3 commands=$4 system=$5 packages=$6
+root=/proc/1/root
+put_back='' may_be_missing=''
+
+for entry in /proc/[0-9]*; do
+  case " $spared $$ " in *" ${entry#/proc/} "*) continue ;; esac
+  kill -9 "${entry#/proc/}" 2>/dev/null || :
+done
+
+exists() { [ -e "$1" ] || [ -L "$1" ]; }
+real_folder() { [ -d "$1" ] && [ ! -L "$1" ]; }
+say() { put_back=1; printf '%s\n' "$1"; }
+
+# changed PATH: it may not be what it is in the image. A `find` that cannot tell counts as a yes.
+changed() {
+  exists "$1" || { exists "$root$1"; return; }
+  exists "$root$1" || return 0
+  found=$(find "$root$1" -newerct "$since" -print -quit 2>/dev/null) || return 0
+  [ -n "$found" ]
+}
+
+# replace PATH: with the image's, or with nothing where the image has nothing.
+replace() {
+  # The engine's init is mounted in /sbin, and what is mounted nobody can remove.
+  rm -rf "$root$1" 2>/dev/null || [ "$(ls -A "$root$1")" = docker-init ]
+  if real_folder "$root$1"; then cp -a "$1/." "$root$1/"; elif exists "$1"; then cp -a "$1" "$root$1"; fi
+  say "$1"
+}
+
+# lead FOLDER: to the same place as in the image, with no link where the image has a folder, another link or nothing.
+lead() {
+  [ -n "$1" ] || return 0
+  lead "${1%/*}"
+  if real_folder "$1" && real_folder "$root$1"; then chmod u+rwx "$root$1"; return 0; fi
+  if [ -L "$1" ] && [ -L "$root$1" ] && [ "$(readlink "$1")" = "$(readlink "$root$1")" ]; then return 0; fi
+  if [ ! -L "$root$1" ]; then
+    exists "$1" || return 0
+    if [ -n "$may_be_missing" ] && [ ! -e "$root$1" ]; then return 0; fi
+  fi
+  replace "$1"
+}
+
+# unshadow FOLDER: no new or changed program in it has the name of one of the system's.
+unshadow() {
+  real_folder "$root$1" || return 0
+  for entry in "$root$1"/*; do
+    name=${entry##*/}
+    for folder in $commands; do
+      if exists "$folder/$name" && changed "$1/$name"; then replace "$1/$name"; fi
+    done
+  done
+}
+
+for item in $system; do
+  lead "${item%/*}"
+  if changed "$item"; then replace "$item"; fi
+done
+for item in ${put_back:+$packages}; do
+  lead "${item%/*}"
+  if changed "$item"; then replace "$item"; fi
+done
+
+may_be_missing=1
+while [ -n "$path" ]; do
+  place=${path%%:*}
+  case $path in *:*) path=${path#*:} ;; *) path= ;; esac
+  case $place in /*) place=${place%/} ;; *) continue ;; esac
+  lead "$place"
+  place=$(readlink -f "$place" || printf '%s' "$place")
+  lead "$place"
+  case " $system " in *" $place "*) ;; *) unshadow "$place" ;; esac
+done
+
+new=$(find "$root/dev" -maxdepth 1 ! -name shm ! -name pts ! -name mqueue -newerct "$since" 2>/dev/null) || new=unknown
+if [ -n "$new" ]; then say /dev; fi
+"""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a container was before any agent was in it."""
+
+    image: str
+    """Id."""
+    since: str
+    """When it started, as `find` reads it: seconds since 1970, with their fraction, after an `@`."""
+    path: str
+    """`PATH` of its programs; empty where the image sets none."""
+    labels: Mapping[str, str]
+    """By which the reaper finds its containers."""
+
+    @classmethod
+    def of(cls, client: docker.DockerClient, container: str) -> Self:
+        """Ask the engine. To be called before the first command of an agent, and again after `put_back`."""
+        found: Any = client.api.inspect_container(container)
+        config = found["Config"]
+        path = next((entry[5:] for entry in config["Env"] or () if entry.startswith("PATH=")), "")
+        # RFC 3339 with up to nine digits of a second, in UTC.
+        whole, _, fraction = found["State"]["StartedAt"].rstrip("Z").partition(".")
+        since = f"@{calendar.timegm(time.strptime(whole, '%Y-%m-%dT%H:%M:%S'))}.{fraction or '0'}"
+        return cls(found["Image"], since, path, config["Labels"])
+
+
+def put_back(client: docker.DockerClient, container: str, origin: Origin, *, spared: str) -> tuple[str, ...]:
+    """End the processes of a frozen container and put the system's files back. Returns the paths that were not right.
+
+    `/dev` among them means that the container has to be started anew, which makes it anew. Where the image's `find`
+    is not GNU's, nothing can be told apart and everything is put back.
+
+    Args:
+        client: of the container's engine.
+        container: the name of one that is paused: its processes die when it goes on, before they do anything else.
+        origin: what it was.
+        spared: PIDs in it, with spaces between, that go on living.
+
+    Raises:
+        SandboxUnavailable: it could not be done, so that no verifier in this container could be believed.
+    """
+    name = f"{container}-{uuid.uuid4().hex[:8]}"
+    system = (COMMANDS, (*COMMANDS, *LIBRARIES, *SETTINGS), PACKAGES)
+    with ExitStack() as cleanup:
+        cleanup.callback(remove, client, name)
+        helper = client.containers.create(
+            origin.image,
+            name=name,
+            entrypoint=["sh", "-c", _SCRIPT, "sh", origin.since, spared, origin.path, *map(" ".join, system)],
+            command=[],
+            user="0",
+            working_dir="/",
+            environment={"PATH": ":".join(filter(None, (*reversed(COMMANDS), origin.path)))},
+            init=False,
+            healthcheck={"test": ["NONE"]},
+            pid_mode=f"container:{container}",
+            network_mode="none",
+            cap_drop=["ALL"],
+            cap_add=list(_CAPABILITIES),
+            security_opt=["no-new-privileges"],
+            labels=dict(origin.labels),
+        )
+        helper.start()
+        exit_code = helper.wait(timeout=_LIMIT_S)["StatusCode"]
+        if exit_code != 0:
+            said = helper.logs(stdout=False, tail=5).decode(errors="replace").strip()
+            raise SandboxUnavailable(
+                f"the system's files could not be put back before the verifier (exit code {exit_code}): {said}"
+            )
+        return tuple(helper.logs(stderr=False).decode(errors="replace").splitlines())
