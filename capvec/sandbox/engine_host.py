@@ -38,7 +38,7 @@ def connect() -> Iterator[docker.DockerClient]:
         client = docker.from_env(timeout=120)
     except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
         raise SandboxUnavailable(
-            f"no container engine answers at {where} ({reason(error)}); expected a running Docker engine: "
+            f"no container engine answers at {where} ({_why(error)}); expected a running Docker engine: "
             "start `dockerd`, or let `make setup` install and start one where it can; "
             "`capvec doctor` says what is missing"
         ) from error
@@ -62,6 +62,16 @@ def faults() -> Iterator[None]:
         if (response := getattr(error, "response", None)) is not None:
             response.close()  # the SDK leaves the connection of a failed streaming call open
         raise SandboxUnavailable(f"the container engine failed: {reason(error)}") from error
+
+
+def _why(error: BaseException) -> str:
+    """What the system said where a connection failed, without the exceptions that the SDK and requests wrap it in."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return reason(error)
 
 
 def reason(error: BaseException) -> str:
