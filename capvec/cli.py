@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 
 from capvec import __version__
-from capvec.commands import bake, capture, collect, compute, doctor, export, serve, setup
+from capvec.commands import bake, capture, collect, compute, doctor, export, report, serve, setup
 from capvec.errors import CapvecError
 
-COMMANDS = (doctor, setup, serve, collect, capture, compute, export, bake)
+COMMANDS = (doctor, setup, serve, collect, capture, compute, report, export, bake)
 """In the order of `capvec --help`."""
 
 

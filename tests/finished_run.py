@@ -10,6 +10,7 @@ from capvec.directions.metadata import LAYER_CONVENTION, Metadata
 from capvec.directions.record import Direction, orthogonal_twins
 from capvec.engine.protocol import Health
 from capvec.records import Config, Outcome, Task
+from capvec.report.direction import ReportedDirection
 from capvec.report.files import write_reports
 from capvec.stats.summary import summarise
 from capvec.sweep import provenance
@@ -82,7 +83,9 @@ def write_run(
     provenance.write(folder, **asked, plan=plan, health=health.to_json(), direction=found, images=images)
     summary = summarise(outcomes, [config.name for config in configs], family=[steered.name])
     gates = (GateResult("no_harm(0.5)", True, "holds for every config"),)
-    write_reports(plan, outcomes, summary, found, gates, Reconciliation(16, 16 - len(missing), missing))
+    write_reports(
+        plan, outcomes, summary, ReportedDirection.of(found), gates, Reconciliation(16, 16 - len(missing), missing)
+    )
     return direction
 
 

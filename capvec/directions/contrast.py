@@ -32,6 +32,27 @@ class RuleCount(Record):
 
 
 @dataclass(frozen=True)
+class ContrastRecord(Record):
+    """A contrast as `provenance.json` holds it: ids, not conversations."""
+
+    hash: str
+    name: str
+    model: str
+    positives: tuple[str, ...]
+    negatives: tuple[str, ...]
+    paired: bool
+    rules: tuple[RuleCount, ...]
+    dropped: Mapping[str, int]
+    uncounted: Mapping[str, int]
+    tasks_overlap: int
+
+    def unknown_in_words(self) -> str:
+        """For how many traces parse_fail is not known, and why; empty where it is known for all."""
+        reasons = "; ".join(f"{why} ({count})" for why, count in self.uncounted.items())
+        return f"parse_fail is not known for {sum(self.uncounted.values())} traces: {reasons}." if reasons else ""
+
+
+@dataclass(frozen=True)
 class Contrast:
     """Positive against negative traces, and what was left out."""
 
@@ -68,24 +89,27 @@ class Contrast:
         return len({trace.task for trace in self.positives} & {trace.task for trace in self.negatives})
 
     def unknown_in_words(self) -> str:
-        """For how many traces parse_fail is not known, and why; empty where it is known for all."""
-        reasons = "; ".join(f"{why} ({count})" for why, count in self.uncounted.items())
-        return f"parse_fail is not known for {sum(self.uncounted.values())} traces: {reasons}." if reasons else ""
+        """As of its record."""
+        return self.record().unknown_in_words()
+
+    def record(self) -> ContrastRecord:
+        """What is written down of it."""
+        return ContrastRecord(
+            hash=self.hash,
+            name=self.name,
+            model=self.model,
+            positives=tuple(trace.id for trace in self.positives),
+            negatives=tuple(trace.id for trace in self.negatives),
+            paired=self.paired,
+            rules=self.rules,
+            dropped=self.dropped,
+            uncounted=self.uncounted,
+            tasks_overlap=self.tasks_overlap(),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Ids, not conversations."""
-        return {
-            "hash": self.hash,
-            "name": self.name,
-            "model": self.model,
-            "positives": [trace.id for trace in self.positives],
-            "negatives": [trace.id for trace in self.negatives],
-            "paired": self.paired,
-            "rules": [rule.to_json() for rule in self.rules],
-            "dropped": self.dropped,
-            "uncounted": dict(self.uncounted),
-            "tasks_overlap": self.tasks_overlap(),
-        }
+        return self.record().to_json()
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,9 @@ import csv
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
+
+from capvec.errors import UsageError
 
 LEVEL = 0.05
 """Of the tests that the words go by."""
@@ -99,6 +102,25 @@ class Ranking:
             said += ": the classes differ, but the direction does not tell them apart on other tasks"
         return said
 
+    def words(self) -> dict[str, str]:
+        """What `ranking.csv` does not hold, by name."""
+        return {"estimator": self.estimator, "null": self.null, "folds": self.folds}
+
+    @classmethod
+    def read_csv(cls, path: Path, *, estimator: str, null: str, folds: str) -> Self:
+        """What `write_csv` wrote, with the `words` of the ranking.
+
+        Raises:
+            UsageError: not a `ranking.csv` of this version.
+        """
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = [{name: text for name, text in row.items() if name != "flags"} for row in csv.DictReader(file)]
+        try:
+            rows = tuple(_rank_of(line) for line in lines)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"{path}: not the ranking of a direction by this version of capvec ({error!r})") from error
+        return cls(rows, estimator, null, folds)
+
     def write_csv(self, path: Path, flags: Sequence[str] = ()) -> None:
         """Write `ranking.csv`.
 
@@ -110,3 +132,9 @@ class Ranking:
             writer = csv.DictWriter(file, [*LayerRank.__dataclass_fields__, "flags"], lineterminator="\n")
             writer.writeheader()
             writer.writerows({**asdict(row), "flags": ";".join(flags)} for row in self.rows)
+
+
+def _rank_of(line: dict[str, str]) -> LayerRank:
+    counts = {"layer", "n_pos", "n_neg"}
+    values = {name: int(text) if name in counts else float(text) if text else None for name, text in line.items()}
+    return LayerRank(**values)  # type: ignore[arg-type]

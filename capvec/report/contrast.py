@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from capvec.directions.audit import SEPARATES_AT, SIGNIFICANT, Confound
-from capvec.directions.build import BuiltDirection
-from capvec.directions.contrast import Contrast, RuleCount
+from capvec.directions.audit import SEPARATES_AT, SIGNIFICANT, Audit, Confound
+from capvec.directions.contrast import Contrast, ContrastRecord, RuleCount
 from capvec.report.table import markdown_table, number, p_value
 
 
-def contrast_section(built: BuiltDirection, layers: Sequence[int]) -> Iterator[str]:
+def contrast_section(contrast: ContrastRecord, audit: Audit, layers: Sequence[int]) -> Iterator[str]:
     """Markdown lines.
 
     Args:
-        built: with its contrast and audit.
-        layers: at which to say what the direction separates; the best one where there are none.
+        contrast: as it is on record.
+        audit: of it.
+        layers: at which to say what the direction separates.
     """
-    contrast, shown = built.contrast, list(layers) or [built.ranking.best.layer]
     yield "## The contrast\n"
     yield (
         f"`{contrast.name}` of the model `{contrast.model}`, hash `{contrast.hash}`: {len(contrast.positives)} "
@@ -30,8 +29,8 @@ def contrast_section(built: BuiltDirection, layers: Sequence[int]) -> Iterator[s
     yield "\nWhat else tells positives from negatives, and what else the direction separates:\n"
     yield from markdown_table(
         [
-            ("", "values", "shared", "AUC alone", "95 % of the null", "p", *(f"layer {layer}" for layer in shown), ""),
-            *(_confound_row(confound, shown) for confound in built.audit.confounds),
+            ("", "values", "shared", "AUC alone", "95 % of the null", "p", *(f"layer {layer}" for layer in layers), ""),
+            *(_confound_row(confound, layers) for confound in audit.confounds),
         ]
     )
     yield (
@@ -43,7 +42,7 @@ def contrast_section(built: BuiltDirection, layers: Sequence[int]) -> Iterator[s
     )
 
 
-def rule_rows(contrast: Contrast) -> list[tuple[str, ...]]:
+def rule_rows(contrast: Contrast | ContrastRecord) -> list[tuple[str, ...]]:
     """One row for each rule, the head first."""
     rows = [(rule.rule, str(rule.kept), str(sum(rule.dropped.values())), _reasons(rule)) for rule in contrast.rules]
     return [("rule", "kept", "dropped", "why"), *rows]

@@ -9,12 +9,14 @@ from dataclasses import asdict
 import pandas as pd
 
 from capvec.records import Outcome
+from capvec.report.direction import ReportedDirection
 from capvec.report.families import family_of, split_of
+from capvec.report.html import write_html
+from capvec.report.html.data import RunReport
 from capvec.report.results_md import caveats, results_md
 from capvec.report.table import verdict
-from capvec.stats.summary import Summary
+from capvec.stats.summary import Summary, summarise
 from capvec.stats.twins import compare_with_twins
-from capvec.sweep.directions import SweepDirection
 from capvec.sweep.gate import GateResult
 from capvec.sweep.ledger import Reconciliation
 from capvec.sweep.plan import Plan
@@ -25,15 +27,21 @@ MASTER_COLUMNS = (
 ).split(",")
 
 
+def summary_of(plan: Plan, outcomes: Sequence[Outcome]) -> Summary:
+    """The numbers of a run: of every config of its plan; the steered ones are the family, controls are not in it."""
+    steered = [config.name for config in plan.configs if config.kind == "steered"]
+    return summarise(outcomes, [config.name for config in plan.configs], family=steered)
+
+
 def write_reports(
     plan: Plan,
     outcomes: Sequence[Outcome],
     summary: Summary,
-    direction: SweepDirection,
+    direction: ReportedDirection,
     gates: Sequence[GateResult],
     reconciliation: Reconciliation,
 ) -> None:
-    """Write `master_summary.csv`, `summary.json` and `RESULTS.md` into the run folder, from what is on record."""
+    """Write `master_summary.csv`, `summary.json`, `RESULTS.md`, `report.html` and `plots/` into the run folder."""
     frame = pd.DataFrame([outcome.to_json() for outcome in outcomes], columns=list(Outcome.__dataclass_fields__))
     # Text: a baseline has none, and `22` beside `20+22` must not become a number.
     frame["layer"] = [None if outcome.layer is None else str(outcome.layer) for outcome in outcomes]
@@ -56,3 +64,4 @@ def write_reports(
     (plan.folder / "summary.json").write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     text = results_md(plan, outcomes, summary, twins, direction, gates, reconciliation)
     (plan.folder / "RESULTS.md").write_text(text, encoding="utf-8")
+    write_html(RunReport(plan, outcomes, data, text))

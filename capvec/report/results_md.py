@@ -9,12 +9,12 @@ from capvec.directions.ranking import Ranking
 from capvec.records import Measured, Op, Outcome
 from capvec.report.contrast import contrast_section
 from capvec.report.controls import controls_section
+from capvec.report.direction import ReportedDirection
 from capvec.report.families import family_of, family_rows
 from capvec.report.table import HEADERS, call_lines, interval, markdown_table, number, p_value, table_row, verdict
 from capvec.stats.intervals import Interval
 from capvec.stats.summary import Summary
 from capvec.stats.twins import TwinComparison
-from capvec.sweep.directions import SweepDirection
 from capvec.sweep.gate import GateResult
 from capvec.sweep.ledger import Reconciliation
 from capvec.sweep.plan import Plan
@@ -28,7 +28,7 @@ def results_md(
     outcomes: Sequence[Outcome],
     summary: Summary,
     twins: Sequence[TwinComparison],
-    direction: SweepDirection,
+    direction: ReportedDirection,
     gates: Sequence[GateResult],
     reconciliation: Reconciliation,
 ) -> str:
@@ -115,9 +115,9 @@ def _matrix(plan: Plan, outcomes: Sequence[Outcome]) -> Iterator[str]:
     yield "\n✓ solved, · unsolved, E error, – not run; one mark per attempt.\n"
 
 
-def _direction(plan: Plan, direction: SweepDirection) -> Iterator[str]:
+def _direction(plan: Plan, direction: ReportedDirection) -> Iterator[str]:
     yield "## The direction\n"
-    yield f"{direction.describe()} Hash `{direction.direction.hash}`.\n"
+    yield f"{direction.description} Hash `{direction.hash}`.\n"
     if direction.ranking is not None:
         yield from ranking_lines(direction.ranking, _steered_layers(plan))
 
@@ -158,9 +158,10 @@ def ranking_lines(ranking: Ranking, steered: set[int]) -> Iterator[str]:
         yield f"Cosine with the reference direction: {cosines}.\n"
 
 
-def _contrast(plan: Plan, direction: SweepDirection) -> Iterator[str]:
-    if direction.built is not None:
-        yield from contrast_section(direction.built, sorted(_steered_layers(plan)))
+def _contrast(plan: Plan, direction: ReportedDirection) -> Iterator[str]:
+    if direction.contrast is not None and direction.audit is not None:
+        layers = sorted(_steered_layers(plan)) or [direction.ranking.best.layer if direction.ranking else 0]
+        yield from contrast_section(direction.contrast, direction.audit, layers)
 
 
 def _steered_layers(plan: Plan) -> set[int]:
@@ -208,7 +209,7 @@ def _errors(outcomes: Sequence[Outcome]) -> Iterator[str]:
         yield "\n`--resume` runs these again.\n"
 
 
-def caveats(plan: Plan, summary: Summary, direction: SweepDirection) -> Iterator[str]:
+def caveats(plan: Plan, summary: Summary, direction: ReportedDirection) -> Iterator[str]:
     """What the numbers do not show, one sentence or two each."""
     smallest = min((row.n for row in summary.configs), default=0)
     yield (
@@ -225,4 +226,4 @@ def caveats(plan: Plan, summary: Summary, direction: SweepDirection) -> Iterator
             f"{compared} configs were compared with the baseline; the p-values in the tables are not corrected for "
             "that, those of the calls are."
         )
-    yield from direction.caveats()
+    yield from direction.caveats

@@ -81,6 +81,8 @@ class SweepDirection:
             "hash": self.direction.hash,
             "source": self.source,
             "description": self.describe(),
+            "caveats": self.caveats(),
+            "ranking": self.ranking.words() if self.ranking is not None else None,
             "metadata": self.direction.metadata.to_json(),
             "norms": [float(norm) for norm in self.direction.norms],
             "contrast": self.built.contrast.to_json() if self.built is not None else None,

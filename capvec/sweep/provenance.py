@@ -49,13 +49,22 @@ def write(
         "commit": _commit(),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "study": plan.study,
+        "run": plan.run,
         "command_line": list(command_line),
         "options": dict(options),
         "settings": plan.settings.to_json(),
         "model": dict(health),
         "direction": direction.provenance() if direction else None,
         "configs": [config.to_json() for config in plan.configs],
-        "tasks": {task.name: {"checksum": task.checksum, "image": images[task.name]} for task in plan.tasks},
+        "tasks": {
+            task.name: {
+                "checksum": task.checksum,
+                "image": images[task.name],
+                "family": task.metadata.get("family"),
+                "split": task.metadata.get("split"),
+            }
+            for task in plan.tasks
+        },
         "seeds": {trial.id: trial.seed for trial in plan.trials},
         "python": sys.version.split()[0],
         "platform": platform.platform(),
@@ -78,27 +87,43 @@ def check_same_study(folder: Path, *, plan: Plan, health: Mapping[str, Any], dir
     earlier = json.loads(path.read_text(encoding="utf-8"))
     now = {
         "study": plan.study,
-        "model": (health["model"], health["revision"], health["dtype"]),
+        "model": health,
         "settings": plan.settings.to_json(),
-        "direction": direction.direction.hash,
-        **{f"task {task.name}": task.checksum for task in plan.tasks},
-        **{f"config {config.name}": config.to_json()["steers"] for config in plan.configs},
+        "direction": {"hash": direction.direction.hash},
+        "tasks": {task.name: {"checksum": task.checksum} for task in plan.tasks},
+        "configs": [config.to_json() for config in plan.configs],
     }
-    before = {
-        "study": earlier.get("study", plan.study),
-        "model": tuple(earlier["model"][key] for key in ("model", "revision", "dtype")),
-        "settings": earlier["settings"],
-        "direction": earlier["direction"]["hash"],
-        **{f"task {name}": task["checksum"] for name, task in earlier["tasks"].items()},
+    if changed := differences({"study": plan.study, **earlier}, now):
+        details = "; ".join(f"{name} was {before} and is {after}" for name, (before, after) in changed.items())
+        raise UsageError(f"--resume: {folder} was begun as another sweep ({details}); choose another --run")
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What keeps the outcomes of two runs from being pooled: name → both values.
+
+    Tasks and configs that only one of them has are no difference: each run may hold a part of the whole.
+
+    Args:
+        one: as `provenance.json` holds it: study, model, settings, direction, tasks and configs.
+        other: the same.
+    """
+    first, second = _identity(one), _identity(other)
+    return {name: (value, second[name]) for name, value in first.items() if name in second and second[name] != value}
+
+
+def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "study": record.get("study", "sweep"),
+        "model": tuple(record["model"][key] for key in ("model", "revision", "dtype")),
+        "settings": record["settings"],
+        "direction": record["direction"]["hash"] if record["direction"] else None,
+        **{f"task {name}": task["checksum"] for name, task in record["tasks"].items()},
         # Through the record, so that a run from before steers had a field goes on where its default is what was done.
         **{
             f"config {config['name']}": [Steer.from_json(steer).to_json() for steer in config["steers"]]
-            for config in earlier["configs"]
+            for config in record["configs"]
         },
     }
-    if changed := [name for name, value in now.items() if name in before and before[name] != value]:
-        details = "; ".join(f"{name} was {before[name]} and is {now[name]}" for name in changed)
-        raise UsageError(f"--resume: {folder} was begun as another sweep ({details}); choose another --run")
 
 
 def _version(package: str) -> str | None:

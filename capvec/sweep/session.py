@@ -21,9 +21,9 @@ from capvec.engine.protocol import TOKEN_VARIABLE
 from capvec.errors import SandboxUnavailable, UsageError
 from capvec.pocket import ModelSource, resolve_model
 from capvec.records import Outcome, Record
-from capvec.report import closing_lines, write_reports
+from capvec.report import closing_lines, summary_of, write_reports
+from capvec.report.direction import ReportedDirection
 from capvec.sandbox.docker import DockerProvider, check_engine, reap
-from capvec.stats.summary import summarise
 from capvec.sweep import provenance
 from capvec.sweep.gate import check_gate, check_names, split_gate
 from capvec.sweep.ledger import Ledger, Reconciliation, reconcile
@@ -214,13 +214,12 @@ class StudySession:
         """
         plan = self.handout().plan
         outcomes = tuple(self._recorded[trial.id] for trial in plan.trials if trial.id in self._recorded)
-        steered = [config.name for config in plan.configs if config.kind == "steered"]
-        summary = summarise(outcomes, [config.name for config in plan.configs], family=steered)
+        summary = summary_of(plan, outcomes)
         assert self._design is not None
         conclusion = self.study.conclude(Evidence(plan, outcomes, summary, self._design))
         asked = check_gate(self.options.gate, summary) if self.options.gate is not None else ()
         gates, recorded = (*conclusion.gates, *asked), self._reconciliation(interrupted)
-        write_reports(plan, outcomes, summary, self._design.directions, gates, recorded)
+        write_reports(plan, outcomes, summary, ReportedDirection.of(self._design.directions), gates, recorded)
         self._closing = closing_lines(plan, conclusion.lines, gates, recorded, outcomes)
         valid = not interrupted and not recorded.missing and not any(outcome.outcome == "error" for outcome in outcomes)
         return valid and all(gate.met for gate in gates)

@@ -308,7 +308,7 @@ def test_a_built_direction_warns_of_what_explains_its_contrast_and_of_what_could
     flagged, unknown = built.warnings()
     assert flagged.startswith("Flagged `steps`: the number of steps alone tells positives from negatives, negatives")
     assert unknown == "parse_fail is not known for 1 traces: lost (1)."
-    report = "\n".join(contrast_section(built, [0, 2]))
+    report = "\n".join(contrast_section(built.contrast.record(), built.audit, [0, 2]))
     assert "| if it failed: parse_fail is known | 5 | 1 | failed with unknown parse_fail |" in report
     assert "| layer 0 | layer 2 |" in report
     assert "| steps (more in negatives) | 2 | 0 | 1.000 | 1.000 |" in report

@@ -1,0 +1,127 @@
+"""The trajectories of a run as the viewer reads them: short, capped, and honest about what is left out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from capvec.records import Outcome
+
+LONGEST_TEXT = 4_000
+"""Characters of one reply or observation; of a longer one the beginning and the end are kept."""
+LARGEST_DATA = 8_000_000
+"""Characters of all trials together, as JSON: about what a phone still opens at once."""
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What goes into the page, and what does not."""
+
+    trials: tuple[dict[str, Any], ...]
+    openings: tuple[str, ...]
+    """System prompts and instructions that trials point to, each once."""
+    cut: int
+    """Texts that were cut."""
+    absent: int
+    """Trials on record without a readable trajectory."""
+    too_much: int
+    """Trials left out because the page would grow beyond `LARGEST_DATA`."""
+
+    def to_json(self, tasks: Sequence[str], configs: Sequence[str]) -> dict[str, Any]:
+        """For the viewer: names in the plan's order."""
+        return {"tasks": list(tasks), "configs": list(configs), "openings": self.openings, "trials": self.trials}
+
+    def in_words(self) -> str:
+        """What the page holds and what it leaves out."""
+        told = [f"{len(self.trials)} trial{'s' if len(self.trials) != 1 else ''} in this page."]
+        if self.cut:
+            told.append(f"{self.cut} texts are longer than {LONGEST_TEXT:,} characters and cut in the middle.")
+        if self.too_much:
+            told.append(f"{self.too_much} trials are left out, or the page would be too large to open.")
+        if self.absent:
+            told.append(f"{self.absent} trials on record have no trajectory file.")
+        if self.cut or self.too_much:
+            told.append("All of it is in the run folder, under trajectories/.")
+        return " ".join(told)
+
+
+@dataclass
+class _Reader:
+    folder: Path
+    openings: dict[str, int] = field(default_factory=dict)
+    cut: int = 0
+
+    def read(self, outcome: Outcome) -> dict[str, Any] | None:
+        """One trial; None where its file is missing or is not a trajectory."""
+        try:
+            text = (self.folder / f"{outcome.trial}.json").read_text(encoding="utf-8")
+            steps = json.loads(text)["steps"]
+            opening = [step for step in steps if "llm_call_count" not in step and not step.get("is_copied_context")]
+            examples = sum(bool(step.get("is_copied_context")) for step in steps)
+            return {
+                "task": outcome.task,
+                "config": outcome.config,
+                "attempt": outcome.attempt,
+                "outcome": outcome.outcome,
+                "end": outcome.end_reason,
+                "error": self._short(outcome.error),
+                "opening": [[step["source"], self._opening(step["message"])] for step in opening],
+                "examples": examples,
+                "steps": [self._step(step) for step in steps if "llm_call_count" in step],
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def _opening(self, text: str) -> int:
+        return self.openings.setdefault(self._short(text), len(self.openings))
+
+    def _step(self, step: Mapping[str, Any]) -> dict[str, Any]:
+        extra = step["extra"]
+        return {
+            "reply": self._short(step["message"]),
+            "told": self._short(extra["observation"]),
+            "parse": extra["parse"]["status"],
+            "done": bool(extra["parse"]["done"]),
+            "no_cmd": bool(extra["no_cmd"]),
+            "tokens": int(step["metrics"]["completion_tokens"]),
+            "full": extra["finish_reason"] == "length",
+        }
+
+    def _short(self, text: str) -> str:
+        if len(text) <= LONGEST_TEXT:
+            return text
+        self.cut += 1
+        half = LONGEST_TEXT // 2
+        return f"{text[:half]}\n[… {len(text) - 2 * half:,} characters left out …]\n{text[-half:]}"
+
+
+def embed(folder: Path, outcomes: Sequence[Outcome], largest: int = LARGEST_DATA) -> Embedded:
+    """Read the trajectories of a run, all configs of a (task, attempt) or none: half a pair cannot be compared.
+
+    Args:
+        folder: the run folder's `trajectories/`.
+        outcomes: all on record, in the plan's order.
+        largest: characters of JSON.
+    """
+    reader, kept, size, absent, too_much = _Reader(folder), [], 0, 0, 0
+    for group in _groups(outcomes):
+        found = [trial for outcome in group if (trial := reader.read(outcome)) is not None]
+        absent += len(group) - len(found)
+        more = len(json.dumps(found))
+        if size + more > largest:
+            too_much += len(found)
+            continue
+        size += more
+        kept += found
+    return Embedded(tuple(kept), tuple(reader.openings), reader.cut, absent, too_much)
+
+
+def _groups(outcomes: Sequence[Outcome]) -> Iterator[list[Outcome]]:
+    """First attempts of all tasks, then second ones."""
+    groups: dict[tuple[int, str], list[Outcome]] = {}
+    for outcome in outcomes:
+        groups.setdefault((outcome.attempt, outcome.task), []).append(outcome)
+    yield from (groups[key] for key in sorted(groups, key=lambda key: key[0]))
