@@ -62,7 +62,7 @@ def differences(rows: Rows, width: int) -> Chart | None:
     """What each compared config changes in pass rate, with its interval; None where none is on record.
 
     Args:
-        rows: with `effect` (`difference`, and `interval`, clustered by task), and `call` where there is one (`name`, `margin`).
+        rows: with `effect` (`difference`, and `interval`, clustered by task) and `call` (`name`, `margin`).
         width: in px.
     """
     shown = [row for row in rows if (row.get("effect") or {}).get("interval") and row.get("call")]

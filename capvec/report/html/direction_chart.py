@@ -24,13 +24,13 @@ def auc_by_layer(ranking: Sequence[Mapping[str, float | None]], steered: Collect
     layers = [float(row["layer"] or 0) for row in rows]
     crossed = [(layer, row) for layer, row in zip(layers, rows, strict=True) if row.get("cv_auc") is not None]
     least = min([0.5, *(value for row in rows for key in ("auc", "cv_auc_low") if (value := row.get(key)) is not None)])
-    high, top, bottom = 300, 30.0, 254.0
+    top, bottom = 30.0, 254.0
     up = Scale(max(0.0, int(least * 10) / 10), 1.0, bottom, top)
     across = Scale(layers[0] - 0.7, layers[-1] + 0.7, 40.0, width - 12.0)
     canvas = Canvas()
-    for layer in sorted(set(steered) & {int(layer) for layer in layers}):
+    for place in sorted(set(steered) & {int(layer) for layer in layers}):
         half = min(7.0, (across(1) - across(0)) / 2)
-        canvas.rect(across(layer) - half, top, 2 * half, bottom - top, "mark", f"layer {layer} is steered")
+        canvas.rect(across(place) - half, top, 2 * half, bottom - top, "mark", f"layer {place} is steered")
     nulls = [(across(layer), up(row["auc_null_p95"] or 0.0)) for layer, row in zip(layers, rows, strict=True)]
     ends = ((across.start, nulls[0][1]), *nulls, (across.end, nulls[-1][1]))
     canvas.path([(across.start, bottom), *ends, (across.end, bottom)], "band", closed=True)
@@ -56,7 +56,7 @@ def auc_by_layer(ranking: Sequence[Mapping[str, float | None]], steered: Collect
         for layer, row in zip(layers, rows, strict=True)
     )
     title = "AUC by layer against its null"
-    return Chart("auc-by-layer", title, caption.strip(), values, width, high, tuple(canvas.marks))
+    return Chart("auc-by-layer", title, caption.strip(), values, width, int(bottom) + 46, tuple(canvas.marks))
 
 
 def _crossed(

@@ -17,7 +17,7 @@ from capvec.report.html.markup import Markup, element, inline, join, markdown, s
 from capvec.report.html.matrix import matrix
 from capvec.report.html.viewer import Embedded, embed
 
-WIDE, NARROW = 680, 336
+WIDE, NARROW = 800, 336
 """Widths of a chart in px: on a desk, and on a phone of 360."""
 Draw = Callable[[int], Chart | None]
 

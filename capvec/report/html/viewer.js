@@ -57,7 +57,7 @@
     box.append(make("div", "name", label));
     const pre = make("pre", kind);
     pre.tabIndex = 0;
-    if (other === undefined || other === content) pre.textContent = content;
+    if (other === undefined || other === content || !common(content, other)) pre.textContent = content;
     else {
       const shared = common(content, other);
       pre.append(content.slice(0, shared), make("mark", "", content.slice(shared)));
@@ -83,7 +83,7 @@
     box.append(make("p", "who", trial.config));
     const step = trial.steps[at];
     if (!step) {
-      box.append(make("p", "note", at === trial.steps.length ? ended(trial) : "–"));
+      if (at === trial.steps.length) box.append(make("p", "note", ended(trial)));
       return box;
     }
     const against = parting && other ? other : undefined;
