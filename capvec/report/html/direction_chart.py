@@ -28,12 +28,12 @@ def auc_by_layer(ranking: Sequence[Mapping[str, float | None]], steered: Collect
     up = Scale(max(0.0, int(least * 10) / 10), 1.0, bottom, top)
     across = Scale(layers[0] - 0.7, layers[-1] + 0.7, 40.0, width - 12.0)
     canvas = Canvas()
-    for place in sorted(set(steered) & {int(layer) for layer in layers}):
-        half = min(7.0, (across(1) - across(0)) / 2)
-        canvas.rect(across(place) - half, top, 2 * half, bottom - top, "mark", f"layer {place} is steered")
     nulls = [(across(layer), up(row["auc_null_p95"] or 0.0)) for layer, row in zip(layers, rows, strict=True)]
     ends = ((across.start, nulls[0][1]), *nulls, (across.end, nulls[-1][1]))
     canvas.path([(across.start, bottom), *ends, (across.end, bottom)], "band", closed=True)
+    for place in sorted(set(steered) & {int(layer) for layer in layers}):
+        half = min(7.0, (across(1) - across(0)) / 2)
+        canvas.rect(across(place) - half, top, 2 * half, bottom - top, "mark", f"layer {place} is steered")
     canvas.axis_left(up, across.start, across.end, 5)
     canvas.path(ends, "null")
     for tick in across.ticks(8 if width > 500 else 5):
@@ -45,11 +45,14 @@ def auc_by_layer(ranking: Sequence[Mapping[str, float | None]], steered: Collect
         tip = f"layer {layer:g}: AUC {row['auc']:.3f} in sample, null 95 % {row['auc_null_p95']:.3f}"
         canvas.dot(across(layer), up(row["auc"] or 0.0), "insample", tip, 3.5)
     _legend(canvas, bool(crossed), width)
-    cross = "Dots with bars: cross-fitted on tasks left out, with 95 % intervals. " if crossed else ""
-    marked = f"Marked: the steered layer, {', '.join(map(str, sorted(steered)))}." if steered else ""
+    cross = (
+        "Dots with bars: cross-fitted on tasks left out, with 95 % intervals; blue dashes: what 95 % of permuted labels "
+        "reach there. "
+    )
+    marked = f"Marked: steered here (layer {', '.join(map(str, sorted(steered)))})." if steered else ""
     caption = (
         "Rings: AUC in sample, where a wide residual gives a high AUC to any labels; the shaded band holds 95 % of "
-        f"what permuted labels reach in the same way. {cross}{marked}"
+        f"what permuted labels reach in the same way. {cross if crossed else ''}{marked}"
     )
     values = "; ".join(
         f"layer {layer:g}: {row['auc']:.3f}, null {row['auc_null_p95']:.3f}"
@@ -62,6 +65,9 @@ def auc_by_layer(ranking: Sequence[Mapping[str, float | None]], steered: Collect
 def _crossed(
     canvas: Canvas, rows: Sequence[tuple[float, Mapping[str, float | None]]], across: Scale, up: Scale
 ) -> None:
+    nulls = [(across(layer), up(null)) for layer, row in rows if (null := row.get("cv_auc_null_p95")) is not None]
+    if nulls:
+        canvas.path(nulls, "null crossed")
     for layer, row in rows:
         value, low, high = (row.get(key) for key in ("cv_auc", "cv_auc_low", "cv_auc_high"))
         if value is None:

@@ -38,7 +38,7 @@ def drawings(report: RunReport) -> dict[str, Draw]:
     """Section → how to draw its chart; a drawing gives None where the run has nothing to show."""
     rows, base = report.summary["configs"], report.summary["baseline"]
     return {
-        "Verdict": partial(charts.differences, rows),
+        "Verdict": partial(charts.differences, [row for row in rows if _judged(report, row["config"])]),
         "Results": partial(charts.pass_rates, rows, report.kinds, base),
         "Dose and response": partial(charts.dose_response, rows, report.plan.configs, base),
         "The direction": partial(auc_by_layer, report.ranking(), report.steered_layers),
