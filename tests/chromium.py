@@ -1,0 +1,140 @@
+"""A real headless Chromium, driven through its DevTools pipe: no driver, no socket, no dependency."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import select
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+_WAIT_S = 60.0
+
+
+def find_chromium() -> str | None:
+    """The browser's path, or None."""
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+class Chromium:
+    """One browser with one page.
+
+    DevTools speaks JSON with a null byte after each message: it reads from file descriptor 3 and writes to 4
+    (`--remote-debugging-pipe`).
+    """
+
+    def __init__(self, program: str, profile: Path) -> None:
+        ours_in, theirs_out = os.pipe()
+        theirs_in, ours_out = os.pipe()
+        # A shell puts the pipes where Chromium looks for them, whatever numbers they have here.
+        command = f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}'
+        self._process = subprocess.Popen(
+            (
+                *("sh", "-c", command, program, "--headless=new", "--no-sandbox", "--disable-gpu"),
+                *("--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars", "--remote-debugging-pipe"),
+                *(f"--user-data-dir={profile}", "about:blank"),
+            ),
+            pass_fds=(theirs_in, theirs_out),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(theirs_in)
+        os.close(theirs_out)
+        self._out, self._in, self._buffer, self._next = ours_out, ours_in, b"", 0
+        self.complaints: list[str] = []
+        """What the page's console said of errors, what its policy blocked, and exceptions, since `open`."""
+        self.requests: list[str] = []
+        """What the page asked the network for, itself excluded."""
+        self._session: str | None = None
+        target = next(one for one in self.call("Target.getTargets")["targetInfos"] if one["type"] == "page")
+        attached = self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
+        self._session = attached["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def open(self, page: Path, *, dark: bool = False, width: int = 1280, height: int = 900) -> None:
+        """Load a file, and wait for all of it."""
+        self.call("Emulation.setEmulatedMedia", features=[_feature(dark)])
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
+        self.call("Page.navigate", url="about:blank")
+        self.complaints, self.requests = [], []
+        self.call("Page.navigate", url=page.resolve().as_uri())
+        self._until("document.readyState === 'complete' && location.protocol === 'file:'")
+
+    def ask(self, expression: str) -> Any:
+        """The value of a JavaScript expression in the page."""
+        found = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in found, found["exceptionDetails"]
+        return found["result"].get("value")
+
+    def press(self, key: str, code: int) -> None:
+        """A key, as a person presses it."""
+        for kind in ("rawKeyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+
+    def screenshot(self, path: Path, *, whole: bool = False) -> None:
+        """The window, or the whole page."""
+        found = self.call("Page.captureScreenshot", captureBeyondViewport=whole)
+        path.write_bytes(base64.b64decode(found["data"]))
+
+    def close(self) -> None:
+        """End the browser."""
+        os.close(self._out)  # its end of the pipe closes, and it ends
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        os.close(self._in)
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """One DevTools command and its result."""
+        self._next += 1
+        message: dict[str, Any] = {"id": self._next, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._out, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._receive()
+            if answer.get("id") == self._next:
+                assert "error" not in answer, (method, answer["error"])
+                return dict(answer["result"])
+            self._note(answer)
+
+    def _receive(self) -> dict[str, Any]:
+        while b"\0" not in self._buffer:
+            ready, _, _ = select.select([self._in], [], [], _WAIT_S)
+            data = os.read(self._in, 1 << 20) if ready else b""
+            assert data, f"Chromium did not answer (exit code {self._process.poll()})"
+            self._buffer += data
+        text, _, self._buffer = self._buffer.partition(b"\0")
+        return dict(json.loads(text))
+
+    def _note(self, event: dict[str, Any]) -> None:
+        told, method = event.get("params", {}), event.get("method")
+        if method == "Log.entryAdded" and told["entry"]["level"] in {"error", "warning"}:
+            self.complaints.append(told["entry"]["text"])
+        elif method == "Runtime.exceptionThrown":
+            self.complaints.append(json.dumps(told["exceptionDetails"]))
+        elif method == "Runtime.consoleAPICalled" and told["type"] in {"error", "warning", "assert"}:
+            self.complaints.append(json.dumps(told["args"]))
+        elif method == "Network.requestWillBeSent" and told.get("type") != "Document":
+            self.requests.append(told["request"]["url"])
+
+    def _until(self, condition: str) -> None:
+        deadline = time.monotonic() + _WAIT_S
+        while not self.ask(condition):
+            assert time.monotonic() < deadline, f"the page never came to {condition}"
+            time.sleep(0.05)
+
+
+def _feature(dark: bool) -> dict[str, str]:
+    return {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
