@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from capvec.records import Outcome
 from capvec.report.controls import twin_lines
 from capvec.report.direction import ReportedDirection
 from capvec.report.files import summary_of, write_reports
@@ -17,6 +18,7 @@ from capvec.stats.summary import Summary
 from capvec.stats.twins import compare_with_twins
 from capvec.sweep.gate import GateResult, check_gate, split_gate
 from capvec.sweep.ledger import Reconciliation, reconcile
+from capvec.sweep.plan import Plan
 from capvec.sweep.replies import check_zero
 
 
@@ -65,18 +67,32 @@ def _reconciliation(run: RecordedRun, earlier: Mapping[str, Any] | None) -> Reco
 def _gates(run: RecordedRun, summary: Summary, earlier: Mapping[str, Any] | None) -> tuple[GateResult, ...]:
     """The study's own verdicts, then what `--gate` asked for.
 
-    Only a sweep's own can be judged again, from its trajectories; others stand as long as the counts do.
+    Only a sweep's own can be judged again, and only from its trajectories; others stand as long as the counts do.
     """
     expression = run.provenance["options"].get("gate")
-    asked = check_gate(expression, summary) if expression else ()
+    with suppress(FileNotFoundError):  # a run whose trajectories were not kept
+        if run.plan.study == "sweep":
+            return gates_of(run.plan, run.outcomes, summary, expression)
     own: tuple[GateResult, ...] = ()
     if earlier is not None and _counts(earlier["configs"]) == _counts(summary.to_json()["configs"]):
         conditions = split_gate(expression) if expression else ()
         own = tuple(GateResult(**gate) for gate in earlier["gates"] if gate["condition"] not in conditions)
-    if run.plan.study == "sweep":
-        with suppress(FileNotFoundError):  # a run whose trajectories were not kept
-            own = check_zero(run.plan, run.outcomes)
-    return (*own, *asked)
+    return (*own, *_asked(expression, summary))
+
+
+def gates_of(
+    plan: Plan, outcomes: Sequence[Outcome], summary: Summary, expression: str | None
+) -> tuple[GateResult, ...]:
+    """A sweep's gates: its own verdict on α = 0, and what `--gate` asked for.
+
+    Raises:
+        FileNotFoundError: a trajectory that the verdict needs is gone.
+    """
+    return (*check_zero(plan, outcomes), *_asked(expression, summary))
+
+
+def _asked(expression: str | None, summary: Summary) -> tuple[GateResult, ...]:
+    return check_gate(expression, summary) if expression else ()
 
 
 def _counts(rows: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:

@@ -45,7 +45,9 @@ def test_a_command_line_that_makes_no_sense_is_refused_with_the_usage(arguments,
     assert "usage: capvec" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["doctor", "setup", "serve", "collect", "capture", "compute", "export", "bake"])
+@pytest.mark.parametrize(
+    "command", ["doctor", "setup", "serve", "collect", "capture", "compute", "report", "export", "bake"]
+)
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])

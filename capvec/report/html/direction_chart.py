@@ -46,8 +46,8 @@ def auc_by_layer(ranking: Sequence[Mapping[str, float | None]], steered: Collect
         canvas.dot(across(layer), up(row["auc"] or 0.0), "insample", tip, 3.5)
     _legend(canvas, bool(crossed), width)
     cross = (
-        "Dots with bars: cross-fitted on tasks left out, with 95 % intervals; blue dashes: what 95 % of permuted labels "
-        "reach there. "
+        "Dots with bars: cross-fitted on tasks left out, with 95 % intervals; blue dashes: what 95 % of permuted "
+        "labels reach there. "
     )
     marked = f"Marked: steered here (layer {', '.join(map(str, sorted(steered)))})." if steered else ""
     caption = (
