@@ -118,8 +118,8 @@ def test_a_ranking_comes_back_as_it_was(run):
 
 
 def shards(tmp_path, **second):
-    write_recorded(tmp_path / "a", keep=lambda spec: spec.attempt == 1)
-    write_recorded(tmp_path / "b", **({"keep": lambda spec: spec.attempt == 2} | second))
+    write_recorded(tmp_path / "a", keep=lambda spec: spec.attempt == 1, finished=False)
+    write_recorded(tmp_path / "b", **({"keep": lambda spec: spec.attempt == 2, "finished": False} | second))
     return [tmp_path / "a", tmp_path / "b"]
 
 
