@@ -24,7 +24,7 @@ sweep: setup
 calibration: setup
 	$(BIN)/pytest -n 16 -m calibration $(ARGS)
 
-test: setup .venv/.peers
+test: setup .venv/.peers .venv/.browser
 	mkdir -p reports
 	$(BIN)/pytest -m unit -n 2 --junitxml reports/junit-unit.xml $(ARGS)
 	$(BIN)/pytest -m "integration or gpu" --durations 5 --junitxml reports/junit-integration.xml $(ARGS)
@@ -50,6 +50,11 @@ doctor: .venv/.installed
 # Without their own requirements: see pyproject.toml.
 .venv/.peers: .venv/.installed requirements-test.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-test.lock
+	@touch $@
+
+# The report's page is tested in a real browser: Debian's, installed here where we may; elsewhere those tests skip.
+.venv/.browser: .venv/.installed
+	$(BIN)/python -m capvec.setup.browser
 	@touch $@
 
 .venv/.linters: .venv/.installed requirements-dev.lock

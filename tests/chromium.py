@@ -6,19 +6,12 @@ import base64
 import json
 import os
 import select
-import shutil
 import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _WAIT_S = 60.0
-
-
-def find_chromium() -> str | None:
-    """The browser's path, or None."""
-    return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 class Chromium:
@@ -35,7 +28,8 @@ class Chromium:
         command = f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}'
         self._process = subprocess.Popen(
             (
-                *("sh", "-c", command, program, "--headless=new", "--no-sandbox", "--disable-gpu"),
+                *("sh", "-c", command, program, "--headless=new", "--disable-gpu"),
+                *(["--no-sandbox"] if os.geteuid() == 0 else []),  # Chromium's own needs another user than root
                 *("--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars", "--remote-debugging-pipe"),
                 *(f"--user-data-dir={profile}", "about:blank"),
             ),
@@ -67,7 +61,7 @@ class Chromium:
         self.call("Page.navigate", url="about:blank")
         self.complaints, self.requests = [], []
         self.call("Page.navigate", url=page.resolve().as_uri())
-        self._until("document.readyState === 'complete' && location.protocol === 'file:'")
+        self.wait_for("document.readyState === 'complete' && location.protocol === 'file:'")
 
     def ask(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page."""
@@ -129,7 +123,7 @@ class Chromium:
         elif method == "Network.requestWillBeSent" and told.get("type") != "Document":
             self.requests.append(told["request"]["url"])
 
-    def _until(self, condition: str) -> None:
+    def wait_for(self, condition: str) -> None:
         deadline = time.monotonic() + _WAIT_S
         while not self.ask(condition):
             assert time.monotonic() < deadline, f"the page never came to {condition}"

@@ -41,7 +41,7 @@ def at(element, *names):
     return tuple(float(element.get(name)) for name in names)
 
 
-def back(ticks, axis):
+def back(ticks):
     """Pixels → numbers, from the chart's own ticks: what a reader goes by."""
     (value, place), (other, elsewhere) = ticks[0], ticks[-1]
     return lambda pixel: value + (pixel - place) / (elsewhere - place) * (other - value)
@@ -56,7 +56,7 @@ def ticks(root, axis, anchor):
 @WIDTHS
 def test_pass_rates_and_their_intervals_lie_where_the_axis_says(width):
     root = drawn(pass_rates(ROWS, KINDS, "baseline", width))
-    across = back(ticks(root, "x", "middle"), "x")
+    across = back(ticks(root, "x", "middle"))
     dots = {one.get("class"): across(float(one.get("cx"))) for one in root.iter(f"{SVG}circle")}
     assert dots == pytest.approx({"baseline": 0.5, "steered": 0.9}, abs=1e-3)
     spans = [tuple(map(across, at(one, "x1", "x2"))) for one in having(root, "line", "interval")]
@@ -76,7 +76,7 @@ def test_a_change_is_drawn_with_its_interval_over_the_band_that_would_not_matter
     effect = {"difference": 0.2, "interval": {"low": -0.1, "high": 0.5}}
     rows = [ROWS[0], ROWS[1] | {"effect": effect, "call": {"name": "improves", "margin": 0.15, "words": "improves: x"}}]
     root = drawn(differences(rows, width))
-    across = back(ticks(root, "x", "middle"), "x")
+    across = back(ticks(root, "x", "middle"))
     assert across(float(having(root, "circle", "good")[0].get("cx"))) == pytest.approx(0.2, abs=1e-3)
     (line,) = having(root, "line", "interval")
     assert tuple(map(across, at(line, "x1", "x2"))) == pytest.approx((-0.1, 0.5), abs=1e-3)
@@ -116,9 +116,9 @@ def test_a_response_over_dose_is_drawn_at_its_alphas_in_every_panel_reverse_incl
     assert len(dots) == 4 * 3  # panels × (α = −4, 2, 4)
     # Ticks come panel by panel; the first panel's numbers at the left run from 0 to 1.
     left, below = ticks(root, "y", "end"), ticks(root, "x", "middle")
-    up = back([tick for tick in left[:5] if tick[0] in (0.0, 1.0)], "y")
+    up = back([tick for tick in left[:5] if tick[0] in (0.0, 1.0)])
     first = [tick for tick in below[: len(below) // 4] if tick[0] in (0.0, 5.0, -5.0, 4.0, -4.0, 2.0, -2.0)]
-    across = back(first, "x")
+    across = back(first)
     passed = {round(across(float(one.get("cx"))), 2): round(up(float(one.get("cy"))), 2) for one in dots[:3]}
     assert passed == {-4.0: 0.1, 2.0: 0.6, 4.0: 0.9}
     assert len(having(root, "line", "whisker")) == 3  # the pass rate's intervals
@@ -139,8 +139,8 @@ RANKING = [
 @WIDTHS
 def test_auc_by_layer_lies_over_what_permuted_labels_reach(width):
     root = drawn(auc_by_layer(RANKING, {1}, width))
-    up = back(ticks(root, "y", "end"), "y")
-    rings, dots = (having(root, "circle", kind)[1:] for kind in ("insample", "steered"))  # the first is the legend's
+    up = back(ticks(root, "y", "end"))
+    rings, dots = (having(root, "circle", kind)[:-1] for kind in ("insample", "steered"))  # the last is the legend's
     assert [up(float(one.get("cy"))) for one in rings] == pytest.approx([1.0, 0.9, 0.8], abs=1e-3)  # by layer
     assert [up(float(one.get("cy"))) for one in dots] == pytest.approx([0.6, 0.7, 0.8], abs=1e-3)
     lines = having(root, "line", "interval")
@@ -164,7 +164,7 @@ def test_a_direction_stands_among_its_twins_on_one_axis(width):
     ]
     root = drawn(twins(found, width))
     below = ticks(root, "x", "middle")
-    across = back(below[: len(below) // 4], "x")
+    across = back(below[: len(below) // 4])
     twin = [across(float(one.get("cx"))) for one in having(root, "circle", "twin")[:2]]
     assert twin == pytest.approx([-0.1, 0.0], abs=1e-3)
     points = [float(pair.split(",")[0]) for pair in having(root, "polygon", "steered")[0].get("points").split()]

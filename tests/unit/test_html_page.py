@@ -42,7 +42,7 @@ class Reader(HTMLParser):
         self._in_script = tag == "script"
 
     def handle_endtag(self, tag):
-        self._in_script = False
+        self._in_script = self._in_script and tag != "script"
 
     def handle_data(self, data):
         if self._in_script:

@@ -1,0 +1,38 @@
+"""A Chromium for the tests of `report.html`; nothing else needs one."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Callable
+
+from capvec.errors import UsageError
+from capvec.setup import debian
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def find_browser() -> str | None:
+    """The path of a Chromium or Chrome, or None."""
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+def ensure_browser(say: Callable[[str], None]) -> None:
+    """Install Debian's chromium where there is no browser and we may; without one the tests that need it skip.
+
+    Not on Ubuntu, whose package of that name fetches a snap.
+    """
+    if find_browser() is not None:
+        return
+    if not debian.can_install() or platform.freedesktop_os_release().get("ID") != "debian":
+        say("no Chromium here, and none is installed: the tests of the report's page in a browser will skip")
+        return
+    say("installing chromium, for the tests of the report's page")
+    try:
+        debian.install("chromium")
+    except UsageError as error:
+        say(f"{error}\nWithout it the tests of the report's page in a browser skip.")
+
+
+if __name__ == "__main__":
+    ensure_browser(lambda line: print(f"capvec: {line}", flush=True))

@@ -1,0 +1,147 @@
+"""`report.html` in a real headless Chromium: it opens, says what it should, and runs nothing but its own script."""
+
+import pytest
+from chromium import Chromium
+from recorded_run import write_recorded
+
+from capvec.setup.browser import NAMES, find_browser
+
+pytestmark = pytest.mark.integration
+
+HOSTILE = (
+    "</script><img src=x onerror=window.hacked=1><svg onload=window.hacked=1>",
+    "<!-- <script>window.hacked=1</script>",
+    "\u2028window.hacked=1\u2029",
+    "</style><style>body{display:none}</style>",
+    '"><a href="javascript:window.hacked=1">click</a>',
+)
+PHONE, DESK = 360, 1280
+
+
+def say(spec, step):
+    """All say the same at first; then every config says something of its own, and all of it hostile."""
+    return "```bash\nls\n```" if step == 0 else f"{spec.config} says {step} {''.join(HOSTILE)}"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page") / "r"
+    write_recorded(folder, say=say)
+    return folder / "report.html"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    program = find_browser()
+    if program is None:
+        pytest.skip(f"no Chromium: none of {', '.join(NAMES)} is installed (`make test` installs Debian's as root)")
+    browser = Chromium(program, tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(params=[(DESK, False), (DESK, True), (PHONE, False), (PHONE, True)], ids=str)
+def opened(request, browser, page):
+    width, dark = request.param
+    browser.open(page, width=width, dark=dark)
+    return browser, width, dark
+
+
+def choose(browser, ident, value):
+    """As a person chooses an entry of a select."""
+    browser.ask(f"(s => {{ s.value = {value!r}; s.dispatchEvent(new Event('change')); }})({ident})")
+
+
+def text(browser, selector):
+    return browser.ask(f"[...document.querySelectorAll({selector!r})].map(one => one.innerText)")
+
+
+def test_it_opens_with_charts_on_any_screen_without_a_complaint_or_a_request(opened):
+    browser, width, dark = opened
+    shown = browser.ask(
+        "[...document.querySelectorAll('figure')].map(f => [...f.querySelectorAll('svg')]"
+        ".filter(s => s.getBoundingClientRect().width > 0).map(s => s.getBoundingClientRect().width))"
+    )
+    assert len(shown) >= 4
+    assert all(len(widths) == 1 and 300 < widths[0] < width for widths in shown)  # one of the two is shown, and fits
+    assert browser.ask("document.documentElement.scrollWidth") == width  # no scrolling sideways
+    colour = browser.ask("getComputedStyle(document.body).backgroundColor")
+    assert (colour == "rgb(20, 23, 27)") == dark
+    ink = browser.ask("getComputedStyle(document.querySelector('svg text')).fill")
+    assert (ink == "rgb(231, 234, 238)") == dark  # the charts follow
+    assert browser.complaints == []
+    assert browser.requests == []
+
+
+def test_nothing_that_a_model_said_runs_or_becomes_an_element(opened):
+    browser, _, _ = opened
+    replies = text(browser, "pre.reply")
+    assert any(HOSTILE[0] in reply for reply in replies)
+    assert any(HOSTILE[-1] in reply for reply in replies)
+    assert browser.ask("document.querySelectorAll('#steps img, #steps svg, #steps a, #steps style').length") == 0
+    assert browser.ask("getComputedStyle(document.body).display") == "block"
+    assert browser.ask("typeof window.hacked") == "undefined"
+
+
+def test_the_policy_stops_a_script_even_if_one_got_in(browser, page):
+    browser.open(page)
+    browser.ask(
+        "new Promise(done => { const s = document.createElement('script');"
+        "try { s.text = 'window.hacked = 1'; document.body.append(s); } catch {} setTimeout(done, 50); })"
+    )
+    assert browser.ask("typeof window.hacked") == "undefined"
+    assert browser.complaints  # the browser said that it blocked it
+
+
+def test_the_viewer_marks_where_two_configs_part(browser, page):
+    browser.open(page)
+    assert text(browser, "#steps .pair h4")[:2] == ["Step 1", "Step 2: they part here, the replies differ"]
+    assert "They part at step 2: the replies differ." in text(browser, "#told")[0]
+    assert text(browser, "#steps .parting .who") == ["baseline", "steered-L1-a2"]
+    # Nothing common at the start of the differing replies, so nothing is highlighted.
+    assert text(browser, "#steps mark") == []
+
+
+def test_the_viewer_switches_task_attempt_and_configs(browser, page):
+    browser.open(page)
+    choose(browser, "task", "task1")
+    choose(browser, "attempt", "2")
+    choose(browser, "right", "flip-L1-a4")
+    replies = text(browser, "#steps .parting pre.reply")
+    assert [reply.split(" says ")[0] for reply in replies] == ["baseline", "flip-L1-a4"]
+    assert browser.ask("document.querySelector('#steps details').innerText").startswith("What both were asked")
+    assert "Do task1." in browser.ask("document.querySelector('#steps details').textContent")
+    choose(browser, "left", "flip-L1-a4")
+    assert "They say the same throughout" in text(browser, "#told")[0]
+    assert browser.ask("jump.disabled") is True
+    assert browser.complaints == []
+
+
+def test_a_mark_of_the_matrix_opens_its_trial(browser, page):
+    browser.open(page)
+    browser.ask("document.querySelector('[aria-label^=\"task2, steered-L1-a4, attempt 2\"]').click()")
+    browser.wait_for("task.value === 'task2'")
+    assert browser.ask("[task, attempt, left, right].map(s => s.value)") == ["task2", "2", "baseline", "steered-L1-a4"]
+    assert browser.ask("document.getElementById('trajectories').getBoundingClientRect().top") < 200
+
+
+def test_a_link_that_means_nothing_changes_nothing(browser, page):
+    browser.open(page)
+    for place in ("#trial/none/1/baseline/zero-L1", "#trial/task0/1/baseline", "#trial/%E0%A4%A/1/a/b", "#x"):
+        browser.ask(f"location.hash = {place!r}")
+    browser.ask("new Promise(done => setTimeout(done, 50))")
+    assert browser.ask("task.value") == "task0"
+    assert browser.complaints == []
+
+
+def test_the_viewer_works_from_the_keyboard(browser, page):
+    browser.open(page)
+    browser.ask("document.getElementById('after').focus()")
+    browser.press("Enter", 13)
+    assert browser.ask("task.value") == "task1"
+    browser.ask("task.focus()")
+    browser.press("ArrowDown", 40)
+    assert browser.ask("task.value") == "task2"
+    browser.ask("jump.focus()")
+    browser.press("Enter", 13)
+    assert browser.ask("document.activeElement.id") == "parting"
