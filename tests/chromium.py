@@ -7,11 +7,20 @@ import json
 import os
 import select
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 _WAIT_S = 60.0
+_EXEC = """
+import fcntl, os, sys
+pipes = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 10) for number in sys.argv[1:3]]
+for place, pipe in enumerate(pipes, start=3):
+    os.dup2(pipe, place)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Puts the pipes where Chromium looks for them, whatever numbers they have, and becomes it."""
 
 
 class Chromium:
@@ -24,11 +33,10 @@ class Chromium:
     def __init__(self, program: str, profile: Path) -> None:
         ours_in, theirs_out = os.pipe()
         theirs_in, ours_out = os.pipe()
-        # A shell puts the pipes where Chromium looks for them, whatever numbers they have here.
-        command = f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}'
         self._process = subprocess.Popen(
             (
-                *("sh", "-c", command, program, "--headless=new", "--disable-gpu"),
+                *(sys.executable, "-c", _EXEC, str(theirs_in), str(theirs_out)),
+                *(program, "--headless=new", "--disable-gpu"),
                 *(["--no-sandbox"] if os.geteuid() == 0 else []),  # Chromium's own needs another user than root
                 *("--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars", "--remote-debugging-pipe"),
                 *(f"--user-data-dir={profile}", "about:blank"),
@@ -69,10 +77,11 @@ class Chromium:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    def press(self, key: str, code: int) -> None:
-        """A key, as a person presses it."""
-        for kind in ("rawKeyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+    def press(self, key: str, code: int, text: str = "") -> None:
+        """A key, as a person presses it; `text` is what it types."""
+        about: dict[str, Any] = {"key": key, "code": key, "windowsVirtualKeyCode": code}
+        self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **about)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **about)
 
     def screenshot(self, path: Path, *, whole: bool = False) -> None:
         """The window, or the whole page."""

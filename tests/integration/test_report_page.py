@@ -67,7 +67,7 @@ def test_it_opens_with_charts_on_any_screen_without_a_complaint_or_a_request(ope
     assert browser.ask("document.documentElement.scrollWidth") == width  # no scrolling sideways
     colour = browser.ask("getComputedStyle(document.body).backgroundColor")
     assert (colour == "rgb(20, 23, 27)") == dark
-    ink = browser.ask("getComputedStyle(document.querySelector('svg text')).fill")
+    ink = browser.ask("getComputedStyle(document.querySelector('svg text.label')).fill")
     assert (ink == "rgb(231, 234, 238)") == dark  # the charts follow
     assert browser.complaints == []
     assert browser.requests == []
@@ -98,8 +98,10 @@ def test_the_viewer_marks_where_two_configs_part(browser, page):
     assert text(browser, "#steps .pair h4")[:2] == ["Step 1", "Step 2: they part here, the replies differ"]
     assert "They part at step 2: the replies differ." in text(browser, "#told")[0]
     assert text(browser, "#steps .parting .who") == ["baseline", "steered-L1-a2"]
-    # Nothing common at the start of the differing replies, so nothing is highlighted.
-    assert text(browser, "#steps mark") == []
+    assert text(browser, "#steps mark") == []  # nothing common comes before what differs
+    choose(browser, "left", "random1-L1-a2")
+    choose(browser, "right", "random2-L1-a2")
+    assert [mark.split(" ")[0] for mark in text(browser, "#steps mark")] == ["1-L1-a2", "2-L1-a2"]
 
 
 def test_the_viewer_switches_task_attempt_and_configs(browser, page):
@@ -137,11 +139,11 @@ def test_a_link_that_means_nothing_changes_nothing(browser, page):
 def test_the_viewer_works_from_the_keyboard(browser, page):
     browser.open(page)
     browser.ask("document.getElementById('after').focus()")
-    browser.press("Enter", 13)
+    browser.press("Enter", 13, "\r")
     assert browser.ask("task.value") == "task1"
     browser.ask("task.focus()")
     browser.press("ArrowDown", 40)
     assert browser.ask("task.value") == "task2"
     browser.ask("jump.focus()")
-    browser.press("Enter", 13)
+    browser.press("Enter", 13, "\r")
     assert browser.ask("document.activeElement.id") == "parting"
