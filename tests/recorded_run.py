@@ -97,7 +97,7 @@ def write_recorded(
     options = SweepOptions(tasks="multi", seed=seed, gate="no_harm(0.5)")
     images = {task.name: "sha256:0" for task in TASKS}
     about = {"plan": plan, "health": HEALTH.to_json(), "direction": found}
-    provenance.write(folder, options=options, images=images, **about)
+    provenance.write(folder, command_line=["pytest"], options=options.to_json(), images=images, **about)
     ledger, outcomes = Ledger(folder / "trials.jsonl"), []
     for number, spec in enumerate(plan.trials):
         if keep(spec):
@@ -107,7 +107,8 @@ def write_recorded(
         from capvec.report.rebuild import gates_of
 
         summary = summary_of(plan, outcomes)
-        recorded = reconcile([spec.id for spec in plan.trials if keep(spec)], outcomes)
+        collected = [spec.id for spec in plan.trials if keep(spec)]
+        recorded = reconcile(collected, outcomes, collected)
         gates = gates_of(plan, outcomes, summary, options.gate)
         write_reports(plan, outcomes, summary, ReportedDirection.of(found), gates, recorded)
     return plan

@@ -51,17 +51,18 @@ def rebuild(folder: Path) -> tuple[str, ...]:
     gates, recorded = _gates(run, summary, earlier), _reconciliation(run, earlier)
     write_reports(plan, outcomes, summary, direction, gates, recorded)
     lines = (*table_lines(plan, summary), *twin_lines(compare_with_twins(outcomes, plan.configs)))
-    return closing_lines(plan, lines, gates, recorded)
+    return closing_lines(plan, lines, gates, recorded, outcomes)
 
 
 def _reconciliation(run: RecordedRun, earlier: Mapping[str, Any] | None) -> Reconciliation:
     """Against what pytest collected, where the run got as far as to write that down; else against the whole plan."""
     if earlier is None:
-        return reconcile([trial.id for trial in run.plan.trials], run.outcomes)
-    recorded = {outcome.trial for outcome in run.outcomes}
-    missing = tuple(trial for trial in earlier["missing_trials"] if trial not in recorded)
+        recorded = [outcome.trial for outcome in run.outcomes]
+        return reconcile([trial.id for trial in run.plan.trials], run.outcomes, recorded)
+    valid = {outcome.trial for outcome in run.outcomes if outcome.outcome != "error"}
+    missing = tuple(trial for trial in earlier["missing_trials"] if trial not in valid)
     expected = int(earlier["expected_trials"])
-    return Reconciliation(expected, expected - len(missing), missing)
+    return Reconciliation(expected, expected - len(missing), missing, earlier.get("interrupted", False))
 
 
 def _gates(run: RecordedRun, summary: Summary, earlier: Mapping[str, Any] | None) -> tuple[GateResult, ...]:

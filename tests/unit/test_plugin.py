@@ -164,7 +164,9 @@ def test_docker_that_does_not_answer_is_said_plainly(monkeypatch, sweep):
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     result = sweep("-m", "sweep", "-n", "2")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stderr.fnmatch_lines(["ERROR: capvec cannot start the sweep: *tcp://127.0.0.1:1 (Connection refused); *`capvec doctor`*"])
+    result.stderr.fnmatch_lines(
+        ["ERROR: capvec cannot start the sweep: *tcp://127.0.0.1:1 (Connection refused); *`capvec doctor`*"]
+    )
     said = result.stdout.str() + result.stderr.str()
     assert said.count("cannot start the sweep") == 1
     assert "Traceback" not in said
