@@ -86,7 +86,9 @@ def padded(values: Sequence[float], start: float, end: float, *, zero: bool = Fa
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     if zero:
         low = min(low, 0.0)
-    span = (high - low) or abs(high) or 1.0
+    span = high - low
+    if span < 1e-6:  # less than ticks and labels can tell apart
+        span = max(abs(high), 1.0)
     return Scale(low if zero and low == 0 else low - 0.08 * span, high + 0.08 * span, start, end)
 
 
