@@ -64,8 +64,9 @@ class SandboxConformance:
         result = sandbox.execute(("printf", "hello"), timeout_s=10)
         assert (result.output, result.exit_code) == ("hello", 0)
 
-    def test_a_stopped_agent_can_be_followed_by_programs(self, sandbox):
-        sandbox.take_back()
+    def test_a_sandbox_that_was_taken_back_runs_programs_and_had_nothing_to_put_back(self, sandbox):
+        sandbox.run("echo hello", timeout_s=10)
+        assert sandbox.take_back() == ()
         assert sandbox.execute(("printf", "hello"), timeout_s=10).output == "hello"
 
     def test_what_is_uploaded_can_be_read_and_used(self, sandbox, tmp_path):

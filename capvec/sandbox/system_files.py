@@ -75,7 +75,7 @@ replace() {
 lead() {
   [ -n "$1" ] || return 0
   lead "${1%/*}"
-  if real_folder "$1" && real_folder "$root$1"; then chmod u+rwx "$root$1"; return 0; fi
+  if real_folder "$1" && real_folder "$root$1"; then return 0; fi
   if [ -L "$1" ] && [ -L "$root$1" ] && [ "$(readlink "$1")" = "$(readlink "$root$1")" ]; then return 0; fi
   if [ ! -L "$root$1" ]; then
     exists "$1" || return 0
@@ -97,6 +97,8 @@ unshadow() {
 
 for item in $system; do
   lead "${item%/*}"
+  # Open also to the container's own processes, which are not root's.
+  if exists "$item"; then chmod a+rx "$root${item%/*}"; fi
   if changed "$item"; then replace "$item"; fi
 done
 for item in ${put_back:+$packages}; do

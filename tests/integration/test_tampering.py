@@ -1,0 +1,196 @@
+"""An agent is root in its sandbox: what it does to the verifier's tools earns nothing, and its own work stays."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+
+import pytest
+
+from capvec.errors import SandboxUnavailable
+from capvec.records import Limits, Task
+from capvec.sandbox.docker import DockerProvider
+from capvec.sandbox.verifier import verify
+
+pytestmark = pytest.mark.integration
+
+VERIFIER = """#!/bin/bash
+reward=0
+cmp -s /app/answer /tests/answer && [ -z "$(sed d < <(diff /app/answer /tests/answer))" ] && reward=1
+cat /dev/null > /logs/verifier/reward.txt
+echo $reward > /logs/verifier/reward.txt
+"""
+HONEST = "echo right > /app/answer"
+FAKE = r"""printf '#!/app/sh\nmkdir -p /logs/verifier; echo 1 > /logs/verifier/reward.txt\n' > /app/fake
+cp /bin/sh /app/sh; chmod 755 /app/fake; echo wrong > /app/answer
+"""
+BESIDE = "rm -rf /app/dir; mkdir /app/dir; cp /app/fake /app/dir/bash; cp /app/fake /app/dir/cmp"
+FORGED = """size=$(stat -c %s /usr/bin/cmp) time=$(stat -c %y /usr/bin/cmp)
+cp /bin/true /usr/bin/cmp; truncate -s $size /usr/bin/cmp; touch -d "$time" /usr/bin/cmp
+touch -d "$time" /usr/bin"""
+SURVIVOR = r"""cat > /app/plant <<'EOF'
+while :; do rm -f /usr/bin/cmp; /app/ln -s true /usr/bin/cmp; echo 1 > /logs/verifier/reward.txt; done
+EOF
+cp /bin/ln /app/ln; mkdir -p /logs/verifier; (setsid /app/sh /app/plant > /dev/null 2>&1 &)
+printf '#!/app/sh\nexit 0\n' > /app/idle; chmod 755 /app/idle; cp /app/idle /bin/dash"""
+
+CHEATS = {
+    "another bash": ("cp /app/fake /app/b; mv /app/b /bin/bash", {"/usr/bin"}),
+    "another cmp": ("ln -sf /bin/true /usr/bin/cmp", {"/usr/bin"}),
+    "another cmp of the same size and time": (FORGED, {"/usr/bin"}),
+    "a bash that comes first on PATH": ("cp /app/fake /usr/local/sbin/bash", {"/usr/local/sbin/bash"}),
+    "a folder of PATH that is a link": (
+        f"{BESIDE}; rm -r /usr/local/bin; ln -s /app/dir /usr/local/bin",
+        {"/usr/local/bin"},
+    ),
+    "a parent of PATH that is a link": (
+        f"{BESIDE}; rm -r /usr/local; mkdir /app/l; mv /app/dir /app/l/bin; ln -s /app/l /usr/local",
+        {"/usr/local"},
+    ),
+    "a link of the system that leads elsewhere": (f"{BESIDE}; rm /bin; /usr/bin/ln -s /app/dir /bin", {"/bin"}),
+    "a preloaded library": (
+        "cp /lib/*/libc.so.6 /app/x.so; echo /app/x.so > /etc/ld.so.preload",
+        {"/etc/ld.so.preload"},
+    ),
+    "another loader cache": ("echo > /etc/ld.so.cache", {"/etc/ld.so.cache"}),
+    "another library": ("echo > /app/libc; mv /app/libc /lib/*/libc.so.6", {"/usr/lib"}),
+    "no system at all": ("rm -rf /usr /lib64 /lib /bin", None),
+    "closed folders": ("chmod 000 /usr/bin /usr/lib /usr /etc", {"/usr/bin", "/usr/lib"}),
+    "a /dev/null that says something, and a /dev/fd that is empty": (
+        "rm /dev/null /dev/fd; echo 1 > /dev/null; mkdir /dev/fd",
+        {"/dev"},
+    ),
+    "a killer that kills nothing, and a process that goes on": (SURVIVOR, {"/usr/bin"}),
+    # Nothing has to be put back after these.
+    "start-up files of shells, and an environment": (
+        "for f in /etc/profile /etc/bash.bashrc /root/.bashrc /root/.profile /root/.bash_profile; do "
+        "cp /app/fake $f; done; export BASH_ENV=/app/fake ENV=/app/fake; cmp() { true; }; export -f cmp",
+        set(),
+    ),
+    "logs that lead elsewhere": (
+        "mkdir -p /app/logs/verifier; rm -rf /logs; ln -s /app/logs /logs; echo 1 > /logs/verifier/reward.txt",
+        set(),
+    ),
+    "logs with a folder that leads elsewhere": ("mkdir -p /logs /app/v; ln -s /app/v /logs/verifier", set()),
+    "tests that lead elsewhere": ("mkdir /app/tests; ln -s /app/tests /tests; cp /app/fake /app/tests/test.sh", set()),
+    "a test.sh that leads elsewhere": ("mkdir /tests; ln -s /app/fake /tests/test.sh; chmod 555 /tests", set()),
+    "a pipe where the reward goes": ("mkdir -p /logs/verifier; mkfifo /logs/verifier/reward.txt", set()),
+    "a folder where the reward goes": ("mkdir -p /logs/verifier/reward.txt/x; chmod 0 /logs/verifier/*", set()),
+    "a very large reward": ("mkdir -p /logs/verifier; truncate -s 1T /logs/verifier/reward.json", set()),
+    "no users": ("rm /etc/passwd /etc/group", set()),
+}
+"""What an agent does after FAKE, and the paths that are then put back (None: many)."""
+
+
+def make_task(folder, *lines):
+    (folder / "environment").mkdir()
+    dockerfile = "\n".join(("FROM debian:bookworm-slim", "WORKDIR /app", *lines, ""))
+    (folder / "environment" / "Dockerfile").write_text(dockerfile)
+    (folder / "tests").mkdir()
+    (folder / "tests" / "test.sh").write_text(VERIFIER)
+    (folder / "tests" / "answer").write_text("right\n")
+    return Task("tampering", folder, "do it", "0", limits=Limits(memory_mb=256, pids=64))
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    return make_task(tmp_path_factory.mktemp("task"))
+
+
+@contextmanager
+def opened(task, *commands):
+    """A sandbox in which an agent ran the commands."""
+    with DockerProvider().open(task, run=f"test-tampering-{os.getpid()}", trial="t") as sandbox:
+        for command in commands:
+            assert not sandbox.run(command, timeout_s=30).timed_out
+        yield sandbox
+
+
+def warned(caplog):
+    """What was put back, as the log says."""
+    return {path for record in caplog.records for path in record.getMessage().rpartition(": ")[2].split(", ")}
+
+
+@pytest.mark.parametrize("what", CHEATS)
+def test_what_an_agent_does_to_the_verifiers_tools_earns_nothing_and_is_no_error(task, what, caplog):
+    command, put_back = CHEATS[what]
+    with opened(task, FAKE, command) as sandbox:
+        assert verify(sandbox, task) == 0.0
+    assert put_back is None or warned(caplog) == put_back
+
+
+@pytest.mark.parametrize("what", ["another bash", "no system at all", "closed folders", "another library"])
+def test_an_answer_that_is_right_earns_its_reward_whatever_else_was_done(task, what, caplog):
+    with opened(task, FAKE, HONEST, CHEATS[what][0]) as sandbox:
+        assert verify(sandbox, task) == 1.0
+    assert warned(caplog)
+
+
+def test_nothing_is_put_back_after_an_agent_that_left_the_system_alone(task):
+    work = "mkdir -p /opt/x /home/y; echo > /etc/new; rm /etc/motd; printf '#!/bin/sh\n' > /usr/local/bin/mine"
+    with opened(task, work, "chmod 755 /usr/local/bin/mine; ls /usr/bin; cat /bin/sh > /dev/null") as sandbox:
+        assert sandbox.take_back() == ()
+        assert sandbox.execute(("sh", "-c", "mine && ls /opt/x /etc/new"), timeout_s=10).exit_code == 0
+
+
+SYSTEM = "/bin /sbin /lib /lib64 /usr/bin /usr/sbin /usr/lib /usr/lib64 /usr/libexec /etc/alternatives /etc/ld.so*"
+PLACES = "/app /etc/* /var /home /opt /root /srv /usr/local"
+WORK = """mkdir -p /app/deep/er; cd /app; echo x > file; ln file hard; ln -s nowhere link; mkfifo pipe
+chmod 4711 file; chmod 1777 deep; mkdir shut; chmod 000 shut; touch -d 2001-02-03 deep/er
+rm -r /var/log /media; echo x >> /etc/passwd; truncate -s 1T sparse"""
+TAMPERING = r"""rm -rf /usr/libexec /usr/sbin/*; ln -s /app /usr/libexec; chmod 4755 /usr/bin/diff
+mv /usr/bin/sed /usr/bin/dir; mkdir /usr/lib/new; mkfifo /usr/bin/new; touch $'/usr/bin/a new\nname' /usr/bin/.new
+rm /lib64; mkdir /lib64; chmod 700 /usr/lib"""
+
+
+def state(sandbox, places):
+    """What is there: names, kinds, modes, owners, links, and of what is no folder also size, time and content."""
+    found = (
+        f"find {places} -xdev ! -name docker-init -printf '%p %y %m %U %G %l ' "
+        "-a \\( -type d -printf '\\n' -o -printf '%n %s %T@\\n' \\) 2>/dev/null | sort > /tmp/state; "
+        f"find {places} -xdev -type f -size -9M -print0 2>/dev/null | sort -z | xargs -0 sha256sum >> /tmp/state"
+    )
+    assert not sandbox.execute(("sh", "-c", found), timeout_s=60).timed_out
+    return sandbox.read("/tmp/state").decode().splitlines()
+
+
+def test_the_system_is_as_in_the_image_and_the_agents_work_as_it_was(task):
+    with opened(task) as sandbox:
+        pristine = state(sandbox, SYSTEM)
+    with opened(task, WORK) as sandbox:
+        before = state(sandbox, PLACES)
+        sandbox.run(TAMPERING, timeout_s=30)
+        assert {*sandbox.take_back()} == {"/usr/bin", "/usr/sbin", "/usr/lib", "/usr/libexec", "/lib64"}
+        assert state(sandbox, SYSTEM) == pristine
+        assert state(sandbox, PLACES) == before
+        assert sandbox.take_back() == ()
+
+
+def test_what_is_installed_is_put_back_with_the_files_so_that_a_verifier_can_install(task):
+    with opened(task, "touch /usr/bin/installed; echo 'Package: installed' >> /var/lib/dpkg/status") as sandbox:
+        assert set(sandbox.take_back()) == {"/usr/bin", "/var/lib/dpkg"}
+
+
+def test_an_image_whose_find_cannot_tell_gets_everything_back_each_time(tmp_path):
+    task = make_task(tmp_path, "RUN rm /usr/bin/find")
+    with opened(task, FAKE, CHEATS["another cmp"][0]) as sandbox:
+        assert verify(sandbox, task) == 0.0
+    with opened(task, HONEST) as sandbox:
+        assert verify(sandbox, task) == 1.0
+
+
+def test_a_path_of_the_image_that_is_a_link_is_followed(tmp_path):
+    links = "RUN mkdir -p /srv/real/bin && ln -s /srv/real /opt/tools"
+    task = make_task(tmp_path, links, "ENV PATH=/opt/tools/bin/:$PATH")
+    with opened(task, FAKE, "cp /app/fake /srv/real/bin/bash; cp /app/fake /srv/real/bin/mine") as sandbox:
+        assert sandbox.take_back() == ("/srv/real/bin/bash",)
+        assert sandbox.execute(("bash", "-c", "command -v mine"), timeout_s=10).output == "/opt/tools/bin/mine\n"
+
+
+def test_tools_that_cannot_be_put_back_are_a_fault_of_the_instrument_and_no_score(tmp_path):
+    task = make_task(tmp_path, "RUN rm /usr/bin/cp")
+    with (
+        opened(task, "ln -sf true /usr/bin/cmp") as sandbox,
+        pytest.raises(SandboxUnavailable, match=r"could not be put back.*cp: not found"),
+    ):
+        verify(sandbox, task)
