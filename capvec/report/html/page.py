@@ -18,7 +18,7 @@ from capvec.report.html.matrix import matrix
 from capvec.report.html.statistics import behind_the_calls
 from capvec.report.html.viewer import Embedded, embed
 
-WIDE, NARROW = 800, 336
+WIDE, NARROW = 860, 336
 """Widths of a chart in px: on a desk, and on a phone of 360."""
 Draw = Callable[[int], Chart | None]
 
