@@ -73,6 +73,17 @@ def test_it_opens_with_charts_on_any_screen_without_a_complaint_or_a_request(ope
     assert browser.requests == []
 
 
+def test_no_label_of_a_chart_runs_over_its_edge(opened):
+    browser, _, _ = opened
+    over = browser.ask(
+        "[...document.querySelectorAll('svg')].filter(s => s.getBoundingClientRect().width > 0).flatMap(s => "
+        "[...s.querySelectorAll('text')].filter(t => { const b = t.getBBox(), v = s.viewBox.baseVal; "
+        "return b.x < -1 || b.x + b.width > v.width + 1 || b.y < -1 || b.y + b.height > v.height + 1; })"
+        ".map(t => t.textContent))"
+    )
+    assert over == []
+
+
 def test_nothing_that_a_model_said_runs_or_becomes_an_element(opened):
     browser, _, _ = opened
     replies = text(browser, "pre.reply")

@@ -12,8 +12,8 @@ from itertools import pairwise
 
 from capvec.report.html.markup import Markup, element
 
-CHARACTER = 6.4
-"""Mean width of a character of the charts' 12 px type, in px: enough to keep labels from each other."""
+CHARACTER = 7.2
+"""Width of a character of the 12 px type, in px: of a wide face, so that no label meets another or the edge."""
 _VARIABLE = re.compile(r"--([\w-]+):\s*([^;]+);")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from capvec.records import Config
 from capvec.report.html.canvas import CHARACTER, Canvas, Chart, Scale, padded, plain, shorten, spread
+from capvec.report.html.statistics import signed
 
 Rows = Sequence[Mapping[str, Any]]
 """`configs` of `summary.json`."""
@@ -82,15 +83,13 @@ def differences(rows: Rows, width: int) -> Chart | None:
         lines.label(canvas, place)
         reach = effect["interval"]
         canvas.line(scale(reach["low"]), y, scale(reach["high"]), y, f"interval {kind}")
-        tip = f"{row['config']}: {_signed(effect['difference'])} [{_signed(reach['low'])}, {_signed(reach['high'])}]"
+        tip = f"{row['config']}: {signed(effect['difference'])} [{signed(reach['low'])}, {signed(reach['high'])}]"
         canvas.dot(scale(effect["difference"]), y, kind, tip)
     caption = (
         "Difference in pass rate to the baseline, averaged over tasks, with 95 % intervals clustered by task. An "
         f"interval inside the band of ± {margin:g} excludes effects that would matter."
     )
-    values = "; ".join(
-        f"{row['config']} {_signed(row['effect']['difference'])}, {row['call']['name']}" for row in shown
-    )
+    values = "; ".join(f"{row['config']} {signed(row['effect']['difference'])}, {row['call']['name']}" for row in shown)
     return Chart("difference", "Change against baseline", caption, values, width, lines.height, tuple(canvas.marks))
 
 
@@ -130,10 +129,6 @@ def _called(name: str) -> str:
 
 def _span(value: float, low: float, high: float) -> str:
     return f"{value:.2f} [{low:.2f}, {high:.2f}]"
-
-
-def _signed(value: float) -> str:
-    return f"{value + 0.0:+.2f}".replace("-", "−")
 
 
 # ------------------------------------------------------------------------------------------------ over α
@@ -285,14 +280,14 @@ def _strip(canvas: Canvas, one: Mapping[str, Any], across: Scale, top: float, ro
     canvas.text(x0 + width - 16, top + 13, remark, "remark small", "end")
     canvas.line(across.start, y, across.end, y, "grid")
     for name, value in one["twins"].items():
-        canvas.dot(across(value), y, "twin", f"{name}: {_signed(value)}", 4.0)
-    canvas.diamond(across(one["effect"]), y, "steered", f"{one['config']}: {_signed(one['effect'])}")
+        canvas.dot(across(value), y, "twin", f"{name}: {signed(value)}", 4.0)
+    canvas.diamond(across(one["effect"]), y, "steered", f"{one['config']}: {signed(one['effect'])}")
 
 
 def _standing(one: Mapping[str, Any]) -> str:
     place = one["rank"]
     return (
-        f"{one['config']} changes the pass rate by {_signed(one['effect'])}, and {place['as_high']} of "
+        f"{one['config']} changes the pass rate by {signed(one['effect'])}, and {place['as_high']} of "
         f"{len(one['twins'])} {one['kind']} twins by as much or more (p = {place['p_higher']:.2g}; as far either way "
         f"p = {place['p_two_sided']:.2g})"
     )

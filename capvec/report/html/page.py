@@ -15,9 +15,10 @@ from capvec.report.html.data import RunReport, Section, sections
 from capvec.report.html.direction_chart import auc_by_layer
 from capvec.report.html.markup import Markup, element, inline, join, markdown, script_json
 from capvec.report.html.matrix import matrix
+from capvec.report.html.statistics import behind_the_calls
 from capvec.report.html.viewer import Embedded, embed
 
-WIDE, NARROW = 800, 336
+WIDE, NARROW = 860, 336
 """Widths of a chart in px: on a desk, and on a phone of 360."""
 Draw = Callable[[int], Chart | None]
 
@@ -135,6 +136,7 @@ def _verdict(report: RunReport, head: Section) -> tuple[str, str, Markup]:
             element("ul", [_call(row["config"], row["call"]) for row in calls], class_="calls") if calls else "",
             _figure(drawings(report)["Verdict"]),
             markdown(rest),
+            behind_the_calls(report.summary["configs"], report.summary.get("drift")),
         ]
     )
     return "verdict", "Verdict", content
