@@ -152,7 +152,8 @@ class DockerSandbox:
                 wrong = put_back(self._client, self._container, self._origin, spared=spared)
             finally:
                 self._api.unpause(self._container)
-            if wrong or self._restarted:
+            if "/dev" in wrong or self._restarted:
+                # Not otherwise: the engine would write /etc/hosts anew, which may be the agent's work.
                 self._restart()
                 self._origin, self._restarted = Origin.of(self._client, self._container), False
         return wrong

@@ -65,9 +65,8 @@ changed() {
 
 # replace PATH: with the image's, or with nothing where the image has nothing.
 replace() {
-  # The engine's init is mounted in /sbin, and what is mounted nobody can remove.
-  rm -rf "$root$1" 2>/dev/null || [ "$(ls -A "$root$1")" = docker-init ]
-  if real_folder "$root$1"; then cp -a "$1/." "$root$1/"; elif exists "$1"; then cp -a "$1" "$root$1"; fi
+  rm -rf "$root$1"
+  if exists "$1"; then cp -a "$1" "$root$1"; fi
   say "$1"
 }
 
@@ -137,7 +136,7 @@ class Origin:
 
     @classmethod
     def of(cls, client: docker.DockerClient, container: str) -> Self:
-        """Ask the engine. To be called before the first command of an agent, and again after `put_back`."""
+        """Ask the engine. To be called right after a start, when no agent can have done anything yet."""
         found: Any = client.api.inspect_container(container)
         config = found["Config"]
         path = next((entry[5:] for entry in config["Env"] or () if entry.startswith("PATH=")), "")
@@ -150,8 +149,9 @@ class Origin:
 def put_back(client: docker.DockerClient, container: str, origin: Origin, *, spared: str) -> tuple[str, ...]:
     """End the processes of a frozen container and put the system's files back. Returns the paths that were not right.
 
-    `/dev` among them means that the container has to be started anew, which makes it anew. Where the image's `find`
-    is not GNU's, nothing can be told apart and everything is put back.
+    `/dev` among them is not put back: for that the container has to be started anew. A second call puts the same paths
+    back again, since they changed after the start. Where the image's `find` is not GNU's, nothing can be told apart,
+    and everything is put back.
 
     Args:
         client: of the container's engine.

@@ -56,9 +56,10 @@ CHEATS = {
     "another library": ("echo > /app/libc; mv /app/libc /lib/*/libc.so.6", {"/usr/lib"}),
     "no system at all": ("rm -rf /usr /lib64 /lib /bin", None),
     "closed folders": ("chmod 000 /usr/bin /usr/lib /usr /etc", {"/usr/bin", "/usr/lib"}),
-    "a /dev/null that says something, and a /dev/fd that is empty": (
+    "another bash, a /dev/null that says something, and a /dev/fd that is empty": (
+        "rm /usr/sbin/*; cp /app/fake /app/b; mv /app/b /bin/bash; "
         "rm /dev/null /dev/fd; echo 1 > /dev/null; mkdir /dev/fd",
-        {"/dev"},
+        {"/usr/bin", "/usr/sbin", "/dev"},
     ),
     "a killer that kills nothing, and a process that goes on": (SURVIVOR, {"/usr/bin"}),
     # Nothing has to be put back after these.
@@ -137,7 +138,7 @@ SYSTEM = "/bin /sbin /lib /lib64 /usr/bin /usr/sbin /usr/lib /usr/lib64 /usr/lib
 PLACES = "/app /etc/* /var /home /opt /root /srv /usr/local"
 WORK = """mkdir -p /app/deep/er; cd /app; echo x > file; ln file hard; ln -s nowhere link; mkfifo pipe
 chmod 4711 file; chmod 1777 deep; mkdir shut; chmod 000 shut; touch -d 2001-02-03 deep/er
-rm -r /var/log /media; echo x >> /etc/passwd; truncate -s 1T sparse"""
+rm -r /var/log /media; echo x >> /etc/passwd; echo 127.0.0.2 me >> /etc/hosts; truncate -s 1T sparse"""
 TAMPERING = r"""rm -rf /usr/libexec /usr/sbin/*; ln -s /app /usr/libexec; chmod 4755 /usr/bin/diff
 mv /usr/bin/sed /usr/bin/dir; mkdir /usr/lib/new; mkfifo /usr/bin/new; touch $'/usr/bin/a new\nname' /usr/bin/.new
 rm /lib64; mkdir /lib64; chmod 700 /usr/lib"""
@@ -148,7 +149,8 @@ def state(sandbox, places):
     found = (
         f"find {places} -xdev ! -name docker-init -printf '%p %y %m %U %G %l ' "
         "-a \\( -type d -printf '\\n' -o -printf '%n %s %T@\\n' \\) 2>/dev/null | sort > /tmp/state; "
-        f"find {places} -xdev -type f -size -9M -print0 2>/dev/null | sort -z | xargs -0 sha256sum >> /tmp/state"
+        f"find {places} -xdev -type f ! -name docker-init -size -9M -print0 2>/dev/null "
+        "| sort -z | xargs -0 sha256sum >> /tmp/state"
     )
     assert not sandbox.execute(("sh", "-c", found), timeout_s=60).timed_out
     return sandbox.read("/tmp/state").decode().splitlines()
@@ -163,7 +165,6 @@ def test_the_system_is_as_in_the_image_and_the_agents_work_as_it_was(task):
         assert {*sandbox.take_back()} == {"/usr/bin", "/usr/sbin", "/usr/lib", "/usr/libexec", "/lib64"}
         assert state(sandbox, SYSTEM) == pristine
         assert state(sandbox, PLACES) == before
-        assert sandbox.take_back() == ()
 
 
 def test_what_is_installed_is_put_back_with_the_files_so_that_a_verifier_can_install(task):
