@@ -143,7 +143,6 @@ class DockerSandbox:
 
     def take_back(self) -> tuple[str, ...]:
         with faults():
-            self.hang_up()
             self._api.pause(self._container)
             try:
                 # After a restart even the container's own second process is a program that the agent may have put
@@ -152,6 +151,7 @@ class DockerSandbox:
                 wrong = put_back(self._client, self._container, self._origin, spared=spared)
             finally:
                 self._api.unpause(self._container)
+            self.hang_up()
             if "/dev" in wrong or self._restarted:
                 # Not otherwise: the engine would write /etc/hosts anew, which may be the agent's work.
                 self._restart()
@@ -299,10 +299,19 @@ class DockerSandbox:
     def _exec(
         self, argv: list[str], *, stdin: bool = False, env: dict[str, str] | None = None, workdir: str = "/"
     ) -> tuple[str, ExecStream]:
-        created = self._api.exec_create(
-            self._container, argv, stdin=stdin, environment=env, workdir=workdir, user=self._user
-        )
-        return created["Id"], ExecStream(self._api.exec_start(created["Id"], socket=True))
+        deadline = time.monotonic() + GRACE_S
+        while True:
+            try:
+                created = self._api.exec_create(
+                    self._container, argv, stdin=stdin, environment=env, workdir=workdir, user=self._user
+                )
+                return created["Id"], ExecStream(self._api.exec_start(created["Id"], socket=True))
+            except docker.errors.APIError as error:
+                # The engine may hear of its own pause only after it has ended it, and believes in it for a moment.
+                if "is paused" not in str(error.explanation) or time.monotonic() > deadline:
+                    raise
+                error.response.close()
+                time.sleep(0.02)
 
 
 def _settings(client: docker.DockerClient, task: Task, run: str, trial: str) -> dict[str, Any]:
