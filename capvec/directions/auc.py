@@ -25,11 +25,11 @@ def auc(positives: ArrayLike, negatives: ArrayLike) -> float:
     return float(auc_of_rows(np.concatenate([pos, neg])[None], labels[None])[0])
 
 
-def auc_of_rows(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> NDArray[np.float64]:
+def auc_of_rows(scores: NDArray[np.float64] | NDArray[np.int64], labels: NDArray[np.bool_]) -> NDArray[np.float64]:
     """One AUC for each row.
 
     Args:
-        scores: `[B, n]`.
+        scores: `[B, n]`, or `[1, n]` for the same scores under every row of labels.
         labels: `[B, n]`, true for positives, with as many of them in every row.
 
     Returns:
@@ -38,8 +38,9 @@ def auc_of_rows(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> NDArr
     Raises:
         ValueError: an empty class, or a score that is not finite.
     """
-    if not len(scores):
+    if not len(labels):
         return np.empty(0)
+    scores = np.broadcast_to(np.asarray(scores, dtype=np.float64), labels.shape)
     n_pos = int(labels[0].sum())
     n_neg = labels.shape[1] - n_pos
     if n_pos == 0 or n_neg == 0:

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from capvec.directions.auc import auc_of_rows
 from capvec.directions.contrast import Contrast
 from capvec.records import Record
 
@@ -167,8 +168,8 @@ def _number(
     labels: NDArray[np.bool_],
     projections: NDArray[np.float64] | None,
 ) -> Confound:
-    signed = float(aucs(values[None], positive[None])[0])
-    null = aucs(values[None], labels)
+    signed = float(auc_of_rows(values[None], positive[None])[0])
+    null = auc_of_rows(values[None], labels)
     return Confound(
         name,
         *_shared(values, positive),
@@ -186,9 +187,9 @@ def _identity(
     labels: NDArray[np.bool_],
     projections: NDArray[np.float64] | None,
 ) -> Confound:
-    observed = float(aucs(rates(values, positive[None]), positive[None])[0])
+    observed = float(auc_of_rows(rates(values, positive[None]), positive[None])[0])
     found = ((), ()) if projections is None else eta_squared(values, projections, positive)
-    null = aucs(rates(values, labels), labels)
+    null = auc_of_rows(rates(values, labels), labels)
     return Confound(
         name,
         *_shared(values, positive),
@@ -197,22 +198,6 @@ def _identity(
         association=found[0],
         association_null=found[1],
     )
-
-
-def aucs(scores: NDArray[np.float64] | NDArray[np.int64], labels: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The AUC under each labelling, ties at one half.
-
-    Args:
-        scores: `[labellings, n]`, or `[1, n]` for the same scores under all.
-        labels: true for positives, `[labellings, n]`, as many of them in each.
-
-    Returns:
-        `[labellings]`.
-    """
-    n_pos = int(labels[0].sum())
-    ranks = np.broadcast_to(stats.rankdata(scores, axis=1), labels.shape)
-    over = (ranks * labels).sum(axis=1) - n_pos * (n_pos + 1) / 2
-    return np.asarray(over / (n_pos * (labels.shape[1] - n_pos)))
 
 
 def rates(values: NDArray[np.int64], labels: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -1,1 +1,1 @@
-"""TODO."""
+"""One hardened container a trial: its persistent shell, its images, the verifier, and who clears up."""

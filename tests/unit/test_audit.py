@@ -10,7 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from capvec.directions.audit import Audit, Confound, aucs, audit_contrast, correlations, eta_squared, project, rates
+from capvec.directions.auc import auc_of_rows
+from capvec.directions.audit import Audit, Confound, audit_contrast, correlations, eta_squared, project, rates
 from capvec.directions.contrast import Contrast, select_contrast
 from capvec.directions.recipe import Recipe
 from capvec.pocket import bundled_traces
@@ -73,7 +74,7 @@ def exact(name, values, n_pos):
     labels = np.zeros((0, n), dtype=bool)
     for picked in combinations(range(n), n_pos):
         labels = np.vstack([labels, np.isin(np.arange(n), picked)])
-    found = aucs(values[None], labels) if name == "steps" else aucs(rates(values, labels), labels)
+    found = auc_of_rows(values[None], labels) if name == "steps" else auc_of_rows(rates(values, labels), labels)
     found = np.maximum(found, 1 - found) if name == "steps" else found
     return float(np.mean(found >= found[0] - 1e-9))  # the first combination is the observed one
 
