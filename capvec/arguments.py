@@ -20,8 +20,8 @@ def split(option: str, text: str) -> list[str]:
     return parts
 
 
-def number(option: str, text: str | float, minimum: float = -math.inf) -> float:
-    """A finite number of at least `minimum`.
+def number(option: str, text: str | float, minimum: float = -math.inf, maximum: float = math.inf) -> float:
+    """A finite number of at least `minimum` and at most `maximum`.
 
     Raises:
         UsageError: it is none.
@@ -30,7 +30,9 @@ def number(option: str, text: str | float, minimum: float = -math.inf) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value) or value < minimum:
+    if not math.isfinite(value) or not minimum <= value <= maximum:
+        if math.isfinite(maximum):
+            raise UsageError(f"{option} {text!r}: expected a number from {minimum:g} to {maximum:g}")
         bound = f" of at least {minimum:g}" if math.isfinite(minimum) else ""
         raise UsageError(f"{option} {text!r}: expected a number{bound}, as in {option} 4 or {option} 0.5")
     return value

@@ -73,7 +73,7 @@ def _from_traces(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDire
             seed=options.seed,
             reference=_reference(options.reference, health.n_layers, health.d_model),
         )
-    return with_metadata(built, recipe.estimator, health), source
+    return with_metadata(built, recipe, health), source
 
 
 def _from_file(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDirection, str]:
@@ -104,7 +104,7 @@ def _from_file(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDirect
         seed=options.seed,
         reference=_reference(options.reference, file.engine.n_layers, file.engine.d_model),
     )
-    return with_metadata(built, recipe.estimator, file.engine), str(options.activations)
+    return with_metadata(built, recipe, file.engine), str(options.activations)
 
 
 def _reference(path: Path | None, n_layers: int, d_model: int) -> NDArray[np.float32] | None:

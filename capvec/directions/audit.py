@@ -27,12 +27,9 @@ from scipy import stats
 
 from capvec.directions.auc import auc_of_rows
 from capvec.directions.contrast import Contrast
+from capvec.directions.recipe import Recipe
 from capvec.records import Record
 
-SEPARATES_AT = 0.9
-"""An AUC from which a confound is said to separate the classes: "outstanding discrimination" (Hosmer, Lemeshow and
-Sturdivant, 2013, section 5.2.4); between two normal distributions, means 1.8 standard deviations apart."""
-SIGNIFICANT = 0.05
 PERMUTATIONS = 9999
 _SUBJECTS = {
     "task": "the task",
@@ -69,16 +66,6 @@ class Confound(Record):
     def is_number(self) -> bool:
         return self.name in {"steps", "tokens"}
 
-    @property
-    def explains(self) -> bool:
-        """Whether the contrast is flagged: the confound alone separates the classes, and not by chance.
-
-        Where it separates them wholly the contrast is flagged at any p. With a task for every trace, or with three
-        traces in a class, any labelling might look like that; still nothing in such traces tells the confound from the
-        class (there is no overlap, which Rosenbaum and Rubin, 1983, ask for before anything is compared).
-        """
-        return self.auc >= SEPARATES_AT and (self.p_value < SIGNIFICANT or self.auc == 1)
-
     def in_words(self) -> str:
         """One or two sentences, for a confound that is flagged."""
         how = f", {self.more} having more" if self.more else ", of which they share none" if self.shared == 0 else ""
@@ -91,14 +78,30 @@ class Confound(Record):
 
 @dataclass(frozen=True)
 class Audit(Record):
-    """All confounds of one contrast."""
+    """All confounds of one contrast, and from where on one is flagged."""
 
     confounds: tuple[Confound, ...]
+    confound_auc: float = Recipe.confound_auc
+    confound_p: float = Recipe.confound_p
+
+    def explains(self, confound: Confound) -> bool:
+        """Whether the contrast is flagged: the confound alone separates the classes, and not by chance.
+
+        Where it separates them wholly the contrast is flagged at any p. With a task for every trace, or with three
+        traces in a class, any labelling might look like that; still nothing in such traces tells the confound from the
+        class (there is no overlap, which Rosenbaum and Rubin, 1983, ask for before anything is compared).
+        """
+        return confound.auc >= self.confound_auc and (confound.p_value < self.confound_p or confound.auc == 1)
+
+    @property
+    def flagged(self) -> tuple[Confound, ...]:
+        """The confounds that explain the contrast."""
+        return tuple(confound for confound in self.confounds if self.explains(confound))
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """Names of the confounds that explain the contrast."""
-        return tuple(confound.name for confound in self.confounds if confound.explains)
+        """Their names."""
+        return tuple(confound.name for confound in self.flagged)
 
 
 def audit_contrast(
@@ -106,6 +109,7 @@ def audit_contrast(
     projections: NDArray[np.float64] | None = None,
     tokens: Sequence[int] | None = None,
     *,
+    recipe: Recipe | None = None,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> Audit:
@@ -113,6 +117,7 @@ def audit_contrast(
 
     Args:
         contrast: with traces.
+        recipe: whose `confound_auc` and `confound_p` say what is flagged; None takes the defaults.
         projections: of its traces, positives first, on the direction of each layer: float `[n, n_layers]`.
         tokens: length of each trace, in the same order; None where it is not known, and then it is not asked about.
         permutations: of the labels.
@@ -135,7 +140,8 @@ def audit_contrast(
         *(_identity(name, codes(values), positive, labels, projections) for name, values in identities.items()),
         *(_number(name, np.asarray(values), positive, labels, projections) for name, values in numbers.items()),
     ]
-    return Audit(tuple(confounds))
+    limits = recipe or Recipe()
+    return Audit(tuple(confounds), limits.confound_auc, limits.confound_p)
 
 
 def codes(values: Sequence[str]) -> NDArray[np.int64]:

@@ -39,7 +39,7 @@ class BuiltDirection:
 
     def warnings(self) -> list[str]:
         """What the choice of traces itself warns of: confounds that explain the contrast, counts that are not known."""
-        flagged = [confound.in_words() for confound in self.audit.confounds if confound.explains]
+        flagged = [confound.in_words() for confound in self.audit.flagged]
         return [*flagged, *filter(None, [self.contrast.unknown_in_words()])]
 
 
@@ -102,7 +102,7 @@ def build_direction(
         direction=direction,
         ranking=ranking,
         contrast=chosen,
-        audit=audit_contrast(chosen, project(residuals, direction.vectors), activations.tokens),
+        audit=audit_contrast(chosen, project(residuals, direction.vectors), activations.tokens, recipe=recipe),
         activations=activations,
         shuffled=tuple(
             _as_long_as(direction, vectors) for vectors in directions(residuals, twins, METHODS[recipe.estimator])

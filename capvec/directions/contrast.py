@@ -131,7 +131,7 @@ class Policy:
     positive: Callable[[Recipe, str, Trace], bool]
     needs: str
     """What the traces must hold, for the message when they do not."""
-    match: Callable[[Sequence[Trace], Sequence[Trace]], Matched] | None = None
+    match: Callable[[Recipe, Sequence[Trace], Sequence[Trace]], Matched] | None = None
 
 
 def select_contrast(recipe: Recipe, traces: Sequence[Trace], model: str) -> Contrast:
@@ -157,7 +157,7 @@ def select_contrast(recipe: Recipe, traces: Sequence[Trace], model: str) -> Cont
     positives = [trace for trace in left if policy.positive(recipe, model, trace)]
     negatives = [trace for trace in left if not policy.positive(recipe, model, trace)]
     if policy.match is not None and positives and negatives:
-        matched = policy.match(positives, negatives)
+        matched = policy.match(recipe, positives, negatives)
         kept = len(matched.positives) + len(matched.negatives)
         counts.append(RuleCount(matched.rule, kept, matched.dropped))
         positives, negatives = list(matched.positives), list(matched.negatives)
@@ -279,8 +279,16 @@ POLICIES: Mapping[str, Policy] = {
         cross_model, lambda _, model, trace: trace.model == model, "passes of the model, and traces of other models"
     ),
     "task-matched": Policy(
-        same_model, _passed, f"{_FAILURES} and enough steps (--negative-min-steps), on one task", by_task
+        same_model,
+        _passed,
+        f"{_FAILURES} and enough steps (--negative-min-steps), on one task",
+        lambda _, positives, negatives: by_task(positives, negatives),
     ),
     # The rule of at least 15 steps would defeat the matching: passes are short.
-    "length-matched": Policy(clear_outcome, _passed, f"{_FAILURES} and as many steps as the passes", by_length),
+    "length-matched": Policy(
+        clear_outcome,
+        _passed,
+        f"{_FAILURES} and about as many steps as the passes (--length-caliper)",
+        lambda recipe, positives, negatives: by_length(positives, negatives, recipe.length_caliper),
+    ),
 }

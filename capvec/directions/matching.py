@@ -15,9 +15,6 @@ from scipy.optimize import linear_sum_assignment
 
 from capvec.records import Trace
 
-CALIPER = 0.2
-"""Two runs are of one length when their steps differ by at most this share of the longer one, or by one step."""
-
 
 @dataclass(frozen=True)
 class Matched:
@@ -58,18 +55,24 @@ def by_task(positives: Sequence[Trace], negatives: Sequence[Trace]) -> Matched:
     return _matched(pairs, "as many passes as failures of every task", dropped)
 
 
-def by_length(positives: Sequence[Trace], negatives: Sequence[Trace]) -> Matched:
+def by_length(positives: Sequence[Trace], negatives: Sequence[Trace], caliper: float) -> Matched:
     """Pairs of one positive and one negative of about the same number of steps, each trace in one pair at most.
 
-    Optimal matching with a caliper (Rosenbaum, 1989; Rosenbaum and Rubin, 1985): as many pairs as `CALIPER` allows, and
+    Optimal matching with a caliper (Rosenbaum, 1989; Rosenbaum and Rubin, 1985): as many pairs as `caliper` allows, and
     among those the pairs whose steps differ least in total. Length is counted in steps, which every source knows and
     which the rule of at least 15 steps is about; tokens are known once the traces are captured, and the audit says
     whether they still separate the classes.
+
+    Args:
+        positives: in any order, as is the next.
+        negatives: of which some may be of the length of a positive.
+        caliper: two runs are of one length when their steps differ by at most this share of the longer one, or by one
+            step; from 0 to 1.
     """
     passes, failures = _shuffled(positives), _shuffled(negatives)
     steps = [np.array([trace.steps for trace in side], dtype=float) for side in (passes, failures)]
     gaps = np.abs(np.subtract.outer(*steps))
-    near = gaps <= np.maximum(1, CALIPER * np.maximum.outer(*steps))
+    near = gaps <= np.maximum(1, caliper * np.maximum.outer(*steps))
     # A pair outside the caliper costs more than all the others together, so it is taken only where nothing is left.
     rows, columns = linear_sum_assignment(np.where(near, gaps, gaps.max() * min(gaps.shape) + 1))
     pairs = [(passes[row], failures[column]) for row, column in zip(rows, columns, strict=True) if near[row, column]]
@@ -77,7 +80,7 @@ def by_length(positives: Sequence[Trace], negatives: Sequence[Trace]) -> Matched
         "passed, with no failure of the same length left": len(passes) - len(pairs),
         "failed, with no pass of the same length left": len(failures) - len(pairs),
     }
-    rule = f"pairs whose steps differ by at most one, or by {CALIPER:.0%} of the longer"
+    rule = f"pairs whose steps differ by at most one, or by {100 * caliper:g}% of the longer"
     return _matched(sorted(pairs, key=lambda pair: (pair[0].task, pair[0].id)), rule, dropped)
 
 

@@ -7,6 +7,7 @@
 | `layer_convention` | what row L stands for; capvec writes `LAYER_CONVENTION` |
 | `layer` | the layer that the file stands for, as decimal digits: the best of its ranking, or its author's choice |
 | `contrast` | the policy that chose the traces, such as `same-model` |
+| `thresholds` | numbers that the contrast and its audit go by, such as `confound-p=0.05`, separated by spaces |
 | `contrast_hash` | content hash of the contrast: the policy and the conversations of both classes |
 | `estimator` | such as `mean-difference` |
 | `pooling` | which tokens of a trace the residuals are taken at, such as `last` |
@@ -43,6 +44,7 @@ class Metadata(Record):
     estimator: str = ""
     pooling: str = ""
     capvec: str = ""
+    thresholds: str = ""
 
     def header(self, norms: Sequence[float]) -> dict[str, str]:
         """The fields that are known, as text.

@@ -31,6 +31,14 @@ class Recipe(Record):
     `length-matched`: passes are shorter, so the rule would leave no failure as long as they are."""
     negative_max_parse_fail: int = 0
     """All but `cross-model`: and had at most so many replies that did not parse."""
+    length_caliper: float = 0.2
+    """`length-matched`: the steps of a pair differ by at most this share of the longer run, or by one step."""
+    confound_auc: float = 0.9
+    """The audit flags a confound that alone separates the classes with an AUC of at least this: "outstanding
+    discrimination" (Hosmer, Lemeshow and Sturdivant, 2013, section 5.2.4); between two normal distributions, means 1.8
+    standard deviations apart."""
+    confound_p: float = 0.05
+    """And below this p under permuted labels; at any p where the AUC is 1."""
     pooling: str = "last"
     """One of `POOLINGS`."""
     estimator: EstimatorName = "mean-difference"
@@ -39,6 +47,19 @@ class Recipe(Record):
     trace_fields: Mapping[str, str] = field(default_factory=dict)
     """Field of a trace → the name that the files have for it, beside the names that are known."""
 
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Option (without `--`) → value, for the numbers that decide which traces are taken and what is flagged.
+
+        All of them, also those that the contrast does not go by.
+        """
+        return {name.replace("_", "-"): getattr(self, name) for name in _THRESHOLDS}
+
+
+_THRESHOLDS = (
+    *("positive_reward", "negative_min_steps", "negative_max_parse_fail"),
+    *("length_caliper", "confound_auc", "confound_p"),
+)
 
 RECIPE_OPTIONS: Mapping[str, str] = {
     "contrast": "which traces are set against which: `same-model` (passes against long failures of one model), "
@@ -47,6 +68,11 @@ RECIPE_OPTIONS: Mapping[str, str] = {
     "positive_reward": "a trace passed when its reward reaches this (default: 1)",
     "negative_min_steps": "a failure counts when it tried at least so many steps; not for length-matched (default: 15)",
     "negative_max_parse_fail": "and had at most so many replies that did not parse (default: 0)",
+    "length_caliper": "length-matched: the steps of a pass and its failure differ by at most this share of the longer "
+    "run, or by one step (default: 0.2)",
+    "confound_auc": "a contrast is flagged for the task, the model or the length when that alone separates its classes "
+    "with an AUC of at least this (default: 0.9)",
+    "confound_p": "and below this p under permuted labels; at any p where the AUC is 1 (default: 0.05)",
     "pooling": "where the residual of a trace is taken: `last` token, `last-assistant` token, `mean-assistant` tokens, "
     "or `mean-last:K` tokens (default: last)",
     "estimator": "`mean-difference`, `whitened`, `logistic`, `paired-pca` or `ridge` (default: mean-difference)",
@@ -68,6 +94,9 @@ def parse_recipe(raw: Mapping[str, Any]) -> Recipe:
         "positive_reward": lambda value: number("--positive-reward", value),
         "negative_min_steps": lambda value: at_least("--negative-min-steps", value, 0),
         "negative_max_parse_fail": lambda value: at_least("--negative-max-parse-fail", value, 0),
+        "length_caliper": lambda value: number("--length-caliper", value, 0, 1),
+        "confound_auc": lambda value: number("--confound-auc", value, 0.5, 1),
+        "confound_p": lambda value: number("--confound-p", value, 0, 1),
         "pooling": parse_pooling,
         "estimator": lambda value: choice("--estimator", value, get_args(EstimatorName)),
         "permutations": lambda value: at_least("--permutations", value, 19, "(1/20 is the smallest p of 19)"),

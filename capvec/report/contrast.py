@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from capvec.directions.audit import SEPARATES_AT, SIGNIFICANT, Audit, Confound
+from capvec.directions.audit import Audit, Confound
 from capvec.directions.contrast import Contrast, ContrastRecord, RuleCount
 from capvec.report.table import markdown_table, number, p_value
 
@@ -30,15 +30,15 @@ def contrast_section(contrast: ContrastRecord, audit: Audit, layers: Sequence[in
     yield from markdown_table(
         [
             ("", "values", "shared", "AUC alone", "95 % of the null", "p", *(f"layer {layer}" for layer in layers), ""),
-            *(_confound_row(confound, layers) for confound in audit.confounds),
+            *(_confound_row(confound, audit.explains(confound), layers) for confound in audit.confounds),
         ]
     )
     yield (
         "\nAUC alone: in sample, of the best score that the task, the model or the length can give; the null permutes "
-        f"the labels and chooses the score again. Flagged from {SEPARATES_AT:g} at p < {SIGNIFICANT:g}, and at any p "
-        "where it separates them wholly. At a layer: within the classes, Spearman's ρ of a "
-        "number with the projection on the direction, or the share η² of the projection's variance that lies between "
-        "tasks or models, and what that is by chance.\n"
+        f"the labels and chooses the score again. Flagged from {audit.confound_auc:g} (`--confound-auc`) at "
+        f"p < {audit.confound_p:g} (`--confound-p`), and at any p where it separates them wholly. At a layer: within "
+        "the classes, Spearman's ρ of a number with the projection on the direction, or the share η² of the projection's "
+        "variance that lies between tasks or models, and what that is by chance.\n"
     )
 
 
@@ -54,7 +54,7 @@ def _reasons(rule: RuleCount) -> str:
     return "; ".join(f"{count} {reason}" for reason, count in rule.dropped.items())
 
 
-def _confound_row(confound: Confound, layers: Sequence[int]) -> tuple[str, ...]:
+def _confound_row(confound: Confound, flagged: bool, layers: Sequence[int]) -> tuple[str, ...]:
     if confound.values == 1:
         return (confound.name, "1", "1", *("–" for _ in range(3 + len(layers))), "the same in every trace")
     return (
@@ -65,7 +65,7 @@ def _confound_row(confound: Confound, layers: Sequence[int]) -> tuple[str, ...]:
         number(confound.auc_null_p95, 3),
         p_value(confound.p_value),
         *(_association(confound, layer) for layer in layers),
-        "**flagged**" if confound.explains else "",
+        "**flagged**" if flagged else "",
     )
 
 

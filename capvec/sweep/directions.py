@@ -13,6 +13,7 @@ from capvec.directions.activations import Activations, cut_in_words
 from capvec.directions.build import BuiltDirection, build_direction
 from capvec.directions.metadata import LAYER_CONVENTION, Metadata
 from capvec.directions.ranking import Ranking
+from capvec.directions.recipe import Recipe
 from capvec.directions.record import Direction, orthogonal_twins, random_twin
 from capvec.engine.client import EngineClient
 from capvec.engine.protocol import FORMATS, Health
@@ -182,16 +183,16 @@ def _build(options: SweepOptions, client: EngineClient, health: Health, say: Cal
         seed=options.seed,
         reference=reference,
     )
-    built = with_metadata(built, options.recipe.estimator, health)
+    built = with_metadata(built, options.recipe, health)
     return SweepDirection(built.direction, source, built)
 
 
-def with_metadata(built: BuiltDirection, estimator: str, health: Health) -> BuiltDirection:
+def with_metadata(built: BuiltDirection, recipe: Recipe, health: Health) -> BuiltDirection:
     """The same, with what the direction's files are to say of it.
 
     Args:
         built: from traces.
-        estimator: as `--estimator` names it.
+        recipe: by which it was built.
         health: of the engine that captured the residuals.
     """
     metadata = Metadata(
@@ -201,9 +202,10 @@ def with_metadata(built: BuiltDirection, estimator: str, health: Health) -> Buil
         layer=built.ranking.best.layer,
         contrast=built.contrast.name,
         contrast_hash=built.contrast.hash,
-        estimator=estimator,
+        estimator=recipe.estimator,
         pooling=built.activations.pooling,
         capvec=__version__,
+        thresholds=" ".join(f"{name}={value:g}" for name, value in recipe.thresholds.items()),
     )
     return replace(built, direction=replace(built.direction, metadata=metadata))
 

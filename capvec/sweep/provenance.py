@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from capvec import __version__
+from capvec.directions.recipe import Recipe
 from capvec.errors import UsageError
 from capvec.records import Steer
 from capvec.sweep.directions import SweepDirection
@@ -74,12 +75,19 @@ def write(
     path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
-def check_same_study(folder: Path, *, plan: Plan, health: Mapping[str, Any], direction: SweepDirection) -> None:
+def check_same_study(
+    folder: Path,
+    *,
+    options: Mapping[str, Any],
+    plan: Plan,
+    health: Mapping[str, Any],
+    direction: SweepDirection,
+) -> None:
     """Make sure that a resumed run goes on as it began: outcomes of two different sweeps must never be pooled.
 
     Raises:
-        UsageError: study, model, settings, direction, a task or a config's steers are not those of the run's
-            `provenance.json`; all are named.
+        UsageError: study, model, settings, direction, a threshold of its contrast, a task or a config's steers are not
+            those of the run's `provenance.json`; all are named.
     """
     path = folder / "provenance.json"
     if not path.exists():
@@ -87,6 +95,7 @@ def check_same_study(folder: Path, *, plan: Plan, health: Mapping[str, Any], dir
     earlier = json.loads(path.read_text(encoding="utf-8"))
     now = {
         "study": plan.study,
+        "options": options,
         "model": health,
         "settings": plan.settings.to_json(),
         "direction": {"hash": direction.direction.hash},
@@ -104,7 +113,7 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, t
     Tasks and configs that only one of them has are no difference: each run may hold a part of the whole.
 
     Args:
-        one: as `provenance.json` holds it: study, model, settings, direction, tasks and configs.
+        one: as `provenance.json` holds it: study, options, model, settings, direction, tasks and configs.
         other: the same.
     """
     first, second = _identity(one), _identity(other)
@@ -117,6 +126,7 @@ def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
         "model": tuple(record["model"][key] for key in ("model", "revision", "dtype")),
         "settings": record["settings"],
         "direction": record["direction"]["hash"] if record["direction"] else None,
+        **{f"--{name}": value for name, value in _thresholds(record.get("options", {})).items()},
         **{f"task {name}": task["checksum"] for name, task in record["tasks"].items()},
         # Through the record, so that a run from before steers had a field goes on where its default is what was done.
         **{
@@ -124,6 +134,12 @@ def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
             for config in record["configs"]
         },
     }
+
+
+def _thresholds(options: Mapping[str, Any]) -> dict[str, float]:
+    """Of a direction that was built from traces; what a run of an earlier capvec did not ask for was the default."""
+    recipe = options.get("recipe")
+    return Recipe.from_json(recipe).thresholds if recipe is not None and not options.get("direction") else {}
 
 
 def _version(package: str) -> str | None:

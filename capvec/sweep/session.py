@@ -111,10 +111,10 @@ class StudySession:
         if options.gate is not None:
             check_names(options.gate, plan.configs)
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": design.directions}
-        provenance.check_same_study(self.folder, **about)
+        asked = self.study.asked
+        provenance.check_same_study(self.folder, options=asked, **about)
         self._finished = self._resumable(plan)
         self._handout = Handout(plan, url, token, self._finished)
-        asked = self.study.asked
         provenance.write(self.folder, command_line=options.command_line, options=asked, images=digests, **about)
         _point_latest(self.folder)
         self._announce(plan)

@@ -16,7 +16,7 @@ from capvec.directions.contrast import Contrast, select_contrast
 from capvec.directions.recipe import Recipe
 from capvec.pocket import bundled_traces
 from capvec.records import Trace
-from capvec.report.contrast import _confound_row, rule_rows
+from capvec.report.contrast import _confound_row, contrast_section, rule_rows
 from capvec.traces import read_traces
 
 pytestmark = pytest.mark.unit
@@ -211,7 +211,7 @@ def test_cross_model_is_flagged_for_the_model():
 def test_the_bundled_contrasts_are_flagged_as_the_seeds_were(name, flag):
     found = audit_contrast(select_contrast(Recipe(name), read_traces(bundled_traces(name)), "pocket"))
     assert found.flags == (flag,)
-    (explaining,) = [one for one in found.confounds if one.explains]
+    (explaining,) = found.flagged
     assert explaining.auc == 1.0
     assert f"Flagged `{flag}`" in explaining.in_words()
 
@@ -236,9 +236,28 @@ def test_length_in_tokens_is_flagged_where_it_is_known():
 def test_whole_separation_is_flagged_at_any_p_and_partial_only_where_chance_is_ruled_out():
     few = confound("steps", contrast([2, 3], [15, 16]))  # 2 of 6 labellings reach it: p = 1/3
     assert few.p_value > 0.3
-    assert few.explains
+    assert Audit(()).explains(few)
     part = confound("steps", contrast([1, 2, 2], [2, 9, 9]))  # AUC 8/9 in 9 pairs, two of them ties
-    assert not part.explains
+    assert not Audit(()).explains(part)
+
+
+def test_from_which_auc_and_below_which_p_a_confound_is_flagged_is_the_recipes():
+    # Pairs: 4 · 7 = 28. The positive 9 beats 4 of 7 negatives, ties 3 (½ each): 5.5; the others none. AUC 1 − 5.5/28.
+    one = contrast([1, 2, 3, 9], [4, 5, 6, 8, 9, 9, 9])
+    found = confound("steps", one)
+    assert found.auc == pytest.approx(1 - 5.5 / 28)  # 0.804
+    assert 0.03 < found.p_value < 0.2
+    flags = {
+        limits: audit_contrast(one, recipe=Recipe(confound_auc=limits[0], confound_p=limits[1])).flags
+        for limits in ((0.9, 1.0), (0.8, 1.0), (0.8, 0.03))
+    }
+    assert flags == {(0.9, 1.0): (), (0.8, 1.0): ("steps",), (0.8, 0.03): ()}
+
+
+def test_an_audit_from_before_its_limits_were_options_is_read_with_those_of_then():
+    record = audit_contrast(contrast([2, 3], [15, 16])).to_json()
+    assert (record.pop("confound_auc"), record.pop("confound_p")) == (0.9, 0.05)
+    assert Audit.from_json(record).flags == ("steps",)
 
 
 # ------------------------------------------------------------------------------------------------ report
@@ -248,7 +267,10 @@ def test_the_report_has_a_row_for_every_rule_and_marks_what_is_flagged():
     chosen = select_contrast(Recipe(), [*runs(6, reward=1.0, steps=5), *runs(20), *runs(2, steps=3)], "m")
     rows = rule_rows(chosen)
     assert rows[-1] == ("if it failed: at least 15 steps", "26", "2", "failed in fewer than 15 steps")
-    found = {one.name: _confound_row(one, [0]) for one in audit_contrast(chosen, np.zeros((26, 1))).confounds}
+    audit = audit_contrast(chosen, np.zeros((26, 1)), recipe=Recipe(confound_auc=0.95, confound_p=0.01))
+    found = {one.name: _confound_row(one, audit.explains(one), [0]) for one in audit.confounds}
     assert found["steps"][0] == "steps (more in negatives)"
     assert found["steps"][-1] == "**flagged**"
     assert found["task"][-1] == "the same in every trace"
+    said = "\n".join(contrast_section(chosen.record(), audit, [0]))
+    assert "Flagged from 0.95 (`--confound-auc`) at p < 0.01 (`--confound-p`)" in said

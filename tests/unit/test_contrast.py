@@ -143,7 +143,7 @@ def test_an_empty_class_says_what_was_dropped_and_what_is_needed():
     with pytest.raises(UsageError, match=r"1 positive and 0 negative traces of 2 \(dropped: 1 failed in fewer than 15"):
         select_contrast(Recipe(), short, "m")
     far = [trace("pass", reward=1.0, steps=2), trace("fail", steps=20)]
-    with pytest.raises(UsageError, match=r"length-matched: 0 positive and 0 negative .* as many steps as the passes"):
+    with pytest.raises(UsageError, match=r"length-matched: 0 positive and 0 negative .* as the passes \(--length"):
         select_contrast(Recipe("length-matched"), far, "m")
 
 
@@ -198,30 +198,41 @@ def test_the_rule_of_fifteen_steps_holds_within_task_and_not_where_length_is_mat
     assert ids(select_contrast(Recipe("length-matched"), traces, "m").negatives) == ["near"]
 
 
-def near(one, other):
-    return abs(one - other) <= max(1, 0.2 * max(one, other))
+def near(one, other, caliper):
+    return abs(one - other) <= max(1, caliper * max(one, other))
 
 
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.integers(1, 12), min_size=1, max_size=4),
     st.lists(st.integers(1, 12), min_size=1, max_size=5),
+    st.sampled_from([0.0, 0.2, 0.5, 1.0]),
 )
-def test_length_matching_finds_as_many_pairs_as_the_caliper_allows_at_the_least_distance(passes, failures):
+def test_length_matching_finds_as_many_pairs_as_the_caliper_allows_at_the_least_distance(passes, failures, caliper):
     matched = by_length(
         [trace(f"p{n}", steps=steps) for n, steps in enumerate(passes)],
         [trace(f"n{n}", steps=steps) for n, steps in enumerate(failures)],
+        caliper,
     )
     gaps = [abs(p.steps - n.steps) for p, n in zip(matched.positives, matched.negatives, strict=True)]
-    assert all(near(p.steps, n.steps) for p, n in zip(matched.positives, matched.negatives, strict=True))
+    assert all(near(p.steps, n.steps, caliper) for p, n in zip(matched.positives, matched.negatives, strict=True))
     # The oracle tries every way to pair them: most pairs first, then the least distance.
     short, long = sorted([passes, failures], key=len)
     best = min(
         (
-            -sum(near(*pair) for pair in zip(short, order, strict=True)),
-            sum(abs(a - b) for a, b in zip(short, order, strict=True) if near(a, b)),
+            -sum(near(*pair, caliper) for pair in zip(short, order, strict=True)),
+            sum(abs(a - b) for a, b in zip(short, order, strict=True) if near(a, b, caliper)),
         )
         for order in permutations(long, len(short))
     )
     assert (-len(gaps), sum(gaps)) == best
     assert sum(matched.dropped.values()) == len(passes) + len(failures) - 2 * len(gaps)
+
+
+def test_a_wider_caliper_takes_pairs_that_the_narrow_one_leaves_and_the_rule_says_how_wide():
+    traces = [trace("p", reward=1.0, steps=10), trace("n", steps=15)]  # 5 apart: a third of the longer
+    with pytest.raises(UsageError, match="0 positive and 0 negative"):
+        select_contrast(Recipe("length-matched"), traces, "m")
+    wide = select_contrast(Recipe("length-matched", length_caliper=0.375), traces, "m")
+    assert (ids(wide.positives), ids(wide.negatives)) == (["p"], ["n"])
+    assert wide.rules[-1].rule == "pairs whose steps differ by at most one, or by 37.5% of the longer"

@@ -203,11 +203,12 @@ TRACES = [trace("p1", reward=1.0), trace("p2", reward=1.0), trace("n1"), trace("
 def test_the_files_of_a_built_direction_say_where_it_comes_from(tmp_path):
     built = build(TRACES, tmp_path, [])
     health = Health("m", "abc", "LlamaForCausalLM", 2, 3, 64, "float32", "cpu", "0.1.0")
-    told = with_metadata(built, "mean-difference", health)
+    told = with_metadata(built, Recipe(negative_min_steps=7), health)
     assert told.direction.hash == built.direction.hash
     assert told.direction.metadata == Metadata(
         "m", "abc", LAYER_CONVENTION, built.ranking.best.layer, "same-model", built.contrast.hash, "mean-difference",
-        "last", __version__,
+        "last", __version__, "positive-reward=1 negative-min-steps=7 negative-max-parse-fail=0 length-caliper=0.2 "
+        "confound-auc=0.9 confound-p=0.05",
     )  # fmt: skip
     told.direction.save(tmp_path / "dir.safetensors")
     assert Direction.load(tmp_path / "dir.safetensors").metadata == told.direction.metadata
@@ -313,6 +314,13 @@ def test_a_built_direction_warns_of_what_explains_its_contrast_and_of_what_could
     assert "| layer 0 | layer 2 |" in report
     assert "| steps (more in negatives) | 2 | 0 | 1.000 | 1.000 |" in report
     assert built.audit.confounds[0].association[0] == pytest.approx(0)  # one task: nothing between tasks
+
+
+def test_the_audit_of_a_built_direction_flags_by_the_recipes_thresholds(tmp_path):
+    told = [replace(one, steps=steps) for one, steps in zip(TRACES, [3, 16, 15, 16, 17], strict=True)]
+    for limit, flags in ((0.8, ()), (0.75, ("steps",))):  # of 6 pairs 4 in order, and a tie: AUC 0.75
+        built = build(told, tmp_path, [], recipe=Recipe(confound_auc=limit, confound_p=1.0))
+        assert built.audit.flags == flags
 
 
 def test_a_direction_that_other_lengths_came_with_is_audited_on_its_own_projections(tmp_path):

@@ -109,6 +109,9 @@ def test_the_defaults_are_the_contract():
         ({"estimator": "magic"}, "--estimator 'magic'"),
         ({"permutations": "3"}, "--permutations '3'"),
         ({"negative_min_steps": "many"}, "--negative-min-steps 'many'"),
+        ({"length_caliper": "20"}, "--length-caliper '20': expected a number from 0 to 1"),
+        ({"confound_auc": "0.4"}, "--confound-auc '0.4': expected a number from 0.5 to 1"),
+        ({"confound_p": "5%"}, "--confound-p '5%': expected a number from 0 to 1"),
         ({"trace_fields": "reward"}, "--trace-fields 'reward'"),
         ({"trace_fields": "prize=score"}, "no field 'prize'; expected one of id, task, model, messages, reward"),
     ],
@@ -124,3 +127,18 @@ def test_a_recipe_is_read_from_what_was_typed():
     assert (recipe.contrast, mean_last_of(recipe.pooling)) == ("cross-model", 4)
     assert recipe.trace_fields == {"reward": "score", "task": "problem_id"}
     assert Recipe.from_json(recipe.to_json()) == recipe
+
+
+def test_every_threshold_is_an_option_and_goes_with_the_recipe():
+    raw = {"positive_reward": "0.5", "negative_min_steps": "7", "negative_max_parse_fail": "2"}
+    raw |= {"length_caliper": "0.3", "confound_auc": "0.8", "confound_p": "0.01"}
+    recipe = parse_recipe(raw)
+    assert recipe.thresholds == {name.replace("_", "-"): float(value) for name, value in raw.items()}
+    assert recipe.to_json().items() >= {name: float(value) for name, value in raw.items()}.items()
+
+
+def test_a_recipe_of_an_earlier_capvec_is_read_with_the_thresholds_of_then():
+    old = Recipe().to_json()
+    for name in ("length_caliper", "confound_auc", "confound_p"):
+        del old[name]
+    assert Recipe.from_json(old) == Recipe(length_caliper=0.2, confound_auc=0.9, confound_p=0.05)
