@@ -13,6 +13,11 @@ folders with its own copy of that file, and never runs code from a folder.
 removes d *at every write*, from the embedding on. A sweep's `--op ablate` removes it at the output of one block only;
 that is not an edit of weights, because what passes through a block was written by others.
 
+There is no `set`. A sweep's `--op set` adds (α·‖v_L‖ − ⟨h, d⟩)·d at the output of block L: another vector for every
+token, and one that grows with the residual. What a block adds does not, since it reads the residual through a norm, so
+that no value of its weights and biases equals it. A component that is the same everywhere can be had: bake `ablate`,
+then bake `add` at block L into the folder that comes out; it is 0 up to that block and α·‖v_L‖ from there on.
+
 What the edit changes is stored in float32, whatever the model's dtype: safetensors can mix dtypes, loaders cast to the
 dtype they are asked for, and so the folder loses nothing. Run in bfloat16, the changed tensors are rounded as all
 others are; `BAKED.json` says by how much.

@@ -43,6 +43,11 @@ def parse_order(raw: Mapping[str, Any]) -> BakeOrder:
     Raises:
         UsageError: naming the option, what was received and what was expected.
     """
+    if raw["op"] == "set":
+        raise UsageError(
+            "--op set cannot be baked: what brings a component to a value depends on the component that arrives, which "
+            "no weight or bias knows; steer it by hooks, or bake ablate, then add into the folder that comes out"
+        )
     op: BakeOp = choice("--op", raw["op"], get_args(BakeOp))
     parts = raw["layer"].split("+")
     layers = tuple(at_least("--layer", part.strip(), 0, "or several, as in 22+26") for part in parts)

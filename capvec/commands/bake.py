@@ -15,9 +15,15 @@ def add(commands: Any) -> None:
     parser.add_argument("--direction", required=True, help="a direction, as a sweep writes it or another tool does")
     parser.add_argument("--layer", required=True, help="block, counted from 0; several as in 22+26")
     parser.add_argument(
-        "--op", default="add", help="`add`, or `ablate`: at every write into the residual (default: add)"
+        "--op",
+        default="add",
+        help="`add`, or `ablate`: at every write into the residual (default: add). There is no `set`: what brings a "
+        "component to a value depends on the component that arrives, which is known only at run time, so no weight or "
+        "bias holds it; nearest to it is baking `ablate`, then `add` into the folder that comes out",
     )
-    parser.add_argument("--alpha", help="strength of what is added")
+    parser.add_argument(
+        "--alpha", help="strength of what is added: required for `add`; not for `ablate`, which takes all of it away"
+    )
     parser.add_argument("--alpha-unit", default="stored", help="`stored`, `norm` or `ambient` (default: stored)")
     parser.add_argument("--out", required=True, help="a new folder")
     parser.set_defaults(run=run)

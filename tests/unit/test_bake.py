@@ -118,6 +118,21 @@ def test_orthogonalising_twice_is_orthogonalising_once(torch, writer, edited, ki
     torch.testing.assert_close(edited(again, orthogonalise([again], unit), given_), once, atol=5e-6, rtol=0)
 
 
+@quick
+@given(maps, seeds, alphas)
+def test_a_writer_that_is_ablated_and_then_added_to_writes_one_component_whatever_comes_in(
+    torch, writer, edited, kind, seed, alpha
+):
+    """Nearest to `set`, which has no edit of its own."""
+    from capvec.bake.edit import add_bias, orthogonalise
+
+    made, given_ = writer(kind, seed)
+    unit = unit_vector(torch, seed)
+    edited(made, orthogonalise([made], unit), given_)
+    written = edited(made, add_bias([(made, alpha * 3 * unit)]), given_)  # v = 3·d
+    torch.testing.assert_close(written @ unit, torch.full((2, TOKENS), 3 * alpha), rtol=1e-4, atol=1e-5)
+
+
 def test_a_tied_head_keeps_the_embedding_that_the_input_loses(torch):
     from capvec.bake.edit import orthogonalise, put
     from capvec.bake.writers import Writer
@@ -280,7 +295,8 @@ def test_an_ablation_says_that_it_is_not_the_sweeps(asked):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"op": "set"}, "--op 'set': expected one of add, ablate"),
+        ({"op": "swap"}, "--op 'swap': expected one of add, ablate"),
+        ({"op": "set"}, "--op set cannot be baked: .* depends on the component that arrives"),
         ({"layer": "auto"}, "--layer 'auto'"),
         ({"layer": "22+22"}, "named twice"),
         ({"alpha": None}, "needs --alpha"),
@@ -301,7 +317,10 @@ def test_the_command_explains_itself(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["bake", "--help"])
     assert stop.value.code == 0
-    assert "usage: capvec bake" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    assert "usage: capvec bake" in said
+    assert "required for `add`; not for `ablate`" in said
+    assert "There is no `set`: " in said
 
 
 def test_nothing_is_written_over(asked, tmp_path, capsys):
