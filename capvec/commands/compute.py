@@ -49,7 +49,8 @@ def run(options: argparse.Namespace) -> int:
         built, source = _from_traces(options, recipe)
     _write(built, options.out)
     direction = SweepDirection(built.direction, source, built)
-    print("", *_head(built), "", direction.describe(), f"{built.ranking.verdict()}.", *direction.caveats(), sep="\n")
+    found = [f"{built.ranking.verdict()}."] if built.ranking.found() else []  # else it is among the caveats
+    print("", *_head(built), "", direction.describe(), *found, *direction.caveats(), sep="\n")
     print(f"{options.out}: dir.pt, dir.safetensors, dir.gguf (hash {built.direction.hash}) and ranking.csv")
     return 0
 

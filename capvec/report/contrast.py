@@ -37,8 +37,8 @@ def contrast_section(contrast: ContrastRecord, audit: Audit, layers: Sequence[in
         "\nAUC alone: in sample, of the best score that the task, the model or the length can give; the null permutes "
         f"the labels and chooses the score again. Flagged from {audit.confound_auc:g} (`--confound-auc`) at "
         f"p < {audit.confound_p:g} (`--confound-p`), and at any p where it separates them wholly. At a layer: within "
-        "the classes, Spearman's ρ of a number with the projection on the direction, or the share η² of the projection's "
-        "variance that lies between tasks or models, and what that is by chance.\n"
+        "the classes, Spearman's ρ of a number with the projection on the direction, or the share η² of the "
+        "projection's variance that lies between tasks or models, and what that is by chance.\n"
     )
 
 

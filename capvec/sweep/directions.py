@@ -69,7 +69,7 @@ class SweepDirection:
             ]
         caveats = []
         if not self.built.ranking.found():
-            caveats.append(f"The direction is not distinguishable from chance. {self.built.ranking.verdict()}.")
+            caveats.append(f"{self.built.ranking.verdict()}.")
         caveats += self.built.warnings()
         names = [trace.id for trace in self.built.contrast.traces]
         if cut := cut_in_words(names, self.built.activations):

@@ -177,6 +177,7 @@ def test_compute_writes_the_direction_and_its_ranking_and_says_what_it_is_worth(
     assert "t0 lost 16 of 80 tokens" in said
     # 2 of 5: of the 10 labellings the observed one is best, and p = 1/10 does not suffice.
     assert "Layer 1 is not distinguishable from chance" in said
+    assert said.count("distinguishable") == 1
 
 
 def test_compute_does_not_pool_anew_what_was_captured(capsys, tmp_path):
