@@ -37,7 +37,8 @@ def closing_lines(
     """Everything the terminal shows after the last trial: the study's own lines, then what every study ends with."""
     counts = [str(reconciliation)] if reconciliation.missing or reconciliation.interrupted else []
     judged = [f"gate {'met' if gate.met else 'NOT MET'}: {gate.condition} ({gate.reason})" for gate in gates]
-    return (*lines, *_errors(outcomes), *counts, *judged, f"report: {plan.folder / 'RESULTS.md'}")
+    written = f"report: {plan.folder / 'RESULTS.md'} and {plan.folder / 'report.html'}"
+    return (*lines, *_errors(outcomes), *counts, *judged, written)
 
 
 def _errors(outcomes: Sequence[Outcome]) -> Iterator[str]:

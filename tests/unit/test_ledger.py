@@ -91,7 +91,10 @@ def test_the_terminal_names_the_first_trials_that_failed_with_the_first_line_of_
     errors = [an_outcome(f"t{number}", "VerifierFault: no reward\nand much more") for number in range(7)]
     lines = closing_lines(plan, (), (), reconcile((), errors, ()), errors)
     assert lines[0] == "error: t0-baseline-t1: VerifierFault: no reward"
-    assert lines[5:] == ("and 2 errors more; RESULTS.md has them all", f"report: {tmp_path / 'RESULTS.md'}")
+    assert lines[5:] == (
+        "and 2 errors more; RESULTS.md has them all",
+        f"report: {tmp_path}/RESULTS.md and {tmp_path}/report.html",
+    )
 
 
 def test_the_ledgers_of_reports_from_before_steers_had_operations_still_load():
