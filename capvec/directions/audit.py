@@ -66,14 +66,17 @@ class Confound(Record):
     def is_number(self) -> bool:
         return self.name in {"steps", "tokens"}
 
-    def in_words(self) -> str:
-        """One or two sentences, for a confound that is flagged."""
+    def finding(self) -> str:
+        """What was found, as a sentence without its full stop, for a confound that is flagged."""
         how = f", {self.more} having more" if self.more else ", of which they share none" if self.shared == 0 else ""
         return (
-            f"Flagged `{self.name}`: {_SUBJECTS[self.name]} alone tells positives from negatives{how}: AUC "
-            f"{self.auc:.3f}, where 95 % of label permutations stay at or below {self.auc_null_p95:.3f}, "
-            f"p = {self.p_value:.2g}. The direction may encode that and not the skill."
+            f"{_SUBJECTS[self.name]} alone tells positives from negatives{how}: AUC {self.auc:.3f}, where 95 % of "
+            f"label permutations stay at or below {self.auc_null_p95:.3f}, p = {self.p_value:.2g}"
         )
+
+    def in_words(self) -> str:
+        """The warning."""
+        return f"Flagged `{self.name}`: {self.finding()}. The direction may encode that and not the skill."
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ Every sentence about the direction or its effect is made from the run's own numb
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from capvec.directions.audit import Audit
 from capvec.directions.metadata import LAYER_CONVENTION
-from capvec.report.table import markdown_table, number, p_value
+from capvec.report.table import markdown_table, number, p_in_words, p_value
 from capvec.report.usage import Usage, usage_of
 
 _HUB_NAMES = dict.fromkeys(("pocket", "pocket-base"), "HuggingFaceTB/SmolLM2-135M-Instruct")
@@ -19,7 +20,11 @@ _RANKS = 5
 
 
 def model_card(
-    summary: Mapping[str, Any], provenance: Mapping[str, Any], ranking: Sequence[Mapping[str, str]], license_id: str
+    summary: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    ranking: Sequence[Mapping[str, str]],
+    license_id: str,
+    pages: Collection[str] = (),
 ) -> str:
     """The whole `README.md`.
 
@@ -28,6 +33,7 @@ def model_card(
         provenance: its `provenance.json`.
         ranking: the rows of `ranking.csv`, best first; empty for a direction that was loaded.
         license_id: as the Hugging Face hub names licenses.
+        pages: which of `report.html` and `plots` the folder has.
     """
     usage = usage_of(provenance)
     sections = (
@@ -35,9 +41,9 @@ def model_card(
         _in_short(summary, provenance, ranking),
         _measured(summary, provenance),
         _layers(ranking),
-        _use(usage),
-        _caveats(summary),
-        _files(summary, ranking),
+        _use(usage, summary),
+        _caveats(summary, provenance),
+        _files(summary, ranking, pages),
     )
     return "\n".join(line for section in sections for line in section) + "\n"
 
@@ -51,56 +57,107 @@ def _front_matter(provenance: Mapping[str, Any], license_id: str) -> Iterator[st
 def _in_short(
     summary: Mapping[str, Any], provenance: Mapping[str, Any], ranking: Sequence[Mapping[str, str]]
 ) -> Iterator[str]:
+    """What a reader has to know who reads no further: what else the direction may be, where it was tried, what came."""
     model, direction = provenance["model"], provenance["direction"]
     yield f"# {summary['run']}: a steering vector for {model['model']}\n"
-    yield f"**Behaviour:** {summary['verdict']}\n"
+    yield f"{_confounds(direction)} {_tried(provenance)} **Verdict on solving tasks:** {summary['verdict']}\n"
     if ranking:
-        yield f"**The direction itself:** {_direction_verdict(ranking)}\n"
-    else:
-        yield "**The direction itself:** it was loaded from a file, so this run says nothing about how it was built.\n"
+        steered = {str(steer["layer"]) for steer in _steers(provenance)}
+        yield from (f"- {_rank(row, ranking)}" for row in ranking if row is ranking[0] or row["layer"] in steered)
+        yield "\nThat is about the traces that it was built from, not about what it does.\n"
     yield (
         f"{direction['description']} Row L of `directions` in `vectors/dir.pt`, float32 "
         f"`[{model['n_layers']}, {model['d_model']}]`, is for the {LAYER_CONVENTION}. Hash `{direction['hash']}`.\n"
     )
 
 
-def _direction_verdict(ranking: Sequence[Mapping[str, str]]) -> str:
-    """What the permutation test of the best layer says, over all layers that it was picked from."""
-    best = ranking[0]
-    p = _corrected(ranking)
-    word = "distinguishable" if p <= _LEVEL else "not distinguishable"
+def _confounds(direction: Mapping[str, Any]) -> str:
+    """What else tells the classes of the contrast apart; where nobody looked, that."""
+    if not direction.get("audit"):
+        why = "The run is of an earlier capvec, which did not look" if direction["contrast"] else "It came from a file"
+        return f"**Confounds: not known.** {why}, so the direction may encode something else than the skill."
+    audit = Audit.from_json(direction["audit"])
+    if not audit.flags:
+        names = ", ".join(confound.name for confound in audit.confounds)
+        return (
+            f"**Confounds: none flagged.** Of {names} none alone tells the positives from the negatives that it was "
+            f"built from with an AUC of {audit.confound_auc:g} or more at p < {audit.confound_p:g}."
+        )
+    told = "; ".join(confound.finding() for confound in audit.flagged)
+    return f"**Confounded:** in the traces that it was built from, {told}. The direction may encode that and not the skill."
+
+
+def _tried(provenance: Mapping[str, Any]) -> str:
+    """Where it was steered with."""
+    steered = [config for config in provenance["configs"] if config["kind"] == "steered"]
+    if not steered:
+        return "No config of this run steered with it."
+    where = list(dict.fromkeys("+".join(str(steer["layer"]) for steer in config["steers"]) for config in steered))
+    layers = f"layer{'s' if len(where) > 1 or '+' in where[0] else ''} {', '.join(where)}"
+    tasks = len(provenance["tasks"])
     return (
-        f"at layer {best['layer']}, the best of {len(ranking)}, it is {word} from chance: label-permutation p = "
-        f"{p_value(p)}, corrected over layers. That is about the traces it was built from, not about what it does."
+        f"It was tried at {layers} of {provenance['model']['model']} (decoder blocks, counted from 0), on {tasks} "
+        f"task{'s' if tasks > 1 else ''}, against the same model unsteered."
     )
 
 
-def _corrected(ranking: Sequence[Mapping[str, str]]) -> float:
-    """The p-value of the best layer, corrected for having been picked; by Bonferroni where the ranking has no other."""
-    best = ranking[0]
-    if best.get("p_corrected"):
-        return float(best["p_corrected"])
-    return min(1.0, float(best["p_value"]) * len(ranking))
+def _steers(provenance: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield from (steer for config in provenance["configs"] if config["kind"] == "steered" for steer in config["steers"])
+
+
+def _rank(row: Mapping[str, str], ranking: Sequence[Mapping[str, str]]) -> str:
+    """What the permutation test of a layer says, corrected for all layers that were looked at."""
+    p = _corrected(row, len(ranking))
+    word = "distinguishable" if p <= _LEVEL else "not distinguishable"
+    best = f", the best of {len(ranking)} by its ranking," if row is ranking[0] else ""
+    return (
+        f"At layer {row['layer']}{best} the direction is {word} from chance: label-permutation {p_in_words(p)}, "
+        "corrected over layers."
+    )
+
+
+def _corrected(row: Mapping[str, str], layers: int) -> float:
+    """The p-value of a layer, corrected for the number of layers; by Bonferroni where the ranking has no other."""
+    if row.get("p_corrected"):
+        return float(row["p_corrected"])
+    return min(1.0, float(row["p_value"]) * layers)
 
 
 def _measured(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> Iterator[str]:
     configs = {config["name"]: config for config in provenance["configs"]}
     settings = provenance["settings"]
     yield "## What was measured\n"
+    tasks, attempts = len(provenance["tasks"]), max(int(trial.rpartition("-t")[2]) for trial in provenance["seeds"])
     yield (
-        f"{len(provenance['tasks'])} tasks in containers, protocol `{settings['protocol']}`, temperature "
-        f"{settings['temperature']:g}; every config of one (task, attempt) from the same seed. Errors are trials in "
-        "which the instrument failed; they are in no rate.\n"
+        f"{tasks} task{'s' if tasks > 1 else ''} in containers, {attempts} attempt{'s' if attempts > 1 else ''} each, "
+        f"protocol `{settings['protocol']}`, temperature {settings['temperature']:g}; every config of one (task, "
+        "attempt) from the same seed. Errors are trials in which the instrument failed; they are in no rate.\n"
     )
     head = ("config", "solved", "95 % Wilson", "errors", "steps", "parse_fail", "no_cmd", "dose", "Fisher p")
     yield from markdown_table([head, *(_row(row, configs[row["config"]]) for row in summary["configs"])])
-    yield "\nparse_fail and no_cmd are per run; dose is |α|·‖v‖ over the mean norm of the residual.\n"
-    for twin in summary["twins"]:
-        if twin["metric"] == "pass_rate":
-            yield f"- {_twin(twin)}"
-    for gate in summary["gates"]:
-        yield f"- {gate['condition']}: {'met' if gate['met'] else '**not met**'} ({gate['reason']})"
+    yield (
+        '\nparse_fail (replies that the protocol could not parse) and no_cmd (replies that parsed, were not "done" and '
+        "held no command) are per run; dose is |α|·‖v‖ over the mean norm of the residual. Fisher's p is against the "
+        "baseline, on pooled counts, and not corrected for the number of configs. The calls are by the sign-flip test "
+        "over tasks, corrected:\n"
+    )
+    yield from (f"- {row['config']} {row['call']['words']}." for row in _called(summary))
     yield ""
+    if checks := list(_checks(summary)):
+        yield "Twins are as long and steer at the same layer with the same α. Against them, and other conditions:\n"
+        yield from (f"- {check}" for check in checks)
+        yield ""
+
+
+def _checks(summary: Mapping[str, Any]) -> Iterator[str]:
+    yield from (_twin(twin) for twin in summary["twins"] if twin["metric"] == "pass_rate")
+    for gate in summary["gates"]:
+        yield f"{gate['condition']}: {'met' if gate['met'] else '**not met**'} ({gate['reason']})"
+
+
+def _called(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The rows of `summary.json` whose calls are the verdict."""
+    return [row for row in summary["configs"] if row["config"] in summary.get("family", ()) and row.get("call")]
 
 
 def _row(row: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -158,24 +215,31 @@ def _cell(name: str, text: str) -> str:
     return p_value(float(text)) if name.startswith("p_") else number(float(text), 3)
 
 
-def _use(usage: Usage | None) -> Iterator[str]:
+def _use(usage: Usage | None, summary: Mapping[str, Any]) -> Iterator[str]:
     yield "## How to use it\n"
     if usage is None:
         yield "No config of this run steered, so there is no strength to recommend.\n"
         return
-    yield f"As in the config `{usage.config}`, with transformers{usage.difference}:\n"
+    called = next((row["call"]["name"] for row in _called(summary) if row["config"] == usage.config), None)
+    yield (
+        f"What the config `{usage.config}` did, with transformers{usage.difference}"
+        f"{f' (its verdict: {called})' if called else ''}:\n"
+    )
     yield f"```python\n{usage.snippet}```\n"
     if usage.llama_cpp:
         yield f"The same with llama.cpp, which takes no vector for layer 0:\n\n```sh\n{usage.llama_cpp}\n```\n"
 
 
-def _caveats(summary: Mapping[str, Any]) -> Iterator[str]:
+def _caveats(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> Iterator[str]:
+    """But for what the card begins with."""
+    audit = provenance["direction"].get("audit")
+    told = {confound.in_words() for confound in Audit.from_json(audit).flagged} if audit else set()
     yield "## Caveats\n"
-    yield from (f"- {caveat}" for caveat in summary["caveats"])
+    yield from (f"- {caveat}" for caveat in summary["caveats"] if caveat not in told)
     yield ""
 
 
-def _files(summary: Mapping[str, Any], ranking: Sequence[Mapping[str, str]]) -> Iterator[str]:
+def _files(summary: Mapping[str, Any], ranking: Sequence[Mapping[str, str]], pages: Collection[str]) -> Iterator[str]:
     yield "## Files\n"
     yield "- `vectors/dir.pt`, `vectors/dir.safetensors`: the direction; both load without running code"
     yield (
@@ -185,4 +249,8 @@ def _files(summary: Mapping[str, Any], ranking: Sequence[Mapping[str, str]]) -> 
     if ranking:
         yield "- `vectors/ranking.csv`: every layer with its validation"
     yield "- `RESULTS.md`: the whole write-up"
+    if "report.html" in pages:
+        yield "- `report.html`: the same with charts, and trajectories side by side; one file, for a browser"
+    if "plots" in pages:
+        yield "- `plots/`: its charts, as SVG"
     yield f"- `results/{summary['run']}/master_summary.csv`: one row per trial"

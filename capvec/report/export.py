@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,13 @@ from capvec.report.card import model_card
 
 _VECTORS = ("dir.pt", "dir.safetensors", "dir.gguf")
 _TEXTS = ("RESULTS.md", "master_summary.csv")
+_PAGE, _PLOTS = "report.html", "plots"
+"""Which a run of an earlier capvec does not have."""
 _PATHS = ("direction", "traces", "reference", "tasks", "chosen")
 """Options that may name a place on this machine."""
 _ABSOLUTE = re.compile(r"""(?<![\w:/.…-])/(?:[^\s/`'"|,;:()<>\[\]]+/)+([^\s/`'"|,;:()<>\[\]]*)""")
+_NOT_TEXT = re.compile(r"(<(?:script|style)\b.*?</(?:script|style)>)", re.DOTALL)
+"""Of a page: programs, whose digests it names, and trajectories, whose paths are those of a container."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +37,12 @@ class FinishedRun:
     """`provenance.json`."""
     ranking: tuple[Mapping[str, str], ...]
     """Rows of `ranking.csv`, best first; empty for a direction that was loaded."""
+    pages: tuple[Path, ...]
+    """`report.html` and `plots/*.svg`, as far as the run has them, relative to its folder."""
 
 
 def export(run: Path, out: Path, *, license_id: str, say: Callable[[str], None]) -> None:
-    """Write `vectors/`, `RESULTS.md`, `results/<run>/master_summary.csv` and a model card.
+    """Write `vectors/`, `RESULTS.md`, `report.html` with `plots/`, `results/<run>/master_summary.csv` and a model card.
 
     Args:
         run: folder of a finished sweep, such as `reports/latest`.
@@ -55,14 +62,26 @@ def export(run: Path, out: Path, *, license_id: str, say: Callable[[str], None])
     for name in (*_VECTORS, *(["ranking.csv"] if finished.ranking else ())):
         shutil.copyfile(finished.folder / "vectors" / name, out / "vectors" / name)
     places = _places(finished.provenance)
+    here = (*places, str(finished.folder.resolve().parent), str(Path.home()))
+    private = [place for place in here if place.count("/") > 1]
     texts = {
         out / "RESULTS.md": (finished.folder / "RESULTS.md").read_text(encoding="utf-8"),
         results / "master_summary.csv": (finished.folder / "master_summary.csv").read_text(encoding="utf-8"),
-        out / "README.md": model_card(finished.summary, finished.provenance, finished.ranking, license_id),
+        out / "README.md": model_card(
+            finished.summary,
+            finished.provenance,
+            finished.ranking,
+            license_id,
+            pages=tuple(dict.fromkeys(page.parts[0] for page in finished.pages)),
+        ),
     }
     for path, text in texts.items():
         path.write_text(without_paths(text, places), encoding="utf-8")
-    _check_that_nothing_leaks(out, (*places, str(finished.folder.resolve().parent), str(Path.home())))
+    for page in finished.pages:
+        (out / page).parent.mkdir(exist_ok=True)
+        text = (finished.folder / page).read_text(encoding="utf-8")
+        (out / page).write_text(page_without_paths(text, places, private), encoding="utf-8")
+    _check_that_nothing_leaks(out, private)
     say(f"{out}: read README.md before you publish it; its license is {license_id} (--license names another)")
 
 
@@ -89,7 +108,14 @@ def read_run(folder: Path) -> FinishedRun:
     if absent or "verdict" not in summary or "description" not in provenance["direction"]:
         what = f"no {', '.join(absent)}" if absent else "its summary has no verdict"
         raise UsageError(f"{folder}: the run of an earlier capvec ({what}); {again}, which writes its reports anew")
-    return FinishedRun(folder, summary, provenance, _ranking(folder / "vectors" / "ranking.csv"))
+    pages = (folder / _PAGE, *sorted((folder / _PLOTS).glob("*.svg")))
+    return FinishedRun(
+        folder,
+        summary,
+        provenance,
+        _ranking(folder / "vectors" / "ranking.csv"),
+        tuple(page.relative_to(folder) for page in pages if page.is_file()),
+    )
 
 
 def without_paths(text: str, places: Iterable[str]) -> str:
@@ -102,6 +128,25 @@ def without_paths(text: str, places: Iterable[str]) -> str:
     for place in sorted(places, key=len, reverse=True):
         text = text.replace(place, Path(place).name)
     return _ABSOLUTE.sub(r"…/\1", text)
+
+
+def page_without_paths(page: str, places: Iterable[str], private: Iterable[str]) -> str:
+    """HTML or SVG in which what is shown is as in `without_paths`.
+
+    Of programs and trajectories nothing is taken but `private`: absolute paths there are a container's.
+
+    Args:
+        page: to publish.
+        places: paths as the user typed them.
+        private: places on this machine.
+    """
+    parts = _NOT_TEXT.split(page)
+    typed = [html.escape(place) for place in places]
+    page = "".join(part if number % 2 else without_paths(part, typed) for number, part in enumerate(parts))
+    for place in sorted(private, key=len, reverse=True):
+        for form in (place, html.escape(place), json.dumps(place)[1:-1]):
+            page = page.replace(form, "…")
+    return page
 
 
 def _places(provenance: Mapping[str, Any]) -> tuple[str, ...]:
@@ -117,13 +162,12 @@ def _ranking(path: Path) -> tuple[Mapping[str, str], ...]:
         return tuple(csv.DictReader(file))
 
 
-def _check_that_nothing_leaks(out: Path, places: Iterable[str]) -> None:
+def _check_that_nothing_leaks(out: Path, private: Sequence[str]) -> None:
     """The vectors are copied as they are, so what they say of themselves is looked at too.
 
     Raises:
         UsageError: a file names a place on this machine.
     """
-    private = [place for place in places if place.count("/") > 1]
     for path in sorted(file for file in out.rglob("*") if file.is_file()):
         data = path.read_bytes()
         if found := next((place for place in private if place.encode() in data), None):

@@ -114,6 +114,11 @@ def p_value(value: float | None) -> str:
     return "<0.001" if value is not None and value < 0.001 else number(value, 3)
 
 
+def p_in_words(value: float) -> str:
+    """For a sentence: `p = 0.182`, or `p < 0.001`."""
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
 def interval(value: Interval | None) -> str:
     """`.08–.61`, or `–`."""
     return "–" if value is None else f"{value.low:.2f}–{value.high:.2f}"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import pytest
 from finished_run import RANKING, write_run
+from recorded_run import write_recorded
 
 from capvec.cli import main
 from capvec.engine.protocol import Health
-from capvec.report.export import without_paths
+from capvec.report.export import page_without_paths, without_paths
 from capvec.report.usage import usage_of
 
 pytestmark = pytest.mark.unit
@@ -47,6 +49,7 @@ def test_the_folder_has_the_layout_of_the_seed_study(export):
     assert files(out) == {
         "README.md", "RESULTS.md", "results/mine/master_summary.csv", "vectors/ranking.csv",
         "vectors/dir.pt", "vectors/dir.safetensors", "vectors/dir.gguf",
+        "report.html", *(f"plots/{name}.svg" for name in ("auc-by-layer", "difference", "matrix", "pass-rate", "twins")),
     }  # fmt: skip
     assert (out / "vectors" / "ranking.csv").read_text() == RANKING
 
@@ -61,10 +64,12 @@ def test_the_card_begins_with_what_the_hub_reads(export):
 def test_an_effect_that_is_none_is_called_none_and_an_auc_is_never_without_its_null(export):
     # 2/4 against 3/4: four tasks give no p below 2/16. The best layer's p is 0.4, of two layers: nothing.
     card = (export(ranking=RANKING) / "README.md").read_text()
-    assert "**Behaviour:** underpowered: steered-" in card
+    assert "**Verdict on solving tasks:** underpowered: steered-" in card
+    assert "- steered-L2-a1.5 underpowered: could have seen nothing (4 tasks give no p below 0.12, and 0.05" in card
+    assert "(its verdict: underpowered):" in card
     assert (
-        "at layer 2, the best of 2, it is not distinguishable from chance: label-permutation p = 0.800, corrected"
-        in card
+        "- At layer 2, the best of 2 by its ranking, the direction is not distinguishable from chance: "
+        "label-permutation p = 0.800, corrected over layers." in card
     )
     assert "| layer | AUC in sample | 95 % of its null | p | margin / ambient |" in card
     assert "| 2 | 1.000 | 1.000 | 0.400 | 0.350 |" in card
@@ -87,15 +92,22 @@ def test_a_ranking_without_a_null_shows_no_auc(export):
 def test_a_corrected_p_of_the_ranking_is_taken_before_ours(export):
     columns, best, _ = RANKING.splitlines()
     card = (export(ranking=f"{columns},p_corrected\n{best},0.03\n") / "README.md").read_text()
-    assert "it is distinguishable from chance: label-permutation p = 0.030" in card
-    assert "That is about the traces it was built from, not about what it does." in card
+    assert "the direction is distinguishable from chance: label-permutation p = 0.030" in card
+    assert "That is about the traces that it was built from, not about what it does." in card
+
+
+def test_a_p_below_a_thousandth_is_below_it_and_equals_nothing(export):
+    columns, best, _ = RANKING.splitlines()
+    card = (export(ranking=f"{columns},p_corrected\n{best},0.0001\n") / "README.md").read_text()
+    assert "label-permutation p < 0.001, corrected" in card
+    assert "= <" not in card
 
 
 def test_a_direction_that_was_loaded_has_no_ranking_and_the_card_says_so(export):
     out = export()
     assert "vectors/ranking.csv" not in files(out)
     card = (out / "README.md").read_text()
-    assert "it was loaded from a file, so this run says nothing about how it was built" in card
+    assert "**Confounds: not known.** It came from a file, so the direction may encode something else" in card
     assert "Its layers" not in card
     assert "nothing is known here about the traces" in card
 
@@ -107,6 +119,60 @@ def test_no_path_of_this_machine_is_published(export, tmp_path):
         assert str(tmp_path).encode() not in (out / name).read_bytes(), name
     assert "Loaded from `dir.pt`" in (out / "RESULTS.md").read_text()
     assert "see …/engine.log" in (out / "results/mine/master_summary.csv").read_text()
+
+
+def test_the_page_of_a_published_run_shows_no_path_and_its_programs_and_trajectories_are_as_they_were():
+    page = (
+        "<style>a{}</style><p>see /tmp/x/engine.log, from ../mine/dir.pt</p>"
+        '<script type="application/json">"cat /app/data/a.txt; /home/m\\u00fc/reports/r/engine.log"</script>'
+    )
+    assert page_without_paths(page, ["../mine/dir.pt"], ["/home/mü"]) == (
+        "<style>a{}</style><p>see …/engine.log, from dir.pt</p>"
+        '<script type="application/json">"cat /app/data/a.txt; …/reports/r/engine.log"</script>'
+    )
+
+
+def test_the_page_and_the_charts_go_with_the_run_as_far_as_it_has_them_and_the_card_says_so(export, tmp_path):
+    card = (export(ranking=RANKING) / "README.md").read_text()
+    assert "- `report.html`: the same with charts, and trajectories side by side" in card
+    assert "- `plots/`: its charts, as SVG" in card
+    run = tmp_path / "reports" / "mine"
+    (run / "report.html").unlink()
+    shutil.rmtree(run / "plots")
+    assert main(["export", str(run), "--out", str(tmp_path / "bare")]) == 0
+    bare = (tmp_path / "bare" / "README.md").read_text()
+    assert "report.html" not in bare
+    assert "plots/" not in bare
+
+
+def test_the_card_begins_with_what_else_the_direction_may_be_then_says_where_it_was_tried_and_what_came(tmp_path):
+    run = tmp_path / "r"
+    write_recorded(run)  # its failures are all longer than its passes
+    for suffix in ("pt", "gguf"):
+        shutil.copyfile(run / "vectors" / "dir.safetensors", run / "vectors" / f"dir.{suffix}")
+    assert main(["export", str(run), "--out", str(tmp_path / "out")]) == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    first = card.split("\n\n")[2]
+    assert first.startswith(
+        "**Confounded:** in the traces that it was built from, the number of steps alone tells positives from "
+        "negatives, negatives having more: AUC 1.000,"
+    )
+    assert "It was tried at layer 1 of m (decoder blocks, counted from 0), on 3 tasks, against" in first
+    assert "**Verdict on solving tasks:** underpowered: steered-L1-a2, steered-L1-a4." in first
+    assert "3 tasks in containers, 2 attempts each" in card
+    assert "- At layer 1 the direction is not distinguishable from chance" in card  # steered, and not the best
+    assert card.count("the number of steps alone") == 1
+
+    provenance = json.loads((run / "provenance.json").read_text())
+    provenance["direction"]["audit"] |= {"confound_auc": 1.0, "confound_p": 0.0}
+    provenance["direction"]["audit"]["confounds"] = [
+        confound | {"auc": 0.95} for confound in provenance["direction"]["audit"]["confounds"]
+    ]
+    (run / "provenance.json").write_text(json.dumps(provenance))
+    assert main(["export", str(run), "--out", str(tmp_path / "again")]) == 0
+    first = (tmp_path / "again" / "README.md").read_text().split("\n\n")[2]
+    assert first.startswith("**Confounds: none flagged.** Of task, model, steps, tokens none alone tells")
+    assert "with an AUC of 1 or more at p < 0." in first
 
 
 def test_a_model_that_was_served_under_its_path_is_refused(tmp_path, capsys):

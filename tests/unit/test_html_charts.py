@@ -1,16 +1,20 @@
 """Marks lie where the numbers are: each chart's SVG is parsed, and its coordinates are turned back into data."""
 
+import math
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capvec.records import Config, ControlOf, Steer
+from capvec.records import Config, ControlOf, Outcome, Steer
+from capvec.report.families import UNKNOWN
 from capvec.report.html.canvas import Chart, Scale, light_style, padded, spread
 from capvec.report.html.charts import differences, dose_response, pass_rates, twins
 from capvec.report.html.direction_chart import auc_by_layer
+from capvec.report.html.matrix_chart import task_by_config
 
 pytestmark = pytest.mark.unit
 
@@ -51,6 +55,10 @@ def ticks(root, axis, anchor):
     found = [one for one in having(root, "text", "tick") if one.get("text-anchor") == anchor]
     shift = 4 if axis == "y" else 0  # a number at the left stands 4 px below its line
     return [(float(one.text.replace("−", "-")), float(one.get(axis)) - shift) for one in found]
+
+
+def trial(task, config, attempt, outcome):
+    return Outcome("r", f"{task}-{config}-t{attempt}", task, config, None, None, attempt, 0, outcome)
 
 
 @WIDTHS
@@ -172,6 +180,68 @@ def test_a_direction_stands_among_its_twins_on_one_axis(width):
     assert "0 of 2 random twins by as much or more (p = 0.33" in root.find(f"{SVG}desc").text
 
 
+CELLS = {
+    ("sort", "baseline"): [trial("sort", "baseline", 1, "solved"), trial("sort", "baseline", 2, "unsolved")],
+    ("sort", "s"): [trial("sort", "s", 2, "error")],
+    ("copy", "baseline"): [trial("copy", "baseline", 1, "solved")],
+}
+SPLITS = {"trained": ["sort"], "held-out": ["copy"]}
+
+
+@WIDTHS
+def test_every_trial_has_its_mark_in_the_row_of_its_task_the_column_of_its_config_and_the_place_of_its_attempt(width):
+    root = drawn(task_by_config(SPLITS, ["baseline", "s"], CELLS, width))
+    marks = {one.find(f"{SVG}title").text: one for one in root.iter() if one.find(f"{SVG}title") is not None}
+    marks = {told: one for told, one in marks.items() if "attempt" in told}
+    assert {told: one.get("class") for told, one in marks.items()} == {
+        "sort, baseline, attempt 1: solved": "solved",
+        "sort, baseline, attempt 2: unsolved": "unsolved",
+        "sort, s, attempt 2: error of the instrument": "error",
+        "copy, baseline, attempt 1: solved": "solved",
+    }
+    rows = {one.text: float(one.get("y")) - 4 for one in having(root, "text", "label") if one.text in ("sort", "copy")}
+    heads = {one.text: float(one.get("x")) for one in root.iter(f"{SVG}text") if one.get("transform")}
+    assert set(heads) == {"baseline", "s"}
+    places = {told: middle(one) for told, one in marks.items()}
+    for told, (x, y) in places.items():
+        task, config, attempt = told.partition(":")[0].split(", ")
+        assert y == pytest.approx(rows[task], abs=0.1)
+        assert (x < heads[config]) == (attempt == "attempt 1")  # of two attempts the first is left of the middle
+        assert abs(x - heads[config]) < min(abs(x - other) for name, other in heads.items() if name != config)
+    assert len(having(root, "line", "absent")) == 1  # copy under s
+    assert [one.text for one in having(root, "text", "panel")] == ["trained", "held-out"]
+    assert "baseline 2 of 3 solved; s 0 of 0 solved, 1 errors" in root.find(f"{SVG}desc").text
+
+
+def middle(mark):
+    if mark.get("points"):
+        pairs = [tuple(map(float, pair.split(","))) for pair in mark.get("points").split()]
+        return tuple(sum(axis) / len(pairs) for axis in zip(*pairs, strict=True))
+    x, y, width, height = at(mark, "x", "y", "width", "height")
+    return x + width / 2, y + height / 2
+
+
+@pytest.mark.parametrize(("configs", "attempts"), [(2, 1), (12, 5), (40, 3)])
+def test_a_matrix_of_any_size_keeps_its_marks_apart_and_inside(configs, attempts):
+    names = [f"orthogonal{number}-L29-a4" for number in range(configs)]
+    cells = {("a-task", name): [trial("a-task", name, n + 1, "solved") for n in range(attempts)] for name in names}
+    chart = task_by_config({UNKNOWN: ["a-task"]}, names, cells, 860)
+    root = drawn(chart)
+    spans = sorted((x, x + wide) for x, wide in (at(one, "x", "width") for one in having(root, "rect", "solved")))
+    spans.remove((3.0, 13.0))  # the legend's
+    assert len(spans) == configs * attempts
+    assert all(end <= start for (_, end), (start, _) in pairwise(spans))
+    assert spans[0][0] > 0
+    assert spans[-1][1] <= chart.width
+    assert not having(root, "text", "panel")
+    for one in root.iter(f"{SVG}text"):
+        if turn := one.get("transform"):  # where the name begins: its end, turned back
+            angle, x, y = (float(part) for part in turn.removeprefix("rotate(").removesuffix(")").split())
+            long = len(one.text) * 7.2
+            assert x - long * math.cos(math.radians(angle)) >= 0
+            assert y - long * math.sin(math.radians(angle)) >= 0
+
+
 @WIDTHS
 def test_every_chart_keeps_inside_its_frame_and_tells_its_title_and_description(width):
     for chart in (
@@ -179,6 +249,7 @@ def test_every_chart_keeps_inside_its_frame_and_tells_its_title_and_description(
         dose_response(RESPONSES, DOSES, "baseline", width),
         auc_by_layer(RANKING, {1}, width),
         twins([comparison("pass_rate", 0.3, {"r1": -0.1})], width),
+        task_by_config(SPLITS, ["baseline", "s"], CELLS, width),
     ):
         root = drawn(chart)
         names = root.get("aria-labelledby").split()

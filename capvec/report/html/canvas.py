@@ -123,6 +123,11 @@ class Canvas:
     def text(self, x: float, y: float, text: str, kind: str = "label", anchor: str | None = None) -> None:
         self.marks.append(element("text", text, x=float(x), y=float(y), class_=kind, text_anchor=anchor))
 
+    def turned(self, x: float, y: float, text: str, angle: float, kind: str = "label") -> None:
+        """A text that ends at the point, turned clockwise around it by `angle` degrees."""
+        turn = f"rotate({angle:g} {x:.2f} {y:.2f})"
+        self.marks.append(element("text", text, x=float(x), y=float(y), class_=kind, text_anchor="end", transform=turn))
+
     def axis_below(self, scale: Scale, top: float, bottom: float, title: str, count: int = 5) -> None:
         """Ticks with hair lines across the chart, their numbers below it, and what they measure."""
         for tick in scale.ticks(count):

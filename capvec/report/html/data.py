@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from capvec.records import Outcome
+from capvec.report.families import split_of
 from capvec.sweep.plan import Plan
 
 
@@ -30,6 +33,22 @@ class RunReport:
     def kinds(self) -> dict[str, str]:
         """Config → `baseline`, `steered` or `control`."""
         return {config.name: config.kind for config in self.plan.configs}
+
+    @cached_property
+    def cells(self) -> dict[tuple[str, str], list[Outcome]]:
+        """(task, config) → its trials, by attempt."""
+        cells: defaultdict[tuple[str, str], list[Outcome]] = defaultdict(list)
+        for outcome in sorted(self.outcomes, key=lambda outcome: outcome.attempt):
+            cells[outcome.task, outcome.config].append(outcome)
+        return dict(cells)
+
+    @cached_property
+    def splits(self) -> dict[str, list[str]]:
+        """Split → names of its tasks, both in the plan's order."""
+        splits: defaultdict[str, list[str]] = defaultdict(list)
+        for task in self.plan.tasks:
+            splits[split_of(task)].append(task.name)
+        return dict(splits)
 
     def ranking(self) -> list[dict[str, float | None]]:
         """Rows of `ranking.csv`, numbers alone; empty for a run without one."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Sequence
 from urllib.parse import quote
 
 from capvec.records import Outcome
-from capvec.report.families import UNKNOWN, split_of
+from capvec.report.families import UNKNOWN
 from capvec.report.html.data import RunReport
 from capvec.report.html.markup import Markup, element, join
 
@@ -25,17 +24,12 @@ def matrix(report: RunReport, viewable: Collection[tuple[str, str, int]]) -> Mar
     """
     plan = report.plan
     names = [config.name for config in plan.configs]
-    cells: defaultdict[tuple[str, str], list[Outcome]] = defaultdict(list)
-    for outcome in sorted(report.outcomes, key=lambda outcome: outcome.attempt):
-        cells[outcome.task, outcome.config].append(outcome)
-    splits = list(dict.fromkeys(split_of(task) for task in plan.tasks))
     bodies = []
-    for split in splits:
-        if splits != [UNKNOWN]:
+    for split, tasks in report.splits.items():
+        if list(report.splits) != [UNKNOWN]:
             title = element("th", split, scope="rowgroup", colspan=len(names) + 1)
             bodies.append(element("tbody", element("tr", title), class_="split"))
-        tasks = [task.name for task in plan.tasks if split_of(task) == split]
-        rows = [[_cell(report, cells[task, name], viewable) for name in names] for task in tasks]
+        rows = [[_cell(report, report.cells.get((task, name), ()), viewable) for name in names] for task in tasks]
         lines = [element("tr", element("th", task, scope="row"), row) for task, row in zip(tasks, rows, strict=True)]
         bodies.append(element("tbody", lines))
     head = element("tr", [element("th", name, scope="col") for name in ("task", *names)])

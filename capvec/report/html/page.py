@@ -15,6 +15,7 @@ from capvec.report.html.data import RunReport, Section, sections
 from capvec.report.html.direction_chart import auc_by_layer
 from capvec.report.html.markup import Markup, element, inline, join, markdown, script_json
 from capvec.report.html.matrix import matrix
+from capvec.report.html.matrix_chart import task_by_config
 from capvec.report.html.statistics import behind_the_calls
 from capvec.report.html.viewer import Embedded, embed
 
@@ -29,7 +30,9 @@ def write_html(report: RunReport) -> None:
     folder.joinpath("report.html").write_text(page(report), encoding="utf-8")
     plots = folder / "plots"
     plots.mkdir(exist_ok=True)
-    for draw in drawings(report).values():
+    names = [config.name for config in report.plan.configs]
+    whole = partial(task_by_config, report.splits, names, report.cells)  # in the page it is a table
+    for draw in (*drawings(report).values(), whole):
         if (chart := draw(WIDE)) is not None:
             svg = chart.svg(standalone=True)
             (plots / f"{chart.name}.svg").write_text(f"{svg}\n", encoding="utf-8")
@@ -114,7 +117,7 @@ def _about(report: RunReport) -> str:
 def _closing() -> str:
     return (
         f"Written by capvec {__version__} from trials.jsonl. This page loads nothing. Its numbers are those of "
-        "RESULTS.md and summary.json beside it; its charts are in plots/."
+        "the run's RESULTS.md and summary.json; its charts are in plots/."
     )
 
 
