@@ -84,7 +84,10 @@ def _confounds(direction: Mapping[str, Any]) -> str:
             f"built from with an AUC of {audit.confound_auc:g} or more at p < {audit.confound_p:g}."
         )
     told = "; ".join(confound.finding() for confound in audit.flagged)
-    return f"**Confounded:** in the traces that it was built from, {told}. The direction may encode that and not the skill."
+    return (
+        f"**Confounded:** in the traces that it was built from, {told}. The direction may encode that and not the "
+        "skill."
+    )
 
 
 def _tried(provenance: Mapping[str, Any]) -> str:
