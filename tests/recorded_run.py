@@ -18,9 +18,11 @@ from capvec.report.direction import ReportedDirection
 from capvec.report.files import summary_of, write_reports
 from capvec.sweep import provenance
 from capvec.sweep.directions import SweepDirection
+from capvec.sweep.gate import check_gate
 from capvec.sweep.ledger import Ledger, reconcile
 from capvec.sweep.options import SweepOptions, parse_controls
 from capvec.sweep.plan import Plan, Settings, control_configs, interleave, steered_config
+from capvec.sweep.replies import check_zero
 from capvec.traces.write import write_trajectory
 
 HEALTH = Health("m", "rev", "Arch", 3, 8, 512, "float32", "cpu", "0")
@@ -104,12 +106,10 @@ def write_recorded(
             outcomes.append(write_trial(plan, spec, number, say))
             ledger.append(outcomes[-1])
     if finished:
-        from capvec.report.rebuild import gates_of
-
         summary = summary_of(plan, outcomes)
         collected = [spec.id for spec in plan.trials if keep(spec)]
         recorded = reconcile(collected, outcomes, collected)
-        gates = gates_of(plan, outcomes, summary, options.gate)
+        gates = (*check_zero(plan, outcomes), *check_gate(options.gate, summary))
         write_reports(plan, outcomes, summary, ReportedDirection.of(found), gates, recorded)
     return plan
 

@@ -18,6 +18,7 @@ from capvec.stats.summary import Summary, summarise
 from capvec.sweep.plan import Plan
 from capvec.sweep.replies import Comparison
 
+CALIBRATION, DATA = "CALIBRATION.md", "calibration.json"
 _SPLITS = (("report", "trained families, report half"), ("held_out", "families never trained on"))
 
 
@@ -47,7 +48,7 @@ def write_calibration(
         "zero": [asdict(comparison) for comparison in zero],
         "chosen": chosen.to_json(),
     }
-    _write(plan, "calibration.json", json.dumps(data, indent=1, allow_nan=False))
+    _write(plan, DATA, json.dumps(data, indent=1, allow_nan=False))
     sections = (
         _head(plan, measured, verdicts),
         _verdicts(verdicts),
@@ -55,7 +56,7 @@ def write_calibration(
         _families(plan, measured, arms),
         _chosen(chosen),
     )
-    _write(plan, "CALIBRATION.md", "\n".join(line for section in sections for line in section))
+    _write(plan, CALIBRATION, "\n".join(line for section in sections for line in section))
 
 
 def _write(plan: Plan, name: str, text: str) -> None:

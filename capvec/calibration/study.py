@@ -9,17 +9,14 @@ from typing import Any
 
 from capvec.calibration.arms import arms_of, configs_of
 from capvec.calibration.chosen import BUNDLED, Chosen
+from capvec.calibration.conclude import CHOICE, conclude
 from capvec.calibration.halves import families, split_tasks
 from capvec.calibration.planted import PlantedDirections, plant_both, planted_options
-from capvec.calibration.report import terminal_lines, write_calibration
-from capvec.calibration.verdicts import Measured, judge
 from capvec.directions.recipe import RECIPE_OPTIONS
 from capvec.directions.record import random_twin
 from capvec.errors import UsageError
 from capvec.records import Config, Task
-from capvec.sweep.gate import GateResult
 from capvec.sweep.options import SweepOptions, parse_options
-from capvec.sweep.replies import compare_with_baseline
 from capvec.sweep.study import Bench, Conclusion, Design, Evidence
 from capvec.tasks import load_tasks
 
@@ -76,7 +73,7 @@ class CalibrationStudy:
 
     @property
     def asked(self) -> Mapping[str, Any]:
-        return planted_options(self.options)
+        return planted_options(self.options) | {CHOICE: self.chosen.to_json()}
 
     def sketch(self) -> tuple[Config, ...]:
         base, *others = arms_of(self.chosen, self._randoms).names
@@ -98,17 +95,7 @@ class CalibrationStudy:
         return Design(configs, replace(planted, notes=self._notes(bench, planted)))
 
     def conclude(self, evidence: Evidence) -> Conclusion:
-        arms = arms_of(self.chosen, self._randoms)
-        names = {half: {task.name for task in getattr(self.halves, half)} for half in ("report", "held_out")}
-        measured = Measured(
-            **{half: [o for o in evidence.outcomes if o.task in tasks] for half, tasks in names.items()}
-        )
-        zero = compare_with_baseline(evidence.plan.folder, evidence.outcomes, arms.zero)
-        verdicts = judge(measured, arms, zero)
-        write_calibration(evidence.plan, self.chosen, measured, arms, verdicts, zero)
-        gates = tuple(GateResult(f"({v.key}) {v.claim}", v.met, v.reason) for v in verdicts)
-        written = f"calibration: {evidence.plan.folder / 'CALIBRATION.md'}"
-        return Conclusion((*terminal_lines(evidence.plan, measured), written), gates)
+        return conclude(evidence.plan, evidence.outcomes, self.chosen, self._randoms)
 
     @property
     def _randoms(self) -> int:

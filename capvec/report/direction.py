@@ -61,9 +61,14 @@ class ReportedDirection:
         has_contrast = bool(told.get("audit") and told.get("contrast"))
         return cls(
             hash=told["hash"],
-            description=told.get("description", f"From `{told['source']}`."),
+            description=told.get("description", f"From {_quoted(told['source'])}."),
             caveats=tuple(caveats),
             ranking=ranking,
             contrast=ContrastRecord.from_json(told["contrast"]) if has_contrast else None,
             audit=Audit.from_json(told["audit"]) if has_contrast else None,
         )
+
+
+def _quoted(source: str) -> str:
+    """As `code`, which cannot hold code itself."""
+    return source if "`" in source else f"`{source}`"

@@ -7,7 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from capvec.records import Outcome
+from capvec.calibration.conclude import conclude_again
+from capvec.calibration.report import CALIBRATION
+from capvec.errors import UsageError
 from capvec.report.controls import twin_lines
 from capvec.report.direction import ReportedDirection
 from capvec.report.files import summary_of, write_reports
@@ -18,8 +20,8 @@ from capvec.stats.summary import Summary
 from capvec.stats.twins import compare_with_twins
 from capvec.sweep.gate import GateResult, check_gate, split_gate
 from capvec.sweep.ledger import Reconciliation, reconcile
-from capvec.sweep.plan import Plan
 from capvec.sweep.replies import check_zero
+from capvec.sweep.study import Conclusion
 
 
 def report(runs: Sequence[Path], out: Path | None) -> tuple[str, ...]:
@@ -48,10 +50,36 @@ def rebuild(folder: Path) -> tuple[str, ...]:
     plan, outcomes = run.plan, run.outcomes
     direction = ReportedDirection.read(folder, run.provenance)
     summary, earlier = summary_of(plan, outcomes), run.earlier_summary()
-    gates, recorded = _gates(run, summary, earlier), _reconciliation(run, earlier)
+    conclusion, recorded = _conclude(run, summary, earlier), _reconciliation(run, earlier)
+    gates = (*conclusion.gates, *_asked(run.provenance["options"].get("gate"), summary))
     write_reports(plan, outcomes, summary, direction, gates, recorded)
-    lines = (*table_lines(plan, summary), *twin_lines(compare_with_twins(outcomes, plan.configs)))
-    return closing_lines(plan, lines, gates, recorded, outcomes)
+    return closing_lines(plan, conclusion.lines, gates, recorded, outcomes)
+
+
+def _conclude(run: RecordedRun, summary: Summary, earlier: Mapping[str, Any] | None) -> Conclusion:
+    """The study's own words and verdicts.
+
+    A sweep and a calibration are judged again. What is left of that, a choice or what needs trajectories that were not
+    kept, stands as it was as long as the counts do.
+    """
+    same = earlier is not None and _counts(earlier["configs"]) == _counts(summary.to_json()["configs"])
+    lines = (*table_lines(run.plan, summary), *twin_lines(compare_with_twins(run.outcomes, run.plan.configs)))
+    if run.plan.study == "sweep":
+        with suppress(FileNotFoundError):
+            return Conclusion(lines, check_zero(run.plan, run.outcomes))
+    if run.plan.study == "calibration":
+        try:
+            return conclude_again(run, same_counts=same)
+        except UsageError as error:
+            lines = (*lines, f"{CALIBRATION} was not made again: {error}")
+    return Conclusion(lines, _kept(run, earlier) if same and earlier is not None else ())
+
+
+def _kept(run: RecordedRun, earlier: Mapping[str, Any]) -> tuple[GateResult, ...]:
+    """The study's own verdicts of the last report, without what `--gate` asked for."""
+    expression = run.provenance["options"].get("gate")
+    conditions = split_gate(expression) if expression else ()
+    return tuple(GateResult(**gate) for gate in earlier["gates"] if gate["condition"] not in conditions)
 
 
 def _reconciliation(run: RecordedRun, earlier: Mapping[str, Any] | None) -> Reconciliation:
@@ -63,33 +91,6 @@ def _reconciliation(run: RecordedRun, earlier: Mapping[str, Any] | None) -> Reco
     missing = tuple(trial for trial in earlier["missing_trials"] if trial not in valid)
     expected = int(earlier["expected_trials"])
     return Reconciliation(expected, expected - len(missing), missing, earlier.get("interrupted", False))
-
-
-def _gates(run: RecordedRun, summary: Summary, earlier: Mapping[str, Any] | None) -> tuple[GateResult, ...]:
-    """The study's own verdicts, then what `--gate` asked for.
-
-    Only a sweep's own can be judged again, and only from its trajectories; others stand as long as the counts do.
-    """
-    expression = run.provenance["options"].get("gate")
-    with suppress(FileNotFoundError):  # a run whose trajectories were not kept
-        if run.plan.study == "sweep":
-            return gates_of(run.plan, run.outcomes, summary, expression)
-    own: tuple[GateResult, ...] = ()
-    if earlier is not None and _counts(earlier["configs"]) == _counts(summary.to_json()["configs"]):
-        conditions = split_gate(expression) if expression else ()
-        own = tuple(GateResult(**gate) for gate in earlier["gates"] if gate["condition"] not in conditions)
-    return (*own, *_asked(expression, summary))
-
-
-def gates_of(
-    plan: Plan, outcomes: Sequence[Outcome], summary: Summary, expression: str | None
-) -> tuple[GateResult, ...]:
-    """A sweep's gates: its own verdict on α = 0, and what `--gate` asked for.
-
-    Raises:
-        FileNotFoundError: a trajectory that the verdict needs is gone.
-    """
-    return (*check_zero(plan, outcomes), *_asked(expression, summary))
 
 
 def _asked(expression: str | None, summary: Summary) -> tuple[GateResult, ...]:

@@ -120,6 +120,15 @@ def test_a_calibration_ends_with_five_verdicts_and_resumes(calibration, pytester
             (measured,) = entry["measured"]
             assert measured["mean"] == pytest.approx(measured["expected"], rel=1e-2)
 
+    # What the folder holds is enough to say it again, whatever file the choice came from.
+    told = {name: (report / name).read_text() for name in ("CALIBRATION.md", "calibration.json", "RESULTS.md")}
+    for name in ("CALIBRATION.md", "calibration.json"):
+        (report / name).unlink()
+    from capvec.report.rebuild import rebuild
+
+    rebuild(report)
+    assert {name: (report / name).read_text() for name in told} == told
+
     # Another choice of twins is another study: its outcomes must not be pooled with these.
     changed = calibration("--resume", "--seed", "7")
     assert changed.ret == pytest.ExitCode.USAGE_ERROR

@@ -18,8 +18,9 @@ from test_statistics import outcome
 
 from capvec.calibration.arms import Arms, arms_of, configs_of
 from capvec.calibration.chosen import Chosen, GridPoint, choose_format, choose_skill
+from capvec.calibration.conclude import CHOICE, conclude
 from capvec.calibration.halves import family, split_tasks, spread, tune_families
-from capvec.calibration.planted import FORMAT, SKILL, plant
+from capvec.calibration.planted import FORMAT, SKILL, PlantedDirections, plant, planted_options
 from capvec.calibration.report import write_calibration
 from capvec.calibration.study import CalibrationStudy, parse_calibration_options
 from capvec.calibration.verdicts import (
@@ -33,8 +34,14 @@ from capvec.calibration.verdicts import (
 )
 from capvec.directions.activations import Activations
 from capvec.directions.record import Direction, random_twin
+from capvec.engine.protocol import Health
 from capvec.errors import UsageError
 from capvec.records import Task
+from capvec.report.direction import ReportedDirection
+from capvec.report.files import summary_of, write_reports
+from capvec.report.rebuild import report
+from capvec.sweep import provenance
+from capvec.sweep.ledger import reconcile
 from capvec.sweep.plan import Plan, Settings, interleave
 from capvec.sweep.replies import Comparison, Turn, compare
 
@@ -353,6 +360,98 @@ def test_the_report_holds_the_numbers_of_the_verdicts(tmp_path):
     assert "20 tasks of trained families" in text
     # Five tasks of each of four families; the baseline solves t00 to t09: of fam0 t00, t04 and t08.
     assert "| fam0 | report half | 3/5 | 5/5 | 0/5 | 3/5 |" in text
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    """A calibration's folder, without trajectories: as `ideal`, on 8 tasks."""
+    folder = tmp_path / "r"
+    (folder / "vectors").mkdir(parents=True)
+    tasks = tuple(task(f"t{k:02}", f"fam{k % 4}", "held-out" if k % 4 == 3 else "trained") for k in range(12))
+    skill = Direction(np.ones((3, 2), np.float32), np.full(3, 10.0))
+    configs = configs_of(chosen(), skill, skill, [random_twin(skill, 0)])
+    plan = Plan("r", folder, tasks, configs, interleave(tasks, configs, 1, 0), SETTINGS, "calibration")
+    options = parse_calibration_options(
+        {
+            "model": "m",
+            "seed": "0",
+            "temperature": "0.7",
+            "protocol": "bash-block",
+            "tasks": "full",
+            "controls": "random:1",
+        }
+    )
+    planted = PlantedDirections(skill, "two prompts", format=skill, contrast_tasks=("a-1",), revision="1")
+    health = Health("m", "1", "Arch", 3, 2, 512, "float32", "cpu", "0")
+    provenance.write(
+        folder,
+        command_line=["pytest"],
+        options=planted_options(options) | {CHOICE: chosen().to_json()},
+        plan=plan,
+        health=health.to_json(),
+        direction=planted,
+        images={one.name: "sha256:0" for one in tasks},
+    )
+    solved = dict(zip(arms_of(chosen(), 1).names, (6, 12, 0, 6, 6, 6, 6), strict=True))
+    outcomes = [
+        outcome(
+            one.config,
+            one.task,
+            "solved" if int(one.task[1:]) < solved[one.config] else "unsolved",
+            parse_fail=int(one.config.startswith("format")),
+        )
+        for one in plan.trials
+    ]
+    lines = [json.dumps(one.to_json()) + "\n" for one in outcomes]
+    (folder / "trials.jsonl").write_text("".join(lines))
+    zero = [Comparison("t00", 1, 3, None, False)]
+    conclusion = conclude(plan, outcomes, chosen(), 1, zero)
+    summary = summary_of(plan, outcomes)
+    ran = [one.trial for one in outcomes]
+    about = (summary, ReportedDirection.of(planted), conclusion.gates, reconcile(ran, outcomes, ran))
+    write_reports(plan, outcomes, *about)
+    return folder
+
+
+CALIBRATED = ("CALIBRATION.md", "calibration.json", "summary.json", "RESULTS.md")
+
+
+def test_a_calibrations_reports_are_made_again_the_same_from_what_it_left_behind(recorded):
+    before = {name: (recorded / name).read_text() for name in CALIBRATED}
+    assert "9 tasks of trained families that nothing was chosen on, 3 of families" in before["CALIBRATION.md"]
+    for name in ("CALIBRATION.md", "RESULTS.md"):
+        (recorded / name).unlink()
+    said = report([recorded], None)
+    assert {name: (recorded / name).read_text() for name in CALIBRATED} == before
+    assert "families never trained on" in said
+    assert f"calibration: {recorded / 'CALIBRATION.md'}" in said
+    assert any(line.startswith("gate met: (d) α = 0") for line in said)
+
+
+def test_a_calibration_of_an_earlier_capvec_tells_what_was_chosen_in_its_report_alone(recorded):
+    before, path = (recorded / "CALIBRATION.md").read_text(), recorded / "provenance.json"
+    record = json.loads(path.read_text())
+    del record["options"][CHOICE]
+    path.write_text(json.dumps(record))
+    report([recorded], None)
+    assert (recorded / "CALIBRATION.md").read_text() == before
+    (recorded / "calibration.json").unlink()
+    gates = json.loads((recorded / "summary.json").read_text())["gates"]
+    (recorded / "CALIBRATION.md").write_text("as it was")
+    said = report([recorded], None)
+    assert any(line.startswith("CALIBRATION.md was not made again: neither provenance.json nor") for line in said)
+    assert (recorded / "CALIBRATION.md").read_text() == "as it was"
+    assert json.loads((recorded / "summary.json").read_text())["gates"] == gates
+
+
+def test_trials_that_have_changed_are_not_judged_by_the_comparison_of_the_old_ones(recorded):
+    lines = (recorded / "trials.jsonl").read_text().splitlines(keepends=True)
+    first = json.loads(lines[0])
+    other = "unsolved" if first["outcome"] == "solved" else "solved"
+    (recorded / "trials.jsonl").write_text("".join([json.dumps(first | {"outcome": other}) + "\n", *lines[1:]]))
+    said = report([recorded], None)
+    assert any(".json is gone, which α = 0 was compared by" in line for line in said)
+    assert json.loads((recorded / "summary.json").read_text())["gates"] == []
 
 
 # ------------------------------------------------------------------------------------------------ options
