@@ -28,6 +28,7 @@ from capvec.engine.process import start_engine
 from capvec.errors import CapvecError, UsageError
 from capvec.pocket import bundled_traces, resolve_model
 from capvec.records import Config
+from capvec.report.seed_study import TRADE, change_of, words_section
 from capvec.report.table import markdown_table, number
 from capvec.sweep.captures import capture_traces, engine_identity
 from capvec.traces import read_traces
@@ -120,6 +121,7 @@ def findings(rows: Sequence[LayerRow], sweep: Sweep) -> tuple[Finding, ...]:
         if _bails_out(row, base, sweep.ends[row["config"]])
     }
     four, eight = steered[4], steered[8]
+    trade = change_of(four, base)
     return (
         Finding(
             "AUC = 1.000 in sample on the late layers, for both directions",
@@ -155,7 +157,7 @@ def findings(rows: Sequence[LayerRow], sweep: Sweep) -> tuple[Finding, ...]:
             "α = 4 trades parse_fail for no_cmd: the one falls and the other rises",
             "2.2 → 1.3 and 1.2 → 2.7 per run",
             f"{_change(base, four, 'parse_fail_per_run')} and {_change(base, four, 'no_cmd_per_run')} per run",
-            four["parse_fail_per_run"] < base["parse_fail_per_run"] and four["no_cmd_per_run"] > base["no_cmd_per_run"],
+            trade is not None and trade.form == TRADE.form,
         ),
         Finding(
             "at α = 8 the agent breaks (fewer passes than the baseline)",
@@ -178,11 +180,16 @@ def report(rows: Sequence[LayerRow], sweep: Sweep, about: Mapping[str, str]) -> 
     found = findings(rows, sweep)
     agreeing = sum(finding.agrees for finding in found)
     yield "# The study that capvec started from, rebuilt with the bundled agent\n"
-    yield f"**Status:** {agreeing} of {len(found)} of the study's findings hold here.\n"
+    change = change_of(sweep.steered(4), sweep.rows[Config.BASELINE])
+    yield (
+        f"**Status:** {agreeing} of {len(found)} of the study's findings hold here. By its own counts its vector "
+        f"{TRADE.name}; here, at α = 4: {change.name if change else 'no valid trial'}.\n"
+    )
     yield from (f"- {name}: {text}" for name, text in about.items())
     yield "\n## Where it agrees\n"
     head = ("finding", "in the study", "here", "agrees")
     yield from markdown_table([head, *((f.statement, f.study, f.here, "yes" if f.agrees else "**no**") for f in found)])
+    yield from words_section({row["config"]: row for row in _in_order(sweep)})
     yield "\n## The sweep of the same-model direction\n"
     yield from markdown_table(list(_sweep_table(sweep, rows[sweep.layer].margin_ratio_v2)))
     yield "\n## Layer by layer\n"
@@ -209,8 +216,7 @@ def report(rows: Sequence[LayerRow], sweep: Sweep, about: Mapping[str, str]) -> 
 def _sweep_table(sweep: Sweep, margin_ratio: float) -> Iterator[tuple[str, ...]]:
     """The dose is α times the margin over ambient norm: the margin of a mean difference is its length."""
     yield ("config", "solved", "rate", "parse_fail", "no_cmd", "steps", "dose", "Fisher p", "how the trials ended")
-    for alpha in (0.0, *sweep.alphas):
-        row = sweep.steered(alpha) if alpha else sweep.rows[Config.BASELINE]
+    for alpha, row in zip((0.0, *sweep.alphas), _in_order(sweep), strict=True):
         ends = sorted(sweep.ends[row["config"]].items(), key=lambda end: -end[1])
         yield (
             row["config"],
@@ -219,6 +225,11 @@ def _sweep_table(sweep: Sweep, margin_ratio: float) -> Iterator[tuple[str, ...]]
             *((f"{alpha * margin_ratio:.2f}", f"{_p(row):.3g}") if alpha else ("–", "–")),
             ", ".join(f"{reason} {count}" for reason, count in ends),
         )
+
+
+def _in_order(sweep: Sweep) -> list[Mapping[str, Any]]:
+    """The baseline's row, then those of the strengths, ascending."""
+    return [sweep.rows[Config.BASELINE], *map(sweep.steered, sweep.alphas)]
 
 
 def _bails_out(row: Mapping[str, Any], base: Mapping[str, Any], ends: Mapping[str, int]) -> bool:

@@ -41,6 +41,11 @@ class FormChange:
     words: str
 
     @property
+    def name(self) -> str:
+        """`traded parse_fail for no_cmd: format changed, solving did not`, and the like: the words without numbers."""
+        return name_change(self.parse_fail, self.no_cmd, self.passed)
+
+    @property
     def moved(self) -> bool:
         """Whether the form changed."""
         return self.form is not None
@@ -77,9 +82,9 @@ def form_change_of_totals(config: Totals, base: Totals) -> FormChange:
         words = f"{_SOLVING[passed]}{' change' if passed == 'flat' else ''} ({passes}); {_visible(config, base)}."
     else:
         words = (
-            f"{name_change(parse_fail, no_cmd, passed)} (parse_fail {base.parse_fail:g} → {config.parse_fail:g} and "
-            f"no_cmd {base.no_cmd:g} → {config.no_cmd:g} per run; {passes}). Descriptive: totals carry no spread "
-            f"between tasks, so only the pass counts are tested, and {_visible(config, base)}."
+            f"{name_change(parse_fail, no_cmd, passed)} (parse_fail {base.parse_fail:.3g} → {config.parse_fail:.3g} "
+            f"and no_cmd {base.no_cmd:.3g} → {config.no_cmd:.3g} per run; {passes}). Descriptive: totals carry no "
+            f"spread between tasks, so only the pass counts are tested, and {_visible(config, base)}."
         )
     return FormChange(parse_fail, no_cmd, passed, False, words)
 

@@ -13,6 +13,7 @@ from capvec.directions.estimate import ambient_norms, mean_difference
 from capvec.directions.record import Direction
 from capvec.directions.validate import validate
 from capvec.report.seed_comparison import ALPHAS, Sweep, findings, layer_rows, main, report
+from capvec.report.seed_study import change_of
 
 pytestmark = pytest.mark.unit
 
@@ -91,6 +92,24 @@ def test_findings_that_do_not_hold_are_said_not_to(rows):
     assert "0.90 at α = 4, " in text
     assert text.count("**no**") == 5
     assert "| steered-L1-a0.5 | 5/10 | 0.50 | 1.00 | 1.00 | 5.00 | 0.15 | 0.8 | done 10 |" in text
+
+
+def test_the_studys_trade_off_is_named_from_its_own_counts_and_the_sweeps_in_the_same_words(rows):
+    traded = report(rows, sweep(row(parse_fail=0.5, no_cmd=2) | {"form": {"words": "neither changed"}}), {})
+    text = "\n".join(traded)
+    name = "traded parse_fail for no_cmd: format changed, solving did not"
+    assert f"By its own counts its vector {name}; here, at α = 4: {name}." in text
+    assert f"- six tasks, steered-L22-α4: {name} (parse_fail 2.2 → 1.3 and no_cmd 1.2 → 2.7 per run; pass 2/6" in text
+    assert "- six tasks, steered-L30-α4: less parse_fail and less no_cmd: format changed, solving did not" in text
+    assert "- sprint, α = 2: solving did not change (pass 1/5 → 0/5, Fisher p = 1); 5 runs could have shown no" in text
+    assert f"- steered-L1-a4: {name} (parse_fail 1 → 0.5 and no_cmd 1 → 2 per run; pass 5/10 → 5/10" in text
+    assert text.count("Tested over tasks: neither changed.") == 1
+    assert "- steered-L1-a8: neither format nor solving changed (parse_fail 1 → 1" in text
+
+
+def test_a_strength_of_which_every_trial_was_an_error_has_nothing_to_be_told():
+    dead = {**row(), "n": 0, "solved": 0, "parse_fail_per_run": None, "no_cmd_per_run": None}
+    assert change_of(dead, row()) is None
 
 
 @pytest.mark.parametrize("text", [None, "{", '{"configs": [{"config": "baseline"}]}'])
