@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from capvec.calibration.arms import arms_of
 from capvec.calibration.chosen import Chosen
@@ -77,6 +78,6 @@ def conclude_again(run: RecordedRun, *, same_counts: bool) -> Conclusion:
         raise UsageError(f"{error.filename} is gone, which α = 0 was compared by") from error
 
 
-def _earlier(path: Path) -> dict[str, object] | None:
-    data: dict[str, object] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+def _earlier(path: Path) -> dict[str, Any] | None:
+    data: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     return data

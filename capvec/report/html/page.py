@@ -31,8 +31,8 @@ def write_html(report: RunReport) -> None:
     plots = folder / "plots"
     plots.mkdir(exist_ok=True)
     names = [config.name for config in report.plan.configs]
-    whole = partial(task_by_config, report.splits, names, report.cells)  # in the page it is a table
-    for draw in (*drawings(report).values(), whole):
+    whole: Draw = partial(task_by_config, report.splits, names, report.cells)  # in the page it is a table
+    for draw in [*drawings(report).values(), whole]:
         if (chart := draw(WIDE)) is not None:
             svg = chart.svg(standalone=True)
             (plots / f"{chart.name}.svg").write_text(f"{svg}\n", encoding="utf-8")
