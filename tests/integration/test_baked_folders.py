@@ -136,6 +136,27 @@ def test_a_baked_folder_can_be_baked_again(torch, source, bake, vectors, archite
     torch.testing.assert_close(logits(alone, torch), logits(plain, torch, edits), atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize("architecture", ["gpt2", "mistral"])
+def test_ablated_and_then_added_to_a_model_has_one_component_from_that_block_on(
+    torch, source, bake, vectors, architecture
+):
+    """What comes nearest to `set`, which cannot be baked."""
+    ablated, _ = bake(source(architecture), op="ablate", layers=(1,))
+    both, baked = bake(ablated, layers=(1,))
+    model, found = load(both, trust_remote_code=baked.needs_remote_code), []
+    unit = vectors[1] / vectors[1].norm()
+
+    def look(residual):
+        found.append(residual @ unit)
+        return residual
+
+    logits(model, torch, [(block, look) for block in blocks_of(model)])
+    for layer, component in enumerate(found):
+        expected = ALPHA * vectors[1].norm() if layer >= 1 else torch.tensor(0.0)
+        torch.testing.assert_close(component, expected.expand_as(component), atol=1e-4, rtol=1e-5)
+    assert len(found) == LAYERS
+
+
 def test_without_trust_a_folder_with_code_does_not_load_instead_of_loading_unsteered(source, bake):
     out, _ = bake(source("qwen3.5-text"))
     with pytest.raises(ValueError, match="trust_remote_code"):

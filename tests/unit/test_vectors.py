@@ -18,7 +18,18 @@ from capvec.errors import UsageError
 
 pytestmark = pytest.mark.unit
 N, D = 3, 4
-KNOWN = Metadata("org/model", "abc123", LAYER_CONVENTION, 2, "same-model", "f00d", "mean-difference", "last", "0.1.0")
+KNOWN = Metadata(
+    "org/model",
+    "abc123",
+    LAYER_CONVENTION,
+    2,
+    "same-model",
+    "f00d",
+    "mean-difference",
+    "last",
+    "0.1.0",
+    "confound-p=0.05",
+)
 
 
 @pytest.fixture(scope="module")
