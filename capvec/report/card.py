@@ -64,7 +64,7 @@ def _in_short(
     if ranking:
         steered = {str(steer["layer"]) for steer in _steers(provenance)}
         yield from (f"- {_rank(row, ranking)}" for row in ranking if row is ranking[0] or row["layer"] in steered)
-        yield "\nThat is about the traces that it was built from, not about what it does.\n"
+        yield "\nSuch a p is about the traces that the direction was built from, not about what it does.\n"
     yield (
         f"{direction['description']} Row L of `directions` in `vectors/dir.pt`, float32 "
         f"`[{model['n_layers']}, {model['d_model']}]`, is for the {LAYER_CONVENTION}. Hash `{direction['hash']}`.\n"
@@ -147,7 +147,7 @@ def _measured(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> Iter
     yield from (f"- {row['config']} {row['call']['words']}." for row in _called(summary))
     yield ""
     if checks := list(_checks(summary)):
-        yield "Twins are as long and steer at the same layer with the same α. Against them, and other conditions:\n"
+        yield "Twins are as long and steer at the same layer with the same α. Against them, and what else was asked:\n"
         yield from (f"- {check}" for check in checks)
         yield ""
 

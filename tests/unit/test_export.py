@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import shutil
@@ -94,7 +96,7 @@ def test_a_corrected_p_of_the_ranking_is_taken_before_ours(export):
     columns, best, _ = RANKING.splitlines()
     card = (export(ranking=f"{columns},p_corrected\n{best},0.03\n") / "README.md").read_text()
     assert "the direction is distinguishable from chance: label-permutation p = 0.030" in card
-    assert "That is about the traces that it was built from, not about what it does." in card
+    assert "Such a p is about the traces that the direction was built from, not about what it does." in card
 
 
 def test_a_p_below_a_thousandth_is_below_it_and_equals_nothing(export):
@@ -163,6 +165,10 @@ def test_the_card_begins_with_what_else_the_direction_may_be_then_says_where_it_
     assert "3 tasks in containers, 2 attempts each" in card
     assert "- At layer 1 the direction is not distinguishable from chance" in card  # steered, and not the best
     assert card.count("the number of steps alone") == 1
+    page = (tmp_path / "out" / "report.html").read_text()
+    for kind, text in re.findall(r"<(style|script)>(.*?)</", page, re.DOTALL):
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{kind}-src &#x27;sha256-{digest}&#x27;" in page  # or the browser would leave it out
 
     provenance = json.loads((run / "provenance.json").read_text())
     provenance["direction"]["audit"] |= {"confound_auc": 1.0, "confound_p": 0.0}
