@@ -41,12 +41,12 @@ def words_section(rows: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         for name, totals in table.items():
             if name != Config.BASELINE:
                 yield f"- {tasks}, {name}: {form_change_of_totals(totals, table[Config.BASELINE]).words}"
-    yield "\nThis sweep in the same words, from its totals as if no more were known of it; then from its trials:\n"
+    yield "\nThis sweep in the same words, from its totals as if no more were known, and its verdict from its trials:\n"
     for name, row in rows.items():
         if name != Config.BASELINE:
             change = change_of(row, rows[Config.BASELINE])
-            tested = f" Tested over tasks: {row['form']['words']}." if row.get("form") else ""
-            yield f"- {name}: {change.words if change else 'no valid trial to compare.'}{tested}"
+            verdict = f" Verdict: {row['call']['words']}." if row.get("call") else ""
+            yield f"- {name}: {change.words if change else 'no valid trial to compare.'}{verdict}"
 
 
 def _totals(row: Mapping[str, Any]) -> Totals:

@@ -95,7 +95,7 @@ def test_findings_that_do_not_hold_are_said_not_to(rows):
 
 
 def test_the_studys_trade_off_is_named_from_its_own_counts_and_the_sweeps_in_the_same_words(rows):
-    traded = report(rows, sweep(row(parse_fail=0.5, no_cmd=2) | {"form": {"words": "neither changed"}}), {})
+    traded = report(rows, sweep(row(parse_fail=0.5, no_cmd=2) | {"call": {"words": "underpowered: x"}}), {})
     text = "\n".join(traded)
     name = "traded parse_fail for no_cmd: format changed, solving did not"
     assert f"By its own counts its vector {name}; here, at α = 4: {name}." in text
@@ -103,7 +103,7 @@ def test_the_studys_trade_off_is_named_from_its_own_counts_and_the_sweeps_in_the
     assert "- six tasks, steered-L30-α4: less parse_fail and less no_cmd: format changed, solving did not" in text
     assert "- sprint, α = 2: solving did not change (pass 1/5 → 0/5, Fisher p = 1); 5 runs could have shown no" in text
     assert f"- steered-L1-a4: {name} (parse_fail 1 → 0.5 and no_cmd 1 → 2 per run; pass 5/10 → 5/10" in text
-    assert text.count("Tested over tasks: neither changed.") == 1
+    assert text.count("Verdict: underpowered: x.") == 1
     assert "- steered-L1-a8: neither format nor solving changed (parse_fail 1 → 1" in text
 
 
