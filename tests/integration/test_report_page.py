@@ -1,9 +1,13 @@
 """`report.html` in a real headless Chromium: it opens, says what it should, and runs nothing but its own script."""
 
+import math
+from itertools import pairwise
+
 import pytest
 from chromium import Chromium
 from recorded_run import write_recorded
 
+from capvec.report.export import export
 from capvec.setup.browser import NAMES, find_browser
 
 pytestmark = pytest.mark.integration
@@ -158,3 +162,42 @@ def test_the_viewer_works_from_the_keyboard(browser, page):
     browser.ask("jump.focus()")
     browser.press("Enter", 13, "\r")
     assert browser.ask("document.activeElement.id") == "parting"
+
+
+@pytest.mark.parametrize("name", ["matrix", "pass-rate", "difference", "dose-response", "twins", "auc-by-layer"])
+def test_a_chart_as_a_file_of_its_own_opens_with_every_text_inside(browser, page, name):
+    browser.open(page.parent / "plots" / f"{name}.svg")
+    over = browser.ask(
+        "(all => [...document.querySelectorAll('text')].filter(t => { const b = t.getBoundingClientRect(); "
+        "return b.left < all.left - 1 || b.right > all.right + 1 || b.top < all.top - 1 || b.bottom > all.bottom + 1; "
+        "}).map(t => t.textContent))(document.documentElement.getBoundingClientRect())"
+    )
+    assert over == []
+    assert browser.ask("document.querySelectorAll('text').length") > 3
+    assert browser.complaints == []
+
+
+def test_names_of_configs_over_the_matrix_meet_neither_each_other_nor_its_marks(browser, page):
+    browser.open(page.parent / "plots" / "matrix.svg")
+    lowest = browser.ask(
+        "Math.max(...[...document.querySelectorAll('text[transform]')].map(t => t.getBoundingClientRect().bottom))"
+    )
+    highest = browser.ask(
+        "Math.min(...[...document.querySelectorAll('rect.solved, rect.unsolved')]"
+        ".map(t => t.getBoundingClientRect().top))"
+    )
+    assert lowest < highest
+    # Across the way they lean, their lines are farther apart than a letter is high.
+    turns = browser.ask("[...document.querySelectorAll('text[transform]')].map(t => t.getAttribute('transform'))")
+    angle, places = float(turns[0].split()[0].removeprefix("rotate(")), [float(turn.split()[1]) for turn in turns]
+    assert min(b - a for a, b in pairwise(places)) * math.sin(math.radians(angle)) > 12
+
+
+def test_an_exported_page_opens_as_the_runs_does(browser, page, tmp_path):
+    for suffix in ("pt", "gguf"):
+        (page.parent / "vectors" / f"dir.{suffix}").touch()
+    export(page.parent, tmp_path / "out", license_id="mit", say=lambda _: None)
+    browser.open(tmp_path / "out" / "report.html")
+    assert "They part at step 2: the replies differ." in text(browser, "#told")[0]
+    assert browser.complaints == []
+    assert browser.requests == []
