@@ -10,6 +10,14 @@ from capvec.report.table import interval, markdown_table, number
 from capvec.stats.intervals import wilson
 from capvec.sweep.plan import Plan
 
+BASELINE = "BASELINE.md"
+
+
+def write_baseline(plan: Plan, outcomes: Sequence[Outcome]) -> None:
+    """Write `BASELINE.md` into the folder of a collection."""
+    text = "\n".join(baseline_md(plan, outcomes)) + "\n"
+    (plan.folder / BASELINE).write_text(text, encoding="utf-8")
+
 
 def baseline_md(plan: Plan, outcomes: Sequence[Outcome]) -> Iterator[str]:
     """What the unsteered model does, by split and family: the lines of a collection's `BASELINE.md`."""

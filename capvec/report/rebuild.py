@@ -10,6 +10,7 @@ from typing import Any
 from capvec.calibration.conclude import conclude_again
 from capvec.calibration.report import CALIBRATION
 from capvec.errors import UsageError
+from capvec.report.baseline import BASELINE, write_baseline
 from capvec.report.controls import twin_lines
 from capvec.report.direction import ReportedDirection
 from capvec.report.files import summary_of, write_reports
@@ -48,6 +49,9 @@ def rebuild(folder: Path) -> tuple[str, ...]:
     """
     run = read_recorded(folder)
     plan, outcomes = run.plan, run.outcomes
+    if run.provenance["direction"] is None:  # nothing is steered: a collection, which has one report
+        write_baseline(plan, outcomes)
+        return (f"report: {folder / BASELINE}",)
     direction = ReportedDirection.read(folder, run.provenance)
     summary, earlier = summary_of(plan, outcomes), run.earlier_summary()
     conclusion, recorded = _conclude(run, summary, earlier), _reconciliation(run, earlier)

@@ -14,7 +14,7 @@ from capvec.engine.process import start_engine
 from capvec.errors import UsageError
 from capvec.pocket import ModelSource, resolve_model
 from capvec.records import Config, Outcome, TrialSpec
-from capvec.report.baseline import baseline_md
+from capvec.report.baseline import write_baseline
 from capvec.sandbox.docker import DockerProvider, check_engine, reap
 from capvec.sweep import provenance
 from capvec.sweep.ledger import Ledger
@@ -64,7 +64,7 @@ def collect(options: SweepOptions, *, out: Path, jobs: int, say: Callable[[str],
             outcomes.append(outcome)
             say(f"{number} of {len(trials)}: {_describe(outcome, running[done])}")
     reap(plan.run)
-    (out / "BASELINE.md").write_text("\n".join(baseline_md(plan, outcomes)) + "\n", encoding="utf-8")
+    write_baseline(plan, outcomes)
     return tuple(outcomes)
 
 

@@ -5,7 +5,11 @@ from pathlib import Path
 import pytest
 
 from capvec.records import Config, Outcome, Task
-from capvec.report.baseline import baseline_md
+from capvec.report.baseline import baseline_md, write_baseline
+from capvec.report.rebuild import report
+from capvec.sweep import provenance
+from capvec.sweep.ledger import Ledger
+from capvec.sweep.options import SweepOptions
 from capvec.sweep.plan import Plan, Settings, interleave
 
 pytestmark = pytest.mark.unit
@@ -16,14 +20,15 @@ def task(name, family, split):
 
 
 def outcome(task, attempt, status, **counts):
-    return Outcome("r", f"{task}-{attempt}", task, "baseline", None, None, attempt, 0, status, **counts)
+    return Outcome("r", f"{task}-baseline-t{attempt}", task, "baseline", None, None, attempt, 0, status, **counts)
 
 
-def test_rates_are_of_valid_trials_and_faults_of_replies():
+def collection(folder):
+    """Two attempts on two tasks."""
     tasks = (task("a-1", "a", "trained"), task("b-1", "b", "held-out"))
     plan = Plan(
         "r",
-        Path("r"),
+        folder,
         tasks,
         (Config("baseline", "baseline"),),
         interleave(tasks, [Config("baseline", "baseline")], 2, 0),
@@ -35,9 +40,30 @@ def test_rates_are_of_valid_trials_and_faults_of_replies():
         outcome("b-1", 1, "unsolved", steps=2),
         outcome("b-1", 2, "error"),
     ]
-    text = "\n".join(baseline_md(plan, outcomes))
+    return plan, outcomes
+
+
+def test_rates_are_of_valid_trials_and_faults_of_replies():
+    text = "\n".join(baseline_md(*collection(Path("r"))))
     # 1 of 3 valid trials; 10 replies, of which 1 did not parse and 2 were without a command.
     assert "| **all** | all | 1/3 | 0.33 | 0.06–0.79 | 1 | 3.3 | 0.100 | 0.200 |" in text
     assert "| **trained** | all | 1/2 | 0.50 |" in text
     assert "| held-out | b | 0/1 | 0.00 |" in text
     assert "2 tasks, 2 attempts each" in text
+
+
+def test_capvec_report_makes_a_collections_report_again(tmp_path):
+    plan, outcomes = collection(tmp_path)
+    health = {"model": "m", "revision": None, "dtype": "float32"}
+    images = {one.name: "sha256:0" for one in plan.tasks}
+    about = {"plan": plan, "health": health, "direction": None, "images": images}
+    provenance.write(tmp_path, command_line=[], options=SweepOptions().to_json(), **about)
+    ledger = Ledger(tmp_path / "trials.jsonl")
+    for one in reversed(outcomes):  # as they finished
+        ledger.append(one)
+    write_baseline(plan, outcomes)
+    before = (tmp_path / "BASELINE.md").read_text()
+    (tmp_path / "BASELINE.md").unlink()
+    assert report([tmp_path], None) == (f"report: {tmp_path / 'BASELINE.md'}",)
+    assert (tmp_path / "BASELINE.md").read_text() == before
+    assert not (tmp_path / "RESULTS.md").exists()
