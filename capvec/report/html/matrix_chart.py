@@ -46,7 +46,7 @@ def task_by_config(
         canvas.turned(left + each * (column + 0.5), top - 10, name, angle)
     for split, group in splits.items():
         if list(splits) != [UNKNOWN]:
-            canvas.text(0.0, y + _TITLE - 8, split, "panel")
+            canvas.text(4.0, y + _TITLE - 8, split, "panel")
             y += _TITLE
         for task in group:
             canvas.line(0.0, y, float(width), y, "grid")
