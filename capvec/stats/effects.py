@@ -30,7 +30,7 @@ class Effect:
     value: float
     difference: float
     pvalue: float
-    """Two-sided, by the sign-flip test over tasks."""
+    """Two-sided, by the sign-flip test over tasks; of the pass rate and with `--sequential`, allowing for the looks."""
     interval: Interval | None = None
     """95 %, clustered by task (`intervals.clustered`); for the pass rate only."""
     holm: float | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from scipy import stats
 
@@ -70,8 +71,14 @@ def clustered(differences: Sequence[float], attempts: float, level: float = 0.95
     centre = math.fsum(differences) / (tasks + 2)
     squares = math.fsum(value * value for value in differences) + 1 / attempts
     error = math.sqrt((squares / (tasks + 2) - centre**2) / (tasks + 1))
-    half = float(stats.t.ppf((1 + level) / 2, tasks - 1)) * error
+    half = _t_quantile((1 + level) / 2, tasks - 1) * error
     return Interval(max(-1.0, centre - half), min(1.0, centre + half))
+
+
+@lru_cache(maxsize=256)
+def _t_quantile(probability: float, freedom: int) -> float:
+    """A summary and a simulation ask for few of them, again and again."""
+    return float(stats.t.ppf(probability, freedom))
 
 
 def _interval(successes: int, n: int, level: float, method: str) -> Interval:

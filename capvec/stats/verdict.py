@@ -4,8 +4,8 @@ The unit is the task, the measure the difference in pass rate between a config a
 Five names exist, and the first whose condition holds is given:
 
 1. **improves**: the difference is above 0 and its p-value, by the sign-flip test over tasks and after Holm over the
-   family of (direction, layer, α) configs, is below the level (0.05). Controls are not in the family: they get the same
-   rule with their own p-value.
+   family of (direction, layer, α) configs, is below the level (0.05). With `--sequential` the p-value allows for the
+   looks (`sequential`). Controls are not in the family: they get the same rule with their own p-value.
 2. **harms**: the same with a difference below 0.
 3. **changes form only**: parse_fail or no_cmd changed (p < level after Holm over all secondary comparisons), and the
    95 % interval of the difference, clustered by task, lies within ± the margin (0.15 unless said otherwise).
