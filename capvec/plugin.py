@@ -106,6 +106,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--run", metavar="NAME", help="report folder reports/NAME (default: a timestamp)")
     add("--resume", action="store_true", help="keep the valid trials of --run NAME and run the others")
     add("--gate", metavar="EXPR", help="let the exit code depend on it: improves(CONFIG), no_harm(D), M<=baseline")
+    add("--sequential", action="store_true", help="stop a config when it is decided, or when nothing is to be expected")
     add("--base-url", metavar="URL", help="use a running engine (token in CAPVEC_ENGINE_TOKEN) instead of starting one")
     add("--max-steps", metavar="N", help="replies per trial (default: 20 with pocket, 8 with pocket-base, else 30)")
     add("--max-tokens", metavar="N", help="tokens per reply (default: 96 with pocket, 64 with pocket-base, else 512)")
@@ -121,7 +122,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def _study(name: str, config: pytest.Config) -> Study:
     """The study that was asked for, its options checked."""
     names = "alpha alpha_unit layer model direction traces reference op positions keep_norm tasks attempts"
-    names += " controls seed run resume gate base_url max_steps max_tokens temperature protocol chosen"
+    names += " controls seed run resume gate sequential base_url max_steps max_tokens temperature protocol chosen"
     raw = {name: config.getoption(name) for name in (*names.split(), *RECIPE_OPTIONS)}
     raw["command_line"] = ["pytest", *config.invocation_params.args]
     # pandas and SciPy are slow to import, and only a study needs them.
@@ -318,8 +319,12 @@ def run_trial(request: pytest.FixtureRequest, engine: EngineClient) -> TrialRunn
 
 @pytest.fixture
 def outcome(request: pytest.FixtureRequest, run_trial: TrialRunner) -> Outcome:
-    """The outcome of the trial that the test is parametrised with."""
+    """The outcome of the trial that the test is parametrised with; of a config that has stopped, none is wanted."""
+    from capvec.sweep.looks import why_stopped  # noqa: PLC0415 (SciPy, which only a study needs)
+
     spec: TrialSpec = request.param
+    if spec.id not in run_trial.finished and (why := why_stopped(run_trial.plan, spec)) is not None:
+        pytest.skip(why)
     result = run_trial.run(spec)
     request.node.stash[_outcome_key] = result
     if result.outcome == "error":
@@ -340,7 +345,8 @@ def pytest_runtest_makereport(
     if item.path.parent != SUITE or call.when == "teardown" or handout is None:
         return report
     result = item.stash.get(_outcome_key, None)
-    if result is None and call.excinfo is not None and not call.excinfo.errisinstance(KeyboardInterrupt):
+    no_fault = (KeyboardInterrupt, pytest.skip.Exception)
+    if result is None and call.excinfo is not None and not call.excinfo.errisinstance(no_fault):
         spec: TrialSpec = item.callspec.params["outcome"]  # type: ignore[attr-defined]
         config = handout.plan.config(spec.config)
         result = item.stash[_outcome_key] = error_outcome(handout.plan.run, spec, config, call.excinfo.exconly())

@@ -39,6 +39,8 @@ def parse_calibration_options(raw: Mapping[str, Any]) -> SweepOptions:
                 f"--{name.replace('_', '-')} is for -m sweep: a calibration's directions are planted, and layer and "
                 "strength come from the file that capvec.calibration.choose writes (--chosen)"
             )
+    if raw.get("sequential"):
+        raise UsageError("--sequential is for -m sweep: a calibration has no family of configs to stop; leave it out")
     defaults = {"attempts": str(ATTEMPTS), "controls": f"random:{RANDOMS}"}
     options = parse_options(defaults | {name: value for name, value in raw.items() if value is not None})
     if [control.kind for control in options.controls] != ["random"]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from capvec.records import Config
 from capvec.report.table import align, markdown_table, number, p_value
-from capvec.stats.summary import Summary
+from capvec.stats.summary import ConfigSummary, Summary
 from capvec.stats.twins import TWIN_KINDS, TwinComparison, twins_of
 
 _METRICS = {"pass_rate": "solved", "parse_fail": "parse_fail per run", "no_cmd": "no_cmd per run", "steps": "steps"}
@@ -59,35 +59,35 @@ def controls_section(
 
 
 def _effects(configs: Sequence[Config], summary: Summary) -> Iterator[tuple[str, ...]]:
-    rates = {row.config: row.pass_rate for row in summary.configs}
-    base = rates[summary.baseline]
+    moved = {row.config: _moved(row, summary) for row in summary.configs}
     kinds = [kind for kind in ("zero", "flip", "prompt", *TWIN_KINDS) if any(_is(config, kind) for config in configs)]
     titles = {"zero": "α = 0", "flip": "−α", "prompt": "instruction, no vector"}
     yield ("config", "its own", *(titles.get(kind, f"{kind} twins") for kind in kinds))
     for config in configs:
         if config.kind == "steered":
-            own = (
-                _difference(rates[config.name], base),
-                *(_span(config, kind, configs, rates, base) for kind in kinds),
-            )
+            own = (_signed(moved[config.name]), *(_span(config, kind, configs, moved) for kind in kinds))
             yield (config.name, *own)
+
+
+def _moved(row: ConfigSummary, summary: Summary) -> float | None:
+    """How far the pass rate is from the baseline's."""
+    base = summary.base_of(row.config).pass_rate
+    return None if row.pass_rate is None or base is None else row.pass_rate - base
 
 
 def _is(config: Config, kind: str) -> bool:
     return config.control is not None and config.control.kind == kind
 
 
-def _span(
-    config: Config, kind: str, configs: Sequence[Config], rates: dict[str, float | None], base: float | None
-) -> str:
+def _span(config: Config, kind: str, configs: Sequence[Config], moved: dict[str, float | None]) -> str:
     """The difference of the control, or the least and the most of several."""
-    found = [rate for name in twins_of(config.name, kind, configs) if (rate := rates[name]) is not None]
-    ends = [_difference(end, base) for end in ((min(found), max(found)) if found else ())]
+    found = [value for name in twins_of(config.name, kind, configs) if (value := moved[name]) is not None]
+    ends = [_signed(end) for end in ((min(found), max(found)) if found else ())]
     return " to ".join(dict.fromkeys(ends)) or "–"
 
 
-def _difference(rate: float | None, base: float | None) -> str:
-    return "–" if rate is None or base is None else f"{rate - base:+.2f}"
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.2f}"
 
 
 def _twins(comparisons: Sequence[TwinComparison]) -> Iterator[tuple[str, ...]]:

@@ -19,6 +19,7 @@ from capvec.stats.summary import Summary, summarise
 from capvec.stats.twins import compare_with_twins
 from capvec.sweep.gate import GateResult
 from capvec.sweep.ledger import Reconciliation
+from capvec.sweep.looks import take_looks
 from capvec.sweep.plan import Plan
 
 MASTER_COLUMNS = (
@@ -30,7 +31,8 @@ MASTER_COLUMNS = (
 def summary_of(plan: Plan, outcomes: Sequence[Outcome]) -> Summary:
     """The numbers of a run: of every config of its plan; the steered ones are the family, controls are not in it."""
     steered = [config.name for config in plan.configs if config.kind == "steered"]
-    return summarise(outcomes, [config.name for config in plan.configs], family=steered)
+    looks = take_looks(plan, outcomes) if plan.sequential else None
+    return summarise(outcomes, [config.name for config in plan.configs], family=steered, sequential=looks)
 
 
 def write_reports(
@@ -49,7 +51,7 @@ def write_reports(
     frame["family"] = [family_of(tasks[name]) for name in frame["task"]]
     frame["split"] = [split_of(tasks[name]) for name in frame["task"]]
     frame.to_csv(plan.folder / "master_summary.csv", columns=MASTER_COLUMNS, index=False)
-    twins = compare_with_twins(outcomes, plan.configs)
+    twins = compare_with_twins(summary.analysed(outcomes), plan.configs)
     data = {
         "run": plan.run,
         "verdict": verdict(summary),
@@ -61,6 +63,8 @@ def write_reports(
         "missing_trials": list(reconciliation.missing),
         "interrupted": reconciliation.interrupted,
     }
+    if plan.sequential:
+        data["spared_trials"] = reconciliation.spared
     (plan.folder / "summary.json").write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     text = results_md(plan, outcomes, summary, twins, direction, gates, reconciliation)
     (plan.folder / "RESULTS.md").write_text(text, encoding="utf-8")

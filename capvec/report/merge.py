@@ -60,6 +60,11 @@ def _check_together(first: RecordedRun, other: RecordedRun) -> None:
     Raises:
         UsageError: they differ; the message says in what.
     """
+    if sequential := next((run for run in (first, other) if run.plan.sequential), None):
+        raise UsageError(
+            f"{sequential.folder} ran with --sequential: its looks went by its own plan, and those of a merged run "
+            "would be others; report it alone"
+        )
     found = differences(first.provenance, other.provenance)
     seeds = [run.provenance["options"]["seed"] for run in (first, other)]
     if seeds[0] != seeds[1]:

@@ -14,6 +14,7 @@ from capvec.report.baseline import BASELINE, write_baseline
 from capvec.report.controls import twin_lines
 from capvec.report.direction import ReportedDirection
 from capvec.report.files import summary_of, write_reports
+from capvec.report.looks import look_lines
 from capvec.report.merge import merge
 from capvec.report.recorded import RecordedRun, read_recorded
 from capvec.report.table import closing_lines, table_lines
@@ -21,6 +22,7 @@ from capvec.stats.summary import Summary
 from capvec.stats.twins import compare_with_twins
 from capvec.sweep.gate import GateResult, check_gate, split_gate
 from capvec.sweep.ledger import Reconciliation, reconcile
+from capvec.sweep.looks import not_needed
 from capvec.sweep.replies import check_zero
 from capvec.sweep.study import Conclusion
 
@@ -54,7 +56,7 @@ def rebuild(folder: Path) -> tuple[str, ...]:
         return (f"report: {folder / BASELINE}",)
     direction = ReportedDirection.read(folder, run.provenance)
     summary, earlier = summary_of(plan, outcomes), run.earlier_summary()
-    conclusion, recorded = _conclude(run, summary, earlier), _reconciliation(run, earlier)
+    conclusion, recorded = _conclude(run, summary, earlier), _reconciliation(run, summary, earlier)
     gates = (*conclusion.gates, *_asked(run.provenance["options"].get("gate"), summary))
     write_reports(plan, outcomes, summary, direction, gates, recorded)
     return closing_lines(plan, conclusion.lines, gates, recorded, outcomes)
@@ -67,7 +69,8 @@ def _conclude(run: RecordedRun, summary: Summary, earlier: Mapping[str, Any] | N
     kept, stands as it was as long as the counts do.
     """
     same = earlier is not None and _counts(earlier["configs"]) == _counts(summary.to_json()["configs"])
-    lines = (*table_lines(run.plan, summary), *twin_lines(compare_with_twins(run.outcomes, run.plan.configs)))
+    twins = twin_lines(compare_with_twins(summary.analysed(run.outcomes), run.plan.configs))
+    lines = (*table_lines(run.plan, summary), *look_lines(summary), *twins)
     if run.plan.study == "sweep":
         with suppress(FileNotFoundError):
             return Conclusion(lines, check_zero(run.plan, run.outcomes))
@@ -86,15 +89,17 @@ def _kept(run: RecordedRun, earlier: Mapping[str, Any]) -> tuple[GateResult, ...
     return tuple(GateResult(**gate) for gate in earlier["gates"] if gate["condition"] not in conditions)
 
 
-def _reconciliation(run: RecordedRun, earlier: Mapping[str, Any] | None) -> Reconciliation:
+def _reconciliation(run: RecordedRun, summary: Summary, earlier: Mapping[str, Any] | None) -> Reconciliation:
     """Against what pytest collected, where the run got as far as to write that down; else against the whole plan."""
     if earlier is None:
         recorded = [outcome.trial for outcome in run.outcomes]
-        return reconcile([trial.id for trial in run.plan.trials], run.outcomes, recorded)
+        spared = not_needed(run.plan, summary.sequential) if summary.sequential is not None else ()
+        return reconcile([trial.id for trial in run.plan.trials], run.outcomes, recorded, not_needed=spared)
     valid = {outcome.trial for outcome in run.outcomes if outcome.outcome != "error"}
     missing = tuple(trial for trial in earlier["missing_trials"] if trial not in valid)
-    expected = int(earlier["expected_trials"])
-    return Reconciliation(expected, expected - len(missing), missing, earlier.get("interrupted", False))
+    expected, left_out = int(earlier["expected_trials"]), int(earlier.get("spared_trials", 0))
+    interrupted = earlier.get("interrupted", False)
+    return Reconciliation(expected, expected - len(missing) - left_out, missing, interrupted, left_out)
 
 
 def _asked(expression: str | None, summary: Summary) -> tuple[GateResult, ...]:

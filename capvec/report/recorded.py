@@ -69,6 +69,7 @@ def plan_of(folder: Path, provenance: Mapping[str, Any]) -> Plan:
         trials=tuple(_trials(provenance)),
         settings=Settings.from_json(provenance["settings"]),
         study=provenance.get("study", "sweep"),
+        sequential=provenance.get("options", {}).get("sequential", False),
     )
 
 

@@ -11,6 +11,7 @@ from capvec.report.contrast import contrast_section
 from capvec.report.controls import controls_section
 from capvec.report.direction import ReportedDirection
 from capvec.report.families import family_of, family_rows
+from capvec.report.looks import looks_section
 from capvec.report.table import HEADERS, call_lines, interval, markdown_table, number, p_value, table_row, verdict
 from capvec.stats.intervals import Interval
 from capvec.stats.summary import Summary
@@ -36,8 +37,9 @@ def results_md(
     sections = (
         _head(plan, summary, reconciliation),
         _results(plan, summary),
+        looks_section(summary),
         controls_section(plan.configs, summary, twins),
-        _families(plan, outcomes),
+        _families(plan, summary.analysed(outcomes)),
         _matrix(plan, outcomes),
         _direction(plan, direction),
         _contrast(plan, direction),
@@ -225,5 +227,12 @@ def caveats(plan: Plan, summary: Summary, direction: ReportedDirection) -> Itera
         yield (
             f"{compared} configs were compared with the baseline; the p-values in the tables are not corrected for "
             "that, those of the calls are."
+        )
+    if summary.sequential is not None and (
+        stopped := [test.config for test in summary.sequential.tests if test.stopped]
+    ):
+        yield (
+            f"{', '.join(stopped)} stopped early (`--sequential`). The level holds; differences and intervals are not "
+            "corrected for the looks, and after a stop for efficacy lean outward."
         )
     yield from direction.caveats

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from capvec.errors import UsageError
@@ -20,6 +20,7 @@ from capvec.stats.pairing import McNemarResult, SignFlipResult, mcnemar_exact, s
 from capvec.stats.pooled import BoschlooResult, FisherResult, boschloo_exact, fisher_exact
 from capvec.stats.power import UNKNOWN_SPREAD, SweepDesign, detectable_effect, observed_spread
 from capvec.stats.sensitivity import Sensitivity, sensitivity
+from capvec.stats.sequential import Sequential
 from capvec.stats.stratified import CmhResult, Stratum, cmh
 from capvec.stats.verdict import LEVEL, MARGIN, Call, Detectable, decide
 
@@ -55,7 +56,7 @@ class ConfigSummary:
     """On pooled counts, as is Boschloo's."""
     boschloo: BoschlooResult | None
     sign_flip: SignFlipResult | None
-    """Over tasks: the headline."""
+    """Over tasks: the headline. The p-value allows for the looks where there were any (`Summary.sequential`)."""
     mcnemar: McNemarResult | None
     """Over (task, attempt) pairs of which both sides are valid."""
     cmh: CmhResult | None
@@ -84,11 +85,29 @@ class Summary:
     """Of the baseline over the sweep."""
     spread: float | None
     """Logit SD between tasks behind the baseline's counts; None where every task has one valid trial."""
+    sequential: Sequential | None = None
+    """The looks, with `--sequential`. A config that stopped early is summarised, and compared, on the blocks up to
+    there; the baseline's own row has all that were wanted of it."""
+    bases: Mapping[str, ConfigSummary] = field(default_factory=dict)
+    """Config that stopped early → the baseline on its blocks."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON: an infinite odds ratio is the text "inf", one that does not exist is null."""
+        """Plain JSON: an infinite odds ratio is the text "inf", one that does not exist is null.
+
+        Without looks there are no keys `sequential` and `bases`.
+        """
         data: dict[str, Any] = _plain(asdict(self))
+        if self.sequential is None:
+            del data["sequential"], data["bases"]
         return data
+
+    def base_of(self, config: str) -> ConfigSummary:
+        """The baseline, on the blocks that the numbers of a config come from."""
+        return self.bases.get(config) or next(row for row in self.configs if row.config == self.baseline)
+
+    def analysed(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """What the numbers come from: all but the trials that ended after their config had stopped."""
+        return list(outcomes) if self.sequential is None else self.sequential.analysed(outcomes)
 
 
 def summarise(
@@ -98,6 +117,7 @@ def summarise(
     *,
     family: Sequence[str] | None = None,
     margin: float = MARGIN,
+    sequential: Sequential | None = None,
 ) -> Summary:
     """Count, estimate, test and name, each config against the baseline.
 
@@ -108,6 +128,7 @@ def summarise(
         family: the configs that are corrected for each other: the steered ones, controls left out. All but the
             baseline where it is None.
         margin: a difference in pass rate that would matter (see `verdict`).
+        sequential: the looks that were taken at the family.
 
     Raises:
         UsageError: an outcome of a config, or a member of the family, that is not among `config_names`.
@@ -117,11 +138,19 @@ def summarise(
         raise UsageError(f"outcomes of unknown configs {sorted(unknown)}; expected {', '.join(config_names)}")
     groups = {name: [outcome for outcome in outcomes if outcome.config == name] for name in config_names}
     base = groups.get(baseline, [])
-    rows = [_summarise(name, group, [] if name == baseline else base, baseline) for name, group in groups.items()]
+    if sequential is not None:
+        groups = {name: sequential.analysed(group) for name, group in groups.items()}
+    bases = {name: base if sequential is None else sequential.analysed(base, name) for name in groups}
+    rows = [
+        _looked_at(_summarise(name, group, [] if name == baseline else bases[name], baseline), sequential)
+        for name, group in groups.items()
+    ]
     rows, tested, secondary = _adjust(rows, wanted)
     spread = _spread(base)
-    named = tuple(_call(row, base, spread, max(1, len(tested)), margin) for row in rows)
-    return Summary(named, baseline, tested, secondary, drift(outcomes, baseline), spread)
+    named = tuple(_call(row, bases[row.config], spread, max(1, len(tested)), margin, sequential) for row in rows)
+    ended = sequential.ends if sequential is not None else ()
+    own = {name: _summarise(baseline, bases[name], [], baseline) for name in ended}
+    return Summary(named, baseline, tested, secondary, drift(outcomes, baseline), spread, sequential, own)
 
 
 # ------------------------------------------------------------------------------------------------ one config
@@ -219,6 +248,15 @@ def _secondary(outcomes: Sequence[Outcome], name: str, baseline: str) -> tuple[E
     return tuple(effect for effect in effects if effect is not None)
 
 
+def _looked_at(row: ConfigSummary, sequential: Sequential | None) -> ConfigSummary:
+    """With the p-value that allows for the looks, where the config was looked at."""
+    test = sequential.test(row.config) if sequential is not None else None
+    if test is None or row.effect is None or row.sign_flip is None:
+        return row
+    effect, headline = replace(row.effect, pvalue=test.pvalue), replace(row.sign_flip, pvalue=test.pvalue)
+    return replace(row, effect=effect, sign_flip=headline)
+
+
 # ------------------------------------------------------------------------------------------------ all together
 
 
@@ -249,7 +287,12 @@ def _spread(base: Sequence[Outcome]) -> float | None:
 
 
 def _call(
-    row: ConfigSummary, base: Sequence[Outcome], spread: float | None, family: int, margin: float
+    row: ConfigSummary,
+    base: Sequence[Outcome],
+    spread: float | None,
+    family: int,
+    margin: float,
+    sequential: Sequential | None,
 ) -> ConfigSummary:
     effect = row.effect
     if effect is None:
@@ -259,6 +302,9 @@ def _call(
     level = LEVEL if effect.holm is None else LEVEL / family
     detectable = _detectable(_valid(base), effect, spread, level)
     call = decide(effect, form, detectable, mediation=row.mediation, stratified=row.cmh, margin=margin)
+    test = sequential.test(row.config) if sequential is not None else None
+    if test is not None and test.words:
+        call = replace(call, words=f"{call.words}; {test.words}")
     return replace(row, form=form, call=call)
 
 

@@ -96,9 +96,8 @@ def _improves(condition: str, name: str, summary: Summary) -> GateResult:
 
 
 def _pairs(summary: Summary) -> list[tuple[ConfigSummary, ConfigSummary]]:
-    """Every other config with the baseline."""
-    base = next(config for config in summary.configs if config.config == summary.baseline)
-    return [(config, base) for config in summary.configs if config is not base]
+    """Every other config with the baseline: on its own blocks, where it stopped early."""
+    return [(row, summary.base_of(row.config)) for row in summary.configs if row.config != summary.baseline]
 
 
 def _mean(config: ConfigSummary, metric: str) -> float | None:

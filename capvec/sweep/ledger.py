@@ -66,16 +66,25 @@ class Reconciliation:
     missing: tuple[str, ...]
     interrupted: bool = False
     """Whether the user stopped the session."""
+    spared: int = 0
+    """Trials that did not run because their config had stopped; they are neither recorded nor missing."""
 
     def __str__(self) -> str:
         counts = f"{'Interrupted: ' if self.interrupted else ''}{self.recorded} of {self.expected} trials recorded"
+        if self.spared:
+            counts += f", {self.spared} not needed since their configs stopped early"
         if not self.missing:
             return counts
         return f"{counts}; NOT RUN: {', '.join(self.missing[:5])}{', …' if len(self.missing) > 5 else ''}"
 
 
 def reconcile(
-    expected: Iterable[str], outcomes: Iterable[Outcome], ran: Collection[str], *, interrupted: bool = False
+    expected: Iterable[str],
+    outcomes: Iterable[Outcome],
+    ran: Collection[str],
+    *,
+    interrupted: bool = False,
+    not_needed: Collection[str] = (),
 ) -> Reconciliation:
     """Compare trial ids; what is missing was never measured and is never counted as unsolved.
 
@@ -85,8 +94,11 @@ def reconcile(
             counts only where the trial ran again.
         ran: the trials that ran in this session.
         interrupted: whether the user stopped the session.
+        not_needed: trials whose config stopped before them.
     """
     wanted = tuple(dict.fromkeys(expected))
     recorded = {outcome.trial for outcome in outcomes if outcome.outcome != "error" or outcome.trial in ran}
-    missing = tuple(trial for trial in wanted if trial not in recorded)
-    return Reconciliation(len(wanted), len(wanted) - len(missing), missing, interrupted)
+    absent = [trial for trial in wanted if trial not in recorded]
+    missing = tuple(trial for trial in absent if trial not in not_needed)
+    spared = len(absent) - len(missing)
+    return Reconciliation(len(wanted), len(wanted) - len(absent), missing, interrupted, spared)

@@ -60,6 +60,7 @@ class SweepOptions(Record):
     run: str | None = None
     resume: bool = False
     gate: str | None = None
+    sequential: bool = False
     base_url: str | None = None
     max_steps: int | None = None
     """None stands for what suits the model, as the next one does."""
@@ -114,6 +115,7 @@ def parse_options(raw: dict[str, Any]) -> SweepOptions:
         run=run,
         resume=bool(raw.get("resume")),
         gate=raw.get("gate"),
+        sequential=bool(raw.get("sequential")),
         base_url=raw.get("base_url"),
         max_steps=at_least("--max-steps", raw["max_steps"], 1) if raw.get("max_steps") is not None else None,
         max_tokens=at_least("--max-tokens", raw["max_tokens"], 1) if raw.get("max_tokens") is not None else None,

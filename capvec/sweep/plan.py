@@ -62,6 +62,8 @@ class Plan(Record):
     settings: Settings
     study: str = "sweep"
     """The kind of study: also the mark that asks for it, and part of the name of its file in the suite."""
+    sequential: bool = False
+    """Whether configs may stop before their last trial (`--sequential`)."""
 
     def task(self, name: str) -> Task:
         return next(task for task in self.tasks if task.name == name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import subprocess
@@ -87,7 +88,8 @@ def check_same_study(
 
     Raises:
         UsageError: study, model, settings, direction, a threshold of its contrast, a task or a config's steers are not
-            those of the run's `provenance.json`; all are named.
+            those of the run's `provenance.json`, nor are `--sequential` and the trials that its looks go by; all are
+            named.
     """
     path = folder / "provenance.json"
     if not path.exists():
@@ -101,6 +103,7 @@ def check_same_study(
         "direction": {"hash": direction.direction.hash},
         "tasks": {task.name: {"checksum": task.checksum} for task in plan.tasks},
         "configs": [config.to_json() for config in plan.configs],
+        "seeds": [trial.id for trial in plan.trials],
     }
     if changed := differences({"study": plan.study, **earlier}, now):
         details = "; ".join(f"{name} was {before} and is {after}" for name, (before, after) in changed.items())
@@ -127,6 +130,7 @@ def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
         "settings": record["settings"],
         "direction": record["direction"]["hash"] if record["direction"] else None,
         **{f"--{name}": value for name, value in _thresholds(record.get("options", {})).items()},
+        **_looks(record),
         **{f"task {name}": task["checksum"] for name, task in record["tasks"].items()},
         # Through the record, so that a run from before steers had a field goes on where its default is what was done.
         **{
@@ -140,6 +144,15 @@ def _thresholds(options: Mapping[str, Any]) -> dict[str, float]:
     """Of a direction that was built from traces; what a run of an earlier capvec did not ask for was the default."""
     recipe = options.get("recipe")
     return Recipe.from_json(recipe).thresholds if recipe is not None and not options.get("direction") else {}
+
+
+def _looks(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether configs may stop early; if so the planned trials too, since a look goes by its share of them."""
+    if not record.get("options", {}).get("sequential", False):
+        return {"--sequential": False}
+    trials = list(record["seeds"])
+    digest = hashlib.sha256(json.dumps(trials).encode()).hexdigest()
+    return {"--sequential": f"over {len(trials)} trials, hash {digest[:8]}"}
 
 
 def _version(package: str) -> str | None:

@@ -20,13 +20,15 @@ from capvec.engine.process import start_engine
 from capvec.engine.protocol import TOKEN_VARIABLE
 from capvec.errors import SandboxUnavailable, UsageError
 from capvec.pocket import ModelSource, resolve_model
-from capvec.records import Outcome, Record
+from capvec.records import Config, Outcome, Record
 from capvec.report import closing_lines, summary_of, write_reports
 from capvec.report.direction import ReportedDirection
 from capvec.sandbox.docker import DockerProvider, check_engine, reap
+from capvec.stats.summary import Summary
 from capvec.sweep import provenance
 from capvec.sweep.gate import check_gate, check_names, split_gate
 from capvec.sweep.ledger import Ledger, Reconciliation, reconcile
+from capvec.sweep.looks import Watch, drawn_order, not_needed
 from capvec.sweep.options import SweepOptions
 from capvec.sweep.plan import Plan, Settings, interleave, settings_for
 from capvec.sweep.study import Bench, Design, Evidence, Study
@@ -80,6 +82,7 @@ class StudySession:
         self._closing: tuple[str, ...] = ("the run did not finish",)
         self._handout: Handout | None = None
         self._design: Design | None = None
+        self._watch: Watch | None = None
 
     # -------------------------------------------------------------------------------------------- before
 
@@ -140,15 +143,15 @@ class StudySession:
         return engine.url, engine.token
 
     def _plan(self, design: Design, settings: Settings) -> Plan:
-        study, options = self.study, self.options
-        trials = interleave(study.tasks, design.configs, options.attempts, options.seed)
-        return Plan(self.run, self.folder, study.tasks, design.configs, trials, settings, study.name)
+        return _plan_of(self.study, self.run, self.folder, design.configs, settings)
 
     def _announce(self, plan: Plan) -> None:
         todo = len(plan.trials) - len(self._finished)
         again = f", {len(self._finished)} kept from before" if self._finished else ""
         attempts = f"{self.options.attempts} attempt{'s' if self.options.attempts > 1 else ''}"
         self._say(f"{todo} trials: {len(plan.configs)} configs × {len(plan.tasks)} tasks × {attempts}{again}")
+        if self._watch is not None:
+            self._say(self._watch.words)
 
     def _prepare_images(self) -> dict[str, str]:
         provider = DockerProvider()
@@ -174,7 +177,13 @@ class StudySession:
                     f"--resume: {outcome.trial} ran with seed {outcome.seed}, this {plan.study} has another --seed"
                 )
         self._recorded = {outcome.trial: outcome for outcome in outcomes}
-        return tuple(outcome for outcome in outcomes if outcome.outcome != "error" and outcome.trial in planned)
+        ours = [outcome for outcome in outcomes if outcome.trial in planned]
+        counted: tuple[Outcome, ...] = ()
+        if plan.sequential:
+            self._watch = Watch(plan, self._say)
+            counted = self._watch.resume(ours)
+            self._ran |= {outcome.trial for outcome in counted}
+        return tuple(outcome for outcome in ours if outcome.outcome != "error" or outcome in counted)
 
     def handout(self) -> Handout:
         """What workers need; `prepare` must have run."""
@@ -194,6 +203,8 @@ class StudySession:
         self._recorded[outcome.trial] = outcome
         self._ran.add(outcome.trial)
         self.ledger.append(outcome)
+        if self._watch is not None:
+            self._watch.note(outcome)
 
     def record_crash(self, node_id: str, detail: str) -> None:
         """A test failed without an outcome (its worker died, say): an `error`, never "unsolved"."""
@@ -218,14 +229,17 @@ class StudySession:
         assert self._design is not None
         conclusion = self.study.conclude(Evidence(plan, outcomes, summary, self._design))
         asked = check_gate(self.options.gate, summary) if self.options.gate is not None else ()
-        gates, recorded = (*conclusion.gates, *asked), self._reconciliation(interrupted)
+        gates, recorded = (*conclusion.gates, *asked), self._reconciliation(summary, interrupted)
         write_reports(plan, outcomes, summary, ReportedDirection.of(self._design.directions), gates, recorded)
         self._closing = closing_lines(plan, conclusion.lines, gates, recorded, outcomes)
-        valid = not interrupted and not recorded.missing and not any(outcome.outcome == "error" for outcome in outcomes)
+        faults = any(outcome.outcome == "error" for outcome in summary.analysed(outcomes))
+        valid = not interrupted and not recorded.missing and not faults
         return valid and all(gate.met for gate in gates)
 
-    def _reconciliation(self, interrupted: bool) -> Reconciliation:
-        return reconcile(self._expected, self._recorded.values(), self._ran, interrupted=interrupted)
+    def _reconciliation(self, summary: Summary, interrupted: bool) -> Reconciliation:
+        spared = not_needed(self.handout().plan, summary.sequential) if summary.sequential is not None else ()
+        recorded = self._recorded.values()
+        return reconcile(self._expected, recorded, self._ran, interrupted=interrupted, not_needed=spared)
 
     def closing_lines(self) -> Sequence[str]:
         """What the terminal shows at the end."""
@@ -246,9 +260,14 @@ def sketch(study: Study, root: Path) -> Handout:
     _check(options)
     settings = settings_for(options, ModelSource(options.model, options.model), options.model)
     run = options.run or "collect-only"
-    configs = study.sketch()
-    trials = interleave(study.tasks, configs, options.attempts, options.seed)
-    return Handout(Plan(run, root / "reports" / run, study.tasks, configs, trials, settings, study.name), "", "")
+    return Handout(_plan_of(study, run, root / "reports" / run, study.sketch(), settings), "", "")
+
+
+def _plan_of(study: Study, run: str, folder: Path, configs: tuple[Config, ...], settings: Settings) -> Plan:
+    options = study.options
+    tasks = drawn_order(study.tasks, options.seed) if options.sequential else study.tasks
+    trials = interleave(tasks, configs, options.attempts, options.seed)
+    return Plan(run, folder, study.tasks, configs, trials, settings, study.name, options.sequential)
 
 
 def _check(options: SweepOptions) -> None:

@@ -16,6 +16,7 @@ from capvec.engine.protocol import Health
 from capvec.errors import UsageError
 from capvec.records import Config, Outcome, Task
 from capvec.report.controls import twin_lines
+from capvec.report.looks import look_lines
 from capvec.report.table import table_lines
 from capvec.stats.summary import Summary
 from capvec.stats.twins import compare_with_twins
@@ -167,8 +168,9 @@ class SweepStudy:
 
     def conclude(self, evidence: Evidence) -> Conclusion:
         plan, outcomes = evidence.plan, evidence.outcomes
-        twins = twin_lines(compare_with_twins(outcomes, plan.configs))
-        return Conclusion((*table_lines(plan, evidence.summary), *twins), check_zero(plan, outcomes))
+        twins = twin_lines(compare_with_twins(evidence.summary.analysed(outcomes), plan.configs))
+        lines = (*table_lines(plan, evidence.summary), *look_lines(evidence.summary), *twins)
+        return Conclusion(lines, check_zero(plan, outcomes))
 
     def _layers(self, obtained: SweepDirection, bench: Bench) -> tuple[tuple[int, ...], ...]:
         layers = self.options.layers

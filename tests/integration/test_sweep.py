@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
+from collections import Counter
 from pathlib import Path
 
 import docker
@@ -230,6 +231,57 @@ def test_controls_and_gates_work_on_the_same_trials_and_the_run_can_be_published
     assert len(others) == 7  # the card, the write-up, its page, the trials, and the direction three times
     assert len(published) > len(others)
     assert not any(str(given).encode() in path.read_bytes() for path in published)
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_with_looks_a_config_that_changes_nothing_stops_with_its_control_and_the_rest_is_skipped(
+    sweep, report, tmp_path, workers
+):
+    from capvec.cli import main
+
+    for number in range(6):
+        write_task(tmp_path / "six" / f"easy{number}", REWARD.format(1))
+    asked = ("--tasks", str(tmp_path / "six"), "--attempts", "2", "--controls", "zero", "--sequential", "-n", workers)
+    result = sweep(*asked, "-rs", "--junitxml", "junit.xml")
+    assert result.ret == pytest.ExitCode.OK
+    assert no_traceback(result)
+    # Every verifier is content, so no task moves. After half of 12 blocks the chance of a rejection is
+    # 2Φ(−1.96) = 0.05, and an interval of ±0.34 cannot come to be within ±0.15: a stop for futility, for certain.
+    said = " ".join(result.stdout.str().split())
+    assert "capvec: --sequential: looks after 6, 9, 12 of 12 (task, attempt) blocks" in said
+    assert "capvec: steered-L1-a4 stops for futility at look 1 of 3, with 50% of its trials in: +0.00" in said
+    assert "capvec: zero-L1 stops: whatever it controls for has stopped" in said
+    assert "capvec: baseline stops: whatever is compared with it has stopped" in said
+    assert "so it can be neither improves nor harms" in said
+
+    counts = Counter(entry["config"] for entry in ledger(report).values())
+    late = {name: count - 6 for name, count in counts.items()}  # under way elsewhere when the look was taken
+    assert late.keys() == {"baseline", "steered-L1-a4", "zero-L1"}
+    assert all(count == 0 if workers == "0" else 0 <= count <= 2 for count in late.values())
+    summary = json.loads((report / "summary.json").read_text())
+    assert summary["spared_trials"] == 18 - sum(late.values())
+    assert summary["missing_trials"] == []
+    assert summary["sequential"]["overrun"] == late
+    (test,) = summary["sequential"]["tests"]
+    assert [look["decision"] for look in test["looks"]] == ["futility"]
+    row = next(row for row in summary["configs"] if row["config"] == "steered-L1-a4")
+    assert (row["n"], row["solved"], row["errors"], row["effect"]["holm"]) == (6, 6, 0, 1.0)
+    cases = list(ET.parse(report.parents[1] / "junit.xml").iter("testcase"))
+    assert len(cases) == 36
+    assert sum(case.find("skipped") is not None for case in cases) == 18 - sum(late.values())
+    assert not any(case.find("error") is not None or case.find("failure") is not None for case in cases)
+
+    texts = {name: (report / name).read_text() for name in ("summary.json", "RESULTS.md", "report.html")}
+    assert main(["report", str(report)]) == 0
+    assert {name: (report / name).read_text() for name in texts} == texts
+    if workers == "0":
+        before = ledger(report)
+        again = sweep(*asked, "--resume")
+        assert again.ret == pytest.ExitCode.OK
+        assert ledger(report) == before
+        refused = sweep("--tasks", str(tmp_path / "six"), "--attempts", "2", "--controls", "zero", "--resume")
+        assert refused.ret == pytest.ExitCode.USAGE_ERROR
+        refused.stderr.fnmatch_lines(["*--sequential was over 36 trials*and is False*"])
 
 
 def test_a_zero_control_that_says_something_else_is_seen(sweep, pytester):

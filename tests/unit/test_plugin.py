@@ -107,6 +107,7 @@ def test_no_other_mark_starts_a_calibration_and_two_studies_are_refused(sweep, c
     [
         (("--chosen", "none.json"), "*none.json: no such file*capvec.calibration.choose*"),
         (("--layer", "3"), "--layer is for -m sweep*"),
+        (("--sequential",), "--sequential is for -m sweep*"),
         (("--controls", "flip"), "--controls 'flip'*random:K*"),
     ],
 )
