@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from capvec.stats import simulate_sequential
 from capvec.stats.effects import Effect
 from capvec.stats.form import FormChange
 from capvec.stats.intervals import clustered
@@ -145,6 +146,7 @@ def document(sweeps: int, seed: int) -> Iterator[str]:
     yield from _coverage_section(sweeps, seed)
     yield from _power_section(sweeps, seed)
     yield from _names_section(sweeps, seed)
+    yield from simulate_sequential.sections(sweeps, seed)
 
 
 def _null_section(sweeps: int, seed: int) -> Iterator[str]:
