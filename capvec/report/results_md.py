@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 
 from capvec.directions.ranking import Ranking
 from capvec.records import Measured, Op, Outcome
+from capvec.report.behind import behind_section
 from capvec.report.contrast import contrast_section
 from capvec.report.controls import controls_section
 from capvec.report.direction import ReportedDirection
 from capvec.report.families import family_of, family_rows
 from capvec.report.looks import looks_section
+from capvec.report.meaning import meaning_section
 from capvec.report.table import HEADERS, call_lines, interval, markdown_table, number, p_value, table_row, verdict
 from capvec.stats.intervals import Interval
 from capvec.stats.summary import Summary
@@ -36,8 +38,10 @@ def results_md(
     """The whole document, generated from the numbers alone."""
     sections = (
         _head(plan, summary, reconciliation),
+        meaning_section(summary, twins, direction, sorted(_steered_layers(plan))),
         _results(plan, summary),
         looks_section(summary),
+        behind_section(summary),
         controls_section(plan.configs, summary, twins),
         _families(plan, summary.analysed(outcomes)),
         _matrix(plan, outcomes),
@@ -79,22 +83,7 @@ def _results(plan: Plan, summary: Summary) -> Iterator[str]:
     yield from markdown_table([HEADERS, *(table_row(row, plan.config(row.config)) for row in summary.configs)])
     yield (
         "\nparse_fail and no_cmd are per run. Errors are excluded from rates. Fisher's exact test, two-sided, on "
-        "pooled counts against baseline; beside it, tests that respect the pairing by task:\n"
-    )
-    yield from markdown_table(
-        [
-            ("config", "difference", "sign-flip p (tasks)", "McNemar p (pairs)"),
-            *(
-                (
-                    row.config,
-                    number(row.sign_flip.statistic if row.sign_flip else None),
-                    p_value(row.sign_flip.pvalue if row.sign_flip else None),
-                    p_value(row.mcnemar.pvalue if row.mcnemar else None),
-                )
-                for row in summary.configs
-                if row.config != summary.baseline
-            ),
-        ]
+        "pooled counts against the baseline, as the field reports it; what decides is under *What stands behind it*.\n"
     )
 
 

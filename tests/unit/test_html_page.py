@@ -13,7 +13,6 @@ from recorded_run import TASKS, write_recorded
 
 from capvec.report.html.data import sections
 from capvec.report.html.markup import Markup, element, inline, markdown, script_json
-from capvec.report.html.statistics import behind_the_calls
 from capvec.report.html.viewer import LONGEST_TEXT, embed
 from capvec.report.recorded import read_recorded
 
@@ -128,7 +127,7 @@ def test_the_page_has_every_section_and_its_charts(page):
     read = Reader(page)
     idents = [attributes["id"] for tag, attributes in read.tags if tag == "section"]
     assert idents == [
-        "verdict", "what-was-done", "results", "task-by-config", "by-family", "dose-and-response", "the-direction",
+        "verdict", "what-it-means", "what-was-done", "results", "what-stands-behind-it", "task-by-config", "by-family", "dose-and-response", "the-direction",
         "the-contrast", "controls", "caveats", "receipts", "gates", "errors-of-the-instrument", "trajectories",
     ]  # fmt: skip
     figures = {attributes["id"] for tag, attributes in read.tags if tag == "figure"}
@@ -137,25 +136,6 @@ def test_the_page_has_every_section_and_its_charts(page):
     assert len(every) == len(set(every))
     labelled = [attributes["aria-labelledby"].split() for _, attributes in read.tags if "aria-labelledby" in attributes]
     assert {name for names in labelled for name in names} <= set(every)
-
-
-def test_what_stands_behind_a_call_is_shown_as_it_is_on_record():
-    effect = {"config": "s", "metric": "no_cmd", "baseline": 0.2, "value": 1.2, "difference": 1.0, "pvalue": 0.01}
-    row = {
-        "config": "s",
-        "effect": {"difference": 0.05},
-        "mediation": {"difference": 0.05, "through_parse_fail": 0.2, "through_no_cmd": -0.149, "remainder": -0.001},
-        "secondary": [effect | {"holm": 0.03}],
-        "sensitivity": [{"reading": "strict parses only", "effect": {"difference": -0.1, "pvalue": 0.5}}],
-    }
-    drift = {"trials": 12, "within_tasks": True, "pass_trend": {"statistic": 0.3, "pvalue": 0.2}}
-    rows = re.findall(r"<tr>(.*?)</tr>", behind_the_calls([row], drift))
-    cells = [re.sub(r"<[^>]+>", "|", line).replace("||", "|").strip("|").split("|") for line in rows]
-    assert ["s", "+0.05", "+0.20", "−0.15", "+0.00"] in cells
-    assert ["s", "no_cmd", "0.20", "1.20", "+1.00", "0.010", "0.030"] in cells
-    assert ["s", "strict parses only", "−0.10", "0.500"] in cells
-    assert ["pass rate with time", "0.30", "0.200"] in cells
-    assert behind_the_calls([{"config": "s"}], None) == ""
 
 
 def test_a_mark_of_the_matrix_leads_to_its_trial(page):

@@ -7,7 +7,7 @@ from typing import Any
 
 from capvec.records import Config
 from capvec.report.html.canvas import CHARACTER, Canvas, Chart, Scale, padded, plain, shorten, spread
-from capvec.report.html.statistics import signed
+from capvec.report.table import signed
 
 Rows = Sequence[Mapping[str, Any]]
 """`configs` of `summary.json`."""

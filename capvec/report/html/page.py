@@ -16,7 +16,6 @@ from capvec.report.html.direction_chart import auc_by_layer
 from capvec.report.html.markup import Markup, element, inline, join, markdown, script_json
 from capvec.report.html.matrix import matrix
 from capvec.report.html.matrix_chart import task_by_config
-from capvec.report.html.statistics import behind_the_calls
 from capvec.report.html.viewer import Embedded, embed
 
 WIDE, NARROW = 860, 336
@@ -139,7 +138,6 @@ def _verdict(report: RunReport, head: Section) -> tuple[str, str, Markup]:
             element("ul", [_call(row["config"], row["call"]) for row in calls], class_="calls") if calls else "",
             _figure(drawings(report)["Verdict"]),
             markdown(rest),
-            behind_the_calls(report.summary["configs"], report.summary.get("drift")),
         ]
     )
     return "verdict", "Verdict", content
@@ -161,8 +159,10 @@ def _body(report: RunReport, told: Sequence[Section], embedded: Embedded) -> Ite
     left = {section.title: markdown(section.lines) for section in told}
     draw = drawings(report)
     known: dict[str, Callable[[Markup], Markup]] = {
+        "What it means": lambda text: text,
         "What was done": lambda text: text,
         "Results": lambda text: join([_figure(draw["Results"]), text]),
+        "What stands behind it": lambda text: _folded("Other tests, other outcomes, other readings, drift", text),
         "Task by config": lambda _: matrix(
             report, {(one["task"], one["config"], one["attempt"]) for one in embedded.trials}
         ),

@@ -1,0 +1,101 @@
+"""What stands behind the calls: other tests, other outcomes, other readings of the outcomes, and the baseline itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from capvec.report.table import markdown_table, number, p_value, signed
+from capvec.stats.drift import Drift
+from capvec.stats.summary import ConfigSummary, Summary
+
+_TITLE = "## What stands behind it\n"
+
+
+def behind_section(summary: Summary) -> Iterator[str]:
+    """Markdown lines; none where no config can be compared with the baseline."""
+    rows = [row for row in summary.configs if row.effect is not None]
+    if not rows:
+        return
+    yield _TITLE
+    for lines in (_tests(rows), _mediation(rows), _secondary(rows), _sensitivity(rows), _drift(summary.drift)):
+        yield from lines
+
+
+def _tests(rows: Sequence[ConfigSummary]) -> Iterator[str]:
+    yield "### The tests side by side\n"
+    head = ("config", "difference", "95 %, by task", "sign-flip", "after Holm", "CMH", "McNemar", "Boschloo", "Fisher")
+    lines = []
+    for row in rows:
+        effect = row.effect
+        assert effect is not None
+        span = "–" if effect.interval is None else f"{signed(effect.interval.low)} to {signed(effect.interval.high)}"
+        pooled = (row.cmh, row.mcnemar, row.boschloo, row.fisher)
+        pvalues = (effect.pvalue, effect.holm, *(None if test is None else test.pvalue for test in pooled))
+        lines.append((row.config, signed(effect.difference), span, *(p_value(value) for value in pvalues)))
+    yield from markdown_table([head, *lines])
+    yield (
+        "\nThe sign-flip test speaks about tasks like these, and decides; the exact Cochran–Mantel–Haenszel test about "
+        "these tasks alone. McNemar's goes by (task, attempt) pairs, Boschloo's and Fisher's by pooled counts, as if "
+        "trials of a task had nothing in common. All are two-sided.\n"
+    )
+
+
+def _mediation(rows: Sequence[ConfigSummary]) -> Iterator[str]:
+    found = [(row.config, row.mediation) for row in rows if row.mediation is not None]
+    if not found:
+        return
+    yield "### Did solving change, or only the form?\n"
+    head = ("config", "difference", "= through parse_fail", "+ through no_cmd", "+ where every reply acted")
+    lines = [
+        (name, *map(signed, (one.difference, one.through_parse_fail, one.through_no_cmd, one.remainder)))
+        for name, one in found
+    ]
+    yield from markdown_table([head, *lines])
+    yield "\nThe change in pass rate, split by what became of the replies. It describes; none of it is tested.\n"
+
+
+def _secondary(rows: Sequence[ConfigSummary]) -> Iterator[str]:
+    effects = [effect for row in rows for effect in row.secondary]
+    if not effects:
+        return
+    yield "### parse_fail, no_cmd and steps per run\n"
+    head = ("config", "metric", "baseline", "config's", "difference", "p", "p after Holm")
+    lines = [
+        (
+            effect.config,
+            effect.metric,
+            number(effect.baseline),
+            number(effect.value),
+            signed(effect.difference),
+            p_value(effect.pvalue),
+            p_value(effect.holm),
+        )
+        for effect in effects
+    ]
+    yield from markdown_table([head, *lines])
+    yield "\nMeans over tasks; p by the sign-flip test over tasks. Controls are in no family, so have no p after Holm.\n"
+
+
+def _sensitivity(rows: Sequence[ConfigSummary]) -> Iterator[str]:
+    found = [(row.config, one) for row in rows for one in row.sensitivity]
+    if not found:
+        return
+    yield "### Does it hang on how trials are counted?\n"
+    lines = [(name, one.reading, signed(one.effect.difference), p_value(one.effect.pvalue)) for name, one in found]
+    yield from markdown_table([("config", "reading", "difference", "p"), *lines])
+    yield ""
+
+
+def _drift(drift: Drift) -> Iterator[str]:
+    tests = {
+        "pass rate with time": drift.pass_trend,
+        "steps with time": drift.steps_trend,
+        "pass rate between workers": drift.pass_by_worker,
+    }
+    lines = [(name, number(test.statistic), p_value(test.pvalue)) for name, test in tests.items() if test is not None]
+    if not lines:
+        return
+    yield "### Did the baseline drift?\n"
+    yield from markdown_table([("of the baseline", "statistic", "p"), *lines])
+    exchanged = "within their task" if drift.within_tasks else "between tasks too, one attempt each"
+    yield f"\nPermutation tests on {drift.trials} baseline trials, exchanged {exchanged}.\n"

@@ -1,0 +1,159 @@
+"""What the numbers mean, in sentences: each is written only where the numbers call for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from capvec.report.direction import ReportedDirection
+from capvec.report.table import p_value
+from capvec.stats.sensitivity import Sensitivity
+from capvec.stats.summary import ConfigSummary, Summary
+from capvec.stats.twins import TwinComparison
+from capvec.stats.verdict import LEVEL, Name
+
+TOLD_APART = 0.9
+"""In-sample AUC from which a reader might take the direction for a capability."""
+_OF_A_CALL: Mapping[Name, tuple[str, str]] = {
+    "improves": (
+        "solves more, and the test that says so generalises to tasks like these",
+        "solve more, and the test that says so generalises to tasks like these",
+    ),
+    "harms": (
+        "solves less, and the test that says so generalises to tasks like these",
+        "solve less, and the test that says so generalises to tasks like these",
+    ),
+    "changes form only": (
+        "changes how the model replies, and not what it solves",
+        "change how the model replies, and not what it solves",
+    ),
+    "no effect detected": (
+        "does not change what gets solved by as much as would matter",
+        "do not change what gets solved by as much as would matter",
+    ),
+    "underpowered": (
+        "is left open: the sweep is too small to tell whether it helps, harms, or does nothing",
+        "are left open: the sweep is too small to tell whether they help, harm, or do nothing",
+    ),
+}
+
+
+def meaning_section(
+    summary: Summary, twins: Sequence[TwinComparison], direction: ReportedDirection, layers: Sequence[int]
+) -> Iterator[str]:
+    """Markdown lines; none where nothing was compared.
+
+    Args:
+        summary: of the run.
+        twins: how steered configs stand among their twins.
+        direction: that was steered with.
+        layers: where it was added.
+    """
+    judged = [row for row in summary.configs if row.config in summary.family and row.call is not None]
+    if judged:
+        yield "## What it means\n"
+        sentences = (
+            *_of_calls(judged),
+            *_of_separation(judged, direction, layers),
+            *_of_form(judged),
+            *_of_twins(judged, twins),
+            *_of_readings(judged),
+            *_of_drift(summary),
+        )
+        yield from (f"- {sentence}" for sentence in sentences)
+        yield ""
+
+
+def _of_calls(judged: Sequence[ConfigSummary]) -> Iterator[str]:
+    for name, (singular, plural) in _OF_A_CALL.items():
+        configs = [row.config for row in judged if row.call is not None and row.call.name == name]
+        if configs:
+            yield f"{_listed(configs)} {singular if len(configs) == 1 else plural}."
+
+
+def _of_separation(
+    judged: Sequence[ConfigSummary], direction: ReportedDirection, layers: Sequence[int]
+) -> Iterator[str]:
+    """The claim that capvec exists for: a direction that tells traces apart is no direction that helps."""
+    if direction.ranking is not None and layers:
+        ranking = direction.ranking
+        best = max(layers, key=lambda layer: ranking.row(layer).auc)
+        auc, found = ranking.row(best).auc, ranking.found(best)
+        improving = [row.config for row in judged if row.call is not None and row.call.name == "improves"]
+        if not found:
+            yield (
+                f"The AUC of {auc:.3f} in sample at layer {best} is one that permuted labels reach too: the traces are "
+                "no evidence that there is such a direction."
+            )
+        elif auc >= TOLD_APART and not improving:
+            yield (
+                f"The direction tells the traces apart (AUC {auc:.3f} in sample at layer {best}, beyond chance), and "
+                "no config that steers with it was found to solve more. What tells successes from failures need not "
+                "be what makes them."
+            )
+    if direction.audit is not None and direction.audit.flags:
+        flags = _listed(direction.audit.flags)
+        yield f"The traces are told apart by {flags} alone as well, so the direction may be a direction of that."
+
+
+def _of_form(judged: Sequence[ConfigSummary]) -> Iterator[str]:
+    for row in judged:
+        if row.form is not None and row.form.moved:
+            split = f" ({row.mediation.words})" if row.mediation is not None else ""
+            yield f"`{row.config}`: {row.form.words}{split}."
+
+
+def _of_twins(judged: Sequence[ConfigSummary], twins: Sequence[TwinComparison]) -> Iterator[str]:
+    names = {row.config for row in judged}
+    for one in twins:
+        if one.metric != "pass_rate" or one.config not in names:
+            continue
+        count, better = len(one.twins), one.rank.as_high
+        counted = f"{better or 'None'} of {count} {one.kind} twin{'s' if count > 1 else ''} of `{one.config}`"
+        solved = f"{counted} solved as much or more (one-sided p = {one.rank.p_higher:.2g})"
+        if one.rank.p_higher < LEVEL:
+            yield f"{solved}: a push of that length is not enough to explain it."
+        elif one.smallest_p >= LEVEL:
+            yield f"{solved}: too few twins to tell its effect from that of a push in any direction."
+        else:
+            yield f"{solved}: not distinguishable from a push of that length in any direction."
+
+
+def _of_readings(judged: Sequence[ConfigSummary]) -> Iterator[str]:
+    """Only what was called an effect can hang on how trials are counted."""
+    for row in judged:
+        if row.call is None or row.effect is None or row.call.name not in ("improves", "harms"):
+            continue
+        way = row.effect.difference
+        lost = [one for one in row.sensitivity if one.effect.pvalue >= LEVEL or one.effect.difference * way <= 0]
+        if lost:
+            yield f"`{row.config}` hangs on how trials are counted: {_lost(lost)}."
+        else:
+            yield f"`{row.config}` does not hang on how errors and repaired replies are counted."
+
+
+def _lost(lost: Sequence[Sensitivity]) -> str:
+    return "; ".join(
+        f"with {one.reading} it is {one.effect.difference:+.2f}, p = {p_value(one.effect.pvalue)}".replace("= <", "< ")
+        for one in lost
+    )
+
+
+def _of_drift(summary: Summary) -> Iterator[str]:
+    drift = summary.drift
+    tests = {
+        "passed more or less often as time went on": drift.pass_trend,
+        "took more or fewer steps as time went on": drift.steps_trend,
+        "passed more often on some workers than on others": drift.pass_by_worker,
+    }
+    for what, test in tests.items():
+        if test is not None and test.pvalue < LEVEL:
+            hedge = "" if drift.within_tasks else "; with one attempt a task that may be the order of the tasks"
+            yield (
+                f"The baseline {what} (p = {test.pvalue:.2g}{hedge}). Configs ran side by side, so it bears on all of "
+                "them alike."
+            )
+
+
+def _listed(names: Sequence[str]) -> str:
+    marked = [f"`{name}`" for name in names]
+    return marked[0] if len(marked) == 1 else f"{', '.join(marked[:-1])} and {marked[-1]}"

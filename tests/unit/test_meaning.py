@@ -1,0 +1,171 @@
+"""What RESULTS.md says that the numbers mean: every sentence where they call for it, none where they do not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_statistics import outcome
+
+from capvec.directions.audit import Audit, Confound
+from capvec.directions.validate import validate
+from capvec.records import Config, ControlOf
+from capvec.report.behind import behind_section
+from capvec.report.direction import ReportedDirection
+from capvec.report.meaning import meaning_section
+from capvec.stats.drift import DriftTest
+from capvec.stats.summary import summarise
+from capvec.stats.twins import compare_with_twins
+
+pytestmark = pytest.mark.unit
+
+PLAIN = ReportedDirection("abc", "From a file.")
+
+
+def sweep(tasks, **solved):
+    """One attempt a task: `name=n` solves the first n tasks."""
+    return [
+        outcome(name, f"task{index}", "solved" if index < count else "unsolved")
+        for name, count in solved.items()
+        for index in range(tasks)
+    ]
+
+
+def told(outcomes, direction=PLAIN, layers=(), controls=(), family=("s",)):
+    names = list(dict.fromkeys(one.config for one in outcomes))
+    configs = [Config(name, "steered") for name in names if name in family]
+    configs += [Config("baseline", "baseline"), *controls]
+    summary = summarise(outcomes, names, family=list(family))
+    return list(meaning_section(summary, compare_with_twins(outcomes, configs), direction, layers))
+
+
+def ranking(apart):
+    """Layer 0 tells positives from negatives if `apart`; else only as well as any labels are told apart."""
+    rng = np.random.default_rng(1)
+    pos, neg = (rng.standard_normal((n, 1, 200)).astype(np.float32) for n in (8, 8))
+    return validate(pos + 3.0 * apart, neg, permutations=200)
+
+
+# ------------------------------------------------------------------------------------------------ the calls
+
+
+def test_each_call_becomes_a_sentence_and_alike_ones_share_it():
+    # 20 tasks: 2 → 16 and 3 → 17 are p = 2/2^14 and more; 16 → 2 the same the other way.
+    lines = told(sweep(20, baseline=2, s=16, t=17), family=("s", "t"))
+    assert lines[0] == "## What it means\n"
+    assert lines[1] == "- `s` and `t` solve more, and the test that says so generalises to tasks like these."
+    assert told(sweep(20, baseline=16, s=2))[1].startswith("- `s` solves less, ")
+    assert told(sweep(6, baseline=2, s=2))[1].startswith("- `s` is left open: the sweep is too small")
+    assert told(sweep(200, baseline=100, s=100))[1].startswith("- `s` does not change what gets solved by as much")
+
+
+def test_nothing_compared_means_nothing():
+    assert told(sweep(3, baseline=1), family=()) == []
+
+
+# ------------------------------------------------------------------------------------------------ the direction
+
+
+def test_a_direction_that_tells_traces_apart_and_does_not_help_is_called_that():
+    direction = replace(PLAIN, ranking=ranking(apart=True))
+    text = "\n".join(told(sweep(6, baseline=2, s=2), direction, layers=[0]))
+    assert "The direction tells the traces apart (AUC 1.000 in sample at layer 0, beyond chance), and no config" in text
+    helped = "\n".join(told(sweep(20, baseline=2, s=16), direction, layers=[0]))
+    assert "tells the traces apart" not in helped
+
+
+def test_an_auc_that_permuted_labels_reach_is_no_evidence():
+    direction = replace(PLAIN, ranking=ranking(apart=False))
+    assert direction.ranking.best.auc == 1.0  # 16 points in 200 dimensions
+    text = "\n".join(told(sweep(20, baseline=2, s=16), direction, layers=[0]))
+    assert "The AUC of 1.000 in sample at layer 0 is one that permuted labels reach too" in text
+
+
+def test_a_flagged_confound_is_named():
+    flagged = Confound("steps", 9, 0, 1.0, 0.66, 0.0001, "negatives")
+    direction = replace(PLAIN, audit=Audit((flagged,)))
+    text = "\n".join(told(sweep(6, baseline=2, s=2), direction))
+    assert "told apart by `steps` alone as well" in text
+    assert "told apart" not in "\n".join(told(sweep(6, baseline=2, s=2)))
+
+
+# ------------------------------------------------------------------------------------------------ the form
+
+
+def test_a_trade_off_is_named_with_what_ran_through_it():
+    outcomes = [replace(one, parse_fail=2) if one.config == "baseline" else replace(one, no_cmd=2)
+                for one in sweep(20, baseline=8, s=8)]  # fmt: skip
+    text = "\n".join(told(outcomes))
+    assert "- `s`: traded parse_fail for no_cmd: format changed, solving did not (+0.00 = " in text
+    assert "traded" not in "\n".join(told(sweep(20, baseline=8, s=8)))
+
+
+# ------------------------------------------------------------------------------------------------ twins
+
+
+def twins(count):
+    return [Config(f"random{n}", "control", control=ControlOf("random", ("s",))) for n in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("count", "rates", "says"),
+    [
+        (19, 4, "None of 19 random twins of `s` solved as much or more (one-sided p = 0.05)"),
+        (
+            20,
+            4,
+            "None of 20 random twins of `s` solved as much or more (one-sided p = 0.048): a push of that length is",
+        ),
+        (20, 16, "20 of 20 random twins of `s` solved as much or more (one-sided p = 1): not distinguishable"),
+        (2, 4, "None of 2 random twins of `s` solved as much or more (one-sided p = 0.33): too few twins"),
+    ],
+)
+def test_the_vectors_twins_are_weighed(count, rates, says):
+    outcomes = sweep(20, baseline=4, s=16, **{f"random{n}": rates for n in range(count)})
+    assert says in "\n".join(told(outcomes, controls=twins(count)))
+
+
+# ------------------------------------------------------------------------------------------------ readings, drift
+
+
+def test_an_effect_that_rests_on_repaired_replies_is_told():
+    outcomes = sweep(20, baseline=2, s=16)
+    assert "`s` does not hang on how errors and repaired replies are counted." in "\n".join(told(outcomes))
+    repaired = [replace(one, repaired=1) if one.config == "s" else one for one in outcomes]
+    text = "\n".join(told(repaired))
+    # All of s's solved trials go: 2 of 20 tasks differ, two flips of four are as far, p = 0.5.
+    assert "`s` hangs on how trials are counted: with strict parses only it is -0.10, p = 0.500." in text
+
+
+def test_a_drift_of_the_baseline_is_told_and_chance_is_not():
+    outcomes = sweep(6, baseline=2, s=2)
+    summary = summarise(outcomes, ["baseline", "s"], family=["s"])
+    for pvalue, expected in ((0.01, 1), (0.2, 0)):
+        drifted = replace(summary, drift=replace(summary.drift, pass_trend=DriftTest(0.5, pvalue)))
+        text = "\n".join(meaning_section(drifted, (), PLAIN, ()))
+        assert text.count("The baseline passed more or less often as time went on (p = 0.01") == expected
+
+
+# ------------------------------------------------------------------------------------------------ behind it
+
+
+def cells(lines):
+    return [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines if line.startswith("|")]
+
+
+def test_what_stands_behind_a_call_is_shown_as_it_is_on_record():
+    outcomes = [replace(one, no_cmd=1, repaired=1) if one.config == "s" else one for one in sweep(6, baseline=4, s=2)]
+    summary = summarise(outcomes, ["baseline", "s"], family=["s"])
+    row = summary.configs[1]
+    found = cells(behind_section(summary))
+    pooled = [f"{test.pvalue:.3f}" for test in (row.cmh, row.mcnemar, row.boschloo, row.fisher)]
+    low, high = (f"{end:+.2f}".replace("-", "−") for end in (row.effect.interval.low, row.effect.interval.high))
+    # Two of six tasks fell: of the four ways to sign them two are as far from zero.
+    assert ["s", "−0.33", f"{low} to {high}", "0.500", "0.500", *pooled] in found
+    # Clean trials of the baseline pass at 4/6, the config has none of them but spoiled ones, which pass at 2/6.
+    assert ["s", "−0.33", "+0.00", "−0.33", "+0.00"] in found
+    # Six of six tasks rose by one: p = 2/64.
+    assert ["s", "no_cmd", "0.00", "1.00", "+1.00", "0.031", f"{3 * 2 / 64:.3f}"] in found
+    assert ["s", "strict parses only", "−0.67", "0.125"] in found  # 4 of 6 tasks fell: 2/16
+    assert list(behind_section(summarise(sweep(2, baseline=1), ["baseline"], family=[]))) == []
