@@ -1,4 +1,4 @@
-"""What stands behind the calls: other tests, other outcomes, other readings of the outcomes, and the baseline itself."""
+"""What stands behind the calls: other tests, other outcomes, other readings of them, and the baseline itself."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _secondary(rows: Sequence[ConfigSummary]) -> Iterator[str]:
         for effect in effects
     ]
     yield from markdown_table([head, *lines])
-    yield "\nMeans over tasks; p by the sign-flip test over tasks. Controls are in no family, so have no p after Holm.\n"
+    yield "\nMeans over tasks; p by the sign-flip test over tasks. Controls are in no family: no p after Holm.\n"
 
 
 def _sensitivity(rows: Sequence[ConfigSummary]) -> Iterator[str]:

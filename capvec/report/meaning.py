@@ -96,10 +96,11 @@ def _of_separation(
 
 
 def _of_form(judged: Sequence[ConfigSummary]) -> Iterator[str]:
+    """What moved, and what ran through it; whether solving moved is for the call to say."""
     for row in judged:
-        if row.form is not None and row.form.moved:
-            split = f" ({row.mediation.words})" if row.mediation is not None else ""
-            yield f"`{row.config}`: {row.form.words}{split}."
+        if row.form is not None and row.form.form is not None:
+            split = f"; the change in pass rate is {row.mediation.words}" if row.mediation is not None else ""
+            yield f"`{row.config}` changed the form of the replies ({row.form.form}){split}."
 
 
 def _of_twins(judged: Sequence[ConfigSummary], twins: Sequence[TwinComparison]) -> Iterator[str]:

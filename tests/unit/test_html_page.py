@@ -127,7 +127,8 @@ def test_the_page_has_every_section_and_its_charts(page):
     read = Reader(page)
     idents = [attributes["id"] for tag, attributes in read.tags if tag == "section"]
     assert idents == [
-        "verdict", "what-it-means", "what-was-done", "results", "what-stands-behind-it", "task-by-config", "by-family", "dose-and-response", "the-direction",
+        "verdict", "what-it-means", "what-was-done", "results", "what-stands-behind-it",
+        "task-by-config", "by-family", "dose-and-response", "the-direction",
         "the-contrast", "controls", "caveats", "receipts", "gates", "errors-of-the-instrument", "trajectories",
     ]  # fmt: skip
     figures = {attributes["id"] for tag, attributes in read.tags if tag == "figure"}

@@ -97,7 +97,10 @@ def test_a_trade_off_is_named_with_what_ran_through_it():
     outcomes = [replace(one, parse_fail=2) if one.config == "baseline" else replace(one, no_cmd=2)
                 for one in sweep(20, baseline=8, s=8)]  # fmt: skip
     text = "\n".join(told(outcomes))
-    assert "- `s`: traded parse_fail for no_cmd: format changed, solving did not (+0.00 = " in text
+    assert (
+        "- `s` changed the form of the replies (traded parse_fail for no_cmd); the change in pass rate is +0.00 = "
+        in text
+    )
     assert "traded" not in "\n".join(told(sweep(20, baseline=8, s=8)))
 
 
@@ -115,7 +118,7 @@ def twins(count):
         (
             20,
             4,
-            "None of 20 random twins of `s` solved as much or more (one-sided p = 0.048): a push of that length is",
+            "None of 20 random twins of `s` solved as much or more (one-sided p = 0.048): a push of that length",
         ),
         (20, 16, "20 of 20 random twins of `s` solved as much or more (one-sided p = 1): not distinguishable"),
         (2, 4, "None of 2 random twins of `s` solved as much or more (one-sided p = 0.33): too few twins"),
