@@ -179,6 +179,9 @@ class Receipt(Record):
     stray_max: float | None = None
     """The largest part of h_out/s − h_in that lies along none of the row's directions at this layer, over the steered
     positions, in units of the most that rounding h_out can make of it, ε/2·‖h_out‖/s: at most 1."""
+    scale_min: float | None = None
+    """s over the steered positions, as the next one: exactly 1 where nothing was to keep the norm."""
+    scale_max: float | None = None
 
 
 @dataclass(frozen=True)

@@ -92,13 +92,14 @@ def check_receipts(reply: Reply, config: Config, stack: Stack) -> None:
             f"asked for steers [{_in_words(config.steers)}], the receipts are of [{_in_words(got)}]: does this engine "
             "steer?"
         )
+    for receipt, vector in zip(reply.receipts, config.vectors, strict=True):
+        _check_coverage(receipt, reply, _in_words([receipt.steer]))
+        _check_place(receipt, vector, stack, _in_words([receipt.steer]))
     _check_stillness(reply)
-    for receipt, target, vector in zip(reply.receipts, config.targets, config.vectors, strict=True):
-        where = _in_words([receipt.steer])
-        _check_coverage(receipt, reply, where)
-        _check_place(receipt, vector, stack, where)
+    keeping = {steer.layer for steer in config.steers if steer.keep_norm}
+    for receipt, target in zip(reply.receipts, config.targets, strict=True):
         if receipt.steered:
-            _check_measurements(receipt, target, where)
+            _check_measurements(receipt, target, receipt.steer.layer in keeping, _in_words([receipt.steer]))
 
 
 def _in_words(steers: Sequence[Steer]) -> str:
@@ -181,11 +182,16 @@ def _check_coverage(receipt: Receipt, reply: Reply, where: str) -> None:
         )
 
 
-def _check_measurements(receipt: Receipt, target: float | None, where: str) -> None:
+def _check_measurements(receipt: Receipt, target: float | None, keeping: bool, where: str) -> None:
     values: dict[str, Any] = vars(receipt)
     if missing := [name for name, value in values.items() if value is None]:
         raise SteeringFault(
             f"{where}: {receipt.steered} positions were steered, and the receipt lacks {', '.join(missing)}"
+        )
+    if not keeping and not values["scale_min"] == values["scale_max"] == 1.0:
+        raise SteeringFault(
+            f"{where}: a norm was kept that nobody asked to keep, by factors from {values['scale_min']:.4g} to "
+            f"{values['scale_max']:.4g}; expected exactly 1"
         )
     if target is not None:
         _check_target(values, "shift" if receipt.steer.op == "add" else "level", target, receipt.steered, where)

@@ -148,7 +148,8 @@ def test_a_control_differs_from_what_it_controls_for_in_its_vector_alone(manner,
     assert [replace(steer, direction=direction.hash) for steer in made.steers] == list(base.steers)
     assert {steer.direction for steer in made.steers} == {twin.hash}
     assert made.control == ControlOf("random", (base.name,))
-    same = replace(made, name=base.name, kind="steered", steers=base.steers, control=None)
+    assert set(made.vectors) & set(base.vectors) == set()
+    same = replace(made, name=base.name, kind="steered", steers=base.steers, vectors=base.vectors, control=None)
     assert same == base
     (zero,) = control_configs(parse_controls("zero"), [base], direction, {})
     assert [(steer.alpha, steer.op, steer.positions, steer.keep_norm) for steer in zero.steers] == [

@@ -56,7 +56,7 @@ class Meter:
         """Take in one forward pass.
 
         Args:
-            readings: of this steer alone, float64 `[4]` and `[10]`; None where the pass steered no position.
+            readings: of this steer alone, float64 `[4]` and `[12]`; None where the pass steered no position.
             passed: positions of the row in this pass.
             steered: those that the steer applied to.
             block: dotted path of the module that gave the residual.
@@ -109,6 +109,8 @@ class Meter:
             rounding_worst=-least[7],
             error_max=-least[8],
             stray_max=-least[9],
+            scale_min=least[10],
+            scale_max=-least[11],
         )
 
 

@@ -37,7 +37,7 @@ class Readings(NamedTuple):
     """Over the steered positions: shift, level, ‖h_in‖, rounding bound."""
     least: Tensor
     """Over the steered positions, the least of: shift, −shift, level, −level, norm ratio, −norm ratio, −rounding bound,
-    −the most that rounding can do, −error, −stray. Infinite where no position was steered."""
+    −the most that rounding can do, −error, −stray, s, −s. Infinite where no position was steered."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ class Terms:
         stray = torch.linalg.vector_norm(_without(now / scale - was, span), dim=-1, keepdim=True)
         stray = ratio(stray, eps / 2 * lengths[1] / scale + _FLOAT64 * lengths[0]).expand_as(level)
         sums = torch.stack((shift, level, ambient, rounding))
-        least = (shift, -shift, level, -level, grown, -grown, -rounding, -worst, -(shift - wanted).abs(), -stray)
+        scale, error = scale.expand_as(level), (shift - wanted).abs()
+        least = (shift, -shift, level, -level, grown, -grown, -rounding, -worst, -error, -stray, scale, -scale)
         return Readings(
             torch.where(self.applied, sums, 0.0).sum(2),
             torch.where(self.applied, torch.stack(least), torch.inf).amin(2),
