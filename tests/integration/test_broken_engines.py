@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 import pytest
 from checked import as_reply, asked, stack_of
-from tiny_models import LAYERS, WIDTH, load_tiny
+from tiny_models import LAYERS, WIDTH, load_tiny, save_tiny
 
 from capvec.engine.receipts import check_receipts
 from capvec.errors import SteeringFault, UsageError
@@ -27,31 +27,33 @@ def loaded(tmp_path_factory):
     return load_tiny(tmp_path_factory.mktemp("model"), "llama")
 
 
-@pytest.fixture
-def ask(loaded):
-    """Replies to one conversation under each of `rows`, all in one batch.
+TALK = [
+    {"role": "user", "content": "one"},
+    {"role": "assistant", "content": "two"},
+    {"role": "user", "content": "three"},
+]
 
-    `ask(rows, path, vectors)`: with another path of the residual, or other vectors than those that were asked for.
-    """
+
+def decode(loaded, rows, vectors):
+    """Replies to one conversation under each of `rows`, all in one batch; `vectors` holds v_L of every layer."""
     import torch
 
     from capvec.engine.decode import Decoder, Request
 
-    talk = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"},
-            {"role": "user", "content": "three"}]  # fmt: skip
-    rendered = loaded.render_marked(talk, prompt=True)
+    rendered = loaded.render_marked(TALK, prompt=True)
+    decoder, results = Decoder(replace(loaded, stop_ids=frozenset()), prefix_bytes=1 << 20), [Future() for _ in rows]
+    for number, (row, result) in enumerate(zip(rows, results, strict=True)):
+        own = tuple(torch.as_tensor(vectors[steer.layer]) for steer in row)
+        decoder.add(Request(rendered.ids, 6, number, 0.8, (), tuple(row), own, rendered.assistant), result)
+    while decoder.rows:
+        decoder.step()
+    return [result.result(timeout=0) for result in results]
 
-    def ask(rows, path=None, vectors=VECTORS):
-        model = replace(loaded, path=path or loaded.path, stop_ids=frozenset())
-        decoder, results = Decoder(model, prefix_bytes=1 << 20), [Future() for _ in rows]
-        for number, (row, result) in enumerate(zip(rows, results, strict=True)):
-            own = tuple(torch.as_tensor(vectors[steer.layer]) for steer in row)
-            decoder.add(Request(rendered.ids, 6, number, 0.8, (), tuple(row), own, rendered.assistant), result)
-        while decoder.rows:
-            decoder.step()
-        return [result.result(timeout=0) for result in results]
 
-    return ask
+@pytest.fixture
+def ask(loaded):
+    """As `decode`; with another path of the residual, or other vectors than those that were asked for, if told so."""
+    return lambda rows, path=None, vectors=VECTORS: decode(replace(loaded, path=path or loaded.path), rows, vectors)
 
 
 @pytest.fixture
@@ -73,6 +75,28 @@ def test_an_honest_engine_passes(ask, check, manner):
     rows = [(steer_of(*manner),), (), (steer_of(*manner, layer=3), steer_of(*manner, layer=0))]
     for completion, row in zip(ask(rows), rows, strict=True):
         check(completion, row)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("dose", [0.01, 0.3, 3.0, 100.0])
+def test_whatever_the_dtype_rounds_away_an_honest_engine_passes_well_within_the_bounds(tmp_path_factory, dtype, dose):
+    from capvec.engine.capture import capture_batch, prepare
+    from capvec.engine.models import load_model
+
+    folder = save_tiny(tmp_path_factory.mktemp("model"), "llama")
+    coarse = load_model(str(folder), dtype=dtype, device="cpu")
+    residuals = capture_batch(coarse, [prepare(coarse, TALK, "mean-last:8", "talk")])[0].numpy()
+    lengths = dose * np.linalg.norm(residuals, axis=1) / np.linalg.norm(VECTORS, axis=1)
+    vectors = (lengths[:, None] * VECTORS).astype(np.float32)
+    rows = [(steer_of(*manner, layer=number % LAYERS, alpha=1.0),) for number, manner in enumerate(MANNERS)]
+    for row, completion in zip(rows, decode(coarse, rows, vectors), strict=True):
+        check_receipts(as_reply(completion), asked(row, [vectors[s.layer] for s in row]), stack_of(coarse))
+        (receipt,) = completion.receipts
+        if receipt.steered:
+            # One bound is of three standard deviations, the other of the worst case, which independent uniform errors
+            # come to 1/√3 = 0.58 of, and 32 of them not much nearer.
+            assert receipt.error_max <= receipt.rounding_max
+            assert receipt.stray_max <= 0.9
 
 
 # ------------------------------------------------------------------------------------------------ into other rows

@@ -63,40 +63,52 @@ class Terms:
             eps: of the dtype that they had.
         """
         units, span = self.units.mT, orthonormal(self.units)
-        came, square = was @ units, now.square()
-        spread, most = square @ units.square(), now.abs() @ units.abs()
+        came, squares = was @ units, now.square()
+        spread, most = squares @ units.square(), now.abs() @ units.abs()
         if self.keeps is None:
             scale, level = torch.ones_like(came[..., :1]), now @ units
         else:
-            scale, q = self._scale(was, now, span)
+            scale, q = _rescaling(self.keeps, was, now, span)
             level = now @ units / scale
-            spread = spread - 2 * level * ((square * q) @ units) + level.square() * _total(square * q.square())
+            spread = spread - 2 * level * ((squares * q) @ units) + level.square() * _total(squares * q.square())
             most = most + level.abs() * _total((now * q).abs())
         shift = level - came
-        lengths = [torch.linalg.vector_norm(states, dim=-1, keepdim=True) for states in (was, now)]
-        ambient, grown = lengths[0].expand_as(level), ratio(lengths[1], lengths[0]).expand_as(level)
-        rounding, worst = eps * spread.clamp_min(0).sqrt() / scale, eps / 2 * most / scale
         wanted = (self.reach - self.follow * came) @ (self.units @ units)
-        stray = torch.linalg.vector_norm(_without(now / scale - was, span), dim=-1, keepdim=True)
-        stray = ratio(stray, eps / 2 * lengths[1] / scale + _FLOAT64 * lengths[0]).expand_as(level)
+        rounding, worst = eps * spread.clamp_min(0).sqrt() / scale, eps / 2 * most / scale
+        lengths = [torch.linalg.vector_norm(states, dim=-1, keepdim=True) for states in (was, now)]
+        astray = torch.linalg.vector_norm(_without(now / scale - was, span), dim=-1, keepdim=True)
+        of_each_position = (
+            lengths[0],
+            ratio(lengths[1], lengths[0]),
+            ratio(astray, eps / 2 * lengths[1] / scale + _FLOAT64 * lengths[0]),
+            scale,
+        )
+        ambient, grown, stray, scale = (numbers.expand_as(level) for numbers in of_each_position)
+        error = (shift - wanted).abs()
         sums = torch.stack((shift, level, ambient, rounding))
-        scale, error = scale.expand_as(level), (shift - wanted).abs()
         least = (shift, -shift, level, -level, grown, -grown, -rounding, -worst, -error, -stray, scale, -scale)
         return Readings(
             torch.where(self.applied, sums, 0.0).sum(2),
             torch.where(self.applied, torch.stack(least), torch.inf).amin(2),
         )
 
-    def _scale(self, was: Tensor, now: Tensor, span: Tensor) -> tuple[Tensor, Tensor]:
-        """s, `[batch, positions, 1]`, and q, `[batch, positions, d_model]`; 1 and 0 where no norm is kept."""
-        assert self.keeps is not None
-        rest = _without(was, span)
-        square = _total(rest.square())
-        measured = self.keeps[..., None] & (square > (_FLOAT64 * _total(was.square())))
-        q = torch.where(measured, ratio(rest, square), 0.0)
-        scale = _total(now * q)
-        # What is no positive multiple was not rescaled; then the shift has to say so.
-        return torch.where(measured & (scale > 0), scale, 1.0), q
+
+def _rescaling(keeps: Tensor, was: Tensor, now: Tensor, span: Tensor) -> tuple[Tensor, Tensor]:
+    """s, `[batch, positions, 1]`, and q, `[batch, positions, d_model]`: 1 and 0 where no norm is kept, or h⊥ = 0.
+
+    Args:
+        keeps: bool `[batch, positions]`.
+        was: h, float64 `[batch, positions, d_model]`.
+        now: h', likewise.
+        span: of the directions, an orthonormal basis.
+    """
+    rest = _without(was, span)
+    square = _total(rest.square())
+    measured = keeps[..., None] & (square > _FLOAT64 * _total(was.square()))
+    q = torch.where(measured, ratio(rest, square), 0.0)
+    scale = _total(now * q)
+    # What is no positive multiple of h⊥ was not rescaled; then the shift has to say so.
+    return torch.where(measured & (scale > 0), scale, 1.0), q
 
 
 def orthonormal(units: Tensor) -> Tensor:
