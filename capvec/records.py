@@ -148,7 +148,8 @@ class Receipt(Record):
     """Dotted path of the module that h_out was measured in front of; the block itself where nothing is known to follow.
     """
     vector: str = ""
-    """Content hash of v_L (`engine.protocol.vector_hash`), made again from the length and the unit vector in use."""
+    """Content hash of v_L (`engine.protocol.vector_hash`), made again from its length and the unit vector that was
+    multiplied, averaged over the passes: another vector in any one of them is another hash."""
     shift_mean: float | None = None
     """⟨h_out/s − h_in, d_L⟩ over the steered positions, as the next two."""
     shift_min: float | None = None

@@ -13,9 +13,10 @@ Everything is held against the plan and the direction's file, whatever the engin
 Several steers with different operations or positions at one layer have no closed form. Of them `error_max` speaks
 alone, which compares with what the engine makes of the formulas: a strength that it got wrong there is not seen.
 
-What is not seen anywhere: a model whose blocks are not those that its modules' names say (their order is checked when
-it is loaded); a witness whose arithmetic lies; keys and values in the prefix store that an earlier pass under the same
-steers spoilt, of which that pass's own reply tells; a foreign hook at a layer where no row of the pass is steered.
+What is not seen anywhere: numbers that the engine makes up; a model whose blocks do other things than their names say
+(that they run in the order of their numbers is checked when it is loaded); another hook than these, at a layer where no
+row of the pass is steered, or, at one where a row is, before them, where what it did belongs to h_in; and keys and
+values in the prefix store that an earlier pass under the same steers spoilt, of which that pass's own reply tells.
 """
 
 from __future__ import annotations

@@ -270,6 +270,24 @@ def test_another_vector_under_the_same_name_is_refused_even_where_it_shows_the_s
         check(ask([row], vectors=wrong)[0], row)
 
 
+@pytest.mark.parametrize("number", [0, 3, 5])
+def test_another_vector_in_one_pass_of_many_is_refused(ask, check, monkeypatch, number):
+    """Hook and witness read one table of unit vectors, in which this row has another's, as long and so as good."""
+    from capvec.engine.hooks.steer import _Site
+
+    honest = _Site.__post_init__
+
+    def mixed_up(site):
+        honest(site)
+        if site.here[0][0].fired == number:
+            site._terms = replace(site._terms, units=site._terms.units.roll(1, -1))
+
+    monkeypatch.setattr(_Site, "__post_init__", mixed_up)
+    row = (Steer(1, "d", 2.0),)
+    with pytest.raises(SteeringFault, match="the engine multiplied a vector with the hash"):
+        check(ask([row])[0], row)
+
+
 def test_a_vector_that_is_changed_after_it_was_looked_up_is_refused(ask, check, monkeypatch):
     from capvec.engine.hooks import Meter
 

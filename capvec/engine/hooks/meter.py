@@ -29,8 +29,12 @@ class Meter:
     steered: int = 0
     _places: dict[tuple[str, str], None] = field(default_factory=dict)
     """Block and receiver of every pass, each pair once."""
+    _read: int = 0
+    """Passes that were read."""
     _sums: Tensor | None = None
     _least: Tensor | None = None
+    _units: Tensor | None = None
+    """Sum over those passes."""
 
     def __post_init__(self) -> None:
         exact = self.vector.double()
@@ -56,7 +60,7 @@ class Meter:
         """Take in one forward pass.
 
         Args:
-            readings: of this steer alone, float64 `[4]` and `[12]`; None where the pass steered no position.
+            readings: of this steer alone, float64 `[4]`, `[12]` and `[d_model]`; None where no row was steered in it.
             passed: positions of the row in this pass.
             steered: those that the steer applied to.
             block: dotted path of the module that gave the residual.
@@ -66,9 +70,11 @@ class Meter:
         self.steered += steered
         self._places[block, receiver] = None
         if readings is not None:
-            sums, least = readings
+            sums, least, units = readings
+            self._read += 1
             self._sums = sums if self._sums is None else self._sums + sums
             self._least = least if self._least is None else torch.minimum(self._least, least)
+            self._units = units if self._units is None else self._units + units
 
     def receipt(self, forwards: int) -> Receipt:
         """The measurements as a record.
@@ -85,9 +91,7 @@ class Meter:
             steered=self.steered,
             block=blocks,
             receiver=receivers,
-            # Of what the residual was multiplied with, not of the vector that it was once made from. Two roundings in
-            # float64 leave the float32 numbers as they were.
-            vector=vector_hash((self.unit * self.length).float().cpu().numpy()),
+            vector=self._vector_hash(),
         )
         if self._sums is None or self._least is None or not self.steered:
             return counts
@@ -112,6 +116,15 @@ class Meter:
             scale_min=least[10],
             scale_max=-least[11],
         )
+
+    def _vector_hash(self) -> str:
+        """Of the mean over the passes of what was multiplied, not of the vector that it was once made from.
+
+        A mean of n equal numbers is off by less than n roundings of float64, which rounding to float32 undoes for n up
+        to millions; another vector in one of the passes it does not.
+        """
+        used = self.unit if self._units is None else self._units / self._read
+        return vector_hash((used * self.length).float().cpu().numpy())
 
 
 @dataclass

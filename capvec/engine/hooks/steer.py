@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from capvec.engine.hooks.meter import Meter, Meters
 from capvec.engine.hooks.path import ResidualPath, hidden_of
 from capvec.engine.hooks.positions import steered_at
-from capvec.engine.hooks.witness import Readings, Terms, ratio
+from capvec.engine.hooks.witness import Terms, ratio
 from capvec.errors import SteeringFault
 
 
@@ -197,7 +197,7 @@ class _Site:
         for index, (row, here) in enumerate(zip(self.rows, self.here, strict=True)):
             row.watch(leaks[index] if leaks is not None else None, steered=self._moved[index])
             for number, meter in enumerate(here):
-                own = readings and Readings(readings.sums[:, index, number], readings.least[:, index, number])
+                own = readings.of(index, number) if readings is not None else None
                 meter.add(own, passed=self._passed[index], steered=self._counts[index][number], **places)
 
     def _leaks(self, was: Tensor, now: Tensor) -> Tensor:

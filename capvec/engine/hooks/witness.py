@@ -38,6 +38,12 @@ class Readings(NamedTuple):
     least: Tensor
     """Over the steered positions, the least of: shift, −shift, level, −level, norm ratio, −norm ratio, −rounding bound,
     −the most that rounding can do, −error, −stray, s, −s. Infinite where no position was steered."""
+    units: Tensor
+    """d_k as the hook multiplied it, `[batch, steers, d_model]`."""
+
+    def of(self, row: int, number: int) -> Readings:
+        """What was read of one steer of one row."""
+        return Readings(self.sums[:, row, number], self.least[:, row, number], self.units[row, number])
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,7 @@ class Terms:
         return Readings(
             torch.where(self.applied, sums, 0.0).sum(2),
             torch.where(self.applied, torch.stack(least), torch.inf).amin(2),
+            self.units,
         )
 
 
