@@ -1,3 +1,5 @@
+import hashlib
+import struct
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -113,6 +115,15 @@ def test_a_config_of_several_layers_has_a_target_at_each_and_reports_the_largest
     ambient = steered_config(direction, (1, 2), 0.5, "ambient")
     assert [steer.alpha for steer in ambient.steers] == [2.5, 1.0]
     assert (ambient.targets, ambient.dose, ambient.alpha) == ((5.0, 5.0), 0.5, 0.5)
+
+
+def test_a_config_tells_its_vectors_from_each_other_by_their_content(direction):
+    def digest(layer):
+        numbers = direction.vectors[layer].tolist()
+        content = b"capvec-vector-v1" + struct.pack(f"<{len(numbers)}f", *numbers)
+        return hashlib.sha256(content).hexdigest()[:16]
+
+    assert steered_config(direction, (0, 2), 3.0).vectors == (digest(0), digest(2))
 
 
 def test_an_ablation_has_no_alpha_and_no_dose_and_its_target_is_nothing(direction):
