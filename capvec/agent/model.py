@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from capvec.errors import EngineUnavailable
-from capvec.records import Message, Receipt, Reply, Steer
+from capvec.records import Message, Receipt, Reply, Steer, Stillness
 
 
 class ChatModel(Protocol):
@@ -62,4 +62,5 @@ class ScriptedModel:
             raise reply
         words = len(reply.split())
         prompt = sum(len(message["content"].split()) for message in messages)
-        return Reply(reply, "stop", prompt, words, 0.0, self._receipts)
+        still = Stillness(forwards=words, sites=0, watched=0, steered=0, leak_max=0.0)
+        return Reply(reply, "stop", prompt, words, 0.0, self._receipts, stillness=still)

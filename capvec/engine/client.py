@@ -12,7 +12,7 @@ import safetensors.numpy
 
 from capvec.engine.protocol import Captured, DirectionInfo, Health
 from capvec.errors import ContextOverflow, EngineUnavailable, SteeringFault, UsageError
-from capvec.records import Message, Receipt, Reply, Steer
+from capvec.records import Message, Receipt, Reply, Steer, Stillness
 
 TIMEOUT_S = 600.0
 """One reply; a busy engine on a small machine is slow, a dead one refuses the connection at once."""
@@ -81,6 +81,7 @@ class EngineClient:
         elapsed = time.monotonic() - started
         try:
             choice, usage = data["choices"][0], data["usage"]
+            stillness = choice.get("steering_stillness")
             return Reply(
                 text=choice["message"]["content"] or "",
                 finish_reason="length" if choice["finish_reason"] == "length" else "stop",
@@ -89,6 +90,7 @@ class EngineClient:
                 model_s=round(elapsed, 4),
                 cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
                 receipts=tuple(Receipt.from_json(receipt) for receipt in choice.get("steering_receipts", ())),
+                stillness=Stillness.from_json(stillness) if stillness is not None else None,
             )
         except (KeyError, IndexError, TypeError, UsageError) as error:
             raise EngineUnavailable(f"{self._url} sent a reply that is not a chat completion: {error!r}") from error

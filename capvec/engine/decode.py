@@ -16,10 +16,10 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from capvec.engine.caches import PrefixStore, SteeredToken, croppable, join, joinable, new_cache, take
-from capvec.engine.hooks import Meter, meters, steer, steered_at
+from capvec.engine.hooks import Meters, meters, steer, steered_at
 from capvec.engine.models import LoadedModel, forward
 from capvec.engine.sampling import RowSampler
-from capvec.records import Receipt, Steer
+from capvec.records import Receipt, Steer, Stillness
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Completion:
     cached_tokens: int
     """Prompt tokens whose keys and values came from an earlier request under the same steers."""
     receipts: tuple[Receipt, ...]
+    stillness: Stillness
 
 
 @dataclass
@@ -58,7 +59,7 @@ class _Row:
     request: Request
     result: Future[Completion]
     sampler: RowSampler
-    meters: tuple[Meter, ...]
+    meters: Meters
     generated: list[int] = field(default_factory=list)
     reused: int = 0
     forwards: int = 0
@@ -194,7 +195,8 @@ class Decoder:
         left = [index for index, ending in enumerate(endings) if ending is None]
         for index, (row, ending) in enumerate(zip(group.rows, endings, strict=True)):
             if ending is not None:
-                if croppable(group.cache):
+                # What leaked into this row is in its keys and values: another reply must not be served from them.
+                if croppable(group.cache) and ending.stillness.leak_max == 0.0:
                     own = take(group.cache, [index], len(row.cached))
                     self._prefixes.keep(row.request.steers, row.seen, own)
                 row.result.set_result(ending)
@@ -219,7 +221,8 @@ class Decoder:
             prompt_tokens=len(row.request.tokens),
             completion_tokens=len(row.generated),
             cached_tokens=row.reused,
-            receipts=tuple(meter.receipt(row.forwards) for meter in row.meters),
+            receipts=row.meters.receipts(row.forwards),
+            stillness=row.meters.stillness(row.forwards),
         )
 
 

@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from capvec.engine import modeling_capvec
-from capvec.engine.hooks import ResidualPath
+from capvec.engine.hooks import ResidualPath, check_order
 from capvec.engine.render import Rendered, render_ids, render_marked
 from capvec.errors import UsageError
 from capvec.records import Message
@@ -96,7 +96,8 @@ def load_model(
         dtype: `auto` is bfloat16 on CUDA and float32 on a CPU, where bfloat16 is slower to prefill.
 
     Raises:
-        UsageError: no such model, no chat template, or an architecture whose decoder blocks were not found.
+        UsageError: no such model, no chat template, or an architecture whose decoder blocks were not found, or do not
+            run in their order.
     """
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     precision = _dtype(dtype, place)
@@ -118,10 +119,12 @@ def load_model(
         )
     model = model.to(place).eval().requires_grad_(False)
     text = config.get_text_config(decoder=True)
+    path = find_residual_path(model, int(text.num_hidden_layers))
+    _check_order(model, path)
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
-        path=find_residual_path(model, int(text.num_hidden_layers)),
+        path=path,
         name=label or name,
         revision=getattr(config, "_commit_hash", None) or _folder_digest(Path(name)),
         d_model=int(text.hidden_size),
@@ -144,7 +147,8 @@ def find_residual_path(model: nn.Module, n_layers: int) -> ResidualPath:
             end = next(
                 (module for name in END_NAMES if isinstance(module := getattr(parent, name, None), nn.Module)), None
             )
-            return ResidualPath(list(blocks), end, dotted)
+            names = {module: name for name, module in modules.items()}
+            return ResidualPath(list(blocks), end, dotted, names)
     found = ", ".join(
         f"{name} ({len(module)})" for name, module in modules.items() if isinstance(module, nn.ModuleList)
     )
@@ -160,6 +164,13 @@ def forward(model: nn.Module, **inputs: Any) -> Tensor:
     output = model(**inputs, use_cache=True, logits_to_keep=1)
     logits: Tensor = output.logits[:, -1, :].float()
     return logits
+
+
+@torch.inference_mode()
+def _check_order(model: nn.Module, path: ResidualPath) -> None:
+    place = next(model.parameters()).device
+    one = torch.ones(1, 1, dtype=torch.long, device=place)
+    check_order(path, lambda: forward(model, input_ids=one, attention_mask=one, position_ids=one - 1))
 
 
 def stored_dtype(name: str) -> torch.dtype:

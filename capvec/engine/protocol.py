@@ -1,7 +1,8 @@
 """What the engine and its clients say to each other, beside OpenAI's chat completions. Imports no torch.
 
 * `POST /v1/chat/completions`: OpenAI's fields, and `steering`, a list of `Steer` records. The choice comes with
-  `steering_receipts`, one `Receipt` for each steer, in the order asked.
+  `steering_receipts`, one `Receipt` for each steer, in the order asked, and, steered or not, `steering_stillness`, a
+  `Stillness`.
 * `POST /v1/directions`: a direction file's bytes; answers a `DirectionInfo`. `GET /v1/directions/{hash}`: the file.
 * `POST /v1/capture`: `{"conversations": [[message, …], …], "pooling": …, "names": [text, …]}`; answers the fields of
   `Captured` as safetensors. `pooling` is one of `capvec.directions.recipe.POOLINGS`, `last` if absent; `names` is
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from capvec.records import Record
+from capvec.records import Record, Stack
 
 TOKEN_VARIABLE = "CAPVEC_ENGINE_TOKEN"
 """The environment variable that carries the bearer token, so that it shows in no process list."""
@@ -43,6 +44,10 @@ class Health(Record):
     """Version of capvec that serves."""
     blocks: str = ""
     """Dotted path of the decoder blocks in a model of that architecture, such as `model.layers`."""
+
+    @property
+    def stack(self) -> Stack:
+        return Stack(self.blocks, self.n_layers)
 
 
 @dataclass(frozen=True)
@@ -78,4 +83,15 @@ def direction_hash(vectors: NDArray[np.float32]) -> str:
     digest = hashlib.sha256(b"capvec-direction-v1")
     digest.update(np.asarray(vectors.shape, dtype="<i8").tobytes())
     digest.update(np.ascontiguousarray(vectors, dtype="<f4").tobytes())
+    return digest.hexdigest()[:16]
+
+
+def vector_hash(vector: NDArray[np.float32]) -> str:
+    """Content hash of one layer's vector: the first 16 hex digits of a SHA-256 over its values.
+
+    Args:
+        vector: float32 `[d_model]`.
+    """
+    digest = hashlib.sha256(b"capvec-vector-v1")
+    digest.update(np.ascontiguousarray(vector, dtype="<f4").tobytes())
     return digest.hexdigest()[:16]

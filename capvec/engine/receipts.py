@@ -1,9 +1,22 @@
-"""Whether a reply was steered as asked. A silent no-op must never pass for a null result.
+"""Whether a reply was steered as asked, and nothing else. A silent no-op must never pass for a null result.
 
-Two things are checked. Against the direction's file, whatever the engine believes that it did: how many positions were
-steered, and the shift or the level that they show, where that follows from the steers alone (`closed_forms`). And
-against h_in, which only the engine sees: `error_max`, how far what arrived is from what the formulas make of h_in. That
-covers what has no closed form: steers with different operations or positions at one layer, and what keeps the norm.
+Everything is held against the plan and the direction's file, whatever the engine believes that it did:
+
+* where: the block that the hook ran on, and the module that the witness read in front of, by their names in the model;
+* with what: a hash of the vector in use;
+* when: in how many passes, over how many positions;
+* how much: the shift or the level, wherever it follows from the steers alone (`closed_forms`). A rescaling to keep the
+  norm is measured and undone first (`hooks.witness`), so this holds for what keeps the norm too;
+* nothing else: no part of the move lies along another direction (`stray_max`), and no position that was to be left
+  alone moved at all (`Stillness`), in a reply without steers as in any other.
+
+Several steers with different operations or positions at one layer have no closed form. Of them `error_max` speaks
+alone, which compares with what the engine makes of the formulas: a strength that it got wrong there is not seen.
+
+What is not seen anywhere: numbers that the engine makes up; a model whose blocks do other things than their names say
+(that they run in the order of their numbers is checked when it is loaded); another hook than these, at a layer where no
+row of the pass is steered, or, at one where a row is, before them, where what it did belongs to h_in; and keys and
+values in the prefix store that an earlier pass under the same steers spoilt, of which that pass's own reply tells.
 """
 
 from __future__ import annotations
@@ -15,21 +28,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from capvec.errors import SteeringFault
-from capvec.records import Receipt, Reply, Steer
+from capvec.records import Config, Receipt, Reply, Stack, Steer
 
 TOLERANCE = 0.02
 """Relative deviation of what was measured from what was expected, rounding aside."""
 NORM_TOLERANCE = 0.005
 """Relative deviation of a norm that was kept: rounding each number to bfloat16, the coarsest residual, changes a norm
 by at most 2⁻⁸ ≈ 0.004 of it."""
+STRAY_TOLERANCE = 1.01
+"""Of the most that rounding can do: the bound is of first order, and ε is 0.008 where it is coarsest."""
 
 
 def closed_forms(steers: Sequence[Steer], vectors: Sequence[NDArray[np.float32]]) -> tuple[float | None, ...]:
     """What each steer's receipt has to show at every position, as far as that does not depend on the residual.
 
     Of steers that add at one layer and at the same positions it is the shift ⟨Σ_k α_k·v_k, d_L⟩; of a steer that is
-    alone at its layer and ablates or sets, the level: 0, or α·‖v_L‖. Keeping the norm scales the residual by what is
-    not known beforehand, which leaves only 0 as it is. None for any other steer: `error_max` alone speaks for it.
+    alone at its layer and ablates or sets, the level: 0, or α·‖v_L‖. None for any other steer: `error_max` alone speaks
+    for it.
 
     Args:
         steers: of one config.
@@ -48,47 +63,44 @@ def _closed_form(
 ) -> float | None:
     exact = vector.astype(np.float64)
     length = float(np.linalg.norm(exact))
-    alone, scaled = len(here) == 1, any(other.keep_norm for other, _ in here)
-    if steer.op == "ablate" and alone:
-        return 0.0
-    if steer.op == "set" and alone and not scaled:
-        return steer.alpha * length
-    if not scaled and all((other.op, other.positions) == ("add", steer.positions) for other, _ in here):
+    if len(here) == 1 and steer.op != "add":
+        return 0.0 if steer.op == "ablate" else steer.alpha * length
+    if all((other.op, other.positions) == ("add", steer.positions) for other, _ in here):
         total = sum(other.alpha * other_vector.astype(np.float64) for other, other_vector in here)
         return float(total @ exact) / (length or 1.0)
     return None
 
 
-def check_receipts(reply: Reply, steers: Sequence[Steer], targets: Sequence[float | None]) -> None:
-    """Check that the reply carries one receipt for each steer, and that each shows its steer in every position.
+def check_receipts(reply: Reply, config: Config, stack: Stack) -> None:
+    """Check that a reply was steered as its config says, at every position, and nowhere else.
 
     Args:
         reply: what the engine sent.
-        steers: what was asked for.
-        targets: `closed_forms` of the steers, from the directions' files: what an engine would like to expect is not
-            asked.
+        config: its steers are what was asked for; its targets and vectors are from the directions' files, and what an
+            engine would like to expect is not asked.
+        stack: the blocks of the engine's model.
 
     Raises:
-        SteeringFault: a receipt is missing or of another steer; a hook did not run in every forward pass and on every
-            position that it is for; a position was touched that was to be left alone; shift, level or norm are not as
-            expected on average or anywhere; what arrived is not what the formulas make of what left; or the expected
-            effect is too small to be told from rounding.
+        SteeringFault: a receipt is missing or of another steer; a hook ran at another block or with another vector; it
+            did not run in every forward pass and on every position that it is for; a position was touched that was to
+            be left alone; shift, level or norm are not as expected on average or anywhere; what arrived is not what the
+            formulas make of what left, or lies along another direction; or the expected effect is too small to be told
+            from rounding.
     """
     got = [receipt.steer for receipt in reply.receipts]
-    if list(steers) != got:
+    if list(config.steers) != got:
         raise SteeringFault(
-            f"asked for steers [{_in_words(steers)}], the receipts are of [{_in_words(got)}]: does this engine steer?"
+            f"asked for steers [{_in_words(config.steers)}], the receipts are of [{_in_words(got)}]: does this engine "
+            "steer?"
         )
-    for receipt, target in zip(reply.receipts, targets, strict=True):
-        where = _in_words([receipt.steer])
-        _check_coverage(receipt, reply, where)
-        # Written, as all that follows, so that a measured NaN is a fault too.
-        if not receipt.leak_max == 0.0:
-            raise SteeringFault(
-                f"{where}: a position that was to be left alone was moved by {receipt.leak_max:.3g}; expected exactly 0"
-            )
+    for receipt, vector in zip(reply.receipts, config.vectors, strict=True):
+        _check_coverage(receipt, reply, _in_words([receipt.steer]))
+        _check_place(receipt, vector, stack, _in_words([receipt.steer]))
+    _check_stillness(reply)
+    keeping = {steer.layer for steer in config.steers if steer.keep_norm}
+    for receipt, target in zip(reply.receipts, config.targets, strict=True):
         if receipt.steered:
-            _check_measurements(receipt, target, where)
+            _check_measurements(receipt, target, receipt.steer.layer in keeping, _in_words([receipt.steer]))
 
 
 def _in_words(steers: Sequence[Steer]) -> str:
@@ -97,6 +109,53 @@ def _in_words(steers: Sequence[Steer]) -> str:
         f"{' keeping the norm' if steer.keep_norm else ''}, direction {steer.direction}"
         for steer in steers
     )
+
+
+def _check_stillness(reply: Reply) -> None:
+    """Where a neighbour in the batch is steered, is not known here; that nothing of it arrived is."""
+    still = reply.stillness
+    if still is None:
+        raise SteeringFault(
+            "the reply does not say what was done to it where nothing was to be done; expected a stillness with each "
+            "reply, steered or not: is this an engine of this version of capvec?"
+        )
+    if not still.forwards == reply.completion_tokens >= 1 or still.watched != still.sites:
+        raise SteeringFault(
+            f"a reply of {reply.completion_tokens} tokens was watched at {still.watched} of {still.sites} sites in "
+            f"{still.forwards} forward passes; expected all of them, in {reply.completion_tokens} passes"
+        )
+    own = sum(receipt.steered for receipt in reply.receipts)
+    if still.steered > own:
+        raise SteeringFault(
+            f"{still.steered} positions were not watched, as steers of the reply were to move them; its receipts tell "
+            f"of {own}"
+        )
+    # Written, as all that follows, so that a measured NaN is a fault too.
+    if not still.leak_max == 0.0:
+        raise SteeringFault(
+            f"a position that was to be left alone was moved by {still.leak_max:.3g}; expected exactly 0: what steers "
+            "another request of the batch, or other positions of this one, leaked"
+        )
+
+
+def _check_place(receipt: Receipt, vector: str, stack: Stack, where: str) -> None:
+    layer = receipt.steer.layer
+    block, following = f"{stack.blocks}.{layer}", f"{stack.blocks}.{layer + 1}"
+    arrived = receipt.receiver == following
+    if layer == stack.n_layers - 1:
+        # What follows has another name in every architecture: no block, or the last itself where nothing is known.
+        arrived = receipt.receiver == block or not f"{receipt.receiver}.".startswith(f"{stack.blocks}.")
+        following = "what follows the last block"
+    if receipt.block != block or not receipt.receiver or not arrived:
+        raise SteeringFault(
+            f"{where}: the hook ran on {receipt.block or 'no module'}, and what arrived was measured at "
+            f"{receipt.receiver or 'none'}; expected {block}, and {following}"
+        )
+    if receipt.vector != vector:
+        raise SteeringFault(
+            f"{where}: the engine multiplied a vector with the hash {receipt.vector or 'unknown'}; that of the "
+            f"direction's file is {vector}"
+        )
 
 
 def _check_coverage(receipt: Receipt, reply: Reply, where: str) -> None:
@@ -124,11 +183,16 @@ def _check_coverage(receipt: Receipt, reply: Reply, where: str) -> None:
         )
 
 
-def _check_measurements(receipt: Receipt, target: float | None, where: str) -> None:
+def _check_measurements(receipt: Receipt, target: float | None, keeping: bool, where: str) -> None:
     values: dict[str, Any] = vars(receipt)
     if missing := [name for name, value in values.items() if value is None]:
         raise SteeringFault(
             f"{where}: {receipt.steered} positions were steered, and the receipt lacks {', '.join(missing)}"
+        )
+    if not keeping and not values["scale_min"] == values["scale_max"] == 1.0:
+        raise SteeringFault(
+            f"{where}: a norm was kept that nobody asked to keep, by factors from {values['scale_min']:.4g} to "
+            f"{values['scale_max']:.4g}; expected exactly 1"
         )
     if target is not None:
         _check_target(values, "shift" if receipt.steer.op == "add" else "level", target, receipt.steered, where)
@@ -139,13 +203,17 @@ def _check_measurements(receipt: Receipt, target: float | None, where: str) -> N
             f"{where}: the norm became {values['norm_ratio_min']:.4g} to {values['norm_ratio_max']:.4g} of what it "
             f"was, expected 1 ± {NORM_TOLERANCE}"
         )
-    moved = max(abs(values["shift_min"]), abs(values["shift_max"]))
-    plain = receipt.steer.op == "add" and not receipt.steer.keep_norm
-    allowed = TOLERANCE * moved + (2 * values["rounding_max"] if plain else _rounding(values, "rounding_max"))
+    moved, adds = max(abs(values["shift_min"]), abs(values["shift_max"])), receipt.steer.op == "add"
+    allowed = TOLERANCE * moved + (2 * values["rounding_max"] if adds else _rounding(values, "rounding_max"))
     if not values["error_max"] <= allowed:
         raise SteeringFault(
             f"{where}: what arrived is {values['error_max']:.4g} along the direction from what the formulas make of "
             f"the residual, expected at most {allowed:.2g}"
+        )
+    if not values["stray_max"] <= STRAY_TOLERANCE:
+        raise SteeringFault(
+            f"{where}: what arrived was moved along another direction as well, by {values['stray_max']:.3g} times the "
+            f"most that rounding can; expected at most {STRAY_TOLERANCE}"
         )
 
 

@@ -208,6 +208,8 @@ class Engine:
         return self.directions[key]
 
     def _answer(self, completion: Completion) -> dict[str, Any]:
+        if not abs(completion.stillness.leak_max) < _LONGEST:
+            raise SteeringFault("a residual that was to be left alone is not finite any more")
         for receipt in completion.receipts:
             if not all(abs(value) < _LONGEST for value in vars(receipt).values() if isinstance(value, float)):
                 raise SteeringFault(
@@ -219,6 +221,7 @@ class Engine:
             "message": {"role": "assistant", "content": completion.text},
             "finish_reason": completion.finish_reason,
             "steering_receipts": [receipt.to_json() for receipt in completion.receipts],
+            "steering_stillness": completion.stillness.to_json(),
         }
         return {
             "id": f"chatcmpl-{uuid4().hex}",

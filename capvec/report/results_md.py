@@ -175,9 +175,10 @@ def _receipts(outcomes: Sequence[Outcome]) -> Iterator[str]:
     yield from markdown_table([head, *rows])
     yield (
         "\nMeasured inside the forward pass, at the input of the next block, over the steered positions: where a steer "
-        "adds, the shift ⟨h_out − h_in, d⟩ (α·‖v‖); where it ablates or sets, the level ⟨h_out, d⟩ (0, or α·‖v‖). "
-        "Where no number is expected, since the norm is kept, what arrived was compared with the formula at every "
-        "position. Positions that were not to be steered were checked to be untouched.\n"
+        "adds, the shift ⟨h_out − h_in, d⟩ (α·‖v‖); where it ablates or sets, the level ⟨h_out, d⟩ (0, or α·‖v‖); "
+        "where the norm is kept, both with the rescaling undone. Where no number is expected (steers of different "
+        "operations or positions at one layer), what arrived was compared with the formula at every position. "
+        "Positions that were not to be steered were checked to be untouched, in replies without a steer too.\n"
     )
 
 

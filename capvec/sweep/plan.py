@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from capvec.directions.record import Direction
+from capvec.engine.protocol import vector_hash
 from capvec.engine.receipts import closed_forms
 from capvec.errors import UsageError
 from capvec.pocket import ModelSource
-from capvec.records import AlphaUnit, Config, ControlOf, Op, Positions, Record, Steer, Task, TrialSpec
+from capvec.records import AlphaUnit, Config, ControlOf, Op, Positions, Record, Stack, Steer, Task, TrialSpec
 from capvec.sweep.options import Control, SweepOptions
 
 ConfigKind = Literal["steered", "control"]
@@ -64,6 +65,8 @@ class Plan(Record):
     """The kind of study: also the mark that asks for it, and part of the name of its file in the suite."""
     sequential: bool = False
     """Whether configs may stop before their last trial (`--sequential`)."""
+    stack: Stack = field(default_factory=Stack)
+    """Of the model that the engine serves; empty in a plan that steers nothing, or is only read."""
 
     def task(self, name: str) -> Task:
         return next(task for task in self.tasks if task.name == name)
@@ -245,6 +248,7 @@ def make_config(
         kind=kind,
         steers=steers,
         targets=closed_forms(steers, [direction.vectors[layer] for layer in where]),
+        vectors=tuple(vector_hash(direction.vectors[layer]) for layer in where),
         layer=where[0] if len(where) == 1 else layers_label(where),
         alpha=alpha,
         alpha_unit=unit,

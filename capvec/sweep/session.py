@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from capvec.engine.process import start_engine
 from capvec.engine.protocol import TOKEN_VARIABLE
 from capvec.errors import SandboxUnavailable, UsageError
 from capvec.pocket import ModelSource, resolve_model
-from capvec.records import Config, Outcome, Record
+from capvec.records import Config, Outcome, Record, Stack
 from capvec.report import closing_lines, summary_of, write_reports
 from capvec.report.direction import ReportedDirection
 from capvec.sandbox.docker import DockerProvider, check_engine, reap
@@ -110,7 +110,7 @@ class StudySession:
         running = ModelSource(url, health.model)  # of an engine that was running we know no more than its name
         settings = settings_for(options, source or running, health.model)
         self._design = design = self.study.design(Bench(client, health, settings, self.folder, self._say))
-        plan = self._plan(design, settings)
+        plan = self._plan(design, settings, health.stack)
         if options.gate is not None:
             check_names(options.gate, plan.configs)
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": design.directions}
@@ -142,8 +142,9 @@ class StudySession:
         )
         return engine.url, engine.token
 
-    def _plan(self, design: Design, settings: Settings) -> Plan:
-        return _plan_of(self.study, self.run, self.folder, design.configs, settings)
+    def _plan(self, design: Design, settings: Settings, stack: Stack) -> Plan:
+        plan = _plan_of(self.study, self.run, self.folder, design.configs, settings)
+        return replace(plan, stack=stack)
 
     def _announce(self, plan: Plan) -> None:
         todo = len(plan.trials) - len(self._finished)

@@ -57,7 +57,7 @@ class TrialRunner:
                 settings = self.plan.settings
 
                 def check(reply: Reply) -> None:
-                    check_receipts(reply, config.steers, config.targets)
+                    check_receipts(reply, config, self.plan.stack)
 
                 protocol = get_protocol(settings.protocol)
                 episode = run_episode(

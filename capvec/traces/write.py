@@ -36,8 +36,10 @@ def write_trajectory(
 ) -> None:
     """Write one trial as an ATIF v1.8 file, whole or not at all; folders are made.
 
-    `agent.extra` says what steered it: layer, α as typed and in stored units, direction hash, dose. `extra.outcome` is
-    the whole outcome. Numbers that are not finite become text, since JSON has none.
+    `agent.extra` says what steered it: `layer` and `direction` (joined by `+` where they are several), `alpha` as
+    typed, `alpha_stored` in stored units, a number for each of `config.steers` in that order, and the dose.
+    `metrics.extra` of each reply holds its receipts, and its stillness whether it was steered or not. `extra.outcome`
+    is the whole outcome. Numbers that are not finite become text, since JSON has none.
     """
     own = [_agent_step(step) for step in episode.steps]
     steps = [*_opening_steps(episode.messages), *own]
@@ -102,7 +104,11 @@ def _agent_step(step: Step) -> dict[str, Any]:
     data["metrics"] = {
         "prompt_tokens": reply.prompt_tokens,
         "completion_tokens": reply.completion_tokens,
-        "extra": {"model_s": reply.model_s, "receipts": [receipt.to_json() for receipt in reply.receipts]},
+        "extra": {
+            "model_s": reply.model_s,
+            "receipts": [receipt.to_json() for receipt in reply.receipts],
+            "stillness": reply.stillness.to_json() if reply.stillness is not None else None,
+        },
     }
     data["extra"] = {
         "observation": step.observation,
@@ -115,15 +121,15 @@ def _agent_step(step: Step) -> dict[str, Any]:
 
 
 def _agent_extra(config: Config, protocol: str) -> dict[str, Any]:
-    first = config.steers[0] if config.steers else None
+    directions = "+".join(dict.fromkeys(steer.direction for steer in config.steers))
     return {
         "config": config.to_json(),
         "protocol": protocol,
         "layer": config.layer,
         "alpha": config.alpha,
         "alpha_unit": config.alpha_unit,
-        "alpha_stored": first.alpha if first else None,
-        "direction": first.direction if first else None,
+        "alpha_stored": [steer.alpha for steer in config.steers],
+        "direction": directions or None,
         "dose": config.dose,
     }
 

@@ -6,11 +6,12 @@ from concurrent.futures import Future
 
 import numpy as np
 import pytest
+from checked import as_reply, asked, stack_of
 from tiny_models import ARCHITECTURES, LAYERS, WIDTH, load_tiny, save_tiny
 
 from capvec.engine.receipts import check_receipts
 from capvec.errors import UsageError
-from capvec.records import Reply, Steer
+from capvec.records import Steer
 
 pytestmark = pytest.mark.integration
 
@@ -53,18 +54,6 @@ def decode(loaded, requests, stagger=0):
     return [result.result(timeout=0) for result in results]
 
 
-def as_reply(completion):
-    return Reply(
-        completion.text,
-        completion.finish_reason,
-        completion.prompt_tokens,
-        completion.completion_tokens,
-        0.0,
-        completion.receipts,
-        completion.cached_tokens,
-    )
-
-
 def mixed_steers():
     return [(), (Steer(1, "d", 2.0),), (Steer(0, "d", -1.0), Steer(3, "d", 0.5)), (Steer(2, "d", 0.0),)]
 
@@ -75,7 +64,9 @@ def test_a_row_of_a_batch_gives_what_the_request_gives_alone(loaded, directions,
     together = decode(loaded, requests, stagger)
     alone = [decode(loaded, [request])[0] for request in requests]
     assert [reply.text for reply in together] == [reply.text for reply in alone]
-    for a, b in zip(together, alone, strict=True):
+    for request, a, b in zip(requests, together, alone, strict=True):
+        check_receipts(as_reply(a), asked(request.steers, request.vectors), stack_of(loaded))
+        assert a.stillness.watched >= b.stillness.watched
         for x, y in zip(a.receipts, b.receipts, strict=True):
             assert x.shift_mean == pytest.approx(y.shift_mean, abs=1e-4)
             assert (x.fired, x.forwards, x.passed) == (y.fired, y.forwards, y.passed)
@@ -86,7 +77,7 @@ def test_every_receipt_shows_its_steer_at_every_layer(loaded, directions):
     reply = decode(loaded, [request_for(loaded, directions, 1, steers)])[0]
     for receipt, vector in zip(reply.receipts, directions, strict=True):
         assert receipt.shift_mean == pytest.approx(1.5 * float(vector.norm()), rel=1e-4)
-    check_receipts(as_reply(reply), steers, [1.5 * float(vector.norm()) for vector in directions])
+    check_receipts(as_reply(reply), asked(steers, directions), stack_of(loaded))
 
 
 def test_steering_changes_the_reply_and_alpha_zero_does_not(loaded, directions):
@@ -123,7 +114,7 @@ def test_a_conversation_that_goes_on_gives_the_same_with_and_without_reuse(loade
         assert warm.text == cold.text
         hybrid = "Qwen3_5" in type(loaded.model).__name__  # a linear layer's state cannot be cut back
         assert (warm.cached_tokens >= len(first.tokens)) == (bool(under) and not hybrid)
-        check_receipts(as_reply(warm), under, [3.0 * float(directions[0].norm())] * len(under))
+        check_receipts(as_reply(warm), asked(under, [directions[0]] * len(under)), stack_of(loaded))
 
 
 def test_vision_blocks_are_never_taken_for_decoder_layers(loaded):

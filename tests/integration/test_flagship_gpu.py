@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
+from checked import as_reply, asked, stack_of
 from flagship import LAYERS, WIDTH, build_flagship
 
-from capvec.engine.receipts import check_receipts, closed_forms
+from capvec.engine.receipts import check_receipts
 from capvec.errors import SteeringFault
-from capvec.records import Reply, Steer
+from capvec.records import Steer
 
 pytestmark = pytest.mark.gpu
 
@@ -48,11 +50,6 @@ def answer(loaded, steers, vectors, tokens=12):
     return [result.result() for result in results]
 
 
-def as_reply(completion):
-    numbers = {"prompt_tokens", "completion_tokens", "cached_tokens", "receipts", "finish_reason", "text"}
-    return Reply(model_s=0.0, **{name: getattr(completion, name) for name in numbers})
-
-
 def directions(loaded):
     """Random vectors with a dose of 0.3 at α = 1, by the model's own residual norms."""
     from capvec.engine.capture import capture_batch, prepare
@@ -71,16 +68,20 @@ def test_every_operation_shows_its_receipt_in_bfloat16(loaded):
     ]
     steers += [(Steer(11, "d", 1.0), Steer(22, "d", 0.5)), ()]
     for row, completion in zip(steers, answer(loaded, steers, vectors), strict=True):
-        targets = closed_forms(row, [vectors[steer.layer] for steer in row])
-        check_receipts(as_reply(completion), row, targets)
+        check_receipts(as_reply(completion), asked(row, [vectors[steer.layer] for steer in row]), stack_of(loaded))
 
 
 def test_a_vector_of_another_length_is_caught_in_bfloat16(loaded):
     vectors = directions(loaded)
     row = (Steer(22, "d", 1.0),)
     (completion,) = answer(loaded, [row], vectors * np.float32(1.1))
+    config = asked(row, [vectors[22]])
+    with pytest.raises(SteeringFault, match="multiplied a vector with the hash"):
+        check_receipts(as_reply(completion), config, stack_of(loaded))
+    (receipt,) = completion.receipts
+    told = replace(completion, receipts=(replace(receipt, vector=config.vectors[0]),))
     with pytest.raises(SteeringFault, match="shift"):
-        check_receipts(as_reply(completion), row, closed_forms(row, [vectors[22]]))
+        check_receipts(as_reply(told), config, stack_of(loaded))
 
 
 def test_nothing_is_steered_where_alpha_is_zero(loaded):

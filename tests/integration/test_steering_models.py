@@ -8,10 +8,11 @@ from itertools import product
 
 import numpy as np
 import pytest
+from checked import as_reply, asked, stack_of
 from tiny_models import LAYERS, WIDTH, save_tiny
 
-from capvec.engine.receipts import check_receipts, closed_forms
-from capvec.records import Reply, Steer
+from capvec.engine.receipts import check_receipts
+from capvec.records import Steer
 
 pytestmark = pytest.mark.integration
 
@@ -61,8 +62,8 @@ def ask(loaded):
         listener.remove()
         replies = [result.result(timeout=0) for result in results]
         for request, reply in zip(requests, replies, strict=True):
-            targets = closed_forms(request.steers, [VECTORS[steer.layer] for steer in request.steers])
-            check_receipts(as_reply(reply), request.steers, targets)
+            config = asked(request.steers, [VECTORS[steer.layer] for steer in request.steers])
+            check_receipts(as_reply(reply), config, stack_of(loaded))
         return replies, logits
 
     return ask
@@ -73,13 +74,6 @@ def new_decoder(loaded):
     from capvec.engine.decode import Decoder
 
     return lambda: Decoder(loaded, prefix_bytes=1 << 24)
-
-
-def as_reply(completion):
-    return Reply(
-        completion.text, completion.finish_reason, completion.prompt_tokens, completion.completion_tokens, 0.0,
-        completion.receipts, completion.cached_tokens,
-    )  # fmt: skip
 
 
 def steers_of(op, positions, keep_norm=False, layers=(0, 2)):

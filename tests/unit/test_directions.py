@@ -16,9 +16,12 @@ from capvec.directions.activations import Activations
 from capvec.directions.auc import auc, auc_of_rows
 from capvec.directions.build import build_direction
 from capvec.directions.estimate import ambient_norms, estimate, mean_difference
+from capvec.directions.labels import Labellings
 from capvec.directions.metadata import LAYER_CONVENTION, Metadata
+from capvec.directions.permute import choose_scheme, others
 from capvec.directions.recipe import EstimatorName, Recipe
 from capvec.directions.record import Direction, random_twin
+from capvec.directions.validate import validate
 from capvec.engine.protocol import Health
 from capvec.errors import UsageError
 from capvec.records import Trace
@@ -251,6 +254,25 @@ def test_shuffled_twins_are_as_long_and_come_from_other_labels(tmp_path):
     assert len({built.direction.hash, *(twin.hash for twin in built.shuffled)}) == 3
     for twin in built.shuffled:
         np.testing.assert_allclose(twin.norms, built.direction.norms, rtol=1e-5)
+
+
+MANY = [*(trace(f"p{n}", reward=1.0) for n in range(7)), *(trace(f"n{n}") for n in range(7))]
+"""Of one task: C(14, 7) = 3,432 labellings, so that some are drawn and not all taken."""
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_the_sweeps_seed_draws_the_twins_labels_and_the_nulls(tmp_path, seed):
+    built = build(MANY, tmp_path, [], recipe=Recipe(permutations=40), shuffled=2, seed=seed)
+    states = residuals(0, 14)
+    observed = Labellings.observed(7, 7, ["t"] * 14, [1.0] * 7 + [0.0] * 7)
+    drawn = others(observed, choose_scheme(observed), 2, seed).labels
+    for labels, twin in zip(drawn, built.shuffled, strict=True):
+        vectors = mean_difference(states[labels], states[~labels])
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        np.testing.assert_allclose(twin.vectors / twin.norms[:, None], vectors / lengths, atol=1e-5)
+    judged = [validate(states[:7], states[7:], tasks=["t"] * 14, permutations=40, seed=of) for of in (seed, seed + 1)]
+    assert built.ranking.rows == judged[0].rows
+    assert built.ranking.rows != judged[1].rows
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -6,12 +6,13 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+from checked import asked, reply_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capvec.engine.receipts import check_receipts, closed_forms
+from capvec.engine.receipts import check_receipts
 from capvec.errors import SteeringFault
-from capvec.records import Reply, Steer
+from capvec.records import Stack, Steer
 
 pytestmark = pytest.mark.unit
 
@@ -30,6 +31,17 @@ def hooks():
     from capvec.engine import hooks
 
     return hooks
+
+
+@pytest.fixture(scope="module")
+def path_of(hooks):
+    """The way of the residual through a stack, the final norm known or not."""
+
+    def path_of(model, end=True):
+        names = {module: name for name, module in model.named_modules()}
+        return hooks.ResidualPath(list(model.layers), model.norm if end else None, "layers", names)
+
+    return path_of
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +84,14 @@ def stack(torch):
 
 
 @pytest.fixture(scope="module")
-def run(torch, hooks):
+def run(torch, hooks, path_of):
     """Runs a stack under steers `[(layer, alpha, vector, *op, positions, keep_norm), …]` for each row.
 
     Gives residuals and meters.
     """
 
     def run(model, h, rows, mask=None, end=True, **tokens):
-        path = hooks.ResidualPath(list(model.layers), model.norm if end else None)
+        path = path_of(model, end)
         made = [
             hooks.meters(
                 [Steer(layer, f"d{k}", float(alpha), *how) for k, (layer, alpha, _, *how) in enumerate(row)],
@@ -155,7 +167,7 @@ def test_the_receipt_shows_alpha_times_the_norm(torch, stack, run, seed, alpha, 
     model, h, v = stack(seed), inputs(torch, seed), vector(seed)
     # Layer 2 is the last: its witness sits on the norm or, where none is known, behind the steer.
     _, made = run(model, h, [[(2, alpha, v)]] * 2, end=end)
-    receipt = made[0][0].receipt(1)
+    receipt = made[0].receipts(1)[0]
     # Two roundings to float32 of numbers below 100 in each of 6 places: √6 · 100 · 2⁻²³ ≈ 3e-5.
     assert receipt.shift_mean == pytest.approx(alpha * float(np.linalg.norm(v)), rel=1e-5, abs=5e-5)
     assert (receipt.fired, receipt.forwards, receipt.passed, receipt.steered) == (1, 1, 4, 4)
@@ -167,7 +179,7 @@ def test_with_two_steers_each_receipt_shows_the_sum_along_its_own_direction(torc
     # d₀ = e₀, d₁ = (e₀ + e₁)/√2: 2·e₀ + 3·(e₀ + e₁) has 5 along d₀ and (5 + 3)/√2 along d₁.
     v, w = np.eye(6)[0], np.eye(6)[0] + np.eye(6)[1]
     _, made = run(stack(0), inputs(torch, 0), [[(1, 2.0, v), (1, 3.0, w)], []])
-    first, second = (meter.receipt(1) for meter in made[0])
+    first, second = made[0].receipts(1)
     assert [first.shift_mean, second.shift_mean] == pytest.approx([5.0, 8.0 / 2**0.5], abs=1e-5)
     check_receipts(*receipts_of(made))
 
@@ -175,7 +187,7 @@ def test_with_two_steers_each_receipt_shows_the_sum_along_its_own_direction(torc
 def test_padding_is_not_measured(torch, stack, run):
     mask = torch.tensor([[False, False, True, True], [True, True, True, True]])
     _, made = run(stack(1), inputs(torch, 1), [[(0, 1.0, vector(1))]] * 2, mask=mask)
-    counts = [(receipt.passed, receipt.steered) for receipt in (row[0].receipt(1) for row in made)]
+    counts = [(receipt.passed, receipt.steered) for receipt in (row.receipts(1)[0] for row in made)]
     assert counts == [(2, 2), (4, 4)]
 
 
@@ -189,10 +201,10 @@ def test_the_input_of_the_hook_is_not_changed_in_place(torch, stack, run):
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_nothing_is_left_behind_even_after_an_exception(torch, stack, hooks, fails):
+def test_nothing_is_left_behind_even_after_an_exception(torch, stack, hooks, path_of, fails):
     model, h = stack(3), inputs(torch, 3)
     before = model(h)
-    path = hooks.ResidualPath(list(model.layers), model.norm)
+    path = path_of(model)
     made = [hooks.meters([Steer(layer, "d", 2.0) for layer in range(3)], [torch.ones(6)] * 3)] * 2
     with suppress(RuntimeError), hooks.steer(path, made, torch.ones(2, 4, dtype=torch.bool)):
         assert hook_count(model) == 6  # three steers, three witnesses
@@ -203,12 +215,12 @@ def test_nothing_is_left_behind_even_after_an_exception(torch, stack, hooks, fai
     assert torch.equal(model(h), before)
 
 
-def test_a_layer_that_does_not_exist_leaves_no_hook_on_the_others(torch, stack, hooks):
+def test_a_layer_that_does_not_exist_leaves_no_hook_on_the_others(torch, stack, hooks, path_of):
     model = stack(3)
     made = [hooks.meters([Steer(0, "d", 1.0), Steer(9, "d", 1.0)], [torch.ones(6)] * 2)]
     with (
         pytest.raises(IndexError),
-        hooks.steer(hooks.ResidualPath(list(model.layers), None), made, torch.ones(1, 4, dtype=torch.bool)),
+        hooks.steer(path_of(model, end=False), made, torch.ones(1, 4, dtype=torch.bool)),
     ):
         pass
     assert hook_count(model) == 0
@@ -216,13 +228,11 @@ def test_a_layer_that_does_not_exist_leaves_no_hook_on_the_others(torch, stack, 
 
 def receipts_of(made, positions=4):
     """What `check_receipts` takes, for one forward pass over a prompt that drew one token."""
-    meters = made[0]
-    reply = Reply("", "stop", positions, 1, 0.0, receipts=tuple(meter.receipt(1) for meter in meters))
-    steers = [meter.steer for meter in meters]
-    return reply, steers, closed_forms(steers, [meter.vector.numpy() for meter in meters])
+    steers, vectors = zip(*((meter.steer, meter.vector) for meter in made[0].steers), strict=True)
+    return reply_of(made[0], positions), asked(steers, vectors), Stack("layers", 3)
 
 
-def test_a_model_that_ignores_what_the_hook_returns_is_caught(torch, stack, hooks):
+def test_a_model_that_ignores_what_the_hook_returns_is_caught(torch, stack, hooks, path_of):
     model, h = stack(4), inputs(torch, 4, rows=1)
 
     def bypass(h):  # passes on what `forward` gave, as code does that captured the output before the hook
@@ -233,25 +243,25 @@ def test_a_model_that_ignores_what_the_hook_returns_is_caught(torch, stack, hook
         model.norm(h)
 
     made = [hooks.meters([Steer(1, "d", 4.0)], [torch.ones(6)])]
-    with hooks.steer(hooks.ResidualPath(list(model.layers), model.norm), made, torch.ones(1, 4, dtype=torch.bool)):
+    with hooks.steer(path_of(model), made, torch.ones(1, 4, dtype=torch.bool)):
         bypass(h)
     with pytest.raises(SteeringFault, match="measured a mean shift of"):
         check_receipts(*receipts_of(made))
 
 
-def test_a_hook_that_never_ran_is_caught(torch, stack, hooks):
+def test_a_hook_that_never_ran_is_caught(torch, stack, hooks, path_of):
     model = stack(5)
     made = [hooks.meters([Steer(1, "d", 4.0)], [torch.ones(6)])]
-    with hooks.steer(hooks.ResidualPath(list(model.layers), model.norm), made, torch.ones(1, 4, dtype=torch.bool)):
+    with hooks.steer(path_of(model), made, torch.ones(1, 4, dtype=torch.bool)):
         model.norm(inputs(torch, 5, rows=1))  # a forward pass that skips the blocks
     with pytest.raises(SteeringFault, match="the hook ran 0 times in 1 forward passes, on 0 positions"):
         check_receipts(*receipts_of(made))
 
 
-def test_a_block_that_gives_something_else_than_the_batchs_residual_is_refused(torch, stack, hooks):
+def test_a_block_that_gives_something_else_than_the_batchs_residual_is_refused(torch, stack, hooks, path_of):
     model = stack(6)
     made = [hooks.meters([Steer(0, "d", 1.0)], [torch.ones(6)])]
-    path = hooks.ResidualPath(list(model.layers), model.norm)
+    path = path_of(model)
     with (
         pytest.raises(SteeringFault, match=r"shape \(2, 4, 6\); expected \(1, 4, 6\)"),
         hooks.steer(path, made, torch.ones(1, 4, dtype=torch.bool)),
@@ -260,21 +270,21 @@ def test_a_block_that_gives_something_else_than_the_batchs_residual_is_refused(t
     assert hook_count(model) == 0
 
 
-def test_half_precision_receipts_stay_within_their_rounding_bound(torch, stack, hooks):
+def test_half_precision_receipts_stay_within_their_rounding_bound(torch, stack, hooks, path_of):
     model = stack(7, d=64).to(torch.bfloat16)
     h = inputs(torch, 7, rows=1, positions=32, d=64).to(torch.bfloat16)
     made = [hooks.meters([Steer(1, "d", 2.0)], [torch.as_tensor(vector(7, 64))])]
-    with hooks.steer(hooks.ResidualPath(list(model.layers), model.norm), made, torch.ones(1, 32, dtype=torch.bool)):
+    with hooks.steer(path_of(model), made, torch.ones(1, 32, dtype=torch.bool)):
         model(h)
-    receipt = made[0][0].receipt(1)
+    receipt = made[0].receipts(1)[0]
     assert 0 < abs(receipt.shift_mean - 2.0 * float(np.linalg.norm(vector(7, 64)))) <= receipt.rounding
     check_receipts(*receipts_of(made, positions=32))
 
 
-def test_recording_averages_block_outputs_over_the_chosen_positions_and_not_the_norms(torch, stack, hooks):
+def test_recording_averages_block_outputs_over_the_chosen_positions_and_not_the_norms(torch, stack, hooks, path_of):
     model, h = stack(8), inputs(torch, 8)
     chosen = torch.tensor([[False, False, False, True], [True, True, False, True]])
-    with hooks.record(hooks.ResidualPath(list(model.layers), model.norm), chosen) as kept:
+    with hooks.record(path_of(model), chosen) as kept:
         model(h)
     residuals = model.residuals(h)
     assert len(kept) == 3
@@ -285,7 +295,7 @@ def test_recording_averages_block_outputs_over_the_chosen_positions_and_not_the_
     assert hook_count(model) == 0
 
 
-def test_what_is_not_chosen_is_not_read_even_where_it_is_no_number(torch, stack, hooks):
+def test_what_is_not_chosen_is_not_read_even_where_it_is_no_number(torch, stack, hooks, path_of):
     model, h = stack(8), inputs(torch, 8)
     broken = h.clone()
     broken[:, 0] = float("nan")
@@ -293,26 +303,26 @@ def test_what_is_not_chosen_is_not_read_even_where_it_is_no_number(torch, stack,
     for states in (h, broken):
         chosen = torch.ones(2, 4, dtype=torch.bool)
         chosen[:, 0] = False
-        with hooks.record(hooks.ResidualPath(list(model.layers), model.norm), chosen) as recorded:
+        with hooks.record(path_of(model), chosen) as recorded:
             model(states)
         kept.append(torch.stack(recorded))
     assert torch.equal(kept[0], kept[1])
 
 
-def test_recording_holds_on_to_no_graph_and_no_residual(torch, stack, hooks):
+def test_recording_holds_on_to_no_graph_and_no_residual(torch, stack, hooks, path_of):
     model = stack(8)
     for positions in (4, 64):
         h = inputs(torch, 8, positions=positions).requires_grad_()
         chosen = torch.ones(2, positions, dtype=torch.bool)
-        with hooks.record(hooks.ResidualPath(list(model.layers), model.norm), chosen) as kept:
+        with hooks.record(path_of(model), chosen) as kept:
             model(h)
         assert [tensor.grad_fn for tensor in kept] == [None] * 3
         assert [tensor.untyped_storage().nbytes() for tensor in kept] == [2 * 6 * 4] * 3
 
 
-def test_recording_refuses_rows_without_a_position_and_outputs_of_another_batch(torch, stack, hooks):
+def test_recording_refuses_rows_without_a_position_and_outputs_of_another_batch(torch, stack, hooks, path_of):
     model = stack(8)
-    path = hooks.ResidualPath(list(model.layers), model.norm)
+    path = path_of(model)
     with pytest.raises(ValueError, match="at least one"), hooks.record(path, torch.zeros(2, 4, dtype=torch.bool)):
         pass
     with (
@@ -323,9 +333,9 @@ def test_recording_refuses_rows_without_a_position_and_outputs_of_another_batch(
     assert hook_count(model) == 0
 
 
-def test_the_last_block_is_witnessed_by_the_norm_after_it(torch, stack, hooks):
+def test_the_last_block_is_witnessed_by_the_norm_after_it(torch, stack, hooks, path_of):
     model = stack(9)
-    path = hooks.ResidualPath(list(model.layers), model.norm)
+    path = path_of(model)
     assert path.receiver(1) is model.layers[2]
     assert path.receiver(2) is model.norm
     made = [hooks.meters([Steer(2, "d", 4.0)], [torch.ones(6)])]

@@ -1,3 +1,5 @@
+import hashlib
+import struct
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -115,6 +117,15 @@ def test_a_config_of_several_layers_has_a_target_at_each_and_reports_the_largest
     assert (ambient.targets, ambient.dose, ambient.alpha) == ((5.0, 5.0), 0.5, 0.5)
 
 
+def test_a_config_tells_its_vectors_from_each_other_by_their_content(direction):
+    def digest(layer):
+        numbers = direction.vectors[layer].tolist()
+        content = b"capvec-vector-v1" + struct.pack(f"<{len(numbers)}f", *numbers)
+        return hashlib.sha256(content).hexdigest()[:16]
+
+    assert steered_config(direction, (0, 2), 3.0).vectors == (digest(0), digest(2))
+
+
 def test_an_ablation_has_no_alpha_and_no_dose_and_its_target_is_nothing(direction):
     config = steered_config(direction, 2, 4.0, "norm", Manner("ablate"))
     assert (config.alpha, config.alpha_unit, config.dose, config.targets) == (None, "stored", None, (0.0,))
@@ -148,7 +159,8 @@ def test_a_control_differs_from_what_it_controls_for_in_its_vector_alone(manner,
     assert [replace(steer, direction=direction.hash) for steer in made.steers] == list(base.steers)
     assert {steer.direction for steer in made.steers} == {twin.hash}
     assert made.control == ControlOf("random", (base.name,))
-    same = replace(made, name=base.name, kind="steered", steers=base.steers, control=None)
+    assert set(made.vectors) & set(base.vectors) == set()
+    same = replace(made, name=base.name, kind="steered", steers=base.steers, vectors=base.vectors, control=None)
     assert same == base
     (zero,) = control_configs(parse_controls("zero"), [base], direction, {})
     assert [(steer.alpha, steer.op, steer.positions, steer.keep_norm) for steer in zero.steers] == [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from capvec.records import (
     Reply,
     Steer,
     Step,
+    Stillness,
     Task,
     TrialSpec,
 )
@@ -37,10 +39,11 @@ OPENING = (
     {"role": "user", "content": "Say hello."},
 )
 RECEIPT = Receipt(Steer(22, "d1rec710", 2.0), 3, 3, 9, 9, shift_mean=1.0, ambient_norm=4.0)
+STILL = Stillness(forwards=2, sites=4, watched=4, steered=9, leak_max=0.0)
 
 
 def reply(text):
-    return Reply(text, "stop", 10, 2, 0.5, (RECEIPT,))
+    return Reply(text, "stop", 10, 2, 0.5, (RECEIPT,), stillness=STILL)
 
 
 ACTED = Step(
@@ -58,9 +61,9 @@ def outcome_of(episode, *, status="solved", reward=1.0):
     )  # fmt: skip
 
 
-def write(path, episode, **outcome):
+def write(path, episode, config=CONFIG, **outcome):
     write_trajectory(
-        path, spec=SPEC, task=TASK, config=CONFIG, model_name="pocket", protocol="bash-block",
+        path, spec=SPEC, task=TASK, config=config, model_name="pocket", protocol="bash-block",
         episode=episode, outcome=outcome_of(episode, **outcome),
     )  # fmt: skip
     return json.loads(path.read_text())
@@ -122,8 +125,11 @@ def test_the_file_has_the_shape_that_atif_1_8_asks_for(tmp_path):
     assert {"name", "version", "model_name"} <= set(document["agent"])
     assert [step["step_id"] for step in document["steps"]] == [1, 2, 3, 4, 5, 6, 7]
     assert document["final_metrics"]["total_steps"] == 7
+    assert isinstance(document["agent"]["extra"], dict)  # free in its content, and nothing beside it is
+    assert set(document["agent"]) <= {"name", "version", "model_name", "tool_definitions", "extra"}
     for step in document["steps"]:
         assert step["source"] in {"system", "user", "agent"}
+        assert set(step.get("metrics", {})) <= {"prompt_tokens", "completion_tokens", "extra"}
         if step["source"] != "agent":
             assert not {"tool_calls", "metrics", "model_name", "reasoning_content"} & set(step)
         calls = {call["tool_call_id"] for call in step.get("tool_calls", [])}
@@ -138,12 +144,29 @@ def test_a_command_its_raw_output_and_what_the_model_was_told_are_all_kept(tmp_p
     assert (result["content"], result["extra"]["exit_code"]) == ("uid=0", 0)
     assert step["extra"]["observation"] == "told: uid=0"
     assert step["metrics"]["extra"]["receipts"] == [RECEIPT.to_json()]
+    assert step["metrics"]["extra"]["stillness"] == STILL.to_json()
 
 
 def test_a_file_says_what_steered_it_in_the_users_unit_and_in_stored_units(tmp_path):
     extra = write(tmp_path / "a.json", Episode(OPENING, (DONE,), "done"))["agent"]["extra"]
-    assert (extra["layer"], extra["alpha"], extra["alpha_unit"], extra["alpha_stored"]) == (22, 4.0, "norm", 2.0)
+    assert (extra["layer"], extra["alpha"], extra["alpha_unit"], extra["alpha_stored"]) == (22, 4.0, "norm", [2.0])
     assert (extra["direction"], extra["dose"], extra["protocol"]) == ("d1rec710", 0.25, "bash-block")
+
+
+def test_of_several_steers_every_strength_is_told_in_stored_units(tmp_path):
+    """As `--layer 20+22 --alpha-unit norm` makes them: one α as typed, and another in stored units at each layer."""
+    steers = (Steer(20, "d1rec710", 8.0), Steer(22, "d1rec710", 2.0))
+    for config, told in (
+        (replace(CONFIG, steers=steers, layer="20+22"), ("20+22", 4.0, [8.0, 2.0], "d1rec710")),
+        (
+            replace(CONFIG, steers=(steers[0], replace(steers[1], direction="0ther"))),
+            (22, 4.0, [8.0, 2.0], "d1rec710+0ther"),
+        ),
+        (Config("baseline", "baseline"), (None, None, [], None)),
+    ):
+        extra = write(tmp_path / "a.json", Episode(OPENING, (DONE,), "done"), config)["agent"]["extra"]
+        assert (extra["layer"], extra["alpha"], extra["alpha_stored"], extra["direction"]) == told
+        assert extra["alpha_stored"] == [steer["alpha"] for steer in extra["config"]["steers"]]
 
 
 def test_a_trial_that_ended_in_error_has_no_reward(tmp_path):

@@ -195,6 +195,13 @@ def test_p_values_by_counting_labelling_by_labelling(seed, layers, count):
     assert (corrected >= own - 1e-12).all()
 
 
+@pytest.mark.parametrize(("below", "ties"), [(1e-13, True), (1e-9, True), (1e-3, False)])
+def test_a_margin_that_is_lower_by_no_more_than_rounding_is_a_tie(below, ties):
+    # Of four labellings the second reaches the observed margin 1 but for `below`; the standard deviation is about 0.4.
+    own, corrected = margin_p_values(np.array([[1.0, 1.0 - below, 0.3, 0.2]]))
+    assert own.tolist() == corrected.tolist() == [0.5 if ties else 0.25]
+
+
 def test_one_layer_needs_no_correction():
     row = validate(residuals(1, 4, 1), residuals(2, 5, 1), permutations=50).best
     assert row.p_corrected == row.p_value

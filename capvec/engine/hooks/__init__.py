@@ -3,8 +3,8 @@
 Layer L is decoder block L, counted from 0; its residual is the block's output.
 """
 
-from capvec.engine.hooks.meter import Meter, meters
-from capvec.engine.hooks.path import ResidualPath
+from capvec.engine.hooks.meter import Meter, Meters, meters
+from capvec.engine.hooks.path import ResidualPath, check_order
 from capvec.engine.hooks.positions import steered_at
 from capvec.engine.hooks.record import record
 from capvec.engine.hooks.steer import steer
@@ -12,8 +12,10 @@ from capvec.engine.hooks.writes import ablate_writes, component, jitter, watch
 
 __all__ = [
     "Meter",
+    "Meters",
     "ResidualPath",
     "ablate_writes",
+    "check_order",
     "component",
     "jitter",
     "meters",

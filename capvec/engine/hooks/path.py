@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
-from capvec.errors import SteeringFault
+from capvec.errors import SteeringFault, UsageError
 
 
 @dataclass(frozen=True)
@@ -21,10 +23,38 @@ class ResidualPath:
     """What receives the last block's output (the final norm), if known."""
     name: str = ""
     """Dotted path of the blocks' list in the model."""
+    names: Mapping[nn.Module, str] = field(default_factory=dict)
+    """Dotted path of every module of the model, so that a hook can say where it ran, and not where it was meant to."""
 
     def receiver(self, layer: int) -> nn.Module | None:
         """The module that the residual of `layer` enters next."""
         return self.blocks[layer + 1] if layer + 1 < len(self.blocks) else self.end
+
+
+def check_order(path: ResidualPath, run: Callable[[], object]) -> None:
+    """Make sure that the blocks run once each and in the order of their numbers, which is what a layer's number means.
+
+    Args:
+        path: where the residual goes.
+        run: makes one forward pass.
+
+    Raises:
+        UsageError: they ran in another order, not all, or more often.
+    """
+    ran: list[int] = []
+    with ExitStack() as stack:
+        for layer, block in enumerate(path.blocks):
+            stack.callback(block.register_forward_hook(partial(_note, ran, layer)).remove)
+        run()
+    if ran != list(range(len(path.blocks))):
+        raise UsageError(
+            f"the blocks of {path.name or 'the model'} ran in the order {ran}; expected each once, from 0 to "
+            f"{len(path.blocks) - 1}: layer numbers would not mean what they say"
+        )
+
+
+def _note(ran: list[int], layer: int, *_: object) -> None:
+    ran.append(layer)
 
 
 def hidden_of(output: Any) -> Tensor:

@@ -21,15 +21,13 @@ is left bit for bit as it is, and so is one where they only add nothing (α = 0)
 
 The *witness* is a second hook, on whatever module receives the residual next. It measures what really arrives there,
 not what the first hook believes that it returned, so a hook in the wrong place, one that runs too late, or a model that
-ignores the returned value shows up in the receipt. It also works out for itself what should arrive, from h and the
-directions alone, in the coordinates ⟨·, d_k⟩: with c_k such that Δ_k = c_k·d_k and the Gram matrix G of the d_k,
-
-    ⟨h', d⟩ = ⟨h, d⟩ + G·c        ‖h'‖² = ‖h‖² + 2⟨c, ⟨h, d⟩⟩ + cᵀ·G·c
+ignores the returned value shows up in the receipt (`witness` has the formulas). It measures every row of the batch:
+those that nothing is to happen to must be found as they left, neighbours of a steered one too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,16 +35,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from capvec.engine.hooks.meter import Meter, Readings
+from capvec.engine.hooks.meter import Meter, Meters
 from capvec.engine.hooks.path import ResidualPath, hidden_of
 from capvec.engine.hooks.positions import steered_at
+from capvec.engine.hooks.witness import Terms, ratio
 from capvec.errors import SteeringFault
 
 
 @contextmanager
 def steer(
     path: ResidualPath,
-    rows: Sequence[Sequence[Meter]],
+    rows: Sequence[Meters],
     mask: Tensor,
     *,
     generated: bool = False,
@@ -56,7 +55,7 @@ def steer(
 
     Args:
         path: where the residual goes.
-        rows: the meters of each batch row; an empty row is left bit for bit as it is.
+        rows: the meters of each batch row; one without steers is left bit for bit as it is, and is watched.
         mask: bool `[batch, positions]`, true where a position is real and not padding; only those are steered and
             measured. Best on the CPU, as the next one.
         generated: whether the tokens were generated and are fed back; else they are of the prompt.
@@ -67,25 +66,27 @@ def steer(
         SteeringFault: `assistant` is needed and missing; or, inside the forward pass, when a block's output is not a
             residual of this batch.
     """
-    layers = sorted({meter.steer.layer for row in rows for meter in row})
+    layers = sorted({meter.steer.layer for row in rows for meter in row.steers})
     mask = mask.cpu()
     with ExitStack() as stack:
         for layer in layers:
-            here = [[meter for meter in row if meter.steer.layer == layer] for row in rows]
-            site = _Site(layer, here, mask, _applies(here, mask, generated, assistant))
+            here = [row.at(layer) for row in rows]
+            site = _Site(layer, rows, here, mask, _applies(here, mask, generated, assistant), path.names)
             block, receiver = path.blocks[layer], path.receiver(layer)
             stack.callback(block.register_forward_hook(site.move).remove)
             if receiver is not None:
                 stack.callback(receiver.register_forward_pre_hook(site.witness_input, with_kwargs=True).remove)
             else:
                 stack.callback(block.register_forward_hook(site.witness_output).remove)
+            for row in rows:
+                row.sites += 1
         yield
 
 
-def _applies(rows: Sequence[Sequence[Meter]], mask: Tensor, generated: bool, assistant: Tensor | None) -> Tensor:
+def _applies(here: Sequence[Sequence[Meter]], mask: Tensor, generated: bool, assistant: Tensor | None) -> Tensor:
     """Where each meter's steer applies: bool `[batch, positions, steers]`, on the CPU; rows with fewer are padded."""
-    applies = torch.zeros(*mask.shape, max(map(len, rows)), dtype=torch.bool)
-    for index, row in enumerate(rows):
+    applies = torch.zeros(*mask.shape, max(map(len, here)), dtype=torch.bool)
+    for index, row in enumerate(here):
         said = assistant[index].cpu() if assistant is not None else None
         for number, meter in enumerate(row):
             applies[index, :, number] = steered_at(
@@ -102,64 +103,71 @@ class _Site:
     """
 
     layer: int
-    rows: Sequence[Sequence[Meter]]
+    rows: Sequence[Meters]
+    here: Sequence[Sequence[Meter]]
+    """Of each row, the meters of its steers at this layer."""
     mask: Tensor
     applies: Tensor
     """bool `[batch, positions, steers]`, on the CPU."""
-    _before: Tensor | None = field(default=None, init=False)
+    names: Mapping[nn.Module, str]
+    _before: tuple[nn.Module, Tensor] | None = field(default=None, init=False)
+    """The block that ran, and its output before the steer."""
 
     def __post_init__(self) -> None:
-        first = next(meter for row in self.rows for meter in row)
+        first = next(meter for row in self.here for meter in row)
         nothing, steers = torch.zeros_like(first.unit), self.applies.shape[-1]
-        padded = [[*(meter.unit for meter in row), *([nothing] * (steers - len(row)))] for row in self.rows]
-        self._units = torch.stack([torch.stack(units) for units in padded])
-        """d_k, float64 `[batch, steers, d_model]`."""
-        self._reach = self._of_each(lambda meter: meter.reach)
-        """`[batch, positions, steers]` as the next ones; 0 where a steer does not apply."""
-        self._follow = self._of_each(lambda meter: meter.follow)
+        padded = [[*(meter.unit for meter in row), *([nothing] * (steers - len(row)))] for row in self.here]
+        reach, follow = self._of_each(lambda meter: meter.reach), self._of_each(lambda meter: meter.follow)
         moves = self._of_each(lambda meter: float(not meter.idle)).any(-1)
         keeps = self._of_each(lambda meter: float(meter.steer.keep_norm)).any(-1) & moves
-        still = self.mask & ~moves & torch.tensor([[bool(row)] for row in self.rows])
+        still = self.mask & ~moves
         # Known here and on the CPU, so that no forward pass has to wait for the device to say it.
         self._any_applies, self._any_moves, self._any_keeps, self._any_still, self._any_follows = (
-            bool(flags.any()) for flags in (self.applies, moves, keeps, still, self._follow)
+            bool(flags.any()) for flags in (self.applies, moves, keeps, still, follow)
         )
+        self._passed, self._moved = self.mask.sum(1).tolist(), (self.mask & moves).sum(1).tolist()
         self._counts = self.applies.sum(1).tolist()
         device = first.unit.device
-        self._reach, self._follow = torch.stack((self._reach, self._follow)).to(device)
-        self._moves, self._keeps, self._still = torch.stack((moves, keeps, still)).to(device)
-        self._applied = self.applies.to(device)
+        reach, follow = torch.stack((reach, follow)).to(device)
+        self._moves, keeps, self._still = torch.stack((moves, keeps, still)).to(device)
+        self._terms = Terms(
+            units=torch.stack([torch.stack(units) for units in padded]),
+            reach=reach,
+            follow=follow,
+            applied=self.applies.to(device),
+            keeps=keeps if self._any_keeps else None,
+        )
 
     def _of_each(self, value: Any) -> Tensor:
         """A number of each meter where its steer applies, 0 elsewhere: float64 `[batch, positions, steers]`."""
         steers = self.applies.shape[-1]
-        rows = [[*(float(value(meter)) for meter in row), *([0.0] * (steers - len(row)))] for row in self.rows]
+        rows = [[*(float(value(meter)) for meter in row), *([0.0] * (steers - len(row)))] for row in self.here]
         return self.applies * torch.tensor(rows, dtype=torch.float64)[:, None, :]
 
     # ---------------------------------------------------------------------------------------- the steer
 
-    def move(self, _module: nn.Module, _args: Any, output: Any) -> Any:
+    def move(self, module: nn.Module, _args: Any, output: Any) -> Any:
         hidden = hidden_of(output)
         self._check(hidden)
-        self._before = hidden
-        for row in self.rows:
+        self._before = module, hidden
+        for row in self.here:
             for meter in row:
                 meter.fired += 1
         if not self._any_moves:
             return output
-        exact = hidden.double()
-        along = self._reach
+        terms, exact = self._terms, hidden.double()
+        along = terms.reach
         if self._any_follows:
-            along = along - self._follow * (exact @ self._units.mT)
-        moved = exact + along @ self._units
-        if self._any_keeps:
+            along = along - terms.follow * (exact @ terms.units.mT)
+        moved = exact + along @ terms.units
+        if terms.keeps is not None:
             lengths = [torch.linalg.vector_norm(states, dim=-1) for states in (exact, moved)]
-            moved = torch.where(self._keeps[..., None], moved * _ratio(*lengths)[..., None], moved)
+            moved = torch.where(terms.keeps[..., None], moved * ratio(*lengths)[..., None], moved)
         steered = torch.where(self._moves[..., None], moved.to(hidden.dtype), hidden)
         return (steered, *output[1:]) if isinstance(output, tuple) else steered
 
     def _check(self, hidden: Tensor) -> None:
-        expected = (*self.mask.shape, self._units.shape[-1])
+        expected = (*self.mask.shape, self._terms.units.shape[-1])
         if hidden.shape != expected:
             raise SteeringFault(
                 f"block {self.layer} gave a tensor of shape {tuple(hidden.shape)}; expected {expected} "
@@ -168,63 +176,30 @@ class _Site:
 
     # ---------------------------------------------------------------------------------------- the witness
 
-    def witness_input(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def witness_input(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         arrived = args[0] if args else kwargs.get("hidden_states")
         if not isinstance(arrived, Tensor):
             raise SteeringFault(f"nothing to measure after layer {self.layer}: the next module takes no hidden_states")
-        self._measure(arrived)
+        self._measure(module, arrived)
 
-    def witness_output(self, _module: nn.Module, _args: Any, output: Any) -> None:
-        self._measure(hidden_of(output))
+    def witness_output(self, module: nn.Module, _args: Any, output: Any) -> None:
+        self._measure(module, hidden_of(output))
 
-    def _measure(self, arrived: Tensor) -> None:
+    def _measure(self, receiver: nn.Module, arrived: Tensor) -> None:
         before, self._before = self._before, None
-        if before is None or before.shape != arrived.shape:
+        if before is None or before[1].shape != arrived.shape:
             raise SteeringFault(f"the residual of layer {self.layer} did not arrive at the next module as it left")
-        was, now = before.double(), arrived.double()
-        readings = self._readings(was, now, torch.finfo(arrived.dtype).eps) if self._any_applies else None
+        block, left = before
+        was, now = left.double(), arrived.double()
+        readings = self._terms.read(was, now, torch.finfo(arrived.dtype).eps) if self._any_applies else None
         leaks = self._leaks(was, now) if self._any_still else None
-        passed = self.mask.sum(1).tolist()
-        for index, row in enumerate(self.rows):
-            for number, meter in enumerate(row):
-                meter.passed += passed[index]
-                meter.steered += self._counts[index][number]
-                if readings is not None:
-                    meter.add(readings.sums[:, index, number], readings.least[:, index, number])
-                if leaks is not None:
-                    meter.add_leak(leaks[index])
-
-    def _readings(self, was: Tensor, now: Tensor, eps: float) -> Readings:
-        """Of residuals before and after, float64 `[batch, positions, d_model]`; `eps` is of their dtype."""
-        units = self._units.mT
-        came, level = was @ units, now @ units
-        shift = level - came
-        lengths = [torch.linalg.vector_norm(states, dim=-1, keepdim=True) for states in (was, now)]
-        ambient, ratio = lengths[0].expand_as(level), _ratio(lengths[1], lengths[0]).expand_as(level)
-        rounding = eps * (now.square() @ units.square()).sqrt()
-        worst = eps / 2 * (now.abs() @ units.abs())
-        error = (level - self._wanted(came, lengths[0])).abs()
-        sums = torch.stack((shift, level, ambient, rounding))
-        least = torch.stack((shift, -shift, level, -level, ratio, -ratio, -rounding, -worst, -error))
-        return Readings(
-            torch.where(self._applied, sums, 0.0).sum(2), torch.where(self._applied, least, torch.inf).amin(2)
-        )
-
-    def _wanted(self, came: Tensor, length: Tensor) -> Tensor:
-        """⟨h', d_k⟩ by the formulas above, `[batch, positions, steers]` as ⟨h, d_k⟩; ‖h‖ is `[batch, positions, 1]`."""
-        along = self._reach - self._follow * came
-        turned = along @ (self._units @ self._units.mT)
-        wanted = came + turned
-        if not self._any_keeps:
-            return wanted
-        square = length.square() + (along * (2 * came + turned)).sum(-1, keepdim=True)
-        return torch.where(self._keeps[..., None], wanted * _ratio(length, square.clamp_min(0).sqrt()), wanted)
+        places = {"block": self.names.get(block, "?"), "receiver": self.names.get(receiver, "?")}
+        for index, (row, here) in enumerate(zip(self.rows, self.here, strict=True)):
+            row.watch(leaks[index] if leaks is not None else None, steered=self._moved[index])
+            for number, meter in enumerate(here):
+                own = readings.of(index, number) if readings is not None else None
+                meter.add(own, passed=self._passed[index], steered=self._counts[index][number], **places)
 
     def _leaks(self, was: Tensor, now: Tensor) -> Tensor:
         """The largest ‖h_out − h_in‖ of each row at positions that nothing was to touch, float64 `[batch]`."""
         return torch.where(self._still, torch.linalg.vector_norm(now - was, dim=-1), 0.0).amax(1)
-
-
-def _ratio(above: Tensor, below: Tensor) -> Tensor:
-    """`above / below`; `above` itself where `below` is 0, so that nothing becomes infinite."""
-    return above / torch.where(below > 0, below, 1.0)
