@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from capvec.sweep.trial import TrialRunner, error_outcome
 if TYPE_CHECKING:
     from capvec.directions.record import Direction
     from capvec.engine.client import EngineClient
-    from capvec.sweep.session import Handout, StudySession
+    from capvec.sweep.session import Handout
     from capvec.sweep.study import Study
 
 STUDIES = ("sweep", "calibration")
@@ -171,7 +171,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         name = requested_study(config.option.markexpr)
     if name is None:
         return
-    from capvec.sweep.session import Handout, StudySession, sketch  # noqa: PLC0415 (slow to import, as above)
+    # Slow to import, as above.
+    from capvec.pytest_controller import Controller  # noqa: PLC0415
+    from capvec.pytest_progress import progress_of  # noqa: PLC0415
+    from capvec.sweep.session import Handout, StudySession, sketch  # noqa: PLC0415
 
     with _readable_errors(name):
         if workerinput := getattr(config, "workerinput", None):
@@ -183,7 +186,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             config.add_cleanup(study.close)
             study.prepare()
             config.stash[_handout_key] = study.handout()
-            config.pluginmanager.register(_Controller(study), "capvec-controller")
+            config.pluginmanager.register(Controller(study), "capvec-controller")
+            if progress := progress_of(config, study.tally):
+                config.pluginmanager.register(progress, "capvec-progress")
 
 
 def _root(config: pytest.Config) -> Path:
@@ -214,42 +219,6 @@ def _readable_errors(study: str) -> Iterator[None]:
         # In the form of a UsageError; pytest.exit would say it twice, with the name of an exception.
         print(f"ERROR: capvec cannot start the {study}: {error}\n", file=sys.stderr)
         raise pytest.Session.Failed from None
-
-
-class _Controller:
-    """The hooks of the process that owns the study: it deals the plan out and takes the outcomes in."""
-
-    def __init__(self, study: StudySession) -> None:
-        self._study = study
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_configure_node(self, node: Any) -> None:
-        node.workerinput["capvec"] = json.dumps(self._study.handout().to_json())
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
-        self._study.expect(ids)
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        self._study.expect([item.nodeid for item in session.items])
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if result := getattr(report, "capvec", None):
-            self._study.record(Outcome.from_json(result))
-        elif report.failed:
-            self._study.record_crash(report.nodeid, report.longreprtext)
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        interrupted = session.exitstatus == pytest.ExitCode.INTERRUPTED
-        if not self._study.finish(interrupted=interrupted) and session.exitstatus == pytest.ExitCode.OK:
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        terminalreporter.section("capvec")
-        for line in self._study.closing_lines():
-            terminalreporter.line(line)
 
 
 # ------------------------------------------------------------------------------------------------ collection

@@ -37,6 +37,7 @@ from capvec.sweep.gate import GateResult
 from capvec.sweep.options import SweepOptions, parse_alphas, parse_layers, parse_options
 from capvec.sweep.plan import Plan, make_config
 from capvec.sweep.session import StudySession
+from capvec.sweep.status_line import progress_on_stdout
 from capvec.sweep.study import Bench, Conclusion, Design, Evidence
 from capvec.sweep.trial import TrialRunner
 from capvec.tasks import load_tasks
@@ -165,15 +166,15 @@ def run(study: ChoiceStudy, *, root: Path, jobs: int) -> bool:
         session.expect(f"[{trial.id}]" for trial in handout.plan.trials)
         with EngineClient(handout.engine_url, handout.engine_token) as client, ThreadPoolExecutor(jobs) as pool:
             runner = TrialRunner(handout.plan, client, DockerProvider(), finished)
-            trials = handout.plan.trials
-            for number, outcome in enumerate(pool.map(runner.run, trials), start=1):
-                session.record(outcome)
-                if number % 10 == 0 or number == len(trials):
-                    _say(f"{number} of {len(trials)} trials")
-        met = session.finish()
+            with progress_on_stdout(at_a_time=jobs) as progress:
+                progress.update(session.tally())
+                for outcome in pool.map(runner.run, handout.plan.trials):
+                    session.record(outcome)
+                    progress.update(session.tally())
+        ending = session.finish()
         for line in session.closing_lines():
             print(line, flush=True)
-        return met
+        return ending.good
     finally:
         session.close()
 

@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"--jobs {options.jobs}: expected a whole number of at least 1")
     raw = {name: value for name, value in vars(options).items() if name not in {"run", "out", "jobs"}}
     raw |= {"alpha": "1"}
-    outcomes = collect(parse_options(raw), out=options.out, jobs=options.jobs, say=lambda line: print(line, flush=True))
+    outcomes = collect(parse_options(raw), out=options.out, jobs=options.jobs)
     solved = sum(outcome.outcome == "solved" for outcome in outcomes)
     errors = sum(outcome.outcome == "error" for outcome in outcomes)
     print(f"{len(outcomes)} traces in {options.out / 'trajectories'}: {solved} solved, {errors} errors")

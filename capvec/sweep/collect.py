@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,25 +13,26 @@ from capvec.engine.client import EngineClient
 from capvec.engine.process import start_engine
 from capvec.errors import UsageError
 from capvec.pocket import ModelSource, resolve_model
-from capvec.records import Config, Outcome, TrialSpec
+from capvec.records import Config, Outcome
 from capvec.report.baseline import write_baseline
 from capvec.sandbox.docker import DockerProvider, check_engine, reap
 from capvec.sweep import provenance
 from capvec.sweep.ledger import Ledger
 from capvec.sweep.options import SweepOptions
 from capvec.sweep.plan import Plan, interleave, settings_for
+from capvec.sweep.progress import Tally
+from capvec.sweep.status_line import progress_on_stdout
 from capvec.sweep.trial import TrialRunner
 from capvec.tasks import load_tasks
 
 
-def collect(options: SweepOptions, *, out: Path, jobs: int, say: Callable[[str], None]) -> tuple[Outcome, ...]:
-    """Run the baseline on every task and keep the trajectories, readable by `--traces`.
+def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Outcome, ...]:
+    """Run the baseline on every task and keep the trajectories, readable by `--traces`; says how far it is.
 
     Args:
         options: of them, tasks, model, attempts, seed and how the agent acts count.
         out: a folder that is new or empty; gets `trajectories/`, `trials.jsonl`, `provenance.json` and `BASELINE.md`.
         jobs: trials at a time.
-        say: prints one line of progress.
 
     Raises:
         UsageError: a bad option, or `out` is not empty.
@@ -57,12 +58,15 @@ def collect(options: SweepOptions, *, out: Path, jobs: int, say: Callable[[str],
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": None, "images": images}
         provenance.write(out, command_line=options.command_line, options=options.to_json(), **about)
         runner = TrialRunner(plan, client, provider)
-        running = {pool.submit(runner.run, trial): trial for trial in trials}
-        for number, done in enumerate(as_completed(running), start=1):
-            outcome = done.result()
-            ledger.append(outcome)
-            outcomes.append(outcome)
-            say(f"{number} of {len(trials)}: {_describe(outcome, running[done])}")
+        with progress_on_stdout(at_a_time=jobs) as progress:
+            progress.update(Tally(left=len(trials)))
+            for done in as_completed([pool.submit(runner.run, trial) for trial in trials]):
+                outcome = done.result()
+                ledger.append(outcome)
+                outcomes.append(outcome)
+                if outcome.outcome == "error":
+                    progress.say(f"capvec: error: {outcome.trial}: {outcome.error}")
+                progress.update(Tally.of((o.outcome for o in outcomes), len(trials) - len(outcomes)))
     reap(plan.run)
     write_baseline(plan, outcomes)
     return tuple(outcomes)
@@ -77,8 +81,3 @@ def _engine(source: ModelSource, out: Path) -> Iterator[EngineClient]:
         EngineClient(engine.url, engine.token) as client,
     ):
         yield client
-
-
-def _describe(outcome: Outcome, spec: TrialSpec) -> str:
-    detail = outcome.error or f"{outcome.steps} steps, {outcome.parse_fail} parse_fail, {outcome.no_cmd} no_cmd"
-    return f"{spec.id} {outcome.outcome} ({detail})"

@@ -26,11 +26,12 @@ from capvec.report.direction import ReportedDirection
 from capvec.sandbox.docker import DockerProvider, check_engine, reap
 from capvec.stats.summary import Summary
 from capvec.sweep import provenance
-from capvec.sweep.gate import check_gate, check_names, split_gate
+from capvec.sweep.gate import GateResult, check_gate, check_names, split_gate
 from capvec.sweep.ledger import Ledger, Reconciliation, reconcile
 from capvec.sweep.looks import Watch, drawn_order, not_needed
 from capvec.sweep.options import SweepOptions
 from capvec.sweep.plan import Plan, Settings, interleave, settings_for
+from capvec.sweep.progress import Tally
 from capvec.sweep.study import Bench, Design, Evidence, Study
 from capvec.sweep.trial import error_outcome
 
@@ -49,6 +50,22 @@ class Handout(Record):
     def direction(self) -> Direction:
         """The sweep's direction, from the run folder."""
         return Direction.load(self.plan.folder / "vectors" / "dir.safetensors")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a session ended."""
+
+    gates: tuple[GateResult, ...]
+    """The study's own, then those of `--gate`; judged on the trials that there are."""
+    trials: Reconciliation
+    valid: bool
+    """Every trial that was collected gave a valid outcome, and nobody stopped the session."""
+
+    @property
+    def good(self) -> bool:
+        """Whether the exit code is 0."""
+        return self.valid and all(gate.met for gate in self.gates)
 
 
 class StudySession:
@@ -78,6 +95,7 @@ class StudySession:
         self._expected: dict[str, None] = {}
         self._recorded: dict[str, Outcome] = {}
         self._ran: set[str] = set()
+        self._skipped: set[str] = set()
         self._finished: tuple[Outcome, ...] = ()
         self._closing: tuple[str, ...] = ("the run did not finish",)
         self._handout: Handout | None = None
@@ -195,7 +213,9 @@ class StudySession:
 
     def expect(self, node_ids: Iterable[str]) -> None:
         """Note which trials pytest collected, after `-k` and the like; every one of them must leave a record."""
-        self._expected |= {match[1]: None for node in node_ids if (match := _TRIAL_ID.search(node))}
+        planned = {trial.id for trial in self.handout().plan.trials}
+        collected = [match[1] for node in node_ids if (match := _TRIAL_ID.search(node))]
+        self._expected |= {trial: None for trial in collected if trial in planned}
 
     def record(self, outcome: Outcome) -> None:
         """Put an outcome on disk as it arrives; one kept from an earlier session is there already."""
@@ -216,10 +236,20 @@ class StudySession:
             reason = detail.strip().splitlines()[-1] if detail.strip() else "the test ended without an outcome"
             self.record(error_outcome(plan.run, spec, plan.config(spec.config), reason))
 
+    def skip(self, node_id: str) -> None:
+        """Note that a trial was skipped: it is not to come any more."""
+        if match := _TRIAL_ID.search(node_id):
+            self._skipped.add(match[1])
+
+    def tally(self) -> Tally:
+        """What the trials of this session came to so far; those kept from before are not among them."""
+        left = self._expected.keys() - self._ran - self._skipped - {outcome.trial for outcome in self._finished}
+        return Tally.of((self._recorded[trial].outcome for trial in self._ran), len(left))
+
     # -------------------------------------------------------------------------------------------- after
 
-    def finish(self, *, interrupted: bool = False) -> bool:
-        """Judge, and write summary and report. True when every collected trial is valid and every gate is met.
+    def finish(self, *, interrupted: bool = False) -> Ending:
+        """Judge, and write summary and report.
 
         Args:
             interrupted: whether the user stopped the session; the reports say so.
@@ -234,8 +264,7 @@ class StudySession:
         write_reports(plan, outcomes, summary, ReportedDirection.of(self._design.directions), gates, recorded)
         self._closing = closing_lines(plan, conclusion.lines, gates, recorded, outcomes)
         faults = any(outcome.outcome == "error" for outcome in summary.analysed(outcomes))
-        valid = not interrupted and not recorded.missing and not faults
-        return valid and all(gate.met for gate in gates)
+        return Ending(gates, recorded, not (interrupted or recorded.missing or faults))
 
     def _reconciliation(self, summary: Summary, interrupted: bool) -> Reconciliation:
         spared = not_needed(self.handout().plan, summary.sequential) if summary.sequential is not None else ()

@@ -1,0 +1,105 @@
+"""How far the trials of a session are, and how long the rest takes: arithmetic and words, without clock or terminal."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+WINDOW = 50
+"""Trials that the rate is taken over: enough to average tasks of all lengths, few enough to notice a slower machine."""
+LEAST = 3
+"""Trials that must have ended before a rate is said."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What the trials of a session came to so far. Those kept from an earlier session take no time and do not count."""
+
+    solved: int = 0
+    unsolved: int = 0
+    errors: int = 0
+    left: int = 0
+    """Still to come. Falls without a trial having ended where trials are taken off the plan."""
+
+    @classmethod
+    def of(cls, outcomes: Iterable[str], left: int) -> Tally:
+        """Count outcomes, each `solved`, `unsolved` or `error`."""
+        counts = Counter(outcomes)
+        return cls(counts["solved"], counts["unsolved"], counts["error"], left)
+
+    @property
+    def done(self) -> int:
+        return self.solved + self.unsolved + self.errors
+
+    @property
+    def total(self) -> int:
+        return self.done + self.left
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The tally, and when the latest trials ended."""
+
+    tally: Tally
+    ends: tuple[float, ...]
+    """In seconds on any clock, oldest first: the start and the end of every trial, of which the latest `WINDOW` + 1."""
+    least: int = LEAST
+    """Trials that must have ended before a rate is said."""
+
+    @classmethod
+    def begin(cls, tally: Tally, now: float, *, at_a_time: int = 1) -> Progress:
+        """Before the first trial.
+
+        Args:
+            tally: what is to come.
+            now: seconds, on the clock that all later times are from.
+            at_a_time: how many trials run side by side. No rate is said before as many have ended: the first of them
+                stand for the work of all.
+        """
+        return cls(tally, (now,), max(LEAST, at_a_time))
+
+    def at(self, tally: Tally, now: float) -> Progress:
+        """The same, later."""
+        ended = max(tally.done - self.tally.done, 0)
+        return replace(self, tally=tally, ends=(*self.ends, *[now] * ended)[-WINDOW - 1 :])
+
+    @property
+    def rate(self) -> float | None:
+        """Trials per second, over the latest `WINDOW` of them; None while too few have ended."""
+        elapsed = self.ends[-1] - self.ends[0]
+        return (len(self.ends) - 1) / elapsed if self.tally.done >= self.least and elapsed > 0 else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long what is left takes at that rate; None while there is none."""
+        return self.tally.left / self.rate if self.rate else None
+
+    def line(self, width: int) -> str:
+        """The progress in at most `width` characters; where that is too few, what matters least is left out."""
+        tally = self.tally
+        done, solved = f"{tally.done}/{tally.total}", f"{tally.solved} solved"
+        errors = f"{tally.errors} error{'' if tally.errors == 1 else 's'}"
+        counts = (f"capvec: {done} trials", solved, f"{tally.unsolved} unsolved", errors)
+        rate = (per_time(self.rate),) if self.rate else ()
+        left = (f"{in_words(self.seconds_left)} left" if self.seconds_left is not None else "…",) if tally.left else ()
+        forms = ((*counts, *rate, *left), (*counts, *left), (done, solved, errors, *left), (done, *left), (done,))
+        lines = (" · ".join(form) for form in forms)
+        return next((line for line in lines if len(line) <= width), "")
+
+
+def per_time(rate: float) -> str:
+    """A rate, given per second, in the unit that shows it: `12/min`, or `40/h`."""
+    return f"{rate * 60:.0f}/min" if rate * 60 >= 2 else f"{rate * 3600:.0f}/h"
+
+
+def in_words(seconds: float) -> str:
+    """A duration, as closely as a forecast can know it: `about 40 s`, `about 13 min`, `about 2 h 10 min`."""
+    tens, minutes = math.ceil(seconds / 10), math.ceil(seconds / 60)
+    if tens < 6:
+        return f"about {10 * max(tens, 1)} s"
+    if minutes < 90:
+        return f"about {minutes} min"
+    hours, rest = divmod(10 * math.ceil(minutes / 10), 60)
+    return f"about {hours} h{f' {rest} min' if rest else ''}"
