@@ -1,8 +1,12 @@
 """A pytest plugin (`-p scripted_trials`): trials whose ends are given, with capvec's own hooks around them.
 
-For what capvec shows and counts while trials run; what a trial does is no part of it. `TRIALS` is a list of tasks, and
-a task's name says how its only trial ends: `solved1`, `unsolved2`, `error3`, `skip4`, `crash5` (its process ends) or
-`press6` (Ctrl-C). `GATES` is a JSON list of a condition, whether it is met, and why. `SECONDS` is how long a trial takes.
+For what capvec shows and counts while trials run; what a trial does is no part of it. Three environment variables say
+what there is:
+
+* `TRIALS`: tasks, of which each name says how its only trial ends: `solved1`, `unsolved2`, `error3`, `skip4`, `crash5`
+  (its process ends) or `press6` (Ctrl-C).
+* `GATES`: JSON, a list of a condition, whether it is met, and why.
+* `SECONDS`: how long a trial takes.
 """
 
 from __future__ import annotations

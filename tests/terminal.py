@@ -55,10 +55,16 @@ class Screen:
             lines.pop()
         return lines
 
+    @property
+    def at_the_edge(self) -> bool:
+        """A row is full and the next character begins another: where terminals keep the cursor on the last column."""
+        return self._column == self.columns
+
     def _put(self, char: str) -> None:
         if char == "\r":
             self._column = 0
         elif char == "\n":
+            self._column = 0  # as the terminal's driver does on the way, which makes a line feed a new line
             self._down()
         elif char == "\b":
             self._column = max(self._column - 1, 0)
