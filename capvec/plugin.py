@@ -202,6 +202,8 @@ def _speaker(config: pytest.Config) -> Callable[[str], None]:
     def say(line: str) -> None:
         if reporter is not None and config.option.verbose >= 0:
             reporter.ensure_newline()
+            if config.get_terminal_writer().width_of_current_line:
+                reporter.line("")  # after the letters of xdist's tests, of which the reporter keeps no account
             reporter.write_line(f"capvec: {line}")
             reporter.flush()
 

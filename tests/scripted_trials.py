@@ -1,12 +1,13 @@
 """A pytest plugin (`-p scripted_trials`): trials whose ends are given, with capvec's own hooks around them.
 
-For what capvec shows and counts while trials run; what a trial does is no part of it. Three environment variables say
-what there is:
+For what capvec shows and counts while trials run; what a trial does is no part of it. Environment variables say what
+there is:
 
 * `TRIALS`: tasks, of which each name says how its only trial ends: `solved1`, `unsolved2`, `error3`, `skip4`, `crash5`
   (its process ends) or `press6` (Ctrl-C).
 * `GATES`: JSON, a list of a condition, whether it is met, and why.
 * `SECONDS`: how long a trial takes.
+* `SAY`: the trial of this task, when it has ended, makes the session say a line.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from capvec.errors import InstrumentFault
+from capvec.plugin import _speaker
 from capvec.pytest_controller import Controller
 from capvec.pytest_progress import progress_of
 from capvec.records import Config, Outcome, TrialSpec
@@ -38,13 +40,19 @@ _outcome = pytest.StashKey[Outcome]()
 class ScriptedSession(StudySession):
     """A session that is prepared, whose ledger is `trials.jsonl` here, and that writes no report."""
 
-    def __init__(self) -> None:
+    def __init__(self, say) -> None:
+        self._say = say
         specs = tuple(TrialSpec(name, CONFIG.name, 1, 0) for name in os.environ["TRIALS"].split())
         settings = Settings("m", "bash-block", "brief", 1, 1, 0.7)
         self._handout = Handout(Plan("r", Path(), (), (CONFIG,), specs, settings), "", "")
         self.ledger = Ledger(Path("trials.jsonl"))
         self._expected, self._recorded, self._ran, self._skipped, self._finished = {}, {}, set(), set(), ()
         self._ending = None
+
+    def record(self, outcome: Outcome) -> None:
+        super().record(outcome)
+        if outcome.task == os.environ.get("SAY"):
+            self._say(f"{outcome.task} has ended")
 
     def finish(self, *, interrupted: bool = False) -> Ending:
         assert self._ending is None, "finished twice"
@@ -61,7 +69,7 @@ class ScriptedSession(StudySession):
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session):
     if not hasattr(session.config, "workerinput"):
-        study = ScriptedSession()
+        study = ScriptedSession(_speaker(session.config))
         session.config.pluginmanager.register(Controller(study), "capvec-controller")
         if progress := progress_of(session.config, study.tally):
             session.config.pluginmanager.register(progress, "capvec-progress")

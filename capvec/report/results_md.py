@@ -48,7 +48,7 @@ def results_md(
         _direction(plan, direction),
         _contrast(plan, direction),
         _receipts(outcomes),
-        _gates(gates),
+        _gates(gates, reconciliation),
         _errors(outcomes),
         ["## Caveats\n", *(f"- {caveat}" for caveat in caveats(plan, summary, direction))],
     )
@@ -186,9 +186,11 @@ def _span(values: Sequence[float]) -> str:
     return f"{min(values):.4f} to {max(values):.4f}" if values else "–"
 
 
-def _gates(gates: Sequence[GateResult]) -> Iterator[str]:
+def _gates(gates: Sequence[GateResult], reconciliation: Reconciliation) -> Iterator[str]:
     if gates:
         yield "## Gates\n"
+        if reconciliation.missing:
+            yield "Trials are missing, so no gate is judged; this is how they stand:\n"
         yield from (f"- {'met' if gate.met else '**not met**'}: `{gate.condition}` ({gate.reason})" for gate in gates)
         yield ""
 

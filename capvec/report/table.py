@@ -36,7 +36,8 @@ def closing_lines(
 ) -> tuple[str, ...]:
     """Everything the terminal shows after the last trial: the study's own lines, then what every study ends with."""
     counts = [str(reconciliation)] if reconciliation.missing or reconciliation.interrupted else []
-    judged = [f"gate {'met' if gate.met else 'NOT MET'}: {gate.condition} ({gate.reason})" for gate in gates]
+    so_far = " so far" if reconciliation.missing else ""
+    judged = [f"gate {'met' if gate.met else 'NOT MET'}{so_far}: {gate.condition} ({gate.reason})" for gate in gates]
     written = f"report: {plan.folder / 'RESULTS.md'} and {plan.folder / 'report.html'}"
     return (*lines, *_errors(outcomes), *counts, *judged, written)
 
