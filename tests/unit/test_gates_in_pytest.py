@@ -149,3 +149,15 @@ def test_after_a_failed_gate_last_failed_runs_the_trials_again_and_forgets_a_gat
 def test_a_session_without_trials_has_no_gates(session, junit):
     assert session("solved1", [STEPS], "-k", "nothing").ret == pytest.ExitCode.NO_TESTS_COLLECTED
     assert not junit()[1]
+
+
+def test_tests_of_another_kind_in_the_same_session_are_neither_trials_nor_where_gates_belong(session, pytester, junit):
+    other = "import pytest\n\n\n@pytest.mark.parametrize('n', [1])\ndef test_other(n):\n    assert n\n"
+    pytester.makepyfile(test_before_all_others=other)
+    assert session("solved1", [STEPS]).ret == pytest.ExitCode.OK
+    classes = [(case.get("classname"), name) for name, case in junit()[1].items()]
+    assert classes == [
+        ("test_before_all_others", "test_other[1]"),
+        ("test_sweep", "test_trial[solved1-baseline-t1]"),
+        ("test_sweep", "gate[steps<=baseline]"),
+    ]

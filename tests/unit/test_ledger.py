@@ -6,9 +6,10 @@ import pytest
 
 from capvec.errors import UsageError
 from capvec.records import Config, Measured, Task, TrialSpec
-from capvec.report.results_md import _head
+from capvec.report.results_md import _gates, _head
 from capvec.report.table import closing_lines
 from capvec.stats.summary import summarise
+from capvec.sweep.gate import GateResult
 from capvec.sweep.ledger import Ledger, reconcile
 from capvec.sweep.plan import Plan, Settings, interleave
 from capvec.sweep.trial import error_outcome
@@ -84,6 +85,21 @@ def test_a_session_that_was_interrupted_says_so_first_in_the_terminal_and_in_the
     summary = summarise([valid], ["baseline"])
     assert closing_lines(plan, ("table",), (), result, [valid])[1] == str(result)
     assert next(line for line in _head(plan, summary, result) if "Status" in line).startswith(f"**Status:** {result}. ")
+
+
+def test_gates_of_a_session_with_missing_trials_are_said_to_stand_so_far(tmp_path):
+    plan = Plan("r", tmp_path, (), (), (), Settings("m", "bash-block", "brief", 1, 1, 0.7))
+    gates = (GateResult("no_harm(0.1)", True, "holds"), GateResult("improves(x)", False, "underpowered"))
+    valid = replace(an_outcome("a"), outcome="unsolved")
+    for collected, so_far in (([valid.trial], ""), ([valid.trial, "b"], " so far")):
+        recorded = reconcile(collected, [valid], ran={valid.trial})
+        said = [line for line in closing_lines(plan, (), gates, recorded, [valid]) if line.startswith("gate")]
+        assert said == [
+            f"gate met{so_far}: no_harm(0.1) (holds)",
+            f"gate NOT MET{so_far}: improves(x) (underpowered)",
+        ]
+        written = "\n".join(_gates(gates, recorded))
+        assert ("no gate is judged" in written) == bool(so_far)
 
 
 def test_the_terminal_names_the_first_trials_that_failed_with_the_first_line_of_the_reason(tmp_path):
