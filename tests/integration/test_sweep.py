@@ -109,7 +109,7 @@ def test_a_collection_keeps_traces_outcomes_and_what_made_them(given, tmp_path, 
     assert no_container_is_left("traces")
 
     said = capsys.readouterr().out
-    assert "4 of 4: " in said
+    assert "capvec: 4/4 trials · 2 solved · 2 unsolved · 0 errors" in said
     assert "4 traces in " in said
     assert "2 solved, 0 errors" in said
     outcomes = ledger(tmp_path / "traces")
@@ -197,9 +197,15 @@ def test_k_leaves_trials_out_and_resume_runs_the_rest_and_keeps_the_first(sweep,
 def test_controls_and_gates_work_on_the_same_trials_and_the_run_can_be_published(sweep, report, pytester, given):
     result = sweep(
         "-n", "2", "--controls", "zero,random:1,orthogonal:2,flip,prompt", "--gate", "improves(steered-L1-a4)",
-        "-k", "easy",
+        "-k", "easy", "--junitxml", "junit.xml",
     )  # fmt: skip
     assert result.ret == pytest.ExitCode.TESTS_FAILED
+    suite = ET.parse(pytester.path / "junit.xml").getroot().find("testsuite")
+    assert [suite.get(name) for name in ("tests", "failures", "errors", "skipped")] == ["10", "1", "0", "0"]
+    cases = {case.get("name"): case for case in suite.iter("testcase") if case.get("name").startswith("gate[")}
+    assert [child.tag for child in cases["gate[zero-L1: the baseline's tokens]"]] == ["properties"]
+    assert [child.tag for child in cases["gate[improves(steered-L1-a4)]"]] == ["properties", "failure"]
+    assert len({case.get("classname") for case in suite.iter("testcase")}) == 1
     result.stdout.fnmatch_lines(
         [
             "*against its twins *random *orthogonal *",
