@@ -26,7 +26,10 @@ def progress_of(config: pytest.Config, tally: Callable[[], Tally]) -> ProgressHo
     reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or not can_redraw(bool(reporter.isatty)):
         return None
-    if config.getoption("capture") == "no" or config.getini("log_cli") or config.getoption("log_cli_level"):
+    live_log = config.pluginmanager.has_plugin("logging-plugin") and (
+        config.getini("log_cli") or config.getoption("log_cli_level") is not None
+    )
+    if live_log or config.getoption("capture", "no") == "no":
         return None
     terminal = config.get_terminal_writer()
 

@@ -28,12 +28,12 @@ class GateResult:
 
 
 def split_gate(expression: str) -> tuple[str, ...]:
-    """The conditions of an expression, joined by `and` or commas; all of them must hold.
+    """The conditions of an expression, joined by `and` or commas, each once; all of them must hold.
 
     Raises:
         UsageError: a condition is none of the known forms.
     """
-    conditions = tuple(part.strip() for part in re.split(r",|\band\b", expression))
+    conditions = tuple(dict.fromkeys(part.strip() for part in re.split(r",|\band\b", expression)))
     for condition in conditions:
         if not any(form.fullmatch(condition) for form in (_IMPROVES, _NO_HARM, _AT_MOST)):
             raise UsageError(f"--gate {expression!r}: {condition!r} is not a condition; expected {_FORMS}")

@@ -40,6 +40,10 @@ def test_counts_per_run_are_compared_with_the_baseline():
     assert judged("parse_fail<=baseline, no_cmd <= baseline and steps<=baseline", outcomes) == [True, False, True]
 
 
+def test_a_condition_that_is_given_twice_is_one_gate():
+    assert split_gate("no_harm(0.1), steps<=baseline and no_harm(0.1)") == ("no_harm(0.1)", "steps<=baseline")
+
+
 def test_without_a_valid_trial_no_condition_is_met():
     outcomes = [outcome("baseline", "a", "solved"), outcome("x", "a", "error")]
     assert judged("improves(x), no_harm(1), steps<=baseline", outcomes) == [False, False, False]
