@@ -46,8 +46,6 @@ class Controller:
             self._study.record(Outcome.from_json(result))
         elif report.failed:
             self._study.record_crash(report.nodeid, report.longreprtext)
-        elif report.skipped:
-            self._study.skip(report.nodeid)
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:

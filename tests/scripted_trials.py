@@ -26,7 +26,7 @@ from capvec.pytest_controller import Controller
 from capvec.pytest_progress import progress_of
 from capvec.records import Config, Outcome, TrialSpec
 from capvec.sweep.gate import GateResult
-from capvec.sweep.ledger import Ledger
+from capvec.sweep.ledger import Ledger, reconcile
 from capvec.sweep.plan import Plan, Settings
 from capvec.sweep.session import Ending, Handout, StudySession
 
@@ -46,7 +46,7 @@ class ScriptedSession(StudySession):
         settings = Settings("m", "bash-block", "brief", 1, 1, 0.7)
         self._handout = Handout(Plan("r", Path(), (), (CONFIG,), specs, settings), "", "")
         self.ledger = Ledger(Path("trials.jsonl"))
-        self._expected, self._recorded, self._ran, self._skipped, self._finished = {}, {}, set(), set(), ()
+        self._expected, self._recorded, self._ran, self._finished, self._watch = {}, {}, set(), (), None
         self._ending = None
 
     def record(self, outcome: Outcome) -> None:
@@ -57,7 +57,7 @@ class ScriptedSession(StudySession):
     def finish(self, *, interrupted: bool = False) -> Ending:
         assert self._ending is None, "finished twice"
         gates = tuple(GateResult(*gate) for gate in json.loads(os.environ.get("GATES", "[]")))
-        recorded = self._reconciliation(interrupted)
+        recorded = reconcile(self._expected, self._recorded.values(), self._ran, interrupted=interrupted)
         errors = any(outcome.outcome == "error" for outcome in self._recorded.values())
         self._ending = Ending(gates, recorded, not (interrupted or recorded.missing or errors))
         return self._ending

@@ -86,6 +86,11 @@ class Watch:
         seen = ", ".join(map(str, self._looks.schedule))
         return f"--sequential: looks after {seen} of {len(self._looks.blocks)} (task, attempt) blocks"
 
+    @property
+    def spared(self) -> frozenset[str]:
+        """The trials that need not run any more."""
+        return not_needed(self._plan, self._looks)
+
     def resume(self, outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
         """Go on from what an earlier session recorded.
 
@@ -127,7 +132,7 @@ class Watch:
             return
         new = path.with_suffix(".new")
         # Only what lies beyond the look: its last block may have trials of stopped controls still to run.
-        spared = not_needed(self._plan, self._looks)
+        spared = self.spared
         told = {
             trial.id: f"{trial.config} {reasons[trial.config]}" for trial in self._plan.trials if trial.id in spared
         }

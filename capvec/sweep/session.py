@@ -95,7 +95,6 @@ class StudySession:
         self._expected: dict[str, None] = {}
         self._recorded: dict[str, Outcome] = {}
         self._ran: set[str] = set()
-        self._skipped: set[str] = set()
         self._finished: tuple[Outcome, ...] = ()
         self._closing: tuple[str, ...] = ("the run did not finish",)
         self._handout: Handout | None = None
@@ -236,15 +235,12 @@ class StudySession:
             reason = detail.strip().splitlines()[-1] if detail.strip() else "the test ended without an outcome"
             self.record(error_outcome(plan.run, spec, plan.config(spec.config), reason))
 
-    def skip(self, node_id: str) -> None:
-        """Note that a trial was skipped: it is not to come any more."""
-        if match := _TRIAL_ID.search(node_id):
-            self._skipped.add(match[1])
-
     def tally(self) -> Tally:
-        """What the trials of this session came to so far; those kept from before are not among them."""
-        left = self._expected.keys() - self._ran - self._skipped - {outcome.trial for outcome in self._finished}
-        return Tally.of((self._recorded[trial].outcome for trial in self._ran), len(left))
+        """What the trials came to so far, without those kept from before; those that a stop spares are not to come."""
+        kept = {outcome.trial for outcome in self._finished}
+        spared = self._watch.spared if self._watch is not None else frozenset()
+        left = self._expected.keys() - self._ran - kept - spared
+        return Tally.of((self._recorded[trial].outcome for trial in self._ran - kept), len(left))
 
     # -------------------------------------------------------------------------------------------- after
 
