@@ -250,7 +250,7 @@ def _secondary(outcomes: Sequence[Outcome], name: str, baseline: str) -> tuple[E
 
 def _looked_at(row: ConfigSummary, sequential: Sequential | None) -> ConfigSummary:
     """With the p-value that allows for the looks, where the config was looked at."""
-    test = summary.sequential.test(row.config) if summary.sequential is not None else None
+    test = sequential.test(row.config) if sequential is not None else None
     if test is None or row.effect is None or row.sign_flip is None:
         return row
     effect, headline = replace(row.effect, pvalue=test.pvalue), replace(row.sign_flip, pvalue=test.pvalue)
