@@ -287,7 +287,8 @@ def _plan_of(study: Study, run: str, folder: Path, configs: tuple[Config, ...], 
     options = study.options
     tasks = drawn_order(study.tasks, options.seed) if options.sequential else study.tasks
     trials = interleave(tasks, configs, options.attempts, options.seed)
-    return Plan(run, folder, study.tasks, configs, trials, settings, study.name, options.sequential, options.effect)
+    plan = Plan(run, folder, study.tasks, configs, trials, settings, study.name)
+    return replace(plan, sequential=options.sequential, effect=options.effect)
 
 
 def _check(options: SweepOptions) -> None:
