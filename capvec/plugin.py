@@ -102,6 +102,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "alone, by default random:3)",
     )
     add("--chosen", metavar="PATH", help="calibration: the layers and strengths that capvec.calibration.choose wrote")
+    add(
+        "--plan", action="store_true", help="print what the study takes and could see, after a short probe; run nothing"
+    )
+    add("--effect", metavar="D", help="a rise of the pass rate that would matter (default: 0.15, the verdict's margin)")
+    add(
+        "--base-rate",
+        metavar="R|RUN",
+        help="what is assumed of the baseline's pass rate before the sweep, or the folder of an earlier run to take it "
+        "and the spread from (default: 0.5, where a trial tells least)",
+    )
+    add("--spread", metavar="S", help="how much tasks are assumed to differ: SD of the logit (default: 1.5)")
     add("--seed", default=str(default.seed), metavar="N", help="the sweep's base seed (default: 0)")
     add("--run", metavar="NAME", help="report folder reports/NAME (default: a timestamp)")
     add("--resume", action="store_true", help="keep the valid trials of --run NAME and run the others")
@@ -123,6 +134,7 @@ def _study(name: str, config: pytest.Config) -> Study:
     """The study that was asked for, its options checked."""
     names = "alpha alpha_unit layer model direction traces reference op positions keep_norm tasks attempts"
     names += " controls seed run resume gate sequential base_url max_steps max_tokens temperature protocol chosen"
+    names += " effect base_rate spread"
     raw = {name: config.getoption(name) for name in (*names.split(), *RECIPE_OPTIONS)}
     raw["command_line"] = ["pytest", *config.invocation_params.args]
     # pandas and SciPy are slow to import, and only a study needs them.
@@ -185,10 +197,41 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             study = StudySession(_study(name, config), _root(config), say=_speaker(config))
             config.add_cleanup(study.close)
             study.prepare()
+            study.begin()
             config.stash[_handout_key] = study.handout()
             config.pluginmanager.register(Controller(study), "capvec-controller")
             if progress := progress_of(config, study.tally):
                 config.pluginmanager.register(progress, "capvec-progress")
+
+
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """`--plan` takes the place of a session, so that nothing is collected and no worker starts.
+
+    After xdist's hook of that name, which works out how many workers there would be.
+    """
+    if not config.option.plan or config.option.help:
+        return None
+    try:
+        with _readable_errors("study"):
+            return 0 if _preview(config) else 1
+    except pytest.Session.Failed:
+        return 1
+    except KeyboardInterrupt:
+        print("capvec: interrupted")
+        return 2
+
+
+def _preview(config: pytest.Config) -> bool:
+    name = requested_study(config.option.markexpr)
+    if name is None:
+        raise UsageError("--plan: add -m sweep or -m calibration, to say what to plan")
+    for option, given in (("--collect-only", config.option.collectonly), ("-k", config.option.keyword)):
+        if given:
+            raise UsageError(f"--plan with {option}: a plan is of the whole {name}, and collects nothing; drop one")
+    from capvec.sweep.preview import preview  # noqa: PLC0415 (slow to import, as below)
+
+    jobs = len(getattr(config.option, "tx", None) or ()) or 1
+    return preview(_study(name, config), _root(config), jobs, say=lambda line: print(f"capvec: {line}", flush=True))
 
 
 def _root(config: pytest.Config) -> Path:

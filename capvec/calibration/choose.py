@@ -161,6 +161,7 @@ def run(study: ChoiceStudy, *, root: Path, jobs: int) -> bool:
     session = StudySession(study, root, _say)
     try:
         session.prepare()
+        session.begin()
         handout = session.handout()
         finished = {outcome.trial: outcome for outcome in handout.finished}
         session.expect(f"[{trial.id}]" for trial in handout.plan.trials)

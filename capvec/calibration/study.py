@@ -41,6 +41,11 @@ def parse_calibration_options(raw: Mapping[str, Any]) -> SweepOptions:
             )
     if raw.get("sequential"):
         raise UsageError("--sequential is for -m sweep: a calibration has no family of configs to stop; leave it out")
+    for name in ("effect", "base_rate", "spread"):
+        if raw.get(name) is not None:
+            raise UsageError(
+                f"--{name.replace('_', '-')} is for -m sweep: a calibration's effects are known, its rules its own"
+            )
     defaults = {"attempts": str(ATTEMPTS), "controls": f"random:{RANDOMS}"}
     options = parse_options(defaults | {name: value for name, value in raw.items() if value is not None})
     if [control.kind for control in options.controls] != ["random"]:

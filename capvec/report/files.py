@@ -14,7 +14,7 @@ from capvec.report.families import family_of, split_of
 from capvec.report.html import write_html
 from capvec.report.html.data import RunReport
 from capvec.report.results_md import caveats, results_md
-from capvec.report.table import verdict
+from capvec.report.table import verdict, warnings
 from capvec.stats.summary import Summary, summarise
 from capvec.stats.twins import compare_with_twins
 from capvec.sweep.gate import GateResult
@@ -55,6 +55,7 @@ def write_reports(
     data = {
         "run": plan.run,
         "verdict": verdict(summary),
+        "warnings": list(warnings(plan, summary)),
         **summary.to_json(),
         "twins": [asdict(comparison) for comparison in twins],
         "caveats": list(caveats(plan, summary, direction)),

@@ -70,6 +70,7 @@ def plan_of(folder: Path, provenance: Mapping[str, Any]) -> Plan:
         settings=Settings.from_json(provenance["settings"]),
         study=provenance.get("study", "sweep"),
         sequential=provenance.get("options", {}).get("sequential", False),
+        effect=provenance.get("options", {}).get("effect"),
     )
 
 

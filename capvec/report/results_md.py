@@ -14,7 +14,17 @@ from capvec.report.direction import ReportedDirection
 from capvec.report.families import family_of, family_rows
 from capvec.report.looks import looks_section
 from capvec.report.meaning import meaning_section
-from capvec.report.table import HEADERS, call_lines, interval, markdown_table, number, p_value, table_row, verdict
+from capvec.report.table import (
+    HEADERS,
+    call_lines,
+    interval,
+    markdown_table,
+    number,
+    p_value,
+    table_row,
+    verdict,
+    warnings,
+)
 from capvec.stats.intervals import Interval
 from capvec.stats.summary import Summary
 from capvec.stats.twins import TwinComparison
@@ -62,6 +72,7 @@ def _head(plan: Plan, summary: Summary, reconciliation: Reconciliation) -> Itera
     yield f"# {plan.study.capitalize()} {plan.run}\n"
     status = [verdict(summary), f"{reconciliation}."]
     yield f"**Status:** {' '.join(reversed(status) if reconciliation.interrupted else status)}\n"
+    yield from (f"**Warning:** {warning}\n" for warning in warnings(plan, summary))
     if calls := call_lines(summary):
         yield from (f"- {line}" for line in calls)
         yield (

@@ -9,6 +9,7 @@ from textwrap import wrap
 
 from capvec.records import Config, Outcome
 from capvec.stats.intervals import Interval
+from capvec.stats.shortfall import observed_shortfall
 from capvec.stats.summary import ConfigSummary, Summary
 from capvec.sweep.gate import GateResult
 from capvec.sweep.ledger import Reconciliation
@@ -23,8 +24,9 @@ _ERRORS_SHOWN = 5
 def table_lines(plan: Plan, summary: Summary) -> tuple[str, ...]:
     """One line for each config, and what the tests say in words."""
     rows = [HEADERS, *(table_row(row, plan.config(row.config)) for row in summary.configs)]
-    calls = (part for line in call_lines(summary) for part in wrap(line, WIDTH, subsequent_indent="  "))
-    return (*align(rows), "", *(calls if summary.family else (verdict(summary),)))
+    calls = call_lines(summary) if summary.family else (verdict(summary),)
+    said = (part for line in (*calls, *warnings(plan, summary)) for part in wrap(line, WIDTH, subsequent_indent="  "))
+    return (*align(rows), "", *said)
 
 
 def closing_lines(
@@ -81,6 +83,12 @@ def verdict(summary: Summary) -> str:
 def call_lines(summary: Summary) -> tuple[str, ...]:
     """For each config of the family, what its effect is called and the numbers for it."""
     return tuple(f"{row.config} {row.call.words}." for row in _family(summary) if row.call is not None)
+
+
+def warnings(plan: Plan, summary: Summary) -> tuple[str, ...]:
+    """That the sweep is underpowered, where it is: the warning of its start, from what was observed."""
+    short = observed_shortfall(summary, plan.effect)
+    return () if short is None else (short.words,)
 
 
 def _family(summary: Summary) -> list[ConfigSummary]:

@@ -17,6 +17,8 @@ EXACT_TASKS = 20
 LARGEST_SUM = 1_000_000
 """Differences with a common denominator, as means of counts have, are exact for any number of tasks while the sum of
 their numerators stays below this."""
+_BLOCK = 500_000
+"""Numbers that many tests at once hold side by side: 4 MB."""
 DRAWS = 20_000
 """Sign patterns drawn where neither holds."""
 
@@ -127,6 +129,11 @@ def sign_flip_pvalues(whole: NDArray[np.int64]) -> NDArray[np.float64]:
     Returns:
         float64 [tests].
     """
+    blocks = np.array_split(whole, max(1, math.ceil(len(whole) * np.abs(whole).sum(axis=1).max(initial=0) / _BLOCK)))
+    return np.concatenate([_block_pvalues(block) for block in blocks])
+
+
+def _block_pvalues(whole: NDArray[np.int64]) -> NDArray[np.float64]:
     tests, tasks = whole.shape
     size = np.abs(whole)
     reach = int(size.sum(axis=1).max(initial=0))

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import count
 from typing import Literal
 
 import numpy as np
@@ -32,6 +33,8 @@ DRAWS = 2000
 _SEED = 20261125
 MOST = 512
 """Tasks or attempts beyond which `needed_tasks` and `needed_attempts` stop looking."""
+MOST_TRIALS: dict[Test, int] = {"paired": 20_000, "pooled": 1_000}
+"""The same for the trials of a config, beyond which a power takes more than a few seconds."""
 _NODES: NDArray[np.float64]
 _NODES, _weights = np.polynomial.hermite_e.hermegauss(61)
 _WEIGHTS: NDArray[np.float64] = _weights / _weights.sum()
@@ -173,31 +176,47 @@ def _detectable(design: SweepDesign, test: Test, falls: bool, goal: float) -> fl
 def needed_attempts(design: SweepDesign, effect: float, test: Test = "paired", goal: float = GOAL) -> int | None:
     """The least attempts for each task at which `effect` is detected with probability `goal`.
 
-    None where `MOST` are not enough: more attempts on few tasks do not help when the tasks are the limit.
+    None where `most` are not enough: no number is when the tasks are too few for the test's p-value to reach the level.
     """
-    return _least(lambda attempts: replace(design, attempts=attempts), effect, test, goal)
+    enough = _enough(lambda attempts: replace(design, attempts=attempts), effect, test, goal)
+    return _least(enough, most(test, design.tasks))
 
 
 def needed_tasks(design: SweepDesign, effect: float, test: Test = "paired", goal: float = GOAL) -> int | None:
     """The least tasks, with the design's attempts each, at which `effect` is detected with probability `goal`.
 
-    None where `MOST` are not enough.
+    None where `most` are not enough.
     """
-    return _least(lambda tasks: replace(design, tasks=tasks), effect, test, goal)
+    enough = _enough(lambda tasks: replace(design, tasks=tasks), effect, test, goal)
+    return _least(enough, most(test, design.attempts))
 
 
-def _least(design_at: Callable[[int], SweepDesign], effect: float, test: Test, goal: float) -> int | None:
+def most(test: Test, other: int) -> int:
+    """The largest number of tasks or attempts that is tried.
+
+    Args:
+        test: whose power is asked for.
+        other: the attempts of each task, or the tasks, that it is multiplied with.
+    """
+    return max(1, min(MOST, MOST_TRIALS[test] // other))
+
+
+def fewest_tasks(level: float) -> int:
+    """The least number of tasks on which the sign-flip test can give a p-value below `level`."""
+    return next(tasks for tasks in count(1) if smallest_p(tasks) < level)
+
+
+def _enough(design_at: Callable[[int], SweepDesign], effect: float, test: Test, goal: float) -> Callable[[int], bool]:
+    return lambda size: power(design_at(size), effect, test) >= goal
+
+
+def _least(enough: Callable[[int], bool], largest: int) -> int | None:
     """By doubling, then halving the bracket."""
-
-    def enough(size: int) -> bool:
-        return power(design_at(size), effect, test) >= goal
-
-    high = 1
+    low, high = 0, 1
     while not enough(high):
-        if high >= MOST:
+        if high >= largest:
             return None
-        high *= 2
-    low = high // 2
+        low, high = high, min(2 * high, largest)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
@@ -205,6 +224,14 @@ def _least(design_at: Callable[[int], SweepDesign], effect: float, test: Test, g
 
 
 # ------------------------------------------------------------------------------------------------ what was observed
+
+
+def observed_rate(solved: int, n: int) -> float:
+    """A baseline's pass rate as a design takes it, never 0 or 1: (solved + ½)/(n + 1).
+
+    To two decimals, so that designs that hardly differ share a computation.
+    """
+    return min(0.99, max(0.01, round((solved + 0.5) / (n + 1), 2)))
 
 
 def observed_spread(solved: Sequence[int], n: Sequence[int]) -> float | None:

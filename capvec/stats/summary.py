@@ -18,7 +18,7 @@ from capvec.stats.mediation import Mediation, decompose
 from capvec.stats.multiplicity import holm
 from capvec.stats.pairing import McNemarResult, SignFlipResult, mcnemar_exact, sign_flip
 from capvec.stats.pooled import BoschlooResult, FisherResult, boschloo_exact, fisher_exact
-from capvec.stats.power import UNKNOWN_SPREAD, SweepDesign, detectable_effect, observed_spread
+from capvec.stats.power import UNKNOWN_SPREAD, SweepDesign, detectable_effect, observed_rate, observed_spread
 from capvec.stats.sensitivity import Sensitivity, sensitivity
 from capvec.stats.sequential import Sequential
 from capvec.stats.stratified import CmhResult, Stratum, cmh
@@ -146,11 +146,11 @@ def summarise(
         for name, group in groups.items()
     ]
     rows, tested, secondary = _adjust(rows, wanted)
-    spread = _spread(base)
-    named = tuple(_call(row, bases[row.config], spread, max(1, len(tested)), margin, sequential) for row in rows)
     ended = sequential.ends if sequential is not None else ()
     own = {name: _summarise(baseline, bases[name], [], baseline) for name in ended}
-    return Summary(named, baseline, tested, secondary, drift(outcomes, baseline), spread, sequential, own)
+    observed = drift(outcomes, baseline), spread_between_tasks(base)
+    unnamed = Summary(tuple(rows), baseline, tested, secondary, *observed, sequential, own)
+    return replace(unnamed, configs=tuple(_call(row, unnamed, margin) for row in rows))
 
 
 # ------------------------------------------------------------------------------------------------ one config
@@ -281,43 +281,45 @@ def _adjust(
     return adjusted, tuple(main), tuple(f"{effect.config}: {effect.metric}" for effect in effects)
 
 
-def _spread(base: Sequence[Outcome]) -> float | None:
+def spread_between_tasks(base: Sequence[Outcome]) -> float | None:
+    """The logit SD between tasks behind a baseline's outcomes (`power.observed_spread`); errors are left out."""
     counts = _counts_by_task(_valid(base)).values()
     return observed_spread([solved for solved, _ in counts], [n for _, n in counts])
 
 
-def _call(
-    row: ConfigSummary,
-    base: Sequence[Outcome],
-    spread: float | None,
-    family: int,
-    margin: float,
-    sequential: Sequential | None,
-) -> ConfigSummary:
+def _call(row: ConfigSummary, summary: Summary, margin: float) -> ConfigSummary:
     effect = row.effect
     if effect is None:
         return row
     parse_fail, no_cmd = (next(e for e in row.secondary if e.metric == metric) for metric in ("parse_fail", "no_cmd"))
     form = form_change(effect, parse_fail, no_cmd)
-    level = LEVEL if effect.holm is None else LEVEL / family
-    detectable = _detectable(_valid(base), effect, spread, level)
+    design = observed_design(summary, effect)
+    detectable = Detectable(detectable_effect(design), detectable_effect(design, falls=True), design.level)
     call = decide(effect, form, detectable, mediation=row.mediation, stratified=row.cmh, margin=margin)
-    test = sequential.test(row.config) if sequential is not None else None
+    test = summary.sequential.test(row.config) if summary.sequential is not None else None
     if test is not None and test.words:
         call = replace(call, words=f"{call.words}; {test.words}")
     return replace(row, form=form, call=call)
 
 
-def _detectable(base: Sequence[Outcome], effect: Effect, spread: float | None, level: float) -> Detectable:
-    """For the tasks that were compared; rounded, so that configs of one sweep share the computation."""
-    design = SweepDesign(
+def observed_design(summary: Summary, effect: Effect) -> SweepDesign:
+    """What decided whether the sweep could see an effect of this config: the tasks that were compared, what was
+    observed of the baseline, and the level of Holm's first step.
+
+    Rounded, so that configs of one sweep share the computation.
+
+    Args:
+        summary: whose baseline has a valid trial.
+        effect: of one of its configs.
+    """
+    base = summary.base_of(effect.config)
+    return SweepDesign(
         tasks=effect.tasks,
         attempts=max(1, round(effect.n / effect.tasks)),
-        base_rate=round((_solved(base) + 0.5) / (len(base) + 1), 2) or 0.01,
-        spread=UNKNOWN_SPREAD if spread is None else round(spread, 1),
-        level=level,
+        base_rate=observed_rate(base.solved, base.n),
+        spread=UNKNOWN_SPREAD if summary.spread is None else round(summary.spread, 1),
+        level=LEVEL if effect.holm is None else LEVEL / len(summary.family),
     )
-    return Detectable(detectable_effect(design), detectable_effect(design, falls=True), level)
 
 
 def _plain(value: Any) -> Any:

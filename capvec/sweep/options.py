@@ -67,6 +67,13 @@ class SweepOptions(Record):
     max_tokens: int | None = None
     temperature: float = 0.7
     protocol: str = "bash-block"
+    effect: float | None = None
+    """A rise of the pass rate that would matter; None for the verdict's margin. This and the next two are for what is
+    said of the sweep's power."""
+    base_rate: float | str | None = None
+    """The baseline's, or an earlier run's folder."""
+    spread: float | None = None
+    """Logit SD between tasks."""
     chosen: str | None = None
     """For a calibration: the file of chosen layers and strengths; None stands for the bundled one."""
     command_line: tuple[str, ...] = field(default=())
@@ -121,6 +128,9 @@ def parse_options(raw: dict[str, Any]) -> SweepOptions:
         max_tokens=at_least("--max-tokens", raw["max_tokens"], 1) if raw.get("max_tokens") is not None else None,
         temperature=number("--temperature", raw["temperature"], minimum=0.0),
         protocol=raw["protocol"],
+        effect=_share("--effect", raw["effect"]) if raw.get("effect") is not None else None,
+        base_rate=parse_base_rate(raw["base_rate"]) if raw.get("base_rate") is not None else None,
+        spread=number("--spread", raw["spread"], minimum=0.0) if raw.get("spread") is not None else None,
         chosen=raw.get("chosen"),
         command_line=tuple(raw.get("command_line", ())),
     )
@@ -184,3 +194,23 @@ def parse_controls(text: str) -> tuple[Control, ...]:
     if len({control.kind for control in controls}) < len(controls):
         raise UsageError(f"--controls {text!r}: a kind is named twice")
     return tuple(controls)
+
+
+def parse_base_rate(text: str) -> float | str:
+    """`"0.4"` → 0.4; what is no number is the folder of an earlier run.
+
+    Raises:
+        UsageError: a number that is not between 0 and 1.
+    """
+    try:
+        float(text)
+    except ValueError:
+        return text
+    return _share("--base-rate", text)
+
+
+def _share(option: str, text: str) -> float:
+    value = number(option, text)
+    if not 0 < value < 1:
+        raise UsageError(f"{option} {text!r}: expected a pass rate between 0 and 1, as in {option} 0.2")
+    return value

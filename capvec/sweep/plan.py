@@ -67,6 +67,8 @@ class Plan(Record):
     """Whether configs may stop before their last trial (`--sequential`)."""
     stack: Stack = field(default_factory=Stack)
     """Of the model that the engine serves; empty in a plan that steers nothing, or is only read."""
+    effect: float | None = None
+    """A rise of the pass rate that would matter, as the user said; None for the verdict's margin."""
 
     def task(self, name: str) -> Task:
         return next(task for task in self.tasks if task.name == name)

@@ -26,6 +26,7 @@ from capvec.report.direction import ReportedDirection
 from capvec.sandbox.docker import DockerProvider, check_engine, reap
 from capvec.stats.summary import Summary
 from capvec.sweep import provenance
+from capvec.sweep.assumptions import assumptions_of
 from capvec.sweep.gate import GateResult, check_gate, check_names, split_gate
 from capvec.sweep.ledger import Ledger, Reconciliation, reconcile
 from capvec.sweep.looks import Watch, drawn_order, not_needed
@@ -85,11 +86,10 @@ class StudySession:
         self.study = study
         self.options = options = study.options
         _check(options)
-        self.run = options.run or datetime.now().strftime("%Y%m%d-%H%M%S")
-        self.folder = root / "reports" / self.run
+        self.assumptions = assumptions_of(options)
+        self.folder = run_folder(options, root)
+        self.run = self.folder.name
         self.ledger = Ledger(self.folder / "trials.jsonl")
-        if self.ledger.path.exists() and not options.resume:
-            raise UsageError(f"{self.folder} holds a run already: add --resume to finish it, or choose another --run")
         self._say = say
         self._resources = ExitStack()
         self._expected: dict[str, None] = {}
@@ -100,11 +100,12 @@ class StudySession:
         self._handout: Handout | None = None
         self._design: Design | None = None
         self._watch: Watch | None = None
+        self._about: dict[str, Any] = {}
 
     # -------------------------------------------------------------------------------------------- before
 
     def prepare(self) -> None:
-        """Start or find the engine, build the images and the directions, and fix the plan.
+        """Start or find the engine, build the images and the directions, and fix the plan; `begin` comes next.
 
         Raises:
             UsageError: the model, the direction, a layer or a task's environment is not usable.
@@ -131,13 +132,17 @@ class StudySession:
         if options.gate is not None:
             check_names(options.gate, plan.configs)
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": design.directions}
-        asked = self.study.asked
-        provenance.check_same_study(self.folder, options=asked, **about)
+        provenance.check_same_study(self.folder, options=self.study.asked, **about)
         self._finished = self._resumable(plan)
         self._handout = Handout(plan, url, token, self._finished)
-        provenance.write(self.folder, command_line=options.command_line, options=asked, images=digests, **about)
+        self._about = about | {"images": digests}
+
+    def begin(self) -> None:
+        """Put the run on record, and say what is to come."""
+        asked = self.study.asked
+        provenance.write(self.folder, command_line=self.options.command_line, options=asked, **self._about)
         _point_latest(self.folder)
-        self._announce(plan)
+        self._announce(self.handout().plan)
 
     def _discard(self) -> None:
         """A start that failed leaves no folder of a run that never was; the engine has ended when this is called."""
@@ -170,6 +175,8 @@ class StudySession:
         self._say(f"{todo} trials: {len(plan.configs)} configs × {len(plan.tasks)} tasks × {attempts}{again}")
         if self._watch is not None:
             self._say(self._watch.words)
+        if (short := self.assumptions.shortfall(plan)) is not None:
+            self._say(f"{short.words} --plan tells what would be enough.")
 
     def _prepare_images(self) -> dict[str, str]:
         provider = DockerProvider()
@@ -276,6 +283,18 @@ class StudySession:
         self._resources.close()
 
 
+def run_folder(options: SweepOptions, root: Path) -> Path:
+    """Where the run goes: `reports/NAME`, or `reports/` and the time.
+
+    Raises:
+        UsageError: a run is there already, and it is not to be resumed.
+    """
+    folder = root / "reports" / (options.run or datetime.now().strftime("%Y%m%d-%H%M%S"))
+    if (folder / "trials.jsonl").exists() and not options.resume:
+        raise UsageError(f"{folder} holds a run already: add --resume to finish it, or choose another --run")
+    return folder
+
+
 def sketch(study: Study, root: Path) -> Handout:
     """The plan as `--collect-only` shows it; nothing is started.
 
@@ -293,7 +312,8 @@ def _plan_of(study: Study, run: str, folder: Path, configs: tuple[Config, ...], 
     options = study.options
     tasks = drawn_order(study.tasks, options.seed) if options.sequential else study.tasks
     trials = interleave(tasks, configs, options.attempts, options.seed)
-    return Plan(run, folder, study.tasks, configs, trials, settings, study.name, options.sequential)
+    plan = Plan(run, folder, study.tasks, configs, trials, settings, study.name)
+    return replace(plan, sequential=options.sequential, effect=options.effect)
 
 
 def _check(options: SweepOptions) -> None:

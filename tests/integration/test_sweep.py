@@ -147,9 +147,16 @@ def test_a_sweep_ends_with_outcomes_a_table_and_every_file_of_the_contract(sweep
             assert measured["expected"] == pytest.approx(4 * norm, rel=1e-5)
             assert measured["mean"] == pytest.approx(4 * norm, rel=1e-3)
 
+    # Two tasks: 2/2² = 0.5 is the least p there is.
+    underpowered = "Underpowered: 2 tasks give no p below 0.5, and 0.05 is needed, so *"
     result.stdout.fnmatch_lines(
-        ["*config *solved *95 % Wilson*", "*baseline *1/2*", "*steered-L1-a4 *1/2*", "*report: *"]
+        [
+            f"capvec: {underpowered}--plan tells what would be enough.",
+            *("*config *solved *95 % Wilson*", "*baseline *1/2*", "*steered-L1-a4 *1/2*", underpowered, "*report: *"),
+        ]
     )
+    assert "**Warning:** Underpowered: 2 tasks" in (report / "RESULTS.md").read_text()
+    assert '<p class="warning">Underpowered: 2 tasks' in (report / "report.html").read_text()
     rows = list(csv.DictReader((report / "master_summary.csv").read_text().splitlines()))
     assert ",".join(rows[0]) == (
         "run,task,config,layer,alpha,attempt,seed,outcome,reward,steps,parse_fail,no_cmd,end_reason,"

@@ -108,6 +108,7 @@ def test_no_other_mark_starts_a_calibration_and_two_studies_are_refused(sweep, c
         (("--chosen", "none.json"), "*none.json: no such file*capvec.calibration.choose*"),
         (("--layer", "3"), "--layer is for -m sweep*"),
         (("--sequential",), "--sequential is for -m sweep*"),
+        (("--effect", "0.2"), "--effect is for -m sweep*"),
         (("--controls", "flip"), "--controls 'flip'*random:K*"),
     ],
 )
@@ -137,6 +138,13 @@ def test_bad_input_to_a_calibration_is_one_readable_line(sweep, chosen, argument
         (("--gate", "wins(steered)"), "*--gate*wins(steered)*improves(CONFIG)*"),
         (("--controls", "placebo"), "*--controls 'placebo'*zero*"),
         (("--resume",), "*--resume needs --run*"),
+        (("--effect", "1.5"), "--effect '1.5': expected a pass rate between 0 and 1*"),
+        (("--base-rate", "no/such/run"), "--base-rate no/such/run: expected a rate*"),
+        (("--plan", "--alpha", "four"), "*--alpha 'four'*expected a number*"),
+        (("--plan", "--collect-only"), "--plan with --collect-only: *drop one"),
+        (("--plan", "-k", "easy"), "--plan with -k: *drop one"),
+        (("--plan", "--resume", "--run", "r"), "--plan with --resume: *--base-rate */reports/r"),
+        (("--plan", "-m", "unit"), "--plan: add -m sweep or -m calibration*"),
     ],
 )
 def test_bad_input_is_one_readable_line_and_exit_code_4(pytester, monkeypatch, sweep, arguments, said):

@@ -131,10 +131,11 @@ def _verdict(report: RunReport, head: Section) -> tuple[str, str, Markup]:
     """What stands above the first section; the calls, where there are some, as a list of their own."""
     status = next((line for line in head.lines if line.startswith("**Status:**")), "").removeprefix("**Status:**")
     calls = [row for row in report.summary["configs"] if row.get("call") and _judged(report, row["config"])]
-    rest = [line for line in head.lines if not line.startswith(("**Status:**", "- "))]
+    rest = [line for line in head.lines if not line.startswith(("**Status:**", "**Warning:**", "- "))]
     content = join(
         [
             element("p", inline(status.strip()), class_="status"),
+            *(element("p", warning, class_="warning") for warning in report.summary.get("warnings", ())),
             element("ul", [_call(row["config"], row["call"]) for row in calls], class_="calls") if calls else "",
             _figure(drawings(report)["Verdict"]),
             markdown(rest),

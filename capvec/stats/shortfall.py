@@ -1,0 +1,121 @@
+"""When a sweep is called underpowered. This text is the reference; `shortfall` is the rule.
+
+A sweep is underpowered for an effect, a rise of the pass rate that would matter (`--effect`; the verdict's margin of
+0.15 unless said otherwise), when the least rise that its paired test detects with power 80 % is above that effect, both
+to two decimals, or when there is no such rise. The paired test is the one that decides the verdict: sign flips over
+tasks, two-sided, at 0.05/m, the first step of Holm's rule with m steered configs. Controls are not counted, and a sweep
+without a steered config is never called underpowered.
+
+Before a sweep, the baseline's rate and how much tasks differ are assumed; in its report they are those observed, from
+which the verdict's "could only have seen" comes too. So a sweep may be underpowered as planned and not as it came out,
+or the other way round. A config whose 95 % interval excludes the effect was seen well enough, whatever was planned, and
+is not counted in the report; nor is one that `--sequential` stopped early, whose looks say what it was worth.
+
+It is said of the sweep and not of an outcome. *improves* and *harms* keep their level in an underpowered sweep, though
+what such a sweep finds is exaggerated on average (Button et al., Nature Reviews Neuroscience 2013, 14:365). What it
+cannot do is to find nothing and mean it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from capvec.stats.pairing import smallest_p
+from capvec.stats.power import GOAL, SweepDesign, detectable_effect, fewest_tasks, power
+from capvec.stats.summary import Summary, observed_design
+from capvec.stats.verdict import MARGIN
+
+Basis = Literal["assumed", "observed"]
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """How far a sweep falls short of seeing an effect."""
+
+    design: SweepDesign
+    effect: float
+    """The rise that would matter."""
+    least: float | None
+    """The least rise that is detected with power 80 %; None where there is none."""
+    basis: Basis
+    """Where the design's base rate and spread come from."""
+
+    @property
+    def blind(self) -> bool:
+        """Whether the tasks are so few that no p-value can reach the level, whatever happens on them."""
+        return smallest_p(self.design.tasks) >= self.design.level
+
+    @property
+    def words(self) -> str:
+        """The warning: what the sweep cannot see, and what it could."""
+        return f"Underpowered: {self._blindness() if self.blind else self._weakness()}"
+
+    def _blindness(self) -> str:
+        tasks, level = self.design.tasks, self.design.level
+        return (
+            f"{_count(tasks, 'task')} give{'s' if tasks == 1 else ''} no p below {smallest_p(tasks):.2g}, and "
+            f"{level:.2g} is needed, so whatever happens on them, no config can be called better or worse; it takes "
+            f"at least {fewest_tasks(level)} tasks."
+        )
+
+    def _weakness(self) -> str:
+        design = self.design
+        size = f"{_count(design.tasks, 'task')} × {_count(design.attempts, 'attempt')}"
+        given = (
+            f"with {'an assumed' if self.basis == 'assumed' else 'the observed'} base rate of {design.base_rate:.2f}"
+        )
+        could = "no rise of any size" if self.least is None else f"only a rise of {self.least:.2f} or more"
+        if design.base_rate + self.effect >= 1:
+            return (
+                f"{given} there is no room for a rise of {self.effect:.2f}, and {size} detect {could} with power 80 %."
+            )
+        chance = f"{100 * power(design, self.effect):.0f} %"
+        return f"{given}, {size} detect a rise of {self.effect:.2f} with power {chance}, and {could} with power 80 %."
+
+
+@lru_cache(maxsize=256)
+def shortfall(design: SweepDesign, effect: float, basis: Basis = "assumed") -> Shortfall | None:
+    """None for a sweep that is not underpowered by the rule above.
+
+    Args:
+        design: at the level of Holm's first step.
+        effect: a rise of the pass rate.
+        basis: where the design's base rate and spread come from.
+    """
+    # One power, where a search takes ten.
+    if design.base_rate + effect < 1 and power(design, effect) >= GOAL:
+        return None
+    least = detectable_effect(design)
+    if least is not None and round(least, 2) <= round(effect, 2):
+        return None
+    return Shortfall(design, effect, least, basis)
+
+
+def observed_shortfall(summary: Summary, effect: float | None = None) -> Shortfall | None:
+    """Of a sweep that has run: of the steered config that could be seen least; None where none falls short.
+
+    Args:
+        summary: of its outcomes.
+        effect: a rise that would matter; the verdict's margin where it is None.
+    """
+    wanted = MARGIN if effect is None else effect
+    unseen = [
+        row.effect
+        for row in summary.configs
+        if row.config in summary.family
+        and row.config not in summary.bases
+        and row.effect is not None
+        and row.call is not None
+        and (row.call.excluded is None or row.call.excluded > wanted)
+    ]
+    designs = dict.fromkeys(observed_design(summary, one) for one in unseen)
+    found = [shortfall(design, wanted, "observed") for design in designs]
+    return max(
+        (one for one in found if one is not None), key=lambda one: 1.0 if one.least is None else one.least, default=None
+    )
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
