@@ -21,6 +21,11 @@ from capvec.engine.models import LoadedModel, forward
 from capvec.engine.sampling import RowSampler
 from capvec.records import Receipt, Steer, Stillness
 
+WASTE = 8192
+"""Positions of padding, over all rows of a batch, beyond which a row of another length gets a batch of its own: one
+conversation of 8,000 tokens would make 15 short ones as slow as itself. About what a forward pass more costs, with the
+bundled model on two cores (tests/benchmarks/decode_lengths.py)."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -89,6 +94,12 @@ class _Group:
         return max(len(row.cached) for row in self.rows)
 
 
+def _wasted(host: _Group, group: _Group) -> int:
+    """Cached positions of padding that joining adds, for all rows together; every step reads and copies them."""
+    longest = max(host.length, group.length)
+    return (longest - host.length) * len(host.rows) + (longest - group.length) * len(group.rows)
+
+
 class Decoder:
     """The running batch. Not thread-safe: one thread owns it, and the model with it."""
 
@@ -132,15 +143,18 @@ class Decoder:
         """Join the running batch, unless the one row is finished already or its cache cannot be joined."""
         if not self._settle(group):
             return
-        host = self._host() if joinable(group.cache) else None
+        host = self._host(group) if joinable(group.cache) else None
         if host is None:
             self._groups.append(group)
         else:
             host.cache = join([host.cache, group.cache], [host.length, group.length])
             host.rows += group.rows
 
-    def _host(self) -> _Group | None:
-        return next((group for group in self._groups if joinable(group.cache)), None)
+    def _host(self, group: _Group) -> _Group | None:
+        """The batch to join: the one whose padding grows least, if that costs less than a forward pass of its own."""
+        hosts = [host for host in self._groups if joinable(host.cache)]
+        best = min(hosts, key=lambda host: _wasted(host, group), default=None)
+        return best if best is not None and _wasted(best, group) <= WASTE else None
 
     def _prefill(self, request: Request, result: Future[Completion]) -> tuple[_Row, DynamicCache]:
         loaded = self._loaded

@@ -72,6 +72,28 @@ def test_a_row_of_a_batch_gives_what_the_request_gives_alone(loaded, directions,
             assert (x.fired, x.forwards, x.passed) == (y.fired, y.forwards, y.passed)
 
 
+@pytest.mark.parametrize(("waste", "batches"), [(10**6, 1), (60, 2), (-1, 4)])
+def test_rows_of_unlike_length_decode_apart_and_give_the_same(loaded, directions, waste, batches, monkeypatch):
+    from capvec.engine import caches
+    from capvec.engine import decode as decoding
+
+    monkeypatch.setattr(decoding, "WASTE", waste)
+    requests = [request_for(loaded, directions, i, steers) for i, steers in enumerate(mixed_steers())]
+    # The three shorter prompts are near each other, the longest is not.
+    *_, third, longest = sorted(len(request.tokens) for request in requests)
+    assert longest - third > 60 and third - min(len(request.tokens) for request in requests) <= 35
+    decoder, results = decoding.Decoder(loaded, prefix_bytes=0), []
+    for request in requests:
+        results.append(Future())
+        decoder.add(request, results[-1])
+    if caches.joinable(caches.new_cache(loaded.model.config)):
+        assert len(decoder._groups) == batches
+    while decoder.rows:
+        decoder.step()
+    alone = [decode(loaded, [request])[0] for request in requests]
+    assert [result.result(timeout=0).text for result in results] == [reply.text for reply in alone]
+
+
 def test_every_receipt_shows_its_steer_at_every_layer(loaded, directions):
     steers = tuple(Steer(layer, "d", 1.5) for layer in range(LAYERS))
     reply = decode(loaded, [request_for(loaded, directions, 1, steers)])[0]
