@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,8 +169,8 @@ def run(study: ChoiceStudy, *, root: Path, jobs: int) -> bool:
             runner = TrialRunner(handout.plan, client, DockerProvider(), finished)
             with progress_on_stdout(at_a_time=jobs) as progress:
                 progress.update(session.tally())
-                for outcome in pool.map(runner.run, handout.plan.trials):
-                    session.record(outcome)
+                for done in as_completed([pool.submit(runner.run, trial) for trial in handout.plan.trials]):
+                    session.record(done.result())
                     progress.update(session.tally())
         ending = session.finish()
         for line in session.closing_lines():

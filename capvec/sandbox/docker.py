@@ -37,6 +37,8 @@ __all__ = ["RUN_LABEL", "DockerProvider", "DockerSandbox", "check_engine", "conn
 
 READ_LIMIT = 1 << 20
 """Bytes of the largest file that `read` returns."""
+FREEZE_S = 15.0
+"""How long to go on trying to freeze a container."""
 KEEPER = "65534:65534"
 """User of the container's own two processes, init and its child: without CAP_KILL no agent can end them, even with
 `kill -9 -1`, and so no agent can make its trial an error of the instrument that way. Not where a task adds
@@ -143,7 +145,7 @@ class DockerSandbox:
 
     def take_back(self) -> tuple[str, ...]:
         with faults():
-            self._api.pause(self._container)
+            self._pause()
             try:
                 # After a restart even the container's own second process is a program that the agent may have put
                 # there; without it, init ends.
@@ -157,6 +159,20 @@ class DockerSandbox:
                 self._restart()
                 self._origin, self._restarted = Origin.of(self._client, self._container), False
         return wrong
+
+    def _pause(self) -> None:
+        """Freeze all processes. On busy cores runc may find no moment for it, and leaves it to the caller to retry."""
+        deadline = time.monotonic() + FREEZE_S
+        while True:
+            try:
+                self._api.pause(self._container)
+            except docker.errors.APIError as error:
+                if "unable to freeze" not in str(error.explanation) or time.monotonic() > deadline:
+                    raise
+                error.response.close()
+                time.sleep(0.1)
+            else:
+                return
 
     def upload(self, source: Path, target: str) -> None:
         buffer = io.BytesIO()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 
+import docker.errors
 import pytest
+import requests
 
 from capvec.errors import SandboxUnavailable
 from capvec.records import Limits, Task
@@ -132,6 +134,24 @@ def test_nothing_is_put_back_after_an_agent_that_left_the_system_alone(task):
     with opened(task, work, "chmod 755 /usr/local/bin/mine; ls /usr/bin; cat /bin/sh > /dev/null") as sandbox:
         assert sandbox.take_back() == ()
         assert sandbox.execute(("sh", "-c", "mine && ls /opt/x /etc/new"), timeout_s=10).exit_code == 0
+
+
+def test_a_container_that_could_not_be_frozen_at_once_is_frozen_in_a_second_try(task, monkeypatch):
+    """What runc answers where cores are busy (moby#48205); the second try is real."""
+    answer = requests.Response()
+    answer.status_code, said = 500, "Cannot pause container c: OCI runtime pause failed: unable to freeze: unknown"
+    with opened(task) as sandbox:
+        really, tries = sandbox._api.pause, []
+
+        def pause(container):
+            tries.append(container)
+            if len(tries) == 1:
+                raise docker.errors.APIError("500 Server Error", response=answer, explanation=said)
+            really(container)
+
+        monkeypatch.setattr(sandbox._api, "pause", pause)
+        assert sandbox.take_back() == ()
+        assert len(tries) == 2
 
 
 SYSTEM = "/bin /sbin /lib /lib64 /usr/bin /usr/sbin /usr/lib /usr/lib64 /usr/libexec /etc/alternatives /etc/ld.so*"
