@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from contextlib import contextmanager
 
@@ -139,6 +140,7 @@ def test_nothing_is_put_back_after_an_agent_that_left_the_system_alone(task):
 def test_a_container_that_could_not_be_frozen_at_once_is_frozen_in_a_second_try(task, monkeypatch):
     """What runc answers where cores are busy (moby#48205); the second try is real."""
     answer = requests.Response()
+    answer.raw = io.BytesIO()
     answer.status_code, said = 500, "Cannot pause container c: OCI runtime pause failed: unable to freeze: unknown"
     with opened(task) as sandbox:
         really, tries = sandbox._api.pause, []
