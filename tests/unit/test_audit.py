@@ -266,14 +266,14 @@ def test_an_audit_from_before_its_limits_were_options_is_read_with_those_of_then
 )
 def test_outstanding_discrimination_begins_at_an_auc_of_nine_tenths(auc, p_value, flagged):
     """Hosmer, Lemeshow and Sturdivant (2013), section 5.2.4: 0.9 and above."""
-    assert Confound("steps", 2, 1, auc, 0.7, p_value, "negatives").explains == flagged
+    assert Audit(()).explains(Confound("steps", 2, 1, auc, 0.7, p_value, "negatives")) == flagged
 
 
 def test_a_confound_that_separates_nearly_but_not_wholly_is_flagged():
     # 10 against 10, and one of the negatives is as short as the positives: (9·10 + ½·10)/100 = 0.95.
     found = confound("steps", contrast([1] * 10, [1] + [20] * 9))
     assert found.auc == pytest.approx(0.95)
-    assert found.explains
+    assert Audit(()).explains(found)
 
 
 # ------------------------------------------------------------------------------------------------ report
