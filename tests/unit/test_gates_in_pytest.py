@@ -19,7 +19,7 @@ ZERO = ("zero-L1: the baseline's tokens", True, "12 replies compared")
 @pytest.fixture
 def session(pytester, monkeypatch):
     """Runs trials by the names that say how they end, and gates that are judged as given."""
-    pytester.makepyfile(test_sweep=scripted_trials.TEST_FILE)
+    pytester.makepyfile(test_scripted=scripted_trials.TEST_FILE)
     # These sessions have no workers, whatever the one has that these tests run in.
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
 
@@ -61,7 +61,7 @@ def test_each_gate_is_a_test_of_its_own_beside_the_trials(session, junit):
         "gate[steps<=baseline]",
         "gate[zero-L1: the baseline's tokens]",
     ]
-    assert {case.get("classname") for case in cases.values()} == {"test_sweep"}
+    assert {case.get("classname") for case in cases.values()} == {"test_scripted"}
     assert properties(cases["test_trial[solved1-baseline-t1]"])["outcome"] == "solved"
     failed, passed = cases["gate[no_harm(0.1)]"], cases["gate[steps<=baseline]"]
     assert [child.tag for child in failed] == ["properties", "failure"]
@@ -75,11 +75,11 @@ def test_the_terminal_shows_gates_after_the_trials_and_why_one_failed(session):
     result = session("solved1 unsolved2", [HARM, STEPS])
     result.stdout.fnmatch_lines(
         [
-            "test_sweep.py SuF. * [[]100%]",
+            "test_scripted.py SuF. * [[]100%]",
             "*= FAILURES =*",
             "*_ gate[[]no_harm(0.1)[]] _*",
             "x passes 0.20, baseline 0.50",
-            "FAILED test_sweep.py::gate[[]no_harm(0.1)[]] - x passes 0.20, baseline 0.50",
+            "FAILED test_scripted.py::gate[[]no_harm(0.1)[]] - x passes 0.20, baseline 0.50",
             "*1 failed, 1 passed, 1 solved, 1 unsolved in *",
         ]
     )
@@ -87,9 +87,9 @@ def test_the_terminal_shows_gates_after_the_trials_and_why_one_failed(session):
     result = session("solved1", [HARM, STEPS], "-v")
     result.stdout.fnmatch_lines(
         [
-            "test_sweep.py::test_trial[[]solved1-baseline-t1[]] SOLVED *[[]100%]",
-            "test_sweep.py::gate[[]no_harm(0.1)[]] FAILED *",
-            "test_sweep.py::gate[[]steps<=baseline[]] PASSED *[[]100%]",
+            "test_scripted.py::test_trial[[]solved1-baseline-t1[]] SOLVED *[[]100%]",
+            "test_scripted.py::gate[[]no_harm(0.1)[]] FAILED *",
+            "test_scripted.py::gate[[]steps<=baseline[]] PASSED *[[]100%]",
         ]
     )
 
@@ -143,7 +143,7 @@ def test_a_gate_that_fails_does_not_stop_the_others_at_the_first_failure(session
 def test_after_a_failed_gate_last_failed_runs_the_trials_again_and_forgets_a_gate_that_is_met(session, pytester):
     session("solved1 unsolved2", [HARM])
     cache = pytester.path / ".pytest_cache" / "v" / "cache" / "lastfailed"
-    assert json.loads(cache.read_text()) == {"test_sweep.py::gate[no_harm(0.1)]": True}
+    assert json.loads(cache.read_text()) == {"test_scripted.py::gate[no_harm(0.1)]": True}
     session("solved1 unsolved2", [(HARM[0], True, "holds")], "--lf").assert_outcomes(passed=1)
     assert not cache.exists() or json.loads(cache.read_text()) == {}
 
@@ -160,6 +160,6 @@ def test_tests_of_another_kind_in_the_same_session_are_neither_trials_nor_where_
     classes = [(case.get("classname"), name) for name, case in junit()[1].items()]
     assert classes == [
         ("test_before_all_others", "test_other[1]"),
-        ("test_sweep", "test_trial[solved1-baseline-t1]"),
-        ("test_sweep", "gate[steps<=baseline]"),
+        ("test_scripted", "test_trial[solved1-baseline-t1]"),
+        ("test_scripted", "gate[steps<=baseline]"),
     ]
