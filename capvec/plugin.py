@@ -65,7 +65,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "ranking (default: auto)",
     )
     add(
-        "--model", default=default.model, metavar="NAME", help="`pocket`, `pocket-base`, a Hugging Face id, or a folder"
+        "--model",
+        metavar="NAME",
+        help="`pocket`, `pocket-base`, a Hugging Face id, or a folder (default: pocket, or what --base-url serves)",
     )
     add("--direction", metavar="PATH", help="a .pt, .safetensors or .gguf to steer with; otherwise built from --traces")
     add(

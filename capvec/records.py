@@ -286,6 +286,8 @@ class Reply(Record):
     """One for each steer that was asked for, in that order."""
     cached_tokens: int = 0
     """Prompt tokens whose keys and values came from an earlier request under the same steers."""
+    cached_under: tuple[Steer, ...] = ()
+    """The steers of that earlier request, as the engine kept them with the keys and values."""
     stillness: Stillness | None = None
     """What happened where nothing was to happen; None from an engine that does not say."""
 

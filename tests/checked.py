@@ -23,7 +23,8 @@ def asked(steers: Sequence[Steer], vectors: Sequence[Any]) -> Config:
 def as_reply(completion: Any) -> Reply:
     """A decoder's completion, as a client gets it."""
     names = (
-        "text", "finish_reason", "prompt_tokens", "completion_tokens", "cached_tokens", "receipts", "stillness"
+        "text", "finish_reason", "prompt_tokens", "completion_tokens", "cached_tokens", "cached_under", "receipts",
+        "stillness",
     )  # fmt: skip
     return Reply(model_s=0.0, **{name: getattr(completion, name) for name in names})
 

@@ -35,6 +35,7 @@ def run(options: argparse.Namespace) -> int:
         source.path_or_id,
         label=source.name,
         context_length=source.context_length,
+        habits=source.habits,
         log_path=options.log,
         port=options.port,
     ) as engine:

@@ -75,7 +75,11 @@ def engine(model: str | None, base_url: str | None, log: Path) -> Iterator[Engin
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
         start_engine(
-            source.path_or_id, label=source.name, context_length=source.context_length, log_path=log
+            source.path_or_id,
+            label=source.name,
+            context_length=source.context_length,
+            habits=source.habits,
+            log_path=log,
         ) as running,
         EngineClient(running.url, running.token) as client,
     ):

@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 
-from capvec.engine.protocol import TOKEN_VARIABLE
+from capvec.engine.protocol import TOKEN_VARIABLE, Habits
 from capvec.errors import CapvecError
 
 
@@ -42,7 +42,7 @@ def main() -> int:
         return 1
     scheduler = Scheduler(loaded, max_rows=options.max_rows, prefix_bytes=options.prefix_mb << 20)
     listener = socket.create_server(("127.0.0.1", options.port))
-    app = build_app(Engine(loaded, scheduler, token))
+    app = build_app(Engine(loaded, scheduler, token, habits=Habits.from_json(json.loads(options.habits))))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
 
     def end_with_parent() -> None:
@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", required=True, help="a folder or a Hugging Face id")
     add("--label", help="what reports call the model (default: the same)")
     add("--context-length", type=int, help="overrides the config's")
+    add("--habits", default="{}", help="JSON: how clients should use the model (default: as one that is not known)")
     add("--port", type=int, default=0, help="default: a free one")
     add("--device", default="auto")
     add("--dtype", default="auto", help="default: bfloat16 on CUDA, float32 on a CPU")

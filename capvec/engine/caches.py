@@ -91,6 +91,8 @@ def crop(cache: DynamicCache, length: int) -> DynamicCache:
 @dataclass(frozen=True)
 class _Entry:
     tokens: tuple[SteeredToken, ...]
+    steers: tuple[Steer, ...]
+    """It was computed under these: kept beside the key that it is found by, for the receipt."""
     cache: DynamicCache
     bytes: int
 
@@ -107,8 +109,13 @@ class PrefixStore:
         self._capacity = capacity_bytes
         self._entries: OrderedDict[tuple[tuple[Steer, ...], tuple[SteeredToken, ...]], _Entry] = OrderedDict()
 
-    def find(self, steers: tuple[Steer, ...], tokens: Sequence[SteeredToken]) -> tuple[DynamicCache | None, int]:
-        """The longest cached start of `tokens` under these steers, and its length; one token is always left over."""
+    def find(
+        self, steers: tuple[Steer, ...], tokens: Sequence[SteeredToken]
+    ) -> tuple[DynamicCache | None, int, tuple[Steer, ...]]:
+        """The longest cached start of `tokens` under these steers, its length, and the steers it was computed under.
+
+        One token is always left over.
+        """
         best, shared = None, 0
         for key, entry in self._entries.items():
             if key[0] == steers:
@@ -116,9 +123,10 @@ class PrefixStore:
                 if length > shared:
                     best, shared = key, length
         if best is None:
-            return None, 0
+            return None, 0, ()
         self._entries.move_to_end(best)
-        return crop(self._entries[best].cache, shared), shared
+        entry = self._entries[best]
+        return crop(entry.cache, shared), shared, entry.steers
 
     def keep(self, steers: tuple[Steer, ...], tokens: Sequence[SteeredToken], cache: DynamicCache) -> None:
         """Store the cache of `tokens`, one row, in place of entries that are a start of it."""
@@ -128,7 +136,7 @@ class PrefixStore:
         for old in [old for old in self._entries if old[0] == steers and old[1] == key[1][: len(old[1])]]:
             del self._entries[old]
         size = sum(layer.keys.nbytes + layer.values.nbytes for layer in _layers(cache))
-        self._entries[key] = _Entry(key[1], cache, size)
+        self._entries[key] = _Entry(key[1], steers, cache, size)
         while self._entries and sum(entry.bytes for entry in self._entries.values()) > self._capacity:
             self._entries.popitem(last=False)
 

@@ -89,6 +89,7 @@ class EngineClient:
                 completion_tokens=usage["completion_tokens"],
                 model_s=round(elapsed, 4),
                 cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
+                cached_under=tuple(Steer.from_json(steer) for steer in choice.get("steering_of_cached", ())),
                 receipts=tuple(Receipt.from_json(receipt) for receipt in choice.get("steering_receipts", ())),
                 stillness=Stillness.from_json(stillness) if stillness is not None else None,
             )

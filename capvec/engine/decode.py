@@ -55,6 +55,8 @@ class Completion:
     completion_tokens: int
     cached_tokens: int
     """Prompt tokens whose keys and values came from an earlier request under the same steers."""
+    cached_under: tuple[Steer, ...]
+    """The steers of that earlier request; empty where nothing was reused."""
     receipts: tuple[Receipt, ...]
     stillness: Stillness
 
@@ -67,6 +69,7 @@ class _Row:
     meters: Meters
     generated: list[int] = field(default_factory=list)
     reused: int = 0
+    reused_under: tuple[Steer, ...] = ()
     forwards: int = 0
     """Forward passes made for this row."""
 
@@ -159,12 +162,12 @@ class Decoder:
     def _prefill(self, request: Request, result: Future[Completion]) -> tuple[_Row, DynamicCache]:
         loaded = self._loaded
         seen = _seen(request)
-        cache, reused = self._prefixes.find(request.steers, seen)
+        cache, reused, under = self._prefixes.find(request.steers, seen)
         cache = cache if cache is not None else new_cache(loaded.model.config)
         row = _Row(
             request, result, RowSampler(request.seed, request.temperature), meters(request.steers, request.vectors)
         )
-        row.reused = reused
+        row.reused, row.reused_under = reused, under
         ids = torch.tensor([request.tokens[reused:]], device=loaded.device)
         everything = torch.ones(1, len(request.tokens), dtype=torch.long, device=loaded.device)
         positions = torch.arange(reused, len(request.tokens), device=loaded.device)[None]
@@ -235,6 +238,7 @@ class Decoder:
             prompt_tokens=len(row.request.tokens),
             completion_tokens=len(row.generated),
             cached_tokens=row.reused,
+            cached_under=row.reused_under,
             receipts=row.meters.receipts(row.forwards),
             stillness=row.meters.stillness(row.forwards),
         )

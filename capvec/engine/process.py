@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from capvec.engine.protocol import TOKEN_VARIABLE
+from capvec.engine.protocol import TOKEN_VARIABLE, Habits
 from capvec.errors import EngineUnavailable, UsageError
 
 READY_S = 1800.0
@@ -32,7 +32,13 @@ class RunningEngine:
 
 @contextmanager
 def start_engine(
-    model: str, *, log_path: Path, label: str | None = None, context_length: int | None = None, port: int = 0
+    model: str,
+    *,
+    log_path: Path,
+    label: str | None = None,
+    context_length: int | None = None,
+    habits: Habits | None = None,
+    port: int = 0,
 ) -> Iterator[RunningEngine]:
     """An engine that serves `model`, stopped when the context ends.
 
@@ -41,16 +47,18 @@ def start_engine(
         log_path: takes what the engine prints.
         label: what reports call the model.
         context_length: overrides what the model's config claims.
+        habits: what the engine tells its clients of how to use the model.
         port: 0 takes a free one.
 
     Raises:
         UsageError: the model cannot be loaded.
         EngineUnavailable: the process ended or did not get ready in time.
     """
-    token = secrets.token_urlsafe(32)
+    token = os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(32)
     command = [sys.executable, "-m", "capvec.engine", "--model", model, "--port", str(port)]
     command += ["--label", label] if label else []
     command += ["--context-length", str(context_length)] if context_length else []
+    command += ["--habits", json.dumps(habits.to_json())] if habits else []
     # OpenMP's threads wait for each other many times a token. By default they spin, and where anything else wants the
     # cores (trials do), the spinning keeps from running what is waited for: tests/benchmarks/wait_policy.py.
     environment = {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | {TOKEN_VARIABLE: token, "PYTHONUNBUFFERED": "1"}

@@ -27,6 +27,18 @@ FORMATS = ("pt", "safetensors", "gguf")
 
 
 @dataclass(frozen=True)
+class Habits(Record):
+    """How a model is used where the user does not say: it acts worse if it is asked otherwise than it was trained."""
+
+    prompt_style: str = "zero-shot"
+    """`few-shot` for a model too small to follow instructions alone, `brief` for one that was trained to act."""
+    max_steps: int = 30
+    """Replies per trial."""
+    max_tokens: int = 512
+    """Tokens per reply."""
+
+
+@dataclass(frozen=True)
 class Health(Record):
     """The engine and its model."""
 
@@ -44,6 +56,7 @@ class Health(Record):
     """Version of capvec that serves."""
     blocks: str = ""
     """Dotted path of the decoder blocks in a model of that architecture, such as `model.layers`."""
+    habits: Habits = Habits()
 
     @property
     def stack(self) -> Stack:

@@ -81,17 +81,22 @@ def check_receipts(reply: Reply, config: Config, stack: Stack) -> None:
         stack: the blocks of the engine's model.
 
     Raises:
-        SteeringFault: a receipt is missing or of another steer; a hook ran at another block or with another vector; it
-            did not run in every forward pass and on every position that it is for; a position was touched that was to
-            be left alone; shift, level or norm are not as expected on average or anywhere; what arrived is not what the
-            formulas make of what left, or lies along another direction; or the expected effect is too small to be told
-            from rounding.
+        SteeringFault: a receipt is missing or of another steer; part of the prompt was computed under other steers; a
+            hook ran at another block or with another vector; it did not run in every forward pass and on every
+            position that it is for; a position was touched that was to be left alone; shift, level or norm are not as
+            expected on average or anywhere; what arrived is not what the formulas make of what left, or lies along
+            another direction; or the expected effect is too small to be told from rounding.
     """
     got = [receipt.steer for receipt in reply.receipts]
     if list(config.steers) != got:
         raise SteeringFault(
             f"asked for steers [{_in_words(config.steers)}], the receipts are of [{_in_words(got)}]: does this engine "
             "steer?"
+        )
+    if reply.cached_tokens and reply.cached_under != config.steers:
+        raise SteeringFault(
+            f"{reply.cached_tokens} prompt tokens were taken over from a request under the steers "
+            f"[{_in_words(reply.cached_under)}], asked for were [{_in_words(config.steers)}]"
         )
     for receipt, vector in zip(reply.receipts, config.vectors, strict=True):
         _check_coverage(receipt, reply, _in_words([receipt.steer]))

@@ -26,7 +26,7 @@ from capvec.directions.recipe import parse_pooling
 from capvec.engine.capture import Limits, capture_batch, plan_batches, prepare
 from capvec.engine.decode import Completion, Request
 from capvec.engine.models import LoadedModel
-from capvec.engine.protocol import DirectionInfo, Health, direction_hash
+from capvec.engine.protocol import DirectionInfo, Habits, Health, direction_hash
 from capvec.engine.scheduler import Scheduler
 from capvec.engine.vectors import read_metadata, read_vectors, write_vectors
 from capvec.errors import SteeringFault, UsageError
@@ -70,6 +70,8 @@ class Engine:
     directions: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
     metadata: dict[str, Metadata] = field(default_factory=dict)
     """What the file of each direction says about it."""
+    habits: Habits = field(default_factory=Habits)
+    """Of the model; the engine only passes them on."""
 
     # ---------------------------------------------------------------------------------------- endpoints
 
@@ -86,6 +88,7 @@ class Engine:
             device=_device_name(loaded.device),
             engine=__version__,
             blocks=loaded.path.name,
+            habits=self.habits,
         )
         return JSONResponse(record.to_json())
 
@@ -222,6 +225,7 @@ class Engine:
             "finish_reason": completion.finish_reason,
             "steering_receipts": [receipt.to_json() for receipt in completion.receipts],
             "steering_stillness": completion.stillness.to_json(),
+            "steering_of_cached": [steer.to_json() for steer in completion.cached_under],
         }
         return {
             "id": f"chatcmpl-{uuid4().hex}",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from capvec.engine.protocol import Habits
 from capvec.errors import UsageError
 from capvec.pocket.weights import MANIFEST, ensure_base, ensure_pocket
 from capvec.records import Record
@@ -41,6 +42,11 @@ class ModelSource(Record):
     """Replies per trial, where the user does not say."""
     max_tokens: int = 512
     """Tokens per reply, where the user does not say."""
+
+    @property
+    def habits(self) -> Habits:
+        """What its engine tells clients that did not start it."""
+        return Habits(self.prompt_style, self.max_steps, self.max_tokens)
 
 
 def resolve_model(name: str, say: Callable[[str], None] = print) -> ModelSource:

@@ -253,7 +253,11 @@ def _build(model: str, log: Path) -> tuple[BuiltDirection, BuiltDirection]:
     source = resolve_model(model)
     with (
         start_engine(
-            source.path_or_id, label=source.name, context_length=source.context_length, log_path=log
+            source.path_or_id,
+            label=source.name,
+            context_length=source.context_length,
+            habits=source.habits,
+            log_path=log,
         ) as engine,
         EngineClient(engine.url, engine.token) as client,
     ):

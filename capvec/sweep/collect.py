@@ -49,7 +49,7 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Outcome, ..
     outcomes = []
     with _engine(source, out) as client, ThreadPoolExecutor(jobs) as pool:
         health = client.health()
-        settings = settings_for(options, source, health.model)
+        settings = settings_for(options, health.habits, health.model)
         baseline = Config(Config.BASELINE, "baseline")
         trials = interleave(tasks, [baseline], options.attempts, options.seed)
         plan = Plan(out.name, out, tasks, (baseline,), trials, settings)
@@ -76,7 +76,11 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Outcome, ..
 def _engine(source: ModelSource, out: Path) -> Iterator[EngineClient]:
     with (
         start_engine(
-            source.path_or_id, label=source.name, context_length=source.context_length, log_path=out / "engine.log"
+            source.path_or_id,
+            label=source.name,
+            context_length=source.context_length,
+            habits=source.habits,
+            log_path=out / "engine.log",
         ) as engine,
         EngineClient(engine.url, engine.token) as client,
     ):

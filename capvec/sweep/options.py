@@ -24,6 +24,7 @@ _DEFAULTS = {
     "controls": "",
 }
 """Of a sweep. Here and not with the options of the command line, which must tell what was typed from what was not."""
+_BUNDLED = "pocket"
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -43,7 +44,8 @@ class SweepOptions(Record):
     alpha_unit: AlphaUnit = "stored"
     layers: tuple[tuple[int, ...], ...] | None = None
     """Each entry is steered in a config of its own, at all of its layers; None stands for `auto`."""
-    model: str = "pocket"
+    model: str = _BUNDLED
+    """Or the URL of the engine that has one."""
     direction: str | None = None
     traces: str | None = None
     recipe: Recipe = field(default_factory=Recipe)
@@ -87,6 +89,10 @@ def parse_options(raw: dict[str, Any]) -> SweepOptions:
     Raises:
         UsageError: naming the option, what was received and what was expected.
     """
+    if raw.get("base_url") is not None and raw.get("model") is not None:
+        raise UsageError(
+            f"--model {raw['model']} and --base-url {raw['base_url']}: the engine there has a model; drop one"
+        )
     raw = _DEFAULTS | {name: value for name, value in raw.items() if value is not None}
     run = raw.get("run")
     if run is not None and not _RUN_NAME.fullmatch(run):
@@ -107,7 +113,7 @@ def parse_options(raw: dict[str, Any]) -> SweepOptions:
         alphas=parse_alphas(raw["alpha"]),
         alpha_unit=choice("--alpha-unit", raw["alpha_unit"], get_args(AlphaUnit)),
         layers=parse_layers(raw["layer"]),
-        model=raw["model"],
+        model=raw.get("model") or raw.get("base_url") or _BUNDLED,
         direction=raw.get("direction"),
         traces=raw.get("traces"),
         recipe=parse_recipe(raw),

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from capvec.directions.record import Direction
-from capvec.engine.protocol import vector_hash
+from capvec.engine.protocol import Habits, vector_hash
 from capvec.engine.receipts import closed_forms
 from capvec.errors import UsageError
-from capvec.pocket import ModelSource
 from capvec.records import AlphaUnit, Config, ControlOf, Op, Positions, Record, Stack, Steer, Task, TrialSpec
 from capvec.sweep.options import Control, SweepOptions
 
@@ -33,20 +32,20 @@ class Settings(Record):
     temperature: float
 
 
-def settings_for(options: SweepOptions, source: ModelSource, model: str) -> Settings:
+def settings_for(options: SweepOptions, habits: Habits, model: str) -> Settings:
     """What the user asked for, and what suits the model where the user did not say.
 
     Args:
         options: the user's.
-        source: where the model comes from.
+        habits: of the model, as its engine tells them.
         model: what its engine calls it.
     """
     return Settings(
         model=model,
         protocol=options.protocol,
-        prompt_style=source.prompt_style,
-        max_steps=options.max_steps or source.max_steps,
-        max_tokens=options.max_tokens or source.max_tokens,
+        prompt_style=habits.prompt_style,
+        max_steps=options.max_steps or habits.max_steps,
+        max_tokens=options.max_tokens or habits.max_tokens,
         temperature=options.temperature,
     )
 

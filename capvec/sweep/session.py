@@ -17,7 +17,7 @@ from capvec.agent.protocols import get_protocol
 from capvec.directions.record import Direction
 from capvec.engine.client import EngineClient
 from capvec.engine.process import start_engine
-from capvec.engine.protocol import TOKEN_VARIABLE
+from capvec.engine.protocol import TOKEN_VARIABLE, Habits
 from capvec.errors import SandboxUnavailable, UsageError
 from capvec.pocket import ModelSource, resolve_model
 from capvec.records import Config, Outcome, Record, Stack
@@ -125,8 +125,7 @@ class StudySession:
             client = self._resources.enter_context(EngineClient(url, token))
             health = client.health()
             digests = images.result()
-        running = ModelSource(url, health.model)  # of an engine that was running we know no more than its name
-        settings = settings_for(options, source or running, health.model)
+        settings = settings_for(options, health.habits, health.model)
         self._design = design = self.study.design(Bench(client, health, settings, self.folder, self._say))
         plan = self._plan(design, settings, health.stack)
         if options.gate is not None:
@@ -159,6 +158,7 @@ class StudySession:
                 source.path_or_id,
                 label=source.name,
                 context_length=source.context_length,
+                habits=source.habits,
                 log_path=self.folder / "engine.log",
             )
         )
@@ -303,7 +303,7 @@ def sketch(study: Study, root: Path) -> Handout:
     """
     options = study.options
     _check(options)
-    settings = settings_for(options, ModelSource(options.model, options.model), options.model)
+    settings = settings_for(options, Habits(), options.model)
     run = options.run or "collect-only"
     return Handout(_plan_of(study, run, root / "reports" / run, study.sketch(), settings), "", "")
 

@@ -2,8 +2,8 @@
 
 Qwen3.5-4B's shape with random weights in bfloat16. Decoding: 512-token prompts, 32 new tokens, rows unsteered and each
 with a steer of its own, in turn; the fastest of eight rounds, since the host's load only ever adds. Capture: 8
-conversations of 2,048 tokens, pooled by hooks, against the plain forward pass and against `output_hidden_states`; medians
-of three. After a warm-up each.
+conversations of 2,048 tokens, pooled by hooks, against the plain forward pass and against `output_hidden_states`;
+medians of three. After a warm-up each.
 """
 
 from __future__ import annotations

@@ -125,6 +125,24 @@ def test_a_steer_that_reaches_its_neighbours_in_the_batch_is_refused_in_their_re
     check(ask([()])[0], ())  # alone there is no neighbour to leak
 
 
+def test_a_prompt_that_goes_on_from_what_was_computed_under_other_steers_is_refused(ask, check, monkeypatch):
+    from capvec.engine.caches import PrefixStore
+
+    rows = [(Steer(1, "d", 4.0),), (Steer(1, "d", 2.0),)]
+    for completion, row in zip(ask(rows), rows, strict=True):
+        check(completion, row)
+    honest = PrefixStore.find
+
+    def forgetful(store, steers, tokens):
+        return honest(store, next((entry[0] for entry in store._entries), steers), tokens)
+
+    monkeypatch.setattr(PrefixStore, "find", forgetful)
+    first, second = ask(rows)
+    check(first, rows[0])
+    with pytest.raises(SteeringFault, match=r"were taken over from a request under the steers .* alpha 4,"):
+        check(second, rows[1])
+
+
 def test_what_leaked_into_a_reply_is_not_kept_for_the_next_one(ask, monkeypatch):
     from capvec.engine.caches import PrefixStore
     from capvec.engine.hooks.steer import _Site

@@ -58,9 +58,10 @@ def sweep(pytester, given):
     """Runs a sweep as a user would who has no clone; options given later win."""
 
     def run(*arguments: str) -> pytest.RunResult:
+        model = () if "--base-url" in arguments else ("--model", str(given / "tiny"))
         return pytester.runpytest_subprocess(
             "--pyargs", "capvec", "-p", "no:cacheprovider", "-m", "sweep", "--run", "r",
-            "--model", str(given / "tiny"), "--direction", str(given / "dir.safetensors"), "--layer", "1",
+            *model, "--direction", str(given / "dir.safetensors"), "--layer", "1",
             "--tasks", str(given / "tasks"), "--alpha", "4", "--max-steps", "2", "--max-tokens", "6", *arguments,
         )  # fmt: skip
 
@@ -536,11 +537,16 @@ def test_a_broken_task_is_named_with_file_key_value_and_expectation(sweep, tmp_p
 def test_an_engine_that_runs_already_is_used_and_left_running(sweep, report, given, pytester, monkeypatch):
     from capvec.engine.client import EngineClient
     from capvec.engine.process import start_engine
-    from capvec.engine.protocol import TOKEN_VARIABLE
+    from capvec.engine.protocol import TOKEN_VARIABLE, Habits
 
-    with start_engine(str(given / "tiny"), log_path=pytester.path / "own.log", label="mine") as engine:
+    log, habits = pytester.path / "own.log", Habits("brief", 3, 7)
+    with start_engine(str(given / "tiny"), log_path=log, label="mine", habits=habits) as engine:
         monkeypatch.setenv(TOKEN_VARIABLE, engine.token)
         assert sweep("--base-url", engine.url, "-k", "easy").ret == pytest.ExitCode.OK
         with EngineClient(engine.url, engine.token) as client:
             assert client.health().model == "mine"
-    assert json.loads((report / "provenance.json").read_text())["model"]["model"] == "mine"
+    provenance = json.loads((report / "provenance.json").read_text())
+    assert provenance["model"]["model"] == "mine"
+    # The model is asked as it is where a sweep starts the engine itself; what the user said comes first.
+    asked = provenance["settings"]
+    assert (asked["prompt_style"], asked["max_steps"], asked["max_tokens"]) == ("brief", 2, 6)

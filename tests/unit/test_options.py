@@ -142,3 +142,10 @@ def test_a_recipe_of_an_earlier_capvec_is_read_with_the_thresholds_of_then():
     for name in ("length_caliper", "confound_auc", "confound_p"):
         del old[name]
     assert Recipe.from_json(old) == Recipe(length_caliper=0.2, confound_auc=0.9, confound_p=0.05)
+
+
+def test_a_model_and_a_running_engine_exclude_each_other():
+    with pytest.raises(UsageError, match="--model pocket-base and --base-url http://h: the engine there has a model"):
+        parse_options({"model": "pocket-base", "base_url": "http://h"})
+    assert parse_options(DEFAULTS | {"model": None, "base_url": "http://h"}).model == "http://h"
+    assert parse_options(DEFAULTS | {"model": None}).model == "pocket"

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capvec.directions.record import Direction
+from capvec.engine.protocol import Habits
 from capvec.errors import UsageError
 from capvec.records import Config, ControlOf, Task
-from capvec.sweep.options import parse_controls
-from capvec.sweep.plan import Manner, control_configs, interleave, steered_config, trial_seed
+from capvec.sweep.options import SweepOptions, parse_controls
+from capvec.sweep.plan import Manner, control_configs, interleave, settings_for, steered_config, trial_seed
 
 pytestmark = pytest.mark.unit
 
@@ -186,3 +187,11 @@ def test_a_flipped_config_steers_the_other_way_as_far(direction):
     (flipped,) = control_configs(parse_controls("flip"), [steered], direction, {})
     assert flipped.steers[0].alpha == -steered.steers[0].alpha
     assert flipped.dose == steered.dose
+
+
+def test_where_the_user_does_not_say_the_model_is_used_as_its_engine_tells():
+    habits = Habits("brief", 20, 96)
+    asked = settings_for(SweepOptions(), habits, "pocket")
+    assert (asked.prompt_style, asked.max_steps, asked.max_tokens) == ("brief", 20, 96)
+    asked = settings_for(SweepOptions(max_steps=3, max_tokens=4), habits, "pocket")
+    assert (asked.prompt_style, asked.max_steps, asked.max_tokens) == ("brief", 3, 4)

@@ -26,7 +26,10 @@ STILL = Stillness(forwards=5, sites=5, watched=5, steered=40, leak_max=0.0)
 def reply(*receipts, completion=5):
     """5 tokens drawn in 5 passes: 36 prompt positions that were not cached, and 4 tokens fed back."""
     still = replace(STILL, forwards=completion, steered=sum(receipt.steered for receipt in receipts))
-    return Reply("text", "stop", 50, completion, 0.1, cached_tokens=14, receipts=receipts, stillness=still)
+    under = tuple(receipt.steer for receipt in receipts)
+    return Reply(
+        "text", "stop", 50, completion, 0.1, cached_tokens=14, cached_under=under, receipts=receipts, stillness=still
+    )
 
 
 def check(reply, steers=(STEER,), targets=(10.0,), n_layers=8):
@@ -220,3 +223,13 @@ V, W = np.array([3.0, 4.0], np.float32), np.array([0.0, 2.0], np.float32)
 def test_what_a_receipt_has_to_show_follows_from_the_vectors_where_it_does(steers, expected):
     forms = closed_forms(steers, [V if steer.direction == "v" else W for steer in steers])
     assert list(forms) == [None if value is None else pytest.approx(value) for value in expected]
+
+
+def test_what_was_taken_over_from_a_request_under_other_steers_is_a_fault():
+    good = reply(GOOD)
+    check(good)
+    for under in ((), (replace(STEER, alpha=STEER.alpha / 2),)):
+        with pytest.raises(SteeringFault, match="14 prompt tokens were taken over from a request under the steers"):
+            check(replace(good, cached_under=under))
+    with pytest.raises(SteeringFault, match="taken over"):  # the baseline too
+        check(replace(reply(), cached_under=(STEER,)), steers=(), targets=())
