@@ -118,10 +118,10 @@ def test_the_ledgers_of_reports_from_before_steers_had_operations_still_load():
     outcomes = {path.parent.name: Ledger(path).read() for path in sorted(reports.glob("*/trials.jsonl"))}
     assert {"seed", "calibration"} <= set(outcomes)
     assert all(outcomes.values())
-    line = next(o for o in outcomes["seed"] if o.trial == "make-folders-1-steered-L29-a0.5-t1")
-    # As its line says: "shift_expected": 261.8840637207031, "shift_measured": 261.88404354806676.
-    assert line.measured == (Measured(29, "add", 261.8840637207031, 261.88404354806676),)
-    assert all(o.measured == () for o in outcomes["seed"] if o.config == "baseline")
+    line = next(o for o in outcomes["calibration"] if o.trial == "skip-header-2-random3-L24-a0.75-t1")
+    # As its line says: "shift_expected": 64.91046142578125, "shift_measured": 64.91046806434532.
+    assert line.measured == (Measured(24, "add", 64.91046142578125, 64.91046806434532),)
+    assert all(o.measured == () for o in outcomes["calibration"] if o.config == "baseline")
 
 
 @pytest.mark.parametrize("layer", [22, "20+22", None])
