@@ -4,6 +4,11 @@ import os
 import sys
 
 import pytest
+from hypothesis import settings
+
+# No test goes by the clock: on shared cores an example may take a hundred times as long as the one before it.
+settings.register_profile("capvec", deadline=None)
+settings.load_profile("capvec")
 
 # Workers and engines share few cores: threads that spin while they wait keep the others from running. Read when torch
 # is imported, which no test module does at its top.
