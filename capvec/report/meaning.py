@@ -104,14 +104,21 @@ def _of_form(judged: Sequence[ConfigSummary]) -> Iterator[str]:
 
 
 def _of_twins(judged: Sequence[ConfigSummary], twins: Sequence[TwinComparison]) -> Iterator[str]:
-    names = {row.config for row in judged}
+    """In the tail that the call is in; where no effect was called there is none for a push to explain."""
+    calls = {row.config: row.call.name for row in judged if row.call is not None}
     for one in twins:
-        if one.metric != "pass_rate" or one.config not in names:
+        name = calls.get(one.config)
+        if one.metric != "pass_rate" or name not in ("improves", "harms"):
             continue
-        count, better = len(one.twins), one.rank.as_high
-        counted = f"{better or 'None'} of {count} {one.kind} twin{'s' if count > 1 else ''} of `{one.config}`"
-        solved = f"{counted} solved as much or more (one-sided p = {one.rank.p_higher:.2g})"
-        if one.rank.p_higher < LEVEL:
+        rank, count = one.rank, len(one.twins)
+        beyond, pvalue, way = (
+            (rank.as_high, rank.p_higher, "much or more")
+            if name == "improves"
+            else (rank.as_low, rank.p_lower, "little or less")
+        )
+        counted = f"{beyond or 'None'} of {count} {one.kind} twin{'s' if count > 1 else ''} of `{one.config}`"
+        solved = f"{counted} solved as {way} (one-sided p = {pvalue:.2g})"
+        if pvalue < LEVEL:
             yield f"{solved}: a push of that length is not enough to explain it."
         elif one.smallest_p >= LEVEL:
             yield f"{solved}: too few twins to tell its effect from that of a push in any direction."

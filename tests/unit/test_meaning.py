@@ -129,6 +129,20 @@ def test_the_vectors_twins_are_weighed(count, rates, says):
     assert says in "\n".join(told(outcomes, controls=twins(count)))
 
 
+def test_a_config_that_harms_is_weighed_among_twins_that_solve_as_little():
+    harmed = {"baseline": 16, "s": 2}
+    lone = "\n".join(told(sweep(20, **harmed, **{f"random{n}": 16 for n in range(20)}), controls=twins(20)))
+    # 1 of the 21 is as low.
+    assert "None of 20 random twins of `s` solved as little or less (one-sided p = 0.048): a push of that" in lone
+    alike = "\n".join(told(sweep(20, **harmed, **{f"random{n}": 1 for n in range(20)}), controls=twins(20)))
+    assert "20 of 20 random twins of `s` solved as little or less (one-sided p = 1): not distinguishable" in alike
+
+
+def test_where_no_effect_is_called_twins_have_nothing_to_explain():
+    outcomes = sweep(20, baseline=8, s=8, **{f"random{n}": 2 for n in range(20)})
+    assert "twins" not in "\n".join(told(outcomes, controls=twins(20)))
+
+
 # ------------------------------------------------------------------------------------------------ readings, drift
 
 
