@@ -17,7 +17,8 @@ def behind_section(summary: Summary) -> Iterator[str]:
     if not rows:
         return
     yield _TITLE
-    for lines in (_tests(rows), _mediation(rows), _secondary(rows), _sensitivity(rows), _drift(summary.drift)):
+    looked = summary.sequential is not None
+    for lines in (_tests(rows), _mediation(rows), _secondary(rows), _sensitivity(rows, looked), _drift(summary.drift)):
         yield from lines
 
 
@@ -76,14 +77,17 @@ def _secondary(rows: Sequence[ConfigSummary]) -> Iterator[str]:
     yield "\nMeans over tasks; p by the sign-flip test over tasks. Controls are in no family: no p after Holm.\n"
 
 
-def _sensitivity(rows: Sequence[ConfigSummary]) -> Iterator[str]:
-    found = [(row.config, one) for row in rows for one in row.sensitivity]
+def _sensitivity(rows: Sequence[ConfigSummary], looked: bool) -> Iterator[str]:
+    found = [(row.config, one.reading, one.effect) for row in rows for one in row.sensitivity]
     if not found:
         return
     yield "### Does it hang on how trials are counted?\n"
-    lines = [(name, one.reading, signed(one.effect.difference), p_value(one.effect.pvalue)) for name, one in found]
-    yield from markdown_table([("config", "reading", "difference", "p"), *lines])
-    yield ""
+    lines = [
+        (name, reading, signed(effect.difference), p_value(effect.pvalue), p_value(effect.holm))
+        for name, reading, effect in found
+    ]
+    yield from markdown_table([("config", "reading", "difference", "p", "p after Holm"), *lines])
+    yield "\nThese p-values are as if nobody had looked before the end.\n" if looked else ""
 
 
 def _drift(drift: Drift) -> Iterator[str]:

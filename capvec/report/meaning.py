@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from capvec.report.direction import ReportedDirection
-from capvec.report.table import p_value
+from capvec.report.table import p_in_words
+from capvec.stats.effects import Effect
 from capvec.stats.sensitivity import Sensitivity
 from capvec.stats.summary import ConfigSummary, Summary
 from capvec.stats.twins import TwinComparison
@@ -56,7 +57,7 @@ def meaning_section(
             *_of_separation(judged, direction, layers),
             *_of_form(judged),
             *_of_twins(judged, twins),
-            *_of_readings(judged),
+            *_of_readings(judged, summary),
             *_of_drift(summary),
         )
         yield from (f"- {sentence}" for sentence in sentences)
@@ -126,22 +127,26 @@ def _of_twins(judged: Sequence[ConfigSummary], twins: Sequence[TwinComparison]) 
             yield f"{solved}: not distinguishable from a push of that length in any direction."
 
 
-def _of_readings(judged: Sequence[ConfigSummary]) -> Iterator[str]:
-    """Only what was called an effect can hang on how trials are counted."""
+def _of_readings(judged: Sequence[ConfigSummary], summary: Summary) -> Iterator[str]:
+    """Only what was called an effect can hang on how trials are counted; each reading is corrected as the call is."""
     for row in judged:
         if row.call is None or row.effect is None or row.call.name not in ("improves", "harms"):
             continue
         way = row.effect.difference
-        lost = [one for one in row.sensitivity if one.effect.pvalue >= LEVEL or one.effect.difference * way <= 0]
+        lost = [one for one in row.sensitivity if _corrected(one.effect) >= LEVEL or one.effect.difference * way <= 0]
         if lost:
             yield f"`{row.config}` hangs on how trials are counted: {_lost(lost)}."
-        else:
+        elif summary.sequential is None:  # the readings do not allow for looks, so they cannot clear the call
             yield f"`{row.config}` does not hang on how errors and repaired replies are counted."
+
+
+def _corrected(effect: Effect) -> float:
+    return effect.pvalue if effect.holm is None else effect.holm
 
 
 def _lost(lost: Sequence[Sensitivity]) -> str:
     return "; ".join(
-        f"with {one.reading} it is {one.effect.difference:+.2f}, p = {p_value(one.effect.pvalue)}".replace("= <", "< ")
+        f"with {one.reading} it is {one.effect.difference:+.2f}, {p_in_words(_corrected(one.effect))} after Holm"
         for one in lost
     )
 

@@ -24,7 +24,7 @@ _ERRORS_SHOWN = 5
 def table_lines(plan: Plan, summary: Summary) -> tuple[str, ...]:
     """One line for each config, and what the tests say in words."""
     rows = [HEADERS, *(table_row(row, plan.config(row.config)) for row in summary.configs)]
-    calls = call_lines(summary) if summary.family else (verdict(summary),)
+    calls = call_lines(summary) or (verdict(summary),)
     said = (part for line in (*calls, *warnings(plan, summary)) for part in wrap(line, WIDTH, subsequent_indent="  "))
     return (*align(rows), "", *said)
 

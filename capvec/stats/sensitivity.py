@@ -14,7 +14,7 @@ Reading = Literal["errors excluded", "errors count against the config", "strict 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """The effect on the pass rate under one reading of the outcomes."""
+    """The effect on the pass rate under one reading of the outcomes, which holds for all configs of the family."""
 
     reading: Reading
     effect: Effect

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, get_args
 
 from capvec.errors import UsageError
 from capvec.records import Config, Outcome
@@ -19,7 +19,7 @@ from capvec.stats.multiplicity import holm
 from capvec.stats.pairing import McNemarResult, SignFlipResult, mcnemar_exact, sign_flip
 from capvec.stats.pooled import BoschlooResult, FisherResult, boschloo_exact, fisher_exact
 from capvec.stats.power import UNKNOWN_SPREAD, SweepDesign, detectable_effect, observed_rate, observed_spread
-from capvec.stats.sensitivity import Sensitivity, sensitivity
+from capvec.stats.sensitivity import Reading, Sensitivity, sensitivity
 from capvec.stats.sequential import Sequential
 from capvec.stats.stratified import CmhResult, Stratum, cmh
 from capvec.stats.verdict import LEVEL, MARGIN, Call, Detectable, decide
@@ -78,7 +78,8 @@ class Summary:
     configs: tuple[ConfigSummary, ...]
     baseline: str
     family: tuple[str, ...]
-    """Configs whose p-values on the pass rate are corrected together, after Holm; controls are not among them."""
+    """Configs whose p-values on the pass rate are corrected together, after Holm: those that were planned, with a valid
+    trial or without. Controls are not among them."""
     secondary_family: tuple[str, ...]
     """The same for the other outcomes: `config: metric`."""
     drift: Drift
@@ -100,6 +101,11 @@ class Summary:
         if self.sequential is None:
             del data["sequential"], data["bases"]
         return data
+
+    @property
+    def uncompared(self) -> tuple[str, ...]:
+        """Configs of the family that no effect is known of: no valid trial on a task that the baseline has one on."""
+        return tuple(row.config for row in self.configs if row.config in self.family and row.effect is None)
 
     def base_of(self, config: str) -> ConfigSummary:
         """The baseline, on the blocks that the numbers of a config come from."""
@@ -263,22 +269,40 @@ def _looked_at(row: ConfigSummary, sequential: Sequential | None) -> ConfigSumma
 def _adjust(
     rows: Sequence[ConfigSummary], wanted: Sequence[str]
 ) -> tuple[list[ConfigSummary], tuple[str, ...], tuple[str, ...]]:
-    """Holm over the family, on the pass rate and on the other outcomes; both families as they were tested."""
-    members = [row for row in rows if row.config in wanted and row.effect is not None]
-    main = dict(
-        zip((row.config for row in members), holm([row.effect.pvalue for row in members if row.effect]), strict=True)
-    )
-    effects = [effect for row in members for effect in row.secondary]
-    other = dict(zip(effects, holm([effect.pvalue for effect in effects]), strict=True))
+    """Holm over the family, on the pass rate under each reading and on the other outcomes; both families as planned.
+
+    A config that cannot be compared stays in its family with p = 1: how many were planned does not depend on the data.
+    """
+    members = [row for row in rows if row.config in wanted]
+    main = _holm_by_config({row.config: row.effect for row in members})
+    read = {
+        reading: _holm_by_config({row.config: _read(row, reading) for row in members}) for reading in get_args(Reading)
+    }
+    planned = [(row.config, metric) for row in members for metric in SECONDARY]
+    found = {(effect.config, effect.metric): effect.pvalue for row in members for effect in row.secondary}
+    other = dict(zip(planned, holm([found.get(key, 1.0) for key in planned]), strict=True))
     adjusted = [
         replace(
             row,
             effect=replace(row.effect, holm=main.get(row.config)) if row.effect else None,
-            secondary=tuple(replace(effect, holm=other.get(effect)) for effect in row.secondary),
+            secondary=tuple(replace(effect, holm=other.get((row.config, effect.metric))) for effect in row.secondary),
+            sensitivity=tuple(
+                replace(one, effect=replace(one.effect, holm=read[one.reading].get(row.config)))
+                for one in row.sensitivity
+            ),
         )
         for row in rows
     ]
-    return adjusted, tuple(main), tuple(f"{effect.config}: {effect.metric}" for effect in effects)
+    return adjusted, tuple(main), tuple(f"{config}: {metric}" for config, metric in planned)
+
+
+def _holm_by_config(effects: Mapping[str, Effect | None]) -> dict[str, float]:
+    pvalues = holm([1.0 if effect is None else effect.pvalue for effect in effects.values()])
+    return dict(zip(effects, pvalues, strict=True))
+
+
+def _read(row: ConfigSummary, reading: Reading) -> Effect | None:
+    return next((one.effect for one in row.sensitivity if one.reading == reading), None)
 
 
 def spread_between_tasks(base: Sequence[Outcome]) -> float | None:

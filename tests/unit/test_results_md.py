@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 import pytest
+from test_statistics import arms
 
 from capvec.records import Config, Measured, TrialSpec
-from capvec.report.results_md import _receipts
+from capvec.report.results_md import _receipts, _uncompared
+from capvec.stats.summary import summarise
 from capvec.sweep.trial import error_outcome
 
 pytestmark = pytest.mark.unit
@@ -43,3 +45,13 @@ def test_each_steer_has_a_line_with_the_quantity_that_its_operation_is_judged_by
         "| steered-L2-a4-generated | 2 | 1 | shift | 8.0000 | – |",
     ]
     assert list(_receipts(outcomes("baseline", ()))) == []
+
+
+def test_a_config_without_a_valid_trial_is_named_in_the_status():
+    trials = [
+        replace(one, outcome="error") if one.config == "b" else one
+        for one in arms(baseline=(0, 3), a=(1, 3), b=(1, 3))
+    ]
+    said = list(_uncompared(summarise(trials, ["baseline", "a", "b", "c"])))
+    ends = "it stays in the family, and nothing is known of it."
+    assert said == [f"`b` has no valid trial (3 ended in an error): {ends}", f"`c` has no valid trial: {ends}"]

@@ -293,6 +293,21 @@ def test_degenerate_tables_still_make_strict_json(table):
     assert json.loads(text)["configs"][1]["fisher"]["statistic"] in ("inf", None)
 
 
+def test_a_config_with_nothing_but_errors_stays_in_the_family_as_planned():
+    outcomes = [
+        replace(one, outcome="error") if one.config == "b" else one
+        for one in arms(baseline=(0, 20), a=(6, 20), b=(6, 20))
+    ]
+    summary = summarise(outcomes, ["baseline", "a", "b"])
+    assert summary.family == ("a", "b")
+    assert summary.uncompared == ("b",)
+    # Six of 20 tasks rise: p = 2/2^6, one of the two that were planned.
+    assert summary.configs[1].effect.holm == 2 * 2 / 2**6
+    assert summary.configs[1].call.detectable.level == 0.05 / 2
+    assert summary.secondary_family[3:] == ("b: parse_fail", "b: no_cmd", "b: steps")
+    assert summary.configs[2].call is None
+
+
 def test_controls_are_outside_the_family_and_keep_their_own_p_value():
     names = {"baseline": (0, 8), "a": (8, 8), "b": (0, 8), "random1": (8, 8)}
     summary = summarise(arms(**names), list(names), family=["a", "b"])
