@@ -49,8 +49,7 @@ def test_each_steer_has_a_line_with_the_quantity_that_its_operation_is_judged_by
 
 def test_a_config_without_a_valid_trial_is_named_in_the_status():
     trials = [
-        replace(one, outcome="error") if one.config == "b" else one
-        for one in arms(baseline=(0, 3), a=(1, 3), b=(1, 3))
+        replace(one, outcome="error") if one.config == "b" else one for one in arms(baseline=(0, 3), a=(1, 3), b=(1, 3))
     ]
     said = list(_uncompared(summarise(trials, ["baseline", "a", "b", "c"])))
     ends = "it stays in the family, and nothing is known of it."

@@ -104,6 +104,51 @@ def test_of_several_configs_the_one_that_could_be_seen_least_is_told():
     assert observed_shortfall(summarise(all_of_them, ["baseline", "a", "b"])).design.tasks == 7
 
 
+def test_what_holds_of_one_config_is_not_said_of_another_that_was_called_better():
+    tasks = [f"t{number:02}" for number in range(20)]
+    none, everything = dict.fromkeys(tasks, 0), dict.fromkeys(tasks, 1)
+    two = [
+        *outcomes("baseline", none, 1),
+        *outcomes("a", everything, 1),
+        *outcomes("b", dict.fromkeys(tasks[:3], 1), 1),
+    ]
+    summary = summarise(two, ["baseline", "a", "b"])
+    assert summary.configs[1].call.name == "improves"
+    words = observed_shortfall(summary).words
+    # Three tasks: 2/2³ = 0.25.
+    assert words.startswith(
+        "Underpowered for b (and, less so, for a): 3 tasks give no p below 0.25, and 0.025 is needed"
+    )
+    assert "whatever happens on them, it cannot be called better or worse on its own; it takes" in words
+
+
+def test_a_config_that_only_a_later_step_of_holm_lets_through_is_not_called_blind():
+    tasks = [f"t{number:02}" for number in range(20)]
+    none, everything = dict.fromkeys(tasks, 0), dict.fromkeys(tasks, 1)
+    two = [
+        *outcomes("baseline", none, 1),
+        *outcomes("a", everything, 1),
+        *outcomes("b", dict.fromkeys(tasks[:6], 1), 1),
+    ]
+    summary = summarise(two, ["baseline", "a", "b"])
+    # Six tasks give 2/2⁶ = 0.031: above 0.025, the first step's level, and below 0.05, the second's.
+    assert [row.call.name for row in summary.configs[1:]] == ["improves", "improves"]
+    short = observed_shortfall(summary)
+    assert short is None or not short.blind
+
+
+def test_the_observed_rate_is_the_tables_and_the_spread_stands_beside_it():
+    # 2 of 7 tasks: (2 + ½)/(7 + 1) = 0.31 is what the design takes, 2/7 = 0.29 what was observed.
+    rates = {f"t{number}": int(number < 2) for number in range(7)}
+    short = observed_shortfall(
+        summarise([*outcomes("baseline", rates, 1), *outcomes("a", rates, 1)], ["baseline", "a"])
+    )
+    assert short.design.base_rate == 0.31
+    assert "the observed base rate of 0.29 and an assumed spread between tasks of 1.5 (logit SD)" in short.words
+    planned = shortfall(SweepDesign(17, 1, 0.5, spread=1.0), 0.15).words
+    assert "an assumed base rate of 0.50 and spread between tasks of 1 (logit SD)" in planned
+
+
 def test_controls_alone_are_no_family_and_so_never_underpowered():
     both = [*outcomes("baseline", {"t": 1}, 1), *outcomes("random1", {"t": 1}, 1)]
     assert observed_shortfall(summarise(both, ["baseline", "random1"], family=[])) is None
