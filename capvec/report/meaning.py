@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
+from capvec.records import Config
 from capvec.report.direction import ReportedDirection
 from capvec.report.table import p_in_words
 from capvec.stats.effects import Effect
@@ -12,6 +14,7 @@ from capvec.stats.summary import ConfigSummary, Summary
 from capvec.stats.twins import TwinComparison
 from capvec.stats.verdict import LEVEL, Name
 
+Cause = Literal["small", "unfinished", "futile"]
 TOLD_APART = 0.9
 """In-sample AUC from which a reader might take the direction for a capability."""
 _OF_A_CALL: Mapping[Name, tuple[str, str]] = {
@@ -24,22 +27,33 @@ _OF_A_CALL: Mapping[Name, tuple[str, str]] = {
         "solve less, and the test that says so generalises to tasks like these",
     ),
     "changes form only": (
-        "changes how the model replies, and not what it solves",
-        "change how the model replies, and not what it solves",
+        "changes how the model replies, and does not change what gets solved by as much as would matter",
+        "change how the model replies, and do not change what gets solved by as much as would matter",
     ),
     "no effect detected": (
         "does not change what gets solved by as much as would matter",
         "do not change what gets solved by as much as would matter",
     ),
-    "underpowered": (
-        "is left open: the sweep is too small to tell whether it helps, harms, or does nothing",
-        "are left open: the sweep is too small to tell whether they help, harm, or do nothing",
+}
+_LEFT_OPEN: Mapping[Cause, tuple[str, str]] = {
+    "small": (
+        "is left open: its trials on record are too few to tell whether it helps, harms, or does nothing",
+        "are left open: their trials on record are too few to tell whether they help, harm, or do nothing",
+    ),
+    "unfinished": (
+        "is left open: the sweep ended before its last look, and nothing can be rejected until then",
+        "are left open: the sweep ended before their last look, and nothing can be rejected until then",
+    ),
+    "futile": (
+        "is left open: it was stopped for futility, when it was unlikely that the rest would tell",
+        "are left open: they were stopped for futility, when it was unlikely that the rest would tell",
     ),
 }
+"""Why an underpowered config is."""
 
 
 def meaning_section(
-    summary: Summary, twins: Sequence[TwinComparison], direction: ReportedDirection, layers: Sequence[int]
+    summary: Summary, twins: Sequence[TwinComparison], direction: ReportedDirection, configs: Sequence[Config]
 ) -> Iterator[str]:
     """Markdown lines; none where nothing was compared.
 
@@ -47,14 +61,14 @@ def meaning_section(
         summary: of the run.
         twins: how steered configs stand among their twins.
         direction: that was steered with.
-        layers: where it was added.
+        configs: of the run, with their steers.
     """
     judged = [row for row in summary.configs if row.config in summary.family and row.call is not None]
     if judged:
         yield "## What it means\n"
         sentences = (
-            *_of_calls(judged),
-            *_of_separation(judged, direction, layers),
+            *_of_calls(judged, summary),
+            *_of_separation(judged, summary, direction, configs),
             *_of_form(judged),
             *_of_twins(judged, twins),
             *_of_readings(judged, summary),
@@ -64,36 +78,71 @@ def meaning_section(
         yield ""
 
 
-def _of_calls(judged: Sequence[ConfigSummary]) -> Iterator[str]:
-    for name, (singular, plural) in _OF_A_CALL.items():
-        configs = [row.config for row in judged if row.call is not None and row.call.name == name]
-        if configs:
-            yield f"{_listed(configs)} {singular if len(configs) == 1 else plural}."
+def _of_calls(judged: Sequence[ConfigSummary], summary: Summary) -> Iterator[str]:
+    for name, said in _OF_A_CALL.items():
+        yield from _said_of([row.config for row in judged if _called(row) == name], said)
+    open_ = {row.config: _cause(row.config, summary) for row in judged if _called(row) == "underpowered"}
+    for cause, said in _LEFT_OPEN.items():
+        yield from _said_of([config for config, its in open_.items() if its == cause], said)
+
+
+def _said_of(configs: Sequence[str], said: tuple[str, str]) -> Iterator[str]:
+    if configs:
+        yield f"{_listed(configs)} {said[len(configs) > 1]}."
+
+
+def _called(row: ConfigSummary) -> Name | None:
+    return None if row.call is None else row.call.name
+
+
+def _cause(config: str, summary: Summary) -> Cause:
+    test = None if summary.sequential is None else summary.sequential.test(config)
+    if test is None:
+        return "small"
+    causes: dict[str, Cause] = {"go on": "unfinished", "futility": "futile"}
+    return causes.get(test.decision, "small")
 
 
 def _of_separation(
-    judged: Sequence[ConfigSummary], direction: ReportedDirection, layers: Sequence[int]
+    judged: Sequence[ConfigSummary], summary: Summary, direction: ReportedDirection, configs: Sequence[Config]
 ) -> Iterator[str]:
     """The claim that capvec exists for: a direction that tells traces apart is no direction that helps."""
+    layers = sorted({steer.layer for config in configs for steer in config.steers})
     if direction.ranking is not None and layers:
         ranking = direction.ranking
         best = max(layers, key=lambda layer: ranking.row(layer).auc)
         auc, found = ranking.row(best).auc, ranking.found(best)
-        improving = [row.config for row in judged if row.call is not None and row.call.name == "improves"]
+        told_apart = f"The direction tells the traces apart (AUC {auc:.3f} in sample at layer {best}, beyond chance)"
         if not found:
             yield (
                 f"The AUC of {auc:.3f} in sample at layer {best} is one that permuted labels reach too: the traces are "
                 "no evidence that there is such a direction."
             )
-        elif auc >= TOLD_APART and not improving:
+        elif auc < TOLD_APART or _causes(judged, summary, configs):
+            pass
+        elif all(_called(row) == "underpowered" for row in judged):
+            yield f"{told_apart}; whether it also makes the agent solve more or less, this sweep cannot tell."
+        else:
             yield (
-                f"The direction tells the traces apart (AUC {auc:.3f} in sample at layer {best}, beyond chance), and "
-                "no config that steers with it was found to solve more. What tells successes from failures need not "
-                "be what makes them."
+                f"{told_apart}, and no config that steers with it was found to solve more. What tells successes from "
+                "failures need not be what makes them."
             )
     if direction.audit is not None and direction.audit.flags:
         flags = _listed(direction.audit.flags)
         yield f"The traces are told apart by {flags} alone as well, so the direction may be a direction of that."
+
+
+def _causes(judged: Sequence[ConfigSummary], summary: Summary, configs: Sequence[Config]) -> bool:
+    """Whether anything speaks for the direction as a cause: steering with it helps, or steering against it harms."""
+    against = {config.name for config in configs if _pushes_back(config)}
+    harmed = any(row.config in against and _called(row) == "harms" for row in summary.configs)
+    return harmed or any(_called(row) == "improves" for row in judged)
+
+
+def _pushes_back(config: Config) -> bool:
+    """A steered config, or the reverse of one, that takes the direction away or adds it with the other sign."""
+    of_the_direction = config.kind == "steered" or (config.control is not None and config.control.kind == "flip")
+    return of_the_direction and any(steer.op == "ablate" or steer.alpha < 0 for steer in config.steers)
 
 
 def _of_form(judged: Sequence[ConfigSummary]) -> Iterator[str]:

@@ -48,7 +48,7 @@ def results_md(
     """The whole document, generated from the numbers alone."""
     sections = (
         _head(plan, summary, reconciliation),
-        meaning_section(summary, twins, direction, sorted(_steered_layers(plan))),
+        meaning_section(summary, twins, direction, plan.configs),
         _results(plan, summary),
         looks_section(summary),
         behind_section(summary),

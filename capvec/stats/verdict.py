@@ -127,7 +127,7 @@ def _words(name: Name, effect: Effect, excluded: float | None, form: FormChange,
         return f"{name}: {told}" + (f"; {mediation.words}" if mediation is not None and form.moved else "")
     excluding = f"effects above {excluded:.2f} excluded"
     if name == "changes form only":
-        return f"changes form only: {form.words}, and {excluding}; {told}"
+        return f"changes form only: {form.form}, and effects on solving above {excluded:.2f} excluded; {told}"
     return f"no effect detected, and {excluding}: {told}"
 
 

@@ -10,11 +10,12 @@ from test_statistics import outcome
 
 from capvec.directions.audit import Audit, Confound
 from capvec.directions.validate import validate
-from capvec.records import Config, ControlOf
+from capvec.records import Config, ControlOf, Steer
 from capvec.report.behind import behind_section
 from capvec.report.direction import ReportedDirection
 from capvec.report.meaning import meaning_section
 from capvec.stats.drift import DriftTest
+from capvec.stats.sequential import Look, Sequential, SequentialTest
 from capvec.stats.summary import summarise
 from capvec.stats.twins import compare_with_twins
 
@@ -32,12 +33,17 @@ def sweep(tasks, **solved):
     ]
 
 
-def told(outcomes, direction=PLAIN, layers=(), controls=(), family=("s",)):
+def steered(name, alpha=1.0, op="add", layer=0):
+    return Config(name, "steered", (Steer(layer, "abc", alpha, op),))
+
+
+def told(outcomes, direction=PLAIN, controls=(), family=("s",), configs=()):
     names = list(dict.fromkeys(one.config for one in outcomes))
-    configs = [Config(name, "steered") for name in names if name in family]
+    known = {config.name: config for config in configs}
+    configs = [known.get(name, steered(name)) for name in names if name in family]
     configs += [Config("baseline", "baseline"), *controls]
     summary = summarise(outcomes, names, family=list(family))
-    return list(meaning_section(summary, compare_with_twins(outcomes, configs), direction, layers))
+    return list(meaning_section(summary, compare_with_twins(outcomes, configs), direction, configs))
 
 
 def ranking(apart):
@@ -56,8 +62,30 @@ def test_each_call_becomes_a_sentence_and_alike_ones_share_it():
     assert lines[0] == "## What it means\n"
     assert lines[1] == "- `s` and `t` solve more, and the test that says so generalises to tasks like these."
     assert told(sweep(20, baseline=16, s=2))[1].startswith("- `s` solves less, ")
-    assert told(sweep(6, baseline=2, s=2))[1].startswith("- `s` is left open: the sweep is too small")
+    assert told(sweep(6, baseline=2, s=2))[1].startswith("- `s` is left open: its trials on record are too few")
     assert told(sweep(200, baseline=100, s=100))[1].startswith("- `s` does not change what gets solved by as much")
+
+
+def test_a_change_of_form_alone_is_not_said_to_leave_solving_as_it_was():
+    outcomes = [replace(one, no_cmd=int(one.config == "s")) for one in sweep(200, baseline=100, s=100)]
+    said = "- `s` changes how the model replies, and does not change what gets solved by as much as would matter."
+    assert said in told(outcomes)
+
+
+@pytest.mark.parametrize(
+    ("decision", "because"),
+    [
+        ("go on", "the sweep ended before its last look"),
+        ("futility", "it was stopped for futility"),
+        ("end", "its trials on record are too few"),
+    ],
+)
+def test_a_config_is_left_open_for_the_reason_that_it_is(decision, because):
+    summary = summarise(sweep(6, baseline=2, s=2), ["baseline", "s"], family=["s"])
+    look = Look(1, 0.5, 0.01, 0.01, None, 6, 0.0, 1.0, None, None, decision)
+    test = SequentialTest("s", 0.05, (look,), 2, "all flips")
+    looked = replace(summary, sequential=Sequential(0.05, (), (), (test,), {}, {}))
+    assert f"- `s` is left open: {because}" in "\n".join(meaning_section(looked, (), PLAIN, []))
 
 
 def test_nothing_compared_means_nothing():
@@ -69,16 +97,38 @@ def test_nothing_compared_means_nothing():
 
 def test_a_direction_that_tells_traces_apart_and_does_not_help_is_called_that():
     direction = replace(PLAIN, ranking=ranking(apart=True))
-    text = "\n".join(told(sweep(6, baseline=2, s=2), direction, layers=[0]))
+    text = "\n".join(told(sweep(200, baseline=100, s=100), direction))
     assert "The direction tells the traces apart (AUC 1.000 in sample at layer 0, beyond chance), and no config" in text
-    helped = "\n".join(told(sweep(20, baseline=2, s=16), direction, layers=[0]))
+    helped = "\n".join(told(sweep(20, baseline=2, s=16), direction))
     assert "tells the traces apart" not in helped
+
+
+def test_a_sweep_that_could_find_nothing_says_nothing_about_causes():
+    direction = replace(PLAIN, ranking=ranking(apart=True))
+    text = "\n".join(told(sweep(3, baseline=1, s=1), direction))
+    assert "; whether it also makes the agent solve more or less, this sweep cannot tell." in text
+    assert "need not be what makes them" not in text
+
+
+@pytest.mark.parametrize(("alpha", "op", "spoken"), [(-1.0, "add", 0), (1.0, "ablate", 0), (1.0, "add", 1)])
+def test_harm_by_steering_against_a_direction_speaks_for_it_as_a_cause(alpha, op, spoken):
+    direction = replace(PLAIN, ranking=ranking(apart=True))
+    text = "\n".join(told(sweep(20, baseline=16, s=2), direction, configs=[steered("s", alpha, op)]))
+    assert "- `s` solves less" in text
+    assert text.count("need not be what makes them") == spoken
+
+
+def test_a_reversed_control_that_harms_speaks_for_the_direction_too():
+    direction = replace(PLAIN, ranking=ranking(apart=True))
+    flip = Config("flip", "control", (Steer(0, "abc", -1.0),), control=ControlOf("flip", ("s",)))
+    text = "\n".join(told(sweep(200, baseline=100, s=100, flip=2), direction, controls=[flip]))
+    assert "need not be what makes them" not in text
 
 
 def test_an_auc_that_permuted_labels_reach_is_no_evidence():
     direction = replace(PLAIN, ranking=ranking(apart=False))
     assert direction.ranking.best.auc == 1.0  # 16 points in 200 dimensions
-    text = "\n".join(told(sweep(20, baseline=2, s=16), direction, layers=[0]))
+    text = "\n".join(told(sweep(20, baseline=2, s=16), direction))
     assert "The AUC of 1.000 in sample at layer 0 is one that permuted labels reach too" in text
 
 
@@ -174,7 +224,7 @@ def test_a_drift_of_the_baseline_is_told_and_chance_is_not():
     summary = summarise(outcomes, ["baseline", "s"], family=["s"])
     for pvalue, expected in ((0.01, 1), (0.2, 0)):
         drifted = replace(summary, drift=replace(summary.drift, pass_trend=DriftTest(0.5, pvalue)))
-        text = "\n".join(meaning_section(drifted, (), PLAIN, ()))
+        text = "\n".join(meaning_section(drifted, (), PLAIN, []))
         assert text.count("The baseline passed more or less often as time went on (p = 0.01") == expected
 
 

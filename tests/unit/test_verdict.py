@@ -38,7 +38,7 @@ def effect(low, high, pvalue=0.5, holm=None, tasks=17):
         (effect(-0.35, -0.05, 0.01), STILL, "harms", "harms: pass rate 0.40 → 0.20, -0.20"),
         (effect(-0.10, 0.12), STILL, "no effect detected", "no effect detected, and effects above 0.12 excluded: "),
         (effect(-0.13, 0.10), STILL, "no effect detected", "no effect detected, and effects above 0.13 excluded: "),
-        (effect(-0.10, 0.12), TRADED, "changes form only", "changes form only: traded parse_fail for no_cmd: "),
+        (effect(-0.10, 0.12), TRADED, "changes form only", "changes form only: traded parse_fail for no_cmd, and "),
         (effect(-0.10, 0.16), STILL, "underpowered", "underpowered: could only have seen a rise of 0.21 or more; "),
         (effect(-0.16, 0.10), TRADED, "underpowered", "underpowered: could only have seen a rise of 0.21 or more; "),
     ],
@@ -62,6 +62,13 @@ def test_the_margin_decides_what_counts_as_excluded():
     measured = effect(-0.10, 0.12)
     assert decide(measured, STILL, SEEN, margin=0.11).name == "underpowered"
     assert decide(measured, STILL, SEEN, margin=0.12).excluded == 0.12
+
+
+def test_solving_that_moved_a_little_is_not_said_to_have_stood_still():
+    call = decide(effect(0.01, 0.11, pvalue=0.06), TRADED, SEEN)
+    assert call.name == "changes form only"
+    assert "effects on solving above 0.11 excluded; pass rate 0.40 → 0.46, +0.06 [+0.01, +0.11]" in call.words
+    assert "solving did not" not in call.words
 
 
 def test_an_underpowered_form_change_is_told_but_not_called_only_form():
@@ -104,6 +111,6 @@ def test_from_trials_a_change_of_form_at_equal_solving_is_called_that():
     ]
     row = summarise(trials, ["baseline", "x"]).configs[1]
     assert row.call.name == "changes form only"
-    assert row.call.words.startswith("changes form only: more no_cmd: format changed, solving did not, and effects")
+    assert row.call.words.startswith("changes form only: more no_cmd, and effects on solving above ")
     # Half the trials pass on both sides, clean or not: composition at equal rates is nothing.
     assert row.mediation.difference == row.mediation.remainder == 0
