@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from capvec.report.table import markdown_table, number, p_value, signed
 from capvec.stats.drift import Drift
+from capvec.stats.mediation import Mediation
 from capvec.stats.summary import ConfigSummary, Summary
 
 _TITLE = "## What stands behind it\n"
@@ -47,12 +48,16 @@ def _mediation(rows: Sequence[ConfigSummary]) -> Iterator[str]:
         return
     yield "### Did solving change, or only the form?\n"
     head = ("config", "difference", "= through parse_fail", "+ through no_cmd", "+ where every reply acted")
-    lines = [
-        (name, *map(signed, (one.difference, one.through_parse_fail, one.through_no_cmd, one.remainder)))
-        for name, one in found
-    ]
-    yield from markdown_table([head, *lines])
-    yield "\nThe change in pass rate, split by what became of the replies. It describes; none of it is tested.\n"
+    yield from markdown_table([head, *((name, *_terms(one)) for name, one in found)])
+    yield "\nThe change in pass rate, split by what became of the replies. It describes; none of it is tested."
+    yield from (f"`{name}` is not split: {one.words}." for name, one in found if one.without_clean is not None)
+    yield ""
+
+
+def _terms(one: Mediation) -> Iterator[str]:
+    split = (one.through_parse_fail, one.through_no_cmd, one.remainder)
+    yield signed(one.difference)
+    yield from (signed(term if one.without_clean is None else None) for term in split)
 
 
 def _secondary(rows: Sequence[ConfigSummary]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from capvec.records import Config
 from capvec.report.direction import ReportedDirection
 from capvec.report.table import p_in_words
 from capvec.stats.effects import Effect
+from capvec.stats.mediation import Mediation
 from capvec.stats.sensitivity import Sensitivity
 from capvec.stats.summary import ConfigSummary, Summary
 from capvec.stats.twins import TwinComparison
@@ -149,8 +150,14 @@ def _of_form(judged: Sequence[ConfigSummary]) -> Iterator[str]:
     """What moved, and what ran through it; whether solving moved is for the call to say."""
     for row in judged:
         if row.form is not None and row.form.form is not None:
-            split = f"; the change in pass rate is {row.mediation.words}" if row.mediation is not None else ""
-            yield f"`{row.config}` changed the form of the replies ({row.form.form}){split}."
+            yield f"`{row.config}` changed the form of the replies ({row.form.form}){_split(row.mediation)}."
+
+
+def _split(mediation: Mediation | None) -> str:
+    if mediation is None:
+        return ""
+    split = mediation.words if mediation.without_clean is not None else f"the change in pass rate is {mediation.words}"
+    return f"; {split}"
 
 
 def _of_twins(judged: Sequence[ConfigSummary], twins: Sequence[TwinComparison]) -> Iterator[str]:

@@ -14,6 +14,9 @@ from capvec.stats.pairing import sign_flip
 Metric = Literal["pass_rate", "parse_fail", "no_cmd", "steps"]
 SECONDARY: tuple[Metric, ...] = ("parse_fail", "no_cmd", "steps")
 
+DECIMALS = 12
+"""What means of the same trials agree to, in whatever order they are summed."""
+
 
 @dataclass(frozen=True)
 class Effect:
@@ -57,9 +60,9 @@ def paired_effect(
         metric=metric,
         tasks=len(shared),
         n=sum(len(ours[task]) for task in shared),
-        baseline=_mean(bases),
-        value=_mean(values),
-        difference=test.statistic,
+        baseline=round(_mean(bases), DECIMALS),
+        value=round(_mean(values), DECIMALS),
+        difference=round(test.statistic, DECIMALS),
         pvalue=test.pvalue,
         interval=clustered(differences, pairs) if metric == "pass_rate" else None,
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from capvec.records import Outcome
+from capvec.stats.effects import DECIMALS
 
 Spoiled = Literal["clean", "parse_fail", "no_cmd"]
 CATEGORIES: tuple[Spoiled, ...] = ("clean", "parse_fail", "no_cmd")
@@ -33,7 +34,11 @@ class Category:
 
 @dataclass(frozen=True)
 class Mediation:
-    """The terms add up to the difference exactly. They describe; none of them is tested."""
+    """The terms add up to the difference exactly. They describe; none of them is tested.
+
+    To twelve decimals: sums of equal shares in another order differ in their last bits, and 0.625 is not to be printed
+    as 0.62 here and as 0.63 there.
+    """
 
     difference: float
     """In pass rate, config minus baseline, over the tasks that both have valid trials of."""
@@ -46,8 +51,26 @@ class Mediation:
     categories: tuple[Category, ...]
 
     @property
+    def without_clean(self) -> str | None:
+        """What keeps the split from being identified: `the baseline has no trial`, and so on, in which every reply
+        acted. None where both sides have one. Without it, how clean trials of that side would pass is not known, and
+        the terms are no more than the conventions of `decompose`.
+        """
+        clean = next(row for row in self.categories if row.name == "clean")
+        missing = {"the baseline": clean.base_rate is None, "the config": clean.rate is None}
+        sides = [side for side, is_missing in missing.items() if is_missing]
+        return f"{' and '.join(sides)} {'has' if len(sides) == 1 else 'have'} no trial" if sides else None
+
+    @property
     def words(self) -> str:
-        """`+0.20 = +0.15 through parse_fail, +0.00 through no_cmd, +0.05 where every reply acted`."""
+        """`+0.20 = +0.15 through parse_fail, +0.00 through no_cmd, +0.05 where every reply acted`; where the split is
+        not identified, that it is not.
+        """
+        if self.without_clean is not None:
+            return (
+                f"how much of the change in pass rate runs through the form cannot be told, since "
+                f"{self.without_clean} in which every reply acted"
+            )
         terms = (self.difference, self.through_parse_fail, self.through_no_cmd, self.remainder)
         total, parse_fail, no_cmd, rest = (f"{round(term, 2) + 0.0:+.2f}" for term in terms)  # never −0.00
         return f"{total} = {parse_fail} through parse_fail, {no_cmd} through no_cmd, {rest} where every reply acted"
@@ -92,7 +115,8 @@ def decompose(outcomes: Sequence[Outcome], base: Sequence[Outcome]) -> Mediation
         clean = (sum(solved.values()) + sum(base_solved.values())) / 2
     categories = tuple(_category(name, base_share[name], share[name], *rates[name], clean) for name in CATEGORIES)
     within_clean, parse_fail, no_cmd = (row.within + row.composition for row in categories)
-    return Mediation(difference, parse_fail, no_cmd, within_clean, categories)
+    terms = (round(term, DECIMALS) for term in (difference, parse_fail, no_cmd, within_clean))
+    return Mediation(*terms, categories)
 
 
 def _by_task(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:

@@ -144,14 +144,19 @@ def test_a_flagged_confound_is_named():
 
 
 def test_a_trade_off_is_named_with_what_ran_through_it():
-    outcomes = [replace(one, parse_fail=2) if one.config == "baseline" else replace(one, no_cmd=2)
-                for one in sweep(20, baseline=8, s=8)]  # fmt: skip
+    spoiled = [replace(one, parse_fail=2) if one.config == "baseline" else replace(one, no_cmd=2)
+               for one in sweep(20, baseline=8, s=8)]  # fmt: skip
+    outcomes = [replace(one, parse_fail=0, no_cmd=0) if one.task == "task0" else one for one in spoiled]
     text = "\n".join(told(outcomes))
     assert (
         "- `s` changed the form of the replies (traded parse_fail for no_cmd); the change in pass rate is +0.00 = "
         in text
     )
     assert "traded" not in "\n".join(told(sweep(20, baseline=8, s=8)))
+    # Where neither side has a clean trial there is nothing to compare the spoiled ones with.
+    text = "\n".join(told(spoiled))
+    assert "traded parse_fail for no_cmd); how much of the change in pass rate runs through the form cannot be" in text
+    assert "through parse_fail" not in text
 
 
 # ------------------------------------------------------------------------------------------------ twins
@@ -244,8 +249,16 @@ def test_what_stands_behind_a_call_is_shown_as_it_is_on_record():
     low, high = (f"{end:+.2f}".replace("-", "−") for end in (row.effect.interval.low, row.effect.interval.high))
     # Two of six tasks fell: of the four ways to sign them two are as far from zero.
     assert ["s", "−0.33", f"{low} to {high}", "0.500", "0.500", *pooled] in found
-    # Clean trials of the baseline pass at 4/6, the config has none of them but spoiled ones, which pass at 2/6.
-    assert ["s", "−0.33", "+0.00", "−0.33", "+0.00"] in found
+    # The config has no clean trial, so nothing tells solving from form.
+    assert ["s", "−0.33", "–", "–", "–"] in found
+    assert any(
+        "`s` is not split: how much" in line and "the config has no trial" in line for line in behind_section(summary)
+    )
+    clean = [replace(one, no_cmd=0) if one.task == "task0" else one for one in outcomes]
+    # Shares of clean trials 1 → 1/6 and of no_cmd 0 → 5/6; clean ones pass at 4/6 and at 1, those with no_cmd at 1/5.
+    # Composition 5/6·(1/5 − 5/6) = −0.53, within the clean (1 + 1/6)/2·(1 − 4/6) = +0.19.
+    split = cells(behind_section(summarise(clean, ["baseline", "s"], family=["s"])))
+    assert ["s", "−0.33", "+0.00", "−0.53", "+0.19"] in split
     # Six of six tasks rose by one: p = 2/64.
     assert ["s", "no_cmd", "0.00", "1.00", "+1.00", "0.031", f"{3 * 2 / 64:.3f}"] in found
     assert ["s", "strict parses only", "−0.67", "0.125", "0.125"] in found  # 4 of 6 tasks fell: 2/16

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_statistics import outcome
 
-from capvec.stats.effects import Effect
+from capvec.stats.effects import Effect, paired_effect
 from capvec.stats.form import Totals, form_change, form_change_of_totals, name_change
 from capvec.stats.mediation import decompose
 
@@ -28,8 +28,6 @@ def arm(name, trials):
 @settings(max_examples=60)
 @given(st.lists(trial, min_size=1, max_size=10), st.lists(trial, min_size=1, max_size=10))
 def test_the_terms_add_up_to_the_difference_of_the_headline(ours, theirs):
-    from capvec.stats.effects import paired_effect
-
     config, base = arm("x", ours), arm("baseline", theirs)
     found, effect = decompose(config, base), paired_effect([*config, *base], "x", "pass_rate")
     if effect is None:
@@ -64,6 +62,32 @@ def test_solving_more_at_the_same_form_is_what_remains():
     # Half the trials are clean on both sides, and pass 1 of 2, then 2 of 2.
     assert decompose(config, base).remainder == 0.25
     assert decompose(config, base).difference == 0.25
+
+
+@pytest.mark.parametrize(
+    ("base_fault", "fault", "because"),
+    [
+        (1, 0, "the baseline has no trial in which every reply acted"),
+        (0, 1, "the config has no trial in which every reply acted"),
+        (1, 1, "the baseline and the config have no trial in which every reply acted"),
+    ],
+)
+def test_without_clean_trials_on_both_sides_there_is_no_split(base_fault, fault, because):
+    base = arm("baseline", [(0, "unsolved", base_fault, 0), (1, "unsolved", base_fault, 0)])
+    found = decompose(arm("x", [(0, "solved", fault, 0), (1, "unsolved", fault, 0)]), base)
+    assert found.words.endswith(because)
+    assert "through parse_fail" not in found.words
+
+
+def test_a_difference_is_rounded_to_the_same_number_wherever_it_stands():
+    # Eight tasks, three attempts: 6/24 → 21/24. Sums of 24ths are off by 3e-16, and 15/24 = 0.625, a tie of rounding,
+    # prints as +0.62 or as +0.63 by which side of it they fall on.
+    base = [(task, "solved" if task < 2 else "unsolved", int(task > 3), 0) for task in range(8) for _ in range(3)]
+    ours = [(task, "solved" if task < 7 else "unsolved", 0, 0) for task in range(8) for _ in range(3)]
+    config, baseline = arm("x", ours), arm("baseline", base)
+    headline, split = paired_effect([*config, *baseline], "x", "pass_rate"), decompose(config, baseline)
+    assert headline.difference == split.difference == 0.625
+    assert f"{headline.difference:+.2f}" == split.words.partition(" = ")[0] == "+0.62"
 
 
 # ------------------------------------------------------------------------------------------------ in words
