@@ -217,10 +217,17 @@ def _of_drift(summary: Summary) -> Iterator[str]:
     for what, test in tests.items():
         if test is not None and test.pvalue < LEVEL:
             hedge = "" if drift.within_tasks else "; with one attempt a task that may be the order of the tasks"
-            yield (
-                f"The baseline {what} (p = {test.pvalue:.2g}{hedge}). Configs ran side by side, so it bears on all of "
-                "them alike."
-            )
+            yield f"The baseline {what} (p = {test.pvalue:.2g}{hedge}). {_bearing(summary)}"
+
+
+def _bearing(summary: Summary) -> str:
+    """On whom a drift bears: on all alike, where all ran through it side by side."""
+    looks = summary.sequential
+    if summary.drift.runs > 1:
+        return "These are merged runs: it bears alike only on configs that ran side by side in the same ones."
+    if looks is not None and any(test.stopped for test in looks.tests):
+        return "Configs ran side by side until they stopped, so it bears alike on those that ran as long."
+    return "Configs ran side by side, so it bears on all of them alike."
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -115,8 +115,8 @@ def decompose(outcomes: Sequence[Outcome], base: Sequence[Outcome]) -> Mediation
         clean = (sum(solved.values()) + sum(base_solved.values())) / 2
     categories = tuple(_category(name, base_share[name], share[name], *rates[name], clean) for name in CATEGORIES)
     within_clean, parse_fail, no_cmd = (row.within + row.composition for row in categories)
-    terms = (round(term, DECIMALS) for term in (difference, parse_fail, no_cmd, within_clean))
-    return Mediation(*terms, categories)
+    terms = [round(term, DECIMALS) for term in (difference, parse_fail, no_cmd, within_clean)]
+    return Mediation(terms[0], terms[1], terms[2], terms[3], categories)
 
 
 def _by_task(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:

@@ -48,6 +48,24 @@ def test_a_worker_that_solves_nothing_is_found():
     assert drift(trials(rows)).pass_by_worker.pvalue < 1e-3
 
 
+def test_workers_of_the_same_name_in_different_runs_are_different_workers():
+    # In either run one worker solves everything and the other nothing; which is which turns from run to run, so that
+    # pooled by name they would be alike.
+    rows = [(f"t{k:02}", 1, k, k % 2 == 0, f"gw{k % 2}") for k in range(12)]
+    turned = [(f"u{k:02}", 1, k, k % 2 == 1, f"gw{k % 2}") for k in range(12)]
+    found = drift([*trials(rows), *(replace(one, run="other") for one in trials(turned))])
+    assert (found.runs, found.workers) == (2, 4)
+    assert found.pass_by_worker.pvalue < 1e-3
+
+
+def test_runs_that_differ_are_no_drift_and_no_difference_of_workers():
+    # The first run solves everything, the second, an hour later and on its own worker, nothing.
+    early = trials([(f"t{k:02}", 1, k, True, "main") for k in range(12)])
+    late = trials([(f"u{k:02}", 1, 60 + k, False, "main") for k in range(12)])
+    found = drift([*early, *(replace(one, run="other") for one in late)])
+    assert (found.pass_trend, found.pass_by_worker) == (None, None)
+
+
 def test_where_tasks_do_not_count_the_worker_statistic_is_pearsons_chi_square():
     from scipy.stats import chi2_contingency
 

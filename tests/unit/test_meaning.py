@@ -233,6 +233,18 @@ def test_a_drift_of_the_baseline_is_told_and_chance_is_not():
         assert text.count("The baseline passed more or less often as time went on (p = 0.01") == expected
 
 
+def test_only_configs_of_one_run_are_said_to_have_run_side_by_side():
+    outcomes = sweep(6, baseline=2, s=2)
+    shards = [replace(one, run="other") if one.task > "task2" else one for one in outcomes]
+    for trials, said in ((outcomes, True), (shards, False)):
+        summary = summarise(trials, ["baseline", "s"], family=["s"])
+        drifted = replace(summary, drift=replace(summary.drift, pass_trend=DriftTest(0.5, 0.01)))
+        text = "\n".join(meaning_section(drifted, (), PLAIN, []))
+        assert ("Configs ran side by side, so it bears on all of them alike." in text) == said
+        assert ("These are merged runs" in text) != said
+        assert ("never between the runs that were merged" in "\n".join(behind_section(drifted))) != said
+
+
 # ------------------------------------------------------------------------------------------------ behind it
 
 

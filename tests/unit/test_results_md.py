@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from recorded_run import write_recorded
 from test_statistics import arms
 
 from capvec.records import Config, Measured, TrialSpec
@@ -54,3 +55,14 @@ def test_a_config_without_a_valid_trial_is_named_in_the_status():
     said = list(_uncompared(summarise(trials, ["baseline", "a", "b", "c"])))
     ends = "it stays in the family, and nothing is known of it."
     assert said == [f"`b` has no valid trial (3 ended in an error): {ends}", f"`c` has no valid trial: {ends}"]
+
+
+def test_the_caveat_on_several_configs_holds_of_every_table(tmp_path):
+    write_recorded(tmp_path / "r")
+    text = (tmp_path / "r" / "RESULTS.md").read_text()
+    assert text.count("| after Holm |") + text.count("| p after Holm |") >= 2  # tables with a corrected column
+    assert "the p-values in the tables are not corrected" not in text
+    assert (
+        "The p-values of the calls, and those after Holm in the tables, are corrected for how many the family has; all "
+        "others are not." in text
+    )
