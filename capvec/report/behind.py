@@ -107,5 +107,5 @@ def _drift(drift: Drift) -> Iterator[str]:
     yield "### Did the baseline drift?\n"
     yield from markdown_table([("of the baseline", "statistic", "p"), *lines])
     exchanged = "within their task" if drift.within_tasks else "between tasks too, one attempt each"
-    exchanged += " and never between the runs that were merged" if drift.runs > 1 else ""
+    exchanged += " but not between the runs that were merged" if drift.runs > 1 and not drift.within_tasks else ""
     yield f"\nPermutation tests on {drift.trials} baseline trials, exchanged {exchanged}.\n"

@@ -237,8 +237,8 @@ def caveats(plan: Plan, summary: Summary, direction: ReportedDirection) -> Itera
     compared = len(summary.configs) - 1
     if compared > 1:
         yield (
-            f"{compared} configs were compared with the baseline. The p-values of the calls, and those after Holm in the "
-            "tables, are corrected for how many the family has; all others are not."
+            f"{compared} configs were compared with the baseline. The p-values of the calls, and those after Holm in "
+            "the tables, are corrected for how many the family has; all others are not."
         )
     if summary.sequential is not None and (
         stopped := [test.config for test in summary.sequential.tests if test.stopped]

@@ -34,7 +34,7 @@ class Drift:
     """Valid baseline trials."""
     within_tasks: bool
     """Trials were exchanged within their task only. Otherwise (one attempt a task) between tasks too, and a plan that
-    puts hard tasks last looks like a drift. Never between runs."""
+    puts hard tasks last looks like a drift; never between runs, though."""
     pass_trend: DriftTest | None
     """Correlation of solved with the rank of the start, both less their task's mean: above 0 if later trials pass more
     often. This is the Cochran–Armitage statistic with ranks as scores."""
@@ -54,20 +54,18 @@ def drift(outcomes: Sequence[Outcome], baseline: str = Config.BASELINE, seed: in
 
     p-values are of permutations: `DRAWS` are drawn, p = (1 + b)/(1 + B) (Phipson and Smyth, SAGMB 2010, 9:39). A plan
     runs its tasks in order, so time and task go together: where tasks have several attempts, trials are exchanged only
-    within their task, and never between runs, which differ in machine and time by themselves. A test is None where
-    there is nothing to tell: all alike, one worker in each run, no time on record.
+    within their task, and otherwise within their run, since merged runs differ in their tasks. A test is None where
+    there is nothing to tell: all alike, one worker, no time on record.
 
     Args:
         outcomes: of all configs; only the baseline's valid ones are used.
         baseline: its name.
         seed: for the permutations.
     """
-    valid = sorted(
-        (o for o in outcomes if o.config == baseline and o.outcome != "error"), key=lambda o: (o.run, o.task)
-    )
-    times = Counter((outcome.run, outcome.task) for outcome in valid)
-    within = any(count > 1 for count in times.values())
-    strata = _numbered([(o.run, o.task) if within else (o.run,) for o in valid])
+    valid = [outcome for outcome in outcomes if outcome.config == baseline and outcome.outcome != "error"]
+    within = any(count > 1 for count in Counter(outcome.task for outcome in valid).values())
+    valid.sort(key=lambda outcome: (outcome.task if within else outcome.run, outcome.task))
+    strata = np.unique([outcome.task if within else outcome.run for outcome in valid], return_inverse=True)[1]
     runs = {outcome.run for outcome in valid}
     workers = [f"{outcome.run}: {outcome.worker}" for outcome in valid]
     solved = np.array([outcome.outcome == "solved" for outcome in valid], dtype=float)
@@ -80,15 +78,9 @@ def drift(outcomes: Sequence[Outcome], baseline: str = Config.BASELINE, seed: in
         pass_trend=_trend(start, solved, strata, orders),
         steps_trend=_trend(start, stats.rankdata([outcome.steps for outcome in valid]), strata, orders),
         workers=len(set(workers)),
-        pass_by_worker=_by_worker(workers, solved, strata, orders) if len(set(workers)) > len(runs) else None,
+        pass_by_worker=_by_worker(workers, solved, strata, orders),
         runs=len(runs),
     )
-
-
-def _numbered(groups: Sequence[tuple[str, ...]]) -> NDArray[np.int64]:
-    """0 for the first group, 1 for the next that differs: int [trials]."""
-    places = {group: place for place, group in enumerate(dict.fromkeys(groups))}
-    return np.array([places[group] for group in groups], dtype=np.int64)
 
 
 def _orders(strata: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
@@ -121,6 +113,8 @@ def _by_worker(
     workers: Sequence[str], solved: NDArray[np.float64], strata: NDArray[np.int64], orders: NDArray[np.int64]
 ) -> DriftTest | None:
     names = sorted(set(workers))
+    if len(names) < 2:
+        return None
     excess = _centred(solved, strata)
     rates = solved - excess
     places = np.array([[worker == name for name in names] for worker in workers], dtype=float)

@@ -66,6 +66,15 @@ def test_runs_that_differ_are_no_drift_and_no_difference_of_workers():
     assert (found.pass_trend, found.pass_by_worker) == (None, None)
 
 
+def test_where_tasks_were_repeated_in_another_run_that_run_is_compared_within_them():
+    first = trials([(f"t{k:02}", 1, k, True, "gw0") for k in range(20)])
+    second = trials([(f"t{k:02}", 2, 60 + k, False, "gw0") for k in range(20)])
+    found = drift([*first, *(replace(one, run="other") for one in second)])
+    assert found.within_tasks
+    # All 20 pairs fall, and no drawn permutation is likely to (2 of 2^20).
+    assert found.pass_by_worker.pvalue == found.pass_trend.pvalue == 1e-4
+
+
 def test_where_tasks_do_not_count_the_worker_statistic_is_pearsons_chi_square():
     from scipy.stats import chi2_contingency
 

@@ -242,7 +242,7 @@ def test_only_configs_of_one_run_are_said_to_have_run_side_by_side():
         text = "\n".join(meaning_section(drifted, (), PLAIN, []))
         assert ("Configs ran side by side, so it bears on all of them alike." in text) == said
         assert ("These are merged runs" in text) != said
-        assert ("never between the runs that were merged" in "\n".join(behind_section(drifted))) != said
+        assert ("but not between the runs that were merged" in "\n".join(behind_section(drifted))) != said
 
 
 # ------------------------------------------------------------------------------------------------ behind it

@@ -128,6 +128,10 @@ def test_two_halves_of_a_run_merge_into_the_whole(tmp_path):
     both = shards(tmp_path)
     assert main(["report", *map(str, both), "--out", str(tmp_path / "all")]) == 0
     whole, merged = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("whole", "all"))
+    # Two runs have workers of their own, which nothing else depends on.
+    own = ("runs", "workers", "pass_by_worker")
+    apart, one = ([summary["drift"].pop(key) for key in own] for summary in (merged, whole))
+    assert (apart[:2], one[:2]) == ([2, 2 * one[1]], [1, one[1]])
     assert {**merged, "run": "whole"} == whole
     rows = (tmp_path / "all" / "master_summary.csv").read_text().splitlines()[1:]
     assert [row.split(",")[0] for row in rows] == ["a"] * 30 + ["b"] * 30
