@@ -46,6 +46,13 @@ def told(outcomes, direction=PLAIN, controls=(), family=("s",), configs=()):
     return list(meaning_section(summary, compare_with_twins(outcomes, configs), direction, configs))
 
 
+def looked_at(summary, decision):
+    """As it would stand after one of two looks with that decision."""
+    look = Look(1, 0.5, 0.01, 0.01, None, 6, 0.0, 1.0, None, None, decision)
+    test = SequentialTest("s", 0.05, (look,), 2, "all flips")
+    return replace(summary, sequential=Sequential(0.05, (), (), (test,), {}, {}))
+
+
 def ranking(apart):
     """Layer 0 tells positives from negatives if `apart`; else only as well as any labels are told apart."""
     rng = np.random.default_rng(1)
@@ -82,9 +89,7 @@ def test_a_change_of_form_alone_is_not_said_to_leave_solving_as_it_was():
 )
 def test_a_config_is_left_open_for_the_reason_that_it_is(decision, because):
     summary = summarise(sweep(6, baseline=2, s=2), ["baseline", "s"], family=["s"])
-    look = Look(1, 0.5, 0.01, 0.01, None, 6, 0.0, 1.0, None, None, decision)
-    test = SequentialTest("s", 0.05, (look,), 2, "all flips")
-    looked = replace(summary, sequential=Sequential(0.05, (), (), (test,), {}, {}))
+    looked = looked_at(summary, decision)
     assert f"- `s` is left open: {because}" in "\n".join(meaning_section(looked, (), PLAIN, []))
 
 
@@ -222,6 +227,17 @@ def test_a_reading_is_corrected_for_the_family_as_the_call_is():
     text = "\n".join(told(outcomes, family=("s", "t", "u")))
     assert "- `s` solves more" in text
     assert f"with strict parses only it is +0.30, p = {3 * 2 / 2**6:.3f} after Holm." in text
+
+
+def test_readings_that_do_not_allow_for_looks_clear_no_call_and_a_drift_bears_on_who_ran_as_long():
+    summary = summarise(sweep(20, baseline=2, s=16), ["baseline", "s"], family=["s"])
+    drifted = replace(summary, drift=replace(summary.drift, pass_trend=DriftTest(0.5, 0.01)))
+    stopped = looked_at(drifted, "efficacy")
+    text = "\n".join(meaning_section(stopped, (), PLAIN, []))
+    assert "does not hang" not in text
+    assert "Configs ran side by side until they stopped" in text
+    assert "as if nobody had looked before the end" in "\n".join(behind_section(stopped))
+    assert "as if nobody had looked" not in "\n".join(behind_section(drifted))
 
 
 def test_a_drift_of_the_baseline_is_told_and_chance_is_not():
