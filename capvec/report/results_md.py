@@ -94,7 +94,8 @@ def _results(plan: Plan, summary: Summary) -> Iterator[str]:
     yield from markdown_table([HEADERS, *(table_row(row, plan.config(row.config)) for row in summary.configs)])
     yield (
         "\nparse_fail and no_cmd are per run. Errors are excluded from rates. Fisher's exact test, two-sided, on "
-        "pooled counts against the baseline, as the field reports it; what decides is under *What stands behind it*.\n"
+        "counts pooled over the tasks that both the config and the baseline have valid trials of, as the field reports "
+        "it; what decides is under *What stands behind it*.\n"
     )
 
 
