@@ -87,6 +87,8 @@ def _head(plan: Plan, summary: Summary, reconciliation: Reconciliation) -> Itera
         f"Protocol `{settings.protocol}`, at most {settings.max_steps} steps of {settings.max_tokens} tokens, "
         f"temperature {settings.temperature:g}.\n"
     )
+    if plan.merged:
+        yield f"{' '.join(plan.merged)}\n"
 
 
 def _results(plan: Plan, summary: Summary) -> Iterator[str]:
