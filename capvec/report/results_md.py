@@ -25,6 +25,7 @@ from capvec.report.table import (
     verdict,
     warnings,
 )
+from capvec.report.untrusted import code
 from capvec.stats.intervals import Interval
 from capvec.stats.summary import Summary
 from capvec.stats.twins import TwinComparison
@@ -213,7 +214,7 @@ def _errors(outcomes: Sequence[Outcome]) -> Iterator[str]:
     failed = [outcome for outcome in outcomes if outcome.outcome == "error"]
     if failed:
         yield "## Errors of the instrument\n"
-        yield from (f"- `{outcome.trial}`: {' '.join(outcome.error.split())[:300]}" for outcome in failed)
+        yield from (f"- `{outcome.trial}`: {code(outcome.error) or 'no reason was given'}" for outcome in failed)
         yield "\n`--resume` runs these again.\n"
 
 

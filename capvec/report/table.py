@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from textwrap import wrap
 
 from capvec.records import Config, Outcome
+from capvec.report.untrusted import printable
 from capvec.stats.intervals import Interval
 from capvec.stats.shortfall import observed_shortfall
 from capvec.stats.summary import ConfigSummary, Summary
@@ -48,7 +49,8 @@ def _errors(outcomes: Sequence[Outcome]) -> Iterator[str]:
     """Each trial that ended in an error, with the first line of the reason: pytest's own summary cuts it short."""
     failed = [outcome for outcome in outcomes if outcome.outcome == "error"]
     for outcome in failed[:_ERRORS_SHOWN]:
-        yield f"error: {outcome.trial}: {next(iter(outcome.error.splitlines()), 'no reason was given')}"
+        first = next(iter(printable(outcome.error).strip().splitlines()), "")
+        yield f"error: {outcome.trial}: {first or 'no reason was given'}"
     if len(failed) > _ERRORS_SHOWN:
         yield f"and {len(failed) - _ERRORS_SHOWN} errors more; RESULTS.md has them all"
 
