@@ -20,6 +20,7 @@ from _pytest.mark.expression import Expression
 from capvec.directions.recipe import RECIPE_OPTIONS
 from capvec.errors import CapvecError, InstrumentFault, UsageError
 from capvec.records import Outcome, TrialSpec
+from capvec.report.untrusted import printable
 from capvec.sweep.options import SweepOptions, parse_options
 from capvec.sweep.trial import TrialRunner, error_outcome
 
@@ -370,7 +371,7 @@ def pytest_runtest_makereport(
         report.capvec = result.to_json()  # type: ignore[attr-defined]
         item.user_properties[:] = [(key, value) for key, value in result.to_json().items() if value is not None]
         if report.failed and call.excinfo is not None and call.excinfo.errisinstance(InstrumentFault):
-            report.longrepr = result.error
+            report.longrepr = printable(result.error)
             # The headline of pytest's section of errors: the trial, and not the test that all of them share.
             report.location = (*report.location[:2], result.trial)
     return report

@@ -141,8 +141,8 @@ def _measured(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> Iter
     yield (
         '\nparse_fail (replies that the protocol could not parse) and no_cmd (replies that parsed, were not "done" and '
         "held no command) are per run; dose is |α|·‖v‖ over the mean norm of the residual. Fisher's p is against the "
-        "baseline, on pooled counts, and not corrected for the number of configs. The calls are by the sign-flip test "
-        "over tasks, corrected:\n"
+        "baseline, on counts pooled over the tasks that both have valid trials of, and not corrected for the number of "
+        "configs. The calls are by the sign-flip test over tasks, corrected:\n"
     )
     yield from (f"- {row['config']} {row['call']['words']}." for row in _called(summary))
     yield ""

@@ -12,6 +12,7 @@ from typing import Any
 from capvec.errors import UsageError
 from capvec.records import Outcome
 from capvec.report.recorded import RecordedRun, read_recorded
+from capvec.sweep.gate import split_gate
 from capvec.sweep.provenance import differences
 
 _OF_A_SHARD = ("run", "capvec", "commit", "written", "command_line", "options", "python", "platform", "versions")
@@ -22,9 +23,10 @@ _SHOWN = 120
 def merge(folders: Sequence[Path], out: Path | None) -> Path:
     """Write a run folder that holds the trials of several.
 
-    The runs must be of the same study, model, settings, direction and base seed; tasks and configs that two of them
-    have must be the same, and so must the outcome of a trial that both ran. `trials.jsonl` keeps each trial under the
-    run it came from.
+    The runs must be of the same study, model, settings, direction, base seed and `--effect`; tasks and configs that two
+    of them have must be the same, and so must the outcome of a trial that both ran. `trials.jsonl` keeps each trial
+    under the run it came from. Software may differ, and the report says where; what any run asked for with `--gate` is
+    asked of them together.
 
     Args:
         folders: run folders, finished or not.
@@ -66,9 +68,10 @@ def _check_together(first: RecordedRun, other: RecordedRun) -> None:
             "would be others; report it alone"
         )
     found = differences(first.provenance, other.provenance)
-    seeds = [run.provenance["options"]["seed"] for run in (first, other)]
-    if seeds[0] != seeds[1]:
-        found["--seed"] = (seeds[0], seeds[1])
+    for name in ("seed", "effect"):
+        one, two = (run.provenance["options"].get(name) for run in (first, other))
+        if one != two:
+            found[f"--{name}"] = (one, two)
     if found:
         told = "; ".join(
             f"{name} is {_brief(one)} in {first.folder} and {_brief(two)} in {other.folder}"
@@ -105,8 +108,9 @@ def _pool(runs: Sequence[RecordedRun]) -> dict[str, tuple[RecordedRun, Outcome]]
 def _provenance(runs: Sequence[RecordedRun], out: Path) -> dict[str, Any]:
     """The first run's, with the tasks, configs and seeds of all, and what is each run's own."""
     records = [run.provenance for run in runs]
-    gates = {record["options"].get("gate") for record in records}
-    options = records[0]["options"] | {"gate": gates.pop() if len(gates) == 1 else None, "run": None}
+    asked = (record["options"].get("gate") for record in records)
+    gates = dict.fromkeys(condition for expression in asked if expression for condition in split_gate(expression))
+    options = records[0]["options"] | {"gate": ", ".join(gates) or None, "run": None}
     return {
         **records[0],
         "run": out.resolve().name,
@@ -114,10 +118,12 @@ def _provenance(runs: Sequence[RecordedRun], out: Path) -> dict[str, Any]:
         "configs": _configs(runs),
         "tasks": {name: task for record in reversed(records) for name, task in record["tasks"].items()},
         "seeds": {trial: seed for record in records for trial, seed in record["seeds"].items()},
-        "merged": [
-            {name: run.plan.run if name == "run" else run.provenance[name] for name in _OF_A_SHARD} for run in runs
-        ],
+        "merged": [shard for run in runs for shard in run.provenance.get("merged") or [_shard(run)]],
     }
+
+
+def _shard(run: RecordedRun) -> dict[str, Any]:
+    return {name: run.plan.run if name == "run" else run.provenance[name] for name in _OF_A_SHARD}
 
 
 def _configs(runs: Sequence[RecordedRun]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any
 from capvec.errors import UsageError
 from capvec.records import Config, Outcome, Task, TrialSpec
 from capvec.report.families import UNKNOWN
+from capvec.report.shards import shard_lines
 from capvec.sweep.ledger import Ledger
 from capvec.sweep.plan import Plan, Settings
 
@@ -71,6 +72,7 @@ def plan_of(folder: Path, provenance: Mapping[str, Any]) -> Plan:
         study=provenance.get("study", "sweep"),
         sequential=provenance.get("options", {}).get("sequential", False),
         effect=provenance.get("options", {}).get("effect"),
+        merged=shard_lines(provenance.get("merged", ())),
     )
 
 

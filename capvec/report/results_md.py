@@ -25,6 +25,7 @@ from capvec.report.table import (
     verdict,
     warnings,
 )
+from capvec.report.untrusted import code
 from capvec.stats.intervals import Interval
 from capvec.stats.summary import Summary
 from capvec.stats.twins import TwinComparison
@@ -87,6 +88,8 @@ def _head(plan: Plan, summary: Summary, reconciliation: Reconciliation) -> Itera
         f"Protocol `{settings.protocol}`, at most {settings.max_steps} steps of {settings.max_tokens} tokens, "
         f"temperature {settings.temperature:g}.\n"
     )
+    if plan.merged:
+        yield f"{' '.join(plan.merged)}\n"
 
 
 def _uncompared(summary: Summary) -> Iterator[str]:
@@ -103,7 +106,8 @@ def _results(plan: Plan, summary: Summary) -> Iterator[str]:
     yield from markdown_table([HEADERS, *(table_row(row, plan.config(row.config)) for row in summary.configs)])
     yield (
         "\nparse_fail and no_cmd are per run. Errors are excluded from rates. Fisher's exact test, two-sided, on "
-        "pooled counts against the baseline, as the field reports it; what decides is under *What stands behind it*.\n"
+        "counts pooled over the tasks that both the config and the baseline have valid trials of, as the field reports "
+        "it; what decides is under *What stands behind it*.\n"
     )
 
 
@@ -219,7 +223,7 @@ def _errors(outcomes: Sequence[Outcome]) -> Iterator[str]:
     failed = [outcome for outcome in outcomes if outcome.outcome == "error"]
     if failed:
         yield "## Errors of the instrument\n"
-        yield from (f"- `{outcome.trial}`: {' '.join(outcome.error.split())[:300]}" for outcome in failed)
+        yield from (f"- `{outcome.trial}`: {code(outcome.error) or 'no reason was given'}" for outcome in failed)
         yield "\n`--resume` runs these again.\n"
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from textwrap import wrap
 
 from capvec.records import Config, Outcome
+from capvec.report.untrusted import printable
 from capvec.stats.intervals import Interval
 from capvec.stats.shortfall import observed_shortfall
 from capvec.stats.summary import ConfigSummary, Summary
@@ -17,7 +18,7 @@ from capvec.sweep.plan import Plan
 
 HEADERS = ("config", "solved", "rate", "95 % Wilson", "errors", "steps", "parse_fail", "no_cmd", "dose", "Fisher p")
 WIDTH = 100
-_NAME_WIDTH = 28
+_LEAST_NAME = 8
 _ERRORS_SHOWN = 5
 
 
@@ -48,7 +49,8 @@ def _errors(outcomes: Sequence[Outcome]) -> Iterator[str]:
     """Each trial that ended in an error, with the first line of the reason: pytest's own summary cuts it short."""
     failed = [outcome for outcome in outcomes if outcome.outcome == "error"]
     for outcome in failed[:_ERRORS_SHOWN]:
-        yield f"error: {outcome.trial}: {next(iter(outcome.error.splitlines()), 'no reason was given')}"
+        first = next(iter(printable(outcome.error).strip().splitlines()), "")
+        yield f"error: {outcome.trial}: {first or 'no reason was given'}"
     if len(failed) > _ERRORS_SHOWN:
         yield f"and {len(failed) - _ERRORS_SHOWN} errors more; RESULTS.md has them all"
 
@@ -95,13 +97,22 @@ def _family(summary: Summary) -> list[ConfigSummary]:
     return [row for row in summary.configs if row.config in summary.family]
 
 
-def align(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns side by side: the first flush left and cut at 28 characters, the others flush right."""
-    short = [(_shorten(row[0]), *row[1:]) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*short, strict=True)]
+def align(rows: Sequence[Sequence[str]], width: int = WIDTH) -> list[str]:
+    """Columns side by side, the first flush left, the others flush right, in lines of `width` characters.
+
+    Names in the first column are cut as far as that takes, in the middle: what tells configs apart is often their end.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    room = max(_LEAST_NAME, width - sum(wide + 2 for wide in widths[1:]))
+    widths[0] = min(widths[0], room)
     return [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-        for row in short
+        "  ".join(
+            [
+                _shorten(row[0], room).ljust(widths[0]),
+                *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)),
+            ]
+        )
+        for row in rows
     ]
 
 
@@ -138,5 +149,8 @@ def interval(value: Interval | None) -> str:
     return "–" if value is None else f"{value.low:.2f}–{value.high:.2f}"
 
 
-def _shorten(name: str) -> str:
-    return name if len(name) <= _NAME_WIDTH else name[: _NAME_WIDTH - 1] + "…"
+def _shorten(name: str, room: int) -> str:
+    if len(name) <= room:
+        return name
+    tail = (room - 1) // 2
+    return f"{name[: room - 1 - tail]}…{name[-tail:]}"

@@ -53,7 +53,9 @@ class ConfigSummary:
     end_reasons: Mapping[str, int]
     """Why valid trials ended, the most frequent first."""
     fisher: FisherResult | None
-    """On pooled counts, as is Boschloo's."""
+    """On counts pooled over the tasks that both have valid trials of, as is Boschloo's: a config must not be compared
+    with the baseline's trials on tasks that it never saw. Where both have some of each, these are the rows' counts.
+    """
     boschloo: BoschlooResult | None
     sign_flip: SignFlipResult | None
     """Over tasks: the headline. The p-value allows for the looks where there were any (`Summary.sequential`)."""
@@ -167,7 +169,7 @@ def _summarise(name: str, group: Sequence[Outcome], base: Sequence[Outcome], bas
     valid, other = _valid(group), _valid(base)
     n, solved, replies = len(valid), _solved(valid), sum(outcome.steps for outcome in valid)
     comparable = bool(valid and other)
-    counts = (solved, n, _solved(other), len(other))
+    pooled = _pooled(_strata(valid, other))
     both = [*group, *base]
     effect = paired_effect(both, name, "pass_rate", baseline) if comparable else None
     return ConfigSummary(
@@ -187,8 +189,8 @@ def _summarise(name: str, group: Sequence[Outcome], base: Sequence[Outcome], bas
         repaired_per_reply=_share(sum(outcome.repaired for outcome in valid), replies),
         no_cmd_per_reply=_share(sum(outcome.no_cmd for outcome in valid), replies),
         end_reasons=dict(Counter(outcome.end_reason for outcome in valid).most_common()),
-        fisher=fisher_exact(*counts) if comparable else None,
-        boschloo=boschloo_exact(*counts) if comparable else None,
+        fisher=fisher_exact(*pooled) if pooled else None,
+        boschloo=boschloo_exact(*pooled) if pooled else None,
         sign_flip=_sign_flip(valid, other),
         mcnemar=_mcnemar(valid, other) if comparable else None,
         cmh=_cmh(valid, other),
@@ -226,6 +228,14 @@ def _strata(valid: Sequence[Outcome], base: Sequence[Outcome]) -> list[Stratum]:
     """The tasks that both sides have valid trials of."""
     ours, theirs = _counts_by_task(valid), _counts_by_task(base)
     return [Stratum(*ours[task], *theirs[task]) for task in ours if task in theirs]
+
+
+def _pooled(strata: Sequence[Stratum]) -> tuple[int, int, int, int] | None:
+    """Solved and valid trials, then the baseline's, over the tasks that both have valid trials of; None without any."""
+    if not strata:
+        return None
+    solved, n, base_solved, base_n = zip(*((s.solved, s.n, s.base_solved, s.base_n) for s in strata), strict=True)
+    return sum(solved), sum(n), sum(base_solved), sum(base_n)
 
 
 def _sign_flip(valid: Sequence[Outcome], base: Sequence[Outcome]) -> SignFlipResult | None:

@@ -15,6 +15,7 @@ from capvec.errors import UsageError
 from capvec.pocket import ModelSource, resolve_model
 from capvec.records import Config, Outcome
 from capvec.report.baseline import write_baseline
+from capvec.report.untrusted import printable
 from capvec.sandbox.docker import DockerProvider, check_engine, reap
 from capvec.sweep import provenance
 from capvec.sweep.ledger import Ledger
@@ -65,7 +66,7 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Outcome, ..
                 ledger.append(outcome)
                 outcomes.append(outcome)
                 if outcome.outcome == "error":
-                    progress.say(f"capvec: error: {outcome.trial}: {outcome.error}")
+                    progress.say(f"capvec: error: {outcome.trial}: {printable(outcome.error)}")
                 progress.update(Tally.of((o.outcome for o in outcomes), len(trials) - len(outcomes)))
     reap(plan.run)
     write_baseline(plan, outcomes)

@@ -9,6 +9,7 @@ from textwrap import wrap
 
 from capvec.records import Config
 from capvec.report.table import WIDTH, align, number
+from capvec.report.untrusted import one_line
 from capvec.stats.pairing import smallest_p
 from capvec.stats.power import (
     MOST_TRIALS,
@@ -169,7 +170,7 @@ def time_in_words(probe: Probe, trials: int, preparation_s: float) -> str:
         f"{_seconds(preparation_s)} to get ready, as just now"
     )
     if failed:
-        reason = " ".join(failed[0].error.split())[:300]
+        reason = one_line(failed[0].error)
         words += (
             f". {len(failed)} of the probe's trials ended in an error of the instrument: {failed[0].trial}: {reason}"
         )

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 from capvec.errors import UsageError
 from capvec.records import Config
+from capvec.stats.effects import Effect
 from capvec.stats.summary import ConfigSummary, Summary
 
 _IMPROVES = re.compile(r"improves\(\s*([^)\s]+)\s*\)")
 _NO_HARM = re.compile(r"no_harm\(\s*(\d+(?:\.\d*)?|\.\d+)\s*\)")
 _AT_MOST = re.compile(r"(parse_fail|no_cmd|steps)\s*<=\s*baseline")
 _FORMS = "improves(CONFIG), no_harm(D), parse_fail<=baseline, no_cmd<=baseline, steps<=baseline"
+_NOTHING_SHARED = "{} and the baseline have no task of which both have a valid trial"
 _ROUNDING = 1e-9
 """0.8 − 0.2 is a little above 0.6 in floating point; rates differ by more than this or not at all."""
 
@@ -62,8 +64,10 @@ def check_gate(expression: str, summary: Summary) -> tuple[GateResult, ...]:
     * `no_harm(D)`: no other config's pass rate is more than D below the baseline's.
     * `M<=baseline`: no other config's mean M per run is above the baseline's.
 
-    Other configs are all but the baseline, controls included; those named have passed `check_names`. A config without
-    a valid trial meets no condition.
+    The last two go by the report's effects: means over the tasks that both have valid trials of, each task weighing the
+    same, so that neither tasks nor attempts that only one of them has can decide. Other configs are all but the
+    baseline, controls included; those named have passed `check_names`. A config that has no such task meets no
+    condition.
     """
     return tuple(_check(condition, summary) for condition in split_gate(expression))
 
@@ -72,47 +76,36 @@ def _check(condition: str, summary: Summary) -> GateResult:
     if match := _IMPROVES.fullmatch(condition):
         return _improves(condition, match[1], summary)
     if match := _NO_HARM.fullmatch(condition):
-        bound = float(match[1]) + _ROUNDING
-        failures = [
-            f"{config.config} passes {_rate(config)}, baseline {_rate(base)}"
-            for config, base in _pairs(summary)
-            if config.pass_rate is None or base.pass_rate is None or base.pass_rate - config.pass_rate > bound
-        ]
+        metric, sign, bound = "pass_rate", -1, float(match[1])
     else:
-        metric = condition.partition("<=")[0].strip()
-        failures = [
-            f"{config.config} has {_mean(config, metric)}, baseline {_mean(base, metric)}"
-            for config, base in _pairs(summary)
-            if not _at_most(_mean(config, metric), _mean(base, metric))
-        ]
+        metric, sign, bound = condition.partition("<=")[0].strip(), 1, 0.0
+    failures = [
+        _against(row, metric)
+        for row in _others(summary)
+        if (effect := _effect(row, metric)) is None or sign * effect.difference > bound + _ROUNDING
+    ]
     return GateResult(condition, not failures, "; ".join(failures) or "holds for every config")
 
 
 def _improves(condition: str, name: str, summary: Summary) -> GateResult:
-    call = next(config for config, _ in _pairs(summary) if config.config == name).call
-    if call is None:
-        return GateResult(condition, False, f"{name} or the baseline has no valid trial")
-    return GateResult(condition, call.name == "improves", call.words)
+    row = next(row for row in _others(summary) if row.config == name)
+    if row.call is None:
+        return GateResult(condition, False, _NOTHING_SHARED.format(name))
+    return GateResult(condition, row.call.name == "improves", row.call.words)
 
 
-def _pairs(summary: Summary) -> list[tuple[ConfigSummary, ConfigSummary]]:
-    """Every other config with the baseline: on its own blocks, where it stopped early."""
-    return [(row, summary.base_of(row.config)) for row in summary.configs if row.config != summary.baseline]
+def _others(summary: Summary) -> list[ConfigSummary]:
+    return [row for row in summary.configs if row.config != summary.baseline]
 
 
-def _mean(config: ConfigSummary, metric: str) -> float | None:
-    """Per run."""
-    return {
-        "parse_fail": config.parse_fail_per_run,
-        "no_cmd": config.no_cmd_per_run,
-        "steps": config.mean_steps,
-    }[metric]
+def _effect(row: ConfigSummary, metric: str) -> Effect | None:
+    return next((effect for effect in (row.effect, *row.secondary) if effect and effect.metric == metric), None)
 
 
-def _rate(config: ConfigSummary) -> str:
-    return "no valid trial" if config.pass_rate is None else f"{config.pass_rate:.2f}"
-
-
-def _at_most(value: float | None, bound: float | None) -> bool:
-    """False where there is nothing to compare."""
-    return value is not None and bound is not None and value <= bound
+def _against(row: ConfigSummary, metric: str) -> str:
+    """What the config has, and the baseline."""
+    effect = _effect(row, metric)
+    if effect is None:
+        return _NOTHING_SHARED.format(row.config)
+    has, unit = ("passes", "") if metric == "pass_rate" else ("has", f" {metric} per run")
+    return f"{row.config} {has} {effect.value:.2f}{unit}, baseline {effect.baseline:.2f}"

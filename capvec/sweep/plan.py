@@ -68,6 +68,8 @@ class Plan(Record):
     """Of the model that the engine serves; empty in a plan that steers nothing, or is only read."""
     effect: float | None = None
     """A rise of the pass rate that would matter, as the user said; None for the verdict's margin."""
+    merged: tuple[str, ...] = ()
+    """Of a plan that is read from several runs' merger: what a report has to say of them."""
 
     def task(self, name: str) -> Task:
         return next(task for task in self.tasks if task.name == name)

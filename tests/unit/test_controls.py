@@ -178,7 +178,7 @@ def test_every_control_names_the_configs_that_it_is_there_for():
 
 
 def test_the_terminal_shows_one_line_for_each_steered_config_in_100_columns():
-    name = "steered-L22-a0.0125-ambient-and-more"
+    name = "steered-L20+21+22+23+24-a0.0125-ambient-generated"
     configs = [
         Config("baseline", "baseline"),
         Config(name, "steered"),
@@ -189,7 +189,8 @@ def test_the_terminal_shows_one_line_for_each_steered_config_in_100_columns():
     assert max(map(len, lines)) <= 100
     assert [line.split() for line in lines[1:3]] == [
         ["against", "its", "twins", "effect", "random", "p", "shuffled", "p", "orthogonal", "p"],
-        ["steered-L22-a0.0125-ambient…", "+0.25", "0/19", "0.050", "0/19", "0.050", "0/19", "0.050"],
+        # 59 characters are the other columns', which leaves 41: 20 of the beginning, the mark, and 20 of the end.
+        ["steered-L20+21+22+23…25-ambient-generated", "+0.25", "0/19", "0.050", "0/19", "0.050", "0/19", "0.050"],
     ]
     # 1/20: no p of 19 twins is smaller.
     assert "With 19 twins it cannot be below 0.05, whatever the vector does." in lines

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from test_statistics import arms, outcome
 
@@ -38,6 +40,42 @@ def test_a_loss_of_exactly_the_bound_is_no_harm():
 def test_counts_per_run_are_compared_with_the_baseline():
     outcomes = [outcome("baseline", "a", parse_fail=2), outcome("x", "a", parse_fail=2, no_cmd=1)]
     assert judged("parse_fail<=baseline, no_cmd <= baseline and steps<=baseline", outcomes) == [True, False, True]
+
+
+def on(config, tasks, status, **changes):
+    return [outcome(config, task, status, **changes) for task in tasks]
+
+
+def test_a_config_is_not_held_against_the_baseline_on_tasks_that_it_never_saw():
+    # Shards over other tasks: the easy ones, where every trial is solved in one step, and the hard ones, where none is.
+    # Each config is the baseline's equal on its own; against all 16 of the baseline `y` would lose a half.
+    easy, hard = [f"easy{n}" for n in range(8)], [f"hard{n}" for n in range(8)]
+    outcomes = [
+        *on("baseline", easy, "solved", steps=1), *on("x", easy, "solved", steps=1),
+        *on("baseline", hard, "unsolved", steps=20), *on("y", hard, "unsolved", steps=20),
+    ]  # fmt: skip
+    expression = "no_harm(0.1), steps<=baseline"
+    assert judged(expression, outcomes, ("baseline", "x", "y")) == [True, True]
+    worse = [replace(one, outcome="unsolved", steps=2) if one.config == "x" else one for one in outcomes]
+    gates = check_gate(expression, summarise(worse, ["baseline", "x", "y"]))
+    assert [(gate.met, gate.reason) for gate in gates] == [
+        (False, "x passes 0.00, baseline 1.00"),
+        (False, "x has 2.00 steps per run, baseline 1.00"),
+    ]
+
+
+def test_attempts_that_only_one_side_has_do_not_decide():
+    # The baseline solves the easy task always and the hard one never; so does x, which had the hard one three times.
+    outcomes = [outcome(name, "easy", "solved") for name in ("baseline", "x")]
+    outcomes += [outcome("baseline", "hard"), *(outcome("x", "hard", attempt=attempt) for attempt in (1, 2, 3))]
+    assert judged("no_harm(0)", outcomes) == [True]
+
+
+def test_a_config_without_a_task_in_common_with_the_baseline_meets_no_condition_and_the_reason_is_told():
+    outcomes = [outcome("baseline", "a", "solved"), outcome("x", "b", "solved")]
+    gates = check_gate("improves(x), no_harm(1), parse_fail<=baseline", summarise(outcomes, ["baseline", "x"]))
+    reason = "x and the baseline have no task of which both have a valid trial"
+    assert [(gate.met, gate.reason) for gate in gates] == [(False, reason)] * 3
 
 
 def test_a_condition_that_is_given_twice_is_one_gate():

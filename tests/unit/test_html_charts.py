@@ -286,4 +286,68 @@ def test_ticks_are_round():
 
 
 def test_labels_at_the_ends_of_lines_do_not_lie_on_each_other():
-    assert spread([50.0, 10.0, 52.0], 13.0) == [50.0, 10.0, 63.0]
+    assert spread([50.0, 10.0, 52.0], 13.0, 0.0, 100.0) == [50.0, 10.0, 63.0]
+    assert spread([95.0, 96.0, 97.0], 13.0, 0.0, 100.0) == [74.0, 87.0, 100.0]
+
+
+@given(st.lists(st.floats(-50, 150), min_size=1, max_size=20))
+def test_labels_stay_inside_their_panel_as_far_apart_as_there_is_room_and_in_their_order(places):
+    moved = spread(places, 13.0, 0.0, 100.0)
+    assert all(-1e-9 <= place <= 100 + 1e-9 for place in moved)
+    room = min(13.0, 100 / max(1, len(places) - 1))
+    order = sorted(range(len(places)), key=places.__getitem__)
+    assert all(moved[after] - moved[before] >= room - 1e-9 for before, after in pairwise(order))
+
+
+def at_layers(count, **changes):
+    """Configs at α = 1 and 2 of as many layers, and rows of them that all lie at the lower end of every panel."""
+    configs = [
+        replace(
+            config(alpha), name=f"s-L{layer}-a{alpha:g}", layer=layer, steers=(Steer(layer, "h", alpha),), **changes
+        )
+        for layer in range(count)
+        for alpha in (1.0, 2.0)
+    ]
+    nothing = {"parse_fail_per_run": 0.0, "no_cmd_per_run": 0.0, "mean_steps": 0.0}
+    return configs, [row("baseline", 5, 10, 0.2, 0.8), *(row(one.name, 0, 10, 0.0, 0.3, **nothing) for one in configs)]
+
+
+@WIDTHS
+def test_labels_of_many_lines_end_above_the_axis_of_their_panel(width):
+    configs, rows = at_layers(5)
+    root = drawn(dose_response(rows, [DOSES[0], *configs], "baseline", width))
+    panels = [float(one.get("y")) for one in having(root, "text", "panel")]
+    labels = [float(one.get("y")) for one in having(root, "text", "end")]
+    assert len(labels) == 4 * 5
+    # A panel is 190 px high and its title stands 14 px below its top; ticks stand 26 px above its bottom.
+    for number, title in enumerate(panels):
+        assert max(labels[5 * number : 5 * number + 5]) <= title - 14 + 190 - 26 - 8
+
+
+@WIDTHS
+def test_dots_at_one_strength_stand_beside_each_other_each_on_its_interval(width):
+    configs, rows = at_layers(3)
+    root = drawn(dose_response(rows, [DOSES[0], *configs], "baseline", width))
+    for number in range(3):
+        dots = [float(one.get("cx")) for one in having(root, "circle", f"s{number}")[:2]]
+        whiskers = [float(one.get("x1")) for one in having(root, "line", "whisker", f"s{number}")]
+        assert dots == pytest.approx(whiskers)
+    places = {float(having(root, "circle", f"s{number}")[0].get("cx")) for number in range(3)}
+    assert len(places) == 3
+
+
+def along(name, direction, *alphas):
+    return [replace(config(a), name=f"{name}-L3-a{a:g}", steers=(Steer(3, direction, a),)) for a in alphas]
+
+
+@pytest.mark.parametrize(
+    ("configs", "labels"),
+    [
+        ([*along("skill", "0123456789", 1.0, 2.0), *along("format", "abcdef0123", 1.0)], ["skill L3", "format L3"]),
+        ([*along("s", "0123456789", 1.0, 2.0), *along("s", "abcdef0123", 3.0)], ["012345 L3", "abcdef L3"]),
+    ],
+)
+def test_no_line_joins_configs_of_different_directions(configs, labels):
+    root = drawn(dose_response([row(one.name, 5, 10, 0.2, 0.8) for one in configs], configs, "baseline", 800))
+    assert [len(having(root, "circle", f"s{number}")) for number in (0, 1)] == [2 * 4, 1 * 4]  # in four panels
+    assert [one.text for one in having(root, "text", "end")[:2]] == labels

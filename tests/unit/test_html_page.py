@@ -60,7 +60,7 @@ def test_text_never_becomes_markup(text):
 
 @given(st.lists(st.text() | st.sampled_from(HOSTILE), max_size=4))
 def test_markdown_lets_no_tag_of_its_text_through(lines):
-    allowed = {"p", "h2", "h3", "h4", "h5", "h6", "ul", "li", "code", "strong"}
+    allowed = {"p", "h2", "h3", "h4", "h5", "h6", "ul", "li", "code", "strong", "em"}
     assert {tag for tag, _ in Reader(markdown([line.replace("|", "") for line in lines])).tags} <= allowed
 
 
@@ -71,6 +71,19 @@ def test_the_markdown_of_reports_becomes_html():
     assert "<ul><li>p</li><li>q</li></ul>" in html
     assert '<th scope="col" class="n">b|c</th>' in html
     assert '<th scope="row">x</th><td class="n">1.5</td>' in html
+
+
+def test_emphasis_is_told_from_asterisks_that_stand_for_themselves():
+    assert inline("under *What stands behind it*.") == "under <em>What stands behind it</em>."
+    for text in ("2 * 3 * 4", "rm *.tmp, then *.log", "a*b*c", "**"):
+        assert "<em>" not in inline(text)
+    assert inline("`*a*`") == "<code>*a*</code>"
+
+
+def test_no_asterisk_of_the_report_reaches_the_page(page):
+    shown = re.sub(r"<(script|style)\b.*?</\1>", "", page, flags=re.DOTALL)
+    assert "<em>What stands behind it</em>" in shown
+    assert "*" not in shown
 
 
 def test_a_report_is_cut_at_its_sections():

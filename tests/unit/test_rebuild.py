@@ -143,6 +143,63 @@ def test_two_halves_of_a_run_merge_into_the_whole(tmp_path):
     assert texts(tmp_path / "all") == before
 
 
+def rewrite(folder, **changes):
+    """Change `provenance.json`: keys of `options`, and others by their name."""
+    path = folder / "provenance.json"
+    record = json.loads(path.read_text())
+    options = {name: changes.pop(name) for name in ("gate", "effect") if name in changes}
+    path.write_text(json.dumps(record | changes | {"options": record["options"] | options}))
+
+
+def said_of_shards(folder):
+    return next(line for line in (folder / "RESULTS.md").read_text().splitlines() if line.startswith("Merged by"))
+
+
+def test_a_merged_report_names_its_shards_and_is_silent_of_what_they_share(tmp_path):
+    report(shards(tmp_path), tmp_path / "all")
+    assert said_of_shards(tmp_path / "all") == "Merged by `capvec report` from 2 runs of one plan: `a`, `b`."
+    report([tmp_path / "a"], None)
+    assert "Merged by" not in (tmp_path / "a" / "RESULTS.md").read_text()
+
+
+def test_software_that_differs_between_shards_is_named_in_the_report(tmp_path):
+    both = shards(tmp_path)
+    versions = json.loads((both[0] / "provenance.json").read_text())["versions"]
+    for folder, commit, transformers in zip(both, ("1" * 40, "2" * 40 + "+changes"), ("5.23", "5.24"), strict=True):
+        rewrite(folder, commit=commit, versions=versions | {"transformers": transformers})
+    report(both, tmp_path / "all")
+    assert said_of_shards(tmp_path / "all").endswith(
+        ": commit `11111111` in `a`, `22222222+changes` in `b`; transformers `5.23` in `a`, `5.24` in `b`."
+    )
+
+
+def test_what_any_shard_asked_for_is_judged_and_the_report_says_that_they_asked_for_different_gates(tmp_path):
+    both = shards(tmp_path)
+    rewrite(both[0], gate="no_harm(0.5)")
+    rewrite(both[1], gate="steps<=baseline, no_harm(0.5)")
+    report(both, tmp_path / "all")
+    gates = json.loads((tmp_path / "all" / "summary.json").read_text())["gates"]
+    assert [gate["condition"] for gate in gates][-2:] == ["no_harm(0.5)", "steps<=baseline"]
+    assert "asked for different gates (`no_harm(0.5)` in `a`, `steps<=baseline, no_harm(0.5)` in `b`)" in (
+        said_of_shards(tmp_path / "all")
+    )
+
+
+def test_shards_that_asked_for_different_effects_are_refused_in_either_order(tmp_path):
+    both = shards(tmp_path)
+    rewrite(both[1], effect=0.3)
+    for order, told in ((both, "None in .*/a and 0.3 in .*/b"), (both[::-1], "0.3 in .*/b and None in .*/a")):
+        with pytest.raises(UsageError, match=f"do not belong together: --effect is {told}"):
+            report(order, tmp_path / "all")
+
+
+def test_a_merged_run_can_be_merged_again_and_still_names_every_shard(tmp_path):
+    both = shards(tmp_path)
+    report(both[:1], tmp_path / "one")
+    report([tmp_path / "one", both[1]], tmp_path / "all")
+    assert said_of_shards(tmp_path / "all") == "Merged by `capvec report` from 2 runs of one plan: `a`, `b`."
+
+
 def test_a_trial_that_both_hold_with_the_same_outcome_counts_once(tmp_path):
     write_recorded(tmp_path / "a")
     shutil.copytree(tmp_path / "a", tmp_path / "b")
@@ -197,3 +254,14 @@ def test_several_runs_need_a_folder_of_their_own(tmp_path):
         report(both, None)
     with pytest.raises(UsageError, match="exists and is not an empty folder"):
         report(both, both[0])
+
+
+def test_a_report_is_written_whatever_its_gates_say_and_the_help_says_that_the_exit_code_does_not_tell(run, capsys):
+    rewrite(run, gate="improves(steered-L1-a2)")
+    assert main(["report", str(run)]) == 0
+    assert "gate NOT MET: improves(steered-L1-a2) (" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["report", "--help"])
+    assert "The exit code is 0 once the reports are written, also where a gate is not met" in (
+        " ".join(capsys.readouterr().out.split())
+    )

@@ -251,6 +251,17 @@ def test_with_the_seed_studys_counts_every_fisher_p_exceeds_one_half(table):
     assert [(row.solved, row.n) for row in summary.configs] == list(table.values())
 
 
+def test_pooled_tests_compare_a_config_with_the_baseline_on_the_tasks_that_both_ran():
+    # The baseline also ran eight tasks that are never solved; on x's own eight both solve all. Pooled over everything
+    # x would have 8/8 against 8/16, Fisher p = 0.02; over what both ran, 8/8 against 8/8, p = 1.
+    hard = [outcome("baseline", f"hard{index}") for index in range(8)]
+    row = summarise([*arms(baseline=(8, 8), x=(8, 8)), *hard], ["baseline", "x"]).configs[1]
+    assert stats.fisher_exact([[8, 8], [0, 8]]).pvalue < 0.03
+    assert (row.fisher.pvalue, row.boschloo.pvalue) == (1.0, 1.0)
+    apart = summarise([*arms(x=(8, 8)), *hard], ["baseline", "x"]).configs[1]
+    assert (apart.n, apart.fisher, apart.boschloo) == (8, None, None)
+
+
 def test_errors_are_counted_and_enter_nothing_else():
     clean = arms(baseline=(2, 4), steered=(1, 4))
     faulty = [*clean, outcome("steered", "task0", "error", attempt=2, steps=99, parse_fail=99, end_reason="error")]

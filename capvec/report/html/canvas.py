@@ -142,12 +142,22 @@ class Canvas:
             self.text(left - 6, scale(tick) + 4, plain(tick), "tick", "end")
 
 
-def spread(places: Sequence[float], gap: float) -> list[float]:
-    """The places moved as little as it takes to lie `gap` apart, in their order: for labels at the ends of lines."""
+def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """The places moved apart, in their order and between `low` and `high`: for labels at the ends of lines.
+
+    Args:
+        places: where they would lie.
+        gap: that there is to be between two neighbours; less where there is no room for it.
+        low: the least place.
+        high: the greatest.
+    """
     order = sorted(range(len(places)), key=places.__getitem__)
-    moved = list(places)
+    gap = min(gap, (high - low) / max(1, len(places) - 1))
+    moved = [min(max(place, low), high) for place in places]
     for before, after in pairwise(order):
         moved[after] = max(moved[after], moved[before] + gap)
+    for place, number in enumerate(reversed(order)):
+        moved[number] = min(moved[number], high - place * gap)
     return moved
 
 

@@ -135,7 +135,7 @@ def _span(value: float, low: float, high: float) -> str:
 
 
 def dose_response(rows: Rows, configs: Sequence[Config], baseline: str, width: int) -> Chart | None:
-    """Pass rate, parse_fail, no_cmd and steps over α, one line for each place and manner of steering.
+    """Pass rate, parse_fail, no_cmd and steps over α, one line for each direction, place and manner of steering.
 
     The reverse (`flip`) of a direction continues its line to negative α. None where no line has two strengths.
 
@@ -173,6 +173,7 @@ def _series(configs: Sequence[Config], found: Mapping[str, Any]) -> dict[str, li
     """Label → (α, config) in order of α."""
     steered = {config.name: config for config in configs if config.kind == "steered" and config.alpha is not None}
     series: dict[str, list[tuple[float, str]]] = {}
+    directions = _directions(list(steered.values()))
     for config in configs:
         if config.alpha is None or (found.get(config.name) or {}).get("pass_rate") is None:
             continue
@@ -181,14 +182,21 @@ def _series(configs: Sequence[Config], found: Mapping[str, Any]) -> dict[str, li
         else:
             of = steered.get(config.control.configs[0]) if config.control.kind == "flip" else None
         if of is not None:
-            series.setdefault(_line_of(of), []).append((config.alpha, config.name))
+            series.setdefault(_line_of(of, directions), []).append((config.alpha, config.name))
     return {name: sorted(points) for name, points in series.items()}
 
 
-def _line_of(config: Config) -> str:
+def _directions(steered: Sequence[Config]) -> dict[str, str]:
+    """Direction's hash → what to call it: the beginning of its configs' names, where that tells directions apart."""
+    named = {config.steers[0].direction: config.name.partition("-L")[0] for config in reversed(steered)}
+    return named if len(set(named.values())) == len(named) else {one: one[:6] for one in named}
+
+
+def _line_of(config: Config, directions: Mapping[str, str]) -> str:
     first = config.steers[0]
+    place = f"layer {config.layer}" if len(directions) == 1 else f"{directions[first.direction]} L{config.layer}"
     manner = [*([first.op] if first.op != "add" else []), *([first.positions] if first.positions != "all" else [])]
-    return " ".join([f"layer {config.layer}", *manner, *(["norm kept"] if first.keep_norm else [])])
+    return " ".join([place, *manner, *(["norm kept"] if first.keep_norm else [])])
 
 
 def _panel(
@@ -219,16 +227,16 @@ def _panel(
     canvas.text((across.start + across.end) / 2, bottom + 32, f"α, {unit} unit", "axis", "middle")
     if against is not None:
         canvas.line(across.start, up(against), across.end, up(against), "reference")
-    ends = spread([up(points[-1][1][key]) for points in series.values()], 13.0)
+    ends = spread([up(points[-1][1][key]) for points in series.values()], 13.0, top, bottom)
     for number, ((name, points), end) in enumerate(zip(series.items(), ends, strict=True)):
         kind = f"series s{number % SERIES}"
-        for alpha, row in points if metric == "pass_rate" else ():
-            x = across(alpha) + (number - (len(series) - 1) / 2) * 3.0  # so that intervals at one α do not hide
+        aside = (number - (len(series) - 1) / 2) * 3.0  # so that marks at one α do not hide each other
+        spots = [(across(alpha) + aside, up(row[key]), row) for alpha, row in points]
+        for x, _, row in spots if metric == "pass_rate" else ():
             canvas.line(x, up(row["wilson"]["low"]), x, up(row["wilson"]["high"]), f"whisker s{number % SERIES}")
-        canvas.path([(across(alpha), up(row[key])) for alpha, row in points], kind)
-        for alpha, row in points:
-            tip = f"{row['config']}: {title} {row[key]:.2f}"
-            canvas.dot(across(alpha), up(row[key]), f"s{number % SERIES}", tip, 4.0)
+        canvas.path([(x, y) for x, y, _ in spots], kind)
+        for x, y, row in spots:
+            canvas.dot(x, y, f"s{number % SERIES}", f"{row['config']}: {title} {row[key]:.2f}", 4.0)
         if len(series) > 1:
             canvas.text(across.end + 8.0, end + 4, shorten(name, width * 0.3), f"end s{number % SERIES}")
 

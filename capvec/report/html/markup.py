@@ -10,7 +10,7 @@ from typing import Any
 
 _VOID = {"meta", "br", "hr", "input"}
 _WORD = re.compile(r"[^\W\d_]|[✓·`]")
-_INLINE = re.compile(r"`([^`]+)`|\*\*(.+?)\*\*")
+_INLINE = re.compile(r"`(?P<code>[^`]+)`|\*\*(?P<strong>.+?)\*\*|(?<![\w*])\*(?![\s*])(?P<em>[^*`]+)(?<!\s)\*(?![\w*])")
 
 
 class Markup(str):
@@ -74,7 +74,7 @@ def _text(value: object) -> str:
 
 
 def markdown(lines: Sequence[str]) -> Markup:
-    """The Markdown that capvec's reports are written in: headings, paragraphs, lists, tables, `code` and **bold**.
+    """The Markdown of capvec's reports: headings, paragraphs, lists, tables, `code`, **bold** and *emphasis*.
 
     Args:
         lines: without line ends; a paragraph may be one long line.
@@ -83,11 +83,12 @@ def markdown(lines: Sequence[str]) -> Markup:
 
 
 def inline(text: str) -> Markup:
-    """`code` and **bold** of one line; the rest is escaped."""
+    """`code`, **bold** and *emphasis* of one line; the rest is escaped."""
     parts, end = [], 0
     for match in _INLINE.finditer(text):
         parts.append(escape(text[end : match.start()]))
-        parts.append(element("code", match[1]) if match[1] is not None else element("strong", inline(match[2])))
+        tag = str(match.lastgroup)
+        parts.append(element(tag, inline(match[tag]) if tag == "strong" else match[tag]))
         end = match.end()
     return join([*parts, escape(text[end:])])
 
