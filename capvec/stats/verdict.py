@@ -155,8 +155,8 @@ def _visible(detectable: Detectable, tasks: int) -> str:
     """What could have been seen, in words."""
     least, rise, fall = smallest_p(tasks), detectable.rise, detectable.fall
     if least >= detectable.level:
-        number = f"{tasks} task{'s' if tasks > 1 else ''}"
-        return f"could have seen nothing ({number} give no p below {least:.2g}, and {detectable.level:.2g} is needed)"
+        give = "1 task gives" if tasks == 1 else f"{tasks} tasks give"
+        return f"could have seen nothing ({give} no p below {least:.2g}, and {detectable.level:.2g} is needed)"
     if rise is not None:
         return f"could only have seen a rise of {rise:.2f} or more"
     return "could have seen no rise of any size" + ("" if fall is None else f", only a fall of {-fall:.2f} or more")
