@@ -280,7 +280,9 @@ def test_with_looks_a_config_that_changes_nothing_stops_with_its_control_and_the
     assert [look["decision"] for look in test["looks"]] == ["futility"]
     row = next(row for row in summary["configs"] if row["config"] == "steered-L1-a4")
     assert (row["n"], row["solved"], row["errors"], row["effect"]["holm"]) == (6, 6, 0, 1.0)
-    cases = list(ET.parse(report.parents[1] / "junit.xml").iter("testcase"))
+    cases = [
+        case for case in ET.parse(report.parents[1] / "junit.xml").iter("testcase") if "gate[" not in case.get("name")
+    ]
     assert len(cases) == 36
     assert sum(case.find("skipped") is not None for case in cases) == 18 - sum(late.values())
     assert not any(case.find("error") is not None or case.find("failure") is not None for case in cases)
