@@ -22,9 +22,9 @@ from capvec.engine.sampling import RowSampler
 from capvec.records import Receipt, Steer, Stillness
 
 WASTE = 8192
-"""Positions of padding, over all rows of a batch, beyond which a row of another length gets a batch of its own: one
-conversation of 8,000 tokens would make 15 short ones as slow as itself. About what a forward pass more costs, with the
-bundled model on two cores (tests/benchmarks/decode_lengths.py)."""
+"""Positions of padding, over all rows of a batch, beyond which a row of another length gets a batch of its own: every
+step copies them, and one conversation of 8,000 tokens would hold up 15 short ones. An estimate;
+tests/benchmarks/decode_lengths.py measures both ways."""
 
 
 @dataclass(frozen=True)
