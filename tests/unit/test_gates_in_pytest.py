@@ -26,8 +26,10 @@ def session(pytester, monkeypatch):
     def run(trials: str, gates, *arguments: str) -> pytest.RunResult:
         monkeypatch.setenv("TRIALS", trials)
         monkeypatch.setenv("GATES", json.dumps(gates))
-        # Hypothesis would be imported anew each time, which takes a second and has no part in it.
-        options = ("-p", "no:hypothesispytest", "--junitxml", "junit.xml", "-ra")
+        # Hypothesis would be imported anew each time, which takes a second and has no part in it; and that capvec is
+        # imported already is so in a session within a session, and is counted in the last line as a warning.
+        options = ("-p", "no:hypothesispytest", "-W", "ignore::pytest.PytestAssertRewriteWarning")
+        options += ("--junitxml", "junit.xml", "-ra")
         return pytester.runpytest_inprocess(*options, *arguments, plugins=[scripted_trials], no_reraise_ctrlc=True)
 
     return run
