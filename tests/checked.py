@@ -9,7 +9,8 @@ import numpy as np
 
 from capvec.engine.protocol import vector_hash
 from capvec.engine.receipts import closed_forms
-from capvec.records import Config, Reply, Stack, Steer
+from capvec.records import Config, Reply
+from capvec.steering import Stack, Steer
 
 
 def asked(steers: Sequence[Steer], vectors: Sequence[Any]) -> Config:

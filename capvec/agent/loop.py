@@ -12,8 +12,9 @@ from itertools import takewhile
 from capvec.agent.model import ChatModel
 from capvec.agent.protocols import OBSERVATION_CHARS, AgentProtocol
 from capvec.errors import ContextOverflow, InstrumentFault
-from capvec.records import CommandResult, EndReason, Episode, Message, Reply, Steer, Step
+from capvec.records import CommandResult, EndReason, Episode, Message, Reply, Step
 from capvec.sandbox.base import Sandbox
+from capvec.steering import Steer
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from capvec.errors import EngineUnavailable
-from capvec.records import Message, Receipt, Reply, Steer, Stillness
+from capvec.records import Message, Reply
+from capvec.steering import Receipt, Steer, Stillness
 
 
 class ChatModel(Protocol):

@@ -16,7 +16,7 @@ from capvec.directions.record import Direction
 from capvec.engine.hooks import ablate_writes, component, meters, steer, watch
 from capvec.engine.models import LoadedModel
 from capvec.errors import UsageError
-from capvec.records import Steer
+from capvec.steering import Steer
 
 LEFT = 1e-4
 """What rounding may do to a residual, as a fraction of its length: some hundred writes, each a sum of some thousand

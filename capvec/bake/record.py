@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from capvec.records import AlphaUnit, Record
+from capvec.records import AlphaUnit
+from capvec.serial import Record
 
 BAKED = "BAKED.json"
 BakeOp = Literal["add", "ablate"]

@@ -29,9 +29,10 @@ from capvec.calibration.planted import FORMAT, SKILL, PlantedDirections, plant_b
 from capvec.directions.record import Direction
 from capvec.engine.client import EngineClient
 from capvec.errors import CapvecError, UsageError
-from capvec.records import Config, Record
+from capvec.records import Config
 from capvec.report.table import table_lines
 from capvec.sandbox.docker import DockerProvider
+from capvec.serial import Record
 from capvec.stats.summary import ConfigSummary
 from capvec.sweep.gate import GateResult
 from capvec.sweep.options import SweepOptions, parse_alphas, parse_layers, parse_options

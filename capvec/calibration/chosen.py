@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from capvec.errors import UsageError
-from capvec.records import Record
+from capvec.serial import Record
 from capvec.sweep.plan import Settings
 
 BUNDLED = Path(__file__).parent / "chosen.json"

@@ -28,7 +28,7 @@ from scipy import stats
 from capvec.directions.auc import auc_of_rows
 from capvec.directions.contrast import Contrast
 from capvec.directions.recipe import Recipe
-from capvec.records import Record
+from capvec.serial import Record
 
 PERMUTATIONS = 9999
 _SUBJECTS = {

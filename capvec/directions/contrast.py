@@ -17,7 +17,8 @@ from typing import Any
 from capvec.directions.matching import Matched, by_length, by_task
 from capvec.directions.recipe import Recipe
 from capvec.errors import UsageError
-from capvec.records import Config, Record, Trace
+from capvec.records import Config, Trace
+from capvec.serial import Record
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from capvec.errors import UsageError
-from capvec.records import Record
+from capvec.serial import Record
 
 LAYER_CONVENTION = "output of decoder block L, counted from 0"
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from capvec.arguments import at_least, choice, number, split
 from capvec.errors import UsageError
-from capvec.records import Record
+from capvec.serial import Record
 from capvec.traces.fields import TRACE_FIELDS
 
 ContrastName = Literal["same-model", "cross-model", "task-matched", "length-matched"]

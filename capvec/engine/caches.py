@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, LinearAttentionLayer
 
-from capvec.records import Steer
+from capvec.steering import Steer
 
 SteeredToken = tuple[int, tuple[bool, ...]]
 """A token, and of each kind of positions that the row's steers have, in order of their names, whether it is of them."""

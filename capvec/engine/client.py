@@ -12,7 +12,8 @@ import safetensors.numpy
 
 from capvec.engine.protocol import Captured, DirectionInfo, Health
 from capvec.errors import ContextOverflow, EngineUnavailable, SteeringFault, UsageError
-from capvec.records import Message, Receipt, Reply, Steer, Stillness
+from capvec.records import Message, Reply
+from capvec.steering import Receipt, Steer, Stillness
 
 TIMEOUT_S = 600.0
 """One reply; a busy engine on a small machine is slow, a dead one refuses the connection at once."""

@@ -19,7 +19,7 @@ from capvec.engine.caches import PrefixStore, SteeredToken, croppable, join, joi
 from capvec.engine.hooks import Meters, meters, steer, steered_at
 from capvec.engine.models import LoadedModel, forward
 from capvec.engine.sampling import RowSampler
-from capvec.records import Receipt, Steer, Stillness
+from capvec.steering import Receipt, Steer, Stillness
 
 WASTE = 8192
 """Positions of padding, over all rows of a batch, beyond which a row of another length gets a batch of its own: every

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from capvec.records import Record, Stack
+from capvec.serial import Record
+from capvec.steering import Stack
 
 TOKEN_VARIABLE = "CAPVEC_ENGINE_TOKEN"
 """The environment variable that carries the bearer token, so that it shows in no process list."""

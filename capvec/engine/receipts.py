@@ -28,7 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from capvec.errors import SteeringFault
-from capvec.records import Config, Receipt, Reply, Stack, Steer
+from capvec.records import Config, Reply
+from capvec.steering import Receipt, Stack, Steer
 
 TOLERANCE = 0.02
 """Relative deviation of what was measured from what was expected, rounding aside."""

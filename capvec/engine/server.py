@@ -30,7 +30,8 @@ from capvec.engine.protocol import DirectionInfo, Habits, Health, direction_hash
 from capvec.engine.scheduler import Scheduler
 from capvec.engine.vectors import read_metadata, read_vectors, write_vectors
 from capvec.errors import SteeringFault, UsageError
-from capvec.records import Message, Steer
+from capvec.records import Message
+from capvec.steering import Steer
 
 _KNOWN = frozenset(
     (

@@ -13,7 +13,7 @@ from typing import Any
 from capvec.engine.protocol import Habits
 from capvec.errors import UsageError
 from capvec.pocket.weights import MANIFEST, ensure_base, ensure_pocket
-from capvec.records import Record
+from capvec.serial import Record
 
 POCKET, POCKET_BASE = "pocket", "pocket-base"
 POCKET_CONTEXT = 2048

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from capvec.directions.ranking import Ranking
-from capvec.records import Measured, Op, Outcome
+from capvec.records import Measured, Outcome
 from capvec.report.behind import behind_section
 from capvec.report.contrast import contrast_section
 from capvec.report.controls import controls_section
@@ -29,6 +29,7 @@ from capvec.report.untrusted import code
 from capvec.stats.intervals import Interval
 from capvec.stats.summary import Summary
 from capvec.stats.twins import TwinComparison
+from capvec.steering import Op
 from capvec.sweep.gate import GateResult
 from capvec.sweep.ledger import Reconciliation
 from capvec.sweep.plan import Plan

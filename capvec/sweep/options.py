@@ -9,7 +9,9 @@ from typing import Any, Literal, get_args
 from capvec.arguments import at_least, choice, number, split
 from capvec.directions.recipe import Recipe, parse_recipe
 from capvec.errors import UsageError
-from capvec.records import AlphaUnit, Op, Positions, Record
+from capvec.records import AlphaUnit
+from capvec.serial import Record
+from capvec.steering import Op, Positions
 
 ControlKind = Literal["zero", "random", "shuffled", "orthogonal", "flip", "prompt"]
 _COUNTED: tuple[ControlKind, ...] = ("random", "shuffled", "orthogonal")

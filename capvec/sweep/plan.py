@@ -12,7 +12,9 @@ from capvec.directions.record import Direction
 from capvec.engine.protocol import Habits, vector_hash
 from capvec.engine.receipts import closed_forms
 from capvec.errors import UsageError
-from capvec.records import AlphaUnit, Config, ControlOf, Op, Positions, Record, Stack, Steer, Task, TrialSpec
+from capvec.records import AlphaUnit, Config, ControlOf, Task, TrialSpec
+from capvec.serial import Record
+from capvec.steering import Op, Positions, Stack, Steer
 from capvec.sweep.options import Control, SweepOptions
 
 ConfigKind = Literal["steered", "control"]

@@ -16,7 +16,7 @@ from typing import Any
 from capvec import __version__
 from capvec.directions.recipe import Recipe
 from capvec.errors import UsageError
-from capvec.records import Steer
+from capvec.steering import Steer
 from capvec.sweep.directions import SweepDirection
 from capvec.sweep.plan import Plan
 

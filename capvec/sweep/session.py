@@ -20,11 +20,13 @@ from capvec.engine.process import start_engine
 from capvec.engine.protocol import TOKEN_VARIABLE, Habits
 from capvec.errors import SandboxUnavailable, UsageError
 from capvec.pocket import ModelSource, resolve_model
-from capvec.records import Config, Outcome, Record, Stack
+from capvec.records import Config, Outcome
 from capvec.report import closing_lines, summary_of, write_reports
 from capvec.report.direction import ReportedDirection
 from capvec.sandbox.docker import DockerProvider, check_engine, reap
+from capvec.serial import Record
 from capvec.stats.summary import Summary
+from capvec.steering import Stack
 from capvec.sweep import provenance
 from capvec.sweep.assumptions import assumptions_of
 from capvec.sweep.gate import GateResult, check_gate, check_names, split_gate

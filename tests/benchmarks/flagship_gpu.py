@@ -21,7 +21,7 @@ from flagship import LAYERS, WIDTH, build_flagship
 
 from capvec.engine.decode import Completion, Decoder, Request
 from capvec.engine.hooks import record
-from capvec.records import Steer
+from capvec.steering import Steer
 
 PASSES, ROUNDS, PROMPT, NEW = 3, 8, 512, 32
 STEERS = {

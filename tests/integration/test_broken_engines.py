@@ -13,7 +13,7 @@ from tiny_models import LAYERS, WIDTH, load_tiny, save_tiny
 
 from capvec.engine.receipts import check_receipts
 from capvec.errors import SteeringFault, UsageError
-from capvec.records import Steer
+from capvec.steering import Steer
 
 pytestmark = pytest.mark.integration
 

@@ -11,7 +11,7 @@ from tiny_models import ARCHITECTURES, LAYERS, WIDTH, load_tiny, save_tiny
 
 from capvec.engine.receipts import check_receipts
 from capvec.errors import UsageError
-from capvec.records import Steer
+from capvec.steering import Steer
 
 pytestmark = pytest.mark.integration
 

@@ -24,7 +24,7 @@ from capvec.engine.process import start_engine
 from capvec.engine.protocol import direction_hash
 from capvec.engine.receipts import check_receipts
 from capvec.errors import ContextOverflow, EngineUnavailable, SteeringFault, UsageError
-from capvec.records import Steer
+from capvec.steering import Steer
 
 pytestmark = pytest.mark.integration
 

@@ -13,7 +13,7 @@ from flagship import LAYERS, WIDTH, build_flagship
 
 from capvec.engine.receipts import check_receipts
 from capvec.errors import SteeringFault
-from capvec.records import Steer
+from capvec.steering import Steer
 
 pytestmark = pytest.mark.gpu
 

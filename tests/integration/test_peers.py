@@ -13,7 +13,7 @@ import pytest
 from tiny_models import LAYERS, WIDTH, save_tiny
 
 from capvec.directions.estimate import estimate, mean_difference
-from capvec.records import Steer
+from capvec.steering import Steer
 
 pytestmark = pytest.mark.integration
 

@@ -12,7 +12,7 @@ from checked import as_reply, asked, stack_of
 from tiny_models import LAYERS, WIDTH, save_tiny
 
 from capvec.engine.receipts import check_receipts
-from capvec.records import Steer
+from capvec.steering import Steer
 
 pytestmark = pytest.mark.integration
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from capvec.engine.receipts import check_receipts
 from capvec.errors import SteeringFault
-from capvec.records import Stack, Steer
+from capvec.steering import Stack, Steer
 
 pytestmark = pytest.mark.unit
 

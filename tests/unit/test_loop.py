@@ -10,7 +10,8 @@ from capvec.agent.loop import LoopLimits, run_episode, step_seed
 from capvec.agent.model import ScriptedModel
 from capvec.agent.protocols import get_protocol
 from capvec.errors import ContextOverflow, EngineUnavailable, SandboxUnavailable, SteeringFault
-from capvec.records import CommandResult, Parse, Steer
+from capvec.records import CommandResult, Parse
+from capvec.steering import Steer
 
 pytestmark = pytest.mark.unit
 

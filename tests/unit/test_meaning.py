@@ -10,7 +10,7 @@ from test_statistics import outcome
 
 from capvec.directions.audit import Audit, Confound
 from capvec.directions.validate import validate
-from capvec.records import Config, ControlOf, Steer
+from capvec.records import Config, ControlOf
 from capvec.report.behind import behind_section
 from capvec.report.direction import ReportedDirection
 from capvec.report.meaning import meaning_section
@@ -18,6 +18,7 @@ from capvec.stats.drift import DriftTest
 from capvec.stats.sequential import Look, Sequential, SequentialTest
 from capvec.stats.summary import summarise
 from capvec.stats.twins import compare_with_twins
+from capvec.steering import Steer
 
 pytestmark = pytest.mark.unit
 

@@ -9,7 +9,8 @@ import pytest
 
 from capvec.engine.receipts import check_receipts, closed_forms
 from capvec.errors import SteeringFault
-from capvec.records import Config, Receipt, Reply, Stack, Steer, Stillness
+from capvec.records import Config, Reply
+from capvec.steering import Receipt, Stack, Steer, Stillness
 
 pytestmark = pytest.mark.unit
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from capvec.engine.receipts import check_receipts
 from capvec.errors import SteeringFault, UsageError
-from capvec.records import Stack, Steer, Stillness
+from capvec.steering import Stack, Steer, Stillness
 
 pytestmark = pytest.mark.unit
 

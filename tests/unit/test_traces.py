@@ -11,20 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capvec.errors import UsageError
-from capvec.records import (
-    CommandResult,
-    Config,
-    Episode,
-    Outcome,
-    Parse,
-    Receipt,
-    Reply,
-    Steer,
-    Step,
-    Stillness,
-    Task,
-    TrialSpec,
-)
+from capvec.records import CommandResult, Config, Episode, Outcome, Parse, Reply, Step, Task, TrialSpec
+from capvec.steering import Receipt, Steer, Stillness
 from capvec.traces import read_traces, write_trajectory
 
 pytestmark = pytest.mark.unit

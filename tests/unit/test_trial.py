@@ -10,9 +10,10 @@ import pytest
 
 from capvec.agent.model import ScriptedModel
 from capvec.errors import EngineUnavailable, SandboxUnavailable
-from capvec.records import CommandResult, Config, Measured, Receipt, Stack, Steer, Task, TrialSpec
+from capvec.records import CommandResult, Config, Measured, Task, TrialSpec
 from capvec.sandbox.scripted import ScriptedProvider
 from capvec.sandbox.verifier import CLEAR
+from capvec.steering import Receipt, Stack, Steer
 from capvec.sweep.plan import Plan, Settings
 from capvec.sweep.trial import TrialRunner
 

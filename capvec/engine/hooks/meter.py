@@ -10,7 +10,7 @@ from torch import Tensor
 
 from capvec.engine.hooks.witness import Readings
 from capvec.engine.protocol import vector_hash
-from capvec.records import Receipt, Steer, Stillness
+from capvec.steering import Receipt, Steer, Stillness
 
 
 @dataclass

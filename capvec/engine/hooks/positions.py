@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from capvec.errors import SteeringFault
-from capvec.records import Positions
+from capvec.steering import Positions
 
 
 def steered_at(positions: Positions, real: Tensor, *, generated: bool, assistant: Tensor | None) -> Tensor:
