@@ -20,9 +20,10 @@ from capvec.bake.proof import Reference, conversations, observe, prove
 from capvec.bake.record import BAKED, Baked
 from capvec.directions.record import Direction
 from capvec.engine.models import LoadedModel, load_model, stored_dtype
+from capvec.engine.protocol import ModelSource
 from capvec.engine.vectors import read_vectors
 from capvec.errors import UsageError
-from capvec.pocket.source import ModelSource, resolve_model
+from capvec.pocket.source import resolve_model
 
 
 def bake(order: BakeOrder, say: Callable[[str], None]) -> Baked:
@@ -58,7 +59,7 @@ def _write(
     direction, dtype = _direction(order, loaded), stored_dtype(source.path_or_id)
     plan = make_plan(order, loaded, direction, dtype)
     say(f"{order.in_words()}: the hooked model first")
-    prompts = conversations(loaded, source.prompt_style)
+    prompts = conversations(loaded, source.habits.prompt_style)
     reference = observe(loaded, prompts, plan.hook, plan.rounded)
     apply(plan, loaded, prompts[0])
     say("writing the folder")

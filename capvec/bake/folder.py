@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from capvec.bake.edit import Edit
 from capvec.bake.record import BAKED
 from capvec.engine import modeling_capvec
 from capvec.engine.models import LoadedModel, auto_class
-from capvec.pocket.source import ModelSource
+from capvec.engine.protocol import ModelSource
 from capvec.pocket.weights import MANIFEST
 
 CODE = Path(modeling_capvec.__file__)
@@ -126,5 +125,5 @@ def _copy_rest(path_or_id: str, out: Path) -> None:
 def _describe(path: Path, source: ModelSource) -> None:
     """`capvec.json`: how to serve the model, as its source is served."""
     manifest = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    serve = {key: value for key, value in asdict(source).items() if key not in {"path_or_id", "name"}}
+    serve = {"context_length": source.context_length} | source.habits.to_json()
     path.write_text(json.dumps(manifest | {"serve": serve}) + "\n", encoding="utf-8")

@@ -31,14 +31,7 @@ def run(options: argparse.Namespace) -> int:
     from capvec.pocket import resolve_model  # noqa: PLC0415
 
     source = resolve_model(options.model)
-    with start_engine(
-        source.path_or_id,
-        label=source.name,
-        context_length=source.context_length,
-        habits=source.habits,
-        log_path=options.log,
-        port=options.port,
-    ) as engine:
+    with start_engine(source, log_path=options.log, port=options.port) as engine:
         print(
             f"serving {source.name}; use it with\n  {TOKEN_VARIABLE}={engine.token} pytest … --base-url {engine.url}",
             flush=True,

@@ -61,9 +61,9 @@ def engine(model: str | None, base_url: str | None, log: Path) -> Iterator[Engin
         EngineUnavailable: no engine answers.
     """
     from capvec.engine.client import EngineClient  # noqa: PLC0415
-    from capvec.engine.process import start_engine  # noqa: PLC0415
+    from capvec.engine.process import client_of  # noqa: PLC0415
     from capvec.engine.protocol import TOKEN_VARIABLE  # noqa: PLC0415
-    from capvec.pocket import resolve_model  # noqa: PLC0415
+    from capvec.pocket import POCKET, resolve_model  # noqa: PLC0415
 
     if base_url is not None:
         if model is not None:
@@ -71,18 +71,9 @@ def engine(model: str | None, base_url: str | None, log: Path) -> Iterator[Engin
         with EngineClient(base_url, os.environ.get(TOKEN_VARIABLE, "")) as client:
             yield client
         return
-    source = resolve_model(model or "pocket")
+    source = resolve_model(model or POCKET)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        start_engine(
-            source.path_or_id,
-            label=source.name,
-            context_length=source.context_length,
-            habits=source.habits,
-            log_path=log,
-        ) as running,
-        EngineClient(running.url, running.token) as client,
-    ):
+    with client_of(source, log) as client:
         yield client
 
 

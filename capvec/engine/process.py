@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from capvec.engine.protocol import TOKEN_VARIABLE, Habits
+from capvec.engine.client import EngineClient
+from capvec.engine.protocol import TOKEN_VARIABLE, ModelSource
 from capvec.errors import EngineUnavailable, UsageError
 
 READY_S = 1800.0
@@ -31,23 +32,12 @@ class RunningEngine:
 
 
 @contextmanager
-def start_engine(
-    model: str,
-    *,
-    log_path: Path,
-    label: str | None = None,
-    context_length: int | None = None,
-    habits: Habits | None = None,
-    port: int = 0,
-) -> Iterator[RunningEngine]:
-    """An engine that serves `model`, stopped when the context ends.
+def start_engine(source: ModelSource, *, log_path: Path, port: int = 0) -> Iterator[RunningEngine]:
+    """An engine that serves `source`, stopped when the context ends.
 
     Args:
-        model: a folder or a Hugging Face id.
+        source: the model.
         log_path: takes what the engine prints.
-        label: what reports call the model.
-        context_length: overrides what the model's config claims.
-        habits: what the engine tells its clients of how to use the model.
         port: 0 takes a free one.
 
     Raises:
@@ -55,10 +45,9 @@ def start_engine(
         EngineUnavailable: the process ended or did not get ready in time.
     """
     token = os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(32)
-    command = [sys.executable, "-m", "capvec.engine", "--model", model, "--port", str(port)]
-    command += ["--label", label] if label else []
-    command += ["--context-length", str(context_length)] if context_length else []
-    command += ["--habits", json.dumps(habits.to_json())] if habits else []
+    command = [sys.executable, "-m", "capvec.engine", "--model", source.path_or_id, "--label", source.name]
+    command += ["--context-length", str(source.context_length)] if source.context_length else []
+    command += ["--habits", json.dumps(source.habits.to_json()), "--port", str(port)]
     # OpenMP's threads wait for each other many times a token. By default they spin, and where anything else wants the
     # cores (trials do), the spinning keeps from running what is waited for: tests/benchmarks/wait_policy.py.
     environment = {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | {TOKEN_VARIABLE: token, "PYTHONUNBUFFERED": "1"}
@@ -70,6 +59,13 @@ def start_engine(
         yield RunningEngine(_wait_ready(process, log_path), token, process.pid)
     finally:
         _stop(process)
+
+
+@contextmanager
+def client_of(source: ModelSource, log_path: Path) -> Iterator[EngineClient]:
+    """A client of an engine that serves `source` and ends with the context; raises as `start_engine` does."""
+    with start_engine(source, log_path=log_path) as running, EngineClient(running.url, running.token) as client:
+        yield client
 
 
 def _wait_ready(process: subprocess.Popen[bytes], log_path: Path) -> str:

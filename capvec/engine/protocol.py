@@ -40,6 +40,20 @@ class Habits(Record):
 
 
 @dataclass(frozen=True)
+class ModelSource(Record):
+    """A model to serve."""
+
+    path_or_id: str
+    """A folder or a Hugging Face id."""
+    name: str
+    """What reports and traces call it."""
+    context_length: int | None = None
+    """Where the model's config is not to be believed."""
+    habits: Habits = Habits()
+    """What its engine tells clients, those that did not start it among them."""
+
+
+@dataclass(frozen=True)
 class Health(Record):
     """The engine and its model."""
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from capvec.pocket.source import ModelSource, bundled_traces, resolve_model
+from capvec.pocket.source import POCKET, bundled_traces, resolve_model
 from capvec.pocket.weights import base_folder, ensure_base, ensure_pocket, pocket_folder
 
 __all__ = [
-    "ModelSource",
+    "POCKET",
     "base_folder",
     "bundled_traces",
     "ensure_base",

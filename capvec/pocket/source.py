@@ -5,48 +5,24 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from capvec.engine.protocol import Habits
+from capvec.engine.protocol import ModelSource
 from capvec.errors import UsageError
 from capvec.pocket.weights import MANIFEST, ensure_base, ensure_pocket
-from capvec.serial import Record
 
 POCKET, POCKET_BASE = "pocket", "pocket-base"
 POCKET_CONTEXT = 2048
 """What SmolLM2-135M was trained on; its config claims more."""
 AGENT: dict[str, Any] = {"context_length": POCKET_CONTEXT, "prompt_style": "brief", "max_steps": 20, "max_tokens": 96}
-"""How the fine-tuned agent is served: as it was trained."""
+"""How the fine-tuned agent is served, as it was trained: `serve` in its folder's `capvec.json`."""
+BASE: dict[str, Any] = {"context_length": POCKET_CONTEXT, "prompt_style": "few-shot", "max_steps": 8, "max_tokens": 64}
 CORPORA = ("same-model", "cross-model")
 """Contrasts that capvec brings traces for."""
 _TRACES = Path(__file__).parent / "traces"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-
-
-@dataclass(frozen=True)
-class ModelSource(Record):
-    """A model to serve."""
-
-    path_or_id: str
-    """A folder or a Hugging Face id."""
-    name: str
-    """What reports and traces call it."""
-    context_length: int | None = None
-    """Where the model's config is not to be believed."""
-    prompt_style: str = "zero-shot"
-    """`few-shot` for a model too small to follow instructions alone, `brief` for one that was trained to act."""
-    max_steps: int = 30
-    """Replies per trial, where the user does not say."""
-    max_tokens: int = 512
-    """Tokens per reply, where the user does not say."""
-
-    @property
-    def habits(self) -> Habits:
-        """What its engine tells clients that did not start it."""
-        return Habits(self.prompt_style, self.max_steps, self.max_tokens)
 
 
 def resolve_model(name: str, say: Callable[[str], None] = print) -> ModelSource:
@@ -56,9 +32,9 @@ def resolve_model(name: str, say: Callable[[str], None] = print) -> ModelSource:
         UsageError: a folder that does not exist or holds no model, or a name that can be neither.
     """
     if name == POCKET:
-        return ModelSource(str(ensure_pocket(say)), POCKET, **AGENT)
+        return _served(ensure_pocket(say), POCKET, AGENT)
     if name == POCKET_BASE:
-        return ModelSource(str(ensure_base(say)), POCKET_BASE, POCKET_CONTEXT, "few-shot", max_steps=8, max_tokens=64)
+        return _served(ensure_base(say), POCKET_BASE, BASE)
     path = Path(os.path.expanduser(name))  # unlike Path.expanduser, leaves `~nobody` alone instead of raising
     if os.path.isdir(path):  # unlike Path.is_dir, False for what cannot be looked at
         if not (path / "config.json").is_file():
@@ -74,16 +50,22 @@ def resolve_model(name: str, say: Callable[[str], None] = print) -> ModelSource:
 
 def _described(folder: Path) -> ModelSource:
     """A model in a folder; a file `capvec.json` beside it may say how it wants to be asked, under the key `serve`."""
-    serve: dict[str, Any] = {}
     manifest = folder / MANIFEST
-    if manifest.is_file():
-        try:
-            serve = json.loads(manifest.read_text(encoding="utf-8")).get("serve", {})
-        except (ValueError, AttributeError) as error:
-            raise UsageError(f"{manifest}: not JSON with an object ({error}); mend it or delete it") from error
-    if unknown := set(serve) - {"name", "context_length", "prompt_style", "max_steps", "max_tokens"}:
-        raise UsageError(f"{manifest}: serve has no {', '.join(sorted(unknown))}; expected what `ModelSource` has")
-    return ModelSource(**{"path_or_id": str(folder), "name": folder.name} | serve)
+    if not manifest.is_file():
+        return ModelSource(str(folder), folder.name)
+    try:
+        return _served(folder, folder.name, json.loads(manifest.read_text(encoding="utf-8")).get("serve", {}))
+    except (ValueError, AttributeError) as error:
+        raise UsageError(f"{manifest}: not JSON with an object ({error}); mend it or delete it") from error
+    except UsageError as error:
+        raise UsageError(f"{manifest}: serve is {error}; mend it or delete it") from error
+
+
+def _served(folder: Path, name: str, serve: Mapping[str, Any]) -> ModelSource:
+    """`serve` holds what `ModelSource` and `Habits` have, on one level."""
+    own = {"name": name} | {key: value for key, value in serve.items() if key in {"name", "context_length"}}
+    habits = {key: value for key, value in serve.items() if key not in own}
+    return ModelSource.from_json({"path_or_id": str(folder), **own, "habits": habits})
 
 
 def bundled_traces(contrast: str) -> Path:

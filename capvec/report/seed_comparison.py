@@ -23,8 +23,7 @@ import numpy as np
 from capvec.cache import cache_root
 from capvec.directions.build import BuiltDirection, build_direction
 from capvec.directions.recipe import ContrastName, Recipe
-from capvec.engine.client import EngineClient
-from capvec.engine.process import start_engine
+from capvec.engine.process import client_of
 from capvec.errors import CapvecError, UsageError
 from capvec.pocket import bundled_traces, resolve_model
 from capvec.records import Config
@@ -251,16 +250,7 @@ def _change(base: Mapping[str, Any], other: Mapping[str, Any], key: str) -> str:
 def _build(model: str, log: Path) -> tuple[BuiltDirection, BuiltDirection]:
     """v1 and v2, from the bundled corpora."""
     source = resolve_model(model)
-    with (
-        start_engine(
-            source.path_or_id,
-            label=source.name,
-            context_length=source.context_length,
-            habits=source.habits,
-            log_path=log,
-        ) as engine,
-        EngineClient(engine.url, engine.token) as client,
-    ):
+    with client_of(source, log) as client:
         health = client.health()
         v1, v2 = (
             build_direction(

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from capvec.agent.protocols import get_protocol
-from capvec.engine.client import EngineClient
-from capvec.engine.process import start_engine
+from capvec.engine.process import client_of
 from capvec.errors import UsageError
-from capvec.pocket import ModelSource, resolve_model
+from capvec.pocket import resolve_model
 from capvec.records import Config, Outcome
 from capvec.report.baseline import write_baseline
 from capvec.report.untrusted import printable
@@ -48,7 +45,7 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Outcome, ..
     out.mkdir(parents=True, exist_ok=True)
     ledger = Ledger(out / "trials.jsonl")
     outcomes = []
-    with _engine(source, out) as client, ThreadPoolExecutor(jobs) as pool:
+    with client_of(source, out / "engine.log") as client, ThreadPoolExecutor(jobs) as pool:
         health = client.health()
         settings = settings_for(options, health.habits, health.model)
         baseline = Config(Config.BASELINE, "baseline")
@@ -71,18 +68,3 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Outcome, ..
     reap(plan.run)
     write_baseline(plan, outcomes)
     return tuple(outcomes)
-
-
-@contextmanager
-def _engine(source: ModelSource, out: Path) -> Iterator[EngineClient]:
-    with (
-        start_engine(
-            source.path_or_id,
-            label=source.name,
-            context_length=source.context_length,
-            habits=source.habits,
-            log_path=out / "engine.log",
-        ) as engine,
-        EngineClient(engine.url, engine.token) as client,
-    ):
-        yield client

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from capvec.arguments import at_least, choice, number, split
 from capvec.directions.recipe import Recipe, parse_recipe
 from capvec.errors import UsageError
+from capvec.pocket import POCKET
 from capvec.records import AlphaUnit
 from capvec.serial import Record
 from capvec.steering import Op, Positions
@@ -26,7 +27,6 @@ _DEFAULTS = {
     "controls": "",
 }
 """Of a sweep. Here and not with the options of the command line, which must tell what was typed from what was not."""
-_BUNDLED = "pocket"
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -46,7 +46,7 @@ class SweepOptions(Record):
     alpha_unit: AlphaUnit = "stored"
     layers: tuple[tuple[int, ...], ...] | None = None
     """Each entry is steered in a config of its own, at all of its layers; None stands for `auto`."""
-    model: str = _BUNDLED
+    model: str = POCKET
     """Or the URL of the engine that has one."""
     direction: str | None = None
     traces: str | None = None
@@ -115,7 +115,7 @@ def parse_options(raw: dict[str, Any]) -> SweepOptions:
         alphas=parse_alphas(raw["alpha"]),
         alpha_unit=choice("--alpha-unit", raw["alpha_unit"], get_args(AlphaUnit)),
         layers=parse_layers(raw["layer"]),
-        model=raw.get("model") or raw.get("base_url") or _BUNDLED,
+        model=raw.get("model") or raw.get("base_url") or POCKET,
         direction=raw.get("direction"),
         traces=raw.get("traces"),
         recipe=parse_recipe(raw),

@@ -17,9 +17,9 @@ from capvec.agent.protocols import get_protocol
 from capvec.directions.record import Direction
 from capvec.engine.client import EngineClient
 from capvec.engine.process import start_engine
-from capvec.engine.protocol import TOKEN_VARIABLE, Habits
+from capvec.engine.protocol import TOKEN_VARIABLE, Habits, ModelSource
 from capvec.errors import SandboxUnavailable, UsageError
-from capvec.pocket import ModelSource, resolve_model
+from capvec.pocket import resolve_model
 from capvec.records import Config, Outcome
 from capvec.report import closing_lines, summary_of, write_reports
 from capvec.report.direction import ReportedDirection
@@ -155,15 +155,7 @@ class StudySession:
         if source is None:
             return str(self.options.base_url), os.environ.get(TOKEN_VARIABLE, "")
         self._say(f"starting the engine with {source.name}")
-        engine = self._resources.enter_context(
-            start_engine(
-                source.path_or_id,
-                label=source.name,
-                context_length=source.context_length,
-                habits=source.habits,
-                log_path=self.folder / "engine.log",
-            )
-        )
+        engine = self._resources.enter_context(start_engine(source, log_path=self.folder / "engine.log"))
         return engine.url, engine.token
 
     def _plan(self, design: Design, settings: Settings, stack: Stack) -> Plan:

@@ -14,7 +14,7 @@ from capvec.directions.recipe import Recipe
 from capvec.directions.record import Direction
 from capvec.engine.client import EngineClient
 from capvec.engine.process import start_engine
-from capvec.engine.protocol import TOKEN_VARIABLE
+from capvec.engine.protocol import TOKEN_VARIABLE, ModelSource
 from capvec.sweep.directions import obtain_direction
 from capvec.sweep.options import SweepOptions
 
@@ -28,7 +28,7 @@ CONTEXT = 330
 def engine(tmp_path_factory):
     folder = save_tiny(tmp_path_factory.mktemp("model"), "llama")
     log = tmp_path_factory.mktemp("log") / "engine.log"
-    with start_engine(str(folder), log_path=log, label="tiny", context_length=CONTEXT) as running:
+    with start_engine(ModelSource(str(folder), "tiny", CONTEXT), log_path=log) as running:
         yield running
 
 

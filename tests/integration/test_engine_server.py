@@ -21,7 +21,7 @@ from tiny_models import CONTEXT, LAYERS, WIDTH, save_tiny
 
 from capvec.engine.client import EngineClient
 from capvec.engine.process import start_engine
-from capvec.engine.protocol import direction_hash
+from capvec.engine.protocol import ModelSource, direction_hash
 from capvec.engine.receipts import check_receipts
 from capvec.errors import ContextOverflow, EngineUnavailable, SteeringFault, UsageError
 from capvec.steering import Steer
@@ -40,7 +40,7 @@ def model_folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def engine(model_folder, tmp_path_factory):
     with start_engine(
-        str(model_folder), log_path=tmp_path_factory.mktemp("log") / "engine.log", label="tiny"
+        ModelSource(str(model_folder), "tiny"), log_path=tmp_path_factory.mktemp("log") / "engine.log"
     ) as running:
         yield running
 
@@ -260,7 +260,7 @@ def test_a_bad_request_is_refused_with_words(engine, body, said):
 def test_a_model_that_does_not_load_is_the_users_error(tmp_path):
     with (
         pytest.raises(UsageError, match="cannot load the model"),
-        start_engine(str(tmp_path), log_path=tmp_path / "engine.log"),
+        start_engine(ModelSource(str(tmp_path), "mine"), log_path=tmp_path / "engine.log"),
     ):
         pass
 
@@ -292,7 +292,7 @@ def test_an_id_that_the_hub_does_not_give_is_said_in_one_sentence(tmp_path, monk
         monkeypatch.setenv("HF_HUB_OFFLINE", "0" if there else "1")
         with (
             pytest.raises(UsageError, match=f"^cannot load the model 'org/nothing': {said}") as refusal,
-            start_engine("org/nothing", log_path=tmp_path / "engine.log"),
+            start_engine(ModelSource("org/nothing", "org/nothing"), log_path=tmp_path / "engine.log"),
         ):
             pass
         hub.shutdown()
@@ -301,7 +301,7 @@ def test_an_id_that_the_hub_does_not_give_is_said_in_one_sentence(tmp_path, monk
 
 def test_a_killed_engine_is_unavailable_at_once(model_folder, tmp_path):
     with (
-        start_engine(str(model_folder), log_path=tmp_path / "engine.log") as running,
+        start_engine(ModelSource(str(model_folder), "tiny"), log_path=tmp_path / "engine.log") as running,
         EngineClient(running.url, running.token) as client,
     ):
         ask(client)
@@ -314,8 +314,10 @@ def test_a_killed_engine_is_unavailable_at_once(model_folder, tmp_path):
 
 def test_the_engine_ends_when_the_process_that_started_it_is_killed(model_folder, tmp_path):
     script = (
-        "import sys, time; from pathlib import Path; from capvec.engine.process import start_engine\n"
-        f"with start_engine({str(model_folder)!r}, log_path=Path({str(tmp_path / 'e.log')!r})) as e:\n"
+        "import sys, time; from pathlib import Path\n"
+        "from capvec.engine.process import start_engine; from capvec.engine.protocol import ModelSource\n"
+        f"source, log = ModelSource({str(model_folder)!r}, 'tiny'), Path({str(tmp_path / 'e.log')!r})\n"
+        "with start_engine(source, log_path=log) as e:\n"
         "    print(e.pid, flush=True); time.sleep(600)"
     )
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)

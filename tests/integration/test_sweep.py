@@ -539,10 +539,10 @@ def test_a_broken_task_is_named_with_file_key_value_and_expectation(sweep, tmp_p
 def test_an_engine_that_runs_already_is_used_and_left_running(sweep, report, given, pytester, monkeypatch):
     from capvec.engine.client import EngineClient
     from capvec.engine.process import start_engine
-    from capvec.engine.protocol import TOKEN_VARIABLE, Habits
+    from capvec.engine.protocol import TOKEN_VARIABLE, Habits, ModelSource
 
     log, habits = pytester.path / "own.log", Habits("brief", 3, 7)
-    with start_engine(str(given / "tiny"), log_path=log, label="mine", habits=habits) as engine:
+    with start_engine(ModelSource(str(given / "tiny"), "mine", habits=habits), log_path=log) as engine:
         monkeypatch.setenv(TOKEN_VARIABLE, engine.token)
         assert sweep("--base-url", engine.url, "-k", "easy").ret == pytest.ExitCode.OK
         with EngineClient(engine.url, engine.token) as client:
