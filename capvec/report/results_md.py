@@ -22,6 +22,7 @@ from capvec.report.table import (
     number,
     p_value,
     table_row,
+    uncompared_lines,
     verdict,
     warnings,
 )
@@ -72,7 +73,7 @@ def _head(plan: Plan, summary: Summary, reconciliation: Reconciliation) -> Itera
     attempts = max(trial.attempt for trial in plan.trials)
     often = f"{attempts} attempt{'s' if attempts > 1 else ''} per task and config"
     yield f"# {plan.study.capitalize()} {plan.run}\n"
-    status = [" ".join((verdict(summary), *_uncompared(summary))), f"{reconciliation}."]
+    status = [" ".join((verdict(summary), *uncompared_lines(summary))), f"{reconciliation}."]
     yield f"**Status:** {' '.join(reversed(status) if reconciliation.interrupted else status)}\n"
     yield from (f"**Warning:** {warning}\n" for warning in warnings(plan, summary))
     if calls := call_lines(summary):
@@ -91,15 +92,6 @@ def _head(plan: Plan, summary: Summary, reconciliation: Reconciliation) -> Itera
     )
     if plan.merged:
         yield f"{' '.join(plan.merged)}\n"
-
-
-def _uncompared(summary: Summary) -> Iterator[str]:
-    """Of the configs that the status would pass over in silence."""
-    for name in summary.uncompared:
-        row = next(row for row in summary.configs if row.config == name)
-        errors = f" ({row.errors} ended in an error)" if row.errors else ""
-        where = "" if row.n == 0 else " on a task that the baseline has one on"
-        yield f"`{name}` has no valid trial{where}{errors}: it stays in the family, and nothing is known of it."
 
 
 def _results(plan: Plan, summary: Summary) -> Iterator[str]:

@@ -26,7 +26,8 @@ def table_lines(plan: Plan, summary: Summary) -> tuple[str, ...]:
     """One line for each config, and what the tests say in words."""
     rows = [HEADERS, *(table_row(row, plan.config(row.config)) for row in summary.configs)]
     calls = call_lines(summary) or (verdict(summary),)
-    said = (part for line in (*calls, *warnings(plan, summary)) for part in wrap(line, WIDTH, subsequent_indent="  "))
+    sentences = (*calls, *uncompared_lines(summary), *warnings(plan, summary))
+    said = (part for line in sentences for part in wrap(line, WIDTH, subsequent_indent="  "))
     return (*align(rows), "", *said)
 
 
@@ -85,6 +86,17 @@ def verdict(summary: Summary) -> str:
 def call_lines(summary: Summary) -> tuple[str, ...]:
     """For each config of the family, what its effect is called and the numbers for it."""
     return tuple(f"{row.config} {row.call.words}." for row in _family(summary) if row.call is not None)
+
+
+def uncompared_lines(summary: Summary) -> tuple[str, ...]:
+    """Of the configs of the family that have no call, and that the verdict would pass over in silence."""
+    return tuple(_uncompared(row) for row in _family(summary) if row.config in summary.uncompared)
+
+
+def _uncompared(row: ConfigSummary) -> str:
+    where = "" if row.n == 0 else " on a task that the baseline has one on"
+    errors = f" ({row.errors} ended in an error)" if row.errors else ""
+    return f"{row.config} has no valid trial{where}{errors}: it stays in the family, and nothing is known of it."
 
 
 def warnings(plan: Plan, summary: Summary) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ two-sided test fall on either side; `reports/statistics/SIMULATION.md` has what 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -125,10 +126,15 @@ def _words(name: Name, effect: Effect, excluded: float | None, form: FormChange,
     told = measured(effect)
     if name in ("improves", "harms"):
         return f"{name}: {told}" + (f"; {mediation.words}" if mediation is not None and form.moved else "")
-    excluding = f"effects above {excluded:.2f} excluded"
+    excluding = f"effects above {_up(excluded)} excluded"
     if name == "changes form only":
-        return f"changes form only: {form.form}, and effects on solving above {excluded:.2f} excluded; {told}"
+        return f"changes form only: {form.form}, and effects on solving above {_up(excluded)} excluded; {told}"
     return f"no effect detected, and {excluding}: {told}"
+
+
+def _up(bound: float) -> str:
+    """Rounded away from 0: an effect just above the number that is printed is one that is excluded."""
+    return f"{math.ceil(round(100 * bound, 9)) / 100:.2f}"
 
 
 def _asides(form: FormChange, stratified: CmhResult | None, level: float) -> Iterator[str]:

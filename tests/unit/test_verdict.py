@@ -58,6 +58,11 @@ def test_after_holm_is_what_counts():
     assert decide(replace(measured, holm=None), STILL, SEEN).name == "improves"
 
 
+def test_what_is_excluded_is_rounded_up():
+    words = decide(effect(-0.10, 0.1204), STILL, SEEN).words
+    assert "effects above 0.13 excluded" in words  # effects of 0.1203 are not: the interval holds them
+
+
 def test_the_margin_decides_what_counts_as_excluded():
     measured = effect(-0.10, 0.12)
     assert decide(measured, STILL, SEEN, margin=0.11).name == "underpowered"
