@@ -133,8 +133,10 @@ def _measured(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> Iter
     tasks, attempts = len(provenance["tasks"]), max(int(trial.rpartition("-t")[2]) for trial in provenance["seeds"])
     yield (
         f"{tasks} task{'s' if tasks > 1 else ''} in containers, {attempts} attempt{'s' if attempts > 1 else ''} each, "
-        f"protocol `{settings['protocol']}`, temperature {settings['temperature']:g}; every config of one (task, "
-        "attempt) from the same seed. Errors are trials in which the instrument failed; they are in no rate.\n"
+        f"protocol `{settings['protocol']}`, prompt style `{settings['prompt_style']}`, at most "
+        f"{settings['max_steps']} replies of {settings['max_tokens']} tokens, temperature {settings['temperature']:g}; "
+        "every config of one (task, attempt) from the same seed. Errors are trials in which the instrument failed; they "
+        "are in no rate.\n"
     )
     head = ("config", "solved", "95 % Wilson", "errors", "steps", "parse_fail", "no_cmd", "dose", "Fisher p")
     yield from markdown_table([head, *(_row(row, configs[row["config"]]) for row in summary["configs"])])

@@ -20,7 +20,7 @@ from transformers import AutoTokenizer, {architecture}
 STEERS = {steers}  # decoder block, from 0: α, times the vector as it is stored
 
 tokenizer = AutoTokenizer.from_pretrained(MODEL)
-model = {architecture}.from_pretrained(MODEL, dtype="auto")
+model = {architecture}.from_pretrained(MODEL, dtype=torch.{dtype})
 vectors = torch.load("vectors/dir.pt", weights_only=True)["directions"]
 blocks = model.get_submodule("{blocks}")
 
@@ -74,6 +74,7 @@ def usage_of(provenance: Mapping[str, Any]) -> Usage | None:
     model = provenance["model"]
     snippet = _SNIPPET.format(
         architecture=model["architecture"],
+        dtype=model["dtype"],
         source=_source(str(model["model"])),
         steers=steers,
         blocks=model.get("blocks") or "model.layers",

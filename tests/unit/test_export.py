@@ -232,7 +232,10 @@ def test_a_calibration_an_older_run_and_a_folder_in_use_are_refused(tmp_path, ca
 
 def provenance_of(steers, **model):
     config = {"name": "steered", "kind": "steered", "steers": steers}
-    return {"configs": [config], "model": {"model": "org/model", "architecture": "X", "blocks": "h"} | model}
+    return {
+        "configs": [config],
+        "model": {"model": "org/model", "dtype": "float32", "architecture": "X", "blocks": "h"} | model,
+    }
 
 
 def a_steer(layer=2, **changes):
