@@ -1,6 +1,7 @@
 """What every test shares."""
 
 import os
+import signal
 import sys
 
 import pytest
@@ -13,6 +14,10 @@ settings.load_profile("capvec")
 # Workers and engines share few cores: threads that spin while they wait keep the others from running. Read when torch
 # is imported, which no test module does at its top.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# Some tests press Ctrl-C. A shell has what it starts in the background ignore that, and so would all that we start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _imported: pytest.StashKey[frozenset[str]] = pytest.StashKey()
 

@@ -135,8 +135,8 @@ def _measured(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> Iter
         f"{tasks} task{'s' if tasks > 1 else ''} in containers, {attempts} attempt{'s' if attempts > 1 else ''} each, "
         f"protocol `{settings['protocol']}`, prompt style `{settings['prompt_style']}`, at most "
         f"{settings['max_steps']} replies of {settings['max_tokens']} tokens, temperature {settings['temperature']:g}; "
-        "every config of one (task, attempt) from the same seed. Errors are trials in which the instrument failed; they "
-        "are in no rate.\n"
+        "every config of one (task, attempt) from the same seed. Errors are trials in which the instrument failed; "
+        "they are in no rate.\n"
     )
     head = ("config", "solved", "95 % Wilson", "errors", "steps", "parse_fail", "no_cmd", "dose", "Fisher p")
     yield from markdown_table([head, *(_row(row, configs[row["config"]]) for row in summary["configs"])])

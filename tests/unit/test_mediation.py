@@ -13,6 +13,8 @@ from capvec.stats.mediation import decompose
 
 pytestmark = pytest.mark.unit
 
+ROUNDED = 1e-11
+"""Effects are rounded to twelve decimals, and here sums and differences of them are compared."""
 trial = st.tuples(
     st.integers(0, 3), st.sampled_from(["solved", "unsolved", "error"]), st.integers(0, 2), st.integers(0, 2)
 )
@@ -34,9 +36,9 @@ def test_the_terms_add_up_to_the_difference_of_the_headline(ours, theirs):
         assert found is None
         return
     terms = found.through_parse_fail + found.through_no_cmd + found.remainder
-    assert found.difference == pytest.approx(effect.difference, abs=1e-12)
-    assert terms == pytest.approx(found.difference, abs=1e-12)
-    assert sum(row.composition + row.within for row in found.categories) == pytest.approx(found.difference, abs=1e-12)
+    assert found.difference == pytest.approx(effect.difference, abs=ROUNDED)
+    assert terms == pytest.approx(found.difference, abs=ROUNDED)
+    assert sum(row.composition + row.within for row in found.categories) == pytest.approx(found.difference, abs=ROUNDED)
 
 
 @given(st.lists(trial, min_size=1, max_size=8), st.lists(trial, min_size=1, max_size=8))
@@ -45,7 +47,7 @@ def test_swapping_the_sides_turns_every_term(ours, theirs):
     one, other = decompose(arm("x", ours), arm("b", theirs)), decompose(arm("b", theirs), arm("x", ours))
     if one is not None:
         for name in ("difference", "through_parse_fail", "through_no_cmd", "remainder"):
-            assert getattr(one, name) == pytest.approx(-getattr(other, name), abs=1e-12)
+            assert getattr(one, name) == pytest.approx(-getattr(other, name), abs=ROUNDED)
 
 
 def test_mending_the_format_alone_runs_through_parse_fail():
