@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from _pytest.mark.expression import Expression
 
-from capvec.directions.recipe import RECIPE_OPTIONS
 from capvec.errors import CapvecError, InstrumentFault, UsageError
+from capvec.pytest_options import add_options, given_options
 from capvec.records import Outcome, TrialSpec
 from capvec.report.untrusted import printable
-from capvec.sweep.options import SweepOptions, parse_options
+from capvec.sweep.options import parse_options
 from capvec.sweep.trial import TrialRunner, error_outcome
 
 if TYPE_CHECKING:
@@ -48,98 +48,12 @@ _outcome_key = pytest.StashKey[Outcome]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    # Options without a default here have one that depends on the study; what was not typed stays None.
-    group = parser.getgroup("capvec", "capvec: steering vectors, measured by trials (with -m sweep or -m calibration)")
-    default = SweepOptions()
-    add = group.addoption
-    add("--alpha", metavar="A[,A…]", help="steering strengths (default: 4)")
-    add(
-        "--alpha-unit",
-        metavar="U",
-        help="what alpha multiplies: `stored`, the vector with its natural length; `norm`, the unit vector; "
-        "`ambient`, the mean norm of the residual, so that alpha is the dose (default: stored)",
-    )
-    add(
-        "--layer",
-        metavar="L[,L…]",
-        help="decoder blocks, from 0, each a config of its own; `20+22` steers both in one; or `auto`: the best of the "
-        "ranking (default: auto)",
-    )
-    add(
-        "--model",
-        metavar="NAME",
-        help="`pocket`, `pocket-base`, a Hugging Face id, or a folder (default: pocket, or what --base-url serves)",
-    )
-    add("--direction", metavar="PATH", help="a .pt, .safetensors or .gguf to steer with; otherwise built from --traces")
-    add(
-        "--traces",
-        metavar="PATH",
-        help="folder, or JSONL of ATIF trajectories or of chats, to build from (default: the bundled ones)",
-    )
-    for name, meaning in RECIPE_OPTIONS.items():
-        add(f"--{name.replace('_', '-')}", help=meaning)
-    add("--reference", metavar="PATH", help="a direction file; the ranking shows the cosine with it at every layer")
-    add(
-        "--op",
-        metavar="OP",
-        help="what is done along the direction: `add` alpha times it; `ablate`, which takes the component "
-        "along it away and has no alpha; `set`, which makes the component alpha times as long as it (default: add)",
-    )
-    add(
-        "--positions",
-        metavar="P",
-        help="which tokens are steered: `all`, the `prompt`, the `generated` ones, or those of the `assistant` "
-        "(default: all)",
-    )
-    add("--keep-norm", action="store_true", help="give the residual its norm back after steering it")
-    add(
-        "--tasks",
-        metavar="NAME|PATH",
-        help="`sprint`, `multi`, `full`, or a folder of tasks (default: multi; calibration: what was chosen on)",
-    )
-    add("--attempts", metavar="N", help="attempts per (task, config) (default: 1; calibration: 2)")
-    add(
-        "--controls",
-        metavar="LIST",
-        help="of zero, random:K, shuffled:K, orthogonal:K, flip, prompt (default: none; calibration takes random:K "
-        "alone, by default random:3)",
-    )
-    add("--chosen", metavar="PATH", help="calibration: the layers and strengths that capvec.calibration.choose wrote")
-    add(
-        "--plan", action="store_true", help="print what the study takes and could see, after a short probe; run nothing"
-    )
-    add("--effect", metavar="D", help="a rise of the pass rate that would matter (default: 0.15, the verdict's margin)")
-    add(
-        "--base-rate",
-        metavar="R|RUN",
-        help="what is assumed of the baseline's pass rate before the sweep, or the folder of an earlier run to take it "
-        "and the spread from (default: 0.5, where a trial tells least)",
-    )
-    add("--spread", metavar="S", help="how much tasks are assumed to differ: SD of the logit (default: 1.5)")
-    add("--seed", default=str(default.seed), metavar="N", help="the sweep's base seed (default: 0)")
-    add("--run", metavar="NAME", help="report folder reports/NAME (default: a timestamp)")
-    add("--resume", action="store_true", help="keep the valid trials of --run NAME and run the others")
-    add("--gate", metavar="EXPR", help="let the exit code depend on it: improves(CONFIG), no_harm(D), M<=baseline")
-    add("--sequential", action="store_true", help="stop a config when it is decided, or when nothing is to be expected")
-    add("--base-url", metavar="URL", help="use a running engine (token in CAPVEC_ENGINE_TOKEN) instead of starting one")
-    add("--max-steps", metavar="N", help="replies per trial (default: 20 with pocket, 8 with pocket-base, else 30)")
-    add("--max-tokens", metavar="N", help="tokens per reply (default: 96 with pocket, 64 with pocket-base, else 512)")
-    add("--temperature", default=str(default.temperature), metavar="T", help="sampling temperature (default: 0.7)")
-    add(
-        "--protocol",
-        default=default.protocol,
-        metavar="NAME",
-        help="how replies carry commands: bash-block (default), terminus-json or tool-call",
-    )
+    add_options(parser)
 
 
 def _study(name: str, config: pytest.Config) -> Study:
     """The study that was asked for, its options checked."""
-    names = "alpha alpha_unit layer model direction traces reference op positions keep_norm tasks attempts"
-    names += " controls seed run resume gate sequential base_url max_steps max_tokens temperature protocol chosen"
-    names += " effect base_rate spread"
-    raw = {name: config.getoption(name) for name in (*names.split(), *RECIPE_OPTIONS)}
-    raw["command_line"] = ["pytest", *config.invocation_params.args]
+    raw = given_options(config) | {"command_line": ["pytest", *config.invocation_params.args]}
     # pandas and SciPy are slow to import, and only a study needs them.
     if name == "calibration":
         from capvec.calibration.study import CalibrationStudy, parse_calibration_options  # noqa: PLC0415

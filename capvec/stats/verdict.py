@@ -126,10 +126,10 @@ def _words(name: Name, effect: Effect, excluded: float | None, form: FormChange,
     told = measured(effect)
     if name in ("improves", "harms"):
         return f"{name}: {told}" + (f"; {mediation.words}" if mediation is not None and form.moved else "")
-    excluding = f"effects above {_up(excluded)} excluded"
+    assert excluded is not None  # else it is underpowered
     if name == "changes form only":
         return f"changes form only: {form.form}, and effects on solving above {_up(excluded)} excluded; {told}"
-    return f"no effect detected, and {excluding}: {told}"
+    return f"no effect detected, and effects above {_up(excluded)} excluded: {told}"
 
 
 def _up(bound: float) -> str:

@@ -25,6 +25,9 @@ _DEFAULTS = {
     "tasks": "multi",
     "attempts": "1",
     "controls": "",
+    "seed": "0",
+    "temperature": "0.7",
+    "protocol": "bash-block",
 }
 """Of a sweep. Here and not with the options of the command line, which must tell what was typed from what was not."""
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
