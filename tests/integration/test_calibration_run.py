@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 import pytest
-from test_sweep import REWARD, ledger, no_container_is_left, no_traceback, write_task
+from real_sweeps import REWARD, ledger, no_container_is_left, no_traceback, write_task
 from tiny_models import save_tiny
 
 pytestmark = pytest.mark.integration

@@ -1,0 +1,43 @@
+"""Whole sweeps, as a user types them, for the tests that look at what comes of one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from real_sweeps import REWARD, write_task
+from tiny_models import LAYERS, WIDTH, save_tiny
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    """A model, a direction that fits it, and two tasks: one whose verifier is content with anything, one never."""
+    root = tmp_path_factory.mktemp("given")
+    save_tiny(root / "tiny", "llama")
+    write_task(root / "tasks" / "easy", REWARD.format(1))
+    write_task(root / "tasks" / "hard", REWARD.format(0))
+    vectors = np.random.default_rng(0).standard_normal((LAYERS, WIDTH)).astype(np.float32)
+    ambient = np.full(LAYERS, 10, np.float32)
+    safetensors.numpy.save_file({"directions": vectors, "ambient_norm": ambient}, root / "dir.safetensors")
+    safetensors.numpy.save_file({"directions": np.ones((32, 2560), np.float32)}, root / "other.safetensors")
+    return root
+
+
+@pytest.fixture
+def sweep(pytester, given):
+    """Runs a sweep as a user would who has no clone; options given later win."""
+
+    def run(*arguments: str) -> pytest.RunResult:
+        model = () if "--base-url" in arguments else ("--model", str(given / "tiny"))
+        return pytester.runpytest_subprocess(
+            "--pyargs", "capvec", "-p", "no:cacheprovider", "-m", "sweep", "--run", "r",
+            *model, "--direction", str(given / "dir.safetensors"), "--layer", "1",
+            "--tasks", str(given / "tasks"), "--alpha", "4", "--max-steps", "2", "--max-tokens", "6", *arguments,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture
+def report(pytester):
+    return pytester.path / "reports" / "r"

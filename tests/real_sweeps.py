@@ -1,0 +1,43 @@
+"""Tasks for whole sweeps, and what is looked at afterwards."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import docker
+import pytest
+
+DOCKERFILE = "FROM debian:bookworm-slim\nWORKDIR /app\n"
+REWARD = "#!/bin/bash\nmkdir -p /logs/verifier\necho {} > /logs/verifier/reward.txt\n"
+
+
+def write_task(folder: Path, test: str) -> None:
+    (folder / "environment").mkdir(parents=True)
+    (folder / "tests").mkdir()
+    (folder / "environment" / "Dockerfile").write_text(DOCKERFILE)
+    (folder / "task.toml").write_text('schema_version = "1.4"\n[environment]\nmemory_mb = 128\n')
+    (folder / "instruction.md").write_text(f"Do {folder.name}.\n")
+    (folder / "tests" / "test.sh").write_text(test)
+    (folder / "tests" / "test.sh").chmod(stat.S_IRWXU)
+
+
+def ledger(report: Path) -> dict[str, dict]:
+    lines = (report / "trials.jsonl").read_text().splitlines()
+    return {entry["trial"]: entry for entry in map(json.loads, lines)}
+
+
+def no_container_is_left(run: str = "r") -> bool:
+    client = docker.from_env()
+    try:
+        return not client.api.containers(all=True, filters={"label": f"capvec.run={run}"})
+    finally:
+        client.close()
+
+
+def no_traceback(result: pytest.RunResult) -> bool:
+    return "Traceback" not in result.stdout.str() + result.stderr.str()
+
+
+TRIALS = {f"{task}-{config}-t1" for task in ("easy", "hard") for config in ("baseline", "steered-L1-a4")}
