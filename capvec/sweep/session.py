@@ -163,8 +163,11 @@ class StudySession:
         return replace(plan, stack=stack)
 
     def _announce(self, plan: Plan) -> None:
-        todo = len(plan.trials) - len(self._finished)
-        again = f", {len(self._finished)} kept from before" if self._finished else ""
+        kept = {outcome.trial for outcome in self._finished}
+        spared = (self._watch.spared if self._watch is not None else frozenset()) - kept
+        todo = len(plan.trials) - len(kept | spared)
+        again = f", {len(kept)} kept from before" if kept else ""
+        again += f", {len(spared)} spared by what was decided" if spared else ""
         attempts = f"{self.options.attempts} attempt{'s' if self.options.attempts > 1 else ''}"
         self._say(f"{todo} trials: {len(plan.configs)} configs × {len(plan.tasks)} tasks × {attempts}{again}")
         if self._watch is not None:

@@ -220,6 +220,7 @@ def test_with_looks_a_config_that_changes_nothing_stops_with_its_control_and_the
         before = ledger(report)
         again = sweep(*asked, "--resume")
         assert again.ret == pytest.ExitCode.OK
+        again.stdout.fnmatch_lines(["capvec: 0 trials: *, 18 kept from before, 18 spared by what was decided"])
         assert ledger(report) == before
         refused = sweep("--tasks", str(tmp_path / "six"), "--attempts", "2", "--controls", "zero", "--resume")
         assert refused.ret == pytest.ExitCode.USAGE_ERROR
