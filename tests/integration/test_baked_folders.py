@@ -333,6 +333,7 @@ def test_a_bfloat16_model_stays_one_and_only_what_changed_is_float32(torch, sour
 
 
 def test_a_baked_folder_is_served_as_its_source_is(source, bake, tmp_path):
+    from capvec.engine.protocol import Habits
     from capvec.pocket import resolve_model
 
     shutil.copytree(source("llama"), tmp_path / "agent")
@@ -343,7 +344,7 @@ def test_a_baked_folder_is_served_as_its_source_is(source, bake, tmp_path):
     out, _ = bake(tmp_path / "agent")
     served = resolve_model(str(out))
     assert served.name == "model"  # the folder's: it is another model than its source
-    assert (served.context_length, served.prompt_style, served.max_steps, served.max_tokens) == (2048, "brief", 7, 33)
+    assert (served.context_length, served.habits) == (2048, Habits("brief", 7, 33))
     kept = {path.name for path in (tmp_path / "agent").iterdir()} - {"README.md"}
     assert {path.name for path in out.iterdir()} == kept | {"BAKED.json"}
     for name in kept - {"config.json", "model.safetensors", "capvec.json"}:
