@@ -67,7 +67,7 @@ TRIALS: Mapping[str, Option] = {
 }
 POWER: Mapping[str, Option] = {
     "plan": Option(None, "print what the study takes and could see, after a short probe; run nothing"),
-    "effect": Option("D", "a rise of the pass rate that would matter (default: 0.15, the verdict's margin)"),
+    "effect": Option("D", "a difference in pass rate that would matter: the verdict's margin (default: 0.15)"),
     "base_rate": Option(
         "R|RUN",
         "what is assumed of the baseline's pass rate before the sweep, or the folder of an earlier run to take it and "

@@ -19,7 +19,7 @@ from capvec.stats.summary import Summary, summarise
 from capvec.stats.twins import compare_with_twins
 from capvec.sweep.gate import GateResult
 from capvec.sweep.ledger import Reconciliation
-from capvec.sweep.looks import take_looks
+from capvec.sweep.looks import margin_of, take_looks
 from capvec.sweep.plan import Plan
 
 MASTER_COLUMNS = (
@@ -32,7 +32,8 @@ def summary_of(plan: Plan, outcomes: Sequence[Outcome]) -> Summary:
     """The numbers of a run: of every config of its plan; the steered ones are the family, controls are not in it."""
     steered = [config.name for config in plan.configs if config.kind == "steered"]
     looks = take_looks(plan, outcomes) if plan.sequential else None
-    return summarise(outcomes, [config.name for config in plan.configs], family=steered, sequential=looks)
+    names = [config.name for config in plan.configs]
+    return summarise(outcomes, names, family=steered, margin=margin_of(plan), sequential=looks)
 
 
 def write_reports(

@@ -14,6 +14,7 @@ from capvec.stats.shortfall import observed_shortfall
 from capvec.stats.summary import ConfigSummary, Summary
 from capvec.sweep.gate import GateResult
 from capvec.sweep.ledger import Reconciliation
+from capvec.sweep.looks import margin_of
 from capvec.sweep.plan import Plan
 
 HEADERS = ("config", "solved", "rate", "95 % Wilson", "errors", "steps", "parse_fail", "no_cmd", "dose", "Fisher p")
@@ -101,7 +102,7 @@ def _uncompared(row: ConfigSummary) -> str:
 
 def warnings(plan: Plan, summary: Summary) -> tuple[str, ...]:
     """That the sweep is underpowered, where it is: the warning of its start, from what was observed."""
-    short = observed_shortfall(summary, plan.effect)
+    short = observed_shortfall(summary, margin_of(plan))
     return () if short is None else (short.words,)
 
 

@@ -113,14 +113,13 @@ def shortfall(design: SweepDesign, effect: float, basis: Basis = "assumed") -> S
     return Shortfall(design, effect, least, basis)
 
 
-def observed_shortfall(summary: Summary, effect: float | None = None) -> Shortfall | None:
+def observed_shortfall(summary: Summary, effect: float = MARGIN) -> Shortfall | None:
     """Of a sweep that has run: of the steered config that could be seen least; None where none falls short.
 
     Args:
         summary: of its outcomes.
-        effect: a rise that would matter; the verdict's margin where it is None.
+        effect: a rise that would matter.
     """
-    wanted = MARGIN if effect is None else effect
     compared = [
         row
         for row in summary.configs
@@ -132,8 +131,8 @@ def observed_shortfall(summary: Summary, effect: float | None = None) -> Shortfa
         for row in compared
         if row.config not in summary.bases
         and row.call is not None
-        and (row.call.excluded is None or row.call.excluded > wanted)
-        and (short := shortfall(designs[row.config], wanted, "observed")) is not None
+        and (row.call.excluded is None or row.call.excluded > effect)
+        and (short := shortfall(designs[row.config], effect, "observed")) is not None
         # What was called was no case for "cannot be called": Holm's later steps ask less than its first.
         and not (short.blind and row.call.name in ("improves", "harms"))
     }

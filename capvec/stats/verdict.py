@@ -8,7 +8,7 @@ Five names exist, and the first whose condition holds is given:
    looks (`sequential`). Controls are not in the family: they get the same rule with their own p-value.
 2. **harms**: the same with a difference below 0.
 3. **changes form only**: parse_fail or no_cmd changed (p < level after Holm over all secondary comparisons), and the
-   95 % interval of the difference, clustered by task, lies within ± the margin (0.15 unless said otherwise).
+   95 % interval of the difference, clustered by task, lies within ± the margin (0.15, or what `--effect` says).
 4. **no effect detected, and effects above X excluded**: the interval lies within ± the margin; X is the end of it that
    is farther from zero.
 5. **underpowered: could only have seen Y**: everything else. The interval still holds effects beyond the margin. Y is
@@ -48,7 +48,8 @@ from capvec.stats.stratified import CmhResult
 Name = Literal["improves", "harms", "changes form only", "no effect detected", "underpowered"]
 LEVEL = 0.05
 MARGIN = 0.15
-"""Differences in pass rate beyond this would matter: what an interval must exclude before absence is claimed."""
+"""Differences in pass rate beyond this would matter, unless the user names another: what an interval must exclude
+before absence is claimed."""
 
 
 @dataclass(frozen=True)

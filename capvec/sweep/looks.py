@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from capvec.records import Config, Outcome, Task, TrialSpec
 from capvec.stats.sequential import Block, Sequential, SequentialTest, schedule, sequential_test
-from capvec.stats.verdict import LEVEL
+from capvec.stats.verdict import LEVEL, MARGIN
 from capvec.sweep.plan import Plan, trial_seed
 
 STOPPED = "stopped.json"
@@ -24,6 +24,11 @@ def drawn_order(tasks: Sequence[Task], seed: int) -> tuple[Task, ...]:
     return tuple(sorted(tasks, key=lambda task: (trial_seed(seed, task.name, 0), task.name)))
 
 
+def margin_of(plan: Plan) -> float:
+    """The difference in pass rate that would matter to whoever asked: `--effect`, or else the verdict's own."""
+    return MARGIN if plan.effect is None else plan.effect
+
+
 def take_looks(plan: Plan, outcomes: Iterable[Outcome]) -> Sequential:
     """Every look that the outcomes allow, at each steered config of a plan, and what that leaves of each config."""
     blocks = tuple(dict.fromkeys((trial.task, trial.attempt) for trial in plan.trials))
@@ -33,7 +38,10 @@ def take_looks(plan: Plan, outcomes: Iterable[Outcome]) -> Sequential:
         recorded[outcome.config][outcome.task, outcome.attempt] = outcome
     family = [config.name for config in plan.configs if config.kind == "steered"]
     base = recorded[Config.BASELINE]
-    tests = tuple(sequential_test(name, recorded[name], base, blocks, seen, family=len(family)) for name in family)
+    tests = tuple(
+        sequential_test(name, recorded[name], base, blocks, seen, family=len(family), margin=margin_of(plan))
+        for name in family
+    )
     ends = _ends(plan.configs, {test.config: seen[len(test.looks) - 1] for test in tests if test.stopped})
     overrun = {name: sum(block in recorded[name] for block in blocks[end:]) for name, end in ends.items()}
     return Sequential(LEVEL, blocks, seen, tests, ends, overrun)

@@ -69,7 +69,7 @@ class Plan(Record):
     stack: Stack = field(default_factory=Stack)
     """Of the model that the engine serves; empty in a plan that steers nothing, or is only read."""
     effect: float | None = None
-    """A rise of the pass rate that would matter, as the user said; None for the verdict's margin."""
+    """A difference in pass rate that would matter, as the user said; None for the verdict's (`looks.margin_of`)."""
     merged: tuple[str, ...] = ()
     """Of a plan that is read from several runs' merger: what a report has to say of them."""
 

@@ -147,12 +147,15 @@ def _thresholds(options: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _looks(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Whether configs may stop early; if so the planned trials too, since a look goes by its share of them."""
+    """Whether configs may stop early; if so what that goes by: the share of the planned trials, and the margin."""
     if not record.get("options", {}).get("sequential", False):
         return {"--sequential": False}
     trials = list(record["seeds"])
     digest = hashlib.sha256(json.dumps(trials).encode()).hexdigest()
-    return {"--sequential": f"over {len(trials)} trials, hash {digest[:8]}"}
+    return {
+        "--sequential": f"over {len(trials)} trials, hash {digest[:8]}",
+        "--effect": record["options"].get("effect"),  # what a stop for futility goes by
+    }
 
 
 def _version(package: str) -> str | None:

@@ -99,6 +99,19 @@ def test_configs_stop_where_their_fate_is_clear_and_controls_with_what_they_cont
     assert len(said) == 3
 
 
+def test_the_effect_that_would_matter_is_the_margin_of_the_verdict_and_of_futility(plan):
+    whole = [outcome_of(spec) for spec in plan.trials]
+    wide, narrow = (replace(plan, sequential=False, effect=effect) for effect in (0.15, 0.05))
+    for asked, name in ((wide, "no effect detected"), (narrow, "underpowered")):
+        call = next(row.call for row in summary_of(asked, whole).configs if row.config == "same")
+        assert (call.margin, call.name) == (asked.effect, name)
+    # With ± 0.115 after half, ± 0.05 is out of reach at the end, and ± 0.15 is there already.
+    chances = [
+        take_looks(replace(plan, effect=effect), whole).test("same").looks[0].excluding for effect in (0.15, 0.05)
+    ]
+    assert chances[0] == 1 > chances[1]
+
+
 @pytest.mark.parametrize("turn", range(6))
 def test_a_control_finishes_the_block_of_the_look_that_stops_it(plan, turn):
     """Whichever config comes first in a block: the look needs the steered ones and the baseline alone."""
