@@ -24,7 +24,7 @@ from capvec.sandbox.reaper import PID_LABEL, RUN_LABEL, TRIAL_LABEL, owner_label
 from capvec.sandbox.shell import (
     GRACE_S,
     KILL_OTHERS,
-    LIST_OTHERS,
+    LIST_KEEPERS,
     ExecStream,
     Finished,
     Output,
@@ -271,9 +271,9 @@ class DockerSandbox:
     # -------------------------------------------------------------------------------------------- processes
 
     def _keepers(self) -> str:
-        """The container's own processes, init and its child. Called when nothing else runs in it."""
+        """PIDs of the container's own processes, init and its child."""
         output = Output()
-        exec_id, stream = self._exec(["sh", "-c", LIST_OTHERS])
+        exec_id, stream = self._exec(["sh", "-c", LIST_KEEPERS])
         with closing(stream):
             exit_code = self._collect(exec_id, stream, output, time.monotonic() + 20)
         if exit_code != 0:

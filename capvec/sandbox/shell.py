@@ -192,11 +192,20 @@ def quote_command(command: str) -> str:
     return command.replace("\0", "")
 
 
-LIST_OTHERS = """
-while set -- /proc/[0-9]*; [ $# -lt 3 ]; do :; done
-for entry; do [ "$entry" = "/proc/$$" ] || echo "${entry#/proc/}"; done
+LIST_KEEPERS = """
+child=
+until [ "$child" ]; do
+  for entry in /proc/[0-9]*; do
+    while read -r key value; do
+      [ "$key $value" = "PPid: 1" ] && child=${entry#/proc/}
+    done < "$entry/status"
+  done 2>/dev/null
+done
+echo "1 $child"
 """
-"""Names every process but itself: init and its child, for which it waits if it has to."""
+"""Names init and its child, for which it waits if it has to. Told by parentage, since an exec
+that runs beside it is there too: the parent of that is outside, and counts as 0.
+"""
 
 KILL_OTHERS = """
 round=0

@@ -53,6 +53,14 @@ def say(sandbox, command, timeout_s=10):
     return sandbox.run(command, timeout_s=timeout_s).output.strip()
 
 
+def test_the_containers_own_processes_are_told_from_what_runs_beside_them(shared):
+    say(shared, "sleep 60 &")
+    keepers = shared._keepers()
+    assert keepers == shared._base
+    assert keepers.split()[0] == "1"
+    assert say(shared, f"tr '\\0' ' ' < /proc/{keepers.split()[1]}/cmdline") == "sleep infinity"
+
+
 class TestDockerSandbox(SandboxConformance):
     @pytest.fixture
     def provider(self):
