@@ -109,7 +109,7 @@ def write_recorded(
         summary = summary_of(plan, outcomes)
         collected = [spec.id for spec in plan.trials if keep(spec)]
         recorded = reconcile(collected, outcomes, collected)
-        gates = (*check_zero(plan, outcomes), *check_gate(options.gate, summary))
+        gates = (*check_zero(plan, outcomes), *check_gate(options.gate, summary, len(plan.tasks)))
         write_reports(plan, outcomes, summary, ReportedDirection.of(found), gates, recorded)
     return plan
 

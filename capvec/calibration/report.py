@@ -15,6 +15,7 @@ from capvec.records import Config, Outcome
 from capvec.report.table import HEADERS, align, markdown_table, number, table_row
 from capvec.stats.effects import Effect
 from capvec.stats.summary import Summary, summarise
+from capvec.stats.wording import signed
 from capvec.sweep.plan import Plan
 from capvec.sweep.replies import Comparison
 
@@ -130,7 +131,7 @@ def _effect_row(effect: Effect, where: str) -> tuple[str, ...]:
         str(effect.n),
         number(effect.baseline),
         number(effect.value),
-        f"{effect.difference:+.2f}",
+        signed(effect.difference),
         f"{effect.pvalue:.2g}",
     )
 

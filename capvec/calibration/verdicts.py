@@ -14,6 +14,7 @@ from scipy import stats
 from capvec.calibration.arms import Arms
 from capvec.records import Outcome
 from capvec.stats.effects import Effect, Metric, paired_effect
+from capvec.stats.wording import signed
 from capvec.sweep.replies import Comparison, all_the_same
 
 LEVEL = 0.01
@@ -91,7 +92,7 @@ def twins_are_not_detected(measured: Measured, configs: Sequence[str]) -> Verdic
     detected = [effect for effect in effects if effect.pvalue < TWIN_LEVEL]
     allowed = int(stats.binom.ppf(TWIN_TAIL, len(configs), TWIN_LEVEL)) if configs else 0
     met = 0 < len(configs) == len(effects) and len(detected) <= allowed
-    each = ", ".join(f"{effect.difference:+.2f} (p = {effect.pvalue:.2g})" for effect in effects)
+    each = ", ".join(f"{signed(effect.difference)} (p = {effect.pvalue:.2g})" for effect in effects)
     found = f"{len(detected)} of {len(configs)} detected at {TWIN_LEVEL:g}, at most {allowed} allowed"
     reason = f"{found}: {each or 'none'}"
     if len(effects) < len(configs):
@@ -143,7 +144,7 @@ def _in_words(effect: Effect | None, level: float | None = None) -> str:
     if effect is None:
         return "not measured"
     text = (
-        f"{effect.metric} {effect.baseline:.2f} → {effect.value:.2f}, {effect.difference:+.2f}, "
+        f"{effect.metric} {effect.baseline:.2f} → {effect.value:.2f}, {signed(effect.difference)}, "
         f"p = {effect.pvalue:.2g}, {effect.tasks} tasks"
     )
     # All differences of one sign: two of the 2^n sign patterns are as far out.

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from capvec.report.table import markdown_table, number, p_value, signed
+from capvec.report.table import markdown_table, number, p_value
 from capvec.stats.drift import Drift
+from capvec.stats.effects import Effect
 from capvec.stats.mediation import Mediation
 from capvec.stats.summary import ConfigSummary, Summary
+from capvec.stats.wording import signed
 
 _TITLE = "## What stands behind it\n"
 
 
 def behind_section(summary: Summary) -> Iterator[str]:
-    """Markdown lines; none where no config can be compared with the baseline."""
+    """Markdown lines; none where no config can be compared with the baseline, however its errors are counted."""
     rows = [row for row in summary.configs if row.effect is not None]
-    if not rows:
+    read = [row for row in summary.configs if row.sensitivity]
+    if not (rows or read):
         return
     yield _TITLE
     looked = summary.sequential is not None
-    for lines in (_tests(rows), _mediation(rows), _secondary(rows), _sensitivity(rows, looked), _drift(summary.drift)):
+    for lines in (_tests(rows), _mediation(rows), _secondary(rows), _sensitivity(read, looked), _drift(summary.drift)):
         yield from lines
 
 
 def _tests(rows: Sequence[ConfigSummary]) -> Iterator[str]:
+    if not rows:
+        return
     yield "### The tests side by side\n"
     head = ("config", "difference", "95 %, by task", "sign-flip", "after Holm", "CMH", "McNemar", "Boschloo", "Fisher")
     lines = []
@@ -47,7 +52,8 @@ def _mediation(rows: Sequence[ConfigSummary]) -> Iterator[str]:
     if not found:
         return
     yield "### Did solving change, or only the form?\n"
-    head = ("config", "difference", "= through parse_fail", "+ through no_cmd", "+ where every reply acted")
+    rest = "+ where every reply acted or said it was done"
+    head = ("config", "difference", "= through parse_fail", "+ through no_cmd", rest)
     yield from markdown_table([head, *((name, *_terms(one)) for name, one in found)])
     yield "\nThe change in pass rate, split by what became of the replies. It describes; none of it is tested."
     yield from (f"`{name}` is not split: {one.words}." for name, one in found if one.without_clean is not None)
@@ -83,16 +89,25 @@ def _secondary(rows: Sequence[ConfigSummary]) -> Iterator[str]:
 
 
 def _sensitivity(rows: Sequence[ConfigSummary], looked: bool) -> Iterator[str]:
-    found = [(row.config, one.reading, one.effect) for row in rows for one in row.sensitivity]
-    if not found:
+    if not rows:
         return
     yield "### Does it hang on how trials are counted?\n"
     lines = [
-        (name, reading, signed(effect.difference), p_value(effect.pvalue), p_value(effect.holm))
-        for name, reading, effect in found
+        (row.config, one.reading, *_as_read(one.effect)) for row in rows if _differ(row) for one in row.sensitivity
     ]
-    yield from markdown_table([("config", "reading", "difference", "p", "p after Holm"), *lines])
-    yield "\nThese p-values are as if nobody had looked before the end.\n" if looked else ""
+    if lines:
+        yield from markdown_table([("config", "reading", "difference", "p", "p after Holm"), *lines])
+        yield "\nThese p-values are as if nobody had looked before the end.\n" if looked else ""
+    if alike := [f"`{row.config}`" for row in rows if not _differ(row)]:
+        yield f"The same however errors and repaired replies are counted: {', '.join(alike)}.\n"
+
+
+def _as_read(effect: Effect) -> tuple[str, ...]:
+    return signed(effect.difference), p_value(effect.pvalue), p_value(effect.holm)
+
+
+def _differ(row: ConfigSummary) -> bool:
+    return len({_as_read(one.effect) for one in row.sensitivity}) > 1
 
 
 def _drift(drift: Drift) -> Iterator[str]:

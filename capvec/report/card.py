@@ -12,6 +12,7 @@ from capvec.directions.audit import Audit
 from capvec.directions.metadata import LAYER_CONVENTION
 from capvec.report.table import markdown_table, number, p_in_words, p_value
 from capvec.report.usage import Usage, usage_of
+from capvec.stats.wording import signed
 
 _HUB_NAMES = dict.fromkeys(("pocket", "pocket-base"), "HuggingFaceTB/SmolLM2-135M-Instruct")
 """Of the bundled models, which are on no hub: what they were made from."""
@@ -184,7 +185,7 @@ def _twin(twin: Mapping[str, Any]) -> str:
     effects, place = list(twin["twins"].values()), twin["rank"]
     return (
         f"{twin['config']} against {len(effects)} {twin['kind']} twin{'s' if len(effects) > 1 else ''}: pass rate "
-        f"{twin['effect']:+.2f} on baseline, theirs {min(effects):+.2f} to {max(effects):+.2f}; "
+        f"{signed(twin['effect'])} on baseline, theirs {signed(min(effects))} to {signed(max(effects))}; "
         f"{place['as_high']} of {len(effects)} solve as much or more, p = {number(place['p_higher'], 3)} (with so many "
         f"twins it cannot be below {1 / (1 + len(effects)):.3g})"
     )

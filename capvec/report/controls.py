@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from capvec.records import Config
 from capvec.report.table import align, markdown_table, number, p_value
-from capvec.stats.summary import ConfigSummary, Summary
+from capvec.stats.summary import Summary
 from capvec.stats.twins import TWIN_KINDS, TwinComparison, twins_of
+from capvec.stats.wording import signed
 
 _METRICS = {"pass_rate": "solved", "parse_fail": "parse_fail per run", "no_cmd": "no_cmd per run", "steps": "steps"}
 
@@ -21,7 +22,7 @@ def twin_lines(comparisons: Sequence[TwinComparison]) -> tuple[str, ...]:
     rows = [("against its twins", "effect", *(cell for kind in kinds for cell in (kind, "p")))]
     for name in dict.fromkeys(comparison.config for comparison in solved):
         ours = {comparison.kind: comparison for comparison in solved if comparison.config == name}
-        effect = f"{next(iter(ours.values())).effect:+.2f}"
+        effect = signed(next(iter(ours.values())).effect)
         rows.append((name, effect, *(cell for kind in kinds for cell in _cells(ours.get(kind)))))
     return ("", *align(rows), *_in_words(solved))
 
@@ -49,7 +50,10 @@ def controls_section(
     if not any(config.control for config in configs):
         return
     yield "\n## Controls\n"
-    yield "Difference in pass rate to the baseline, of each steered config and of what controls for it:\n"
+    yield (
+        "Difference in pass rate to the baseline, of each steered config and of what controls for it, over the tasks "
+        "that it and the baseline have valid trials of:\n"
+    )
     yield from markdown_table(list(_effects(configs, summary)))
     if comparisons:
         yield "\nThe vector's effect against the distribution of its twins:\n"
@@ -59,20 +63,14 @@ def controls_section(
 
 
 def _effects(configs: Sequence[Config], summary: Summary) -> Iterator[tuple[str, ...]]:
-    moved = {row.config: _moved(row, summary) for row in summary.configs}
+    moved = {row.config: row.effect.difference if row.effect else None for row in summary.configs}
     kinds = [kind for kind in ("zero", "flip", "prompt", *TWIN_KINDS) if any(_is(config, kind) for config in configs)]
     titles = {"zero": "α = 0", "flip": "−α", "prompt": "instruction, no vector"}
     yield ("config", "its own", *(titles.get(kind, f"{kind} twins") for kind in kinds))
     for config in configs:
         if config.kind == "steered":
-            own = (_signed(moved[config.name]), *(_span(config, kind, configs, moved) for kind in kinds))
+            own = (signed(moved[config.name]), *(_span(config, kind, configs, moved) for kind in kinds))
             yield (config.name, *own)
-
-
-def _moved(row: ConfigSummary, summary: Summary) -> float | None:
-    """How far the pass rate is from the baseline's."""
-    base = summary.base_of(row.config).pass_rate
-    return None if row.pass_rate is None or base is None else row.pass_rate - base
 
 
 def _is(config: Config, kind: str) -> bool:
@@ -82,12 +80,8 @@ def _is(config: Config, kind: str) -> bool:
 def _span(config: Config, kind: str, configs: Sequence[Config], moved: dict[str, float | None]) -> str:
     """The difference of the control, or the least and the most of several."""
     found = [value for name in twins_of(config.name, kind, configs) if (value := moved[name]) is not None]
-    ends = [_signed(end) for end in ((min(found), max(found)) if found else ())]
+    ends = [signed(end) for end in ((min(found), max(found)) if found else ())]
     return " to ".join(dict.fromkeys(ends)) or "–"
-
-
-def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.2f}"
 
 
 def _twins(comparisons: Sequence[TwinComparison]) -> Iterator[tuple[str, ...]]:
@@ -98,8 +92,8 @@ def _twins(comparisons: Sequence[TwinComparison]) -> Iterator[tuple[str, ...]]:
             comparison.config,
             f"{count} {comparison.kind}",
             _METRICS[comparison.metric],
-            f"{comparison.effect:+.2f}",
-            f"{min(effects):+.2f} to {max(effects):+.2f}",
+            signed(comparison.effect),
+            f"{signed(min(effects))} to {signed(max(effects))}",
             *(str(place.as_high), number(place.p_higher, 3)),
             *(str(place.as_low), number(place.p_lower, 3)),
             *(str(place.as_far), number(place.p_two_sided, 3)),
@@ -110,12 +104,16 @@ def _explained(comparisons: Sequence[TwinComparison]) -> Iterator[str]:
     yield (
         "Twins are as long as the vector and steer at its layer with its α: `random` in no direction in particular, "
         "`orthogonal` at right angles to it, `shuffled` built in the same way from the same traces under permuted "
-        "labels. Effects are differences to the baseline over the (task, attempt) pairs that all of them have valid "
-        "trials of. A p is (1 + twins at least as high, as low, or as far from zero) / (1 + twins): the chance that "
-        "the vector, if it were one more twin, would stand where it does or further out. The first is for the "
-        "claim that it helps more than a push of that length, the last for the claim that it moves the agent further."
+        "labels. Effects are differences to the baseline, means over tasks, from the (task, attempt) pairs that all of "
+        "them have valid trials of. A p is (1 + twins at least as high, as low, or as far from zero) / (1 + twins): "
+        "the chance that the vector, if it were one more twin, would stand where it does or further out. The first is "
+        "for the claim that it helps more than a push of that length, the last for the claim that it moves the agent "
+        "further."
     )
     for count in sorted({len(comparison.twins) for comparison in comparisons}):
         yield f"With {count} twin{'s' if count > 1 else ''} no p can be below 1/{1 + count} = {1 / (1 + count):.3g}."
     if left := max(comparison.left_out for comparison in comparisons):
-        yield f"Up to {left} pairs were left out, because some config has no valid trial of them."
+        yield (
+            f"Up to {left} pairs were left out, because some config has no valid trial of them; where some were, an "
+            "effect here need not be the one above."
+        )

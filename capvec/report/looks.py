@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from capvec.report.table import align, markdown_table, number
 from capvec.stats.sequential import FUTILE, Look, Sequential
 from capvec.stats.summary import Summary
+from capvec.stats.wording import signed
 
 _HEADS = ("config", "look", "t", "spent", "boundary", "difference", "p", "chance", "decision")
 
@@ -62,7 +63,7 @@ def _row(config: str, look: Look, planned: int) -> tuple[str, ...]:
         number(look.share),
         small(look.spent),
         f"±{look.boundary:.2f}" if look.boundary is not None else "–",
-        f"{look.difference:+.2f}",
+        signed(look.difference),
         small(look.pvalue),
         "–" if look.predictive is None else f"{look.predictive:.0%}",
         look.decision,

@@ -10,12 +10,14 @@ from capvec.report.direction import ReportedDirection
 from capvec.report.table import p_in_words
 from capvec.stats.effects import Effect
 from capvec.stats.mediation import Mediation
+from capvec.stats.pairing import smallest_p
 from capvec.stats.sensitivity import Sensitivity
 from capvec.stats.summary import ConfigSummary, Summary
 from capvec.stats.twins import TwinComparison
 from capvec.stats.verdict import LEVEL, Name
+from capvec.stats.wording import signed
 
-Cause = Literal["small", "unfinished", "futile"]
+Cause = Literal["blind", "small", "unfinished", "futile"]
 TOLD_APART = 0.9
 """In-sample AUC from which a reader might take the direction for a capability."""
 _OF_A_CALL: Mapping[Name, tuple[str, str]] = {
@@ -37,6 +39,10 @@ _OF_A_CALL: Mapping[Name, tuple[str, str]] = {
     ),
 }
 _LEFT_OPEN: Mapping[Cause, tuple[str, str]] = {
+    "blind": (
+        "is left open: its tasks are too few to find that it helps or harms, whatever the attempts",
+        "are left open: their tasks are too few to find that they help or harm, whatever the attempts",
+    ),
     "small": (
         "is left open: its trials on record are too few to tell whether it helps, harms, or does nothing",
         "are left open: their trials on record are too few to tell whether they help, harm, or do nothing",
@@ -82,7 +88,7 @@ def meaning_section(
 def _of_calls(judged: Sequence[ConfigSummary], summary: Summary) -> Iterator[str]:
     for name, said in _OF_A_CALL.items():
         yield from _said_of([row.config for row in judged if _called(row) == name], said)
-    open_ = {row.config: _cause(row.config, summary) for row in judged if _called(row) == "underpowered"}
+    open_ = {row.config: _cause(row, judged, summary) for row in judged if _called(row) == "underpowered"}
     for cause, said in _LEFT_OPEN.items():
         yield from _said_of([config for config, its in open_.items() if its == cause], said)
 
@@ -96,8 +102,12 @@ def _called(row: ConfigSummary) -> Name | None:
     return None if row.call is None else row.call.name
 
 
-def _cause(config: str, summary: Summary) -> Cause:
-    test = None if summary.sequential is None else summary.sequential.test(config)
+def _cause(row: ConfigSummary, judged: Sequence[ConfigSummary], summary: Summary) -> Cause:
+    # Each config that Holm's rule has rejected for leaves the others one step less to clear.
+    left = len(summary.family) - sum(_called(other) in ("improves", "harms") for other in judged)
+    if row.effect is not None and smallest_p(row.effect.tasks) >= LEVEL / left:
+        return "blind"
+    test = None if summary.sequential is None else summary.sequential.test(row.config)
     if test is None:
         return "small"
     causes: dict[str, Cause] = {"go on": "unfinished", "futility": "futile"}
@@ -184,16 +194,24 @@ def _of_twins(judged: Sequence[ConfigSummary], twins: Sequence[TwinComparison]) 
 
 
 def _of_readings(judged: Sequence[ConfigSummary], summary: Summary) -> Iterator[str]:
-    """Only what was called an effect can hang on how trials are counted; each reading is corrected as the call is."""
+    """Only what was called an effect can hang on how trials are counted, and only where there are trials that can be
+    counted in two ways. Each reading is corrected as the call is.
+    """
     for row in judged:
-        if row.call is None or row.effect is None or row.call.name not in ("improves", "harms"):
+        if row.effect is None or _called(row) not in ("improves", "harms"):
             continue
         way = row.effect.difference
         lost = [one for one in row.sensitivity if _corrected(one.effect) >= LEVEL or one.effect.difference * way <= 0]
         if lost:
             yield f"`{row.config}` hangs on how trials are counted: {_lost(lost)}."
-        elif summary.sequential is None:  # the readings do not allow for looks, so they cannot clear the call
-            yield f"`{row.config}` does not hang on how errors and repaired replies are counted."
+        elif summary.sequential is None and (doubtful := _doubtful(row, summary)):
+            # With looks nothing is said: the readings do not allow for them, so they cannot clear the call.
+            yield f"`{row.config}` does not hang on how {doubtful} are counted."
+
+
+def _doubtful(row: ConfigSummary, summary: Summary) -> str:
+    repaired = any(one.repaired_per_run for one in (row, summary.base_of(row.config)))
+    return " and ".join(["its errors"] * bool(row.errors) + ["repaired replies"] * repaired)
 
 
 def _corrected(effect: Effect) -> float:
@@ -202,7 +220,7 @@ def _corrected(effect: Effect) -> float:
 
 def _lost(lost: Sequence[Sensitivity]) -> str:
     return "; ".join(
-        f"with {one.reading} it is {one.effect.difference:+.2f}, {p_in_words(_corrected(one.effect))} after Holm"
+        f'under "{one.reading}" it is {signed(one.effect.difference)}, {p_in_words(_corrected(one.effect))} after Holm'
         for one in lost
     )
 

@@ -57,7 +57,7 @@ def rebuild(folder: Path) -> tuple[str, ...]:
     direction = ReportedDirection.read(folder, run.provenance)
     summary, earlier = summary_of(plan, outcomes), run.earlier_summary()
     conclusion, recorded = _conclude(run, summary, earlier), _reconciliation(run, summary, earlier)
-    gates = (*conclusion.gates, *_asked(run.provenance["options"].get("gate"), summary))
+    gates = (*conclusion.gates, *_asked(run, summary))
     write_reports(plan, outcomes, summary, direction, gates, recorded)
     return closing_lines(plan, conclusion.lines, gates, recorded, outcomes)
 
@@ -102,8 +102,9 @@ def _reconciliation(run: RecordedRun, summary: Summary, earlier: Mapping[str, An
     return Reconciliation(expected, expected - len(missing) - left_out, missing, interrupted, left_out)
 
 
-def _asked(expression: str | None, summary: Summary) -> tuple[GateResult, ...]:
-    return check_gate(expression, summary) if expression else ()
+def _asked(run: RecordedRun, summary: Summary) -> tuple[GateResult, ...]:
+    expression = run.provenance["options"].get("gate")
+    return check_gate(expression, summary, len(run.plan.tasks)) if expression else ()
 
 
 def _counts(rows: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from capvec.directions.ranking import Ranking
@@ -70,8 +70,6 @@ def results_md(
 
 def _head(plan: Plan, summary: Summary, reconciliation: Reconciliation) -> Iterator[str]:
     settings = plan.settings
-    attempts = max(trial.attempt for trial in plan.trials)
-    often = f"{attempts} attempt{'s' if attempts > 1 else ''} per task and config"
     yield f"# {plan.study.capitalize()} {plan.run}\n"
     status = [" ".join((verdict(summary), *uncompared_lines(summary))), f"{reconciliation}."]
     yield f"**Status:** {' '.join(reversed(status) if reconciliation.interrupted else status)}\n"
@@ -85,13 +83,21 @@ def _head(plan: Plan, summary: Summary, reconciliation: Reconciliation) -> Itera
         )
     yield "## What was done\n"
     yield (
-        f"Model `{settings.model}` drove a shell on {len(plan.tasks)} tasks, {often}, "
+        f"Model `{settings.model}` drove a shell on {len(plan.tasks)} tasks, {_attempts(plan)} per task and config, "
         f"under {len(plan.configs)} configs; all configs of one (task, attempt) share a seed. "
         f"Protocol `{settings.protocol}`, at most {settings.max_steps} steps of {settings.max_tokens} tokens, "
         f"temperature {settings.temperature:g}.\n"
     )
     if plan.merged:
         yield f"{' '.join(plan.merged)}\n"
+
+
+def _attempts(plan: Plan) -> str:
+    """`1 attempt`, or `1 to 3 attempts` where merged shards differ."""
+    counts = Counter((trial.task, trial.config) for trial in plan.trials)
+    each = [counts[task.name, config.name] for task in plan.tasks for config in plan.configs]
+    span = " to ".join(dict.fromkeys(map(str, (min(each), max(each)))))
+    return f"{span} attempt{'s' if max(each) > 1 else ''}"
 
 
 def _results(plan: Plan, summary: Summary) -> Iterator[str]:

@@ -27,7 +27,7 @@ from capvec.engine.process import client_of
 from capvec.errors import CapvecError, UsageError
 from capvec.pocket import bundled_traces, resolve_model
 from capvec.records import Config
-from capvec.report.seed_study import TRADE, change_of, words_section
+from capvec.report.seed_study import TRADE, change_of, in_short, words_section
 from capvec.report.table import markdown_table, number
 from capvec.sweep.captures import capture_traces, engine_identity
 from capvec.traces import read_traces
@@ -179,10 +179,9 @@ def report(rows: Sequence[LayerRow], sweep: Sweep, about: Mapping[str, str]) -> 
     found = findings(rows, sweep)
     agreeing = sum(finding.agrees for finding in found)
     yield "# The study that capvec started from, rebuilt with the bundled agent\n"
-    change = change_of(sweep.steered(4), sweep.rows[Config.BASELINE])
     yield (
         f"**Status:** {agreeing} of {len(found)} of the study's findings hold here. By its own counts its vector "
-        f"{TRADE.name}; here, at α = 4: {change.name if change else 'no valid trial'}.\n"
+        f"{TRADE.name}; here, at α = 4: {in_short(sweep.steered(4), sweep.rows[Config.BASELINE])}.\n"
     )
     yield from (f"- {name}: {text}" for name, text in about.items())
     yield "\n## Where it agrees\n"

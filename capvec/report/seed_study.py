@@ -29,6 +29,19 @@ def change_of(row: Mapping[str, Any], base: Mapping[str, Any]) -> FormChange | N
     return form_change_of_totals(_totals(row), _totals(base))
 
 
+def in_short(row: Mapping[str, Any], base: Mapping[str, Any]) -> str:
+    """The name of that change, of which tasks it holds, and the verdict: Fisher's test is about these tasks alone."""
+    change = change_of(row, base)
+    if change is None:
+        return "no valid trial"
+    call = row.get("call")
+    if call is None:
+        return change.name
+    known = change.passed == "flat" or call["name"] in ("improves", "harms")
+    where = "" if known else f" on these {row['effect']['tasks']} tasks; of others it is not known"
+    return f"{change.name}{where} (verdict: {call['name']})"
+
+
 def words_section(rows: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """The study's counts and a sweep's, in the words of `capvec.stats.form`.
 

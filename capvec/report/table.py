@@ -142,11 +142,6 @@ def number(value: float | None, digits: int = 2) -> str:
     return f"{value:.{digits}f}"
 
 
-def signed(value: float | None) -> str:
-    """`+0.25`, `−0.10`, `+0.00`, or `–`."""
-    return "–" if value is None else f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")
-
-
 def p_value(value: float | None) -> str:
     """To three decimals: `0.182`, `<0.001`, or `–`."""
     return "<0.001" if value is not None and value < 0.001 else number(value, 3)

@@ -38,6 +38,9 @@ class Effect:
     """95 %, clustered by task (`intervals.clustered`); for the pass rate only."""
     holm: float | None = None
     """`pvalue` after Holm, over the family that the summary lists; None outside it."""
+    attempts: float = 1.0
+    """Valid trials of a task in the arm that has fewer of them: the harmonic mean over the tasks, since the variance of
+    a task's mean goes by 1/attempts."""
 
 
 def paired_effect(
@@ -65,6 +68,7 @@ def paired_effect(
         difference=round(test.statistic, DECIMALS),
         pvalue=test.pvalue,
         interval=clustered(differences, pairs) if metric == "pass_rate" else None,
+        attempts=1 / _mean([1 / min(len(ours[task]), len(base[task])) for task in shared]),
     )
 
 

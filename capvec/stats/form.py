@@ -68,7 +68,8 @@ def form_change_of_totals(config: Totals, base: Totals) -> FormChange:
     """From a table's totals alone, as a study publishes them.
 
     Means without their spread cannot be tested: parse_fail and no_cmd moved when they differ by `NOTICEABLE`. The pass
-    counts can: solving moved when Fisher's p < 0.05. The words say so, and what these counts could have shown.
+    counts can: solving moved when Fisher's p < 0.05. The words say so, and where it did not move, what these counts
+    could have shown.
 
     Raises:
         ValueError: counts that cannot be.
@@ -78,15 +79,18 @@ def form_change_of_totals(config: Totals, base: Totals) -> FormChange:
     passed: Move = _move(rates[0] - rates[1]) if test.pvalue < LEVEL else "flat"
     parse_fail, no_cmd = _noticed(config.parse_fail, base.parse_fail), _noticed(config.no_cmd, base.no_cmd)
     passes = f"pass {base.solved}/{base.n} → {config.solved}/{config.n}, Fisher p = {test.pvalue:.2g}"
+    limits = [_visible(config, base)] if passed == "flat" else []
     if None in (config.parse_fail, config.no_cmd, base.parse_fail, base.no_cmd):
-        words = f"{_SOLVING[passed]}{' change' if passed == 'flat' else ''} ({passes}); {_visible(config, base)}."
+        solving = f"{_SOLVING[passed]}{' change' if passed == 'flat' else ''} ({passes})"
+        words = "; ".join([solving, *limits])
     else:
-        words = (
+        described = (
             f"{name_change(parse_fail, no_cmd, passed)} (parse_fail {base.parse_fail:.3g} → {config.parse_fail:.3g} "
             f"and no_cmd {base.no_cmd:.3g} → {config.no_cmd:.3g} per run; {passes}). Descriptive: totals carry no "
-            f"spread between tasks, so only the pass counts are tested, and {_visible(config, base)}."
+            f"spread between tasks, so only the pass counts are tested"
         )
-    return FormChange(parse_fail, no_cmd, passed, False, words)
+        words = ", and ".join([described, *limits])
+    return FormChange(parse_fail, no_cmd, passed, False, f"{words}.")
 
 
 def name_change(parse_fail: Move, no_cmd: Move, passed: Move) -> str:
@@ -130,5 +134,5 @@ def _visible(config: Totals, base: Totals) -> str:
     rate = (base.solved + 0.5) / (base.n + 1)
     least = detectable_effect(SweepDesign(1, n, rate, spread=0.0), "pooled")
     if least is None:
-        return f"{n} runs could have shown no rise of any size"
-    return f"{n} runs could only have shown a rise of {least:.2f} or more (power 80 %)"
+        return f"{n} runs could have shown no rise of any size with power 80 %"
+    return f"{n} runs could only have shown a rise of {least:.2f} or more with power 80 %"

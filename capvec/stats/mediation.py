@@ -9,6 +9,7 @@ from typing import Literal
 
 from capvec.records import Outcome
 from capvec.stats.effects import DECIMALS
+from capvec.stats.wording import signed
 
 Spoiled = Literal["clean", "parse_fail", "no_cmd"]
 CATEGORIES: tuple[Spoiled, ...] = ("clean", "parse_fail", "no_cmd")
@@ -47,14 +48,14 @@ class Mediation:
     through_no_cmd: float
     """The same of the trials that replies without a command spoiled."""
     remainder: float
-    """`within` of clean trials: solving where every reply parsed and acted (or said it was done)."""
+    """`within` of clean trials: solving where every reply acted or said it was done."""
     categories: tuple[Category, ...]
 
     @property
     def without_clean(self) -> str | None:
         """What keeps the split from being identified: `the baseline has no trial`, and so on, in which every reply
-        acted. None where both sides have one. Without it, how clean trials of that side would pass is not known, and
-        the terms are no more than the conventions of `decompose`.
+        acted or said it was done. None where both sides have one. Without it, how clean trials of that side would pass
+        is not known, and the terms are no more than the conventions of `decompose`.
         """
         clean = next(row for row in self.categories if row.name == "clean")
         missing = {"the baseline": clean.base_rate is None, "the config": clean.rate is None}
@@ -63,17 +64,20 @@ class Mediation:
 
     @property
     def words(self) -> str:
-        """`+0.20 = +0.15 through parse_fail, +0.00 through no_cmd, +0.05 where every reply acted`; where the split is
-        not identified, that it is not.
+        """`+0.20 = +0.15 through parse_fail, +0.00 through no_cmd, +0.05 where every reply acted or said it was done`;
+        where the split is not identified, that it is not.
         """
         if self.without_clean is not None:
             return (
                 f"how much of the change in pass rate runs through the form cannot be told, since "
-                f"{self.without_clean} in which every reply acted"
+                f"{self.without_clean} in which every reply acted or said it was done"
             )
         terms = (self.difference, self.through_parse_fail, self.through_no_cmd, self.remainder)
-        total, parse_fail, no_cmd, rest = (f"{round(term, 2) + 0.0:+.2f}" for term in terms)  # never −0.00
-        return f"{total} = {parse_fail} through parse_fail, {no_cmd} through no_cmd, {rest} where every reply acted"
+        total, parse_fail, no_cmd, rest = map(signed, terms)
+        return (
+            f"{total} = {parse_fail} through parse_fail, {no_cmd} through no_cmd, {rest} where every reply acted or "
+            "said it was done"
+        )
 
 
 def spoiled_by(outcome: Outcome) -> Spoiled:

@@ -9,7 +9,9 @@ from typing import Literal
 from capvec.records import Config, Outcome
 from capvec.stats.effects import Effect, paired_effect
 
-Reading = Literal["errors excluded", "errors count against the config", "strict parses only"]
+Reading = Literal[
+    "errors excluded", "errors count against the config", "errors count for the config", "strict parses only"
+]
 
 
 @dataclass(frozen=True)
@@ -21,18 +23,17 @@ class Sensitivity:
 
 
 def sensitivity(outcomes: Sequence[Outcome], config: str, baseline: str = Config.BASELINE) -> tuple[Sensitivity, ...]:
-    """The headline effect under each reading; empty where config and baseline share no task.
+    """The effect on the pass rate under each reading; those are left out under which config and baseline share no task.
 
     * `errors excluded`: the headline itself.
     * `errors count against the config`: its errors are unsolved trials, the baseline's stay out; the worst case for it.
+    * `errors count for the config`: they are solved; the best case.
     * `strict parses only`: a trial that needed a repaired reply is unsolved, on both sides.
     """
     readings: dict[Reading, list[Outcome]] = {
         "errors excluded": list(outcomes),
-        "errors count against the config": [
-            replace(outcome, outcome="unsolved") if outcome.config == config and outcome.outcome == "error" else outcome
-            for outcome in outcomes
-        ],
+        "errors count against the config": _errors_as("unsolved", outcomes, config),
+        "errors count for the config": _errors_as("solved", outcomes, config),
         "strict parses only": [
             replace(outcome, outcome="unsolved") if outcome.outcome == "solved" and outcome.repaired else outcome
             for outcome in outcomes
@@ -40,3 +41,10 @@ def sensitivity(outcomes: Sequence[Outcome], config: str, baseline: str = Config
     }
     found = {reading: paired_effect(read, config, "pass_rate", baseline) for reading, read in readings.items()}
     return tuple(Sensitivity(reading, effect) for reading, effect in found.items() if effect is not None)
+
+
+def _errors_as(counted: Literal["solved", "unsolved"], outcomes: Sequence[Outcome], config: str) -> list[Outcome]:
+    return [
+        replace(outcome, outcome=counted) if outcome.config == config and outcome.outcome == "error" else outcome
+        for outcome in outcomes
+    ]

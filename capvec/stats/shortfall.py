@@ -6,11 +6,12 @@ to two decimals, or when there is no such rise. The paired test is the one that 
 tasks, two-sided, at 0.05/m, the first step of Holm's rule with m steered configs. Controls are not counted, and a sweep
 without a steered config is never called underpowered.
 
-Before a sweep, the baseline's rate and how much tasks differ are assumed; in its report they are those observed, from
-which the verdict's "could only have seen" comes too. So a sweep may be underpowered as planned and not as it came out,
-or the other way round. A config whose 95 % interval excludes the effect was seen well enough, whatever was planned, and
-is not counted in the report; nor is one that `--sequential` stopped early, whose looks say what it was worth. Where
-only some configs are, as when the others have more valid trials, the warning names them.
+Before a sweep, the baseline's rate and how much tasks differ are assumed; in its report they are those observed, and
+the attempts those of the arm that has fewer; the verdict's "could only have seen" comes from the same. So a sweep may
+be underpowered as planned and not as it came out, or the other way round. A config whose 95 % interval excludes the
+effect was seen well enough, whatever was planned, and is not counted in the report; nor is one that `--sequential`
+stopped early, whose looks say what it was worth. Where only some configs are, as when the others have more valid
+trials, the warning names them.
 
 It is said of the sweep and not of an outcome. *improves* and *harms* keep their level in an underpowered sweep, though
 what such a sweep finds is exaggerated on average (Button et al., Nature Reviews Neuroscience 2013, 14:365). What it

@@ -30,7 +30,7 @@ class ConfigSummary:
     """One config's row. Rates and means are None where there is no valid trial.
 
     From `fisher` on everything is against the baseline: None (or empty) for the baseline itself, and where the two
-    share nothing to compare.
+    share nothing to compare (but `sensitivity` has the readings that count errors, where nothing else is known).
     """
 
     config: str
@@ -198,7 +198,7 @@ def _summarise(name: str, group: Sequence[Outcome], base: Sequence[Outcome], bas
         secondary=_secondary(both, name, baseline) if effect is not None else (),
         mediation=decompose(valid, other),
         form=None,
-        sensitivity=sensitivity(both, name, baseline) if comparable else (),
+        sensitivity=sensitivity(both, name, baseline) if base else (),
         call=None,
     )
 
@@ -340,7 +340,9 @@ def observed_design(summary: Summary, effect: Effect) -> SweepDesign:
     """What decided whether the sweep could see an effect of this config: the tasks that were compared, what was
     observed of the baseline, and the level of Holm's first step.
 
-    Rounded, so that configs of one sweep share the computation.
+    The attempts are those of the arm that has fewer, and rounded down, so that no more is promised than the sweep could
+    see. (A tenth of one is forgiven: a few errors of the instrument do not halve two attempts.) The rest is rounded so
+    that configs of one sweep share the computation.
 
     Args:
         summary: whose baseline has a valid trial.
@@ -349,7 +351,7 @@ def observed_design(summary: Summary, effect: Effect) -> SweepDesign:
     base = summary.base_of(effect.config)
     return SweepDesign(
         tasks=effect.tasks,
-        attempts=max(1, round(effect.n / effect.tasks)),
+        attempts=math.floor(effect.attempts + 0.1),
         base_rate=observed_rate(base.solved, base.n),
         spread=UNKNOWN_SPREAD if summary.spread is None else round(summary.spread, 1),
         level=LEVEL if effect.holm is None else LEVEL / len(summary.family),

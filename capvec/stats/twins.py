@@ -11,8 +11,10 @@ ones of that length may do harm of their own, and against these the baseline say
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import get_args
 
 from capvec.records import Config, Outcome
@@ -53,7 +55,7 @@ class TwinComparison:
     left_out: int
     """Pairs that some have a valid trial of and others do not."""
     effect: float
-    """The config's mean less the baseline's: a share for `pass_rate`, else per run."""
+    """The config's mean less the baseline's, every task weighing the same: a share for `pass_rate`, else per run."""
     twins: dict[str, float] = field(default_factory=dict)
     """Config → effect."""
     rank: Rank = field(kw_only=True)
@@ -121,7 +123,7 @@ def _compare(
         return
     left_out = len(set.union(*(set(arm) for arm in arms))) - len(shared)
     for metric in get_args(Metric):
-        base, *others = (sum(value_of(arm[pair], metric) for pair in shared) / len(shared) for arm in arms)
+        base, *others = (_mean_over_tasks({pair: value_of(arm[pair], metric) for pair in shared}) for arm in arms)
         effect, *effects = (other - base for other in others)
         yield TwinComparison(
             config=config,
@@ -133,3 +135,10 @@ def _compare(
             twins=dict(zip(measured, effects, strict=True)),
             rank=rank(effect, effects),
         )
+
+
+def _mean_over_tasks(values: Mapping[tuple[str, int], float]) -> float:
+    tasks: defaultdict[str, list[float]] = defaultdict(list)
+    for (task, _), value in sorted(values.items()):  # sums in one order, whatever the set's
+        tasks[task].append(value)
+    return fmean(fmean(its) for its in tasks.values())

@@ -44,6 +44,7 @@ from capvec.stats.form import FormChange
 from capvec.stats.mediation import Mediation
 from capvec.stats.pairing import smallest_p
 from capvec.stats.stratified import CmhResult
+from capvec.stats.wording import signed
 
 Name = Literal["improves", "harms", "changes form only", "no effect detected", "underpowered"]
 LEVEL = 0.05
@@ -150,10 +151,10 @@ def _asides(form: FormChange, stratified: CmhResult | None, level: float) -> Ite
 def measured(effect: Effect) -> str:
     """`pass rate 0.35 → 0.60, +0.25 [+0.10, +0.40], p = 0.004 after Holm, 17 tasks`."""
     pvalue, after = (effect.pvalue, "") if effect.holm is None else (effect.holm, " after Holm")
-    span = "" if effect.interval is None else f" [{effect.interval.low:+.2f}, {effect.interval.high:+.2f}]"
+    span = "" if effect.interval is None else f" [{signed(effect.interval.low)}, {signed(effect.interval.high)}]"
     tasks = f"{effect.tasks} task{'s' if effect.tasks > 1 else ''}"
     return (
-        f"pass rate {effect.baseline:.2f} → {effect.value:.2f}, {effect.difference:+.2f}{span}, "
+        f"pass rate {effect.baseline:.2f} → {effect.value:.2f}, {signed(effect.difference)}{span}, "
         f"p = {pvalue:.2g}{after}, {tasks}"
     )
 
@@ -165,5 +166,6 @@ def _visible(detectable: Detectable, tasks: int) -> str:
         give = "1 task gives" if tasks == 1 else f"{tasks} tasks give"
         return f"could have seen nothing ({give} no p below {least:.2g}, and {detectable.level:.2g} is needed)"
     if rise is not None:
-        return f"could only have seen a rise of {rise:.2f} or more"
-    return "could have seen no rise of any size" + ("" if fall is None else f", only a fall of {-fall:.2f} or more")
+        return f"could only have seen a rise of {rise:.2f} or more with power 80 %"
+    only = "" if fall is None else f", only a fall of {-fall:.2f} or more"
+    return f"could have seen no rise of any size with power 80 %{only}"

@@ -57,7 +57,7 @@ def check_names(expression: str, configs: Sequence[Config]) -> None:
             )
 
 
-def check_gate(expression: str, summary: Summary) -> tuple[GateResult, ...]:
+def check_gate(expression: str, summary: Summary, tasks: int) -> tuple[GateResult, ...]:
     """Judge each condition on the numbers of the report.
 
     * `improves(C)`: the verdict on C is *improves* (`capvec.stats.verdict` has the rule).
@@ -67,24 +67,31 @@ def check_gate(expression: str, summary: Summary) -> tuple[GateResult, ...]:
     The last two go by the report's effects: means over the tasks that both have valid trials of, each task weighing the
     same, so that neither tasks nor attempts that only one of them has can decide. Other configs are all but the
     baseline, controls included; those named have passed `check_names`. A config that has no such task meets no
-    condition.
+    condition. The reason says over how many tasks the condition was judged: errors of the instrument can leave few.
+
+    Args:
+        expression: conditions, as `split_gate` takes them.
+        summary: of the run.
+        tasks: that the run has.
     """
-    return tuple(_check(condition, summary) for condition in split_gate(expression))
+    return tuple(_check(condition, summary, tasks) for condition in split_gate(expression))
 
 
-def _check(condition: str, summary: Summary) -> GateResult:
+def _check(condition: str, summary: Summary, tasks: int) -> GateResult:
     if match := _IMPROVES.fullmatch(condition):
         return _improves(condition, match[1], summary)
     if match := _NO_HARM.fullmatch(condition):
         metric, sign, bound = "pass_rate", -1, float(match[1])
     else:
         metric, sign, bound = condition.partition("<=")[0].strip(), 1, 0.0
+    effects = {row.config: _effect(row, metric) for row in _others(summary)}
     failures = [
-        _against(row, metric)
-        for row in _others(summary)
-        if (effect := _effect(row, metric)) is None or sign * effect.difference > bound + _ROUNDING
+        _against(config, effect, tasks)
+        for config, effect in effects.items()
+        if effect is None or sign * effect.difference > bound + _ROUNDING
     ]
-    return GateResult(condition, not failures, "; ".join(failures) or "holds for every config")
+    held = f"holds for every config{_over([effect.tasks for effect in effects.values() if effect], tasks)}"
+    return GateResult(condition, not failures, "; ".join(failures) or held)
 
 
 def _improves(condition: str, name: str, summary: Summary) -> GateResult:
@@ -102,10 +109,17 @@ def _effect(row: ConfigSummary, metric: str) -> Effect | None:
     return next((effect for effect in (row.effect, *row.secondary) if effect and effect.metric == metric), None)
 
 
-def _against(row: ConfigSummary, metric: str) -> str:
+def _against(config: str, effect: Effect | None, tasks: int) -> str:
     """What the config has, and the baseline."""
-    effect = _effect(row, metric)
     if effect is None:
-        return _NOTHING_SHARED.format(row.config)
-    has, unit = ("passes", "") if metric == "pass_rate" else ("has", f" {metric} per run")
-    return f"{row.config} {has} {effect.value:.2f}{unit}, baseline {effect.baseline:.2f}"
+        return _NOTHING_SHARED.format(config)
+    has, unit = ("passes", "") if effect.metric == "pass_rate" else ("has", f" {effect.metric} per run")
+    return f"{config} {has} {effect.value:.2f}{unit}, baseline {effect.baseline:.2f}{_over([effect.tasks], tasks)}"
+
+
+def _over(judged: Sequence[int], tasks: int) -> str:
+    """`, over 2 of 20 tasks`, or `, over 2 to 20 of 20 tasks`; nothing where no config was judged."""
+    if not judged:
+        return ""
+    span = " to ".join(dict.fromkeys(map(str, (min(judged), max(judged)))))
+    return f", over {span} of {tasks} task{'s' if tasks > 1 else ''}"

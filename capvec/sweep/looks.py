@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from capvec.records import Config, Outcome, Task, TrialSpec
 from capvec.stats.sequential import Block, Sequential, SequentialTest, schedule, sequential_test
 from capvec.stats.verdict import LEVEL, MARGIN
+from capvec.stats.wording import signed
 from capvec.sweep.plan import Plan, trial_seed
 
 STOPPED = "stopped.json"
@@ -158,9 +159,9 @@ class Watch:
         look = test.looks[-1]
         place = f"at look {look.number} of {test.planned}, with {look.share:.0%} of its trials in"
         if test.decision == "efficacy":
-            return f"stops for efficacy {place}: {look.difference:+.2f}, p = {look.pvalue:.2g}"
+            return f"stops for efficacy {place}: {signed(look.difference)}, p = {look.pvalue:.2g}"
         return (
-            f"stops for futility {place}: {look.difference:+.2f}, chance of p < {LEVEL:g} at the end "
+            f"stops for futility {place}: {signed(look.difference)}, chance of p < {LEVEL:g} at the end "
             f"{look.predictive or 0.0:.0%}"
         )
 

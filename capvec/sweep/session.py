@@ -259,7 +259,7 @@ class StudySession:
         summary = summary_of(plan, outcomes)
         assert self._design is not None
         conclusion = self.study.conclude(Evidence(plan, outcomes, summary, self._design))
-        asked = check_gate(self.options.gate, summary) if self.options.gate is not None else ()
+        asked = check_gate(self.options.gate, summary, len(plan.tasks)) if self.options.gate is not None else ()
         gates, recorded = (*conclusion.gates, *asked), self._reconciliation(summary, interrupted)
         write_reports(plan, outcomes, summary, ReportedDirection.of(self._design.directions), gates, recorded)
         self._closing = closing_lines(plan, conclusion.lines, gates, recorded, outcomes)

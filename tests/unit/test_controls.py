@@ -205,11 +205,38 @@ def test_the_report_puts_each_steered_config_beside_its_controls():
     summary = summarise(outcomes, [config.name for config in CONFIGS])
     text = "\n".join(controls_section(CONFIGS, summary, compare_with_twins(outcomes, CONFIGS)))
     assert "| config | its own | α = 0 | −α | random twins |" in text
-    assert "| v | +0.50 | +0.00 | -0.25 | -0.25 to +0.75 |" in text
+    assert "| v | +0.50 | +0.00 | −0.25 | −0.25 to +0.75 |" in text
     assert "| w | +0.00 | +0.00 | – | – |" in text
-    assert "| v | 2 random | solved | +0.50 | -0.25 to +0.75 | 1 | 0.667 | 1 | 0.667 | 1 | 0.667 |" in text
+    assert "| v | 2 random | solved | +0.50 | −0.25 to +0.75 | 1 | 0.667 | 1 | 0.667 | 1 | 0.667 |" in text
     assert "With 2 twins no p can be below 1/3 = 0.333." in text
     assert list(controls_section(CONFIGS[:3], summary, ())) == []
+
+
+def test_a_config_that_erred_on_the_hard_tasks_has_the_headlines_effect_beside_its_controls():
+    # On the two easy tasks v equals the baseline; its own 2 of 2 less the baseline's 2 of 4 would be +0.50.
+    outcomes = runs(baseline="1100", v="11ee", r1="1000", r2="1100")
+    summary = summarise(outcomes, ["baseline", "v", "r1", "r2"])
+    configs = [config for config in CONFIGS if config.name in ("baseline", "v", "r1", "r2")]
+    text = "\n".join(controls_section(configs, summary, compare_with_twins(outcomes, configs)))
+    assert summary.configs[1].effect.difference == 0
+    # r1 lost one of four tasks, and one of the two that all have.
+    assert "| v | +0.00 | −0.25 to +0.00 |" in text
+    assert "| v | 2 random | solved | +0.00 | −0.50 to +0.00 |" in text
+    assert "Up to 2 pairs were left out" in text
+    assert "an effect here need not be the one above." in text
+
+
+def test_twins_are_measured_as_the_headline_is_with_every_task_weighing_the_same():
+    # Task a once, solved by v alone; task b three times, solved by none: a half over tasks, a quarter over trials.
+    outcomes = [
+        outcome(name, task, "solved" if (name, task) == ("v", "a") else "unsolved", attempt=attempt)
+        for name in ("baseline", "v", "r1")
+        for task, attempts in (("a", 1), ("b", 3))
+        for attempt in range(1, attempts + 1)
+    ]
+    (solved, *_) = compare_with_twins(outcomes, CONFIGS)
+    assert (solved.effect, solved.twins) == (0.5, {"r1": 0.0})
+    assert summarise(outcomes, ["baseline", "v", "r1"]).configs[1].effect.difference == 0.5
 
 
 # ------------------------------------------------------------------------------------------------ α = 0

@@ -21,6 +21,15 @@ def test_tasks_count_alike_however_many_attempts_each_has():
     assert effect.pvalue == 1.0
 
 
+def test_the_attempts_are_those_of_the_arm_that_has_fewer_and_tasks_with_few_weigh_more():
+    def of(config, *attempts):
+        return [outcome(config, f"t{k}", attempt=n) for k, count in enumerate(attempts) for n in range(count)]
+
+    # Both have at least 1, 2 and 4: 3/(1 + 1/2 + 1/4) = 12/7.
+    effect = paired_effect([*of("x", 1, 9, 4), *of("baseline", 5, 2, 4)], "x", "pass_rate")
+    assert effect.attempts == pytest.approx(12 / 7)
+
+
 def test_seven_tasks_that_all_rise_reach_two_of_128_patterns():
     outcomes = [
         outcome(config, f"t{k}", parse_fail=int(config == "x")) for k in range(7) for config in ("baseline", "x")
@@ -35,7 +44,7 @@ def test_errors_and_tasks_of_one_side_alone_are_left_out():
         outcome("x", "b", "solved"), outcome("baseline", "b", "error"),
     ]  # fmt: skip
     effect = paired_effect(outcomes, "x", "pass_rate")
-    assert (effect.tasks, effect.n, effect.difference) == (1, 1, 0.0)
+    assert (effect.tasks, effect.n, effect.difference, effect.attempts) == (1, 1, 0.0, 1)
     assert paired_effect(outcomes[-2:], "x", "pass_rate") is None
 
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.unit
 
 
 def judged(expression, outcomes, names=("baseline", "x")):
-    return [gate.met for gate in check_gate(expression, summarise(outcomes, list(names)))]
+    return [gate.met for gate in check_gate(expression, summarise(outcomes, list(names)), tasks=8)]
 
 
 def test_improving_takes_the_verdict_of_that_name():
@@ -57,11 +57,24 @@ def test_a_config_is_not_held_against_the_baseline_on_tasks_that_it_never_saw():
     expression = "no_harm(0.1), steps<=baseline"
     assert judged(expression, outcomes, ("baseline", "x", "y")) == [True, True]
     worse = [replace(one, outcome="unsolved", steps=2) if one.config == "x" else one for one in outcomes]
-    gates = check_gate(expression, summarise(worse, ["baseline", "x", "y"]))
+    gates = check_gate(expression, summarise(worse, ["baseline", "x", "y"]), tasks=16)
     assert [(gate.met, gate.reason) for gate in gates] == [
-        (False, "x passes 0.00, baseline 1.00"),
-        (False, "x has 2.00 steps per run, baseline 1.00"),
+        (False, "x passes 0.00, baseline 1.00, over 8 of 16 tasks"),
+        (False, "x has 2.00 steps per run, baseline 1.00, over 8 of 16 tasks"),
     ]
+
+
+def test_a_condition_that_holds_says_over_how_many_tasks():
+    tasks = [f"t{n:02}" for n in range(20)]
+    outcomes = [
+        *on("baseline", tasks, "solved"), *on("x", tasks[:2], "solved"), *on("x", tasks[2:], "error"),
+    ]  # fmt: skip
+    (gate,) = check_gate("no_harm(0.1)", summarise(outcomes, ["baseline", "x"]), 20)
+    assert (gate.met, gate.reason) == (True, "holds for every config, over 2 of 20 tasks")
+    both = [*outcomes, *on("y", tasks, "solved")]
+    (gate,) = check_gate("no_harm(0.1)", summarise(both, ["baseline", "x", "y"]), 20)
+    assert gate.reason == "holds for every config, over 2 to 20 of 20 tasks"
+    assert check_gate("no_harm(0)", summarise(outcomes[:1], ["baseline"]), 1)[0].reason == "holds for every config"
 
 
 def test_attempts_that_only_one_side_has_do_not_decide():
@@ -73,7 +86,7 @@ def test_attempts_that_only_one_side_has_do_not_decide():
 
 def test_a_config_without_a_task_in_common_with_the_baseline_meets_no_condition_and_the_reason_is_told():
     outcomes = [outcome("baseline", "a", "solved"), outcome("x", "b", "solved")]
-    gates = check_gate("improves(x), no_harm(1), parse_fail<=baseline", summarise(outcomes, ["baseline", "x"]))
+    gates = check_gate("improves(x), no_harm(1), parse_fail<=baseline", summarise(outcomes, ["baseline", "x"]), 2)
     reason = "x and the baseline have no task of which both have a valid trial"
     assert [(gate.met, gate.reason) for gate in gates] == [(False, reason)] * 3
 

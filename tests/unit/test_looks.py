@@ -161,7 +161,8 @@ def test_a_stopped_config_is_compared_with_the_baseline_on_its_own_blocks(plan):
     assert rows["baseline"].n == summary.sequential.ends["baseline"] == 36
     assert rows["baseline"].pass_rate == pytest.approx(1 / 3)
     # `same` passes a third less than the whole baseline does, and not on the blocks that it ran.
-    assert check_gate("no_harm(0.1)", summary)[0].reason == "prompt passes 0.00, baseline 0.33"
+    (gate,) = check_gate("no_harm(0.1)", summary, len(plan.tasks))
+    assert gate.reason == "prompt passes 0.00, baseline 0.33, over 12 of 12 tasks"
     assert rows["good"].effect.pvalue == rows["good"].sign_flip.pvalue == 2**-11
     assert rows["good"].call.name == "improves"
     assert rows["good"].call.words.endswith("not corrected for that, lean outward")
@@ -257,7 +258,7 @@ def folder(plan):
     summary = summary_of(plan, outcomes)
     trials = [spec.id for spec in plan.trials]
     recorded = reconcile(trials, outcomes, trials, not_needed=not_needed(plan, summary.sequential))
-    gates = (*check_zero(plan, outcomes), *check_gate(options.gate, summary))
+    gates = (*check_zero(plan, outcomes), *check_gate(options.gate, summary, len(plan.tasks)))
     write_reports(plan, outcomes, summary, ReportedDirection.of(found), gates, recorded)
     return plan.folder
 

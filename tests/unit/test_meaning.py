@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import comb
 
 import numpy as np
 import pytest
@@ -70,8 +71,20 @@ def test_each_call_becomes_a_sentence_and_alike_ones_share_it():
     assert lines[0] == "## What it means\n"
     assert lines[1] == "- `s` and `t` solve more, and the test that says so generalises to tasks like these."
     assert told(sweep(20, baseline=16, s=2))[1].startswith("- `s` solves less, ")
-    assert told(sweep(6, baseline=2, s=2))[1].startswith("- `s` is left open: its trials on record are too few")
+    assert told(sweep(12, baseline=4, s=4))[1].startswith("- `s` is left open: its trials on record are too few")
     assert told(sweep(200, baseline=100, s=100))[1].startswith("- `s` does not change what gets solved by as much")
+
+
+def test_too_few_tasks_are_not_called_too_few_trials():
+    # Six tasks give 2/2^6 = 0.031, which is below 0.05 and above 0.05/2: nothing that two configs could do is found.
+    blind = "too few to find that it helps or harms, whatever the attempts."
+    assert told(sweep(5, baseline=2, s=2))[1] == f"- `s` is left open: its tasks are {blind}"
+    assert told(sweep(6, baseline=2, s=2))[1].startswith("- `s` is left open: its trials on record are too few")
+    both = told(sweep(6, baseline=2, s=2, t=2), family=("s", "t"))
+    assert both[1].startswith("- `s` and `t` are left open: their tasks are too few to find that they help or harm, ")
+    # Where the other of the two was found to help, 0.05 is all that is left to clear.
+    outcomes = [one for one in sweep(20, baseline=2, s=2, t=16) if one.config != "s" or int(one.task[4:]) < 6]
+    assert "- `s` is left open: its trials on record are too few" in "\n".join(told(outcomes, family=("s", "t")))
 
 
 def test_a_change_of_form_alone_is_not_said_to_leave_solving_as_it_was():
@@ -89,7 +102,7 @@ def test_a_change_of_form_alone_is_not_said_to_leave_solving_as_it_was():
     ],
 )
 def test_a_config_is_left_open_for_the_reason_that_it_is(decision, because):
-    summary = summarise(sweep(6, baseline=2, s=2), ["baseline", "s"], family=["s"])
+    summary = summarise(sweep(12, baseline=4, s=4), ["baseline", "s"], family=["s"])
     looked = looked_at(summary, decision)
     assert f"- `s` is left open: {because}" in "\n".join(meaning_section(looked, (), PLAIN, []))
 
@@ -209,11 +222,47 @@ def test_where_no_effect_is_called_twins_have_nothing_to_explain():
 
 def test_an_effect_that_rests_on_repaired_replies_is_told():
     outcomes = sweep(20, baseline=2, s=16)
-    assert "`s` does not hang on how errors and repaired replies are counted." in "\n".join(told(outcomes))
     repaired = [replace(one, repaired=1) if one.config == "s" else one for one in outcomes]
     text = "\n".join(told(repaired))
     # All of s's solved trials go: 2 of 20 tasks differ, two flips of four are as far, p = 0.5.
-    assert "`s` hangs on how trials are counted: with strict parses only it is -0.10, p = 0.500 after Holm." in text
+    assert '`s` hangs on how trials are counted: under "strict parses only" it is −0.10, p = 0.500 after Holm.' in text
+
+
+def test_what_cannot_be_counted_in_two_ways_is_not_spoken_of():
+    outcomes = sweep(20, baseline=2, s=16)
+    assert "counted" not in "\n".join(told(outcomes))
+    failed = [replace(one, outcome="error") if (one.config, one.task) == ("s", "task19") else one for one in outcomes]
+    assert "`s` does not hang on how its errors are counted." in "\n".join(told(failed))
+    both = [replace(one, repaired=1) if one.config == "baseline" else one for one in failed]
+    assert "`s` does not hang on how its errors and repaired replies are counted." in "\n".join(told(both))
+
+
+def test_a_harm_that_rests_on_errors_is_told_and_both_readings_are_shown():
+    # s errs on the ten tasks that the baseline fails, and solves two of the ten others: 8 of 10 fell, p = 2/2^8.
+    outcomes = [
+        replace(one, outcome="error") if one.config == "s" and int(one.task[4:]) >= 10 else one
+        for one in sweep(20, baseline=10, s=2)
+    ]
+    text = "\n".join(told(outcomes))
+    assert "- `s` solves less" in text
+    # With errors solved 10 of 20 rose and 8 fell: a sum of 2 or more among 18 signs is that of 10 heads or more, or of
+    # 8 or fewer: all but the middle, C(18, 9)/2^18.
+    pvalue = 1 - comb(18, 9) / 2**18
+    assert f'under "errors count for the config" it is +0.10, p = {pvalue:.3f} after Holm' in text
+    shown = cells(behind_section(summarise(outcomes, ["baseline", "s"], family=["s"])))
+    assert [row[1:3] for row in shown if row[1].startswith("errors")] == [
+        ["errors excluded", "−0.80"], ["errors count against the config", "−0.40"],
+        ["errors count for the config", "+0.10"],
+    ]  # fmt: skip
+
+
+def test_a_config_that_only_erred_is_read_both_ways():
+    outcomes = [replace(one, outcome="error") if one.config == "s" else one for one in sweep(20, baseline=5, s=0)]
+    shown = list(behind_section(summarise(outcomes, ["baseline", "s"], family=["s"])))
+    assert [row[:3] for row in cells(shown) if row[0] == "s"] == [
+        ["s", "errors count against the config", "−0.25"], ["s", "errors count for the config", "+0.75"]
+    ]  # fmt: skip
+    assert not any("side by side" in line for line in shown)
 
 
 def test_a_reading_is_corrected_for_the_family_as_the_call_is():
@@ -224,14 +273,15 @@ def test_a_reading_is_corrected_for_the_family_as_the_call_is():
         for one in sweep(20, baseline=2, s=10, t=2, u=2)
     ]
     alone = "\n".join(told([one for one in outcomes if one.config in ("baseline", "s")]))
-    assert "`s` does not hang on" in alone
+    assert "`s` does not hang on how repaired replies are counted." in alone
     text = "\n".join(told(outcomes, family=("s", "t", "u")))
     assert "- `s` solves more" in text
-    assert f"with strict parses only it is +0.30, p = {3 * 2 / 2**6:.3f} after Holm." in text
+    assert f'under "strict parses only" it is +0.30, p = {3 * 2 / 2**6:.3f} after Holm.' in text
 
 
 def test_readings_that_do_not_allow_for_looks_clear_no_call_and_a_drift_bears_on_who_ran_as_long():
-    summary = summarise(sweep(20, baseline=2, s=16), ["baseline", "s"], family=["s"])
+    outcomes = [replace(one, repaired=int(one.task == "task15")) for one in sweep(20, baseline=2, s=16)]
+    summary = summarise(outcomes, ["baseline", "s"], family=["s"])
     drifted = replace(summary, drift=replace(summary.drift, pass_trend=DriftTest(0.5, 0.01)))
     stopped = looked_at(drifted, "efficacy")
     text = "\n".join(meaning_section(stopped, (), PLAIN, []))
@@ -291,4 +341,12 @@ def test_what_stands_behind_a_call_is_shown_as_it_is_on_record():
     # Six of six tasks rose by one: p = 2/64.
     assert ["s", "no_cmd", "0.00", "1.00", "+1.00", "0.031", f"{3 * 2 / 64:.3f}"] in found
     assert ["s", "strict parses only", "−0.67", "0.125", "0.125"] in found  # 4 of 6 tasks fell: 2/16
+    assert "+ where every reply acted or said it was done" in "\n".join(behind_section(summary))
     assert list(behind_section(summarise(sweep(2, baseline=1), ["baseline"], family=[]))) == []
+
+
+def test_readings_that_all_say_the_same_are_told_in_a_line():
+    outcomes = [replace(one, repaired=1) if one.config == "t" else one for one in sweep(6, baseline=4, s=2, t=2)]
+    lines = list(behind_section(summarise(outcomes, ["baseline", "s", "t"], family=[])))
+    assert "The same however errors and repaired replies are counted: `s`.\n" in lines
+    assert [row[0] for row in cells(lines) if row[1] == "strict parses only"] == ["t"]

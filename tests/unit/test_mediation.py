@@ -63,15 +63,16 @@ def test_solving_more_at_the_same_form_is_what_remains():
     config = arm("x", [(0, "solved", 0, 0), (1, "solved", 0, 0), (2, "unsolved", 0, 1), (3, "unsolved", 0, 1)])
     # Half the trials are clean on both sides, and pass 1 of 2, then 2 of 2.
     assert decompose(config, base).remainder == 0.25
+    assert decompose(config, base).words.endswith(", +0.25 where every reply acted or said it was done")
     assert decompose(config, base).difference == 0.25
 
 
 @pytest.mark.parametrize(
     ("base_fault", "fault", "because"),
     [
-        (1, 0, "the baseline has no trial in which every reply acted"),
-        (0, 1, "the config has no trial in which every reply acted"),
-        (1, 1, "the baseline and the config have no trial in which every reply acted"),
+        (1, 0, "the baseline has no trial in which every reply acted or said it was done"),
+        (0, 1, "the config has no trial in which every reply acted or said it was done"),
+        (1, 1, "the baseline and the config have no trial in which every reply acted or said it was done"),
     ],
 )
 def test_without_clean_trials_on_both_sides_there_is_no_split(base_fault, fault, because):
@@ -117,13 +118,25 @@ def test_the_seeds_other_layer_lost_both_faults_and_solved_no_more():
 def test_the_seeds_sprint_tells_of_passes_alone_and_what_five_runs_cannot_show(solved):
     found = form_change_of_totals(Totals(solved, 5, None, None), Totals(1, 5, None, None))
     assert found.passed == "flat"
-    assert found.words.startswith(f"solving did not change (pass 1/5 → {solved}/5, Fisher p = 1)")
+    blind = "5 runs could have shown no rise of any size with power 80 %."
+    assert found.words == f"solving did not change (pass 1/5 → {solved}/5, Fisher p = 1); {blind}"
 
 
 def test_six_runs_could_only_have_shown_a_very_large_rise():
     # 6 of 6 against 1 of 6: p = 2·6/792 = 0.015; against 2 of 6: p = 2·15/495 = 0.061. So the baseline must solve at
     # most 1, which at its rate of (2 + ½)/(6 + 1) it does with probability 0.643^6 + 6·0.357·0.643^5 = 0.31 < 0.8.
-    assert "6 runs could have shown no rise of any size" in form_change_of_totals(L22, BASELINE).words
+    words = form_change_of_totals(L22, BASELINE).words
+    assert words.endswith("tested, and 6 runs could have shown no rise of any size with power 80 %.")
+
+
+def test_counts_that_show_a_change_are_not_followed_by_what_they_could_not_show():
+    # 1 of 5 → 5 of 5: the six passes fall 5 to 1 or 1 to 5, as far out as can be, in 2·5 of C(10, 6) = 210 ways.
+    rose = form_change_of_totals(Totals(5, 5), Totals(1, 5)).words
+    assert rose == f"solving rose (pass 1/5 → 5/5, Fisher p = {10 / 210:.2g})."
+    # 6 of 6 → 0 of 6: 2 of C(12, 6) = 924 ways.
+    fell = form_change_of_totals(Totals(0, 6, 0, 0), Totals(6, 6, 0, 0)).words
+    assert f"Fisher p = {2 / 924:.2g})" in fell
+    assert fell.endswith("so only the pass counts are tested.")
 
 
 @pytest.mark.parametrize(

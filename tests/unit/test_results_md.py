@@ -7,7 +7,7 @@ from recorded_run import write_recorded
 from test_statistics import arms
 
 from capvec.records import Config, Measured, TrialSpec
-from capvec.report.results_md import _receipts
+from capvec.report.results_md import _attempts, _receipts
 from capvec.report.table import uncompared_lines
 from capvec.stats.summary import summarise
 from capvec.sweep.trial import error_outcome
@@ -57,6 +57,19 @@ def test_a_config_without_a_valid_trial_is_named_in_the_status():
     said = list(uncompared_lines(summary))
     ends = "it stays in the family, and nothing is known of it."
     assert said == [f"b has no valid trial (3 ended in an error): {ends}", f"c has no valid trial: {ends}"]
+
+
+@pytest.mark.parametrize(("kept", "said"), [(3, "3 attempts"), (1, "1 to 3 attempts"), (0, "0 to 3 attempts")])
+def test_attempts_that_differ_between_tasks_and_configs_are_said_to(tmp_path, kept, said):
+    plan = write_recorded(tmp_path / "r")
+    task, config = plan.tasks[0].name, plan.configs[-1].name
+    trials = [
+        TrialSpec(each.name, other.name, attempt, 7)
+        for each in plan.tasks
+        for other in plan.configs
+        for attempt in range(1, (kept if (each.name, other.name) == (task, config) else 3) + 1)
+    ]
+    assert _attempts(replace(plan, trials=tuple(trials))) == said
 
 
 def test_the_caveat_on_several_configs_holds_of_every_table(tmp_path):

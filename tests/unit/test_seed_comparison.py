@@ -95,16 +95,32 @@ def test_findings_that_do_not_hold_are_said_not_to(rows):
 
 
 def test_the_studys_trade_off_is_named_from_its_own_counts_and_the_sweeps_in_the_same_words(rows):
-    traded = report(rows, sweep(row(parse_fail=0.5, no_cmd=2) | {"call": {"words": "underpowered: x"}}), {})
+    traded = report(
+        rows, sweep(row(parse_fail=0.5, no_cmd=2) | {"call": {"name": "underpowered", "words": "underpowered: x"}}), {}
+    )
     text = "\n".join(traded)
     name = "traded parse_fail for no_cmd: format changed, solving did not"
-    assert f"By its own counts its vector {name}; here, at α = 4: {name}." in text
+    assert f"By its own counts its vector {name}; here, at α = 4: {name} (verdict: underpowered)." in text
     assert f"- six tasks, steered-L22-α4: {name} (parse_fail 2.2 → 1.3 and no_cmd 1.2 → 2.7 per run; pass 2/6" in text
     assert "- six tasks, steered-L30-α4: less parse_fail and less no_cmd: format changed, solving did not" in text
     assert "- sprint, α = 2: solving did not change (pass 1/5 → 0/5, Fisher p = 1); 5 runs could have shown no" in text
     assert f"- steered-L1-a4: {name} (parse_fail 1 → 0.5 and no_cmd 1 → 2 per run; pass 5/10 → 5/10" in text
     assert text.count("Verdict: underpowered: x.") == 1
     assert "- steered-L1-a8: neither format nor solving changed (parse_fail 1 → 1" in text
+
+
+@pytest.mark.parametrize(
+    ("verdict", "said"),
+    [
+        ("underpowered", "solving fell on these 6 tasks; of others it is not known (verdict: underpowered)"),
+        ("harms", "solving fell (verdict: harms)"),
+    ],
+)
+def test_what_fell_on_a_few_tasks_is_not_said_to_fall_on_others(rows, verdict, said):
+    # 5 of 10 → 0 of 10: Fisher's p is 2·C(10, 5)/C(20, 5) = 0.033.
+    fell = row(rate=0.0) | {"call": {"name": verdict, "words": verdict}, "effect": {"tasks": 6}}
+    text = "\n".join(report(rows, sweep(fell), {}))
+    assert f"here, at α = 4: format did not change, {said}.\n" in text
 
 
 def test_a_strength_of_which_every_trial_was_an_error_has_nothing_to_be_told():

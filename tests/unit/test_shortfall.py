@@ -1,16 +1,28 @@
 """When a sweep is called underpowered, before it and after it."""
 
 from dataclasses import replace
+from itertools import product
 
+import numpy as np
 import pytest
 from recorded_run import write_recorded
+from scipy.optimize import brentq
+from scipy.special import expit
 
 from capvec.errors import UsageError
 from capvec.records import Outcome
 from capvec.report.rebuild import report
-from capvec.stats.power import UNKNOWN_SPREAD, SweepDesign, fewest_tasks, needed_attempts, observed_rate, power
+from capvec.stats.power import (
+    UNKNOWN_SPREAD,
+    SweepDesign,
+    detectable_effect,
+    fewest_tasks,
+    needed_attempts,
+    observed_rate,
+    power,
+)
 from capvec.stats.shortfall import observed_shortfall, shortfall
-from capvec.stats.summary import summarise
+from capvec.stats.summary import observed_design, summarise
 from capvec.sweep.assumptions import assumptions_of
 from capvec.sweep.ledger import Ledger
 from capvec.sweep.options import SweepOptions, parse_base_rate
@@ -84,6 +96,54 @@ def test_a_finished_sweep_is_judged_by_what_was_observed_as_its_verdict_is():
     assert call.name == "underpowered"
     assert f"{short.least:.2f}" in call.words
     assert observed_shortfall(summary, short.least + 0.01) is None
+
+
+def chance(tasks: int, base: float, rise: float, attempts: tuple[int, int], sweeps: int = 400) -> float:
+    """The sign-flip test's power at 0.05, from drawn sweeps and all sign patterns; the baseline's attempts first."""
+    draw = np.random.default_rng(4)
+    spread = UNKNOWN_SPREAD * draw.standard_normal((sweeps, tasks))
+    wide = UNKNOWN_SPREAD * draw.standard_normal(100_000)
+    means = [brentq(lambda mean, rate=rate: expit(mean + wide).mean() - rate, -15, 15) for rate in (base, base + rise)]
+    theirs, ours = (draw.binomial(n, expit(mean + spread)) / n for mean, n in zip(means, attempts, strict=True))
+    signs = np.array(list(product((-1, 1), repeat=tasks)))
+    sums = np.abs(signs @ (ours - theirs).T)  # [patterns, sweeps]; the last pattern is as observed
+    return float(((sums >= sums[-1] - 1e-9).mean(0) < 0.05).mean())
+
+
+def test_a_baseline_with_fewer_attempts_is_not_passed_over():
+    tasks = [f"t{number:02}" for number in range(12)]
+    base = outcomes("baseline", {task: number % 2 for number, task in enumerate(tasks)}, 1)
+    summary = summarise([*base, *outcomes("a", dict.fromkeys(tasks, 5), 10)], ["baseline", "a"])
+    design = observed_design(summary, summary.configs[1].effect)
+    assert (design.tasks, design.attempts, design.spread) == (12, 1, UNKNOWN_SPREAD)
+    # Ten attempts on both sides would see a rise of 0.18 with power 80 %, one of the baseline's with about 20 %.
+    rise = detectable_effect(replace(design, attempts=10))
+    assert rise == pytest.approx(0.18, abs=0.02)
+    assert chance(12, 0.5, rise, (1, 10)) < 0.35
+    assert summary.configs[1].call.detectable.rise is None
+
+
+@pytest.mark.parametrize("attempts", [(2, 6), (6, 2)])
+def test_what_unequal_arms_are_said_to_see_they_see(attempts):
+    tasks = [f"t{number:02}" for number in range(12)]
+    arms = [
+        *outcomes("baseline", dict.fromkeys(tasks, attempts[0] // 2), attempts[0]),
+        *outcomes("a", {task: (number % 2) * attempts[1] for number, task in enumerate(tasks)}, attempts[1]),
+    ]
+    summary = summarise(arms, ["baseline", "a"])
+    design = replace(observed_design(summary, summary.configs[1].effect), spread=UNKNOWN_SPREAD)
+    assert design.attempts == 2
+    assert chance(12, 0.5, detectable_effect(design), attempts) > 0.77  # 0.8 less a standard error and a half
+
+
+@pytest.mark.parametrize(("errors", "attempts"), [(0, 2), (1, 2), (6, 1)])
+def test_a_few_errors_do_not_halve_the_attempts_and_many_do(errors, attempts):
+    # Of 20 tasks one has a single attempt, 20/(19/2 + 1) = 1.90, or six have, 20/(14/2 + 6) = 1.54.
+    tasks = [f"t{number:02}" for number in range(20)]
+    ours = outcomes("a", dict.fromkeys(tasks, 1), 2)
+    failed = [replace(one, outcome="error") if one.attempt == 2 and one.task < f"t{errors:02}" else one for one in ours]
+    summary = summarise([*outcomes("baseline", dict.fromkeys(tasks, 1), 2), *failed], ["baseline", "a"])
+    assert observed_design(summary, summary.configs[1].effect).attempts == attempts
 
 
 def test_a_config_whose_interval_excludes_the_effect_was_seen_well_enough():

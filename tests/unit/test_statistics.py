@@ -266,10 +266,25 @@ def test_errors_are_counted_and_enter_nothing_else():
     clean = arms(baseline=(2, 4), steered=(1, 4))
     faulty = [*clean, outcome("steered", "task0", "error", attempt=2, steps=99, parse_fail=99, end_reason="error")]
     before, after = (summarise(outcomes, ["baseline", "steered"]).configs[1] for outcomes in (clean, faulty))
-    # Only the reading that counts them against the config sees them: task0 is then solved in 1 of 2.
+    # Only the readings that count them see them: task0 is solved in 1 of 2 or in 2 of 2, where the baseline solves it.
     assert after == replace(before, errors=1, sensitivity=after.sensitivity)
-    excluded, against, strict = (reading.effect.difference for reading in after.sensitivity)
-    assert (excluded, against, strict) == (-1 / 4, -3 / 8, -1 / 4)
+    excluded, against, favour, strict = (reading.effect.difference for reading in after.sensitivity)
+    assert (excluded, against, favour, strict) == (-1 / 4, -3 / 8, -1 / 4, -1 / 4)
+
+
+def test_a_config_that_only_erred_has_the_readings_that_count_errors_and_nothing_else():
+    outcomes = [
+        replace(one, outcome="error") if one.config == "x" else one for one in arms(baseline=(5, 20), x=(0, 20))
+    ]
+    summary = summarise(outcomes, ["baseline", "x"])
+    row = summary.configs[1]
+    assert row.effect is row.call is row.fisher is None
+    # Fifteen tasks rise or five fall: of the sign patterns two are as far out.
+    assert [(one.reading, one.effect.difference, one.effect.holm) for one in row.sensitivity] == [
+        ("errors count against the config", -0.25, 2 / 2**5),
+        ("errors count for the config", 0.75, 2 / 2**15),
+    ]
+    assert summary.configs[0].sensitivity == ()
 
 
 def test_rates_and_counts_per_run_are_means_over_valid_trials():

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.unit
 STILL = FormChange("flat", "flat", "flat", True, "neither format nor solving changed")
 TRADED = FormChange("down", "up", "flat", True, "traded parse_fail for no_cmd: format changed, solving did not")
 SEEN = Detectable(0.21, -0.20, 0.05)
+ONLY = "underpowered: could only have seen a rise of 0.21 or more with power 80 %"
 
 
 def effect(low, high, pvalue=0.5, holm=None, tasks=17):
@@ -35,12 +36,12 @@ def effect(low, high, pvalue=0.5, holm=None, tasks=17):
             "improves",
             "improves: pass rate 0.40 → 0.60, +0.20 [+0.05, +0.35], p = 0.01",
         ),
-        (effect(-0.35, -0.05, 0.01), STILL, "harms", "harms: pass rate 0.40 → 0.20, -0.20"),
+        (effect(-0.35, -0.05, 0.01), STILL, "harms", "harms: pass rate 0.40 → 0.20, −0.20 [−0.35, −0.05]"),
         (effect(-0.10, 0.12), STILL, "no effect detected", "no effect detected, and effects above 0.12 excluded: "),
         (effect(-0.13, 0.10), STILL, "no effect detected", "no effect detected, and effects above 0.13 excluded: "),
         (effect(-0.10, 0.12), TRADED, "changes form only", "changes form only: traded parse_fail for no_cmd, and "),
-        (effect(-0.10, 0.16), STILL, "underpowered", "underpowered: could only have seen a rise of 0.21 or more; "),
-        (effect(-0.16, 0.10), TRADED, "underpowered", "underpowered: could only have seen a rise of 0.21 or more; "),
+        (effect(-0.10, 0.16), STILL, "underpowered", f"{ONLY}; pass rate 0.40 → 0.43, +0.03 [−0.10, +0.16]"),
+        (effect(-0.16, 0.10), TRADED, "underpowered", f"{ONLY}; pass rate 0.40 → 0.37, −0.03 [−0.16, +0.10]"),
     ],
 )
 def test_the_first_name_whose_condition_holds_is_given(measured, form, name, begins):
@@ -85,14 +86,23 @@ def test_an_underpowered_form_change_is_told_but_not_called_only_form():
 @pytest.mark.parametrize(
     ("seen", "tasks", "said"),
     [
-        (Detectable(None, -0.42, 0.01), 30, "could have seen no rise of any size, only a fall of 0.42 or more"),
-        (Detectable(None, None, 0.05), 17, "could have seen no rise of any size;"),
+        (
+            Detectable(None, -0.42, 0.01),
+            30,
+            "could have seen no rise of any size with power 80 %, only a fall of 0.42 or more; pass rate",
+        ),
+        (Detectable(None, None, 0.05), 17, "could have seen no rise of any size with power 80 %; pass rate"),
         # 2/2^6 = 0.031 is above 0.05/6.
         (Detectable(None, None, 0.05 / 6), 6, "could have seen nothing (6 tasks give no p below 0.031, and 0.0083 is"),
     ],
 )
 def test_what_could_not_have_been_seen_is_said(seen, tasks, said):
     assert said in decide(effect(-0.5, 0.5, tasks=tasks), STILL, seen).words
+
+
+def test_what_rounds_to_nothing_has_no_minus():
+    words = decide(effect(-0.004, 0.002), STILL, SEEN).words
+    assert "pass rate 0.40 → 0.40, +0.00 [+0.00, +0.00]" in words
 
 
 def test_a_loss_of_everything_on_six_tasks_is_told_of_these_tasks():
