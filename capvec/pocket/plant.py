@@ -29,6 +29,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from capvec.agent.prompts import opening_messages
+from capvec.engine.hooks import hidden_of, watch
 from capvec.pocket.demonstrators import EXPERT, NOVICE, PROTOCOL
 from capvec.pocket.train import (
     IGNORED,
@@ -111,16 +112,15 @@ class Loss:
 
 def lower(model: Any, batch: Sequence[Example], layer: int, device: str) -> list[Tensor]:
     """The residual after block `layer`, of each example `[tokens, d_model]`."""
-    kept: list[Tensor] = []
     decoder = model.get_base_model().model
-    hook = decoder.layers[layer].register_forward_hook(
-        lambda _module, _args, output: kept.append(output[0] if isinstance(output, tuple) else output)
-    )
     ids, mask, _ = collate(batch, device)
-    with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
+    with (
+        watch([decoder.layers[layer]]) as seen,
+        torch.no_grad(),
+        torch.autocast(device, torch.bfloat16, enabled=device != "cpu"),
+    ):
         decoder(input_ids=ids, attention_mask=mask)
-    hook.remove()
-    return [hidden[: len(example.ids)].float().clone() for hidden, example in zip(kept[0], batch, strict=True)]
+    return [hidden[: len(example.ids)].clone() for hidden, example in zip(seen[0], batch, strict=True)]
 
 
 def upper(model: Any, hidden: Tensor, layer: int) -> Tensor:
@@ -129,8 +129,7 @@ def upper(model: Any, hidden: Tensor, layer: int) -> Tensor:
     positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
     rotary = decoder.rotary_emb(hidden, positions)
     for block in decoder.layers[layer + 1 :]:
-        out = block(hidden, attention_mask=None, position_ids=positions, position_embeddings=rotary)
-        hidden = out[0] if isinstance(out, tuple) else out
+        hidden = hidden_of(block(hidden, attention_mask=None, position_ids=positions, position_embeddings=rotary))
     return decoder.norm(hidden)  # type: ignore[no-any-return]
 
 
