@@ -128,9 +128,9 @@ class Canvas:
         turn = f"rotate({angle:g} {x:.2f} {y:.2f})"
         self.marks.append(element("text", text, x=float(x), y=float(y), class_=kind, text_anchor="end", transform=turn))
 
-    def axis_below(self, scale: Scale, top: float, bottom: float, title: str, count: int = 5) -> None:
+    def axis_below(self, scale: Scale, top: float, bottom: float, title: str) -> None:
         """Ticks with hair lines across the chart, their numbers below it, and what they measure."""
-        for tick in scale.ticks(count):
+        for tick in scale.ticks(5):
             self.line(scale(tick), top, scale(tick), bottom, "zero" if tick == 0 else "grid")
             self.text(scale(tick), bottom + 16, plain(tick), "tick", "middle")
         self.text((scale.start + scale.end) / 2, bottom + 33, title, "axis", "middle")
