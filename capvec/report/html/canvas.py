@@ -175,7 +175,7 @@ def shorten(text: str, pixels: float) -> str:
 @cache
 def chart_style() -> str:
     """The charts' style sheet, with variables for colours."""
-    return _asset("chart.css")
+    return asset("chart.css")
 
 
 @cache
@@ -187,9 +187,10 @@ def light_style() -> str:
 
 def _light_colours() -> Iterator[tuple[str, str]]:
     """The first block of the page's style sheet defines them all."""
-    block = _asset("page.css").partition("}")[0]
+    block = asset("page.css").partition("}")[0]
     yield from ((match[1], match[2].strip()) for match in _VARIABLE.finditer(block))
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """The text of a file beside this one."""
     return resources.files("capvec.report.html").joinpath(name).read_text(encoding="utf-8")
