@@ -24,14 +24,9 @@ LAYER = 1
 COMMITTED = Path(capvec.pocket.__file__).parent / "adapter"
 
 
-@pytest.fixture(scope="module")
-def torch():
-    pytest.importorskip("peft")
-    return pytest.importorskip("torch")
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _offline():
+    pytest.importorskip("peft")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HUB_OFFLINE", "1")
         yield
@@ -64,7 +59,7 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def learned(torch, base, data, tmp_path_factory):  # noqa: ARG001 (torch is there)
+def learned(base, data, tmp_path_factory):
     """What the first stage writes."""
     from capvec.pocket.train import Recipe, train
 
