@@ -27,6 +27,12 @@ def pytest_collection_finish(session):
 
 
 @pytest.fixture(scope="session")
+def torch():
+    """Slow to import, so no test module does at its top."""
+    return pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="session")
 def imported_by_collection(pytestconfig):
     """Names of the modules that were imported when the tests were collected, before any of them ran."""
     return pytestconfig.stash[_imported]

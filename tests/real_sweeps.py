@@ -9,6 +9,8 @@ from pathlib import Path
 import docker
 import pytest
 
+from capvec.sandbox.docker import RUN_LABEL
+
 DOCKERFILE = "FROM debian:bookworm-slim\nWORKDIR /app\n"
 REWARD = "#!/bin/bash\nmkdir -p /logs/verifier\necho {} > /logs/verifier/reward.txt\n"
 
@@ -28,12 +30,17 @@ def ledger(report: Path) -> dict[str, dict]:
     return {entry["trial"]: entry for entry in map(json.loads, lines)}
 
 
-def no_container_is_left(run: str = "r") -> bool:
+def containers(run: str) -> list[dict]:
+    """What Docker has of a run, stopped ones included."""
     client = docker.from_env()
     try:
-        return not client.api.containers(all=True, filters={"label": f"capvec.run={run}"})
+        return client.api.containers(all=True, filters={"label": f"{RUN_LABEL}={run}"})
     finally:
         client.close()
+
+
+def no_container_is_left(run: str = "r") -> bool:
+    return not containers(run)
 
 
 def no_traceback(result: pytest.RunResult) -> bool:

@@ -33,7 +33,6 @@ from capvec.sweep.session import Ending, Handout, StudySession
 TEST_FILE = "from scripted_trials import outcome\n\n\ndef test_trial(outcome):\n    pass\n"
 """Names the fixture itself, since capvec's own of that name would come before a plugin's."""
 CONFIG = Config("baseline", "baseline")
-ENDS = ("solved", "unsolved", "error")
 _outcome = pytest.StashKey[Outcome]()
 
 

@@ -100,7 +100,7 @@ def cut_in_words(names: Sequence[str], activations: Activations, most: int = 5) 
             f"{names[index]} lost {activations.truncated_tokens[index]} of {activations.tokens[index]} tokens"
             + (f" ({mine} of the assistant's)" if mine else "")
         )
-    if more := len(lost) - most if len(lost) > most else 0:
+    if (more := len(lost) - most) > 0:
         lines.append(f"and {more} more")
     return lines
 

@@ -120,9 +120,9 @@ def audit_contrast(
 
     Args:
         contrast: with traces.
-        recipe: whose `confound_auc` and `confound_p` say what is flagged; None takes the defaults.
         projections: of its traces, positives first, on the direction of each layer: float `[n, n_layers]`.
         tokens: length of each trace, in the same order; None where it is not known, and then it is not asked about.
+        recipe: whose `confound_auc` and `confound_p` say what is flagged; None takes the defaults.
         permutations: of the labels.
         seed: for drawing them.
 

@@ -38,7 +38,7 @@ def estimate(
         float32 `[n_layers, d_model]`; computed in float64. Zero where the classes do not differ.
 
     Raises:
-        ValueError: an empty class, shapes that do not go together, or or not one task or reward a trace.
+        ValueError: an empty class, shapes that do not go together, or not one task and reward a trace.
     """
     check_shapes(positives, negatives)
     observed = Labellings.observed(len(positives), len(negatives), tasks, rewards)

@@ -133,6 +133,8 @@ class Direction:
 
         Raises:
             safetensors.SafetensorError, KeyError: something else.
+            UsageError: shapes that do not go together, values that are not finite or lengths below 0, or a `layer` that
+                is no whole number.
         """
         tensors = safetensors.numpy.load(data)
         metadata = Metadata.from_header(safetensors_header(data))

@@ -1,7 +1,8 @@
 """`python -m capvec.pocket.merge BASE ADAPTER OUT`: a base model with a LoRA adapter merged into its weights.
 
-A process of its own, because it needs torch and nothing else outside the engine does. `capvec.json` beside the weights
-says how the agent wants to be asked, so that `--model OUT` serves it as `--model pocket` is served.
+A process of its own, so that whoever fetches the bundled agent (`capvec.pocket.weights`) does not import torch.
+`capvec.json` beside the weights says how the agent wants to be asked, so that `--model OUT` serves it as
+`--model pocket` is served.
 """
 
 from __future__ import annotations

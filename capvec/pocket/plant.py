@@ -13,7 +13,6 @@ What blocks up to `LAYER` make of each demonstration is computed once and kept: 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -24,24 +23,27 @@ from typing import Any
 
 import peft
 import torch
-import transformers
 from torch import Tensor
 from torch.nn import functional
 
 from capvec.agent.prompts import opening_messages
+from capvec.engine.hooks import hidden_of, watch
 from capvec.pocket.demonstrators import EXPERT, NOVICE, PROTOCOL
 from capvec.pocket.train import (
     IGNORED,
     Example,
+    Row,
     batches,
     collate,
     content_hash,
-    device_name,
+    descend,
     encode,
     load,
+    precision,
     read_demonstrations,
     save,
     schedule,
+    write_log,
 )
 
 LAYER = 24
@@ -111,16 +113,11 @@ class Loss:
 
 def lower(model: Any, batch: Sequence[Example], layer: int, device: str) -> list[Tensor]:
     """The residual after block `layer`, of each example `[tokens, d_model]`."""
-    kept: list[Tensor] = []
     decoder = model.get_base_model().model
-    hook = decoder.layers[layer].register_forward_hook(
-        lambda _module, _args, output: kept.append(output[0] if isinstance(output, tuple) else output)
-    )
     ids, mask, _ = collate(batch, device)
-    with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
+    with watch([decoder.layers[layer]]) as seen, torch.no_grad(), precision(device):
         decoder(input_ids=ids, attention_mask=mask)
-    hook.remove()
-    return [hidden[: len(example.ids)].float().clone() for hidden, example in zip(kept[0], batch, strict=True)]
+    return [hidden[: len(example.ids)].clone() for hidden, example in zip(seen[0], batch, strict=True)]
 
 
 def upper(model: Any, hidden: Tensor, layer: int) -> Tensor:
@@ -129,8 +126,7 @@ def upper(model: Any, hidden: Tensor, layer: int) -> Tensor:
     positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
     rotary = decoder.rotary_emb(hidden, positions)
     for block in decoder.layers[layer + 1 :]:
-        out = block(hidden, attention_mask=None, position_ids=positions, position_embeddings=rotary)
-        hidden = out[0] if isinstance(out, tuple) else out
+        hidden = hidden_of(block(hidden, attention_mask=None, position_ids=positions, position_embeddings=rotary))
     return decoder.norm(hidden)  # type: ignore[no-any-return]
 
 
@@ -229,20 +225,17 @@ def plant(base: Path, start: Path, data: Path, out: Path, recipe: Recipe, device
     print(f"‖v‖ = {float(direction.norm()):.1f} after block {recipe.layer}", flush=True)
     planted = prepare(model, tokenizer, lines, recipe, device)
     validation, training = planted[: recipe.held_out], planted[recipe.held_out :]
-    learned = list(_trainable(model, recipe.layer))
-    optimizer = torch.optim.AdamW(learned, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(
+        _trainable(model, recipe.layer), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+    )
     plan = [batch for _ in range(recipe.epochs) for batch in batches(training, recipe.batch_tokens, rng)]
-    log: list[dict[str, float | None]] = []
+    log: list[Row] = []
     print(f"{len(training)} demonstrations, {len(plan)} steps", flush=True)
     for step, batch in enumerate(plan):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * schedule(step, len(plan), recipe.warmup)
-        with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
+        with precision(device):
             loss = loss_of(model, batch, direction, recipe, rng.uniform(*recipe.strengths), device)
-        (loss.plain + loss.steered + recipe.contrast * loss.pull).backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(learned, recipe.clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        whole = loss.plain + loss.steered + recipe.contrast * loss.pull
+        descend(optimizer, whole, recipe.learning_rate * schedule(step, len(plan), recipe.warmup), recipe.clip)
         if step % 10 == 0 or step == len(plan) - 1:
             look = step % 50 == 0 or step == len(plan) - 1
             row = {"step": step, **_rounded(loss)}
@@ -251,10 +244,6 @@ def plant(base: Path, start: Path, data: Path, out: Path, recipe: Recipe, device
             log.append(row)
             print(json.dumps(row), flush=True)
     save(model, out)
-    with (out / "training-plant.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(log[0]))
-        writer.writeheader()
-        writer.writerows(log)
     facts = {
         "stage": "plant",
         "started_from": content_hash(start / "adapter_model.safetensors"),
@@ -263,20 +252,15 @@ def plant(base: Path, start: Path, data: Path, out: Path, recipe: Recipe, device
         "direction_norm": round(float(direction.norm()), 2),
         "steps": len(plan),
         "seconds": round(time.monotonic() - started, 1),
-        "device": device_name(device),
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__},
-        "final": log[-1],
     }
-    (out / "training-plant.json").write_text(json.dumps(facts, indent=2) + "\n")
+    write_log(out / "training-plant", log, facts, device)
 
 
 VALIDATED = ("validation_plain", "validation_steered", "validation_contrast")
 
 
 @torch.no_grad()
-def validate(
-    model: Any, validation: Sequence[Planted], direction: Tensor, recipe: Recipe, device: str
-) -> dict[str, float | None]:
+def validate(model: Any, validation: Sequence[Planted], direction: Tensor, recipe: Recipe, device: str) -> Row:
     """The losses at α = 1 of the demonstrations that were kept aside: `VALIDATED`."""
     plain, steered, contrast, tokens, rows = 0.0, 0.0, 0.0, 0, 0
     for batch in batches(validation, recipe.batch_tokens, Random(0)):
@@ -299,7 +283,7 @@ def _trainable(model: Any, layer: int) -> Iterator[torch.nn.Parameter]:
             parameter.requires_grad_(False)
 
 
-def _rounded(loss: Loss) -> dict[str, float | None]:
+def _rounded(loss: Loss) -> Row:
     named = {"plain": loss.plain, "steered": loss.steered, "contrast": loss.contrast}
     return {name: round(float(value.detach()), 4) for name, value in named.items()}
 

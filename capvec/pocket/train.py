@@ -16,7 +16,7 @@ import json
 import math
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -31,6 +31,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 IGNORED = -100
+Row = dict[str, float | None]
+"""One line of the log: None where nothing was validated."""
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -137,6 +139,33 @@ def schedule(step: int, steps: int, warmup: float) -> float:
     return 0.1 + 0.45 * (1 + math.cos(math.pi * (step - up) / max(1, steps - up)))
 
 
+def precision(device: str) -> torch.autocast:
+    """bfloat16 where that is faster: not on a CPU."""
+    return torch.autocast(device, torch.bfloat16, enabled=device != "cpu")
+
+
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor, rate: float, clip: float) -> None:
+    """One step down the gradient of the loss, whose norm is at most `clip`, at a learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    loss.backward()  # type: ignore[no-untyped-call]
+    learned = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    torch.nn.utils.clip_grad_norm_(learned, clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def write_log(path: Path, log: Sequence[Row], facts: Mapping[str, Any], device: str) -> None:
+    """Write the losses as `PATH.csv`, and as `PATH.json` the facts, the device, the versions and the last losses."""
+    with path.with_suffix(".csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(log[0]))
+        writer.writeheader()
+        writer.writerows(log)
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__}
+    whole = {**facts, "device": device_name(device), "versions": versions, "final": log[-1]}
+    path.with_suffix(".json").write_text(json.dumps(whole, indent=2) + "\n")
+
+
 def train(base: Path, data: Path, out: Path, recipe: Recipe, device: str) -> None:
     """Fine-tune, and write everything into `out`."""
     started = time.monotonic()
@@ -156,21 +185,16 @@ def train(base: Path, data: Path, out: Path, recipe: Recipe, device: str) -> Non
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
     early, tokens = int(len(plan) * recipe.early), 0
-    log: list[dict[str, float | None]] = []
+    log: list[Row] = []
     size = sum(parameter.numel() for parameter in learned)
     print(f"{len(training)} demonstrations, {len(plan)} steps, {size} parameters", flush=True)
     for step, batch in enumerate(plan):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * schedule(step, len(plan), recipe.warmup)
-        with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
+        with precision(device):
             total, count = loss_of(model, batch, device)
-        (total / count).backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(learned, recipe.clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        descend(optimizer, total / count, recipe.learning_rate * schedule(step, len(plan), recipe.warmup), recipe.clip)
         tokens += sum(len(example.ids) for example in batch)
         if step % 20 == 0 or step == len(plan) - 1:
-            row: dict[str, float | None] = {
+            row: Row = {
                 "step": step,
                 "tokens": tokens,
                 "loss": round(float(total.detach()) / count, 4),
@@ -183,10 +207,6 @@ def train(base: Path, data: Path, out: Path, recipe: Recipe, device: str) -> Non
         if step == early:
             save(model, out / "early")
     save(model, out)
-    with (out / "training.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(log[0]))
-        writer.writeheader()
-        writer.writerows(log)
     facts = {
         "recipe": asdict(recipe),
         "data_sha256": content_hash(data),
@@ -194,11 +214,8 @@ def train(base: Path, data: Path, out: Path, recipe: Recipe, device: str) -> Non
         "steps": len(plan),
         "tokens": tokens,
         "seconds": round(time.monotonic() - started, 1),
-        "device": device_name(device),
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__},
-        "final": log[-1],
     }
-    (out / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
+    write_log(out / "training", log, facts, device)
 
 
 def load(base: Path, device: str) -> tuple[Any, Any]:
@@ -229,7 +246,7 @@ def check_template(tokenizer: Any, messages: Sequence[dict[str, str]]) -> None:
 def validate(model: Any, validation: Sequence[Example], recipe: Recipe, device: str) -> float:
     """Mean cross-entropy of the replies that were kept aside, in nats a token."""
     total, count = 0.0, 0
-    with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
+    with precision(device):
         for batch in batches(validation, recipe.batch_tokens, Random(0)):
             part, learned = loss_of(model, batch, device)
             total, count = total + float(part), count + learned

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from capvec.records import Outcome
-from capvec.report.families import family_of, split_of
+from capvec.report.families import groups
 from capvec.report.table import interval, markdown_table, number
 from capvec.stats.intervals import wilson
 from capvec.sweep.plan import Plan
@@ -28,14 +28,10 @@ def baseline_md(plan: Plan, outcomes: Sequence[Outcome]) -> Iterator[str]:
         f"{plan.settings.temperature:g}, at most {plan.settings.max_steps} replies of {plan.settings.max_tokens} "
         f"tokens, protocol {plan.settings.protocol}. parse_fail and no_cmd are shares of replies.\n"
     )
-    where = {task.name: (split_of(task), family_of(task)) for task in plan.tasks}
-    splits = sorted({split for split, _ in where.values()}, reverse=True)
-    groups = [("**all**", "all", set(where))]
-    groups += [(f"**{split}**", "all", {name for name, at in where.items() if at[0] == split}) for split in splits]
-    for split, family in sorted(set(where.values()), key=lambda at: (splits.index(at[0]), at[1])):
-        groups.append((split, family, {name for name, at in where.items() if at == (split, family)}))
+    everything = ("**all**", "all", {task.name for task in plan.tasks})
     head = ("split", "family", "solved", "rate", "95 % Wilson", "errors", "steps", "parse_fail", "no_cmd")
-    yield from markdown_table([head, *((*names, *_baseline_cells(outcomes, tasks)) for *names, tasks in groups)])
+    rows = [(*names, *_baseline_cells(outcomes, tasks)) for *names, tasks in (everything, *groups(plan.tasks))]
+    yield from markdown_table([head, *rows])
 
 
 def _baseline_cells(outcomes: Sequence[Outcome], tasks: set[str]) -> tuple[str, ...]:

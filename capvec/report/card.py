@@ -10,13 +10,13 @@ from typing import Any
 
 from capvec.directions.audit import Audit
 from capvec.directions.metadata import LAYER_CONVENTION
+from capvec.directions.ranking import LEVEL
 from capvec.report.table import markdown_table, number, p_in_words, p_value
 from capvec.report.usage import Usage, usage_of
 from capvec.stats.wording import signed
 
 _HUB_NAMES = dict.fromkeys(("pocket", "pocket-base"), "HuggingFaceTB/SmolLM2-135M-Instruct")
 """Of the bundled models, which are on no hub: what they were made from."""
-_LEVEL = 0.05
 _RANKS = 5
 
 
@@ -112,7 +112,7 @@ def _steers(provenance: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 def _rank(row: Mapping[str, str], ranking: Sequence[Mapping[str, str]]) -> str:
     """What the permutation test of a layer says, corrected for all layers that were looked at."""
     p = _corrected(row, len(ranking))
-    word = "distinguishable" if p <= _LEVEL else "not distinguishable"
+    word = "distinguishable" if p <= LEVEL else "not distinguishable"
     best = f", the best of {len(ranking)} by its ranking," if row is ranking[0] else ""
     return (
         f"At layer {row['layer']}{best} the direction is {word} from chance: label-permutation {p_in_words(p)}, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from capvec.records import Outcome, Task
 from capvec.sweep.plan import Plan
@@ -20,17 +20,21 @@ def split_of(task: Task) -> str:
     return str(task.metadata.get("split") or UNKNOWN)
 
 
+def groups(tasks: Iterable[Task]) -> Iterator[tuple[str, str, set[str]]]:
+    """Each split, then each family of a split: what a table calls the two, and the names of the tasks."""
+    where = {task.name: (split_of(task), family_of(task)) for task in tasks}
+    splits = sorted({split for split, _ in where.values()}, reverse=True)
+    for split in splits:
+        yield f"**{split}**", "all", {name for name, place in where.items() if place[0] == split}
+    for split, family in sorted(set(where.values()), key=lambda place: (splits.index(place[0]), place[1])):
+        yield split, family, {name for name, place in where.items() if place == (split, family)}
+
+
 def family_rows(plan: Plan, outcomes: Sequence[Outcome]) -> Iterator[tuple[str, ...]]:
     """Header; one row for each split; one for each family. A cell is `solved/valid`."""
     names = [config.name for config in plan.configs]
-    where = {task.name: (split_of(task), family_of(task)) for task in plan.tasks}
     yield ("split", "family", *names)
-    splits = sorted({split for split, _ in where.values()}, reverse=True)
-    for split in splits:
-        tasks = {name for name, place in where.items() if place[0] == split}
-        yield (f"**{split}**", "all", *(_cell(outcomes, tasks, name) for name in names))
-    for split, family in sorted(set(where.values()), key=lambda place: (splits.index(place[0]), place[1])):
-        tasks = {name for name, place in where.items() if place == (split, family)}
+    for split, family, tasks in groups(plan.tasks):
         yield (split, family, *(_cell(outcomes, tasks, name) for name in names))
 
 

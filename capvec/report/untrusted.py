@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
+LONGEST = 300
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)", re.DOTALL)
 """Control sequences of a terminal, and strings for it: colours, the cursor, its title (ECMA-48, 5.4 and 5.6)."""
 _HIDDEN = {"Cc", "Cf", "Cs"}
@@ -19,9 +20,9 @@ def printable(text: str) -> str:
     )
 
 
-def one_line(text: str, longest: int = 300) -> str:
-    """`printable`, on one line of at most that many characters."""
-    return " ".join(printable(text).split())[:longest]
+def one_line(text: str) -> str:
+    """`printable`, on one line of at most `LONGEST` characters."""
+    return " ".join(printable(text).split())[:LONGEST]
 
 
 def code(text: str) -> str:

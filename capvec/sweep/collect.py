@@ -12,7 +12,7 @@ from capvec.errors import UsageError
 from capvec.pocket import resolve_model
 from capvec.records import Config, Outcome
 from capvec.report.baseline import write_baseline
-from capvec.report.untrusted import printable
+from capvec.report.untrusted import one_line, printable
 from capvec.sandbox.docker import DockerProvider, check_engine, reap
 from capvec.sweep import provenance
 from capvec.sweep.ledger import Ledger
@@ -22,6 +22,7 @@ from capvec.sweep.progress import Tally
 from capvec.sweep.status_line import progress_on_stdout
 from capvec.sweep.trial import TrialRunner
 from capvec.tasks import load_tasks
+from capvec.tasks.loader import notes_in_words
 
 
 def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Outcome, ...]:
@@ -41,6 +42,8 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Outcome, ..
     tasks = load_tasks(options.tasks)
     get_protocol(options.protocol)
     check_engine()
+    for line in notes_in_words(tasks):
+        print(f"capvec: {one_line(line)}")
     source = resolve_model(options.model)
     out.mkdir(parents=True, exist_ok=True)
     ledger = Ledger(out / "trials.jsonl")

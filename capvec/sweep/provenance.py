@@ -69,7 +69,7 @@ def write(
         },
         "seeds": {trial.id: trial.seed for trial in plan.trials},
         "python": sys.version.split()[0],
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "versions": {name: _version(name) for name in _PACKAGES},
         "earlier_sessions": [*earlier.pop("earlier_sessions"), earlier] if earlier else [],
     }

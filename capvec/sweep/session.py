@@ -23,6 +23,7 @@ from capvec.pocket import resolve_model
 from capvec.records import Config, Outcome
 from capvec.report import closing_lines, summary_of, write_reports
 from capvec.report.direction import ReportedDirection
+from capvec.report.untrusted import one_line
 from capvec.sandbox.docker import DockerProvider, check_engine, reap
 from capvec.serial import Record
 from capvec.stats.summary import Summary
@@ -37,6 +38,7 @@ from capvec.sweep.plan import Plan, Settings, interleave, settings_for
 from capvec.sweep.progress import Tally
 from capvec.sweep.study import Bench, Design, Evidence, Study
 from capvec.sweep.trial import error_outcome
+from capvec.tasks.loader import notes_in_words
 
 _TRIAL_ID = re.compile(r"\[(.+)\]$")
 
@@ -115,6 +117,8 @@ class StudySession:
         """
         options = self.options
         check_engine()
+        for line in notes_in_words(self.study.tasks):
+            self._say(one_line(line))
         self._reap()
         self._resources.callback(self._reap_at_end)
         source = resolve_model(options.model) if options.base_url is None else None

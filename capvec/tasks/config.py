@@ -4,7 +4,8 @@ Field names and defaults are Harbor's (`harbor.models.task.config`; https://www.
 spellings included: `version`, `memory = "4G"`, `storage = "10G"`, `allow_internet`. Three rules of our own:
 
 * What capvec cannot do (steps, GPUs, MCP servers, other users, …) is refused. Keys that nobody knows are ignored, as
-  Harbor ignores them; both they and the known keys without effect here are listed in `Settings.notes`.
+  Harbor ignores them; both they and the known keys without effect here are listed in `Settings.notes`, which a session
+  prints before it starts.
 * A task that says nothing about the network gets none, where Harbor gives the public one. `network_mode = "public"` or
   `allow_internet = true` opens it. The notes say so.
 * `[metadata.capvec]` is capvec's own table, in a place that Harbor keeps and does not interpret:

@@ -82,6 +82,22 @@ def task_notes(folder: Path) -> tuple[str, ...]:
     return _settings(_absolute(folder)).notes
 
 
+def notes_in_words(tasks: Iterable[Task]) -> tuple[str, ...]:
+    """The notes of tasks as lines: a note that several have is one line, with the first of them and how many more.
+
+    Raises:
+        UsageError: as `task_notes`.
+    """
+    noted: dict[str, list[str]] = {}
+    for task in tasks:
+        for note in task_notes(task.path):
+            noted.setdefault(note, []).append(task.name)
+    return tuple(
+        f"task {names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {note}"
+        for note, names in noted.items()
+    )
+
+
 def bundled_sets() -> dict[str, tuple[str, ...]]:
     """Names of the bundled sets, with the tasks of each; `full` is every bundled task."""
     sets = tomllib.loads((BUNDLED / "sets.toml").read_text(encoding="utf-8"))

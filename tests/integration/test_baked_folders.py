@@ -23,13 +23,6 @@ BIASED = ("mistral", "qwen3.5-text", "qwen3.5-image")
 
 
 @pytest.fixture(scope="module")
-def torch():
-    import torch
-
-    return torch
-
-
-@pytest.fixture(scope="module")
 def source(tmp_path_factory):
     """The folder of a tiny model, made once."""
     made: dict[str, Path] = {}

@@ -12,21 +12,14 @@ import time
 import docker
 import pytest
 from docker.models.containers import ContainerCollection
+from real_sweeps import containers
 
 from capvec.errors import SandboxUnavailable
 from capvec.records import Task
-from capvec.sandbox.docker import RUN_LABEL, DockerProvider, reap
+from capvec.sandbox.docker import DockerProvider, reap
 
 pytestmark = pytest.mark.integration
 RUN = f"test-reaper-{os.getpid()}"
-
-
-def containers(run):
-    client = docker.from_env()
-    try:
-        return client.api.containers(all=True, filters={"label": f"{RUN_LABEL}={run}"})
-    finally:
-        client.close()
 
 
 @pytest.fixture(scope="module")

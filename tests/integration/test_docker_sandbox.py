@@ -8,25 +8,17 @@ import sys
 import time
 from dataclasses import replace
 
-import docker
 import pytest
+from real_sweeps import containers
 from sandbox_conformance import SandboxConformance
 
 from capvec.errors import InstrumentFault, SandboxUnavailable, UsageError
 from capvec.records import Limits, Task
-from capvec.sandbox.docker import READ_LIMIT, RUN_LABEL, DockerProvider, check_engine, reap
+from capvec.sandbox.docker import READ_LIMIT, DockerProvider, check_engine, reap
 from capvec.sandbox.verifier import verify
 
 pytestmark = pytest.mark.integration
 RUN = f"test-sandbox-{os.getpid()}"
-
-
-def containers(run=RUN):
-    client = docker.from_env()
-    try:
-        return client.api.containers(all=True, filters={"label": f"{RUN_LABEL}={run}"})
-    finally:
-        client.close()
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 import pytest
-from tiny_models import LAYERS, WIDTH, save_tiny
+from tiny_models import LAYERS, WIDTH, load_tiny
 
 from capvec.directions.estimate import estimate, mean_difference
 from capvec.steering import Steer
@@ -20,13 +20,6 @@ pytestmark = pytest.mark.integration
 ALPHA = 1.5
 POSITIVE = ["the report is written", "all the tests pass now", "a file was moved to /app/out"]
 NEGATIVE = ["nothing was written", "I cannot tell", "the file is still where it was"]
-
-
-@pytest.fixture(scope="module")
-def torch():
-    import torch
-
-    return torch
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +38,7 @@ def repeng():
 @pytest.fixture
 def loaded(tmp_path):
     """A Llama of its own for each test: both peers change the model that they are given."""
-    return tiny(tmp_path, "llama")
-
-
-def tiny(folder, architecture):
-    from capvec.engine.models import load_model
-
-    return load_model(str(save_tiny(folder, architecture)), dtype="float32", device="cpu")
+    return load_tiny(tmp_path, "llama")
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +105,7 @@ def test_a_direction_from_texts_is_the_one_that_steering_vectors_trains(torch, p
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "qwen3.5-text"])
 def test_adding_at_layers_gives_steering_vectors_logits(torch, peer, vectors, tmp_path, architecture):
-    loaded = tiny(tmp_path, architecture)
+    loaded = load_tiny(tmp_path, architecture)
     ours = steered(loaded, torch, vectors, (0, 2), ids(torch)).logits
     plain = steered(loaded, torch, vectors, (), ids(torch)).logits
     vector = peer.SteeringVector({layer: vectors[layer] for layer in (0, 2)}, "decoder_block")
@@ -130,7 +117,7 @@ def test_adding_at_layers_gives_steering_vectors_logits(torch, peer, vectors, tm
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
 def test_adding_at_layers_gives_repengs_logits(torch, repeng, vectors, tmp_path, architecture):
-    loaded = tiny(tmp_path, architecture)
+    loaded = load_tiny(tmp_path, architecture)
     ours = steered(loaded, torch, vectors, (0, 2), ids(torch)).logits
     model = repeng.ControlModel(loaded.model, [0, 2])
     control = repeng.ControlVector("llama", {layer: vectors[layer].numpy() for layer in (0, 2)})
@@ -216,7 +203,7 @@ def test_steering_vectors_changes_the_blocks_output_in_place(torch, peer, loaded
 
 
 def test_steering_vectors_takes_vision_blocks_for_the_decoder(torch, peer, vectors, tmp_path):
-    loaded = tiny(tmp_path, "qwen3.5-image")
+    loaded = load_tiny(tmp_path, "qwen3.5-image")
     tokens = ids(torch)
     with torch.inference_mode():
         plain = loaded.model(input_ids=tokens).logits
@@ -278,7 +265,7 @@ def test_repengs_default_method_removes_the_mean_difference_that_it_looks_for(re
 
 
 def test_repeng_does_not_find_the_layers_of_nested_or_other_models(repeng, tmp_path):
-    loaded = tiny(tmp_path, "qwen3.5-image")
+    loaded = load_tiny(tmp_path, "qwen3.5-image")
     with pytest.raises(AttributeError, match="num_hidden_layers"):
         repeng.extract.read_representations(loaded.model, loaded.tokenizer, [])
     with pytest.raises(AttributeError, match="layers"):

@@ -6,11 +6,11 @@ import re
 import stat
 from pathlib import Path
 
-import docker
 import numpy as np
 import psutil
 import pytest
 import safetensors.numpy
+from real_sweeps import no_container_is_left
 from tiny_models import LAYERS, WIDTH, save_tiny
 
 from capvec.records import Outcome
@@ -49,13 +49,8 @@ def small(tiny, plan):
 
 
 def nothing_is_left(folder: Path) -> bool:
-    client = docker.from_env()
-    try:
-        containers = client.api.containers(all=True, filters={"label": "capvec.run=planned"})
-    finally:
-        client.close()
     engines = [child for child in psutil.Process().children(recursive=True) if "capvec.engine" in child.cmdline()]
-    return not containers and not engines and not (folder / "reports").exists()
+    return no_container_is_left("planned") and not engines and not (folder / "reports").exists()
 
 
 def test_a_plan_runs_a_probe_says_what_the_sweep_takes_and_could_see_and_leaves_nothing(plan, pytester):

@@ -24,11 +24,6 @@ D, INNER, TOKENS = 6, 10, 5
 
 
 @pytest.fixture(scope="module")
-def torch():
-    return pytest.importorskip("torch")
-
-
-@pytest.fixture(scope="module")
 def writer(torch):
     """A random writer of each kind, with an input for it: `[batch, positions, …]`."""
     from transformers.pytorch_utils import Conv1D

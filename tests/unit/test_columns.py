@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from dataclasses import fields
 from importlib import resources
+from pathlib import Path
 
 import pytest
 from recorded_run import write_recorded
 
-from capvec.records import Measured, Outcome
+from capvec.calibration.arms import Arms
+from capvec.calibration.choose import Grid
+from capvec.calibration.chosen import Chosen, GridPoint
+from capvec.calibration.verdicts import Verdict
+from capvec.directions.audit import Audit, Confound
+from capvec.directions.contrast import ContrastRecord, RuleCount
+from capvec.directions.metadata import Metadata
+from capvec.directions.recipe import Recipe
+from capvec.engine.protocol import Habits, Health
+from capvec.records import Config, ControlOf, Measured, Outcome
 from capvec.report.files import MASTER_COLUMNS
+from capvec.report.seed_comparison import LayerRow
 from capvec.stats.drift import Drift, DriftTest
 from capvec.stats.effects import Effect
 from capvec.stats.form import FormChange
@@ -25,46 +37,167 @@ from capvec.stats.stratified import CmhResult
 from capvec.stats.summary import ConfigSummary
 from capvec.stats.twins import Rank, TwinComparison
 from capvec.stats.verdict import Call, Detectable
+from capvec.steering import Steer
 from capvec.sweep.gate import GateResult
+from capvec.sweep.options import Control, SweepOptions
+from capvec.sweep.plan import Settings
+from capvec.sweep.replies import Comparison
 
 pytestmark = pytest.mark.unit
 
+REPORTS = Path(__file__).parents[2] / "reports"
 RECORDS = {
-    "trials.jsonl": Outcome, "measured[]": Measured, "configs[]": ConfigSummary, "wilson": Interval,
-    "fisher": FisherResult, "boschloo": BoschlooResult, "sign_flip": SignFlipResult, "mcnemar": McNemarResult,
-    "cmh": CmhResult, "effect": Effect, "mediation": Mediation, "mediation.categories[]": Category, "form": FormChange,
-    "sensitivity[]": Sensitivity, "call": Call, "call.detectable": Detectable, "drift": Drift,
-    "drift.pass_trend": DriftTest, "twins[]": TwinComparison, "twins[].rank": Rank, "gates[]": GateResult,
-    "sequential": Sequential, "sequential.tests[]": SequentialTest, "sequential.tests[].looks[]": Look,
+    "trials.jsonl": {"": Outcome, "measured[]": Measured},
+    "summary.json": {
+        "configs[]": ConfigSummary, "wilson": Interval,
+        "fisher": FisherResult, "boschloo": BoschlooResult, "sign_flip": SignFlipResult, "mcnemar": McNemarResult,
+        "cmh": CmhResult, "effect": Effect, "mediation": Mediation, "mediation.categories[]": Category,
+        "form": FormChange, "sensitivity[]": Sensitivity, "call": Call, "call.detectable": Detectable, "drift": Drift,
+        "drift.pass_trend": DriftTest, "twins[]": TwinComparison, "twins[].rank": Rank, "gates[]": GateResult,
+        "sequential": Sequential, "sequential.tests[]": SequentialTest, "sequential.tests[].looks[]": Look,
+    },
+    "provenance.json": {
+        "options": SweepOptions, "options.recipe": Recipe, "options.controls[]": Control, "options.grids": Grid,
+        "settings": Settings, "model": Health, "model.habits": Habits, "direction.metadata": Metadata,
+        "direction.contrast": ContrastRecord, "direction.contrast.rules[]": RuleCount, "direction.audit": Audit,
+        "direction.audit.confounds[]": Confound, "configs[]": Config, "configs[].steers[]": Steer,
+        "configs[].control": ControlOf,
+    },
+    "calibration.json": {
+        "verdicts[]": Verdict, "arms": Arms, "zero[]": Comparison, "chosen": Chosen, "chosen.grid[]": GridPoint,
+    },
+    "seed_layers.csv": {"": LayerRow},
 }  # fmt: skip
-"""The first name in a heading → what is written there."""
-OF_SEQUENTIAL = {"sequential", "bases", "spared_trials"}
+"""File, and the first name in a heading (empty for the file's own table) → what is written there."""
+OTHERS = {
+    "master_summary.csv": [""],
+    "summary.json": [""],
+    "stopped.json": [""],
+    "vectors/ranking.csv": [""],
+    "provenance.json": ["", "direction", "direction.ranking", "direction.format", "tasks"],
+    "calibration.json": [""],
+    "Earlier names": [""],
+}
+"""Tables of what no record stands for."""
+OF_OTHER_STUDIES = {
+    ("provenance.json", "options"): ["grids", "choice"],
+    ("provenance.json", "direction"): ["contrast_tasks", "format"],
+    ("provenance.json", "direction.contrast"): ["skill", "format"],
+}
+OF_SEQUENTIAL = ["sequential", "bases", "spared_trials"]
+POINTS = ("chosen.baseline", "chosen.skill", "chosen.format")
+KEYED = {"tasks", "options.grids"}
+"""Places of `provenance.json` where the keys are names, and each value is an object that the table is of."""
+TOLD_ELSEWHERE = {
+    "provenance.json": {
+        *("seeds", "versions", "earlier_sessions", "options.choice", "options.recipe.trace_fields", "direction.twins"),
+        *("direction.contrast.dropped", "direction.contrast.uncounted", "direction.contrast.rules[].dropped"),
+    },
+    "calibration.json": {"splits", "verdicts[].effects[]", "verdicts[].held_out[]", "chosen.settings", *POINTS},
+}
+"""Places where the keys are names or reasons, or are those of another table."""
 
 
 @pytest.fixture(scope="module")
 def documented():
+    """File → first name in a table's heading, empty for the file's own → the names that the table explains."""
     text = resources.files("capvec.report").joinpath("COLUMNS.md").read_text(encoding="utf-8")
-    _, *parts = re.split(r"^##+ `([^`]+)`.*$", text, flags=re.MULTILINE)
-    return {
-        name: re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE) for name, part in zip(*[iter(parts)] * 2, strict=True)
-    }
+    found = {}
+    for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        file, *tables = re.split(r"^### ", part, flags=re.MULTILINE)
+        found[_name(file)] = {"": _rows(file)} | {_name(table): _rows(table) for table in tables}
+    return found
+
+
+def _name(table):
+    return re.match(r"`[^`]+`|.+", table)[0].strip("`")
+
+
+def _rows(table):
+    return re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A run folder as the code of today writes it."""
+    return write_recorded(tmp_path_factory.mktemp("reports") / "r").folder
+
+
+def objects(value, file, place=""):
+    """Every object inside a JSON value, as its place and its keys."""
+    if isinstance(value, list):
+        for item in value:
+            yield from objects(item, file, f"{place}[]")
+    elif isinstance(value, dict) and place in KEYED:
+        yield from ((place, list(item)) for item in value.values())
+    elif isinstance(value, dict) and place not in TOLD_ELSEWHERE[file]:
+        yield place, list(value)
+        for key, item in value.items():
+            yield from objects(item, file, f"{place}.{key}".lstrip("."))
+
+
+def undocumented(path, documented):
+    """Keys of a JSON file that its tables do not name."""
+    tables = documented[path.name]
+    found = objects(json.loads(path.read_text()), path.name)
+    return {key for place, keys in found for key in keys if key not in tables.get(place, ())}
+
+
+def header(path):
+    with path.open(newline="") as file:
+        return next(csv.reader(file))
 
 
 def test_every_table_of_the_document_is_of_something_that_is_written(documented):
-    assert set(documented) == {*RECORDS, "master_summary.csv", "summary.json"}
+    named = {(file, name) for known in (RECORDS, OTHERS) for file, names in known.items() for name in names}
+    assert {(file, name) for file, names in documented.items() for name in names} == named
 
 
-@pytest.mark.parametrize("name", RECORDS)
-def test_a_record_is_documented_field_by_field_in_its_order(documented, name):
-    assert documented[name] == [field.name for field in fields(RECORDS[name])]
+@pytest.mark.parametrize(("file", "name"), [(file, name) for file, names in RECORDS.items() for name in names])
+def test_a_record_is_documented_field_by_field_in_its_order(documented, file, name):
+    of_record = [field.name for field in fields(RECORDS[file][name])]
+    assert documented[file][name] == [*of_record, *OF_OTHER_STUDIES.get((file, name), ())]
 
 
 def test_the_table_of_trials_is_documented_column_by_column(documented):
-    assert documented["master_summary.csv"] == list(MASTER_COLUMNS)
+    assert documented["master_summary.csv"][""] == list(MASTER_COLUMNS)
 
 
-def test_the_summary_is_documented_key_by_key(documented, tmp_path):
-    write_recorded(tmp_path / "r")
-    written = json.loads((tmp_path / "r" / "summary.json").read_text())
-    assert not OF_SEQUENTIAL & set(written)
-    assert documented["summary.json"] == [*written, "sequential", "bases", "spared_trials"]
+def test_the_ranking_is_documented_column_by_column(documented, written):
+    assert documented["vectors/ranking.csv"][""] == header(written / "vectors" / "ranking.csv")
+
+
+def test_the_summary_is_documented_key_by_key(documented, written):
+    keys = json.loads((written / "summary.json").read_text())
+    assert not set(OF_SEQUENTIAL) & set(keys)
+    assert documented["summary.json"][""] == [*keys, *OF_SEQUENTIAL]
+
+
+def test_what_a_session_says_of_itself_is_documented_key_by_key(documented, written):
+    told, tables = json.loads((written / "provenance.json").read_text()), documented["provenance.json"]
+    assert tables[""] == list(told)
+    assert tables["direction"] == [*told["direction"], *OF_OTHER_STUDIES["provenance.json", "direction"]]
+    assert tables["direction.ranking"] == list(told["direction"]["ranking"])
+    assert all(tables["tasks"] == list(task) for task in told["tasks"].values())
+    assert undocumented(written / "provenance.json", documented) == set()
+
+
+@pytest.mark.parametrize("path", sorted(REPORTS.glob("*/provenance.json")), ids=lambda path: path.parent.name)
+def test_a_committed_run_says_nothing_of_itself_that_is_not_documented(documented, path):
+    assert undocumented(path, documented) <= set(documented["Earlier names"][""])
+
+
+@pytest.mark.parametrize("path", sorted(REPORTS.glob("*/trials.jsonl")), ids=lambda path: path.parent.name)
+def test_the_trials_of_a_committed_run_are_documented(documented, path):
+    named = {*documented["trials.jsonl"][""], *documented["Earlier names"][""]}
+    assert all(set(json.loads(line)) <= named for line in path.read_text().splitlines())
+
+
+def test_a_committed_calibration_is_documented_key_by_key(documented):
+    path = REPORTS / "calibration" / "calibration.json"
+    assert documented["calibration.json"][""] == list(json.loads(path.read_text()))
+    assert undocumented(path, documented) == set()
+
+
+def test_a_committed_comparison_with_the_seed_is_documented_column_by_column(documented):
+    assert documented["seed_layers.csv"][""] == header(REPORTS / "seed" / "seed_layers.csv")

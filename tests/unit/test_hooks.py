@@ -22,11 +22,6 @@ quick = settings(max_examples=40, deadline=None)
 
 
 @pytest.fixture(scope="module")
-def torch():
-    return pytest.importorskip("torch")
-
-
-@pytest.fixture(scope="module")
 def hooks():
     from capvec.engine import hooks
 

@@ -1,11 +1,13 @@
 """A run goes on only as it began."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from recorded_run import write_recorded
 
 from capvec.directions.recipe import Recipe
 from capvec.directions.record import Direction
@@ -33,6 +35,12 @@ def check(folder: Path, steers: list, config, before: SweepOptions = SWEEP, now:
     plan = Plan("r", folder, (), (config,), (), SETTINGS)
     about = {"plan": plan, "health": HEALTH, "direction": SweepDirection(DIRECTION, "file")}
     check_same_study(folder, options=now.to_json(), **about)
+
+
+def test_what_a_run_says_of_its_machine_is_system_and_processor_and_no_build_of_its_kernel(tmp_path):
+    folder = write_recorded(tmp_path / "r", finished=False).folder
+    about = os.uname()
+    assert json.loads((folder / "provenance.json").read_text())["platform"] == f"{about.sysname} {about.machine}"
 
 
 def test_a_run_from_before_a_steer_could_keep_the_norm_goes_on_where_none_does(tmp_path):

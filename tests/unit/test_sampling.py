@@ -9,11 +9,6 @@ pytestmark = pytest.mark.unit
 
 
 @pytest.fixture(scope="module")
-def torch():
-    return pytest.importorskip("torch")
-
-
-@pytest.fixture(scope="module")
 def row_sampler():
     from capvec.engine.sampling import RowSampler
 

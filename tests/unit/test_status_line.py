@@ -54,9 +54,7 @@ def test_at_the_bottom_of_the_screen_the_line_makes_room_for_itself_once():
 
 
 @settings(max_examples=40)
-@given(
-    st.lists(st.sampled_from(["x", "some words ", "\n", "a line\n", "y" * 30, "\nz"]), max_size=20), st.integers(2, 6)
-)
+@given(st.lists(st.sampled_from(PIECES), max_size=20), st.integers(2, 6))
 def test_what_is_left_in_the_end_is_what_would_be_there_without_it(pieces, rows):
     plain, screen = Screen(columns=20, rows=rows), Screen(columns=20, rows=rows)
     line = StatusLine(screen.write)

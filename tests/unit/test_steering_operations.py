@@ -29,11 +29,6 @@ CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 
 
 @pytest.fixture(scope="module")
-def torch():
-    return pytest.importorskip("torch")
-
-
-@pytest.fixture(scope="module")
 def passage(torch):
     """One block that passes on what it gets, and the module that receives it: (path, block, norm)."""
     from capvec.engine import hooks

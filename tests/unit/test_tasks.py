@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,12 @@ from hypothesis import strategies as st
 
 from capvec.errors import UsageError
 from capvec.records import Limits, Task
+from capvec.sweep import session
+from capvec.sweep.options import parse_options
+from capvec.sweep.study import SweepStudy
 from capvec.tasks.checksum import folder_checksum
 from capvec.tasks.config import parse_settings
-from capvec.tasks.loader import bundled_sets, load_task, load_tasks, task_notes
+from capvec.tasks.loader import bundled_sets, load_task, load_tasks, notes_in_words, task_notes
 
 pytestmark = pytest.mark.unit
 
@@ -156,6 +160,34 @@ def test_keys_without_effect_are_ignored_and_listed(tmp_path: Path) -> None:
         "environment.colour has no effect in capvec",
         "verifier.retries has no effect in capvec",
     )
+
+
+def test_a_note_that_several_tasks_have_is_one_line_that_counts_them(tmp_path: Path) -> None:
+    plain, closed = "", '[environment]\nnetwork_mode = "no-network"\n'
+    for name, toml in {"a": plain, "b": closed, "c": plain + 'speed = "high"', "d": plain}.items():
+        make_task(tmp_path, name, toml=toml)
+    network = "environment.network_mode is not set: the sandbox has no network (Harbor's default is public)"
+    assert notes_in_words(load_tasks(str(tmp_path))) == (
+        f"task a and 2 more: {network}",
+        "task c: speed has no effect in capvec",
+    )
+
+
+def test_a_session_says_what_task_files_ask_for_in_vain_before_it_starts_an_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toml = '[environment]\nnetwork_mode = "no-network"\nstorage = "10G"\n"colour\\u001b[2J" = "blue"\n'
+    folder = make_task(tmp_path, toml=toml)
+    said: list[str] = []
+    study = SweepStudy(parse_options({"tasks": str(folder), "model": "no such model"}))
+    monkeypatch.setattr(session, "check_engine", lambda: None)
+    monkeypatch.setattr(session, "reap", lambda: 0)
+    with closing(session.StudySession(study, tmp_path, said.append)) as asked, pytest.raises(UsageError, match="model"):
+        asked.prepare()
+    assert said == [
+        "task greet: environment.storage_mb is not enforced: Docker's default storage driver has no quota",
+        "task greet: environment.colour has no effect in capvec",  # nothing that a terminal would act on
+    ]
 
 
 def test_templates_in_an_environment_are_filled_from_the_host() -> None:
@@ -321,8 +353,11 @@ def test_every_bundled_task_says_family_and_difficulty_and_closes_the_network() 
         assert {"family", "category"} <= set(task.metadata)
         assert task.metadata["difficulty"] in {"easy", "medium", "hard"}
         assert not task.limits.network
-        assert task_notes(task.path) == ()
         assert (task.path / "solution" / "solve.sh").stat().st_mode & 0o100
+
+
+def test_no_bundled_task_gives_a_note() -> None:
+    assert notes_in_words(load_tasks("full")) == ()
 
 
 def test_names_and_paths_mix_in_a_comma_list_and_each_task_comes_once(tmp_path: Path) -> None:

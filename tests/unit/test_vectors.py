@@ -33,11 +33,6 @@ KNOWN = Metadata(
 
 
 @pytest.fixture(scope="module")
-def torch():
-    return pytest.importorskip("torch")
-
-
-@pytest.fixture(scope="module")
 def vectors():
     from capvec.engine import vectors
 

@@ -4,7 +4,7 @@ Layer L is decoder block L, counted from 0; its residual is the block's output.
 """
 
 from capvec.engine.hooks.meter import Meter, Meters, meters
-from capvec.engine.hooks.path import ResidualPath, check_order
+from capvec.engine.hooks.path import ResidualPath, check_order, hidden_of
 from capvec.engine.hooks.positions import steered_at
 from capvec.engine.hooks.record import record
 from capvec.engine.hooks.steer import steer
@@ -17,6 +17,7 @@ __all__ = [
     "ablate_writes",
     "check_order",
     "component",
+    "hidden_of",
     "jitter",
     "meters",
     "record",

@@ -58,7 +58,11 @@ def _note(ran: list[int], layer: int, *_: object) -> None:
 
 
 def hidden_of(output: Any) -> Tensor:
-    """A block's residual, whether it returns a tensor or a tuple that starts with one."""
+    """A block's residual, whether it returns a tensor or a tuple that starts with one.
+
+    Raises:
+        SteeringFault: it returned neither.
+    """
     hidden = output[0] if isinstance(output, tuple) else output
     if not isinstance(hidden, Tensor):
         raise SteeringFault(f"a decoder block returned {type(hidden).__name__}; expected a tensor or a tuple of one")

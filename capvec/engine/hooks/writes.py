@@ -44,6 +44,9 @@ def watch(blocks: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
 
     Yields:
         A list that holds, after one forward pass, one float32 `[batch, positions, d_model]` for each block, in order.
+
+    Raises:
+        SteeringFault: a block returned neither a tensor nor a tuple of one; out of the forward pass.
     """
     seen: list[Tensor] = []
 
@@ -57,12 +60,12 @@ def watch(blocks: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
 
 
 @contextmanager
-def jitter(modules: Sequence[nn.Module], seed: int = 0) -> Iterator[None]:
+def jitter(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Round each module's output once more, up or down at random: h ← h·(1 ± ε), with ε of float32.
 
     A measure of what rounding alone does to whatever is computed from these outputs.
     """
-    random = torch.Generator().manual_seed(seed)
+    random = torch.Generator().manual_seed(0)
 
     def shake(_module: nn.Module, _args: Any, output: Any) -> Any:
         hidden = hidden_of(output)
@@ -82,8 +85,8 @@ def component(states: Tensor, unit: Tensor) -> float:
     Rounding errors of a residual are as large as the largest residual that it has been, hence the denominator.
 
     Args:
-        states: `[n_layers, batch, positions, d_model]`.
-        unit: d, `[d_model]`.
+        states: float32 `[n_layers, batch, positions, d_model]`.
+        unit: d, float32 `[d_model]`, ‖d‖ = 1.
     """
     largest = torch.linalg.vector_norm(states, dim=-1).cummax(dim=0).values
     return float(((states @ unit).abs() / largest).max())

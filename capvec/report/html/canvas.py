@@ -128,9 +128,9 @@ class Canvas:
         turn = f"rotate({angle:g} {x:.2f} {y:.2f})"
         self.marks.append(element("text", text, x=float(x), y=float(y), class_=kind, text_anchor="end", transform=turn))
 
-    def axis_below(self, scale: Scale, top: float, bottom: float, title: str, count: int = 5) -> None:
+    def axis_below(self, scale: Scale, top: float, bottom: float, title: str) -> None:
         """Ticks with hair lines across the chart, their numbers below it, and what they measure."""
-        for tick in scale.ticks(count):
+        for tick in scale.ticks(5):
             self.line(scale(tick), top, scale(tick), bottom, "zero" if tick == 0 else "grid")
             self.text(scale(tick), bottom + 16, plain(tick), "tick", "middle")
         self.text((scale.start + scale.end) / 2, bottom + 33, title, "axis", "middle")
@@ -175,7 +175,7 @@ def shorten(text: str, pixels: float) -> str:
 @cache
 def chart_style() -> str:
     """The charts' style sheet, with variables for colours."""
-    return _asset("chart.css")
+    return asset("chart.css")
 
 
 @cache
@@ -187,9 +187,10 @@ def light_style() -> str:
 
 def _light_colours() -> Iterator[tuple[str, str]]:
     """The first block of the page's style sheet defines them all."""
-    block = _asset("page.css").partition("}")[0]
+    block = asset("page.css").partition("}")[0]
     yield from ((match[1], match[2].strip()) for match in _VARIABLE.finditer(block))
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """The text of a file beside this one."""
     return resources.files("capvec.report.html").joinpath(name).read_text(encoding="utf-8")

@@ -6,11 +6,10 @@ import base64
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from importlib import resources
 
 from capvec import __version__
 from capvec.report.html import charts
-from capvec.report.html.canvas import Chart, chart_style
+from capvec.report.html.canvas import Chart, asset, chart_style
 from capvec.report.html.data import RunReport, Section, sections
 from capvec.report.html.direction_chart import auc_by_layer
 from capvec.report.html.markup import Markup, element, inline, join, markdown, script_json
@@ -55,8 +54,8 @@ def page(report: RunReport) -> str:
     embedded = embed(report.plan.folder / "trajectories", report.outcomes)
     parts = [_verdict(report, head), *_body(report, told, embedded), _viewer(report, embedded)]
     shown = [(ident, title, content) for ident, title, content in parts if content]
-    style = Markup(_asset("page.css") + chart_style())
-    script = Markup(_asset("viewer.js"))
+    style = Markup(asset("page.css") + chart_style())
+    script = Markup(asset("viewer.js"))
     return (
         "<!doctype html>\n"
         + element(
@@ -232,7 +231,3 @@ def _viewer_parts(report: RunReport, embedded: Embedded) -> Iterator[Markup]:
     yield element("div", id="steps")
     data = embedded.to_json([task.name for task in report.plan.tasks], [config.name for config in report.plan.configs])
     yield element("script", script_json(data), type="application/json", id="trials")
-
-
-def _asset(name: str) -> str:
-    return resources.files("capvec.report.html").joinpath(name).read_text(encoding="utf-8")

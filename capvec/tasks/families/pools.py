@@ -18,6 +18,7 @@ NOUNS = (
 FOLDERS = "data docs logs backup work archive files project output inbox reports store drafts media assets".split()
 HOSTS = "alpha beta gamma delta omega sigma kappa zeta theta lambda".split()
 VERBS = "started stopped connected resumed loaded saved opened closed checked updated".split()
+LEVELS = ("INFO", "WARN", "ERROR")
 PHRASES = (
     "the meeting is at noon|please water the plants|all tests are green|see you on friday|the door code has changed|"
     "lunch is in the garden|bring your own laptop|the train leaves at nine|call the office first|the key is in the box|"
@@ -64,12 +65,12 @@ def csv_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return text([",".join(row) for row in (header, *rows)])
 
 
-def log_lines(rng: Random, count: int, levels: Sequence[str] = ("INFO", "WARN", "ERROR")) -> list[str]:
+def log_lines(rng: Random, count: int) -> list[str]:
     """Lines `HH:MM LEVEL host verb`."""
     minute = rng.randint(0, 600)
     lines = []
     for _ in range(count):
         minute += rng.randint(1, 9)
         stamp = f"{minute // 60:02d}:{minute % 60:02d}"
-        lines.append(f"{stamp} {rng.choice(levels)} {rng.choice(HOSTS[:5])} {rng.choice(VERBS)}")
+        lines.append(f"{stamp} {rng.choice(LEVELS)} {rng.choice(HOSTS[:5])} {rng.choice(VERBS)}")
     return lines
