@@ -53,13 +53,12 @@ def clustered(differences: Sequence[float], attempts: float, level: float = 0.95
     freedom takes the place of the normal.
 
     That interval shrinks with the attempts, and where most tasks stand still it must not: more attempts on the same few
-    tasks say no more of tasks that none of them resembles. A share p of tasks like these may do what none did
-    (`unseen_share`), and may move all the way, up or down. Where tasks move, their spread allows for that; so only as
-    far as they stand still, with the share s of differences that are exactly 0, the interval is made to reach from
-    (1 − ps)·d − ps to (1 − ps)·d + ps, with d the mean difference. The weight s is ours. With it the interval costs
-    nothing where most tasks move, and where none does it is that of the rule of three.
-
-    `reports/statistics/SIMULATION.md` has its coverage beside that of the plain t interval and of the inverted
+    tasks say no more of tasks that none of them resembles. Two things mend it, both weighted by the share s of tasks
+    whose difference is exactly 0. Such a task counts as one pair, so 1/k becomes s + (1 − s)/k. And a share p of tasks
+    like these may do what none did (`unseen_share`) and move all the way, up or down; so far as tasks stood still,
+    nothing else allows for that, and the interval is made to reach from (1 − ps)·d − ps to (1 − ps)·d + ps, with d the
+    mean difference. Where no task moved it is then that of the rule of three. The weights are ours;
+    `reports/statistics/SIMULATION.md` has the coverage beside that of the plain t interval and of the inverted
     sign-flip test.
 
     Args:
@@ -79,10 +78,11 @@ def clustered(differences: Sequence[float], attempts: float, level: float = 0.95
     if tasks == 1:
         return Interval(-1.0, 1.0)
     centre = math.fsum(differences) / (tasks + 2)
-    squares = math.fsum(value * value for value in differences) + 1 / attempts
+    still = sum(value == 0 for value in differences) / tasks
+    squares = math.fsum(value * value for value in differences) + still + (1 - still) / attempts
     error = math.sqrt((squares / (tasks + 2) - centre**2) / (tasks + 1))
     half = _t_quantile((1 + level) / 2, tasks - 1) * error
-    unseen = unseen_share(tasks, level) * sum(value == 0 for value in differences) / tasks
+    unseen = still * unseen_share(tasks, level)
     rest = (1 - unseen) * math.fsum(differences) / tasks
     return Interval(max(-1.0, min(centre - half, rest - unseen)), min(1.0, max(centre + half, rest + unseen)))
 

@@ -40,8 +40,10 @@ SPARSE = (
     (17, 5, 0.02, 0.10, 3.0, 3.0),
     (17, 20, 0.02, 0.05, 2.0, 3.0),
     (17, 20, 0.02, 0.20, 2.0, 1.0),
+    (12, 60, 0.01, 0.20, 2.0, 1.0),
     (40, 2, 0.02, 0.05, 2.0, 3.0),
     (40, 10, 0.02, 0.05, 2.0, 3.0),
+    (40, 20, 0.01, 0.14, 2.0, 2.0),
     (68, 2, 0.02, 0.05, 2.0, 3.0),
 )
 """Tasks × attempts, base rate, effect, τ, spread; simulated with their mirror images at the other end of the scale."""
@@ -217,8 +219,9 @@ def _lopsided_section(sweeps: int, seed: int) -> Iterator[str]:
         "a base rate of 0.4 there is room on both sides, and at 2 attempts a difference is mostly noise, which is "
         "symmetric: there the level holds, or nearly. Near 1 a deviating config does a little better on many tasks "
         "and much worse on few. With few tasks and many attempts the many are seen, and the few are often not among "
-        "the tasks: *improves* is then said too often, the more so the more alike tasks are otherwise, and the "
-        "interval misses 0 too often. Near 0 the same holds of *harms*. More tasks help, more attempts do not.\n"
+        "the tasks: *improves* is then said too often, the more so the more alike tasks are otherwise. Near 0 the "
+        "same holds of *harms*. More tasks help, more attempts do not. The interval, which is wider than the test "
+        "where tasks stand still, holds 0 often enough.\n"
     )
 
 
@@ -249,7 +252,7 @@ def _coverage_section(sweeps: int, seed: int) -> Iterator[str]:
                 f"{found.plain_t:.3f} | {found.inverted_sign_flip:.3f} | {found.width:.2f} |"
             )
     yield (
-        "\nThe interval that is used covers in 95 of 100 sweeps or more here; with few tasks, in more than it need. "
+        "\nThe interval that is used covers here as often as it says, and with few tasks more often. "
         "The two that are not used have width zero where no task moved, and then exclude every other effect from "
         "however few trials: with a baseline near 0 and few trials that is frequent, and their coverage falls apart.\n"
     )
@@ -275,8 +278,8 @@ def _sparse_section(sweeps: int, seed: int) -> Iterator[str]:
             )
     yield (
         "\nWhere most tasks stand still, the interval leaves room for tasks that none of them resembles, and covers. "
-        "It is too narrow, as any t interval is, where most tasks move a little and few a lot, and attempts are so "
-        "many that the little is seen: 17 × 20 with an effect of 0.2. There only more tasks help.\n"
+        "It becomes too narrow, as any t interval does, where most tasks move a little and few a lot, and attempts are "
+        "so many that no task stands still: a little at 17 × 20, plainly at 12 × 60. There only more tasks help.\n"
     )
 
 

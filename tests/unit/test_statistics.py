@@ -204,11 +204,18 @@ def test_where_no_task_moved_the_interval_is_that_of_a_share_never_seen_whatever
 
 def test_tasks_that_stood_still_leave_room_for_what_none_showed_and_tasks_that_moved_do_not():
     # One of 17 moved: 1 − 0.025^(1/17) = 0.1951, times 16/17 is 0.1836; 0.8164/17 + 0.1836 = 0.2316. The t interval
-    # ends sooner: at 1/19 + 2.1199·√((1.05/19 − 1/19²)/18) = 0.167.
+    # ends sooner: 16/17 + (1/17)/20 = 0.944 for 1/k, so at 1/19 + 2.1199·√((1.944/19 − 1/19²)/18) = 0.210.
     assert clustered([1.0] + [0.0] * 16, 20).high == pytest.approx(0.2316, abs=1e-4)
     moved = [0.05, -0.05] * 8 + [0.05]
     interval = clustered(moved, 20)
     assert (interval.low, interval.high) == pytest.approx(padded_t(moved, 20))
+
+
+def test_a_task_that_stood_still_counts_as_one_pair_however_often_it_was_tried():
+    # Half up or down by 0.6, half still, 10 attempts: ½·1 + ½/10 = 0.55 for 1/k, and 0.6²·20 + 0.55 = 7.75 over 42
+    # tasks. ± 2.0227·√(7.75/42/41) = 0.1357, beyond the 0.5·(1 − 0.025^(1/40)) = 0.044 never seen.
+    interval = clustered([0.6, -0.6, 0.0, 0.0] * 10, 10)
+    assert (interval.low, interval.high) == pytest.approx((-0.1357, 0.1357), abs=1e-4)
 
 
 def test_nothing_is_excluded_below_a_share_of_tasks_that_so_few_may_miss():
