@@ -195,7 +195,8 @@ def sections(sweeps: int, seed: int) -> Iterator[str]:
             yield f"| {tasks} × {attempts} | {effect:+g} | " + " | ".join(cells) + " |"
     yield (
         "\nLooks cost next to no power, since the rule keeps almost all of the level for the end. A config without an "
-        "effect does not stop as soon as it could: it goes on while effects beyond the margin may yet be excluded.\n"
+        "effect does not stop as soon as it could: with tasks enough to exclude effects beyond the margin, it goes on "
+        "while that may yet happen.\n"
     )
 
 
