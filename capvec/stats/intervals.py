@@ -42,15 +42,24 @@ def clopper_pearson(successes: int, n: int, level: float = 0.95) -> Interval:
 
 
 def clustered(differences: Sequence[float], attempts: float, level: float = 0.95) -> Interval:
-    """Interval for the mean difference of pass rates over tasks like these: t, with Agresti and Min's pseudo-pairs.
+    """Interval for the mean difference of pass rates over tasks like these: t with Agresti and Min's pseudo-pairs, and
+    room for what no task showed.
 
     The task is the cluster: only the spread of the task-wise differences counts, so whatever makes trials of one task
     alike is allowed for. A plain t interval has width zero where no task moved, however few there were. Agresti and Min
     (Statistics in Medicine 2005, 24:729) mend that for matched pairs by adding two pairs, spread evenly over the four
     outcomes: to the mean they add nothing, to the sum of squares 2·½. With k attempts a task's difference is a mean
     over k pairs, so here two tasks with the mean square 1/(2k) are added, and Student's t with (tasks − 1) degrees of
-    freedom takes the place of the normal. `reports/statistics/SIMULATION.md` has its coverage beside that of the plain
-    t interval and of the inverted sign-flip test.
+    freedom takes the place of the normal.
+
+    That interval shrinks with the attempts, and where most tasks stand still it must not: more attempts on the same few
+    tasks say no more of tasks that none of them resembles. Two things mend it, both weighted by the share s of tasks
+    whose difference is exactly 0. Such a task counts as one pair, so 1/k becomes s + (1 − s)/k. And a share p of tasks
+    like these may do what none did (`unseen_share`) and move all the way, up or down; so far as tasks stood still,
+    nothing else allows for that, and the interval is made to reach from (1 − ps)·d − ps to (1 − ps)·d + ps, with d the
+    mean difference. Where no task moved it is then that of the rule of three. The weights are ours;
+    `reports/statistics/SIMULATION.md` has the coverage beside that of the plain t interval and of the inverted
+    sign-flip test.
 
     Args:
         differences: pass rate of the config minus the baseline's, one for each task.
@@ -69,10 +78,31 @@ def clustered(differences: Sequence[float], attempts: float, level: float = 0.95
     if tasks == 1:
         return Interval(-1.0, 1.0)
     centre = math.fsum(differences) / (tasks + 2)
-    squares = math.fsum(value * value for value in differences) + 1 / attempts
+    still = sum(value == 0 for value in differences) / tasks
+    squares = math.fsum(value * value for value in differences) + still + (1 - still) / attempts
     error = math.sqrt((squares / (tasks + 2) - centre**2) / (tasks + 1))
     half = _t_quantile((1 + level) / 2, tasks - 1) * error
-    return Interval(max(-1.0, centre - half), min(1.0, centre + half))
+    unseen = still * unseen_share(tasks, level)
+    rest = (1 - unseen) * math.fsum(differences) / tasks
+    return Interval(max(-1.0, min(centre - half, rest - unseen)), min(1.0, max(centre + half, rest + unseen)))
+
+
+def unseen_share(tasks: int, level: float = 0.95) -> float:
+    """The greatest share of tasks like these that may do what none of these did: 1 − ((1 − level)/2)^(1/tasks).
+
+    The upper end of Clopper and Pearson's interval for 0 of `tasks`; the rule of three, about 3.7 over the tasks at a
+    two-sided 95 % (Hanley and Lippman-Hand, JAMA 1983, 249:1743).
+    """
+    return float(1 - ((1 - level) / 2) ** (1 / tasks))
+
+
+def reach(interval: Interval, tasks: int) -> float:
+    """X: effects farther from zero are excluded by a 95 % interval of a difference, measured on so many tasks.
+
+    The end of the interval that is farther from zero, and never below `unseen_share`: a share of tasks like these that
+    none of them shows may be lost, or won, whole.
+    """
+    return max(abs(interval.low), abs(interval.high), unseen_share(tasks))
 
 
 @lru_cache(maxsize=256)

@@ -50,10 +50,12 @@ class McNemarResult:
 def sign_flip(differences: Sequence[float], *, seed: int = 0) -> SignFlipResult:
     """Permutation test of whether task-wise differences centre on zero (Fisher 1935, §21).
 
-    Under the null a task's difference is as likely to have either sign, so the p-value is the share of sign patterns
-    whose mean is at least as far from zero as the observed one. All patterns are counted: by adding one task after
-    another to the distribution of the sum (Pagano and Tritchler, JASA 1983, 78:435), or one by one. Where neither is
-    feasible they are drawn, with (1 + b)/(1 + B) as the p-value (Phipson and Smyth, SAGMB 2010, 9:39).
+    Under the null a task's difference is symmetric about zero, as likely to have either sign. That holds where the
+    config does nothing on any task; where it helps on some and harms on others, a mean of zero does not make it so. The
+    p-value is the share of sign patterns whose mean is at least as far from zero as the observed one. All patterns are
+    counted: by adding one task after another to the distribution of the sum (Pagano and Tritchler, JASA 1983, 78:435),
+    or one by one. Where neither is feasible they are drawn, with (1 + b)/(1 + B) as the p-value (Phipson and Smyth,
+    SAGMB 2010, 9:39).
 
     Args:
         differences: of the config minus the baseline, one for each task.

@@ -4,7 +4,9 @@ Tasks differ: the logit of a task's pass rate is normal with standard deviation 
 every task by the same amount, chosen so that the pass rate over all such tasks moves by the effect that is asked for
 (a logistic-normal model, as in Agresti, Categorical Data Analysis, 2nd ed., §12.2). Trials of a task are independent
 given its rates. `task_spread` lets the effect differ from task to task: both arms of a task then get a normal
-deviation of their own, with that standard deviation, which leaves no difference where the effect is zero.
+deviation of their own, with that standard deviation, which leaves no difference where the effect is zero. A plan takes
+the effect as alike on all tasks (0); where it is not, the paired test's power is less, and
+`reports/statistics/SIMULATION.md` says by how much.
 """
 
 from __future__ import annotations
@@ -237,9 +239,9 @@ def observed_rate(solved: int, n: int) -> float:
 def observed_spread(solved: Sequence[int], n: Sequence[int]) -> float | None:
     """The logit SD between tasks behind a baseline's counts; None where every task has a single valid trial.
 
-    By moments: the variance of the tasks' observed rates less the binomial part of it, Σ p̂(1 − p̂)/(n − 1)/tasks, and
-    then the SD at which a logistic-normal rate with the same mean has that variance. At most 4: beyond, tasks are
-    always solved or never.
+    By moments: the variance of the tasks' observed rates less the binomial part of it, Σ p̂(1 − p̂)/(n − 1)/tasks, in
+    the manner of Kleinman (JASA 1973, 68:46). Then, which is ours, the SD at which a logistic-normal rate with the same
+    mean has that variance. At most 4: beyond, tasks are always solved or never.
 
     Args:
         solved: of the baseline's valid trials, one number for each task.

@@ -18,7 +18,8 @@ Its p-value is the stage-wise one, and goes into Holm's rule like any other.
   known of the effect is what the looks so far say (conditional power as in Lan, Simon and Halperin, Sequential Analysis
   1982, 1:207, averaged over the effects that the data leave: Spiegelhalter, Freedman and Blackburn, Controlled Clinical
   Trials 1986, 7:8); at the family's whole level, the most that Holm's rule may grant; and
-* effects beyond the margin are excluded already, or the chance that the end excludes them is below `FUTILE` too.
+* effects beyond the margin are excluded already, or the chance that the end excludes them is below `FUTILE` too, as it
+  is where the planned tasks are too few for that (`intervals.reach`).
 
 Such a config is neither *improves* nor *harms*: its p-value is 1, since the trials that could have rejected were not
 run. The boundaries do not count on futility stops (they are non-binding), so the level holds whether one obeys or not.
@@ -40,7 +41,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from capvec.records import Outcome
-from capvec.stats.intervals import Interval, clustered
+from capvec.stats.intervals import Interval, clustered, reach, unseen_share
 from capvec.stats.spending import course, is_whole_group, sign_patterns, spent
 from capvec.stats.verdict import LEVEL, MARGIN
 
@@ -209,7 +210,7 @@ def sequential_test(
     looks: list[Look] = []
     for index, arm in enumerate(arms):
         last = ready[index] == len(blocks)
-        chances = (None, None) if last else arm.chances(shares[index], level, margin)
+        chance = (None, None) if last else chances(arm.seen, arm.pairs, len(tasks), shares[index], level, margin)
         crossed = bool(walked.crossed[index, 0])
         look = Look(
             number=index + 1,
@@ -220,9 +221,9 @@ def sequential_test(
             tasks=arm.tasks,
             difference=arm.difference,
             pvalue=float(walked.pvalues[index, 0]),
-            predictive=chances[0],
-            excluding=chances[1],
-            decision="end" if last else "efficacy" if crossed else "futility" if is_futile(*chances) else "go on",
+            predictive=chance[0],
+            excluding=chance[1],
+            decision="end" if last else "efficacy" if crossed else "futility" if is_futile(*chance) else "go on",
         )
         looks.append(look)
         if look.decision != "go on":
@@ -265,14 +266,36 @@ class _Arms:
     def difference(self) -> float:
         return float(self.differences.sum()) / max(1, self.tasks)
 
-    def chances(self, share: float, level: float, margin: float) -> tuple[float, float]:
-        """Of a rejection at the end, and of an interval within the margin."""
-        if not self.tasks:
-            return 1.0, 1.0  # nothing is known, so nothing is futile
-        size = math.sqrt(float(self.differences @ self.differences))
-        z = float(self.differences.sum()) / size if size else 0.0
-        interval = clustered(self.differences[self.shared].tolist(), self.pairs)
-        return predictive_power(z, share, level), exclusion_chance(self.difference, interval, share, margin)
+    @property
+    def seen(self) -> NDArray[np.float64]:
+        """Differences of the tasks that both arms have a valid trial of."""
+        return self.differences[self.shared]
+
+
+def chances(
+    differences: NDArray[np.floating], pairs: float, planned: int, share: float, level: float, margin: float
+) -> tuple[float, float]:
+    """Of a rejection at the end, and of effects beyond the margin being excluded there.
+
+    Args:
+        differences: in pass rate, [tasks seen so far].
+        pairs: of trials for each of these tasks, on average.
+        planned: tasks at the end.
+        share: t.
+        level: of the family.
+        margin: a difference in pass rate that would matter.
+    """
+    if not len(differences):
+        return 1.0, 1.0  # nothing is known, so nothing is futile
+    values = differences.astype(np.float64)
+    size = math.sqrt(float(values @ values))
+    predictive = predictive_power(float(values.sum()) / size if size else 0.0, share, level)
+    interval = clustered(values.tolist(), pairs)
+    if reach(interval, len(values)) <= margin:
+        return predictive, 1.0
+    if unseen_share(planned) > margin:
+        return predictive, 0.0
+    return predictive, exclusion_chance(float(values.mean()), interval, share, margin)
 
 
 def predictive_power(z: float, share: float, level: float) -> float:
@@ -286,13 +309,11 @@ def predictive_power(z: float, share: float, level: float) -> float:
 
 
 def exclusion_chance(difference: float, interval: Interval, share: float, margin: float) -> float:
-    """The chance that the 95 % interval lies within ± the margin at the end; 1 where it does already.
+    """The chance that the 95 % interval lies within ± the margin at the end, where it does not yet.
 
-    Its half-width shrinks by √t until then, and its centre moves by a normal step with variance σ²(1 − t), σ being the
-    standard error of now.
+    Ours, from the same flat prior as `predictive_power`: the half-width shrinks by √t until then, and the centre moves
+    by a normal step with variance σ²(1 − t), σ being the standard error of now.
     """
-    if max(abs(interval.low), abs(interval.high)) <= margin:
-        return 1.0
     half = (interval.high - interval.low) / 2
     room = margin - half * math.sqrt(share)
     if room <= 0:

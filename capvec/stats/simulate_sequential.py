@@ -14,17 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from capvec.stats.intervals import Interval, clustered
+from capvec.stats.intervals import Interval, clustered, reach
 from capvec.stats.multiplicity import holm
 from capvec.stats.pairing import sign_flip_pvalues
 from capvec.stats.power import SweepDesign, mean_logit
-from capvec.stats.sequential import exclusion_chance, is_futile, predictive_power, schedule
+from capvec.stats.scenarios import TAUS, scenario
+from capvec.stats.sequential import chances, is_futile, schedule
 from capvec.stats.spending import course, sign_patterns, spent
 from capvec.stats.verdict import LEVEL, MARGIN
 
 DESIGNS = ((17, 1), (17, 5), (40, 2), (68, 2))
 """Tasks × attempts."""
-TAUS = (0.0, 1.0, 2.0)
 GENERATORS = 13
 """Of the subgroup of flips, drawn anew for every `_CHUNK` sweeps: smaller than the tool's, and as exact."""
 _CHUNK = 250
@@ -38,6 +38,8 @@ class Ends:
     differences: NDArray[np.float64]
     """In pass rate, at the end."""
     intervals: tuple[Interval, ...]
+    reaches: NDArray[np.float64]
+    """X of each, whether or not it is above the margin."""
     saved: NDArray[np.float64]
     """Share of the planned trials that were not run."""
 
@@ -100,7 +102,9 @@ def _endings(config: NDArray[np.bool_], base: NDArray[np.bool_], level: float, s
     reached = crossed.argmax(axis=0)
     futile = np.zeros_like(crossed)
     for index, (means, counts) in enumerate(looks[:-1]):
-        futile[index] = [_is_futile(row[counts > 0], _pairs(counts), shares[index]) for row in means]
+        futile[index] = [
+            is_futile(*chances(row[counts > 0], _pairs(counts), tasks, shares[index], LEVEL, MARGIN)) for row in means
+        ]
     futile[-1] = True
     given_up = futile.argmax(axis=0)
     stop = np.minimum(reached, given_up)
@@ -126,14 +130,6 @@ def _pairs(counts: NDArray[np.int64]) -> float:
     return float(counts[counts > 0].mean())
 
 
-def _is_futile(differences: NDArray[np.float32], pairs: float, share: float) -> bool:
-    values = differences.astype(float)
-    size = math.sqrt(float(values @ values))
-    predictive = predictive_power(float(values.sum()) / size if size else 0.0, share, LEVEL)
-    interval = clustered(values.tolist(), pairs)
-    return is_futile(predictive, exclusion_chance(float(values.mean()), interval, share, MARGIN))
-
-
 def _ends(
     looks: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]],
     shares: Sequence[float],
@@ -141,10 +137,12 @@ def _ends(
     pvalues: NDArray[np.float64],
 ) -> Ends:
     rows = [(looks[look][0][sweep][looks[look][1] > 0], _pairs(looks[look][1])) for sweep, look in enumerate(stop)]
+    intervals = tuple(clustered(row.tolist(), pairs) for row, pairs in rows)
     return Ends(
         pvalues,
         np.array([float(row.mean()) for row, _ in rows]),
-        tuple(clustered(row.tolist(), pairs) for row, pairs in rows),
+        intervals,
+        np.array([reach(interval, len(row)) for interval, (row, _) in zip(intervals, rows, strict=True)]),
         1 - np.array(shares)[stop],
     )
 
@@ -166,8 +164,7 @@ def sections(sweeps: int, seed: int) -> Iterator[str]:
     for tasks, attempts in DESIGNS:
         for tau in TAUS:
             for family in (1, 4):
-                design = _design(tasks, attempts, tau)
-                ways = _ways(endings(design, [0.0] * family, sweeps, seed))
+                ways = _ways(endings(scenario(tasks, attempts, tau), [0.0] * family, sweeps, seed))
                 false = " | ".join(f"{improves.any(axis=0).mean():.3f}" for _, improves in ways)
                 saved = " | ".join(f"{_saved(ends):.2f}" for ends, _ in ways[1:])
                 yield f"| {tasks} × {attempts} | {tau:g} | {family} | {false} | {saved} |"
@@ -186,7 +183,7 @@ def sections(sweeps: int, seed: int) -> Iterator[str]:
     yield "|" + "---|" * 12
     for tasks, attempts in DESIGNS:
         for effect in (0.0, 0.1, 0.2, 0.3):
-            ways = _ways(endings(_design(tasks, attempts, 1.0), [effect], sweeps, seed))
+            ways = _ways(endings(scenario(tasks, attempts, 1.0), [effect], sweeps, seed))
             (fixed, called), (looked, found), _ = ways
             cells = (
                 *(f"{improves.mean():.3f}" for _, improves in ways),
@@ -198,12 +195,9 @@ def sections(sweeps: int, seed: int) -> Iterator[str]:
             yield f"| {tasks} × {attempts} | {effect:+g} | " + " | ".join(cells) + " |"
     yield (
         "\nLooks cost next to no power, since the rule keeps almost all of the level for the end. A config without an "
-        "effect does not stop as soon as it could: it goes on while effects beyond the margin may yet be excluded.\n"
+        "effect does not stop as soon as it could: with tasks enough to exclude effects beyond the margin, it goes on "
+        "while that may yet happen.\n"
     )
-
-
-def _design(tasks: int, attempts: int, tau: float) -> SweepDesign:
-    return SweepDesign(tasks, attempts, 0.4, 2.0, tau / math.sqrt(2))
 
 
 def _ways(family: Sequence[Endings]) -> list[tuple[list[Ends], NDArray[np.bool_]]]:
@@ -229,6 +223,5 @@ def _covered(ends: Ends, effect: float) -> float:
 
 
 def _wrongly_excluded(ends: Ends, effect: float) -> float:
-    reach = np.array([max(abs(interval.low), abs(interval.high)) for interval in ends.intervals])
     # Called improves or harms, a config excludes nothing.
-    return float(((reach <= MARGIN) & (reach < abs(effect)) & (ends.pvalues >= LEVEL)).mean())
+    return float(((ends.reaches <= MARGIN) & (ends.reaches < abs(effect)) & (ends.pvalues >= LEVEL)).mean())

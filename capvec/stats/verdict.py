@@ -8,10 +8,10 @@ Five names exist, and the first whose condition holds is given:
    looks (`sequential`). Controls are not in the family: they get the same rule with their own p-value.
 2. **harms**: the same with a difference below 0.
 3. **changes form only**: parse_fail or no_cmd changed (p < level after Holm over all secondary comparisons), and the
-   95 % interval of the difference, clustered by task, lies within ± the margin (0.15, or what `--effect` says).
-4. **no effect detected, and effects above X excluded**: the interval lies within ± the margin; X is the end of it that
-   is farther from zero.
-5. **underpowered: could only have seen Y**: everything else. The interval still holds effects beyond the margin. Y is
+   95 % interval of the difference, clustered by task, excludes effects beyond the margin (0.15, or what `--effect`
+   says): X is not above it.
+4. **no effect detected, and effects above X excluded**: X is not above the margin.
+5. **underpowered: could only have seen Y**: everything else. Effects beyond the margin are not excluded. Y is
    the least rise that this sweep detects with power 80 % (`power.detectable_effect` of the paired test with the number
    of tasks and attempts, the baseline's rate and the spread between tasks as they were observed, at level/m, the first
    step of Holm's rule with m configs). Where no rise could have been detected, the words say so: six tasks, say, give
@@ -20,16 +20,24 @@ Five names exist, and the first whose condition holds is given:
 Beside *underpowered* the words tell what holds of these tasks alone, if the exact Cochran–Mantel–Haenszel test rejects
 at level/m: a loss of everything on six tasks is beyond doubt there, and still not known of others.
 
+X is the end of the interval that is farther from zero, and never below 1 − 0.025^(1/T) with T tasks: a smaller share of
+tasks like these may be lost whole, or won, and none of the T show it (`intervals.unseen_share`). So nothing is excluded
+at a margin of 0.15 by fewer than 23 tasks, with however many attempts.
+
 "Only", "no" and "excluded" are claims of absence: they need an interval that is narrow enough, never just a p-value
 that is large (Altman and Bland, BMJ 1995, 311:485; equivalence by an interval as in Schuirmann, J Pharmacokin Biopharm
-1987, 15:657, at 95 % instead of 90 %). So a config that moves the form in a sweep that is too
-small for a word on solving is underpowered, and its words tell of the form.
+1987, 15:657, at 95 % instead of 90 %). So a config that moves the form in a sweep that is too small for a word on
+solving is underpowered, and its words tell of the form.
 
 The intervals are not widened for the number of configs: each holds its own difference with 95 %. An interval and a
 p-value of two tests may disagree at the border; *improves* and *harms* go by the p-value alone.
 
-False "improves" anywhere in the family come with probability level/2 at most, since half of the rejections of a
-two-sided test fall on either side; `reports/statistics/SIMULATION.md` has what came out.
+The sign-flip test takes the differences of tasks as symmetric about 0 under the null. They are where a config does
+nothing, whatever the tasks are, since its trials might then be the baseline's. Then false "improves" anywhere in the
+family come with probability level/2 at most: half of the rejections of a two-sided test fall on either side. They are
+not where effects differ and only cancel on average in a lopsided way, with many tasks a little better and a few much
+worse: few tasks with many attempts then show the many and miss the few, and "improves" is said too often.
+`reports/statistics/SIMULATION.md` has what came out of both.
 """
 
 from __future__ import annotations
@@ -41,6 +49,7 @@ from typing import Literal
 
 from capvec.stats.effects import Effect
 from capvec.stats.form import FormChange
+from capvec.stats.intervals import reach
 from capvec.stats.mediation import Mediation
 from capvec.stats.pairing import smallest_p
 from capvec.stats.stratified import CmhResult
@@ -73,7 +82,7 @@ class Call:
     pvalue: float
     """That decided: after Holm for a config of the family."""
     excluded: float | None
-    """X: pass-rate effects farther from zero are outside the 95 % interval; None where X is above the margin."""
+    """X: pass-rate effects farther from zero are excluded (`intervals.reach`); None where X is above the margin."""
     detectable: Detectable
     margin: float
 
@@ -105,11 +114,11 @@ def decide(
     if effect.interval is None:
         raise ValueError(f"an effect on {effect.metric} has no call; expected one on the pass rate, with its interval")
     pvalue = effect.pvalue if effect.holm is None else effect.holm
-    reach = max(abs(effect.interval.low), abs(effect.interval.high))
-    excluded = reach if reach <= margin else None
+    beyond = reach(effect.interval, effect.tasks)
+    excluded = beyond if beyond <= margin else None
     name = _name(effect, pvalue, excluded, form, level)
     if name == "underpowered":
-        asides = _asides(form, stratified, detectable.level)
+        asides = _asides(effect, form, stratified, detectable.level, margin)
         words = "; ".join([f"underpowered: {_visible(detectable, effect.tasks)}", measured(effect), *asides])
     else:
         words = _words(name, effect, excluded, form, mediation)
@@ -139,8 +148,12 @@ def _up(bound: float) -> str:
     return f"{math.ceil(round(100 * bound, 9)) / 100:.2f}"
 
 
-def _asides(form: FormChange, stratified: CmhResult | None, level: float) -> Iterator[str]:
-    """What an underpowered sweep shows all the same."""
+def _asides(
+    effect: Effect, form: FormChange, stratified: CmhResult | None, level: float, margin: float
+) -> Iterator[str]:
+    """Why a narrow interval is not enough, and what an underpowered sweep shows all the same."""
+    if effect.interval is not None and max(-effect.interval.low, effect.interval.high) <= margin:
+        yield f"{effect.tasks} tasks are too few to exclude effects of {margin:g} on others, however alike they are"
     if form.form is not None:
         yield f"the format changed: {form.form}"
     if stratified is not None and stratified.pvalue < level:

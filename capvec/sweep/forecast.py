@@ -208,7 +208,8 @@ def _power_lines(plan: Plan, assumptions: Assumptions, sights: Mapping[Test, Sig
         f"{smallest_p(design.tasks):.2g}"
     )
     yield from _wrapped(
-        f"assumed: base rate {design.base_rate:.2f}, logit SD between tasks {design.spread:g} ({assumptions.source})"
+        f"assumed: base rate {design.base_rate:.2f}, logit SD between tasks {design.spread:g} ({assumptions.source}), "
+        "and an effect that is alike on all tasks: where it is not, power is less"
     )
     yield ""
     effect = f"+{assumptions.effect:g}"

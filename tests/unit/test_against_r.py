@@ -76,7 +76,7 @@ def test_sign_flip():
         assert sign_flip(numbers(row.differences)).pvalue == pytest.approx(row.p, rel=1e-12)
 
 
-def test_the_clustered_interval_is_t_on_the_differences_and_two_pseudo_tasks():
+def test_the_clustered_interval_is_t_on_the_differences_and_two_pseudo_tasks_with_room_for_the_unseen():
     for row in rows("clustered"):
         interval = clustered(numbers(row.differences), row.attempts)
         assert (interval.low, interval.high) == pytest.approx((max(-1, row.low), min(1, row.high)), rel=1e-9)

@@ -178,7 +178,9 @@ def test_too_few_tasks_are_said_first_and_loudly():
     (attempts,) = [line for line in lines if line.startswith("attempts that +0.4 needs")]
     assert "no number" in attempts
     assert int(attempts.split()[-1]) > 1
-    assert "family of 2 steered configs: Holm's first step asks for p < 0.025" in "\n".join(lines).replace("\n  ", " ")
+    said = "\n".join(lines).replace("\n  ", " ")
+    assert "family of 2 steered configs: Holm's first step asks for p < 0.025" in said
+    assert "an effect that is alike on all tasks: where it is not, power is less" in said
 
 
 def test_a_plan_that_is_enough_has_no_warning_and_says_what_it_sees():

@@ -90,7 +90,9 @@ def test_sign_flip_over_tasks_and_the_difference_with_its_interval(pair):
     assert row.effect.difference == pytest.approx(values.mean())
     expected = sign_flip(values)
     assert row.effect.pvalue == pytest.approx(expected, abs=4 * (expected / 100_000) ** 0.5 + 1e-4)
-    padded = [*values, 0.5, -0.5]  # two pseudo-tasks of mean square 1/(2·2 attempts)
+    # Two pseudo-tasks of mean square 1/(2·2 attempts), or of 1/2 as far as tasks stood still.
+    pseudo = np.sqrt(np.where(np.asarray(values) == 0, 1 / 2, 1 / 4).mean())
+    padded = [*values, pseudo, -pseudo]
     margin = stats.t.ppf(0.975, len(values) - 1) * stats.sem(padded)
     assert row.effect.interval.low == pytest.approx(np.mean(padded) - margin)
     assert row.effect.interval.high == pytest.approx(np.mean(padded) + margin)

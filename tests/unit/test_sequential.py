@@ -15,6 +15,7 @@ from capvec.stats.intervals import Interval, clustered
 from capvec.stats.multiplicity import holm
 from capvec.stats.pairing import sign_flip
 from capvec.stats.sequential import (
+    chances,
     exclusion_chance,
     is_futile,
     predictive_power,
@@ -25,6 +26,7 @@ from capvec.stats.sequential import (
 pytestmark = pytest.mark.unit
 
 TASKS = [f"task{number:02d}" for number in range(12)]
+MANY = [f"task{number:02d}" for number in range(24)]
 
 
 def blocks_of(attempts, tasks=TASKS):
@@ -165,9 +167,9 @@ def test_errors_are_on_record_and_enter_no_difference():
 
 
 def test_a_config_that_does_what_the_baseline_does_stops_once_effects_are_excluded():
-    # z = 0: after a third 2Φ(−1.96/√2) = 0.17 is left of the chance, after two thirds 2Φ(−1.96·√2) = 0.006. With two
-    # pairs on each of 12 tasks the interval reaches t₀.₉₇₅(11)·√((1/2)/14/13) = 2.201·0.0524 = 0.115, within 0.15.
-    found = looked_at(solved, solved, 3)
+    # z = 0: after a third 2Φ(−1.96/√2) = 0.17 is left of the chance, after two thirds 2Φ(−1.96·√2) = 0.006. On 24 tasks
+    # that all stand still X is 1 − 0.025^(1/24) = 0.142, within 0.15.
+    found = looked_at(solved, solved, 3, tasks=MANY)
     assert [look.decision for look in found.looks] == ["go on", "futility"]
     assert found.looks[0].predictive == pytest.approx(2 * stats.norm.cdf(-1.959964 / 2**0.5))
     assert found.looks[1].predictive == pytest.approx(2 * stats.norm.cdf(-1.959964 * 2**0.5), abs=1e-6)
@@ -177,10 +179,25 @@ def test_a_config_that_does_what_the_baseline_does_stops_once_effects_are_exclud
 
 
 def test_a_verdict_of_absence_that_is_in_reach_is_waited_for():
-    # One pair on each of 12 tasks after half: 2.201·√(1/14/13) = 0.163 is beyond 0.15, and 0.163·√0.75 is not.
-    found = looked_at(solved, solved, 2)
+    # Two of 24 tasks up and two down after half: ± t₀.₉₇₅(23)·√((4 + 1)/26/25) = ± 0.1814, beyond 0.15. At the end
+    # ± 0.1814·√½ leaves room for 0.0217 either way, and the centre moves by 0.1814/1.96·√½ = 0.0655: 2Φ(0.332) − 1.
+    found = looked_at(
+        lambda task, _: "unsolved" if task in MANY[:2] else "solved",
+        lambda task, _: "unsolved" if task in MANY[2:4] else "solved",
+        2,
+        tasks=MANY,
+    )
+    assert found.looks[0].decision == "go on"
+    assert found.looks[0].predictive < 0.1
+    assert found.looks[0].excluding == pytest.approx(0.260, abs=0.001)
+
+
+@pytest.mark.parametrize(("tasks", "excluding"), [(22, 0.0), (23, 1.0)])
+def test_a_verdict_of_absence_that_the_tasks_are_too_few_for_is_not_waited_for(tasks, excluding):
+    # 0.85²² = 0.028: a share of 0.15 of tasks like these would be missed too often, with however many attempts.
+    found = looked_at(solved, solved, 3, tasks=MANY[:tasks])
     assert [look.decision for look in found.looks] == ["go on", "futility"]
-    assert found.looks[0].predictive < 0.1 < found.looks[0].excluding < 1
+    assert found.looks[1].excluding == excluding
 
 
 @given(st.floats(-4, 4), st.floats(0.05, 0.95), st.sampled_from([0.05, 0.0125]))
@@ -213,10 +230,11 @@ def test_the_chance_of_excluding_is_what_new_data_give():
 
 
 def test_an_interval_within_the_margin_excludes_and_one_that_will_stay_too_wide_never_will():
-    assert exclusion_chance(0.0, Interval(-0.1, 0.15), 0.5, 0.15) == 1.0
+    moved = np.array([0.4, -0.4] * 20)
+    interval = clustered(moved.tolist(), 5)
+    assert chances(moved, 5, 40, 0.5, 0.05, interval.high)[1] == 1.0
+    assert chances(moved, 5, 40, 0.5, 0.05, interval.high - 0.01)[1] < 1.0
     assert exclusion_chance(0.0, Interval(-0.5, 0.5), 0.5, 0.15) == 0.0
-    wide = clustered([0.0] * 6, 1)
-    assert exclusion_chance(0.0, wide, 0.5, 0.15) == 0.0
 
 
 def test_futile_is_what_has_neither_verdict_before_it():

@@ -147,7 +147,7 @@ def test_a_few_errors_do_not_halve_the_attempts_and_many_do(errors, attempts):
 
 
 def test_a_config_whose_interval_excludes_the_effect_was_seen_well_enough():
-    solved = dict.fromkeys((f"t{number}" for number in range(18)), 1)
+    solved = dict.fromkeys((f"t{number}" for number in range(24)), 1)
     both = [*outcomes("baseline", solved, 2), *outcomes("steered", solved, 2)]
     summary = summarise(both, ["baseline", "steered"])
     call = summary.configs[1].call
@@ -155,6 +155,13 @@ def test_a_config_whose_interval_excludes_the_effect_was_seen_well_enough():
     assert call.detectable.rise > 0.15 > call.excluded
     assert observed_shortfall(summary) is None
     assert observed_shortfall(summary, call.excluded - 0.01) is not None
+
+
+def test_six_tasks_on_which_nothing_is_ever_solved_fall_short():
+    none = dict.fromkeys((f"t{number}" for number in range(6)), 0)
+    summary = summarise([*outcomes("baseline", none, 6), *outcomes("steered", none, 6)], ["baseline", "steered"])
+    assert summary.configs[1].call.name == "underpowered"
+    assert observed_shortfall(summary) is not None
 
 
 def test_of_several_configs_the_one_that_could_be_seen_least_is_told():

@@ -10,9 +10,11 @@ from scipy import stats
 
 from capvec.records import Outcome
 from capvec.stats.multiplicity import holm
-from capvec.stats.power import detectable_effect, power
+from capvec.stats.pairing import sign_flip_pvalues
+from capvec.stats.power import SweepDesign, detectable_effect, power
+from capvec.stats.scenarios import lopsided, scenario
 from capvec.stats.sequential import schedule, sequential_test
-from capvec.stats.simulate import calls, cmh_pvalues, coverage, rejections, scenario
+from capvec.stats.simulate import calls, cmh_pvalues, coverage, rejections
 from capvec.stats.simulate_sequential import endings, simulated_rounds
 from capvec.stats.stratified import Stratum, cmh
 
@@ -54,6 +56,25 @@ def test_the_interval_covers_and_what_is_excluded_is_rarely_there():
         call for (call,) in calls(design, [0.1], SWEEPS, seed=3) if call.excluded is not None and call.excluded < 0.1
     ]
     assert len(wrong) / SWEEPS <= at_most(0.05)
+
+
+@pytest.mark.parametrize(("base_rate", "effect"), [(0.02, 0.1), (0.98, -0.1)])
+def test_the_interval_covers_where_hardly_any_task_moves(base_rate, effect):
+    found = coverage(scenario(6, 20, 2.0, base_rate, spread=3.0), effect, SWEEPS, seed=3)
+    assert 1 - found.clustered <= at_most(0.05)
+    assert found.beyond <= at_most(0.025)
+    assert found.plain_t < 0.9
+
+
+def test_where_gains_and_losses_only_cancel_on_average_few_tasks_are_called_better_too_often():
+    def improves(tasks, attempts):
+        base, config = lopsided(SweepDesign(tasks, attempts, 0.9, 0.5, 3.0), SWEEPS, 9)
+        sums = (config - base).sum(axis=1)
+        assert np.mean(sums) / tasks / attempts == pytest.approx(0, abs=4 * np.std(sums) / tasks / attempts / 600**0.5)
+        return ((sign_flip_pvalues(config - base) < 0.05) & (sums > 0)).mean()
+
+    assert improves(17, 20) > at_most(0.025)
+    assert improves(68, 2) <= at_most(0.025)
 
 
 def test_the_plans_power_is_what_new_sweeps_find():

@@ -22,7 +22,7 @@ SEEN = Detectable(0.21, -0.20, 0.05)
 ONLY = "underpowered: could only have seen a rise of 0.21 or more with power 80 %"
 
 
-def effect(low, high, pvalue=0.5, holm=None, tasks=17):
+def effect(low, high, pvalue=0.5, holm=None, tasks=40):
     middle = (low + high) / 2
     return Effect("x", "pass_rate", tasks, 5 * tasks, 0.4, 0.4 + middle, middle, pvalue, Interval(low, high), holm)
 
@@ -49,6 +49,18 @@ def test_the_first_name_whose_condition_holds_is_given(measured, form, name, beg
     assert call.name == name
     assert call.words.startswith(begins)
     assert (call.excluded is None) == (name in ("improves", "harms", "underpowered"))
+
+
+def test_however_narrow_the_interval_few_tasks_exclude_nothing():
+    for tasks, name in ((22, "underpowered"), (23, "no effect detected")):  # 0.85²² = 0.028, 0.85²³ = 0.024
+        call = decide(effect(-0.05, 0.05, tasks=tasks), STILL, SEEN)
+        assert call.name == name
+        assert ("22 tasks are too few to exclude effects of 0.15 on others" in call.words) == (tasks == 22)
+    # 1 − 0.025^(1/23) = 0.148 is X, where the interval ends at 0.05.
+    assert call.words.startswith("no effect detected, and effects above 0.15 excluded: ")
+    assert call.excluded == pytest.approx(0.1482, abs=1e-4)
+    assert decide(effect(-0.05, 0.05, tasks=22), TRADED, SEEN).name == "underpowered"
+    assert "too few" not in decide(effect(-0.05, 0.16, tasks=22), STILL, SEEN).words
 
 
 def test_after_holm_is_what_counts():

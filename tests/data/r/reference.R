@@ -82,9 +82,12 @@ write_table(lapply(list(c(2, 5, 6, 9, 11, 12), c(1, 2, 3, 4), c(3, 8, 10)), func
        trend = prop.trend.test(as.integer(1:12 %in% late), rep(1, 12))$statistic)
 }), "trend")
 
-# Student's t interval on task differences, to which two pseudo-tasks of mean square 1/(2k) are added by hand.
+# Student's t interval on task differences, to which two pseudo-tasks of mean square 1/(2k) are added by hand, with one
+# attempt for a task that stood still; then room for the share of tasks that none of them showed.
 write_table(lapply(list(c(1, 0.4, 0.2, 0, -0.2, 0.6), c(0, 0, 0, 0, 0, 0), c(0.5, -0.5, 0.5)), function(d) {
-  k <- 5; s <- sqrt(1 / (2 * k)); padded <- c(d, s, -s); n <- length(d)
+  k <- 5; s <- sqrt(mean(ifelse(d == 0, 1, 1 / k)) / 2); padded <- c(d, s, -s); n <- length(d)
   half <- qt(0.975, n - 1) * sqrt(var(padded) / length(padded))
-  list(differences = paste(d, collapse = " "), attempts = k, low = mean(padded) - half, high = mean(padded) + half)
+  unseen <- mean(d == 0) * (1 - 0.025^(1 / n)); rest <- (1 - unseen) * mean(d)
+  list(differences = paste(d, collapse = " "), attempts = k,
+       low = min(mean(padded) - half, rest - unseen), high = max(mean(padded) + half, rest + unseen))
 }), "clustered")
