@@ -90,7 +90,14 @@ KEYED = {"tasks", "options.grids"}
 """Places of `provenance.json` where the keys are names, and each value is an object that the table is of."""
 TOLD_ELSEWHERE = {
     "provenance.json": {
-        *("seeds", "versions", "earlier_sessions", "options.choice", "options.recipe.trace_fields", "direction.twins"),
+        *(
+            "seeds",
+            "versions",
+            "earlier_sessions[]",
+            "options.choice",
+            "options.recipe.trace_fields",
+            "direction.twins",
+        ),
         *("direction.contrast.dropped", "direction.contrast.uncounted", "direction.contrast.rules[].dropped"),
     },
     "calibration.json": {"splits", "verdicts[].effects[]", "verdicts[].held_out[]", "chosen.settings", *POINTS},
