@@ -121,12 +121,12 @@ def test_the_ledgers_of_the_committed_reports_load():
 
 
 @pytest.mark.parametrize(
-    ("shifts", "measured"), [((64.25, 64.5), (Measured(24, "add", 64.25, 64.5),)), ((None, None), ())]
+    ("expected", "mean", "measured"), [(64.25, 64.5, (Measured(24, "add", 64.25, 64.5),)), (None, None, ())]
 )
-def test_a_line_from_before_steers_had_operations_still_loads(tmp_path, shifts, measured):
-    line = replace(an_outcome("a"), layer=24).to_json()
+def test_a_line_from_before_steers_had_operations_still_loads(tmp_path, expected, mean, measured):
+    line = replace(an_outcome("a"), layer=24).to_json() | {"shift_expected": expected, "shift_measured": mean}
     del line["measured"]
-    (tmp_path / "trials.jsonl").write_text(json.dumps(line | dict(zip(("shift_expected", "shift_measured"), shifts))))
+    (tmp_path / "trials.jsonl").write_text(json.dumps(line))
     assert Ledger(tmp_path / "trials.jsonl").read()[0].measured == measured
 
 
