@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,15 @@ def rebuild(folder: Path) -> tuple[str, ...]:
     conclusion, recorded = _conclude(run, summary, earlier), _reconciliation(run, summary, earlier)
     gates = (*conclusion.gates, *_asked(run, summary))
     write_reports(plan, outcomes, summary, direction, gates, recorded)
-    return closing_lines(plan, conclusion.lines, gates, recorded, outcomes)
+    return closing_lines(plan, (*conclusion.lines, *_lost(run, direction)), gates, recorded, outcomes)
+
+
+def _lost(run: RecordedRun, direction: ReportedDirection) -> Iterator[str]:
+    """What the run's first reports had, and these cannot: files of a run are often kept in part."""
+    if run.provenance["direction"].get("ranking") and direction.ranking is None:
+        yield f"{run.folder / 'vectors' / 'ranking.csv'} is missing: the reports do not say what the direction is worth"
+    if not any((run.folder / "trajectories").glob("*.json")):
+        yield f"{run.folder / 'trajectories'} is missing: report.html shows no trajectories"
 
 
 def _conclude(run: RecordedRun, summary: Summary, earlier: Mapping[str, Any] | None) -> Conclusion:

@@ -5,7 +5,6 @@ Nothing of `capvec.stats` takes part in the expected values: this is what a refe
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from capvec.records import Outcome
 from capvec.stats.summary import summarise
+from capvec.sweep.ledger import Ledger
 
 pytestmark = pytest.mark.unit
 
@@ -25,7 +24,7 @@ CONFIGS = [*FAMILY, "planted-reversed-L24-a0.75"]
 
 @pytest.fixture(scope="module")
 def frame():
-    data = pd.read_json(TRIALS, lines=True)
+    data = pd.read_json(TRIALS, lines=True).drop_duplicates("trial", keep="last")  # of a trial that was run again
     return data[data.config.isin(["baseline", *CONFIGS]) & (data.outcome != "error")].assign(
         solved=lambda rows: (rows.outcome == "solved").astype(int)
     )
@@ -33,9 +32,8 @@ def frame():
 
 @pytest.fixture(scope="module")
 def summary():
-    outcomes = [Outcome.from_json(json.loads(line)) for line in TRIALS.read_text(encoding="utf-8").splitlines()]
     names = ["baseline", *CONFIGS]
-    return summarise([outcome for outcome in outcomes if outcome.config in names], names, family=FAMILY)
+    return summarise([outcome for outcome in Ledger(TRIALS).read() if outcome.config in names], names, family=FAMILY)
 
 
 @pytest.fixture(params=CONFIGS)

@@ -82,6 +82,16 @@ def test_a_run_without_trajectories_keeps_its_verdict_on_alpha_0_while_the_count
     assert [gate["condition"] for gate in json.loads((run / "summary.json").read_text())["gates"]] == ["no_harm(0.5)"]
 
 
+def test_what_is_missing_of_a_run_is_said_where_its_reports_are_made_again(run):
+    assert not any("is missing" in line for line in report([run], None))
+    (run / "vectors" / "ranking.csv").unlink()
+    shutil.rmtree(run / "trajectories")
+    assert [line for line in report([run], None) if "is missing" in line] == [
+        f"{run}/vectors/ranking.csv is missing: the reports do not say what the direction is worth",
+        f"{run}/trajectories is missing: report.html shows no trajectories",
+    ]
+
+
 def test_what_an_earlier_capvec_did_not_write_down_is_left_out_and_said(run):
     path = run / "provenance.json"
     record = json.loads(path.read_text())
