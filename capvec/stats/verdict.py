@@ -42,7 +42,6 @@ worse: few tasks with many attempts then show the many and miss the few, and "im
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -53,7 +52,7 @@ from capvec.stats.intervals import reach
 from capvec.stats.mediation import Mediation
 from capvec.stats.pairing import smallest_p
 from capvec.stats.stratified import CmhResult
-from capvec.stats.wording import signed
+from capvec.stats.wording import rounded_up, signed
 
 Name = Literal["improves", "harms", "changes form only", "no effect detected", "underpowered"]
 LEVEL = 0.05
@@ -139,13 +138,8 @@ def _words(name: Name, effect: Effect, excluded: float | None, form: FormChange,
         return f"{name}: {told}" + (f"; {mediation.words}" if mediation is not None and form.moved else "")
     assert excluded is not None  # else it is underpowered
     if name == "changes form only":
-        return f"changes form only: {form.form}, and effects on solving above {_up(excluded)} excluded; {told}"
-    return f"no effect detected, and effects above {_up(excluded)} excluded: {told}"
-
-
-def _up(bound: float) -> str:
-    """Rounded away from 0: an effect just above the number that is printed is one that is excluded."""
-    return f"{math.ceil(round(100 * bound, 9)) / 100:.2f}"
+        return f"changes form only: {form.form}, and effects on solving above {rounded_up(excluded)} excluded; {told}"
+    return f"no effect detected, and effects above {rounded_up(excluded)} excluded: {told}"
 
 
 def _asides(

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 
 def signed(value: float | None) -> str:
     """`+0.25`, `−0.10`, `+0.00` (never −0.00), or `–`."""
     return "–" if value is None else f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")
+
+
+def rounded_up(bound: float) -> str:
+    """A limit as it may be printed: an effect just above the number that is shown is one that is excluded."""
+    return f"{math.ceil(round(100 * bound, 9)) / 100:.2f}"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from textwrap import wrap
 
 from capvec.records import Config
 from capvec.report.table import WIDTH, align, number
 from capvec.report.untrusted import one_line
+from capvec.stats.intervals import unseen_share
 from capvec.stats.pairing import smallest_p
 from capvec.stats.power import (
     MOST_TRIALS,
@@ -21,6 +23,7 @@ from capvec.stats.power import (
     needed_tasks,
     power,
 )
+from capvec.stats.wording import rounded_up
 from capvec.sweep.assumptions import Assumptions, family_size
 from capvec.sweep.plan import Plan
 from capvec.sweep.probe import Probe
@@ -211,6 +214,7 @@ def _power_lines(plan: Plan, assumptions: Assumptions, sights: Mapping[Test, Sig
         f"assumed: base rate {design.base_rate:.2f}, logit SD between tasks {design.spread:g} ({assumptions.source}), "
         "and an effect that is alike on all tasks: where it is not, power is less"
     )
+    yield from _wrapped(_absence(design.tasks, assumptions.effect))
     yield ""
     effect = f"+{assumptions.effect:g}"
     heads = (
@@ -227,6 +231,18 @@ def _power_lines(plan: Plan, assumptions: Assumptions, sights: Mapping[Test, Sig
     yield from _wrapped(
         f"The paired test decides the verdict. Attempts: of each of these {design.tasks} tasks. Tasks: with "
         f"{design.attempts} attempt{'s' if design.attempts > 1 else ''} of each, and as different as assumed."
+    )
+
+
+def _absence(tasks: int, effect: float) -> str:
+    """Whether *no effect* can be the verdict at all; how likely that is depends on more."""
+    least = unseen_share(tasks)
+    if least <= effect:
+        return f"absence: effects can be excluded down to {rounded_up(least)}, the share of tasks that none of {tasks} may show"
+    needed = next(more for more in count(tasks) if unseen_share(more) <= effect)
+    return (
+        f"absence: with {tasks} task{'s' if tasks > 1 else ''} no effect below {rounded_up(least)} can be excluded, however "
+        f"many the attempts; {effect:g} takes {needed} tasks"
     )
 
 

@@ -191,6 +191,19 @@ def test_a_plan_that_is_enough_has_no_warning_and_says_what_it_sees():
     assert seen.split()[-2:] == ["1.00", "1.00"]
 
 
+@pytest.mark.parametrize(
+    ("tasks", "said"),
+    [
+        # 0.025 is about 0.541 to the 6th, 0.846 to the 22nd, 0.852 to the 23rd, 0.912 to the 40th power.
+        (6, "with 6 tasks no effect below 0.46 can be excluded, however many the attempts; 0.15 takes 23 tasks"),
+        (22, "with 22 tasks no effect below 0.16 can be excluded, however many the attempts; 0.15 takes 23 tasks"),
+        (40, "effects can be excluded down to 0.09, the share of tasks that none of 40 may show"),
+    ],
+)
+def test_a_plan_says_whether_no_effect_could_be_its_verdict(tasks, said):
+    assert f"absence: {said}" in "\n".join(lines_of(plan_of(tasks, 2, 1))).replace("\n  ", " ")
+
+
 def test_everything_fits_100_columns_and_twins_share_a_row():
     lines = lines_of(plan_of(13, 3, 1, controls="zero,random:19,flip,prompt"), SweepOptions(effect=0.45))
     assert max(map(len, lines)) <= 100
