@@ -237,12 +237,13 @@ def _power_lines(plan: Plan, assumptions: Assumptions, sights: Mapping[Test, Sig
 def _absence(tasks: int, effect: float) -> str:
     """Whether *no effect* can be the verdict at all; how likely that is depends on more."""
     least = unseen_share(tasks)
+    words = rounded_up(least)
     if least <= effect:
-        return f"absence: effects can be excluded down to {rounded_up(least)}, the share of tasks that none of {tasks} may show"
+        return f"absence: effects can be excluded down to {words}, the share of tasks that none of {tasks} may show"
     needed = next(more for more in count(tasks) if unseen_share(more) <= effect)
     return (
-        f"absence: with {tasks} task{'s' if tasks > 1 else ''} no effect below {rounded_up(least)} can be excluded, however "
-        f"many the attempts; {effect:g} takes {needed} tasks"
+        f"absence: with {tasks} task{'s' if tasks > 1 else ''} no effect below {words} can be excluded, however many "
+        f"the attempts; {effect:g} takes {needed} tasks"
     )
 
 
