@@ -79,7 +79,12 @@ RUN: Mapping[str, Option] = {
     "seed": Option("N", "the sweep's base seed (default: 0)"),
     "run": Option("NAME", "report folder reports/NAME (default: a timestamp)"),
     "resume": Option(None, "keep the valid trials of --run NAME and run the others"),
-    "gate": Option("EXPR", "let the exit code depend on it: improves(CONFIG), no_harm(D), M<=baseline"),
+    "gate": Option(
+        "EXPR",
+        "let the exit code depend on it: improves(CONFIG), by the verdict; no_harm(D) and M<=baseline, by what was "
+        "measured, of every config, controls included: no pass rate more than D below the baseline's, no mean of M "
+        "(parse_fail, no_cmd, steps) above it",
+    ),
     "sequential": Option(None, "stop a config when it is decided, or when nothing is to be expected"),
     "base_url": Option("URL", "use a running engine (token in CAPVEC_ENGINE_TOKEN) instead of starting one"),
 }

@@ -29,7 +29,7 @@ def looks_section(summary: Summary) -> Iterator[str]:
     seen = ", ".join(str(count) for count in looks.schedule)
     yield (
         f"With `--sequential` each steered config was looked at after {seen} of {len(looks.blocks)} (task, attempt) "
-        "blocks, and stopped where its fate was clear:\n"
+        f"blocks, {'and stopped where its fate was clear' if len(looks.schedule) > 1 else 'at the end alone'}:\n"
     )
     yield from markdown_table([_HEADS, *_rows(looks)])
     yield (

@@ -60,7 +60,11 @@ _LEFT_OPEN: Mapping[Cause, tuple[str, str]] = {
 
 
 def meaning_section(
-    summary: Summary, twins: Sequence[TwinComparison], direction: ReportedDirection, configs: Sequence[Config]
+    summary: Summary,
+    twins: Sequence[TwinComparison],
+    direction: ReportedDirection,
+    configs: Sequence[Config],
+    tasks: int,
 ) -> Iterator[str]:
     """Markdown lines; none where nothing was compared.
 
@@ -69,12 +73,13 @@ def meaning_section(
         twins: how steered configs stand among their twins.
         direction: that was steered with.
         configs: of the run, with their steers.
+        tasks: that were planned.
     """
     judged = [row for row in summary.configs if row.config in summary.family and row.call is not None]
     if judged:
         yield "## What it means\n"
         sentences = (
-            *_of_calls(judged, summary),
+            *_of_calls(judged, summary, tasks),
             *_of_separation(judged, summary, direction, configs),
             *_of_form(judged),
             *_of_twins(judged, twins),
@@ -85,10 +90,10 @@ def meaning_section(
         yield ""
 
 
-def _of_calls(judged: Sequence[ConfigSummary], summary: Summary) -> Iterator[str]:
+def _of_calls(judged: Sequence[ConfigSummary], summary: Summary, tasks: int) -> Iterator[str]:
     for name, said in _OF_A_CALL.items():
         yield from _said_of([row.config for row in judged if _called(row) == name], said)
-    open_ = {row.config: _cause(row, judged, summary) for row in judged if _called(row) == "underpowered"}
+    open_ = {row.config: _cause(row, judged, summary, tasks) for row in judged if _called(row) == "underpowered"}
     for cause, said in _LEFT_OPEN.items():
         yield from _said_of([config for config, its in open_.items() if its == cause], said)
 
@@ -102,10 +107,10 @@ def _called(row: ConfigSummary) -> Name | None:
     return None if row.call is None else row.call.name
 
 
-def _cause(row: ConfigSummary, judged: Sequence[ConfigSummary], summary: Summary) -> Cause:
+def _cause(row: ConfigSummary, judged: Sequence[ConfigSummary], summary: Summary, tasks: int) -> Cause:
     # Each config that Holm's rule has rejected for leaves the others one step less to clear.
     left = len(summary.family) - sum(_called(other) in ("improves", "harms") for other in judged)
-    if row.effect is not None and smallest_p(row.effect.tasks) >= LEVEL / left:
+    if smallest_p(tasks) >= LEVEL / left:
         return "blind"
     test = None if summary.sequential is None else summary.sequential.test(row.config)
     if test is None:

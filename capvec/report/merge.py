@@ -17,6 +17,7 @@ from capvec.sweep.provenance import differences
 
 _OF_A_SHARD = ("run", "capvec", "commit", "written", "command_line", "options", "python", "platform", "versions")
 _SHOWN = 120
+_NAMED = 5
 """Characters of a value in a message."""
 
 
@@ -73,6 +74,11 @@ def _check_together(first: RecordedRun, other: RecordedRun) -> None:
         if one != two:
             found[f"--{name}"] = (one, two)
     if found:
+        tasks = [name.removeprefix("task ") for name in found if name.startswith("task ")]
+        if len(tasks) > 1:  # a checksum of each would tell nobody more
+            found = {name: values for name, values in found.items() if not name.startswith("task ")}
+            names = ", ".join(tasks[:_NAMED]) + (f" and {len(tasks) - _NAMED} more" if len(tasks) > _NAMED else "")
+            found[f"what the files of {len(tasks)} tasks ({names}) hold"] = ("one thing", "another")
         told = "; ".join(
             f"{name} is {_brief(one)} in {first.folder} and {_brief(two)} in {other.folder}"
             for name, (one, two) in found.items()

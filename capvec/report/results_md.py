@@ -50,8 +50,8 @@ def results_md(
 ) -> str:
     """The whole document, generated from the numbers alone."""
     sections = (
-        _head(plan, summary, reconciliation),
-        meaning_section(summary, twins, direction, plan.configs),
+        _head(plan, outcomes, summary, reconciliation),
+        meaning_section(summary, twins, direction, plan.configs, len(plan.tasks)),
         _results(plan, summary),
         looks_section(summary),
         behind_section(summary),
@@ -68,9 +68,9 @@ def results_md(
     return "\n".join(line for section in sections for line in section) + "\n"
 
 
-def _head(plan: Plan, summary: Summary, reconciliation: Reconciliation) -> Iterator[str]:
+def _head(plan: Plan, outcomes: Sequence[Outcome], summary: Summary, reconciliation: Reconciliation) -> Iterator[str]:
     settings = plan.settings
-    yield f"# {plan.study.capitalize()} {plan.run}\n"
+    yield f"# {plan.study.capitalize()}{f' {plan.run}' if plan.run != plan.study else ''}\n"
     status = [" ".join((verdict(summary), *uncompared_lines(summary))), f"{reconciliation}."]
     yield f"**Status:** {' '.join(reversed(status) if reconciliation.interrupted else status)}\n"
     yield from (f"**Warning:** {warning}\n" for warning in warnings(plan, summary))
@@ -83,13 +83,20 @@ def _head(plan: Plan, summary: Summary, reconciliation: Reconciliation) -> Itera
         )
     yield "## What was done\n"
     yield (
-        f"Model `{settings.model}` drove a shell on {len(plan.tasks)} tasks, {_attempts(plan)} per task and config, "
+        f"Model `{settings.model}` drove a shell on {_tasks(plan, outcomes)}, {_attempts(plan)} per task and config, "
         f"under {len(plan.configs)} configs; all configs of one (task, attempt) share a seed. "
         f"Protocol `{settings.protocol}`, at most {settings.max_steps} steps of {settings.max_tokens} tokens, "
         f"temperature {settings.temperature:g}.\n"
     )
     if plan.merged:
         yield f"{' '.join(plan.merged)}\n"
+
+
+def _tasks(plan: Plan, outcomes: Sequence[Outcome]) -> str:
+    """`6 tasks`, or `2 of 6 tasks` where the others were left out."""
+    ran = len({outcome.task for outcome in outcomes})
+    of = f"{ran} of " if ran < len(plan.tasks) else ""
+    return f"{of}{len(plan.tasks)} task{'s' if len(plan.tasks) > 1 else ''}"
 
 
 def _attempts(plan: Plan) -> str:
@@ -212,9 +219,12 @@ def _span(values: Sequence[float]) -> str:
 def _gates(gates: Sequence[GateResult], reconciliation: Reconciliation) -> Iterator[str]:
     if gates:
         yield "## Gates\n"
-        if reconciliation.missing:
+        so_far = " so far" if reconciliation.missing else ""
+        if so_far:
             yield "Trials are missing, so no gate is judged; this is how they stand:\n"
-        yield from (f"- {'met' if gate.met else '**not met**'}: `{gate.condition}` ({gate.reason})" for gate in gates)
+        yield from (
+            f"- {'met' if gate.met else '**not met**'}{so_far}: `{gate.condition}` ({gate.reason})" for gate in gates
+        )
         yield ""
 
 

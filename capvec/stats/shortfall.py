@@ -140,7 +140,7 @@ def observed_shortfall(summary: Summary, effect: float = MARGIN) -> Shortfall | 
     if not found:
         return None
     worst = max(found.values(), key=lambda one: (1.0 if one.least is None else one.least, one.blind))
-    alike = tuple(name for name, one in found.items() if one == worst)
+    alike = tuple(name for name, one in found.items() if (one.least, one.blind) == (worst.least, worst.blind))
     everything = set(designs.values()) == {worst.design}
     return replace(
         worst,

@@ -172,7 +172,9 @@ def _visible(detectable: Detectable, tasks: int) -> str:
     if least >= detectable.level:
         give = "1 task gives" if tasks == 1 else f"{tasks} tasks give"
         return f"could have seen nothing ({give} no p below {least:.2g}, and {detectable.level:.2g} is needed)"
-    if rise is not None:
-        return f"could only have seen a rise of {rise:.2f} or more with power 80 %"
-    only = "" if fall is None else f", only a fall of {-fall:.2f} or more"
-    return f"could have seen no rise of any size with power 80 %{only}"
+    if rise is None and fall is None:
+        return "could have seen no change of any size with power 80 %"
+    if rise is None or fall is None:
+        seen, not_seen = (f"a rise of {rise:.2f}", "fall") if fall is None else (f"a fall of {-fall:.2f}", "rise")
+        return f"could only have seen {seen} or more with power 80 %, and no {not_seen} of any size"
+    return f"could only have seen a rise of {rise:.2f} or a fall of {-fall:.2f} (or more) with power 80 %"

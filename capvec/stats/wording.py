@@ -6,8 +6,8 @@ import math
 
 
 def signed(value: float | None) -> str:
-    """`+0.25`, `−0.10`, `+0.00` (never −0.00), or `–`."""
-    return "–" if value is None else f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")
+    """`+0.25`, `−0.10`, or `–`. `−0.00` is a little below 0; 0 itself, up to floating point, is `+0.00`."""
+    return "–" if value is None else f"{round(value, 9) + 0.0:+.2f}".replace("-", "−")
 
 
 def rounded_up(bound: float) -> str:

@@ -87,7 +87,7 @@ def _from_run(folder: Path) -> tuple[float, float, str]:
         raise UsageError(f"--base-rate {folder}: no valid trial of a baseline in {path}; name another run, or a rate")
     rate = observed_rate(sum(one.outcome == "solved" for one in valid), len(valid))
     spread = spread_between_tasks(valid)
-    source = f"from {len(valid)} baseline trials in {folder}"
+    source = f"from {len(valid)} baseline trials in {folder}, and one more, half solved"
     if spread is None:
         return rate, UNKNOWN_SPREAD, f"{source}, which cannot tell the spread"
     return rate, round(spread, 1), source

@@ -25,6 +25,7 @@ from capvec.stats.power import (
 )
 from capvec.stats.wording import rounded_up
 from capvec.sweep.assumptions import Assumptions, family_size
+from capvec.sweep.looks import take_looks, when
 from capvec.sweep.plan import Plan
 from capvec.sweep.probe import Probe
 
@@ -215,6 +216,8 @@ def _power_lines(plan: Plan, assumptions: Assumptions, sights: Mapping[Test, Sig
         "and an effect that is alike on all tasks: where it is not, power is less"
     )
     yield from _wrapped(_absence(design.tasks, assumptions.effect))
+    if plan.sequential:
+        yield from _wrapped(f"{when(take_looks(plan, ()))}; the figures are of a sweep that runs to its end")
     yield ""
     effect = f"+{assumptions.effect:g}"
     heads = (

@@ -10,6 +10,7 @@ from capvec.errors import UsageError
 from capvec.records import Config
 from capvec.stats.effects import Effect
 from capvec.stats.summary import ConfigSummary, Summary
+from capvec.stats.wording import signed
 
 _IMPROVES = re.compile(r"improves\(\s*([^)\s]+)\s*\)")
 _NO_HARM = re.compile(r"no_harm\(\s*(\d+(?:\.\d*)?|\.\d+)\s*\)")
@@ -33,12 +34,17 @@ def split_gate(expression: str) -> tuple[str, ...]:
     """The conditions of an expression, joined by `and` or commas, each once; all of them must hold.
 
     Raises:
-        UsageError: a condition is none of the known forms.
+        UsageError: a condition is none of the known forms, or one that nothing could fail.
     """
     conditions = tuple(dict.fromkeys(part.strip() for part in re.split(r",|\band\b", expression)))
     for condition in conditions:
         if not any(form.fullmatch(condition) for form in (_IMPROVES, _NO_HARM, _AT_MOST)):
             raise UsageError(f"--gate {expression!r}: {condition!r} is not a condition; expected {_FORMS}")
+        if (match := _NO_HARM.fullmatch(condition)) and float(match[1]) >= 1:
+            raise UsageError(
+                f"--gate {expression!r}: {condition!r} always holds; expected a difference in pass rate below 1, as in "
+                "no_harm(0.1) for ten points"
+            )
     return conditions
 
 
@@ -64,10 +70,11 @@ def check_gate(expression: str, summary: Summary, tasks: int) -> tuple[GateResul
     * `no_harm(D)`: no other config's pass rate is more than D below the baseline's.
     * `M<=baseline`: no other config's mean M per run is above the baseline's.
 
-    The last two go by the report's effects: means over the tasks that both have valid trials of, each task weighing the
-    same, so that neither tasks nor attempts that only one of them has can decide. Other configs are all but the
-    baseline, controls included; those named have passed `check_names`. A config that has no such task meets no
-    condition. The reason says over how many tasks the condition was judged: errors of the instrument can leave few.
+    The last two go by what was measured, however uncertain that is: by the report's effects, means over the tasks that
+    both have valid trials of, each task weighing the same, so that neither tasks nor attempts that only one of them has
+    can decide. Other configs are all but the baseline, controls included; those named have passed `check_names`. A
+    config that has no such task meets no condition. The reason says over how many tasks the condition was judged, since
+    errors of the instrument can leave few, and how far below the baseline the lowest config may really be.
 
     Args:
         expression: conditions, as `split_gate` takes them.
@@ -90,8 +97,19 @@ def _check(condition: str, summary: Summary, tasks: int) -> GateResult:
         for config, effect in effects.items()
         if effect is None or sign * effect.difference > bound + _ROUNDING
     ]
-    held = f"holds for every config{_over([effect.tasks for effect in effects.values() if effect], tasks)}"
+    known = [effect for effect in effects.values() if effect is not None]
+    held = f"holds for every config{_over([effect.tasks for effect in known], tasks)}{_lowest(known)}"
     return GateResult(condition, not failures, "; ".join(failures) or held)
+
+
+def _lowest(effects: Sequence[Effect]) -> str:
+    """Of pass rates, how low the config that fell most may really be: the condition goes by the estimate."""
+    worst = min(effects, key=lambda effect: effect.difference, default=None)
+    if worst is None or worst.interval is None or worst.difference >= 0:
+        return ""
+    return (
+        f"; {worst.config} has {signed(worst.difference)} [{signed(worst.interval.low)}, {signed(worst.interval.high)}]"
+    )
 
 
 def _improves(condition: str, name: str, summary: Summary) -> GateResult:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from capvec.records import Config, Outcome, Task, TrialSpec
-from capvec.stats.sequential import Block, Sequential, SequentialTest, schedule, sequential_test
+from capvec.stats.sequential import FEWEST_TASKS, Block, Sequential, SequentialTest, schedule, sequential_test
 from capvec.stats.verdict import LEVEL, MARGIN
 from capvec.stats.wording import signed
 from capvec.sweep.plan import Plan, trial_seed
@@ -80,6 +80,15 @@ def why_stopped(plan: Plan, spec: TrialSpec) -> str | None:
     return reasons.get(spec.id)
 
 
+def when(looks: Sequential) -> str:
+    """The schedule, for whoever waits; and where it has no look before the end, that."""
+    seen = ", ".join(map(str, looks.schedule))
+    words = f"--sequential: looks after {seen} of {len(looks.blocks)} (task, attempt) blocks"
+    if len(looks.schedule) > 1:
+        return words
+    return f"{words}: nothing can stop early, since a look on the way takes {FEWEST_TASKS} tasks, and others after them"
+
+
 class Watch:
     """The controller's: takes outcomes in, and a look when the last of its trials has come."""
 
@@ -92,8 +101,7 @@ class Watch:
     @property
     def words(self) -> str:
         """When the looks will be."""
-        seen = ", ".join(map(str, self._looks.schedule))
-        return f"--sequential: looks after {seen} of {len(self._looks.blocks)} (task, attempt) blocks"
+        return when(self._looks)
 
     @property
     def spared(self) -> frozenset[str]:

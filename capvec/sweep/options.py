@@ -223,5 +223,6 @@ def parse_base_rate(text: str) -> float | str:
 def _share(option: str, text: str) -> float:
     value = number(option, text)
     if not 0 < value < 1:
-        raise UsageError(f"{option} {text!r}: expected a pass rate between 0 and 1, as in {option} 0.2")
+        what = "a pass rate" if option == "--base-rate" else "a difference in pass rate"
+        raise UsageError(f"{option} {text!r}: expected {what} between 0 and 1, as in {option} 0.2")
     return value

@@ -127,7 +127,7 @@ def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "study": record.get("study", "sweep"),
         "model": tuple(record["model"][key] for key in ("model", "revision", "dtype")),
-        "settings": record["settings"],
+        **{f"settings.{name}": value for name, value in record["settings"].items()},
         "direction": record["direction"]["hash"] if record["direction"] else None,
         **{f"--{name}": value for name, value in _thresholds(record.get("options", {})).items()},
         **_looks(record),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -86,7 +87,7 @@ def test_attempts_that_only_one_side_has_do_not_decide():
 
 def test_a_config_without_a_task_in_common_with_the_baseline_meets_no_condition_and_the_reason_is_told():
     outcomes = [outcome("baseline", "a", "solved"), outcome("x", "b", "solved")]
-    gates = check_gate("improves(x), no_harm(1), parse_fail<=baseline", summarise(outcomes, ["baseline", "x"]), 2)
+    gates = check_gate("improves(x), no_harm(0.9), parse_fail<=baseline", summarise(outcomes, ["baseline", "x"]), 2)
     reason = "x and the baseline have no task of which both have a valid trial"
     assert [(gate.met, gate.reason) for gate in gates] == [(False, reason)] * 3
 
@@ -97,7 +98,7 @@ def test_a_condition_that_is_given_twice_is_one_gate():
 
 def test_without_a_valid_trial_no_condition_is_met():
     outcomes = [outcome("baseline", "a", "solved"), outcome("x", "a", "error")]
-    assert judged("improves(x), no_harm(1), steps<=baseline", outcomes) == [False, False, False]
+    assert judged("improves(x), no_harm(0.9), steps<=baseline", outcomes) == [False, False, False]
 
 
 def test_a_gate_may_only_name_configs_that_are_compared_with_the_baseline():
@@ -106,6 +107,22 @@ def test_a_gate_may_only_name_configs_that_are_compared_with_the_baseline():
     for name in ("y", "baseline"):
         with pytest.raises(UsageError, match=rf"no config {name} is compared .*expected one of x, zero$"):
             check_names(f"improves({name})", configs)
+
+
+def test_no_harm_goes_by_the_estimate_and_tells_how_low_the_lowest_config_may_be():
+    # 5/8 against 4/8 and 6/8: one task lost, and with it an interval far below.
+    (gate,) = check_gate(
+        "no_harm(0.2)", summarise(arms(baseline=(5, 8), x=(4, 8), y=(6, 8)), ["baseline", "x", "y"]), 8
+    )
+    assert gate.met
+    assert re.fullmatch(
+        r"holds for every config, over 8 of 8 tasks; x has −0\.12 \[−0\.[34]\d, \+0\.[12]\d\]", gate.reason
+    )
+
+
+def test_a_fall_that_nothing_exceeds_is_no_condition():
+    with pytest.raises(UsageError, match=r"'no_harm\(10\)' always holds; expected a difference in pass rate below 1"):
+        split_gate("steps<=baseline and no_harm(10)")
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,9 @@ def test_a_session_that_was_interrupted_says_so_first_in_the_terminal_and_in_the
     plan = Plan("r", tmp_path, (task,), (BASELINE,), interleave([task], [BASELINE], 1, 0), settings)
     summary = summarise([valid], ["baseline"])
     assert closing_lines(plan, ("table",), (), result, [valid])[1] == str(result)
-    assert next(line for line in _head(plan, summary, result) if "Status" in line).startswith(f"**Status:** {result}. ")
+    assert next(line for line in _head(plan, [valid], summary, result) if "Status" in line).startswith(
+        f"**Status:** {result}. "
+    )
 
 
 def test_gates_of_a_session_with_missing_trials_are_said_to_stand_so_far(tmp_path):
@@ -100,6 +102,8 @@ def test_gates_of_a_session_with_missing_trials_are_said_to_stand_so_far(tmp_pat
         ]
         written = "\n".join(_gates(gates, recorded))
         assert ("no gate is judged" in written) == bool(so_far)
+        assert f"- met{so_far}: `no_harm(0.1)`" in written
+        assert f"- **not met**{so_far}: `improves(x)`" in written
 
 
 def test_the_terminal_names_the_first_trials_that_failed_with_the_first_line_of_the_reason(tmp_path):

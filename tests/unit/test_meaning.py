@@ -45,7 +45,8 @@ def told(outcomes, direction=PLAIN, controls=(), family=("s",), configs=()):
     configs = [known.get(name, steered(name)) for name in names if name in family]
     configs += [Config("baseline", "baseline"), *controls]
     summary = summarise(outcomes, names, family=list(family))
-    return list(meaning_section(summary, compare_with_twins(outcomes, configs), direction, configs))
+    tasks = len({outcome.task for outcome in outcomes})
+    return list(meaning_section(summary, compare_with_twins(outcomes, configs), direction, configs, tasks))
 
 
 def looked_at(summary, decision):
@@ -104,7 +105,7 @@ def test_a_change_of_form_alone_is_not_said_to_leave_solving_as_it_was():
 def test_a_config_is_left_open_for_the_reason_that_it_is(decision, because):
     summary = summarise(sweep(12, baseline=4, s=4), ["baseline", "s"], family=["s"])
     looked = looked_at(summary, decision)
-    assert f"- `s` is left open: {because}" in "\n".join(meaning_section(looked, (), PLAIN, []))
+    assert f"- `s` is left open: {because}" in "\n".join(meaning_section(looked, (), PLAIN, [], 12))
 
 
 def test_nothing_compared_means_nothing():
@@ -284,7 +285,7 @@ def test_readings_that_do_not_allow_for_looks_clear_no_call_and_a_drift_bears_on
     summary = summarise(outcomes, ["baseline", "s"], family=["s"])
     drifted = replace(summary, drift=replace(summary.drift, pass_trend=DriftTest(0.5, 0.01)))
     stopped = looked_at(drifted, "efficacy")
-    text = "\n".join(meaning_section(stopped, (), PLAIN, []))
+    text = "\n".join(meaning_section(stopped, (), PLAIN, [], 12))
     assert "does not hang" not in text
     assert "Configs ran side by side until they stopped" in text
     assert "as if nobody had looked before the end" in "\n".join(behind_section(stopped))
@@ -296,7 +297,7 @@ def test_a_drift_of_the_baseline_is_told_and_chance_is_not():
     summary = summarise(outcomes, ["baseline", "s"], family=["s"])
     for pvalue, expected in ((0.01, 1), (0.2, 0)):
         drifted = replace(summary, drift=replace(summary.drift, pass_trend=DriftTest(0.5, pvalue)))
-        text = "\n".join(meaning_section(drifted, (), PLAIN, []))
+        text = "\n".join(meaning_section(drifted, (), PLAIN, [], 12))
         assert text.count("The baseline passed more or less often as time went on (p = 0.01") == expected
 
 
@@ -306,7 +307,7 @@ def test_only_configs_of_one_run_are_said_to_have_run_side_by_side():
     for trials, said in ((outcomes, True), (shards, False)):
         summary = summarise(trials, ["baseline", "s"], family=["s"])
         drifted = replace(summary, drift=replace(summary.drift, pass_trend=DriftTest(0.5, 0.01)))
-        text = "\n".join(meaning_section(drifted, (), PLAIN, []))
+        text = "\n".join(meaning_section(drifted, (), PLAIN, [], 12))
         assert ("Configs ran side by side, so it bears on all of them alike." in text) == said
         assert ("These are merged runs" in text) != said
         assert ("but not between the runs that were merged" in "\n".join(behind_section(drifted))) != said

@@ -138,7 +138,7 @@ def test_bad_input_to_a_calibration_is_one_readable_line(sweep, chosen, argument
         (("--gate", "wins(steered)"), "*--gate*wins(steered)*improves(CONFIG)*"),
         (("--controls", "placebo"), "*--controls 'placebo'*zero*"),
         (("--resume",), "*--resume needs --run*"),
-        (("--effect", "1.5"), "--effect '1.5': expected a pass rate between 0 and 1*"),
+        (("--effect", "1.5"), "--effect '1.5': expected a difference in pass rate between 0 and 1*"),
         (("--base-rate", "no/such/run"), "--base-rate no/such/run: expected a rate*"),
         (("--plan", "--alpha", "four"), "*--alpha 'four'*expected a number*"),
         (("--plan", "--collect-only"), "--plan with --collect-only: *drop one"),

@@ -230,7 +230,7 @@ def test_one_trial_with_two_outcomes_is_refused(tmp_path):
     ("change", "told"),
     [
         ({"seed": 1}, r"--seed is 0 in .*/a and 1 in .*/b"),
-        ({"temperature": 0.2}, r"settings is \{.* in .*/a and \{.* in .*/b"),
+        ({"temperature": 0.2}, r"settings.temperature is 0.7 in .*/a and 0.2 in .*/b"),
     ],
 )
 def test_runs_of_other_seeds_or_settings_are_refused(tmp_path, change, told):
@@ -245,6 +245,11 @@ def test_runs_of_other_seeds_or_settings_are_refused(tmp_path, change, told):
         ("model", lambda old: old | {"revision": "other"}, r"model is \('m', 'rev', 'float32'\)"),
         ("direction", lambda old: old | {"hash": "0" * 16}, "direction is "),
         ("tasks", lambda old: old | {"task1": old["task1"] | {"checksum": "f"}}, "task task1 is 1111"),
+        (
+            "tasks",
+            lambda old: {name: task | {"checksum": "f"} for name, task in old.items()},
+            r"what the files of 3 tasks \(task0, task1, task2\) hold is one thing in .*/a and another in ",
+        ),
         ("configs", lambda old: [*old[:1], old[1] | {"steers": old[2]["steers"]}, *old[2:]], "config steered-L1-a2 is"),
     ],
 )

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.unit
 STILL = FormChange("flat", "flat", "flat", True, "neither format nor solving changed")
 TRADED = FormChange("down", "up", "flat", True, "traded parse_fail for no_cmd: format changed, solving did not")
 SEEN = Detectable(0.21, -0.20, 0.05)
-ONLY = "underpowered: could only have seen a rise of 0.21 or more with power 80 %"
+ONLY = "underpowered: could only have seen a rise of 0.21 or a fall of 0.20 (or more) with power 80 %"
 
 
 def effect(low, high, pvalue=0.5, holm=None, tasks=40):
@@ -101,9 +101,19 @@ def test_an_underpowered_form_change_is_told_but_not_called_only_form():
         (
             Detectable(None, -0.42, 0.01),
             30,
-            "could have seen no rise of any size with power 80 %, only a fall of 0.42 or more; pass rate",
+            "could only have seen a fall of 0.42 or more with power 80 %, and no rise of any size; pass rate",
         ),
-        (Detectable(None, None, 0.05), 17, "could have seen no rise of any size with power 80 %; pass rate"),
+        (Detectable(None, None, 0.05), 17, "could have seen no change of any size with power 80 %; pass rate"),
+        (
+            Detectable(0.2, None, 0.05),
+            17,
+            "could only have seen a rise of 0.20 or more with power 80 %, and no fall of any size; pass rate",
+        ),
+        (
+            Detectable(0.293, -0.298, 0.05),
+            49,
+            "could only have seen a rise of 0.29 or a fall of 0.30 (or more) with power 80 %; pass rate",
+        ),
         # 2/2^6 = 0.031 is above 0.05/6.
         (Detectable(None, None, 0.05 / 6), 6, "could have seen nothing (6 tasks give no p below 0.031, and 0.0083 is"),
     ],
@@ -112,9 +122,10 @@ def test_what_could_not_have_been_seen_is_said(seen, tasks, said):
     assert said in decide(effect(-0.5, 0.5, tasks=tasks), STILL, seen).words
 
 
-def test_what_rounds_to_nothing_has_no_minus():
-    words = decide(effect(-0.004, 0.002), STILL, SEEN).words
-    assert "pass rate 0.40 → 0.40, +0.00 [+0.00, +0.00]" in words
+def test_the_sign_of_what_rounds_to_nothing_is_kept_but_nothing_has_no_minus():
+    assert "pass rate 0.40 → 0.40, −0.00 [−0.00, +0.00]" in decide(effect(-0.004, 0.002), STILL, SEEN).words
+    assert "pass rate 0.40 → 0.40, +0.00 [−0.00, +0.00]" in decide(effect(-0.004, 0.004), STILL, SEEN).words
+    assert ", −0.10 [−0.19, −0.00], " in decide(effect(-0.1932, -0.0046, 0.06), STILL, SEEN).words
 
 
 def test_a_loss_of_everything_on_six_tasks_is_told_of_these_tasks():
