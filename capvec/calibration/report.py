@@ -82,7 +82,7 @@ def _head(plan: Plan, measured: Measured, verdicts: Sequence[Verdict]) -> Iterat
     status = "every verdict is met" if not unmet else f"not met: {', '.join(f'({key})' for key in unmet)}"
     tasks = [len({outcome.task for outcome in outcomes}) for outcomes in (measured.report, measured.held_out)]
     attempts = max(trial.attempt for trial in plan.trials)
-    yield f"# Calibration {plan.run}\n"
+    yield f"# {plan.title}\n"
     yield f"**Status:** {status}.\n"
     yield (
         f"Model `{plan.settings.model}`, {attempts} attempt{'s' if attempts > 1 else ''} per task and config, "

@@ -70,7 +70,7 @@ def results_md(
 
 def _head(plan: Plan, outcomes: Sequence[Outcome], summary: Summary, reconciliation: Reconciliation) -> Iterator[str]:
     settings = plan.settings
-    yield f"# {plan.study.capitalize()}{f' {plan.run}' if plan.run != plan.study else ''}\n"
+    yield f"# {plan.title}\n"
     status = [" ".join((verdict(summary), *uncompared_lines(summary))), f"{reconciliation}."]
     yield f"**Status:** {' '.join(reversed(status) if reconciliation.interrupted else status)}\n"
     yield from (f"**Warning:** {warning}\n" for warning in warnings(plan, summary))

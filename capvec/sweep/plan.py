@@ -73,6 +73,11 @@ class Plan(Record):
     merged: tuple[str, ...] = ()
     """Of a plan that is read from several runs' merger: what a report has to say of them."""
 
+    @property
+    def title(self) -> str:
+        """`Sweep NAME`; the study alone where the run is called the same."""
+        return self.study.capitalize() + (f" {self.run}" if self.run != self.study else "")
+
     def task(self, name: str) -> Task:
         return next(task for task in self.tasks if task.name == name)
 
