@@ -28,6 +28,7 @@ from capvec.stats.pairing import smallest_p
 from capvec.stats.power import GOAL, SweepDesign, detectable_effect, fewest_tasks, power
 from capvec.stats.summary import Summary, observed_design
 from capvec.stats.verdict import MARGIN
+from capvec.stats.wording import counted
 
 Basis = Literal["assumed", "observed"]
 _NO_CALL = "no config can be called better or worse"
@@ -71,14 +72,14 @@ class Shortfall:
         it, its = ("it", "its") if len(self.configs) == 1 else ("they", "their")
         cannot = f"{it} cannot be called better or worse on {its} own" if self.configs else _NO_CALL
         return (
-            f"{_count(tasks, 'task')} give{'s' if tasks == 1 else ''} no p below {smallest_p(tasks):.2g}, and "
+            f"{counted(tasks, 'task')} give{'s' if tasks == 1 else ''} no p below {smallest_p(tasks):.2g}, and "
             f"{level:.2g} is needed, so whatever happens on them, {cannot}; it takes "
             f"at least {fewest_tasks(level)} tasks."
         )
 
     def _weakness(self) -> str:
         design = self.design
-        size = f"{_count(design.tasks, 'task')} × {_count(design.attempts, 'attempt')}"
+        size = f"{counted(design.tasks, 'task')} × {counted(design.attempts, 'attempt')}"
         given = f"with {self._assumptions()}"
         could = "no rise of any size" if self.least is None else f"only a rise of {self.least:.2f} or more"
         if design.base_rate + self.effect >= 1:
@@ -149,7 +150,3 @@ def observed_shortfall(summary: Summary, effect: float = MARGIN) -> Shortfall | 
         observed=next(row.pass_rate for row in summary.configs if row.config == summary.baseline),
         spread_known=summary.spread is not None,
     )
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"

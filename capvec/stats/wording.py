@@ -13,3 +13,8 @@ def signed(value: float | None) -> str:
 def rounded_up(bound: float) -> str:
     """A limit as it may be printed: an effect just above the number that is shown is one that is excluded."""
     return f"{math.ceil(round(100 * bound, 9)) / 100:.2f}"
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 task`, `2 tasks`."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"

@@ -23,7 +23,7 @@ from capvec.stats.power import (
     needed_tasks,
     power,
 )
-from capvec.stats.wording import rounded_up
+from capvec.stats.wording import counted, rounded_up
 from capvec.sweep.assumptions import Assumptions, family_size
 from capvec.sweep.looks import take_looks, when
 from capvec.sweep.plan import Plan
@@ -150,8 +150,8 @@ def forecast_lines(
     short = assumptions.shortfall(plan)
     if short is not None:
         yield from (*_wrapped(short.words.replace("Underpowered", "UNDERPOWERED")), "")
-    attempts = _attempts(plan)
-    size = f"{len(plan.configs)} configs × {len(plan.tasks)} tasks × {attempts} attempt{'s' if attempts > 1 else ''}"
+    sizes = {"config": len(plan.configs), "task": len(plan.tasks), "attempt": _attempts(plan)}
+    size = " × ".join(counted(number, thing) for thing, number in sizes.items())
     yield f"plan: {len(plan.trials)} trials = {size}; nothing was run but the probe"
     yield ""
     yield from align([("config", "kind", "layer", "alpha", "dose"), *_config_rows(plan.configs)])
@@ -207,8 +207,8 @@ def _power_lines(plan: Plan, assumptions: Assumptions, sights: Mapping[Test, Sig
         return
     family = family_size(plan)
     yield from _wrapped(
-        f"level: 0.05, two-sided, over a family of {family} steered config{'s' if family > 1 else ''}: Holm's first "
-        f"step asks for p < {design.level:.2g}, and the least p that {design.tasks} tasks can give the paired test is "
+        f"level: 0.05, two-sided, over a family of {counted(family, 'steered config')}: Holm's first step asks for "
+        f"p < {design.level:.2g}, and the least p that {counted(design.tasks, 'task')} can give the paired test is "
         f"{smallest_p(design.tasks):.2g}"
     )
     yield from _wrapped(
@@ -232,8 +232,8 @@ def _power_lines(plan: Plan, assumptions: Assumptions, sights: Mapping[Test, Sig
     yield from align(list(zip(heads, *columns, strict=True)))
     yield ""
     yield from _wrapped(
-        f"The paired test decides the verdict. Attempts: of each of these {design.tasks} tasks. Tasks: with "
-        f"{design.attempts} attempt{'s' if design.attempts > 1 else ''} of each, and as different as assumed."
+        f"The paired test decides the verdict. Attempts: of each of {counted(design.tasks, 'task')}. Tasks: with "
+        f"{counted(design.attempts, 'attempt')} of each, and as different as assumed."
     )
 
 
@@ -245,7 +245,7 @@ def _absence(tasks: int, effect: float) -> str:
         return f"absence: effects can be excluded down to {words}, the share of tasks that none of {tasks} may show"
     needed = next(more for more in count(tasks) if unseen_share(more) <= effect)
     return (
-        f"absence: with {tasks} task{'s' if tasks > 1 else ''} no effect below {words} can be excluded, however many "
+        f"absence: with {counted(tasks, 'task')} no effect below {words} can be excluded, however many "
         f"the attempts; {effect:g} takes {needed} tasks"
     )
 

@@ -27,6 +27,7 @@ from capvec.report.untrusted import one_line
 from capvec.sandbox.docker import DockerProvider, check_engine, reap
 from capvec.serial import Record
 from capvec.stats.summary import Summary
+from capvec.stats.wording import counted
 from capvec.steering import Stack
 from capvec.sweep import provenance
 from capvec.sweep.assumptions import assumptions_of
@@ -172,8 +173,9 @@ class StudySession:
         todo = len(plan.trials) - len(kept | spared)
         again = f", {len(kept)} kept from before" if kept else ""
         again += f", {len(spared)} spared by what was decided" if spared else ""
-        attempts = f"{self.options.attempts} attempt{'s' if self.options.attempts > 1 else ''}"
-        self._say(f"{todo} trials: {len(plan.configs)} configs × {len(plan.tasks)} tasks × {attempts}{again}")
+        sizes = {"config": len(plan.configs), "task": len(plan.tasks), "attempt": self.options.attempts}
+        size = " × ".join(counted(number, thing) for thing, number in sizes.items())
+        self._say(f"{counted(todo, 'trial')}: {size}{again}")
         if self._watch is not None:
             self._say(self._watch.words)
         if (short := self.assumptions.shortfall(plan)) is not None:
