@@ -23,8 +23,8 @@ from capvec.steering import Receipt, Steer, Stillness
 
 WASTE = 8192
 """Positions of padding, over all rows of a batch, beyond which a row of another length gets a batch of its own: every
-step copies them, and one conversation of 8,000 tokens would hold up 15 short ones. An estimate;
-tests/benchmarks/decode_lengths.py measures both ways."""
+step copies them, and one conversation of 8,000 tokens would hold up 15 short ones. The bound is an
+estimate; tests/benchmarks/README.md has the gain at twice and three times as many."""
 
 
 @dataclass(frozen=True)
