@@ -18,7 +18,7 @@ class Option(NamedTuple):
     help: str
 
 
-STEERING: Mapping[str, Option] = {
+OPTIONS: Mapping[str, Option] = {
     "alpha": Option("A[,A…]", "steering strengths (default: 4)"),
     "alpha_unit": Option(
         "U",
@@ -37,9 +37,7 @@ STEERING: Mapping[str, Option] = {
     "traces": Option(
         "PATH", "folder, or JSONL of ATIF trajectories or of chats, to build from (default: the bundled ones)"
     ),
-}
-RECIPE: Mapping[str, Option] = {name: Option(name.upper(), meaning) for name, meaning in RECIPE_OPTIONS.items()}
-OPERATION: Mapping[str, Option] = {
+    **{name: Option(name.upper(), meaning) for name, meaning in RECIPE_OPTIONS.items()},
     "reference": Option("PATH", "a direction file; the ranking shows the cosine with it at every layer"),
     "op": Option(
         "OP",
@@ -52,8 +50,6 @@ OPERATION: Mapping[str, Option] = {
         "(default: all)",
     ),
     "keep_norm": Option(None, "give the residual its norm back after steering it"),
-}
-TRIALS: Mapping[str, Option] = {
     "tasks": Option(
         "NAME|PATH", "`sprint`, `multi`, `full`, or a folder of tasks (default: multi; calibration: what was chosen on)"
     ),
@@ -64,8 +60,6 @@ TRIALS: Mapping[str, Option] = {
         "by default random:3)",
     ),
     "chosen": Option("PATH", "calibration: the layers and strengths that capvec.calibration.choose wrote"),
-}
-POWER: Mapping[str, Option] = {
     "plan": Option(None, "print what the study takes and could see, after a short probe; run nothing"),
     "effect": Option("D", "a difference in pass rate that would matter: the verdict's margin (default: 0.15)"),
     "base_rate": Option(
@@ -74,8 +68,6 @@ POWER: Mapping[str, Option] = {
         "the spread from (default: 0.5, where a trial tells least)",
     ),
     "spread": Option("S", "how much tasks are assumed to differ: SD of the logit (default: 1.5)"),
-}
-RUN: Mapping[str, Option] = {
     "seed": Option("N", "the sweep's base seed (default: 0)"),
     "run": Option("NAME", "report folder reports/NAME (default: a timestamp)"),
     "resume": Option(None, "keep the valid trials of --run NAME and run the others"),
@@ -87,14 +79,11 @@ RUN: Mapping[str, Option] = {
     ),
     "sequential": Option(None, "stop a config when it is decided, or when nothing is to be expected"),
     "base_url": Option("URL", "use a running engine (token in CAPVEC_ENGINE_TOKEN) instead of starting one"),
-}
-ASKING: Mapping[str, Option] = {
     "max_steps": Option("N", "replies per trial (default: 20 with pocket, 8 with pocket-base, else 30)"),
     "max_tokens": Option("N", "tokens per reply (default: 96 with pocket, 64 with pocket-base, else 512)"),
     "temperature": Option("T", "sampling temperature (default: 0.7)"),
     "protocol": Option("NAME", "how replies carry commands: bash-block (default), terminus-json or tool-call"),
 }
-OPTIONS: Mapping[str, Option] = {**STEERING, **RECIPE, **OPERATION, **TRIALS, **POWER, **RUN, **ASKING}
 """Name (with `_` for `-`) → option, in the order of `--help`."""
 
 

@@ -30,6 +30,7 @@ from capvec.report.untrusted import code
 from capvec.stats.intervals import Interval
 from capvec.stats.summary import Summary
 from capvec.stats.twins import TwinComparison
+from capvec.stats.wording import counted
 from capvec.steering import Op
 from capvec.sweep.gate import GateResult
 from capvec.sweep.ledger import Reconciliation
@@ -96,7 +97,7 @@ def _tasks(plan: Plan, outcomes: Sequence[Outcome]) -> str:
     """`6 tasks`, or `2 of 6 tasks` where the others were left out."""
     ran = len({outcome.task for outcome in outcomes})
     of = f"{ran} of " if ran < len(plan.tasks) else ""
-    return f"{of}{len(plan.tasks)} task{'s' if len(plan.tasks) > 1 else ''}"
+    return f"{of}{counted(len(plan.tasks), 'task')}"
 
 
 def _attempts(plan: Plan) -> str:

@@ -52,7 +52,7 @@ from capvec.stats.intervals import reach
 from capvec.stats.mediation import Mediation
 from capvec.stats.pairing import smallest_p
 from capvec.stats.stratified import CmhResult
-from capvec.stats.wording import rounded_up, signed
+from capvec.stats.wording import counted, estimate, rounded_up
 
 Name = Literal["improves", "harms", "changes form only", "no effect detected", "underpowered"]
 LEVEL = 0.05
@@ -158,10 +158,9 @@ def _asides(
 def measured(effect: Effect) -> str:
     """`pass rate 0.35 → 0.60, +0.25 [+0.10, +0.40], p = 0.004 after Holm, 17 tasks`."""
     pvalue, after = (effect.pvalue, "") if effect.holm is None else (effect.holm, " after Holm")
-    span = "" if effect.interval is None else f" [{signed(effect.interval.low)}, {signed(effect.interval.high)}]"
-    tasks = f"{effect.tasks} task{'s' if effect.tasks > 1 else ''}"
+    tasks = counted(effect.tasks, "task")
     return (
-        f"pass rate {effect.baseline:.2f} → {effect.value:.2f}, {signed(effect.difference)}{span}, "
+        f"pass rate {effect.baseline:.2f} → {effect.value:.2f}, {estimate(effect.difference, effect.interval)}, "
         f"p = {pvalue:.2g}{after}, {tasks}"
     )
 

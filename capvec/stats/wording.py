@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from capvec.stats.intervals import Interval  # which needs SciPy; plans are in words without it
 
 
 def signed(value: float | None) -> str:
     """`+0.25`, `−0.10`, or `–`. `−0.00` is a little below 0; 0 itself, up to floating point, is `+0.00`."""
     return "–" if value is None else f"{round(value, 9) + 0.0:+.2f}".replace("-", "−")
+
+
+def estimate(value: float, interval: Interval | None) -> str:
+    """`+0.25 [+0.10, +0.40]`, or the value alone."""
+    return signed(value) + (f" [{signed(interval.low)}, {signed(interval.high)}]" if interval is not None else "")
 
 
 def rounded_up(bound: float) -> str:

@@ -150,9 +150,7 @@ def forecast_lines(
     short = assumptions.shortfall(plan)
     if short is not None:
         yield from (*_wrapped(short.words.replace("Underpowered", "UNDERPOWERED")), "")
-    sizes = {"config": len(plan.configs), "task": len(plan.tasks), "attempt": _attempts(plan)}
-    size = " × ".join(counted(number, thing) for thing, number in sizes.items())
-    yield f"plan: {len(plan.trials)} trials = {size}; nothing was run but the probe"
+    yield f"plan: {len(plan.trials)} trials = {plan.size}; nothing was run but the probe"
     yield ""
     yield from align([("config", "kind", "layer", "alpha", "dose"), *_config_rows(plan.configs)])
     yield ""
@@ -262,10 +260,6 @@ def _column(test: Test, seen: Sight | None, design: SweepDesign) -> tuple[str, .
         str(seen.attempts or ("no number" if blind else f"over {most(test, design.tasks)}")),
         str(seen.tasks or f"over {most(test, design.attempts)}"),
     )
-
-
-def _attempts(plan: Plan) -> int:
-    return max(trial.attempt for trial in plan.trials)
 
 
 def _wrapped(text: str) -> list[str]:

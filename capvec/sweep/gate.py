@@ -10,7 +10,7 @@ from capvec.errors import UsageError
 from capvec.records import Config
 from capvec.stats.effects import Effect
 from capvec.stats.summary import ConfigSummary, Summary
-from capvec.stats.wording import signed
+from capvec.stats.wording import counted, estimate
 
 _IMPROVES = re.compile(r"improves\(\s*([^)\s]+)\s*\)")
 _NO_HARM = re.compile(r"no_harm\(\s*(\d+(?:\.\d*)?|\.\d+)\s*\)")
@@ -107,9 +107,7 @@ def _lowest(effects: Sequence[Effect]) -> str:
     worst = min(effects, key=lambda effect: effect.difference, default=None)
     if worst is None or worst.interval is None or worst.difference >= 0:
         return ""
-    return (
-        f"; {worst.config} has {signed(worst.difference)} [{signed(worst.interval.low)}, {signed(worst.interval.high)}]"
-    )
+    return f"; {worst.config} has {estimate(worst.difference, worst.interval)}"
 
 
 def _improves(condition: str, name: str, summary: Summary) -> GateResult:
@@ -140,4 +138,4 @@ def _over(judged: Sequence[int], tasks: int) -> str:
     if not judged:
         return ""
     span = " to ".join(dict.fromkeys(map(str, (min(judged), max(judged)))))
-    return f", over {span} of {tasks} task{'s' if tasks > 1 else ''}"
+    return f", over {span} of {counted(tasks, 'task')}"

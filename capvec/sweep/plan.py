@@ -14,6 +14,7 @@ from capvec.engine.receipts import closed_forms
 from capvec.errors import UsageError
 from capvec.records import AlphaUnit, Config, ControlOf, Task, TrialSpec
 from capvec.serial import Record
+from capvec.stats.wording import counted
 from capvec.steering import Op, Positions, Stack, Steer
 from capvec.sweep.options import Control, SweepOptions
 
@@ -77,6 +78,13 @@ class Plan(Record):
     def title(self) -> str:
         """`Sweep NAME`; the study alone where the run is called the same."""
         return self.study.capitalize() + (f" {self.run}" if self.run != self.study else "")
+
+    @property
+    def size(self) -> str:
+        """`2 configs × 6 tasks × 1 attempt`."""
+        attempts = max(trial.attempt for trial in self.trials)
+        sizes = {"config": len(self.configs), "task": len(self.tasks), "attempt": attempts}
+        return " × ".join(counted(number, thing) for thing, number in sizes.items())
 
     def task(self, name: str) -> Task:
         return next(task for task in self.tasks if task.name == name)

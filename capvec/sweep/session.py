@@ -173,9 +173,7 @@ class StudySession:
         todo = len(plan.trials) - len(kept | spared)
         again = f", {len(kept)} kept from before" if kept else ""
         again += f", {len(spared)} spared by what was decided" if spared else ""
-        sizes = {"config": len(plan.configs), "task": len(plan.tasks), "attempt": self.options.attempts}
-        size = " × ".join(counted(number, thing) for thing, number in sizes.items())
-        self._say(f"{counted(todo, 'trial')}: {size}{again}")
+        self._say(f"{counted(todo, 'trial')}: {plan.size}{again}")
         if self._watch is not None:
             self._say(self._watch.words)
         if (short := self.assumptions.shortfall(plan)) is not None:
