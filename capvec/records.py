@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from capvec.serial import Record
-from capvec.steering import Op, Receipt, Steer, Stillness
+from capvec.steering import IsolationCheck, Op, Receipt, Steer
 
 AlphaUnit = Literal["stored", "norm", "ambient"]
 ParseStatus = Literal["strict", "repaired", "failed"]
@@ -137,7 +137,7 @@ class Reply(Record):
     """Prompt tokens whose keys and values came from an earlier request under the same steers."""
     cached_under: tuple[Steer, ...] = ()
     """The steers of that earlier request, as the engine kept them with the keys and values."""
-    stillness: Stillness | None = None
+    stillness: IsolationCheck | None = None
     """What happened where nothing was to happen; None from an engine that does not say."""
 
 

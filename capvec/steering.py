@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from capvec.errors import UsageError
 from capvec.serial import Record
@@ -105,7 +109,7 @@ class Receipt(Record):
 
 
 @dataclass(frozen=True)
-class Stillness(Record):
+class IsolationCheck(Record):
     """What happened to one reply's residuals where its own steers were to do nothing, whatever its neighbours' did.
 
     Rows share forward passes, and a hook that steers one row of a batch has all of them in its hands. So every row is
@@ -126,9 +130,32 @@ class Stillness(Record):
 
 
 @dataclass(frozen=True)
-class Stack(Record):
+class BlockLayout(Record):
     """The decoder blocks of an engine's model, by which receipts name them."""
 
     blocks: str = ""
     """Dotted path of their list, such as `model.layers`; block L is `model.layers.L`."""
     n_layers: int = 0
+
+
+def direction_hash(vectors: NDArray[np.float32]) -> str:
+    """Content hash of a direction: the first 16 hex digits of a SHA-256 over shape and values.
+
+    Args:
+        vectors: float32, `[n_layers, d_model]`.
+    """
+    digest = hashlib.sha256(b"capvec-direction-v1")
+    digest.update(np.asarray(vectors.shape, dtype="<i8").tobytes())
+    digest.update(np.ascontiguousarray(vectors, dtype="<f4").tobytes())
+    return digest.hexdigest()[:16]
+
+
+def vector_hash(vector: NDArray[np.float32]) -> str:
+    """Content hash of one layer's vector: the first 16 hex digits of a SHA-256 over its values.
+
+    Args:
+        vector: float32 `[d_model]`.
+    """
+    digest = hashlib.sha256(b"capvec-vector-v1")
+    digest.update(np.ascontiguousarray(vector, dtype="<f4").tobytes())
+    return digest.hexdigest()[:16]

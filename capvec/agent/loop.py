@@ -11,7 +11,7 @@ from itertools import takewhile
 
 from capvec.agent.model import ChatModel
 from capvec.agent.protocols import OBSERVATION_CHARS, AgentProtocol
-from capvec.errors import ContextOverflow, InstrumentFault
+from capvec.errors import ContextOverflow, InfrastructureError
 from capvec.records import CommandResult, EndReason, Episode, Message, Reply, Step
 from capvec.sandbox.base import Sandbox
 from capvec.steering import Steer
@@ -60,7 +60,7 @@ def run_episode(
         limits: when to stop.
         seed: of the trial; step k of every config samples with `step_seed(seed, k)`.
         steers: the config's, sent with every request.
-        on_reply: called with each reply before its commands run; may raise an InstrumentFault.
+        on_reply: called with each reply before its commands run; may raise an InfrastructureError.
         clock: seconds, for what the commands take.
 
     Returns:
@@ -115,7 +115,7 @@ def run_episode(
                 return ended("no_cmd_limit")
             observation = protocol.observation(steps[-1].results, parse, limit=limits.observation_chars)
         return ended("max_steps")
-    except InstrumentFault as fault:
+    except InfrastructureError as fault:
         return ended("error", f"{type(fault).__name__}: {fault}")
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from capvec.errors import EngineUnavailable
 from capvec.records import Message, Reply
-from capvec.steering import Receipt, Steer, Stillness
+from capvec.steering import IsolationCheck, Receipt, Steer
 
 
 class ChatModel(Protocol):
@@ -63,5 +63,5 @@ class ScriptedModel:
             raise reply
         words = len(reply.split())
         prompt = sum(len(message["content"].split()) for message in messages)
-        still = Stillness(forwards=words, sites=0, watched=0, steered=0, leak_max=0.0)
+        still = IsolationCheck(forwards=words, sites=0, watched=0, steered=0, leak_max=0.0)
         return Reply(reply, "stop", prompt, words, 0.0, self._receipts, stillness=still)

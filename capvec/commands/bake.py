@@ -31,10 +31,10 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the folder, and prove that it does what the hook does."""
-    from capvec.bake.order import parse_order  # noqa: PLC0415
+    from capvec.publish.bake.order import parse_order  # noqa: PLC0415
 
     order = parse_order(vars(options))
-    from capvec.bake.command import bake, report  # noqa: PLC0415 (torch: only once the order makes sense)
+    from capvec.publish.bake.command import bake, report  # noqa: PLC0415 (torch: only once the order makes sense)
 
     print(report(bake(order, say), order.out))
     return 0

@@ -30,7 +30,7 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Capture every trace that a contrast could use, whichever contrast is then computed."""
     from capvec.directions.activations import ActivationFile  # noqa: PLC0415
-    from capvec.sweep.captures import capture_traces  # noqa: PLC0415
+    from capvec.directions.capture import capture_traces  # noqa: PLC0415
 
     recipe = parse_recipe(vars(options))
     if options.out.suffix != ".safetensors":

@@ -31,8 +31,8 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """1 when a trial ended in an error."""
-    from capvec.sweep.collect import collect  # noqa: PLC0415
-    from capvec.sweep.options import parse_options  # noqa: PLC0415
+    from capvec.plan.options import parse_options  # noqa: PLC0415
+    from capvec.run.collect import collect  # noqa: PLC0415
 
     if options.jobs < 1:
         raise UsageError(f"--jobs {options.jobs}: expected a whole number of at least 1")

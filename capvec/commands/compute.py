@@ -40,7 +40,7 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Build it with the functions of the sweep: the same traces give the same direction."""
-    from capvec.sweep.directions import SweepDirection  # noqa: PLC0415
+    from capvec.directions.study_direction import StudyDirection  # noqa: PLC0415
 
     recipe = parse_recipe(vars(options))
     if options.activations is not None:
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         built, source = _from_traces(options, recipe)
     _write(built, options.out)
-    direction = SweepDirection(built.direction, source, built)
+    direction = StudyDirection(built.direction, source, built)
     found = [f"{built.ranking.verdict()}."] if built.ranking.found() else []  # else it is among the caveats
     print("", *_head(built), "", direction.describe(), *found, *direction.caveats(), sep="\n")
     print(f"{options.out}: dir.pt, dir.safetensors, dir.gguf (hash {built.direction.hash}) and ranking.csv")
@@ -58,8 +58,8 @@ def run(options: argparse.Namespace) -> int:
 def _from_traces(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDirection, str]:
     from capvec.cache import cache_root  # noqa: PLC0415
     from capvec.directions.build import build_direction  # noqa: PLC0415
-    from capvec.sweep.captures import capture_traces, engine_identity  # noqa: PLC0415
-    from capvec.sweep.directions import with_metadata  # noqa: PLC0415
+    from capvec.directions.capture import capture_traces, engine_identity  # noqa: PLC0415
+    from capvec.directions.study_direction import with_metadata  # noqa: PLC0415
 
     traces, source = traces_of(options.traces or BUNDLED, recipe)
     with engine(options.model, options.base_url, options.out / "engine.log") as client:
@@ -80,8 +80,8 @@ def _from_traces(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDire
 def _from_file(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDirection, str]:
     from capvec.directions.activations import ActivationFile  # noqa: PLC0415
     from capvec.directions.build import build_direction  # noqa: PLC0415
-    from capvec.sweep.captures import engine_identity  # noqa: PLC0415
-    from capvec.sweep.directions import with_metadata  # noqa: PLC0415
+    from capvec.directions.capture import engine_identity  # noqa: PLC0415
+    from capvec.directions.study_direction import with_metadata  # noqa: PLC0415
 
     for name in ("traces", "model", "base_url", "trace_fields"):
         if getattr(options, name) is not None:
@@ -109,7 +109,7 @@ def _from_file(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDirect
 
 
 def _reference(path: Path | None, n_layers: int, d_model: int) -> NDArray[np.float32] | None:
-    from capvec.engine.vectors import read_vectors  # noqa: PLC0415 (torch)
+    from capvec.directions.files import read_vectors  # noqa: PLC0415 (torch)
 
     if path is None:
         return None
@@ -124,7 +124,7 @@ def _reference(path: Path | None, n_layers: int, d_model: int) -> NDArray[np.flo
 
 def _write(built: BuiltDirection, folder: Path) -> None:
     """The folder's files, as in `vectors/` of a sweep's run."""
-    from capvec.engine.vectors import read_vectors, write_vectors  # noqa: PLC0415 (torch, and only for .pt)
+    from capvec.directions.files import read_vectors, write_vectors  # noqa: PLC0415 (torch, and only for .pt)
 
     direction = built.direction
     folder.mkdir(parents=True, exist_ok=True)
@@ -137,7 +137,7 @@ def _write(built: BuiltDirection, folder: Path) -> None:
 
 def _head(built: BuiltDirection) -> list[str]:
     """The ranking's first layers, in columns."""
-    from capvec.report.table import align, number  # noqa: PLC0415
+    from capvec.text import align, number  # noqa: PLC0415
 
     rows = built.ranking.rows[:HEAD]
     cells = [[str(row.layer), *(number(getattr(row, name), 3) for name in COLUMNS[1:])] for row in rows]

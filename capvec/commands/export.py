@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the folder."""
-    from capvec.report.export import export  # noqa: PLC0415
+    from capvec.publish.export import export  # noqa: PLC0415
 
     export(options.folder, options.out, license_id=options.license, say=say)
     return 0

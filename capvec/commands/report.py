@@ -22,7 +22,7 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write them, and print the table as after a run."""
-    from capvec.report.rebuild import report  # noqa: PLC0415 (scipy and pandas)
+    from capvec.studies.regenerate import report  # noqa: PLC0415 (scipy and pandas)
 
     print("\n".join(report(options.folders, options.out)))
     return 0

@@ -25,9 +25,9 @@ def run(options: argparse.Namespace) -> int:
     """Serve; ends by Ctrl-C, or with the engine, which is an error."""
     import psutil  # noqa: PLC0415
 
-    from capvec.engine.process import start_engine  # noqa: PLC0415
-    from capvec.engine.protocol import TOKEN_VARIABLE  # noqa: PLC0415
-    from capvec.pocket import resolve_model  # noqa: PLC0415
+    from capvec.engines.process import start_engine  # noqa: PLC0415
+    from capvec.engines.protocol import TOKEN_VARIABLE  # noqa: PLC0415
+    from capvec.models import resolve_model  # noqa: PLC0415
 
     source = resolve_model(options.model)
     log = options.log or cache_root() / "engine.log"

@@ -12,7 +12,7 @@ from capvec.directions.recipe import RECIPE_OPTIONS, Recipe
 from capvec.errors import UsageError
 
 if TYPE_CHECKING:
-    from capvec.engine.client import EngineClient
+    from capvec.engines.client import EngineClient
     from capvec.records import Trace
 
 MODEL_HELP = "`pocket`, `pocket-base`, a Hugging Face id, or a folder"
@@ -42,7 +42,7 @@ def traces_of(named: str, recipe: Recipe) -> tuple[tuple[Trace, ...], str]:
     Raises:
         UsageError: there are no such traces, or none bundled for the contrast.
     """
-    from capvec.pocket import bundled_traces  # noqa: PLC0415
+    from capvec.models import bundled_traces  # noqa: PLC0415
     from capvec.traces import read_traces  # noqa: PLC0415
 
     if named == BUNDLED:
@@ -60,10 +60,10 @@ def engine(model: str | None, base_url: str | None, log: Path) -> Iterator[Engin
         UsageError: the model cannot be loaded, or both were named.
         EngineUnavailable: no engine answers.
     """
-    from capvec.engine.client import EngineClient  # noqa: PLC0415
-    from capvec.engine.process import client_of  # noqa: PLC0415
-    from capvec.engine.protocol import TOKEN_VARIABLE  # noqa: PLC0415
-    from capvec.pocket import POCKET, resolve_model  # noqa: PLC0415
+    from capvec.engines.client import EngineClient  # noqa: PLC0415
+    from capvec.engines.process import client_of  # noqa: PLC0415
+    from capvec.engines.protocol import TOKEN_VARIABLE  # noqa: PLC0415
+    from capvec.models import POCKET, resolve_model  # noqa: PLC0415
 
     if base_url is not None:
         if model is not None:

@@ -16,7 +16,7 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from capvec.engine.protocol import Health
+from capvec.engines.protocol import EngineInfo
 from capvec.errors import UsageError
 from capvec.records import Message, Trace
 
@@ -151,12 +151,13 @@ class ActivationFile:
 
     A safetensors file with `residuals` float32 `[n, n_layers, d_model]` (layer L is the output of decoder block L,
     counted from 0), `tokens`, `truncated_tokens` and `truncated_assistant` int64 `[n]`, and `traces`, uint8: one trace
-    on each line, as JSON, in the same order. Its metadata hold `format`, `pooling`, and `engine`, a `Health` as JSON.
+    on each line, as JSON, in the same order. Its metadata hold `format`, `pooling`, and `engine`, an
+    `EngineInfo` as JSON.
     """
 
     traces: tuple[Trace, ...]
     activations: Activations
-    engine: Health
+    engine: EngineInfo
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
@@ -186,7 +187,7 @@ class ActivationFile:
             lines = arrays["traces"].tobytes().decode().splitlines()
             traces = tuple(Trace.from_json(json.loads(line)) for line in lines)
             activations = Activations.of_arrays(arrays, about["pooling"])
-            engine = Health.from_json(json.loads(about["engine"]))
+            engine = EngineInfo.from_json(json.loads(about["engine"]))
         except (OSError, safetensors.SafetensorError, KeyError, ValueError, UsageError) as error:
             raise UsageError(f"{path}: {error}; expected a file of activations that `capvec capture` wrote") from error
         if len(traces) != len(activations.tokens):

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from capvec.directions.activations import Activations, cached_activations
 from capvec.directions.audit import Audit, audit_contrast, project
 from capvec.directions.contrast import Contrast, select_contrast
+from capvec.directions.direction import Direction
 from capvec.directions.estimate import ambient_norms, directions, estimate
 from capvec.directions.estimators import METHODS
 from capvec.directions.labels import Labellings
 from capvec.directions.permute import choose_scheme, others
 from capvec.directions.ranking import Ranking
 from capvec.directions.recipe import Recipe
-from capvec.directions.record import Direction
 from capvec.directions.validate import validate
 from capvec.errors import UsageError
 from capvec.records import Trace

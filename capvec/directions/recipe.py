@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from capvec.arguments import at_least, choice, number, split
 from capvec.errors import UsageError
+from capvec.pooling import parse_pooling
 from capvec.serial import Record
 from capvec.traces.fields import TRACE_FIELDS
 
 ContrastName = Literal["same-model", "cross-model", "task-matched", "length-matched"]
 EstimatorName = Literal["mean-difference", "whitened", "logistic", "paired-pca", "ridge"]
-POOLINGS = ("last", "last-assistant", "mean-assistant", "mean-last:K")
-"""Where the residual of a trace is taken, or over which tokens it is averaged."""
-_MEAN_LAST = re.compile(r"mean-last:([1-9]\d*)")
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Recipe(Record):
     confound_p: float = 0.05
     """And below this p under permuted labels; at any p where the AUC is 1."""
     pooling: str = "last"
-    """One of `POOLINGS`."""
+    """One of `capvec.pooling.POOLINGS`."""
     estimator: EstimatorName = "mean-difference"
     permutations: int | None = None
     """Of the labels, for the null; None stands for what suits the estimator."""
@@ -103,23 +100,6 @@ def parse_recipe(raw: Mapping[str, Any]) -> Recipe:
         "trace_fields": parse_trace_fields,
     }
     return Recipe(**{name: checks[name](value) for name, value in given.items()})
-
-
-def parse_pooling(text: str) -> str:
-    """Check a pooling by name.
-
-    Raises:
-        UsageError: not one of `POOLINGS`.
-    """
-    if text not in POOLINGS[:-1] and not _MEAN_LAST.fullmatch(text):
-        raise UsageError(f"--pooling {text!r}: expected one of {', '.join(POOLINGS)}, with K a whole number above 0")
-    return text
-
-
-def mean_last_of(pooling: str) -> int | None:
-    """K of `mean-last:K`; None for another pooling."""
-    match = _MEAN_LAST.fullmatch(pooling)
-    return int(match[1]) if match else None
 
 
 def parse_trace_fields(text: str) -> dict[str, str]:

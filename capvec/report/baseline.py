@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from capvec.plan.plan import Plan
 from capvec.records import Outcome
-from capvec.report.families import groups
-from capvec.report.table import interval, markdown_table, number
+from capvec.report.table import markdown_table
+from capvec.report.task_families import groups
 from capvec.stats.intervals import wilson
-from capvec.sweep.plan import Plan
+from capvec.text import interval, number
 
 BASELINE = "BASELINE.md"
 

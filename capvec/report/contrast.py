@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from capvec.directions.audit import Audit, Confound
 from capvec.directions.contrast import Contrast, ContrastRecord, RuleCount
-from capvec.report.table import markdown_table, number, p_value
+from capvec.report.table import markdown_table
+from capvec.text import number, p_value
 
 
 def contrast_section(contrast: ContrastRecord, audit: Audit, layers: Sequence[int]) -> Iterator[str]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from capvec.records import Config
-from capvec.report.table import align, markdown_table, number, p_value
+from capvec.report.table import markdown_table
+from capvec.stats.matched_controls import TWIN_KINDS, MatchedComparison, twins_of
 from capvec.stats.summary import Summary
-from capvec.stats.twins import TWIN_KINDS, TwinComparison, twins_of
-from capvec.stats.wording import signed
+from capvec.text import align, number, p_value, signed
 
 _METRICS = {"pass_rate": "solved", "parse_fail": "parse_fail per run", "no_cmd": "no_cmd per run", "steps": "steps"}
 
 
-def twin_lines(comparisons: Sequence[TwinComparison]) -> tuple[str, ...]:
+def twin_lines(comparisons: Sequence[MatchedComparison]) -> tuple[str, ...]:
     """For the terminal: how the effect on the pass rate stands among its twins', one line for each steered config."""
     solved = [comparison for comparison in comparisons if comparison.metric == "pass_rate"]
     if not solved:
@@ -27,13 +27,13 @@ def twin_lines(comparisons: Sequence[TwinComparison]) -> tuple[str, ...]:
     return ("", *align(rows), *_in_words(solved))
 
 
-def _cells(comparison: TwinComparison | None) -> tuple[str, str]:
+def _cells(comparison: MatchedComparison | None) -> tuple[str, str]:
     if comparison is None:
         return "–", "–"
     return f"{comparison.rank.as_high}/{len(comparison.twins)}", p_value(comparison.rank.p_higher)
 
 
-def _in_words(comparisons: Sequence[TwinComparison]) -> tuple[str, str]:
+def _in_words(comparisons: Sequence[MatchedComparison]) -> tuple[str, str]:
     least = max(comparisons, key=lambda comparison: comparison.smallest_p)
     twins = len(least.twins)
     return (
@@ -44,7 +44,7 @@ def _in_words(comparisons: Sequence[TwinComparison]) -> tuple[str, str]:
 
 
 def controls_section(
-    configs: Sequence[Config], summary: Summary, comparisons: Sequence[TwinComparison]
+    configs: Sequence[Config], summary: Summary, comparisons: Sequence[MatchedComparison]
 ) -> Iterator[str]:
     """For `RESULTS.md`: each steered config beside its controls; nothing where there are none."""
     if not any(config.control for config in configs):
@@ -84,7 +84,7 @@ def _span(config: Config, kind: str, configs: Sequence[Config], moved: dict[str,
     return " to ".join(dict.fromkeys(ends)) or "–"
 
 
-def _twins(comparisons: Sequence[TwinComparison]) -> Iterator[tuple[str, ...]]:
+def _twins(comparisons: Sequence[MatchedComparison]) -> Iterator[tuple[str, ...]]:
     yield ("config", "twins", "", "effect", "twins', least to most", "as high", "p", "as low", "p", "as far", "p")
     for comparison in comparisons:
         effects, place, count = comparison.twins.values(), comparison.rank, len(comparison.twins)
@@ -100,7 +100,7 @@ def _twins(comparisons: Sequence[TwinComparison]) -> Iterator[tuple[str, ...]]:
         )
 
 
-def _explained(comparisons: Sequence[TwinComparison]) -> Iterator[str]:
+def _explained(comparisons: Sequence[MatchedComparison]) -> Iterator[str]:
     yield (
         "Twins are as long as the vector and steer at its layer with its α: `random` in no direction in particular, "
         "`orthogonal` at right angles to it, `shuffled` built in the same way from the same traces under permuted "

@@ -8,19 +8,19 @@ from dataclasses import asdict
 
 import pandas as pd
 
+from capvec.plan.plan import Plan
 from capvec.records import Outcome
-from capvec.report.direction import ReportedDirection
-from capvec.report.families import family_of, split_of
 from capvec.report.html import write_html
 from capvec.report.html.data import RunReport
 from capvec.report.results_md import caveats, results_md
 from capvec.report.table import verdict, warnings
+from capvec.report.task_families import family_of, split_of
+from capvec.results.direction import DirectionSummary
+from capvec.results.gates import GateResult
+from capvec.results.interim import interim_analyses, margin_of
+from capvec.results.ledger import Reconciliation
+from capvec.stats.matched_controls import compare_with_matched_controls
 from capvec.stats.summary import Summary, summarise
-from capvec.stats.twins import compare_with_twins
-from capvec.sweep.gate import GateResult
-from capvec.sweep.ledger import Reconciliation
-from capvec.sweep.looks import margin_of, take_looks
-from capvec.sweep.plan import Plan
 
 MASTER_COLUMNS = (
     "run,task,config,layer,alpha,attempt,seed,outcome,reward,steps,parse_fail,no_cmd,end_reason,"
@@ -31,7 +31,7 @@ MASTER_COLUMNS = (
 def summary_of(plan: Plan, outcomes: Sequence[Outcome]) -> Summary:
     """The numbers of a run: of every config of its plan; the steered ones are the family, controls are not in it."""
     steered = [config.name for config in plan.configs if config.kind == "steered"]
-    looks = take_looks(plan, outcomes) if plan.sequential else None
+    looks = interim_analyses(plan, outcomes) if plan.sequential else None
     names = [config.name for config in plan.configs]
     return summarise(outcomes, names, family=steered, margin=margin_of(plan), sequential=looks)
 
@@ -40,7 +40,7 @@ def write_reports(
     plan: Plan,
     outcomes: Sequence[Outcome],
     summary: Summary,
-    direction: ReportedDirection,
+    direction: DirectionSummary,
     gates: Sequence[GateResult],
     reconciliation: Reconciliation,
 ) -> None:
@@ -52,7 +52,7 @@ def write_reports(
     frame["family"] = [family_of(tasks[name]) for name in frame["task"]]
     frame["split"] = [split_of(tasks[name]) for name in frame["task"]]
     frame.to_csv(plan.folder / "master_summary.csv", columns=MASTER_COLUMNS, index=False)
-    twins = compare_with_twins(summary.analysed(outcomes), plan.configs)
+    twins = compare_with_matched_controls(summary.analysed(outcomes), plan.configs)
     data = {
         "run": plan.run,
         "verdict": verdict(summary),

@@ -6,35 +6,23 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from capvec.directions.ranking import Ranking
+from capvec.plan.plan import Plan
 from capvec.records import Measured, Outcome
-from capvec.report.behind import behind_section
 from capvec.report.contrast import contrast_section
 from capvec.report.controls import controls_section
-from capvec.report.direction import ReportedDirection
-from capvec.report.families import family_of, family_rows
-from capvec.report.looks import looks_section
-from capvec.report.meaning import meaning_section
-from capvec.report.table import (
-    HEADERS,
-    call_lines,
-    interval,
-    markdown_table,
-    number,
-    p_value,
-    table_row,
-    uncompared_lines,
-    verdict,
-    warnings,
-)
-from capvec.report.untrusted import code
+from capvec.report.interim import looks_section
+from capvec.report.interpretation import meaning_section
+from capvec.report.robustness import behind_section
+from capvec.report.table import HEADERS, call_lines, markdown_table, table_row, uncompared_lines, verdict, warnings
+from capvec.report.task_families import family_of, family_rows
+from capvec.results.direction import DirectionSummary
+from capvec.results.gates import GateResult
+from capvec.results.ledger import Reconciliation
 from capvec.stats.intervals import Interval
+from capvec.stats.matched_controls import MatchedComparison
 from capvec.stats.summary import Summary
-from capvec.stats.twins import TwinComparison
-from capvec.stats.wording import counted
 from capvec.steering import Op
-from capvec.sweep.gate import GateResult
-from capvec.sweep.ledger import Reconciliation
-from capvec.sweep.plan import Plan
+from capvec.text import code, counted, interval, number, p_value
 
 _QUANTITIES: dict[Op, str] = {"add": "shift", "ablate": "level", "set": "level"}
 _MARKS = {"solved": "✓", "unsolved": "·", "error": "E"}
@@ -44,8 +32,8 @@ def results_md(
     plan: Plan,
     outcomes: Sequence[Outcome],
     summary: Summary,
-    twins: Sequence[TwinComparison],
-    direction: ReportedDirection,
+    twins: Sequence[MatchedComparison],
+    direction: DirectionSummary,
     gates: Sequence[GateResult],
     reconciliation: Reconciliation,
 ) -> str:
@@ -137,7 +125,7 @@ def _matrix(plan: Plan, outcomes: Sequence[Outcome]) -> Iterator[str]:
     yield "\n✓ solved, · unsolved, E error, – not run; one mark per attempt.\n"
 
 
-def _direction(plan: Plan, direction: ReportedDirection) -> Iterator[str]:
+def _direction(plan: Plan, direction: DirectionSummary) -> Iterator[str]:
     yield "## The direction\n"
     yield f"{direction.description} Hash `{direction.hash}`.\n"
     if direction.ranking is not None:
@@ -180,7 +168,7 @@ def ranking_lines(ranking: Ranking, steered: set[int]) -> Iterator[str]:
         yield f"Cosine with the reference direction: {cosines}.\n"
 
 
-def _contrast(plan: Plan, direction: ReportedDirection) -> Iterator[str]:
+def _contrast(plan: Plan, direction: DirectionSummary) -> Iterator[str]:
     if direction.contrast is not None and direction.audit is not None:
         layers = sorted(_steered_layers(plan)) or [direction.ranking.best.layer if direction.ranking else 0]
         yield from contrast_section(direction.contrast, direction.audit, layers)
@@ -237,7 +225,7 @@ def _errors(outcomes: Sequence[Outcome]) -> Iterator[str]:
         yield "\n`--resume` runs these again.\n"
 
 
-def caveats(plan: Plan, summary: Summary, direction: ReportedDirection) -> Iterator[str]:
+def caveats(plan: Plan, summary: Summary, direction: DirectionSummary) -> Iterator[str]:
     """What the numbers do not show, one sentence or two each."""
     smallest = min((row.n for row in summary.configs), default=0)
     yield (

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from textwrap import wrap
 
+from capvec.plan.plan import Plan
 from capvec.records import Config, Outcome
-from capvec.report.untrusted import printable
-from capvec.stats.intervals import Interval
-from capvec.stats.shortfall import observed_shortfall
+from capvec.results.gates import GateResult
+from capvec.results.interim import margin_of
+from capvec.results.ledger import Reconciliation
+from capvec.stats.power_warning import observed_power_warning
 from capvec.stats.summary import ConfigSummary, Summary
-from capvec.sweep.gate import GateResult
-from capvec.sweep.ledger import Reconciliation
-from capvec.sweep.looks import margin_of
-from capvec.sweep.plan import Plan
+from capvec.text import WIDTH, align, interval, number, p_value, printable
 
 HEADERS = ("config", "solved", "rate", "95 % Wilson", "errors", "steps", "parse_fail", "no_cmd", "dose", "Fisher p")
-WIDTH = 100
-_LEAST_NAME = 8
 _ERRORS_SHOWN = 5
 
 
@@ -102,7 +98,7 @@ def _uncompared(row: ConfigSummary) -> str:
 
 def warnings(plan: Plan, summary: Summary) -> tuple[str, ...]:
     """That the sweep is underpowered, where it is: the warning of its start, from what was observed."""
-    short = observed_shortfall(summary, margin_of(plan))
+    short = observed_power_warning(summary, margin_of(plan))
     return () if short is None else (short.words,)
 
 
@@ -110,55 +106,7 @@ def _family(summary: Summary) -> list[ConfigSummary]:
     return [row for row in summary.configs if row.config in summary.family]
 
 
-def align(rows: Sequence[Sequence[str]], width: int = WIDTH) -> list[str]:
-    """Columns side by side, the first flush left, the others flush right, in lines of `width` characters.
-
-    Names in the first column are cut as far as that takes, in the middle: what tells configs apart is often their end.
-    """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    room = max(_LEAST_NAME, width - sum(wide + 2 for wide in widths[1:]))
-    widths[0] = min(widths[0], room)
-    return [
-        "  ".join(
-            [
-                _shorten(row[0], room).ljust(widths[0]),
-                *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)),
-            ]
-        )
-        for row in rows
-    ]
-
-
 def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
     """A Markdown table; the first row is the head."""
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     return [lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """A number as the report shows it; `–` for one that does not exist, `inf` for an infinite odds ratio."""
-    if value is None or math.isnan(value):
-        return "–"
-    return f"{value:.{digits}f}"
-
-
-def p_value(value: float | None) -> str:
-    """To three decimals: `0.182`, `<0.001`, or `–`."""
-    return "<0.001" if value is not None and value < 0.001 else number(value, 3)
-
-
-def p_in_words(value: float) -> str:
-    """For a sentence: `p = 0.182`, or `p < 0.001`."""
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
-
-
-def interval(value: Interval | None) -> str:
-    """`.08–.61`, or `–`."""
-    return "–" if value is None else f"{value.low:.2f}–{value.high:.2f}"
-
-
-def _shorten(name: str, room: int) -> str:
-    if len(name) <= room:
-        return name
-    tail = (room - 1) // 2
-    return f"{name[: room - 1 - tail]}…{name[-tail:]}"

@@ -15,10 +15,10 @@ from typing import Any, cast
 import docker
 import docker.errors
 
-from capvec.errors import InstrumentFault, SandboxUnavailable
+from capvec.errors import InfrastructureError, SandboxUnavailable
 from capvec.records import CommandResult, Task
 from capvec.sandbox.base import Sandbox
-from capvec.sandbox.engine_host import check_engine, connect, faults
+from capvec.sandbox.docker_host import check_engine, connect, faults
 from capvec.sandbox.images import find_image, prepare_image
 from capvec.sandbox.reaper import PID_LABEL, RUN_LABEL, TRIAL_LABEL, owner_label, reap, remove, remove_late
 from capvec.sandbox.shell import (
@@ -187,7 +187,7 @@ class DockerSandbox:
         """The content of a regular file; None for anything else, links included.
 
         Raises:
-            InstrumentFault: the file is larger than `READ_LIMIT`.
+            InfrastructureError: the file is larger than `READ_LIMIT`.
         """
         with faults():
             try:
@@ -202,7 +202,7 @@ class DockerSandbox:
                 return None
             if stat["size"] > READ_LIMIT:
                 _abandon(chunks)
-                raise InstrumentFault(
+                raise InfrastructureError(
                     f"{path} in the sandbox has {stat['size']} bytes; expected at most {READ_LIMIT}: write less to it"
                 )
             data = io.BytesIO(b"".join(chunks))

@@ -14,7 +14,7 @@ import psutil
 import requests.exceptions
 
 from capvec.errors import SandboxUnavailable
-from capvec.sandbox.engine_host import connect, faults, reason
+from capvec.sandbox.docker_host import connect, faults, reason
 
 RUN_LABEL, TRIAL_LABEL, PID_LABEL = "capvec.run", "capvec.trial", "capvec.pid"
 STOPPED = {"exited", "dead"}

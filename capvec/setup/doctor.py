@@ -89,7 +89,7 @@ def _packages() -> tuple[bool, str, str]:
 
 def _engine() -> tuple[bool, str, str]:
     from capvec.sandbox.docker import check_engine  # noqa: PLC0415
-    from capvec.setup.container_engine import REMEDY  # noqa: PLC0415
+    from capvec.setup.docker import REMEDY  # noqa: PLC0415
 
     try:
         return True, f"version {check_engine().get('Version', 'unknown')}", ""
@@ -109,7 +109,7 @@ def _base_image() -> tuple[bool, str, str]:
 
 
 def _model() -> tuple[bool, str, str]:
-    from capvec.pocket.weights import is_ready, pocket_folder  # noqa: PLC0415
+    from capvec.models.weights import is_ready, pocket_folder  # noqa: PLC0415
 
     ready = is_ready(pocket_folder())
     detail = str(pocket_folder()) if ready else "not converted yet"
@@ -117,7 +117,7 @@ def _model() -> tuple[bool, str, str]:
 
 
 def _traces() -> tuple[bool, str, str]:
-    from capvec.pocket.source import bundled_trace_files  # noqa: PLC0415
+    from capvec.models.source import bundled_trace_files  # noqa: PLC0415
 
     count = len(bundled_trace_files())
     return count > 0, f"{count} trajectories", "the installation is not complete: install capvec again"

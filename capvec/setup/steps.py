@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from capvec.pocket import ensure_pocket
+from capvec.models import ensure_pocket
 from capvec.setup.base_image import ensure_base_image
-from capvec.setup.container_engine import ensure_engine
+from capvec.setup.docker import ensure_engine
 
 
 def set_up(say: Callable[[str], None] = print) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from capvec.records import Outcome
 from capvec.stats.effects import DECIMALS
-from capvec.stats.wording import signed
+from capvec.text import signed
 
 Spoiled = Literal["clean", "parse_fail", "no_cmd"]
 CATEGORIES: tuple[Spoiled, ...] = ("clean", "parse_fail", "no_cmd")

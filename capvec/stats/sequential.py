@@ -55,7 +55,7 @@ FUTILE = 0.1
 
 
 @dataclass(frozen=True)
-class Look:
+class InterimAnalysis:
     """One look at one config, at the blocks up to it."""
 
     number: int
@@ -88,7 +88,7 @@ class SequentialTest:
     config: str
     level: float
     """The family's over the number of its configs."""
-    looks: tuple[Look, ...]
+    looks: tuple[InterimAnalysis, ...]
     """As many as were taken: a stop is the last of them."""
     planned: int
     """Looks that there would be without a stop."""
@@ -207,12 +207,12 @@ def sequential_test(
     spends = [spent(share, own) for share in shares]
     arms = [_Arms.of(tasks, ours, base, blocks[:count]) for count in ready]
     walked = course(np.stack([arm.differences[None] for arm in arms]), spends, sign_patterns(len(tasks)))
-    looks: list[Look] = []
+    looks: list[InterimAnalysis] = []
     for index, arm in enumerate(arms):
         last = ready[index] == len(blocks)
         chance = (None, None) if last else chances(arm.seen, arm.pairs, len(tasks), shares[index], level, margin)
         crossed = bool(walked.crossed[index, 0])
-        look = Look(
+        look = InterimAnalysis(
             number=index + 1,
             share=shares[index],
             spent=spends[index],

@@ -12,7 +12,7 @@ from capvec.errors import UsageError
 from capvec.records import Config, Outcome
 from capvec.stats.drift import Drift, drift
 from capvec.stats.effects import SECONDARY, Effect, paired_effect
-from capvec.stats.form import FormChange, form_change
+from capvec.stats.format_change import FormatChange, format_change
 from capvec.stats.intervals import Interval, clopper_pearson, wilson
 from capvec.stats.mediation import Mediation, decompose
 from capvec.stats.multiplicity import holm
@@ -68,7 +68,7 @@ class ConfigSummary:
     secondary: tuple[Effect, ...]
     """On parse_fail, no_cmd and steps, with p-values after Holm over `Summary.secondary_family`."""
     mediation: Mediation | None
-    form: FormChange | None
+    form: FormatChange | None
     sensitivity: tuple[Sensitivity, ...]
     call: Call | None
 
@@ -326,7 +326,7 @@ def _call(row: ConfigSummary, summary: Summary, margin: float) -> ConfigSummary:
     if effect is None:
         return row
     parse_fail, no_cmd = (next(e for e in row.secondary if e.metric == metric) for metric in ("parse_fail", "no_cmd"))
-    form = form_change(effect, parse_fail, no_cmd)
+    form = format_change(effect, parse_fail, no_cmd)
     design = observed_design(summary, effect)
     detectable = Detectable(detectable_effect(design), detectable_effect(design, falls=True), design.level)
     call = decide(effect, form, detectable, mediation=row.mediation, stratified=row.cmh, margin=margin)

@@ -47,12 +47,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from capvec.stats.effects import Effect
-from capvec.stats.form import FormChange
+from capvec.stats.format_change import FormatChange
 from capvec.stats.intervals import reach
 from capvec.stats.mediation import Mediation
 from capvec.stats.pairing import smallest_p
 from capvec.stats.stratified import CmhResult
-from capvec.stats.wording import counted, estimate, rounded_up
+from capvec.text import counted, estimate, rounded_up
 
 Name = Literal["improves", "harms", "changes form only", "no effect detected", "underpowered"]
 LEVEL = 0.05
@@ -88,7 +88,7 @@ class Call:
 
 def decide(
     effect: Effect,
-    form: FormChange,
+    form: FormatChange,
     detectable: Detectable,
     *,
     mediation: Mediation | None = None,
@@ -124,7 +124,7 @@ def decide(
     return Call(name, words, pvalue, excluded, detectable, margin)
 
 
-def _name(effect: Effect, pvalue: float, excluded: float | None, form: FormChange, level: float) -> Name:
+def _name(effect: Effect, pvalue: float, excluded: float | None, form: FormatChange, level: float) -> Name:
     if pvalue < level and effect.difference != 0:
         return "improves" if effect.difference > 0 else "harms"
     if excluded is None:
@@ -132,7 +132,7 @@ def _name(effect: Effect, pvalue: float, excluded: float | None, form: FormChang
     return "changes form only" if form.moved else "no effect detected"
 
 
-def _words(name: Name, effect: Effect, excluded: float | None, form: FormChange, mediation: Mediation | None) -> str:
+def _words(name: Name, effect: Effect, excluded: float | None, form: FormatChange, mediation: Mediation | None) -> str:
     told = measured(effect)
     if name in ("improves", "harms"):
         return f"{name}: {told}" + (f"; {mediation.words}" if mediation is not None and form.moved else "")
@@ -143,7 +143,7 @@ def _words(name: Name, effect: Effect, excluded: float | None, form: FormChange,
 
 
 def _asides(
-    effect: Effect, form: FormChange, stratified: CmhResult | None, level: float, margin: float
+    effect: Effect, form: FormatChange, stratified: CmhResult | None, level: float, margin: float
 ) -> Iterator[str]:
     """Why a narrow interval is not enough, and what an underpowered sweep shows all the same."""
     if effect.interval is not None and max(-effect.interval.low, effect.interval.high) <= margin:

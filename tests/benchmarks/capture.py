@@ -10,9 +10,9 @@ import argparse
 import time
 from collections.abc import Sequence
 
-from capvec.engine.capture import Limits, Prepared, capture_batch, plan_batches, prepare
-from capvec.engine.models import LoadedModel, load_model
-from capvec.pocket import bundled_traces, resolve_model
+from capvec.engines.transformers.capture import Limits, Prepared, capture_batch, plan_batches, prepare
+from capvec.engines.transformers.models import LoadedModel, load_model
+from capvec.models import bundled_traces, resolve_model
 from capvec.traces import read_traces
 
 

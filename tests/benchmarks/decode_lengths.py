@@ -12,10 +12,10 @@ from concurrent.futures import Future
 from pathlib import Path
 from statistics import median
 
-from capvec.engine import decode
-from capvec.engine.decode import Completion, Decoder, Request
-from capvec.engine.models import load_model
-from capvec.pocket import resolve_model
+from capvec.engines.transformers import decode
+from capvec.engines.transformers.decode import Completion, Decoder, Request
+from capvec.engines.transformers.models import load_model
+from capvec.models import resolve_model
 
 ROUNDS, TOKENS, SHORT = 3, 16, 300
 CASES = ((15, 500), (15, 1000), (15, 2000), (15, 6000), (3, 6000))

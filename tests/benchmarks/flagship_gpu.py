@@ -17,10 +17,10 @@ from statistics import median
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flagship import LAYERS, WIDTH, build_flagship
+from support.flagship import LAYERS, WIDTH, build_flagship
 
-from capvec.engine.decode import Completion, Decoder, Request
-from capvec.engine.hooks import record
+from capvec.engines.transformers.decode import Completion, Decoder, Request
+from capvec.engines.transformers.hooks import record
 from capvec.steering import Steer
 
 PASSES, ROUNDS, PROMPT, NEW = 3, 8, 512, 32

@@ -21,9 +21,9 @@ def decode() -> float:
     import time
     from concurrent.futures import Future
 
-    from capvec.engine.decode import Completion, Decoder, Request
-    from capvec.engine.models import load_model
-    from capvec.pocket import resolve_model
+    from capvec.engines.transformers.decode import Completion, Decoder, Request
+    from capvec.engines.transformers.models import load_model
+    from capvec.models import resolve_model
 
     loaded = load_model(resolve_model("pocket").path_or_id)
     prompt = tuple(loaded.render([{"role": "user", "content": "Count the files in the folder. " * 8}], prompt=True))

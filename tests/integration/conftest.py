@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import safetensors.numpy
-from real_sweeps import REWARD, write_task
-from tiny_models import LAYERS, WIDTH, save_tiny
+from support.real_sweeps import REWARD, write_task
+from support.tiny_models import LAYERS, WIDTH, save_tiny
 
 
 @pytest.fixture(scope="module")

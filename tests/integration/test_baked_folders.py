@@ -8,12 +8,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tiny_models import LAYERS, WIDTH, save_tiny
+from support.tiny_models import LAYERS, WIDTH, save_tiny
 
-from capvec.bake.order import BakeOrder
-from capvec.bake.record import Baked
-from capvec.cli import main
+from capvec.commands.main import main
 from capvec.errors import UsageError
+from capvec.publish.bake.order import BakeOrder
+from capvec.publish.bake.record import Baked
 
 pytestmark = pytest.mark.integration
 
@@ -45,7 +45,7 @@ def bake(tmp_path_factory, vectors):
     """Bakes a folder: gives where it is, and its record."""
     import safetensors.torch
 
-    from capvec.bake.command import bake
+    from capvec.publish.bake.command import bake
 
     direction = tmp_path_factory.mktemp("direction") / "dir.safetensors"
     safetensors.torch.save_file({"directions": vectors}, direction)
@@ -167,7 +167,7 @@ def test_a_tensor_too_many_in_a_plain_folder_is_ignored_which_is_why_baked_ones_
 
 
 def test_the_engine_loads_a_folder_with_code_and_does_not_run_the_code(torch, source, bake, tmp_path):
-    from capvec.engine.models import load_model
+    from capvec.engines.transformers.models import load_model
 
     baked, _ = bake(source("mistral"))
     out = tmp_path / "elsewhere"
@@ -180,7 +180,7 @@ def test_the_engine_loads_a_folder_with_code_and_does_not_run_the_code(torch, so
 
 
 def test_the_engine_refuses_other_models_that_bring_code(source, tmp_path):
-    from capvec.engine.models import load_model
+    from capvec.engines.transformers.models import load_model
 
     shutil.copytree(source("mistral"), tmp_path / "other")
     config = json.loads((tmp_path / "other" / "config.json").read_text())
@@ -280,10 +280,10 @@ def test_a_layer_that_the_model_lacks_is_refused(source, bake):
 
 
 def test_the_proof_fails_without_the_edit_and_with_another_one(torch, source, bake, vectors):
-    from capvec.bake.plan import make_plan
-    from capvec.bake.proof import BakeMismatch, conversations, observe, prove
-    from capvec.directions.record import Direction
-    from capvec.engine.models import load_model
+    from capvec.directions.direction import Direction
+    from capvec.engines.transformers.models import load_model
+    from capvec.publish.bake.plan import make_plan
+    from capvec.publish.bake.proof import BakeMismatch, conversations, observe, prove
 
     original = load_model(str(source("llama")), dtype="float32", device="cpu")
     order = BakeOrder("llama", Path("dir.safetensors"), (1,), Path("out"), "add", ALPHA)
@@ -299,7 +299,7 @@ def test_the_proof_fails_without_the_edit_and_with_another_one(torch, source, ba
 
 
 def test_a_steer_too_weak_to_show_proves_nothing_and_leaves_no_folder(source, bake):
-    from capvec.bake.proof import BakeMismatch
+    from capvec.publish.bake.proof import BakeMismatch
 
     with pytest.raises(BakeMismatch, match="nothing is proved"):
         bake(source("llama"), alpha=1e-7)
@@ -326,8 +326,8 @@ def test_a_bfloat16_model_stays_one_and_only_what_changed_is_float32(torch, sour
 
 
 def test_a_baked_folder_is_served_as_its_source_is(source, bake, tmp_path):
-    from capvec.engine.protocol import Habits
-    from capvec.pocket import resolve_model
+    from capvec.engines.protocol import GenerationDefaults
+    from capvec.models import resolve_model
 
     shutil.copytree(source("llama"), tmp_path / "agent")
     serve = {"name": "agent", "context_length": 2048, "prompt_style": "brief", "max_steps": 7, "max_tokens": 33}
@@ -337,7 +337,7 @@ def test_a_baked_folder_is_served_as_its_source_is(source, bake, tmp_path):
     out, _ = bake(tmp_path / "agent")
     served = resolve_model(str(out))
     assert served.name == "model"  # the folder's: it is another model than its source
-    assert (served.context_length, served.habits) == (2048, Habits("brief", 7, 33))
+    assert (served.context_length, served.habits) == (2048, GenerationDefaults("brief", 7, 33))
     kept = {path.name for path in (tmp_path / "agent").iterdir()} - {"README.md"}
     assert {path.name for path in out.iterdir()} == kept | {"BAKED.json"}
     for name in kept - {"config.json", "model.safetensors", "capvec.json"}:

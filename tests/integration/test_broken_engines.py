@@ -8,11 +8,11 @@ from itertools import product
 
 import numpy as np
 import pytest
-from checked import as_reply, asked, stack_of
-from tiny_models import LAYERS, WIDTH, load_tiny, save_tiny
+from support.checked import as_reply, asked, stack_of
+from support.tiny_models import LAYERS, WIDTH, load_tiny, save_tiny
 
-from capvec.engine.receipts import check_receipts
 from capvec.errors import SteeringFault, UsageError
+from capvec.receipts import check_receipts
 from capvec.steering import Steer
 
 pytestmark = pytest.mark.integration
@@ -38,7 +38,7 @@ def decode(loaded, rows, vectors):
     """Replies to one conversation under each of `rows`, all in one batch; `vectors` holds v_L of every layer."""
     import torch
 
-    from capvec.engine.decode import Decoder, Request
+    from capvec.engines.transformers.decode import Decoder, Request
 
     rendered = loaded.render_marked(TALK, prompt=True)
     decoder, results = Decoder(replace(loaded, stop_ids=frozenset()), prefix_bytes=1 << 20), [Future() for _ in rows]
@@ -80,8 +80,8 @@ def test_an_honest_engine_passes(ask, check, manner):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("dose", [0.01, 0.3, 3.0, 100.0])
 def test_whatever_the_dtype_rounds_away_an_honest_engine_passes_well_within_the_bounds(tmp_path_factory, dtype, dose):
-    from capvec.engine.capture import capture_batch, prepare
-    from capvec.engine.models import load_model
+    from capvec.engines.transformers.capture import capture_batch, prepare
+    from capvec.engines.transformers.models import load_model
 
     folder = save_tiny(tmp_path_factory.mktemp("model"), "llama")
     coarse = load_model(str(folder), dtype=dtype, device="cpu")
@@ -104,8 +104,8 @@ def test_whatever_the_dtype_rounds_away_an_honest_engine_passes_well_within_the_
 
 @pytest.mark.parametrize("share", [1.0, 1e-5])
 def test_a_steer_that_reaches_its_neighbours_in_the_batch_is_refused_in_their_replies(ask, check, monkeypatch, share):
-    from capvec.engine.hooks.path import hidden_of
-    from capvec.engine.hooks.steer import _Site
+    from capvec.engines.transformers.hooks.path import hidden_of
+    from capvec.engines.transformers.hooks.steer import _Site
 
     honest = _Site.move
 
@@ -126,7 +126,7 @@ def test_a_steer_that_reaches_its_neighbours_in_the_batch_is_refused_in_their_re
 
 
 def test_a_prompt_that_goes_on_from_what_was_computed_under_other_steers_is_refused(ask, check, monkeypatch):
-    from capvec.engine.caches import PrefixStore
+    from capvec.engines.transformers.caches import PrefixStore
 
     rows = [(Steer(1, "d", 4.0),), (Steer(1, "d", 2.0),)]
     for completion, row in zip(ask(rows), rows, strict=True):
@@ -144,8 +144,8 @@ def test_a_prompt_that_goes_on_from_what_was_computed_under_other_steers_is_refu
 
 
 def test_what_leaked_into_a_reply_is_not_kept_for_the_next_one(ask, monkeypatch):
-    from capvec.engine.caches import PrefixStore
-    from capvec.engine.hooks.steer import _Site
+    from capvec.engines.transformers.caches import PrefixStore
+    from capvec.engines.transformers.hooks.steer import _Site
 
     kept = []
     monkeypatch.setattr(PrefixStore, "keep", lambda _self, steers, tokens, _cache: kept.append((steers, len(tokens))))
@@ -160,8 +160,8 @@ def test_what_leaked_into_a_reply_is_not_kept_for_the_next_one(ask, monkeypatch)
 
 @pytest.mark.parametrize("positions", ["prompt", "generated", "assistant"])
 def test_a_steer_that_reaches_the_rows_other_positions_is_refused(ask, check, monkeypatch, positions):
-    from capvec.engine.hooks.path import hidden_of
-    from capvec.engine.hooks.steer import _Site
+    from capvec.engines.transformers.hooks.path import hidden_of
+    from capvec.engines.transformers.hooks.steer import _Site
 
     honest = _Site.move
 
@@ -181,9 +181,9 @@ def test_a_steer_that_reaches_the_rows_other_positions_is_refused(ask, check, mo
 @pytest.mark.parametrize("manner", WITH_STRENGTH)
 @pytest.mark.parametrize("factor", [1.05, 0.5, -1.0])
 def test_a_strength_that_hook_and_witness_both_have_wrong_is_refused(ask, check, monkeypatch, manner, factor):
-    from capvec.engine.hooks import Meter
+    from capvec.engines.transformers.hooks import Accumulator
 
-    monkeypatch.setattr(Meter, "reach", property(lambda meter: factor * meter.steer.alpha * meter.length))
+    monkeypatch.setattr(Accumulator, "reach", property(lambda meter: factor * meter.steer.alpha * meter.length))
     row = (steer_of(*manner),)
     (completion,) = ask([row])
     assert completion.receipts[0].error_max < 1e-3  # hook and witness agree with each other
@@ -194,12 +194,12 @@ def test_a_strength_that_hook_and_witness_both_have_wrong_is_refused(ask, check,
 @pytest.mark.parametrize("op", ["add", "set"])
 @pytest.mark.parametrize("keep_norm", [False, True])
 def test_a_strength_that_is_wrong_in_one_pass_of_many_is_refused(ask, check, monkeypatch, op, keep_norm):
-    from capvec.engine.hooks import Meter
+    from capvec.engines.transformers.hooks import Accumulator
 
     def reach(meter):
         return (1.05 if meter.fired == 3 else 1.0) * meter.steer.alpha * meter.length
 
-    monkeypatch.setattr(Meter, "reach", property(reach))
+    monkeypatch.setattr(Accumulator, "reach", property(reach))
     row = (steer_of(op, "all", keep_norm),)
     with pytest.raises(SteeringFault, match="measured a largest"):
         check(ask([row])[0], row)
@@ -208,14 +208,14 @@ def test_a_strength_that_is_wrong_in_one_pass_of_many_is_refused(ask, check, mon
 @pytest.mark.parametrize(("wanted", "said"), [(True, "the norm became"), (False, "kept that nobody asked to keep")])
 @pytest.mark.parametrize("op", ["add", "ablate", "set"])
 def test_a_norm_that_hook_and_witness_keep_unasked_or_do_not_keep_is_refused(ask, check, monkeypatch, op, wanted, said):
-    from capvec.engine.hooks import Meters
+    from capvec.engines.transformers.hooks import Accumulators
 
-    honest = Meters.receipts
+    honest = Accumulators.receipts
 
     def pretending(row, forwards):
         return tuple(replace(receipt, steer=steer_of(op, "all", wanted)) for receipt in honest(row, forwards))
 
-    monkeypatch.setattr(Meters, "receipts", pretending)
+    monkeypatch.setattr(Accumulators, "receipts", pretending)
     (completion,) = ask([(steer_of(op, "all", not wanted),)])
     with pytest.raises(SteeringFault, match=said):
         check(completion, (steer_of(op, "all", wanted),))
@@ -262,7 +262,7 @@ def test_a_witness_behind_another_block_is_refused(loaded, ask, check):
 
 
 def test_a_model_that_runs_its_blocks_in_another_order_is_not_loaded(loaded):
-    from capvec.engine.models import _check_order
+    from capvec.engines.transformers.models import _check_order
 
     _check_order(loaded.model, loaded.path)
     with pytest.raises(UsageError, match=r"ran in the order \[3, 2, 1, 0\]; expected each once, from 0 to 3"):
@@ -291,7 +291,7 @@ def test_another_vector_under_the_same_name_is_refused_even_where_it_shows_the_s
 @pytest.mark.parametrize("number", [0, 3, 5])
 def test_another_vector_in_one_pass_of_many_is_refused(ask, check, monkeypatch, number):
     """Hook and witness read one table of unit vectors, in which this row has another's, as long and so as good."""
-    from capvec.engine.hooks.steer import _Site
+    from capvec.engines.transformers.hooks.steer import _Site
 
     honest = _Site.__post_init__
 
@@ -307,15 +307,15 @@ def test_another_vector_in_one_pass_of_many_is_refused(ask, check, monkeypatch, 
 
 
 def test_a_vector_that_is_changed_after_it_was_looked_up_is_refused(ask, check, monkeypatch):
-    from capvec.engine.hooks import Meter
+    from capvec.engines.transformers.hooks import Accumulator
 
-    honest = Meter.__post_init__
+    honest = Accumulator.__post_init__
 
     def turned(meter):
         honest(meter)
         meter.unit = meter.unit.roll(1)
 
-    monkeypatch.setattr(Meter, "__post_init__", turned)
+    monkeypatch.setattr(Accumulator, "__post_init__", turned)
     row = (Steer(1, "d", 2.0),)
     with pytest.raises(SteeringFault, match="the engine multiplied a vector with the hash"):
         check(ask([row])[0], row)

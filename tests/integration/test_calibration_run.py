@@ -11,8 +11,8 @@ import subprocess
 import sys
 
 import pytest
-from real_sweeps import REWARD, ledger, no_container_is_left, no_traceback, write_task
-from tiny_models import save_tiny
+from support.real_sweeps import REWARD, ledger, no_container_is_left, no_traceback, write_task
+from support.tiny_models import save_tiny
 
 pytestmark = pytest.mark.integration
 pytest_plugins = ("pytester",)
@@ -32,7 +32,7 @@ def given(tmp_path_factory):
             f'[metadata]\nfamily = "{name}"\nsplit = "{split}"\n[environment]\nmemory_mb = 128\n'
         )
     command = [
-        sys.executable, "-m", "capvec.calibration.choose", "--model", str(root / "tiny"), "--tasks",
+        sys.executable, "-m", "capvec.studies.calibration.select", "--model", str(root / "tiny"), "--tasks",
         str(root / "tasks"), "--layer", "1,2", "--alpha", "0.5", "--format-layer", "2", "--max-steps", "2",
         "--max-tokens", "6", "--run", "choice", "--root", str(root), "--out", str(root / "chosen.json"),
     ]  # fmt: skip
@@ -124,9 +124,9 @@ def test_a_calibration_ends_with_five_verdicts_and_resumes(calibration, pytester
     told = {name: (report / name).read_text() for name in ("CALIBRATION.md", "calibration.json", "RESULTS.md")}
     for name in ("CALIBRATION.md", "calibration.json"):
         (report / name).unlink()
-    from capvec.report.rebuild import rebuild
+    from capvec.studies.regenerate import regenerate
 
-    rebuild(report)
+    regenerate(report)
     assert {name: (report / name).read_text() for name in told} == told
 
     # Another choice of twins is another study: its outcomes must not be pooled with these.

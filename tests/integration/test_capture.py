@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import ClassVar
 
 import pytest
-from tiny_models import ARCHITECTURES, LAYERS, WIDTH, load_tiny
+from support.tiny_models import ARCHITECTURES, LAYERS, WIDTH, load_tiny
 
 from capvec.errors import UsageError
 
@@ -44,7 +44,7 @@ def talk(length):
 
 
 def capture(loaded, messages, pooling="last"):
-    from capvec.engine.capture import capture_batch, prepare
+    from capvec.engines.transformers.capture import capture_batch, prepare
 
     one = prepare(loaded, messages, pooling, "it")
     return capture_batch(loaded, [one])[0], one
@@ -107,7 +107,7 @@ def test_a_batch_gives_what_each_conversation_gives_alone_whichever_side_is_padd
     """
     import torch
 
-    from capvec.engine.capture import capture_batch, prepare
+    from capvec.engines.transformers.capture import capture_batch, prepare
 
     batch = [
         prepare(loaded, talk(length), pooling, "it") for length in LENGTHS for pooling in ("mean-last:1000", "last")
@@ -163,7 +163,7 @@ def test_what_is_kept_does_not_grow_with_the_conversation(loaded):
     """While the forward pass runs, every block's output is let go as soon as the next block has taken it."""
     import torch
 
-    from capvec.engine.hooks import record
+    from capvec.engines.transformers.hooks import record
 
     alive = []
 
@@ -201,14 +201,14 @@ class TestConversationsWithoutAToken:
     @pytest.mark.parametrize("pooling", ["last-assistant", "mean-assistant"])
     @pytest.mark.parametrize(("messages", "why"), REFUSED)
     def test_are_refused_by_name(self, llama, messages, pooling, why):
-        from capvec.engine.capture import prepare
+        from capvec.engines.transformers.capture import prepare
 
         with pytest.raises(UsageError, match=rf"trace 7: no token of the assistant's to pool \({pooling}\): .*{why}"):
             prepare(llama, messages, pooling, "trace 7")
 
     @pytest.mark.parametrize("messages", [messages for messages, _ in REFUSED])
     def test_can_be_captured_by_other_poolings(self, llama, messages):
-        from capvec.engine.capture import prepare
+        from capvec.engines.transformers.capture import prepare
 
         assert len(prepare(llama, messages, "last", "it").chosen) == 1
 
@@ -222,10 +222,10 @@ def test_replies_in_flight_wait_for_one_batch_and_not_for_all(llama, monkeypatch
     """A token is drawn between any batch of a capture and the next."""
     from starlette.testclient import TestClient
 
-    from capvec.engine import server
-    from capvec.engine.capture import Limits
-    from capvec.engine.decode import Request
-    from capvec.engine.scheduler import Scheduler
+    from capvec.engines.transformers import server
+    from capvec.engines.transformers.capture import Limits
+    from capvec.engines.transformers.decode import Request
+    from capvec.engines.transformers.scheduler import Scheduler
 
     monkeypatch.setattr(Limits, "of", lambda _: Limits(budget=1, overhead=0))  # each conversation is a batch
     scheduler = Scheduler(replace(llama, stop_ids=frozenset()), max_rows=4, prefix_bytes=0)

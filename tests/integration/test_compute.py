@@ -6,17 +6,17 @@ import json
 
 import numpy as np
 import pytest
-from tiny_models import LAYERS, WIDTH, save_tiny
+from support.tiny_models import LAYERS, WIDTH, save_tiny
 
-from capvec.cli import main
+from capvec.commands.main import main
 from capvec.directions.activations import ActivationFile
+from capvec.directions.direction import Direction
 from capvec.directions.recipe import Recipe
-from capvec.directions.record import Direction
-from capvec.engine.client import EngineClient
-from capvec.engine.process import start_engine
-from capvec.engine.protocol import TOKEN_VARIABLE, ModelSource
-from capvec.sweep.directions import obtain_direction
-from capvec.sweep.options import SweepOptions
+from capvec.engines.client import EngineClient
+from capvec.engines.process import start_engine
+from capvec.engines.protocol import TOKEN_VARIABLE, ModelSource
+from capvec.plan.options import SweepOptions
+from capvec.run.directions import obtain_direction
 
 pytestmark = pytest.mark.integration
 

@@ -12,7 +12,7 @@ import time
 import docker
 import pytest
 from docker.models.containers import ContainerCollection
-from real_sweeps import containers
+from support.real_sweeps import containers
 
 from capvec.errors import SandboxUnavailable
 from capvec.records import Task

@@ -9,10 +9,10 @@ import time
 from dataclasses import replace
 
 import pytest
-from real_sweeps import containers
-from sandbox_conformance import SandboxConformance
+from support.real_sweeps import containers
+from support.sandbox_conformance import SandboxConformance
 
-from capvec.errors import InstrumentFault, SandboxUnavailable, UsageError
+from capvec.errors import InfrastructureError, SandboxUnavailable, UsageError
 from capvec.records import Limits, Task
 from capvec.sandbox.docker import READ_LIMIT, DockerProvider, check_engine, reap
 from capvec.sandbox.verifier import verify
@@ -320,7 +320,7 @@ def test_only_regular_files_of_a_sensible_size_are_read(shared):
     for path in ("/tmp/link", "/tmp/pipe", "/dev/zero", "/usr", "/etc/passwd/below"):
         assert shared.read(path) is None
     assert len(shared.read("/tmp/fits")) == READ_LIMIT
-    with pytest.raises(InstrumentFault, match=f"{READ_LIMIT + 1} bytes"):
+    with pytest.raises(InfrastructureError, match=f"{READ_LIMIT + 1} bytes"):
         shared.read("/tmp/large")
 
 

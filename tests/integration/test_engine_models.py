@@ -6,11 +6,11 @@ from concurrent.futures import Future
 
 import numpy as np
 import pytest
-from checked import as_reply, asked, stack_of
-from tiny_models import ARCHITECTURES, LAYERS, WIDTH, load_tiny, save_tiny
+from support.checked import as_reply, asked, stack_of
+from support.tiny_models import ARCHITECTURES, LAYERS, WIDTH, load_tiny, save_tiny
 
-from capvec.engine.receipts import check_receipts
 from capvec.errors import UsageError
+from capvec.receipts import check_receipts
 from capvec.steering import Steer
 
 pytestmark = pytest.mark.integration
@@ -31,7 +31,7 @@ def directions():
 
 
 def request_for(loaded, directions, index, steers=()):
-    from capvec.engine.decode import Request
+    from capvec.engines.transformers.decode import Request
 
     ids = loaded.render([{"role": "user", "content": PROMPTS[index]}], prompt=True)
     vectors = tuple(directions[steer.layer] for steer in steers)
@@ -40,7 +40,7 @@ def request_for(loaded, directions, index, steers=()):
 
 def decode(loaded, requests, stagger=0):
     """Completions of requests that share a decoder, each joining `stagger` steps after the one before."""
-    from capvec.engine.decode import Decoder
+    from capvec.engines.transformers.decode import Decoder
 
     decoder = Decoder(loaded, prefix_bytes=1 << 20)
     results = []
@@ -74,8 +74,8 @@ def test_a_row_of_a_batch_gives_what_the_request_gives_alone(loaded, directions,
 
 @pytest.mark.parametrize(("waste", "batches"), [(10**6, 1), (60, 2), (-1, 4)])
 def test_rows_of_unlike_length_decode_apart_and_give_the_same(loaded, directions, waste, batches, monkeypatch):
-    from capvec.engine import caches
-    from capvec.engine import decode as decoding
+    from capvec.engines.transformers import caches
+    from capvec.engines.transformers import decode as decoding
 
     monkeypatch.setattr(decoding, "WASTE", waste)
     requests = [request_for(loaded, directions, i, steers) for i, steers in enumerate(mixed_steers())]
@@ -114,7 +114,7 @@ def test_steering_changes_the_reply_and_alpha_zero_does_not(loaded, directions):
 
 def test_a_conversation_that_goes_on_gives_the_same_with_and_without_reuse(loaded, directions):
     """The second turn under the same steers reuses the first one's cache; under other steers it must not."""
-    from capvec.engine.decode import Decoder, Request
+    from capvec.engines.transformers.decode import Decoder, Request
 
     steers = (Steer(0, "d", 3.0),)
     first = request_for(loaded, directions, 2, steers)
@@ -149,7 +149,7 @@ def test_vision_blocks_are_never_taken_for_decoder_layers(loaded):
 def test_a_model_whose_layers_are_not_found_is_refused_with_what_was_looked_for():
     import torch
 
-    from capvec.engine.models import find_residual_path
+    from capvec.engines.transformers.models import find_residual_path
 
     model = torch.nn.ModuleDict({"tower": torch.nn.ModuleList([torch.nn.Linear(1, 1)])})
     with pytest.raises(UsageError, match=r"looked for 7 modules .* at model\.language_model\.layers.*tower \(1\)"):
@@ -157,22 +157,22 @@ def test_a_model_whose_layers_are_not_found_is_refused_with_what_was_looked_for(
 
 
 def test_a_tokenizer_without_a_chat_template_is_refused(tmp_path):
-    from capvec.engine.models import load_model
+    from capvec.engines.transformers.models import load_model
 
     with pytest.raises(UsageError, match="no chat template"):
         load_model(str(save_tiny(tmp_path, "llama", chat_template=False)))
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path):
-    from capvec.engine.models import load_model
+    from capvec.engines.transformers.models import load_model
 
     with pytest.raises(UsageError, match="cannot load the model"):
         load_model(str(tmp_path))
 
 
 def test_a_full_store_lets_go_of_what_was_used_least_recently(loaded):
-    from capvec.engine.caches import PrefixStore, croppable, new_cache
-    from capvec.engine.models import forward
+    from capvec.engines.transformers.caches import PrefixStore, croppable, new_cache
+    from capvec.engines.transformers.models import forward
 
     def cached(tokens):
         import torch

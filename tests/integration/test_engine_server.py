@@ -16,15 +16,15 @@ import httpx
 import numpy as np
 import pytest
 import safetensors.numpy
-from checked import asked
-from tiny_models import CONTEXT, LAYERS, WIDTH, save_tiny
+from support.checked import asked
+from support.tiny_models import CONTEXT, LAYERS, WIDTH, save_tiny
 
-from capvec.engine.client import EngineClient
-from capvec.engine.process import start_engine
-from capvec.engine.protocol import ModelSource, direction_hash
-from capvec.engine.receipts import check_receipts
+from capvec.engines.client import EngineClient
+from capvec.engines.process import start_engine
+from capvec.engines.protocol import ModelSource
 from capvec.errors import ContextOverflow, EngineUnavailable, SteeringFault, UsageError
-from capvec.steering import Steer
+from capvec.receipts import check_receipts
+from capvec.steering import Steer, direction_hash
 
 pytestmark = pytest.mark.integration
 
@@ -168,7 +168,7 @@ def test_a_file_that_is_no_direction_and_a_steer_beyond_any_number_leave_the_eng
 
 
 def test_residuals_come_back_in_the_order_of_the_conversations_whatever_the_requests(client, monkeypatch):
-    from capvec.sweep import captures
+    from capvec.directions import capture as captures
 
     talks = [[*HELLO, {"role": "assistant", "content": "so " * count}] for count in (5, 90, 1, 40)]
     alone = [client.capture([talk], "mean-assistant") for talk in talks]
@@ -315,7 +315,7 @@ def test_a_killed_engine_is_unavailable_at_once(model_folder, tmp_path):
 def test_the_engine_ends_when_the_process_that_started_it_is_killed(model_folder, tmp_path):
     script = (
         "import sys, time; from pathlib import Path\n"
-        "from capvec.engine.process import start_engine; from capvec.engine.protocol import ModelSource\n"
+        "from capvec.engines.process import start_engine; from capvec.engines.protocol import ModelSource\n"
         f"source, log = ModelSource({str(model_folder)!r}, 'tiny'), Path({str(tmp_path / 'e.log')!r})\n"
         "with start_engine(source, log_path=log) as e:\n"
         "    print(e.pid, flush=True); time.sleep(600)"

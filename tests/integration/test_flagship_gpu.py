@@ -8,11 +8,11 @@ from itertools import product
 
 import numpy as np
 import pytest
-from checked import as_reply, asked, stack_of
-from flagship import LAYERS, WIDTH, build_flagship
+from support.checked import as_reply, asked, stack_of
+from support.flagship import LAYERS, WIDTH, build_flagship
 
-from capvec.engine.receipts import check_receipts
 from capvec.errors import SteeringFault
+from capvec.receipts import check_receipts
 from capvec.steering import Steer
 
 pytestmark = pytest.mark.gpu
@@ -37,7 +37,7 @@ def answer(loaded, steers, vectors, tokens=12):
     """Replies to one conversation under each of `steers`, all in one batch."""
     import torch
 
-    from capvec.engine.decode import Decoder, Request
+    from capvec.engines.transformers.decode import Decoder, Request
 
     rendered = loaded.render_marked(TALK, prompt=True)
     decoder, results = Decoder(loaded, prefix_bytes=0), [Future() for _ in steers]
@@ -52,7 +52,7 @@ def answer(loaded, steers, vectors, tokens=12):
 
 def directions(loaded):
     """Random vectors with a dose of 0.3 at α = 1, by the model's own residual norms."""
-    from capvec.engine.capture import capture_batch, prepare
+    from capvec.engines.transformers.capture import capture_batch, prepare
 
     residuals = capture_batch(loaded, [prepare(loaded, TALK, "mean-last:64", "talk")])[0].numpy()
     noise = np.random.default_rng(0).standard_normal((LAYERS, WIDTH)).astype(np.float32)
@@ -93,7 +93,7 @@ def test_nothing_is_steered_where_alpha_is_zero(loaded):
 def test_what_a_capture_holds_does_not_grow_with_the_length(loaded):
     import torch
 
-    from capvec.engine.hooks import record
+    from capvec.engines.transformers.hooks import record
 
     def held(length):
         ids = torch.randint(1000, (2, length), device="cuda")
@@ -114,7 +114,7 @@ def test_what_a_capture_holds_does_not_grow_with_the_length(loaded):
 
 
 def test_batched_and_alone_give_the_same_residuals_up_to_bfloat16(loaded):
-    from capvec.engine.capture import capture_batch, prepare
+    from capvec.engines.transformers.capture import capture_batch, prepare
 
     talks = [TALK, (*TALK, {"role": "assistant", "content": "There are 3 files."})]
     prepared = [prepare(loaded, talk, "last", "talk") for talk in talks]

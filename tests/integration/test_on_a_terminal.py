@@ -1,6 +1,6 @@
 """What a person sees while trials run, and what is left of it: pytest with and without workers, on a pseudo-terminal.
 
-The ends of the trials are given (`scripted_trials`); processes, workers, terminal and Ctrl-C are real.
+The ends of the trials are given (`support.scripted_trials`); processes, workers, terminal and Ctrl-C are real.
 """
 
 from __future__ import annotations
@@ -12,18 +12,17 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-from scripted_trials import TEST_FILE
-from terminal import Seen, run_on_terminal
+from support import REPOSITORY
+from support.scripted_trials import TEST_FILE
+from support.terminal import Seen, run_on_terminal
 
 pytestmark = pytest.mark.integration
 
 GATES = [["no_harm(0.1)", False, "x passes 0.20, baseline 0.50"], ["steps<=baseline", True, "holds for every config"]]
 TRIALS = "solved1 unsolved2 error3 unsolved4 solved5 unsolved6"
 LIVE = re.compile(r"\d+/\d+( trials)? · \d+ solved")
-REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -38,7 +37,7 @@ def environ():
 @pytest.fixture
 def command(tmp_path):
     (tmp_path / "test_sweep.py").write_text(TEST_FILE)
-    plugins = ("-p", "scripted_trials", "-p", "no:hypothesispytest", "-p", "no:cacheprovider")
+    plugins = ("-p", "support.scripted_trials", "-p", "no:hypothesispytest", "-p", "no:cacheprovider")
     return [sys.executable, "-m", "pytest", *plugins, "--junitxml", "junit.xml"]
 
 

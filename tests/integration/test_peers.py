@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 import pytest
-from tiny_models import LAYERS, WIDTH, load_tiny
+from support.tiny_models import LAYERS, WIDTH, load_tiny
 
 from capvec.directions.estimate import estimate, mean_difference
 from capvec.steering import Steer
@@ -52,7 +52,7 @@ def ids(torch, n=12):
 
 def residuals(loaded, torch, text):
     """capvec's residual of every layer at a text's last token, `[n_layers, d_model]`."""
-    from capvec.engine.hooks import watch
+    from capvec.engines.transformers.hooks import watch
 
     with watch(loaded.path.blocks) as seen, torch.inference_mode():
         loaded.model(input_ids=torch.tensor([loaded.tokenizer(text)["input_ids"]]))
@@ -61,9 +61,9 @@ def residuals(loaded, torch, text):
 
 def steered(loaded, torch, vectors, layers, tokens, **more):
     """Logits and cache of one pass under capvec's hook."""
-    from capvec.engine.hooks import meters, steer
+    from capvec.engines.transformers.hooks import accumulators, steer
 
-    row = meters([Steer(layer, "d", ALPHA) for layer in layers], [vectors[layer] for layer in layers])
+    row = accumulators([Steer(layer, "d", ALPHA) for layer in layers], [vectors[layer] for layer in layers])
     with steer(loaded.path, [row], torch.ones(*tokens.shape, dtype=torch.bool)), torch.inference_mode():
         return loaded.model(input_ids=tokens, **more)
 
@@ -191,7 +191,7 @@ def test_steering_vectors_leaves_hooks_behind_when_a_layer_does_not_exist(peer, 
 
 
 def test_steering_vectors_changes_the_blocks_output_in_place(torch, peer, loaded, vectors):
-    from capvec.engine.hooks import watch
+    from capvec.engines.transformers.hooks import watch
 
     # Whoever kept the block's output before finds it steered afterwards.
     vector = peer.SteeringVector({1: vectors[1]}, "decoder_block")

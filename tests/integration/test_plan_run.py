@@ -10,11 +10,11 @@ import numpy as np
 import psutil
 import pytest
 import safetensors.numpy
-from real_sweeps import no_container_is_left
-from tiny_models import LAYERS, WIDTH, save_tiny
+from support.real_sweeps import no_container_is_left
+from support.tiny_models import LAYERS, WIDTH, save_tiny
 
 from capvec.records import Outcome
-from capvec.sweep.ledger import Ledger
+from capvec.results.ledger import Ledger
 
 pytestmark = pytest.mark.integration
 pytest_plugins = ("pytester",)
@@ -49,7 +49,9 @@ def small(tiny, plan):
 
 
 def nothing_is_left(folder: Path) -> bool:
-    engines = [child for child in psutil.Process().children(recursive=True) if "capvec.engine" in child.cmdline()]
+    engines = [
+        child for child in psutil.Process().children(recursive=True) if "capvec.engines.transformers" in child.cmdline()
+    ]
     return no_container_is_left("planned") and not engines and not (folder / "reports").exists()
 
 

@@ -4,10 +4,10 @@ import math
 from itertools import pairwise
 
 import pytest
-from chromium import Chromium
-from recorded_run import write_recorded
+from support.chromium import Chromium
+from support.recorded_run import write_recorded
 
-from capvec.report.export import export
+from capvec.publish.export import export
 from capvec.setup.browser import NAMES, find_browser
 
 pytestmark = pytest.mark.integration

@@ -11,12 +11,12 @@ import tarfile
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import docker
 import httpx
 import pytest
-from tiny_models import save_tiny
+from support import REPOSITORY
+from support.tiny_models import save_tiny
 
 from capvec.errors import SandboxUnavailable
 from capvec.sandbox.base_image import TAG, has_base_image, import_base_image, pull_base_image
@@ -106,7 +106,7 @@ def test_a_registry_that_is_not_there_is_noticed_at_once():
 
 
 def test_two_processes_that_need_the_bundled_model_convert_it_once(tmp_path):
-    program = "from capvec.pocket import ensure_pocket; print(ensure_pocket())"
+    program = "from capvec.models import ensure_pocket; print(ensure_pocket())"
 
     def ensure():
         return subprocess.run(
@@ -146,7 +146,16 @@ def tiny_model(tmp_path_factory):
 def served(tiny_model, tmp_path):
     """`capvec serve`, and its URL and token as it printed them."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "capvec.cli", "serve", "--model", str(tiny_model), "--log", str(tmp_path / "log")],
+        [
+            sys.executable,
+            "-m",
+            "capvec.commands.main",
+            "serve",
+            "--model",
+            str(tiny_model),
+            "--log",
+            str(tmp_path / "log"),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -190,7 +199,7 @@ def test_serve_ends_when_its_engine_does(served):
 
 def test_an_installation_that_broke_off_is_not_taken_for_a_finished_one(tmp_path):
     for name in ("Makefile", "pyproject.toml"):
-        (tmp_path / name).write_bytes((Path(__file__).parents[2] / name).read_bytes())
+        (tmp_path / name).write_bytes((REPOSITORY / name).read_bytes())
     (tmp_path / "requirements.lock").write_text("no-package-of-this-name==1\n")
     make = ("make", f"PYTHON={sys.executable}")
     done = subprocess.run(

@@ -8,10 +8,10 @@ from itertools import product
 
 import numpy as np
 import pytest
-from checked import as_reply, asked, stack_of
-from tiny_models import LAYERS, WIDTH, save_tiny
+from support.checked import as_reply, asked, stack_of
+from support.tiny_models import LAYERS, WIDTH, save_tiny
 
-from capvec.engine.receipts import check_receipts
+from capvec.receipts import check_receipts
 from capvec.steering import Steer
 
 pytestmark = pytest.mark.integration
@@ -26,7 +26,7 @@ def loaded(request, tmp_path_factory):
     """A model that says nothing but letters, so that a reply makes the same tokens in the next turn's prompt."""
     import torch
 
-    from capvec.engine.models import load_model
+    from capvec.engines.transformers.models import load_model
 
     loaded = load_model(str(save_tiny(tmp_path_factory.mktemp("model"), request.param)), dtype="float32", device="cpu")
     mute = torch.full((loaded.model.get_output_embeddings().out_features,), -torch.inf)
@@ -43,7 +43,7 @@ def loaded(request, tmp_path_factory):
 @pytest.fixture
 def ask(loaded):
     """Asks a decoder, a new one unless given; gives each reply, and the logits of every pass in order."""
-    from capvec.engine.decode import Decoder
+    from capvec.engines.transformers.decode import Decoder
 
     def ask(requests, decoder=None, stagger=0):
         decoder, results, logits = decoder or Decoder(loaded, prefix_bytes=1 << 24), [], []
@@ -71,7 +71,7 @@ def ask(loaded):
 
 @pytest.fixture
 def new_decoder(loaded):
-    from capvec.engine.decode import Decoder
+    from capvec.engines.transformers.decode import Decoder
 
     return lambda: Decoder(loaded, prefix_bytes=1 << 24)
 
@@ -83,7 +83,7 @@ def steers_of(op, positions, keep_norm=False, layers=(0, 2)):
 def request_for(loaded, messages, steers, seed=0):
     import torch
 
-    from capvec.engine.decode import Request
+    from capvec.engines.transformers.decode import Request
 
     rendered = loaded.render_marked(messages, prompt=True)
     vectors = tuple(torch.as_tensor(VECTORS[steer.layer]) for steer in steers)
@@ -198,7 +198,7 @@ def test_the_whole_conversation_read_at_once_is_steered_as_it_was_turn_by_turn(l
     """An oracle without cache or decoder: all tokens in one pass, the residual edited by hand at the marked ones."""
     import torch
 
-    from capvec.engine.hooks import meters, steer
+    from capvec.engines.transformers.hooks import accumulators, steer
 
     rendered = loaded.render_marked([user("one"), assistant("two"), user("three")], prompt=True)
     ids, marks = torch.tensor([rendered.ids]), torch.tensor([rendered.assistant])
@@ -216,7 +216,7 @@ def test_the_whole_conversation_read_at_once_is_steered_as_it_was_turn_by_turn(l
         handle = loaded.path.blocks[1].register_forward_hook(by_hand)
         wanted = loaded.model(input_ids=ids, use_cache=False).logits
         handle.remove()
-        made = meters([Steer(1, "d", 1.0, "ablate", "assistant")], [torch.as_tensor(VECTORS[1])])
+        made = accumulators([Steer(1, "d", 1.0, "ablate", "assistant")], [torch.as_tensor(VECTORS[1])])
         with steer(loaded.path, [made], torch.ones_like(ids, dtype=torch.bool), assistant=marks):
             got = loaded.model(input_ids=ids, use_cache=False).logits
         plain = loaded.model(input_ids=ids, use_cache=False).logits

@@ -10,8 +10,8 @@ from collections import Counter
 import numpy as np
 import pytest
 import safetensors.numpy
-from real_sweeps import REWARD, TRIALS, ledger, no_container_is_left, no_traceback, write_task
-from tiny_models import LAYERS, WIDTH
+from support.real_sweeps import REWARD, TRIALS, ledger, no_container_is_left, no_traceback, write_task
+from support.tiny_models import LAYERS, WIDTH
 
 from capvec.traces import read_traces
 
@@ -20,7 +20,7 @@ pytest_plugins = ("pytester",)
 
 
 def test_a_collection_keeps_traces_outcomes_and_what_made_them(given, tmp_path, capsys):
-    from capvec.cli import main
+    from capvec.commands.main import main
 
     arguments = [
         "--model",
@@ -163,7 +163,7 @@ def test_controls_and_gates_work_on_the_same_trials_and_the_run_can_be_published
     assert {(twin["kind"], len(twin["twins"])) for twin in summary["twins"]} == {("random", 1), ("orthogonal", 2)}
     assert "## Controls" in (report / "RESULTS.md").read_text()
 
-    from capvec.cli import main
+    from capvec.commands.main import main
 
     assert main(["export", str(report), "--out", "published", "--license", "mit"]) == 0
     published = [path for path in (pytester.path / "published").rglob("*") if path.is_file()]
@@ -177,7 +177,7 @@ def test_controls_and_gates_work_on_the_same_trials_and_the_run_can_be_published
 def test_with_looks_a_config_that_changes_nothing_stops_with_its_control_and_the_rest_is_skipped(
     sweep, report, tmp_path, workers
 ):
-    from capvec.cli import main
+    from capvec.commands.main import main
 
     for number in range(6):
         write_task(tmp_path / "six" / f"easy{number}", REWARD.format(1))
@@ -286,11 +286,11 @@ def test_every_manner_of_steering_is_a_sweep_with_controls_and_receipts(sweep, r
 
 
 def test_an_engine_that_runs_already_is_used_and_left_running(sweep, report, given, pytester, monkeypatch):
-    from capvec.engine.client import EngineClient
-    from capvec.engine.process import start_engine
-    from capvec.engine.protocol import TOKEN_VARIABLE, Habits, ModelSource
+    from capvec.engines.client import EngineClient
+    from capvec.engines.process import start_engine
+    from capvec.engines.protocol import TOKEN_VARIABLE, GenerationDefaults, ModelSource
 
-    log, habits = pytester.path / "own.log", Habits("brief", 3, 7)
+    log, habits = pytester.path / "own.log", GenerationDefaults("brief", 3, 7)
     with start_engine(ModelSource(str(given / "tiny"), "mine", habits=habits), log_path=log) as engine:
         monkeypatch.setenv(TOKEN_VARIABLE, engine.token)
         assert sweep("--base-url", engine.url, "-k", "easy").ret == pytest.ExitCode.OK

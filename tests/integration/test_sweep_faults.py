@@ -11,7 +11,7 @@ import time
 import xml.etree.ElementTree as ET
 
 import pytest
-from real_sweeps import REWARD, TRIALS, ledger, no_container_is_left, no_traceback, write_task
+from support.real_sweeps import REWARD, TRIALS, ledger, no_container_is_left, no_traceback, write_task
 
 pytestmark = pytest.mark.integration
 pytest_plugins = ("pytester",)
@@ -47,7 +47,7 @@ def test_an_engine_that_dies_mid_sweep_leaves_errors_and_what_was_measured(sweep
         def pytest_runtest_logreport(report):
             if report.when == "call":
                 for process in psutil.Process().children(recursive=True):
-                    if "capvec.engine" in process.cmdline():
+                    if "capvec.engines.transformers" in process.cmdline():
                         process.kill()
         """
     )

@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
-from finished_run import write_run
-from tiny_models import CONTEXT, LAYERS, WIDTH, save_tiny
+from support.finished_run import write_run
+from support.tiny_models import CONTEXT, LAYERS, WIDTH, save_tiny
 
-from capvec.engine.protocol import Health
-from capvec.report.export import export
-from capvec.report.usage import usage_of
+from capvec.engines.protocol import EngineInfo
+from capvec.publish.export import export
+from capvec.publish.usage import usage_of
 
 pytestmark = pytest.mark.integration
 ARCHITECTURES = {
@@ -30,7 +30,7 @@ def exported(tmp_path, monkeypatch):
     def make(architecture):
         save_tiny(tmp_path / "out" / "tiny", architecture)
         name, blocks = ARCHITECTURES[architecture]
-        health = Health("tiny", "abc", name, LAYERS, WIDTH, CONTEXT, "float32", "cpu", "0.1.0", blocks)
+        health = EngineInfo("tiny", "abc", name, LAYERS, WIDTH, CONTEXT, "float32", "cpu", "0.1.0", blocks)
         direction = write_run(tmp_path / "mine", health=health)
         export(tmp_path / "mine", tmp_path / "new", license_id="mit", say=print)
         (tmp_path / "out" / "tiny").rename(tmp_path / "new" / "tiny")

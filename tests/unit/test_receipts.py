@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from capvec.engine.receipts import check_receipts, closed_forms
 from capvec.errors import SteeringFault
+from capvec.receipts import check_receipts, closed_forms
 from capvec.records import Config, Reply
-from capvec.steering import Receipt, Stack, Steer, Stillness
+from capvec.steering import BlockLayout, IsolationCheck, Receipt, Steer
 
 pytestmark = pytest.mark.unit
 
@@ -21,7 +21,7 @@ GOOD = Receipt(
     norm_ratio_min=0.9, norm_ratio_max=1.1, ambient_norm=80.0, rounding=0.001, rounding_max=0.01,
     rounding_worst=0.01, error_max=0.01, stray_max=0.6, scale_min=1.0, scale_max=1.0,
 )  # fmt: skip
-STILL = Stillness(forwards=5, sites=5, watched=5, steered=40, leak_max=0.0)
+STILL = IsolationCheck(forwards=5, sites=5, watched=5, steered=40, leak_max=0.0)
 
 
 def reply(*receipts, completion=5):
@@ -36,7 +36,7 @@ def reply(*receipts, completion=5):
 def check(reply, steers=(STEER,), targets=(10.0,), n_layers=8):
     """Against a config that asked for these, of vectors that all have the hash `v`."""
     config = Config("c", "steered", tuple(steers), targets=tuple(targets), vectors=("v",) * len(targets))
-    check_receipts(reply, config, Stack("layers", n_layers))
+    check_receipts(reply, config, BlockLayout("layers", n_layers))
 
 
 def level(value):

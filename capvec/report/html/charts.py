@@ -7,7 +7,7 @@ from typing import Any
 
 from capvec.records import Config
 from capvec.report.html.canvas import CHARACTER, Canvas, Chart, Scale, padded, plain, shorten, spread
-from capvec.stats.wording import signed
+from capvec.text import signed
 
 Rows = Sequence[Mapping[str, Any]]
 """`configs` of `summary.json`."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from capvec.plan.plan import Plan
 from capvec.records import Outcome
-from capvec.report.families import split_of
-from capvec.sweep.plan import Plan
+from capvec.report.task_families import split_of
 
 
 @dataclass(frozen=True)

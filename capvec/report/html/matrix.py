@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 from urllib.parse import quote
 
 from capvec.records import Outcome
-from capvec.report.families import UNKNOWN
 from capvec.report.html.data import RunReport
 from capvec.report.html.markup import Markup, element, join
+from capvec.report.task_families import UNKNOWN
 
 _MARKS = {"solved": "✓", "unsolved": "·", "error": "E"}
 _TALL = 24

@@ -1,0 +1,189 @@
+"""A direction: one vector for each layer, with its natural length."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from capvec.directions.metadata import Metadata, safetensors_header
+from capvec.errors import UsageError
+from capvec.records import AlphaUnit
+from capvec.steering import direction_hash
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """v_L of every layer.
+
+    For the mean difference ‖v_L‖ is the gap between the classes, so that α = 1 moves the mean of the negatives onto the
+    mean of the positives.
+    """
+
+    vectors: NDArray[np.float32]
+    """float32 `[n_layers, d_model]`; made read-only."""
+    ambient_norm: NDArray[np.float64] | None = None
+    """Mean ‖h_L‖ over the traces of the contrast, `[n_layers]`; None where it is not known."""
+    metadata: Metadata = field(default_factory=Metadata)
+    """Where it comes from, as far as its file says."""
+
+    def __post_init__(self) -> None:
+        vectors = np.array(self.vectors, dtype=np.float32)
+        if vectors.ndim != 2 or 0 in vectors.shape:
+            raise UsageError(f"a direction of shape {list(vectors.shape)}; expected [n_layers, d_model]")
+        if not np.isfinite(vectors).all():
+            raise UsageError("a direction holds values that are not finite numbers")
+        vectors.setflags(write=False)
+        object.__setattr__(self, "vectors", vectors)
+        if self.ambient_norm is not None:
+            ambient = np.array(self.ambient_norm, dtype=np.float64)
+            if ambient.shape != (len(vectors),):
+                raise UsageError(f"ambient norms of shape {list(ambient.shape)}; expected [{len(vectors)}]")
+            if not (np.isfinite(ambient) & (ambient >= 0)).all():
+                raise UsageError("a direction's ambient norms hold values that are not finite lengths of at least 0")
+            ambient.setflags(write=False)
+            object.__setattr__(self, "ambient_norm", ambient)
+
+    @cached_property
+    def hash(self) -> str:
+        """Content hash, as the engine knows the direction."""
+        return direction_hash(self.vectors)
+
+    @cached_property
+    def norms(self) -> NDArray[np.float64]:
+        """‖v_L‖, `[n_layers]`."""
+        return np.asarray(np.linalg.norm(self.vectors.astype(np.float64), axis=1))
+
+    @property
+    def n_layers(self) -> int:
+        return int(self.vectors.shape[0])
+
+    @property
+    def d_model(self) -> int:
+        return int(self.vectors.shape[1])
+
+    @property
+    def layer(self) -> int | None:
+        """The layer that it stands for: the one that its file names, or the only one whose vector is not zero."""
+        if self.metadata.layer is not None:
+            return self.metadata.layer
+        steering = np.flatnonzero(self.norms)
+        return int(steering[0]) if len(steering) == 1 else None
+
+    def unit(self, layer: int) -> NDArray[np.float64]:
+        """d_L = v_L / ‖v_L‖, `[d_model]`.
+
+        Raises:
+            UsageError: v_L is zero.
+        """
+        return np.asarray(self.vectors[layer].astype(np.float64) / self._length(layer))
+
+    def stored_alpha(self, alpha: float, unit: AlphaUnit, layer: int) -> float:
+        """The multiplier of the stored vector that `alpha` means in `unit`.
+
+        Raises:
+            UsageError: v_L is zero, or the unit is `ambient` and the ambient norm is not known.
+        """
+        length = self._length(layer)
+        if unit == "stored":
+            return alpha
+        if unit == "norm":
+            return alpha / length
+        if self.ambient_norm is None:
+            raise UsageError("--alpha-unit ambient needs the ambient norm, and the direction's file does not hold it")
+        return float(alpha * self.ambient_norm[layer] / length)
+
+    def dose(self, stored: float, layer: int) -> float | None:
+        """|α|·‖v_L‖ / ambient norm, for α in stored units; None where the ambient norm is not known."""
+        if self.ambient_norm is None or self.ambient_norm[layer] == 0:
+            return None
+        return float(abs(stored) * self.norms[layer] / self.ambient_norm[layer])
+
+    def to_bytes(self) -> bytes:
+        """A safetensors file: `directions` float32, `ambient_norm` float32 where it is known, and the metadata."""
+        tensors = {"directions": np.ascontiguousarray(self.vectors)}
+        if self.ambient_norm is not None:
+            tensors["ambient_norm"] = self.ambient_norm.astype(np.float32)
+        return safetensors.numpy.save(tensors, self.metadata.header(self.norms.tolist()))
+
+    def save(self, path: Path) -> None:
+        """Write the safetensors file."""
+        path.write_bytes(self.to_bytes())
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read the safetensors file that `save` wrote.
+
+        Raises:
+            UsageError: no such file, or not one of a direction.
+        """
+        try:
+            return cls.from_bytes(path.read_bytes())
+        except (OSError, KeyError, safetensors.SafetensorError) as error:
+            raise UsageError(f"{path} is not a direction in safetensors form: {error!r}") from error
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """What `to_bytes` made.
+
+        Raises:
+            safetensors.SafetensorError, KeyError: something else.
+            UsageError: shapes that do not go together, values that are not finite or lengths below 0, or a `layer` that
+                is no whole number.
+        """
+        tensors = safetensors.numpy.load(data)
+        metadata = Metadata.from_header(safetensors_header(data))
+        return cls(tensors["directions"], tensors.get("ambient_norm"), metadata)
+
+    def _length(self, layer: int) -> float:
+        if not 0 <= layer < self.n_layers:
+            raise UsageError(f"--layer {layer}: the direction has {self.n_layers} layers, 0 to {self.n_layers - 1}")
+        length = float(self.norms[layer])
+        if length == 0:
+            raise UsageError(
+                f"--layer {layer}: the direction is zero there, so it would steer nothing; choose another layer"
+            )
+        return length
+
+
+def random_twin(direction: Direction, seed: int) -> Direction:
+    """Isotropic random vectors, each as long as the one it stands for: the same push, in no direction in particular."""
+    noise = np.random.default_rng(seed).standard_normal(direction.vectors.shape)
+    noise *= (direction.norms / np.linalg.norm(noise, axis=1))[:, None]
+    return Direction(noise.astype(np.float32), direction.ambient_norm)
+
+
+def orthogonal_twins(direction: Direction, count: int, seed: int) -> tuple[Direction, ...]:
+    """Random directions at right angles to the real one in every layer, each vector as long as the one it stands for.
+
+    They are at right angles to each other too, as far as the width allows: there are d_model − 1 such directions, and
+    with more twins than that each lot of d_model − 1 is so among itself. Gaussian vectors are made orthonormal by QR
+    after the direction itself, which leaves them uniform on what is orthogonal to it (Stewart 1980, SIAM J. Numer.
+    Anal. 17:403); signs are drawn, since those that a QR gives depend on its implementation.
+
+    Raises:
+        UsageError: the width is 1, where nothing is orthogonal.
+    """
+    room = direction.d_model - 1
+    if room == 0:
+        raise UsageError("--controls orthogonal: at width 1 nothing is orthogonal to a direction")
+    rng = np.random.default_rng([seed, 1])  # another stream than the random twins of the same seed
+    twins: list[Direction] = []
+    while len(twins) < count:
+        lot = min(room, count - len(twins))
+        vectors = np.stack([_orthogonal(vector, lot, rng) for vector in direction.vectors.astype(np.float64)], axis=1)
+        twins += [Direction(twin.astype(np.float32), direction.ambient_norm) for twin in vectors]
+    return tuple(twins)
+
+
+def _orthogonal(vector: NDArray[np.float64], count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """`count` random vectors at right angles to `vector` and to each other, as long as it, `[count, d_model]`."""
+    noise = rng.standard_normal((len(vector), count))
+    basis, _ = np.linalg.qr(np.column_stack([vector, noise]))
+    signs = rng.choice((-1.0, 1.0), size=count)
+    return np.asarray((basis[:, 1:] * signs).T * np.linalg.norm(vector))

@@ -1,0 +1,135 @@
+"""The direction of a study: the vector, where it came from, its matched controls, and what there is to say about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from capvec import __version__
+from capvec.directions.activations import cut_in_words
+from capvec.directions.build import BuiltDirection
+from capvec.directions.direction import Direction
+from capvec.directions.metadata import LAYER_CONVENTION, Metadata
+from capvec.directions.ranking import Ranking
+from capvec.directions.recipe import Recipe
+from capvec.engines.protocol import EngineInfo
+
+
+@dataclass(frozen=True)
+class StudyDirection:
+    """The direction of a sweep, its twins for controls, and what there is to say about it."""
+
+    direction: Direction
+    source: str
+    """Where it came from, as the user would name it."""
+    built: BuiltDirection | None = None
+    """None when it was loaded from a file."""
+    twins: dict[str, Sequence[Direction]] = field(default_factory=dict)
+    steered: EngineInfo | None = None
+    """The engine whose model it steers."""
+
+    @property
+    def ranking(self) -> Ranking | None:
+        return self.built.ranking if self.built is not None else None
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Confounds that explain the contrast."""
+        return self.built.audit.flags if self.built is not None else ()
+
+    def describe(self) -> str:
+        """One or two sentences for the report."""
+        if self.built is None:
+            return f"Loaded from `{self.source}`.{_told(self.direction.metadata)}"
+        contrast = self.built.contrast
+        dropped = ", ".join(f"{count} {reason}" for reason, count in contrast.dropped.items() if count) or "none"
+        return (
+            f"The {self.built.ranking.estimator} of the residual, pooling `{self.built.activations.pooling}`, "
+            f"contrast `{contrast.name}`: "
+            f"{len(contrast.positives)} positive and {len(contrast.negatives)} negative traces from `{self.source}` "
+            f"(dropped: {dropped})."
+        )
+
+    def caveats(self) -> list[str]:
+        """What the contrast itself warns of."""
+        if self.built is None:
+            return [
+                "The direction came from a file, so nothing is known here about the traces it was built from.",
+                *_mismatches(self.direction.metadata, self.steered),
+            ]
+        caveats = []
+        if not self.built.ranking.found():
+            caveats.append(f"{self.built.ranking.verdict()}.")
+        caveats += self.built.warnings()
+        names = [trace.id for trace in self.built.contrast.traces]
+        if cut := cut_in_words(names, self.built.activations):
+            caveats.append("; ".join([cut[0].removesuffix("."), *cut[1:]]) + ".")
+        return caveats
+
+    def provenance(self) -> dict[str, Any]:
+        """Hash, source and contrast, for `provenance.json`."""
+        return {
+            "hash": self.direction.hash,
+            "source": self.source,
+            "description": self.describe(),
+            "caveats": self.caveats(),
+            "ranking": self.ranking.words() if self.ranking is not None else None,
+            "metadata": self.direction.metadata.to_json(),
+            "norms": [float(norm) for norm in self.direction.norms],
+            "contrast": self.built.contrast.to_json() if self.built is not None else None,
+            "audit": self.built.audit.to_json() if self.built is not None else None,
+            "pooling": self.built.activations.pooling if self.built is not None else None,
+            "twins": {kind: [twin.hash for twin in twins] for kind, twins in self.twins.items()},
+        }
+
+
+def with_metadata(built: BuiltDirection, recipe: Recipe, health: EngineInfo) -> BuiltDirection:
+    """The same, with what the direction's files are to say of it.
+
+    Args:
+        built: from traces.
+        recipe: by which it was built.
+        health: of the engine that captured the residuals.
+    """
+    metadata = Metadata(
+        model=health.model,
+        revision=health.revision or "",
+        layer_convention=LAYER_CONVENTION,
+        layer=built.ranking.best.layer,
+        contrast=built.contrast.name,
+        contrast_hash=built.contrast.hash,
+        estimator=recipe.estimator,
+        pooling=built.activations.pooling,
+        capvec=__version__,
+        thresholds=" ".join(f"{name}={value:g}" for name, value in recipe.thresholds.items()),
+    )
+    return replace(built, direction=replace(built.direction, metadata=metadata))
+
+
+def _told(metadata: Metadata) -> str:
+    """What a direction's file says about it, as a sentence; empty if it says nothing."""
+    names = {"model": "model", "revision": "revision", "contrast": "contrast", "estimator": "estimator"}
+    known = [f"{title} `{value}`" for name, title in names.items() if (value := getattr(metadata, name))]
+    return f" Its file says: {', '.join(known)}." if known else ""
+
+
+def _mismatches(metadata: Metadata, steered: EngineInfo | None) -> list[str]:
+    """Where the file of a direction speaks of something else than what is steered."""
+    caveats = []
+    if steered is not None and metadata.model not in {"", steered.model}:
+        caveats.append(
+            f"The direction's file says that it was built from the model {metadata.model}, and {steered.model} was "
+            "steered: layers of another model need not mean the same."
+        )
+    elif steered is not None and steered.revision and metadata.revision not in {"", steered.revision}:
+        caveats.append(
+            f"The direction's file says that it was built from revision {metadata.revision} of the model, and "
+            f"{steered.revision} was steered."
+        )
+    if metadata.layer_convention not in {"", LAYER_CONVENTION}:
+        caveats.append(
+            f"The direction's file counts layers as {metadata.layer_convention!r}; here row L was added to the "
+            f"{LAYER_CONVENTION}."
+        )
+    return caveats

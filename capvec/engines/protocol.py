@@ -1,0 +1,102 @@
+"""What the engine and its clients say to each other, beside OpenAI's chat completions. Imports no torch.
+
+* `POST /v1/chat/completions`: OpenAI's fields, and `steering`, a list of `Steer` records. The choice comes with
+  `steering_receipts`, one `Receipt` for each steer, in the order asked, and, steered or not, `steering_stillness`, an
+  `IsolationCheck`.
+* `POST /v1/directions`: a direction file's bytes; answers a `DirectionInfo`. `GET /v1/directions/{hash}`: the file.
+* `POST /v1/capture`: `{"conversations": [[message, …], …], "pooling": …, "names": [text, …]}`; answers the fields of
+  `Captured` as safetensors. `pooling` is one of `capvec.pooling.POOLINGS`, `last` if absent; `names`
+  is optional and says what errors call the conversations. How each pooling is meant:
+  `capvec.engines.transformers.capture.prepare`.
+* `GET /health`: an `EngineInfo` record.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from capvec.serial import Record
+from capvec.steering import BlockLayout
+
+TOKEN_VARIABLE = "CAPVEC_ENGINE_TOKEN"
+"""The environment variable that carries the bearer token, so that it shows in no process list."""
+FORMATS = ("pt", "safetensors", "gguf")
+"""Direction file formats, named by their suffix."""
+
+
+@dataclass(frozen=True)
+class GenerationDefaults(Record):
+    """How a model is used where the user does not say: it acts worse if it is asked otherwise than it was trained."""
+
+    prompt_style: str = "zero-shot"
+    """`few-shot` for a model too small to follow instructions alone, `brief` for one that was trained to act."""
+    max_steps: int = 30
+    """Replies per trial."""
+    max_tokens: int = 512
+    """Tokens per reply."""
+
+
+@dataclass(frozen=True)
+class ModelSource(Record):
+    """A model to serve."""
+
+    path_or_id: str
+    """A folder or a Hugging Face id."""
+    name: str
+    """What reports and traces call it."""
+    context_length: int | None = None
+    """Where the model's config is not to be believed."""
+    habits: GenerationDefaults = GenerationDefaults()
+    """What its engine tells clients, those that did not start it among them."""
+
+
+@dataclass(frozen=True)
+class EngineInfo(Record):
+    """The engine and its model."""
+
+    model: str
+    revision: str | None
+    """The hub's commit, where the model came from the hub; a digest of a folder's files."""
+    architecture: str
+    n_layers: int
+    d_model: int
+    context_length: int
+    """Tokens that prompt and reply may have together."""
+    dtype: str
+    device: str
+    engine: str
+    """Version of capvec that serves."""
+    blocks: str = ""
+    """Dotted path of the decoder blocks in a model of that architecture, such as `model.layers`."""
+    habits: GenerationDefaults = GenerationDefaults()
+
+    @property
+    def stack(self) -> BlockLayout:
+        return BlockLayout(self.blocks, self.n_layers)
+
+
+@dataclass(frozen=True)
+class DirectionInfo(Record):
+    """A direction that the engine holds."""
+
+    hash: str
+    n_layers: int
+    d_model: int
+    norms: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Captured:
+    """Residuals of conversations, in the order they were sent."""
+
+    residuals: NDArray[np.float32]
+    """float32 `[n, n_layers, d_model]`."""
+    tokens: NDArray[np.int64]
+    """int64 `[n]`: tokens of each rendered conversation, before anything was cut."""
+    truncated: NDArray[np.int64]
+    """int64 `[n]`: how many were cut from its left to fit the model's context."""
+    truncated_assistant: NDArray[np.int64]
+    """int64 `[n]`: how many of those the assistant said; 0 for a pooling that does not ask."""

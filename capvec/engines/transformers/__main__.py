@@ -1,0 +1,77 @@
+"""`python -m capvec.engines.transformers`: serve a model on loopback; ends when standard input does.
+
+Says where in one line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import sys
+import threading
+
+from capvec.engines.protocol import TOKEN_VARIABLE, GenerationDefaults
+from capvec.errors import CapvecError
+
+
+def main() -> int:
+    """Serve until standard input ends, so that the engine cannot outlive the process that started it."""
+    options = _parser().parse_args()
+    token = os.environ.get(TOKEN_VARIABLE)
+    if not token:
+        print(f"{TOKEN_VARIABLE} is not set: the engine takes no request without a token", file=sys.stderr)
+        return 2
+    # The ready line owns standard output; whatever libraries print goes to the log.
+    ready, sys.stdout = sys.stdout, sys.stderr
+
+    import uvicorn  # noqa: PLC0415 (`--help` should not wait for torch)
+
+    from capvec.engines.transformers.models import load_model  # noqa: PLC0415
+    from capvec.engines.transformers.scheduler import Scheduler  # noqa: PLC0415
+    from capvec.engines.transformers.server import Engine, build_app  # noqa: PLC0415
+
+    try:
+        loaded = load_model(
+            options.model,
+            label=options.label,
+            context_length=options.context_length,
+            device=options.device,
+            dtype=options.dtype,
+        )
+    except CapvecError as error:
+        print(json.dumps({"error": str(error)}), file=ready, flush=True)
+        return 1
+    scheduler = Scheduler(loaded, max_rows=options.max_rows, prefix_bytes=options.prefix_mb << 20)
+    listener = socket.create_server(("127.0.0.1", options.port))
+    app = build_app(Engine(loaded, scheduler, token, habits=GenerationDefaults.from_json(json.loads(options.habits))))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
+
+    def end_with_parent() -> None:
+        sys.stdin.buffer.read()
+        server.should_exit = True
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    print(json.dumps({"url": f"http://127.0.0.1:{listener.getsockname()[1]}"}), file=ready, flush=True)
+    server.run(sockets=[listener])
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m capvec.engines.transformers", description=__doc__)
+    add = parser.add_argument
+    add("--model", required=True, help="a folder or a Hugging Face id")
+    add("--label", help="what reports call the model (default: the same)")
+    add("--context-length", type=int, help="overrides the config's")
+    add("--habits", default="{}", help="JSON: how clients should use the model (default: as one that is not known)")
+    add("--port", type=int, default=0, help="default: a free one")
+    add("--device", default="auto")
+    add("--dtype", default="auto", help="default: bfloat16 on CUDA, float32 on a CPU")
+    add("--max-rows", type=int, default=32, help="replies decoded together (default: 32)")
+    add("--prefix-mb", type=int, default=1024, help="memory for reusing the start of conversations (default: 1024)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

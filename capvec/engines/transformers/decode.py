@@ -1,0 +1,259 @@
+"""Continuous batching: requests join a running batch when they arrive and leave it when they are finished.
+
+A prompt is computed alone, then its row joins the batch. Each row has its own steers, its own sampler and its own
+meters, so that a row of a batch gives what the same request gives alone, up to floating-point rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from capvec.engines.transformers.caches import PrefixStore, SteeredToken, croppable, join, joinable, new_cache, take
+from capvec.engines.transformers.hooks import Accumulators, accumulators, steer, steered_at
+from capvec.engines.transformers.models import LoadedModel, forward
+from capvec.engines.transformers.sampling import RowSampler
+from capvec.steering import IsolationCheck, Receipt, Steer
+
+WASTE = 8192
+"""Positions of padding, over all rows of a batch, beyond which a row of another length gets a batch of its own: every
+step copies them, and one conversation of 8,000 tokens would hold up 15 short ones. The bound is an
+estimate; tests/benchmarks/README.md has the gain at twice and three times as many."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One reply to generate."""
+
+    tokens: tuple[int, ...]
+    """The rendered prompt."""
+    max_tokens: int
+    """Already bounded by the model's context."""
+    seed: int
+    temperature: float
+    stop: tuple[str, ...] = ()
+    steers: tuple[Steer, ...] = ()
+    vectors: tuple[Tensor, ...] = ()
+    """v_L of each steer, float32 `[d_model]`."""
+    assistant: tuple[bool, ...] | None = None
+    """Of each prompt token, whether an assistant message says it; needed where a steer is for those."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A finished reply."""
+
+    text: str
+    finish_reason: Literal["stop", "length"]
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    """Prompt tokens whose keys and values came from an earlier request under the same steers."""
+    cached_under: tuple[Steer, ...]
+    """The steers of that earlier request; empty where nothing was reused."""
+    receipts: tuple[Receipt, ...]
+    stillness: IsolationCheck
+
+
+@dataclass
+class _Row:
+    request: Request
+    result: Future[Completion]
+    sampler: RowSampler
+    accumulators: Accumulators
+    generated: list[int] = field(default_factory=list)
+    reused: int = 0
+    reused_under: tuple[Steer, ...] = ()
+    forwards: int = 0
+    """Forward passes made for this row."""
+
+    @property
+    def cached(self) -> tuple[int, ...]:
+        """The tokens in the cache: all but the last drawn one."""
+        return self.request.tokens + tuple(self.generated[:-1])
+
+    @property
+    def seen(self) -> tuple[SteeredToken, ...]:
+        """The same, as the prefix store tells tokens apart."""
+        return (*_seen(self.request), *_seen(self.request, self.generated[:-1]))
+
+
+@dataclass
+class _Group:
+    """Rows that share a forward pass."""
+
+    rows: list[_Row]
+    cache: DynamicCache
+
+    @property
+    def length(self) -> int:
+        """Cached positions, the padding on the left included."""
+        return max(len(row.cached) for row in self.rows)
+
+
+def _wasted(host: _Group, group: _Group) -> int:
+    """Cached positions of padding that joining adds, for all rows together; every step reads and copies them."""
+    longest = max(host.length, group.length)
+    return (longest - host.length) * len(host.rows) + (longest - group.length) * len(group.rows)
+
+
+class Decoder:
+    """The running batch. Not thread-safe: one thread owns it, and the model with it."""
+
+    def __init__(self, loaded: LoadedModel, *, prefix_bytes: int) -> None:
+        self._loaded = loaded
+        self._prefixes = PrefixStore(prefix_bytes)
+        self._groups: list[_Group] = []
+
+    @property
+    def rows(self) -> int:
+        """Rows that are being decoded."""
+        return sum(len(group.rows) for group in self._groups)
+
+    @torch.inference_mode()
+    def add(self, request: Request, result: Future[Completion]) -> None:
+        """Compute the prompt, draw the first token and put the row into the batch; faults end up in `result`."""
+        if not result.set_running_or_notify_cancel():
+            return
+        try:
+            row, cache = self._prefill(request, result)
+            self._enter(_Group([row], cache))
+        except Exception as error:  # it goes to whoever asked; the others' rows are untouched
+            if not result.done():
+                result.set_exception(error)
+
+    @torch.inference_mode()
+    def step(self) -> None:
+        """Draw one token for every row; finished rows answer and leave."""
+        for group in self._groups:
+            try:
+                self._advance(group)
+                self._settle(group)
+            except Exception as error:  # it goes to whoever asked
+                for row in group.rows:
+                    if not row.result.done():
+                        row.result.set_exception(error)
+                group.rows = []
+        self._groups = [group for group in self._groups if group.rows]
+
+    def _enter(self, group: _Group) -> None:
+        """Join the running batch, unless the one row is finished already or its cache cannot be joined."""
+        if not self._settle(group):
+            return
+        host = self._host(group) if joinable(group.cache) else None
+        if host is None:
+            self._groups.append(group)
+        else:
+            host.cache = join([host.cache, group.cache], [host.length, group.length])
+            host.rows += group.rows
+
+    def _host(self, group: _Group) -> _Group | None:
+        """The batch to join: the one whose padding grows least, if that costs less than a forward pass of its own."""
+        hosts = [host for host in self._groups if joinable(host.cache)]
+        best = min(hosts, key=lambda host: _wasted(host, group), default=None)
+        return best if best is not None and _wasted(best, group) <= WASTE else None
+
+    def _prefill(self, request: Request, result: Future[Completion]) -> tuple[_Row, DynamicCache]:
+        loaded = self._loaded
+        seen = _seen(request)
+        cache, reused, under = self._prefixes.find(request.steers, seen)
+        cache = cache if cache is not None else new_cache(loaded.model.config)
+        row = _Row(
+            request,
+            result,
+            RowSampler(request.seed, request.temperature),
+            accumulators(request.steers, request.vectors),
+        )
+        row.reused, row.reused_under = reused, under
+        ids = torch.tensor([request.tokens[reused:]], device=loaded.device)
+        everything = torch.ones(1, len(request.tokens), dtype=torch.long, device=loaded.device)
+        positions = torch.arange(reused, len(request.tokens), device=loaded.device)[None]
+        mask = torch.ones(1, len(request.tokens) - reused, dtype=torch.bool)
+        assistant = torch.tensor([request.assistant[reused:]]) if request.assistant is not None else None
+        with steer(loaded.path, [row.accumulators], mask, assistant=assistant):
+            logits = forward(
+                loaded.model,
+                input_ids=ids,
+                attention_mask=everything,
+                position_ids=positions,
+                past_key_values=cache,
+            )
+        row.forwards += 1
+        row.generated.append(row.sampler.draw(logits[0]))
+        self._prefixes.keep(request.steers, seen, cache)
+        return row, cache
+
+    def _advance(self, group: _Group) -> None:
+        device, rows = self._loaded.device, group.rows
+        lengths = torch.tensor([len(row.cached) for row in rows], device=device)
+        width = group.length + 1
+        real = torch.arange(width, device=device)[None] >= (width - 1 - lengths)[:, None]
+        mask = torch.ones(len(rows), 1, dtype=torch.bool)
+        with steer(self._loaded.path, [row.accumulators for row in rows], mask, generated=True):
+            logits = forward(
+                self._loaded.model,
+                input_ids=torch.tensor([[row.generated[-1]] for row in rows], device=device),
+                attention_mask=real.long(),
+                position_ids=lengths[:, None],
+                past_key_values=group.cache,
+            )
+        for row, line in zip(rows, logits, strict=True):
+            row.forwards += 1
+            row.generated.append(row.sampler.draw(line))
+
+    def _settle(self, group: _Group) -> bool:
+        """Answer the finished rows and take them out of the cache. True when rows are left."""
+        endings = [self._ending(row) for row in group.rows]
+        if not any(endings):
+            return True
+        left = [index for index, ending in enumerate(endings) if ending is None]
+        for index, (row, ending) in enumerate(zip(group.rows, endings, strict=True)):
+            if ending is not None:
+                # What leaked into this row is in its keys and values: another reply must not be served from them.
+                if croppable(group.cache) and ending.stillness.leak_max == 0.0:
+                    own = take(group.cache, [index], len(row.cached))
+                    self._prefixes.keep(row.request.steers, row.seen, own)
+                row.result.set_result(ending)
+        group.rows = [group.rows[index] for index in left]
+        if left:
+            group.cache = take(group.cache, left, group.length)
+        return bool(left)
+
+    def _ending(self, row: _Row) -> Completion | None:
+        """The reply, if the row is finished."""
+        ended = row.generated[-1] in self._loaded.stop_ids
+        full = len(row.generated) >= row.request.max_tokens
+        if not (ended or full or row.request.stop):
+            return None
+        text = self._loaded.tokenizer.decode(row.generated, skip_special_tokens=True)
+        cuts = [at for stop in row.request.stop if (at := text.find(stop)) >= 0]
+        if not (ended or full or cuts):
+            return None
+        return Completion(
+            text=text[: min(cuts)] if cuts else text,
+            finish_reason="stop" if ended or cuts else "length",
+            prompt_tokens=len(row.request.tokens),
+            completion_tokens=len(row.generated),
+            cached_tokens=row.reused,
+            cached_under=row.reused_under,
+            receipts=row.accumulators.receipts(row.forwards),
+            stillness=row.accumulators.stillness(row.forwards),
+        )
+
+
+def _seen(request: Request, generated: Sequence[int] | None = None) -> tuple[SteeredToken, ...]:
+    """The prompt's tokens, or the generated ones: each with whether steers with such positions apply to it."""
+    tokens = request.tokens if generated is None else tuple(generated)
+    real = torch.ones(len(tokens), dtype=torch.bool)
+    assistant = torch.tensor(request.assistant) if request.assistant is not None else None
+    columns = [
+        steered_at(positions, real, generated=generated is not None, assistant=assistant).tolist()
+        for positions in sorted({steer.positions for steer in request.steers})
+    ]
+    return tuple(zip(tokens, zip(*columns, strict=True), strict=True)) if columns else tuple((t, ()) for t in tokens)

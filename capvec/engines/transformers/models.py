@@ -1,0 +1,254 @@
+"""Load a Hugging Face model and find the path of its residual stream."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import (
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, PreTrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+from capvec.engines.transformers import modeling_capvec
+from capvec.engines.transformers.hooks import ResidualPath, check_order
+from capvec.engines.transformers.render import Rendered, render_ids, render_marked
+from capvec.errors import UsageError
+from capvec.records import Message
+
+BLOCK_PATHS = (
+    "model.language_model.layers",
+    "language_model.model.layers",
+    "language_model.layers",
+    "model.text_model.layers",
+    "model.layers",
+    "model.decoder.layers",
+    "transformer.h",
+    "transformer.blocks",
+    "gpt_neox.layers",
+    "backbone.layers",
+)
+"""Where architectures keep their decoder blocks; the first that holds as many modules as the text config has layers."""
+END_NAMES = ("norm", "final_layernorm", "final_layer_norm", "ln_f", "norm_f", "final_norm")
+"""What they call the final norm, beside the blocks."""
+
+_PIECE, _PIECES = 1 << 16, 64
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to serve, with the parts that steering needs."""
+
+    model: nn.Module
+    tokenizer: Any
+    path: ResidualPath
+    name: str
+    revision: str | None
+    d_model: int
+    context_length: int
+    stop_ids: frozenset[int]
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.path.blocks)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.model.parameters()).dtype
+
+    def render(self, messages: Sequence[Message], *, prompt: bool) -> list[int]:
+        """Token ids of a conversation in the model's chat template, ending in a generation prompt if `prompt`."""
+        return render_ids(self.tokenizer, messages, prompt=prompt)
+
+    def render_marked(self, messages: Sequence[Message], *, prompt: bool) -> Rendered:
+        """The same tokens, and which of them are the assistant's.
+
+        Raises:
+            UsageError: as `capvec.engines.transformers.render.render_marked`.
+        """
+        return render_marked(self.tokenizer, messages, prompt=prompt)
+
+
+def load_model(
+    name: str, *, label: str | None = None, context_length: int | None = None, device: str = "auto", dtype: str = "auto"
+) -> LoadedModel:
+    """Load a causal or image-text model with its tokenizer.
+
+    Args:
+        name: a folder or a Hugging Face id.
+        label: what to call the model in reports; the name by default.
+        context_length: overrides what the model's config claims.
+        device: `auto` takes CUDA where there is one.
+        dtype: `auto` is bfloat16 on CUDA and float32 on a CPU, where bfloat16 is slower to prefill.
+
+    Raises:
+        UsageError: no such model, no chat template, or an architecture whose decoder blocks were not found, or do not
+            run in their order.
+    """
+    place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    precision = _dtype(dtype, place)
+    try:
+        config, classes = _config(name)
+        tokenizer = AutoTokenizer.from_pretrained(name, config=config, trust_remote_code=False)
+        model = classes.from_pretrained(name, config=config, dtype=precision, trust_remote_code=False)
+    except (OSError, ValueError, LookupError, AttributeError, RuntimeError, ImportError, SafetensorError) as error:
+        if not_there := _not_on_the_hub(error):
+            raise UsageError(f"cannot load the model {name!r}: no such folder here, and {not_there}") from error
+        raise UsageError(
+            f"cannot load the model {name!r}: {_first_lines(error)} Expected a folder with config.json, weights and a "
+            "tokenizer, or the id of a causal or image-text model that this version of transformers knows."
+        ) from error
+    if not getattr(tokenizer, "chat_template", None):
+        raise UsageError(
+            f"the tokenizer of {name!r} has no chat template, so a conversation cannot be rendered; "
+            "expected an instruction-tuned model, or add chat_template.jinja to its folder"
+        )
+    model = model.to(place).eval().requires_grad_(False)
+    text = config.get_text_config(decoder=True)
+    path = find_residual_path(model, int(text.num_hidden_layers))
+    _check_order(model, path)
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        path=path,
+        name=label or name,
+        revision=getattr(config, "_commit_hash", None) or _folder_digest(Path(name)),
+        d_model=int(text.hidden_size),
+        context_length=context_length or int(getattr(text, "max_position_embeddings", 0) or 4096),
+        stop_ids=_stop_ids(model, tokenizer),
+    )
+
+
+def find_residual_path(model: nn.Module, n_layers: int) -> ResidualPath:
+    """The decoder blocks of a model, and what follows them. Vision and audio towers are never looked at.
+
+    Raises:
+        UsageError: none of `BLOCK_PATHS` holds `n_layers` modules; the message lists what was looked for and found.
+    """
+    modules = dict(model.named_modules())
+    for dotted in BLOCK_PATHS:
+        blocks = modules.get(dotted)
+        if isinstance(blocks, nn.ModuleList) and len(blocks) == n_layers:
+            parent = modules[dotted.rpartition(".")[0]]
+            end = next(
+                (module for name in END_NAMES if isinstance(module := getattr(parent, name, None), nn.Module)), None
+            )
+            names = {module: name for name, module in modules.items()}
+            return ResidualPath(list(blocks), end, dotted, names)
+    found = ", ".join(
+        f"{name} ({len(module)})" for name, module in modules.items() if isinstance(module, nn.ModuleList)
+    )
+    raise UsageError(
+        f"cannot find the decoder layers of {type(model).__name__}: looked for {n_layers} modules (the text config's "
+        f"num_hidden_layers) at {', '.join(BLOCK_PATHS)}; the model's module lists are: {found or 'none'}. "
+        "Steering needs one list of decoder blocks; add its path to BLOCK_PATHS."
+    )
+
+
+def forward(model: nn.Module, **inputs: Any) -> Tensor:
+    """One forward pass with a cache. Returns the logits of the last position, float32 `[batch, vocab]`."""
+    output = model(**inputs, use_cache=True, logits_to_keep=1)
+    logits: Tensor = output.logits[:, -1, :].float()
+    return logits
+
+
+@torch.inference_mode()
+def _check_order(model: nn.Module, path: ResidualPath) -> None:
+    place = next(model.parameters()).device
+    one = torch.ones(1, 1, dtype=torch.long, device=place)
+    check_order(path, lambda: forward(model, input_ids=one, attention_mask=one, position_ids=one - 1))
+
+
+def stored_dtype(name: str) -> torch.dtype:
+    """The dtype that a model's config names; float32, which loses nothing, where it names none."""
+    config, _ = _config(name)
+    dtype = config.dtype or config.get_text_config(decoder=True).dtype
+    return dtype if isinstance(dtype, torch.dtype) else torch.float32
+
+
+def _config(name: str) -> tuple[Any, Any]:
+    """The config of a model, and what loads it.
+
+    No code of a model's folder is ever run: a folder of `capvec bake` is loaded with capvec's own copy of the code
+    that lies in it, and other models that bring code are refused.
+    """
+    raw, _ = PreTrainedConfig.get_config_dict(name)
+    if not str(raw.get("model_type")).startswith(modeling_capvec.MODEL_TYPE):
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        return config, auto_class(config)
+    model_class = getattr(modeling_capvec, raw["architectures"][0])
+    return model_class.config_class.from_pretrained(name), model_class
+
+
+def auto_class(config: Any) -> Any:
+    """Image-text models by the name of their architecture: a config type alone can stand for both forms."""
+    names = tuple(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.values())
+    architectures = config.architectures or ()
+    if any(architecture in names for architecture in architectures):
+        return AutoModelForImageTextToText
+    return AutoModelForCausalLM
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise UsageError(f"--dtype {name!r}: expected auto, float32, bfloat16 or float16")
+    return dtype
+
+
+def _stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Every token that ends a reply, by the generation config and by the tokenizer."""
+    configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    ids = configured if isinstance(configured, list) else [configured]
+    return frozenset(int(token) for token in (*ids, tokenizer.eos_token_id) if token is not None)
+
+
+def _folder_digest(folder: Path) -> str | None:
+    """Tells local models apart without reading gigabytes: all small files whole, of large ones 64 pieces of 64 KiB."""
+    if not folder.is_dir():
+        return None
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.iterdir() if path.is_file()):
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}\0".encode())
+        with file.open("rb") as handle:
+            if size <= _PIECE * _PIECES:
+                digest.update(handle.read())
+            else:
+                for piece in range(_PIECES):
+                    handle.seek((size - _PIECE) * piece // (_PIECES - 1))
+                    digest.update(handle.read(_PIECE))
+    return digest.hexdigest()[:16]
+
+
+def _not_on_the_hub(error: BaseException) -> str:
+    """Why the hub gave no model, and what to do; empty where the error is another one."""
+    cause = error.__cause__
+    if isinstance(cause, GatedRepoError):
+        return "the Hugging Face hub gives it only to those who were granted access; ask for it on the model's page"
+    if isinstance(cause, RepositoryNotFoundError):
+        return "the Hugging Face hub has none of that name, or a private one; check the id, or name a model's folder"
+    if isinstance(cause, LocalEntryNotFoundError | OfflineModeIsEnabled):
+        return "the Hugging Face hub cannot be reached; connect to it, or download the model and name its folder"
+    return ""
+
+
+def _first_lines(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text[:300] + ("…" if len(text) > 300 else "." if not text.endswith(".") else "")

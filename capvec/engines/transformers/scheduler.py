@@ -1,0 +1,74 @@
+"""The one thread that touches the model: it takes requests in, and keeps the batch going."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from capvec.engines.transformers.decode import Completion, Decoder, Request
+from capvec.engines.transformers.models import LoadedModel
+from capvec.errors import EngineUnavailable
+
+T = TypeVar("T")
+Job = Callable[[], None]
+
+
+class Scheduler:
+    """Runs requests and other work on the model from one thread, since models keep state between calls."""
+
+    def __init__(self, loaded: LoadedModel, *, max_rows: int, prefix_bytes: int) -> None:
+        self._decoder = Decoder(loaded, prefix_bytes=prefix_bytes)
+        self._max_rows = max_rows
+        self._jobs: queue.Queue[Job | None] = queue.Queue()
+        self._step_is_due = False
+        self._thread = threading.Thread(target=self._run, name="decoder", daemon=True)
+        self._thread.start()
+
+    def generate(self, request: Request) -> Future[Completion]:
+        """Queue a reply."""
+        result: Future[Completion] = Future()
+        self._put(lambda: self._decoder.add(request, result), result)
+        return result
+
+    def call(self, work: Callable[[], T]) -> Future[T]:
+        """Queue other work on the model, such as a capture; replies wait while it runs, and go on before the next."""
+        result: Future[T] = Future()
+
+        def job() -> None:
+            if not result.set_running_or_notify_cancel():
+                return
+            self._step_is_due = True
+            try:
+                result.set_result(work())
+            except Exception as error:  # it goes to whoever asked
+                result.set_exception(error)
+
+        self._put(job, result)
+        return result
+
+    def close(self) -> None:
+        """End the thread after the work at hand."""
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _put(self, job: Job, result: Future[Any]) -> None:
+        if not self._thread.is_alive():
+            result.set_exception(EngineUnavailable("the decoding thread has ended"))
+        else:
+            self._jobs.put(job)
+
+    def _run(self) -> None:
+        while True:
+            while self._decoder.rows < self._max_rows and not self._step_is_due:
+                try:
+                    job = self._jobs.get(block=self._decoder.rows == 0)
+                except queue.Empty:
+                    break
+                if job is None:
+                    return
+                job()
+            self._step_is_due = False
+            self._decoder.step()

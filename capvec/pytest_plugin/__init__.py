@@ -1,0 +1,1 @@
+"""The pytest plugin: options, fixtures, hooks, and the suite of trials."""

@@ -1,0 +1,160 @@
+"""Several runs of one plan as one: shards that ran on different machines, or at different times."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from capvec.errors import UsageError
+from capvec.records import Outcome
+from capvec.results.gates import split_gate
+from capvec.results.provenance import differences
+from capvec.results.run_folder import RunFolder, read_run_folder
+
+_OF_A_SHARD = ("run", "capvec", "commit", "written", "command_line", "options", "python", "platform", "versions")
+_SHOWN = 120
+_NAMED = 5
+"""Characters of a value in a message."""
+
+
+def merge(folders: Sequence[Path], out: Path | None) -> Path:
+    """Write a run folder that holds the trials of several.
+
+    The runs must be of the same study, model, settings, direction, base seed and `--effect`; tasks and configs that two
+    of them have must be the same, and so must the outcome of a trial that both ran. `trials.jsonl` keeps each trial
+    under the run it came from. Software may differ, and the report says where; what any run asked for with `--gate` is
+    asked of them together.
+
+    Args:
+        folders: run folders, finished or not.
+        out: a new folder.
+
+    Raises:
+        UsageError: no run there, `out` is missing or in use, or the runs do not belong together; the message says what
+            differs, and in which run.
+    """
+    if out is None:
+        raise UsageError(
+            f"{len(folders)} runs and no --out: name a new folder for the merged run, as --out reports/all"
+        )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"--out {out}: exists and is not an empty folder; choose another")
+    runs = [read_run_folder(folder) for folder in folders]
+    first = runs[0]
+    for run in runs[1:]:
+        _check_together(first, run)
+    outcomes = _pool(runs)
+    out.mkdir(parents=True, exist_ok=True)
+    provenance = _provenance(runs, out)
+    (out / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+    lines = [json.dumps(outcome.to_json(), allow_nan=False) + "\n" for _, outcome in outcomes.values()]
+    (out / "trials.jsonl").write_text("".join(lines), encoding="utf-8")
+    _copy_files(runs, outcomes, out)
+    return out
+
+
+def _check_together(first: RunFolder, other: RunFolder) -> None:
+    """Only what each is, not what it found.
+
+    Raises:
+        UsageError: they differ; the message says in what.
+    """
+    if sequential := next((run for run in (first, other) if run.plan.sequential), None):
+        raise UsageError(
+            f"{sequential.folder} ran with --sequential: its looks went by its own plan, and those of a merged run "
+            "would be others; report it alone"
+        )
+    found = differences(first.provenance, other.provenance)
+    for name in ("seed", "effect"):
+        one, two = (run.provenance["options"].get(name) for run in (first, other))
+        if one != two:
+            found[f"--{name}"] = (one, two)
+    if found:
+        tasks = [name.removeprefix("task ") for name in found if name.startswith("task ")]
+        if len(tasks) > 1:  # a checksum of each would tell nobody more
+            found = {name: values for name, values in found.items() if not name.startswith("task ")}
+            names = ", ".join(tasks[:_NAMED]) + (f" and {len(tasks) - _NAMED} more" if len(tasks) > _NAMED else "")
+            found[f"what the files of {len(tasks)} tasks ({names}) hold"] = ("one thing", "another")
+        told = "; ".join(
+            f"{name} is {_brief(one)} in {first.folder} and {_brief(two)} in {other.folder}"
+            for name, (one, two) in found.items()
+        )
+        raise UsageError(f"these runs do not belong together: {told}")
+
+
+def _pool(runs: Sequence[RunFolder]) -> dict[str, tuple[RunFolder, Outcome]]:
+    """Trial → its outcome, and the run that it is from.
+
+    Raises:
+        UsageError: two runs have different outcomes, or seeds, of the same trial.
+    """
+    pool: dict[str, tuple[RunFolder, Outcome]] = {}
+    for run in runs:
+        for outcome in run.outcomes:
+            if outcome.trial not in pool:
+                pool[outcome.trial] = (run, outcome)
+                continue
+            before, known = pool[outcome.trial]
+            if replace(known, run=outcome.run) != outcome:
+                changed = [
+                    name for name, value in vars(outcome).items() if name != "run" and vars(known)[name] != value
+                ]
+                told = "; ".join(f"{name} {vars(known)[name]} and {vars(outcome)[name]}" for name in changed[:3])
+                raise UsageError(
+                    f"these runs do not belong together: both {before.folder} and {run.folder} ran {outcome.trial}, "
+                    f"and not with the same outcome ({told}); a trial counts once, so leave one of the two runs out"
+                )
+    return pool
+
+
+def _provenance(runs: Sequence[RunFolder], out: Path) -> dict[str, Any]:
+    """The first run's, with the tasks, configs and seeds of all, and what is each run's own."""
+    records = [run.provenance for run in runs]
+    asked = (record["options"].get("gate") for record in records)
+    gates = dict.fromkeys(condition for expression in asked if expression for condition in split_gate(expression))
+    options = records[0]["options"] | {"gate": ", ".join(gates) or None, "run": None}
+    return {
+        **records[0],
+        "run": out.resolve().name,
+        "options": options,
+        "configs": _configs(runs),
+        "tasks": {name: task for record in reversed(records) for name, task in record["tasks"].items()},
+        "seeds": {trial: seed for record in records for trial, seed in record["seeds"].items()},
+        "merged": [shard for run in runs for shard in run.provenance.get("merged") or [_shard(run)]],
+    }
+
+
+def _shard(run: RunFolder) -> dict[str, Any]:
+    return {name: run.plan.run if name == "run" else run.provenance[name] for name in _OF_A_SHARD}
+
+
+def _configs(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
+    """All of them, once; a control controls for what it controls for in any run."""
+    configs = {config.name: config for config in runs[0].plan.configs}
+    for config in (config for run in runs[1:] for config in run.plan.configs):
+        known = configs.setdefault(config.name, config)
+        if known.control is not None and config.control is not None:
+            both = tuple(dict.fromkeys((*known.control.configs, *config.control.configs)))
+            configs[config.name] = replace(known, control=replace(known.control, configs=both))
+    return [config.to_json() for config in configs.values()]
+
+
+def _copy_files(runs: Sequence[RunFolder], outcomes: dict[str, tuple[RunFolder, Outcome]], out: Path) -> None:
+    """Trajectories, as far as they were kept, and the direction."""
+    for trial, (run, _) in outcomes.items():
+        source = run.folder / "trajectories" / f"{trial}.json"
+        if source.is_file():
+            (out / "trajectories").mkdir(exist_ok=True)
+            shutil.copyfile(source, out / "trajectories" / source.name)
+    vectors = next((run.folder / "vectors" for run in runs if (run.folder / "vectors").is_dir()), None)
+    if vectors is not None:
+        shutil.copytree(vectors, out / "vectors")
+
+
+def _brief(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

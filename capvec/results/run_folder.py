@@ -1,0 +1,112 @@
+"""A run as its folder tells it: enough to write its reports again."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from capvec.errors import UsageError
+from capvec.plan.plan import Plan, Settings
+from capvec.records import Config, Outcome, Task, TrialSpec
+from capvec.report.task_families import UNKNOWN
+from capvec.results.ledger import Ledger
+from capvec.results.shards import shard_lines
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """What a run left behind, finished or not."""
+
+    folder: Path
+    provenance: Mapping[str, Any]
+    """`provenance.json`."""
+    plan: Plan
+    """Its tasks have no instruction: reports need none."""
+    outcomes: tuple[Outcome, ...]
+    """On record, in the plan's order."""
+
+    def earlier_summary(self) -> dict[str, Any] | None:
+        """`summary.json`; None for a run that was interrupted."""
+        path = self.folder / "summary.json"
+        data: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return data
+
+
+def read_run_folder(folder: Path) -> RunFolder:
+    """Read a run's folder.
+
+    Raises:
+        UsageError: no run there, or none with a trial on record.
+    """
+    path = folder / "provenance.json"
+    if not path.is_file():
+        raise UsageError(f"{folder}: no run there (no provenance.json); expected a run folder, such as reports/latest")
+    provenance = json.loads(path.read_text(encoding="utf-8"))
+    plan = plan_of(folder, provenance)
+    recorded = {outcome.trial: outcome for outcome in Ledger(folder / "trials.jsonl").read()}
+    outcomes = tuple(recorded[trial.id] for trial in plan.trials if trial.id in recorded)
+    if not outcomes:
+        raise UsageError(f"{folder}: no trial of its plan is on record in trials.jsonl, so there is nothing to report")
+    return RunFolder(folder, provenance, plan, outcomes)
+
+
+def plan_of(folder: Path, provenance: Mapping[str, Any]) -> Plan:
+    """The plan that a `provenance.json` describes.
+
+    Args:
+        folder: of the run.
+        provenance: what it holds.
+    """
+    configs = tuple(_config(data) for data in provenance["configs"])
+    return Plan(
+        run=provenance.get("run") or folder.resolve().name,
+        folder=folder,
+        tasks=tuple(_tasks(folder, provenance["tasks"])),
+        configs=configs,
+        trials=tuple(_trials(provenance)),
+        settings=Settings.from_json(provenance["settings"]),
+        study=provenance.get("study", "sweep"),
+        sequential=provenance.get("options", {}).get("sequential", False),
+        effect=provenance.get("options", {}).get("effect"),
+        merged=shard_lines(provenance.get("merged", ())),
+    )
+
+
+def _config(data: Mapping[str, Any]) -> Config:
+    # `shifts` is from before receipts had operations; reports take what was expected from the outcomes.
+    return Config.from_json({name: value for name, value in data.items() if name != "shifts"})
+
+
+def _tasks(folder: Path, tasks: Mapping[str, Mapping[str, Any]]) -> Iterator[Task]:
+    """With family and split: of runs whose provenance does not tell them, from `master_summary.csv`."""
+    told = {} if all("family" in task for task in tasks.values()) else _families(folder / "master_summary.csv")
+    for name, task in tasks.items():
+        metadata = {key: task.get(key) or told.get(name, {}).get(key) for key in ("family", "split")}
+        yield Task(name, Path(name), "", task["checksum"], metadata=metadata)
+
+
+def _families(path: Path) -> dict[str, dict[str, str]]:
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        return {
+            row["task"]: {key: row[key] for key in ("family", "split") if row.get(key, UNKNOWN) != UNKNOWN}
+            for row in csv.DictReader(file)
+        }
+
+
+def _trials(provenance: Mapping[str, Any]) -> Iterator[TrialSpec]:
+    """In the plan's order, in which `seeds` is written."""
+    names = {
+        f"{task}-{config['name']}": (task, config["name"])
+        for task in provenance["tasks"]
+        for config in provenance["configs"]
+    }
+    for trial, seed in provenance["seeds"].items():
+        pair, _, attempt = trial.rpartition("-t")
+        task, config = names[pair]
+        yield TrialSpec(task, config, int(attempt), seed)

@@ -1,0 +1,1 @@
+"""Running a study: preparation, trials, progress."""

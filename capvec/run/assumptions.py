@@ -1,0 +1,93 @@
+"""What a sweep assumes of its baseline before it has run, and which effect it should be able to see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from capvec.errors import UsageError
+from capvec.plan.options import SweepOptions
+from capvec.plan.plan import Plan
+from capvec.records import Config
+from capvec.results.ledger import Ledger
+from capvec.stats.power import UNKNOWN_SPREAD, SweepDesign, observed_rate
+from capvec.stats.power_warning import PowerWarning, power_warning
+from capvec.stats.summary import spread_between_tasks
+from capvec.stats.verdict import LEVEL, MARGIN
+
+UNKNOWN_RATE = 0.5
+"""Where the variance of a trial is largest, so that the plan errs on the side of asking for more."""
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What power is worked out from, besides tasks and attempts."""
+
+    base_rate: float
+    spread: float
+    """Logit SD between tasks."""
+    effect: float
+    """A rise of the pass rate that would matter."""
+    source: str
+    """Where rate and spread come from, in words."""
+
+    def design(self, plan: Plan) -> SweepDesign | None:
+        """The plan's design for a config of its family; None where no config is steered."""
+        family = family_size(plan)
+        if not family:
+            return None
+        attempts = max(trial.attempt for trial in plan.trials)
+        return SweepDesign(len(plan.tasks), attempts, self.base_rate, self.spread, level=LEVEL / family)
+
+    def power_warning(self, plan: Plan) -> PowerWarning | None:
+        """Whether the plan is underpowered for the effect; None where it is not."""
+        design = self.design(plan)
+        return None if design is None else power_warning(design, self.effect)
+
+
+def family_size(plan: Plan) -> int:
+    """The configs that are corrected for each other: the steered ones, controls left out."""
+    return sum(config.kind == "steered" for config in plan.configs)
+
+
+def assumptions_of(options: SweepOptions) -> Assumptions:
+    """From `--base-rate`, `--spread` and `--effect`.
+
+    Raises:
+        UsageError: `--base-rate` names a folder without trials of a baseline, or leaves no room for the effect.
+    """
+    effect = MARGIN if options.effect is None else options.effect
+    found = _assumed(options) if isinstance(options.base_rate, float | None) else _from_run(Path(options.base_rate))
+    rate, spread, source = found
+    if rate + effect >= 1:
+        raise UsageError(
+            f"--effect {effect:g}: a pass rate of {rate:g} ({source}) cannot rise by that; expected less than "
+            f"{1 - rate:g}, or another --base-rate"
+        )
+    if options.spread is not None:
+        spread, source = options.spread, f"{source}; --spread as given"
+    return Assumptions(rate, spread, effect, source)
+
+
+def _assumed(options: SweepOptions) -> tuple[float, float, str]:
+    if isinstance(options.base_rate, float):
+        return options.base_rate, UNKNOWN_SPREAD, "--base-rate as given"
+    return UNKNOWN_RATE, UNKNOWN_SPREAD, "nothing is known: --base-rate reports/RUN takes both from an earlier run"
+
+
+def _from_run(folder: Path) -> tuple[float, float, str]:
+    path = folder / "trials.jsonl"
+    if not path.is_file():
+        raise UsageError(
+            f"--base-rate {folder}: expected a rate between 0 and 1, or the folder of an earlier run, and there is no "
+            f"{path}"
+        )
+    valid = [one for one in Ledger(path).read() if one.config == Config.BASELINE and one.outcome != "error"]
+    if not valid:
+        raise UsageError(f"--base-rate {folder}: no valid trial of a baseline in {path}; name another run, or a rate")
+    rate = observed_rate(sum(one.outcome == "solved" for one in valid), len(valid))
+    spread = spread_between_tasks(valid)
+    source = f"from {len(valid)} baseline trials in {folder}, and one more, half solved"
+    if spread is None:
+        return rate, UNKNOWN_SPREAD, f"{source}, which cannot tell the spread"
+    return rate, round(spread, 1), source

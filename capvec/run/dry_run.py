@@ -1,0 +1,55 @@
+"""`--plan`: a study prepared and probed, what it would take and could see, and nothing left behind."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from capvec.engines.client import EngineClient
+from capvec.errors import UsageError
+from capvec.run.forecast import forecast_lines, sights_of
+from capvec.run.probe import run_probe
+from capvec.run.session import StudySession, run_folder
+from capvec.run.study import Study
+from capvec.run.trial import TrialRunner
+from capvec.sandbox.docker import DockerProvider
+
+
+def dry_run(study: Study, root: Path, jobs: int, say: Callable[[str], None]) -> bool:
+    """Print what the study takes and could see. False when a trial of the probe ended in an error of the instrument.
+
+    Args:
+        study: to plan.
+        root: the folder that holds `reports/`, in which nothing is written.
+        jobs: trials at a time.
+        say: prints one line of progress.
+
+    Raises:
+        UsageError: as the study itself would, or `--resume`.
+        InfrastructureError: Docker or the engine does not answer.
+    """
+    options = study.options
+    folder = run_folder(options, root)
+    if options.resume:
+        raise UsageError(
+            "--plan with --resume: a plan is of a study that has not begun; drop one of them. To plan from what that "
+            f"run measured of the baseline, use another --run, or none, and --base-rate {folder}"
+        )
+    with ExitStack() as resources:
+        scratch = Path(resources.enter_context(TemporaryDirectory(prefix="capvec-plan-")))
+        session = resources.enter_context(closing(StudySession(study, scratch, say)))
+        started = time.monotonic()
+        session.prepare()
+        preparation_s = time.monotonic() - started
+        handout = session.handout()
+        client = resources.enter_context(EngineClient(handout.engine_url, handout.engine_token))
+        probe = run_probe(TrialRunner(handout.plan, client, DockerProvider()), jobs, say)
+    say("working out what it could see, and what it would need")
+    sights = sights_of(handout.plan, session.assumptions)
+    print()
+    for line in forecast_lines(handout.plan, session.assumptions, sights, probe, preparation_s):
+        print(line, flush=True)
+    return not probe.that("error")

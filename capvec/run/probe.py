@@ -1,0 +1,128 @@
+"""A short probe: a few trials of a plan, really run, to learn how long trials take. Their outcomes are no data."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from capvec.agent.model import ChatModel
+from capvec.errors import InfrastructureError
+from capvec.plan.plan import Plan
+from capvec.records import Reply, TrialSpec
+from capvec.run.trial import TrialRunner
+
+START_S, END_S = 30.0, 60.0
+"""No trial begins after the first; those that still run at the second are cut off at their next reply."""
+FEWEST, ENOUGH = 4, 16
+_SAY_EVERY_S = 5.0
+
+
+@dataclass(frozen=True)
+class Probed:
+    """One trial of a probe."""
+
+    trial: str
+    seconds: float
+    ended: Literal["whole", "cut", "error"]
+    """`cut`: it would have taken longer. `error`: the instrument failed."""
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a probe measured."""
+
+    trials: tuple[Probed, ...]
+    jobs: int
+    """Trials at a time."""
+    seconds: float
+    """From the first trial's start to the last one's end."""
+
+    def that(self, ended: str) -> tuple[Probed, ...]:
+        """The trials that ended so."""
+        return tuple(trial for trial in self.trials if trial.ended == ended)
+
+
+def choose_trials(plan: Plan, jobs: int) -> tuple[TrialSpec, ...]:
+    """Two for each of `jobs`, at least 4 and at most 16 or `jobs`: all configs in turn, tasks spread over the plan."""
+    wanted = min(len(plan.trials), max(FEWEST, jobs, min(2 * jobs, ENOUGH)))
+    trials = {(trial.task, trial.config, trial.attempt): trial for trial in plan.trials}
+    seen: Counter[tuple[str, str]] = Counter()
+    chosen = []
+    for number in range(wanted):
+        pair = plan.tasks[number * len(plan.tasks) // wanted].name, plan.configs[number % len(plan.configs)].name
+        seen[pair] += 1
+        chosen.append(trials[*pair, seen[pair]])
+    return tuple(chosen)
+
+
+def run_probe(runner: TrialRunner, jobs: int, say: Callable[[str], None]) -> Probe:
+    """Run a few trials, `jobs` at a time, for about a minute at most.
+
+    Args:
+        runner: whose plan's folder may be thrown away afterwards.
+        jobs: trials at a time.
+        say: prints one line of progress.
+    """
+    trials = choose_trials(runner.plan, jobs)
+    say(
+        f"probe: up to {len(trials)} trials, {jobs} at a time, for about a minute at most; "
+        "their outcomes are no data and are thrown away"
+    )
+    began = said = time.monotonic()
+    model = _Limited(runner.model, began + END_S)
+    limited = replace(runner, model=model)
+    probed: list[Probed] = []
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            running = [pool.submit(_probe_one, limited, trial, began) for trial in trials]
+            for done in as_completed(running):
+                probed += [result] if (result := done.result()) is not None else []
+                if time.monotonic() - said >= _SAY_EVERY_S:
+                    said = time.monotonic()
+                    say(f"probe: {len(probed)} of {len(trials)} trials after {said - began:.0f} s")
+        except BaseException:
+            model.until = 0.0  # what still runs ends at its next reply, and removes its container
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return Probe(tuple(probed), jobs, time.monotonic() - began)
+
+
+def _probe_one(runner: TrialRunner, spec: TrialSpec, began: float) -> Probed | None:
+    """None for a trial that the time did not suffice to begin."""
+    start = time.monotonic()
+    if start - began > START_S:
+        return None
+    outcome = runner.run(spec)
+    seconds = time.monotonic() - start
+    if outcome.outcome != "error":
+        return Probed(spec.id, seconds, "whole")
+    cut = outcome.error.startswith(_TimeIsUp.__name__)
+    return Probed(spec.id, seconds, "cut" if cut else "error", "" if cut else outcome.error)
+
+
+class _TimeIsUp(InfrastructureError):
+    """Ends a trial that has outlasted the probe."""
+
+
+class _Limited:
+    """A model that answers until a point in time."""
+
+    def __init__(self, model: ChatModel, until: float) -> None:
+        self._model = model
+        self.until = until
+        """On the monotonic clock."""
+
+    def complete(self, messages: Sequence[Any], **asked: Any) -> Reply:
+        """As the model's own.
+
+        Raises:
+            _TimeIsUp: it is later.
+        """
+        if time.monotonic() > self.until:
+            raise _TimeIsUp("the probe is over")
+        return self._model.complete(messages, **asked)

@@ -1,0 +1,141 @@
+"""One trial: a sandbox, an episode in it under one config, and the verifier's word."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from capvec.agent.loop import LoopLimits, run_episode
+from capvec.agent.model import ChatModel
+from capvec.agent.prompts import opening_messages
+from capvec.agent.protocols import get_protocol
+from capvec.errors import InfrastructureError
+from capvec.plan.plan import Plan
+from capvec.receipts import check_receipts
+from capvec.records import Config, Episode, Measured, Outcome, Reply, Task, TrialSpec
+from capvec.sandbox.base import SandboxProvider
+from capvec.sandbox.verifier import verify
+from capvec.traces import write_trajectory
+
+SOLVED_AT = 1.0
+"""A trial is solved when the verifier's reward reaches this, as in Harbor's pass rate."""
+
+
+@dataclass(frozen=True)
+class TrialRunner:
+    """Runs the trials of a plan. Holds no state between trials."""
+
+    plan: Plan
+    model: ChatModel
+    sandboxes: SandboxProvider
+    finished: Mapping[str, Outcome] = field(default_factory=dict)
+    """Valid outcomes of an earlier session of this run, handed back instead of running again (`--resume`)."""
+
+    def run(self, spec: TrialSpec) -> Outcome:
+        """Run one trial to its outcome; an instrument fault becomes the outcome `error`, never an exception."""
+        if spec.id in self.finished:
+            return self.finished[spec.id]
+        started, clock = datetime.now(UTC), time.monotonic()
+        task, config = self.plan.task(spec.task), self.plan.config(spec.config)
+        episode, reward, fault = self._act(spec, task, config)
+        outcome = _outcome(self.plan.run, spec, config, episode, reward, fault)
+        outcome = replace(
+            outcome, started=started.isoformat(timespec="milliseconds"), wall_s=round(time.monotonic() - clock, 3)
+        )
+        if episode is not None:
+            self._write(spec, task, config, episode, outcome)
+        return outcome
+
+    def _act(self, spec: TrialSpec, task: Task, config: Config) -> tuple[Episode | None, float | None, str]:
+        """The episode, the reward and the fault (empty when all went well); a fault keeps what came before it."""
+        episode = None
+        try:
+            with self.sandboxes.open(task, run=self.plan.run, trial=spec.id) as sandbox:
+                settings = self.plan.settings
+
+                def check(reply: Reply) -> None:
+                    check_receipts(reply, config, self.plan.stack)
+
+                protocol = get_protocol(settings.protocol)
+                episode = run_episode(
+                    opening_messages(task.instruction, protocol, settings.prompt_style, config.system_suffix),
+                    model=self.model,
+                    sandbox=sandbox,
+                    protocol=protocol,
+                    limits=LoopLimits(
+                        max_steps=settings.max_steps,
+                        max_tokens=settings.max_tokens,
+                        temperature=settings.temperature,
+                        sandbox_s=task.agent_timeout_s,
+                    ),
+                    seed=spec.seed,
+                    steers=config.steers,
+                    on_reply=check,
+                )
+                if episode.end_reason == "error":
+                    return episode, None, episode.error
+                return episode, verify(sandbox, task), ""
+        except InfrastructureError as fault:
+            return episode, None, f"{type(fault).__name__}: {fault}"
+
+    def _write(self, spec: TrialSpec, task: Task, config: Config, episode: Episode, outcome: Outcome) -> None:
+        write_trajectory(
+            self.plan.folder / "trajectories" / f"{spec.id}.json",
+            spec=spec,
+            task=task,
+            config=config,
+            model_name=self.plan.settings.model,
+            protocol=self.plan.settings.protocol,
+            episode=episode,
+            outcome=outcome,
+        )
+
+
+def error_outcome(run: str, spec: TrialSpec, config: Config, reason: str) -> Outcome:
+    """The outcome of a trial whose instrument failed before it could say more."""
+    return _outcome(run, spec, config, None, None, reason)
+
+
+def _outcome(
+    run: str, spec: TrialSpec, config: Config, episode: Episode | None, reward: float | None, fault: str
+) -> Outcome:
+    steps = episode.steps if episode else ()
+    solved = reward is not None and reward >= SOLVED_AT
+    return Outcome(
+        run=run,
+        trial=spec.id,
+        task=spec.task,
+        config=spec.config,
+        layer=config.layer,
+        alpha=config.alpha,
+        attempt=spec.attempt,
+        seed=spec.seed,
+        outcome="error" if reward is None else "solved" if solved else "unsolved",
+        reward=reward,
+        steps=len(steps),
+        parse_fail=episode.parse_fail if episode else 0,
+        repaired=episode.repaired if episode else 0,
+        no_cmd=episode.no_cmd if episode else 0,
+        end_reason=episode.end_reason if episode and reward is not None else "error",
+        prompt_tokens=sum(step.reply.prompt_tokens for step in steps),
+        completion_tokens=sum(step.reply.completion_tokens for step in steps),
+        model_s=round(sum(step.reply.model_s for step in steps), 3),
+        sandbox_s=round(sum(step.sandbox_s for step in steps), 3),
+        worker=os.environ.get("PYTEST_XDIST_WORKER", "main"),
+        measured=_measured(config, [step.reply for step in steps]),
+        error=fault,
+    )
+
+
+def _measured(config: Config, replies: Sequence[Reply]) -> tuple[Measured, ...]:
+    """What the replies' receipts showed of each of the config's steers; of a reply that lacks one, nothing."""
+    measured = []
+    for number, (steer, target) in enumerate(zip(config.steers, config.targets, strict=True)):
+        receipts = [reply.receipts[number] for reply in replies if number < len(reply.receipts)]
+        shown = [receipt.shift_mean if steer.op == "add" else receipt.level_mean for receipt in receipts]
+        values = [value for value in shown if value is not None]
+        measured.append(Measured(steer.layer, steer.op, target, sum(values) / len(values) if values else None))
+    return tuple(measured) if replies else ()

@@ -1,0 +1,152 @@
+"""When a sweep is called underpowered. This text is the reference; `shortfall` is the rule.
+
+A sweep is underpowered for an effect, a rise of the pass rate that would matter (`--effect`; the verdict's margin of
+0.15 unless said otherwise), when the least rise that its paired test detects with power 80 % is above that effect, both
+to two decimals, or when there is no such rise. The paired test is the one that decides the verdict: sign flips over
+tasks, two-sided, at 0.05/m, the first step of Holm's rule with m steered configs. Controls are not counted, and a sweep
+without a steered config is never called underpowered.
+
+Before a sweep, the baseline's rate and how much tasks differ are assumed; in its report they are those observed, and
+the attempts those of the arm that has fewer; the verdict's "could only have seen" comes from the same. So a sweep may
+be underpowered as planned and not as it came out, or the other way round. A config whose 95 % interval excludes the
+effect was seen well enough, whatever was planned, and is not counted in the report; nor is one that `--sequential`
+stopped early, whose looks say what it was worth. Where only some configs are, as when the others have more valid
+trials, the warning names them.
+
+It is said of the sweep and not of an outcome. *improves* and *harms* keep their level in an underpowered sweep, though
+what such a sweep finds is exaggerated on average (Button et al., Nature Reviews Neuroscience 2013, 14:365). What it
+cannot do is to find nothing and mean it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Literal
+
+from capvec.stats.pairing import smallest_p
+from capvec.stats.power import GOAL, SweepDesign, detectable_effect, fewest_tasks, power
+from capvec.stats.summary import Summary, observed_design
+from capvec.stats.verdict import MARGIN
+from capvec.text import counted
+
+Basis = Literal["assumed", "observed"]
+_NO_CALL = "no config can be called better or worse"
+
+
+@dataclass(frozen=True)
+class PowerWarning:
+    """How far a sweep falls short of seeing an effect."""
+
+    design: SweepDesign
+    effect: float
+    """The rise that would matter."""
+    least: float | None
+    """The least rise that is detected with power 80 %; None where there is none."""
+    basis: Basis
+    """Where the design's base rate and spread come from."""
+    configs: tuple[str, ...] = ()
+    """That it is said of; empty where that is all of them."""
+    less: tuple[str, ...] = ()
+    """Others that fall short, of which more could be seen."""
+    observed: float | None = None
+    """The baseline's pass rate as it was; the design's is drawn towards one half (`power.observed_rate`)."""
+    spread_known: bool = True
+    """False: a spread was assumed beside the observed rate, where every task has one valid trial."""
+
+    @property
+    def blind(self) -> bool:
+        """Whether the tasks are so few that no p-value can reach the level, whatever happens on them."""
+        return smallest_p(self.design.tasks) >= self.design.level
+
+    @property
+    def words(self) -> str:
+        """The warning: what the sweep cannot see, and what it could."""
+        whom = f" for {', '.join(self.configs)}" if self.configs else ""
+        others = f" (and, less so, for {', '.join(self.less)})" if self.less else ""
+        return f"Underpowered{whom}{others}: {self._blindness() if self.blind else self._weakness()}"
+
+    def _blindness(self) -> str:
+        tasks, level = self.design.tasks, self.design.level
+        # Once Holm's rule has rejected for another config, it asks less of these: hence "on its own".
+        it, its = ("it", "its") if len(self.configs) == 1 else ("they", "their")
+        cannot = f"{it} cannot be called better or worse on {its} own" if self.configs else _NO_CALL
+        return (
+            f"{counted(tasks, 'task')} give{'s' if tasks == 1 else ''} no p below {smallest_p(tasks):.2g}, and "
+            f"{level:.2g} is needed, so whatever happens on them, {cannot}; it takes "
+            f"at least {fewest_tasks(level)} tasks."
+        )
+
+    def _weakness(self) -> str:
+        design = self.design
+        size = f"{counted(design.tasks, 'task')} × {counted(design.attempts, 'attempt')}"
+        given = f"with {self._assumptions()}"
+        could = "no rise of any size" if self.least is None else f"only a rise of {self.least:.2f} or more"
+        if design.base_rate + self.effect >= 1:
+            return (
+                f"{given} there is no room for a rise of {self.effect:.2f}, and {size} detect {could} with power 80 %."
+            )
+        chance = f"{100 * power(design, self.effect):.0f} %"
+        return f"{given}, {size} detect a rise of {self.effect:.2f} with power {chance}, and {could} with power 80 %."
+
+    def _assumptions(self) -> str:
+        design = self.design
+        rate = design.base_rate if self.observed is None else self.observed
+        given = "an assumed base rate" if self.basis == "assumed" else "the observed base rate"
+        kind = "an assumed " if self.basis == "observed" and not self.spread_known else ""
+        return f"{given} of {rate:.2f} and {kind}spread between tasks of {design.spread:g} (logit SD)"
+
+
+@lru_cache(maxsize=256)
+def power_warning(design: SweepDesign, effect: float, basis: Basis = "assumed") -> PowerWarning | None:
+    """None for a sweep that is not underpowered by the rule above.
+
+    Args:
+        design: at the level of Holm's first step.
+        effect: a rise of the pass rate.
+        basis: where the design's base rate and spread come from.
+    """
+    # One power, where a search takes ten.
+    if design.base_rate + effect < 1 and power(design, effect) >= GOAL:
+        return None
+    least = detectable_effect(design)
+    if least is not None and round(least, 2) <= round(effect, 2):
+        return None
+    return PowerWarning(design, effect, least, basis)
+
+
+def observed_power_warning(summary: Summary, effect: float = MARGIN) -> PowerWarning | None:
+    """Of a sweep that has run: of the steered config that could be seen least; None where none falls short.
+
+    Args:
+        summary: of its outcomes.
+        effect: a rise that would matter.
+    """
+    compared = [
+        row
+        for row in summary.configs
+        if row.config in summary.family and row.effect is not None and row.call is not None
+    ]
+    designs = {row.config: observed_design(summary, row.effect) for row in compared if row.effect is not None}
+    found = {
+        row.config: short
+        for row in compared
+        if row.config not in summary.bases
+        and row.call is not None
+        and (row.call.excluded is None or row.call.excluded > effect)
+        and (short := power_warning(designs[row.config], effect, "observed")) is not None
+        # What was called was no case for "cannot be called": Holm's later steps ask less than its first.
+        and not (short.blind and row.call.name in ("improves", "harms"))
+    }
+    if not found:
+        return None
+    worst = max(found.values(), key=lambda one: (1.0 if one.least is None else one.least, one.blind))
+    alike = tuple(name for name, one in found.items() if (one.least, one.blind) == (worst.least, worst.blind))
+    everything = set(designs.values()) == {worst.design}
+    return replace(
+        worst,
+        configs=() if everything else alike,
+        less=tuple(name for name in found if name not in alike),
+        observed=next(row.pass_rate for row in summary.configs if row.config == summary.baseline),
+        spread_known=summary.spread is not None,
+    )

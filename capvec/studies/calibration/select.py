@@ -1,0 +1,291 @@
+"""`python -m capvec.studies.calibration.select`: choose layer and strength of the planted directions on the tune half.
+
+A study like the others, run without pytest: every layer and strength of both directions, interleaved with the baseline
+against one engine, its ledger and trajectories under `reports/`. What was chosen, and the whole grid, goes to
+`chosen.json`; `pytest -m calibration` then reports on the families that had no say in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from capvec.directions.direction import Direction
+from capvec.engines.client import EngineClient
+from capvec.errors import CapvecError, UsageError
+from capvec.plan.options import SweepOptions, parse_alphas, parse_layers, parse_options
+from capvec.plan.plan import Plan, make_config
+from capvec.records import Config
+from capvec.report.table import table_lines
+from capvec.results.gates import GateResult
+from capvec.run.session import StudySession
+from capvec.run.status_line import progress_on_stdout
+from capvec.run.study import Judgement, Results, StudyContext, StudyDesign
+from capvec.run.trial import TrialRunner
+from capvec.sandbox.docker import DockerProvider
+from capvec.serial import Record
+from capvec.stats.summary import ConfigSummary
+from capvec.studies.calibration.positive_controls import FORMAT, SKILL, PlantedDirections, plant_both, planted_options
+from capvec.studies.calibration.selection import (
+    BUNDLED,
+    FORMAT_RULE,
+    SKILL_RULE,
+    GridPoint,
+    Selection,
+    choose_format,
+    choose_skill,
+)
+from capvec.studies.calibration.splits import split_tasks, spread, tune_families
+from capvec.tasks import load_tasks
+
+LAYERS, ALPHAS = "20,22,24,26,28", "0.5,1,1.5"
+"""The default grid, for the bundled model's 30 layers: what the reply will be is decided in the late ones."""
+CONTRAST_TASKS = 20
+
+
+@dataclass(frozen=True)
+class Grid(Record):
+    """Layers and strengths (stored units) to try of one direction."""
+
+    layers: tuple[int, ...]
+    alphas: tuple[float, ...]
+
+
+class ChoiceStudy:
+    """Both planted directions over their grids, on the tune half of the trained families."""
+
+    name = "choice"
+
+    def __init__(self, options: SweepOptions, grids: Mapping[str, Grid], out: Path) -> None:
+        """Read the tasks and keep the tune half of them.
+
+        Args:
+            options: tasks, attempts, model and how the agent acts.
+            grids: for `skill` and for `format`.
+            out: where `chosen.json` goes.
+
+        Raises:
+            UsageError: a bad task folder, or no task of a trained family.
+        """
+        self.options, self.grids, self.out = options, grids, out
+        everything = load_tasks(options.tasks)
+        self.families = tune_families(everything)
+        self.tasks = split_tasks(everything, self.families).tune
+        if not self.tasks:
+            raise UsageError(
+                f'--tasks {options.tasks}: no task with split = "trained" in the metadata of its task.toml'
+            )
+        self._contrast = spread(self.tasks, CONTRAST_TASKS)
+
+    @property
+    def asked(self) -> Mapping[str, Any]:
+        return planted_options(self.options) | {"grids": {mode: grid.to_json() for mode, grid in self.grids.items()}}
+
+    def config_names(self) -> tuple[Config, ...]:
+        return (
+            Config(Config.BASELINE, "baseline"),
+            *(Config(_name(*place), "steered") for place in self._places()),
+        )
+
+    def design(self, bench: StudyContext) -> StudyDesign:
+        planted = plant_both(bench, self._contrast)
+        configs = [
+            make_config(_name(mode, layer, alpha), "steered", _direction(planted, mode), layer, alpha)
+            for mode, layer, alpha in self._places()
+        ]
+        return StudyDesign((Config(Config.BASELINE, "baseline"), *configs), planted)
+
+    def conclude(self, evidence: Results) -> Judgement:
+        """Choose, and write `chosen.json`, whatever it shows; the gates say whether it will do."""
+        rows = {row.config: row for row in evidence.summary.configs}
+        planted = evidence.design.directions
+        assert isinstance(planted, PlantedDirections)
+        baseline = _point(rows[Config.BASELINE], "baseline")
+        grid = [
+            _point(rows[config.name], mode, config, float(_direction(planted, mode).norms[layer]))
+            for (mode, layer, _), config in zip(self._places(), evidence.plan.configs[1:], strict=True)
+        ]
+        lines = table_lines(evidence.plan, evidence.summary)
+        try:
+            skill = choose_skill([point for point in grid if point.mode == SKILL.name])
+            form = choose_format([point for point in grid if point.mode == FORMAT.name], baseline)
+        except ValueError as error:
+            return Judgement(lines, (GateResult("there is something to choose from", False, str(error)),))
+        chosen = self._chosen(evidence.plan, planted, baseline, skill, form, grid)
+        chosen.save(self.out)
+        return Judgement((*lines, *_in_words(skill, form, self.out)), _gates(baseline, skill, form))
+
+    def _places(self) -> list[tuple[str, int, float]]:
+        """Mode, layer and α of every grid point."""
+        return [
+            (mode, layer, alpha) for mode, grid in self.grids.items() for layer in grid.layers for alpha in grid.alphas
+        ]
+
+    def _chosen(
+        self,
+        plan: Plan,
+        planted: PlantedDirections,
+        baseline: GridPoint,
+        skill: GridPoint,
+        form: GridPoint,
+        grid: Sequence[GridPoint],
+    ) -> Selection:
+        return Selection(
+            model=plan.settings.model,
+            revision=planted.revision,
+            tasks=self.options.tasks,
+            tune_families=self.families,
+            contrast_tasks=planted.contrast_tasks,
+            attempts=self.options.attempts,
+            seed=self.options.seed,
+            settings=plan.settings,
+            rules=(SKILL_RULE, FORMAT_RULE),
+            baseline=baseline,
+            skill=skill,
+            format=form,
+            grid=tuple(grid),
+        )
+
+
+def run(study: ChoiceStudy, *, root: Path, jobs: int) -> bool:
+    """Run the grid's trials, as many at a time as `jobs`, and write the choice. True when it will do.
+
+    Raises:
+        UsageError: a bad option, or the run exists.
+        InfrastructureError: Docker or the engine does not answer.
+    """
+    session = StudySession(study, root, _say)
+    try:
+        session.prepare()
+        session.begin()
+        handout = session.handout()
+        finished = {outcome.trial: outcome for outcome in handout.finished}
+        session.expect(f"[{trial.id}]" for trial in handout.plan.trials)
+        with EngineClient(handout.engine_url, handout.engine_token) as client, ThreadPoolExecutor(jobs) as pool:
+            runner = TrialRunner(handout.plan, client, DockerProvider(), finished)
+            with progress_on_stdout(at_a_time=jobs) as progress:
+                progress.update(session.tally())
+                for done in as_completed([pool.submit(runner.run, trial) for trial in handout.plan.trials]):
+                    session.record(done.result())
+                    progress.update(session.tally())
+        ending = session.finish()
+        for line in session.closing_lines():
+            print(line, flush=True)
+        return ending.good
+    finally:
+        session.close()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line and choose. 0 when both choices will do, 1 when not, 2 on bad input."""
+    options = vars(_parser().parse_args(arguments))
+    try:
+        grids = {
+            SKILL.name: _grid(options["layer"], options["alpha"]),
+            FORMAT.name: _grid(
+                options["format_layer"] or options["layer"], options["format_alpha"] or options["alpha"]
+            ),
+        }
+        jobs = int(options["jobs"])
+        root, out = Path(options["root"]), Path(options["out"])
+        own = {"layer", "alpha", "format_layer", "format_alpha", "jobs", "root", "out"}
+        raw = {name: value for name, value in options.items() if name not in own}
+        raw["command_line"] = [f"python -m {__spec__.name}", *(sys.argv[1:] if arguments is None else arguments)]
+        return 0 if run(ChoiceStudy(parse_options(raw), grids, out), root=root, jobs=jobs) else 1
+    except CapvecError as error:
+        print(f"capvec: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m capvec.studies.calibration.select", description=__doc__)
+    for option, default, meaning in (
+        ("--layer", LAYERS, "layers of the skill direction"),
+        ("--alpha", ALPHAS, "its strengths, in stored units"),
+        ("--format-layer", None, "layers of the format direction, if others"),
+        ("--format-alpha", None, "its strengths, if others"),
+        ("--tasks", "full", "a set, or a folder of Harbor tasks with family and split"),
+        ("--attempts", "1", "of each task and grid point"),
+        ("--model", "pocket", "`pocket`, `pocket-base`, a Hugging Face id, or a folder"),
+        ("--seed", "0", "base seed"),
+        ("--run", None, "report folder reports/NAME (default: a timestamp)"),
+        ("--max-steps", None, "replies per trial (default: what suits the model)"),
+        ("--max-tokens", None, "tokens per reply (default: what suits the model)"),
+        ("--temperature", "0.7", "of sampling"),
+        ("--protocol", "bash-block", "how replies carry commands"),
+        ("--base-url", None, "a running engine, instead of starting one"),
+        ("--out", str(BUNDLED), "the file to write"),
+        ("--root", ".", "the folder that holds reports/"),
+    ):
+        parser.add_argument(option, default=default, help=f"{meaning}{f' (default: {default})' if default else ''}")
+    parser.add_argument("--resume", action="store_true", help="keep the valid trials of --run NAME and run the others")
+    parser.add_argument("--jobs", type=int, default=4, help="trials at a time (default: 4)")
+    return parser
+
+
+def _grid(layers: str, alphas: str) -> Grid:
+    parsed = parse_layers(layers)
+    if parsed is None:
+        raise UsageError(f"--layer {layers}: a grid needs its layers named, as --layer {LAYERS}")
+    if joined := [group for group in parsed if len(group) > 1]:
+        raise UsageError(f"--layer {layers}: a grid steers one layer at a time; got {joined[0]} together")
+    return Grid(tuple(layer for (layer,) in parsed), parse_alphas(alphas))
+
+
+def _name(mode: str, layer: int, alpha: float) -> str:
+    return f"{mode}-L{layer}-a{alpha:g}"
+
+
+def _direction(planted: PlantedDirections, mode: str) -> Direction:
+    return planted.direction if mode == SKILL.name else planted.format
+
+
+def _point(row: ConfigSummary, mode: str, config: Config | None = None, norm: float | None = None) -> GridPoint:
+    return GridPoint(
+        mode=mode,
+        layer=config.steers[0].layer if config else None,
+        alpha=config.alpha if config else None,
+        norm=norm,
+        dose=config.dose if config else None,
+        n=row.n,
+        solved=row.solved,
+        errors=row.errors,
+        parse_fail_per_run=row.parse_fail_per_run or 0.0,
+        no_cmd_per_run=row.no_cmd_per_run or 0.0,
+    )
+
+
+def _gates(baseline: GridPoint, skill: GridPoint, form: GridPoint) -> tuple[GateResult, ...]:
+    """Whether a calibration with this choice has a chance."""
+    rates = f"{skill.pass_rate:.2f}, baseline {baseline.pass_rate:.2f}"
+    fails = f"{form.parse_fail_per_run:.2f} per run, baseline {baseline.parse_fail_per_run:.2f}"
+    return (
+        GateResult("the chosen skill steer passes more often", skill.pass_rate > baseline.pass_rate, rates),
+        GateResult(
+            "the chosen format steer fails to parse more often",
+            form.parse_fail_per_run > baseline.parse_fail_per_run,
+            fails,
+        ),
+    )
+
+
+def _in_words(skill: GridPoint, form: GridPoint, out: Path) -> tuple[str, ...]:
+    return (
+        *(f"chosen, {point.mode}: layer {point.layer}, alpha {point.alpha:g}" for point in (skill, form)),
+        f"written: {out}",
+    )
+
+
+def _say(line: str) -> None:
+    print(f"capvec: {line}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

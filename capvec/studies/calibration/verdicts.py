@@ -1,0 +1,153 @@
+"""The five verdicts of a calibration. Pure: outcomes in, verdicts out.
+
+Effects are tested on the report half of the trained families, by the sign-flip test over tasks. On the families never
+trained on they are reported beside it, and count only where a rule below says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from scipy import stats
+
+from capvec.records import Outcome
+from capvec.results.zero_control import Comparison, all_the_same
+from capvec.stats.effects import Effect, Metric, paired_effect
+from capvec.studies.calibration.configs import Arms
+from capvec.text import signed
+
+LEVEL = 0.01
+"""At which a planted effect must be detected."""
+TWIN_LEVEL = 0.05
+"""At which a random twin counts as detected, a loss on held-out families as harm, and a rise of the format as skill."""
+TWIN_TAIL = 0.99
+"""As many detected twins as Binomial(K, TWIN_LEVEL) stays below with this probability are no more than chance."""
+FORMAT_METRICS: tuple[Metric, ...] = ("parse_fail", "no_cmd")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Outcomes by what they may be used for."""
+
+    report: Sequence[Outcome]
+    """Of trained families that nothing was chosen on."""
+    held_out: Sequence[Outcome]
+    """Of families never trained on."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the instrument did what it must, and the numbers that say so."""
+
+    key: str
+    """`a` to `e`."""
+    claim: str
+    met: bool
+    reason: str
+    effects: tuple[Effect, ...] = field(default=())
+    """On the report half."""
+    held_out: tuple[Effect, ...] = field(default=())
+    """On families never trained on."""
+
+
+def judge(measured: Measured, arms: Arms, zero: Sequence[Comparison]) -> tuple[Verdict, ...]:
+    """All five.
+
+    Args:
+        measured: outcomes of every config.
+        arms: which config is for what.
+        zero: the config `arms.zero` against the baseline, trial by trial.
+    """
+    return (
+        planted_raises(measured, arms.planted),
+        reversed_lowers(measured, arms.reversed),
+        twins_are_not_detected(measured, arms.randoms),
+        zero_says_the_same(zero),
+        format_is_no_skill(measured, arms.format),
+    )
+
+
+def planted_raises(measured: Measured, config: str) -> Verdict:
+    """(a) Met when the pass rate rises at p < LEVEL, and does not fall on held-out families at p < TWIN_LEVEL."""
+    effect, other = _both(measured, config, "pass_rate")
+    harmful = other is not None and other.difference < 0 and other.pvalue < TWIN_LEVEL
+    met = effect is not None and effect.difference > 0 and effect.pvalue < LEVEL and not harmful
+    reason = _in_words(effect, LEVEL) + "; held out: " + _in_words(other) + (", which is harm" if harmful else "")
+    return Verdict("a", f"{config} raises the pass rate", met, reason, _listed(effect), _listed(other))
+
+
+def reversed_lowers(measured: Measured, config: str) -> Verdict:
+    """(b) Met when the pass rate falls at p < LEVEL."""
+    effect, other = _both(measured, config, "pass_rate")
+    met = effect is not None and effect.difference < 0 and effect.pvalue < LEVEL
+    reason = f"{_in_words(effect, LEVEL)}; held out: {_in_words(other)}"
+    return Verdict("b", f"{config} lowers the pass rate", met, reason, _listed(effect), _listed(other))
+
+
+def twins_are_not_detected(measured: Measured, configs: Sequence[str]) -> Verdict:
+    """(c) Met when every twin was measured and no more are detected, either side, than chance explains."""
+    pairs = [_both(measured, config, "pass_rate") for config in configs]
+    effects = tuple(effect for effect, _ in pairs if effect is not None)
+    detected = [effect for effect in effects if effect.pvalue < TWIN_LEVEL]
+    allowed = int(stats.binom.ppf(TWIN_TAIL, len(configs), TWIN_LEVEL)) if configs else 0
+    met = 0 < len(configs) == len(effects) and len(detected) <= allowed
+    each = ", ".join(f"{signed(effect.difference)} (p = {effect.pvalue:.2g})" for effect in effects)
+    found = f"{len(detected)} of {len(configs)} detected at {TWIN_LEVEL:g}, at most {allowed} allowed"
+    reason = f"{found}: {each or 'none'}"
+    if len(effects) < len(configs):
+        reason += f"; {len(configs) - len(effects)} not measured"
+    others = tuple(other for _, other in pairs if other is not None)
+    return Verdict("c", "random twins are not detected", met, reason, effects, others)
+
+
+def zero_says_the_same(zero: Sequence[Comparison]) -> Verdict:
+    """(d) Met when replies were compared, and none differs in an identical conversation."""
+    met, reason = all_the_same(zero)
+    return Verdict("d", "α = 0 with the hook installed gives identical tokens", met, reason)
+
+
+def format_is_no_skill(measured: Measured, config: str) -> Verdict:
+    """(e) Met when parse_fail or no_cmd moves at p < LEVEL, and the pass rate does not rise at p < TWIN_LEVEL.
+
+    Two metrics are looked at, so the smaller p counts twice (Bonferroni).
+    """
+    pairs = {metric: _both(measured, config, metric) for metric in (*FORMAT_METRICS, "pass_rate")}
+    moves = [effect for metric in FORMAT_METRICS if (effect := pairs[metric][0]) is not None]
+    skill = pairs["pass_rate"][0]
+    moved = bool(moves) and len(FORMAT_METRICS) * min(effect.pvalue for effect in moves) < LEVEL
+    capable = skill is not None and skill.difference > 0 and skill.pvalue < TWIN_LEVEL
+    reason = "; ".join(_in_words(effect, LEVEL / len(FORMAT_METRICS)) for effect in moves) or "not measured"
+    reason += f"; {_in_words(skill)}" + (", which would be reported as a capability" if capable else "")
+    held_out = [pair[1] for pair in pairs.values()]
+    return Verdict(
+        "e",
+        f"{config} moves the format and is no capability",
+        moved and not capable,
+        reason,
+        tuple(pair[0] for pair in pairs.values() if pair[0] is not None),
+        tuple(effect for effect in held_out if effect is not None),
+    )
+
+
+def _both(measured: Measured, config: str, metric: Metric) -> tuple[Effect | None, Effect | None]:
+    """The effect on the report half and on held-out families."""
+    return paired_effect(measured.report, config, metric), paired_effect(measured.held_out, config, metric)
+
+
+def _listed(effect: Effect | None) -> tuple[Effect, ...]:
+    return () if effect is None else (effect,)
+
+
+def _in_words(effect: Effect | None, level: float | None = None) -> str:
+    """`pass_rate 0.52 → 0.94, +0.42, p = 0.0001, 18 tasks`; and whether so few tasks could have reached `level`."""
+    if effect is None:
+        return "not measured"
+    text = (
+        f"{effect.metric} {effect.baseline:.2f} → {effect.value:.2f}, {signed(effect.difference)}, "
+        f"p = {effect.pvalue:.2g}, {effect.tasks} tasks"
+    )
+    # All differences of one sign: two of the 2^n sign patterns are as far out.
+    if level is not None and 2.0 ** (1 - effect.tasks) >= level:
+        text += f" (too few: the least p is {2.0 ** (1 - effect.tasks):.2g})"
+    return text

@@ -1,0 +1,107 @@
+"""A sweep: one direction at the strengths and layers that the user asked for, against the baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from capvec.directions.study_direction import StudyDirection
+from capvec.errors import UsageError
+from capvec.plan.options import SweepOptions
+from capvec.plan.plan import SteeringMode, config_name, control_configs, steered_config
+from capvec.records import Config
+from capvec.report.controls import twin_lines
+from capvec.report.interim import look_lines
+from capvec.report.table import table_lines
+from capvec.results.zero_control import check_zero
+from capvec.run.directions import check_file, obtain_direction
+from capvec.run.study import Judgement, Results, StudyContext, StudyDesign
+from capvec.stats.matched_controls import compare_with_matched_controls
+from capvec.tasks import load_tasks
+from capvec.traces import check_traces
+
+
+class SweepStudy:
+    """One direction at the strengths and layers that the user asked for, with controls, against the baseline."""
+
+    name = "sweep"
+
+    def __init__(self, options: SweepOptions) -> None:
+        """Read the tasks, and see that the files of the direction are there.
+
+        Raises:
+            UsageError: a bad task folder, a file that is missing, or an option that is not a sweep's.
+        """
+        if options.chosen is not None:
+            raise UsageError("--chosen is for -m calibration; a sweep takes --layer and --alpha")
+        for option, named in (("--direction", options.direction), ("--reference", options.reference)):
+            if named is not None:
+                check_file(option, Path(named))
+        if options.traces is not None:
+            check_traces(Path(options.traces))
+        self.options = options
+        self.tasks = load_tasks(options.tasks)
+
+    @property
+    def asked(self) -> Mapping[str, Any]:
+        return self.options.to_json()
+
+    def config_names(self) -> tuple[Config, ...]:
+        layers: Sequence[tuple[int, ...] | str] = self.options.layers or ("auto",)
+        unit, manner = self.options.alpha_unit, self._manner
+        names = [config_name(where, alpha, unit, manner) for where in layers for alpha in self._alphas]
+        return (Config(Config.BASELINE, "baseline"), *(Config(name, "steered") for name in names))
+
+    def design(self, bench: StudyContext) -> StudyDesign:
+        options = self.options
+        obtained = obtain_direction(options, bench.client, bench.health, bench.folder, bench.say)
+        if obtained.built is not None:
+            for warning in obtained.built.warnings():
+                bench.say(warning)
+        steered = [
+            steered_config(obtained.direction, layers, alpha, options.alpha_unit, self._manner)
+            for layers in self._layers(obtained, bench)
+            for alpha in self._alphas
+        ]
+        controls = control_configs(options.controls, steered, obtained.direction, obtained.twins)
+        return StudyDesign((Config(Config.BASELINE, "baseline"), *steered, *controls), obtained)
+
+    @property
+    def _manner(self) -> SteeringMode:
+        return SteeringMode(self.options.op, self.options.positions, self.options.keep_norm)
+
+    @property
+    def _alphas(self) -> Sequence[float | None]:
+        """An ablation has no strength, so whatever `--alpha` says there is one config of each layer."""
+        return (None,) if self.options.op == "ablate" else self.options.alphas
+
+    def conclude(self, evidence: Results) -> Judgement:
+        plan, outcomes = evidence.plan, evidence.outcomes
+        twins = twin_lines(compare_with_matched_controls(evidence.summary.analysed(outcomes), plan.configs))
+        lines = (*table_lines(plan, evidence.summary), *look_lines(evidence.summary), *twins)
+        return Judgement(lines, check_zero(plan, outcomes))
+
+    def _layers(self, obtained: StudyDirection, bench: StudyContext) -> tuple[tuple[int, ...], ...]:
+        layers = self.options.layers
+        if layers is None:
+            if obtained.ranking is None:
+                return self._layers_of_file(obtained, bench)
+            bench.say(f"--layer auto takes layer {obtained.ranking.best.layer}. {obtained.ranking.verdict()}")
+            layers = ((obtained.ranking.best.layer,),)
+        last = bench.health.n_layers - 1
+        for layer in (layer for group in layers for layer in group):
+            if layer > last:
+                raise UsageError(f"--layer {layer}: the model has {last + 1} layers, 0 to {last}")
+        return layers
+
+    def _layers_of_file(self, obtained: StudyDirection, bench: StudyContext) -> tuple[tuple[int, ...], ...]:
+        """`--layer auto` for a direction from a file."""
+        layer = obtained.direction.layer
+        if layer is None:
+            raise UsageError(
+                "--layer auto needs a ranking, or a file that names one layer, and --direction brings neither: "
+                "name layers, as --layer 22"
+            )
+        bench.say(f"--layer auto takes layer {layer}, the one that {obtained.source} names")
+        return ((layer,),)

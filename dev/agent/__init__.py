@@ -1,0 +1,1 @@
+"""How the bundled agent was made: demonstrations, training, traces."""

@@ -1,0 +1,298 @@
+"""`python dev/agent/train.py --base BASE --data FILE --out FOLDER`: fine-tune the bundled agent (LoRA).
+
+LoRA (Hu et al. 2022, arXiv:2106.09685) on every linear layer of the decoder, trained on the replies of the
+demonstrations and on nothing else. Needs torch, transformers and peft, and nothing of capvec, so that the file can be
+sent alone to a machine with a GPU. It writes the adapter (bfloat16 safetensors), an early checkpoint, the log of the
+losses as CSV, and `training.json`: recipe, seed, data, versions, device and time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import hashlib
+import json
+import math
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, Protocol, TypeVar
+
+import peft
+import torch
+import transformers
+from torch import Tensor
+from torch.nn import functional
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
+IGNORED = -100
+Row = dict[str, float | None]
+"""One line of the log: None where nothing was validated."""
+LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that determines the adapter, beside the data and the device's rounding."""
+
+    seed: int = 0
+    rank: int = 16
+    lora_alpha: int = 32
+    dropout: float = 0.0
+    epochs: int = 3
+    batch_tokens: int = 24_576
+    """Tokens of one batch, padding included."""
+    learning_rate: float = 1e-3
+    warmup: float = 0.05
+    """Share of the steps; then a cosine to a tenth of the rate."""
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    held_out: int = 256
+    """Demonstrations kept for the validation loss."""
+    early: float = 0.06
+    """Share of the steps after which the early checkpoint is taken."""
+    max_tokens: int = 1536
+    """Longer demonstrations lose their end."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """Token ids of a conversation, and which of them are the demonstrator's."""
+
+    ids: list[int]
+    labels: list[int]
+
+
+def encode(tokenizer: Any, messages: Sequence[dict[str, str]], limit: int) -> Example:
+    """Tokens in the model's chat template; only replies, with the token that ends them, are learned."""
+    ids: list[int] = []
+    labels: list[int] = []
+    for message in messages:
+        head = tokenizer(f"<|im_start|>{message['role']}\n", add_special_tokens=False).input_ids
+        body = tokenizer(f"{message['content']}<|im_end|>", add_special_tokens=False).input_ids
+        tail = tokenizer("\n", add_special_tokens=False).input_ids
+        learned = message["role"] == "assistant"
+        ids += head + body + tail
+        labels += [IGNORED] * len(head) + (body if learned else [IGNORED] * len(body)) + [IGNORED] * len(tail)
+    return Example(ids[:limit], labels[:limit])
+
+
+class Tokens(Protocol):
+    """Anything with token ids."""
+
+    @property
+    def ids(self) -> list[int]: ...
+
+
+AnyTokens = TypeVar("AnyTokens", bound=Tokens)
+
+
+def batches(examples: Sequence[AnyTokens], tokens: int, rng: Random) -> Iterator[list[AnyTokens]]:
+    """Examples of like length together, batches in random order."""
+    order = sorted(rng.sample(list(examples), len(examples)), key=lambda example: len(example.ids) + rng.random() * 40)
+    made: list[list[AnyTokens]] = []
+    batch: list[AnyTokens] = []
+    for example in order:
+        longest = max([len(example.ids), *(len(other.ids) for other in batch)])
+        if batch and longest * (len(batch) + 1) > tokens:
+            made.append(batch)
+            batch = []
+        batch.append(example)
+    made.append(batch)
+    rng.shuffle(made)
+    yield from made
+
+
+def collate(batch: Sequence[Example], device: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Right-padded ids, attention mask and labels, int64 `[batch, longest]`."""
+    longest = max(len(example.ids) for example in batch)
+    ids = torch.zeros((len(batch), longest), dtype=torch.long)
+    mask, labels = torch.zeros_like(ids), torch.full_like(ids, IGNORED)
+    for row, example in enumerate(batch):
+        ids[row, : len(example.ids)] = torch.tensor(example.ids)
+        mask[row, : len(example.ids)] = 1
+        labels[row, : len(example.labels)] = torch.tensor(example.labels)
+    return ids.to(device), mask.to(device), labels.to(device)
+
+
+def loss_of(model: Any, batch: Sequence[Example], device: str) -> tuple[Tensor, int]:
+    """Summed cross-entropy over the learned tokens, in nats, and their number; only they get logits."""
+    ids, mask, labels = collate(batch, device)
+    base = model.get_base_model()
+    hidden = base.model(input_ids=ids, attention_mask=mask).last_hidden_state[:, :-1]
+    target = labels[:, 1:]
+    learned = target != IGNORED
+    logits = base.lm_head(hidden[learned]).float()
+    return functional.cross_entropy(logits, target[learned], reduction="sum"), int(learned.sum())
+
+
+def schedule(step: int, steps: int, warmup: float) -> float:
+    """Factor of the learning rate: linear up, then a cosine down to a tenth."""
+    up = max(1, int(steps * warmup))
+    if step < up:
+        return (step + 1) / up
+    return 0.1 + 0.45 * (1 + math.cos(math.pi * (step - up) / max(1, steps - up)))
+
+
+def precision(device: str) -> torch.autocast:
+    """bfloat16 where that is faster: not on a CPU."""
+    return torch.autocast(device, torch.bfloat16, enabled=device != "cpu")
+
+
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor, rate: float, clip: float) -> None:
+    """One step down the gradient of the loss, whose norm is at most `clip`, at a learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    loss.backward()  # type: ignore[no-untyped-call]
+    learned = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    torch.nn.utils.clip_grad_norm_(learned, clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def write_log(path: Path, log: Sequence[Row], facts: Mapping[str, Any], device: str) -> None:
+    """Write the losses as `PATH.csv`, and as `PATH.json` the facts, the device, the versions and the last losses."""
+    with path.with_suffix(".csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(log[0]))
+        writer.writeheader()
+        writer.writerows(log)
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__}
+    whole = {**facts, "device": device_name(device), "versions": versions, "final": log[-1]}
+    path.with_suffix(".json").write_text(json.dumps(whole, indent=2) + "\n")
+
+
+def train(base: Path, data: Path, out: Path, recipe: Recipe, device: str) -> None:
+    """Fine-tune, and write everything into `out`."""
+    started = time.monotonic()
+    torch.manual_seed(recipe.seed)
+    rng = Random(recipe.seed)
+    tokenizer, model = load(base, device)
+    lines = read_demonstrations(data)
+    examples = [encode(tokenizer, line["messages"], recipe.max_tokens) for line in lines]
+    check_template(tokenizer, lines[0]["messages"])
+    rng.shuffle(examples)
+    validation, training = examples[: recipe.held_out], examples[recipe.held_out :]
+    config = peft.LoraConfig(
+        r=recipe.rank, lora_alpha=recipe.lora_alpha, lora_dropout=recipe.dropout, target_modules=LINEAR
+    )
+    model = peft.get_peft_model(model, config)
+    plan = [batch for _ in range(recipe.epochs) for batch in batches(training, recipe.batch_tokens, rng)]
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(learned, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
+    early, tokens = int(len(plan) * recipe.early), 0
+    log: list[Row] = []
+    size = sum(parameter.numel() for parameter in learned)
+    print(f"{len(training)} demonstrations, {len(plan)} steps, {size} parameters", flush=True)
+    for step, batch in enumerate(plan):
+        with precision(device):
+            total, count = loss_of(model, batch, device)
+        descend(optimizer, total / count, recipe.learning_rate * schedule(step, len(plan), recipe.warmup), recipe.clip)
+        tokens += sum(len(example.ids) for example in batch)
+        if step % 20 == 0 or step == len(plan) - 1:
+            row: Row = {
+                "step": step,
+                "tokens": tokens,
+                "loss": round(float(total.detach()) / count, 4),
+            }
+            look = step % 100 == 0 or step == len(plan) - 1
+            row["validation_loss"] = round(validate(model, validation, recipe, device), 4) if look else None
+            row["seconds"] = round(time.monotonic() - started, 1)
+            log.append(row)
+            print(json.dumps(row), flush=True)
+        if step == early:
+            save(model, out / "early")
+    save(model, out)
+    facts = {
+        "recipe": asdict(recipe),
+        "data_sha256": content_hash(data),
+        "demonstrations": len(lines),
+        "steps": len(plan),
+        "tokens": tokens,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    write_log(out / "training", log, facts, device)
+
+
+def load(base: Path, device: str) -> tuple[Any, Any]:
+    """Tokenizer and model, from a folder or a GGUF file; weights in float32, which LoRA leaves as they are."""
+    if base.suffix == ".gguf":
+        where: dict[str, Any] = {"gguf_file": base.name}
+        model = AutoModelForCausalLM.from_pretrained(
+            base.parent, **where, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+        )
+        tokenizer = AutoTokenizer.from_pretrained(base.parent, **where)
+    else:
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(base)
+    # Through bfloat16, as the served weights go: the adapter learns on what it will be merged into.
+    weights: Any = model  # transformers annotates `to` for itself alone
+    return tokenizer, weights.to(torch.bfloat16).to(torch.float32).to(device)
+
+
+def check_template(tokenizer: Any, messages: Sequence[dict[str, str]]) -> None:
+    """`encode` writes the chat template by hand; it must be the tokenizer's."""
+    theirs = tokenizer.apply_chat_template(list(messages), tokenize=True, return_dict=False)
+    ours = encode(tokenizer, messages, len(theirs) + 1).ids
+    if list(theirs) != ours:
+        raise SystemExit(f"the chat template is not the one this recipe knows: {theirs[:40]} against {ours[:40]}")
+
+
+@torch.no_grad()
+def validate(model: Any, validation: Sequence[Example], recipe: Recipe, device: str) -> float:
+    """Mean cross-entropy of the replies that were kept aside, in nats a token."""
+    total, count = 0.0, 0
+    with precision(device):
+        for batch in batches(validation, recipe.batch_tokens, Random(0)):
+            part, learned = loss_of(model, batch, device)
+            total, count = total + float(part), count + learned
+    return total / count
+
+
+def save(model: Any, out: Path) -> None:
+    """The adapter alone, in bfloat16 safetensors, with the name of its base and no path of this machine."""
+    model.peft_config["default"].base_model_name_or_path = BASE
+    state = {name: tensor.to(torch.bfloat16) for name, tensor in peft.get_peft_model_state_dict(model).items()}
+    model.save_pretrained(out, state_dict=state)
+    (out / "README.md").unlink(missing_ok=True)  # peft's template, all blanks
+
+
+def read_demonstrations(data: Path) -> list[dict[str, Any]]:
+    """The lines that `dev.agent.demonstrations` wrote."""
+    with gzip.open(data, "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def device_name(device: str) -> str:
+    """What the training log calls the machine."""
+    return str(torch.cuda.get_device_name()) if device == "cuda" else platform.processor() or "CPU"
+
+
+def content_hash(data: Path) -> str:
+    """SHA-256 of a file; of gzipped data unpacked, since the header holds a date."""
+    with gzip.open(data) if data.suffix == ".gz" else data.open("rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+def main() -> None:
+    """The command."""
+    default = Recipe()
+    parser = argparse.ArgumentParser(description="fine-tune the bundled agent")
+    parser.add_argument("--base", type=Path, required=True, help="the GGUF file, or a folder with the converted model")
+    parser.add_argument("--data", type=Path, required=True, help="of dev.agent.demonstrations")
+    parser.add_argument("--out", type=Path, required=True, help="a folder")
+    parser.add_argument("--seed", type=int, default=default.seed)
+    parser.add_argument("--epochs", type=int, default=default.epochs)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    recipe = Recipe(seed=options.seed, epochs=options.epochs)
+    train(options.base, options.data, options.out, recipe, options.device)
+
+
+if __name__ == "__main__":
+    main()

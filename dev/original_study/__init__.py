@@ -1,0 +1,1 @@
+"""The original study, rebuilt with the bundled agent."""

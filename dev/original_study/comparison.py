@@ -1,0 +1,322 @@
+"""`python -m dev.original_study.comparison RUN`: the comparison of the study that capvec started from, with our agent.
+
+That study (Qwen3.5-4B capability vector v2, 2026-05-14) built a direction from traces of several models (v1) and one
+from traces of a single model (v2), and swept the strength of v2. This rebuilds both from the bundled corpora, sets the
+sweep of `RUN` beside them, and says statement by statement whether the study's findings hold here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from capvec.cache import cache_root
+from capvec.directions.build import BuiltDirection, build_direction
+from capvec.directions.capture import capture_traces, engine_identity
+from capvec.directions.recipe import ContrastName, Recipe
+from capvec.engines.process import client_of
+from capvec.errors import CapvecError, UsageError
+from capvec.models import bundled_traces, resolve_model
+from capvec.records import Config
+from capvec.report.table import markdown_table
+from capvec.text import number
+from capvec.traces import read_traces
+from dev.original_study.published import TRADE, change_of, in_short, words_section
+
+V1: ContrastName = "cross-model"
+V2: ContrastName = "same-model"
+ALPHAS = (2, 4, 6, 8)
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """Both directions at one layer."""
+
+    layer: int
+    auc_v1: float
+    auc_null_p95_v1: float
+    margin_ratio_v1: float
+    """Margin over ambient norm."""
+    auc_v2: float
+    auc_null_p95_v2: float
+    margin_ratio_v2: float
+    cosine: float
+    """Between v1 and v2."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A statement of the study, and what became of it."""
+
+    statement: str
+    study: str
+    here: str
+    agrees: bool
+
+
+def layer_rows(v1: BuiltDirection, v2: BuiltDirection) -> tuple[LayerRow, ...]:
+    """Every layer, in order."""
+    ranks = [{row.layer: row for row in built.ranking.rows} for built in (v1, v2)]
+    rows = []
+    for layer, (one, two) in enumerate(zip(v1.direction.vectors, v2.direction.vectors, strict=True)):
+        lengths = float(np.linalg.norm(one)) * float(np.linalg.norm(two))
+        cosine = float(one.astype(np.float64) @ two.astype(np.float64)) / lengths if lengths else 0.0
+        first, second = ranks[0][layer], ranks[1][layer]
+        rows.append(
+            LayerRow(
+                layer=layer,
+                auc_v1=first.auc,
+                auc_null_p95_v1=first.auc_null_p95,
+                margin_ratio_v1=first.margin_ratio,
+                auc_v2=second.auc,
+                auc_null_p95_v2=second.auc_null_p95,
+                margin_ratio_v2=second.margin_ratio,
+                cosine=cosine,
+            )
+        )
+    return tuple(rows)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A finished sweep of the same-model direction at one layer."""
+
+    layer: int
+    rows: Mapping[str, Mapping[str, Any]]
+    """Config → its row of `summary.json`: the baseline, `ALPHAS`, and any other strengths."""
+    ends: Mapping[str, Mapping[str, int]]
+    """Config → end reason → trials."""
+
+    @property
+    def alphas(self) -> tuple[float, ...]:
+        """Every strength, ascending."""
+        head = _name(self.layer, 0).removesuffix("0")
+        return tuple(sorted(float(name.removeprefix(head)) for name in self.rows if name.startswith(head)))
+
+    def steered(self, alpha: float) -> Mapping[str, Any]:
+        """The row of one strength."""
+        return self.rows[_name(self.layer, alpha)]
+
+
+def findings(rows: Sequence[LayerRow], sweep: Sweep) -> tuple[Finding, ...]:
+    """The study's statements against the rows of every layer and the sweep."""
+    layer, here = sweep.layer, rows[sweep.layer]
+    base = sweep.rows[Config.BASELINE]
+    steered = {alpha: sweep.steered(alpha) for alpha in sweep.alphas}
+    perfect = [sum(row.auc_v1 == 1 for row in rows), sum(row.auc_v2 == 1 for row in rows)]
+    rates = [f"{number(row['pass_rate'])} at α = {alpha:g}" for alpha, row in steered.items()]
+    bails = {
+        alpha: f"α = {alpha:g} ({number(row['mean_steps'])} steps)"
+        for alpha, row in steered.items()
+        if _bails_out(row, base, sweep.ends[row["config"]])
+    }
+    four, eight = steered[4], steered[8]
+    trade = change_of(four, base)
+    return (
+        Finding(
+            "AUC = 1.000 in sample on the late layers, for both directions",
+            "v2: 13 of 32 layers (19 to 31); v1: layer 22",
+            f"v1: {perfect[0]}, v2: {perfect[1]} of {len(rows)} layers",
+            all(count > 0 for count in perfect),
+        ),
+        Finding(
+            "the same-model direction is cleaner: margin over ambient norm is larger than v1's",
+            "0.29 against 0.17 at layer 22",
+            f"{here.margin_ratio_v2:.2f} against {here.margin_ratio_v1:.2f} at layer {layer}",
+            here.margin_ratio_v2 > here.margin_ratio_v1,
+        ),
+        Finding(
+            "v1 and v2 share a part of their direction (cosine between 0.25 and 0.75)",
+            "cosine about 0.5 at layer 22",
+            f"{here.cosine:.2f} at layer {layer}",
+            0.25 <= here.cosine <= 0.75,
+        ),
+        Finding(
+            "no strength passes more often than the baseline at p < 0.05",
+            "no aggregate lift",
+            f"pass rate {', '.join(rates)}; baseline {number(base['pass_rate'])}",
+            not any(row["pass_rate"] > base["pass_rate"] and _p(row) < 0.05 for row in steered.values()),
+        ),
+        Finding(
+            "nor does any pass less often: it is a null result",
+            "every Fisher p > 0.5",
+            f"the smallest Fisher p is {min(map(_p, steered.values())):.2g}",
+            all(_p(row) > 0.5 for row in steered.values()),
+        ),
+        Finding(
+            "α = 4 trades parse_fail for no_cmd: the one falls and the other rises",
+            "2.2 → 1.3 and 1.2 → 2.7 per run",
+            f"{_change(base, four, 'parse_fail_per_run')} and {_change(base, four, 'no_cmd_per_run')} per run",
+            trade is not None and trade.form == TRADE.form,
+        ),
+        Finding(
+            "at α = 8 the agent breaks (fewer passes than the baseline)",
+            "task-failing from α = 6 on",
+            f"pass rate {_change(base, eight, 'pass_rate')}",
+            eight["pass_rate"] < base["pass_rate"],
+        ),
+        Finding(
+            "at α = 8 it bails out: most trials end because it says that it is done, in fewer steps than the baseline",
+            "1.4 steps on average before it says so",
+            f"{sweep.ends[eight['config']].get('done', 0)} of {eight['n']} trials end so; it bails out at "
+            + (", ".join(bails.values()) or "no strength"),
+            8 in bails,
+        ),
+    )
+
+
+def report(rows: Sequence[LayerRow], sweep: Sweep, about: Mapping[str, str]) -> Iterator[str]:
+    """The lines of `SEED.md`."""
+    found = findings(rows, sweep)
+    agreeing = sum(finding.agrees for finding in found)
+    yield "# The study that capvec started from, rebuilt with the bundled agent\n"
+    yield (
+        f"**Status:** {agreeing} of {len(found)} of the study's findings hold here. By its own counts its vector "
+        f"{TRADE.name}; here, at α = 4: {in_short(sweep.steered(4), sweep.rows[Config.BASELINE])}.\n"
+    )
+    yield from (f"- {name}: {text}" for name, text in about.items())
+    yield "\n## Where it agrees\n"
+    head = ("finding", "in the study", "here", "agrees")
+    yield from markdown_table([head, *((f.statement, f.study, f.here, "yes" if f.agrees else "**no**") for f in found)])
+    yield from words_section({row["config"]: row for row in _in_order(sweep)})
+    yield "\n## The sweep of the same-model direction\n"
+    yield from markdown_table(list(_sweep_table(sweep, rows[sweep.layer].margin_ratio_v2)))
+    yield "\n## Layer by layer\n"
+    yield "An AUC says something only beside the 95 % point of its label-permutation null.\n"
+    layers = [
+        (
+            str(row.layer),
+            *(f"{row.auc_v1:.3f} ({row.auc_null_p95_v1:.3f})", f"{row.auc_v2:.3f} ({row.auc_null_p95_v2:.3f})"),
+            *(number(value) for value in (row.margin_ratio_v1, row.margin_ratio_v2, row.cosine)),
+        )
+        for row in rows
+    ]
+    titles = (
+        "layer",
+        "AUC v1 (null 95 %)",
+        "AUC v2 (null 95 %)",
+        "margin/ambient v1",
+        "margin/ambient v2",
+        "cos(v1, v2)",
+    )
+    yield from markdown_table([titles, *layers])
+
+
+def _sweep_table(sweep: Sweep, margin_ratio: float) -> Iterator[tuple[str, ...]]:
+    """The dose is α times the margin over ambient norm: the margin of a mean difference is its length."""
+    yield ("config", "solved", "rate", "parse_fail", "no_cmd", "steps", "dose", "Fisher p", "how the trials ended")
+    for alpha, row in zip((0.0, *sweep.alphas), _in_order(sweep), strict=True):
+        ends = sorted(sweep.ends[row["config"]].items(), key=lambda end: -end[1])
+        yield (
+            row["config"],
+            f"{row['solved']}/{row['n']}",
+            *(number(row[key]) for key in ("pass_rate", "parse_fail_per_run", "no_cmd_per_run", "mean_steps")),
+            *((f"{alpha * margin_ratio:.2f}", f"{_p(row):.3g}") if alpha else ("–", "–")),
+            ", ".join(f"{reason} {count}" for reason, count in ends),
+        )
+
+
+def _in_order(sweep: Sweep) -> list[Mapping[str, Any]]:
+    """The baseline's row, then those of the strengths, ascending."""
+    return [sweep.rows[Config.BASELINE], *map(sweep.steered, sweep.alphas)]
+
+
+def _bails_out(row: Mapping[str, Any], base: Mapping[str, Any], ends: Mapping[str, int]) -> bool:
+    return ends.get("done", 0) > row["n"] / 2 and bool(row["mean_steps"] < base["mean_steps"])
+
+
+def _name(layer: int, alpha: float) -> str:
+    return f"steered-L{layer}-a{alpha:g}"
+
+
+def _p(row: Mapping[str, Any]) -> float:
+    return float(row["fisher"]["pvalue"])
+
+
+def _change(base: Mapping[str, Any], other: Mapping[str, Any], key: str) -> str:
+    return f"{number(base[key])} → {number(other[key])}"
+
+
+def _build(model: str, log: Path) -> tuple[BuiltDirection, BuiltDirection]:
+    """v1 and v2, from the bundled corpora."""
+    source = resolve_model(model)
+    with client_of(source, log) as client:
+        health = client.health()
+        v1, v2 = (
+            build_direction(
+                read_traces(bundled_traces(contrast)),
+                recipe=Recipe(contrast),
+                model=health.model,
+                identity=engine_identity(health),
+                capture=lambda chosen: capture_traces(
+                    chosen, client, lambda line: print(f"capvec: {line}", flush=True), "last"
+                ),
+                cache=cache_root() / "activations",
+            )
+            for contrast in (V1, V2)
+        )
+    return v1, v2
+
+
+def _sweep(run: Path) -> Sweep:
+    """What a run folder holds.
+
+    Raises:
+        UsageError: no finished sweep with `ALPHAS` at one layer.
+    """
+    try:
+        rows = {row["config"]: row for row in json.loads((run / "summary.json").read_text())["configs"]}
+        ends: dict[str, Counter[str]] = {config: Counter() for config in rows}
+        for line in (run / "trials.jsonl").read_text().splitlines():
+            outcome = json.loads(line)
+            ends[outcome["config"]][outcome["end_reason"]] += 1
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"{run}: not a run folder of a finished sweep ({error})") from error
+    layers = {int(match[1]) for name in rows if (match := re.fullmatch(r"steered-L(\d+)-a[^-]+", name))}
+    if len(layers) != 1 or any(_name(layer, alpha) not in rows for layer in layers for alpha in ALPHAS):
+        raise UsageError(
+            f"{run}: expected a sweep at one layer with --alpha {','.join(map(str, ALPHAS))}; got {list(rows)}"
+        )
+    return Sweep(layers.pop(), rows, ends)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; 0, or 2 on an error. Writes `SEED.md` and `seed_layers.csv` into the run folder."""
+    parser = argparse.ArgumentParser(prog="python -m dev.original_study.comparison", description=__doc__)
+    parser.add_argument("run", type=Path, help="a sweep at one layer with --alpha 2,4,6,8 (or more), same-model traces")
+    parser.add_argument("--model", default="pocket", help="whose residuals are captured (default: pocket)")
+    options = parser.parse_args(arguments)
+    run: Path = options.run
+    try:
+        sweep = _sweep(run)
+        v1, v2 = _build(options.model, run / "engine.log")
+    except CapvecError as error:
+        print(f"capvec: {error}", file=sys.stderr)
+        return 2
+    rows = layer_rows(v1, v2)
+    about = {
+        name: f"{built.contrast.name}, {len(built.contrast.positives)} positive and {len(built.contrast.negatives)} "
+        f"negative traces, hash `{built.direction.hash}`"
+        for name, built in (("v1", v1), ("v2", v2))
+    }
+    with (run / "seed_layers.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(LayerRow.__dataclass_fields__), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+    (run / "SEED.md").write_text("\n".join(report(rows, sweep, about)) + "\n", encoding="utf-8")
+    print(f"capvec: written: {run / 'SEED.md'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""The table of the study that capvec started from, and any sweep beside it in the same words.
+
+Qwen3.5-4B capability vector v2, 2026-05-14: one attempt each on six tasks ("multi"), and passes alone on five
+("sprint"). Nothing but these totals was published, so nothing else goes into the words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from capvec.records import Config
+from capvec.stats.format_change import FormatChange, Totals, format_change_of_totals
+
+MULTI: Mapping[str, Totals] = {
+    Config.BASELINE: Totals(2, 6, parse_fail=2.2, no_cmd=1.2),
+    "steered-L22-α4": Totals(2, 6, parse_fail=1.3, no_cmd=2.7),
+    "steered-L30-α4": Totals(1, 6, parse_fail=1.8, no_cmd=0.3),
+}
+SPRINT: Mapping[str, Totals] = {Config.BASELINE: Totals(1, 5), "α = 4": Totals(1, 5), "α = 2": Totals(0, 5)}
+TRADE = format_change_of_totals(MULTI["steered-L22-α4"], MULTI[Config.BASELINE])
+"""What became of format and solving at the layer that the study reports."""
+
+
+def change_of(row: Mapping[str, Any], base: Mapping[str, Any]) -> FormatChange | None:
+    """The same of two rows of `summary.json`, from their totals alone; None where one has no valid trial."""
+    if not row["n"] or not base["n"]:
+        return None
+    return format_change_of_totals(_totals(row), _totals(base))
+
+
+def in_short(row: Mapping[str, Any], base: Mapping[str, Any]) -> str:
+    """The name of that change, of which tasks it holds, and the verdict: Fisher's test is about these tasks alone."""
+    change = change_of(row, base)
+    if change is None:
+        return "no valid trial"
+    call = row.get("call")
+    if call is None:
+        return change.name
+    known = change.passed == "flat" or call["name"] in ("improves", "harms")
+    where = "" if known else f" on these {row['effect']['tasks']} tasks; of others it is not known"
+    return f"{change.name}{where} (verdict: {call['name']})"
+
+
+def words_section(rows: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """The study's counts and a sweep's, in the words of `capvec.stats.format_change`.
+
+    Args:
+        rows: config → its row of `summary.json`, the baseline's too.
+    """
+    yield "\n## Did solving change, or only the form?\n"
+    yield "The study's own counts, in capvec's words:\n"
+    for tasks, table in (("six tasks", MULTI), ("sprint", SPRINT)):
+        for name, totals in table.items():
+            if name != Config.BASELINE:
+                yield f"- {tasks}, {name}: {format_change_of_totals(totals, table[Config.BASELINE]).words}"
+    yield "\nThis sweep in the same words, from its totals as if no more were known, and its verdict from its trials:\n"
+    for name, row in rows.items():
+        if name != Config.BASELINE:
+            change = change_of(row, rows[Config.BASELINE])
+            verdict = f" Verdict: {row['call']['words']}." if row.get("call") else ""
+            yield f"- {name}: {change.words if change else 'no valid trial to compare.'}{verdict}"
+
+
+def _totals(row: Mapping[str, Any]) -> Totals:
+    return Totals(row["solved"], row["n"], row["parse_fail_per_run"], row["no_cmd_per_run"])

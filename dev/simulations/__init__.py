@@ -1,0 +1,1 @@
+"""How often the statistics err: simulations behind reports/statistics."""

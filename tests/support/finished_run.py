@@ -1,0 +1,94 @@
+"""A finished sweep's run folder, written by the functions that a sweep writes it with, without having run it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from capvec.directions.direction import Direction, orthogonal_twins
+from capvec.directions.metadata import LAYER_CONVENTION, Metadata
+from capvec.directions.study_direction import StudyDirection
+from capvec.engines.protocol import EngineInfo
+from capvec.plan.options import SweepOptions, parse_controls
+from capvec.plan.plan import Plan, Settings, control_configs, interleave, steered_config
+from capvec.records import Config, Outcome, Task
+from capvec.report.files import write_reports
+from capvec.results import provenance
+from capvec.results.direction import DirectionSummary
+from capvec.results.gates import GateResult
+from capvec.results.ledger import Reconciliation
+from capvec.stats.summary import summarise
+
+RANKING = """layer,auc,margin,ambient_norm,margin_ratio,n_pos,n_neg,auc_null_p95,p_value
+2,1.0,3.5,10.0,0.35,6,20,1.0,0.4
+1,0.9,3.0,10.0,0.3,6,20,1.0,0.5
+"""
+"""Four layers would be two more rows; what matters is that the best p, 0.4, is no evidence."""
+
+
+def write_run(
+    folder: Path,
+    *,
+    health: EngineInfo,
+    source: str = "dir.pt",
+    ranking: str = "",
+    solved: tuple[int, int, int] = (2, 3, 2),
+    missing: tuple[str, ...] = (),
+    error: str = "",
+) -> Direction:
+    """Write the folder; returns the direction that its config `steered-L2-a1.5` steers with.
+
+    Args:
+        folder: to make.
+        health: of the engine.
+        source: where the direction came from.
+        ranking: of the layers; empty for a direction that was loaded.
+        solved: by the baseline, the steered config and each of its twins, of four tasks.
+        missing: trials that were not run.
+        error: what a twin's trial beside these ended with; empty for none.
+    """
+    from torch import from_numpy
+
+    from capvec.directions.files import write_vectors
+
+    vectors = np.random.default_rng(0).standard_normal((health.n_layers, health.d_model)).astype(np.float32)
+    metadata = Metadata(health.model, layer_convention=LAYER_CONVENTION, layer=2)
+    direction = Direction(vectors, np.full(health.n_layers, 10.0), metadata)
+    twins = {"orthogonal": orthogonal_twins(direction, 2, 0)}
+    steered = steered_config(direction, 2, 1.5, "stored")
+    controls = control_configs(parse_controls("orthogonal:2"), [steered], direction, twins)
+    configs = (Config("baseline", "baseline"), steered, *controls)
+    tasks = tuple(Task(f"task{number}", Path(f"task{number}"), "do it", "0" * 64) for number in range(4))
+    settings = Settings(health.model, "bash-block", "brief", 20, 96, 0.7)
+    plan = Plan(folder.name, folder, tasks, configs, interleave(tasks, configs, 1, 0), settings)
+    outcomes = [
+        _outcome(config, task.name, 1, "solved" if number < count else "unsolved")
+        for config, count in zip(configs, (*solved, solved[-1]), strict=True)
+        for number, task in enumerate(tasks)
+    ]
+    if error:
+        outcomes.append(_outcome(configs[-1], "task0", 2, "error", error))
+    (folder / "vectors").mkdir(parents=True)
+    direction.save(folder / "vectors" / "dir.safetensors")
+    tensors = {"directions": from_numpy(vectors.copy())}
+    for suffix in ("pt", "gguf"):
+        (folder / "vectors" / f"dir.{suffix}").write_bytes(write_vectors(tensors, suffix, metadata))
+    if ranking:
+        (folder / "vectors" / "ranking.csv").write_text(ranking)
+    found = StudyDirection(direction, source, twins=twins, steered=health)
+    options = SweepOptions(direction=source, tasks="multi")
+    images = {task.name: "sha256:0" for task in tasks}
+    asked = {"command_line": (), "options": options.to_json()}
+    provenance.write(folder, **asked, plan=plan, health=health.to_json(), direction=found, images=images)
+    summary = summarise(outcomes, [config.name for config in configs], family=[steered.name])
+    gates = (GateResult("no_harm(0.5)", True, "holds for every config"),)
+    write_reports(
+        plan, outcomes, summary, DirectionSummary.of(found), gates, Reconciliation(16, 16 - len(missing), missing)
+    )
+    return direction
+
+
+def _outcome(config: Config, task: str, attempt: int, status: str, error: str = "") -> Outcome:
+    trial = f"{task}-{config.name}-t{attempt}"
+    return Outcome("r", trial, task, config.name, config.layer, config.alpha, attempt, 0, status, error=error)

@@ -1,0 +1,108 @@
+"""A pytest plugin (`-p support.scripted_trials`): trials whose ends are given, with capvec's own hooks around them.
+
+For what capvec shows and counts while trials run; what a trial does is no part of it. Environment variables say what
+there is:
+
+* `TRIALS`: tasks, of which each name says how its only trial ends: `solved1`, `unsolved2`, `error3`, `skip4`, `crash5`
+  (its process ends) or `press6` (Ctrl-C).
+* `GATES`: JSON, a list of a condition, whether it is met, and why.
+* `SECONDS`: how long a trial takes.
+* `SAY`: the trial of this task, when it has ended, makes the session say a line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from capvec.errors import InfrastructureError
+from capvec.plan.plan import Plan, Settings
+from capvec.pytest_plugin.controller import Controller
+from capvec.pytest_plugin.plugin import _speaker
+from capvec.pytest_plugin.progress import progress_of
+from capvec.records import Config, Outcome, TrialSpec
+from capvec.results.gates import GateResult
+from capvec.results.ledger import Ledger, reconcile
+from capvec.run.session import SessionResult, StudySession, WorkerPayload
+
+TEST_FILE = "from support.scripted_trials import outcome\n\n\ndef test_trial(outcome):\n    pass\n"
+"""Names the fixture itself, since capvec's own of that name would come before a plugin's."""
+CONFIG = Config("baseline", "baseline")
+_outcome = pytest.StashKey[Outcome]()
+
+
+class ScriptedSession(StudySession):
+    """A session that is prepared, whose ledger is `trials.jsonl` here, and that writes no report."""
+
+    def __init__(self, say) -> None:
+        self._say = say
+        specs = tuple(TrialSpec(name, CONFIG.name, 1, 0) for name in os.environ["TRIALS"].split())
+        settings = Settings("m", "bash-block", "brief", 1, 1, 0.7)
+        self._handout = WorkerPayload(Plan("r", Path(), (), (CONFIG,), specs, settings), "", "")
+        self.ledger = Ledger(Path("trials.jsonl"))
+        self._expected, self._recorded, self._ran, self._finished, self._watch = {}, {}, set(), (), None
+        self._ending = None
+
+    def record(self, outcome: Outcome) -> None:
+        super().record(outcome)
+        if outcome.task == os.environ.get("SAY"):
+            self._say(f"{outcome.task} has ended")
+
+    def finish(self, *, interrupted: bool = False) -> SessionResult:
+        assert self._ending is None, "finished twice"
+        gates = tuple(GateResult(*gate) for gate in json.loads(os.environ.get("GATES", "[]")))
+        recorded = reconcile(self._expected, self._recorded.values(), self._ran, interrupted=interrupted)
+        errors = any(outcome.outcome == "error" for outcome in self._recorded.values())
+        self._ending = SessionResult(gates, recorded, not (interrupted or recorded.missing or errors))
+        return self._ending
+
+    def closing_lines(self):
+        return (str(self._ending.trials),)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session):
+    if not hasattr(session.config, "workerinput"):
+        study = ScriptedSession(_speaker(session.config))
+        session.config.pluginmanager.register(Controller(study), "capvec-controller")
+        if progress := progress_of(session.config, study.tally):
+            session.config.pluginmanager.register(progress, "capvec-progress")
+
+
+def pytest_generate_tests(metafunc):
+    if "outcome" not in metafunc.fixturenames:
+        return
+    names = os.environ["TRIALS"].split()
+    metafunc.parametrize("outcome", names, ids=[f"{name}-{CONFIG.name}-t1" for name in names], indirect=True)
+
+
+@pytest.fixture
+def outcome(request):
+    end = request.param.rstrip("0123456789")
+    if end == "skip":
+        pytest.skip("not wanted")
+    if end == "press":
+        os.kill(os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid(), signal.SIGINT)
+    if end == "crash":
+        os._exit(3)
+    time.sleep(float(os.environ.get("SECONDS", "0")))
+    trial = f"{request.param}-{CONFIG.name}-t1"
+    request.node.stash[_outcome] = Outcome("r", trial, request.param, CONFIG.name, None, None, 1, 0, end)
+    if end == "error":
+        raise InfrastructureError("the engine went away")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    result = item.stash.get(_outcome, None)
+    if result is not None and (report.failed or call.when == "call"):
+        report.capvec = result.to_json()
+        item.user_properties[:] = [("trial", result.trial), ("outcome", result.outcome)]
+        report.longrepr = "the engine went away" if report.failed else report.longrepr
+    return report

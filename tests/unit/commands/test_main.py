@@ -1,0 +1,196 @@
+"""The `capvec` command: what it prints, and its exit code."""
+
+import numpy as np
+import pytest
+
+from capvec.commands.main import main
+from capvec.directions.activations import ActivationFile, Activations
+from capvec.directions.direction import Direction
+from capvec.engines.protocol import EngineInfo
+from capvec.records import Trace
+from capvec.setup import doctor
+
+pytestmark = pytest.mark.unit
+
+NOWHERE = "tcp://127.0.0.1:1"
+"""Nothing listens on port 1."""
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path, monkeypatch):
+    """No engine, an empty cache, an empty folder."""
+    monkeypatch.setenv("DOCKER_HOST", NOWHERE)
+    monkeypatch.setenv("CAPVEC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+def refusal(capsys, *arguments):
+    """What a refused command prints: exit code 2, one line, nothing on standard output."""
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "Traceback" not in printed.err
+    assert len(printed.err.splitlines()) == 1
+    assert printed.err.startswith("capvec: ")
+    return printed.err
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["steer"], ["collect"], ["serve", "--port", "eighty"], ["capture"], ["compute"]]
+)
+def test_a_command_line_that_makes_no_sense_is_refused_with_the_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert "usage: capvec" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", ["doctor", "setup", "serve", "collect", "capture", "compute", "report", "export", "bake"]
+)
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"usage: capvec {command}" in capsys.readouterr().out
+
+
+def test_the_doctor_exits_with_1_when_something_is_missing(capsys):
+    assert main(["doctor"]) == 1
+    assert "MISSING  container engine" in capsys.readouterr().out
+
+
+def test_the_doctor_exits_with_0_when_nothing_is(capsys, monkeypatch):
+    monkeypatch.setattr(doctor, "_CHECKS", {"Python": lambda: (True, "3.11.2", "")})
+    assert main(["doctor"]) == 0
+    assert capsys.readouterr().out == "ok       Python  3.11.2\n"
+
+
+def test_setup_stops_with_one_line_where_the_named_engine_does_not_answer(capsys):
+    assert NOWHERE in refusal(capsys, "setup")
+
+
+def test_serve_refuses_a_model_that_is_not_there_before_it_starts_anything(capsys, tmp_path):
+    assert "/no/such/model" in refusal(capsys, "serve", "--model", "/no/such/model")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--jobs", "0", "at least 1"),
+        ("--attempts", "some", "whole number"),
+        ("--temperature", "hot", "number"),
+        ("--tasks", "no/such/tasks", "no/such/tasks"),
+    ],
+)
+def test_collect_refuses_a_bad_option_by_name_before_it_makes_a_folder(option, value, expected, capsys, tmp_path):
+    said = refusal(capsys, "collect", "--out", "traces", option, value)
+    assert value in said
+    assert expected in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_collect_does_not_mix_two_collections(capsys, tmp_path):
+    (tmp_path / "traces").mkdir()
+    (tmp_path / "traces" / "one.json").touch()
+    assert "traces is not empty" in refusal(capsys, "collect", "--out", "traces")
+
+
+def test_collect_without_an_engine_says_so(capsys, tmp_path):
+    assert "no container engine answers" in refusal(capsys, "collect", "--out", "traces")
+    assert not (tmp_path / "traces").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--out", "a.pt"], "a name that ends in .safetensors"),
+        (["--out", "a.safetensors", "--pooling", "first"], "expected one of last, last-assistant"),
+        (["--out", "a.safetensors", "--traces", "no/such"], "no/such: no such file or folder"),
+        (["--out", "a.safetensors", "--contrast", "magic"], "expected one of same-model, cross-model"),
+        (["--out", "a.safetensors", "--model", "/no/such/model"], "/no/such/model"),
+        (["--out", "a.safetensors", "--model", "m", "--base-url", "http://x"], "drop one"),
+    ],
+)
+def test_capture_refuses_a_bad_option_before_it_makes_a_file(arguments, expected, capsys, tmp_path):
+    assert main(["capture", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("capvec: ")
+    assert len(error.splitlines()) == 1
+    assert expected in error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--estimator", "magic"], "--estimator 'magic': expected one of mean-difference"),
+        (["--activations", "a.safetensors"], "a.safetensors: No such file"),
+        (["--activations", "a.safetensors", "--traces", "t"], "--traces and --activations were both given"),
+        (["--activations", "a.safetensors", "--model", "m"], "--model and --activations were both given"),
+        (["--traces", "no/such"], "no/such: no such file or folder"),
+        (["--model", "/no/such/model"], "/no/such/model"),
+    ],
+)
+def test_compute_refuses_a_bad_option_before_it_makes_a_folder(arguments, expected, capsys, tmp_path):
+    assert expected in refusal(capsys, "compute", "--out", "vectors", *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def activations_file(path, pooling="last"):
+    """Two passes and three long failures, of which layer 1 holds a difference and layer 0 noise."""
+    rng = np.random.default_rng(0)
+    residuals = rng.standard_normal((5, 2, 6)).astype(np.float32)
+    residuals[:2, 1, 0] += 9
+    said = [{"role": "user", "content": "do"}, {"role": "assistant", "content": "ls"}]
+    traces = tuple(
+        Trace(f"t{number}", f"task{number}", "m", ({**said[0], "content": f"do {number}"}, said[1]), reward, 20, 0, 0)
+        for number, reward in enumerate([1.0, 1.0, 0.0, 0.0, 0.0])
+    )
+    health = EngineInfo("m", None, "LlamaForCausalLM", 2, 6, 64, "float32", "cpu", "0")
+    captured = Activations(residuals, pooling, (80, 9, 9, 9, 9), (16, 0, 0, 0, 0))
+    ActivationFile(traces, captured, health).save(path)
+    return residuals
+
+
+def test_compute_writes_the_direction_and_its_ranking_and_says_what_it_is_worth(capsys, tmp_path):
+    import torch
+
+    residuals = activations_file(tmp_path / "a.safetensors")
+    assert main(["compute", "--activations", "a.safetensors", "--out", "made/vectors"]) == 0
+    said = capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "made/vectors").iterdir()) == [
+        "dir.gguf",
+        "dir.pt",
+        "dir.safetensors",
+        "ranking.csv",
+    ]
+    direction = Direction.load(tmp_path / "made/vectors/dir.safetensors")
+    np.testing.assert_allclose(direction.vectors, residuals[:2].mean(0) - residuals[2:].mean(0), rtol=1e-5, atol=1e-6)
+    tensors = torch.load(tmp_path / "made/vectors/dir.pt", weights_only=True)
+    assert tensors["directions"].numpy().tobytes() == direction.vectors.tobytes()
+    ranking = (tmp_path / "made/vectors/ranking.csv").read_text().splitlines()
+    assert ranking[1].startswith("1,1.0,")
+    assert direction.hash in said
+    assert "2 positive and 3 negative traces from `a.safetensors`" in said
+    assert "t0 lost 16 of 80 tokens" in said
+    # 2 of 5: of the 10 labellings the observed one is best, and p = 1/10 does not suffice.
+    assert "Layer 1 is not distinguishable from chance" in said
+    assert said.count("distinguishable") == 1
+
+
+def test_compute_does_not_pool_anew_what_was_captured(capsys, tmp_path):
+    activations_file(tmp_path / "a.safetensors", "mean-assistant")
+    said = refusal(capsys, "compute", "--activations", "a.safetensors", "--out", "v", "--pooling", "last")
+    assert "was captured with mean-assistant" in said
+    assert main(["compute", "--activations", "a.safetensors", "--out", "v", "--pooling", "mean-assistant"]) == 0
+
+
+def test_ctrl_c_ends_without_a_traceback(monkeypatch, capsys):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(doctor, "_CHECKS", {"Python": interrupt})
+    assert main(["doctor"]) == 130
+    assert capsys.readouterr().err == ""

@@ -1,0 +1,69 @@
+"""What a collection says about a model without a direction."""
+
+from pathlib import Path
+
+import pytest
+
+from capvec.plan.options import SweepOptions
+from capvec.plan.plan import Plan, Settings, interleave
+from capvec.records import Config, Outcome, Task
+from capvec.report.baseline import baseline_md, write_baseline
+from capvec.results import provenance
+from capvec.results.ledger import Ledger
+from capvec.studies.regenerate import report
+
+pytestmark = pytest.mark.unit
+
+
+def task(name, family, split):
+    return Task(name, Path(name), "Do.", "0" * 64, metadata={"family": family, "split": split})
+
+
+def outcome(task, attempt, status, **counts):
+    return Outcome("r", f"{task}-baseline-t{attempt}", task, "baseline", None, None, attempt, 0, status, **counts)
+
+
+def collection(folder):
+    """Two attempts on two tasks."""
+    tasks = (task("a-1", "a", "trained"), task("b-1", "b", "held-out"))
+    plan = Plan(
+        "r",
+        folder,
+        tasks,
+        (Config("baseline", "baseline"),),
+        interleave(tasks, [Config("baseline", "baseline")], 2, 0),
+        Settings("m", "bash-block", "brief", 4, 32, 0.7),
+    )
+    outcomes = [
+        outcome("a-1", 1, "solved", steps=3, parse_fail=1),
+        outcome("a-1", 2, "unsolved", steps=5, no_cmd=2),
+        outcome("b-1", 1, "unsolved", steps=2),
+        outcome("b-1", 2, "error"),
+    ]
+    return plan, outcomes
+
+
+def test_rates_are_of_valid_trials_and_faults_of_replies():
+    text = "\n".join(baseline_md(*collection(Path("r"))))
+    # 1 of 3 valid trials; 10 replies, of which 1 did not parse and 2 were without a command.
+    assert "| **all** | all | 1/3 | 0.33 | 0.06–0.79 | 1 | 3.3 | 0.100 | 0.200 |" in text
+    assert "| **trained** | all | 1/2 | 0.50 |" in text
+    assert "| held-out | b | 0/1 | 0.00 |" in text
+    assert "2 tasks, 2 attempts each" in text
+
+
+def test_capvec_report_makes_a_collections_report_again(tmp_path):
+    plan, outcomes = collection(tmp_path)
+    health = {"model": "m", "revision": None, "dtype": "float32"}
+    images = {one.name: "sha256:0" for one in plan.tasks}
+    about = {"plan": plan, "health": health, "direction": None, "images": images}
+    provenance.write(tmp_path, command_line=[], options=SweepOptions().to_json(), **about)
+    ledger = Ledger(tmp_path / "trials.jsonl")
+    for one in reversed(outcomes):  # as they finished
+        ledger.append(one)
+    write_baseline(plan, outcomes)
+    before = (tmp_path / "BASELINE.md").read_text()
+    (tmp_path / "BASELINE.md").unlink()
+    assert report([tmp_path], None) == (f"report: {tmp_path / 'BASELINE.md'}",)
+    assert (tmp_path / "BASELINE.md").read_text() == before
+    assert not (tmp_path / "RESULTS.md").exists()

@@ -1,0 +1,193 @@
+"""The page: text stays text whatever a model wrote, and nothing is hidden without saying so."""
+
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.recorded_run import TASKS, write_recorded
+
+from capvec.report.html.data import sections
+from capvec.report.html.markup import Markup, element, inline, markdown, script_json
+from capvec.report.html.viewer import LONGEST_TEXT, embed
+from capvec.results.run_folder import read_run_folder
+
+pytestmark = pytest.mark.unit
+
+HOSTILE = (
+    "</script><img src=x onerror=alert(1)>",
+    "<!-- <script>",
+    "\u2028alert(1)\u2029",
+    "</textarea></style><style>*{display:none}</style>",
+    '"><a href="javascript:alert(1)" onclick=alert(1)>',
+    "]]>\x00\ud800",
+)
+
+
+class Reader(HTMLParser):
+    """What a browser's parser makes of a page: its tags, and the text of its scripts."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.tags, self.scripts, self._in_script = [], [], False
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._in_script = tag == "script"
+
+    def handle_endtag(self, tag):
+        self._in_script = self._in_script and tag != "script"
+
+    def handle_data(self, data):
+        if self._in_script:
+            self.scripts.append(data)
+
+
+@given(st.text() | st.sampled_from(HOSTILE))
+def test_text_never_becomes_markup(text):
+    read = Reader(element("p", text, title=text))
+    assert [tag for tag, _ in read.tags] == ["p"]
+    assert set(read.tags[0][1]) == {"title"}
+    assert "<" not in script_json([text, {text: text}])
+    assert json.loads(script_json([text, {text: text}])) == [text, {text: text}]
+
+
+@given(st.lists(st.text() | st.sampled_from(HOSTILE), max_size=4))
+def test_markdown_lets_no_tag_of_its_text_through(lines):
+    allowed = {"p", "h2", "h3", "h4", "h5", "h6", "ul", "li", "code", "strong", "em"}
+    assert {tag for tag, _ in Reader(markdown([line.replace("|", "") for line in lines])).tags} <= allowed
+
+
+def test_the_markdown_of_reports_becomes_html():
+    lines = ["# T", "one `a*b` **bold `x`**", "two\n", "- p", "- q", "", "| a | b\\|c |", "|---|---|", "| x | 1.5 |"]
+    html = markdown(lines)
+    assert "<p>one <code>a*b</code> <strong>bold <code>x</code></strong> two</p>" in html
+    assert "<ul><li>p</li><li>q</li></ul>" in html
+    assert '<th scope="col" class="n">b|c</th>' in html
+    assert '<th scope="row">x</th><td class="n">1.5</td>' in html
+
+
+def test_emphasis_is_told_from_asterisks_that_stand_for_themselves():
+    assert inline("under *What stands behind it*.") == "under <em>What stands behind it</em>."
+    for text in ("2 * 3 * 4", "rm *.tmp, then *.log", "a*b*c", "**"):
+        assert "<em>" not in inline(text)
+    assert inline("`*a*`") == "<code>*a*</code>"
+
+
+def test_no_asterisk_of_the_report_reaches_the_page(page):
+    shown = re.sub(r"<(script|style)\b.*?</\1>", "", page, flags=re.DOTALL)
+    assert "<em>What stands behind it</em>" in shown
+    assert "*" not in shown
+
+
+def test_a_report_is_cut_at_its_sections():
+    head, one, two = sections("# Sweep r\n\n**Status:** so.\n## A\na\n## B\nb\n")
+    assert (head.title, head.lines) == ("Sweep r", ("", "**Status:** so."))
+    assert [(part.title, part.lines) for part in (one, two)] == [("A", ("a",)), ("B", ("b",))]
+
+
+def test_inline_code_is_not_read_as_markup():
+    assert inline("`<b>`") == Markup("<code>&lt;b&gt;</code>")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """Every reply holds all of the hostile texts."""
+    folder = tmp_path_factory.mktemp("html") / "r"
+    write_recorded(folder, say=lambda spec, step: f"{spec.config} {step} {''.join(HOSTILE)}")
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_hostile_reply_is_data_and_nothing_else(page):
+    read = Reader(page)
+    scripts = [attributes for tag, attributes in read.tags if tag == "script"]
+    assert scripts == [{"type": "application/json", "id": "trials"}, {}]
+    assert not [attributes for _, attributes in read.tags for name in attributes if name.startswith("on")]
+    assert not {"img", "iframe", "object", "link", "base", "form"} & {tag for tag, _ in read.tags}
+    assert all(attributes["href"].startswith("#") for tag, attributes in read.tags if tag == "a")
+    data = json.loads(read.scripts[0])
+    assert data["trials"][0]["steps"][0]["reply"].endswith("".join(HOSTILE))
+
+
+def test_the_policy_allows_the_pages_own_script_and_style_and_nothing_else(page):
+    policy = next(
+        attributes["content"]
+        for tag, attributes in Reader(page).tags
+        if attributes.get("http-equiv") == "Content-Security-Policy"
+    )
+
+    def digest(text):
+        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+    script, style = re.findall(r"<script>(.*?)</script>", page, re.S), re.findall(r"<style>(.*?)</style>", page, re.S)
+    assert (len(script), len(style)) == (1, 1)
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules == {
+        "default-src": "'none'", "script-src": digest(script[0]), "style-src": digest(style[0]), "base-uri": "'none'",
+        "form-action": "'none'", "require-trusted-types-for": "'script'", "trusted-types": "'none'",
+    }  # fmt: skip
+    for sink in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function("):
+        assert sink not in script[0]
+
+
+def test_the_page_has_every_section_and_its_charts(page):
+    read = Reader(page)
+    idents = [attributes["id"] for tag, attributes in read.tags if tag == "section"]
+    assert idents == [
+        "verdict", "what-it-means", "what-was-done", "results", "what-stands-behind-it",
+        "task-by-config", "by-family", "dose-and-response", "the-direction",
+        "the-contrast", "controls", "caveats", "receipts", "gates", "errors-of-the-instrument", "trajectories",
+    ]  # fmt: skip
+    figures = {attributes["id"] for tag, attributes in read.tags if tag == "figure"}
+    assert {"chart-pass-rate", "chart-dose-response", "chart-auc-by-layer", "chart-twins"} <= figures
+    every = [attributes["id"] for _, attributes in read.tags if "id" in attributes]
+    assert len(every) == len(set(every))
+    labelled = [attributes["aria-labelledby"].split() for _, attributes in read.tags if "aria-labelledby" in attributes]
+    assert {name for names in labelled for name in names} <= set(every)
+
+
+def test_a_mark_of_the_matrix_leads_to_its_trial(page):
+    links = [attributes for tag, attributes in Reader(page).tags if tag == "a" and "aria-label" in attributes]
+    assert len(links) == 60  # 10 configs × 3 tasks × 2 attempts
+    wanted = "task2, zero-L1, attempt 2: "
+    (link,) = [one for one in links if one["aria-label"].startswith(wanted)]
+    assert link["href"] == "#trial/task2/2/baseline/zero-L1"
+
+
+def test_long_texts_are_cut_in_the_middle_and_the_page_says_so(tmp_path):
+    long = "a" * LONGEST_TEXT + "b"
+    write_recorded(tmp_path / "r", say=lambda *_: long, keep=lambda spec: spec.attempt == 1, finished=False)
+    embedded = embed(tmp_path / "r" / "trajectories", read_run_folder(tmp_path / "r").outcomes)
+    reply = embedded.trials[0]["steps"][0]["reply"]
+    assert reply == f"{'a' * 2000}\n[… 1 characters left out …]\n{'a' * 1999}b"
+    steps = sum(len(trial["steps"]) for trial in embedded.trials)
+    assert embedded.cut == steps
+    assert f"{steps} texts are longer than 4,000 characters" in embedded.in_words()
+
+
+def test_too_many_trials_are_left_out_pair_by_pair_and_counted(tmp_path):
+    write_recorded(tmp_path / "r", finished=False)
+    folder, outcomes = tmp_path / "r" / "trajectories", read_run_folder(tmp_path / "r").outcomes
+    everything = embed(folder, outcomes)
+    half = embed(folder, outcomes, largest=len(json.dumps(everything.trials)) // 2)
+    assert len(half.trials) + half.too_much == len(everything.trials) == 60
+    groups = {(trial["task"], trial["attempt"]) for trial in half.trials}
+    assert len(half.trials) == 10 * len(groups)
+    assert (TASKS[0].name, 1) in groups
+    assert f"{half.too_much} trials are left out" in half.in_words()
+
+
+def test_a_trial_without_a_readable_trajectory_is_counted(tmp_path):
+    write_recorded(tmp_path / "r", finished=False)
+    folder, outcomes = tmp_path / "r" / "trajectories", read_run_folder(tmp_path / "r").outcomes
+    (folder / f"{outcomes[0].trial}.json").write_text("{")
+    (folder / f"{outcomes[1].trial}.json").unlink()
+    embedded = embed(folder, outcomes)
+    assert (len(embedded.trials), embedded.absent) == (58, 2)
+    assert "2 trials on record have no trajectory file." in embedded.in_words()

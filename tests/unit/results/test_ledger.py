@@ -1,0 +1,143 @@
+import json
+from dataclasses import replace
+
+import pytest
+from support import REPOSITORY
+
+from capvec.errors import UsageError
+from capvec.plan.plan import Plan, Settings, interleave
+from capvec.records import Config, Measured, Task, TrialSpec
+from capvec.report.results_md import _gates, _head
+from capvec.report.table import closing_lines
+from capvec.results.gates import GateResult
+from capvec.results.ledger import Ledger, reconcile
+from capvec.run.trial import error_outcome
+from capvec.stats.summary import summarise
+
+pytestmark = pytest.mark.unit
+
+BASELINE = Config("baseline", "baseline")
+
+
+def an_outcome(task: str, reason: str = "x"):
+    return error_outcome("run", TrialSpec(task, "baseline", 1, 7), BASELINE, reason)
+
+
+def test_what_is_appended_is_read_back_in_order(tmp_path):
+    ledger = Ledger(tmp_path / "trials.jsonl")
+    outcomes = (an_outcome("a"), an_outcome("b"))
+    for outcome in outcomes:
+        ledger.append(outcome)
+    assert ledger.read() == outcomes
+
+
+def test_a_trial_that_ran_again_is_counted_once_by_its_latest_outcome(tmp_path):
+    ledger = Ledger(tmp_path / "trials.jsonl")
+    for outcome in (an_outcome("a", "first"), an_outcome("b"), an_outcome("a", "second")):
+        ledger.append(outcome)
+    assert [(o.task, o.error) for o in ledger.read()] == [("a", "second"), ("b", "x")]
+
+
+def test_a_line_that_a_crash_cut_off_is_dropped_and_mended(tmp_path):
+    ledger = Ledger(tmp_path / "trials.jsonl")
+    ledger.append(an_outcome("a"))
+    with ledger.path.open("a") as file:
+        file.write('{"run": "r", "tri')
+    assert [o.task for o in ledger.read()] == ["a"]
+    ledger.mend()
+    ledger.append(an_outcome("b"))
+    assert [o.task for o in ledger.read()] == ["a", "b"]
+
+
+def test_a_damaged_line_in_the_middle_is_an_error_that_names_it(tmp_path):
+    ledger = Ledger(tmp_path / "trials.jsonl")
+    ledger.append(an_outcome("a"))
+    with ledger.path.open("a") as file:
+        file.write(json.dumps({"run": "r"}) + "\n")
+    with pytest.raises(UsageError, match=r"trials\.jsonl, line 2"):
+        ledger.read()
+
+
+def test_no_file_means_no_outcomes(tmp_path):
+    assert Ledger(tmp_path / "trials.jsonl").read() == ()
+
+
+def test_reconciliation_names_what_left_no_record():
+    outcome = an_outcome("a")
+    result = reconcile([outcome.trial, "b-baseline-t1"], [outcome], ran={outcome.trial})
+    assert (result.expected, result.recorded, result.missing) == (2, 1, ("b-baseline-t1",))
+    assert str(result) == "1 of 2 trials recorded; NOT RUN: b-baseline-t1"
+
+
+def test_an_error_of_an_earlier_session_counts_once_its_trial_ran_again_and_a_valid_outcome_counts_anyway():
+    error, valid = an_outcome("a"), replace(an_outcome("b"), outcome="unsolved")
+    trials = [error.trial, valid.trial]
+    assert reconcile(trials, [error, valid], ran=()).missing == (error.trial,)
+    assert reconcile(trials, [error, valid], ran={error.trial}).missing == ()
+
+
+def test_a_session_that_was_interrupted_says_so_first_in_the_terminal_and_in_the_status(tmp_path):
+    valid = replace(an_outcome("a"), outcome="unsolved")
+    result = reconcile([valid.trial], [valid], ran=(), interrupted=True)
+    assert str(result) == "Interrupted: 1 of 1 trials recorded"
+    task, settings = Task("a", tmp_path, "do it", "0"), Settings("m", "bash-block", "brief", 1, 1, 0.7)
+    plan = Plan("r", tmp_path, (task,), (BASELINE,), interleave([task], [BASELINE], 1, 0), settings)
+    summary = summarise([valid], ["baseline"])
+    assert closing_lines(plan, ("table",), (), result, [valid])[1] == str(result)
+    assert next(line for line in _head(plan, [valid], summary, result) if "Status" in line).startswith(
+        f"**Status:** {result}. "
+    )
+
+
+def test_gates_of_a_session_with_missing_trials_are_said_to_stand_so_far(tmp_path):
+    plan = Plan("r", tmp_path, (), (), (), Settings("m", "bash-block", "brief", 1, 1, 0.7))
+    gates = (GateResult("no_harm(0.1)", True, "holds"), GateResult("improves(x)", False, "underpowered"))
+    valid = replace(an_outcome("a"), outcome="unsolved")
+    for collected, so_far in (([valid.trial], ""), ([valid.trial, "b"], " so far")):
+        recorded = reconcile(collected, [valid], ran={valid.trial})
+        said = [line for line in closing_lines(plan, (), gates, recorded, [valid]) if line.startswith("gate")]
+        assert said == [
+            f"gate met{so_far}: no_harm(0.1) (holds)",
+            f"gate NOT MET{so_far}: improves(x) (underpowered)",
+        ]
+        written = "\n".join(_gates(gates, recorded))
+        assert ("no gate is judged" in written) == bool(so_far)
+        assert f"- met{so_far}: `no_harm(0.1)`" in written
+        assert f"- **not met**{so_far}: `improves(x)`" in written
+
+
+def test_the_terminal_names_the_first_trials_that_failed_with_the_first_line_of_the_reason(tmp_path):
+    plan = Plan("r", tmp_path, (), (), (), Settings("m", "bash-block", "brief", 1, 1, 0.7))
+    errors = [an_outcome(f"t{number}", "VerifierFault: no reward\nand much more") for number in range(7)]
+    lines = closing_lines(plan, (), (), reconcile((), errors, ()), errors)
+    assert lines[0] == "error: t0-baseline-t1: VerifierFault: no reward"
+    assert lines[5:] == (
+        "and 2 errors more; RESULTS.md has them all",
+        f"report: {tmp_path}/RESULTS.md and {tmp_path}/report.html",
+    )
+
+
+def test_the_ledgers_of_the_committed_reports_load():
+    reports = REPOSITORY / "reports"
+    outcomes = {path.parent.name: Ledger(path).read() for path in sorted(reports.glob("*/trials.jsonl"))}
+    assert {"pocket", "choice", "calibration", "seed", "example"} <= set(outcomes)
+    assert all(outcomes.values())
+
+
+@pytest.mark.parametrize(
+    ("expected", "mean", "measured"), [(64.25, 64.5, (Measured(24, "add", 64.25, 64.5),)), (None, None, ())]
+)
+def test_a_line_from_before_steers_had_operations_still_loads(tmp_path, expected, mean, measured):
+    line = replace(an_outcome("a"), layer=24).to_json() | {"shift_expected": expected, "shift_measured": mean}
+    del line["measured"]
+    (tmp_path / "trials.jsonl").write_text(json.dumps(line))
+    assert Ledger(tmp_path / "trials.jsonl").read()[0].measured == measured
+
+
+@pytest.mark.parametrize("layer", [22, "20+22", None])
+def test_an_outcome_keeps_where_it_was_steered_and_what_was_measured(tmp_path, layer):
+    measured = (Measured(20, "ablate", 0.0, 1e-7), Measured(22, "add", None, None))
+    outcome = replace(an_outcome("a"), layer=layer, measured=measured)
+    ledger = Ledger(tmp_path / "trials.jsonl")
+    ledger.append(outcome)
+    assert ledger.read() == (outcome,)

@@ -1,0 +1,277 @@
+"""Set-up and doctor without an engine, a network or root: what they decide, and what they say.
+
+Programs of the system that a test must not run (apt, mmdebstrap) are stood in for by scripts on `PATH`.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+from packaging.requirements import Requirement
+from support import REPOSITORY
+
+from capvec.errors import SandboxUnavailable, UsageError
+from capvec.setup import debian
+from capvec.setup.doctor import Finding, examine, report, unmet
+
+pytestmark = pytest.mark.unit
+
+ROOT = REPOSITORY
+
+
+NOWHERE = "tcp://127.0.0.1:1"
+"""Nothing listens on port 1. A missing Unix socket would do as well, but the Docker SDK leaks the one it tries with."""
+
+
+@pytest.fixture
+def no_engine(tmp_path, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", NOWHERE)
+    monkeypatch.setenv("CAPVEC_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def programs(tmp_path, monkeypatch):
+    """Write a program that stands before the system's on `PATH`; each appends its arguments to the file `calls`."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+    def write(name, body):
+        program = folder / name
+        program.write_text(f'#!/bin/sh\necho "{name} $*" >> {tmp_path}/calls\n{body}\n')
+        program.chmod(0o755)
+
+    return write
+
+
+def calls(tmp_path):
+    return (tmp_path / "calls").read_text().splitlines()
+
+
+# -------------------------------------------------------------------------------------------------- container engine
+
+
+@pytest.mark.usefixtures("no_engine")
+def test_an_engine_named_by_the_user_is_never_replaced_by_another():
+    from capvec.setup.docker import ensure_engine
+
+    said = []
+    with pytest.raises(UsageError, match=f"DOCKER_HOST={NOWHERE}: start it, or unset DOCKER_HOST"):
+        ensure_engine(said.append)
+    assert said == []
+
+
+@pytest.mark.usefixtures("no_engine")
+def test_a_daemon_that_dies_at_once_is_reported_with_its_last_words(tmp_path):
+    from capvec.setup.docker import start_detached
+
+    log = tmp_path / "logs" / "dockerd.log"
+    with pytest.raises(UsageError) as caught:
+        start_detached(("sh", "-c", "echo failed to mount overlay >&2; exit 1"), log, grace_s=0.2)
+    assert "failed to mount overlay" in str(caught.value)
+    assert "DOCKER_HOST" in str(caught.value)  # the remedy
+    assert log.read_text() == "failed to mount overlay\n"
+
+
+@pytest.mark.usefixtures("no_engine")
+def test_asking_for_the_base_image_without_an_engine_is_the_engines_fault():
+    from capvec.sandbox.base_image import pull_base_image
+    from capvec.setup.base_image import ensure_base_image
+
+    for ask in (lambda: ensure_base_image(print), pull_base_image):
+        with pytest.raises(SandboxUnavailable):
+            ask()
+
+
+# ------------------------------------------------------------------------------------------------------------ Debian
+
+
+def test_one_broken_package_source_does_not_stop_an_installation(programs, tmp_path):
+    programs("apt-get", 'test "$1" != update')
+    debian.install("hello")
+    assert calls(tmp_path) == ["apt-get update", "apt-get -o DPkg::Lock::Timeout=300 install --yes hello"]
+
+
+def test_a_failed_installation_is_said_with_the_end_of_what_apt_said(programs):
+    programs("apt-get", "echo E: Unable to locate package hello >&2; exit 100")
+    with pytest.raises(
+        UsageError, match=r"apt-get install hello.*failed:\nE: Unable to locate package hello\n.*by hand"
+    ):
+        debian.install("hello")
+
+
+def test_the_image_is_built_from_the_mirror_that_the_machine_uses(programs):
+    # `apt-get indextargets` of a machine with Debian trixie, a mirror of its own and a source of somebody else's
+    programs(
+        "apt-get",
+        "cat <<END\n"
+        "Debian trixie http://mirror.example/debian/\n"
+        "Debian trixie-updates http://mirror.example/debian/\n"
+        "Debian trixie-security http://mirror.example/security/\n"
+        "Docker trixie http://docker.example/linux/debian/\n"
+        "END",
+    )
+    assert debian.mirrors("bookworm") == (
+        "deb http://mirror.example/debian/ bookworm main",
+        "deb http://mirror.example/security/ bookworm-security main",
+    )
+
+
+def test_on_ubuntu_there_is_no_mirror_of_debian_to_take(programs):
+    programs("apt-get", "echo Ubuntu noble http://mirror.example/ubuntu/")
+    assert debian.mirrors("bookworm") == ()
+
+
+def test_away_from_debian_there_are_neither_mirrors_nor_proxies(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert (debian.mirrors("bookworm"), debian.proxies()) == ((), ())
+
+
+def test_proxies_are_taken_from_apt_and_empty_ones_left_out(programs):
+    programs(
+        "apt-config",
+        "cat <<'END'\n"
+        'Acquire::http::Proxy "http://proxy.example:3142";\n'
+        'Acquire::https::Proxy "";\n'
+        'Acquire::http::Proxy::local.example "DIRECT";\n'
+        "END",
+    )
+    assert debian.proxies() == ('Acquire::http::Proxy "http://proxy.example:3142";',)
+
+
+def test_an_image_is_built_from_the_default_mirror_where_the_machines_own_fails(programs, tmp_path, monkeypatch):
+    from capvec.setup.base_image import build_archive
+
+    programs("apt-get", "echo Debian bookworm http://mirror.example/debian/")
+    programs("mmdebstrap", 'case "$*" in *mirror.example*) exit 1;; *) : > "$TARGET";; esac')
+    monkeypatch.setenv("TARGET", str(tmp_path / "base.tar"))
+    assert build_archive(tmp_path / "base.tar").is_file()
+    builds = [line for line in calls(tmp_path) if line.startswith("mmdebstrap")]
+    assert [line.endswith("deb http://mirror.example/debian/ bookworm main") for line in builds] == [True, False]
+
+
+def test_a_failed_build_says_why_and_what_else_to_do(programs, tmp_path):
+    from capvec.setup.base_image import build_archive
+
+    programs("mmdebstrap", "echo E: cannot reach the mirror >&2; exit 9")
+    with pytest.raises(
+        UsageError, match=r"ended with 9:\nE: cannot reach the mirror\n.*docker pull debian:bookworm-slim"
+    ):
+        build_archive(tmp_path / "base.tar")
+
+
+# ------------------------------------------------------------------------------------------------------------ doctor
+
+
+@pytest.mark.usefixtures("no_engine")
+def test_the_doctor_names_what_is_missing_with_a_remedy_for_each():
+    findings = {finding.name: finding for finding in examine()}
+    for name in ("container engine", "base image", "bundled model"):
+        assert not findings[name].ok
+        assert "make setup" in findings[name].remedy
+    assert findings["Python"].ok
+    assert all(finding.ok or finding.remedy for finding in findings.values())
+
+
+@pytest.mark.usefixtures("no_engine")
+def test_the_doctor_changes_nothing(tmp_path):
+    examine()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_doctors_table_puts_the_remedy_below_what_is_missing():
+    table = report((Finding("Python", True, "3.11.2"), Finding("disk", False, "0.1 GiB free", "free 3 GiB")))
+    assert table.splitlines() == [
+        "ok       Python  3.11.2",
+        "MISSING  disk    0.1 GiB free",
+        "                 → free 3 GiB",
+    ]
+
+
+def test_the_doctor_imports_no_torch():
+    program = "import sys; from capvec.setup.doctor import examine; examine(); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_the_doctor_speaks_where_no_package_is_installed():
+    program = "from capvec.setup.doctor import examine, report; print(report(examine()))"
+    # -S leaves out site-packages: Python's own library and capvec's source, as before any installation.
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", program],
+        capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "MISSING  container engine  cannot look: No module named 'docker'" in done.stdout
+
+
+def test_packages_that_are_missing_or_too_old_are_found_from_metadata(tmp_path, monkeypatch):
+    info = tmp_path / "patient-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: patient\nVersion: 1\n"
+        "Requires-Dist: pytest>=9\n"
+        "Requires-Dist: pluggy>=9999\n"
+        "Requires-Dist: no-package-of-this-name\n"
+        'Requires-Dist: neither-this; extra == "x"\n'
+        'Requires-Dist: nor-this; python_version < "3"\n'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    pluggy, missing = unmet("patient")
+    assert re.fullmatch(r"pluggy \S+ is not >=9999", pluggy)
+    assert missing == "no no-package-of-this-name"
+
+
+# ---------------------------------------------------------------------------------------------------- lock and Makefile
+
+
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-test.lock")
+
+
+def pins(name):
+    lines = (ROOT / name).read_text().splitlines()
+    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_the_lock_holds_exact_versions_from_whatever_index_is_set_up(name):
+    for pin in pins(name):
+        assert re.fullmatch(r"==[\w.!]+", str(pin.specifier)), f"{pin}: one exact version, and no build such as +cpu"
+        assert pin.url is None
+        assert not re.search("nvidia|cuda|triton", pin.name)
+
+
+def test_the_lock_satisfies_everything_that_capvec_requires():
+    locked = {pin.name.lower(): str(pin.specifier).removeprefix("==") for pin in pins("requirements.lock")}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    needed = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
+    for requirement in map(Requirement, needed):
+        assert requirement.specifier.contains(locked[requirement.name]), requirement
+    assert locked["torch"] == "2.13.0"
+
+
+def test_no_two_locks_pin_the_same_package():
+    names = [pin.name.lower() for lock in LOCKS for pin in pins(lock)]
+    assert len(set(names)) == len(names)
+
+
+def test_make_refuses_an_old_python_before_it_touches_anything(tmp_path):
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "mine").touch()
+    old = tmp_path / "old-python"
+    old.write_text(f'#!/bin/sh\nexec {sys.executable} -c "import sys; sys.version_info = (3, 10, 4); $2"\n')
+    old.chmod(0o755)
+    done = subprocess.run(["make", f"PYTHON={old}", "setup"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"capvec needs Python 3.11 or later, and {old} is 3.10" in done.stderr
+    assert (tmp_path / ".venv" / "mine").exists()
+
+
+def test_ci_runs_the_readmes_test_command():
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+    assert (ROOT / ".ci" / "run").read_text().splitlines()[-1].endswith("exec make test")

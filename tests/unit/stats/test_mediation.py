@@ -1,0 +1,161 @@
+"""Did solving change, or only the form: the decomposition, and the trade-off in words."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.outcomes import outcome
+
+from capvec.stats.effects import Effect, paired_effect
+from capvec.stats.format_change import Totals, format_change, format_change_of_totals, name_change
+from capvec.stats.mediation import decompose
+
+pytestmark = pytest.mark.unit
+
+ROUNDED = 1e-11
+"""Effects are rounded to twelve decimals, and here sums and differences of them are compared."""
+trial = st.tuples(
+    st.integers(0, 3), st.sampled_from(["solved", "unsolved", "error"]), st.integers(0, 2), st.integers(0, 2)
+)
+
+
+def arm(name, trials):
+    return [
+        outcome(name, f"t{task}", status, attempt=k, parse_fail=parse_fail, no_cmd=no_cmd)
+        for k, (task, status, parse_fail, no_cmd) in enumerate(trials)
+    ]
+
+
+@settings(max_examples=60)
+@given(st.lists(trial, min_size=1, max_size=10), st.lists(trial, min_size=1, max_size=10))
+def test_the_terms_add_up_to_the_difference_of_the_headline(ours, theirs):
+    config, base = arm("x", ours), arm("baseline", theirs)
+    found, effect = decompose(config, base), paired_effect([*config, *base], "x", "pass_rate")
+    if effect is None:
+        assert found is None
+        return
+    terms = found.through_parse_fail + found.through_no_cmd + found.remainder
+    assert found.difference == pytest.approx(effect.difference, abs=ROUNDED)
+    assert terms == pytest.approx(found.difference, abs=ROUNDED)
+    assert sum(row.composition + row.within for row in found.categories) == pytest.approx(found.difference, abs=ROUNDED)
+
+
+@given(st.lists(trial, min_size=1, max_size=8), st.lists(trial, min_size=1, max_size=8))
+@settings(max_examples=40)
+def test_swapping_the_sides_turns_every_term(ours, theirs):
+    one, other = decompose(arm("x", ours), arm("b", theirs)), decompose(arm("b", theirs), arm("x", ours))
+    if one is not None:
+        for name in ("difference", "through_parse_fail", "through_no_cmd", "remainder"):
+            assert getattr(one, name) == pytest.approx(-getattr(other, name), abs=ROUNDED)
+
+
+def test_mending_the_format_alone_runs_through_parse_fail():
+    # Baseline: 2 clean trials, both solved; 2 with parse failures, none solved. Steered: all clean, all solved.
+    base = arm("baseline", [(0, "solved", 0, 0), (1, "solved", 0, 0), (2, "unsolved", 1, 0), (3, "unsolved", 2, 0)])
+    found = decompose(arm("x", [(task, "solved", 0, 0) for task in range(4)]), base)
+    # Δw = −1/2 at a rate of 0 against 1 among clean trials.
+    assert (found.through_parse_fail, found.through_no_cmd, found.remainder) == (0.5, 0.0, 0.0)
+
+
+def test_solving_more_at_the_same_form_is_what_remains():
+    base = arm("baseline", [(0, "solved", 0, 0), (1, "unsolved", 0, 0), (2, "unsolved", 0, 1), (3, "unsolved", 0, 1)])
+    config = arm("x", [(0, "solved", 0, 0), (1, "solved", 0, 0), (2, "unsolved", 0, 1), (3, "unsolved", 0, 1)])
+    # Half the trials are clean on both sides, and pass 1 of 2, then 2 of 2.
+    assert decompose(config, base).remainder == 0.25
+    assert decompose(config, base).words.endswith(", +0.25 where every reply acted or said it was done")
+    assert decompose(config, base).difference == 0.25
+
+
+@pytest.mark.parametrize(
+    ("base_fault", "fault", "because"),
+    [
+        (1, 0, "the baseline has no trial in which every reply acted or said it was done"),
+        (0, 1, "the config has no trial in which every reply acted or said it was done"),
+        (1, 1, "the baseline and the config have no trial in which every reply acted or said it was done"),
+    ],
+)
+def test_without_clean_trials_on_both_sides_there_is_no_split(base_fault, fault, because):
+    base = arm("baseline", [(0, "unsolved", base_fault, 0), (1, "unsolved", base_fault, 0)])
+    found = decompose(arm("x", [(0, "solved", fault, 0), (1, "unsolved", fault, 0)]), base)
+    assert found.words.endswith(because)
+    assert "through parse_fail" not in found.words
+
+
+def test_a_difference_is_rounded_to_the_same_number_wherever_it_stands():
+    # Eight tasks, three attempts: 6/24 → 21/24. Sums of 24ths are off by 3e-16, and 15/24 = 0.625, a tie of rounding,
+    # prints as +0.62 or as +0.63 by which side of it they fall on.
+    base = [(task, "solved" if task < 2 else "unsolved", int(task > 3), 0) for task in range(8) for _ in range(3)]
+    ours = [(task, "solved" if task < 7 else "unsolved", 0, 0) for task in range(8) for _ in range(3)]
+    config, baseline = arm("x", ours), arm("baseline", base)
+    headline, split = paired_effect([*config, *baseline], "x", "pass_rate"), decompose(config, baseline)
+    assert headline.difference == split.difference == 0.625
+    assert f"{headline.difference:+.2f}" == split.words.partition(" = ")[0] == "+0.62"
+
+
+# ------------------------------------------------------------------------------------------------ in words
+
+# The table of the study that capvec started from: pass of 6, parse_fail and no_cmd per run.
+BASELINE, L22, L30 = Totals(2, 6, 2.2, 1.2), Totals(2, 6, 1.3, 2.7), Totals(1, 6, 1.8, 0.3)
+
+
+def test_the_seeds_trade_off_is_named_from_its_own_counts():
+    found = format_change_of_totals(L22, BASELINE)
+    assert (found.parse_fail, found.no_cmd, found.passed) == ("down", "up", "flat")
+    assert found.words.startswith("traded parse_fail for no_cmd: format changed, solving did not")
+    assert "parse_fail 2.2 → 1.3 and no_cmd 1.2 → 2.7 per run; pass 2/6 → 2/6, Fisher p = 1" in found.words
+    assert "Descriptive: totals carry no spread between tasks" in found.words
+    assert not found.tested
+
+
+def test_the_seeds_other_layer_lost_both_faults_and_solved_no_more():
+    found = format_change_of_totals(L30, BASELINE)
+    assert found.words.startswith("less parse_fail and less no_cmd: format changed, solving did not")
+    assert "pass 2/6 → 1/6, Fisher p = 1" in found.words
+
+
+@pytest.mark.parametrize("solved", [1, 0])
+def test_the_seeds_sprint_tells_of_passes_alone_and_what_five_runs_cannot_show(solved):
+    found = format_change_of_totals(Totals(solved, 5, None, None), Totals(1, 5, None, None))
+    assert found.passed == "flat"
+    blind = "5 runs could have shown no rise of any size with power 80 %."
+    assert found.words == f"solving did not change (pass 1/5 → {solved}/5, Fisher p = 1); {blind}"
+
+
+def test_six_runs_could_only_have_shown_a_very_large_rise():
+    # 6 of 6 against 1 of 6: p = 2·6/792 = 0.015; against 2 of 6: p = 2·15/495 = 0.061. So the baseline must solve at
+    # most 1, which at its rate of (2 + ½)/(6 + 1) it does with probability 0.643^6 + 6·0.357·0.643^5 = 0.31 < 0.8.
+    words = format_change_of_totals(L22, BASELINE).words
+    assert words.endswith("tested, and 6 runs could have shown no rise of any size with power 80 %.")
+
+
+def test_counts_that_show_a_change_are_not_followed_by_what_they_could_not_show():
+    # 1 of 5 → 5 of 5: the six passes fall 5 to 1 or 1 to 5, as far out as can be, in 2·5 of C(10, 6) = 210 ways.
+    rose = format_change_of_totals(Totals(5, 5), Totals(1, 5)).words
+    assert rose == f"solving rose (pass 1/5 → 5/5, Fisher p = {10 / 210:.2g})."
+    # 6 of 6 → 0 of 6: 2 of C(12, 6) = 924 ways.
+    fell = format_change_of_totals(Totals(0, 6, 0, 0), Totals(6, 6, 0, 0)).words
+    assert f"Fisher p = {2 / 924:.2g})" in fell
+    assert fell.endswith("so only the pass counts are tested.")
+
+
+@pytest.mark.parametrize(
+    ("moves", "name"),
+    [
+        (("up", "down", "flat"), "traded no_cmd for parse_fail: format changed, solving did not"),
+        (("up", "flat", "down"), "more parse_fail: format changed, and solving fell"),
+        (("flat", "flat", "up"), "format did not change, solving rose"),
+        (("flat", "flat", "flat"), "neither format nor solving changed"),
+    ],
+)
+def test_every_combination_has_a_name(moves, name):
+    assert name_change(*moves) == name
+
+
+def test_with_trials_a_move_is_a_p_value_after_holm():
+    def effect(metric, difference, pvalue, holm):
+        return Effect("x", metric, 9, 9, 0.0, difference, difference, pvalue, None, holm)
+
+    parse_fail, no_cmd = effect("parse_fail", -1.0, 0.01, 0.03), effect("no_cmd", 0.5, 0.03, 0.06)
+    found = format_change(effect("pass_rate", 0.1, 0.5, 0.5), parse_fail, no_cmd)
+    assert (found.parse_fail, found.no_cmd, found.passed, found.tested) == ("down", "flat", "flat", True)
