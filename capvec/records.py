@@ -272,6 +272,14 @@ class Outcome(Record):
 
 
 @dataclass(frozen=True)
+class Interval:
+    """A confidence interval; both ends in [0, 1] for a proportion, in [−1, 1] for a difference."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Trace(Record):
     """One recorded agent run on one task: what a direction is built from."""
 

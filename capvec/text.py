@@ -6,10 +6,8 @@ import math
 import re
 import unicodedata
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from capvec.stats.intervals import Interval  # which needs SciPy; plans are in words without it
+from capvec.records import Interval
 
 WIDTH = 100
 """Characters of a line in the terminal."""

@@ -32,13 +32,15 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """1 when a trial ended in an error."""
     from capvec.plan.options import parse_options  # noqa: PLC0415
+    from capvec.report.baseline import write_baseline  # noqa: PLC0415
     from capvec.run.collect import collect  # noqa: PLC0415
 
     if options.jobs < 1:
         raise UsageError(f"--jobs {options.jobs}: expected a whole number of at least 1")
     raw = {name: value for name, value in vars(options).items() if name not in {"run", "out", "jobs"}}
     raw |= {"alpha": "1"}
-    outcomes = collect(parse_options(raw), out=options.out, jobs=options.jobs)
+    plan, outcomes = collect(parse_options(raw), out=options.out, jobs=options.jobs)
+    write_baseline(plan, outcomes)
     solved = sum(outcome.outcome == "solved" for outcome in outcomes)
     errors = sum(outcome.outcome == "error" for outcome in outcomes)
     print(f"{len(outcomes)} traces in {options.out / 'trajectories'}: {solved} solved, {errors} errors")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from capvec.stats.intervals import Interval
+from capvec.records import Interval
 
 
 def auc_interval(

@@ -1,30 +1,38 @@
-"""The hooks of the process that owns the study: it deals the plan out, takes the outcomes in, and judges."""
+"""The hooks of the process that owns the study: deal out trials, collect outcomes, have them judged and reported."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import pytest
 
 from capvec.pytest_plugin.gates import gate_reports
 from capvec.records import Outcome
-from capvec.run.session import SessionResult, StudySession
+from capvec.results.results import Results
+from capvec.run.session import StudySession
 
 
 class Controller:
     """Registered in the controller, or in the only process there is, for the time of one session."""
 
-    def __init__(self, study: StudySession) -> None:
-        self._study = study
+    def __init__(self, study: StudySession, report: Callable[[Results], Sequence[str]]) -> None:
+        """Listen to the session of a study.
+
+        Args:
+            study: prepared.
+            report: writes the reports, and says what the terminal shows.
+        """
+        self._study, self._report = study, report
+        self._closing: Sequence[str] = ("the run did not finish",)
         self._file = ""
         """What the node ids of the trials begin with."""
-        self._ending: SessionResult | None = None
+        self._results: Results | None = None
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        node.workerinput["capvec"] = json.dumps(self._study.handout().to_json())
+        node.workerinput["capvec"] = json.dumps(self._study.payload().to_json())
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
@@ -40,7 +48,7 @@ class Controller:
         self._file = next((node.partition("::")[0] for node in trials), self._file)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if self._ending is not None:
+        if self._results is not None:
             return  # a gate's
         if result := getattr(report, "capvec", None):
             self._study.record(Outcome.from_json(result))
@@ -57,9 +65,9 @@ class Controller:
             interrupted = True
             raise
         finally:
-            self._ending = self._study.finish(interrupted=interrupted)
-            if self._ending.trials.expected:
-                for report in gate_reports(self._ending, self._file):
+            results = self._finish(interrupted=interrupted)
+            if results.completeness.expected:
+                for report in gate_reports(results, self._file):
                     # One test more than were collected: pytest reckons per cents by that.
                     session.testscollected += report.when == "call"
                     session.config.hook.pytest_runtest_logreport(report=report)
@@ -68,12 +76,18 @@ class Controller:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if session.exitstatus == pytest.ExitCode.INTERNAL_ERROR:
             return
-        if self._ending is None:  # stopped before the first trial
-            self._ending = self._study.finish(interrupted=session.exitstatus == pytest.ExitCode.INTERRUPTED)
-        if not self._ending.good and session.exitstatus == pytest.ExitCode.OK:
+        results = self._results
+        if results is None:  # stopped before the first trial
+            results = self._finish(interrupted=session.exitstatus == pytest.ExitCode.INTERRUPTED)
+        if not results.good and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _finish(self, *, interrupted: bool) -> Results:
+        self._results = self._study.finish(interrupted=interrupted)
+        self._closing = self._report(self._results)
+        return self._results
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("capvec")
-        for line in self._study.closing_lines():
+        for line in self._closing:
             terminalreporter.line(line)

@@ -9,23 +9,23 @@ from typing import Literal
 import pytest
 
 from capvec.results.gates import GateResult
-from capvec.run.session import SessionResult
+from capvec.results.results import Results
 
 
-def gate_reports(ending: SessionResult, file: str) -> Iterator[pytest.TestReport]:
+def gate_reports(results: Results, file: str) -> Iterator[pytest.TestReport]:
     """The reports of one test for each gate: passed, failed, or skipped where trials are missing.
 
     A gate that was judged on some of the trials says nothing about all of them, neither way; such a session fails
     without it.
 
     Args:
-        ending: of the session.
+        results: of the session.
         file: what the node ids of the trials begin with.
     """
-    for gate in ending.gates:
+    for gate in results.gates:
         verdict = "met" if gate.met else "not met"
-        if ending.trials.missing:
-            why_not = f"not judged: {ending.trials}; so far {verdict}: {gate.reason}"
+        if results.completeness.missing:
+            why_not = f"not judged: {results.completeness}; so far {verdict}: {gate.reason}"
             yield from _reports(gate, file, "not judged", "skipped", (file, 1, why_not))
         else:
             yield from _reports(gate, file, verdict, *(("passed", None) if gate.met else ("failed", gate.reason)))

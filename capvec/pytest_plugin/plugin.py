@@ -40,7 +40,7 @@ MARKERS = {
     "integration": "uses the real engine, real weights or real containers",
     "gpu": "needs a CUDA device",
 }
-_handout_key: pytest.StashKey[WorkerPayload] = pytest.StashKey()
+_payload_key: pytest.StashKey[WorkerPayload] = pytest.StashKey()
 _outcome_key = pytest.StashKey[Outcome]()
 
 
@@ -104,19 +104,20 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     from capvec.pytest_plugin.controller import Controller  # noqa: PLC0415
     from capvec.pytest_plugin.progress import progress_of  # noqa: PLC0415
     from capvec.run.session import StudySession, WorkerPayload, config_names  # noqa: PLC0415
+    from capvec.studies.reporting import write_all  # noqa: PLC0415
 
     with _readable_errors(name):
         if workerinput := getattr(config, "workerinput", None):
-            config.stash[_handout_key] = WorkerPayload.from_json(json.loads(workerinput["capvec"]))
+            config.stash[_payload_key] = WorkerPayload.from_json(json.loads(workerinput["capvec"]))
         elif config.option.collectonly:
-            config.stash[_handout_key] = config_names(_study(name, config), _root(config))
+            config.stash[_payload_key] = config_names(_study(name, config), _root(config))
         else:
             study = StudySession(_study(name, config), _root(config), say=_speaker(config))
             config.add_cleanup(study.close)
             study.prepare()
             study.begin()
-            config.stash[_handout_key] = study.handout()
-            config.pluginmanager.register(Controller(study), "capvec-controller")
+            config.stash[_payload_key] = study.payload()
+            config.pluginmanager.register(Controller(study, write_all), "capvec-controller")
             if progress := progress_of(config, study.tally):
                 config.pluginmanager.register(progress, "capvec-progress")
 
@@ -191,7 +192,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
     Of the package, nothing but the suite holds tests: `--pyargs capvec` need not look into hundreds of task folders.
     """
-    if collection_path.parent == SUITE.parent and collection_path != SUITE:
+    beside = collection_path.parent in {SUITE.parent, SUITE.parent.parent}
+    if beside and collection_path not in {SUITE, SUITE.parent}:
         return True
     # The file, and not only its folder: a folder that was named on the command line is never ignored.
     if SUITE not in {collection_path, collection_path.parent}:
@@ -207,9 +209,9 @@ def _study_of(file: Path) -> str:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if metafunc.definition.path.parent == SUITE and "outcome" in metafunc.fixturenames:
-        handout = metafunc.config.stash.get(_handout_key, None)
-        ours = handout is not None and handout.plan.study == _study_of(metafunc.definition.path)
-        trials = handout.plan.trials if handout is not None and ours else ()
+        payload = metafunc.config.stash.get(_payload_key, None)
+        ours = payload is not None and payload.plan.study == _study_of(metafunc.definition.path)
+        trials = payload.plan.trials if payload is not None and ours else ()
         metafunc.parametrize("outcome", trials, ids=[trial.id for trial in trials], indirect=True)
 
 
@@ -226,15 +228,15 @@ def engine(request: pytest.FixtureRequest) -> Iterator[EngineClient]:
     """A client of the study's engine."""
     from capvec.engines.client import EngineClient  # noqa: PLC0415 (no HTTP client unless a sweep runs)
 
-    handout = request.config.stash[_handout_key]
-    with EngineClient(handout.engine_url, handout.engine_token) as client:
+    payload = request.config.stash[_payload_key]
+    with EngineClient(payload.engine_url, payload.engine_token) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
 def direction(request: pytest.FixtureRequest) -> Direction:
     """The direction that is studied, float32 `[n_layers, d_model]`, built or loaded once per session."""
-    loaded: Direction = request.config.stash[_handout_key].direction()
+    loaded: Direction = request.config.stash[_payload_key].direction()
     return loaded
 
 
@@ -243,9 +245,9 @@ def run_trial(request: pytest.FixtureRequest, engine: EngineClient) -> TrialRunn
     """Runs trials of the plan against the study's engine and Docker."""
     from capvec.sandbox.docker import DockerProvider  # noqa: PLC0415 (no Docker SDK unless a sweep runs)
 
-    handout = request.config.stash[_handout_key]
-    finished = {outcome.trial: outcome for outcome in handout.finished}
-    return TrialRunner(handout.plan, engine, DockerProvider(), finished)
+    payload = request.config.stash[_payload_key]
+    finished = {outcome.trial: outcome for outcome in payload.finished}
+    return TrialRunner(payload.plan, engine, DockerProvider(), finished)
 
 
 @pytest.fixture
@@ -272,15 +274,15 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Attach the outcome, as plain JSON, to the report of the phase that produced it."""
     report = yield
-    handout = item.config.stash.get(_handout_key, None)
-    if item.path.parent != SUITE or call.when == "teardown" or handout is None:
+    payload = item.config.stash.get(_payload_key, None)
+    if item.path.parent != SUITE or call.when == "teardown" or payload is None:
         return report
     result = item.stash.get(_outcome_key, None)
     no_fault = (KeyboardInterrupt, pytest.skip.Exception)
     if result is None and call.excinfo is not None and not call.excinfo.errisinstance(no_fault):
         spec: TrialSpec = item.callspec.params["outcome"]  # type: ignore[attr-defined]
-        config = handout.plan.config(spec.config)
-        result = item.stash[_outcome_key] = error_outcome(handout.plan.run, spec, config, call.excinfo.exconly())
+        config = payload.plan.config(spec.config)
+        result = item.stash[_outcome_key] = error_outcome(payload.plan.run, spec, config, call.excinfo.exconly())
     if result is not None and (report.failed or call.when == "call"):
         report.capvec = result.to_json()  # type: ignore[attr-defined]
         item.user_properties[:] = [(key, value) for key, value in result.to_json().items() if value is not None]

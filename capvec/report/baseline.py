@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from capvec.plan.plan import Plan
 from capvec.records import Outcome
 from capvec.report.table import markdown_table
-from capvec.report.task_families import groups
 from capvec.stats.intervals import wilson
+from capvec.tasks.splits import groups
 from capvec.text import interval, number
 
 BASELINE = "BASELINE.md"

@@ -7,57 +7,51 @@ from collections.abc import Iterator, Sequence
 
 from capvec.directions.ranking import Ranking
 from capvec.plan.plan import Plan
-from capvec.records import Measured, Outcome
+from capvec.records import Interval, Measured, Outcome
 from capvec.report.contrast import contrast_section
 from capvec.report.controls import controls_section
 from capvec.report.interim import looks_section
 from capvec.report.interpretation import meaning_section
 from capvec.report.robustness import behind_section
 from capvec.report.table import HEADERS, call_lines, markdown_table, table_row, uncompared_lines, verdict, warnings
-from capvec.report.task_families import family_of, family_rows
+from capvec.report.task_families import family_rows
 from capvec.results.direction import DirectionSummary
 from capvec.results.gates import GateResult
-from capvec.results.ledger import Reconciliation
-from capvec.stats.intervals import Interval
-from capvec.stats.matched_controls import MatchedComparison
+from capvec.results.ledger import Completeness
+from capvec.results.results import Results
 from capvec.stats.summary import Summary
 from capvec.steering import Op
+from capvec.tasks.splits import family_of
 from capvec.text import code, counted, interval, number, p_value
 
 _QUANTITIES: dict[Op, str] = {"add": "shift", "ablate": "level", "set": "level"}
 _MARKS = {"solved": "✓", "unsolved": "·", "error": "E"}
 
 
-def results_md(
-    plan: Plan,
-    outcomes: Sequence[Outcome],
-    summary: Summary,
-    twins: Sequence[MatchedComparison],
-    direction: DirectionSummary,
-    gates: Sequence[GateResult],
-    reconciliation: Reconciliation,
-) -> str:
+def results_md(results: Results) -> str:
     """The whole document, generated from the numbers alone."""
+    plan, outcomes, summary = results.plan, results.outcomes, results.summary
+    direction, completeness = results.direction, results.completeness
     sections = (
-        _head(plan, outcomes, summary, reconciliation),
-        meaning_section(summary, twins, direction, plan.configs, len(plan.tasks)),
+        _head(plan, outcomes, summary, completeness),
+        meaning_section(summary, results.controls, direction, plan.configs, len(plan.tasks)),
         _results(plan, summary),
         looks_section(summary),
         behind_section(summary),
-        controls_section(plan.configs, summary, twins),
+        controls_section(plan.configs, summary, results.controls),
         _families(plan, summary.analysed(outcomes)),
         _matrix(plan, outcomes),
         _direction(plan, direction),
         _contrast(plan, direction),
         _receipts(outcomes),
-        _gates(gates, reconciliation),
+        _gates(results.gates, completeness),
         _errors(outcomes),
         ["## Caveats\n", *(f"- {caveat}" for caveat in caveats(plan, summary, direction))],
     )
     return "\n".join(line for section in sections for line in section) + "\n"
 
 
-def _head(plan: Plan, outcomes: Sequence[Outcome], summary: Summary, reconciliation: Reconciliation) -> Iterator[str]:
+def _head(plan: Plan, outcomes: Sequence[Outcome], summary: Summary, reconciliation: Completeness) -> Iterator[str]:
     settings = plan.settings
     yield f"# {plan.title}\n"
     status = [" ".join((verdict(summary), *uncompared_lines(summary))), f"{reconciliation}."]
@@ -205,7 +199,7 @@ def _span(values: Sequence[float]) -> str:
     return f"{min(values):.4f} to {max(values):.4f}" if values else "–"
 
 
-def _gates(gates: Sequence[GateResult], reconciliation: Reconciliation) -> Iterator[str]:
+def _gates(gates: Sequence[GateResult], reconciliation: Completeness) -> Iterator[str]:
     if gates:
         yield "## Gates\n"
         so_far = " so far" if reconciliation.missing else ""

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from textwrap import wrap
 
 from capvec.plan.plan import Plan
-from capvec.records import Config, Outcome
-from capvec.results.gates import GateResult
+from capvec.records import Config
 from capvec.results.interim import margin_of
-from capvec.results.ledger import Reconciliation
 from capvec.stats.power_warning import observed_power_warning
 from capvec.stats.summary import ConfigSummary, Summary
-from capvec.text import WIDTH, align, interval, number, p_value, printable
+from capvec.text import WIDTH, align, interval, number, p_value
 
 HEADERS = ("config", "solved", "rate", "95 % Wilson", "errors", "steps", "parse_fail", "no_cmd", "dose", "Fisher p")
-_ERRORS_SHOWN = 5
 
 
 def table_lines(plan: Plan, summary: Summary) -> tuple[str, ...]:
@@ -26,31 +23,6 @@ def table_lines(plan: Plan, summary: Summary) -> tuple[str, ...]:
     sentences = (*calls, *uncompared_lines(summary), *warnings(plan, summary))
     said = (part for line in sentences for part in wrap(line, WIDTH, subsequent_indent="  "))
     return (*align(rows), "", *said)
-
-
-def closing_lines(
-    plan: Plan,
-    lines: Sequence[str],
-    gates: Sequence[GateResult],
-    reconciliation: Reconciliation,
-    outcomes: Sequence[Outcome],
-) -> tuple[str, ...]:
-    """Everything the terminal shows after the last trial: the study's own lines, then what every study ends with."""
-    counts = [str(reconciliation)] if reconciliation.missing or reconciliation.interrupted else []
-    so_far = " so far" if reconciliation.missing else ""
-    judged = [f"gate {'met' if gate.met else 'NOT MET'}{so_far}: {gate.condition} ({gate.reason})" for gate in gates]
-    written = f"report: {plan.folder / 'RESULTS.md'} and {plan.folder / 'report.html'}"
-    return (*lines, *_errors(outcomes), *counts, *judged, written)
-
-
-def _errors(outcomes: Sequence[Outcome]) -> Iterator[str]:
-    """Each trial that ended in an error, with the first line of the reason: pytest's own summary cuts it short."""
-    failed = [outcome for outcome in outcomes if outcome.outcome == "error"]
-    for outcome in failed[:_ERRORS_SHOWN]:
-        first = next(iter(printable(outcome.error).strip().splitlines()), "")
-        yield f"error: {outcome.trial}: {first or 'no reason was given'}"
-    if len(failed) > _ERRORS_SHOWN:
-        yield f"and {len(failed) - _ERRORS_SHOWN} errors more; RESULTS.md has them all"
 
 
 def table_row(row: ConfigSummary, config: Config) -> tuple[str, ...]:

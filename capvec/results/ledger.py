@@ -58,7 +58,7 @@ class Ledger:
 
 
 @dataclass(frozen=True)
-class Reconciliation:
+class Completeness:
     """Trials that pytest collected against trials that left a record."""
 
     expected: int
@@ -85,7 +85,7 @@ def reconcile(
     *,
     interrupted: bool = False,
     not_needed: Collection[str] = (),
-) -> Reconciliation:
+) -> Completeness:
     """Compare trial ids; what is missing was never measured and is never counted as unsolved.
 
     Args:
@@ -101,4 +101,4 @@ def reconcile(
     absent = [trial for trial in wanted if trial not in recorded]
     missing = tuple(trial for trial in absent if trial not in not_needed)
     spared = len(absent) - len(missing)
-    return Reconciliation(len(wanted), len(wanted) - len(absent), missing, interrupted, spared)
+    return Completeness(len(wanted), len(wanted) - len(absent), missing, interrupted, spared)

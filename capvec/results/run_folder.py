@@ -12,9 +12,9 @@ from typing import Any
 from capvec.errors import UsageError
 from capvec.plan.plan import Plan, Settings
 from capvec.records import Config, Outcome, Task, TrialSpec
-from capvec.report.task_families import UNKNOWN
 from capvec.results.ledger import Ledger
 from capvec.results.shards import shard_lines
+from capvec.tasks.splits import UNKNOWN
 
 
 @dataclass(frozen=True)

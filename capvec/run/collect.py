@@ -13,7 +13,6 @@ from capvec.models import resolve_model
 from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Plan, interleave, settings_for
 from capvec.records import Config, Outcome
-from capvec.report.baseline import write_baseline
 from capvec.results import provenance
 from capvec.results.ledger import Ledger
 from capvec.run.progress import Tally
@@ -25,12 +24,12 @@ from capvec.tasks.loader import notes_in_words
 from capvec.text import one_line, printable
 
 
-def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Outcome, ...]:
+def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple[Outcome, ...]]:
     """Run the baseline on every task and keep the trajectories, readable by `--traces`; says how far it is.
 
     Args:
         options: of them, tasks, model, attempts, seed and how the agent acts count.
-        out: a folder that is new or empty; gets `trajectories/`, `trials.jsonl`, `provenance.json` and `BASELINE.md`.
+        out: a folder that is new or empty; gets `trajectories/`, `trials.jsonl` and `provenance.json`.
         jobs: trials at a time.
 
     Raises:
@@ -69,5 +68,4 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Outcome, ..
                     progress.say(f"capvec: error: {outcome.trial}: {printable(outcome.error)}")
                 progress.update(Tally.of((o.outcome for o in outcomes), len(trials) - len(outcomes)))
     reap(plan.run)
-    write_baseline(plan, outcomes)
-    return tuple(outcomes)
+    return plan, tuple(outcomes)

@@ -44,12 +44,12 @@ def dry_run(study: Study, root: Path, jobs: int, say: Callable[[str], None]) -> 
         started = time.monotonic()
         session.prepare()
         preparation_s = time.monotonic() - started
-        handout = session.handout()
-        client = resources.enter_context(EngineClient(handout.engine_url, handout.engine_token))
-        probe = run_probe(TrialRunner(handout.plan, client, DockerProvider()), jobs, say)
+        payload = session.payload()
+        client = resources.enter_context(EngineClient(payload.engine_url, payload.engine_token))
+        probe = run_probe(TrialRunner(payload.plan, client, DockerProvider()), jobs, say)
     say("working out what it could see, and what it would need")
-    sights = sights_of(handout.plan, session.assumptions)
+    sights = sights_of(payload.plan, session.assumptions)
     print()
-    for line in forecast_lines(handout.plan, session.assumptions, sights, probe, preparation_s):
+    for line in forecast_lines(payload.plan, session.assumptions, sights, probe, preparation_s):
         print(line, flush=True)
     return not probe.that("error")

@@ -1,11 +1,11 @@
-"""The controller's side of a study: get ready, take outcomes in, write the report. Knows nothing of pytest."""
+"""The controller's side of a study: prepare, collect outcomes, judge. Knows nothing of pytest or of reports."""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -23,15 +23,15 @@ from capvec.models import resolve_model
 from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Plan, Settings, interleave, settings_for
 from capvec.records import Config, Outcome
-from capvec.report import closing_lines, summary_of, write_reports
 from capvec.results import provenance
 from capvec.results.direction import DirectionSummary
-from capvec.results.gates import GateResult, check_gate, check_names, split_gate
+from capvec.results.gates import check_gate, check_names, split_gate
 from capvec.results.interim import Monitor, drawn_order, not_needed
-from capvec.results.ledger import Ledger, Reconciliation, reconcile
+from capvec.results.ledger import Completeness, Ledger, reconcile
+from capvec.results.results import Results, summarise_run
 from capvec.run.assumptions import assumptions_of
 from capvec.run.progress import Tally
-from capvec.run.study import Results, Study, StudyContext, StudyDesign
+from capvec.run.study import Study, StudyContext, StudyDesign
 from capvec.run.trial import error_outcome
 from capvec.sandbox.docker import DockerProvider, check_engine, reap
 from capvec.serial import Record
@@ -57,24 +57,8 @@ class WorkerPayload(Record):
         return Direction.load(self.plan.folder / "vectors" / "dir.safetensors")
 
 
-@dataclass(frozen=True)
-class SessionResult:
-    """How a session ended."""
-
-    gates: tuple[GateResult, ...]
-    """The study's own, then those of `--gate`; judged on the trials that there are."""
-    trials: Reconciliation
-    valid: bool
-    """Every trial that was collected gave a valid outcome, and nobody stopped the session."""
-
-    @property
-    def good(self) -> bool:
-        """Whether the exit code is 0."""
-        return self.valid and all(gate.met for gate in self.gates)
-
-
 class StudySession:
-    """One run of a study, from checked options to a written report."""
+    """One run of a study, from checked options to its `Results`."""
 
     def __init__(self, study: Study, root: Path, say: Callable[[str], None]) -> None:
         """Check whatever can be checked without starting anything.
@@ -100,8 +84,7 @@ class StudySession:
         self._recorded: dict[str, Outcome] = {}
         self._ran: set[str] = set()
         self._finished: tuple[Outcome, ...] = ()
-        self._closing: tuple[str, ...] = ("the run did not finish",)
-        self._handout: WorkerPayload | None = None
+        self._payload: WorkerPayload | None = None
         self._design: StudyDesign | None = None
         self._watch: Monitor | None = None
         self._about: dict[str, Any] = {}
@@ -139,7 +122,7 @@ class StudySession:
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": design.directions}
         provenance.check_same_study(self.folder, options=self.study.asked, **about)
         self._finished = self._resumable(plan)
-        self._handout = WorkerPayload(plan, url, token, self._finished)
+        self._payload = WorkerPayload(plan, url, token, self._finished)
         self._about = about | {"images": digests}
 
     def begin(self) -> None:
@@ -147,11 +130,11 @@ class StudySession:
         asked = self.study.asked
         provenance.write(self.folder, command_line=self.options.command_line, options=asked, **self._about)
         _point_latest(self.folder)
-        self._announce(self.handout().plan)
+        self._announce(self.payload().plan)
 
     def _discard(self) -> None:
         """A start that failed leaves no folder of a run that never was; the engine has ended when this is called."""
-        if self._handout is None:
+        if self._payload is None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _engine(self, source: ModelSource | None) -> tuple[str, str]:
@@ -210,16 +193,16 @@ class StudySession:
             self._ran |= {outcome.trial for outcome in counted}
         return tuple(outcome for outcome in ours if outcome.outcome != "error" or outcome in counted)
 
-    def handout(self) -> WorkerPayload:
+    def payload(self) -> WorkerPayload:
         """What workers need; `prepare` must have run."""
-        assert self._handout is not None
-        return self._handout
+        assert self._payload is not None
+        return self._payload
 
     # -------------------------------------------------------------------------------------------- during
 
     def expect(self, node_ids: Iterable[str]) -> None:
         """Note which trials pytest collected, after `-k` and the like; every one of them must leave a record."""
-        planned = {trial.id for trial in self.handout().plan.trials}
+        planned = {trial.id for trial in self.payload().plan.trials}
         collected = [match[1] for node in node_ids if (match := _TRIAL_ID.search(node))]
         self._expected |= {trial: None for trial in collected if trial in planned}
 
@@ -236,7 +219,7 @@ class StudySession:
     def record_crash(self, node_id: str, detail: str) -> None:
         """A test failed without an outcome (its worker died, say): an `error`, never "unsolved"."""
         match = _TRIAL_ID.search(node_id)
-        plan = self.handout().plan
+        plan = self.payload().plan
         spec = next((trial for trial in plan.trials if match and trial.id == match[1]), None)
         if spec is not None and spec.id not in self._ran | {outcome.trial for outcome in self._finished}:
             reason = detail.strip().splitlines()[-1] if detail.strip() else "the test ended without an outcome"
@@ -251,32 +234,32 @@ class StudySession:
 
     # -------------------------------------------------------------------------------------------- after
 
-    def finish(self, *, interrupted: bool = False) -> SessionResult:
-        """Judge, and write summary and report.
+    def finish(self, *, interrupted: bool = False) -> Results:
+        """Judge what is on record.
 
         Args:
             interrupted: whether the user stopped the session; the reports say so.
         """
-        plan = self.handout().plan
+        plan = self.payload().plan
         outcomes = tuple(self._recorded[trial.id] for trial in plan.trials if trial.id in self._recorded)
-        summary = summary_of(plan, outcomes)
+        summary = summarise_run(plan, outcomes)
         assert self._design is not None
-        conclusion = self.study.conclude(Results(plan, outcomes, summary, self._design))
+        judgement = self.study.judge(plan, outcomes, summary, self._design)
         asked = check_gate(self.options.gate, summary, len(plan.tasks)) if self.options.gate is not None else ()
-        gates, recorded = (*conclusion.gates, *asked), self._reconciliation(summary, interrupted)
-        write_reports(plan, outcomes, summary, DirectionSummary.of(self._design.directions), gates, recorded)
-        self._closing = closing_lines(plan, conclusion.lines, gates, recorded, outcomes)
-        faults = any(outcome.outcome == "error" for outcome in summary.analysed(outcomes))
-        return SessionResult(gates, recorded, not (interrupted or recorded.missing or faults))
+        return Results(
+            plan=plan,
+            outcomes=outcomes,
+            summary=summary,
+            direction=DirectionSummary.of(self._design.directions),
+            judgement=judgement,
+            gates=(*judgement.gates, *asked),
+            completeness=self._completeness(summary, interrupted),
+        )
 
-    def _reconciliation(self, summary: Summary, interrupted: bool) -> Reconciliation:
-        spared = not_needed(self.handout().plan, summary.sequential) if summary.sequential is not None else ()
+    def _completeness(self, summary: Summary, interrupted: bool) -> Completeness:
+        spared = not_needed(self.payload().plan, summary.sequential) if summary.sequential is not None else ()
         recorded = self._recorded.values()
         return reconcile(self._expected, recorded, self._ran, interrupted=interrupted, not_needed=spared)
-
-    def closing_lines(self) -> Sequence[str]:
-        """What the terminal shows at the end."""
-        return self._closing
 
     def close(self) -> None:
         """Stop the engine and remove containers; safe to call more than once."""

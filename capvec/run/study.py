@@ -6,7 +6,7 @@ session's, whatever is studied.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from capvec.engines.protocol import EngineInfo
 from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Plan, Settings
 from capvec.records import Config, Outcome, Task
-from capvec.results.gates import GateResult
+from capvec.results.results import Judgement
 from capvec.stats.summary import Summary
 
 
@@ -40,27 +40,6 @@ class StudyDesign:
     configs: tuple[Config, ...]
     """The baseline first."""
     directions: StudyDirection
-
-
-@dataclass(frozen=True)
-class Results:
-    """What a study concludes from."""
-
-    plan: Plan
-    outcomes: tuple[Outcome, ...]
-    """All on record, errors included, in the plan's order."""
-    summary: Summary
-    design: StudyDesign
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What the outcomes mean."""
-
-    lines: tuple[str, ...]
-    """For the terminal."""
-    gates: tuple[GateResult, ...] = ()
-    """Each must be met for exit code 0."""
 
 
 class Study(Protocol):
@@ -99,6 +78,6 @@ class Study(Protocol):
         """
         ...
 
-    def conclude(self, evidence: Results) -> Judgement:
-        """Judge the outcomes, and write whatever reports only this study has into the run folder."""
+    def judge(self, plan: Plan, outcomes: Sequence[Outcome], summary: Summary, design: StudyDesign) -> Judgement:
+        """Conclude from the outcomes on record, given in the plan's order."""
         ...

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from capvec.records import Config, Outcome
-from capvec.stats.intervals import Interval, clustered
+from capvec.records import Config, Interval, Outcome
+from capvec.stats.intervals import clustered
 from capvec.stats.pairing import sign_flip
 
 Metric = Literal["pass_rate", "parse_fail", "no_cmd", "steps"]

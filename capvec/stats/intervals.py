@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 from scipy import stats
 
-
-@dataclass(frozen=True)
-class Interval:
-    """A confidence interval; both ends in [0, 1] for a proportion, in [−1, 1] for a difference."""
-
-    low: float
-    high: float
+from capvec.records import Interval
 
 
 def wilson(successes: int, n: int, level: float = 0.95) -> Interval:

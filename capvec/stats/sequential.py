@@ -40,8 +40,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from capvec.records import Outcome
-from capvec.stats.intervals import Interval, clustered, reach, unseen_share
+from capvec.records import Interval, Outcome
+from capvec.stats.intervals import clustered, reach, unseen_share
 from capvec.stats.spending import course, is_whole_group, sign_patterns, spent
 from capvec.stats.verdict import LEVEL, MARGIN
 

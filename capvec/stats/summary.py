@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, get_args
 
 from capvec.errors import UsageError
-from capvec.records import Config, Outcome
+from capvec.records import Config, Interval, Outcome
 from capvec.stats.drift import Drift, drift
 from capvec.stats.effects import SECONDARY, Effect, paired_effect
 from capvec.stats.format_change import FormatChange, format_change
-from capvec.stats.intervals import Interval, clopper_pearson, wilson
+from capvec.stats.intervals import clopper_pearson, wilson
 from capvec.stats.mediation import Mediation, decompose
 from capvec.stats.multiplicity import holm
 from capvec.stats.pairing import McNemarResult, SignFlipResult, mcnemar_exact, sign_flip

@@ -9,22 +9,18 @@ from typing import Any
 
 from capvec.errors import UsageError
 from capvec.report.baseline import BASELINE, write_baseline
-from capvec.report.controls import twin_lines
-from capvec.report.files import summary_of, write_reports
-from capvec.report.interim import look_lines
-from capvec.report.table import closing_lines, table_lines
 from capvec.results.direction import DirectionSummary
 from capvec.results.gates import GateResult, check_gate, split_gate
 from capvec.results.interim import not_needed
-from capvec.results.ledger import Reconciliation, reconcile
+from capvec.results.ledger import Completeness, reconcile
 from capvec.results.merge import merge
+from capvec.results.results import Judgement, Results, summarise_run
 from capvec.results.run_folder import RunFolder, read_run_folder
 from capvec.results.zero_control import check_zero
-from capvec.run.study import Judgement
-from capvec.stats.matched_controls import compare_with_matched_controls
 from capvec.stats.summary import Summary
-from capvec.studies.calibration.judge import conclude_again
+from capvec.studies.calibration.judge import judge_again
 from capvec.studies.calibration.report import CALIBRATION
+from capvec.studies.reporting import write_all
 
 
 def report(runs: Sequence[Path], out: Path | None) -> tuple[str, ...]:
@@ -55,11 +51,18 @@ def regenerate(folder: Path) -> tuple[str, ...]:
         write_baseline(plan, outcomes)
         return (f"report: {folder / BASELINE}",)
     direction = DirectionSummary.read(folder, run.provenance)
-    summary, earlier = summary_of(plan, outcomes), run.earlier_summary()
-    conclusion, recorded = _conclude(run, summary, earlier), _reconciliation(run, summary, earlier)
-    gates = (*conclusion.gates, *_asked(run, summary))
-    write_reports(plan, outcomes, summary, direction, gates, recorded)
-    return closing_lines(plan, (*conclusion.lines, *_lost(run, direction)), gates, recorded, outcomes)
+    summary, earlier = summarise_run(plan, outcomes), run.earlier_summary()
+    judgement, notes = _judge(run, summary, earlier)
+    results = Results(
+        plan=plan,
+        outcomes=outcomes,
+        summary=summary,
+        direction=direction,
+        judgement=judgement,
+        gates=(*judgement.gates, *_asked(run, summary)),
+        completeness=_completeness(run, summary, earlier),
+    )
+    return write_all(results, (*notes, *_lost(run, direction)))
 
 
 def _lost(run: RunFolder, direction: DirectionSummary) -> Iterator[str]:
@@ -70,24 +73,23 @@ def _lost(run: RunFolder, direction: DirectionSummary) -> Iterator[str]:
         yield f"{run.folder / 'trajectories'} is missing: report.html shows no trajectories"
 
 
-def _conclude(run: RunFolder, summary: Summary, earlier: Mapping[str, Any] | None) -> Judgement:
-    """The study's own words and verdicts.
+def _judge(run: RunFolder, summary: Summary, earlier: Mapping[str, Any] | None) -> tuple[Judgement, tuple[str, ...]]:
+    """The study's own judgement, and what the terminal is told of it.
 
     A sweep and a calibration are judged again. What is left of that, a choice or what needs trajectories that were not
     kept, stands as it was as long as the counts do.
     """
     same = earlier is not None and _counts(earlier["configs"]) == _counts(summary.to_json()["configs"])
-    twins = twin_lines(compare_with_matched_controls(summary.analysed(run.outcomes), run.plan.configs))
-    lines = (*table_lines(run.plan, summary), *look_lines(summary), *twins)
+    notes: tuple[str, ...] = ()
     if run.plan.study == "sweep":
         with suppress(FileNotFoundError):
-            return Judgement(lines, check_zero(run.plan, run.outcomes))
+            return Judgement(check_zero(run.plan, run.outcomes)), ()
     if run.plan.study == "calibration":
         try:
-            return conclude_again(run, same_counts=same)
+            return judge_again(run, same_counts=same), ()
         except UsageError as error:
-            lines = (*lines, f"{CALIBRATION} was not made again: {error}")
-    return Judgement(lines, _kept(run, earlier) if same and earlier is not None else ())
+            notes = (f"{CALIBRATION} was not made again: {error}",)
+    return Judgement(_kept(run, earlier) if same and earlier is not None else ()), notes
 
 
 def _kept(run: RunFolder, earlier: Mapping[str, Any]) -> tuple[GateResult, ...]:
@@ -97,7 +99,7 @@ def _kept(run: RunFolder, earlier: Mapping[str, Any]) -> tuple[GateResult, ...]:
     return tuple(GateResult(**gate) for gate in earlier["gates"] if gate["condition"] not in conditions)
 
 
-def _reconciliation(run: RunFolder, summary: Summary, earlier: Mapping[str, Any] | None) -> Reconciliation:
+def _completeness(run: RunFolder, summary: Summary, earlier: Mapping[str, Any] | None) -> Completeness:
     """Against what pytest collected, where the run got as far as to write that down; else against the whole plan."""
     if earlier is None:
         recorded = [outcome.trial for outcome in run.outcomes]
@@ -107,7 +109,7 @@ def _reconciliation(run: RunFolder, summary: Summary, earlier: Mapping[str, Any]
     missing = tuple(trial for trial in earlier["missing_trials"] if trial not in valid)
     expected, left_out = int(earlier["expected_trials"]), int(earlier.get("spared_trials", 0))
     interrupted = earlier.get("interrupted", False)
-    return Reconciliation(expected, expected - len(missing) - left_out, missing, interrupted, left_out)
+    return Completeness(expected, expected - len(missing) - left_out, missing, interrupted, left_out)
 
 
 def _asked(run: RunFolder, summary: Summary) -> tuple[GateResult, ...]:

@@ -9,15 +9,13 @@ from typing import Any
 from capvec.directions.study_direction import StudyDirection
 from capvec.errors import UsageError
 from capvec.plan.options import SweepOptions
-from capvec.plan.plan import SteeringMode, config_name, control_configs, steered_config
-from capvec.records import Config
-from capvec.report.controls import twin_lines
-from capvec.report.interim import look_lines
-from capvec.report.table import table_lines
+from capvec.plan.plan import Plan, SteeringMode, config_name, control_configs, steered_config
+from capvec.records import Config, Outcome
+from capvec.results.results import Judgement
 from capvec.results.zero_control import check_zero
 from capvec.run.directions import check_file, obtain_direction
-from capvec.run.study import Judgement, Results, StudyContext, StudyDesign
-from capvec.stats.matched_controls import compare_with_matched_controls
+from capvec.run.study import StudyContext, StudyDesign
+from capvec.stats.summary import Summary
 from capvec.tasks import load_tasks
 from capvec.traces import check_traces
 
@@ -76,11 +74,15 @@ class SweepStudy:
         """An ablation has no strength, so whatever `--alpha` says there is one config of each layer."""
         return (None,) if self.options.op == "ablate" else self.options.alphas
 
-    def conclude(self, evidence: Results) -> Judgement:
-        plan, outcomes = evidence.plan, evidence.outcomes
-        twins = twin_lines(compare_with_matched_controls(evidence.summary.analysed(outcomes), plan.configs))
-        lines = (*table_lines(plan, evidence.summary), *look_lines(evidence.summary), *twins)
-        return Judgement(lines, check_zero(plan, outcomes))
+    def judge(
+        self,
+        plan: Plan,
+        outcomes: Sequence[Outcome],
+        summary: Summary,  # noqa: ARG002
+        design: StudyDesign,  # noqa: ARG002
+    ) -> Judgement:
+        """The `zero` control must have said what the baseline said."""
+        return Judgement(check_zero(plan, outcomes))
 
     def _layers(self, obtained: StudyDirection, bench: StudyContext) -> tuple[tuple[int, ...], ...]:
         layers = self.options.layers

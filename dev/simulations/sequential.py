@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from capvec.stats.intervals import Interval, clustered, reach
+from capvec.records import Interval
+from capvec.stats.intervals import clustered, reach
 from capvec.stats.multiplicity import holm
 from capvec.stats.pairing import sign_flip_pvalues
 from capvec.stats.power import SweepDesign, mean_logit

@@ -17,8 +17,9 @@ from capvec.report.files import write_reports
 from capvec.results import provenance
 from capvec.results.direction import DirectionSummary
 from capvec.results.gates import GateResult
-from capvec.results.ledger import Reconciliation
+from capvec.results.ledger import Completeness
 from capvec.stats.summary import summarise
+from support.results import results_of
 
 RANKING = """layer,auc,margin,ambient_norm,margin_ratio,n_pos,n_neg,auc_null_p95,p_value
 2,1.0,3.5,10.0,0.35,6,20,1.0,0.4
@@ -83,8 +84,10 @@ def write_run(
     provenance.write(folder, **asked, plan=plan, health=health.to_json(), direction=found, images=images)
     summary = summarise(outcomes, [config.name for config in configs], family=[steered.name])
     gates = (GateResult("no_harm(0.5)", True, "holds for every config"),)
+    completeness = Completeness(16, 16 - len(missing), missing)
+    direction_summary = DirectionSummary.of(found)
     write_reports(
-        plan, outcomes, summary, DirectionSummary.of(found), gates, Reconciliation(16, 16 - len(missing), missing)
+        results_of(plan, outcomes, direction=direction_summary, gates=gates, completeness=completeness, summary=summary)
     )
     return direction
 

@@ -17,13 +17,15 @@ from capvec.engines.protocol import EngineInfo
 from capvec.plan.options import SweepOptions, parse_controls
 from capvec.plan.plan import Plan, Settings, control_configs, interleave, steered_config
 from capvec.records import Config, Episode, Measured, Outcome, Parse, Reply, Step, Task, Trace, TrialSpec
-from capvec.report.files import summary_of, write_reports
+from capvec.report.files import write_reports
 from capvec.results import provenance
 from capvec.results.direction import DirectionSummary
 from capvec.results.gates import check_gate
 from capvec.results.ledger import Ledger, reconcile
+from capvec.results.results import summarise_run
 from capvec.results.zero_control import check_zero
 from capvec.traces.write import write_trajectory
+from support.results import results_of
 
 HEALTH = EngineInfo("m", "rev", "Arch", 3, 8, 512, "float32", "cpu", "0")
 TASKS = tuple(
@@ -106,11 +108,12 @@ def write_recorded(
             outcomes.append(write_trial(plan, spec, number, say))
             ledger.append(outcomes[-1])
     if finished:
-        summary = summary_of(plan, outcomes)
+        summary = summarise_run(plan, outcomes)
         collected = [spec.id for spec in plan.trials if keep(spec)]
         recorded = reconcile(collected, outcomes, collected)
         gates = (*check_zero(plan, outcomes), *check_gate(options.gate, summary, len(plan.tasks)))
-        write_reports(plan, outcomes, summary, DirectionSummary.of(found), gates, recorded)
+        direction = DirectionSummary.of(found)
+        write_reports(results_of(plan, outcomes, direction=direction, gates=gates, completeness=recorded))
     return plan
 
 

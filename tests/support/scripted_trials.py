@@ -26,9 +26,11 @@ from capvec.pytest_plugin.controller import Controller
 from capvec.pytest_plugin.plugin import _speaker
 from capvec.pytest_plugin.progress import progress_of
 from capvec.records import Config, Outcome, TrialSpec
+from capvec.results.direction import DirectionSummary
 from capvec.results.gates import GateResult
 from capvec.results.ledger import Ledger, reconcile
-from capvec.run.session import SessionResult, StudySession, WorkerPayload
+from capvec.results.results import Judgement, Results, summarise_run
+from capvec.run.session import StudySession, WorkerPayload
 
 TEST_FILE = "from support.scripted_trials import outcome\n\n\ndef test_trial(outcome):\n    pass\n"
 """Names the fixture itself, since capvec's own of that name would come before a plugin's."""
@@ -43,7 +45,7 @@ class ScriptedSession(StudySession):
         self._say = say
         specs = tuple(TrialSpec(name, CONFIG.name, 1, 0) for name in os.environ["TRIALS"].split())
         settings = Settings("m", "bash-block", "brief", 1, 1, 0.7)
-        self._handout = WorkerPayload(Plan("r", Path(), (), (CONFIG,), specs, settings), "", "")
+        self._payload = WorkerPayload(Plan("r", Path(), (), (CONFIG,), specs, settings), "", "")
         self.ledger = Ledger(Path("trials.jsonl"))
         self._expected, self._recorded, self._ran, self._finished, self._watch = {}, {}, set(), (), None
         self._ending = None
@@ -53,23 +55,29 @@ class ScriptedSession(StudySession):
         if outcome.task == os.environ.get("SAY"):
             self._say(f"{outcome.task} has ended")
 
-    def finish(self, *, interrupted: bool = False) -> SessionResult:
+    def finish(self, *, interrupted: bool = False) -> Results:
         assert self._ending is None, "finished twice"
         gates = tuple(GateResult(*gate) for gate in json.loads(os.environ.get("GATES", "[]")))
-        recorded = reconcile(self._expected, self._recorded.values(), self._ran, interrupted=interrupted)
-        errors = any(outcome.outcome == "error" for outcome in self._recorded.values())
-        self._ending = SessionResult(gates, recorded, not (interrupted or recorded.missing or errors))
+        plan, outcomes = self.payload().plan, tuple(self._recorded.values())
+        self._ending = Results(
+            plan=plan,
+            outcomes=outcomes,
+            summary=summarise_run(plan, outcomes),
+            direction=DirectionSummary("", ""),
+            judgement=Judgement(),
+            gates=gates,
+            completeness=reconcile(self._expected, outcomes, self._ran, interrupted=interrupted),
+        )
         return self._ending
-
-    def closing_lines(self):
-        return (str(self._ending.trials),)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session):
     if not hasattr(session.config, "workerinput"):
         study = ScriptedSession(_speaker(session.config))
-        session.config.pluginmanager.register(Controller(study), "capvec-controller")
+        session.config.pluginmanager.register(
+            Controller(study, lambda results: [str(results.completeness)]), "capvec-controller"
+        )
         if progress := progress_of(session.config, study.tally):
             session.config.pluginmanager.register(progress, "capvec-progress")
 

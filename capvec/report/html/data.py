@@ -11,7 +11,7 @@ from typing import Any
 
 from capvec.plan.plan import Plan
 from capvec.records import Outcome
-from capvec.report.task_families import split_of
+from capvec.tasks.splits import split_of
 
 
 @dataclass(frozen=True)

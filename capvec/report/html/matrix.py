@@ -8,7 +8,7 @@ from urllib.parse import quote
 from capvec.records import Outcome
 from capvec.report.html.data import RunReport
 from capvec.report.html.markup import Markup, element, join
-from capvec.report.task_families import UNKNOWN
+from capvec.tasks.splits import UNKNOWN
 
 _MARKS = {"solved": "✓", "unsolved": "·", "error": "E"}
 _TALL = 24

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from capvec.records import Outcome, Status
 from capvec.report.html.canvas import CHARACTER, Canvas, Chart, shorten
-from capvec.report.task_families import UNKNOWN
+from capvec.tasks.splits import UNKNOWN
 
 _ROW, _TITLE = 18.0, 22.0
 """Heights in px: of a task, and of a split's name above its tasks."""

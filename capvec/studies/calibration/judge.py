@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +12,40 @@ from capvec.errors import UsageError
 from capvec.plan.plan import Plan
 from capvec.records import Outcome
 from capvec.results.gates import GateResult
+from capvec.results.results import Judgement
 from capvec.results.run_folder import RunFolder
 from capvec.results.zero_control import Comparison, compare_with_baseline
-from capvec.run.study import Judgement
-from capvec.studies.calibration.configs import arms_of
-from capvec.studies.calibration.report import CALIBRATION, DATA, terminal_lines, write_calibration
+from capvec.studies.calibration.configs import Arms, arms_of
 from capvec.studies.calibration.selection import Selection
 from capvec.studies.calibration.splits import split_tasks
-from capvec.studies.calibration.verdicts import Measured, judge
+from capvec.studies.calibration.verdicts import Measured, Verdict, judge
 
+DATA = "calibration.json"
 CHOICE = "choice"
 """In `options` of a calibration's `provenance.json`: what layer and strength went by, as `chosen.json` holds it."""
 
 
-def conclude(
+@dataclass(frozen=True)
+class CalibrationJudgement(Judgement):
+    """The verdicts of a calibration, and what they were reached on."""
+
+    chosen: Selection = field(kw_only=True)
+    arms: Arms = field(kw_only=True)
+    measured: Measured = field(kw_only=True)
+    verdicts: tuple[Verdict, ...] = field(kw_only=True)
+    zero: tuple[Comparison, ...] = field(kw_only=True)
+
+
+def judge_calibration(
     plan: Plan, outcomes: Sequence[Outcome], chosen: Selection, randoms: int, zero: Sequence[Comparison] | None = None
-) -> Judgement:
-    """Judge, and write `CALIBRATION.md` and `calibration.json` into the run folder.
+) -> CalibrationJudgement:
+    """Reach the verdicts.
 
     Args:
         plan: with tasks that name their family and split.
         outcomes: on record.
         chosen: layers and strengths, and what they were chosen on.
-        randoms: random twins in the plan.
+        randoms: random controls in the plan.
         zero: α = 0 against the baseline, reply by reply; None compares the trajectories.
 
     Raises:
@@ -48,12 +60,11 @@ def conclude(
     if zero is None:
         zero = compare_with_baseline(plan.folder, outcomes, arms.zero)
     verdicts = judge(measured, arms, zero)
-    write_calibration(plan, chosen, measured, arms, verdicts, zero)
     gates = tuple(GateResult(f"({v.key}) {v.claim}", v.met, v.reason) for v in verdicts)
-    return Judgement((*terminal_lines(plan, measured), f"calibration: {plan.folder / CALIBRATION}"), gates)
+    return CalibrationJudgement(gates, chosen=chosen, arms=arms, measured=measured, verdicts=verdicts, zero=tuple(zero))
 
 
-def conclude_again(run: RunFolder, *, same_counts: bool) -> Judgement:
+def judge_again(run: RunFolder, *, same_counts: bool) -> CalibrationJudgement:
     """From a run folder.
 
     Args:
@@ -73,7 +84,7 @@ def conclude_again(run: RunFolder, *, same_counts: bool) -> Judgement:
     if same_counts and earlier is not None and not (run.folder / "trajectories").is_dir():
         zero = [Comparison(**comparison) for comparison in earlier["zero"]]
     try:
-        return conclude(run.plan, run.outcomes, Selection.from_json(chosen), randoms, zero)
+        return judge_calibration(run.plan, run.outcomes, Selection.from_json(chosen), randoms, zero)
     except FileNotFoundError as error:
         raise UsageError(f"{error.filename} is gone, which α = 0 was compared by") from error
 

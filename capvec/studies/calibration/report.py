@@ -10,36 +10,31 @@ from typing import Any
 from capvec.plan.plan import Plan
 from capvec.records import Config, Outcome
 from capvec.report.table import HEADERS, markdown_table, table_row
-from capvec.results.zero_control import Comparison
 from capvec.stats.effects import Effect
 from capvec.stats.summary import Summary, summarise
 from capvec.studies.calibration.configs import Arms
+from capvec.studies.calibration.judge import DATA, CalibrationJudgement
 from capvec.studies.calibration.selection import GridPoint, Selection
 from capvec.studies.calibration.splits import family
 from capvec.studies.calibration.verdicts import Measured, Verdict
 from capvec.text import align, number, signed
 
-CALIBRATION, DATA = "CALIBRATION.md", "calibration.json"
+CALIBRATION = "CALIBRATION.md"
 _SPLITS = (("report", "trained families, report half"), ("held_out", "families never trained on"))
 
 
-def terminal_lines(plan: Plan, measured: Measured) -> tuple[str, ...]:
-    """A table of the configs for each split that has tasks."""
+def calibration_lines(plan: Plan, judgement: CalibrationJudgement) -> tuple[str, ...]:
+    """For the terminal: a table of the configs for each split that has tasks, and where the verdicts are."""
     lines: list[str] = []
-    for title, summary in _summaries(plan, measured):
+    for title, summary in _summaries(plan, judgement.measured):
         lines += [title, *align(_rows(plan, summary)), ""]
-    return tuple(lines)
+    return (*lines, f"calibration: {plan.folder / CALIBRATION}")
 
 
-def write_calibration(
-    plan: Plan,
-    chosen: Selection,
-    measured: Measured,
-    arms: Arms,
-    verdicts: Sequence[Verdict],
-    zero: Sequence[Comparison],
-) -> None:
+def write_calibration(plan: Plan, judgement: CalibrationJudgement) -> None:
     """Write `CALIBRATION.md` and `calibration.json` into the run folder."""
+    chosen, measured, arms = judgement.chosen, judgement.measured, judgement.arms
+    verdicts, zero = judgement.verdicts, judgement.zero
     data = {
         "run": plan.run,
         "met": all(verdict.met for verdict in verdicts),

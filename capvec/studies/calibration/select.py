@@ -20,16 +20,16 @@ from capvec.engines.client import EngineClient
 from capvec.errors import CapvecError, UsageError
 from capvec.plan.options import SweepOptions, parse_alphas, parse_layers, parse_options
 from capvec.plan.plan import Plan, make_config
-from capvec.records import Config
-from capvec.report.table import table_lines
+from capvec.records import Config, Outcome
 from capvec.results.gates import GateResult
+from capvec.results.results import Judgement
 from capvec.run.session import StudySession
 from capvec.run.status_line import progress_on_stdout
-from capvec.run.study import Judgement, Results, StudyContext, StudyDesign
+from capvec.run.study import StudyContext, StudyDesign
 from capvec.run.trial import TrialRunner
 from capvec.sandbox.docker import DockerProvider
 from capvec.serial import Record
-from capvec.stats.summary import ConfigSummary
+from capvec.stats.summary import ConfigSummary, Summary
 from capvec.studies.calibration.positive_controls import FORMAT, SKILL, PlantedDirections, plant_both, planted_options
 from capvec.studies.calibration.selection import (
     BUNDLED,
@@ -41,6 +41,7 @@ from capvec.studies.calibration.selection import (
     choose_skill,
 )
 from capvec.studies.calibration.splits import split_tasks, spread, tune_families
+from capvec.studies.reporting import write_all
 from capvec.tasks import load_tasks
 
 LAYERS, ALPHAS = "20,22,24,26,28", "0.5,1,1.5"
@@ -54,6 +55,13 @@ class Grid(Record):
 
     layers: tuple[int, ...]
     alphas: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Choice(Judgement):
+    """What was chosen; nothing where no point of the grid could be."""
+
+    chosen: Selection | None = None
 
 
 class ChoiceStudy:
@@ -100,25 +108,24 @@ class ChoiceStudy:
         ]
         return StudyDesign((Config(Config.BASELINE, "baseline"), *configs), planted)
 
-    def conclude(self, evidence: Results) -> Judgement:
-        """Choose, and write `chosen.json`, whatever it shows; the gates say whether it will do."""
-        rows = {row.config: row for row in evidence.summary.configs}
-        planted = evidence.design.directions
+    def judge(self, plan: Plan, outcomes: Sequence[Outcome], summary: Summary, design: StudyDesign) -> Choice:  # noqa: ARG002
+        """Choose, and write the selection's file, whatever it shows; the gates say whether it will do."""
+        rows = {row.config: row for row in summary.configs}
+        planted = design.directions
         assert isinstance(planted, PlantedDirections)
         baseline = _point(rows[Config.BASELINE], "baseline")
         grid = [
             _point(rows[config.name], mode, config, float(_direction(planted, mode).norms[layer]))
-            for (mode, layer, _), config in zip(self._places(), evidence.plan.configs[1:], strict=True)
+            for (mode, layer, _), config in zip(self._places(), plan.configs[1:], strict=True)
         ]
-        lines = table_lines(evidence.plan, evidence.summary)
         try:
             skill = choose_skill([point for point in grid if point.mode == SKILL.name])
             form = choose_format([point for point in grid if point.mode == FORMAT.name], baseline)
         except ValueError as error:
-            return Judgement(lines, (GateResult("there is something to choose from", False, str(error)),))
-        chosen = self._chosen(evidence.plan, planted, baseline, skill, form, grid)
+            return Choice((GateResult("there is something to choose from", False, str(error)),))
+        chosen = self._chosen(plan, planted, baseline, skill, form, grid)
         chosen.save(self.out)
-        return Judgement((*lines, *_in_words(skill, form, self.out)), _gates(baseline, skill, form))
+        return Choice(_gates(baseline, skill, form), chosen)
 
     def _places(self) -> list[tuple[str, int, float]]:
         """Mode, layer and α of every grid point."""
@@ -163,20 +170,22 @@ def run(study: ChoiceStudy, *, root: Path, jobs: int) -> bool:
     try:
         session.prepare()
         session.begin()
-        handout = session.handout()
-        finished = {outcome.trial: outcome for outcome in handout.finished}
-        session.expect(f"[{trial.id}]" for trial in handout.plan.trials)
-        with EngineClient(handout.engine_url, handout.engine_token) as client, ThreadPoolExecutor(jobs) as pool:
-            runner = TrialRunner(handout.plan, client, DockerProvider(), finished)
+        payload = session.payload()
+        finished = {outcome.trial: outcome for outcome in payload.finished}
+        session.expect(f"[{trial.id}]" for trial in payload.plan.trials)
+        with EngineClient(payload.engine_url, payload.engine_token) as client, ThreadPoolExecutor(jobs) as pool:
+            runner = TrialRunner(payload.plan, client, DockerProvider(), finished)
             with progress_on_stdout(at_a_time=jobs) as progress:
                 progress.update(session.tally())
-                for done in as_completed([pool.submit(runner.run, trial) for trial in handout.plan.trials]):
+                for done in as_completed([pool.submit(runner.run, trial) for trial in payload.plan.trials]):
                     session.record(done.result())
                     progress.update(session.tally())
-        ending = session.finish()
-        for line in session.closing_lines():
+        results = session.finish()
+        chosen = results.judgement.chosen if isinstance(results.judgement, Choice) else None
+        notes = () if chosen is None else _in_words(chosen.skill, chosen.format, study.out)
+        for line in write_all(results, notes):
             print(line, flush=True)
-        return ending.good
+        return results.good
     finally:
         session.close()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,12 @@ from capvec.directions.direction import random_twin
 from capvec.directions.recipe import RECIPE_OPTIONS
 from capvec.errors import UsageError
 from capvec.plan.options import SweepOptions, parse_options
-from capvec.records import Config, Task
-from capvec.run.study import Judgement, Results, StudyContext, StudyDesign
+from capvec.plan.plan import Plan
+from capvec.records import Config, Outcome, Task
+from capvec.run.study import StudyContext, StudyDesign
+from capvec.stats.summary import Summary
 from capvec.studies.calibration.configs import arms_of, configs_of
-from capvec.studies.calibration.judge import CHOICE, conclude
+from capvec.studies.calibration.judge import CHOICE, CalibrationJudgement, judge_calibration
 from capvec.studies.calibration.positive_controls import PlantedDirections, plant_both, planted_options
 from capvec.studies.calibration.selection import BUNDLED, Selection
 from capvec.studies.calibration.splits import families, split_tasks
@@ -101,8 +103,14 @@ class CalibrationStudy:
         configs = configs_of(chosen, planted.direction, planted.format, planted.twins["random"])
         return StudyDesign(configs, replace(planted, notes=self._notes(bench, planted)))
 
-    def conclude(self, evidence: Results) -> Judgement:
-        return conclude(evidence.plan, evidence.outcomes, self.chosen, self._randoms)
+    def judge(
+        self,
+        plan: Plan,
+        outcomes: Sequence[Outcome],
+        summary: Summary,  # noqa: ARG002
+        design: StudyDesign,  # noqa: ARG002
+    ) -> CalibrationJudgement:
+        return judge_calibration(plan, outcomes, self.chosen, self._randoms)
 
     @property
     def _randoms(self) -> int:

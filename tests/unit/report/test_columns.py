@@ -19,14 +19,13 @@ from capvec.directions.recipe import Recipe
 from capvec.engines.protocol import EngineInfo, GenerationDefaults
 from capvec.plan.options import Control, SweepOptions
 from capvec.plan.plan import Settings
-from capvec.records import Config, ControlOf, Measured, Outcome
+from capvec.records import Config, ControlOf, Interval, Measured, Outcome
 from capvec.report.files import MASTER_COLUMNS
 from capvec.results.gates import GateResult
 from capvec.results.zero_control import Comparison
 from capvec.stats.drift import Drift, DriftTest
 from capvec.stats.effects import Effect
 from capvec.stats.format_change import FormatChange
-from capvec.stats.intervals import Interval
 from capvec.stats.matched_controls import MatchedComparison, Rank
 from capvec.stats.mediation import Category, Mediation
 from capvec.stats.pairing import McNemarResult, SignFlipResult

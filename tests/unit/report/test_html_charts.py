@@ -14,8 +14,8 @@ from capvec.report.html.canvas import Chart, Scale, light_style, padded, spread
 from capvec.report.html.charts import differences, dose_response, pass_rates, twins
 from capvec.report.html.direction_chart import auc_by_layer
 from capvec.report.html.matrix_chart import task_by_config
-from capvec.report.task_families import UNKNOWN
 from capvec.steering import Steer
+from capvec.tasks.splits import UNKNOWN
 
 pytestmark = pytest.mark.unit
 

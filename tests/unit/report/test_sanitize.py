@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from capvec.records import Config, TrialSpec
 from capvec.report.html.markup import inline
 from capvec.report.results_md import _errors
-from capvec.report.table import _errors as terminal_errors
+from capvec.report.terminal import _errors as terminal_errors
 from capvec.run.trial import error_outcome
 from capvec.text import code, one_line, printable
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.recorded_run import HEALTH, built_direction
+from support.results import results_of
 
 from capvec.commands.main import main
 from capvec.directions.study_direction import StudyDirection
@@ -16,12 +17,13 @@ from capvec.errors import UsageError
 from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Plan, Settings, interleave
 from capvec.records import Config, ControlOf, Outcome, Task
-from capvec.report.files import summary_of, write_reports
+from capvec.report.files import write_reports
 from capvec.results import provenance
 from capvec.results.direction import DirectionSummary
 from capvec.results.gates import check_gate
 from capvec.results.interim import STOPPED, Monitor, drawn_order, interim_analyses, not_needed, why_stopped
 from capvec.results.ledger import Ledger, reconcile
+from capvec.results.results import summarise_run
 from capvec.results.zero_control import check_zero
 from capvec.stats.summary import summarise
 from capvec.studies.regenerate import report
@@ -102,7 +104,7 @@ def test_the_effect_that_would_matter_is_the_margin_of_the_verdict_and_of_futili
     whole = [outcome_of(spec) for spec in plan.trials]
     wide, narrow = (replace(plan, sequential=False, effect=effect) for effect in (0.3, 0.15))
     for asked, name in ((wide, "no effect detected"), (narrow, "underpowered")):
-        call = next(row.call for row in summary_of(asked, whole).configs if row.config == "same")
+        call = next(row.call for row in summarise_run(asked, whole).configs if row.config == "same")
         assert (call.margin, call.name) == (asked.effect, name)
     # 12 tasks exclude nothing below 1 − 0.025^(1/12) = 0.265: ± 0.15 is out of reach, and ± 0.3 is there after half.
     chances = [
@@ -137,7 +139,7 @@ def test_trials_under_way_at_a_stop_are_overrun_and_in_no_number(plan):
         for spec in plan.trials
         if spec.config in ("good", "flip-good") and spec.attempt == 3
     ]
-    before, after = summary_of(plan, stopped), summary_of(plan, [*stopped, *late])
+    before, after = summarise_run(plan, stopped), summarise_run(plan, [*stopped, *late])
     assert after.configs == before.configs
     assert after.sequential.overrun == {"good": 12, "same": 0, "flip-good": 12}
     assert len(after.analysed([*stopped, *late])) == len(stopped)
@@ -150,7 +152,7 @@ def test_a_stopped_config_is_compared_with_the_baseline_on_its_own_blocks(plan):
         replace(outcome, outcome="solved") if outcome.config == "baseline" and outcome.attempt > 2 else outcome
         for outcome in outcomes
     ]
-    summary = summary_of(plan, outcomes)
+    summary = summarise_run(plan, outcomes)
     rows = {row.config: row for row in summary.configs}
     assert (rows["good"].n, rows["good"].effect.baseline, rows["good"].effect.difference) == (24, 0.0, 1.0)
     # To `some`, better on 4 of 12 tasks by 2/3 and worse on 8 by 1/3 after three attempts, nothing is left to hope for.
@@ -174,7 +176,7 @@ def test_without_looks_a_summary_is_what_it_was(plan):
     outcomes = [outcome_of(spec) for spec in plan.trials]
     names = [config.name for config in CONFIGS]
     plain = summarise(outcomes, names, family=["good", "same", "some"])
-    assert summary_of(replace(plan, sequential=False), outcomes) == plain
+    assert summarise_run(replace(plan, sequential=False), outcomes) == plain
     assert "sequential" not in plain.to_json()
 
 
@@ -254,11 +256,11 @@ def folder(plan):
     ledger = Ledger(plan.folder / "trials.jsonl")
     for outcome in outcomes:
         ledger.append(outcome)
-    summary = summary_of(plan, outcomes)
+    summary = summarise_run(plan, outcomes)
     trials = [spec.id for spec in plan.trials]
     recorded = reconcile(trials, outcomes, trials, not_needed=not_needed(plan, summary.sequential))
     gates = (*check_zero(plan, outcomes), *check_gate(options.gate, summary, len(plan.tasks)))
-    write_reports(plan, outcomes, summary, DirectionSummary.of(found), gates, recorded)
+    write_reports(results_of(plan, outcomes, direction=DirectionSummary.of(found), gates=gates, completeness=recorded))
     return plan.folder
 
 

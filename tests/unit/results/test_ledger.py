@@ -3,12 +3,13 @@ from dataclasses import replace
 
 import pytest
 from support import REPOSITORY
+from support.results import results_of
 
 from capvec.errors import UsageError
 from capvec.plan.plan import Plan, Settings, interleave
 from capvec.records import Config, Measured, Task, TrialSpec
 from capvec.report.results_md import _gates, _head
-from capvec.report.table import closing_lines
+from capvec.report.terminal import closing_lines
 from capvec.results.gates import GateResult
 from capvec.results.ledger import Ledger, reconcile
 from capvec.run.trial import error_outcome
@@ -83,7 +84,7 @@ def test_a_session_that_was_interrupted_says_so_first_in_the_terminal_and_in_the
     task, settings = Task("a", tmp_path, "do it", "0"), Settings("m", "bash-block", "brief", 1, 1, 0.7)
     plan = Plan("r", tmp_path, (task,), (BASELINE,), interleave([task], [BASELINE], 1, 0), settings)
     summary = summarise([valid], ["baseline"])
-    assert closing_lines(plan, ("table",), (), result, [valid])[1] == str(result)
+    assert closing_lines(results_of(plan, [valid], completeness=result), ("table",))[1] == str(result)
     assert next(line for line in _head(plan, [valid], summary, result) if "Status" in line).startswith(
         f"**Status:** {result}. "
     )
@@ -95,7 +96,10 @@ def test_gates_of_a_session_with_missing_trials_are_said_to_stand_so_far(tmp_pat
     valid = replace(an_outcome("a"), outcome="unsolved")
     for collected, so_far in (([valid.trial], ""), ([valid.trial, "b"], " so far")):
         recorded = reconcile(collected, [valid], ran={valid.trial})
-        said = [line for line in closing_lines(plan, (), gates, recorded, [valid]) if line.startswith("gate")]
+        results = results_of(
+            plan, [valid], gates=gates, completeness=recorded, summary=summarise([valid], ["baseline"])
+        )
+        said = [line for line in closing_lines(results, ()) if line.startswith("gate")]
         assert said == [
             f"gate met{so_far}: no_harm(0.1) (holds)",
             f"gate NOT MET{so_far}: improves(x) (underpowered)",
@@ -109,7 +113,8 @@ def test_gates_of_a_session_with_missing_trials_are_said_to_stand_so_far(tmp_pat
 def test_the_terminal_names_the_first_trials_that_failed_with_the_first_line_of_the_reason(tmp_path):
     plan = Plan("r", tmp_path, (), (), (), Settings("m", "bash-block", "brief", 1, 1, 0.7))
     errors = [an_outcome(f"t{number}", "VerifierFault: no reward\nand much more") for number in range(7)]
-    lines = closing_lines(plan, (), (), reconcile((), errors, ()), errors)
+    summary = summarise(errors, ["baseline"])
+    lines = closing_lines(results_of(plan, errors, completeness=reconcile((), errors, ()), summary=summary), ())
     assert lines[0] == "error: t0-baseline-t1: VerifierFault: no reward"
     assert lines[5:] == (
         "and 2 errors more; RESULTS.md has them all",

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from capvec.records import Outcome
-from capvec.stats.intervals import Interval, clustered
+from capvec.records import Interval, Outcome
+from capvec.stats.intervals import clustered
 from capvec.stats.multiplicity import holm
 from capvec.stats.pairing import sign_flip
 from capvec.stats.sequential import chances, exclusion_chance, is_futile, predictive_power, schedule, sequential_test

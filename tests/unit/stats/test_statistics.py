@@ -15,8 +15,9 @@ from scipy import stats
 from support.outcomes import arms, outcome
 
 from capvec.errors import UsageError
+from capvec.records import Interval
 from capvec.report.table import verdict
-from capvec.stats.intervals import Interval, clopper_pearson, clustered, reach, unseen_share, wilson
+from capvec.stats.intervals import clopper_pearson, clustered, reach, unseen_share, wilson
 from capvec.stats.multiplicity import holm
 from capvec.stats.pairing import mcnemar_exact, sign_flip, sign_flip_pvalues
 from capvec.stats.pooled import boschloo_exact, fisher_exact

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from support.outcomes import outcome
 
+from capvec.records import Interval
 from capvec.stats.effects import Effect
 from capvec.stats.format_change import FormatChange
-from capvec.stats.intervals import Interval
 from capvec.stats.stratified import Stratum, cmh
 from capvec.stats.summary import summarise
 from capvec.stats.verdict import Detectable, decide

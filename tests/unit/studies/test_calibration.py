@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from support.outcomes import outcome
+from support.results import results_of
 
 from capvec.directions.activations import Activations
 from capvec.directions.direction import Direction, random_twin
@@ -22,13 +23,12 @@ from capvec.engines.protocol import EngineInfo
 from capvec.errors import UsageError
 from capvec.plan.plan import Plan, Settings, interleave
 from capvec.records import Task
-from capvec.report.files import summary_of, write_reports
 from capvec.results import provenance
 from capvec.results.direction import DirectionSummary
 from capvec.results.ledger import reconcile
 from capvec.results.zero_control import Comparison, Turn, compare
 from capvec.studies.calibration.configs import Arms, arms_of, configs_of
-from capvec.studies.calibration.judge import CHOICE, conclude
+from capvec.studies.calibration.judge import CHOICE, CalibrationJudgement, judge_calibration
 from capvec.studies.calibration.positive_controls import FORMAT, SKILL, PlantedDirections, plant, planted_options
 from capvec.studies.calibration.report import write_calibration
 from capvec.studies.calibration.selection import GridPoint, Selection, choose_format, choose_skill
@@ -44,6 +44,7 @@ from capvec.studies.calibration.verdicts import (
     zero_says_the_same,
 )
 from capvec.studies.regenerate import report
+from capvec.studies.reporting import write_all
 
 pytestmark = pytest.mark.unit
 
@@ -350,7 +351,10 @@ def test_the_report_holds_the_numbers_of_the_verdicts(tmp_path):
     plan = Plan("r", tmp_path, tasks, configs, interleave(tasks, configs, 1, 0), SETTINGS, "calibration")
     zero = [Comparison("t00", 1, 3, None, False)]
     verdicts = judge(outcomes, arms, zero)
-    write_calibration(plan, chosen(), outcomes, arms, verdicts, zero)
+    write_calibration(
+        plan,
+        CalibrationJudgement(chosen=chosen(), arms=arms, measured=outcomes, verdicts=verdicts, zero=tuple(zero)),
+    )
     data = json.loads((tmp_path / "calibration.json").read_text())
     assert data["met"] is True
     assert [verdict["met"] for verdict in data["verdicts"]] == [True] * 5
@@ -405,11 +409,10 @@ def recorded(tmp_path):
     lines = [json.dumps(one.to_json()) + "\n" for one in outcomes]
     (folder / "trials.jsonl").write_text("".join(lines))
     zero = [Comparison("t00", 1, 3, None, False)]
-    conclusion = conclude(plan, outcomes, chosen(), 1, zero)
-    summary = summary_of(plan, outcomes)
+    judgement = judge_calibration(plan, outcomes, chosen(), 1, zero)
     ran = [one.trial for one in outcomes]
-    about = (summary, DirectionSummary.of(planted), conclusion.gates, reconcile(ran, outcomes, ran))
-    write_reports(plan, outcomes, *about)
+    about = {"judgement": judgement, "gates": judgement.gates, "completeness": reconcile(ran, outcomes, ran)}
+    write_all(results_of(plan, outcomes, direction=DirectionSummary.of(planted), **about))
     return folder
 
 

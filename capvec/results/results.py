@@ -1,0 +1,64 @@
+"""What a run ends in: one value that reports, gates and the exit code are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from capvec.plan.plan import Plan
+from capvec.records import Outcome
+from capvec.results.direction import DirectionSummary
+from capvec.results.gates import GateResult
+from capvec.results.interim import interim_analyses, margin_of
+from capvec.results.ledger import Completeness
+from capvec.stats.matched_controls import MatchedComparison, compare_with_matched_controls
+from capvec.stats.summary import Summary, summarise
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a study concludes from its outcomes beyond what holds for every study. Studies extend it."""
+
+    gates: tuple[GateResult, ...] = ()
+    """The study's own. Each must be met for exit code 0."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """A run, finished or interrupted, with everything that is known of it."""
+
+    plan: Plan
+    outcomes: tuple[Outcome, ...]
+    """All on record, errors included, in the plan's order."""
+    summary: Summary
+    """The statistics of every config, interim analyses among them."""
+    direction: DirectionSummary
+    judgement: Judgement
+    gates: tuple[GateResult, ...]
+    """The study's own, then those of `--gate`; judged on the trials that there are."""
+    completeness: Completeness
+
+    @cached_property
+    def controls(self) -> tuple[MatchedComparison, ...]:
+        """How each steered config ranks among its matched controls."""
+        return tuple(compare_with_matched_controls(self.summary.analysed(self.outcomes), self.plan.configs))
+
+    @property
+    def valid(self) -> bool:
+        """Whether every trial that was collected gave a valid outcome, and nobody stopped the session."""
+        faults = any(outcome.outcome == "error" for outcome in self.summary.analysed(self.outcomes))
+        return not (self.completeness.interrupted or self.completeness.missing or faults)
+
+    @property
+    def good(self) -> bool:
+        """Whether the exit code is 0."""
+        return self.valid and all(gate.met for gate in self.gates)
+
+
+def summarise_run(plan: Plan, outcomes: Sequence[Outcome]) -> Summary:
+    """The statistics of a run: of every config of its plan. Steered configs are corrected for each other."""
+    steered = [config.name for config in plan.configs if config.kind == "steered"]
+    interim = interim_analyses(plan, outcomes) if plan.sequential else None
+    names = [config.name for config in plan.configs]
+    return summarise(outcomes, names, family=steered, margin=margin_of(plan), sequential=interim)

@@ -1,0 +1,30 @@
+"""From a run's `Results` to its reports: those of every study, and what one study adds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from capvec.report import closing_lines, sweep_lines, write_reports
+from capvec.results.results import Results
+from capvec.studies.calibration.judge import CalibrationJudgement
+from capvec.studies.calibration.report import calibration_lines, write_calibration
+
+
+def write_all(results: Results, notes: Sequence[str] = ()) -> tuple[str, ...]:
+    """Write every report of a run into its folder.
+
+    Args:
+        results: of the run.
+        notes: lines for the terminal, after the study's own.
+
+    Returns:
+        What the terminal shows at the end.
+    """
+    write_reports(results)
+    judgement = results.judgement
+    if isinstance(judgement, CalibrationJudgement):
+        write_calibration(results.plan, judgement)
+        lines = calibration_lines(results.plan, judgement)
+    else:
+        lines = sweep_lines(results)
+    return closing_lines(results, (*lines, *notes))

@@ -1,0 +1,29 @@
+"""The split and the family that a task says it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from capvec.records import Task
+
+UNKNOWN = "–"
+
+
+def family_of(task: Task) -> str:
+    """`metadata.family` of `task.toml`; a dash where it says none."""
+    return str(task.metadata.get("family") or UNKNOWN)
+
+
+def split_of(task: Task) -> str:
+    """`metadata.split` of `task.toml`: `trained` or `held-out` for the bundled tasks; a dash where it says none."""
+    return str(task.metadata.get("split") or UNKNOWN)
+
+
+def groups(tasks: Iterable[Task]) -> Iterator[tuple[str, str, set[str]]]:
+    """Each split, then each family of a split: what a table calls the two, and the names of the tasks."""
+    where = {task.name: (split_of(task), family_of(task)) for task in tasks}
+    splits = sorted({split for split, _ in where.values()}, reverse=True)
+    for split in splits:
+        yield f"**{split}**", "all", {name for name, place in where.items() if place[0] == split}
+    for split, family in sorted(set(where.values()), key=lambda place: (splits.index(place[0]), place[1])):
+        yield split, family, {name for name, place in where.items() if place == (split, family)}
