@@ -142,11 +142,15 @@ def objects(value, file, place=""):
             yield from objects(item, file, f"{place}.{key}".lstrip("."))
 
 
+RENAMED = {"model.habits": "model.defaults"}
+"""Objects by the name that earlier runs wrote."""
+
+
 def undocumented(path, documented):
     """Keys of a JSON file that its tables do not name."""
     tables = documented[path.name]
     found = objects(json.loads(path.read_text()), path.name)
-    return {key for place, keys in found for key in keys if key not in tables.get(place, ())}
+    return {key for place, keys in found for key in keys if key not in tables.get(RENAMED.get(place, place), ())}
 
 
 def header(path):
