@@ -35,20 +35,20 @@ class Settings(Record):
     temperature: float
 
 
-def settings_for(options: SweepOptions, habits: GenerationDefaults, model: str) -> Settings:
+def settings_for(options: SweepOptions, defaults: GenerationDefaults, model: str) -> Settings:
     """What the user asked for, and what suits the model where the user did not say.
 
     Args:
         options: the user's.
-        habits: of the model, as its engine tells them.
+        defaults: of the model, as its engine tells them.
         model: what its engine calls it.
     """
     return Settings(
         model=model,
         protocol=options.protocol,
-        prompt_style=habits.prompt_style,
-        max_steps=options.max_steps or habits.max_steps,
-        max_tokens=options.max_tokens or habits.max_tokens,
+        prompt_style=defaults.prompt_style,
+        max_steps=options.max_steps or defaults.max_steps,
+        max_tokens=options.max_tokens or defaults.max_tokens,
         temperature=options.temperature,
     )
 
@@ -67,7 +67,7 @@ class Plan(Record):
     """The kind of study: also the mark that asks for it, and part of the name of its file in the suite."""
     sequential: bool = False
     """Whether configs may stop before their last trial (`--sequential`)."""
-    stack: BlockLayout = field(default_factory=BlockLayout)
+    layout: BlockLayout = field(default_factory=BlockLayout)
     """Of the model that the engine serves; empty in a plan that steers nothing, or is only read."""
     effect: float | None = None
     """A difference in pass rate that would matter, as the user said; None for the verdict's (`looks.margin_of`)."""

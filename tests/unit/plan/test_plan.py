@@ -192,8 +192,8 @@ def test_a_negated_config_steers_the_other_way_as_far(direction):
 
 
 def test_where_the_user_does_not_say_the_model_is_used_as_its_engine_tells():
-    habits = GenerationDefaults("brief", 20, 96)
-    asked = settings_for(SweepOptions(), habits, "pocket")
+    defaults = GenerationDefaults("brief", 20, 96)
+    asked = settings_for(SweepOptions(), defaults, "pocket")
     assert (asked.prompt_style, asked.max_steps, asked.max_tokens) == ("brief", 20, 96)
-    asked = settings_for(SweepOptions(max_steps=3, max_tokens=4), habits, "pocket")
+    asked = settings_for(SweepOptions(max_steps=3, max_tokens=4), defaults, "pocket")
     assert (asked.prompt_style, asked.max_steps, asked.max_tokens) == ("brief", 3, 4)
