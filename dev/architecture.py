@@ -173,7 +173,7 @@ def _fault_of_the_flow(found: Import) -> str | None:
     if importer != imported and names.index(imported) >= names.index(importer):
         return (
             f"{found}, and `{imported}` stands after `{importer}` in the flow. Move what both need to `{importer}` "
-            f"or before it, pass the value in as an argument, or move the code that needs both to `{imported}` or after."
+            f"or before it, pass the value in, or move the code that needs both to `{imported}` or after."
         )
     return None
 
