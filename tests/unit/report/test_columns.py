@@ -95,6 +95,7 @@ TOLD_ELSEWHERE = {
             "earlier_sessions[]",
             "options.choice",
             "options.recipe.trace_fields",
+            "direction.controls",
             "direction.twins",
         ),
         *("direction.contrast.dropped", "direction.contrast.uncounted", "direction.contrast.rules[].dropped"),
