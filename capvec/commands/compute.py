@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from capvec.directions.build import BuiltDirection
+    from capvec.engines.protocol import EngineInfo
 
 HEAD = 5
 """Layers of the ranking that are printed."""
@@ -40,14 +41,18 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Build it with the functions of the sweep: the same traces give the same direction."""
-    from capvec.directions.study_direction import StudyDirection  # noqa: PLC0415
+    from capvec.directions.direction import named_direction, save_all  # noqa: PLC0415
+    from capvec.directions.study_direction import StudyDirection, with_metadata  # noqa: PLC0415
 
     recipe = parse_recipe(vars(options))
-    if options.activations is not None:
-        built, source = _from_file(options, recipe)
-    else:
-        built, source = _from_traces(options, recipe)
-    _write(built, options.out)
+    if options.reference is not None:
+        named_direction("--reference", options.reference)  # an unreadable file is refused before an engine starts
+    build = _from_file if options.activations is not None else _from_traces
+    built, health, source = build(options, recipe)
+    built = with_metadata(built, recipe, health)
+    options.out.mkdir(parents=True, exist_ok=True)
+    save_all(built.direction, options.out, model_hint=health.model_type or "unknown")
+    built.ranking.write_csv(options.out / "ranking.csv", built.audit.flags)
     direction = StudyDirection(built.direction, source, built)
     found = [f"{built.ranking.verdict()}."] if built.ranking.found() else []  # else it is among the caveats
     print("", *_head(built), "", direction.describe(), *found, *direction.caveats(), sep="\n")
@@ -55,11 +60,10 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _from_traces(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDirection, str]:
+def _from_traces(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDirection, EngineInfo, str]:
     from capvec.cache import cache_root  # noqa: PLC0415
     from capvec.directions.build import build_direction  # noqa: PLC0415
     from capvec.directions.capture import capture_traces, engine_identity  # noqa: PLC0415
-    from capvec.directions.study_direction import with_metadata  # noqa: PLC0415
 
     traces, source = traces_of(options.traces or BUNDLED, recipe)
     with engine(options.model, options.base_url, options.out / "engine.log") as client:
@@ -72,16 +76,15 @@ def _from_traces(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDire
             capture=lambda chosen: capture_traces(chosen, client, say, recipe.pooling),
             cache=cache_root() / "activations",
             seed=options.seed,
-            reference=_reference(options.reference, health.n_layers, health.d_model),
+            reference=_reference(options.reference, health),
         )
-    return with_metadata(built, recipe, health), source
+    return built, health, source
 
 
-def _from_file(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDirection, str]:
+def _from_file(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDirection, EngineInfo, str]:
     from capvec.directions.activations import ActivationFile  # noqa: PLC0415
     from capvec.directions.build import build_direction  # noqa: PLC0415
     from capvec.directions.capture import engine_identity  # noqa: PLC0415
-    from capvec.directions.study_direction import with_metadata  # noqa: PLC0415
 
     for name in ("traces", "model", "base_url", "trace_fields"):
         if getattr(options, name) is not None:
@@ -103,36 +106,17 @@ def _from_file(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDirect
         capture=file.of,
         cache=None,  # whatever a file says, it must not become what a later sweep takes for the engine's own
         seed=options.seed,
-        reference=_reference(options.reference, file.engine.n_layers, file.engine.d_model),
+        reference=_reference(options.reference, file.engine),
     )
-    return with_metadata(built, recipe, file.engine), str(options.activations)
+    return built, file.engine, str(options.activations)
 
 
-def _reference(path: Path | None, n_layers: int, d_model: int) -> NDArray[np.float32] | None:
-    from capvec.directions.files import read_vectors  # noqa: PLC0415 (torch)
+def _reference(path: Path | None, health: EngineInfo) -> NDArray[np.float32] | None:
+    from capvec.directions.direction import named_direction  # noqa: PLC0415
 
     if path is None:
         return None
-    try:
-        data = path.read_bytes()
-        tensors = read_vectors(data, path.suffix.removeprefix("."), n_layers=n_layers, d_model=d_model)
-    except (OSError, UsageError) as error:
-        raise UsageError(f"--reference {path}: {error}") from error
-    vectors: NDArray[np.float32] = tensors["directions"].numpy()
-    return vectors
-
-
-def _write(built: BuiltDirection, folder: Path) -> None:
-    """The folder's files, as in `vectors/` of a sweep's run."""
-    from capvec.directions.files import read_vectors, write_vectors  # noqa: PLC0415 (torch, and only for .pt)
-
-    direction = built.direction
-    folder.mkdir(parents=True, exist_ok=True)
-    direction.save(folder / "dir.safetensors")
-    tensors = read_vectors(direction.to_bytes(), "safetensors", n_layers=direction.n_layers, d_model=direction.d_model)
-    for suffix in ("pt", "gguf"):
-        (folder / f"dir.{suffix}").write_bytes(write_vectors(tensors, suffix, direction.metadata))
-    built.ranking.write_csv(folder / "ranking.csv", built.audit.flags)
+    return named_direction("--reference", path, health.n_layers, health.d_model).vectors
 
 
 def _head(built: BuiltDirection) -> list[str]:

@@ -54,7 +54,7 @@ class WorkerPayload(Record):
 
     def direction(self) -> Direction:
         """The sweep's direction, from the run folder."""
-        return Direction.load(self.plan.folder / "vectors" / "dir.safetensors")
+        return Direction.read(self.plan.folder / "vectors" / "dir.safetensors")
 
 
 class StudySession:

@@ -19,6 +19,7 @@ import safetensors.numpy
 from support.checked import asked
 from support.tiny_models import CONTEXT, LAYERS, WIDTH, save_tiny
 
+from capvec.directions.direction import Direction
 from capvec.engines.client import EngineClient
 from capvec.engines.process import start_engine
 from capvec.engines.protocol import ModelSource
@@ -63,7 +64,7 @@ def test_health_tells_the_models_size(client):
 
 
 def test_a_steered_reply_carries_a_receipt_that_passes(client):
-    key = client.put_direction(safetensors.numpy.save({"directions": VECTORS}), "safetensors").hash
+    key = client.put_direction(Direction(VECTORS).to_bytes()).hash
     assert key == direction_hash(VECTORS)
     steers = [Steer(2, key, 1.5)]
     reply = ask(client, steers=steers)
@@ -72,7 +73,7 @@ def test_a_steered_reply_carries_a_receipt_that_passes(client):
 
 
 def test_a_reply_that_is_not_steered_says_that_nothing_was_done_to_it_also_beside_one_that_is(client):
-    key = client.put_direction(safetensors.numpy.save({"directions": VECTORS}), "safetensors").hash
+    key = client.put_direction(Direction(VECTORS).to_bytes()).hash
     with ThreadPoolExecutor(8) as pool:
         jobs = [[Steer(1, key, 2.0)], []] * 4
         replies = list(pool.map(lambda n: ask(client, seed=n, steers=jobs[n], max_tokens=64), range(8)))
@@ -85,7 +86,7 @@ def test_a_reply_that_is_not_steered_says_that_nothing_was_done_to_it_also_besid
 @pytest.mark.parametrize("positions", ["all", "prompt", "generated", "assistant"])
 @pytest.mark.parametrize("keep_norm", [False, True])
 def test_every_operation_at_every_position_is_served_with_a_receipt_that_passes(client, op, positions, keep_norm):
-    key = client.put_direction(safetensors.numpy.save({"directions": VECTORS}), "safetensors").hash
+    key = client.put_direction(Direction(VECTORS).to_bytes()).hash
     steers = [Steer(layer, key, 1.0 if op == "ablate" else 1.5, op, positions, keep_norm) for layer in (1, 3)]
     said = [*HELLO, {"role": "assistant", "content": "hi there"}, *HELLO]
     reply = ask(client, messages=said, steers=steers)
@@ -98,7 +99,7 @@ def test_every_operation_at_every_position_is_served_with_a_receipt_that_passes(
 
 
 def test_a_reply_of_one_token_has_nothing_generated_to_steer(client):
-    key = client.put_direction(safetensors.numpy.save({"directions": VECTORS}), "safetensors").hash
+    key = client.put_direction(Direction(VECTORS).to_bytes()).hash
     steers = [Steer(1, key, 1.5, positions="generated")]
     reply = ask(client, steers=steers, max_tokens=1)
     check_receipts(reply, asked(steers, [VECTORS[1]]), client.health().layout)
@@ -106,17 +107,15 @@ def test_a_reply_of_one_token_has_nothing_generated_to_steer(client):
     assert reply.text == ask(client, max_tokens=1).text
 
 
-def test_a_direction_comes_back_as_a_file_that_loads_with_weights_only(client, tmp_path):
-    import torch
-
-    info = client.put_direction(safetensors.numpy.save({"directions": VECTORS}), "safetensors")
-    (tmp_path / "dir.pt").write_bytes(client.get_direction(info.hash, "pt"))
-    assert torch.load(tmp_path / "dir.pt", weights_only=True)["directions"].numpy().tobytes() == VECTORS.tobytes()
+def test_the_answer_to_a_direction_names_it_by_its_hash_and_its_size(client):
+    direction = Direction(VECTORS)
+    info = client.put_direction(direction.to_bytes())
+    assert (info.hash, info.n_layers, info.d_model) == (direction.hash, LAYERS, WIDTH)
     assert info.norms == pytest.approx(np.linalg.norm(VECTORS, axis=1), rel=1e-5)
 
 
 def test_replies_asked_for_together_are_those_asked_for_one_by_one(client):
-    key = client.put_direction(safetensors.numpy.save({"directions": VECTORS}), "safetensors").hash
+    key = client.put_direction(Direction(VECTORS).to_bytes()).hash
 
     def one(seed):
         return ask(client, seed=seed, steers=[Steer(seed % LAYERS, key, 2.0)] if seed % 2 else []).text
@@ -153,15 +152,23 @@ def test_a_steer_that_cannot_be_is_refused(client, steer, error, said):
         ask(client, steers=[steer])
 
 
-def test_a_direction_of_another_models_shape_is_refused_with_both_shapes(client):
-    with pytest.raises(UsageError, match=r"shape \[32, 2560\]; expected \[4, 32\]"):
-        client.put_direction(safetensors.numpy.save({"directions": np.ones((32, 2560), np.float32)}), "safetensors")
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (Direction(np.ones((32, 2560), np.float32)).to_bytes(), r"shape \[32, 2560\].*expected \[4, 32\]"),
+        (safetensors.numpy.save({"directions": np.ones((LAYERS, WIDTH), np.int32)}), "int32.*floating point"),
+        (safetensors.numpy.save({"directions": np.full((LAYERS, WIDTH), np.inf, np.float32)}), "not finite"),
+        (safetensors.numpy.save({"vectors": VECTORS}), "safetensors file with a tensor `directions`"),
+        (b"abc", "safetensors file with a tensor `directions`"),
+    ],
+)
+def test_what_the_engine_cannot_steer_with_is_refused_with_the_reason(client, data, said):
+    with pytest.raises(UsageError, match=said):
+        client.put_direction(data)
 
 
-def test_a_file_that_is_no_direction_and_a_steer_beyond_any_number_leave_the_engine_alive(client):
-    with pytest.raises(UsageError, match=r"not a \.pt file"):
-        client.put_direction(b"abc", "pt")
-    key = client.put_direction(safetensors.numpy.save({"directions": VECTORS}), "safetensors").hash
+def test_a_steer_beyond_any_number_leaves_the_engine_alive(client):
+    key = client.put_direction(Direction(VECTORS).to_bytes()).hash
     with pytest.raises(SteeringFault, match="not finite any more"):
         ask(client, steers=[Steer(1, key, 1e38)])
     assert ask(client).completion_tokens == 8
