@@ -99,8 +99,7 @@ def outcome(request):
     if end == "crash":
         os._exit(3)
     time.sleep(float(os.environ.get("SECONDS", "0")))
-    trial = f"{request.param}-{CONFIG.name}-t1"
-    request.node.stash[_outcome] = Outcome("r", trial, request.param, CONFIG.name, None, None, 1, 0, end)
+    request.node.stash[_outcome] = Outcome("r", request.param, CONFIG.name, None, None, 1, 0, end)
     if end == "error":
         raise InfrastructureError("the engine went away")
 
