@@ -1,9 +1,9 @@
-"""Which trials a sweep makes, and in which order. Pure: the same inputs give the same plan on every worker."""
+"""The trials of a run and their order. The same inputs give the same plan in every process."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,12 +21,12 @@ from capvec.text import counted
 
 ConfigKind = Literal["steered", "control"]
 PROMPT_CONTROL = "Work carefully. Check the result of each command before you finish. Do the task completely."
-"""What the `prompt` control adds to the system prompt: a plain instruction to do better, no vector."""
+"""The `prompt` control adds this instruction to the system prompt, and steers with no vector."""
 
 
 @dataclass(frozen=True)
 class Settings(Record):
-    """How the agent acts in every trial of the sweep."""
+    """How the agent acts in every trial of the run."""
 
     model: str
     protocol: str
@@ -202,28 +202,29 @@ def control_configs(
     controls: Sequence[Control],
     steered: Sequence[Config],
     direction: Direction,
-    twins: dict[str, Sequence[Direction]],
+    matched: Mapping[str, Sequence[Direction]],
 ) -> tuple[Config, ...]:
-    """One config per control of every steered config (one `prompt` config in all).
+    """The control configs: one per control of every steered config, and a single `prompt` config.
 
-    A control steers where the config steers that it controls for, and as it does; `zero` adds α = 0 there, whatever the
-    operation is, since setting to 0 would be an ablation.
+    A control steers at the layers and in the mode of the config that it controls for. Only `zero` always adds, with
+    α = 0, since setting to 0 would be an ablation.
 
     Args:
         controls: as `--controls` asked for.
         steered: the configs to control for.
-        direction: the direction they steer with.
-        twins: `random`, `shuffled` and `orthogonal` directions, as many as the controls count.
+        direction: the direction that they steer with.
+        matched: the directions of the matched controls: kind (`random`, `shuffled`, `orthogonal`) → as many directions
+            as the control counts.
 
     Raises:
-        UsageError: `flip` of an ablation, which has no sign.
+        UsageError: `negated` of an ablation, which has no sign.
     """
     configs: dict[str, Config] = {}
     for control in controls:
         if control.kind == "prompt":
             of = [(Config("prompt", "control", system_suffix=PROMPT_CONTROL), base) for base in steered]
         else:
-            of = [(config, base) for base in steered for config in _controls_for(base, control, direction, twins)]
+            of = [(config, base) for base in steered for config in _controls_for(base, control, direction, matched)]
         for config, base in of:
             # One α = 0 serves every strength at a layer, and one prompt the whole sweep.
             earlier = configs[config.name].control if config.name in configs else None
@@ -233,7 +234,7 @@ def control_configs(
 
 
 def _controls_for(
-    base: Config, control: Control, direction: Direction, twins: dict[str, Sequence[Direction]]
+    base: Config, control: Control, direction: Direction, matched: Mapping[str, Sequence[Direction]]
 ) -> Iterator[Config]:
     first, where = base.steers[0], base.name.removeprefix("steered-")
     layers, unit = [steer.layer for steer in base.steers], base.alpha_unit
@@ -241,14 +242,14 @@ def _controls_for(
     if control.kind == "zero":
         name = f"zero-L{base.layer}{mode.suffix}"
         yield make_config(name, "control", direction, layers, 0.0, unit, replace(mode, op="add"))
-    elif control.kind == "flip":
+    elif control.kind == "negated":
         if base.alpha is None:
-            raise UsageError(f"--controls flip: {base.name} has no alpha to take the other sign of; leave flip out")
-        yield make_config(f"flip-{where}", "control", direction, layers, -base.alpha, unit, mode)
+            raise UsageError(f"--controls negated: {base.name} has no alpha whose sign could change; leave negated out")
+        yield make_config(f"negated-{where}", "control", direction, layers, -base.alpha, unit, mode)
     else:
-        for number, twin in enumerate(twins[control.kind], start=1):
+        for number, other in enumerate(matched[control.kind], start=1):
             name = f"{control.kind}{number}-{where}"
-            yield make_config(name, "control", twin, layers, base.alpha, unit, mode)
+            yield make_config(name, "control", other, layers, base.alpha, unit, mode)
 
 
 def make_config(
@@ -263,23 +264,22 @@ def make_config(
     """A config that steers with a direction at one or several layers, by the same α at each.
 
     Args:
-        name: unique within the sweep.
-        kind: whether it is what the sweep is about, or a control of it.
+        name: unique within the run.
+        kind: `steered` for a config that the study compares with the baseline, `control` for one of its controls.
         direction: v_L of every layer.
         layers: decoder blocks, from 0.
-        alpha: in `unit`; not used by `ablate`, whose config has neither α nor dose.
-        unit: of `alpha`; what it means in stored units differs from layer to layer.
-        mode: how it steers.
+        alpha: in `unit`; `ablate` ignores it, and its config has neither α nor dose.
+        unit: of `alpha`; its value in stored units differs from layer to layer.
+        mode: of steering.
 
     Raises:
-        UsageError: the direction is zero there, its ambient norm is needed and not known, or there is no α where one is
-            needed.
+        UsageError: the direction is zero at a layer, its ambient norm is needed and unknown, or `alpha` is missing.
     """
     where = (layers,) if isinstance(layers, int) else tuple(layers)
     if mode.op == "ablate":
         alpha, used, unit = None, 1.0, "stored"
     elif alpha is None:
-        raise UsageError(f"config {name}: {mode.op} without an alpha; expected one, since only `ablate` has none")
+        raise UsageError(f"config {name}: --op {mode.op} needs an alpha; give --alpha")
     else:
         used = alpha
     steers = tuple(

@@ -57,7 +57,7 @@ RECORDS = {
     },
     "provenance.json": {
         "options": SweepOptions, "options.recipe": Recipe, "options.controls[]": Control, "options.grids": Grid,
-        "settings": Settings, "model": EngineInfo, "model.habits": GenerationDefaults, "direction.metadata": Metadata,
+        "settings": Settings, "model": EngineInfo, "model.defaults": GenerationDefaults, "direction.metadata": Metadata,
         "direction.contrast": ContrastRecord, "direction.contrast.rules[]": RuleCount, "direction.audit": Audit,
         "direction.audit.confounds[]": Confound, "configs[]": Config, "configs[].steers[]": Steer,
         "configs[].control": ControlOf,
