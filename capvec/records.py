@@ -135,7 +135,9 @@ class TrialId:
             task = pair.removesuffix(f"-{config}")
             if task != pair and task in tasks and attempt.isdecimal():
                 return cls(task, config, int(attempt))
-        raise UsageError(f"{text!r} is no trial of this run; expected TASK-CONFIG-tN with a task and a config of its plan")
+        raise UsageError(
+            f"{text!r} is no trial of this run; expected TASK-CONFIG-tN with a task and a config of its plan"
+        )
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,9 @@ class Monitor:
 
     def _counted(self) -> set[TrialId]:
         """The trials of the steered configs and the baseline that an analysis has used."""
-        sizes = {test.config: self._analyses.schedule[len(test.looks) - 1] for test in self._analyses.tests if test.looks}
+        sizes = {
+            test.config: self._analyses.schedule[len(test.looks) - 1] for test in self._analyses.tests if test.looks
+        }
         sizes[Config.BASELINE] = max(sizes.values(), default=0)
         return {
             TrialId(task, name, attempt)
@@ -152,7 +154,7 @@ class Monitor:
         )
 
     def _publish(self, known: Collection[str]) -> None:
-        """Write `stopped.json` for the workers, and tell the user of the configs that are not `known` to have stopped."""
+        """Write `stopped.json` for the workers, and tell the user which configs stopped, but for those `known`."""
         reasons = {name: self._reason(name) for name in self._analyses.ends}
         path = self._plan.folder / STOPPED
         if not reasons:

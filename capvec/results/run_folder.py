@@ -16,6 +16,9 @@ from capvec.results.ledger import Ledger
 from capvec.results.shards import shard_lines
 from capvec.tasks.splits import UNKNOWN
 
+_EARLIER_KEYS = {"spared_trials": "skipped_trials"}
+"""Of `summary.json`: name in an earlier capvec → name today."""
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -30,10 +33,12 @@ class RunFolder:
     """On record, in the plan's order."""
 
     def earlier_summary(self) -> dict[str, Any] | None:
-        """`summary.json`; None for a run that was interrupted."""
+        """`summary.json`, under its present names; None for a run that was interrupted before it was written."""
         path = self.folder / "summary.json"
-        data: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-        return data
+        if not path.is_file():
+            return None
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return {_EARLIER_KEYS.get(name, name): value for name, value in data.items()}
 
 
 def read_run_folder(folder: Path) -> RunFolder:
