@@ -31,7 +31,7 @@ CLEAR = (
     "rm -rf /logs/verifier /tests; mkdir -p /logs/verifier; "
     '[ ! -e /tests ] && [ -d /logs/verifier ] && [ -z "$(ls -A /logs/verifier)" ]'
 )
-"""Empties the folders that the verifier trusts. Root without capabilities is bound by permissions, so that an agent could
+"""Empties the folders that the verifier trusts. Root without capabilities is bound by permissions: an agent could
 protect a planted reward by making it read-only; the owner can always change permissions back."""
 
 
