@@ -31,7 +31,9 @@ from capvec.results.results import Results, summarise_run
 from capvec.run.assumptions import assumptions_of
 from capvec.run.recorder import TrialRecorder
 from capvec.run.study import Study, StudyContext, StudyDesign
-from capvec.sandbox.docker import DockerProvider, check_engine, reap
+from capvec.sandbox.docker import DockerProvider
+from capvec.sandbox.docker_host import check_docker
+from capvec.sandbox.reaper import reap
 from capvec.serial import Record
 from capvec.tasks.loader import notes_in_words
 from capvec.text import counted, one_line
@@ -97,7 +99,7 @@ class StudySession:
             InfrastructureError: Docker or the engine does not answer.
         """
         options = self.options
-        check_engine()
+        check_docker()
         for line in notes_in_words(self.study.tasks):
             self._say(one_line(line))
         self._reap()
