@@ -202,8 +202,8 @@ def _power_lines(plan: Plan, assumptions: Assumptions, sights: Mapping[Test, Sig
         yield "power: no config is of a family of steered ones, so there is nothing to work out"
         return
     yield from _wrapped(
-        f"level: 0.05, two-sided, over a family of {counted(len(plan.steered), 'steered config')}: Holm's first step "
-        f"asks for p < {design.level:.2g}, and the least p that {counted(design.tasks, 'task')} can give the paired test is "
+        f"level: 0.05, two-sided, for {counted(len(plan.steered), 'comparison')}: Holm's first step requires "
+        f"p < {design.level:.2g}; the smallest p-value of the paired test with {counted(design.tasks, 'task')} is "
         f"{smallest_p(design.tasks):.2g}"
     )
     yield from _wrapped(
