@@ -11,8 +11,8 @@ To add an engine, such as `capvec/engines/vllm/`, write
   `{"error": …}` where the model cannot be loaded), listens on loopback, and ends when its standard input does;
 * the endpoints that `protocol` lists;
 * hooks that steer each row of a batch by itself and measure what arrived, as `capvec.steering.Receipt` and
-  `IsolationCheck` define it; `transformers.hooks` needs only PyTorch modules, so an engine whose decoder blocks are such
-  modules can use it.
+  `IsolationCheck` define it. `transformers.hooks` needs only PyTorch modules, so an engine whose decoder blocks are
+  such modules can use it.
 
 Then let a test class inherit from `tests/support/engine_conformance.EngineConformance`, with a fixture that starts the
 engine on a small model, as `tests/integration/test_engine_server.py` does. An engine that passes can serve every study.
