@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 
 EPILOG = """\
-Gates are judged again and shown, but do not change the exit code: they decide
-that of the run they were given to.
+Gates are judged again and shown.
+exit code: 0 once the reports are written, also where a gate is not met; a gate
+decides the exit code of the run that it was given to
 
 example: capvec report reports/a reports/b --out reports/all
 """
