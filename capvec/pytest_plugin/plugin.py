@@ -112,7 +112,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         elif config.option.collectonly:
             config.stash[_payload_key] = config_names(_study(name, config), _root(config))
         else:
-            study = StudySession(_study(name, config), _root(config), say=_speaker(config))
+            study = StudySession(_study(name, config), _root(config), say=speaker(config))
             config.add_cleanup(study.close)
             study.prepare()
             study.begin()
@@ -157,7 +157,7 @@ def _root(config: pytest.Config) -> Path:
     return config.rootpath if config.inipath is not None else config.invocation_params.dir
 
 
-def _speaker(config: pytest.Config) -> Callable[[str], None]:
+def speaker(config: pytest.Config) -> Callable[[str], None]:
     reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
 
     def say(line: str) -> None:

@@ -23,7 +23,7 @@ import pytest
 from capvec.errors import InfrastructureError
 from capvec.plan.plan import Plan, Settings
 from capvec.pytest_plugin.controller import Controller
-from capvec.pytest_plugin.plugin import _speaker
+from capvec.pytest_plugin.plugin import speaker
 from capvec.pytest_plugin.progress import progress_of
 from capvec.records import Config, Outcome, TrialSpec
 from capvec.results.direction import DirectionSummary
@@ -74,7 +74,7 @@ class ScriptedSession(StudySession):
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session):
     if not hasattr(session.config, "workerinput"):
-        study = ScriptedSession(_speaker(session.config))
+        study = ScriptedSession(speaker(session.config))
         session.config.pluginmanager.register(
             Controller(study, lambda results: [str(results.completeness)]), "capvec-controller"
         )
