@@ -225,14 +225,14 @@ GOOD = Proof(
 )
 @pytest.mark.usefixtures("torch")
 def test_a_proof_needs_equal_logits_equal_tokens_and_a_steer_that_shows(measured, parted, reason):
-    from capvec.publish.bake.proof import BakeMismatch, _judge
+    from capvec.publish.bake.proof import BakeMismatch, judge
 
     proof = replace(GOOD, **measured)
     if reason is None:
-        _judge(proof, parted)
+        judge(proof, parted)
     else:
         with pytest.raises(BakeMismatch, match=reason):
-            _judge(proof, parted)
+            judge(proof, parted)
 
 
 def test_what_was_baked_goes_to_json_and_back():
