@@ -30,10 +30,8 @@ class SweepStudy:
         """Read the tasks, and check the direction's files as far as that is possible without the model's shape.
 
         Raises:
-            UsageError: a bad task folder, a file that is missing or unreadable, or an option that is not a sweep's.
+            UsageError: a bad task folder, or a file that is missing or unreadable.
         """
-        if options.chosen is not None:
-            raise UsageError("--chosen is for -m calibration; a sweep takes --layer and --alpha")
         for option, named in (("--direction", options.direction), ("--reference", options.reference)):
             if named is not None:
                 named_direction(option, named)
@@ -44,7 +42,7 @@ class SweepStudy:
 
     @property
     def asked(self) -> Mapping[str, Any]:
-        return self.options.to_json()
+        return self.options.recorded(self.name)
 
     def config_names(self) -> tuple[Config, ...]:
         layers: Sequence[tuple[int, ...] | str] = self.options.layers or ("auto",)
