@@ -314,8 +314,8 @@ def test_the_command_explains_itself(capsys):
     assert stop.value.code == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "usage: capvec bake" in said
-    assert "required for `add`; not for `ablate`" in said
-    assert "There is no `set`: " in said
+    assert "required for `add`, refused for `ablate`" in said
+    assert "`set` cannot be baked" in said
 
 
 def test_nothing_is_written_over(asked, tmp_path, capsys):
