@@ -174,7 +174,7 @@ def test_docker_that_does_not_answer_is_said_plainly(monkeypatch, sweep):
     result = sweep("-m", "sweep", "-n", "2")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stderr.fnmatch_lines(
-        ["ERROR: capvec cannot start the sweep: *tcp://127.0.0.1:1 (Connection refused); *`capvec doctor`*"]
+        ["ERROR: capvec cannot start the sweep: *tcp://127.0.0.1:1 (Connection refused)*`capvec doctor`*"]
     )
     said = result.stdout.str() + result.stderr.str()
     assert said.count("cannot start the sweep") == 1
