@@ -13,8 +13,7 @@ import torch
 import transformers
 
 from capvec import __version__
-from capvec.directions.direction import Direction
-from capvec.directions.files import read_vectors
+from capvec.directions.direction import Direction, named_direction
 from capvec.engines.protocol import ModelSource
 from capvec.engines.transformers.models import LoadedModel, load_model, stored_dtype
 from capvec.errors import UsageError
@@ -102,14 +101,8 @@ def _direction(order: BakeOrder, loaded: LoadedModel) -> Direction:
     last = loaded.n_layers - 1
     for layer in order.layers:
         if layer > last:
-            raise UsageError(f"--layer {layer}: expected 0 to {last}, the layers of {loaded.name}")
-    suffix = order.direction.suffix.removeprefix(".")
-    try:
-        read = read_vectors(order.direction.read_bytes(), suffix, n_layers=loaded.n_layers, d_model=loaded.d_model)
-    except UsageError as error:
-        raise UsageError(f"--direction {order.direction}: {error}") from error
-    ambient = read["ambient_norm"].numpy() if "ambient_norm" in read else None
-    return Direction(read["directions"].numpy(), ambient)
+            raise UsageError(f"--layer {layer}: {loaded.name} has layers 0 to {last}; expected one of them")
+    return named_direction("--direction", order.direction, loaded.n_layers, loaded.d_model)
 
 
 def report(baked: Baked, out: Path) -> str:

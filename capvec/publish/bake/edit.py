@@ -24,7 +24,7 @@ class Edit:
 
 
 def add_bias(shifts: Sequence[tuple[Writer, Tensor]]) -> Edit:
-    """b ← b + α·v for each writer, where a missing b counts as 0.
+    """Add α·v to the bias of each writer, where a missing bias counts as 0.
 
     Args:
         shifts: the last writer of each block, with α·v as float32 `[d_model]`.
