@@ -70,7 +70,8 @@ class Plan(Record):
     stack: BlockLayout = field(default_factory=BlockLayout)
     """Of the model that the engine serves; empty in a plan that steers nothing, or is only read."""
     effect: float | None = None
-    """A difference in pass rate that would matter, as the user said; None for the verdict's (`looks.margin_of`)."""
+    """A difference in pass rate that would matter, as the user said; None for the default
+    (`interim.equivalence_margin_of`)."""
     merged: tuple[str, ...] = ()
     """Of a plan that is read from several runs' merger: what a report has to say of them."""
 

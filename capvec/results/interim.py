@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from capvec.plan.plan import Plan, trial_seed
 from capvec.records import Config, Outcome, Task, TrialSpec
 from capvec.stats.sequential import FEWEST_TASKS, Block, Sequential, SequentialTest, schedule, sequential_test
-from capvec.stats.verdict import LEVEL, MARGIN
+from capvec.stats.verdict import EQUIVALENCE_MARGIN, LEVEL
 from capvec.text import signed
 
 STOPPED = "stopped.json"
@@ -25,9 +25,9 @@ def drawn_order(tasks: Sequence[Task], seed: int) -> tuple[Task, ...]:
     return tuple(sorted(tasks, key=lambda task: (trial_seed(seed, task.name, 0), task.name)))
 
 
-def margin_of(plan: Plan) -> float:
+def equivalence_margin_of(plan: Plan) -> float:
     """The difference in pass rate that would matter to whoever asked: `--effect`, or else the verdict's own."""
-    return MARGIN if plan.effect is None else plan.effect
+    return EQUIVALENCE_MARGIN if plan.effect is None else plan.effect
 
 
 def interim_analyses(plan: Plan, outcomes: Iterable[Outcome]) -> Sequential:
@@ -40,10 +40,18 @@ def interim_analyses(plan: Plan, outcomes: Iterable[Outcome]) -> Sequential:
     family = [config.name for config in plan.configs if config.kind == "steered"]
     base = recorded[Config.BASELINE]
     tests = tuple(
-        sequential_test(name, recorded[name], base, blocks, seen, family=len(family), margin=margin_of(plan))
+        sequential_test(
+            name,
+            recorded[name],
+            base,
+            blocks,
+            seen,
+            comparisons=len(family),
+            equivalence_margin=equivalence_margin_of(plan),
+        )
         for name in family
     )
-    ends = _ends(plan.configs, {test.config: seen[len(test.looks) - 1] for test in tests if test.stopped})
+    ends = _ends(plan.configs, {test.config: seen[len(test.analyses) - 1] for test in tests if test.stopped})
     overrun = {name: sum(block in recorded[name] for block in blocks[end:]) for name, end in ends.items()}
     return Sequential(LEVEL, blocks, seen, tests, ends, overrun)
 
@@ -118,7 +126,7 @@ class Monitor:
         blocks, base = self._looks.blocks, 0
         counted: set[tuple[str, Block]] = set()
         for test in self._looks.tests:
-            seen = self._looks.schedule[len(test.looks) - 1] if test.looks else 0
+            seen = self._looks.schedule[len(test.analyses) - 1] if test.analyses else 0
             counted |= {(test.config, block) for block in blocks[:seen]}
             base = max(base, seen)
         counted |= {(Config.BASELINE, block) for block in blocks[:base]}
@@ -138,7 +146,7 @@ class Monitor:
     def _is_due(self, test: SequentialTest) -> bool:
         if test.decision != "go on":
             return False
-        seen = self._looks.blocks[: self._looks.schedule[len(test.looks)]]
+        seen = self._looks.blocks[: self._looks.schedule[len(test.analyses)]]
         return all((name, block) in self._recorded for name in (test.config, Config.BASELINE) for block in seen)
 
     def _tell(self, known: tuple[str, ...]) -> None:
@@ -164,7 +172,7 @@ class Monitor:
         if test is None:
             compared = "is compared with it" if name == Config.BASELINE else "it controls for"
             return f"stops: whatever {compared} has stopped"
-        look = test.looks[-1]
+        look = test.analyses[-1]
         place = f"at look {look.number} of {test.planned}, with {look.share:.0%} of its trials in"
         if test.decision == "efficacy":
             return f"stops for efficacy {place}: {signed(look.difference)}, p = {look.pvalue:.2g}"

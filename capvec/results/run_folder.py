@@ -14,6 +14,7 @@ from capvec.plan.plan import Plan, Settings
 from capvec.records import Config, Outcome, Task, TrialSpec
 from capvec.results.ledger import Ledger
 from capvec.results.shards import shard_lines
+from capvec.results.summary_file import read_summary
 from capvec.tasks.splits import UNKNOWN
 
 
@@ -32,8 +33,7 @@ class RunFolder:
     def earlier_summary(self) -> dict[str, Any] | None:
         """`summary.json`; None for a run that was interrupted."""
         path = self.folder / "summary.json"
-        data: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-        return data
+        return read_summary(path) if path.is_file() else None
 
 
 def read_run_folder(folder: Path) -> RunFolder:

@@ -13,7 +13,7 @@ from capvec.results.ledger import Ledger
 from capvec.stats.power import UNKNOWN_SPREAD, SweepDesign, observed_rate
 from capvec.stats.power_warning import PowerWarning, power_warning
 from capvec.stats.summary import spread_between_tasks
-from capvec.stats.verdict import LEVEL, MARGIN
+from capvec.stats.verdict import EQUIVALENCE_MARGIN, LEVEL
 
 UNKNOWN_RATE = 0.5
 """Where the variance of a trial is largest, so that the plan errs on the side of asking for more."""
@@ -56,7 +56,7 @@ def assumptions_of(options: SweepOptions) -> Assumptions:
     Raises:
         UsageError: `--base-rate` names a folder without trials of a baseline, or leaves no room for the effect.
     """
-    effect = MARGIN if options.effect is None else options.effect
+    effect = EQUIVALENCE_MARGIN if options.effect is None else options.effect
     found = _assumed(options) if isinstance(options.base_rate, float | None) else _from_run(Path(options.base_rate))
     rate, spread, source = found
     if rate + effect >= 1:

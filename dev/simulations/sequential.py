@@ -21,7 +21,7 @@ from capvec.stats.pairing import sign_flip_pvalues
 from capvec.stats.power import SweepDesign, mean_logit
 from capvec.stats.sequential import chances, is_futile, schedule
 from capvec.stats.spending import course, sign_patterns, spent
-from capvec.stats.verdict import LEVEL, MARGIN
+from capvec.stats.verdict import EQUIVALENCE_MARGIN, LEVEL
 from dev.simulations.scenarios import TAUS, scenario
 
 DESIGNS = ((17, 1), (17, 5), (40, 2), (68, 2))
@@ -104,7 +104,8 @@ def _endings(config: NDArray[np.bool_], base: NDArray[np.bool_], level: float, s
     futile = np.zeros_like(crossed)
     for index, (means, counts) in enumerate(looks[:-1]):
         futile[index] = [
-            is_futile(*chances(row[counts > 0], _pairs(counts), tasks, shares[index], LEVEL, MARGIN)) for row in means
+            is_futile(*chances(row[counts > 0], _pairs(counts), tasks, shares[index], LEVEL, EQUIVALENCE_MARGIN))
+            for row in means
         ]
     futile[-1] = True
     given_up = futile.argmax(axis=0)
@@ -225,4 +226,4 @@ def _covered(ends: Ends, effect: float) -> float:
 
 def _wrongly_excluded(ends: Ends, effect: float) -> float:
     # Called improves or harms, a config excludes nothing.
-    return float(((ends.reaches <= MARGIN) & (ends.reaches < abs(effect)) & (ends.pvalues >= LEVEL)).mean())
+    return float(((ends.reaches <= EQUIVALENCE_MARGIN) & (ends.reaches < abs(effect)) & (ends.pvalues >= LEVEL)).mean())
