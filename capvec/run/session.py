@@ -33,7 +33,9 @@ from capvec.run.assumptions import assumptions_of
 from capvec.run.progress import Tally
 from capvec.run.study import Study, StudyContext, StudyDesign
 from capvec.run.trial import error_outcome
-from capvec.sandbox.docker import DockerProvider, check_engine, reap
+from capvec.sandbox.docker import DockerProvider
+from capvec.sandbox.docker_host import check_docker
+from capvec.sandbox.reaper import reap
 from capvec.serial import Record
 from capvec.stats.summary import Summary
 from capvec.steering import BlockLayout
@@ -99,7 +101,7 @@ class StudySession:
             InfrastructureError: Docker or the engine does not answer.
         """
         options = self.options
-        check_engine()
+        check_docker()
         for line in notes_in_words(self.study.tasks):
             self._say(one_line(line))
         self._reap()
@@ -114,9 +116,9 @@ class StudySession:
             client = self._resources.enter_context(EngineClient(url, token))
             health = client.health()
             digests = images.result()
-        settings = settings_for(options, health.habits, health.model)
+        settings = settings_for(options, health.defaults, health.model)
         self._design = design = self.study.design(StudyContext(client, health, settings, self.folder, self._say))
-        plan = self._plan(design, settings, health.stack)
+        plan = self._plan(design, settings, health.layout)
         if options.gate is not None:
             check_names(options.gate, plan.configs)
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": design.directions}
@@ -145,9 +147,9 @@ class StudySession:
         engine = self._resources.enter_context(start_engine(source, log_path=self.folder / "engine.log"))
         return engine.url, engine.token
 
-    def _plan(self, design: StudyDesign, settings: Settings, stack: BlockLayout) -> Plan:
+    def _plan(self, design: StudyDesign, settings: Settings, layout: BlockLayout) -> Plan:
         plan = _plan_of(self.study, self.run, self.folder, design.configs, settings)
-        return replace(plan, stack=stack)
+        return replace(plan, layout=layout)
 
     def _announce(self, plan: Plan) -> None:
         kept = {outcome.trial for outcome in self._finished}

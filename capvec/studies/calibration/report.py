@@ -93,7 +93,7 @@ def _verdicts(verdicts: Sequence[Criterion]) -> Iterator[str]:
     yield from markdown_table([("", "claim", "", "numbers"), *rows])
     yield (
         "\nTests are two-sided sign-flips over tasks on the report half. (a) and (b) must reach p < 0.01; (a) also "
-        "fails if it does harm on held-out families at p < 0.05. (c) allows as many twins detected at 0.05 as "
+        "fails if it does harm on held-out families at p < 0.05. (c) allows as many controls detected at 0.05 as "
         "Binomial(K, 0.05) stays below in 99 of 100 cases. (d) compares each reply with the baseline's for as long as "
         "the conversations are identical. (e) takes twice the smaller p of parse_fail and no_cmd, and fails if the "
         "pass rate rises at p < 0.05.\n"
