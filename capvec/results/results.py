@@ -58,9 +58,8 @@ class Results:
 
 def summarise_run(plan: Plan, outcomes: Sequence[Outcome]) -> Summary:
     """The statistics of a run: of every config of its plan. Steered configs are corrected for each other."""
-    steered = [config.name for config in plan.configs if config.kind == "steered"]
     interim = interim_analyses(plan, outcomes) if plan.sequential else None
     names = [config.name for config in plan.configs]
     return summarise(
-        outcomes, names, comparisons=steered, equivalence_margin=equivalence_margin_of(plan), sequential=interim
+        outcomes, names, comparisons=plan.steered, equivalence_margin=equivalence_margin_of(plan), sequential=interim
     )
