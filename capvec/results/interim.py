@@ -37,17 +37,9 @@ def interim_analyses(plan: Plan, outcomes: Iterable[Outcome]) -> Sequential:
     recorded: dict[str, dict[Block, Outcome]] = {config.name: {} for config in plan.configs}
     for outcome in outcomes:
         recorded[outcome.config][outcome.task, outcome.attempt] = outcome
-    names, base = plan.steered, recorded[Config.BASELINE]
+    names, base, margin = plan.steered, recorded[Config.BASELINE], equivalence_margin_of(plan)
     tests = tuple(
-        sequential_test(
-            name,
-            recorded[name],
-            base,
-            blocks,
-            sizes,
-            comparisons=len(names),
-            equivalence_margin=equivalence_margin_of(plan),
-        )
+        sequential_test(name, recorded[name], base, blocks, sizes, comparisons=len(names), equivalence_margin=margin)
         for name in names
     )
     ends = _ends(plan.configs, {test.config: sizes[len(test.analyses) - 1] for test in tests if test.stopped})

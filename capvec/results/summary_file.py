@@ -11,6 +11,7 @@ _OF_SUMMARY = {
     "family": "comparisons",
     "secondary_family": "secondary_comparisons",
     "twins": "matched_controls",
+    "spared_trials": "skipped_trials",
 }
 _OF_CONFIG = {"form": "format_change", "call": "verdict"}
 _OF_FORMAT_CHANGE = {"passed": "pass_rate"}

@@ -31,6 +31,7 @@ def test_every_earlier_key_is_renamed_where_it_stands():
     old = {
         "family": ["s"],
         "secondary_family": ["s: steps"],
+        "spared_trials": 2,
         "configs": [row, {"config": "baseline", "form": None, "call": None}],
         "twins": [{"config": "s", "twins": {"r1": 0.5}}],
         "bases": {"s": row},
@@ -40,6 +41,7 @@ def test_every_earlier_key_is_renamed_where_it_stands():
     assert current_names(old) == {
         "comparisons": ["s"],
         "secondary_comparisons": ["s: steps"],
+        "skipped_trials": 2,
         "configs": [now, {"config": "baseline", "format_change": None, "verdict": None}],
         "matched_controls": [{"config": "s", "controls": {"r1": 0.5}}],
         "bases": {"s": now},
