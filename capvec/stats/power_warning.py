@@ -24,10 +24,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
+from capvec.stats.assumed import EQUIVALENCE_MARGIN
 from capvec.stats.pairing import smallest_p
 from capvec.stats.power import GOAL, SweepDesign, fewest_tasks, minimum_detectable_effect, power
 from capvec.stats.summary import Summary, observed_design
-from capvec.stats.verdict import EQUIVALENCE_MARGIN
 from capvec.text import counted
 
 Basis = Literal["assumed", "observed"]
