@@ -57,7 +57,7 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
         provider = DockerProvider()
         images = {task.name: provider.prepare(task) for task in tasks}
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": None, "images": images}
-        provenance.write(out, command_line=options.command_line, options=options.to_json(), **about)
+        provenance.write(out, command_line=options.command_line, options=options.recorded("collect"), **about)
         recorder = TrialRecorder(plan, Ledger(out / "trials.jsonl"), say=print)
         run_trials(TrialRunner(plan, client, provider), recorder, jobs)
     reap(plan.run)

@@ -157,14 +157,3 @@ def test_several_runs_need_a_folder_of_their_own(tmp_path):
         report(both, None)
     with pytest.raises(UsageError, match="not an empty folder"):
         report(both, both[0])
-
-
-def test_a_report_is_written_whatever_its_gates_say_and_the_help_says_that_the_exit_code_does_not_tell(run, capsys):
-    rewrite(run, gate="improves(steered-L1-a2)")
-    assert main(["report", str(run)]) == 0
-    assert "gate NOT MET: improves(steered-L1-a2) (" in capsys.readouterr().out
-    with pytest.raises(SystemExit):
-        main(["report", "--help"])
-    assert "The exit code is 0 once the reports are written, also where a gate is not met" in (
-        " ".join(capsys.readouterr().out.split())
-    )

@@ -130,3 +130,14 @@ def test_a_ranking_comes_back_as_it_was(run):
     (run / "vectors" / "ranking.csv").write_text("layer,auc\n1,0.5\n")
     with pytest.raises(UsageError, match="not the ranking of a direction by this version"):
         Ranking.read_csv(run / "vectors" / "ranking.csv", **words)
+
+
+def test_a_report_is_written_whatever_its_gates_say_and_the_help_says_that_the_exit_code_does_not_tell(run, capsys):
+    path = run / "provenance.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"options": record["options"] | {"gate": "improves(steered-L1-a2)"}}))
+    assert main(["report", str(run)]) == 0
+    assert "gate NOT MET: improves(steered-L1-a2) (" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["report", "--help"])
+    assert "also where a gate is not met" in " ".join(capsys.readouterr().out.split())
