@@ -122,7 +122,7 @@ def test_k_leaves_trials_out_and_resume_runs_the_rest_and_keeps_the_first(sweep,
     assert {trial: entry for trial, entry in ledger(report).items() if trial in first} == first
     result = sweep("--resume", "--temperature", "0.1")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: --resume: * was begun as another sweep (settings.* was *"])
+    result.stderr.fnmatch_lines(["ERROR: --resume: * holds another run (settings.* was *"])
     result = sweep("--resume", "--seed", "7")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: --resume: * ran with seed *"])

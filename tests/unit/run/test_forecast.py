@@ -86,7 +86,7 @@ def test_trials_that_come_to_their_end_are_timed(runner):
     assert len(probe.that("whole")) == len(probe.trials) == 4
     assert all(0 < trial.seconds <= probe.seconds for trial in probe.trials)
     assert probe.jobs == 2
-    assert "no data" in said[0]
+    assert "discarded" in said[0]
 
 
 def test_a_fault_of_the_instrument_is_kept_with_its_reason(runner):
