@@ -112,9 +112,9 @@ def _lowest(effects: Sequence[Effect]) -> str:
 
 def _improves(condition: str, name: str, summary: Summary) -> GateResult:
     row = next(row for row in _others(summary) if row.config == name)
-    if row.call is None:
+    if row.verdict is None:
         return GateResult(condition, False, _NOTHING_SHARED.format(name))
-    return GateResult(condition, row.call.name == "improves", row.call.words)
+    return GateResult(condition, row.verdict.name == "improves", row.verdict.words)
 
 
 def _others(summary: Summary) -> list[ConfigSummary]:

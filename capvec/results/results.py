@@ -10,7 +10,7 @@ from capvec.plan.plan import Plan
 from capvec.records import Outcome
 from capvec.results.direction import DirectionSummary
 from capvec.results.gates import GateResult
-from capvec.results.interim import interim_analyses, margin_of
+from capvec.results.interim import equivalence_margin_of, interim_analyses
 from capvec.results.ledger import Completeness
 from capvec.stats.matched_controls import MatchedComparison, compare_with_matched_controls
 from capvec.stats.summary import Summary, summarise
@@ -60,4 +60,6 @@ def summarise_run(plan: Plan, outcomes: Sequence[Outcome]) -> Summary:
     """The statistics of every config of the plan; p-values of the steered configs are corrected for each other."""
     interim = interim_analyses(plan, outcomes) if plan.sequential else None
     names = [config.name for config in plan.configs]
-    return summarise(outcomes, names, family=plan.steered, margin=margin_of(plan), sequential=interim)
+    return summarise(
+        outcomes, names, comparisons=plan.steered, equivalence_margin=equivalence_margin_of(plan), sequential=interim
+    )

@@ -14,10 +14,8 @@ from capvec.plan.plan import Plan, Settings
 from capvec.records import Config, Outcome, Task, TrialId, TrialSpec
 from capvec.results.ledger import Ledger
 from capvec.results.shards import shard_lines
+from capvec.results.summary_file import read_summary
 from capvec.tasks.splits import UNKNOWN
-
-_EARLIER_KEYS = {"spared_trials": "skipped_trials"}
-"""Of `summary.json`: name in an earlier capvec → name today."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +33,7 @@ class RunFolder:
     def earlier_summary(self) -> dict[str, Any] | None:
         """`summary.json`, under its present names; None for a run that was interrupted before it was written."""
         path = self.folder / "summary.json"
-        if not path.is_file():
-            return None
-        data = json.loads(path.read_text(encoding="utf-8"))
-        return {_EARLIER_KEYS.get(name, name): value for name, value in data.items()}
+        return read_summary(path) if path.is_file() else None
 
 
 def read_run_folder(folder: Path) -> RunFolder:
