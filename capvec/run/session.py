@@ -33,7 +33,9 @@ from capvec.run.assumptions import assumptions_of
 from capvec.run.progress import Tally
 from capvec.run.study import Study, StudyContext, StudyDesign
 from capvec.run.trial import error_outcome
-from capvec.sandbox.docker import DockerProvider, check_engine, reap
+from capvec.sandbox.docker import DockerProvider
+from capvec.sandbox.docker_host import check_docker
+from capvec.sandbox.reaper import reap
 from capvec.serial import Record
 from capvec.stats.summary import Summary
 from capvec.steering import BlockLayout
@@ -99,7 +101,7 @@ class StudySession:
             InfrastructureError: Docker or the engine does not answer.
         """
         options = self.options
-        check_engine()
+        check_docker()
         for line in notes_in_words(self.study.tasks):
             self._say(one_line(line))
         self._reap()
