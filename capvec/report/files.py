@@ -40,11 +40,11 @@ def write_reports(results: Results) -> None:
         "caveats": list(caveats(plan, summary, results.direction)),
         "gates": [vars(gate) for gate in results.gates],
         "expected_trials": results.completeness.expected,
-        "missing_trials": list(results.completeness.missing),
+        "missing_trials": [str(trial) for trial in results.completeness.missing],
         "interrupted": results.completeness.interrupted,
     }
     if plan.sequential:
-        data["spared_trials"] = results.completeness.spared
+        data["skipped_trials"] = results.completeness.skipped
     (plan.folder / "summary.json").write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     text = results_md(results)
     (plan.folder / "RESULTS.md").write_text(text, encoding="utf-8")

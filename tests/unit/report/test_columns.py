@@ -82,7 +82,7 @@ OF_OTHER_STUDIES = {
     ("provenance.json", "direction"): ["contrast_tasks", "format"],
     ("provenance.json", "direction.contrast"): ["skill", "format"],
 }
-OF_SEQUENTIAL = ["sequential", "bases", "spared_trials"]
+OF_SEQUENTIAL = ["sequential", "bases", "skipped_trials"]
 POINTS = ("chosen.baseline", "chosen.skill", "chosen.format")
 KEYED = {"tasks", "options.grids"}
 """Places of `provenance.json` where the keys are names, and each value is an object that the table is of."""
