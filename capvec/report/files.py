@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-import pandas as pd
-
-from capvec.records import Outcome
 from capvec.report.html import write_html
 from capvec.report.html.data import RunReport
 from capvec.report.results_md import caveats, results_md
 from capvec.report.table import verdict, warnings
 from capvec.results.results import Results
-from capvec.tasks.splits import family_of, split_of
+from capvec.results.table import trial_table
 
 MASTER_COLUMNS = (
     "run,task,config,layer,alpha,attempt,seed,outcome,reward,steps,parse_fail,no_cmd,end_reason,"
@@ -24,12 +21,7 @@ MASTER_COLUMNS = (
 def write_reports(results: Results) -> None:
     """Write `master_summary.csv`, `summary.json`, `RESULTS.md`, `report.html` and `plots/` into the run folder."""
     plan, outcomes, summary = results.plan, results.outcomes, results.summary
-    frame = pd.DataFrame([outcome.to_json() for outcome in outcomes], columns=list(Outcome.__dataclass_fields__))
-    # Text: a baseline has none, and `22` beside `20+22` must not become a number.
-    frame["layer"] = [None if outcome.layer is None else str(outcome.layer) for outcome in outcomes]
-    tasks = {task.name: task for task in plan.tasks}
-    frame["family"] = [family_of(tasks[name]) for name in frame["task"]]
-    frame["split"] = [split_of(tasks[name]) for name in frame["task"]]
+    frame = trial_table(plan, outcomes)
     frame.to_csv(plan.folder / "master_summary.csv", columns=MASTER_COLUMNS, index=False)
     data = {
         "run": plan.run,
