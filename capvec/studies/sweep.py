@@ -29,10 +29,8 @@ class SweepStudy:
         """Read the tasks, and see that the files of the direction are there.
 
         Raises:
-            UsageError: a bad task folder, a file that is missing, or an option that is not a sweep's.
+            UsageError: a bad task folder, or a file that is missing.
         """
-        if options.chosen is not None:
-            raise UsageError("--chosen is for -m calibration; a sweep takes --layer and --alpha")
         for option, named in (("--direction", options.direction), ("--reference", options.reference)):
             if named is not None:
                 check_file(option, Path(named))
@@ -43,7 +41,7 @@ class SweepStudy:
 
     @property
     def asked(self) -> Mapping[str, Any]:
-        return self.options.to_json()
+        return self.options.recorded(self.name)
 
     def config_names(self) -> tuple[Config, ...]:
         layers: Sequence[tuple[int, ...] | str] = self.options.layers or ("auto",)

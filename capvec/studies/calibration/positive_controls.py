@@ -20,7 +20,6 @@ from capvec.directions.direction import Direction
 from capvec.directions.estimate import ambient_norms, mean_difference
 from capvec.directions.study_direction import StudyDirection
 from capvec.errors import UsageError
-from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Settings
 from capvec.records import Message, Task
 from capvec.run.directions import hand_over
@@ -74,12 +73,6 @@ class PlantedDirections(StudyDirection):
             "contrast_tasks": list(self.contrast_tasks),
             "format": {"hash": self.format.hash, "norms": [float(norm) for norm in self.format.norms]},
         }
-
-
-def planted_options(options: SweepOptions) -> dict[str, Any]:
-    """The options without those that build a sweep's direction and steer with it: nothing planted goes by them."""
-    sweeps = "alphas alpha_unit layers direction traces recipe reference op positions keep_norm".split()
-    return {name: value for name, value in options.to_json().items() if name not in sweeps}
 
 
 def plant(
