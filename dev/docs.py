@@ -3,7 +3,7 @@
 | page | made from |
 |---|---|
 | `docs/develop/architecture.svg` | the imports of the package |
-| `docs/develop/architecture.md`, the table of folders | `FLOW` in `dev/architecture.py`, and the imports |
+| `docs/develop/architecture.md`, the table of folders | `FLOW` in `dev/architecture.py` |
 """
 
 from __future__ import annotations
@@ -29,15 +29,9 @@ def generated() -> Mapping[Path, str]:
 
 
 def _folders() -> str:
-    """A Markdown table of the folders, with what each imports."""
-    found = architecture.imports()
-    rows = []
-    for row in architecture.FLOW[1:]:
-        for name, what in row.items():
-            imported = {one.imported for one in found if one.importer == name}
-            above = [other for names in architecture.FLOW[1:] for other in names if other in imported and other != name]
-            rows.append(f"| `{name}/` | {what} | {', '.join(f'`{other}`' for other in above) or 'the ground alone'} |")
-    return "\n".join(["", "| folder | what it is for | imports |", "|---|---|---|", *rows, "", ""])
+    """A Markdown table of the folders."""
+    rows = [f"| `{name}/` | {what} |" for row in architecture.FLOW[1:] for name, what in row.items()]
+    return "\n".join(["", "| folder | what it is for |", "|---|---|", *rows, "", ""])
 
 
 def main() -> None:
