@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from capvec.directions.build import BuiltDirection
+    from capvec.engines.protocol import EngineInfo
 
 HEAD = 5
 """Layers of the ranking to print."""
@@ -33,14 +34,18 @@ example: capvec compute --traces traces/trajectories --out vectors
 
 def run(options: argparse.Namespace) -> int:
     """Build it with the functions that a sweep uses."""
-    from capvec.directions.study_direction import StudyDirection  # noqa: PLC0415
+    from capvec.directions.direction import named_direction, save_all  # noqa: PLC0415
+    from capvec.directions.study_direction import StudyDirection, with_metadata  # noqa: PLC0415
 
     recipe, out = recipe_of(vars(options)), Path(options.out)
-    if options.activations is not None:
-        built, source = _from_file(options, recipe)
-    else:
-        built, source = _from_traces(options, recipe)
-    _write(built, out)
+    if options.reference is not None:
+        named_direction("--reference", options.reference)  # an unreadable file is refused before an engine starts
+    build = _from_file if options.activations is not None else _from_traces
+    built, health, source = build(options, recipe)
+    built = with_metadata(built, recipe, health)
+    out.mkdir(parents=True, exist_ok=True)
+    save_all(built.direction, out, model_hint=health.model_type or "unknown")
+    built.ranking.write_csv(out / "ranking.csv", built.audit.flags)
     direction = StudyDirection(built.direction, source, built)
     found = [f"{built.ranking.verdict()}."] if built.ranking.found() else []  # else it is among the caveats
     print("", *_head(built), "", direction.describe(), *found, *direction.caveats(), sep="\n")
@@ -48,11 +53,10 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _from_traces(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDirection, str]:
+def _from_traces(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDirection, EngineInfo, str]:
     from capvec.cache import cache_root  # noqa: PLC0415
     from capvec.directions.build import build_direction  # noqa: PLC0415
     from capvec.directions.capture import capture_traces, engine_identity  # noqa: PLC0415
-    from capvec.directions.study_direction import with_metadata  # noqa: PLC0415
 
     traces, source = traces_of(options.traces, recipe)
     with engine(options.model, options.base_url, Path(options.out) / "engine.log") as client:
@@ -65,16 +69,15 @@ def _from_traces(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDire
             capture=lambda chosen: capture_traces(chosen, client, say, recipe.pooling),
             cache=cache_root() / "activations",
             seed=options.seed,
-            reference=_reference(options.reference, health.n_layers, health.d_model),
+            reference=_reference(options.reference, health),
         )
-    return with_metadata(built, recipe, health), source
+    return built, health, source
 
 
-def _from_file(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDirection, str]:
+def _from_file(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDirection, EngineInfo, str]:
     from capvec.directions.activations import ActivationFile  # noqa: PLC0415
     from capvec.directions.build import build_direction  # noqa: PLC0415
     from capvec.directions.capture import engine_identity  # noqa: PLC0415
-    from capvec.directions.study_direction import with_metadata  # noqa: PLC0415
 
     for name in ("traces", "model", "base_url", "trace_fields"):
         if name in options.typed:
@@ -96,37 +99,17 @@ def _from_file(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDirect
         capture=file.of,
         cache=None,  # a file's residuals must not pass for the engine's own in a later sweep
         seed=options.seed,
-        reference=_reference(options.reference, file.engine.n_layers, file.engine.d_model),
+        reference=_reference(options.reference, file.engine),
     )
-    return with_metadata(built, recipe, file.engine), str(options.activations)
+    return built, file.engine, str(options.activations)
 
 
-def _reference(name: str | None, n_layers: int, d_model: int) -> NDArray[np.float32] | None:
-    from capvec.directions.files import read_vectors  # noqa: PLC0415 (torch)
+def _reference(name: str | None, health: EngineInfo) -> NDArray[np.float32] | None:
+    from capvec.directions.direction import named_direction  # noqa: PLC0415
 
     if name is None:
         return None
-    path = Path(name)
-    try:
-        data = path.read_bytes()
-        tensors = read_vectors(data, path.suffix.removeprefix("."), n_layers=n_layers, d_model=d_model)
-    except (OSError, UsageError) as error:
-        raise UsageError(f"--reference {path}: {error}") from error
-    vectors: NDArray[np.float32] = tensors["directions"].numpy()
-    return vectors
-
-
-def _write(built: BuiltDirection, folder: Path) -> None:
-    """Write the files that `vectors/` of a sweep has."""
-    from capvec.directions.files import read_vectors, write_vectors  # noqa: PLC0415 (torch, and only for .pt)
-
-    direction = built.direction
-    folder.mkdir(parents=True, exist_ok=True)
-    direction.save(folder / "dir.safetensors")
-    tensors = read_vectors(direction.to_bytes(), "safetensors", n_layers=direction.n_layers, d_model=direction.d_model)
-    for suffix in ("pt", "gguf"):
-        (folder / f"dir.{suffix}").write_bytes(write_vectors(tensors, suffix, direction.metadata))
-    built.ranking.write_csv(folder / "ranking.csv", built.audit.flags)
+    return named_direction("--reference", name, health.n_layers, health.d_model).vectors
 
 
 def _head(built: BuiltDirection) -> list[str]:

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from support.engine_conformance import HELLO, TALK, EngineConformance, ask, put_direction
 from support.tiny_models import CONTEXT, LAYERS, WIDTH, save_tiny
 
@@ -66,12 +67,17 @@ def test_a_receipt_counts_the_positions_that_were_steered(engine, client, positi
     assert [receipt.steered for receipt in reply.receipts] == [counts[positions]] * 2
 
 
-def test_a_direction_comes_back_as_a_file_that_loads_with_weights_only(engine, client, tmp_path):
-    import torch
-
-    info = put_direction(engine, VECTORS)
-    (tmp_path / "dir.pt").write_bytes(client.get_direction(info.hash, "pt"))
-    assert torch.load(tmp_path / "dir.pt", weights_only=True)["directions"].numpy().tobytes() == VECTORS.tobytes()
+@pytest.mark.parametrize(
+    ("tensors", "said"),
+    [
+        ({"directions": VECTORS.astype(np.int32)}, "int32.*floating point"),
+        ({"directions": np.full_like(VECTORS, np.inf)}, "not finite"),
+        ({"vectors": VECTORS}, "tensor `directions`"),
+    ],
+)
+def test_a_file_that_holds_no_direction_is_refused_with_the_reason(client, tensors, said):
+    with pytest.raises(UsageError, match=said):
+        client.put_direction(safetensors.numpy.save(tensors))
 
 
 def test_residuals_come_back_in_the_order_of_the_conversations_whatever_the_requests(client, monkeypatch):

@@ -22,7 +22,7 @@ from capvec.directions.study_direction import StudyDirection
 from capvec.errors import UsageError
 from capvec.plan.plan import Settings
 from capvec.records import Message, Task
-from capvec.run.directions import hand_over
+from capvec.run.directions import send_direction
 from capvec.run.study import StudyContext
 
 
@@ -133,12 +133,12 @@ def plant_both(
     )
     random = controls(skill)
     for direction in (skill, form, *random):
-        hand_over(direction, bench.client)
+        send_direction(direction, bench.client)
     vectors = bench.folder / "vectors"
     vectors.mkdir(exist_ok=True)
     skill.save(vectors / "dir.safetensors")
     form.save(vectors / "format.safetensors")
-    (vectors / "dir.pt").write_bytes(bench.client.get_direction(skill.hash, "pt"))
+    skill.save(vectors / "dir.pt")
     return PlantedDirections(
         skill,
         f"prompts ending in `{SKILL.positive}` and `{SKILL.negative}`",

@@ -172,7 +172,7 @@ def test_compute_writes_the_direction_and_its_ranking_and_says_what_it_is_worth(
         "dir.safetensors",
         "ranking.csv",
     ]
-    direction = Direction.load(tmp_path / "made/vectors/dir.safetensors")
+    direction = Direction.read(tmp_path / "made/vectors/dir.safetensors")
     np.testing.assert_allclose(direction.vectors, residuals[:2].mean(0) - residuals[2:].mean(0), rtol=1e-5, atol=1e-6)
     tensors = torch.load(tmp_path / "made/vectors/dir.pt", weights_only=True)
     assert tensors["directions"].numpy().tobytes() == direction.vectors.tobytes()
