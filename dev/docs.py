@@ -2,6 +2,7 @@
 
 | page | made from |
 |---|---|
+| `docs/reference/options.md` | the table of options, `capvec/plan/option_table.py` |
 | `docs/develop/architecture.svg` | the imports of the package |
 | `docs/develop/architecture.md`, the table of folders | `FLOW` in `dev/architecture.py` |
 """
@@ -12,6 +13,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from capvec.plan.option_help import options_markdown
 from dev import architecture
 from dev.drawing import drawing
 
@@ -23,6 +25,7 @@ def generated() -> Mapping[Path, str]:
     """Path of each generated page → the text that it should have."""
     page = DOCS / "develop" / "architecture.md"
     return {
+        DOCS / "reference" / "options.md": options_markdown(),
         DOCS / "develop" / "architecture.svg": drawing(),
         page: _TABLE.sub(lambda _: _folders(), page.read_text(encoding="utf-8")),
     }

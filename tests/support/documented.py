@@ -20,6 +20,7 @@ PAGES = (
     *sorted((REPOSITORY / "docs").rglob("*.md")),
 )
 SHELL = frozenset({"sh", "bash", "console", "shell"})
+_COMMAND = re.compile(r"(capvec|pytest|python|make) .*-")
 _MARK = re.compile(r"<!-- (.+?) -->")
 
 
@@ -67,3 +68,14 @@ def _of(page: Path) -> Iterator[Fence]:
             mark = _MARK.fullmatch(above.strip())
             name = page.relative_to(REPOSITORY).as_posix()
             yield Fence(name, token.map[0] + 1, language, token.content, mark[1] if mark else "")
+
+
+def commands_in_text() -> list[str]:
+    """Every command with an option that is set as code within a sentence or a table of any page."""
+    tokens = [
+        child
+        for page in PAGES
+        for token in MarkdownIt("commonmark").enable("table").parse(page.read_text(encoding="utf-8"))
+        for child in token.children or ()
+    ]
+    return sorted({token.content for token in tokens if token.type == "code_inline" and _COMMAND.match(token.content)})

@@ -16,18 +16,19 @@ import argparse
 import importlib.util
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from support import REPOSITORY
-from support.documented import SHELL, fences
+from support.documented import SHELL, commands_in_text, fences
 
-from capvec.commands.main import COMMANDS
+from capvec.plan.option_help import STUDIES, add_arguments
+from capvec.plan.options import read_options
 
 pytestmark = pytest.mark.unit
-pytest_plugins = ("pytester",)
 
 FENCES = fences()
 OF_SHELL = [fence for fence in FENCES if fence.language in SHELL]
@@ -40,7 +41,7 @@ TARGETS = set(re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), r
 @pytest.fixture
 def scratch(tmp_path):
     """A folder with what a clone has, where a command may write."""
-    for name in ("capvec", "dev", "tests", "docs", "pyproject.toml", "conftest.py", "Makefile", "zensical.toml"):
+    for name in ("capvec", "dev"):
         (tmp_path / name).symlink_to(REPOSITORY / name)
     (tmp_path / "reports").mkdir()
     for run in (REPOSITORY / "reports").iterdir():
@@ -83,37 +84,51 @@ def test_the_examples_of_a_page_run_one_after_the_other(page, scratch):
     assert done.returncode == 0, f"{page}\n{done.stdout}{done.stderr}"
 
 
-@pytest.fixture
-def check(pytester):
+def check_capvec(words):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser, words[0])
+    read_options(words[0], vars(parser.parse_args(words[1:])))
+
+
+def check_pytest(words):
+    parser = argparse.ArgumentParser()
+    for option in ("-m", "-n", "-k", "--junitxml"):
+        parser.add_argument(option)
+    for switch in ("-q", "--collect-only", "--pyargs"):
+        parser.add_argument(switch, action="store_true")
+    given, rest = parser.parse_known_args(words)
+    if given.m in STUDIES:
+        options = argparse.ArgumentParser()
+        add_arguments(options, given.m)
+        raw, rest = options.parse_known_args(rest)
+        read_options(given.m, vars(raw))
+    assert all((REPOSITORY / path).exists() or path == "capvec" for path in rest), rest
+
+
+def check_python(words):
+    assert words[0] != "-m" or importlib.util.find_spec(words[1]), words[1]
+    assert words[0] == "-m" or (REPOSITORY / words[0]).exists(), words[0]
+
+
+def check_make(words):
+    assert words[0] in TARGETS, f"make {words[0]}"
+
+
+CHECKS = {"capvec": check_capvec, "pytest": check_pytest, "python": check_python, "make": check_make}
+
+
+def check(words):
     """Raises where a command's options are not what its program takes; what the files hold is not looked at."""
-    parser = argparse.ArgumentParser(exit_on_error=False)
-    commands = parser.add_subparsers()
-    for command in COMMANDS:
-        command.add(commands)
-
-    def of_pytest(words):
-        config = pytester.parseconfig(*words)
-        given = config.invocation_params.args
-        assert given
-
-    def of_python(words):
-        assert words[0] == "-m"
-        assert importlib.util.find_spec(words[1]), words[1]
-
-    def of_make(words):
-        assert words[0] in TARGETS, f"make {words[0]}"
-
-    checks = {
-        "capvec": parser.parse_args,
-        "pytest": of_pytest,
-        "python": of_python,
-        "make": of_make,
-    }
-    return lambda words: checks.get(Path(words[0]).name, lambda _: None)(words[1:])
+    if words[0] in CHECKS and "--help" not in words:
+        CHECKS[words[0]](words[1:])
 
 
 @pytest.mark.parametrize("fence", OF_SHELL, ids=str)
-def test_every_option_of_a_command_exists(fence, check):
+def test_every_option_of_a_command_exists(fence):
     for words in fence.commands:
-        if "--help" not in words and "--version" not in words:
-            check(words)
+        check(words)
+
+
+@pytest.mark.parametrize("command", commands_in_text())
+def test_every_option_of_a_command_in_a_sentence_or_a_table_exists(command):
+    check(shlex.split(command))
