@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from support.labelled import labelled
 
 from capvec.directions.activations import Activations
 from capvec.directions.audit import Audit
@@ -23,7 +24,7 @@ def built(positives, negatives):
     direction = Direction(mean_difference(positives, negatives), ambient_norms(residuals))
     return BuiltDirection(
         direction,
-        validate(positives, negatives, permutations=50),
+        validate(*labelled(positives, negatives), permutations=50),
         Contrast("same-model", "m", (), ()),
         Audit(()),
         Activations(residuals, "last", (9,) * len(residuals), (0,) * len(residuals)),
