@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from capvec.records import Config
 from capvec.report.table import markdown_table
-from capvec.stats.matched_controls import TWIN_KINDS, MatchedComparison, twins_of
+from capvec.stats.matched_controls import MATCHED_KINDS, MatchedComparison, matched_controls_of
 from capvec.stats.summary import Summary
 from capvec.text import align, number, p_value, signed
 
@@ -18,7 +18,7 @@ def twin_lines(comparisons: Sequence[MatchedComparison]) -> tuple[str, ...]:
     solved = [comparison for comparison in comparisons if comparison.metric == "pass_rate"]
     if not solved:
         return ()
-    kinds = [kind for kind in TWIN_KINDS if any(comparison.kind == kind for comparison in solved)]
+    kinds = [kind for kind in MATCHED_KINDS if any(comparison.kind == kind for comparison in solved)]
     rows = [("against its twins", "effect", *(cell for kind in kinds for cell in (kind, "p")))]
     for name in dict.fromkeys(comparison.config for comparison in solved):
         ours = {comparison.kind: comparison for comparison in solved if comparison.config == name}
@@ -30,12 +30,12 @@ def twin_lines(comparisons: Sequence[MatchedComparison]) -> tuple[str, ...]:
 def _cells(comparison: MatchedComparison | None) -> tuple[str, str]:
     if comparison is None:
         return "–", "–"
-    return f"{comparison.rank.as_high}/{len(comparison.twins)}", p_value(comparison.rank.p_higher)
+    return f"{comparison.rank.as_high}/{len(comparison.controls)}", p_value(comparison.rank.p_higher)
 
 
 def _in_words(comparisons: Sequence[MatchedComparison]) -> tuple[str, str]:
     least = max(comparisons, key=lambda comparison: comparison.smallest_p)
-    twins = len(least.twins)
+    twins = len(least.controls)
     return (
         "Twins that solve as much or more, of all; p is one-sided, (1 + such twins) / (1 + twins).",
         f"With {twins} twin{'s' if twins > 1 else ''} it cannot be below {least.smallest_p:.3g}, whatever the vector "
@@ -65,7 +65,7 @@ def controls_section(
 def _effects(configs: Sequence[Config], summary: Summary) -> Iterator[tuple[str, ...]]:
     moved = {row.config: row.effect.difference if row.effect else None for row in summary.configs}
     kinds = [
-        kind for kind in ("zero", "negated", "prompt", *TWIN_KINDS) if any(_is(config, kind) for config in configs)
+        kind for kind in ("zero", "negated", "prompt", *MATCHED_KINDS) if any(_is(config, kind) for config in configs)
     ]
     titles = {"zero": "α = 0", "negated": "−α", "prompt": "instruction, no vector"}
     yield ("config", "its own", *(titles.get(kind, f"{kind} twins") for kind in kinds))
@@ -81,7 +81,7 @@ def _is(config: Config, kind: str) -> bool:
 
 def _span(config: Config, kind: str, configs: Sequence[Config], moved: dict[str, float | None]) -> str:
     """The difference of the control, or the least and the most of several."""
-    found = [value for name in twins_of(config.name, kind, configs) if (value := moved[name]) is not None]
+    found = [value for name in matched_controls_of(config.name, kind, configs) if (value := moved[name]) is not None]
     ends = [signed(end) for end in ((min(found), max(found)) if found else ())]
     return " to ".join(dict.fromkeys(ends)) or "–"
 
@@ -89,7 +89,7 @@ def _span(config: Config, kind: str, configs: Sequence[Config], moved: dict[str,
 def _twins(comparisons: Sequence[MatchedComparison]) -> Iterator[tuple[str, ...]]:
     yield ("config", "twins", "", "effect", "twins', least to most", "as high", "p", "as low", "p", "as far", "p")
     for comparison in comparisons:
-        effects, place, count = comparison.twins.values(), comparison.rank, len(comparison.twins)
+        effects, place, count = comparison.controls.values(), comparison.rank, len(comparison.controls)
         yield (
             comparison.config,
             f"{count} {comparison.kind}",
@@ -112,7 +112,7 @@ def _explained(comparisons: Sequence[MatchedComparison]) -> Iterator[str]:
         "for the claim that it helps more than a push of that length, the last for the claim that it moves the agent "
         "further."
     )
-    for count in sorted({len(comparison.twins) for comparison in comparisons}):
+    for count in sorted({len(comparison.controls) for comparison in comparisons}):
         yield f"With {count} twin{'s' if count > 1 else ''} no p can be below 1/{1 + count} = {1 / (1 + count):.3g}."
     if left := max(comparison.left_out for comparison in comparisons):
         yield (

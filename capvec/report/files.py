@@ -28,7 +28,7 @@ def write_reports(results: Results) -> None:
         "verdict": verdict(summary),
         "warnings": list(warnings(plan, summary)),
         **summary.to_json(),
-        "twins": [asdict(comparison) for comparison in results.controls],
+        "matched_controls": [asdict(comparison) for comparison in results.controls],
         "caveats": list(caveats(plan, summary, results.direction)),
         "gates": [vars(gate) for gate in results.gates],
         "expected_trials": results.completeness.expected,

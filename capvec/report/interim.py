@@ -51,8 +51,8 @@ def looks_section(summary: Summary) -> Iterator[str]:
 
 def _rows(looks: Sequential) -> Iterator[tuple[str, ...]]:
     for test in looks.tests:
-        yield from (_row(test.config, look, test.planned) for look in test.looks)
-        if not test.looks:
+        yield from (_row(test.config, look, test.planned) for look in test.analyses)
+        if not test.analyses:
             yield (test.config, f"0 of {test.planned}", *("–",) * (len(_HEADS) - 3), "not looked at")
 
 

@@ -74,7 +74,7 @@ def meaning_section(
         configs: of the run, with their steers.
         tasks: that were planned.
     """
-    judged = [row for row in summary.configs if row.config in summary.family and row.call is not None]
+    judged = [row for row in summary.configs if row.config in summary.comparisons and row.verdict is not None]
     if judged:
         yield "## What it means\n"
         sentences = (
@@ -103,12 +103,12 @@ def _said_of(configs: Sequence[str], said: tuple[str, str]) -> Iterator[str]:
 
 
 def _called(row: ConfigSummary) -> Name | None:
-    return None if row.call is None else row.call.name
+    return None if row.verdict is None else row.verdict.name
 
 
 def _cause(row: ConfigSummary, judged: Sequence[ConfigSummary], summary: Summary, tasks: int) -> Cause:
     # Each config that Holm's rule has rejected for leaves the others one step less to clear.
-    left = len(summary.family) - sum(_called(other) in ("improves", "harms") for other in judged)
+    left = len(summary.comparisons) - sum(_called(other) in ("improves", "harms") for other in judged)
     if smallest_p(tasks) >= LEVEL / left:
         return "blind"
     test = None if summary.sequential is None else summary.sequential.test(row.config)
@@ -163,8 +163,9 @@ def _pushes_back(config: Config) -> bool:
 def _of_form(judged: Sequence[ConfigSummary]) -> Iterator[str]:
     """What moved, and what ran through it; whether solving moved is for the call to say."""
     for row in judged:
-        if row.form is not None and row.form.form is not None:
-            yield f"`{row.config}` changed the form of the replies ({row.form.form}){_split(row.mediation)}."
+        change = row.format_change.description if row.format_change is not None else None
+        if change is not None:
+            yield f"`{row.config}` changed the form of the replies ({change}){_split(row.mediation)}."
 
 
 def _split(mediation: Mediation | None) -> str:
@@ -176,12 +177,12 @@ def _split(mediation: Mediation | None) -> str:
 
 def _of_twins(judged: Sequence[ConfigSummary], twins: Sequence[MatchedComparison]) -> Iterator[str]:
     """In the tail that the call is in; where no effect was called there is none for a push to explain."""
-    calls = {row.config: row.call.name for row in judged if row.call is not None}
+    calls = {row.config: row.verdict.name for row in judged if row.verdict is not None}
     for one in twins:
         name = calls.get(one.config)
         if one.metric != "pass_rate" or name not in ("improves", "harms"):
             continue
-        rank, count = one.rank, len(one.twins)
+        rank, count = one.rank, len(one.controls)
         beyond, pvalue, way = (
             (rank.as_high, rank.p_higher, "much or more")
             if name == "improves"

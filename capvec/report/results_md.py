@@ -61,8 +61,8 @@ def _head(plan: Plan, outcomes: Sequence[Outcome], summary: Summary, reconciliat
         yield from (f"- {line}" for line in calls)
         yield (
             "\nThe p-values are of the sign-flip test over tasks, after Holm over the family "
-            f"{', '.join(summary.family)} (controls are not in it); intervals are 95 %, clustered by task. The rule is "
-            "in `capvec/stats/verdict.py`.\n"
+            f"{', '.join(summary.comparisons)} (controls are not in it); intervals are 95 %, clustered by task. "
+            "The rule is in `capvec/stats/verdict.py`.\n"
         )
     yield "## What was done\n"
     yield (

@@ -30,19 +30,19 @@ def _tests(rows: Sequence[ConfigSummary]) -> Iterator[str]:
     if not rows:
         return
     yield "### The tests side by side\n"
-    head = ("config", "difference", "95 %, by task", "sign-flip", "after Holm", "CMH", "McNemar", "Boschloo", "Fisher")
+    head = ("config", "difference", "95 %, by task", "sign-flip", "after Holm", "CMH", "McNemar", "Fisher")
     lines = []
     for row in rows:
         effect = row.effect
         assert effect is not None
         span = "–" if effect.interval is None else f"{signed(effect.interval.low)} to {signed(effect.interval.high)}"
-        pooled = (row.cmh, row.mcnemar, row.boschloo, row.fisher)
+        pooled = (row.cmh, row.mcnemar, row.fisher)
         pvalues = (effect.pvalue, effect.holm, *(None if test is None else test.pvalue for test in pooled))
         lines.append((row.config, signed(effect.difference), span, *(p_value(value) for value in pvalues)))
     yield from markdown_table([head, *lines])
     yield (
         "\nThe sign-flip test speaks about tasks like these, and decides; the exact Cochran–Mantel–Haenszel test about "
-        "these tasks alone. McNemar's goes by (task, attempt) pairs, Boschloo's and Fisher's by pooled counts, as if "
+        "these tasks alone. McNemar's goes by (task, attempt) pairs, Fisher's by pooled counts, as if "
         "trials of a task had nothing in common. All are two-sided.\n"
     )
 

@@ -8,7 +8,7 @@ from textwrap import wrap
 
 from capvec.plan.plan import Plan
 from capvec.records import Config
-from capvec.results.interim import margin_of
+from capvec.results.interim import equivalence_margin_of
 from capvec.stats.power_warning import observed_power_warning
 from capvec.stats.summary import ConfigSummary, Summary
 from capvec.text import WIDTH, align, interval, number, p_value
@@ -45,8 +45,8 @@ def verdict(summary: Summary) -> str:
     """The calls of the family's configs in a sentence, alike ones together; controls are not among them."""
     called: defaultdict[str, list[str]] = defaultdict(list)
     for row in _family(summary):
-        if row.call is not None:
-            called[row.call.name].append(row.config)
+        if row.verdict is not None:
+            called[row.verdict.name].append(row.config)
     if not called:
         return "Nothing to compare: no config beside the baseline has a valid trial on a task that it has one on."
     return "; ".join(f"{name}: {', '.join(configs)}" for name, configs in called.items()) + "."
@@ -54,7 +54,7 @@ def verdict(summary: Summary) -> str:
 
 def call_lines(summary: Summary) -> tuple[str, ...]:
     """For each config of the family, what its effect is called and the numbers for it."""
-    return tuple(f"{row.config} {row.call.words}." for row in _family(summary) if row.call is not None)
+    return tuple(f"{row.config} {row.verdict.words}." for row in _family(summary) if row.verdict is not None)
 
 
 def uncompared_lines(summary: Summary) -> tuple[str, ...]:
@@ -70,12 +70,12 @@ def _uncompared(row: ConfigSummary) -> str:
 
 def warnings(plan: Plan, summary: Summary) -> tuple[str, ...]:
     """That the sweep is underpowered, where it is: the warning of its start, from what was observed."""
-    short = observed_power_warning(summary, margin_of(plan))
+    short = observed_power_warning(summary, equivalence_margin_of(plan))
     return () if short is None else (short.words,)
 
 
 def _family(summary: Summary) -> list[ConfigSummary]:
-    return [row for row in summary.configs if row.config in summary.family]
+    return [row for row in summary.configs if row.config in summary.comparisons]
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -66,11 +66,11 @@ def differences(rows: Rows, width: int) -> Chart | None:
         rows: with `effect` (`difference`, and `interval`, clustered by task) and `call` (`name`, `margin`).
         width: in px.
     """
-    shown = [row for row in rows if (row.get("effect") or {}).get("interval") and row.get("call")]
+    shown = [row for row in rows if (row.get("effect") or {}).get("interval") and row.get("verdict")]
     if not shown:
         return None
-    lines = _Lines([row["config"] for row in shown], [row["call"]["name"] for row in shown], width)
-    canvas, margin = Canvas(), max(row["call"]["margin"] for row in shown)
+    lines = _Lines([row["config"] for row in shown], [row["verdict"]["name"] for row in shown], width)
+    canvas, margin = Canvas(), max(row["verdict"]["equivalence_margin"] for row in shown)
     ends = [end for row in shown for end in (row["effect"]["interval"]["low"], row["effect"]["interval"]["high"])]
     scale = padded([*ends, -margin, margin], lines.left, lines.right)
     canvas.rect(scale(-margin), lines.top, scale(margin) - scale(-margin), lines.bottom - lines.top, "band")
@@ -79,7 +79,7 @@ def differences(rows: Rows, width: int) -> Chart | None:
         scale, lines.top, lines.bottom, title if width > 400 else f"change of pass rate; band ± {margin:g}"
     )
     for place, row in enumerate(shown):
-        y, effect, kind = lines.place(place), row["effect"], _called(row["call"]["name"])
+        y, effect, kind = lines.place(place), row["effect"], _called(row["verdict"]["name"])
         lines.label(canvas, place)
         reach = effect["interval"]
         canvas.line(scale(reach["low"]), y, scale(reach["high"]), y, f"interval {kind}")
@@ -89,7 +89,9 @@ def differences(rows: Rows, width: int) -> Chart | None:
         "Difference in pass rate to the baseline, averaged over tasks, with 95 % intervals clustered by task. An "
         f"interval inside the band of ± {margin:g} excludes effects that would matter."
     )
-    values = "; ".join(f"{row['config']} {signed(row['effect']['difference'])}, {row['call']['name']}" for row in shown)
+    values = "; ".join(
+        f"{row['config']} {signed(row['effect']['difference'])}, {row['verdict']['name']}" for row in shown
+    )
     return Chart("difference", "Change against baseline", caption, values, width, lines.height, tuple(canvas.marks))
 
 
@@ -248,7 +250,7 @@ def twins(comparisons: Rows, width: int) -> Chart | None:
     """Where each steered config's effect stands among those of its twins, metric by metric; None where none has twins.
 
     Args:
-        comparisons: `twins` of `summary.json`.
+        comparisons: `matched_controls` of `summary.json`.
         width: in px.
     """
     if not comparisons:
@@ -260,7 +262,7 @@ def twins(comparisons: Rows, width: int) -> Chart | None:
     for number, (metric, title) in enumerate(METRICS.items()):
         x0, y0 = float(number % columns * each), float(number // columns * high)
         rows = {(one["config"], one["kind"]): one for one in comparisons if one["metric"] == metric}
-        values = [value for one in rows.values() for value in (one["effect"], *one["twins"].values())]
+        values = [value for one in rows.values() for value in (one["effect"], *one["controls"].values())]
         across = padded([0.0, *values] if any(values) else [-1.0, 1.0], x0 + 14, x0 + each - 18)
         top, bottom = y0 + 24, y0 + high - 40
         canvas.text(x0 + 4, y0 + 14, f"change of {title}", "panel")
@@ -281,13 +283,13 @@ def twins(comparisons: Rows, width: int) -> Chart | None:
 
 def _strip(canvas: Canvas, one: Mapping[str, Any], across: Scale, top: float, room: tuple[float, float]) -> None:
     x0, width = room
-    y, count, place = top + 28, len(one["twins"]), one["rank"]
+    y, count, place = top + 28, len(one["controls"]), one["rank"]
     remark = f"p = {place['p_two_sided']:.2g}"
     label = f"{one['config']}, {count} {one['kind']}"
     canvas.text(x0 + 6, top + 13, shorten(label, width - 30 - len(remark) * CHARACTER), "label small")
     canvas.text(x0 + width - 16, top + 13, remark, "remark small", "end")
     canvas.line(across.start, y, across.end, y, "grid")
-    for name, value in one["twins"].items():
+    for name, value in one["controls"].items():
         canvas.dot(across(value), y, "twin", f"{name}: {signed(value)}", 4.0)
     canvas.diamond(across(one["effect"]), y, "steered", f"{one['config']}: {signed(one['effect'])}")
 
@@ -296,6 +298,6 @@ def _standing(one: Mapping[str, Any]) -> str:
     place = one["rank"]
     return (
         f"{one['config']} changes the pass rate by {signed(one['effect'])}, and {place['as_high']} of "
-        f"{len(one['twins'])} {one['kind']} twins by as much or more (p = {place['p_higher']:.2g}; as far either way "
-        f"p = {place['p_two_sided']:.2g})"
+        f"{len(one['controls'])} {one['kind']} twins by as much or more (p = {place['p_higher']:.2g}; "
+        f"as far either way p = {place['p_two_sided']:.2g})"
     )

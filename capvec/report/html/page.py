@@ -44,7 +44,7 @@ def drawings(report: RunReport) -> dict[str, Draw]:
         "Results": partial(charts.pass_rates, rows, report.kinds, base),
         "Dose and response": partial(charts.dose_response, rows, report.plan.configs, base),
         "The direction": partial(auc_by_layer, report.ranking(), report.steered_layers),
-        "Controls": partial(charts.twins, report.summary.get("twins", ())),
+        "Controls": partial(charts.twins, report.summary.get("matched_controls", ())),
     }
 
 
@@ -129,13 +129,13 @@ def _contents(entries: Sequence[tuple[str, str]]) -> Markup:
 def _verdict(report: RunReport, head: Section) -> tuple[str, str, Markup]:
     """What stands above the first section; the calls, where there are some, as a list of their own."""
     status = next((line for line in head.lines if line.startswith("**Status:**")), "").removeprefix("**Status:**")
-    calls = [row for row in report.summary["configs"] if row.get("call") and _judged(report, row["config"])]
+    calls = [row for row in report.summary["configs"] if row.get("verdict") and _judged(report, row["config"])]
     rest = [line for line in head.lines if not line.startswith(("**Status:**", "**Warning:**", "- "))]
     content = join(
         [
             element("p", inline(status.strip()), class_="status"),
             *(element("p", warning, class_="warning") for warning in report.summary.get("warnings", ())),
-            element("ul", [_call(row["config"], row["call"]) for row in calls], class_="calls") if calls else "",
+            element("ul", [_call(row["config"], row["verdict"]) for row in calls], class_="calls") if calls else "",
             _figure(drawings(report)["Verdict"]),
             markdown(rest),
         ]
@@ -145,7 +145,7 @@ def _verdict(report: RunReport, head: Section) -> tuple[str, str, Markup]:
 
 def _judged(report: RunReport, config: str) -> bool:
     """Whether a call is of the family: those of controls are not the verdict."""
-    return config in report.summary.get("family", [config])
+    return config in report.summary.get("comparisons", [config])
 
 
 def _call(config: str, call: dict[str, str]) -> Markup:

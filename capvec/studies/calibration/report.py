@@ -16,7 +16,7 @@ from capvec.studies.calibration.configs import Arms
 from capvec.studies.calibration.judge import DATA, CalibrationJudgement
 from capvec.studies.calibration.selection import GridPoint, Selection
 from capvec.studies.calibration.splits import family
-from capvec.studies.calibration.verdicts import Measured, Verdict
+from capvec.studies.calibration.verdicts import Criterion, Measured
 from capvec.text import align, number, signed
 
 CALIBRATION = "CALIBRATION.md"
@@ -65,14 +65,14 @@ def _summaries(plan: Plan, measured: Measured) -> Iterator[tuple[str, Summary]]:
     for half, title in _SPLITS:
         outcomes: Sequence[Outcome] = getattr(measured, half)
         if outcomes:
-            yield title, summarise(outcomes, names, family=steered)
+            yield title, summarise(outcomes, names, comparisons=steered)
 
 
 def _rows(plan: Plan, summary: Summary) -> list[tuple[str, ...]]:
     return [HEADERS, *(table_row(row, plan.config(row.config)) for row in summary.configs)]
 
 
-def _head(plan: Plan, measured: Measured, verdicts: Sequence[Verdict]) -> Iterator[str]:
+def _head(plan: Plan, measured: Measured, verdicts: Sequence[Criterion]) -> Iterator[str]:
     unmet = [verdict.key for verdict in verdicts if not verdict.met]
     status = "every verdict is met" if not unmet else f"not met: {', '.join(f'({key})' for key in unmet)}"
     tasks = [len({outcome.task for outcome in outcomes}) for outcomes in (measured.report, measured.held_out)]
@@ -87,7 +87,7 @@ def _head(plan: Plan, measured: Measured, verdicts: Sequence[Verdict]) -> Iterat
     )
 
 
-def _verdicts(verdicts: Sequence[Verdict]) -> Iterator[str]:
+def _verdicts(verdicts: Sequence[Criterion]) -> Iterator[str]:
     yield "## Verdicts\n"
     rows = [(f"({v.key})", v.claim, "met" if v.met else "**not met**", v.reason) for v in verdicts]
     yield from markdown_table([("", "claim", "", "numbers"), *rows])
@@ -100,7 +100,7 @@ def _verdicts(verdicts: Sequence[Verdict]) -> Iterator[str]:
     )
 
 
-def _tables(plan: Plan, measured: Measured, verdicts: Sequence[Verdict]) -> Iterator[str]:
+def _tables(plan: Plan, measured: Measured, verdicts: Sequence[Criterion]) -> Iterator[str]:
     yield "## Configs\n"
     for title, summary in _summaries(plan, measured):
         yield f"{title.capitalize()}:\n"

@@ -83,7 +83,11 @@ def test_a_config_without_a_valid_trial_has_no_mark():
 @WIDTHS
 def test_a_change_is_drawn_with_its_interval_over_the_band_that_would_not_matter(width):
     effect = {"difference": 0.2, "interval": {"low": -0.1, "high": 0.5}}
-    rows = [ROWS[0], ROWS[1] | {"effect": effect, "call": {"name": "improves", "margin": 0.15, "words": "improves: x"}}]
+    rows = [
+        ROWS[0],
+        ROWS[1]
+        | {"effect": effect, "verdict": {"name": "improves", "equivalence_margin": 0.15, "words": "improves: x"}},
+    ]
     root = drawn(differences(rows, width))
     across = back(ticks(root, "x", "middle"))
     assert across(float(having(root, "circle", "good")[0].get("cx"))) == pytest.approx(0.2, abs=1e-3)
@@ -163,7 +167,7 @@ def test_auc_by_layer_lies_over_what_permuted_labels_reach(width):
 
 def comparison(metric, effect, others):
     place = {"as_high": 0, "as_low": 2, "as_far": 1, "p_higher": 1 / 3, "p_lower": 1.0, "p_two_sided": 2 / 3}
-    return {"config": "s", "kind": "random", "metric": metric, "effect": effect, "twins": others, "rank": place}
+    return {"config": "s", "kind": "random", "metric": metric, "effect": effect, "controls": others, "rank": place}
 
 
 @WIDTHS
