@@ -197,8 +197,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         values = read_options("select", raw)
         layers, alphas = values["layer"], values["alpha"]
         grids = {
-            SKILL.name: _grid("--layer", layers, alphas),
-            FORMAT.name: _grid("--format-layer", values["format_layer"] or layers, values["format_alpha"] or alphas),
+            SKILL.name: Grid(layers, alphas),
+            FORMAT.name: Grid(values["format_layer"] or layers, values["format_alpha"] or alphas),
         }
         out = BUNDLED if values["out"] is None else Path(values["out"])
         return 0 if run(SelectionStudy(parse_options(raw, "select"), grids, out), jobs=values["jobs"]) else 1
@@ -215,14 +215,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_arguments(parser, "select")
     return parser
-
-
-def _grid(option: str, layers: Sequence[tuple[int, ...]] | None, alphas: Sequence[float]) -> Grid:
-    if layers is None:
-        raise UsageError(f"{option} auto: expected the layers of the grid, as in {option} 20,22")
-    if joined := [group for group in layers if len(group) > 1]:
-        raise UsageError(f"{option}: a grid steers one layer at a time, got {joined[0]} together; separate by commas")
-    return Grid(tuple(layer for (layer,) in layers), tuple(alphas))
 
 
 def _name(mode: str, layer: int, alpha: float) -> str:

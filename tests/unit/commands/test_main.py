@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+from support.help_texts import options_in
 
-from capvec.commands.main import main
+from capvec.commands.main import COMMANDS, main
 from capvec.directions.activations import ActivationFile, Activations
 from capvec.directions.direction import Direction
 from capvec.engines.protocol import EngineInfo
+from capvec.plan.option_help import help_text, options_of
+from capvec.plan.option_table import PLACES
 from capvec.records import Trace
 from capvec.setup import doctor
 
@@ -51,14 +54,26 @@ def test_capvec_alone_prints_what_it_can_do_and_does_nothing(capsys):
     assert "capvec COMMAND --help" in printed.err
 
 
-@pytest.mark.parametrize(
-    "command", ["doctor", "setup", "serve", "collect", "capture", "compute", "report", "export", "bake"]
-)
-def test_every_command_explains_itself(command, capsys):
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_has_the_options_of_the_table_and_no_other(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
     assert stop.value.code == 0
-    assert f"usage: capvec {command}" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert f"usage: capvec {command}" in text
+    assert max(map(len, text.splitlines())) <= 80
+    told = options_in(text)
+    assert list(told) == ["--help", *(option.flag for option in options_of(command))]
+    for option in options_of(command):
+        # argparse breaks lines at hyphens too.
+        assert help_text(option, command).replace(" ", "") in told[option.flag].replace(" ", "")
+
+
+def test_every_command_of_the_table_is_there():
+    assert {f"capvec {name}" for name in COMMANDS} == {
+        place.command for place in PLACES.values() if place.command.startswith("capvec ")
+    }
 
 
 def test_the_doctor_exits_with_1_when_something_is_missing(capsys):
