@@ -29,7 +29,7 @@ class Finding:
 
 def examine() -> tuple[Finding, ...]:
     """Look at everything that a sweep needs."""
-    return tuple(_examine(name, check) for name, check in _CHECKS.items())
+    return tuple(_examine(name, check) for name, check in CHECKS.items())
 
 
 def report(findings: tuple[Finding, ...]) -> str:
@@ -139,7 +139,7 @@ def _disk() -> tuple[bool, str, str]:
     return free > NEEDED_GIB, f"{free:.1f} GiB free at {place}", remedy
 
 
-_CHECKS: dict[str, _Check] = {
+CHECKS: dict[str, _Check] = {
     "Python": _python,
     "packages": _packages,
     "container engine": _engine,

@@ -82,7 +82,7 @@ def test_the_doctor_exits_with_1_when_something_is_missing(capsys):
 
 
 def test_the_doctor_exits_with_0_when_nothing_is(capsys, monkeypatch):
-    monkeypatch.setattr(doctor, "_CHECKS", {"Python": lambda: (True, "3.11.2", "")})
+    monkeypatch.setattr(doctor, "CHECKS", {"Python": lambda: (True, "3.11.2", "")})
     assert main(["doctor"]) == 0
     assert capsys.readouterr().out == "ok       Python  3.11.2\n"
 
@@ -212,6 +212,6 @@ def test_ctrl_c_ends_without_a_traceback(monkeypatch, capsys):
     def interrupt():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(doctor, "_CHECKS", {"Python": interrupt})
+    monkeypatch.setattr(doctor, "CHECKS", {"Python": interrupt})
     assert main(["doctor"]) == 130
     assert capsys.readouterr().err == ""
