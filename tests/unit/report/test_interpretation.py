@@ -7,6 +7,7 @@ from math import comb
 
 import numpy as np
 import pytest
+from support.labelled import labelled
 from support.outcomes import outcome
 
 from capvec.directions.audit import Audit, Confound
@@ -60,7 +61,7 @@ def ranking(apart):
     """Layer 0 tells positives from negatives if `apart`; else only as well as any labels are told apart."""
     rng = np.random.default_rng(1)
     pos, neg = (rng.standard_normal((n, 1, 200)).astype(np.float32) for n in (8, 8))
-    return validate(pos + 3.0 * apart, neg, permutations=200)
+    return validate(*labelled(pos + 3.0 * apart, neg), permutations=200)
 
 
 # ------------------------------------------------------------------------------------------------ the calls
