@@ -78,13 +78,13 @@ def test_every_command_of_the_table_is_there():
 
 def test_the_doctor_exits_with_1_when_something_is_missing(capsys):
     assert main(["doctor"]) == 1
-    assert "MISSING  container engine" in capsys.readouterr().out
+    assert "MISSING  Docker" in capsys.readouterr().out
 
 
 def test_the_doctor_exits_with_0_when_nothing_is(capsys, monkeypatch):
-    monkeypatch.setattr(doctor, "_CHECKS", {"Python": lambda: (True, "3.11.2", "")})
+    monkeypatch.setattr(doctor, "CHECKS", {"Python": lambda: (True, "3.11.2", "")})
     assert main(["doctor"]) == 0
-    assert capsys.readouterr().out == "ok       Python  3.11.2\n"
+    assert capsys.readouterr().out.splitlines()[0] == "ok       Python  3.11.2"
 
 
 def test_setup_stops_with_one_line_where_the_named_engine_does_not_answer(capsys):
@@ -212,6 +212,6 @@ def test_ctrl_c_ends_without_a_traceback(monkeypatch, capsys):
     def interrupt():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(doctor, "_CHECKS", {"Python": interrupt})
+    monkeypatch.setattr(doctor, "CHECKS", {"Python": interrupt})
     assert main(["doctor"]) == 130
     assert capsys.readouterr().err == ""
