@@ -9,8 +9,9 @@ from textwrap import wrap
 from capvec.plan.plan import Plan
 from capvec.records import Config
 from capvec.results.interim import equivalence_margin_of
+from capvec.stats.config_summary import ConfigSummary
 from capvec.stats.power_warning import observed_power_warning
-from capvec.stats.summary import ConfigSummary, Summary
+from capvec.stats.summary import Summary
 from capvec.text import WIDTH, align, interval, number, p_value
 
 HEADERS = ("config", "solved", "rate", "95 % Wilson", "errors", "steps", "parse_fail", "no_cmd", "dose", "Fisher p")

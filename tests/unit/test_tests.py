@@ -77,10 +77,7 @@ def _private(module: str, name: str) -> str:
 
 
 TO_MEND = (
-    "commands/test_main.py",
     "directions/test_audit.py",
-    "directions/test_validation.py",
-    "engines/test_render.py",
     "report/test_results_md.py",
     "report/test_sanitize.py",
     "results/test_ledger.py",

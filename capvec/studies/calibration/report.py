@@ -20,7 +20,7 @@ from capvec.studies.calibration.verdicts import Criterion, Measured
 from capvec.text import align, number, signed
 
 CALIBRATION = "CALIBRATION.md"
-_SPLITS = (("report", "trained families, report half"), ("held_out", "families never trained on"))
+_SPLITS = (("test", "trained families, report half"), ("held_out", "families never trained on"))
 
 
 def calibration_lines(plan: Plan, judgement: CalibrationJudgement) -> tuple[str, ...]:
@@ -33,7 +33,7 @@ def calibration_lines(plan: Plan, judgement: CalibrationJudgement) -> tuple[str,
 
 def write_calibration(plan: Plan, judgement: CalibrationJudgement) -> None:
     """Write `CALIBRATION.md` and `calibration.json` into the run folder."""
-    chosen, measured, arms = judgement.chosen, judgement.measured, judgement.arms
+    chosen, measured, arms = judgement.selection, judgement.measured, judgement.arms
     verdicts, zero = judgement.verdicts, judgement.zero
     data = {
         "run": plan.run,
@@ -42,7 +42,7 @@ def write_calibration(plan: Plan, judgement: CalibrationJudgement) -> None:
         "arms": asdict(arms),
         "splits": {title: summary.to_json()["configs"] for title, summary in _summaries(plan, measured)},
         "zero": [asdict(comparison) for comparison in zero],
-        "chosen": chosen.to_json(),
+        "selection": chosen.to_json(),
     }
     _write(plan, DATA, json.dumps(data, indent=1, allow_nan=False))
     sections = (
@@ -75,7 +75,7 @@ def _rows(plan: Plan, summary: Summary) -> list[tuple[str, ...]]:
 def _head(plan: Plan, measured: Measured, verdicts: Sequence[Criterion]) -> Iterator[str]:
     unmet = [verdict.key for verdict in verdicts if not verdict.met]
     status = "every verdict is met" if not unmet else f"not met: {', '.join(f'({key})' for key in unmet)}"
-    tasks = [len({outcome.task for outcome in outcomes}) for outcomes in (measured.report, measured.held_out)]
+    tasks = [len({outcome.task for outcome in outcomes}) for outcomes in (measured.test, measured.held_out)]
     attempts = max(trial.attempt for trial in plan.trials)
     yield f"# {plan.title}\n"
     yield f"**Status:** {status}.\n"
@@ -134,10 +134,10 @@ def _effect_row(effect: Effect, where: str) -> tuple[str, ...]:
 def _families(plan: Plan, measured: Measured, arms: Arms) -> Iterator[str]:
     """Pass rates, so that one family that carries an effect, or breaks it, is seen."""
     yield "\n## Families\n"
-    shown = (Config.BASELINE, arms.planted, arms.reversed, arms.format)
+    shown = (Config.BASELINE, arms.positive, arms.negated, arms.format)
     of = {task.name: family(task) for task in plan.tasks}
     rows: list[tuple[str, ...]] = [("family", "", *shown)]
-    for outcomes, where in ((measured.report, "report half"), (measured.held_out, "held out")):
+    for outcomes, where in ((measured.test, "report half"), (measured.held_out, "held out")):
         for name in sorted({of[outcome.task] for outcome in outcomes}):
             ours = [outcome for outcome in outcomes if of[outcome.task] == name]
             rows.append((name, where, *(_share([o for o in ours if o.config == config]) for config in shown)))
@@ -152,7 +152,7 @@ def _share(outcomes: Sequence[Outcome]) -> str:
 def _chosen(chosen: Selection) -> Iterator[str]:
     yield "\n## What was chosen, and on what\n"
     yield (
-        f"On the families {', '.join(chosen.tune_families)} (`{chosen.tasks}`, {chosen.attempts} attempt"
+        f"On the families {', '.join(chosen.dev_families)} (`{chosen.tasks}`, {chosen.attempts} attempt"
         f"{'s' if chosen.attempts > 1 else ''} per task and grid point), none of which is reported on here. "
         f"Directions from the instructions of {len(chosen.contrast_tasks)} of their tasks. Rules:\n"
     )
