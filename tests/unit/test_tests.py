@@ -77,7 +77,6 @@ def _private(module: str, name: str) -> str:
 
 
 TO_MEND = (
-    "commands/test_main.py",
     "directions/test_audit.py",
     "directions/test_validation.py",
     "engines/test_render.py",
