@@ -383,8 +383,9 @@ def test_a_key_that_is_no_layers_number_is_refused_and_never_taken_for_another(t
 OTHER_SAFETENSORS = {
     "directions/activations.py": "files of captured residuals",
     "engines/client.py": "residuals in an engine's answer",
+    "engines/requests.py": "directions that an engine receives",
     "engines/transformers/models.py": "a model's weights",
-    "engines/transformers/server.py": "residuals in an answer, and directions that it receives",
+    "engines/transformers/server.py": "residuals in an answer",
 }
 """Modules that read or write safetensors, other than direction files, and what they hold."""
 
