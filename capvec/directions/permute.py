@@ -82,7 +82,7 @@ def permuted(observed: Labellings, scheme: Scheme, count: int, seed: int) -> Lab
 
 def others(observed: Labellings, scheme: Scheme, count: int, seed: int) -> Labellings:
     """Different permuted labellings, never the observed one: with few traces a blind draw would now and then be that,
-    a control that is the treatment. Nor its mirror image, which is the control `flip`.
+    a control that is the treatment. Nor its mirror image, which is the control `negated`.
 
     Raises:
         ValueError: there are not so many.

@@ -14,8 +14,10 @@ from capvec.records import AlphaUnit
 from capvec.serial import Record
 from capvec.steering import Op, Positions
 
-ControlKind = Literal["zero", "random", "shuffled", "orthogonal", "flip", "prompt"]
+ControlKind = Literal["zero", "random", "shuffled", "orthogonal", "negated", "prompt"]
 _COUNTED: tuple[ControlKind, ...] = ("random", "shuffled", "orthogonal")
+_EARLIER_KINDS = {"flip": "negated"}
+"""Spelling of an earlier capvec → that of today."""
 _DEFAULTS = {
     "alpha": "4",
     "alpha_unit": "stored",
@@ -112,8 +114,8 @@ def parse_options(raw: dict[str, Any]) -> SweepOptions:
             "built, and a file brings none; drop one"
         )
     op, controls = choice("--op", raw["op"], get_args(Op)), parse_controls(raw["controls"])
-    if op == "ablate" and any(control.kind == "flip" for control in controls):
-        raise UsageError("--controls flip with --op ablate: an ablation has no sign to flip; leave flip out")
+    if op == "ablate" and any(control.kind == "negated" for control in controls):
+        raise UsageError("--controls negated with --op ablate: an ablation has no sign to change; leave negated out")
     return SweepOptions(
         alphas=parse_alphas(raw["alpha"]),
         alpha_unit=choice("--alpha-unit", raw["alpha_unit"], get_args(AlphaUnit)),
@@ -186,7 +188,7 @@ def parse_layers(text: str) -> tuple[tuple[int, ...], ...] | None:
 
 
 def parse_controls(text: str) -> tuple[Control, ...]:
-    """`"zero,random:3,flip"` → one `Control` each.
+    """`"zero,random:3,negated"` → one `Control` each.
 
     Raises:
         UsageError: an unknown kind, a count where none belongs, or no count where one is needed.
@@ -194,7 +196,7 @@ def parse_controls(text: str) -> tuple[Control, ...]:
     controls = []
     for part in text.split(",") if text.strip() else ():
         name, colon, count = part.strip().partition(":")
-        kind: ControlKind = choice("--controls", name, get_args(ControlKind))
+        kind: ControlKind = choice("--controls", _EARLIER_KINDS.get(name, name), get_args(ControlKind))
         if kind in _COUNTED:
             number = at_least(f"--controls {kind}", count, 1, f"as in {kind}:3") if colon else 1
             controls.append(Control(kind, number))

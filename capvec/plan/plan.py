@@ -191,7 +191,7 @@ def control_configs(
         twins: `random`, `shuffled` and `orthogonal` directions, as many as the controls count.
 
     Raises:
-        UsageError: `flip` of an ablation, which has no sign.
+        UsageError: `negated` of an ablation, which has no sign.
     """
     configs: dict[str, Config] = {}
     for control in controls:
@@ -216,10 +216,10 @@ def _controls_for(
     if control.kind == "zero":
         name = f"zero-L{base.layer}{manner.suffix}"
         yield make_config(name, "control", direction, layers, 0.0, unit, replace(manner, op="add"))
-    elif control.kind == "flip":
+    elif control.kind == "negated":
         if base.alpha is None:
-            raise UsageError(f"--controls flip: {base.name} has no alpha to take the other sign of; leave flip out")
-        yield make_config(f"flip-{where}", "control", direction, layers, -base.alpha, unit, manner)
+            raise UsageError(f"--controls negated: {base.name} has no alpha whose sign could change; leave negated out")
+        yield make_config(f"negated-{where}", "control", direction, layers, -base.alpha, unit, manner)
     else:
         for number, twin in enumerate(twins[control.kind], start=1):
             name = f"{control.kind}{number}-{where}"

@@ -56,7 +56,7 @@ OPTIONS: Mapping[str, Option] = {
     "attempts": Option("N", "attempts per (task, config) (default: 1; calibration: 2)"),
     "controls": Option(
         "LIST",
-        "of zero, random:K, shuffled:K, orthogonal:K, flip, prompt (default: none; calibration takes random:K alone, "
+        "of zero, random:K, shuffled:K, orthogonal:K, negated, prompt (default: none; calibration takes random:K only, "
         "by default random:3)",
     ),
     "chosen": Option("PATH", "calibration: the layers and strengths that capvec.studies.calibration.select wrote"),

@@ -64,8 +64,10 @@ def controls_section(
 
 def _effects(configs: Sequence[Config], summary: Summary) -> Iterator[tuple[str, ...]]:
     moved = {row.config: row.effect.difference if row.effect else None for row in summary.configs}
-    kinds = [kind for kind in ("zero", "flip", "prompt", *TWIN_KINDS) if any(_is(config, kind) for config in configs)]
-    titles = {"zero": "α = 0", "flip": "−α", "prompt": "instruction, no vector"}
+    kinds = [
+        kind for kind in ("zero", "negated", "prompt", *TWIN_KINDS) if any(_is(config, kind) for config in configs)
+    ]
+    titles = {"zero": "α = 0", "negated": "−α", "prompt": "instruction, no vector"}
     yield ("config", "its own", *(titles.get(kind, f"{kind} twins") for kind in kinds))
     for config in configs:
         if config.kind == "steered":

@@ -156,7 +156,7 @@ def _causes(judged: Sequence[ConfigSummary], summary: Summary, configs: Sequence
 
 def _pushes_back(config: Config) -> bool:
     """A steered config, or the reverse of one, that takes the direction away or adds it with the other sign."""
-    of_the_direction = config.kind == "steered" or (config.control is not None and config.control.kind == "flip")
+    of_the_direction = config.kind == "steered" or (config.control is not None and config.control.kind == "negated")
     return of_the_direction and any(steer.op == "ablate" or steer.alpha < 0 for steer in config.steers)
 
 

@@ -78,7 +78,11 @@ def plan_of(folder: Path, provenance: Mapping[str, Any]) -> Plan:
 
 def _config(data: Mapping[str, Any]) -> Config:
     # `shifts` is from before receipts had operations; reports take what was expected from the outcomes.
-    return Config.from_json({name: value for name, value in data.items() if name != "shifts"})
+    known = {name: value for name, value in data.items() if name != "shifts"}
+    control = known.get("control")
+    if control is not None and control["kind"] == "flip":  # the word of an earlier capvec
+        known["control"] = {**control, "kind": "negated"}
+    return Config.from_json(known)
 
 
 def _tasks(folder: Path, tasks: Mapping[str, Mapping[str, Any]]) -> Iterator[Task]:

@@ -123,12 +123,12 @@ def test_the_viewer_switches_task_attempt_and_configs(browser, page):
     browser.open(page)
     choose(browser, "task", "task1")
     choose(browser, "attempt", "2")
-    choose(browser, "right", "flip-L1-a4")
+    choose(browser, "right", "negated-L1-a4")
     replies = text(browser, "#steps .parting pre.reply")
-    assert [reply.split(" says ")[0] for reply in replies] == ["baseline", "flip-L1-a4"]
+    assert [reply.split(" says ")[0] for reply in replies] == ["baseline", "negated-L1-a4"]
     assert browser.ask("document.querySelector('#steps details').innerText").startswith("What both were asked")
     assert "Do task1." in browser.ask("document.querySelector('#steps details').textContent")
-    choose(browser, "left", "flip-L1-a4")
+    choose(browser, "left", "negated-L1-a4")
     assert "They say the same throughout" in text(browser, "#told")[0]
     assert browser.ask("jump.disabled") is True
     assert browser.complaints == []

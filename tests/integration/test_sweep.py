@@ -130,7 +130,7 @@ def test_k_leaves_trials_out_and_resume_runs_the_rest_and_keeps_the_first(sweep,
 
 def test_controls_and_gates_work_on_the_same_trials_and_the_run_can_be_published(sweep, report, pytester, given):
     result = sweep(
-        "-n", "2", "--controls", "zero,random:1,orthogonal:2,flip,prompt", "--gate", "improves(steered-L1-a4)",
+        "-n", "2", "--controls", "zero,random:1,orthogonal:2,negated,prompt", "--gate", "improves(steered-L1-a4)",
         "-k", "easy", "--junitxml", "junit.xml",
     )  # fmt: skip
     assert result.ret == pytest.ExitCode.TESTS_FAILED
@@ -152,11 +152,11 @@ def test_controls_and_gates_work_on_the_same_trials_and_the_run_can_be_published
     outcomes = ledger(report)
     assert {entry["config"] for entry in outcomes.values()} == {
         "baseline", "steered-L1-a4", "zero-L1", "random1-L1-a4", "orthogonal1-L1-a4", "orthogonal2-L1-a4",
-        "flip-L1-a4", "prompt",
+        "negated-L1-a4", "prompt",
     }  # fmt: skip
     shifts = {e["config"]: e["measured"][0]["expected"] for e in outcomes.values() if e["measured"]}
     assert shifts["zero-L1"] == 0
-    assert shifts["flip-L1-a4"] == pytest.approx(-shifts["steered-L1-a4"])
+    assert shifts["negated-L1-a4"] == pytest.approx(-shifts["steered-L1-a4"])
     for twin in ("random1", "orthogonal1", "orthogonal2"):
         assert shifts[f"{twin}-L1-a4"] == pytest.approx(shifts["steered-L1-a4"], rel=1e-4)
     summary = json.loads((report / "summary.json").read_text())

@@ -67,7 +67,7 @@ def plan_for(folder: Path, direction: Direction, attempts: int = 2, seed: int = 
     """Baseline, two strengths, their reverse, and two random twins of the first."""
     steered = [steered_config(direction, 1, alpha) for alpha in (2.0, 4.0)]
     twins = {"random": [random_twin(direction, number) for number in range(2)]}
-    controls = control_configs(parse_controls("zero,flip,random:2"), steered, direction, twins)
+    controls = control_configs(parse_controls("zero,negated,random:2"), steered, direction, twins)
     configs = (Config("baseline", "baseline"), *steered, *controls)
     settings = Settings("m", "bash-block", "brief", 20, 96, temperature)
     return Plan(folder.name, folder, TASKS, configs, interleave(TASKS, configs, attempts, seed), settings)

@@ -137,7 +137,7 @@ def _span(value: float, low: float, high: float) -> str:
 def dose_response(rows: Rows, configs: Sequence[Config], baseline: str, width: int) -> Chart | None:
     """Pass rate, parse_fail, no_cmd and steps over α, one line for each direction, place and manner of steering.
 
-    The reverse (`flip`) of a direction continues its line to negative α. None where no line has two strengths.
+    The control `negated` of a direction continues its line to negative α. None where no line has two strengths.
 
     Args:
         rows: of `summary.json`.
@@ -180,7 +180,7 @@ def _series(configs: Sequence[Config], found: Mapping[str, Any]) -> dict[str, li
         if config.control is None:
             of = config if config.name in steered else None
         else:
-            of = steered.get(config.control.configs[0]) if config.control.kind == "flip" else None
+            of = steered.get(config.control.configs[0]) if config.control.kind == "negated" else None
         if of is not None:
             series.setdefault(_line_of(of, directions), []).append((config.alpha, config.name))
     return {name: sorted(points) for name, points in series.items()}

@@ -13,7 +13,7 @@ from capvec.errors import UsageError
 from capvec.plan.plan import Settings
 from capvec.serial import Record
 
-BUNDLED = Path(__file__).parent / "chosen.json"
+BUNDLED = Path(__file__).parent / "selection.json"
 FORMAT_MARGIN = 0.10
 """How far below the baseline's pass rate a strength of the format direction may be."""
 

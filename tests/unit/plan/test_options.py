@@ -62,17 +62,23 @@ def test_a_layer_that_is_not_a_whole_number_is_refused(text):
 
 
 def test_controls_carry_counts_where_counts_belong():
-    assert parse_controls("zero,random:3,shuffled,flip,prompt") == (
+    assert parse_controls("zero,random:3,shuffled,negated,prompt") == (
         Control("zero"),
         Control("random", 3),
         Control("shuffled", 1),
-        Control("flip"),
+        Control("negated"),
         Control("prompt"),
     )
     assert parse_controls("") == ()
 
 
-@pytest.mark.parametrize("text", ["zeros", "flip:2", "random:0", "random:x", "random:", "flip,flip", "zero,,flip"])
+def test_the_control_negated_is_also_read_by_its_earlier_name():
+    assert parse_controls("zero,flip") == (Control("zero"), Control("negated"))
+
+
+@pytest.mark.parametrize(
+    "text", ["zeros", "negated:2", "random:0", "random:x", "random:", "negated,flip", "zero,,negated"]
+)
 def test_a_control_that_does_not_exist_or_counts_wrongly_is_refused(text):
     with pytest.raises(UsageError, match=r"--controls"):
         parse_controls(text)
@@ -104,7 +110,7 @@ def test_the_defaults_are_the_contract():
         ({"contrast": "foo"}, "--contrast 'foo'"),
         ({"alpha": "4,4.0000001"}, "--alpha"),
         ({"op": "multiply"}, "--op 'multiply'"),
-        ({"op": "ablate", "controls": "zero,flip"}, "--controls flip with --op ablate"),
+        ({"op": "ablate", "controls": "zero,negated"}, "--controls negated with --op ablate"),
         ({"positions": "some"}, "--positions 'some'"),
         ({"pooling": "mean-last:0"}, "--pooling 'mean-last:0'"),
         ({"estimator": "magic"}, "--estimator 'magic'"),

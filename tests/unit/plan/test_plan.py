@@ -76,15 +76,15 @@ def test_alpha_keeps_the_users_unit_while_the_steer_is_in_stored_units(direction
 def test_each_steered_config_gets_its_controls_and_the_prompt_comes_once(direction):
     steered = [steered_config(direction, 1, alpha, "stored") for alpha in (2.0, 4.0)]
     twins = {"random": [direction, direction]}
-    names = [c.name for c in control_configs(parse_controls("zero,random:2,flip,prompt"), steered, direction, twins)]
+    names = [c.name for c in control_configs(parse_controls("zero,random:2,negated,prompt"), steered, direction, twins)]
     assert names == [
         "zero-L1",
         "random1-L1-a2",
         "random2-L1-a2",
         "random1-L1-a4",
         "random2-L1-a4",
-        "flip-L1-a2",
-        "flip-L1-a4",
+        "negated-L1-a2",
+        "negated-L1-a4",
         "prompt",
     ]
 
@@ -173,20 +173,20 @@ def test_controls_of_other_operations_say_so_in_their_names(direction):
     set_at = steered_config(direction, (1, 2), 4.0, "stored", SteeringMode("set", "generated"))
     ablated = steered_config(direction, 1, None, "stored", SteeringMode("ablate"))
     twins = {"random": [direction]}
-    names = [c.name for c in control_configs(parse_controls("zero,random:1,flip"), [set_at], direction, twins)]
-    assert names == ["zero-L1+2-generated", "random1-set-L1+2-a4-generated", "flip-set-L1+2-a4-generated"]
+    names = [c.name for c in control_configs(parse_controls("zero,random:1,negated"), [set_at], direction, twins)]
+    assert names == ["zero-L1+2-generated", "random1-set-L1+2-a4-generated", "negated-set-L1+2-a4-generated"]
     assert [c.name for c in control_configs(parse_controls("random:1"), [ablated], direction, twins)] == [
         "random1-ablate-L1"
     ]
-    with pytest.raises(UsageError, match="--controls flip: ablate-L1 has no alpha"):
-        control_configs(parse_controls("flip"), [ablated], direction, twins)
+    with pytest.raises(UsageError, match="--controls negated: ablate-L1 has no alpha"):
+        control_configs(parse_controls("negated"), [ablated], direction, twins)
 
 
-def test_a_flipped_config_steers_the_other_way_as_far(direction):
+def test_a_negated_config_steers_the_other_way_as_far(direction):
     steered = steered_config(direction, 1, 4.0, "stored")
-    (flipped,) = control_configs(parse_controls("flip"), [steered], direction, {})
-    assert flipped.steers[0].alpha == -steered.steers[0].alpha
-    assert flipped.dose == steered.dose
+    (negated,) = control_configs(parse_controls("negated"), [steered], direction, {})
+    assert negated.steers[0].alpha == -steered.steers[0].alpha
+    assert negated.dose == steered.dose
 
 
 def test_where_the_user_does_not_say_the_model_is_used_as_its_engine_tells():

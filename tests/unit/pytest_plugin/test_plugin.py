@@ -109,7 +109,7 @@ def test_no_other_mark_starts_a_calibration_and_two_studies_are_refused(sweep, c
         (("--layer", "3"), "--layer is for -m sweep*"),
         (("--sequential",), "--sequential is for -m sweep*"),
         (("--effect", "0.2"), "--effect is for -m sweep*"),
-        (("--controls", "flip"), "--controls 'flip'*random:K*"),
+        (("--controls", "negated"), "--controls 'negated'*random:K*"),
     ],
 )
 def test_bad_input_to_a_calibration_is_one_readable_line(sweep, chosen, arguments, said):

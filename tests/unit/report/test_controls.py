@@ -114,7 +114,7 @@ CONFIGS = (
     Config("w", "steered"),
     control("r1", "random", "v"),
     control("r2", "random", "v"),
-    control("f", "flip", "v"),
+    control("f", "negated", "v"),
     control("z", "zero", "v", "w"),
 )
 
@@ -165,13 +165,13 @@ def test_a_twin_that_was_not_measured_is_no_twin():
 def test_every_control_names_the_configs_that_it_is_there_for():
     direction = Direction(np.ones((3, 4), np.float32))
     steered = [steered_config(direction, layer, alpha, "stored") for layer, alpha in ((1, 2.0), (1, 4.0), (2, 2.0))]
-    controls = parse_controls("zero,orthogonal:2,flip,prompt")
+    controls = parse_controls("zero,orthogonal:2,negated,prompt")
     made = control_configs(controls, steered, direction, {"orthogonal": orthogonal_twins(direction, 2, 0)})
     named = {config.name: (config.control.kind, config.control.configs) for config in made}
     assert named["zero-L1"] == ("zero", ("steered-L1-a2", "steered-L1-a4"))
     assert named["zero-L2"] == ("zero", ("steered-L2-a2",))
     assert named["orthogonal2-L1-a4"] == ("orthogonal", ("steered-L1-a4",))
-    assert named["flip-L2-a2"] == ("flip", ("steered-L2-a2",))
+    assert named["negated-L2-a2"] == ("negated", ("steered-L2-a2",))
     assert named["prompt"] == ("prompt", ("steered-L1-a2", "steered-L1-a4", "steered-L2-a2"))
     assert all(Config.from_json(config.to_json()) == config for config in made)
 

@@ -108,13 +108,13 @@ DOSES = (
     Config("baseline", "baseline"),
     config(2.0),
     config(4.0),
-    config(-4.0, name="flip-L3-a4", kind="control", control=ControlOf("flip", ("steered-L3-a4",))),
+    config(-4.0, name="negated-L3-a4", kind="control", control=ControlOf("negated", ("steered-L3-a4",))),
 )
 RESPONSES = [
     row("baseline", 5, 10, 0.2, 0.8),
     row("steered-L3-a2", 6, 10, 0.3, 0.8, no_cmd_per_run=1.0),
     row("steered-L3-a4", 9, 10, 0.6, 0.98, no_cmd_per_run=3.5),
-    row("flip-L3-a4", 1, 10, 0.02, 0.4, no_cmd_per_run=0.0),
+    row("negated-L3-a4", 1, 10, 0.02, 0.4, no_cmd_per_run=0.0),
 ]
 
 

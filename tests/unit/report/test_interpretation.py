@@ -140,8 +140,8 @@ def test_harm_by_steering_against_a_direction_speaks_for_it_as_a_cause(alpha, op
 
 def test_a_reversed_control_that_harms_speaks_for_the_direction_too():
     direction = replace(PLAIN, ranking=ranking(apart=True))
-    flip = Config("flip", "control", (Steer(0, "abc", -1.0),), control=ControlOf("flip", ("s",)))
-    text = "\n".join(told(sweep(200, baseline=100, s=100, flip=2), direction, controls=[flip]))
+    negated = Config("negated", "control", (Steer(0, "abc", -1.0),), control=ControlOf("negated", ("s",)))
+    text = "\n".join(told(sweep(200, baseline=100, s=100, negated=2), direction, controls=[negated]))
     assert "need not be what makes them" not in text
 
 

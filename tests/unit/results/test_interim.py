@@ -36,7 +36,7 @@ CONFIGS = (
     Config("good", "steered"),
     Config("same", "steered"),
     Config("some", "steered"),
-    Config("flip-good", "control", control=ControlOf("flip", ("good",))),
+    Config("negated-good", "control", control=ControlOf("negated", ("good",))),
     Config("prompt", "control", control=ControlOf("prompt", ("good", "same", "some"))),
 )
 """With 12 tasks, 4 attempts and 3 steered configs the looks are after 24, 36 and 48 blocks, each at a level of 0.0167.
@@ -80,9 +80,9 @@ def run(plan, trials=None):
 def test_configs_stop_where_their_fate_is_clear_and_controls_with_what_they_control_for(plan):
     outcomes, said = run(plan)
     counts = {config.name: sum(outcome.config == config.name for outcome in outcomes) for config in CONFIGS}
-    # `flip-good` is for `good` alone; `prompt` is for `some` too, which goes on, as does the baseline.
-    ends = {"good": HALF, "same": HALF, "flip-good": HALF}
-    assert counts == {"baseline": 48, "good": 24, "same": 24, "some": 48, "flip-good": 24, "prompt": 48}
+    # `negated-good` is for `good` alone; `prompt` is for `some` too, which goes on, as does the baseline.
+    ends = {"good": HALF, "same": HALF, "negated-good": HALF}
+    assert counts == {"baseline": 48, "good": 24, "same": 24, "some": 48, "negated-good": 24, "prompt": 48}
     looks = interim_analyses(plan, outcomes)
     assert looks.ends == ends
     assert looks.schedule == (24, 36, 48)
@@ -96,7 +96,7 @@ def test_configs_stop_where_their_fate_is_clear_and_controls_with_what_they_cont
         "good stops for efficacy at look 1 of 3, with 50% of its trials in: +1.00, p = 0.00049" in s for s in said
     )
     assert any("same stops for futility at look 1 of 3" in line for line in said)
-    assert "flip-good stops: whatever it controls for has stopped" in said
+    assert "negated-good stops: whatever it controls for has stopped" in said
     assert len(said) == 3
 
 
@@ -120,7 +120,7 @@ def test_a_control_finishes_the_block_of_the_look_that_stops_it(plan, turn):
     outcomes, _ = run(plan, [spec for block in blocks for spec in (*block[turn:], *block[:turn])])
     first = {block[0].task + str(block[0].attempt) for block in blocks[:HALF]}
     done = {config.name: {o.task + str(o.attempt) for o in outcomes if o.config == config.name} for config in CONFIGS}
-    assert done["flip-good"] == done["good"] == done["same"] == first
+    assert done["negated-good"] == done["good"] == done["same"] == first
     assert len(done["baseline"]) == len(done["prompt"]) == len(done["some"]) == 48
 
 
@@ -137,11 +137,11 @@ def test_trials_under_way_at_a_stop_are_overrun_and_in_no_number(plan):
     late = [
         replace(outcome_of(spec, "unsolved"), steps=50)
         for spec in plan.trials
-        if spec.config in ("good", "flip-good") and spec.attempt == 3
+        if spec.config in ("good", "negated-good") and spec.attempt == 3
     ]
     before, after = summarise_run(plan, stopped), summarise_run(plan, [*stopped, *late])
     assert after.configs == before.configs
-    assert after.sequential.overrun == {"good": 12, "same": 0, "flip-good": 12}
+    assert after.sequential.overrun == {"good": 12, "same": 0, "negated-good": 12}
     assert len(after.analysed([*stopped, *late])) == len(stopped)
 
 

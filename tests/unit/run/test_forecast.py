@@ -216,7 +216,7 @@ def test_a_plan_with_looks_says_when_they_are_and_when_there_is_none():
 
 
 def test_everything_fits_100_columns_and_twins_share_a_row():
-    lines = lines_of(plan_of(13, 3, 1, controls="zero,random:19,flip,prompt"), SweepOptions(effect=0.45))
+    lines = lines_of(plan_of(13, 3, 1, controls="zero,random:19,negated,prompt"), SweepOptions(effect=0.45))
     assert max(map(len, lines)) <= 100
     assert sum("random × 19" in line for line in lines) == 2
     assert any("and 1 more" in line for line in lines)

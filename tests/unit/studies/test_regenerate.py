@@ -43,6 +43,15 @@ def test_reports_made_again_are_the_same_byte_by_byte(run):
     assert texts(run) == before
 
 
+def test_a_control_of_an_earlier_capvec_is_read_by_the_word_of_today(run):
+    path = run / "provenance.json"
+    path.write_text(path.read_text().replace("negated", "flip"))
+    ledger = run / "trials.jsonl"
+    ledger.write_text(ledger.read_text().replace("negated", "flip"))
+    configs = {config.name: config for config in read_run_folder(run).plan.configs}
+    assert configs["flip-L1-a4"].control.kind == "negated"
+
+
 def test_the_folder_may_have_moved(run, tmp_path):
     before = texts(run)
     shutil.move(run, tmp_path / "elsewhere")
