@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
-from capvec.report.html.canvas import Canvas, Chart, Scale, plain
+from capvec.directions.ranking import LayerRank, Ranking
+from capvec.report.charts.canvas import Canvas, Chart, Scale, plain
 
 
-def auc_by_layer(ranking: Sequence[Mapping[str, float | None]], steered: Collection[int], width: int) -> Chart | None:
+def auc_by_layer(ranking: Ranking, steered: Collection[int], width: int) -> Chart:
     """In-sample AUC of every layer above the band that label permutations reach, and the AUC on tasks left out.
 
-    An in-sample AUC is never drawn without its null: None where the ranking has no null.
-
     Args:
-        ranking: rows of `ranking.csv`: `layer`, `auc`, `auc_null_p95`, and `cv_auc` with `cv_auc_low` and
-            `cv_auc_high` where tasks could be left out.
+        ranking: of the direction.
         steered: layers to mark.
         width: in px.
     """
-    rows = sorted((row for row in ranking if row.get("auc_null_p95") is not None), key=lambda row: row["layer"] or 0)
-    if not rows:
-        return None
-    layers = [float(row["layer"] or 0) for row in rows]
-    crossed = [(layer, row) for layer, row in zip(layers, rows, strict=True) if row.get("cv_auc") is not None]
-    least = min([0.5, *(value for row in rows for key in ("auc", "cv_auc_low") if (value := row.get(key)) is not None)])
+    rows = sorted(ranking.rows, key=lambda row: row.layer)
+    crossed = [row for row in rows if row.cv_auc is not None]
+    least = min(0.5, *(row.auc for row in rows), *(row.cv_auc_low for row in rows if row.cv_auc_low is not None))
     top, bottom = 30.0, 254.0
     up = Scale(max(0.0, int(least * 10) / 10), 1.0, bottom, top)
-    across = Scale(layers[0] - 0.7, layers[-1] + 0.7, 40.0, width - 12.0)
+    across = Scale(rows[0].layer - 0.7, rows[-1].layer + 0.7, 40.0, width - 12.0)
     canvas = Canvas()
-    nulls = [(across(layer), up(row["auc_null_p95"] or 0.0)) for layer, row in zip(layers, rows, strict=True)]
+    nulls = [(across(row.layer), up(row.auc_null_p95)) for row in rows]
     ends = ((across.start, nulls[0][1]), *nulls, (across.end, nulls[-1][1]))
     canvas.path([(across.start, bottom), *ends, (across.end, bottom)], "band", closed=True)
-    for place in sorted(set(steered) & {int(layer) for layer in layers}):
+    for place in sorted(set(steered) & {row.layer for row in rows}):
         half = min(7.0, (across(1) - across(0)) / 2)
         canvas.rect(across(place) - half, top, 2 * half, bottom - top, "mark", f"layer {place} is steered")
     canvas.axis_left(up, across.start, across.end, 5)
@@ -41,40 +36,37 @@ def auc_by_layer(ranking: Sequence[Mapping[str, float | None]], steered: Collect
             canvas.text(across(tick), bottom + 16, plain(tick), "tick", "middle")
     canvas.text((across.start + across.end) / 2, bottom + 33, "layer (decoder block, from 0)", "axis", "middle")
     _crossed(canvas, crossed, across, up)
-    for layer, row in zip(layers, rows, strict=True):
-        tip = f"layer {layer:g}: AUC {row['auc']:.3f} in sample, null 95 % {row['auc_null_p95']:.3f}"
-        canvas.dot(across(layer), up(row["auc"] or 0.0), "insample", tip, 3.5)
+    for row in rows:
+        tip = f"layer {row.layer}: AUC {row.auc:.3f} in sample, null 95 % {row.auc_null_p95:.3f}"
+        canvas.dot(across(row.layer), up(row.auc), "insample", tip, 3.5)
     _legend(canvas, bool(crossed), width)
-    cross = (
-        "Dots with bars: cross-fitted on tasks left out, with 95 % intervals; blue dashes: what 95 % of permuted "
-        "labels reach there. "
-    )
-    marked = f"Marked: steered here (layer {', '.join(map(str, sorted(steered)))})." if steered else ""
-    caption = (
-        "Rings: AUC in sample, where a wide residual gives a high AUC to any labels; the shaded band holds 95 % of "
-        f"what permuted labels reach in the same way. {cross if crossed else ''}{marked}"
-    )
-    values = "; ".join(
-        f"layer {layer:g}: {row['auc']:.3f}, null {row['auc_null_p95']:.3f}"
-        for layer, row in zip(layers, rows, strict=True)
-    )
+    caption = [
+        "Rings: AUC in sample, where a wide residual gives a high AUC to any labels. The shaded band holds 95 % of what "
+        "permuted labels reach in the same way."
+    ]
+    if crossed:
+        caption += [
+            "Dots with bars: AUC on tasks left out (cross-fitted), with 95 % intervals. Blue dashes: what 95 % of "
+            "permuted labels reach there."
+        ]
+    if steered:
+        caption += [f"Marked: steered here (layer {', '.join(map(str, sorted(steered)))})."]
+    values = "; ".join(f"layer {row.layer}: {row.auc:.3f}, null {row.auc_null_p95:.3f}" for row in rows)
     title = "AUC by layer against its null"
-    return Chart("auc-by-layer", title, caption.strip(), values, width, int(bottom) + 46, tuple(canvas.marks))
+    return Chart("auc-by-layer", title, " ".join(caption), values, width, int(bottom) + 46, tuple(canvas.marks))
 
 
-def _crossed(
-    canvas: Canvas, rows: Sequence[tuple[float, Mapping[str, float | None]]], across: Scale, up: Scale
-) -> None:
-    nulls = [(across(layer), up(null)) for layer, row in rows if (null := row.get("cv_auc_null_p95")) is not None]
+def _crossed(canvas: Canvas, rows: Sequence[LayerRank], across: Scale, up: Scale) -> None:
+    nulls = [(across(row.layer), up(row.cv_auc_null_p95)) for row in rows if row.cv_auc_null_p95 is not None]
     if nulls:
         canvas.path(nulls, "null crossed")
-    for layer, row in rows:
-        value, low, high = (row.get(key) for key in ("cv_auc", "cv_auc_low", "cv_auc_high"))
-        if value is None:
+    for row in rows:
+        if row.cv_auc is None:
             continue
-        if low is not None and high is not None:
-            canvas.line(across(layer), up(low), across(layer), up(high), "interval steered")
-        canvas.dot(across(layer), up(value), "steered", f"layer {layer:g}: AUC {value:.3f} on tasks left out", 3.5)
+        x = across(row.layer)
+        if row.cv_auc_low is not None and row.cv_auc_high is not None:
+            canvas.line(x, up(row.cv_auc_low), x, up(row.cv_auc_high), "interval steered")
+        canvas.dot(x, up(row.cv_auc), "steered", f"layer {row.layer}: AUC {row.cv_auc:.3f} on tasks left out", 3.5)
 
 
 def _legend(canvas: Canvas, crossed: bool, width: int) -> None:
