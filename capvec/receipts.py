@@ -7,7 +7,7 @@ Everything is held against the plan and the direction's file, whatever the engin
 * when: in how many passes, over how many positions;
 * how much: the shift or the level, wherever it follows from the steers alone (`closed_forms`). A rescaling to keep the
   norm is measured and undone first (`hooks.witness`), so this holds for what keeps the norm too;
-* nothing else: no part of the move lies along another direction (`stray_max`), and no position that was to be left
+* nothing else: no part of the move lies along another direction (`off_axis_max`), and no position that was to be left
   alone moved at all (`IsolationCheck`), in a reply without steers as in any other.
 
 Several steers with different operations or positions at one layer have no closed form. Of them `error_max` speaks
@@ -36,7 +36,7 @@ TOLERANCE = 0.02
 NORM_TOLERANCE = 0.005
 """Relative deviation of a norm that was kept: rounding each number to bfloat16, the coarsest residual, changes a norm
 by at most 2⁻⁸ ≈ 0.004 of it."""
-STRAY_TOLERANCE = 1.01
+OFF_AXIS_TOLERANCE = 1.01
 """Of the most that rounding can do: the bound is of first order, and ε is 0.008 where it is coarsest."""
 
 
@@ -72,14 +72,14 @@ def _closed_form(
     return None
 
 
-def check_receipts(reply: Reply, config: Config, stack: BlockLayout) -> None:
+def check_receipts(reply: Reply, config: Config, layout: BlockLayout) -> None:
     """Check that a reply was steered as its config says, at every position, and nowhere else.
 
     Args:
         reply: what the engine sent.
         config: its steers are what was asked for; its targets and vectors are from the directions' files, and what an
             engine would like to expect is not asked.
-        stack: the blocks of the engine's model.
+        layout: the blocks of the engine's model.
 
     Raises:
         SteeringFault: a receipt is missing or of another steer; part of the prompt was computed under other steers; a
@@ -101,8 +101,8 @@ def check_receipts(reply: Reply, config: Config, stack: BlockLayout) -> None:
         )
     for receipt, vector in zip(reply.receipts, config.vectors, strict=True):
         _check_coverage(receipt, reply, _in_words([receipt.steer]))
-        _check_place(receipt, vector, stack, _in_words([receipt.steer]))
-    _check_stillness(reply)
+        _check_place(receipt, vector, layout, _in_words([receipt.steer]))
+    _check_isolation(reply)
     keeping = {steer.layer for steer in config.steers if steer.keep_norm}
     for receipt, target in zip(reply.receipts, config.targets, strict=True):
         if receipt.steered:
@@ -117,12 +117,12 @@ def _in_words(steers: Sequence[Steer]) -> str:
     )
 
 
-def _check_stillness(reply: Reply) -> None:
+def _check_isolation(reply: Reply) -> None:
     """Where a neighbour in the batch is steered, is not known here; that nothing of it arrived is."""
-    still = reply.stillness
+    still = reply.isolation
     if still is None:
         raise SteeringFault(
-            "the reply does not say what was done to it where nothing was to be done; expected a stillness with each "
+            "the reply does not say what was done to it where nothing was to be done; expected an isolation with each "
             "reply, steered or not: is this an engine of this version of capvec?"
         )
     if not still.forwards == reply.completion_tokens >= 1 or still.watched != still.sites:
@@ -144,13 +144,13 @@ def _check_stillness(reply: Reply) -> None:
         )
 
 
-def _check_place(receipt: Receipt, vector: str, stack: BlockLayout, where: str) -> None:
+def _check_place(receipt: Receipt, vector: str, layout: BlockLayout, where: str) -> None:
     layer = receipt.steer.layer
-    block, following = f"{stack.blocks}.{layer}", f"{stack.blocks}.{layer + 1}"
+    block, following = f"{layout.blocks}.{layer}", f"{layout.blocks}.{layer + 1}"
     arrived = receipt.receiver == following
-    if layer == stack.n_layers - 1:
+    if layer == layout.n_layers - 1:
         # What follows has another name in every architecture: no block, or the last itself where nothing is known.
-        arrived = receipt.receiver == block or not f"{receipt.receiver}.".startswith(f"{stack.blocks}.")
+        arrived = receipt.receiver == block or not f"{receipt.receiver}.".startswith(f"{layout.blocks}.")
         following = "what follows the last block"
     if receipt.block != block or not receipt.receiver or not arrived:
         raise SteeringFault(
@@ -216,10 +216,10 @@ def _check_measurements(receipt: Receipt, target: float | None, keeping: bool, w
             f"{where}: what arrived is {values['error_max']:.4g} along the direction from what the formulas make of "
             f"the residual, expected at most {allowed:.2g}"
         )
-    if not values["stray_max"] <= STRAY_TOLERANCE:
+    if not values["off_axis_max"] <= OFF_AXIS_TOLERANCE:
         raise SteeringFault(
-            f"{where}: what arrived was moved along another direction as well, by {values['stray_max']:.3g} times the "
-            f"most that rounding can; expected at most {STRAY_TOLERANCE}"
+            f"{where}: what arrived was moved along another direction as well, by {values['off_axis_max']:.3g} times "
+            f"the most that rounding can; expected at most {OFF_AXIS_TOLERANCE}"
         )
 
 

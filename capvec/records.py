@@ -137,7 +137,7 @@ class Reply(Record):
     """Prompt tokens whose keys and values came from an earlier request under the same steers."""
     cached_under: tuple[Steer, ...] = ()
     """The steers of that earlier request, as the engine kept them with the keys and values."""
-    stillness: IsolationCheck | None = None
+    isolation: IsolationCheck | None = None
     """What happened where nothing was to happen; None from an engine that does not say."""
 
 

@@ -100,7 +100,7 @@ class Receipt(Record):
     error_max: float | None = None
     """The largest difference, over the steered positions, between the shift and what the formulas of all steers of the
     row at this layer make of h_in, worked out by the witness."""
-    stray_max: float | None = None
+    off_axis_max: float | None = None
     """The largest part of h_out/s − h_in that lies along none of the row's directions at this layer, over the steered
     positions, in units of the most that rounding h_out can make of it, ε/2·‖h_out‖/s: at most 1."""
     scale_min: float | None = None

@@ -64,4 +64,4 @@ class ScriptedModel:
         words = len(reply.split())
         prompt = sum(len(message["content"].split()) for message in messages)
         still = IsolationCheck(forwards=words, sites=0, watched=0, steered=0, leak_max=0.0)
-        return Reply(reply, "stop", prompt, words, 0.0, self._receipts, stillness=still)
+        return Reply(reply, "stop", prompt, words, 0.0, self._receipts, isolation=still)

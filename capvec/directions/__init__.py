@@ -1,1 +1,1 @@
-"""From traces and their residuals to a direction, its ranking and its twins; no torch."""
+"""From traces and their residuals to a direction, its ranking and its matched controls; no torch."""

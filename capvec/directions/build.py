@@ -75,7 +75,7 @@ def build_direction(
     chosen = select_contrast(recipe, traces, model)
     n_pos, n_neg = len(chosen.positives), len(chosen.negatives)
     tasks, rewards = [trace.task for trace in chosen.traces], [trace.reward or 0.0 for trace in chosen.traces]
-    twins = _twin_labels(Labellings.observed(n_pos, n_neg, tasks, rewards), shuffled, seed)
+    shuffles = _control_labels(Labellings.observed(n_pos, n_neg, tasks, rewards), shuffled, seed)
     conversations = [trace.messages for trace in chosen.traces]
     key = f"{identity} {recipe.pooling}"
     activations = cached_activations(conversations, key, lambda: capture(chosen.traces), cache)
@@ -105,12 +105,12 @@ def build_direction(
         audit=audit_contrast(chosen, project(residuals, direction.vectors), activations.tokens, recipe=recipe),
         activations=activations,
         shuffled=tuple(
-            _as_long_as(direction, vectors) for vectors in directions(residuals, twins, METHODS[recipe.estimator])
+            _as_long_as(direction, vectors) for vectors in directions(residuals, shuffles, METHODS[recipe.estimator])
         ),
     )
 
 
-def _twin_labels(observed: Labellings, count: int, seed: int) -> Labellings:
+def _control_labels(observed: Labellings, count: int, seed: int) -> Labellings:
     try:
         return others(observed, choose_scheme(observed), count, seed)
     except ValueError as error:

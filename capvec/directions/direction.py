@@ -151,18 +151,18 @@ class Direction:
         return length
 
 
-def random_twin(direction: Direction, seed: int) -> Direction:
+def random_control(direction: Direction, seed: int) -> Direction:
     """Isotropic random vectors, each as long as the one it stands for: the same push, in no direction in particular."""
     noise = np.random.default_rng(seed).standard_normal(direction.vectors.shape)
     noise *= (direction.norms / np.linalg.norm(noise, axis=1))[:, None]
     return Direction(noise.astype(np.float32), direction.ambient_norm)
 
 
-def orthogonal_twins(direction: Direction, count: int, seed: int) -> tuple[Direction, ...]:
+def orthogonal_controls(direction: Direction, count: int, seed: int) -> tuple[Direction, ...]:
     """Random directions at right angles to the real one in every layer, each vector as long as the one it stands for.
 
     They are at right angles to each other too, as far as the width allows: there are d_model − 1 such directions, and
-    with more twins than that each lot of d_model − 1 is so among itself. Gaussian vectors are made orthonormal by QR
+    with more controls than that each lot of d_model − 1 is so among itself. Gaussian vectors are made orthonormal by QR
     after the direction itself, which leaves them uniform on what is orthogonal to it (Stewart 1980, SIAM J. Numer.
     Anal. 17:403); signs are drawn, since those that a QR gives depend on its implementation.
 
@@ -172,13 +172,13 @@ def orthogonal_twins(direction: Direction, count: int, seed: int) -> tuple[Direc
     room = direction.d_model - 1
     if room == 0:
         raise UsageError("--controls orthogonal: at width 1 nothing is orthogonal to a direction")
-    rng = np.random.default_rng([seed, 1])  # another stream than the random twins of the same seed
-    twins: list[Direction] = []
-    while len(twins) < count:
-        lot = min(room, count - len(twins))
+    rng = np.random.default_rng([seed, 1])  # another stream than the random controls of the same seed
+    controls: list[Direction] = []
+    while len(controls) < count:
+        lot = min(room, count - len(controls))
         vectors = np.stack([_orthogonal(vector, lot, rng) for vector in direction.vectors.astype(np.float64)], axis=1)
-        twins += [Direction(twin.astype(np.float32), direction.ambient_norm) for twin in vectors]
-    return tuple(twins)
+        controls += [Direction(one.astype(np.float32), direction.ambient_norm) for one in vectors]
+    return tuple(controls)
 
 
 def _orthogonal(vector: NDArray[np.float64], count: int, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,14 +18,15 @@ from capvec.engines.protocol import EngineInfo
 
 @dataclass(frozen=True)
 class StudyDirection:
-    """The direction of a sweep, its twins for controls, and what there is to say about it."""
+    """The direction of a study, its matched controls, and what the report says about it."""
 
     direction: Direction
     source: str
     """Where it came from, as the user would name it."""
     built: BuiltDirection | None = None
     """None when it was loaded from a file."""
-    twins: dict[str, Sequence[Direction]] = field(default_factory=dict)
+    controls: Mapping[str, Sequence[Direction]] = field(default_factory=dict)
+    """Kind of matched control, such as `random`, to its directions, each as long in every layer as the real one."""
     steered: EngineInfo | None = None
     """The engine whose model it steers."""
 
@@ -80,7 +81,7 @@ class StudyDirection:
             "contrast": self.built.contrast.to_json() if self.built is not None else None,
             "audit": self.built.audit.to_json() if self.built is not None else None,
             "pooling": self.built.activations.pooling if self.built is not None else None,
-            "twins": {kind: [twin.hash for twin in twins] for kind, twins in self.twins.items()},
+            "controls": {kind: [one.hash for one in directions] for kind, directions in self.controls.items()},
         }
 
 

@@ -82,7 +82,7 @@ class EngineClient:
         elapsed = time.monotonic() - started
         try:
             choice, usage = data["choices"][0], data["usage"]
-            stillness = choice.get("steering_stillness")
+            isolation = choice.get("steering_isolation")
             return Reply(
                 text=choice["message"]["content"] or "",
                 finish_reason="length" if choice["finish_reason"] == "length" else "stop",
@@ -92,7 +92,7 @@ class EngineClient:
                 cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
                 cached_under=tuple(Steer.from_json(steer) for steer in choice.get("steering_of_cached", ())),
                 receipts=tuple(Receipt.from_json(receipt) for receipt in choice.get("steering_receipts", ())),
-                stillness=IsolationCheck.from_json(stillness) if stillness is not None else None,
+                isolation=IsolationCheck.from_json(isolation) if isolation is not None else None,
             )
         except (KeyError, IndexError, TypeError, UsageError) as error:
             raise EngineUnavailable(f"{self._url} sent a reply that is not a chat completion: {error!r}") from error

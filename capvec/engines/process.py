@@ -55,7 +55,7 @@ def start_engine(source: ModelSource, *, log_path: Path, port: int = 0) -> Itera
         source.name,
     ]
     command += ["--context-length", str(source.context_length)] if source.context_length else []
-    command += ["--habits", json.dumps(source.habits.to_json()), "--port", str(port)]
+    command += ["--defaults", json.dumps(source.defaults.to_json()), "--port", str(port)]
     # OpenMP's threads wait for each other many times a token. By default they spin, and where anything else wants the
     # cores (trials do), the spinning keeps from running what is waited for: tests/benchmarks/wait_policy.py.
     environment = {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | {TOKEN_VARIABLE: token, "PYTHONUNBUFFERED": "1"}

@@ -1,7 +1,7 @@
 """What the engine and its clients say to each other, beside OpenAI's chat completions. Imports no torch.
 
 * `POST /v1/chat/completions`: OpenAI's fields, and `steering`, a list of `Steer` records. The choice comes with
-  `steering_receipts`, one `Receipt` for each steer, in the order asked, and, steered or not, `steering_stillness`, an
+  `steering_receipts`, one `Receipt` for each steer, in the order asked, and, steered or not, `steering_isolation`, an
   `IsolationCheck`.
 * `POST /v1/directions`: a direction file's bytes; answers a `DirectionInfo`. `GET /v1/directions/{hash}`: the file.
 * `POST /v1/capture`: `{"conversations": [[message, …], …], "pooling": …, "names": [text, …]}`; answers the fields of
@@ -13,7 +13,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +51,7 @@ class ModelSource(Record):
     """What reports and traces call it."""
     context_length: int | None = None
     """Where the model's config is not to be believed."""
-    habits: GenerationDefaults = GenerationDefaults()
+    defaults: GenerationDefaults = GenerationDefaults()
     """What its engine tells clients, those that did not start it among them."""
 
 
@@ -71,11 +73,17 @@ class EngineInfo(Record):
     """Version of capvec that serves."""
     blocks: str = ""
     """Dotted path of the decoder blocks in a model of that architecture, such as `model.layers`."""
-    habits: GenerationDefaults = GenerationDefaults()
+    defaults: GenerationDefaults = GenerationDefaults()
 
     @property
-    def stack(self) -> BlockLayout:
+    def layout(self) -> BlockLayout:
+        """The decoder blocks, as receipts name them."""
         return BlockLayout(self.blocks, self.n_layers)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """As for every record; also reads the key `habits`, which `defaults` was called before."""
+        return super().from_json({{"habits": "defaults"}.get(key, key): value for key, value in data.items()})
 
 
 @dataclass(frozen=True)

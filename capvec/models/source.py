@@ -64,8 +64,8 @@ def _described(folder: Path) -> ModelSource:
 def _served(folder: Path, name: str, serve: Mapping[str, Any]) -> ModelSource:
     """`serve` holds what `ModelSource` and `GenerationDefaults` have, on one level."""
     own = {"name": name} | {key: value for key, value in serve.items() if key in {"name", "context_length"}}
-    habits = {key: value for key, value in serve.items() if key not in own}
-    return ModelSource.from_json({"path_or_id": str(folder), **own, "habits": habits})
+    defaults = {key: value for key, value in serve.items() if key not in own}
+    return ModelSource.from_json({"path_or_id": str(folder), **own, "defaults": defaults})
 
 
 def bundled_traces(contrast: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -35,20 +35,20 @@ class Settings(Record):
     temperature: float
 
 
-def settings_for(options: SweepOptions, habits: GenerationDefaults, model: str) -> Settings:
+def settings_for(options: SweepOptions, defaults: GenerationDefaults, model: str) -> Settings:
     """What the user asked for, and what suits the model where the user did not say.
 
     Args:
         options: the user's.
-        habits: of the model, as its engine tells them.
+        defaults: of the model, as its engine tells them.
         model: what its engine calls it.
     """
     return Settings(
         model=model,
         protocol=options.protocol,
-        prompt_style=habits.prompt_style,
-        max_steps=options.max_steps or habits.max_steps,
-        max_tokens=options.max_tokens or habits.max_tokens,
+        prompt_style=defaults.prompt_style,
+        max_steps=options.max_steps or defaults.max_steps,
+        max_tokens=options.max_tokens or defaults.max_tokens,
         temperature=options.temperature,
     )
 
@@ -67,7 +67,7 @@ class Plan(Record):
     """The kind of study: also the mark that asks for it, and part of the name of its file in the suite."""
     sequential: bool = False
     """Whether configs may stop before their last trial (`--sequential`)."""
-    stack: BlockLayout = field(default_factory=BlockLayout)
+    layout: BlockLayout = field(default_factory=BlockLayout)
     """Of the model that the engine serves; empty in a plan that steers nothing, or is only read."""
     effect: float | None = None
     """A difference in pass rate that would matter, as the user said; None for the verdict's (`looks.margin_of`)."""
@@ -177,7 +177,7 @@ def control_configs(
     controls: Sequence[Control],
     steered: Sequence[Config],
     direction: Direction,
-    twins: dict[str, Sequence[Direction]],
+    matched: Mapping[str, Sequence[Direction]],
 ) -> tuple[Config, ...]:
     """One config per control of every steered config (one `prompt` config in all).
 
@@ -188,7 +188,8 @@ def control_configs(
         controls: as `--controls` asked for.
         steered: the configs to control for.
         direction: the direction they steer with.
-        twins: `random`, `shuffled` and `orthogonal` directions, as many as the controls count.
+        matched: kind of matched control (`random`, `shuffled`, `orthogonal`) to its directions, as many as the
+            control counts.
 
     Raises:
         UsageError: `negated` of an ablation, which has no sign.
@@ -198,7 +199,7 @@ def control_configs(
         if control.kind == "prompt":
             of = [(Config("prompt", "control", system_suffix=PROMPT_CONTROL), base) for base in steered]
         else:
-            of = [(config, base) for base in steered for config in _controls_for(base, control, direction, twins)]
+            of = [(config, base) for base in steered for config in _controls_for(base, control, direction, matched)]
         for config, base in of:
             # One α = 0 serves every strength at a layer, and one prompt the whole sweep.
             earlier = configs[config.name].control if config.name in configs else None
@@ -208,7 +209,7 @@ def control_configs(
 
 
 def _controls_for(
-    base: Config, control: Control, direction: Direction, twins: dict[str, Sequence[Direction]]
+    base: Config, control: Control, direction: Direction, matched: Mapping[str, Sequence[Direction]]
 ) -> Iterator[Config]:
     first, where = base.steers[0], base.name.removeprefix("steered-")
     layers, unit = [steer.layer for steer in base.steers], base.alpha_unit
@@ -221,9 +222,9 @@ def _controls_for(
             raise UsageError(f"--controls negated: {base.name} has no alpha whose sign could change; leave negated out")
         yield make_config(f"negated-{where}", "control", direction, layers, -base.alpha, unit, manner)
     else:
-        for number, twin in enumerate(twins[control.kind], start=1):
+        for number, one in enumerate(matched[control.kind], start=1):
             name = f"{control.kind}{number}-{where}"
-            yield make_config(name, "control", twin, layers, base.alpha, unit, manner)
+            yield make_config(name, "control", one, layers, base.alpha, unit, manner)
 
 
 def make_config(

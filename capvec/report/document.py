@@ -48,7 +48,6 @@ def sweep_report(results: Results) -> Report:
         sections=tuple(section for section in sections if section is not None),
         warnings=warnings(plan, summary),
         about=(
-            f"Model {plan.settings.model}, {len(plan.tasks)} tasks, {len(plan.configs)} configs, "
-            f"{len(outcomes)} trials"
+            f"Model {plan.settings.model}, {len(plan.tasks)} tasks, {len(plan.configs)} configs, {len(outcomes)} trials"
         ),
     )

@@ -179,7 +179,9 @@ def _of_matched_controls(judged: Sequence[ConfigSummary], comparisons: Sequence[
         if one.metric != "pass_rate" or name not in ("improves", "harms"):
             continue
         pvalue = one.rank.p_higher if name == "improves" else one.rank.p_lower
-        yield join(_ranked(one, improves=name == "improves"), f" (one-sided p = {pvalue:.2g}). {_explained(one, pvalue)}")
+        yield join(
+            _ranked(one, improves=name == "improves"), f" (one-sided p = {pvalue:.2g}). {_explained(one, pvalue)}"
+        )
 
 
 def _ranked(one: MatchedComparison, *, improves: bool) -> Text:

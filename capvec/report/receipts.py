@@ -29,7 +29,12 @@ def receipts_section(outcomes: Sequence[Outcome]) -> Section | None:
             groups[outcome.config, measured.layer, measured.op].append(measured)
     if not groups:
         return None
-    columns = (*left("config"), *right("layer", "trials"), *left("quantity"), *right("expected", "measured, min to max"))
+    columns = (
+        *left("config"),
+        *right("layer", "trials"),
+        *left("quantity"),
+        *right("expected", "measured, min to max"),
+    )
     rows = tuple(
         (config, str(layer), str(len(group)), _QUANTITIES[op], number(group[0].expected, 4), _span(group))
         for (config, layer, op), group in groups.items()

@@ -34,7 +34,13 @@ def trial_matrix_section(results: Results) -> Section:
 def as_table(matrix: TrialMatrix) -> Table:
     """The matrix in marks, one for each attempt."""
     rows = tuple(
-        (task, *("".join(MARKS[one.outcome] for one in matrix.cells.get((task, name), ())) or "–" for name in matrix.configs))
+        (
+            task,
+            *(
+                "".join(MARKS[one.outcome] for one in matrix.cells.get((task, name), ())) or "–"
+                for name in matrix.configs
+            ),
+        )
         for tasks in matrix.splits.values()
         for task in tasks
     )

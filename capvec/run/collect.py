@@ -49,7 +49,7 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
     outcomes = []
     with client_of(source, out / "engine.log") as client, ThreadPoolExecutor(jobs) as pool:
         health = client.health()
-        settings = settings_for(options, health.habits, health.model)
+        settings = settings_for(options, health.defaults, health.model)
         baseline = Config(Config.BASELINE, "baseline")
         trials = interleave(tasks, [baseline], options.attempts, options.seed)
         plan = Plan(out.name, out, tasks, (baseline,), trials, settings)

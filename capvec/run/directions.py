@@ -10,7 +10,7 @@ from capvec.cache import cache_root
 from capvec.directions.activations import Activations
 from capvec.directions.build import build_direction
 from capvec.directions.capture import capture_traces, engine_identity
-from capvec.directions.direction import Direction, orthogonal_twins, random_twin
+from capvec.directions.direction import Direction, orthogonal_controls, random_control
 from capvec.directions.study_direction import StudyDirection, with_metadata
 from capvec.engines.client import EngineClient
 from capvec.engines.protocol import FORMATS, EngineInfo
@@ -24,7 +24,7 @@ from capvec.traces import read_traces
 def obtain_direction(
     options: SweepOptions, client: EngineClient, health: EngineInfo, folder: Path, say: Callable[[str], None]
 ) -> StudyDirection:
-    """Load or build the sweep's direction, give it and its twins to the engine, and write `vectors/` of the run folder.
+    """Load or build the sweep's direction, send it and its matched controls to the engine, and write `vectors/`.
 
     Raises:
         UsageError: the file, the traces or the contrast cannot be used; the message names the option.
@@ -39,8 +39,8 @@ def obtain_direction(
         obtained = _build(options, client, health, say)
         if obtained.ranking is not None:
             obtained.ranking.write_csv(vectors / "ranking.csv", obtained.flags)
-    obtained = replace(obtained, twins=_twins(options, obtained), steered=health)
-    for direction in (obtained.direction, *(twin for twins in obtained.twins.values() for twin in twins)):
+    obtained = replace(obtained, controls=_matched_controls(options, obtained), steered=health)
+    for direction in (obtained.direction, *(one for kind in obtained.controls.values() for one in kind)):
         hand_over(direction, client)
     write_files(obtained.direction, client, vectors, say)
     return obtained
@@ -128,20 +128,20 @@ def hand_over(direction: Direction, client: EngineClient) -> None:
         raise EngineUnavailable(f"sent direction {direction.hash}, and the engine holds {info.hash}: is it capvec's?")
 
 
-def _twins(options: SweepOptions, obtained: StudyDirection) -> dict[str, Sequence[Direction]]:
+def _matched_controls(options: SweepOptions, obtained: StudyDirection) -> dict[str, Sequence[Direction]]:
     """The directions that `random:K` and its like steer with, each layer as long as the real one."""
-    twins: dict[str, Sequence[Direction]] = {}
+    controls: dict[str, Sequence[Direction]] = {}
     if count := _count(options, "random"):
-        twins["random"] = [random_twin(obtained.direction, options.seed + number) for number in range(count)]
+        controls["random"] = [random_control(obtained.direction, options.seed + number) for number in range(count)]
     if count := _count(options, "orthogonal"):
-        twins["orthogonal"] = orthogonal_twins(obtained.direction, count, options.seed)
+        controls["orthogonal"] = orthogonal_controls(obtained.direction, count, options.seed)
     if _count(options, "shuffled"):
         if obtained.built is None:
             raise UsageError(
                 "--controls shuffled needs the traces to shuffle, and --direction brings none: use --traces"
             )
-        twins["shuffled"] = obtained.built.shuffled
-    return twins
+        controls["shuffled"] = obtained.built.shuffled
+    return controls
 
 
 def _count(options: SweepOptions, kind: str) -> int:

@@ -178,11 +178,11 @@ def time_in_words(probe: Probe, trials: int, preparation_s: float) -> str:
 
 
 def _config_rows(configs: Sequence[Config]) -> Iterator[tuple[str, ...]]:
-    """Twins of one kind and strength share a row."""
+    """Matched controls of one kind and strength share a row."""
     groups: dict[object, list[Config]] = {}
     for config in configs:
-        twin = (config.control, config.layer, config.alpha) if config.control is not None else config.name
-        groups.setdefault(twin, []).append(config)
+        group = (config.control, config.layer, config.alpha) if config.control is not None else config.name
+        groups.setdefault(group, []).append(config)
     for first, *others in groups.values():
         kind = first.kind if first.control is None else first.control.kind
         alpha = "–" if first.alpha is None else f"{first.alpha:g}"

@@ -114,9 +114,9 @@ class StudySession:
             client = self._resources.enter_context(EngineClient(url, token))
             health = client.health()
             digests = images.result()
-        settings = settings_for(options, health.habits, health.model)
+        settings = settings_for(options, health.defaults, health.model)
         self._design = design = self.study.design(StudyContext(client, health, settings, self.folder, self._say))
-        plan = self._plan(design, settings, health.stack)
+        plan = self._plan(design, settings, health.layout)
         if options.gate is not None:
             check_names(options.gate, plan.configs)
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": design.directions}
@@ -145,9 +145,9 @@ class StudySession:
         engine = self._resources.enter_context(start_engine(source, log_path=self.folder / "engine.log"))
         return engine.url, engine.token
 
-    def _plan(self, design: StudyDesign, settings: Settings, stack: BlockLayout) -> Plan:
+    def _plan(self, design: StudyDesign, settings: Settings, layout: BlockLayout) -> Plan:
         plan = _plan_of(self.study, self.run, self.folder, design.configs, settings)
-        return replace(plan, stack=stack)
+        return replace(plan, layout=layout)
 
     def _announce(self, plan: Plan) -> None:
         kept = {outcome.trial for outcome in self._finished}

@@ -57,7 +57,7 @@ class TrialRunner:
                 settings = self.plan.settings
 
                 def check(reply: Reply) -> None:
-                    check_receipts(reply, config, self.plan.stack)
+                    check_receipts(reply, config, self.plan.layout)
 
                 protocol = get_protocol(settings.protocol)
                 episode = run_episode(

@@ -62,7 +62,7 @@ class SweepStudy:
             for layers in self._layers(obtained, bench)
             for alpha in self._alphas
         ]
-        controls = control_configs(options.controls, steered, obtained.direction, obtained.twins)
+        controls = control_configs(options.controls, steered, obtained.direction, obtained.controls)
         return StudyDesign((Config(Config.BASELINE, "baseline"), *steered, *controls), obtained)
 
     @property

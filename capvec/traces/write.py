@@ -38,7 +38,7 @@ def write_trajectory(
 
     `agent.extra` says what steered it: `layer` and `direction` (joined by `+` where they are several), `alpha` as
     typed, `alpha_stored` in stored units, a number for each of `config.steers` in that order, and the dose.
-    `metrics.extra` of each reply holds its receipts, and its stillness whether it was steered or not. `extra.outcome`
+    `metrics.extra` of each reply holds its receipts, and its isolation whether it was steered or not. `extra.outcome`
     is the whole outcome. Numbers that are not finite become text, since JSON has none.
     """
     own = [_agent_step(step) for step in episode.steps]
@@ -107,7 +107,7 @@ def _agent_step(step: Step) -> dict[str, Any]:
         "extra": {
             "model_s": reply.model_s,
             "receipts": [receipt.to_json() for receipt in reply.receipts],
-            "stillness": reply.stillness.to_json() if reply.stillness is not None else None,
+            "isolation": reply.isolation.to_json() if reply.isolation is not None else None,
         },
     }
     data["extra"] = {

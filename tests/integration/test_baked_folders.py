@@ -337,7 +337,7 @@ def test_a_baked_folder_is_served_as_its_source_is(source, bake, tmp_path):
     out, _ = bake(tmp_path / "agent")
     served = resolve_model(str(out))
     assert served.name == "model"  # the folder's: it is another model than its source
-    assert (served.context_length, served.habits) == (2048, GenerationDefaults("brief", 7, 33))
+    assert (served.context_length, served.defaults) == (2048, GenerationDefaults("brief", 7, 33))
     kept = {path.name for path in (tmp_path / "agent").iterdir()} - {"README.md"}
     assert {path.name for path in out.iterdir()} == kept | {"BAKED.json"}
     for name in kept - {"config.json", "model.safetensors", "capvec.json"}:

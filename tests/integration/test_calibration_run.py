@@ -101,7 +101,7 @@ def test_a_calibration_ends_with_five_verdicts_and_resumes(calibration, pytester
             "calibration: *CALIBRATION.md",
             "gate NOT MET: (a) planted-*pass_rate 1.00 → 1.00*too few*held out: *",
             "gate NOT MET: (b) planted-reversed-*",
-            "gate met: (c) random twins are not detected (0 of 1 detected at 0.05, *",
+            "gate met: (c) random controls are not detected (0 of 1 detected at 0.05, *",
             "gate met: (d) *replies to identical conversations compared in 2 trials, 0 differ*",
             "gate NOT MET: (e) format-*",
         ]
@@ -129,7 +129,7 @@ def test_a_calibration_ends_with_five_verdicts_and_resumes(calibration, pytester
     regenerate(report)
     assert {name: (report / name).read_text() for name in told} == told
 
-    # Another choice of twins is another study: its outcomes must not be pooled with these.
+    # Another choice of controls is another study: its outcomes must not be pooled with these.
     changed = calibration("--resume", "--seed", "7")
     assert changed.ret == pytest.ExitCode.USAGE_ERROR
     changed.stderr.fnmatch_lines(["ERROR: --resume: *config random1-*"])

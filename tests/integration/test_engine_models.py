@@ -6,7 +6,7 @@ from concurrent.futures import Future
 
 import numpy as np
 import pytest
-from support.checked import as_reply, asked, stack_of
+from support.checked import as_reply, asked, layout_of
 from support.tiny_models import ARCHITECTURES, LAYERS, WIDTH, load_tiny, save_tiny
 
 from capvec.errors import UsageError
@@ -65,8 +65,8 @@ def test_a_row_of_a_batch_gives_what_the_request_gives_alone(loaded, directions,
     alone = [decode(loaded, [request])[0] for request in requests]
     assert [reply.text for reply in together] == [reply.text for reply in alone]
     for request, a, b in zip(requests, together, alone, strict=True):
-        check_receipts(as_reply(a), asked(request.steers, request.vectors), stack_of(loaded))
-        assert a.stillness.watched >= b.stillness.watched
+        check_receipts(as_reply(a), asked(request.steers, request.vectors), layout_of(loaded))
+        assert a.isolation.watched >= b.isolation.watched
         for x, y in zip(a.receipts, b.receipts, strict=True):
             assert x.shift_mean == pytest.approx(y.shift_mean, abs=1e-4)
             assert (x.fired, x.forwards, x.passed) == (y.fired, y.forwards, y.passed)
@@ -100,7 +100,7 @@ def test_every_receipt_shows_its_steer_at_every_layer(loaded, directions):
     reply = decode(loaded, [request_for(loaded, directions, 1, steers)])[0]
     for receipt, vector in zip(reply.receipts, directions, strict=True):
         assert receipt.shift_mean == pytest.approx(1.5 * float(vector.norm()), rel=1e-4)
-    check_receipts(as_reply(reply), asked(steers, directions), stack_of(loaded))
+    check_receipts(as_reply(reply), asked(steers, directions), layout_of(loaded))
 
 
 def test_steering_changes_the_reply_and_alpha_zero_does_not(loaded, directions):
@@ -137,7 +137,7 @@ def test_a_conversation_that_goes_on_gives_the_same_with_and_without_reuse(loade
         assert warm.text == cold.text
         hybrid = "Qwen3_5" in type(loaded.model).__name__  # a linear layer's state cannot be cut back
         assert (warm.cached_tokens >= len(first.tokens)) == (bool(under) and not hybrid)
-        check_receipts(as_reply(warm), asked(under, [directions[0]] * len(under)), stack_of(loaded))
+        check_receipts(as_reply(warm), asked(under, [directions[0]] * len(under)), layout_of(loaded))
 
 
 def test_vision_blocks_are_never_taken_for_decoder_layers(loaded):

@@ -67,7 +67,7 @@ def test_a_steered_reply_carries_a_receipt_that_passes(client):
     assert key == direction_hash(VECTORS)
     steers = [Steer(2, key, 1.5)]
     reply = ask(client, steers=steers)
-    check_receipts(reply, asked(steers, [VECTORS[2]]), client.health().stack)
+    check_receipts(reply, asked(steers, [VECTORS[2]]), client.health().layout)
     assert reply.receipts[0].shift_mean == pytest.approx(1.5 * float(np.linalg.norm(VECTORS[2])), rel=1e-5)
 
 
@@ -77,8 +77,8 @@ def test_a_reply_that_is_not_steered_says_that_nothing_was_done_to_it_also_besid
         jobs = [[Steer(1, key, 2.0)], []] * 4
         replies = list(pool.map(lambda n: ask(client, seed=n, steers=jobs[n], max_tokens=64), range(8)))
     for reply, steers in zip(replies, jobs, strict=True):
-        check_receipts(reply, asked(steers, [VECTORS[1]] * len(steers)), client.health().stack)
-    assert max(reply.stillness.watched for reply in replies[1::2]) > 0  # some shared a pass with a steered row
+        check_receipts(reply, asked(steers, [VECTORS[1]] * len(steers)), client.health().layout)
+    assert max(reply.isolation.watched for reply in replies[1::2]) > 0  # some shared a pass with a steered row
 
 
 @pytest.mark.parametrize("op", ["add", "ablate", "set"])
@@ -89,7 +89,7 @@ def test_every_operation_at_every_position_is_served_with_a_receipt_that_passes(
     steers = [Steer(layer, key, 1.0 if op == "ablate" else 1.5, op, positions, keep_norm) for layer in (1, 3)]
     said = [*HELLO, {"role": "assistant", "content": "hi there"}, *HELLO]
     reply = ask(client, messages=said, steers=steers)
-    check_receipts(reply, asked(steers, [VECTORS[1], VECTORS[3]]), client.health().stack)
+    check_receipts(reply, asked(steers, [VECTORS[1], VECTORS[3]]), client.health().layout)
     generated = reply.completion_tokens - 1
     counts = {"all": reply.prompt_tokens + generated, "prompt": reply.prompt_tokens, "generated": generated,
               "assistant": len("hi there") + generated}  # fmt: skip
@@ -101,7 +101,7 @@ def test_a_reply_of_one_token_has_nothing_generated_to_steer(client):
     key = client.put_direction(safetensors.numpy.save({"directions": VECTORS}), "safetensors").hash
     steers = [Steer(1, key, 1.5, positions="generated")]
     reply = ask(client, steers=steers, max_tokens=1)
-    check_receipts(reply, asked(steers, [VECTORS[1]]), client.health().stack)
+    check_receipts(reply, asked(steers, [VECTORS[1]]), client.health().layout)
     assert (reply.receipts[0].steered, reply.receipts[0].shift_mean) == (0, None)
     assert reply.text == ask(client, max_tokens=1).text
 

@@ -8,7 +8,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from support.checked import as_reply, asked, stack_of
+from support.checked import as_reply, asked, layout_of
 from support.flagship import LAYERS, WIDTH, build_flagship
 
 from capvec.errors import SteeringFault
@@ -68,7 +68,7 @@ def test_every_operation_shows_its_receipt_in_bfloat16(loaded):
     ]
     steers += [(Steer(11, "d", 1.0), Steer(22, "d", 0.5)), ()]
     for row, completion in zip(steers, answer(loaded, steers, vectors), strict=True):
-        check_receipts(as_reply(completion), asked(row, [vectors[steer.layer] for steer in row]), stack_of(loaded))
+        check_receipts(as_reply(completion), asked(row, [vectors[steer.layer] for steer in row]), layout_of(loaded))
 
 
 def test_a_vector_of_another_length_is_caught_in_bfloat16(loaded):
@@ -77,11 +77,11 @@ def test_a_vector_of_another_length_is_caught_in_bfloat16(loaded):
     (completion,) = answer(loaded, [row], vectors * np.float32(1.1))
     config = asked(row, [vectors[22]])
     with pytest.raises(SteeringFault, match="multiplied a vector with the hash"):
-        check_receipts(as_reply(completion), config, stack_of(loaded))
+        check_receipts(as_reply(completion), config, layout_of(loaded))
     (receipt,) = completion.receipts
     told = replace(completion, receipts=(replace(receipt, vector=config.vectors[0]),))
     with pytest.raises(SteeringFault, match="shift"):
-        check_receipts(as_reply(told), config, stack_of(loaded))
+        check_receipts(as_reply(told), config, layout_of(loaded))
 
 
 def test_nothing_is_steered_where_alpha_is_zero(loaded):

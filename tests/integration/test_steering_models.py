@@ -8,7 +8,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from support.checked import as_reply, asked, stack_of
+from support.checked import as_reply, asked, layout_of
 from support.tiny_models import LAYERS, WIDTH, save_tiny
 
 from capvec.receipts import check_receipts
@@ -63,7 +63,7 @@ def ask(loaded):
         replies = [result.result(timeout=0) for result in results]
         for request, reply in zip(requests, replies, strict=True):
             config = asked(request.steers, [VECTORS[steer.layer] for steer in request.steers])
-            check_receipts(as_reply(reply), config, stack_of(loaded))
+            check_receipts(as_reply(reply), config, layout_of(loaded))
         return replies, logits
 
     return ask

@@ -290,8 +290,8 @@ def test_an_engine_that_runs_already_is_used_and_left_running(sweep, report, giv
     from capvec.engines.process import start_engine
     from capvec.engines.protocol import TOKEN_VARIABLE, GenerationDefaults, ModelSource
 
-    log, habits = pytester.path / "own.log", GenerationDefaults("brief", 3, 7)
-    with start_engine(ModelSource(str(given / "tiny"), "mine", habits=habits), log_path=log) as engine:
+    log, defaults = pytester.path / "own.log", GenerationDefaults("brief", 3, 7)
+    with start_engine(ModelSource(str(given / "tiny"), "mine", defaults=defaults), log_path=log) as engine:
         monkeypatch.setenv(TOKEN_VARIABLE, engine.token)
         assert sweep("--base-url", engine.url, "-k", "easy").ret == pytest.ExitCode.OK
         with EngineClient(engine.url, engine.token) as client:

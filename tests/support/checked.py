@@ -24,16 +24,16 @@ def as_reply(completion: Any) -> Reply:
     """A decoder's completion, as a client gets it."""
     names = (
         "text", "finish_reason", "prompt_tokens", "completion_tokens", "cached_tokens", "cached_under", "receipts",
-        "stillness",
+        "isolation",
     )  # fmt: skip
     return Reply(model_s=0.0, **{name: getattr(completion, name) for name in names})
 
 
 def reply_of(made: Any, positions: int) -> Reply:
     """The reply of one token that one pass over a prompt gave, as `Accumulators` measured it."""
-    return Reply("", "stop", positions, 1, 0.0, receipts=made.receipts(1), stillness=made.stillness(1))
+    return Reply("", "stop", positions, 1, 0.0, receipts=made.receipts(1), isolation=made.isolation(1))
 
 
-def stack_of(loaded: Any) -> BlockLayout:
+def layout_of(loaded: Any) -> BlockLayout:
     """The blocks of a loaded model, as an engine tells of them."""
     return BlockLayout(loaded.path.name, loaded.n_layers)

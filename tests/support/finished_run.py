@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from capvec.directions.direction import Direction, orthogonal_twins
+from capvec.directions.direction import Direction, orthogonal_controls
 from capvec.directions.metadata import LAYER_CONVENTION, Metadata
 from capvec.directions.study_direction import StudyDirection
 from capvec.engines.protocol import EngineInfo
@@ -45,9 +45,9 @@ def write_run(
         health: of the engine.
         source: where the direction came from.
         ranking: of the layers; empty for a direction that was loaded.
-        solved: by the baseline, the steered config and each of its twins, of four tasks.
+        solved: by the baseline, the steered config and each of its controls, of four tasks.
         missing: trials that were not run.
-        error: what a twin's trial beside these ended with; empty for none.
+        error: what a control's trial beside these ended with; empty for none.
     """
     from torch import from_numpy
 
@@ -56,9 +56,9 @@ def write_run(
     vectors = np.random.default_rng(0).standard_normal((health.n_layers, health.d_model)).astype(np.float32)
     metadata = Metadata(health.model, layer_convention=LAYER_CONVENTION, layer=2)
     direction = Direction(vectors, np.full(health.n_layers, 10.0), metadata)
-    twins = {"orthogonal": orthogonal_twins(direction, 2, 0)}
+    matched = {"orthogonal": orthogonal_controls(direction, 2, 0)}
     steered = steered_config(direction, 2, 1.5, "stored")
-    controls = control_configs(parse_controls("orthogonal:2"), [steered], direction, twins)
+    controls = control_configs(parse_controls("orthogonal:2"), [steered], direction, matched)
     configs = (Config("baseline", "baseline"), steered, *controls)
     tasks = tuple(Task(f"task{number}", Path(f"task{number}"), "do it", "0" * 64) for number in range(4))
     settings = Settings(health.model, "bash-block", "brief", 20, 96, 0.7)
@@ -77,7 +77,7 @@ def write_run(
         (folder / "vectors" / f"dir.{suffix}").write_bytes(write_vectors(tensors, suffix, metadata))
     if ranking:
         (folder / "vectors" / "ranking.csv").write_text(ranking)
-    found = StudyDirection(direction, source, twins=twins, steered=health)
+    found = StudyDirection(direction, source, controls=matched, steered=health)
     options = SweepOptions(direction=source, tasks="multi")
     images = {task.name: "sha256:0" for task in tasks}
     asked = {"command_line": (), "options": options.to_json()}

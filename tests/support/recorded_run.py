@@ -10,7 +10,7 @@ import numpy as np
 
 from capvec.directions.activations import Activations
 from capvec.directions.build import BuiltDirection, build_direction
-from capvec.directions.direction import Direction, random_twin
+from capvec.directions.direction import Direction, random_control
 from capvec.directions.recipe import Recipe
 from capvec.directions.study_direction import StudyDirection
 from capvec.engines.protocol import EngineInfo
@@ -64,10 +64,10 @@ def built_direction(cache: Path | None = None) -> BuiltDirection:
 
 
 def plan_for(folder: Path, direction: Direction, attempts: int = 2, seed: int = 0, temperature: float = 0.7) -> Plan:
-    """Baseline, two strengths, their reverse, and two random twins of the first."""
+    """Baseline, two strengths, their reverse, and two random controls of the first."""
     steered = [steered_config(direction, 1, alpha) for alpha in (2.0, 4.0)]
-    twins = {"random": [random_twin(direction, number) for number in range(2)]}
-    controls = control_configs(parse_controls("zero,negated,random:2"), steered, direction, twins)
+    matched = {"random": [random_control(direction, number) for number in range(2)]}
+    controls = control_configs(parse_controls("zero,negated,random:2"), steered, direction, matched)
     configs = (Config("baseline", "baseline"), *steered, *controls)
     settings = Settings("m", "bash-block", "brief", 20, 96, temperature)
     return Plan(folder.name, folder, TASKS, configs, interleave(TASKS, configs, attempts, seed), settings)

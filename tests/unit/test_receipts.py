@@ -19,7 +19,7 @@ GOOD = Receipt(
     STEER, fired=5, forwards=5, passed=40, steered=40, block="layers.3", receiver="layers.4", vector="v",
     shift_mean=10.01, shift_min=9.9, shift_max=10.1, level_mean=30.0, level_min=20.0, level_max=40.0,
     norm_ratio_min=0.9, norm_ratio_max=1.1, ambient_norm=80.0, rounding=0.001, rounding_max=0.01,
-    rounding_worst=0.01, error_max=0.01, stray_max=0.6, scale_min=1.0, scale_max=1.0,
+    rounding_worst=0.01, error_max=0.01, off_axis_max=0.6, scale_min=1.0, scale_max=1.0,
 )  # fmt: skip
 STILL = IsolationCheck(forwards=5, sites=5, watched=5, steered=40, leak_max=0.0)
 
@@ -29,7 +29,7 @@ def reply(*receipts, completion=5):
     still = replace(STILL, forwards=completion, steered=sum(receipt.steered for receipt in receipts))
     under = tuple(receipt.steer for receipt in receipts)
     return Reply(
-        "text", "stop", 50, completion, 0.1, cached_tokens=14, cached_under=under, receipts=receipts, stillness=still
+        "text", "stop", 50, completion, 0.1, cached_tokens=14, cached_under=under, receipts=receipts, isolation=still
     )
 
 
@@ -69,8 +69,8 @@ def test_a_good_receipt_passes_and_so_does_an_unsteered_reply():
         ({"vector": ""}, "multiplied a vector with the hash unknown"),
         ({"scale_min": 0.999}, "kept that nobody asked to keep, by factors from 0.999 to 1;"),
         ({"scale_max": float("nan")}, "kept that nobody asked to keep, by factors from 1 to nan;"),
-        ({"stray_max": 1.02}, "along another direction as well, by 1.02 times"),
-        ({"stray_max": float("nan")}, "along another direction as well, by nan times"),
+        ({"off_axis_max": 1.02}, "along another direction as well, by 1.02 times"),
+        ({"off_axis_max": float("nan")}, "along another direction as well, by nan times"),
         ({"shift_min": 0.0}, "measured a least shift of 0 "),
         ({"shift_max": 11.0}, "measured a largest shift of 11 "),
         ({"shift_mean": 0.0, "shift_min": 0.0, "shift_max": 0.0}, "a mean shift of 0 "),
@@ -110,9 +110,9 @@ def test_a_reply_shows_that_nothing_was_done_to_it_where_nothing_was_to_be_done(
     good = reply(GOOD) if steered else reply()
     check(good, *asked)
     with pytest.raises(SteeringFault, match=said):
-        check(replace(good, stillness=replace(good.stillness, **changed)), *asked)
+        check(replace(good, isolation=replace(good.isolation, **changed)), *asked)
     with pytest.raises(SteeringFault, match="does not say what was done to it"):
-        check(replace(good, stillness=None), *asked)
+        check(replace(good, isolation=None), *asked)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,9 @@ def main() -> int:
         return 1
     scheduler = Scheduler(loaded, max_rows=options.max_rows, prefix_bytes=options.prefix_mb << 20)
     listener = socket.create_server(("127.0.0.1", options.port))
-    app = build_app(Engine(loaded, scheduler, token, habits=GenerationDefaults.from_json(json.loads(options.habits))))
+    app = build_app(
+        Engine(loaded, scheduler, token, defaults=GenerationDefaults.from_json(json.loads(options.defaults)))
+    )
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
 
     def end_with_parent() -> None:
@@ -64,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", required=True, help="a folder or a Hugging Face id")
     add("--label", help="what reports call the model (default: the same)")
     add("--context-length", type=int, help="overrides the config's")
-    add("--habits", default="{}", help="JSON: how clients should use the model (default: as one that is not known)")
+    add("--defaults", default="{}", help="JSON: how clients should use the model (default: as one that is not known)")
     add("--port", type=int, default=0, help="default: a free one")
     add("--device", default="auto")
     add("--dtype", default="auto", help="default: bfloat16 on CUDA, float32 on a CPU")

@@ -58,7 +58,7 @@ class Completion:
     cached_under: tuple[Steer, ...]
     """The steers of that earlier request; empty where nothing was reused."""
     receipts: tuple[Receipt, ...]
-    stillness: IsolationCheck
+    isolation: IsolationCheck
 
 
 @dataclass
@@ -216,7 +216,7 @@ class Decoder:
         for index, (row, ending) in enumerate(zip(group.rows, endings, strict=True)):
             if ending is not None:
                 # What leaked into this row is in its keys and values: another reply must not be served from them.
-                if croppable(group.cache) and ending.stillness.leak_max == 0.0:
+                if croppable(group.cache) and ending.isolation.leak_max == 0.0:
                     own = take(group.cache, [index], len(row.cached))
                     self._prefixes.keep(row.request.steers, row.seen, own)
                 row.result.set_result(ending)
@@ -243,7 +243,7 @@ class Decoder:
             cached_tokens=row.reused,
             cached_under=row.reused_under,
             receipts=row.accumulators.receipts(row.forwards),
-            stillness=row.accumulators.stillness(row.forwards),
+            isolation=row.accumulators.isolation(row.forwards),
         )
 
 

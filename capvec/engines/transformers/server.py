@@ -71,7 +71,7 @@ class Engine:
     directions: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
     metadata: dict[str, Metadata] = field(default_factory=dict)
     """What the file of each direction says about it."""
-    habits: GenerationDefaults = field(default_factory=GenerationDefaults)
+    defaults: GenerationDefaults = field(default_factory=GenerationDefaults)
     """Of the model; the engine only passes them on."""
 
     # ---------------------------------------------------------------------------------------- endpoints
@@ -89,7 +89,7 @@ class Engine:
             device=_device_name(loaded.device),
             engine=__version__,
             blocks=loaded.path.name,
-            habits=self.habits,
+            defaults=self.defaults,
         )
         return JSONResponse(record.to_json())
 
@@ -212,7 +212,7 @@ class Engine:
         return self.directions[key]
 
     def _answer(self, completion: Completion) -> dict[str, Any]:
-        if not abs(completion.stillness.leak_max) < _LONGEST:
+        if not abs(completion.isolation.leak_max) < _LONGEST:
             raise SteeringFault("a residual that was to be left alone is not finite any more")
         for receipt in completion.receipts:
             if not all(abs(value) < _LONGEST for value in vars(receipt).values() if isinstance(value, float)):
@@ -225,7 +225,7 @@ class Engine:
             "message": {"role": "assistant", "content": completion.text},
             "finish_reason": completion.finish_reason,
             "steering_receipts": [receipt.to_json() for receipt in completion.receipts],
-            "steering_stillness": completion.stillness.to_json(),
+            "steering_isolation": completion.isolation.to_json(),
             "steering_of_cached": [steer.to_json() for steer in completion.cached_under],
         }
         return {

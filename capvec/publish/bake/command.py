@@ -59,7 +59,7 @@ def _write(
     direction, dtype = _direction(order, loaded), stored_dtype(source.path_or_id)
     plan = make_plan(order, loaded, direction, dtype)
     say(f"{order.in_words()}: the hooked model first")
-    prompts = conversations(loaded, source.habits.prompt_style)
+    prompts = conversations(loaded, source.defaults.prompt_style)
     reference = observe(loaded, prompts, plan.hook, plan.rounded)
     apply(plan, loaded, prompts[0])
     say("writing the folder")

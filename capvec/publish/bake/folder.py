@@ -125,5 +125,5 @@ def _copy_rest(path_or_id: str, out: Path) -> None:
 def _describe(path: Path, source: ModelSource) -> None:
     """`capvec.json`: how to serve the model, as its source is served."""
     manifest = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    serve = {"context_length": source.context_length} | source.habits.to_json()
+    serve = {"context_length": source.context_length} | source.defaults.to_json()
     path.write_text(json.dumps(manifest | {"serve": serve}) + "\n", encoding="utf-8")

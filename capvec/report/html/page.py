@@ -25,17 +25,21 @@ def page(report: Report, trials: Embedded, tasks: Sequence[str], configs: Sequen
     """
     style = Markup(asset("html/page.css") + asset("charts/chart.css"))
     script = Markup(asset("html/viewer.js"))
-    return environment().get_template("page.html").render(
-        report=report,
-        sections=[section for section in report.sections if section.blocks],
-        trials=trials,
-        tasks=tasks,
-        configs=configs,
-        viewable={(trial["task"], trial["config"], trial["attempt"]) for trial in trials.trials},
-        version=__version__,
-        style=style,
-        script=script,
-        policy=_policy(style, script),
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            report=report,
+            sections=[section for section in report.sections if section.blocks],
+            trials=trials,
+            tasks=tasks,
+            configs=configs,
+            viewable={(trial["task"], trial["config"], trial["attempt"]) for trial in trials.trials},
+            version=__version__,
+            style=style,
+            script=script,
+            policy=_policy(style, script),
+        )
     )
 
 

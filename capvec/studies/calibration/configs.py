@@ -52,26 +52,28 @@ def arms_of(chosen: Selection, randoms: int) -> Arms:
     )
 
 
-def configs_of(chosen: Selection, skill: Direction, form: Direction, twins: Sequence[Direction]) -> tuple[Config, ...]:
+def configs_of(
+    chosen: Selection, skill: Direction, form: Direction, matched: Sequence[Direction]
+) -> tuple[Config, ...]:
     """The configs that `arms_of` names, in its order.
 
     Args:
         chosen: layers and strengths.
         skill: the planted skill direction.
         form: the planted format direction.
-        twins: random ones, each as long as `skill`.
+        matched: random controls, each as long as `skill`.
 
     Raises:
         UsageError: the model has no such layer.
     """
-    arms = arms_of(chosen, len(twins))
+    arms = arms_of(chosen, len(matched))
     layer, alpha = chosen.skill.place
     form_layer, form_alpha = chosen.format.place
     return (
         Config(Config.BASELINE, "baseline"),
         make_config(arms.planted, "steered", skill, layer, alpha),
         make_config(arms.reversed, "control", skill, layer, -alpha),
-        *(make_config(name, "control", twin, layer, alpha) for name, twin in zip(arms.randoms, twins, strict=True)),
+        *(make_config(name, "control", one, layer, alpha) for name, one in zip(arms.randoms, matched, strict=True)),
         make_config(arms.zero, "control", skill, layer, 0.0),
         make_config(arms.format, "steered", form, form_layer, form_alpha),
         make_config(arms.format_reversed, "control", form, form_layer, -form_alpha),

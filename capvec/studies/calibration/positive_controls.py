@@ -47,7 +47,7 @@ POOLING = "last"
 
 @dataclass(frozen=True)
 class PlantedDirections(StudyDirection):
-    """Both planted directions, the skill's as `direction`, with its random twins."""
+    """Both planted directions, the skill's as `direction`, with its random controls."""
 
     format: Direction = field(kw_only=True)
     contrast_tasks: tuple[str, ...] = field(kw_only=True)
@@ -118,14 +118,14 @@ def plant(
 
 
 def plant_both(
-    bench: StudyContext, tasks: Sequence[Task], twins: Callable[[Direction], Sequence[Direction]] = lambda _: ()
+    bench: StudyContext, tasks: Sequence[Task], controls: Callable[[Direction], Sequence[Direction]] = lambda _: ()
 ) -> PlantedDirections:
-    """Build both planted directions, give them and the skill's twins to the engine, and write the run's `vectors/`.
+    """Build both planted directions, give them and the skill's controls to the engine, and write the run's `vectors/`.
 
     Args:
         bench: the engine, the agent's settings and the run folder.
         tasks: whose instructions the contrasts are made of.
-        twins: makes the twins of the skill direction.
+        controls: makes the matched controls of the skill direction.
     """
     skill, form = (
         plant(
@@ -138,7 +138,7 @@ def plant_both(
         )
         for mode in (SKILL, FORMAT)
     )
-    random = twins(skill)
+    random = controls(skill)
     for direction in (skill, form, *random):
         hand_over(direction, bench.client)
     vectors = bench.folder / "vectors"
@@ -149,7 +149,7 @@ def plant_both(
     return PlantedDirections(
         skill,
         f"prompts ending in `{SKILL.positive}` and `{SKILL.negative}`",
-        twins={"random": random} if random else {},
+        controls={"random": random} if random else {},
         format=form,
         contrast_tasks=tuple(task.name for task in tasks),
         revision=bench.health.revision,

@@ -111,7 +111,7 @@ FORMAT_RULE = (
 def choose_skill(points: Sequence[GridPoint]) -> GridPoint:
     """The smallest dose that does as well as the best, as far as the trials can tell.
 
-    A large dose in any direction breaks the model, so that the random twins of a needlessly strong steer would be
+    A large dose in any direction breaks the model, so that the random controls of a needlessly strong steer would be
     detected for that alone. "As well" is the one-standard-error rule of Breiman et al., Classification and Regression
     Trees (1984), §3.4.3, with the variance of each rate taken at (s + 1) / (n + 2): 20 of 20 is no certainty.
 

@@ -1,4 +1,4 @@
-"""The calibration as a study: planted directions, their reverse, random twins and α = 0, where nothing was chosen."""
+"""The calibration as a study: planted directions, their reverse, random controls and α = 0, on new tasks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from capvec.directions.direction import random_twin
+from capvec.directions.direction import random_control
 from capvec.directions.recipe import RECIPE_OPTIONS
 from capvec.errors import UsageError
 from capvec.plan.options import SweepOptions, parse_options
@@ -98,9 +98,9 @@ class CalibrationStudy:
         planted = plant_both(
             bench,
             self._contrast,
-            lambda skill: [random_twin(skill, self.options.seed + number) for number in range(self._randoms)],
+            lambda skill: [random_control(skill, self.options.seed + number) for number in range(self._randoms)],
         )
-        configs = configs_of(chosen, planted.direction, planted.format, planted.twins["random"])
+        configs = configs_of(chosen, planted.direction, planted.format, planted.controls["random"])
         return StudyDesign(configs, replace(planted, notes=self._notes(bench, planted)))
 
     def judge(

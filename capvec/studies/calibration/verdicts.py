@@ -19,10 +19,10 @@ from capvec.text import signed
 
 LEVEL = 0.01
 """At which a planted effect must be detected."""
-TWIN_LEVEL = 0.05
-"""At which a random twin counts as detected, a loss on held-out families as harm, and a rise of the format as skill."""
-TWIN_TAIL = 0.99
-"""As many detected twins as Binomial(K, TWIN_LEVEL) stays below with this probability are no more than chance."""
+CONTROL_LEVEL = 0.05
+"""At which a random control counts as detected, a loss on held-out families as harm, a rise of the format as skill."""
+CONTROL_TAIL = 0.99
+"""As many detected controls as Binomial(K, CONTROL_LEVEL) stays below with this probability are no more than chance."""
 FORMAT_METRICS: tuple[Metric, ...] = ("parse_fail", "no_cmd")
 
 
@@ -62,16 +62,16 @@ def judge(measured: Measured, arms: Arms, zero: Sequence[Comparison]) -> tuple[V
     return (
         planted_raises(measured, arms.planted),
         reversed_lowers(measured, arms.reversed),
-        twins_are_not_detected(measured, arms.randoms),
+        controls_are_not_detected(measured, arms.randoms),
         zero_says_the_same(zero),
         format_is_no_skill(measured, arms.format),
     )
 
 
 def planted_raises(measured: Measured, config: str) -> Verdict:
-    """(a) Met when the pass rate rises at p < LEVEL, and does not fall on held-out families at p < TWIN_LEVEL."""
+    """(a) Met when the pass rate rises at p < LEVEL, and does not fall on held-out families at p < CONTROL_LEVEL."""
     effect, other = _both(measured, config, "pass_rate")
-    harmful = other is not None and other.difference < 0 and other.pvalue < TWIN_LEVEL
+    harmful = other is not None and other.difference < 0 and other.pvalue < CONTROL_LEVEL
     met = effect is not None and effect.difference > 0 and effect.pvalue < LEVEL and not harmful
     reason = _in_words(effect, LEVEL) + "; held out: " + _in_words(other) + (", which is harm" if harmful else "")
     return Verdict("a", f"{config} raises the pass rate", met, reason, _listed(effect), _listed(other))
@@ -85,20 +85,20 @@ def reversed_lowers(measured: Measured, config: str) -> Verdict:
     return Verdict("b", f"{config} lowers the pass rate", met, reason, _listed(effect), _listed(other))
 
 
-def twins_are_not_detected(measured: Measured, configs: Sequence[str]) -> Verdict:
-    """(c) Met when every twin was measured and no more are detected, either side, than chance explains."""
+def controls_are_not_detected(measured: Measured, configs: Sequence[str]) -> Verdict:
+    """(c) Met when every control was measured and no more are detected, either side, than chance explains."""
     pairs = [_both(measured, config, "pass_rate") for config in configs]
     effects = tuple(effect for effect, _ in pairs if effect is not None)
-    detected = [effect for effect in effects if effect.pvalue < TWIN_LEVEL]
-    allowed = int(stats.binom.ppf(TWIN_TAIL, len(configs), TWIN_LEVEL)) if configs else 0
+    detected = [effect for effect in effects if effect.pvalue < CONTROL_LEVEL]
+    allowed = int(stats.binom.ppf(CONTROL_TAIL, len(configs), CONTROL_LEVEL)) if configs else 0
     met = 0 < len(configs) == len(effects) and len(detected) <= allowed
     each = ", ".join(f"{signed(effect.difference)} (p = {effect.pvalue:.2g})" for effect in effects)
-    found = f"{len(detected)} of {len(configs)} detected at {TWIN_LEVEL:g}, at most {allowed} allowed"
+    found = f"{len(detected)} of {len(configs)} detected at {CONTROL_LEVEL:g}, at most {allowed} allowed"
     reason = f"{found}: {each or 'none'}"
     if len(effects) < len(configs):
         reason += f"; {len(configs) - len(effects)} not measured"
     others = tuple(other for _, other in pairs if other is not None)
-    return Verdict("c", "random twins are not detected", met, reason, effects, others)
+    return Verdict("c", "random controls are not detected", met, reason, effects, others)
 
 
 def zero_says_the_same(zero: Sequence[Comparison]) -> Verdict:
@@ -108,7 +108,7 @@ def zero_says_the_same(zero: Sequence[Comparison]) -> Verdict:
 
 
 def format_is_no_skill(measured: Measured, config: str) -> Verdict:
-    """(e) Met when parse_fail or no_cmd moves at p < LEVEL, and the pass rate does not rise at p < TWIN_LEVEL.
+    """(e) Met when parse_fail or no_cmd moves at p < LEVEL, and the pass rate does not rise at p < CONTROL_LEVEL.
 
     Two metrics are looked at, so the smaller p counts twice (Bonferroni).
     """
@@ -116,7 +116,7 @@ def format_is_no_skill(measured: Measured, config: str) -> Verdict:
     moves = [effect for metric in FORMAT_METRICS if (effect := pairs[metric][0]) is not None]
     skill = pairs["pass_rate"][0]
     moved = bool(moves) and len(FORMAT_METRICS) * min(effect.pvalue for effect in moves) < LEVEL
-    capable = skill is not None and skill.difference > 0 and skill.pvalue < TWIN_LEVEL
+    capable = skill is not None and skill.difference > 0 and skill.pvalue < CONTROL_LEVEL
     reason = "; ".join(_in_words(effect, LEVEL / len(FORMAT_METRICS)) for effect in moves) or "not measured"
     reason += f"; {_in_words(skill)}" + (", which would be reported as a capability" if capable else "")
     held_out = [pair[1] for pair in pairs.values()]

@@ -15,7 +15,7 @@ from capvec import __version__
 from capvec.directions.activations import Activations
 from capvec.directions.auc import auc, auc_of_rows
 from capvec.directions.build import build_direction
-from capvec.directions.direction import Direction, random_twin
+from capvec.directions.direction import Direction, random_control
 from capvec.directions.estimate import ambient_norms, estimate, mean_difference
 from capvec.directions.labels import Labellings
 from capvec.directions.metadata import LAYER_CONVENTION, Metadata
@@ -147,13 +147,13 @@ def test_a_file_that_is_no_direction_is_refused(tmp_path):
 
 
 @given(seeds)
-def test_a_random_twin_is_as_long_in_every_layer_and_points_elsewhere(seed):
+def test_a_random_control_is_as_long_in_every_layer_and_points_elsewhere(seed):
     direction = Direction(np.random.default_rng(seed).standard_normal((3, 200)).astype(np.float32))
-    twin = random_twin(direction, seed + 1)
-    np.testing.assert_allclose(twin.norms, direction.norms, rtol=1e-5)
-    cosines = (twin.vectors * direction.vectors).sum(1) / direction.norms**2
+    control = random_control(direction, seed + 1)
+    np.testing.assert_allclose(control.norms, direction.norms, rtol=1e-5)
+    cosines = (control.vectors * direction.vectors).sum(1) / direction.norms**2
     assert (abs(cosines) < 0.5).all()  # 7 standard deviations at d = 200
-    assert random_twin(direction, seed + 1).hash == twin.hash
+    assert random_control(direction, seed + 1).hash == control.hash
 
 
 def trace(name, **changes):
@@ -249,11 +249,11 @@ def test_the_direction_is_positives_minus_negatives_in_the_contrasts_order(tmp_p
     np.testing.assert_array_equal(built.direction.vectors, mean_difference(states[:2], states[2:]))
 
 
-def test_shuffled_twins_are_as_long_and_come_from_other_labels(tmp_path):
+def test_shuffled_controls_are_as_long_and_come_from_other_labels(tmp_path):
     built = build(TRACES, tmp_path, [], shuffled=2)
-    assert len({built.direction.hash, *(twin.hash for twin in built.shuffled)}) == 3
-    for twin in built.shuffled:
-        np.testing.assert_allclose(twin.norms, built.direction.norms, rtol=1e-5)
+    assert len({built.direction.hash, *(control.hash for control in built.shuffled)}) == 3
+    for control in built.shuffled:
+        np.testing.assert_allclose(control.norms, built.direction.norms, rtol=1e-5)
 
 
 MANY = [*(trace(f"p{n}", reward=1.0) for n in range(7)), *(trace(f"n{n}") for n in range(7))]
@@ -261,55 +261,55 @@ MANY = [*(trace(f"p{n}", reward=1.0) for n in range(7)), *(trace(f"n{n}") for n 
 
 
 @pytest.mark.parametrize("seed", [0, 3])
-def test_the_sweeps_seed_draws_the_twins_labels_and_the_nulls(tmp_path, seed):
+def test_the_sweeps_seed_draws_the_controls_labels_and_the_nulls(tmp_path, seed):
     built = build(MANY, tmp_path, [], recipe=Recipe(permutations=40), shuffled=2, seed=seed)
     states = residuals(0, 14)
     observed = Labellings.observed(7, 7, ["t"] * 14, [1.0] * 7 + [0.0] * 7)
     drawn = others(observed, choose_scheme(observed), 2, seed).labels
-    for labels, twin in zip(drawn, built.shuffled, strict=True):
+    for labels, control in zip(drawn, built.shuffled, strict=True):
         vectors = mean_difference(states[labels], states[~labels])
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        np.testing.assert_allclose(twin.vectors / twin.norms[:, None], vectors / lengths, atol=1e-5)
+        np.testing.assert_allclose(control.vectors / control.norms[:, None], vectors / lengths, atol=1e-5)
     judged = [validate(states[:7], states[7:], tasks=["t"] * 14, permutations=40, seed=of) for of in (seed, seed + 1)]
     assert built.ranking.rows == judged[0].rows
     assert built.ranking.rows != judged[1].rows
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_no_shuffled_twin_is_the_real_direction_or_another_twin(tmp_path, seed):
+def test_no_shuffled_control_is_the_real_direction_or_another_control(tmp_path, seed):
     # 2 against 3 can be relabelled in C(5, 2) − 1 = 9 other ways, and a blind draw is the real one in one of ten.
     built = build(TRACES, tmp_path, [], shuffled=9, seed=seed)
-    assert len({built.direction.hash, *(twin.hash for twin in built.shuffled)}) == 10
+    assert len({built.direction.hash, *(control.hash for control in built.shuffled)}) == 10
 
 
-def test_more_shuffled_twins_than_labellings_are_refused_before_anything_is_captured(tmp_path):
+def test_more_shuffled_controls_than_labellings_are_refused_before_anything_is_captured(tmp_path):
     calls = []
     with pytest.raises(UsageError, match=r"shuffled:10: 2 positive and 3 negative traces allow 9 other labellings"):
         build(TRACES, tmp_path, calls, shuffled=10)
     assert calls == []
 
 
-def test_every_estimator_is_built_with_its_twins(tmp_path):
+def test_every_estimator_is_built_with_its_controls(tmp_path):
     for estimator in get_args(EstimatorName):
         built = build(TRACES, tmp_path, [], recipe=Recipe(estimator=estimator, permutations=20), shuffled=2)
         states = residuals(0, 5)
         expected = estimate(states[:2], states[2:], estimator, tasks=["t"] * 5)
         np.testing.assert_array_equal(built.direction.vectors, expected)
-        assert len({built.direction.hash, *(twin.hash for twin in built.shuffled)}) == 3
+        assert len({built.direction.hash, *(control.hash for control in built.shuffled)}) == 3
 
 
-def test_twins_of_tasks_with_both_classes_keep_each_tasks_passes(tmp_path):
+def test_controls_of_tasks_with_both_classes_keep_each_tasks_passes(tmp_path):
     # Residuals that are nothing but their task: labels that keep a task's two passes and two failures cannot move the
-    # mean difference away from zero, so the length that its twins are brought to is zero.
+    # mean difference away from zero, so the length that its controls are brought to is zero.
     tasks = [f"t{n // 4}" for n in range(16)]
     traces = [trace(f"x{n}", task=task, reward=float(n % 2)) for n, task in enumerate(tasks)]
     order = [n for n in range(16) if n % 2] + [n for n in range(16) if not n % 2]
     states = np.eye(4, dtype=np.float32)[[n // 4 for n in order]][:, None, :] * 9
     states[:, :, 0] += 0.5 * (np.arange(16) < 8)[:, None]  # a difference between the classes, so that there is a length
     built = build(traces, tmp_path, [], capture=lambda _: Activations(states, "last", (9,) * 16, (0,) * 16), shuffled=5)
-    for twin in built.shuffled:
-        # Along the tasks' own axes the twins have nothing: 2 of 4 in each, whatever the labels.
-        np.testing.assert_allclose(twin.vectors[0, 1:], 0, atol=1e-5)
+    for control in built.shuffled:
+        # Along the tasks' own axes the controls have nothing: 2 of 4 in each, whatever the labels.
+        np.testing.assert_allclose(control.vectors[0, 1:], 0, atol=1e-5)
 
 
 def test_a_reference_of_another_shape_is_refused(tmp_path):
@@ -369,7 +369,7 @@ def test_a_damaged_cache_is_captured_again(tmp_path):
 
 @pytest.mark.parametrize("estimator", get_args(EstimatorName))
 @pytest.mark.parametrize("shuffled", [0, 2])
-def test_every_estimator_builds_with_and_without_shuffled_twins(estimator, shuffled, tmp_path):
+def test_every_estimator_builds_with_and_without_shuffled_controls(estimator, shuffled, tmp_path):
     recipe = Recipe(estimator=estimator, permutations=19)
     built = build(TRACES, tmp_path, [], recipe=recipe, shuffled=shuffled)
     assert len(built.shuffled) == shuffled

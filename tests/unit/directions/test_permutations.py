@@ -108,7 +108,7 @@ def test_rewards_go_with_their_labels():
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("tasks", "mirrored"), [([(2, 3)], False), ([(3, 3)], True)])
-def test_twins_labels_are_neither_the_observed_nor_each_others_nor_the_mirror_image(tasks, mirrored, seed):
+def test_the_controls_labels_are_neither_the_observed_nor_each_others_nor_the_mirror_image(tasks, mirrored, seed):
     given_ = observed(*tasks)
     n = given_.labels.size
     available = math.comb(n, n // 2) - (2 if mirrored else 1)

@@ -160,7 +160,7 @@ def test_each_row_gets_its_own_steers_and_an_unsteered_row_is_bit_exact(torch, s
 @given(seeds, alphas, st.booleans())
 def test_the_receipt_shows_alpha_times_the_norm(torch, stack, run, seed, alpha, end):
     model, h, v = stack(seed), inputs(torch, seed), vector(seed)
-    # Layer 2 is the last: its witness sits on the norm or, where none is known, behind the steer.
+    # Layer 2 is the last: its downstream probe sits on the norm or, where none is known, behind the steer.
     _, made = run(model, h, [[(2, alpha, v)]] * 2, end=end)
     receipt = made[0].receipts(1)[0]
     # Two roundings to float32 of numbers below 100 in each of 6 places: √6 · 100 · 2⁻²³ ≈ 3e-5.
@@ -188,10 +188,10 @@ def test_padding_is_not_measured(torch, stack, run):
 
 def test_the_input_of_the_hook_is_not_changed_in_place(torch, stack, run):
     model, h = stack(2), inputs(torch, 2)
-    kept = []
-    handle = model.layers[0].register_forward_hook(lambda _m, _a, out: kept.append(out), prepend=True)
+    kept, block = [], model.layers[0]
+    block.forward = lambda hidden_states: kept.append(type(block).forward(block, hidden_states)) or kept[-1]
     run(model, h, [[(0, 3.0, vector(2))]] * 2)
-    handle.remove()
+    del block.forward
     assert torch.equal(kept[0], model.residuals(h)[1])
 
 
@@ -223,7 +223,7 @@ def test_a_layer_that_does_not_exist_leaves_no_hook_on_the_others(torch, stack, 
 
 def receipts_of(made, positions=4):
     """What `check_receipts` takes, for one forward pass over a prompt that drew one token."""
-    steers, vectors = zip(*((meter.steer, meter.vector) for meter in made[0].steers), strict=True)
+    steers, vectors = zip(*((accumulator.steer, accumulator.vector) for accumulator in made[0].steers), strict=True)
     return reply_of(made[0], positions), asked(steers, vectors), BlockLayout("layers", 3)
 
 

@@ -113,13 +113,13 @@ def test_any_steers_together_do_what_the_formulas_say_and_the_receipt_says_so(si
         assert (receipt.passed, receipt.steered) == (TOKENS, sum(applies(where, generated)))
         if receipt.steered:
             assert receipt.error_max <= 2 * receipt.rounding_worst + 1e-9
-            assert receipt.stray_max <= 1.01
+            assert receipt.off_axis_max <= 1.01
         else:
             assert receipt.shift_mean is receipt.level_max is receipt.error_max is None
     moves = [(op, alpha) != ("add", 0.0) for _, alpha, op, _, _ in row]
     moved = np.any([np.array(applies(where, generated)) & m for (_, _, _, where, _), m in zip(row, moves, strict=True)],
                    axis=0)  # fmt: skip
-    assert made.stillness(1) == IsolationCheck(forwards=1, sites=1, watched=1, steered=int(moved.sum()), leak_max=0.0)
+    assert made.isolation(1) == IsolationCheck(forwards=1, sites=1, watched=1, steered=int(moved.sum()), leak_max=0.0)
 
 
 @quick
@@ -127,7 +127,7 @@ def test_any_steers_together_do_what_the_formulas_say_and_the_receipt_says_so(si
 def test_an_honest_reply_passes_the_check_whatever_the_steers(site, seed, hows):
     h, row = residual(seed), [(v, *h) for v, h in zip(vectors(seed, len(hows)), hows, strict=True)]
     _, (made,) = site(h, [row])
-    config = asked([meter.steer for meter in made.steers], [v for v, *_ in row])
+    config = asked([accumulator.steer for accumulator in made.steers], [v for v, *_ in row])
     # What is too small to be told from rounding is refused, rightly, and is another test's.
     if all(target is None or target == 0 or abs(target) > 1e-3 for target in config.targets):
         check_receipts(reply_of(made, TOKENS), config, STACK)
@@ -214,11 +214,11 @@ def test_a_row_among_others_is_what_it_is_alone(site, seed, rows, generated):
     for index, row in enumerate(rows):
         if not row:
             assert together[index].tobytes() == h[index].tobytes()
-            assert made[index].stillness(1) == IsolationCheck(1, sites=1, watched=1, steered=0, leak_max=0.0)
+            assert made[index].isolation(1) == IsolationCheck(1, sites=1, watched=1, steered=0, leak_max=0.0)
             continue
         alone, (own,) = site(h[index : index + 1], [row], generated=generated)
         np.testing.assert_allclose(together[index], alone[0], **CLOSE)
-        assert own.stillness(1) == made[index].stillness(1)
+        assert own.isolation(1) == made[index].isolation(1)
         for mine, same in zip(own.receipts(1), made[index].receipts(1), strict=True):
             assert (mine.steered, mine.vector) == (same.steered, same.vector)
             assert mine.level_mean == pytest.approx(same.level_mean, abs=2 * (mine.rounding_worst or 0) + 1e-9)

@@ -66,7 +66,7 @@ def test_pocket_is_served_with_its_real_context_and_the_prompt_it_was_trained_on
     found = resolve_model("pocket")
     assert (found.path_or_id, found.name) == (str(converted), "pocket")
     # SmolLM2's model card: trained on 2048 tokens; its config.json claims 8192.
-    assert (found.context_length, found.habits.prompt_style) == (2048, "brief")
+    assert (found.context_length, found.defaults.prompt_style) == (2048, "brief")
 
 
 @pytest.mark.usefixtures("cache")
@@ -75,7 +75,7 @@ def test_pocket_base_is_the_same_model_without_the_adapter_and_with_examples():
     (base_folder() / "capvec.json").write_text("{}")
     found = resolve_model("pocket-base")
     assert (found.path_or_id, found.name) == (str(base_folder()), "pocket-base")
-    assert (found.context_length, found.habits.prompt_style) == (2048, "few-shot")
+    assert (found.context_length, found.defaults.prompt_style) == (2048, "few-shot")
 
 
 def test_the_bundled_adapter_fits_in_12_mb_and_names_no_path_of_the_machine_it_was_made_on():
@@ -94,7 +94,7 @@ def test_a_folder_may_say_how_its_model_wants_to_be_asked(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "capvec.json").write_text(json.dumps({"serve": {"name": "mine", "prompt_style": "brief"}}))
     found = resolve_model(str(tmp_path))
-    assert (found.name, found.habits.prompt_style, found.habits.max_steps) == ("mine", "brief", 30)
+    assert (found.name, found.defaults.prompt_style, found.defaults.max_steps) == ("mine", "brief", 30)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_a_folder_may_say_how_its_model_wants_to_be_asked(tmp_path):
         ("{", "not JSON"),
         ('{"serve": 1}', "not JSON with an object"),
         ('{"serve": {"stile": 1}}', "capvec.json: serve is not a ModelSource record: extra fields found .stile."),
-        ('{"serve": {"max_steps": "many"}}', "capvec.json: serve is not a ModelSource record: .*habits.max_steps"),
+        ('{"serve": {"max_steps": "many"}}', "capvec.json: serve is not a ModelSource record: .*defaults.max_steps"),
     ],
 )
 def test_a_folder_that_says_it_badly_is_refused(tmp_path, text, said):
@@ -120,7 +120,7 @@ def test_a_folder_with_a_config_is_a_model_named_after_the_folder(tmp_path):
     (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
     found = resolve_model(str(folder))
     assert (found.path_or_id, found.name) == (str(folder), "my-model")
-    assert (found.context_length, found.habits.prompt_style) == (None, "zero-shot")
+    assert (found.context_length, found.defaults.prompt_style) == (None, "zero-shot")
 
 
 def test_a_folder_is_found_relative_to_where_one_stands_and_kept_as_an_absolute_path(tmp_path, monkeypatch):

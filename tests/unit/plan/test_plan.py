@@ -75,8 +75,10 @@ def test_alpha_keeps_the_users_unit_while_the_steer_is_in_stored_units(direction
 
 def test_each_steered_config_gets_its_controls_and_the_prompt_comes_once(direction):
     steered = [steered_config(direction, 1, alpha, "stored") for alpha in (2.0, 4.0)]
-    twins = {"random": [direction, direction]}
-    names = [c.name for c in control_configs(parse_controls("zero,random:2,negated,prompt"), steered, direction, twins)]
+    matched = {"random": [direction, direction]}
+    names = [
+        c.name for c in control_configs(parse_controls("zero,random:2,negated,prompt"), steered, direction, matched)
+    ]
     assert names == [
         "zero-L1",
         "random1-L1-a2",
@@ -154,11 +156,11 @@ MANNERS = st.builds(
 def test_a_control_differs_from_what_it_controls_for_in_its_vector_alone(manner, layers, unit):
     vectors = np.zeros((3, 4), np.float32)
     vectors[:, 0] = [1.0, 2.0, 5.0]
-    direction, twin = Direction(vectors, np.full(3, 10.0)), Direction(vectors[:, ::-1], np.full(3, 10.0))
+    direction, control = Direction(vectors, np.full(3, 10.0)), Direction(vectors[:, ::-1], np.full(3, 10.0))
     base = steered_config(direction, layers, 4.0, unit, manner)
-    (made,) = control_configs(parse_controls("random:1"), [base], direction, {"random": [twin]})
+    (made,) = control_configs(parse_controls("random:1"), [base], direction, {"random": [control]})
     assert [replace(steer, direction=direction.hash) for steer in made.steers] == list(base.steers)
-    assert {steer.direction for steer in made.steers} == {twin.hash}
+    assert {steer.direction for steer in made.steers} == {control.hash}
     assert made.control == ControlOf("random", (base.name,))
     assert set(made.vectors) & set(base.vectors) == set()
     same = replace(made, name=base.name, kind="steered", steers=base.steers, vectors=base.vectors, control=None)
@@ -172,14 +174,14 @@ def test_a_control_differs_from_what_it_controls_for_in_its_vector_alone(manner,
 def test_controls_of_other_operations_say_so_in_their_names(direction):
     set_at = steered_config(direction, (1, 2), 4.0, "stored", SteeringMode("set", "generated"))
     ablated = steered_config(direction, 1, None, "stored", SteeringMode("ablate"))
-    twins = {"random": [direction]}
-    names = [c.name for c in control_configs(parse_controls("zero,random:1,negated"), [set_at], direction, twins)]
+    matched = {"random": [direction]}
+    names = [c.name for c in control_configs(parse_controls("zero,random:1,negated"), [set_at], direction, matched)]
     assert names == ["zero-L1+2-generated", "random1-set-L1+2-a4-generated", "negated-set-L1+2-a4-generated"]
-    assert [c.name for c in control_configs(parse_controls("random:1"), [ablated], direction, twins)] == [
+    assert [c.name for c in control_configs(parse_controls("random:1"), [ablated], direction, matched)] == [
         "random1-ablate-L1"
     ]
     with pytest.raises(UsageError, match="--controls negated: ablate-L1 has no alpha"):
-        control_configs(parse_controls("negated"), [ablated], direction, twins)
+        control_configs(parse_controls("negated"), [ablated], direction, matched)
 
 
 def test_a_negated_config_steers_the_other_way_as_far(direction):
@@ -190,8 +192,8 @@ def test_a_negated_config_steers_the_other_way_as_far(direction):
 
 
 def test_where_the_user_does_not_say_the_model_is_used_as_its_engine_tells():
-    habits = GenerationDefaults("brief", 20, 96)
-    asked = settings_for(SweepOptions(), habits, "pocket")
+    defaults = GenerationDefaults("brief", 20, 96)
+    asked = settings_for(SweepOptions(), defaults, "pocket")
     assert (asked.prompt_style, asked.max_steps, asked.max_tokens) == ("brief", 20, 96)
-    asked = settings_for(SweepOptions(max_steps=3, max_tokens=4), habits, "pocket")
+    asked = settings_for(SweepOptions(max_steps=3, max_tokens=4), defaults, "pocket")
     assert (asked.prompt_style, asked.max_steps, asked.max_tokens) == ("brief", 3, 4)

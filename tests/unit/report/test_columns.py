@@ -57,7 +57,7 @@ RECORDS = {
     },
     "provenance.json": {
         "options": SweepOptions, "options.recipe": Recipe, "options.controls[]": Control, "options.grids": Grid,
-        "settings": Settings, "model": EngineInfo, "model.habits": GenerationDefaults, "direction.metadata": Metadata,
+        "settings": Settings, "model": EngineInfo, "model.defaults": GenerationDefaults, "direction.metadata": Metadata,
         "direction.contrast": ContrastRecord, "direction.contrast.rules[]": RuleCount, "direction.audit": Audit,
         "direction.audit.confounds[]": Confound, "configs[]": Config, "configs[].steers[]": Steer,
         "configs[].control": ControlOf,
@@ -95,6 +95,7 @@ TOLD_ELSEWHERE = {
             "earlier_sessions[]",
             "options.choice",
             "options.recipe.trace_fields",
+            "direction.controls",
             "direction.twins",
         ),
         *("direction.contrast.dropped", "direction.contrast.uncounted", "direction.contrast.rules[].dropped"),
@@ -142,11 +143,15 @@ def objects(value, file, place=""):
             yield from objects(item, file, f"{place}.{key}".lstrip("."))
 
 
+RENAMED = {"model.habits": "model.defaults"}
+"""Objects by the name that earlier runs wrote."""
+
+
 def undocumented(path, documented):
     """Keys of a JSON file that its tables do not name."""
     tables = documented[path.name]
     found = objects(json.loads(path.read_text()), path.name)
-    return {key for place, keys in found for key in keys if key not in tables.get(place, ())}
+    return {key for place, keys in found for key in keys if key not in tables.get(RENAMED.get(place, place), ())}
 
 
 def header(path):

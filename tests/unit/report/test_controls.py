@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.outcomes import outcome
 
-from capvec.directions.direction import Direction, orthogonal_twins, random_twin
+from capvec.directions.direction import Direction, orthogonal_controls, random_control
 from capvec.errors import UsageError
 from capvec.plan.options import parse_controls
 from capvec.plan.plan import Plan, Settings, control_configs, steered_config
@@ -31,10 +31,10 @@ seeds = st.integers(0, 2**31)
 
 @settings(max_examples=25)
 @given(st.integers(1, 3), st.integers(2, 6), st.integers(1, 8), seeds)
-def test_orthogonal_twins_are_as_long_and_at_right_angles_in_every_layer(n_layers, d_model, count, seed):
+def test_orthogonal_controls_are_as_long_and_at_right_angles_in_every_layer(n_layers, d_model, count, seed):
     vectors = np.random.default_rng(seed).standard_normal((n_layers, d_model)).astype(np.float32)
     direction = Direction(vectors)
-    twins = orthogonal_twins(direction, count, seed)
+    twins = orthogonal_controls(direction, count, seed)
     assert len(twins) == count
     for twin in twins:
         np.testing.assert_allclose(twin.norms, direction.norms, rtol=1e-6)
@@ -46,13 +46,13 @@ def test_orthogonal_twins_are_as_long_and_at_right_angles_in_every_layer(n_layer
         np.testing.assert_allclose(lot[:, layer] @ lot[:, layer].T, norm**2 * np.eye(len(lot)), atol=1e-5 * norm**2)
 
 
-def test_orthogonal_twins_are_drawn_by_their_seed_and_zero_stays_zero():
+def test_orthogonal_controls_are_drawn_by_their_seed_and_zero_stays_zero():
     vectors = np.random.default_rng(0).standard_normal((2, 50)).astype(np.float32)
     vectors[1] = 0
     direction = Direction(vectors)
-    first, again, other = (orthogonal_twins(direction, 2, seed)[0] for seed in (3, 3, 4))
+    first, again, other = (orthogonal_controls(direction, 2, seed)[0] for seed in (3, 3, 4))
     assert first.hash == again.hash != other.hash
-    assert first.hash != random_twin(direction, 3).hash
+    assert first.hash != random_control(direction, 3).hash
     assert not first.vectors[1].any()
 
 
@@ -60,13 +60,13 @@ def test_their_sides_are_drawn_evenly():
     # In two dimensions there is one line at right angles to v, and two ways along it: 200 fair draws leave 60 to 140
     # on each side but for 1 in 10^8 (a binomial of standard deviation 7).
     direction = Direction(np.array([[1, 0]], np.float32))
-    ups = sum(orthogonal_twins(direction, 1, seed)[0].vectors[0, 1] > 0 for seed in range(200))
+    ups = sum(orthogonal_controls(direction, 1, seed)[0].vectors[0, 1] > 0 for seed in range(200))
     assert 60 < ups < 140
 
 
 def test_nothing_is_orthogonal_in_one_dimension():
     with pytest.raises(UsageError, match="at width 1 nothing is orthogonal"):
-        orthogonal_twins(Direction(np.ones((1, 1), np.float32)), 1, 0)
+        orthogonal_controls(Direction(np.ones((1, 1), np.float32)), 1, 0)
 
 
 # ------------------------------------------------------------------------------------------------ ranks
@@ -166,7 +166,7 @@ def test_every_control_names_the_configs_that_it_is_there_for():
     direction = Direction(np.ones((3, 4), np.float32))
     steered = [steered_config(direction, layer, alpha, "stored") for layer, alpha in ((1, 2.0), (1, 4.0), (2, 2.0))]
     controls = parse_controls("zero,orthogonal:2,negated,prompt")
-    made = control_configs(controls, steered, direction, {"orthogonal": orthogonal_twins(direction, 2, 0)})
+    made = control_configs(controls, steered, direction, {"orthogonal": orthogonal_controls(direction, 2, 0)})
     named = {config.name: (config.control.kind, config.control.configs) for config in made}
     assert named["zero-L1"] == ("zero", ("steered-L1-a2", "steered-L1-a4"))
     assert named["zero-L2"] == ("zero", ("steered-L2-a2",))

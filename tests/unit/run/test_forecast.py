@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capvec.agent.model import ScriptedModel
-from capvec.directions.direction import Direction, random_twin
+from capvec.directions.direction import Direction, random_control
 from capvec.plan.options import SweepOptions, parse_controls
 from capvec.plan.plan import Plan, Settings, control_configs, interleave, steered_config
 from capvec.records import CommandResult, Config, Task
@@ -34,9 +34,9 @@ SETTINGS = Settings("m", "bash-block", "zero-shot", 4, 32, 0.7)
 
 def plan_of(tasks: int, configs: int, attempts: int, controls: str = "", folder: Path = Path("r")) -> Plan:
     steered = [steered_config(DIRECTION, 22, float(alpha)) for alpha in range(1, configs)]
-    twins = {"random": [random_twin(DIRECTION, number) for number in range(19)]}
+    matched = {"random": [random_control(DIRECTION, number) for number in range(19)]}
     arms = (Config("baseline", "baseline"), *steered)
-    arms = (*arms, *control_configs(parse_controls(controls), steered, DIRECTION, twins))
+    arms = (*arms, *control_configs(parse_controls(controls), steered, DIRECTION, matched))
     all_tasks = tuple(Task(f"task-{number}", folder, "Do it.", "0") for number in range(tasks))
     return Plan("r", folder, all_tasks, arms, interleave(all_tasks, arms, attempts, 0), SETTINGS)
 
@@ -215,7 +215,7 @@ def test_a_plan_with_looks_says_when_they_are_and_when_there_is_none():
     )
 
 
-def test_everything_fits_100_columns_and_twins_share_a_row():
+def test_everything_fits_100_columns_and_matched_controls_share_a_row():
     lines = lines_of(plan_of(13, 3, 1, controls="zero,random:19,negated,prompt"), SweepOptions(effect=0.45))
     assert max(map(len, lines)) <= 100
     assert sum("random × 19" in line for line in lines) == 2

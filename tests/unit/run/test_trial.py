@@ -44,7 +44,7 @@ def run(tmp_path):
         task = Task("t", tmp_path, "Do it.", "0")
         spec = TrialSpec("t", config, 1, 7)
         settings = Settings("m", "bash-block", "zero-shot", 4, 32, 0.7)
-        plan = Plan("r", tmp_path, (task,), CONFIGS, (spec,), settings, stack=BlockLayout("layers", 3))
+        plan = Plan("r", tmp_path, (task,), CONFIGS, (spec,), settings, layout=BlockLayout("layers", 3))
         return TrialRunner(plan, model(replies, receipts=receipts), ScriptedProvider(script, files)).run(spec)
 
     return run
@@ -53,7 +53,7 @@ def run(tmp_path):
 def receipt(prompt, **changes):
     good = {
         "steer": STEER, "fired": 1, "forwards": 1, "passed": prompt, "steered": prompt,
-        "block": "layers.1", "receiver": "layers.2", "vector": "v", "stray_max": 0.5,
+        "block": "layers.1", "receiver": "layers.2", "vector": "v", "off_axis_max": 0.5,
         "shift_mean": 10.0, "shift_min": 10.0, "shift_max": 10.0, "level_mean": 1.0, "level_min": 0.0, "level_max": 2.0,
         "norm_ratio_min": 1.0, "norm_ratio_max": 2.0, "ambient_norm": 5.0, "rounding": 0.0, "rounding_max": 0.0,
         "scale_min": 1.0, "scale_max": 1.0, "rounding_worst": 0.0, "error_max": 0.0,
@@ -102,7 +102,7 @@ class BesideASteeredRow(ScriptedModel):
 
     def complete(self, *conversation, **asked):
         reply = super().complete(*conversation, **asked)
-        return replace(reply, stillness=replace(reply.stillness, sites=1, watched=1, leak_max=0.25))
+        return replace(reply, isolation=replace(reply.isolation, sites=1, watched=1, leak_max=0.25))
 
 
 @pytest.mark.parametrize("config", ["baseline", "steered"])
@@ -116,7 +116,7 @@ def test_a_reply_that_a_neighbours_steer_reached_is_an_error_in_the_baseline_too
 def test_a_baselines_trajectory_shows_that_nothing_was_done_to_it(run, tmp_path: Path):
     run(["DONE"], config="baseline")
     steps = json.loads((tmp_path / "trajectories" / "t-baseline-t1.json").read_text())["steps"]
-    assert steps[-1]["metrics"]["extra"]["stillness"]["leak_max"] == 0.0
+    assert steps[-1]["metrics"]["extra"]["isolation"]["leak_max"] == 0.0
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from support.outcomes import outcome
 from support.results import results_of
 
 from capvec.directions.activations import Activations
-from capvec.directions.direction import Direction, random_twin
+from capvec.directions.direction import Direction, random_control
 from capvec.engines.protocol import EngineInfo
 from capvec.errors import UsageError
 from capvec.plan.plan import Plan, Settings, interleave
@@ -36,11 +36,11 @@ from capvec.studies.calibration.splits import family, split_tasks, spread, tune_
 from capvec.studies.calibration.study import CalibrationStudy, parse_calibration_options
 from capvec.studies.calibration.verdicts import (
     Measured,
+    controls_are_not_detected,
     format_is_no_skill,
     judge,
     planted_raises,
     reversed_lowers,
-    twins_are_not_detected,
     zero_says_the_same,
 )
 from capvec.studies.regenerate import report
@@ -187,8 +187,8 @@ def test_a_planted_direction_is_the_mean_difference_that_the_line_makes(tmp_path
 def test_the_arms_steer_as_their_names_say():
     skill = Direction(np.array([[0, 0], [3, 4], [1, 0]], np.float32), np.full(3, 10.0))
     form = Direction(np.array([[0, 0], [0, 0], [0, 2]], np.float32), np.full(3, 10.0))
-    twins = [random_twin(skill, 0), random_twin(skill, 1)]
-    configs = {config.name: config for config in configs_of(chosen(), skill, form, twins)}
+    controls = [random_control(skill, 0), random_control(skill, 1)]
+    configs = {config.name: config for config in configs_of(chosen(), skill, form, controls)}
     arms = arms_of(chosen(), 2)
     assert tuple(configs) == arms.names
     # ‖v_1‖ = 5 at α = 1; the format's ‖v_2‖ = 2 at α = 0.5.
@@ -269,7 +269,7 @@ def test_the_reverse_must_lower():
 
 
 @pytest.mark.parametrize("count", [1, 4, 10])
-def test_as_many_twins_may_be_detected_as_chance_explains_and_no_more(count):
+def test_as_many_controls_may_be_detected_as_chance_explains_and_no_more(count):
     names = [f"random{k}" for k in range(count)]
     allowed = next(k for k in range(count + 1) if stats.binom.cdf(k, count, 0.05) >= 0.99)
     for detected in (allowed, allowed + 1):
@@ -277,18 +277,18 @@ def test_as_many_twins_may_be_detected_as_chance_explains_and_no_more(count):
             continue
         # 2/2^6 = .031: detected, whichever way. The others are the baseline itself.
         arms = [trials(name, (4 if k % 2 else 16) if k < detected else 10) for k, name in enumerate(names)]
-        verdict = twins_are_not_detected(measured(trials("baseline", 10), *arms), names)
+        verdict = controls_are_not_detected(measured(trials("baseline", 10), *arms), names)
         assert verdict.met == (detected == allowed)
         assert f"{detected} of {count} detected" in verdict.reason
 
 
-def test_a_twin_that_was_not_measured_is_not_taken_for_one_that_was_not_detected():
+def test_a_control_that_was_not_measured_is_not_taken_for_one_that_was_not_detected():
     arms = (trials("baseline", 10), trials("random1", 10))
-    assert twins_are_not_detected(measured(*arms), ["random1"]).met
-    verdict = twins_are_not_detected(measured(*arms), ["random1", "random2"])
+    assert controls_are_not_detected(measured(*arms), ["random1"]).met
+    verdict = controls_are_not_detected(measured(*arms), ["random1", "random2"])
     assert not verdict.met
     assert "1 not measured" in verdict.reason
-    assert not twins_are_not_detected(measured(*arms), []).met
+    assert not controls_are_not_detected(measured(*arms), []).met
 
 
 def test_one_differing_reply_fails_and_so_does_having_compared_nothing():
@@ -344,7 +344,7 @@ def test_an_ideal_instrument_meets_all_five_and_a_dead_one_fails_what_it_should(
 def test_the_report_holds_the_numbers_of_the_verdicts(tmp_path):
     tasks = tuple(task(f"t{k:02}", f"fam{k % 4}") for k in range(20))
     skill = Direction(np.ones((3, 2), np.float32), np.full(3, 10.0))
-    configs = configs_of(chosen(), skill, skill, [random_twin(skill, 0)])
+    configs = configs_of(chosen(), skill, skill, [random_control(skill, 0)])
     named = dict(zip(ARMS.names, arms_of(chosen(), 1).names, strict=True))
     outcomes = Measured([replace(o, config=named[o.config]) for o in ideal().report], [])
     arms = arms_of(chosen(), 1)
@@ -373,7 +373,7 @@ def recorded(tmp_path):
     (folder / "vectors").mkdir(parents=True)
     tasks = tuple(task(f"t{k:02}", f"fam{k % 4}", "held-out" if k % 4 == 3 else "trained") for k in range(12))
     skill = Direction(np.ones((3, 2), np.float32), np.full(3, 10.0))
-    configs = configs_of(chosen(), skill, skill, [random_twin(skill, 0)])
+    configs = configs_of(chosen(), skill, skill, [random_control(skill, 0)])
     plan = Plan("r", folder, tasks, configs, interleave(tasks, configs, 1, 0), SETTINGS, "calibration")
     options = parse_calibration_options(
         {

@@ -31,7 +31,7 @@ STILL = IsolationCheck(forwards=2, sites=4, watched=4, steered=9, leak_max=0.0)
 
 
 def reply(text):
-    return Reply(text, "stop", 10, 2, 0.5, (RECEIPT,), stillness=STILL)
+    return Reply(text, "stop", 10, 2, 0.5, (RECEIPT,), isolation=STILL)
 
 
 ACTED = Step(
@@ -132,7 +132,7 @@ def test_a_command_its_raw_output_and_what_the_model_was_told_are_all_kept(tmp_p
     assert (result["content"], result["extra"]["exit_code"]) == ("uid=0", 0)
     assert step["extra"]["observation"] == "told: uid=0"
     assert step["metrics"]["extra"]["receipts"] == [RECEIPT.to_json()]
-    assert step["metrics"]["extra"]["stillness"] == STILL.to_json()
+    assert step["metrics"]["extra"]["isolation"] == STILL.to_json()
 
 
 def test_a_file_says_what_steered_it_in_the_users_unit_and_in_stored_units(tmp_path):

@@ -1,4 +1,4 @@
-"""What the steers of one request should do, and what was measured of them: the receipts in the making."""
+"""Accumulators: they sum what is measured of one request over its forward passes and end as its receipts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from capvec.steering import IsolationCheck, Receipt, Steer, vector_hash
 
 @dataclass
 class Accumulator:
-    """One steer of one request. Its sums stay on the device: reading them is the only synchronisation."""
+    """What one steer of one request did so far. The sums stay on the device: only `receipt` synchronises with it."""
 
     steer: Steer
     vector: Tensor
@@ -27,9 +27,9 @@ class Accumulator:
     passed: int = 0
     steered: int = 0
     _places: dict[tuple[str, str], None] = field(default_factory=dict)
-    """Block and receiver of every pass, each pair once."""
+    """Block and receiver of every pass; a dictionary keeps each pair once, in order."""
     _read: int = 0
-    """Passes that were read."""
+    """Passes with readings."""
     _sums: Tensor | None = None
     _least: Tensor | None = None
     _units: Tensor | None = None
@@ -41,29 +41,29 @@ class Accumulator:
         self.unit = exact / (self.length or 1.0)
 
     @property
-    def reach(self) -> float:
-        """α·‖v_L‖; 0 for `ablate`. The steer moves the residual by (reach − follow·⟨h, d_L⟩)·d_L."""
+    def coefficient(self) -> float:
+        """C in the move (c − w·⟨h, d_L⟩)·d_L: α·‖v_L‖, or 0 for `ablate`. `projection_weight` is w."""
         return 0.0 if self.steer.op == "ablate" else self.steer.alpha * self.length
 
     @property
-    def follow(self) -> float:
-        """1 where the projection is taken away (`ablate` and `set`), 0 for `add`."""
+    def projection_weight(self) -> float:
+        """1 where the projection is removed (`ablate`, `set`), 0 for `add`."""
         return 0.0 if self.steer.op == "add" else 1.0
 
     @property
     def idle(self) -> bool:
-        """Whether it leaves every residual as it is, whatever that is: an addition of nothing."""
+        """Whether the steer changes no residual at all: it adds with α = 0."""
         return self.steer.op == "add" and self.steer.alpha == 0.0
 
     def add(self, readings: Readings | None, *, passed: int, steered: int, block: str, receiver: str) -> None:
-        """Take in one forward pass.
+        """Add one forward pass.
 
         Args:
-            readings: of this steer alone, float64 `[4]`, `[12]` and `[d_model]`; None where no row was steered in it.
+            readings: of this steer alone, float64 `[4]`, `[12]` and `[d_model]`; None if the pass steered no row.
             passed: positions of the row in this pass.
-            steered: those that the steer applied to.
-            block: dotted path of the module that gave the residual.
-            receiver: and of the one that it was measured in front of.
+            steered: those positions that the steer applied to.
+            block: dotted path of the module whose output was steered.
+            receiver: dotted path of the module in front of which the residual was measured.
         """
         self.passed += passed
         self.steered += steered
@@ -79,7 +79,7 @@ class Accumulator:
         """The measurements as a record.
 
         Args:
-            forwards: forward passes that were made for the request, counted where they are made and not here.
+            forwards: forward passes made for the request, counted by the caller and not by the hooks.
         """
         blocks, receivers = (", ".join(dict.fromkeys(pair[side] for pair in self._places)) for side in (0, 1))
         counts = Receipt(
@@ -111,16 +111,16 @@ class Accumulator:
             rounding_max=-least[6],
             rounding_worst=-least[7],
             error_max=-least[8],
-            stray_max=-least[9],
+            off_axis_max=-least[9],
             scale_min=least[10],
             scale_max=-least[11],
         )
 
     def _vector_hash(self) -> str:
-        """Of the mean over the passes of what was multiplied, not of the vector that it was once made from.
+        """Hash of the vector that was multiplied, averaged over the passes.
 
-        A mean of n equal numbers is off by less than n roundings of float64, which rounding to float32 undoes for n up
-        to millions; another vector in one of the passes it does not.
+        The mean of n equal numbers is off by less than n roundings of float64. Rounding to float32 undoes that for n up
+        to millions, and does not undo another vector in one of the passes.
         """
         used = self.unit if self._units is None else self._units / self._read
         return vector_hash((used * self.length).float().cpu().numpy())
@@ -128,40 +128,37 @@ class Accumulator:
 
 @dataclass
 class Accumulators:
-    """All that is measured of one request: a meter for each steer, and what must be left alone. None need be steered.
-
-    As a meter, it is read once, at the reply's end.
-    """
+    """All that is measured of one request: one accumulator for each of its steers, if any, and its isolation check."""
 
     steers: tuple[Accumulator, ...] = ()
     sites: int = 0
-    """Set up for a forward pass that this row took part in, whichever row they are there for."""
+    """Sites set up for forward passes that this row took part in, including those set up for other rows."""
     watched: int = 0
     steered: int = 0
     _leak: Tensor | None = None
 
     def at(self, layer: int) -> tuple[Accumulator, ...]:
-        """The meters of the steers at a layer."""
-        return tuple(meter for meter in self.steers if meter.steer.layer == layer)
+        """The accumulators of the steers at a layer."""
+        return tuple(one for one in self.steers if one.steer.layer == layer)
 
     def watch(self, leak: Tensor | None, *, steered: int) -> None:
-        """Take in one site of one forward pass.
+        """Add one site of one forward pass.
 
         Args:
-            leak: float64 scalar, the largest ‖h_out − h_in‖ of the row's positions that were to be left alone there.
-            steered: the row's positions that were not.
+            leak: float64 scalar, the largest ‖h_out − h_in‖ over the row's positions that no steer may move there.
+            steered: the row's positions that a steer moves there.
         """
         self.watched += 1
         self.steered += steered
         if leak is not None:
-            self._leak = leak if self._leak is None else torch.maximum(self._leak, leak)
+            self._leak = leak if self._leak is None else torch.maximum(self._leak, leak.to(self._leak.device))
 
     def receipts(self, forwards: int) -> tuple[Receipt, ...]:
-        """One for each steer; `forwards` as in `Meter.receipt`."""
-        return tuple(meter.receipt(forwards) for meter in self.steers)
+        """One for each steer; `forwards` as in `Accumulator.receipt`."""
+        return tuple(one.receipt(forwards) for one in self.steers)
 
-    def stillness(self, forwards: int) -> IsolationCheck:
-        """What happened where nothing was to happen; `forwards` as in `Meter.receipt`."""
+    def isolation(self, forwards: int) -> IsolationCheck:
+        """What happened where no steer applied; `forwards` as in `Accumulator.receipt`."""
         return IsolationCheck(
             forwards=forwards,
             sites=self.sites,
@@ -172,10 +169,10 @@ class Accumulators:
 
 
 def accumulators(steers: Sequence[Steer], vectors: Sequence[Tensor]) -> Accumulators:
-    """What measures one request.
+    """The accumulators of one request.
 
     Args:
-        steers: the request's steers; none for one that is to be left alone.
+        steers: the request's steers; empty for an unsteered one.
         vectors: v_L of each, float32 `[d_model]`.
     """
     return Accumulators(tuple(Accumulator(steer, vector) for steer, vector in zip(steers, vectors, strict=True)))

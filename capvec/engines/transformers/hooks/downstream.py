@@ -1,19 +1,19 @@
-"""What really happened to the residual at one layer: measured where it arrives, not where it was changed.
+"""The downstream probe's arithmetic: what happened to the residual at one layer, measured where it arrives.
 
-h is what the block gave, h' what the next module received, and d_k the directions of the row's steers at this layer.
-What the steers are to do says that h' = s·(h + Σ_k c_k·d_k), with s = 1 unless a norm is kept. So h', less what lies in
-the span of the d_k, is s times as much of h, whatever the strengths c_k are: the witness measures s there, asks nobody
-for it, and undoes it. With h⊥ the part of h that is orthogonal to all d_k,
+Let h be the block's output, h' what the next module received, and d_k the directions of the row's steers at this layer.
+The steers ask for h' = s·(h + Σ_k c_k·d_k), with s = 1 unless a norm is kept. The part of h' outside the span of the
+d_k is therefore s times that part of h, for any coefficients c_k. The probe measures s there and divides by it. With h⊥
+the part of h that is orthogonal to all d_k,
 
     q = h⊥ / ‖h⊥‖²        s = ⟨h', q⟩ where a norm is kept (1 if h⊥ = 0), else 1
-    level = ⟨h'/s, d⟩      shift = level − ⟨h, d⟩      stray = ‖(h'/s − h)⊥‖
+    level = ⟨h'/s, d⟩      shift = level − ⟨h, d⟩      off-axis = ‖(h'/s − h)⊥‖
 
-Shift and level then follow from the steers alone, norm kept or not, and nothing may be astray. Rounding h' to its dtype
-errs by δ_j, at most ε/2·|h'_j| each, and by first order
+Shift and level then follow from the steers alone, whether or not a norm is kept, and the off-axis part must be zero up
+to rounding. Rounding h' to its dtype makes errors δ_j of at most ε/2·|h'_j| each. To first order,
 
-    δlevel = ⟨δ, d − level·q⟩/s        stray ≤ ‖δ‖/s ≤ ε/2·‖h'‖/s
+    δlevel = ⟨δ, d − level·q⟩/s        off-axis ≤ ‖δ‖/s ≤ ε/2·‖h'‖/s
 
-the latter because s, being the coefficient of h⊥ in h', leaves of δ what is orthogonal to h⊥ too.
+The second bound holds because s, as the coefficient of h⊥ in h', takes up the part of δ along h⊥.
 """
 
 from __future__ import annotations
@@ -25,48 +25,49 @@ import torch
 from torch import Tensor
 
 _COLLINEAR = 1e-6
-"""Of a unit vector, what has to be outside of the span of others to count as another direction."""
+"""A unit vector whose part outside the span of others is shorter than this adds no direction to it."""
 _FLOAT64 = 1e-12
-"""What arithmetic in float64 may do to a residual, relative to its norm: some thousand terms of 1e-16."""
+"""Relative error of float64 arithmetic on a residual's norm: some thousand terms of 1e-16 each."""
 
 
 class Readings(NamedTuple):
-    """What a witness reads of every steer at a layer in one forward pass, float64 `[…, batch, steers]`."""
+    """What the downstream probe reads of every steer at a layer in one forward pass, float64 `[…, batch, steers]`."""
 
     sums: Tensor
     """Over the steered positions: shift, level, ‖h_in‖, rounding bound."""
     least: Tensor
     """Over the steered positions, the least of: shift, −shift, level, −level, norm ratio, −norm ratio, −rounding bound,
-    −the most that rounding can do, −error, −stray, s, −s. Infinite where no position was steered."""
+    −the most that rounding can do, −error, −off-axis, s, −s. Infinite where no position was steered."""
     units: Tensor
     """d_k as the hook multiplied it, `[batch, steers, d_model]`."""
 
     def of(self, row: int, number: int) -> Readings:
-        """What was read of one steer of one row."""
+        """The readings of one steer of one row."""
         return Readings(self.sums[:, row, number], self.least[:, row, number], self.units[row, number])
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What the steers of a batch are to do at one layer, on the model's device; rows with fewer steers are padded."""
+    """What the steers of a batch ask for at one layer, on the model's device. Rows with fewer steers are padded."""
 
     units: Tensor
     """d_k, float64 `[batch, steers, d_model]`."""
-    reach: Tensor
-    """float64 `[batch, positions, steers]`, as `Meter.reach`, and as the next one; 0 where a steer does not apply."""
-    follow: Tensor
+    coefficient: Tensor
+    """`Accumulator.coefficient`, float64 `[batch, positions, steers]`; 0 where a steer does not apply."""
+    projection_weight: Tensor
+    """`Accumulator.projection_weight`, as above."""
     applied: Tensor
     """bool `[batch, positions, steers]`."""
     keeps: Tensor | None
-    """bool `[batch, positions]`, where a norm is kept; None where none is."""
+    """bool `[batch, positions]`, where a norm is kept; None if none is."""
 
     def read(self, was: Tensor, now: Tensor, eps: float) -> Readings:
         """Measure residuals before and after.
 
         Args:
             was: h, float64 `[batch, positions, d_model]`.
-            now: h', likewise.
-            eps: of the dtype that they had.
+            now: h', float64 `[batch, positions, d_model]`.
+            eps: machine epsilon of the residual's dtype.
         """
         units, span = self.units.mT, orthonormal(self.units)
         came, squares = was @ units, now.square()
@@ -79,20 +80,33 @@ class Terms:
             spread = spread - 2 * level * ((squares * q) @ units) + level.square() * _total(squares * q.square())
             most = most + level.abs() * _total((now * q).abs())
         shift = level - came
-        wanted = (self.reach - self.follow * came) @ (self.units @ units)
+        wanted = (self.coefficient - self.projection_weight * came) @ (self.units @ units)
         rounding, worst = eps * spread.clamp_min(0).sqrt() / scale, eps / 2 * most / scale
         lengths = [torch.linalg.vector_norm(states, dim=-1, keepdim=True) for states in (was, now)]
-        astray = torch.linalg.vector_norm(_without(now / scale - was, span), dim=-1, keepdim=True)
+        off_axis = torch.linalg.vector_norm(_without(now / scale - was, span), dim=-1, keepdim=True)
         of_each_position = (
             lengths[0],
             ratio(lengths[1], lengths[0]),
-            ratio(astray, eps / 2 * lengths[1] / scale + _FLOAT64 * lengths[0]),
+            ratio(off_axis, eps / 2 * lengths[1] / scale + _FLOAT64 * lengths[0]),
             scale,
         )
-        ambient, grown, stray, scale = (numbers.expand_as(level) for numbers in of_each_position)
+        ambient, norm_ratio, off_axis, scale = (numbers.expand_as(level) for numbers in of_each_position)
         error = (shift - wanted).abs()
         sums = torch.stack((shift, level, ambient, rounding))
-        least = (shift, -shift, level, -level, grown, -grown, -rounding, -worst, -error, -stray, scale, -scale)
+        least = (
+            shift,
+            -shift,
+            level,
+            -level,
+            norm_ratio,
+            -norm_ratio,
+            -rounding,
+            -worst,
+            -error,
+            -off_axis,
+            scale,
+            -scale,
+        )
         return Readings(
             torch.where(self.applied, sums, 0.0).sum(2),
             torch.where(self.applied, torch.stack(least), torch.inf).amin(2),
@@ -114,12 +128,12 @@ def _rescaling(keeps: Tensor, was: Tensor, now: Tensor, span: Tensor) -> tuple[T
     measured = keeps[..., None] & (square > _FLOAT64 * _total(was.square()))
     q = torch.where(measured, ratio(rest, square), 0.0)
     scale = _total(now * q)
-    # What is no positive multiple of h⊥ was not rescaled; then the shift has to say so.
+    # A scale that is not positive was no rescaling; 1 leaves it to the shift to show the fault.
     return torch.where(measured & (scale > 0), scale, 1.0), q
 
 
 def orthonormal(units: Tensor) -> Tensor:
-    """An orthonormal basis of each row's directions, by Gram and Schmidt; zeros in place of what adds nothing.
+    """An orthonormal basis of each row's directions, by Gram–Schmidt; zeros for a vector that adds no direction.
 
     Args:
         units: float64 `[batch, steers, d_model]`, each of length 1 or 0.
@@ -135,7 +149,7 @@ def orthonormal(units: Tensor) -> Tensor:
 
 
 def _without(states: Tensor, span: Tensor) -> Tensor:
-    """What of `[batch, n, d_model]` is orthogonal to an orthonormal `[batch, steers, d_model]`."""
+    """The part of `[batch, n, d_model]` that is orthogonal to an orthonormal `[batch, steers, d_model]`."""
     return states - (states @ span.mT) @ span
 
 
@@ -144,5 +158,5 @@ def _total(states: Tensor) -> Tensor:
 
 
 def ratio(above: Tensor, below: Tensor) -> Tensor:
-    """`above / below`; `above` itself where `below` is 0, so that nothing becomes infinite."""
+    """`above / below`, and `above` itself where `below` is 0, so that no ratio is infinite."""
     return above / torch.where(below > 0, below, 1.0)

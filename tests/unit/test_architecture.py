@@ -1,0 +1,148 @@
+"""Each folder of the package imports only what stands before it in the flow (`dev/architecture.py`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dev import architecture
+
+pytestmark = pytest.mark.unit
+
+KNOWN = {("engines/transformers/server.py", "directions")}
+"""Breaches that are still to be mended, as file and folder. Must end empty: add none."""
+
+
+@pytest.fixture(scope="module")
+def imports():
+    return architecture.imports()
+
+
+def in_a_package(tmp_path, **modules):
+    """The imports of a package whose modules are given as path (`__` for `/`) and source."""
+    for path, source in modules.items():
+        file = tmp_path / "capvec" / (path.replace("__", "/") + ".py")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(source)
+    return architecture.imports(tmp_path / "capvec")
+
+
+def faults(imports):
+    return [fault for fault in map(architecture.fault, imports) if fault]
+
+
+def test_every_import_keeps_the_rules(imports):
+    broken = [one for one in imports if (one.path.as_posix(), one.imported) not in KNOWN]
+    assert not faults(broken), "\n".join(["", *faults(broken)])
+
+
+def test_no_breach_is_listed_that_is_mended(imports):
+    broken = {(one.path.as_posix(), one.imported) for one in imports if architecture.fault(one)}
+    assert broken >= KNOWN, "Remove the mended ones from KNOWN."
+
+
+def test_no_modules_import_each_other_in_a_circle(imports):
+    assert architecture.circle(imports) == []
+
+
+def test_the_flow_lists_every_folder_and_module_once():
+    there = {
+        path.stem for path in architecture.PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert sorted(architecture.order()) == sorted(there - {"__init__"})
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from capvec.run import session",
+        "import capvec.run.session",
+        "from ..run import session",
+        "def late():\n    from capvec.run.session import Session",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from capvec.run.session import Session",
+    ],
+    ids=["from", "import", "relative", "inside a function", "for type checking"],
+)
+def test_an_import_against_the_flow_is_found_and_says_the_line_and_the_fix(tmp_path, source):
+    (fault,) = faults(in_a_package(tmp_path, stats__power=source))
+    line = len(source.splitlines())
+    assert fault.startswith(f"capvec/stats/power.py:{line} imports capvec.run")
+    assert "`run` stands after `stats`" in fault
+    assert "Move what both need to `stats`" in fault
+
+
+@pytest.mark.parametrize(("one", "other"), [("run", "report"), ("report", "run")])
+def test_run_and_report_do_not_know_each_other(tmp_path, one, other):
+    (fault,) = faults(in_a_package(tmp_path, **{f"{one}__a": f"from capvec.{other}.b import c"}))
+    assert "Results" in fault
+
+
+def test_an_import_with_the_flow_or_within_a_folder_is_fine(tmp_path):
+    source = (
+        "from capvec import __version__\nfrom capvec.results.results import Results\nfrom capvec.report.text import x"
+    )
+    assert faults(in_a_package(tmp_path, report__a=source)) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("agent__a", "import docker.errors"),
+        ("run__a", "import pytest"),
+        ("report__a", "def late():\n    import torch"),
+        ("directions__build", "from torch import Tensor"),
+        ("run__a", "from capvec import steer"),
+        ("run__a", "from dev.agent import train"),
+        ("shelf__a", "from capvec.records import Config"),
+    ],
+)
+def test_what_belongs_elsewhere_is_found(tmp_path, path, source):
+    assert len(faults(in_a_package(tmp_path, **{path: source}))) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("sandbox__a", "import docker.errors"),
+        ("pytest_plugin__a", "import pytest"),
+        ("engines__transformers__hooks__a", "import torch"),
+        ("directions__files", "import torch"),
+    ],
+)
+def test_what_is_where_it_belongs_is_fine(tmp_path, path, source):
+    assert faults(in_a_package(tmp_path, **{path: source})) == []
+
+
+def test_a_circle_of_modules_is_found(tmp_path):
+    circle = architecture.circle(
+        in_a_package(
+            tmp_path,
+            stats__a="from capvec.stats.b import x",
+            stats__b="from capvec.stats import c",
+            stats__c="def f():\n    import capvec.stats.a",
+        )
+    )
+    assert circle[0] == circle[-1]
+    assert set(circle) == {"capvec.stats.a", "capvec.stats.b", "capvec.stats.c"}
+
+
+def test_an_arrow_that_others_imply_is_not_drawn(tmp_path):
+    found = in_a_package(
+        tmp_path,
+        plan__a="from capvec.tasks.b import c\nfrom capvec.records import Config",
+        results__a="from capvec.plan.a import d\nfrom capvec.tasks.b import c",
+    )
+    arrows = architecture.arrows(found)
+    assert arrows["results"] == {"plan"}
+    assert arrows["plan"] == {"tasks"}
+    assert arrows["tasks"] == set()
+
+
+def test_data_files_of_the_tasks_are_not_read(tmp_path):
+    assert in_a_package(tmp_path, tasks__bundled__a="import docker") == []
+
+
+def test_the_path_of_an_import_is_relative_to_the_package(tmp_path):
+    (found,) = in_a_package(tmp_path, stats__power="import numpy as np")
+    assert (found.path, found.importer, found.imported) == (Path("stats/power.py"), "stats", None)
