@@ -64,8 +64,8 @@ def contrast_blocks(contrast: ContrastRecord, audit: Audit, layers: Sequence[int
 
 def _note(audit: Audit) -> tuple[str | Code, ...]:
     return (
-        "AUC alone: in sample, of the best score that the task, the model or the length can give. The null permutes the "
-        f"labels and chooses the score again. A confound is flagged from {audit.confound_auc:g} (",
+        "AUC alone: in sample, of the best score that the task, the model or the length can give. The null permutes "
+        f"the labels and chooses the score again. A confound is flagged from {audit.confound_auc:g} (",
         Code("--confound-auc"),
         f") at p < {audit.confound_p:g} (",
         Code("--confound-p"),

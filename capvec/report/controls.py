@@ -26,8 +26,8 @@ def controls_section(results: Results) -> Section | None:
     blocks: list[Block] = [
         *([chart] if chart else []),
         Paragraph(
-            "Difference in pass rate from the baseline, for each steered config and for its controls, over the tasks on "
-            "which that config or control and the baseline have valid trials:"
+            "Difference in pass rate from the baseline, for each steered config and for its controls, over the tasks "
+            "on which that config or control and the baseline have valid trials:"
         ),
         _effects(configs, results.summary),
     ]
@@ -73,10 +73,10 @@ _EXPLANATION: Text = (
     " controls at right angles to it, and ",
     Code("shuffled"),
     " controls with a vector that was built in the same way from the same traces under permuted labels. Effects are "
-    "differences from the baseline, as means over tasks, from the (task, attempt) pairs of which all of them have valid "
-    "trials. A p is (1 + controls at least as high, as low, or as far from zero) / (1 + controls): the chance that the "
-    "vector would rank where it does or further out if it were one more control. The first p is for the claim that the "
-    "vector helps more than a push of that length, the last for the claim that it moves the agent further.",
+    "differences from the baseline, as means over tasks, from the (task, attempt) pairs of which all of them have "
+    "valid trials. A p is (1 + controls at least as high, as low, or as far from zero) / (1 + controls): the chance "
+    "that the vector would rank where it does or further out if it were one more control. The first p is for the claim "
+    "that the vector helps more than a push of that length, the last for the claim that it moves the agent further.",
 )
 
 

@@ -50,9 +50,9 @@ def ranking_blocks(ranking: Ranking, steered: frozenset[int]) -> tuple[Block, ..
         "margin / ambient norm",
     )
     note = (
-        f"Null: {ranking.null}. The whole procedure is repeated for each permutation, and p is corrected over layers by "
-        f"the maximum statistic. Tasks: {ranking.folds}. Stability: the least cosine with a refit that leaves out one "
-        "task. The margin over the ambient norm is the dose of α = 1. Bold: steered here."
+        f"Null: {ranking.null}. The whole procedure is repeated for each permutation, and p is corrected over layers "
+        f"by the maximum statistic. Tasks: {ranking.folds}. Stability: the least cosine with a refit that leaves out "
+        "one task. The margin over the ambient norm is the dose of α = 1. Bold: steered here."
     )
     blocks: list[Block] = [
         Bullets(tuple(f"{ranking.verdict(layer)}." for layer in layers)),

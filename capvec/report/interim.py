@@ -27,15 +27,15 @@ def interim_section(summary: Summary) -> Section | None:
     if interim.ends:
         blocks.append(Paragraph(_STOPPED))
         blocks += map(Paragraph, late)
-    brief = (table, Paragraph(levels), *map(Paragraph, late))
+    brief: tuple[Block, ...] = (table, Paragraph(levels), *map(Paragraph, late))
     return Section("interim-analyses", "Interim analyses", tuple(blocks), brief)
 
 
 _STOPPED = (
     "The numbers of a config that stopped come from its blocks up to that analysis, and so do those of the baseline "
-    "that it is compared with. The rate, the difference and the interval are given as if no more had been planned. They "
-    "are not corrected for the interim analyses; after a stop for efficacy they are biased away from zero. Only the "
-    "sign-flip p-values of the steered configs allow for interim analyses."
+    "that it is compared with. The rate, the difference and the interval are given as if no more had been planned. "
+    "They are not corrected for the interim analyses; after a stop for efficacy they are biased away from zero. Only "
+    "the sign-flip p-values of the steered configs allow for interim analyses."
 )
 
 
@@ -54,8 +54,8 @@ def _legend(levels: str) -> Text:
     return join(
         f"t: share of the planned trials. Spent: the part of the level that may have been used by then. {levels} "
         "Boundary: a difference farther from zero stops the config for efficacy; a dash where none does. p: ordered by "
-        "stage, as if that analysis were the last. Chance: the probability that the final analysis rejects. Where it is "
-        f"below {FUTILE:.0%}, and a narrow interval is either there already or out of reach, the config stops for "
+        "stage, as if that analysis were the last. Chance: the probability that the final analysis rejects. Where it "
+        f"is below {FUTILE:.0%}, and a narrow interval is either there already or out of reach, the config stops for "
         "futility and its p-value counts as 1. The rule is in ",
         Code("capvec/stats/sequential.py"),
         ", the boundaries are in ",

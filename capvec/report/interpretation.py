@@ -124,8 +124,8 @@ def _of_separation(
         separates = f"The direction separates the traces (in-sample AUC {auc:.3f} at layer {best}, beyond chance)"
         if not found:
             yield (
-                f"Permuted labels also reach the in-sample AUC of {auc:.3f} at layer {best}. The traces are no evidence "
-                "that there is such a direction."
+                f"Permuted labels also reach the in-sample AUC of {auc:.3f} at layer {best}. The traces are no "
+                "evidence that there is such a direction."
             )
         elif auc < SEPARATES or _is_a_cause(judged, summary, configs):
             pass

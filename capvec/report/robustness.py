@@ -89,8 +89,8 @@ def _secondary(rows: Sequence[ConfigSummary]) -> Iterator[Block]:
     )
     yield Table(columns, lines)
     yield Paragraph(
-        "Means over tasks. p is from the sign-flip test over tasks. Controls are not part of the correction and have no "
-        "p after Holm."
+        "Means over tasks. p is from the sign-flip test over tasks. Controls are not part of the correction and have "
+        "no p after Holm."
     )
 
 

@@ -1,4 +1,4 @@
-"""What the terminal shows when the last trial has ended: the briefs of some sections, in lines of `WIDTH` characters."""
+"""What the terminal shows when the last trial has ended: the briefs of some sections."""
 
 from __future__ import annotations
 
@@ -6,8 +6,22 @@ from collections.abc import Iterable, Iterator
 from textwrap import wrap
 
 from capvec.report.completion import errors_section, gates_section
-from capvec.report.section import Block, Bullets, Code, Findings, Inline, Link, Markdown, Paragraph, Report, Strong
-from capvec.report.section import Section, Table, Text, parts
+from capvec.report.section import (
+    Block,
+    Bullets,
+    Code,
+    Findings,
+    Inline,
+    Link,
+    Markdown,
+    Paragraph,
+    Report,
+    Section,
+    Strong,
+    Table,
+    Text,
+    parts,
+)
 from capvec.results.results import Results
 from capvec.text import WIDTH, align, printable
 

@@ -31,8 +31,8 @@ def verdict_section(results: Results) -> Section:
 def _note(summary: Summary) -> tuple[str | Code, ...]:
     return (
         "The p-values are from the sign-flip test over tasks, corrected by Holm's method for the comparisons of "
-        f"{', '.join(summary.family)} with the baseline (controls are not among them). Intervals are 95 %, clustered by "
-        "task. The rule is in ",
+        f"{', '.join(summary.family)} with the baseline (controls are not among them). Intervals are 95 %, clustered "
+        "by task. The rule is in ",
         Code("capvec/stats/verdict.py"),
         ".",
     )

@@ -41,8 +41,8 @@ def auc_by_layer(ranking: Ranking, steered: Collection[int], width: int) -> Char
         canvas.dot(across(row.layer), up(row.auc), "insample", tip, 3.5)
     _legend(canvas, bool(crossed), width)
     caption = [
-        "Rings: AUC in sample, where a wide residual gives a high AUC to any labels. The shaded band holds 95 % of what "
-        "permuted labels reach in the same way."
+        "Rings: AUC in sample, where a wide residual gives a high AUC to any labels. The shaded band holds 95 % of "
+        "what permuted labels reach in the same way."
     ]
     if crossed:
         caption += [

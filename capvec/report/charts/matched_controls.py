@@ -44,8 +44,8 @@ def matched_controls(comparisons: Sequence[MatchedComparison], width: int) -> Ch
             if name in rows:
                 _strip(canvas, rows[name], across, top + step * place, (x0, each))
     caption = (
-        "Change against the baseline. The diamond is the direction. Each dot is a matched control: a vector of the same "
-        "length, at the same layer and with the same α. p is two-sided."
+        "Change against the baseline. The diamond is the direction. Each dot is a matched control: a vector of the "
+        "same length, at the same layer and with the same α. p is two-sided."
     )
     spoken = "; ".join(_in_words(one) for one in comparisons if one.metric == "pass_rate")
     height = -(-len(METRICS) // columns) * high
@@ -68,6 +68,6 @@ def _strip(canvas: Canvas, one: MatchedComparison, across: Scale, top: float, ro
 
 def _in_words(one: MatchedComparison) -> str:
     return (
-        f"{one.config} changes the pass rate by {signed(one.effect)}; {one.rank.as_high} of {len(one.twins)} {one.kind} "
-        f"controls reach as high (p = {one.rank.p_higher:.2g}; two-sided p = {one.rank.p_two_sided:.2g})"
+        f"{one.config} changes the pass rate by {signed(one.effect)}; {one.rank.as_high} of {len(one.twins)} "
+        f"{one.kind} controls reach as high (p = {one.rank.p_higher:.2g}; two-sided p = {one.rank.p_two_sided:.2g})"
     )

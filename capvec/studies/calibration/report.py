@@ -10,8 +10,20 @@ from capvec.plan.plan import Plan
 from capvec.records import Config, Outcome
 from capvec.report.config_table import config_table
 from capvec.report.markdown import markdown
-from capvec.report.section import Block, Bullets, Code, Heading, Paragraph, Report, Row, Section, Strong, Table
-from capvec.report.section import left, right
+from capvec.report.section import (
+    Block,
+    Bullets,
+    Code,
+    Heading,
+    Paragraph,
+    Report,
+    Row,
+    Section,
+    Strong,
+    Table,
+    left,
+    right,
+)
 from capvec.report.task_families import solved_of
 from capvec.report.terminal import block_lines
 from capvec.stats.effects import Effect
@@ -89,8 +101,8 @@ def _method(plan: Plan, measured: Measured) -> Section:
         Code(plan.settings.model),
         f", {counted(attempts, 'attempt')} per task and config. {tasks[0]} tasks are of trained families and took no "
         f"part in the selection; {tasks[1]} are of families never trained on. That makes {tasks[0] * attempts} and "
-        f"{tasks[1] * attempts} trials per config. No prompt carries a mode line: what is known to work is added to the "
-        "residual, and nothing else.",
+        f"{tasks[1] * attempts} trials per config. No prompt carries a mode line: what is known to work is added to "
+        "the residual, and nothing else.",
     )
     return Section("method", "Method", (Paragraph(done),))
 
@@ -104,7 +116,9 @@ def _verdicts(verdicts: Sequence[Verdict]) -> Section:
         "long as the conversations are identical. (e) takes twice the smaller p of parse_fail and no_cmd, and fails if "
         "the pass rate rises at p < 0.05."
     )
-    return Section("verdicts", "Verdicts", (Table(left("verdict", "claim", "result", "numbers"), rows), Paragraph(note)))
+    return Section(
+        "verdicts", "Verdicts", (Table(left("verdict", "claim", "result", "numbers"), rows), Paragraph(note))
+    )
 
 
 def _configs(plan: Plan, measured: Measured) -> Section:

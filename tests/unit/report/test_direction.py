@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from capvec.report.results_md import ranking_lines
 
 from capvec.directions.validate import validate
-from capvec.report.results_md import ranking_lines
 
 pytestmark = pytest.mark.unit
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from capvec.records import Config, ControlOf, Outcome
 from capvec.report.html.canvas import Chart, Scale, light_style, padded, spread
 from capvec.report.html.charts import differences, dose_response, pass_rates, twins
 from capvec.report.html.direction_chart import auc_by_layer
 from capvec.report.html.matrix_chart import task_by_config
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capvec.records import Config, ControlOf, Outcome
 from capvec.steering import Steer
 from capvec.tasks.splits import UNKNOWN
 

@@ -7,12 +7,12 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from capvec.report.html.data import sections
+from capvec.report.html.markup import Markup, element, inline, markdown, script_json
 from hypothesis import given
 from hypothesis import strategies as st
 from support.recorded_run import TASKS, write_recorded
 
-from capvec.report.html.data import sections
-from capvec.report.html.markup import Markup, element, inline, markdown, script_json
 from capvec.report.html.viewer import LONGEST_TEXT, embed
 from capvec.results.run_folder import read_run_folder
 

@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 import pytest
+from capvec.report.results_md import _attempts, _receipts
+from capvec.report.table import uncompared_lines
 from support.outcomes import arms
 from support.recorded_run import write_recorded
 
 from capvec.records import Config, Measured, TrialSpec
-from capvec.report.results_md import _attempts, _receipts
-from capvec.report.table import uncompared_lines
 from capvec.run.trial import error_outcome
 from capvec.stats.summary import summarise
 

@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 import pytest
+from capvec.report.html.markup import inline
+from capvec.report.results_md import _errors
 from hypothesis import given
 from hypothesis import strategies as st
 
 from capvec.records import Config, TrialSpec
-from capvec.report.html.markup import inline
-from capvec.report.results_md import _errors
 from capvec.report.terminal import _errors as terminal_errors
 from capvec.run.trial import error_outcome
 from capvec.text import code, one_line, printable

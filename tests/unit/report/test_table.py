@@ -1,10 +1,10 @@
 """The tables of the terminal: never wider than its lines, and no name that cannot be told from another."""
 
 import pytest
+from capvec.report.table import HEADERS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capvec.report.table import HEADERS
 from capvec.text import WIDTH, align
 
 pytestmark = pytest.mark.unit

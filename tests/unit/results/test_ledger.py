@@ -2,13 +2,13 @@ import json
 from dataclasses import replace
 
 import pytest
+from capvec.report.results_md import _gates, _head
 from support import REPOSITORY
 from support.results import results_of
 
 from capvec.errors import UsageError
 from capvec.plan.plan import Plan, Settings, interleave
 from capvec.records import Config, Measured, Task, TrialSpec
-from capvec.report.results_md import _gates, _head
 from capvec.report.terminal import closing_lines
 from capvec.results.gates import GateResult
 from capvec.results.ledger import Ledger, reconcile

@@ -9,6 +9,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from capvec.report.table import verdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -16,7 +17,6 @@ from support.outcomes import arms, outcome
 
 from capvec.errors import UsageError
 from capvec.records import Interval
-from capvec.report.table import verdict
 from capvec.stats.intervals import clopper_pearson, clustered, reach, unseen_share, wilson
 from capvec.stats.multiplicity import holm
 from capvec.stats.pairing import mcnemar_exact, sign_flip, sign_flip_pvalues
