@@ -5,7 +5,7 @@ PYTHON ?= $(or $(shell for p in python3 python3.11 python3.12 python3.13 python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help sweep calibration test unit setup doctor lint lock clean
+.PHONY: help sweep calibration test unit setup doctor docs lint lock clean
 
 help:
 	@echo 'make sweep    set up, then: pytest -n 4 -m sweep --alpha 4   (more options: make sweep ARGS="--attempts 3")'
@@ -14,8 +14,9 @@ help:
 	@echo 'make unit     the unit tests: no Docker, no weights, no network'
 	@echo 'make setup    virtual environment, container engine, base image, bundled model'
 	@echo 'make doctor   what is there and what is missing'
+	@echo 'make docs     the documentation, from docs/ into site/; a broken link fails'
 	@echo 'make lint     ruff and mypy'
-	@echo 'make lock     write requirements.lock, requirements-test.lock and requirements-dev.lock anew'
+	@echo 'make lock     write the four requirements*.lock anew'
 	@echo 'make clean    remove the virtual environment'
 
 sweep: setup
@@ -61,6 +62,14 @@ doctor: .venv/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.lock
 	@touch $@
 
+.venv/.docs: .venv/.installed requirements-docs.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-docs.lock
+	@touch $@
+
+docs: .venv/.docs
+	$(BIN)/python -m dev.docs
+	$(BIN)/zensical build --clean --strict
+
 lint: .venv/.linters
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -81,7 +90,10 @@ lock:
 	.venv-lock/bin/pip uninstall --quiet --yes -r requirements-test.lock
 	.venv-lock/bin/pip install --quiet --constraint requirements.lock --group dev
 	{ echo '# Written by `make lock`: what `make lint` needs besides.'; $(LOCKED) | grep -vxFf requirements.lock; } > requirements-dev.lock
+	.venv-lock/bin/pip uninstall --quiet --yes -r requirements-dev.lock
+	.venv-lock/bin/pip install --quiet --constraint requirements.lock --group docs
+	{ echo '# Written by `make lock`: what `make docs` needs besides.'; $(LOCKED) | grep -vxFf requirements.lock; } > requirements-docs.lock
 	rm -rf .venv-lock build
 
 clean:
-	rm -rf .venv .venv-lock
+	rm -rf .venv .venv-lock site

@@ -5,11 +5,12 @@ Nothing here imports torch, docker or pytest, so every process can share it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
+from capvec.errors import UsageError
 from capvec.serial import Record
 from capvec.steering import IsolationCheck, Op, Receipt, Steer
 
@@ -103,8 +104,45 @@ class Config(Record):
 
 
 @dataclass(frozen=True)
+class TrialId:
+    """Which trial of a run: unique within it.
+
+    Its text, `task-config-tN`, is the pytest id, the stem of the trajectory file and the `trial` of `trials.jsonl`.
+    """
+
+    task: str
+    config: str
+    attempt: int
+    """From 1."""
+
+    def __str__(self) -> str:
+        return f"{self.task}-{self.config}-t{self.attempt}"
+
+    @classmethod
+    def parse(cls, text: str, tasks: Collection[str], configs: Collection[str]) -> Self:
+        """Read the text of an id. Names may hold `-`, so only a plan's names tell where one ends.
+
+        Args:
+            text: as `str` gives it.
+            tasks: names of the plan's tasks.
+            configs: names of the plan's configs.
+
+        Raises:
+            UsageError: it is no trial of these tasks and configs.
+        """
+        pair, _, attempt = text.rpartition("-t")
+        for config in configs:
+            task = pair.removesuffix(f"-{config}")
+            if task != pair and task in tasks and attempt.isdecimal():
+                return cls(task, config, int(attempt))
+        raise UsageError(
+            f"{text!r} is no trial of this run; expected TASK-CONFIG-tN with a task and a config of its plan"
+        )
+
+
+@dataclass(frozen=True)
 class TrialSpec(Record):
-    """One (task, config, attempt), before it runs."""
+    """One trial, before it runs."""
 
     task: str
     config: str
@@ -113,9 +151,8 @@ class TrialSpec(Record):
     """Shared by every config of the same (task, attempt)."""
 
     @property
-    def id(self) -> str:
-        """Unique within a run; also the pytest id and the stem of the trajectory file."""
-        return f"{self.task}-{self.config}-t{self.attempt}"
+    def id(self) -> TrialId:
+        return TrialId(self.task, self.config, self.attempt)
 
 
 # ------------------------------------------------------------------------------------------------ model and shell
@@ -232,7 +269,8 @@ class Outcome(Record):
     """The result of one trial: one line of `trials.jsonl`."""
 
     run: str
-    trial: str
+    trial: str = field(init=False)
+    """The text of `id`, for people and for tools that read the file."""
     task: str
     config: str
     layer: Layers
@@ -261,10 +299,21 @@ class Outcome(Record):
     """One for each steer of the config, where there was a reply."""
     error: str = ""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "trial", str(self.id))
+
+    @property
+    def id(self) -> TrialId:
+        return TrialId(self.task, self.config, self.attempt)
+
+    def to_json(self) -> dict[str, Any]:
+        data = super().to_json()
+        return {"run": data.pop("run"), "trial": self.trial, **data}
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """As every record; also reads a line from before steers had operations, with one shift for each trial."""
-        old = dict(data)
+        old = {name: value for name, value in data.items() if name != "trial"}
         expected, mean = old.pop("shift_expected", None), old.pop("shift_measured", None)
         if mean is not None:
             old["measured"] = [{"layer": data["layer"], "op": "add", "expected": expected, "mean": mean}]

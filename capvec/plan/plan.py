@@ -1,10 +1,11 @@
-"""Which trials a sweep makes, and in which order. Pure: the same inputs give the same plan on every worker."""
+"""The trials of a run and their order. The same inputs give the same plan in every process."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -13,19 +14,19 @@ from capvec.engines.protocol import GenerationDefaults
 from capvec.errors import UsageError
 from capvec.plan.options import Control, SweepOptions
 from capvec.receipts import closed_forms
-from capvec.records import AlphaUnit, Config, ControlOf, Task, TrialSpec
+from capvec.records import AlphaUnit, Config, ControlOf, Task, TrialId, TrialSpec
 from capvec.serial import Record
 from capvec.steering import BlockLayout, Op, Positions, Steer, vector_hash
 from capvec.text import counted
 
 ConfigKind = Literal["steered", "control"]
 PROMPT_CONTROL = "Work carefully. Check the result of each command before you finish. Do the task completely."
-"""What the `prompt` control adds to the system prompt: a plain instruction to do better, no vector."""
+"""The `prompt` control adds this instruction to the system prompt, and steers with no vector."""
 
 
 @dataclass(frozen=True)
 class Settings(Record):
-    """How the agent acts in every trial of the sweep."""
+    """How the agent acts in every trial of the run."""
 
     model: str
     protocol: str
@@ -36,12 +37,12 @@ class Settings(Record):
 
 
 def settings_for(options: SweepOptions, defaults: GenerationDefaults, model: str) -> Settings:
-    """What the user asked for, and what suits the model where the user did not say.
+    """The settings that the user asked for, completed by the model's defaults.
 
     Args:
         options: the user's.
-        defaults: of the model, as its engine tells them.
-        model: what its engine calls it.
+        defaults: of the model, as the engine reports them.
+        model: the name by which the engine serves the model.
     """
     return Settings(
         model=model,
@@ -55,9 +56,10 @@ def settings_for(options: SweepOptions, defaults: GenerationDefaults, model: str
 
 @dataclass(frozen=True)
 class Plan(Record):
-    """Everything a worker needs to know, except where the engine is."""
+    """Everything that a worker has to know except the engine's address."""
 
     run: str
+    """The name of the run: its folder's."""
     folder: Path
     tasks: tuple[Task, ...]
     configs: tuple[Config, ...]
@@ -68,11 +70,12 @@ class Plan(Record):
     sequential: bool = False
     """Whether configs may stop before their last trial (`--sequential`)."""
     layout: BlockLayout = field(default_factory=BlockLayout)
-    """Of the model that the engine serves; empty in a plan that steers nothing, or is only read."""
+    """The decoder blocks of the served model; empty in a plan that steers nothing or was read from a run folder."""
     effect: float | None = None
-    """A difference in pass rate that would matter, as the user said; None for the verdict's (`looks.margin_of`)."""
+    """The equivalence margin (`--effect`), a difference in pass rate; None for the verdict's default
+    (`results.interim.margin_of`)."""
     merged: tuple[str, ...] = ()
-    """Of a plan that is read from several runs' merger: what a report has to say of them."""
+    """Sentences on the runs that a merged run was made of; empty for any other run."""
 
     @property
     def title(self) -> str:
@@ -80,17 +83,38 @@ class Plan(Record):
         return self.study.capitalize() + (f" {self.run}" if self.run != self.study else "")
 
     @property
+    def attempts(self) -> int:
+        """Attempts at each (task, config)."""
+        return max(trial.attempt for trial in self.trials)
+
+    @property
     def size(self) -> str:
         """`2 configs × 6 tasks × 1 attempt`."""
-        attempts = max(trial.attempt for trial in self.trials)
-        sizes = {"config": len(self.configs), "task": len(self.tasks), "attempt": attempts}
+        sizes = {"config": len(self.configs), "task": len(self.tasks), "attempt": self.attempts}
         return " × ".join(counted(number, thing) for thing, number in sizes.items())
+
+    @property
+    def steered(self) -> tuple[str, ...]:
+        """The names of the steered configs, whose comparisons with the baseline are corrected for each other."""
+        return tuple(config.name for config in self.configs if config.kind == "steered")
 
     def task(self, name: str) -> Task:
         return next(task for task in self.tasks if task.name == name)
 
     def config(self, name: str) -> Config:
         return next(config for config in self.configs if config.name == name)
+
+    def trial(self, text: str) -> TrialSpec | None:
+        """The trial whose id has this text; None if there is none."""
+        return self._by_text.get(text)
+
+    def trajectory(self, trial: TrialId) -> Path:
+        """The file of a trial's trajectory."""
+        return self.folder / "trajectories" / f"{trial}.json"
+
+    @cached_property
+    def _by_text(self) -> dict[str, TrialSpec]:
+        return {str(trial.id): trial for trial in self.trials}
 
 
 def trial_seed(base: int, task: str, attempt: int) -> int:
@@ -100,9 +124,10 @@ def trial_seed(base: int, task: str, attempt: int) -> int:
 
 
 def interleave(tasks: Sequence[Task], configs: Sequence[Config], attempts: int, seed: int) -> tuple[TrialSpec, ...]:
-    """Every (task, config, attempt) once, the configs of a (task, attempt) side by side, rotated from one to the next.
+    """Every (task, config, attempt) once.
 
-    So no config runs early or late as a block, and drift of the machine cannot pass for an effect.
+    The configs of a (task, attempt) follow each other, and their order rotates from one (task, attempt) to the next.
+    No config runs early or late as a block, so drift of the machine cannot pass for an effect.
     """
     trials = []
     for attempt in range(1, attempts + 1):
@@ -117,7 +142,7 @@ def interleave(tasks: Sequence[Task], configs: Sequence[Config], attempts: int, 
 
 @dataclass(frozen=True)
 class SteeringMode:
-    """How a config steers, beside where, how strongly and along what; as in `Steer`."""
+    """The operation, the positions and the norm of a config's steers; as in `Steer`."""
 
     op: Op = "add"
     positions: Positions = "all"
@@ -125,31 +150,31 @@ class SteeringMode:
 
     @property
     def suffix(self) -> str:
-        """The end of a config's name: which tokens, and whether the norm is kept, where that is not the default."""
+        """The end of a config's name: its positions and `keepnorm`, where they are not the defaults."""
         where = f"-{self.positions}" if self.positions != "all" else ""
         return where + ("-keepnorm" if self.keep_norm else "")
 
 
 PLAIN = SteeringMode()
-"""As the seed steered: added, at every position."""
+"""The vector is added at every position."""
 
 
 def config_name(
-    layers: Sequence[int] | str, alpha: float | None, unit: AlphaUnit = "stored", manner: SteeringMode = PLAIN
+    layers: Sequence[int] | str, alpha: float | None, unit: AlphaUnit = "stored", mode: SteeringMode = PLAIN
 ) -> str:
-    """`steered-L22-a4`, `set-L20+22-a4-generated`, `ablate-L22`: what is not the default is part of the name.
+    """The name of a steered config, such as `steered-L22-a4`, `set-L20+22-a4-generated` or `ablate-L22`.
 
     Args:
         layers: one or several; a text for those that are not known yet.
         alpha: None for `ablate`, which has none.
         unit: of `alpha`.
-        manner: how it steers.
+        mode: of steering; only what differs from the default is part of the name.
     """
     where = layers if isinstance(layers, str) else layers_label(layers)
-    head = f"{'steered' if manner.op == 'add' else manner.op}-L{where}"
+    head = f"{'steered' if mode.op == 'add' else mode.op}-L{where}"
     strength = f"-a{alpha:g}" if alpha is not None else ""
     measure = f"-{unit}" if unit != "stored" and alpha is not None else ""
-    return head + strength + measure + manner.suffix
+    return head + strength + measure + mode.suffix
 
 
 def layers_label(layers: Sequence[int]) -> str:
@@ -162,7 +187,7 @@ def steered_config(
     layers: int | Sequence[int],
     alpha: float | None,
     unit: AlphaUnit = "stored",
-    manner: SteeringMode = PLAIN,
+    mode: SteeringMode = PLAIN,
 ) -> Config:
     """The config that `config_name` names.
 
@@ -170,7 +195,7 @@ def steered_config(
         UsageError: as `make_config`.
     """
     where = (layers,) if isinstance(layers, int) else tuple(layers)
-    return make_config(config_name(where, alpha, unit, manner), "steered", direction, where, alpha, unit, manner)
+    return make_config(config_name(where, alpha, unit, mode), "steered", direction, where, alpha, unit, mode)
 
 
 def control_configs(
@@ -179,17 +204,17 @@ def control_configs(
     direction: Direction,
     matched: Mapping[str, Sequence[Direction]],
 ) -> tuple[Config, ...]:
-    """One config per control of every steered config (one `prompt` config in all).
+    """The control configs: one per control of every steered config, and a single `prompt` config.
 
-    A control steers where the config steers that it controls for, and as it does; `zero` adds α = 0 there, whatever the
-    operation is, since setting to 0 would be an ablation.
+    A control steers at the layers and in the mode of the config that it controls for. Only `zero` always adds, with
+    α = 0, since setting to 0 would be an ablation.
 
     Args:
         controls: as `--controls` asked for.
         steered: the configs to control for.
-        direction: the direction they steer with.
-        matched: kind of matched control (`random`, `shuffled`, `orthogonal`) to its directions, as many as the
-            control counts.
+        direction: the direction that they steer with.
+        matched: the directions of the matched controls: kind (`random`, `shuffled`, `orthogonal`) → as many directions
+            as the control counts.
 
     Raises:
         UsageError: `negated` of an ablation, which has no sign.
@@ -213,18 +238,18 @@ def _controls_for(
 ) -> Iterator[Config]:
     first, where = base.steers[0], base.name.removeprefix("steered-")
     layers, unit = [steer.layer for steer in base.steers], base.alpha_unit
-    manner = SteeringMode(first.op, first.positions, first.keep_norm)
+    mode = SteeringMode(first.op, first.positions, first.keep_norm)
     if control.kind == "zero":
-        name = f"zero-L{base.layer}{manner.suffix}"
-        yield make_config(name, "control", direction, layers, 0.0, unit, replace(manner, op="add"))
+        name = f"zero-L{base.layer}{mode.suffix}"
+        yield make_config(name, "control", direction, layers, 0.0, unit, replace(mode, op="add"))
     elif control.kind == "negated":
         if base.alpha is None:
             raise UsageError(f"--controls negated: {base.name} has no alpha whose sign could change; leave negated out")
-        yield make_config(f"negated-{where}", "control", direction, layers, -base.alpha, unit, manner)
+        yield make_config(f"negated-{where}", "control", direction, layers, -base.alpha, unit, mode)
     else:
-        for number, one in enumerate(matched[control.kind], start=1):
+        for number, other in enumerate(matched[control.kind], start=1):
             name = f"{control.kind}{number}-{where}"
-            yield make_config(name, "control", one, layers, base.alpha, unit, manner)
+            yield make_config(name, "control", other, layers, base.alpha, unit, mode)
 
 
 def make_config(
@@ -234,32 +259,31 @@ def make_config(
     layers: int | Sequence[int],
     alpha: float | None,
     unit: AlphaUnit = "stored",
-    manner: SteeringMode = PLAIN,
+    mode: SteeringMode = PLAIN,
 ) -> Config:
     """A config that steers with a direction at one or several layers, by the same α at each.
 
     Args:
-        name: unique within the sweep.
-        kind: whether it is what the sweep is about, or a control of it.
+        name: unique within the run.
+        kind: `steered` for a config that the study compares with the baseline, `control` for one of its controls.
         direction: v_L of every layer.
         layers: decoder blocks, from 0.
-        alpha: in `unit`; not used by `ablate`, whose config has neither α nor dose.
-        unit: of `alpha`; what it means in stored units differs from layer to layer.
-        manner: how it steers.
+        alpha: in `unit`; `ablate` ignores it, and its config has neither α nor dose.
+        unit: of `alpha`; its value in stored units differs from layer to layer.
+        mode: of steering.
 
     Raises:
-        UsageError: the direction is zero there, its ambient norm is needed and not known, or there is no α where one is
-            needed.
+        UsageError: the direction is zero at a layer, its ambient norm is needed and unknown, or `alpha` is missing.
     """
     where = (layers,) if isinstance(layers, int) else tuple(layers)
-    if manner.op == "ablate":
+    if mode.op == "ablate":
         alpha, used, unit = None, 1.0, "stored"
     elif alpha is None:
-        raise UsageError(f"config {name}: {manner.op} without an alpha; expected one, since only `ablate` has none")
+        raise UsageError(f"config {name}: --op {mode.op} needs an alpha; give --alpha")
     else:
         used = alpha
     steers = tuple(
-        Steer(layer, direction.hash, direction.stored_alpha(used, unit, layer), *astuple(manner)) for layer in where
+        Steer(layer, direction.hash, direction.stored_alpha(used, unit, layer), *astuple(mode)) for layer in where
     )
     doses = [direction.dose(steer.alpha, steer.layer) for steer in steers] if alpha is not None else []
     return Config(

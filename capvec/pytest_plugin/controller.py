@@ -1,4 +1,4 @@
-"""The hooks of the process that owns the study: deal out trials, collect outcomes, have them judged and reported."""
+"""The hooks of the process that owns the study: send trials to workers, record outcomes, judge and report them."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from typing import Any
 import pytest
 
 from capvec.pytest_plugin.gates import gate_reports
-from capvec.records import Outcome
+from capvec.records import Outcome, TrialId
 from capvec.results.results import Results
 from capvec.run.session import StudySession
 
 
 class Controller:
-    """Registered in the controller, or in the only process there is, for the time of one session."""
+    """Registered for one session, in xdist's controller or in the only process."""
 
     def __init__(self, study: StudySession, report: Callable[[Results], Sequence[str]]) -> None:
-        """Listen to the session of a study.
+        """Take the session of a study.
 
         Args:
             study: prepared.
-            report: writes the reports, and says what the terminal shows.
+            report: writes the reports, and returns the lines that the terminal shows at the end.
         """
         self._study, self._report = study, report
         self._closing: Sequence[str] = ("the run did not finish",)
         self._file = ""
-        """What the node ids of the trials begin with."""
+        """The file part of the trials' node ids."""
         self._results: Results | None = None
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        node.workerinput["capvec"] = json.dumps(self._study.payload().to_json())
+        node.workerinput["capvec"] = json.dumps(self._study.payload.to_json())
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
@@ -42,22 +42,28 @@ class Controller:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self._expect([item.nodeid for item in session.items])
 
-    def _expect(self, ids: Sequence[str]) -> None:
-        self._study.expect(ids)
-        trials = (node for node in ids if "::test_trial[" in node)
+    def _expect(self, node_ids: Sequence[str]) -> None:
+        trials = {node: trial for node in node_ids if (trial := self._trial(node)) is not None}
+        self._study.recorder.expect(trials.values())
         self._file = next((node.partition("::")[0] for node in trials), self._file)
+
+    def _trial(self, node_id: str) -> TrialId | None:
+        """The trial that a test runs; None for a test that runs none."""
+        _, _, parameter = node_id.partition("::test_trial[")
+        spec = self._study.payload.plan.trial(parameter.removesuffix("]"))
+        return None if spec is None else spec.id
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if self._results is not None:
-            return  # a gate's
+            return  # the report of a gate
         if result := getattr(report, "capvec", None):
-            self._study.record(Outcome.from_json(result))
-        elif report.failed:
-            self._study.record_crash(report.nodeid, report.longreprtext)
+            self._study.recorder.record(Outcome.from_json(result))
+        elif report.failed and (trial := self._trial(report.nodeid)) is not None:
+            self._study.recorder.record_crash(trial, report.longreprtext)
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
-        """Judge when the last trial is in, and report the gates while those who count tests still listen."""
+        """Judge after the last trial, and report the gates while plugins that count tests still listen."""
         interrupted = False
         try:
             return (yield)
@@ -68,7 +74,7 @@ class Controller:
             results = self._finish(interrupted=interrupted)
             if results.completeness.expected:
                 for report in gate_reports(results, self._file):
-                    # One test more than were collected: pytest reckons per cents by that.
+                    # pytest computes percentages from this number, and gates were not collected.
                     session.testscollected += report.when == "call"
                     session.config.hook.pytest_runtest_logreport(report=report)
 

@@ -112,13 +112,13 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         elif config.option.collectonly:
             config.stash[_payload_key] = config_names(_study(name, config), _root(config))
         else:
-            study = StudySession(_study(name, config), _root(config), say=_speaker(config))
+            study = StudySession(_study(name, config), _root(config), say=speaker(config))
             config.add_cleanup(study.close)
             study.prepare()
             study.begin()
-            config.stash[_payload_key] = study.payload()
+            config.stash[_payload_key] = study.payload
             config.pluginmanager.register(Controller(study, write_all), "capvec-controller")
-            if progress := progress_of(config, study.tally):
+            if progress := progress_of(config, study.recorder.tally):
                 config.pluginmanager.register(progress, "capvec-progress")
 
 
@@ -157,7 +157,7 @@ def _root(config: pytest.Config) -> Path:
     return config.rootpath if config.inipath is not None else config.invocation_params.dir
 
 
-def _speaker(config: pytest.Config) -> Callable[[str], None]:
+def speaker(config: pytest.Config) -> Callable[[str], None]:
     reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
 
     def say(line: str) -> None:
@@ -212,7 +212,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         payload = metafunc.config.stash.get(_payload_key, None)
         ours = payload is not None and payload.plan.study == _study_of(metafunc.definition.path)
         trials = payload.plan.trials if payload is not None and ours else ()
-        metafunc.parametrize("outcome", trials, ids=[trial.id for trial in trials], indirect=True)
+        metafunc.parametrize("outcome", trials, ids=[str(trial.id) for trial in trials], indirect=True)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -246,7 +246,7 @@ def run_trial(request: pytest.FixtureRequest, engine: EngineClient) -> TrialRunn
     from capvec.sandbox.docker import DockerProvider  # noqa: PLC0415 (no Docker SDK unless a sweep runs)
 
     payload = request.config.stash[_payload_key]
-    finished = {outcome.trial: outcome for outcome in payload.finished}
+    finished = {outcome.id: outcome for outcome in payload.finished}
     return TrialRunner(payload.plan, engine, DockerProvider(), finished)
 
 
@@ -256,7 +256,7 @@ def outcome(request: pytest.FixtureRequest, run_trial: TrialRunner) -> Outcome:
     from capvec.results.interim import why_stopped  # noqa: PLC0415 (SciPy, which only a study needs)
 
     spec: TrialSpec = request.param
-    if spec.id not in run_trial.finished and (why := why_stopped(run_trial.plan, spec)) is not None:
+    if spec.id not in run_trial.finished and (why := why_stopped(run_trial.plan, spec.id)) is not None:
         pytest.skip(why)
     result = run_trial.run(spec)
     request.node.stash[_outcome_key] = result

@@ -72,9 +72,9 @@ def _summary(results: Results) -> dict[str, object]:
         "caveats": [inline(caveat) for caveat in caveats(results)],
         "gates": [vars(gate) for gate in results.gates],
         "expected_trials": completeness.expected,
-        "missing_trials": list(completeness.missing),
+        "missing_trials": [str(trial) for trial in completeness.missing],
         "interrupted": completeness.interrupted,
     }
     if plan.sequential:
-        data["spared_trials"] = completeness.spared
+        data["skipped_trials"] = completeness.skipped
     return data

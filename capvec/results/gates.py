@@ -63,7 +63,7 @@ def check_names(expression: str, configs: Sequence[Config]) -> None:
             )
 
 
-def check_gate(expression: str, summary: Summary, tasks: int) -> tuple[GateResult, ...]:
+def check_gate(expression: str | None, summary: Summary, tasks: int) -> tuple[GateResult, ...]:
     """Judge each condition on the numbers of the report.
 
     * `improves(C)`: the verdict on C is *improves* (`capvec.stats.verdict` has the rule).
@@ -77,11 +77,11 @@ def check_gate(expression: str, summary: Summary, tasks: int) -> tuple[GateResul
     errors of the instrument can leave few, and how far below the baseline the lowest config may really be.
 
     Args:
-        expression: conditions, as `split_gate` takes them.
+        expression: conditions, as `split_gate` takes them; None for no gate.
         summary: of the run.
         tasks: that the run has.
     """
-    return tuple(_check(condition, summary, tasks) for condition in split_gate(expression))
+    return tuple(_check(condition, summary, tasks) for condition in split_gate(expression)) if expression else ()
 
 
 def _check(condition: str, summary: Summary, tasks: int) -> GateResult:

@@ -1,178 +1,189 @@
-"""`--sequential` while a sweep runs: looks are taken as their trials come in, and workers hear who has stopped.
+"""`--sequential` while a sweep runs: interim analyses as outcomes arrive, and how workers learn which configs stopped.
 
-What the looks are and when they stop is in `capvec.stats.sequential`. They depend on the outcomes alone, so a report, a
-resumed run and a referee find them again from `trials.jsonl`; `stopped.json` only tells the workers.
+`capvec.stats.sequential` defines the analyses and the stopping rules. They depend on the outcomes alone, so a report or
+a resumed run derives them again from `trials.jsonl`; `stopped.json` only informs the workers.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from capvec.plan.plan import Plan, trial_seed
-from capvec.records import Config, Outcome, Task, TrialSpec
+from capvec.records import Config, Outcome, Task, TrialId
 from capvec.stats.sequential import FEWEST_TASKS, Block, Sequential, SequentialTest, schedule, sequential_test
 from capvec.stats.verdict import LEVEL, MARGIN
 from capvec.text import signed
 
 STOPPED = "stopped.json"
-"""In the run folder: trial → why it need not run any more."""
+"""In the run folder: the trials that need not run any more, each with the reason."""
 
 
 def drawn_order(tasks: Sequence[Task], seed: int) -> tuple[Task, ...]:
-    """The tasks in an order that only the seed decides, so that those which an early look sees are a sample of all."""
+    """The tasks in an order that depends on the seed alone, so that an early analysis sees a random sample of them."""
     return tuple(sorted(tasks, key=lambda task: (trial_seed(seed, task.name, 0), task.name)))
 
 
 def margin_of(plan: Plan) -> float:
-    """The difference in pass rate that would matter to whoever asked: `--effect`, or else the verdict's own."""
+    """The equivalence margin, a difference in pass rate: `--effect`, or the verdict's default."""
     return MARGIN if plan.effect is None else plan.effect
 
 
 def interim_analyses(plan: Plan, outcomes: Iterable[Outcome]) -> Sequential:
-    """Every look that the outcomes allow, at each steered config of a plan, and what that leaves of each config."""
+    """Every analysis of the steered configs that the outcomes allow, and where each config of the plan ends."""
     blocks = tuple(dict.fromkeys((trial.task, trial.attempt) for trial in plan.trials))
-    seen = schedule(len({task for task, _ in blocks}), len({attempt for _, attempt in blocks}))
+    sizes = schedule(len({task for task, _ in blocks}), len({attempt for _, attempt in blocks}))
     recorded: dict[str, dict[Block, Outcome]] = {config.name: {} for config in plan.configs}
     for outcome in outcomes:
         recorded[outcome.config][outcome.task, outcome.attempt] = outcome
-    family = [config.name for config in plan.configs if config.kind == "steered"]
-    base = recorded[Config.BASELINE]
+    names, base = plan.steered, recorded[Config.BASELINE]
     tests = tuple(
-        sequential_test(name, recorded[name], base, blocks, seen, family=len(family), margin=margin_of(plan))
-        for name in family
+        sequential_test(name, recorded[name], base, blocks, sizes, family=len(names), margin=margin_of(plan))
+        for name in names
     )
-    ends = _ends(plan.configs, {test.config: seen[len(test.looks) - 1] for test in tests if test.stopped})
+    ends = _ends(plan.configs, {test.config: sizes[len(test.looks) - 1] for test in tests if test.stopped})
     overrun = {name: sum(block in recorded[name] for block in blocks[end:]) for name, end in ends.items()}
-    return Sequential(LEVEL, blocks, seen, tests, ends, overrun)
+    return Sequential(LEVEL, blocks, sizes, tests, ends, overrun)
 
 
 def _ends(configs: Sequence[Config], stopped: Mapping[str, int]) -> dict[str, int]:
-    """With the controls of which nothing that they control for goes on, and the baseline when nothing else does."""
+    """The blocks after which each config ends, where that is before the last.
+
+    A control ends with the last of the configs that it controls for, and the baseline when all others have ended.
+    """
     ends = dict(stopped)
     for config in configs:
-        of = config.control.configs if config.control is not None else ()
-        if of and all(name in stopped for name in of):
-            ends[config.name] = max(stopped[name] for name in of)
+        controlled = config.control.configs if config.control is not None else ()
+        if controlled and all(name in stopped for name in controlled):
+            ends[config.name] = max(stopped[name] for name in controlled)
     others = [config.name for config in configs if config.kind != "baseline"]
     if others and all(name in ends for name in others):
-        # More of it would be compared with nothing.
         ends[Config.BASELINE] = max(ends.values())
     return ends
 
 
-def not_needed(plan: Plan, looks: Sequential) -> frozenset[str]:
-    """The trials that a stop spares: they may be on record, as overrun, and are not missing where they are not."""
-    place = {block: index for index, block in enumerate(looks.blocks)}
-    end = len(looks.blocks)
+def not_needed(plan: Plan, analyses: Sequential) -> frozenset[TrialId]:
+    """The trials after their config's end. They may be on record (overrun); they are not missing if they are not."""
+    place = {block: index for index, block in enumerate(analyses.blocks)}
+    last = len(analyses.blocks)
     return frozenset(
-        trial.id for trial in plan.trials if place[trial.task, trial.attempt] >= looks.ends.get(trial.config, end)
+        trial.id for trial in plan.trials if place[trial.task, trial.attempt] >= analyses.ends.get(trial.config, last)
     )
 
 
-def why_stopped(plan: Plan, spec: TrialSpec) -> str | None:
-    """Why a trial need not run any more; None where it must. Asked by a worker before each trial."""
+def why_stopped(plan: Plan, trial: TrialId) -> str | None:
+    """Why a trial need not run any more; None if it must. Workers ask before each trial."""
     path = plan.folder / STOPPED
     if not plan.sequential or not path.exists():
         return None
     reasons: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
-    return reasons.get(spec.id)
+    return reasons.get(str(trial))
 
 
-def when(looks: Sequential) -> str:
-    """The schedule, for whoever waits; and where it has no look before the end, that."""
-    seen = ", ".join(map(str, looks.schedule))
-    words = f"--sequential: looks after {seen} of {len(looks.blocks)} (task, attempt) blocks"
-    if len(looks.schedule) > 1:
+def schedule_in_words(analyses: Sequential) -> str:
+    """When the interim analyses take place, or why none can take place before the end."""
+    sizes = ", ".join(map(str, analyses.schedule))
+    words = f"--sequential: interim analyses after {sizes} of {len(analyses.blocks)} (task, attempt) blocks"
+    if len(analyses.schedule) > 1:
         return words
-    return f"{words}: nothing can stop early, since a look on the way takes {FEWEST_TASKS} tasks, and others after them"
+    return f"{words}: no config can stop early, since an interim analysis needs {FEWEST_TASKS} tasks and more after it"
 
 
 class Monitor:
-    """The controller's: takes outcomes in, and a look when the last of its trials has come."""
+    """Receives outcomes in the controller, and makes each interim analysis when its last outcome arrives."""
 
     def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
         self._plan = plan
         self._say = say
-        self._recorded: dict[tuple[str, Block], Outcome] = {}
-        self._looks = interim_analyses(plan, ())
+        self._recorded: dict[TrialId, Outcome] = {}
+        self._analyses = interim_analyses(plan, ())
 
     @property
     def words(self) -> str:
-        """When the looks will be."""
-        return when(self._looks)
+        """When the interim analyses take place."""
+        return schedule_in_words(self._analyses)
 
     @property
-    def spared(self) -> frozenset[str]:
+    def skipped(self) -> frozenset[TrialId]:
         """The trials that need not run any more."""
-        return not_needed(self._plan, self._looks)
+        return not_needed(self._plan, self._analyses)
 
     def resume(self, outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
-        """Go on from what an earlier session recorded.
+        """Continue from the outcomes of earlier sessions.
 
         Returns:
-            Errors that a look has counted. They stay: to run them again would change what was decided on.
+            The errors that an analysis has counted. They stay on record: running those trials again would change the
+            data that a decision was based on.
         """
-        self._looks = interim_analyses(self._plan, outcomes)
-        blocks, base = self._looks.blocks, 0
-        counted: set[tuple[str, Block]] = set()
-        for test in self._looks.tests:
-            seen = self._looks.schedule[len(test.looks) - 1] if test.looks else 0
-            counted |= {(test.config, block) for block in blocks[:seen]}
-            base = max(base, seen)
-        counted |= {(Config.BASELINE, block) for block in blocks[:base]}
-        kept = tuple(outcome for outcome in outcomes if outcome.outcome == "error" and _key(outcome) in counted)
+        self._analyses = interim_analyses(self._plan, outcomes)
+        counted = self._counted()
+        kept = tuple(outcome for outcome in outcomes if outcome.outcome == "error" and outcome.id in counted)
         valid = [outcome for outcome in outcomes if outcome.outcome != "error"]
-        self._recorded = {_key(outcome): outcome for outcome in (*valid, *kept)}
-        self._tell(())
+        self._recorded = {outcome.id: outcome for outcome in (*valid, *kept)}
+        self._publish(())
         return kept
 
     def note(self, outcome: Outcome) -> None:
-        """Take in an outcome; where it completes a look, take it, and tell the workers and the user who stops."""
-        self._recorded[_key(outcome)] = outcome
-        if any(self._is_due(test) for test in self._looks.tests):
-            before, self._looks = self._looks, interim_analyses(self._plan, self._recorded.values())
-            self._tell(tuple(before.ends))
+        """Record an outcome; if it completes an analysis, make it, and tell workers and user which configs stop."""
+        self._recorded[outcome.id] = outcome
+        if any(self._is_due(test) for test in self._analyses.tests):
+            before, self._analyses = self._analyses, interim_analyses(self._plan, self._recorded.values())
+            self._publish(before.ends.keys())
+
+    def _counted(self) -> set[TrialId]:
+        """The trials of the steered configs and the baseline that an analysis has used."""
+        sizes = {
+            test.config: self._analyses.schedule[len(test.looks) - 1] for test in self._analyses.tests if test.looks
+        }
+        sizes[Config.BASELINE] = max(sizes.values(), default=0)
+        return {
+            TrialId(task, name, attempt)
+            for name, size in sizes.items()
+            for task, attempt in self._analyses.blocks[:size]
+        }
 
     def _is_due(self, test: SequentialTest) -> bool:
         if test.decision != "go on":
             return False
-        seen = self._looks.blocks[: self._looks.schedule[len(test.looks)]]
-        return all((name, block) in self._recorded for name in (test.config, Config.BASELINE) for block in seen)
+        blocks = self._analyses.blocks[: self._analyses.schedule[len(test.looks)]]
+        return all(
+            TrialId(task, name, attempt) in self._recorded
+            for name in (test.config, Config.BASELINE)
+            for task, attempt in blocks
+        )
 
-    def _tell(self, known: tuple[str, ...]) -> None:
-        reasons = {name: self._reason(name) for name in self._looks.ends}
+    def _publish(self, known: Collection[str]) -> None:
+        """Write `stopped.json` for the workers, and tell the user which configs stopped, but for those `known`."""
+        reasons = {name: self._reason(name) for name in self._analyses.ends}
         path = self._plan.folder / STOPPED
         if not reasons:
             path.unlink(missing_ok=True)
             return
         new = path.with_suffix(".new")
-        # Only what lies beyond the look: its last block may have trials of stopped controls still to run.
-        spared = self.spared
-        told = {
-            trial.id: f"{trial.config} {reasons[trial.config]}" for trial in self._plan.trials if trial.id in spared
+        # Only trials after the analysis: stopped controls may still have trials to run in its last block.
+        skipped = self.skipped
+        published = {
+            str(trial.id): f"{trial.config} {reasons[trial.config]}"
+            for trial in self._plan.trials
+            if trial.id in skipped
         }
-        new.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-        os.replace(new, path)  # a worker reads the old one or the new one, never a half
+        new.write_text(json.dumps(published, indent=2) + "\n", encoding="utf-8")
+        os.replace(new, path)  # so that no worker reads half a file
         for name, reason in reasons.items():
             if name not in known:
                 self._say(f"{name} {reason}")
 
     def _reason(self, name: str) -> str:
-        test = self._looks.test(name)
+        test = self._analyses.test(name)
         if test is None:
-            compared = "is compared with it" if name == Config.BASELINE else "it controls for"
-            return f"stops: whatever {compared} has stopped"
-        look = test.looks[-1]
-        place = f"at look {look.number} of {test.planned}, with {look.share:.0%} of its trials in"
+            others = "every other config" if name == Config.BASELINE else "every config that it controls for"
+            return f"stops: {others} has stopped"
+        last = test.looks[-1]
+        place = f"at interim analysis {last.number} of {test.planned}, with {last.share:.0%} of its trials recorded"
         if test.decision == "efficacy":
-            return f"stops for efficacy {place}: {signed(look.difference)}, p = {look.pvalue:.2g}"
+            return f"stops for efficacy {place}: {signed(last.difference)}, p = {last.pvalue:.2g}"
         return (
-            f"stops for futility {place}: {signed(look.difference)}, chance of p < {LEVEL:g} at the end "
-            f"{look.predictive or 0.0:.0%}"
+            f"stops for futility {place}: {signed(last.difference)}, chance of p < {LEVEL:g} at the end "
+            f"{last.predictive or 0.0:.0%}"
         )
-
-
-def _key(outcome: Outcome) -> tuple[str, Block]:
-    return outcome.config, (outcome.task, outcome.attempt)

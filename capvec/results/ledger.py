@@ -1,4 +1,4 @@
-"""`trials.jsonl`: one outcome per line, on disk before the next trial ends."""
+"""`trials.jsonl`: one outcome per line, on disk before the next trial is recorded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from capvec.errors import UsageError
-from capvec.records import Outcome
+from capvec.records import Outcome, TrialId
 
 
 class Ledger:
@@ -35,7 +35,7 @@ class Ledger:
         """
         if not self.path.exists():
             return ()
-        latest: dict[str, Outcome] = {}
+        latest: dict[TrialId, Outcome] = {}
         text = self.path.read_text(encoding="utf-8")
         for number, line in enumerate(text.splitlines(), start=1):
             try:
@@ -44,7 +44,7 @@ class Ledger:
                 if number == len(text.splitlines()) and not text.endswith("\n"):
                     break
                 raise UsageError(f"{self.path}, line {number}: {error}") from error
-            latest[outcome.trial] = outcome
+            latest[outcome.id] = outcome
         return tuple(latest.values())
 
     def mend(self) -> None:
@@ -59,46 +59,46 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Completeness:
-    """Trials that pytest collected against trials that left a record."""
+    """The trials that pytest collected, compared with those that left a record."""
 
     expected: int
     recorded: int
-    missing: tuple[str, ...]
+    missing: tuple[TrialId, ...]
     interrupted: bool = False
     """Whether the user stopped the session."""
-    spared: int = 0
+    skipped: int = 0
     """Trials that did not run because their config had stopped; they are neither recorded nor missing."""
 
     def __str__(self) -> str:
         counts = f"{'Interrupted: ' if self.interrupted else ''}{self.recorded} of {self.expected} trials recorded"
-        if self.spared:
-            counts += f", {self.spared} not needed since their configs stopped early"
+        if self.skipped:
+            counts += f", {self.skipped} not needed since their configs stopped early"
         if not self.missing:
             return counts
-        return f"{counts}; NOT RUN: {', '.join(self.missing[:5])}{', …' if len(self.missing) > 5 else ''}"
+        return f"{counts}; NOT RUN: {', '.join(map(str, self.missing[:5]))}{', …' if len(self.missing) > 5 else ''}"
 
 
 def reconcile(
-    expected: Iterable[str],
+    expected: Iterable[TrialId],
     outcomes: Iterable[Outcome],
-    ran: Collection[str],
+    ran: Collection[TrialId],
     *,
     interrupted: bool = False,
-    not_needed: Collection[str] = (),
+    not_needed: Collection[TrialId] = (),
 ) -> Completeness:
-    """Compare trial ids; what is missing was never measured and is never counted as unsolved.
+    """Compare the collected trials with those on record; a missing trial is never counted as unsolved.
 
     Args:
         expected: the trials that this session collected.
-        outcomes: all on record. An `error` of an earlier session is one that this session meant to replace, so it
-            counts only where the trial ran again.
+        outcomes: all on record. This session was to replace the errors of earlier ones, so such an `error` counts only
+            if its trial ran again.
         ran: the trials that ran in this session.
         interrupted: whether the user stopped the session.
-        not_needed: trials whose config stopped before them.
+        not_needed: the trials after their config's stop.
     """
     wanted = tuple(dict.fromkeys(expected))
-    recorded = {outcome.trial for outcome in outcomes if outcome.outcome != "error" or outcome.trial in ran}
+    recorded = {outcome.id for outcome in outcomes if outcome.outcome != "error" or outcome.id in ran}
     absent = [trial for trial in wanted if trial not in recorded]
     missing = tuple(trial for trial in absent if trial not in not_needed)
-    spared = len(absent) - len(missing)
-    return Completeness(len(wanted), len(wanted) - len(absent), missing, interrupted, spared)
+    skipped = len(absent) - len(missing)
+    return Completeness(len(wanted), len(wanted) - len(absent), missing, interrupted, skipped)

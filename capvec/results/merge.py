@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from capvec.errors import UsageError
-from capvec.records import Outcome
+from capvec.records import Outcome, TrialId
 from capvec.results.gates import split_gate
 from capvec.results.provenance import differences
 from capvec.results.run_folder import RunFolder, read_run_folder
@@ -86,19 +86,19 @@ def _check_together(first: RunFolder, other: RunFolder) -> None:
         raise UsageError(f"these runs do not belong together: {told}")
 
 
-def _pool(runs: Sequence[RunFolder]) -> dict[str, tuple[RunFolder, Outcome]]:
+def _pool(runs: Sequence[RunFolder]) -> dict[TrialId, tuple[RunFolder, Outcome]]:
     """Trial → its outcome, and the run that it is from.
 
     Raises:
         UsageError: two runs have different outcomes, or seeds, of the same trial.
     """
-    pool: dict[str, tuple[RunFolder, Outcome]] = {}
+    pool: dict[TrialId, tuple[RunFolder, Outcome]] = {}
     for run in runs:
         for outcome in run.outcomes:
-            if outcome.trial not in pool:
-                pool[outcome.trial] = (run, outcome)
+            if outcome.id not in pool:
+                pool[outcome.id] = (run, outcome)
                 continue
-            before, known = pool[outcome.trial]
+            before, known = pool[outcome.id]
             if replace(known, run=outcome.run) != outcome:
                 changed = [
                     name for name, value in vars(outcome).items() if name != "run" and vars(known)[name] != value
@@ -143,10 +143,10 @@ def _configs(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
     return [config.to_json() for config in configs.values()]
 
 
-def _copy_files(runs: Sequence[RunFolder], outcomes: dict[str, tuple[RunFolder, Outcome]], out: Path) -> None:
+def _copy_files(runs: Sequence[RunFolder], outcomes: Mapping[TrialId, tuple[RunFolder, Outcome]], out: Path) -> None:
     """Trajectories, as far as they were kept, and the direction."""
     for trial, (run, _) in outcomes.items():
-        source = run.folder / "trajectories" / f"{trial}.json"
+        source = run.plan.trajectory(trial)
         if source.is_file():
             (out / "trajectories").mkdir(exist_ok=True)
             shutil.copyfile(source, out / "trajectories" / source.name)

@@ -67,7 +67,7 @@ def write(
             }
             for task in plan.tasks
         },
-        "seeds": {trial.id: trial.seed for trial in plan.trials},
+        "seeds": {str(trial.id): trial.seed for trial in plan.trials},
         "python": sys.version.split()[0],
         "platform": f"{platform.system()} {platform.machine()}",
         "versions": {name: _version(name) for name in _PACKAGES},
@@ -103,7 +103,7 @@ def check_same_study(
         "direction": {"hash": direction.direction.hash},
         "tasks": {task.name: {"checksum": task.checksum} for task in plan.tasks},
         "configs": [config.to_json() for config in plan.configs],
-        "seeds": [trial.id for trial in plan.trials],
+        "seeds": [str(trial.id) for trial in plan.trials],
     }
     if changed := differences({"study": plan.study, **earlier}, now):
         details = "; ".join(f"{name} was {before} and is {after}" for name, (before, after) in changed.items())

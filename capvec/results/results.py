@@ -58,7 +58,6 @@ class Results:
 
 def summarise_run(plan: Plan, outcomes: Sequence[Outcome]) -> Summary:
     """The statistics of a run: of every config of its plan. Steered configs are corrected for each other."""
-    steered = [config.name for config in plan.configs if config.kind == "steered"]
     interim = interim_analyses(plan, outcomes) if plan.sequential else None
     names = [config.name for config in plan.configs]
-    return summarise(outcomes, names, family=steered, margin=margin_of(plan), sequential=interim)
+    return summarise(outcomes, names, family=plan.steered, margin=margin_of(plan), sequential=interim)

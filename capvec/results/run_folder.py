@@ -11,10 +11,13 @@ from typing import Any
 
 from capvec.errors import UsageError
 from capvec.plan.plan import Plan, Settings
-from capvec.records import Config, Outcome, Task, TrialSpec
+from capvec.records import Config, Outcome, Task, TrialId, TrialSpec
 from capvec.results.ledger import Ledger
 from capvec.results.shards import shard_lines
 from capvec.tasks.splits import UNKNOWN
+
+_EARLIER_KEYS = {"spared_trials": "skipped_trials"}
+"""Of `summary.json`: name in an earlier capvec → name today."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,12 @@ class RunFolder:
     """On record, in the plan's order."""
 
     def earlier_summary(self) -> dict[str, Any] | None:
-        """`summary.json`; None for a run that was interrupted."""
+        """`summary.json`, under its present names; None for a run that was interrupted before it was written."""
         path = self.folder / "summary.json"
-        data: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-        return data
+        if not path.is_file():
+            return None
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return {_EARLIER_KEYS.get(name, name): value for name, value in data.items()}
 
 
 def read_run_folder(folder: Path) -> RunFolder:
@@ -47,7 +52,7 @@ def read_run_folder(folder: Path) -> RunFolder:
         raise UsageError(f"{folder}: no run there (no provenance.json); expected a run folder, such as reports/latest")
     provenance = json.loads(path.read_text(encoding="utf-8"))
     plan = plan_of(folder, provenance)
-    recorded = {outcome.trial: outcome for outcome in Ledger(folder / "trials.jsonl").read()}
+    recorded = {outcome.id: outcome for outcome in Ledger(folder / "trials.jsonl").read()}
     outcomes = tuple(recorded[trial.id] for trial in plan.trials if trial.id in recorded)
     if not outcomes:
         raise UsageError(f"{folder}: no trial of its plan is on record in trials.jsonl, so there is nothing to report")
@@ -104,13 +109,8 @@ def _families(path: Path) -> dict[str, dict[str, str]]:
 
 
 def _trials(provenance: Mapping[str, Any]) -> Iterator[TrialSpec]:
-    """In the plan's order, in which `seeds` is written."""
-    names = {
-        f"{task}-{config['name']}": (task, config["name"])
-        for task in provenance["tasks"]
-        for config in provenance["configs"]
-    }
-    for trial, seed in provenance["seeds"].items():
-        pair, _, attempt = trial.rpartition("-t")
-        task, config = names[pair]
-        yield TrialSpec(task, config, int(attempt), seed)
+    """In the plan's order, which is that of `seeds`."""
+    configs = [config["name"] for config in provenance["configs"]]
+    for text, seed in provenance["seeds"].items():
+        trial = TrialId.parse(text, provenance["tasks"], configs)
+        yield TrialSpec(trial.task, trial.config, trial.attempt, seed)

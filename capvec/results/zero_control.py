@@ -1,10 +1,10 @@
-"""Whether two trials of one seed said the same, reply by reply, for as long as they were told the same."""
+"""The `zero` control: with the hook installed and α = 0, every reply must be the baseline's, token for token."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from capvec.plan.plan import Plan
@@ -14,28 +14,28 @@ from capvec.results.gates import GateResult
 
 @dataclass(frozen=True)
 class Turn:
-    """One reply, and what the model was told about it."""
+    """One reply, and the observation that followed it."""
 
     reply: str
     tokens: tuple[int, int]
-    """Of the prompt, of the reply."""
+    """Their number in the prompt and in the reply."""
     observation: str
     """Empty after the last reply."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One trial against the baseline's of the same (task, attempt)."""
+    """One trial compared with the baseline's of the same (task, attempt)."""
 
     task: str
     attempt: int
     replies: int
-    """Compared: each answers a conversation that was identical on both sides."""
+    """Replies compared; each answers a conversation that was identical on both sides."""
     differing: int | None
-    """Index of the first reply that differs, from 0; the comparison ends there."""
+    """Index, from 0, of the first reply that differs, where the comparison ends; None if there is none."""
     diverged: bool
-    """The conversations parted for a reason outside the model: another observation (a clock in `ls -l`, say), or one
-    episode ended earlier. What was said after that is not compared."""
+    """Whether the conversations diverged for a reason outside the model: different observations (a clock in `ls -l`,
+    say), or one episode that ended earlier. Later replies are not compared."""
 
 
 def compare(task: str, attempt: int, ours: Sequence[Turn], theirs: Sequence[Turn]) -> Comparison:
@@ -50,24 +50,28 @@ def compare(task: str, attempt: int, ours: Sequence[Turn], theirs: Sequence[Turn
     return Comparison(task, attempt, shared, None, len(ours) != len(theirs))
 
 
-def compare_with_baseline(folder: Path, outcomes: Sequence[Outcome], config: str) -> tuple[Comparison, ...]:
-    """Every (task, attempt) of which `config` and the baseline both have a valid trial.
+def compare_with_baseline(plan: Plan, outcomes: Sequence[Outcome], config: str) -> tuple[Comparison, ...]:
+    """Compare every (task, attempt) of which `config` and the baseline both have a valid trial.
 
     Args:
-        folder: the run folder, with `trajectories/`.
-        outcomes: what is on record.
-        config: the one to compare.
+        plan: of the run; its folder holds `trajectories/`.
+        outcomes: on record.
+        config: the name of the config to compare.
+
+    Raises:
+        FileNotFoundError: a trajectory is missing.
     """
-    valid = {(outcome.task, outcome.attempt, outcome.config) for outcome in outcomes if outcome.outcome != "error"}
+    valid = {outcome.id for outcome in outcomes if outcome.outcome != "error"}
+    pairs = {trial: replace(trial, config=Config.BASELINE) for trial in valid if trial.config == config}
     return tuple(
-        compare(task, attempt, *(_turns(folder, task, name, attempt) for name in (config, Config.BASELINE)))
-        for task, attempt, name in sorted(valid)
-        if name == config and (task, attempt, Config.BASELINE) in valid
+        compare(one.task, one.attempt, *(_turns(plan.trajectory(trial)) for trial in (one, other)))
+        for one, other in sorted(pairs.items(), key=lambda pair: (pair[0].task, pair[0].attempt))
+        if other in valid
     )
 
 
 def all_the_same(comparisons: Sequence[Comparison]) -> tuple[bool, str]:
-    """Whether replies were compared and none differs in an identical conversation; and the numbers, in words."""
+    """Whether at least one reply was compared and none differs; and a sentence with the counts."""
     replies = sum(comparison.replies for comparison in comparisons)
     diverged = sum(comparison.diverged for comparison in comparisons)
     differing = [comparison for comparison in comparisons if comparison.differing is not None]
@@ -82,18 +86,21 @@ def all_the_same(comparisons: Sequence[Comparison]) -> tuple[bool, str]:
 
 
 def check_zero(plan: Plan, outcomes: Sequence[Outcome]) -> tuple[GateResult, ...]:
-    """One verdict for each `zero` control of which a trial was run: does it say what the baseline says?"""
+    """A gate for each `zero` control that has an outcome: its replies are the baseline's.
+
+    Raises:
+        FileNotFoundError: a trajectory is missing.
+    """
     ran = {outcome.config for outcome in outcomes}
     zeros = [c.name for c in plan.configs if c.control is not None and c.control.kind == "zero" and c.name in ran]
     return tuple(
-        GateResult(f"{name}: the baseline's tokens", *all_the_same(compare_with_baseline(plan.folder, outcomes, name)))
+        GateResult(f"{name}: the baseline's tokens", *all_the_same(compare_with_baseline(plan, outcomes, name)))
         for name in zeros
     )
 
 
-def _turns(folder: Path, task: str, config: str, attempt: int) -> tuple[Turn, ...]:
-    """The replies of a trajectory of capvec's own."""
-    path = folder / "trajectories" / f"{task}-{config}-t{attempt}.json"
+def _turns(path: Path) -> tuple[Turn, ...]:
+    """The replies in a trajectory that capvec wrote."""
     steps = json.loads(path.read_text(encoding="utf-8"))["steps"]
     return tuple(
         Turn(

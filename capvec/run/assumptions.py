@@ -33,21 +33,15 @@ class Assumptions:
 
     def design(self, plan: Plan) -> SweepDesign | None:
         """The plan's design for a config of its family; None where no config is steered."""
-        family = family_size(plan)
-        if not family:
+        if not plan.steered:
             return None
-        attempts = max(trial.attempt for trial in plan.trials)
-        return SweepDesign(len(plan.tasks), attempts, self.base_rate, self.spread, level=LEVEL / family)
+        level = LEVEL / len(plan.steered)
+        return SweepDesign(len(plan.tasks), plan.attempts, self.base_rate, self.spread, level=level)
 
     def power_warning(self, plan: Plan) -> PowerWarning | None:
         """Whether the plan is underpowered for the effect; None where it is not."""
         design = self.design(plan)
         return None if design is None else power_warning(design, self.effect)
-
-
-def family_size(plan: Plan) -> int:
-    """The configs that are corrected for each other: the steered ones, controls left out."""
-    return sum(config.kind == "steered" for config in plan.configs)
 
 
 def assumptions_of(options: SweepOptions) -> Assumptions:

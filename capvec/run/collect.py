@@ -18,7 +18,9 @@ from capvec.results.ledger import Ledger
 from capvec.run.progress import Tally
 from capvec.run.status_line import progress_on_stdout
 from capvec.run.trial import TrialRunner
-from capvec.sandbox.docker import DockerProvider, check_engine, reap
+from capvec.sandbox.docker import DockerProvider
+from capvec.sandbox.docker_host import check_docker
+from capvec.sandbox.reaper import reap
 from capvec.tasks import load_tasks
 from capvec.tasks.loader import notes_in_words
 from capvec.text import one_line, printable
@@ -40,7 +42,7 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
         raise UsageError(f"{out} is not empty: choose a new folder, so that two collections do not mix")
     tasks = load_tasks(options.tasks)
     get_protocol(options.protocol)
-    check_engine()
+    check_docker()
     for line in notes_in_words(tasks):
         print(f"capvec: {one_line(line)}")
     source = resolve_model(options.model)

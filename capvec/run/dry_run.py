@@ -44,7 +44,7 @@ def dry_run(study: Study, root: Path, jobs: int, say: Callable[[str], None]) -> 
         started = time.monotonic()
         session.prepare()
         preparation_s = time.monotonic() - started
-        payload = session.payload()
+        payload = session.payload
         client = resources.enter_context(EngineClient(payload.engine_url, payload.engine_token))
         probe = run_probe(TrialRunner(payload.plan, client, DockerProvider()), jobs, say)
     say("working out what it could see, and what it would need")

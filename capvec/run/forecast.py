@@ -10,8 +10,8 @@ from textwrap import wrap
 
 from capvec.plan.plan import Plan
 from capvec.records import Config
-from capvec.results.interim import interim_analyses, when
-from capvec.run.assumptions import Assumptions, family_size
+from capvec.results.interim import interim_analyses, schedule_in_words
+from capvec.run.assumptions import Assumptions
 from capvec.run.probe import Probe
 from capvec.stats.intervals import unseen_share
 from capvec.stats.pairing import smallest_p
@@ -201,10 +201,9 @@ def _power_lines(plan: Plan, assumptions: Assumptions, sights: Mapping[Test, Sig
     if design is None:
         yield "power: no config is of a family of steered ones, so there is nothing to work out"
         return
-    family = family_size(plan)
     yield from _wrapped(
-        f"level: 0.05, two-sided, over a family of {counted(family, 'steered config')}: Holm's first step asks for "
-        f"p < {design.level:.2g}, and the least p that {counted(design.tasks, 'task')} can give the paired test is "
+        f"level: 0.05, two-sided, for {counted(len(plan.steered), 'comparison')}: Holm's first step requires "
+        f"p < {design.level:.2g}; the smallest p-value of the paired test with {counted(design.tasks, 'task')} is "
         f"{smallest_p(design.tasks):.2g}"
     )
     yield from _wrapped(
@@ -213,7 +212,9 @@ def _power_lines(plan: Plan, assumptions: Assumptions, sights: Mapping[Test, Sig
     )
     yield from _wrapped(_absence(design.tasks, assumptions.effect))
     if plan.sequential:
-        yield from _wrapped(f"{when(interim_analyses(plan, ()))}; the figures are of a sweep that runs to its end")
+        yield from _wrapped(
+            f"{schedule_in_words(interim_analyses(plan, ()))}; the figures are of a sweep that runs to its end"
+        )
     yield ""
     effect = f"+{assumptions.effect:g}"
     heads = (

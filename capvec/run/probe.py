@@ -12,7 +12,7 @@ from typing import Any, Literal
 from capvec.agent.model import ChatModel
 from capvec.errors import InfrastructureError
 from capvec.plan.plan import Plan
-from capvec.records import Reply, TrialSpec
+from capvec.records import Reply, TrialId, TrialSpec
 from capvec.run.trial import TrialRunner
 
 START_S, END_S = 30.0, 60.0
@@ -25,7 +25,7 @@ _SAY_EVERY_S = 5.0
 class Probed:
     """One trial of a probe."""
 
-    trial: str
+    trial: TrialId
     seconds: float
     ended: Literal["whole", "cut", "error"]
     """`cut`: it would have taken longer. `error`: the instrument failed."""

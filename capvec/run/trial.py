@@ -15,7 +15,7 @@ from capvec.agent.protocols import get_protocol
 from capvec.errors import InfrastructureError
 from capvec.plan.plan import Plan
 from capvec.receipts import check_receipts
-from capvec.records import Config, Episode, Measured, Outcome, Reply, Task, TrialSpec
+from capvec.records import Config, Episode, Measured, Outcome, Reply, Task, TrialId, TrialSpec
 from capvec.sandbox.base import SandboxProvider
 from capvec.sandbox.verifier import verify
 from capvec.traces import write_trajectory
@@ -31,7 +31,7 @@ class TrialRunner:
     plan: Plan
     model: ChatModel
     sandboxes: SandboxProvider
-    finished: Mapping[str, Outcome] = field(default_factory=dict)
+    finished: Mapping[TrialId, Outcome] = field(default_factory=dict)
     """Valid outcomes of an earlier session of this run, handed back instead of running again (`--resume`)."""
 
     def run(self, spec: TrialSpec) -> Outcome:
@@ -53,7 +53,7 @@ class TrialRunner:
         """The episode, the reward and the fault (empty when all went well); a fault keeps what came before it."""
         episode = None
         try:
-            with self.sandboxes.open(task, run=self.plan.run, trial=spec.id) as sandbox:
+            with self.sandboxes.open(task, run=self.plan.run, trial=str(spec.id)) as sandbox:
                 settings = self.plan.settings
 
                 def check(reply: Reply) -> None:
@@ -83,7 +83,7 @@ class TrialRunner:
 
     def _write(self, spec: TrialSpec, task: Task, config: Config, episode: Episode, outcome: Outcome) -> None:
         write_trajectory(
-            self.plan.folder / "trajectories" / f"{spec.id}.json",
+            self.plan.trajectory(spec.id),
             spec=spec,
             task=task,
             config=config,
@@ -106,7 +106,6 @@ def _outcome(
     solved = reward is not None and reward >= SOLVED_AT
     return Outcome(
         run=run,
-        trial=spec.id,
         task=spec.task,
         config=spec.config,
         layer=config.layer,

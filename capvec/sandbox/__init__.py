@@ -1,1 +1,1 @@
-"""One hardened container a trial: its persistent shell, its images, the verifier, and who clears up."""
+"""Where a trial happens: one hardened container for each trial, its persistent shell, and the verifier."""

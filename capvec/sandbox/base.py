@@ -1,4 +1,8 @@
-"""What a trial needs of a sandbox, whatever runs it."""
+"""What a trial needs of a sandbox, independent of what runs it.
+
+A new sandbox implements both protocols and passes `SandboxConformance` in `tests/support/sandbox_conformance.py`. A
+command that fails is a result; an exception means that the sandbox failed, and ends the trial in `error`.
+"""
 
 from __future__ import annotations
 
@@ -10,34 +14,87 @@ from capvec.records import CommandResult, Task
 
 
 class Sandbox(Protocol):
-    """One isolated machine for one trial. Every method raises `SandboxUnavailable` when the sandbox itself is gone."""
+    """One isolated machine for one trial.
+
+    Every method raises `SandboxUnavailable` once the sandbox is gone, and after the context of `SandboxProvider.open`
+    has ended.
+    """
 
     def run(self, command: str, *, timeout_s: float) -> CommandResult:
-        """Run a command in the trial's persistent shell: `cd`, variables and functions survive to the next call.
+        """Run a command of the agent in the trial's persistent shell.
 
-        A command that outlives `timeout_s` is killed inside the sandbox, with everything it started.
-        Output is stdout and stderr in order, capped head and tail. A failing command is a result, not an exception.
+        The working directory, variables and functions survive to the next call. A command that outlives its time is
+        killed inside the sandbox, with every process that it started. If the shell itself ends, a new one replaces it.
+
+        Args:
+            command: shell text of any length, which may hold any character.
+            timeout_s: seconds until the command is killed.
+
+        Returns:
+            `output` is stdout and stderr in the order of writing, cut in the middle if it is long (`dropped_bytes`).
+            `exit_code` is the command's, 127 for a command that does not exist, and None with `timed_out`.
+            `shell_restarted` says whether the shell was replaced, so that variables are lost.
+
+        Raises:
+            SandboxUnavailable: the sandbox is gone.
         """
         ...
 
     def execute(self, argv: tuple[str, ...], *, timeout_s: float, env: dict[str, str] | None = None) -> CommandResult:
-        """Run a program in a fresh process, untouched by the persistent shell (for verifiers and solutions)."""
+        """Run a program in a new process, independent of the persistent shell: a verifier or a solution.
+
+        Args:
+            argv: the program and its arguments.
+            timeout_s: seconds until the program is killed.
+            env: variables to add to the environment of the image and the task.
+
+        Returns:
+            As `run`; `shell_restarted` is always False.
+
+        Raises:
+            SandboxUnavailable: the sandbox is gone.
+        """
         ...
 
     def take_back(self) -> tuple[str, ...]:
-        """Take the machine from the agent, so that a verifier in it can be believed. Returns the paths put back.
+        """End the agent's access to the machine, so that a verifier that runs in it can be trusted.
 
-        Everything that it left running is killed, and what it did to the system's own files is undone: the commands,
-        their libraries, and what else decides which program a name stands for. Its other files stay as they are.
+        Every process that the agent left running is killed. The system's own files are restored: the commands, their
+        libraries, and everything else that decides which program a name stands for. Other files stay as they are.
+
+        Returns:
+            The paths that were restored; empty if the agent changed none.
+
+        Raises:
+            SandboxUnavailable: the sandbox is gone, or cannot be restored.
         """
         ...
 
     def upload(self, source: Path, target: str) -> None:
-        """Copy the contents of a folder into the folder `target` of the sandbox, keeping executable bits."""
+        """Copy the contents of a folder of this machine into the sandbox.
+
+        Args:
+            source: the folder. Executable bits are kept; the copies belong to root and are readable by all.
+            target: absolute path of a folder of the sandbox, made if it does not exist.
+
+        Raises:
+            SandboxUnavailable: the sandbox is gone.
+        """
         ...
 
     def read(self, path: str) -> bytes | None:
-        """The content of a file, or None where there is none."""
+        """Read one file of the sandbox.
+
+        Args:
+            path: absolute path in the sandbox.
+
+        Returns:
+            The content; None if there is no such file.
+
+        Raises:
+            SandboxUnavailable: the sandbox is gone.
+            InfrastructureError: the file is too large to read.
+        """
         ...
 
 
@@ -45,14 +102,34 @@ class SandboxProvider(Protocol):
     """Makes sandboxes for tasks."""
 
     def prepare(self, task: Task) -> str:
-        """Build or find the task's image; idempotent. Returns its id (a digest, for the provenance).
+        """Build or find the image of a task, before the first sandbox of the task is opened. Calls are idempotent.
+
+        Args:
+            task: the task; its `path` holds `environment/`.
+
+        Returns:
+            The image's id, a digest, for `provenance.json`.
 
         Raises:
             UsageError: the environment does not build; the message carries the end of the build log.
-            SandboxUnavailable: no container engine.
+            SandboxUnavailable: nothing can run sandboxes on this machine.
         """
         ...
 
     def open(self, task: Task, *, run: str, trial: str) -> AbstractContextManager[Sandbox]:
-        """A running sandbox, removed when the context ends, however it ends."""
+        """Start a sandbox for one trial.
+
+        Args:
+            task: the task, whose `limits` and `env` hold in the sandbox.
+            run: name of the run, by which a leftover of a killed process is found.
+            trial: id of the trial, likewise.
+
+        Returns:
+            A context manager that gives the running sandbox. The sandbox is removed when the context ends, however it
+            ends.
+
+        Raises:
+            UsageError: as `prepare`.
+            SandboxUnavailable: nothing can run sandboxes on this machine.
+        """
         ...

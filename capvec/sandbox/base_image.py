@@ -1,4 +1,4 @@
-"""The base image of the bundled tasks, as the container engine sees it."""
+"""The base image of the bundled tasks: whether Docker has it, and how it gets there."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import docker.errors
 import requests.exceptions
 
 from capvec.errors import SandboxUnavailable
-from capvec.sandbox.docker import connect, faults
+from capvec.sandbox.docker_host import connect, faults
 
 REPOSITORY, TAG = "debian", "bookworm-slim"
 BASE_IMAGE = f"{REPOSITORY}:{TAG}"
 
 
 def has_base_image() -> bool:
-    """Whether the engine has it.
+    """Whether Docker has the base image.
 
     Raises:
-        SandboxUnavailable: no engine answers.
+        SandboxUnavailable: Docker does not answer.
     """
     with connect() as client, faults():
         try:
@@ -31,19 +31,19 @@ def has_base_image() -> bool:
 
 
 def pull_base_image(repository: str = REPOSITORY, *, limit_s: float = 300.0) -> bool:
-    """Ask a registry for it; False where none answers in time or has it.
+    """Pull the base image. Returns False if no registry answers in time or has it.
 
     Args:
-        repository: `HOST:PORT/NAME` for a registry of one's own.
-        limit_s: give up after this many seconds; it is an image of 30 MB.
+        repository: `HOST:PORT/NAME` for another registry.
+        limit_s: seconds until the attempt ends; the image has 30 MB.
 
     Raises:
-        SandboxUnavailable: no engine answers.
+        SandboxUnavailable: Docker does not answer.
     """
     with connect() as client, faults():
         client.ping()
     pulled = threading.Event()
-    # The SDK gives a pull no timeout, so it is bounded from outside.
+    # The SDK has no timeout for a pull.
     thread = threading.Thread(target=_pull, args=(repository, pulled), daemon=True)
     thread.start()
     thread.join(limit_s)
@@ -51,7 +51,7 @@ def pull_base_image(repository: str = REPOSITORY, *, limit_s: float = 300.0) -> 
 
 
 def _pull(repository: str, pulled: threading.Event) -> None:
-    # The engine answered a moment ago: what fails from here on is the registry behind it, or the way there.
+    # Docker answered a moment ago, so what fails from here on is the registry or the way there.
     with (
         suppress(docker.errors.DockerException, requests.exceptions.RequestException, SandboxUnavailable),
         connect() as client,
@@ -61,13 +61,13 @@ def _pull(repository: str, pulled: threading.Event) -> None:
 
 
 def import_base_image(archive: Path, repository: str = REPOSITORY) -> None:
-    """Make it from an archive of a root file system.
+    """Make the base image from an archive of a root file system.
 
     Raises:
-        SandboxUnavailable: no engine answers, or it refuses the archive.
+        SandboxUnavailable: Docker does not answer, or refuses the archive.
     """
     with connect() as client, faults():
-        # `CMD` as in the image that a registry has.
+        # `CMD` as in the registry's image.
         answer = client.api.import_image_from_file(
             str(archive), repository=repository, tag=TAG, changes=['CMD ["bash"]']
         )
@@ -75,4 +75,4 @@ def import_base_image(archive: Path, repository: str = REPOSITORY) -> None:
             client.images.get(f"{repository}:{TAG}")
         except docker.errors.ImageNotFound as error:
             # An error in the middle of the import arrives inside a reply that counts as a success.
-            raise SandboxUnavailable(f"the container engine did not import {archive}: {answer.strip()}") from error
+            raise SandboxUnavailable(f"Docker did not import {archive}: {answer.strip()}") from error

@@ -1,4 +1,4 @@
-"""The container engine: reach it, or say in one message what was tried and what to do."""
+"""The connection to Docker, and the message when there is none."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import urllib3.exceptions
 from capvec.errors import SandboxUnavailable
 
 
-def check_engine() -> dict[str, Any]:
-    """Whether a container engine answers. Returns its version record.
+def check_docker() -> dict[str, Any]:
+    """Check that Docker answers. Returns its version record.
 
     Raises:
-        SandboxUnavailable: none does; the message says what was tried and what to do.
+        SandboxUnavailable: it does not; the message says what was tried and what to do.
     """
     with connect() as client, faults():
         version: dict[str, Any] = client.version()
@@ -28,19 +28,18 @@ def check_engine() -> dict[str, Any]:
 
 @contextmanager
 def connect() -> Iterator[docker.DockerClient]:
-    """A client of the engine at `DOCKER_HOST` or the local socket, closed again.
+    """A client of the Docker at `DOCKER_HOST`, or else at the local socket, closed when the context ends.
 
     Raises:
-        SandboxUnavailable: no engine answers there.
+        SandboxUnavailable: Docker does not answer there.
     """
     where = os.environ.get("DOCKER_HOST") or "the local socket"
     try:
         client = docker.from_env(timeout=120)
     except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
         raise SandboxUnavailable(
-            f"no container engine answers at {where} ({_why(error)}); expected a running Docker engine: "
-            "start `dockerd`, or let `make setup` install and start one where it can; "
-            "`capvec doctor` says what is missing"
+            f"Docker does not answer at {where} ({_why(error)}). Start `dockerd`, or run `make setup`, which installs "
+            "and starts it where it can; `capvec doctor` lists what is missing"
         ) from error
     try:
         yield client
@@ -61,11 +60,11 @@ def faults() -> Iterator[None]:
     ) as error:
         if (response := getattr(error, "response", None)) is not None:
             response.close()  # the SDK leaves the connection of a failed streaming call open
-        raise SandboxUnavailable(f"the container engine failed: {reason(error)}") from error
+        raise SandboxUnavailable(f"Docker failed: {reason(error)}") from error
 
 
 def _why(error: BaseException) -> str:
-    """What the system said where a connection failed, without the exceptions that the SDK and requests wrap it in."""
+    """The system's reason for a failed connection, without the exceptions that the SDK and requests wrap it in."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
@@ -75,6 +74,6 @@ def _why(error: BaseException) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """What the engine or the SDK said, on one line."""
+    """What Docker or the SDK said, on one line."""
     text = str(getattr(error, "explanation", None) or error)
     return " ".join(text.split())[:300] or type(error).__name__

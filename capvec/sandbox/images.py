@@ -1,4 +1,4 @@
-"""Images of tasks: built from `environment/`, once for each content."""
+"""Images of tasks, built from `environment/` once for each content."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _LOG_LINES = 15
 
 
 def prepare_image(client: docker.DockerClient, task: Task) -> str:
-    """Build or pull the task's image unless it is there. Returns its id.
+    """Build or pull the task's image unless Docker has it. Returns its id.
 
     Raises:
-        UsageError: the Dockerfile does not build, or the image is nowhere; the message carries the end of the log.
+        UsageError: the Dockerfile does not build, or no registry has the image; the message carries the end of the log.
     """
     if image := find_image(client, task):
         return image
@@ -30,7 +30,11 @@ def prepare_image(client: docker.DockerClient, task: Task) -> str:
 
 
 def find_image(client: docker.DockerClient, task: Task) -> str | None:
-    """The id of the task's image, if the engine has it."""
+    """The id of the task's image; None if Docker does not have it.
+
+    Raises:
+        UsageError: the task's `docker_image` cannot be the name of an image.
+    """
     try:
         return str(client.images.get(image_tag(task)).id)
     except docker.errors.ImageNotFound:
@@ -39,14 +43,14 @@ def find_image(client: docker.DockerClient, task: Task) -> str | None:
         if error.status_code != 400:
             raise
         raise UsageError(
-            f"task {task.name}: image {task.image!r} is no name of an image: {error.explanation}; expected one such as "
-            "debian:bookworm-slim"
+            f"task {task.name}: docker_image = {task.image!r} cannot be the name of an image ({error.explanation}); "
+            "expected one such as debian:bookworm-slim"
         ) from error
 
 
 def image_tag(task: Task) -> str:
-    """The image's name: the task's own, or one that changes with every byte of `environment/`."""
-    # A task's name may have separators where a repository's may not: two in a row, or at an end.
+    """The image's name: the task's `docker_image`, or one that changes with every byte of `environment/`."""
+    # Unlike a repository's, a task's name may have two separators in a row, or one at an end.
     repository = re.sub(r"[._-]{2,}", "-", task.name.lower()).strip("._-") or "task"
     return task.image or f"capvec/{repository}:{_digest(task.path / 'environment')}"
 
@@ -84,8 +88,8 @@ def _pull(client: docker.DockerClient, task: Task) -> str:
         return str(client.images.pull(task.image).id)
     except docker.errors.APIError as error:
         raise UsageError(
-            f"task {task.name}: image {task.image} is not there and cannot be pulled: {error.explanation}; "
-            "expected an image that the engine has, or that a registry gives it"
+            f"task {task.name}: docker_image = {task.image!r} cannot be pulled ({error.explanation}); expected an "
+            "image that Docker has or that a registry offers"
         ) from error
 
 
@@ -110,8 +114,8 @@ def _tail(log: Iterable[Any]) -> str:
 
 
 def _hint(message: str) -> str:
-    """Where a base image is missing, what makes it."""
+    """The remedy, if the message tells of a missing base image."""
     words = ("pull", "lookup", "manifest", "not found", "registry")
     if any(word in message.lower() for word in words):
-        return "\nIf its base image is missing: `make setup` gets or builds debian:bookworm-slim."
+        return "\nIf its base image is missing, run `make setup`, which pulls or builds debian:bookworm-slim."
     return ""

@@ -1,4 +1,4 @@
-"""Removing containers: the one of a trial that ends, and those of runs that died."""
+"""Removing containers: the one of a trial that ended, and those of runs that were killed."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from capvec.sandbox.docker_host import connect, faults, reason
 RUN_LABEL, TRIAL_LABEL, PID_LABEL = "capvec.run", "capvec.trial", "capvec.pid"
 STOPPED = {"exited", "dead"}
 LATE_S = 2.0
-"""How long after an interrupted request the engine may still make the container."""
+"""Seconds after an interrupted request in which Docker may still create the container."""
 
 
 def reap(run: str | None = None) -> int:
-    """Remove the containers of runs whose process is gone, and every container of `run`. Returns how many.
+    """Remove the containers of runs whose process is gone, and every container of `run`. Returns their number.
 
-    Containers of a sweep that is still alive are left alone, also when it is another one on the same engine.
+    Containers of a sweep that still runs are left alone.
     """
     removed = 0
     with connect() as client, faults():
@@ -38,48 +38,48 @@ def reap(run: str | None = None) -> int:
 
 
 def remove(client: docker.DockerClient, container: str) -> int:
-    """Force a container away. 1 if it was there.
+    """Remove a container by force. Returns 1 if it existed, else 0.
 
     Raises:
-        SandboxUnavailable: the engine refuses.
+        SandboxUnavailable: Docker refuses.
     """
     try:
         client.api.remove_container(container, force=True, v=True)
     except docker.errors.NotFound:
         return 0
     except docker.errors.APIError as error:
-        if error.status_code == 409:  # another process removes it already
+        if error.status_code == 409:  # another process is removing it
             return 0
         raise SandboxUnavailable(f"cannot remove container {container}: {reason(error)}") from error
     except requests.exceptions.RequestException:
-        return 0  # the engine is gone; the reaper of the next run finds the container
+        return 0  # Docker is gone; the next run removes the container
     return 1
 
 
 def remove_late(client: docker.DockerClient, container: str) -> None:
-    """Remove a container whose creation was interrupted: the engine goes on with a request whose caller has left."""
+    """Remove a container whose creation was interrupted: Docker completes a request even if its caller has left."""
     deadline = time.monotonic() + LATE_S
     while not remove(client, container) and time.monotonic() < deadline:
         time.sleep(0.1)
 
 
 def owner_label(pid: int) -> str:
-    """Names a process on its machine: `node/boot/PID namespace/PID/start`.
+    """The label that identifies a process: `node/boot/PID namespace/PID/start`.
 
-    The start is counted from the boot, so neither a later process with the same PID nor a change of the clock
-    confuses two processes.
+    The start is counted from the boot, so that neither a later process with the same PID nor a change of the clock
+    makes two processes look alike.
 
     Raises:
-        psutil.NoSuchProcess: there is none, or only its zombie.
+        psutil.NoSuchProcess: there is no such process, or it is a zombie.
     """
     return "/".join((*_machine(), str(pid), _start(pid)))
 
 
 def is_orphan(owner: str, state: str) -> bool:
-    """Whether the process behind a label is gone, as far as can be known here.
+    """Whether the process of a label is gone, as far as this process can know.
 
-    Another machine's processes, or those of another PID namespace or of an earlier boot, cannot be asked for: their
-    containers are orphans when they no longer run, since a stopped sandbox is of no use to anybody.
+    Processes of another machine, of another PID namespace or of an earlier boot cannot be looked up. Their containers
+    count as orphans once they no longer run, since nothing uses a stopped sandbox.
     """
     *machine, pid, _ = ["", *owner.split("/")]
     if tuple(machine[1:]) != _machine() or not pid.isdigit():
@@ -95,13 +95,13 @@ def _machine() -> tuple[str, str, str]:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         namespace = os.readlink("/proc/self/ns/pid")
-    except OSError:  # not Linux: the start below is a date, and tells boots apart
+    except OSError:  # not Linux: `_start` is a date, which tells boots apart
         return platform.node(), "-", "-"
     return platform.node(), boot, namespace
 
 
 def _start(pid: int) -> str:
-    """Clock ticks from the boot to the start of a process; a date where there is no /proc."""
+    """Clock ticks from the boot to the start of a process; its date where there is no /proc."""
     if not Path("/proc/self/stat").exists():
         return f"{psutil.Process(pid).create_time():.2f}"
     try:
@@ -111,12 +111,12 @@ def _start(pid: int) -> str:
     # Fields after the name, which may hold anything but ends with the last bracket: state is 3, starttime is 22.
     fields = text.rpartition(")")[2].split()
     if fields[0] in {"Z", "X"}:
-        raise psutil.NoSuchProcess(pid)  # it ended, and its parent has not looked yet
+        raise psutil.NoSuchProcess(pid)  # it ended, and its parent has not waited for it yet
     return fields[19]
 
 
 def _exists_unseen(pid: int) -> bool:
-    """Whether a process is there that /proc hides from us (`hidepid`): another user's."""
+    """Whether /proc hides this process from us because it is another user's (`hidepid`)."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""A sandbox that runs nothing: it answers from a script, and keeps files in memory. Drives the loop in tests."""
+"""A sandbox that runs nothing: it answers from a script and keeps files in memory, to test the agent loop with."""
 
 from __future__ import annotations
 
@@ -11,27 +11,31 @@ from capvec.errors import SandboxUnavailable
 from capvec.records import CommandResult, Task
 
 Answer = CommandResult | Exception | None
-"""What a command comes to: a result, an exception to raise, or None for a command that is not found."""
+"""What a command gives: a result, an exception to raise, or None for a command that is not found."""
 Script = Mapping[str, CommandResult | Exception] | Callable[[str], Answer]
-"""Command → answer. For `execute` the command is the words with spaces between."""
+"""Command → answer. For `execute` the command is the words, joined by spaces."""
 
 
 class ScriptedSandbox:
-    """Answers each command with what the script says; a command that is not in it is not found, as in a shell."""
+    """Answers each command from the script; a command that is not in it is not found, as in a shell."""
 
     def __init__(self, script: Script, files: Mapping[str, bytes] | None = None) -> None:
-        """Args:
-        script: what commands come to.
-        files: path → content, as `read` gives them.
+        """Open the sandbox.
+
+        Args:
+            script: what commands give.
+            files: path → content, as `read` returns it.
         """
         self._look_up: Callable[[str], Answer] = dict(script).get if isinstance(script, Mapping) else script
         self._files = dict(files or {})
         self._open = True
         self.commands: list[str] = []
-        """Everything that was run, in order."""
+        """Every command and program that was run, in order."""
         self.taken_back = False
+        """Whether `take_back` was called after the last command."""
 
     def run(self, command: str, *, timeout_s: float) -> CommandResult:
+        """The script's answer."""
         self.taken_back = False
         return self._answer(command)
 
@@ -42,26 +46,29 @@ class ScriptedSandbox:
         timeout_s: float,
         env: dict[str, str] | None = None,
     ) -> CommandResult:
+        """The script's answer."""
         return self._answer(" ".join(argv))
 
     def take_back(self) -> tuple[str, ...]:
-        """Nothing to put back: what runs here is the script's."""
+        """Nothing to restore."""
         self._check()
         self.taken_back = True
         return ()
 
     def upload(self, source: Path, target: str) -> None:
+        """Keep the files in memory."""
         self._check()
         for path in source.rglob("*"):
             if path.is_file():
                 self._files[str(PurePosixPath(target) / path.relative_to(source).as_posix())] = path.read_bytes()
 
     def read(self, path: str) -> bytes | None:
+        """A file that was given or uploaded."""
         self._check()
         return self._files.get(path)
 
     def close(self) -> None:
-        """From now on the sandbox is gone."""
+        """Make the sandbox unavailable."""
         self._open = False
 
     def _answer(self, command: str) -> CommandResult:
@@ -79,14 +86,14 @@ class ScriptedSandbox:
 
 @dataclass
 class ScriptedProvider:
-    """Opens scripted sandboxes, all with one script."""
+    """Opens scripted sandboxes that share one script."""
 
     script: Script
     files: Mapping[str, bytes] = field(default_factory=dict)
     opened: list[ScriptedSandbox] = field(default_factory=list)
 
     def prepare(self, task: Task) -> str:
-        """Nothing to build; the id is the task's name."""
+        """Nothing is built; the id is made of the task's name."""
         return f"scripted:{task.name}"
 
     @contextmanager

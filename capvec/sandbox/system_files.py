@@ -1,12 +1,12 @@
-"""The system's own files, put back as the image has them before the verifier runs.
+"""The system's own files, restored from the image before the verifier runs.
 
-The verifier's `bash`, `cmp` or `sed` come from the file system that the agent could write to, so that an agent which
-replaces one of them could write its own reward. Nothing inside the container can be asked whether it did. A second
-container of the same image, which the agent never saw, is: it shares the first one's processes, finds its file system
-at `/proc/1/root`, and works with programs of its own while everything in the first one is frozen.
+The verifier's `bash`, `cmp` or `sed` come from a file system that the agent could write to, and an agent that replaces
+one of them can write its own reward. Nothing inside the container can tell whether it did. Therefore a second container
+of the same image, which the agent never reached, restores the first: it shares the first one's processes, sees its file
+system at `/proc/1/root`, and uses its own programs while everything in the first one is frozen.
 
-What was changed is told by the time of each inode's last change, which no process can set. (The engine's own list of
-changed paths goes by size and modification time, both of which an agent can forge, and takes longer.)
+A changed file is recognised by the time of its inode's last change, which no process can set. (Docker's own list of
+changed paths is based on size and modification time, which an agent can forge, and takes longer.)
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ LIBRARIES = (
     *("/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32", "/usr/libexec"),
 )
 SETTINGS = (
-    # Of the dynamic loader, glibc's and musl's, and of names such as `awk`, which are links into /etc/alternatives.
+    # Of the dynamic loader (glibc's and musl's), and of names such as `awk`, which are links into /etc/alternatives.
     *("/etc/ld.so.preload", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d"),
     *("/etc/ld-musl-x86_64.path", "/etc/ld-musl-aarch64.path", "/etc/alternatives"),
 )
 PACKAGES = ("/var/lib/dpkg", "/var/lib/rpm")
-"""What is installed, as the package manager believes: put back with the files, so that a verifier can install."""
+"""The package manager's lists, restored together with the files so that a verifier can install packages."""
 _CAPABILITIES = ("SYS_PTRACE", "KILL", "DAC_OVERRIDE", "CHOWN", "FOWNER", "FSETID")
-"""Capabilities to look into another container's file system, to end processes, and to write files of any owner."""
+"""Capabilities to read another container's file system, to end processes, and to write files of any owner."""
 _LIMIT_S = 120.0
 
 _SCRIPT = r"""
@@ -123,20 +123,20 @@ if [ -n "$new" ]; then say /dev; fi
 
 @dataclass(frozen=True)
 class Origin:
-    """What a container was before any agent was in it."""
+    """What a container was before an agent had access to it."""
 
     image: str
-    """Id."""
+    """Id of its image."""
     since: str
-    """When it started, as `find` reads it: seconds since 1970, with their fraction, after an `@`."""
+    """When it started, in the form that `find` reads: `@` and seconds since 1970, with their fraction."""
     path: str
-    """`PATH` of its programs; empty where the image sets none."""
+    """`PATH` of its programs; empty if the image sets none."""
     labels: Mapping[str, str]
-    """By which the reaper finds its containers."""
+    """Labels by which the reaper finds its containers."""
 
     @classmethod
     def of(cls, client: docker.DockerClient, container: str) -> Self:
-        """Ask the engine. To be called right after a start, when no agent can have done anything yet."""
+        """Ask Docker. Call it right after a start, before an agent can have done anything."""
         found: Any = client.api.inspect_container(container)
         config = found["Config"]
         path = next((entry[5:] for entry in config["Env"] or () if entry.startswith("PATH=")), "")
@@ -147,20 +147,22 @@ class Origin:
 
 
 def put_back(client: docker.DockerClient, container: str, origin: Origin, *, spared: str) -> tuple[str, ...]:
-    """End the processes of a frozen container and put the system's files back. Returns the paths that were not right.
+    """End the processes of a frozen container and restore the system's files.
 
-    `/dev` among them is not put back: for that the container has to be started anew. A second call puts the same paths
-    back again, since they changed after the start. Where the image's `find` is not GNU's, nothing can be told apart,
-    and everything is put back.
+    A second call restores the same paths again, since they changed after the start. If the image's `find` is not GNU's,
+    changes cannot be recognised, and everything is restored.
 
     Args:
-        client: of the container's engine.
-        container: the name of one that is paused: its processes die when it goes on, before they do anything else.
-        origin: what it was.
-        spared: PIDs in it, with spaces between, that go on living.
+        client: connected to the container's Docker.
+        container: name of a paused container. Its processes die when it resumes, before they do anything else.
+        origin: what the container was before the agent.
+        spared: PIDs in the container, separated by spaces, that stay alive.
+
+    Returns:
+        The paths that had changed. `/dev` among them is not restored: only a restart of the container does that.
 
     Raises:
-        SandboxUnavailable: it could not be done, so that no verifier in this container could be believed.
+        SandboxUnavailable: the files cannot be restored, so that no verifier in this container can be trusted.
     """
     name = f"{container}-{uuid.uuid4().hex[:8]}"
     system = (COMMANDS, (*COMMANDS, *LIBRARIES, *SETTINGS), PACKAGES)
@@ -188,6 +190,6 @@ def put_back(client: docker.DockerClient, container: str, origin: Origin, *, spa
         if exit_code != 0:
             said = helper.logs(stdout=False, tail=5).decode(errors="replace").strip()
             raise SandboxUnavailable(
-                f"the system's files could not be put back before the verifier (exit code {exit_code}): {said}"
+                f"the system's files cannot be restored before the verifier runs (exit code {exit_code}): {said}"
             )
         return tuple(helper.logs(stderr=False).decode(errors="replace").splitlines())

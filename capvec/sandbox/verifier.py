@@ -1,16 +1,16 @@
-"""The verifier's word: run `tests/test.sh` in the sandbox and read the reward that it leaves.
+"""Runs the verifier `tests/test.sh` in the sandbox and reads the reward that it writes.
 
-The verifier runs where the agent was root. What can be believed there, and what cannot:
+The verifier runs where the agent was root. What it can trust there, and what it cannot:
 
-- No process of the agent lives any more; the environment is the image's and the task's.
-- The system's own commands and libraries, and what the dynamic loader reads, are the image's
-  (`capvec.sandbox.system_files` names the paths); nothing that the agent put elsewhere on `PATH` stands for one of
-  them. Where something had to be put back, a warning says what.
-- `/tests` is what the task has, and `/logs/verifier` is empty.
-- Everything else is as the agent left it, since it may be what the task asks for: also an interpreter under
-  `/usr/local` or `/opt` that the image brings, and the places where interpreters look for modules and settings
+- No process of the agent is alive; the environment is the image's and the task's.
+- The system's own commands and libraries, and the files that the dynamic loader reads, are the image's
+  (`capvec.sandbox.system_files` lists the paths). No file that the agent put elsewhere on `PATH` replaces one of them.
+  A warning lists the paths that had to be restored.
+- `/tests` holds the task's files, and `/logs/verifier` is empty.
+- Everything else is as the agent left it, since it may be what the task asks for. This includes an interpreter of the
+  image under `/usr/local` or `/opt`, and the places where interpreters look for modules and settings
   (`/usr/local/lib`, `/usr/share`, `/etc`, the home folder). A verifier that runs the agent's own files trusts them.
-- A task whose result belongs into the system's own directories cannot be judged: its result is put back too.
+- A task whose result belongs in the system's own directories cannot be judged, because its result is restored too.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ CLEAR = (
     "rm -rf /logs/verifier /tests; mkdir -p /logs/verifier; "
     '[ ! -e /tests ] && [ -d /logs/verifier ] && [ -z "$(ls -A /logs/verifier)" ]'
 )
-"""Empties what the verifier will believe. Without capabilities root is bound by permissions, so that an agent could
-keep a planted reward by making it read-only; the owner may always change them back."""
+"""Empties the folders that the verifier trusts. Root without capabilities is bound by permissions: an agent could
+protect a planted reward by making it read-only; the owner can always change permissions back."""
 
 
 _log = logging.getLogger(__name__)
@@ -44,15 +44,19 @@ def verify(sandbox: Sandbox, task: Task) -> float:
     The reward is read as Harbor does (`harbor/verifier/verifier.py`): the number `reward` in the object of
     `/logs/verifier/reward.json`; or else the number in `reward.txt`; or else the only number of the object.
 
+    Args:
+        sandbox: the agent's sandbox, after the agent has ended.
+        task: the task that was worked on.
+
     Raises:
-        VerifierFault: it ran out of time, or left no reward, or one that is not a finite number.
-        SandboxUnavailable: the sandbox is gone, or could not be put right.
+        VerifierFault: the verifier ran out of time, or wrote no reward, or one that is not a finite number.
+        SandboxUnavailable: the sandbox is gone or cannot be restored.
     """
-    if put_back := sandbox.take_back():
-        _log.warning("%s: put back before the verifier ran, as the image has it: %s", task.name, ", ".join(put_back))
+    if restored := sandbox.take_back():
+        _log.warning("%s: restored from the image before the verifier ran: %s", task.name, ", ".join(restored))
     cleared = sandbox.execute(("sh", "-c", CLEAR), timeout_s=30)
     if cleared.exit_code != 0:
-        raise VerifierFault(f"{LOGS} and /tests could not be emptied before the verifier: {_tail(cleared)}")
+        raise VerifierFault(f"{LOGS} and /tests cannot be emptied before the verifier runs: {_tail(cleared)}")
     sandbox.upload(task.path / "tests", "/tests")
     result = sandbox.execute(("bash", "/tests/test.sh"), timeout_s=task.verifier_timeout_s, env=dict(task.verifier_env))
     if result.timed_out:
@@ -66,11 +70,11 @@ def verify(sandbox: Sandbox, task: Task) -> float:
 
 
 def solve(sandbox: Sandbox, task: Task) -> CommandResult:
-    """Run the task's own solution, which shows that the task can be solved.
+    """Run the task's own solution, to check that the task can be solved.
 
     Raises:
-        UsageError: the task has none.
-        VerifierFault: it failed or ran out of time.
+        UsageError: the task has no solution.
+        VerifierFault: the solution failed or ran out of time.
     """
     if not (task.path / "solution" / "solve.sh").is_file():
         raise UsageError(f"task {task.name} has no solution/solve.sh")
@@ -84,7 +88,7 @@ def solve(sandbox: Sandbox, task: Task) -> CommandResult:
 
 
 def _reward(in_json: bytes | None, in_text: bytes | None) -> float:
-    """Raises: ValueError: there is no usable reward."""
+    """The reward of the two files. Raises ValueError if there is no usable one."""
     numbers = {} if in_json is None else _numbers(in_json)
     if "reward" in numbers:
         return _finite(numbers["reward"], "reward.json", in_json)
@@ -107,7 +111,7 @@ def _numbers(data: bytes) -> dict[str, int | float]:
     numbers = {
         key: value for key, value in content.items() if isinstance(value, int | float) and not isinstance(value, bool)
     }
-    # A `reward` that is no number is not made up for by another number beside it.
+    # Another number does not replace a `reward` that is not a number.
     return numbers if "reward" in numbers or "reward" not in content else {}
 
 

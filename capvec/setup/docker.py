@@ -10,7 +10,7 @@ from pathlib import Path
 
 from capvec.cache import cache_root
 from capvec.errors import SandboxUnavailable, UsageError
-from capvec.sandbox.docker import check_engine
+from capvec.sandbox.docker_host import check_docker
 from capvec.setup import debian
 
 REMEDY = (
@@ -50,7 +50,7 @@ def ensure_engine(say: Callable[[str], None]) -> None:
 def answers() -> bool:
     """Whether a container engine answers."""
     try:
-        check_engine()
+        check_docker()
     except SandboxUnavailable:
         return False
     return True

@@ -88,11 +88,11 @@ def _packages() -> tuple[bool, str, str]:
 
 
 def _engine() -> tuple[bool, str, str]:
-    from capvec.sandbox.docker import check_engine  # noqa: PLC0415
+    from capvec.sandbox.docker_host import check_docker  # noqa: PLC0415
     from capvec.setup.docker import REMEDY  # noqa: PLC0415
 
     try:
-        return True, f"version {check_engine().get('Version', 'unknown')}", ""
+        return True, f"version {check_docker().get('Version', 'unknown')}", ""
     except CapvecError:
         return False, "none answers", f"`make setup`, or: {REMEDY}"
 

@@ -59,7 +59,7 @@ def regenerate(folder: Path) -> tuple[str, ...]:
         summary=summary,
         direction=direction,
         judgement=judgement,
-        gates=(*judgement.gates, *_asked(run, summary)),
+        gates=(*judgement.gates, *check_gate(run.provenance["options"].get("gate"), summary, len(plan.tasks))),
         completeness=_completeness(run, summary, earlier),
     )
     return write_all(results, (*notes, *_lost(run, direction)))
@@ -100,21 +100,17 @@ def _kept(run: RunFolder, earlier: Mapping[str, Any]) -> tuple[GateResult, ...]:
 
 
 def _completeness(run: RunFolder, summary: Summary, earlier: Mapping[str, Any] | None) -> Completeness:
-    """Against what pytest collected, where the run got as far as to write that down; else against the whole plan."""
+    """Compare with what pytest collected, if `summary.json` says so, and otherwise with the whole plan."""
     if earlier is None:
-        recorded = [outcome.trial for outcome in run.outcomes]
-        spared = not_needed(run.plan, summary.sequential) if summary.sequential is not None else ()
-        return reconcile([trial.id for trial in run.plan.trials], run.outcomes, recorded, not_needed=spared)
-    valid = {outcome.trial for outcome in run.outcomes if outcome.outcome != "error"}
-    missing = tuple(trial for trial in earlier["missing_trials"] if trial not in valid)
-    expected, left_out = int(earlier["expected_trials"]), int(earlier.get("spared_trials", 0))
+        recorded = [outcome.id for outcome in run.outcomes]
+        skipped = not_needed(run.plan, summary.sequential) if summary.sequential is not None else ()
+        return reconcile([trial.id for trial in run.plan.trials], run.outcomes, recorded, not_needed=skipped)
+    valid = {outcome.id for outcome in run.outcomes if outcome.outcome != "error"}
+    absent = [trial.id for text in earlier["missing_trials"] if (trial := run.plan.trial(text)) is not None]
+    missing = tuple(trial for trial in absent if trial not in valid)
+    expected, left_out = int(earlier["expected_trials"]), int(earlier.get("skipped_trials", 0))
     interrupted = earlier.get("interrupted", False)
     return Completeness(expected, expected - len(missing) - left_out, missing, interrupted, left_out)
-
-
-def _asked(run: RunFolder, summary: Summary) -> tuple[GateResult, ...]:
-    expression = run.provenance["options"].get("gate")
-    return check_gate(expression, summary, len(run.plan.tasks)) if expression else ()
 
 
 def _counts(rows: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:

@@ -46,7 +46,7 @@ def write_trajectory(
     document = {
         "schema_version": SCHEMA_VERSION,
         "session_id": f"{outcome.run}/{spec.id}",
-        "trajectory_id": spec.id,
+        "trajectory_id": str(spec.id),
         "agent": {
             "name": "capvec",
             "version": __version__,

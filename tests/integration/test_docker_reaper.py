@@ -16,7 +16,8 @@ from support.real_sweeps import containers
 
 from capvec.errors import SandboxUnavailable
 from capvec.records import Task
-from capvec.sandbox.docker import DockerProvider, reap
+from capvec.sandbox.docker import DockerProvider
+from capvec.sandbox.reaper import reap
 
 pytestmark = pytest.mark.integration
 RUN = f"test-reaper-{os.getpid()}"

@@ -14,7 +14,10 @@ from support.sandbox_conformance import SandboxConformance
 
 from capvec.errors import InfrastructureError, SandboxUnavailable, UsageError
 from capvec.records import Limits, Task
-from capvec.sandbox.docker import READ_LIMIT, DockerProvider, check_engine, reap
+from capvec.sandbox.docker import DockerProvider
+from capvec.sandbox.docker_host import check_docker
+from capvec.sandbox.files import READ_LIMIT
+from capvec.sandbox.reaper import reap
 from capvec.sandbox.verifier import verify
 
 pytestmark = pytest.mark.integration
@@ -47,8 +50,8 @@ def say(sandbox, command, timeout_s=10):
 
 def test_the_containers_own_processes_are_told_from_what_runs_beside_them(shared):
     say(shared, "sleep 60 &")
-    keepers = shared._keepers()
-    assert keepers == shared._base
+    keepers = shared.processes.find_keepers()
+    assert keepers == shared.processes.keepers
     assert keepers.split()[0] == "1"
     assert say(shared, f"tr '\\0' ' ' < /proc/{keepers.split()[1]}/cmdline") == "sleep infinity"
 
@@ -354,22 +357,24 @@ def test_a_container_is_gone_however_the_trial_ends(task, error):
 # ------------------------------------------------------------------------------------------------ what goes wrong
 
 
-def test_no_engine_is_said_in_one_line_with_a_remedy(monkeypatch):
+def test_a_docker_that_does_not_answer_is_reported_in_one_line_with_a_remedy(monkeypatch):
     # Not a missing socket file: for that the SDK leaves a socket open, which a later test would be blamed for.
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     with pytest.raises(SandboxUnavailable, match=r"tcp://127\.0\.0\.1:1 .*capvec doctor") as caught:
-        check_engine()
+        check_docker()
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_socket_is_said_without_a_traceback():
+def test_a_missing_socket_is_reported_without_a_traceback():
     # In a process of its own: the SDK leaves a socket open here, which a later test would be blamed for.
     script = (
-        "from capvec.sandbox.docker import *\ntry: check_engine()\nexcept Exception as e: print(type(e).__name__, e)"
+        "from capvec.sandbox.docker_host import check_docker\n"
+        "try: check_docker()\nexcept Exception as e: print(type(e).__name__, e)"
     )
     environment = os.environ | {"DOCKER_HOST": "unix:///nonexistent"}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("SandboxUnavailable no container engine answers at unix:///nonexistent (")
+    assert done.stdout.startswith("SandboxUnavailable ")
+    assert "unix:///nonexistent (" in done.stdout
     assert "make setup" in done.stdout
 
 

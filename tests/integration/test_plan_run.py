@@ -84,7 +84,7 @@ def test_what_an_earlier_run_measured_of_the_baseline_is_taken_instead_of_an_ass
     (pytester.path / "earlier").mkdir()
     for number in range(8):
         status = "solved" if number < 2 else "unsolved"
-        outcome = Outcome("e", f"t-{number}", f"t{number % 4}", "baseline", None, None, number // 4 + 1, 0, status)
+        outcome = Outcome("e", f"t{number % 4}", "baseline", None, None, number // 4 + 1, 0, status)
         Ledger(pytester.path / "earlier" / "trials.jsonl").append(outcome)
     result = small("--base-rate", "earlier", "--effect", "0.4", "--attempts", "3")
     assert result.ret == pytest.ExitCode.OK

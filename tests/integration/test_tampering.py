@@ -214,6 +214,6 @@ def test_tools_that_cannot_be_put_back_are_a_fault_of_the_instrument_and_no_scor
     task = make_task(tmp_path, "RUN rm /usr/bin/cp")
     with (
         opened(task, "ln -sf true /usr/bin/cmp") as sandbox,
-        pytest.raises(SandboxUnavailable, match=r"could not be put back.*cp: not found"),
+        pytest.raises(SandboxUnavailable, match="cp: not found"),
     ):
         verify(sandbox, task)

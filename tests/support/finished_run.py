@@ -93,5 +93,4 @@ def write_run(
 
 
 def _outcome(config: Config, task: str, attempt: int, status: str, error: str = "") -> Outcome:
-    trial = f"{task}-{config.name}-t{attempt}"
-    return Outcome("r", trial, task, config.name, config.layer, config.alpha, attempt, 0, status, error=error)
+    return Outcome("r", task, config.name, config.layer, config.alpha, attempt, 0, status, error=error)

@@ -9,7 +9,7 @@ from capvec.records import Outcome
 
 def outcome(config, task, status="unsolved", attempt=1, **changes):
     """One trial's outcome; `changes` are fields of `Outcome`."""
-    base = Outcome("r", f"{task}-{config}-t{attempt}", task, config, None, None, attempt, 0, status, end_reason="done")
+    base = Outcome("r", task, config, None, None, attempt, 0, status, end_reason="done")
     return replace(base, **changes)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from capvec.sandbox.docker import RUN_LABEL
+from capvec.sandbox.reaper import RUN_LABEL
 
 DOCKERFILE = "FROM debian:bookworm-slim\nWORKDIR /app\n"
 REWARD = "#!/bin/bash\nmkdir -p /logs/verifier\necho {} > /logs/verifier/reward.txt\n"

@@ -122,7 +122,7 @@ def write_trial(plan: Plan, spec: TrialSpec, number: int, say: Say = plain) -> O
     config, status = plan.config(spec.config), "solved" if number % 3 == 0 else "unsolved"
     steps = [_step(spec, index, say) for index in range(2 + number % 2)]
     outcome = Outcome(
-        run=plan.run, trial=spec.id, task=spec.task, config=spec.config, layer=config.layer, alpha=config.alpha,
+        run=plan.run, task=spec.task, config=spec.config, layer=config.layer, alpha=config.alpha,
         attempt=spec.attempt, seed=spec.seed, outcome=status, reward=float(status == "solved"), steps=len(steps),
         parse_fail=number % 2, no_cmd=number % 3, end_reason="done", started="2026-11-25T03:45:02.655+00:00",
         measured=tuple(Measured(steer.layer, steer.op, target, target) for steer, target in

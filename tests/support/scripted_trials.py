@@ -23,14 +23,15 @@ import pytest
 from capvec.errors import InfrastructureError
 from capvec.plan.plan import Plan, Settings
 from capvec.pytest_plugin.controller import Controller
-from capvec.pytest_plugin.plugin import _speaker
+from capvec.pytest_plugin.plugin import speaker
 from capvec.pytest_plugin.progress import progress_of
 from capvec.records import Config, Outcome, TrialSpec
-from capvec.results.direction import DirectionSummary
 from capvec.results.gates import GateResult
-from capvec.results.ledger import Ledger, reconcile
-from capvec.results.results import Judgement, Results, summarise_run
-from capvec.run.session import StudySession, WorkerPayload
+from capvec.results.ledger import Ledger
+from capvec.results.results import Results
+from capvec.run.recorder import TrialRecorder
+from capvec.run.session import WorkerPayload
+from support.results import results_of
 
 TEST_FILE = "from support.scripted_trials import outcome\n\n\ndef test_trial(outcome):\n    pass\n"
 """Names the fixture itself, since capvec's own of that name would come before a plugin's."""
@@ -38,47 +39,48 @@ CONFIG = Config("baseline", "baseline")
 _outcome = pytest.StashKey[Outcome]()
 
 
-class ScriptedSession(StudySession):
-    """A session that is prepared, whose ledger is `trials.jsonl` here, and that writes no report."""
+class ScriptedSession:
+    """A prepared session whose ledger is `trials.jsonl` here."""
 
     def __init__(self, say) -> None:
-        self._say = say
         specs = tuple(TrialSpec(name, CONFIG.name, 1, 0) for name in os.environ["TRIALS"].split())
-        settings = Settings("m", "bash-block", "brief", 1, 1, 0.7)
-        self._payload = WorkerPayload(Plan("r", Path(), (), (CONFIG,), specs, settings), "", "")
-        self.ledger = Ledger(Path("trials.jsonl"))
-        self._expected, self._recorded, self._ran, self._finished, self._watch = {}, {}, set(), (), None
-        self._ending = None
+        plan = Plan("r", Path(), (), (CONFIG,), specs, Settings("m", "bash-block", "brief", 1, 1, 0.7))
+        self.payload = WorkerPayload(plan, "", "")
+        self.recorder = TalkativeRecorder(plan, Ledger(Path("trials.jsonl")), say)
+        self.results = None
+
+    def finish(self, *, interrupted: bool = False) -> Results:
+        assert self.results is None, "finished twice"
+        self.results = results_of(
+            self.payload.plan,
+            self.recorder.outcomes,
+            gates=[GateResult(*gate) for gate in json.loads(os.environ.get("GATES", "[]"))],
+            completeness=self.recorder.completeness((), interrupted=interrupted),
+        )
+        return self.results
+
+
+class TalkativeRecorder(TrialRecorder):
+    """Says a line when the trial of the task `SAY` has ended."""
+
+    def __init__(self, plan, ledger, say) -> None:
+        super().__init__(plan, ledger, say)
+        self._say = say
 
     def record(self, outcome: Outcome) -> None:
         super().record(outcome)
         if outcome.task == os.environ.get("SAY"):
             self._say(f"{outcome.task} has ended")
 
-    def finish(self, *, interrupted: bool = False) -> Results:
-        assert self._ending is None, "finished twice"
-        gates = tuple(GateResult(*gate) for gate in json.loads(os.environ.get("GATES", "[]")))
-        plan, outcomes = self.payload().plan, tuple(self._recorded.values())
-        self._ending = Results(
-            plan=plan,
-            outcomes=outcomes,
-            summary=summarise_run(plan, outcomes),
-            direction=DirectionSummary("", ""),
-            judgement=Judgement(),
-            gates=gates,
-            completeness=reconcile(self._expected, outcomes, self._ran, interrupted=interrupted),
-        )
-        return self._ending
-
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session):
     if not hasattr(session.config, "workerinput"):
-        study = ScriptedSession(_speaker(session.config))
+        study = ScriptedSession(speaker(session.config))
         session.config.pluginmanager.register(
             Controller(study, lambda results: [str(results.completeness)]), "capvec-controller"
         )
-        if progress := progress_of(session.config, study.tally):
+        if progress := progress_of(session.config, study.recorder.tally):
             session.config.pluginmanager.register(progress, "capvec-progress")
 
 
@@ -99,8 +101,7 @@ def outcome(request):
     if end == "crash":
         os._exit(3)
     time.sleep(float(os.environ.get("SECONDS", "0")))
-    trial = f"{request.param}-{CONFIG.name}-t1"
-    request.node.stash[_outcome] = Outcome("r", trial, request.param, CONFIG.name, None, None, 1, 0, end)
+    request.node.stash[_outcome] = Outcome("r", request.param, CONFIG.name, None, None, 1, 0, end)
     if end == "error":
         raise InfrastructureError("the engine went away")
 

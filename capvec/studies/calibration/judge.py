@@ -58,7 +58,7 @@ def judge_calibration(
         held_out=[outcome for outcome in outcomes if outcome.task in held_out],
     )
     if zero is None:
-        zero = compare_with_baseline(plan.folder, outcomes, arms.zero)
+        zero = compare_with_baseline(plan, outcomes, arms.zero)
     verdicts = judge(measured, arms, zero)
     gates = tuple(GateResult(f"({v.key}) {v.claim}", v.met, v.reason) for v in verdicts)
     return CalibrationJudgement(gates, chosen=chosen, arms=arms, measured=measured, verdicts=verdicts, zero=tuple(zero))

@@ -170,16 +170,16 @@ def run(study: ChoiceStudy, *, root: Path, jobs: int) -> bool:
     try:
         session.prepare()
         session.begin()
-        payload = session.payload()
-        finished = {outcome.trial: outcome for outcome in payload.finished}
-        session.expect(f"[{trial.id}]" for trial in payload.plan.trials)
+        payload, recorder = session.payload, session.recorder
+        finished = {outcome.id: outcome for outcome in payload.finished}
+        recorder.expect(trial.id for trial in payload.plan.trials)
         with EngineClient(payload.engine_url, payload.engine_token) as client, ThreadPoolExecutor(jobs) as pool:
             runner = TrialRunner(payload.plan, client, DockerProvider(), finished)
             with progress_on_stdout(at_a_time=jobs) as progress:
-                progress.update(session.tally())
+                progress.update(recorder.tally())
                 for done in as_completed([pool.submit(runner.run, trial) for trial in payload.plan.trials]):
-                    session.record(done.result())
-                    progress.update(session.tally())
+                    recorder.record(done.result())
+                    progress.update(recorder.tally())
         results = session.finish()
         chosen = results.judgement.chosen if isinstance(results.judgement, Choice) else None
         notes = () if chosen is None else _in_words(chosen.skill, chosen.format, study.out)

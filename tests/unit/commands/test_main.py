@@ -98,7 +98,7 @@ def test_collect_does_not_mix_two_collections(capsys, tmp_path):
 
 
 def test_collect_without_an_engine_says_so(capsys, tmp_path):
-    assert "no container engine answers" in refusal(capsys, "collect", "--out", "traces")
+    assert "Docker does not answer" in refusal(capsys, "collect", "--out", "traces")
     assert not (tmp_path / "traces").exists()
 
 

@@ -104,7 +104,7 @@ def test_the_simulations_looks_are_those_of_the_tool():
     def arm(solved):
         return {
             (f"t{task}", attempt): Outcome(
-                "r", "", f"t{task}", "c", 1, 1.0, attempt, 0, "solved" if solved[attempt, task] else "unsolved"
+                "r", f"t{task}", "c", 1, 1.0, attempt, 0, "solved" if solved[attempt, task] else "unsolved"
             )
             for attempt in range(attempts)
             for task in range(10)

@@ -20,7 +20,7 @@ def task(name, family, split):
 
 
 def outcome(task, attempt, status, **counts):
-    return Outcome("r", f"{task}-baseline-t{attempt}", task, "baseline", None, None, attempt, 0, status, **counts)
+    return Outcome("r", task, "baseline", None, None, attempt, 0, status, **counts)
 
 
 def collection(folder):

@@ -1,4 +1,4 @@
-"""`COLUMNS.md` names every column and key that a run writes, and none that it does not."""
+"""`docs/reference/columns.md` names every column and key that a run writes, and none that it does not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 import json
 import re
 from dataclasses import fields
-from importlib import resources
 
 import pytest
 from support import REPOSITORY
@@ -83,7 +82,7 @@ OF_OTHER_STUDIES = {
     ("provenance.json", "direction"): ["contrast_tasks", "format"],
     ("provenance.json", "direction.contrast"): ["skill", "format"],
 }
-OF_SEQUENTIAL = ["sequential", "bases", "spared_trials"]
+OF_SEQUENTIAL = ["sequential", "bases", "skipped_trials"]
 POINTS = ("chosen.baseline", "chosen.skill", "chosen.format")
 KEYED = {"tasks", "options.grids"}
 """Places of `provenance.json` where the keys are names, and each value is an object that the table is of."""
@@ -108,7 +107,7 @@ TOLD_ELSEWHERE = {
 @pytest.fixture(scope="module")
 def documented():
     """File → first name in a table's heading, empty for the file's own → the names that the table explains."""
-    text = resources.files("capvec.report").joinpath("COLUMNS.md").read_text(encoding="utf-8")
+    text = (REPOSITORY / "docs" / "reference" / "columns.md").read_text(encoding="utf-8")
     found = {}
     for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
         file, *tables = re.split(r"^### ", part, flags=re.MULTILINE)

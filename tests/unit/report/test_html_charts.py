@@ -59,7 +59,7 @@ def ticks(root, axis, anchor):
 
 
 def trial(task, config, attempt, outcome):
-    return Outcome("r", f"{task}-{config}-t{attempt}", task, config, None, None, attempt, 0, outcome)
+    return Outcome("r", task, config, None, None, attempt, 0, outcome)
 
 
 @WIDTHS

@@ -8,7 +8,7 @@ from support.results import results_of
 
 from capvec.errors import UsageError
 from capvec.plan.plan import Plan, Settings, interleave
-from capvec.records import Config, Measured, Task, TrialSpec
+from capvec.records import Config, Measured, Task, TrialId, TrialSpec
 from capvec.report.terminal import closing_lines
 from capvec.results.gates import GateResult
 from capvec.results.ledger import Ledger, reconcile
@@ -65,21 +65,22 @@ def test_no_file_means_no_outcomes(tmp_path):
 
 def test_reconciliation_names_what_left_no_record():
     outcome = an_outcome("a")
-    result = reconcile([outcome.trial, "b-baseline-t1"], [outcome], ran={outcome.trial})
-    assert (result.expected, result.recorded, result.missing) == (2, 1, ("b-baseline-t1",))
+    other = TrialId("b", "baseline", 1)
+    result = reconcile([outcome.id, other], [outcome], ran={outcome.id})
+    assert (result.expected, result.recorded, result.missing) == (2, 1, (other,))
     assert str(result) == "1 of 2 trials recorded; NOT RUN: b-baseline-t1"
 
 
 def test_an_error_of_an_earlier_session_counts_once_its_trial_ran_again_and_a_valid_outcome_counts_anyway():
     error, valid = an_outcome("a"), replace(an_outcome("b"), outcome="unsolved")
-    trials = [error.trial, valid.trial]
-    assert reconcile(trials, [error, valid], ran=()).missing == (error.trial,)
-    assert reconcile(trials, [error, valid], ran={error.trial}).missing == ()
+    trials = [error.id, valid.id]
+    assert reconcile(trials, [error, valid], ran=()).missing == (error.id,)
+    assert reconcile(trials, [error, valid], ran={error.id}).missing == ()
 
 
 def test_a_session_that_was_interrupted_says_so_first_in_the_terminal_and_in_the_status(tmp_path):
     valid = replace(an_outcome("a"), outcome="unsolved")
-    result = reconcile([valid.trial], [valid], ran=(), interrupted=True)
+    result = reconcile([valid.id], [valid], ran=(), interrupted=True)
     assert str(result) == "Interrupted: 1 of 1 trials recorded"
     task, settings = Task("a", tmp_path, "do it", "0"), Settings("m", "bash-block", "brief", 1, 1, 0.7)
     plan = Plan("r", tmp_path, (task,), (BASELINE,), interleave([task], [BASELINE], 1, 0), settings)
@@ -94,8 +95,8 @@ def test_gates_of_a_session_with_missing_trials_are_said_to_stand_so_far(tmp_pat
     plan = Plan("r", tmp_path, (), (), (), Settings("m", "bash-block", "brief", 1, 1, 0.7))
     gates = (GateResult("no_harm(0.1)", True, "holds"), GateResult("improves(x)", False, "underpowered"))
     valid = replace(an_outcome("a"), outcome="unsolved")
-    for collected, so_far in (([valid.trial], ""), ([valid.trial, "b"], " so far")):
-        recorded = reconcile(collected, [valid], ran={valid.trial})
+    for collected, so_far in (([valid.id], ""), ([valid.id, TrialId("b", "baseline", 1)], " so far")):
+        recorded = reconcile(collected, [valid], ran={valid.id})
         results = results_of(
             plan, [valid], gates=gates, completeness=recorded, summary=summarise([valid], ["baseline"])
         )

@@ -90,7 +90,7 @@ def test_the_agent_is_stopped_and_its_logs_are_cleared_before_the_verifier_runs(
 
 def test_logs_that_cannot_be_cleared_are_a_fault_since_what_they_hold_may_be_planted(task):
     script = RAN | {f"sh -c {CLEAR}": CommandResult("rm: not permitted", 1)}
-    with pytest.raises(VerifierFault, match=r"could not be emptied.*not permitted"):
+    with pytest.raises(VerifierFault, match=r"emptied.*not permitted"):
         judged(task, script, reward_txt=b"1")
 
 

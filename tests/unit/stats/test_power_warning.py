@@ -33,7 +33,7 @@ pytestmark = pytest.mark.unit
 def outcomes(config: str, solved: dict[str, int], attempts: int) -> list[Outcome]:
     """So many of each task's attempts solved, the first ones."""
     return [
-        Outcome("r", f"{task}-{config}-t{attempt}", task, config, None, None, attempt, 0,
+        Outcome("r", task, config, None, None, attempt, 0,
                 "solved" if attempt <= count else "unsolved")
         for task, count in solved.items()
         for attempt in range(1, attempts + 1)
@@ -252,7 +252,7 @@ def test_without_a_word_from_the_user_the_rate_is_one_half_and_the_reason_is_sai
 def test_rate_and_spread_come_from_the_valid_baseline_trials_of_an_earlier_run(tmp_path):
     ledger = Ledger(tmp_path / "trials.jsonl")
     base = outcomes("baseline", {"a": 4, "b": 0, "c": 2}, 4)
-    for outcome in (*base, replace(base[0], trial="a-baseline-t5", outcome="error"), *outcomes("s", {"a": 4}, 4)):
+    for outcome in (*base, replace(base[0], attempt=5, outcome="error"), *outcomes("s", {"a": 4}, 4)):
         ledger.append(outcome)
     assumed = assumptions_of(SweepOptions(base_rate=str(tmp_path)))
     # Six of twelve; by moments the tasks' rates 1, 0 and ½ differ as much as any do.

@@ -29,7 +29,7 @@ def blocks_of(attempts, tasks=TASKS):
 def arm(config, status, blocks):
     """The outcomes of a config; `status` says which, of (task, attempt)."""
     return {
-        (task, attempt): Outcome("r", f"{task}-{config}-t{attempt}", task, config, 1, 1.0, attempt, 0,
+        (task, attempt): Outcome("r", task, config, 1, 1.0, attempt, 0,
                                  status(task, attempt))
         for task, attempt in blocks
     }  # fmt: skip

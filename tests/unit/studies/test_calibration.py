@@ -410,7 +410,7 @@ def recorded(tmp_path):
     (folder / "trials.jsonl").write_text("".join(lines))
     zero = [Comparison("t00", 1, 3, None, False)]
     judgement = judge_calibration(plan, outcomes, chosen(), 1, zero)
-    ran = [one.trial for one in outcomes]
+    ran = [one.id for one in outcomes]
     about = {"judgement": judgement, "gates": judgement.gates, "completeness": reconcile(ran, outcomes, ran)}
     write_all(results_of(plan, outcomes, direction=DirectionSummary.of(planted), **about))
     return folder

@@ -180,7 +180,7 @@ def test_a_session_says_what_task_files_ask_for_in_vain_before_it_starts_an_engi
     folder = make_task(tmp_path, toml=toml)
     said: list[str] = []
     study = SweepStudy(parse_options({"tasks": str(folder), "model": "no such model"}))
-    monkeypatch.setattr(session, "check_engine", lambda: None)
+    monkeypatch.setattr(session, "check_docker", lambda: None)
     monkeypatch.setattr(session, "reap", lambda: 0)
     with closing(session.StudySession(study, tmp_path, said.append)) as asked, pytest.raises(UsageError, match="model"):
         asked.prepare()

@@ -1,0 +1,104 @@
+"""The outcomes of a session: which trials were collected, which ran, and what is on record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from capvec.errors import UsageError
+from capvec.plan.plan import Plan
+from capvec.records import Outcome, TrialId
+from capvec.results.interim import Monitor
+from capvec.results.ledger import Completeness, Ledger, reconcile
+from capvec.run.progress import Tally
+from capvec.run.trial import error_outcome
+
+
+class TrialRecorder:
+    """Writes outcomes to the ledger as they arrive, and knows what is still to come."""
+
+    def __init__(self, plan: Plan, ledger: Ledger, say: Callable[[str], None]) -> None:
+        """Read what earlier sessions of the run recorded.
+
+        Args:
+            plan: of the run.
+            ledger: of the run; a line that a crash cut off is removed from it.
+            say: prints one line.
+
+        Raises:
+            UsageError: an earlier session ran a trial with another seed.
+        """
+        self.plan = plan
+        self.monitor = Monitor(plan, say) if plan.sequential else None
+        self._ledger = ledger
+        self._expected: dict[TrialId, None] = {}
+        self._recorded: dict[TrialId, Outcome] = {}
+        self._ran: set[TrialId] = set()
+        self.finished = self._resume()
+        """The outcomes of earlier sessions that stay: the valid ones, and errors that an interim analysis counted."""
+
+    def _resume(self) -> tuple[Outcome, ...]:
+        self._ledger.mend()
+        seeds = {trial.id: trial.seed for trial in self.plan.trials}
+        outcomes = [outcome for outcome in self._ledger.read() if outcome.id in seeds]
+        for outcome in outcomes:
+            if outcome.seed != seeds[outcome.id]:
+                raise UsageError(
+                    f"--resume: {outcome.id} ran with seed {outcome.seed}; this {self.plan.study} would run it with "
+                    f"{seeds[outcome.id]}. Use the --seed of the earlier session"
+                )
+        self._recorded = {outcome.id: outcome for outcome in outcomes}
+        counted = self.monitor.resume(outcomes) if self.monitor is not None else ()
+        self._ran |= {outcome.id for outcome in counted}
+        return tuple(outcome for outcome in outcomes if outcome.outcome != "error" or outcome in counted)
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """All on record, in the plan's order."""
+        return tuple(self._recorded[trial.id] for trial in self.plan.trials if trial.id in self._recorded)
+
+    @property
+    def kept(self) -> frozenset[TrialId]:
+        """The trials of `finished`."""
+        return frozenset(outcome.id for outcome in self.finished)
+
+    @property
+    def skipped(self) -> frozenset[TrialId]:
+        """The trials that an interim analysis made unnecessary."""
+        return self.monitor.skipped if self.monitor is not None else frozenset()
+
+    def expect(self, trials: Iterable[TrialId]) -> None:
+        """Note which trials were collected; each of them must leave a record."""
+        self._expected |= dict.fromkeys(trials)
+
+    def record(self, outcome: Outcome) -> None:
+        """Write an outcome to disk; one of `finished` is there already."""
+        if outcome in self.finished:
+            return
+        self._recorded[outcome.id] = outcome
+        self._ran.add(outcome.id)
+        self._ledger.append(outcome)
+        if self.monitor is not None:
+            self.monitor.note(outcome)
+
+    def record_crash(self, trial: TrialId, detail: str) -> None:
+        """Record an `error` for a trial whose test failed without an outcome, because its worker died, say.
+
+        Args:
+            trial: of the plan.
+            detail: what pytest reported; its last line becomes the reason.
+        """
+        if trial not in self._ran | self.kept:
+            reason = detail.strip().splitlines()[-1] if detail.strip() else "the test ended without an outcome"
+            spec = next(spec for spec in self.plan.trials if spec.id == trial)
+            self.record(error_outcome(self.plan.run, spec, self.plan.config(trial.config), reason))
+
+    def tally(self) -> Tally:
+        """The counts of this session so far; outcomes of earlier sessions and skipped trials are not among them."""
+        left = self._expected.keys() - self._ran - self.kept - self.skipped
+        return Tally.of((self._recorded[trial].outcome for trial in self._ran - self.kept), len(left))
+
+    def completeness(self, not_needed: Iterable[TrialId], *, interrupted: bool) -> Completeness:
+        """The collected trials compared with those on record, as `reconcile` does."""
+        recorded = self._recorded.values()
+        skipped = frozenset(not_needed)
+        return reconcile(self._expected, recorded, self._ran, interrupted=interrupted, not_needed=skipped)

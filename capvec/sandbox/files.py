@@ -1,0 +1,85 @@
+"""Files into a container and out of it, as the tar archives that Docker takes and gives."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import docker.errors
+
+from capvec.errors import InfrastructureError
+
+READ_LIMIT = 1 << 20
+"""Bytes of the largest file that is fetched."""
+
+
+def pack(source: Path, target: str) -> bytes:
+    """An archive of a folder's contents under the path `target`, owned by root and readable by all."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for path in (source, *sorted(source.rglob("*"))):
+            inside = Path(target.lstrip("/")) / path.relative_to(source)
+            archive.add(path, arcname=str(inside), recursive=False, filter=_as_root)
+    return buffer.getvalue()
+
+
+def unpack(archive: bytes) -> bytes | None:
+    """The content of the one regular file of an archive; None if it holds something else."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        member = opened.next()
+        file = opened.extractfile(member) if member is not None and member.isfile() else None
+        return file.read() if file is not None else None
+
+
+def fetch(api: Any, container: str, path: str) -> bytes | None:
+    """The archive of a regular file of a container; None for anything else, links included.
+
+    Raises:
+        InfrastructureError: the file is larger than `READ_LIMIT`.
+    """
+    try:
+        chunks, stat = api.get_archive(container, path)
+    except docker.errors.APIError as error:
+        if not _says_no_such_file(error):
+            raise  # the container is gone, not the file
+        error.response.close()
+        return None
+    if not _is_regular(stat["mode"]):
+        _abandon(chunks)
+        return None
+    if stat["size"] > READ_LIMIT:
+        _abandon(chunks)
+        raise InfrastructureError(
+            f"{path} in the sandbox has {stat['size']} bytes; expected at most {READ_LIMIT}: write less to it"
+        )
+    return b"".join(chunks)
+
+
+def _as_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Owned by root and readable by all, independent of the host's umask; executable if it was."""
+    member.uid = member.gid = 0
+    member.uname = member.gname = "root"
+    if member.isdir() or member.isreg():
+        member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+    return member
+
+
+def _is_regular(mode: int) -> bool:
+    """Whether a mode of Go's `os.FileMode`, as Docker reports it, is that of a regular file."""
+    kinds = (31, 27, 26, 25, 24, 21, 19)  # directory, link, device, pipe, socket, character device, irregular
+    return not any(mode >> bit & 1 for bit in kinds)
+
+
+def _abandon(chunks: Generator[bytes]) -> None:
+    """Close the connection of an archive without reading the rest, which may be of any size."""
+    next(chunks, None)
+    chunks.close()
+
+
+def _says_no_such_file(error: docker.errors.APIError) -> bool:
+    said = str(error.explanation).lower()
+    missing = isinstance(error, docker.errors.NotFound) and "no such container" not in said
+    return missing or "not a directory" in said

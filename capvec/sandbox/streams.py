@@ -1,0 +1,94 @@
+"""The output of a program in a container: Docker's frames, and the bytes that are kept of it."""
+
+from __future__ import annotations
+
+import select
+import struct
+import time
+from contextlib import ExitStack
+from typing import Any
+
+KEPT_BYTES = 8192
+"""Bytes of a command's output that are kept: half from its start, half from its end."""
+
+
+class Output:
+    """Collects a stream in constant memory: its first and its last bytes."""
+
+    def __init__(self) -> None:
+        self._half = KEPT_BYTES // 2
+        self._head, self._tail, self._total = bytearray(), bytearray(), 0
+
+    def add(self, data: bytes) -> None:
+        """Take the next bytes of the stream."""
+        self._total += len(data)
+        room = self._half - len(self._head)
+        self._head += data[:room]
+        self._tail += data[max(room, 0) :]
+        if len(self._tail) > self._half:
+            del self._tail[: len(self._tail) - self._half]
+
+    @property
+    def dropped(self) -> int:
+        """Bytes that were left out of the middle."""
+        return self._total - len(self._head) - len(self._tail)
+
+    def text(self) -> str:
+        """The text, with a line in place of the bytes that were left out."""
+        middle = f"\n[… {self.dropped} bytes left out …]\n".encode() if self.dropped else b""
+        return (bytes(self._head) + middle + bytes(self._tail)).decode(errors="replace")
+
+
+class ExecStream:
+    """Input and output of one `docker exec`; the output comes in frames of `stream type, 0 0 0, length, data`."""
+
+    def __init__(self, sock: Any) -> None:
+        self._owner = sock
+        # Over a unix socket the SDK hands out a SocketIO; the socket inside can be written to and selected on.
+        self._sock = getattr(sock, "_sock", sock)
+        self._buffer = b""
+        self.ended = False
+        """Whether the output has ended."""
+
+    def send(self, text: str) -> None:
+        """Write text to the program's input."""
+        # A model's reply may hold halves of surrogate pairs, which no encoding has.
+        self._sock.sendall(text.encode(errors="replace"))
+
+    def receive(self, deadline: float) -> bytes:
+        """The next piece of output; empty once the stream ended or the deadline, in monotonic seconds, passed."""
+        while not self.ended:
+            if frame := self._frame():
+                return frame
+            left = deadline - time.monotonic()
+            if left <= 0 or not self._readable(left):
+                return b""
+            data = self._sock.recv(65536)
+            self.ended = not data
+            self._buffer += data
+        return b""
+
+    def _readable(self, seconds: float) -> bool:
+        if getattr(self._sock, "pending", int)():  # TLS holds data of its own
+            return True
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
+    def close(self) -> None:
+        """Close the connection."""
+        # The SDK keeps the response on the socket, and the response keeps the connection open: it goes first.
+        # Each is closed even if the one before it objects, as it may if the other end is gone.
+        with ExitStack() as stack:
+            for layer in (self._sock, self._owner, getattr(self._owner, "_response", None)):
+                if layer is not None:
+                    stack.callback(layer.close)
+
+    def _frame(self) -> bytes:
+        if len(self._buffer) < 8:
+            return b""
+        (length,) = struct.unpack(">I", self._buffer[4:8])
+        if len(self._buffer) < 8 + length:
+            return b""
+        frame, self._buffer = self._buffer[8 : 8 + length], self._buffer[8 + length :]
+        return frame
