@@ -1,4 +1,5 @@
-"""The commands of `capvec`, one module each: `add` describes it to argparse, `run` does it and gives the exit code.
+"""The commands of `capvec`, one module each: `run` does it and returns the exit code.
 
-A module imports what its command needs when the command runs: `capvec doctor` must work where half of it is missing.
+Options and summaries come from `capvec.plan.option_table`. A module imports what its command needs when the command
+runs: `capvec doctor` must work where half of it is missing.
 """

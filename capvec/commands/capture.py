@@ -5,26 +5,21 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from capvec.commands.shared import BUNDLED, add_engine_options, add_recipe_options, engine, say, traces_of
-from capvec.directions.recipe import Recipe, parse_recipe
+from capvec.commands.shared import engine, say, traces_of
+from capvec.directions.recipe import Recipe
 from capvec.errors import UsageError
+from capvec.plan.options import recipe_of
 
 if TYPE_CHECKING:
     from capvec.records import Trace
 
+EPILOG = """\
+Every trace is captured that any contrast could use.
 
-def add(commands: Any) -> None:
-    """Describe the command."""
-    parser = commands.add_parser("capture", help="write the residuals of traces to a file, for `capvec compute`")
-    parser.add_argument(
-        "--traces", default=BUNDLED, help="folder or JSONL of traces (default: those that come with --contrast)"
-    )
-    parser.add_argument("--out", type=Path, required=True, help="the file, .safetensors")
-    add_engine_options(parser)
-    add_recipe_options(parser, "contrast", "pooling", "trace_fields")
-    parser.set_defaults(run=run)
+example: capvec capture --traces traces/trajectories --out activations.safetensors
+"""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -32,23 +27,25 @@ def run(options: argparse.Namespace) -> int:
     from capvec.directions.activations import ActivationFile  # noqa: PLC0415
     from capvec.directions.capture import capture_traces  # noqa: PLC0415
 
-    recipe = parse_recipe(vars(options))
-    if options.out.suffix != ".safetensors":
-        raise UsageError(f"--out {options.out}: expected a name that ends in .safetensors")
+    recipe, out = recipe_of(vars(options)), Path(options.out)
+    if out.suffix != ".safetensors":
+        raise UsageError(f"--out {out}: expected a name that ends in .safetensors")
     read, source = traces_of(options.traces, recipe)
     traces = _usable(read, recipe, source)
-    with engine(options.model, options.base_url, options.out.parent / "engine.log") as client:
+    with engine(options.model, options.base_url, out.parent / "engine.log") as client:
         health = client.health()
         say(f"{len(traces)} of {len(read)} traces of {source}, through {health.model}, pooling {recipe.pooling}")
         activations = capture_traces(traces, client, say, recipe.pooling)
-    ActivationFile(traces, activations, health).save(options.out)
+    ActivationFile(traces, activations, health).save(out)
     shape = " × ".join(map(str, activations.residuals.shape))
-    print(f"{options.out}: residuals of {shape} (traces, layers, width); next: capvec compute --activations …")
+    print(
+        f"{out}: residuals of {shape} (traces, layers, width); next: capvec compute --activations {out} --out vectors"
+    )
     return 0
 
 
 def _usable(read: Sequence[Trace], recipe: Recipe, source: str) -> tuple[Trace, ...]:
-    """Those that any contrast could use. Says what is left out.
+    """The traces that any contrast could use. Prints how many are left out, and why.
 
     Raises:
         UsageError: none is left.
@@ -62,5 +59,8 @@ def _usable(read: Sequence[Trace], recipe: Recipe, source: str) -> tuple[Trace, 
             say(f"left out: {len(left) - len(kept)} {rule.reason}")
         left = kept
     if not left:
-        raise UsageError(f"--traces: {source} holds no trace with a reward from an unsteered run, out of {len(read)}")
+        raise UsageError(
+            f"--traces: none of the {len(read)} traces of {source} has a reward and comes from an unsteered run; "
+            "expected at least one"
+        )
     return tuple(left)

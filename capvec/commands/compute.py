@@ -5,64 +5,61 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from capvec.commands.shared import BUNDLED, add_engine_options, add_recipe_options, engine, say, traces_of
-from capvec.directions.recipe import Recipe, parse_recipe
+from capvec.commands.shared import engine, say, traces_of
+from capvec.directions.recipe import Recipe
 from capvec.errors import UsageError
+from capvec.plan.options import recipe_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from capvec.directions.build import BuiltDirection
+    from capvec.engines.protocol import EngineInfo
 
 HEAD = 5
-"""Layers of the ranking that are printed."""
+"""Layers of the ranking to print."""
 COLUMNS = tuple("layer auc auc_null_p95 cv_auc cv_p_value p_value p_corrected stability_min margin_ratio".split())
-"""And what of each: an AUC never without its null."""
+"""Columns to print of each: an AUC never without its null."""
 
 
-def add(commands: Any) -> None:
-    """Describe the command."""
-    parser = commands.add_parser("compute", help="build a direction from traces and say what it is worth")
-    parser.add_argument("--activations", type=Path, help="what `capvec capture` wrote, instead of traces and a model")
-    parser.add_argument("--traces", help="folder or JSONL of traces (default: those that come with --contrast)")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="a folder; gets dir.pt, .safetensors, .gguf, and ranking.csv"
-    )
-    parser.add_argument("--reference", type=Path, help="a direction file; the ranking has the cosine with it")
-    parser.add_argument("--seed", type=int, default=0, help="of the label permutations (default: 0)")
-    add_engine_options(parser)
-    add_recipe_options(parser)
-    parser.set_defaults(run=run)
+EPILOG = """\
+The same traces give the same direction as in a sweep.
+
+example: capvec compute --traces traces/trajectories --out vectors
+"""
 
 
 def run(options: argparse.Namespace) -> int:
-    """Build it with the functions of the sweep: the same traces give the same direction."""
-    from capvec.directions.study_direction import StudyDirection  # noqa: PLC0415
+    """Build it with the functions that a sweep uses."""
+    from capvec.directions.direction import named_direction, save_all  # noqa: PLC0415
+    from capvec.directions.study_direction import StudyDirection, with_metadata  # noqa: PLC0415
 
-    recipe = parse_recipe(vars(options))
-    if options.activations is not None:
-        built, source = _from_file(options, recipe)
-    else:
-        built, source = _from_traces(options, recipe)
-    _write(built, options.out)
+    recipe, out = recipe_of(vars(options)), Path(options.out)
+    if options.reference is not None:
+        named_direction("--reference", options.reference)  # an unreadable file is refused before an engine starts
+    build = _from_file if options.activations is not None else _from_traces
+    built, health, source = build(options, recipe)
+    built = with_metadata(built, recipe, health)
+    out.mkdir(parents=True, exist_ok=True)
+    save_all(built.direction, out, model_hint=health.model_type or "unknown")
+    built.ranking.write_csv(out / "ranking.csv", built.audit.flags)
     direction = StudyDirection(built.direction, source, built)
     found = [f"{built.ranking.verdict()}."] if built.ranking.found() else []  # else it is among the caveats
     print("", *_head(built), "", direction.describe(), *found, *direction.caveats(), sep="\n")
-    print(f"{options.out}: dir.pt, dir.safetensors, dir.gguf (hash {built.direction.hash}) and ranking.csv")
+    print(f"{out}: dir.pt, dir.safetensors, dir.gguf (hash {built.direction.hash}) and ranking.csv")
     return 0
 
 
-def _from_traces(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDirection, str]:
+def _from_traces(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDirection, EngineInfo, str]:
     from capvec.cache import cache_root  # noqa: PLC0415
     from capvec.directions.build import build_direction  # noqa: PLC0415
     from capvec.directions.capture import capture_traces, engine_identity  # noqa: PLC0415
-    from capvec.directions.study_direction import with_metadata  # noqa: PLC0415
 
-    traces, source = traces_of(options.traces or BUNDLED, recipe)
-    with engine(options.model, options.base_url, options.out / "engine.log") as client:
+    traces, source = traces_of(options.traces, recipe)
+    with engine(options.model, options.base_url, Path(options.out) / "engine.log") as client:
         health = client.health()
         built = build_direction(
             traces,
@@ -72,25 +69,24 @@ def _from_traces(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDire
             capture=lambda chosen: capture_traces(chosen, client, say, recipe.pooling),
             cache=cache_root() / "activations",
             seed=options.seed,
-            reference=_reference(options.reference, health.n_layers, health.d_model),
+            reference=_reference(options.reference, health),
         )
-    return with_metadata(built, recipe, health), source
+    return built, health, source
 
 
-def _from_file(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDirection, str]:
+def _from_file(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDirection, EngineInfo, str]:
     from capvec.directions.activations import ActivationFile  # noqa: PLC0415
     from capvec.directions.build import build_direction  # noqa: PLC0415
     from capvec.directions.capture import engine_identity  # noqa: PLC0415
-    from capvec.directions.study_direction import with_metadata  # noqa: PLC0415
 
     for name in ("traces", "model", "base_url", "trace_fields"):
-        if getattr(options, name) is not None:
+        if name in options.typed:
             raise UsageError(
                 f"--{name.replace('_', '-')} and --activations were both given: the file holds traces and residuals; "
                 "drop one"
             )
-    file = ActivationFile.load(options.activations)
-    if options.pooling is not None and recipe.pooling != file.activations.pooling:
+    file = ActivationFile.load(Path(options.activations))
+    if "pooling" in options.typed and recipe.pooling != file.activations.pooling:
         raise UsageError(
             f"--pooling {recipe.pooling}: {options.activations} was captured with {file.activations.pooling}; "
             "capture again, or leave --pooling out"
@@ -101,42 +97,23 @@ def _from_file(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDirect
         model=file.engine.model,
         identity=engine_identity(file.engine),
         capture=file.of,
-        cache=None,  # whatever a file says, it must not become what a later sweep takes for the engine's own
+        cache=None,  # a file's residuals must not pass for the engine's own in a later sweep
         seed=options.seed,
-        reference=_reference(options.reference, file.engine.n_layers, file.engine.d_model),
+        reference=_reference(options.reference, file.engine),
     )
-    return with_metadata(built, recipe, file.engine), str(options.activations)
+    return built, file.engine, str(options.activations)
 
 
-def _reference(path: Path | None, n_layers: int, d_model: int) -> NDArray[np.float32] | None:
-    from capvec.directions.files import read_vectors  # noqa: PLC0415 (torch)
+def _reference(name: str | None, health: EngineInfo) -> NDArray[np.float32] | None:
+    from capvec.directions.direction import named_direction  # noqa: PLC0415
 
-    if path is None:
+    if name is None:
         return None
-    try:
-        data = path.read_bytes()
-        tensors = read_vectors(data, path.suffix.removeprefix("."), n_layers=n_layers, d_model=d_model)
-    except (OSError, UsageError) as error:
-        raise UsageError(f"--reference {path}: {error}") from error
-    vectors: NDArray[np.float32] = tensors["directions"].numpy()
-    return vectors
-
-
-def _write(built: BuiltDirection, folder: Path) -> None:
-    """The folder's files, as in `vectors/` of a sweep's run."""
-    from capvec.directions.files import read_vectors, write_vectors  # noqa: PLC0415 (torch, and only for .pt)
-
-    direction = built.direction
-    folder.mkdir(parents=True, exist_ok=True)
-    direction.save(folder / "dir.safetensors")
-    tensors = read_vectors(direction.to_bytes(), "safetensors", n_layers=direction.n_layers, d_model=direction.d_model)
-    for suffix in ("pt", "gguf"):
-        (folder / f"dir.{suffix}").write_bytes(write_vectors(tensors, suffix, direction.metadata))
-    built.ranking.write_csv(folder / "ranking.csv", built.audit.flags)
+    return named_direction("--reference", name, health.n_layers, health.d_model).vectors
 
 
 def _head(built: BuiltDirection) -> list[str]:
-    """The ranking's first layers, in columns."""
+    """The first layers of the ranking, as a table."""
     from capvec.text import align, number  # noqa: PLC0415
 
     rows = built.ranking.rows[:HEAD]

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
-
-def add(commands: Any) -> None:
-    """Describe the command."""
-    parser = commands.add_parser("doctor", help="say what is there and what is missing, each with its remedy")
-    parser.set_defaults(run=run)
+EPILOG = "exit code: 0 when nothing is missing, else 1"
 
 
 def run(_options: argparse.Namespace) -> int:
-    """1 when something is missing."""
+    """Print the table; 1 when something is missing."""
     from capvec.setup.doctor import examine, report  # noqa: PLC0415
 
     findings = examine()

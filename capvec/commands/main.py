@@ -9,17 +9,50 @@ from collections.abc import Sequence
 from capvec import __version__
 from capvec.commands import bake, capture, collect, compute, doctor, export, report, serve, setup
 from capvec.errors import CapvecError
+from capvec.plan.option_help import add_arguments
+from capvec.plan.option_table import PLACES
+from capvec.plan.options import read_options, typed
 
-COMMANDS = (doctor, setup, serve, collect, capture, compute, report, export, bake)
-"""In the order of `capvec --help`."""
+COMMANDS = {
+    "doctor": doctor,
+    "setup": setup,
+    "serve": serve,
+    "collect": collect,
+    "capture": capture,
+    "compute": compute,
+    "report": report,
+    "export": export,
+    "bake": bake,
+}
+"""Name → its module, in the order of `capvec --help`."""
+DESCRIPTION = """\
+Does a steering vector make a model better at a task, or does it only change
+how the model talks? A sweep answers that, and is started through pytest:
+
+  pytest -n 4 -m sweep --alpha 4    (its options: pytest --help)
+
+The commands below prepare a sweep, do its steps one by one, and use its results.
+"""
+EPILOG = """\
+capvec COMMAND --help lists the options of a command.
+exit codes: 0 done; 1 done, and something is missing or failed; 2 an error,
+which standard error explains; 130 interrupted by Ctrl-C
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0 when it did what it should, 1 when the doctor found something missing, 2 on an error."""
+    """Run a command and return its exit code, as `EPILOG` lists them."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    options = _parser().parse_args(given, argparse.Namespace(command_line=["capvec", *given]))
+    parser = _parser()
+    if not given:
+        parser.print_help(sys.stderr)
+        return 2
+    raw = vars(parser.parse_args(given))
+    command = raw.pop("command")
     try:
-        return int(options.run(options))
+        values = read_options(command, raw)
+        options = argparse.Namespace(**values, typed=typed(raw), command_line=["capvec", *given])
+        return int(COMMANDS[command].run(options))
     except CapvecError as error:
         print(f"capvec: {error}", file=sys.stderr)
         return 2
@@ -30,12 +63,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="capvec",
-        description="Behavioural evaluation of steering vectors. A sweep is a pytest run: pytest -m sweep --alpha 4",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"capvec {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in COMMANDS:
-        command.add(commands)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command", title="commands")
+    for name, module in COMMANDS.items():
+        summary = PLACES[name].summary
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            epilog=module.EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        add_arguments(command, name)
     return parser
 
 

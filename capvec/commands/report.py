@@ -1,28 +1,23 @@
-"""`capvec report`: the reports of runs, made again or merged."""
+"""`capvec report`: the reports of runs, regenerated or merged."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
+EPILOG = """\
+Gates are judged again and shown.
+exit code: 0 once the reports are written, also where a gate is not met; a gate
+decides the exit code of the run that it was given to
 
-def add(commands: Any) -> None:
-    """Describe the command."""
-    parser = commands.add_parser(
-        "report",
-        help="write a run's reports again from its trials, or merge several runs",
-        epilog="The exit code is 0 once the reports are written, also where a gate is not met: a gate decides the exit "
-        "code of the run that it was asked of. Gates are judged again, and the output and RESULTS.md say how.",
-    )
-    parser.add_argument("folders", type=Path, nargs="+", metavar="RUN", help="run folders, such as reports/latest")
-    parser.add_argument("--out", type=Path, help="a new folder for the merged run (needed for several runs)")
-    parser.set_defaults(run=run)
+example: capvec report reports/a reports/b --out reports/all
+"""
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write them, and print the table as after a run."""
+    """Write the reports, and print the table as after a run."""
     from capvec.studies.regenerate import report  # noqa: PLC0415 (scipy and pandas)
 
-    print("\n".join(report(options.folders, options.out)))
+    out = None if options.out is None else Path(options.out)
+    print("\n".join(report([Path(folder) for folder in options.RUN], out)))
     return 0

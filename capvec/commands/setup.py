@@ -1,20 +1,20 @@
-"""`capvec setup`: make ready what a sweep needs."""
+"""`capvec setup`: prepare what a sweep needs."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
+from capvec.commands.shared import say
 
-def add(commands: Any) -> None:
-    """Describe the command."""
-    parser = commands.add_parser("setup", help="make ready what a sweep needs: container engine, base image, model")
-    parser.set_defaults(run=run)
+EPILOG = """\
+Docker is installed and started only on Debian and Ubuntu and only as root.
+Elsewhere setup says what to type. What is there already is left as it is.
+"""
 
 
 def run(_options: argparse.Namespace) -> int:
-    """Do it, saying what is done."""
+    """Prepare it, and print each step."""
     from capvec.setup.steps import set_up  # noqa: PLC0415
 
-    set_up(lambda line: print(f"capvec: {line}", flush=True))
+    set_up(say)
     return 0

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 import numpy as np
-import safetensors.numpy
 from numpy.typing import NDArray
 
-from capvec.directions.metadata import Metadata, safetensors_header
+from capvec.directions.files import FORMATS, FileContents, read_file, to_safetensors, write_file
+from capvec.directions.metadata import Metadata
 from capvec.errors import UsageError
 from capvec.records import AlphaUnit
 from capvec.steering import direction_hash
@@ -104,41 +105,58 @@ class Direction:
             return None
         return float(abs(stored) * self.norms[layer] / self.ambient_norm[layer])
 
-    def to_bytes(self) -> bytes:
-        """A safetensors file: `directions` float32, `ambient_norm` float32 where it is known, and the metadata."""
-        tensors = {"directions": np.ascontiguousarray(self.vectors)}
-        if self.ambient_norm is not None:
-            tensors["ambient_norm"] = self.ambient_norm.astype(np.float32)
-        return safetensors.numpy.save(tensors, self.metadata.header(self.norms.tolist()))
-
-    def save(self, path: Path) -> None:
-        """Write the safetensors file."""
-        path.write_bytes(self.to_bytes())
-
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read the safetensors file that `save` wrote.
+    def read(cls, path: str | os.PathLike[str], n_layers: int | None = None, d_model: int | None = None) -> Self:
+        """Read a direction file: PyTorch `.pt`, `.safetensors`, or a control vector in `.gguf`.
+
+        A `.pt` file is read with `weights_only=True`, so that reading runs no code. The file may hold
+
+        * one tensor `[n_layers, d_model]`, alone or under a name such as `directions` or `dir`;
+        * one tensor `[d_model]` for each of some layers, in a list or under keys that end in the layer's number: `22`,
+          `layer_22`, `direction.22`;
+        * one tensor `[d_model]` beside the `layer` that it is for.
+
+        Layers that the file leaves out are zero. Values of every floating-point type become float32; ambient norms and
+        metadata are read where the file has them.
+
+        Args:
+            path: the file; its suffix names the format.
+            n_layers: decoder blocks of the model to steer. None takes the number from the file; a file of single layers
+                then ends at the last layer that it names.
+            d_model: width of the model's residual stream; None takes it from the file.
 
         Raises:
-            UsageError: no such file, or not one of a direction.
+            UsageError: the file is missing, unreadable or of another format, could only be read by running code, does
+                not fit the model, or holds a direction that is not finite or zero everywhere.
         """
         try:
-            return cls.from_bytes(path.read_bytes())
-        except (OSError, KeyError, safetensors.SafetensorError) as error:
-            raise UsageError(f"{path} is not a direction in safetensors form: {error!r}") from error
+            return cls(*read_file(Path(path), n_layers, d_model))
+        except (OSError, UsageError) as error:
+            raise UsageError(f"{os.fspath(path)}: {error}") from error
 
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        """What `to_bytes` made.
+    def save(self, path: str | os.PathLike[str], *, model_hint: str = "unknown") -> None:
+        """Write a direction file, in the format that the suffix of its name stands for.
+
+        Every format keeps the vectors, the ambient norms in float32, and the metadata, so that `read` gives back an
+        equal direction. A `.pt` file is a dictionary of tensors that loads with `weights_only=True`; a `.gguf` file is
+        a control vector for llama.cpp and repeng, which have no vector for layer 0 (only `read` finds it).
+
+        Args:
+            path: ends in `.pt`, `.safetensors` or `.gguf`.
+            model_hint: the model's type, such as `llama`; only GGUF has a place for it.
 
         Raises:
-            safetensors.SafetensorError, KeyError: something else.
-            UsageError: shapes that do not go together, values that are not finite or lengths below 0, or a `layer` that
-                is no whole number.
+            UsageError: another suffix.
         """
-        tensors = safetensors.numpy.load(data)
-        metadata = Metadata.from_header(safetensors_header(data))
-        return cls(tensors["directions"], tensors.get("ambient_norm"), metadata)
+        write_file(Path(path), self._contents, model_hint)
+
+    def to_bytes(self) -> bytes:
+        """The bytes of the safetensors file, as an engine takes them."""
+        return to_safetensors(self._contents)
+
+    @property
+    def _contents(self) -> FileContents:
+        return FileContents(self.vectors, self.ambient_norm, self.metadata)
 
     def _length(self, layer: int) -> float:
         if not 0 <= layer < self.n_layers:
@@ -149,6 +167,38 @@ class Direction:
                 f"--layer {layer}: the direction is zero there, so it would steer nothing; choose another layer"
             )
         return length
+
+
+def named_direction(
+    option: str, path: str | os.PathLike[str], n_layers: int | None = None, d_model: int | None = None
+) -> Direction:
+    """Read the direction file that a command-line option names.
+
+    Args:
+        option: such as `--direction`; errors begin with it.
+        path: of the file.
+        n_layers: as for `Direction.read`.
+        d_model: as for `Direction.read`.
+
+    Raises:
+        UsageError: as `Direction.read`.
+    """
+    try:
+        return Direction.read(path, n_layers, d_model)
+    except UsageError as error:
+        raise UsageError(f"{option} {error}") from error
+
+
+def save_all(direction: Direction, folder: Path, *, model_hint: str = "unknown") -> None:
+    """Write `dir.pt`, `dir.safetensors` and `dir.gguf` into a folder.
+
+    Args:
+        direction: to write.
+        folder: exists already.
+        model_hint: as for `Direction.save`.
+    """
+    for suffix in FORMATS:
+        direction.save(folder / f"dir.{suffix}", model_hint=model_hint)
 
 
 def random_control(direction: Direction, seed: int) -> Direction:

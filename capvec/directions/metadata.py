@@ -67,10 +67,3 @@ class Metadata(Record):
         if layer is not None and not layer.isdecimal():
             raise UsageError(f"the direction's file names layer {layer!r}; expected a decoder block, from 0")
         return cls(**fields, layer=int(layer) if layer is not None else None)
-
-
-def safetensors_header(data: bytes) -> dict[str, str]:
-    """`__metadata__` of a safetensors file that loads: a JSON object after eight bytes that hold its length."""
-    length = int.from_bytes(data[:8], "little")
-    header: dict[str, str] = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
-    return header

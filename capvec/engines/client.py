@@ -122,21 +122,16 @@ class EngineClient:
         except (safetensors.SafetensorError, TypeError) as error:
             raise EngineUnavailable(f"{self._url}/v1/capture sent no residuals of capvec's: {error}") from error
 
-    def put_direction(self, data: bytes, suffix: str) -> DirectionInfo:
-        """Give the engine a direction file; it answers what it understood.
+    def put_direction(self, data: bytes) -> DirectionInfo:
+        """Send a direction to the engine, which keeps it; steers then name it by its hash.
 
         Args:
-            data: the file's bytes.
-            suffix: `pt`, `safetensors` or `gguf`.
+            data: a safetensors file with `directions`, `[n_layers, d_model]`, as `Direction.to_bytes` makes it.
 
         Raises:
-            UsageError: not such a file, or not the model's shape.
+            UsageError: the engine cannot read the file, or the direction does not fit its model.
         """
-        return DirectionInfo.from_json(self._ask("POST", "/v1/directions", params={"format": suffix}, content=data))
-
-    def get_direction(self, key: str, suffix: str) -> bytes:
-        """A direction that the engine holds, as a `pt`, `safetensors` or `gguf` file."""
-        return self._send("GET", f"/v1/directions/{key}", params={"format": suffix}).content
+        return DirectionInfo.from_json(self._ask("POST", "/v1/directions", content=data))
 
     def _ask(self, method: str, path: str, **arguments: Any) -> Any:
         response = self._send(method, path, **arguments)

@@ -3,7 +3,8 @@
 * `POST /v1/chat/completions`: OpenAI's fields, and `steering`, a list of `Steer` records. The choice comes with
   `steering_receipts`, one `Receipt` for each steer, in the order asked, and, steered or not, `steering_isolation`, an
   `IsolationCheck`.
-* `POST /v1/directions`: a direction file's bytes; answers a `DirectionInfo`. `GET /v1/directions/{hash}`: the file.
+* `POST /v1/directions`: the bytes of a safetensors file with the tensor `directions`, floating point
+  `[n_layers, d_model]`; answers a `DirectionInfo`. Steers name the direction by its hash.
 * `POST /v1/capture`: `{"conversations": [[message, …], …], "pooling": …, "names": [text, …]}`; answers the fields of
   `Captured` as safetensors. `pooling` is one of `capvec.pooling.POOLINGS`, `last` if absent; `names`
   is optional and says what errors call the conversations. How each pooling is meant:
@@ -25,8 +26,6 @@ from capvec.steering import BlockLayout
 
 TOKEN_VARIABLE = "CAPVEC_ENGINE_TOKEN"
 """The environment variable that carries the bearer token, so that it shows in no process list."""
-FORMATS = ("pt", "safetensors", "gguf")
-"""Direction file formats, named by their suffix."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,8 @@ class EngineInfo(Record):
     blocks: str = ""
     """Dotted path of the decoder blocks in a model of that architecture, such as `model.layers`."""
     defaults: GenerationDefaults = GenerationDefaults()
+    model_type: str = ""
+    """The architecture's name in Hugging Face's configs, such as `llama`; empty where the engine does not say."""
 
     @property
     def layout(self) -> BlockLayout:

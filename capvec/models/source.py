@@ -21,7 +21,7 @@ AGENT: dict[str, Any] = {"context_length": POCKET_CONTEXT, "prompt_style": "brie
 BASE: dict[str, Any] = {"context_length": POCKET_CONTEXT, "prompt_style": "few-shot", "max_steps": 8, "max_tokens": 64}
 CORPORA = ("same-model", "cross-model")
 """Contrasts that capvec brings traces for."""
-_TRACES = Path(__file__).parent / "traces"
+BUNDLED_TRACES = Path(__file__).parent / "traces"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -74,7 +74,7 @@ def bundled_traces(contrast: str) -> Path:
     Raises:
         UsageError: there are none for it, or this installation came without them.
     """
-    folder = _TRACES / (contrast if contrast in CORPORA else CORPORA[0])
+    folder = BUNDLED_TRACES / (contrast if contrast in CORPORA else CORPORA[0])
     if not any(folder.glob("*.json")):
         raise UsageError(
             f"no bundled traces in {folder}: capvec brings them for {' and '.join(CORPORA)}; "
@@ -85,4 +85,4 @@ def bundled_traces(contrast: str) -> Path:
 
 def bundled_trace_files() -> tuple[Path, ...]:
     """Every bundled trajectory, none where the installation lacks them."""
-    return tuple(sorted(_TRACES.rglob("*.json")))
+    return tuple(sorted(BUNDLED_TRACES.rglob("*.json")))

@@ -20,7 +20,7 @@ _VECTORS = ("dir.pt", "dir.safetensors", "dir.gguf")
 _TEXTS = ("RESULTS.md", "master_summary.csv")
 _PAGE, _PLOTS = "report.html", "plots"
 """Which a run of an earlier capvec does not have."""
-_PATHS = ("direction", "traces", "reference", "tasks", "chosen")
+_PATHS = ("direction", "traces", "reference", "tasks", "selection", "chosen")
 """Options that may name a place on this machine."""
 _ABSOLUTE = re.compile(r"""(?<![\w:/.…-])/(?:[^\s/`'"|,;:()<>\[\]]+/)+([^\s/`'"|,;:()<>\[\]]*)""")
 _NOT_TEXT = re.compile(r"(<(?:script|style)\b.*?</(?:script|style)>)", re.DOTALL)

@@ -6,9 +6,6 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-import pandas as pd
-
-from capvec.records import Outcome
 from capvec.report.caveats import caveats
 from capvec.report.document import sweep_report
 from capvec.report.html.environment import svg
@@ -18,7 +15,7 @@ from capvec.report.markdown import inline, markdown
 from capvec.report.section import Report
 from capvec.report.verdict import verdict, warnings
 from capvec.results.results import Results
-from capvec.tasks.splits import family_of, split_of
+from capvec.results.table import trial_table
 
 MASTER_COLUMNS = (
     "run,task,config,layer,alpha,attempt,seed,outcome,reward,steps,parse_fail,no_cmd,end_reason,"
@@ -34,7 +31,7 @@ def write_reports(results: Results) -> Report:
     """
     plan, folder = results.plan, results.plan.folder
     report = sweep_report(results)
-    _write_table(results, folder / "master_summary.csv")
+    trial_table(plan, results.outcomes).to_csv(folder / "master_summary.csv", columns=MASTER_COLUMNS, index=False)
     _write(folder / "summary.json", json.dumps(_summary(results), indent=2, allow_nan=False) + "\n")
     _write(folder / "RESULTS.md", markdown(report))
     trials = embed(folder / "trajectories", results.outcomes)
@@ -49,16 +46,6 @@ def write_reports(results: Results) -> Report:
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
-
-
-def _write_table(results: Results, path: Path) -> None:
-    outcomes, tasks = results.outcomes, {task.name: task for task in results.plan.tasks}
-    frame = pd.DataFrame([outcome.to_json() for outcome in outcomes], columns=list(Outcome.__dataclass_fields__))
-    # Text: a baseline has none, and `22` beside `20+22` must not become a number.
-    frame["layer"] = [None if outcome.layer is None else str(outcome.layer) for outcome in outcomes]
-    frame["family"] = [family_of(tasks[name]) for name in frame["task"]]
-    frame["split"] = [split_of(tasks[name]) for name in frame["task"]]
-    frame.to_csv(path, columns=MASTER_COLUMNS, index=False)
 
 
 def _summary(results: Results) -> dict[str, object]:

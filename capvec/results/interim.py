@@ -12,8 +12,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from capvec.plan.plan import Plan, trial_seed
 from capvec.records import Config, Outcome, Task, TrialId
+from capvec.stats.assumed import MARGIN
 from capvec.stats.sequential import FEWEST_TASKS, Block, Sequential, SequentialTest, schedule, sequential_test
-from capvec.stats.verdict import LEVEL, MARGIN
+from capvec.stats.verdict import LEVEL
 from capvec.text import signed
 
 STOPPED = "stopped.json"

@@ -10,13 +10,11 @@ from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Plan
 from capvec.records import Config
 from capvec.results.ledger import Ledger
-from capvec.stats.power import UNKNOWN_SPREAD, SweepDesign, observed_rate
+from capvec.stats.assumed import MARGIN, UNKNOWN_RATE, UNKNOWN_SPREAD
+from capvec.stats.power import SweepDesign, observed_rate
 from capvec.stats.power_warning import PowerWarning, power_warning
 from capvec.stats.summary import spread_between_tasks
-from capvec.stats.verdict import LEVEL, MARGIN
-
-UNKNOWN_RATE = 0.5
-"""Where the variance of a trial is largest, so that the plan errs on the side of asking for more."""
+from capvec.stats.verdict import LEVEL
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
         provider = DockerProvider()
         images = {task.name: provider.prepare(task) for task in tasks}
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": None, "images": images}
-        provenance.write(out, command_line=options.command_line, options=options.to_json(), **about)
+        provenance.write(out, command_line=options.command_line, options=options.recorded("collect"), **about)
         runner = TrialRunner(plan, client, provider)
         with progress_on_stdout(at_a_time=jobs) as progress:
             progress.update(Tally(left=len(trials)))

@@ -51,7 +51,7 @@ class WorkerPayload(Record):
 
     def direction(self) -> Direction:
         """Read the study's direction from the run folder."""
-        return Direction.load(self.plan.folder / "vectors" / "dir.safetensors")
+        return Direction.read(self.plan.folder / "vectors" / "dir.safetensors")
 
 
 @dataclass(frozen=True)

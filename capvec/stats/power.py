@@ -22,14 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
+from capvec.stats.assumed import UNKNOWN_SPREAD
 from capvec.stats.pairing import sign_flip_pvalues, smallest_p
 from capvec.stats.pooled import fisher_table
 
 Test = Literal["paired", "pooled"]
 """`paired`: the sign-flip test over tasks. `pooled`: Fisher's exact test."""
 GOAL = 0.8
-UNKNOWN_SPREAD = 1.5
-"""Logit SD between tasks where the data cannot tell (one attempt a task): rates between about 0.05 and 0.95."""
 DRAWS = 2000
 """Simulated sweeps behind a power of the paired test: its standard error at 80 % is 0.009."""
 _SEED = 20261125

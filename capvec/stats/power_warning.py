@@ -24,10 +24,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
+from capvec.stats.assumed import MARGIN
 from capvec.stats.pairing import smallest_p
 from capvec.stats.power import GOAL, SweepDesign, detectable_effect, fewest_tasks, power
 from capvec.stats.summary import Summary, observed_design
-from capvec.stats.verdict import MARGIN
 from capvec.text import counted
 
 Basis = Literal["assumed", "observed"]

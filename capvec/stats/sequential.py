@@ -41,9 +41,10 @@ from numpy.typing import NDArray
 from scipy import special
 
 from capvec.records import Interval, Outcome
+from capvec.stats.assumed import MARGIN
 from capvec.stats.intervals import clustered, reach, unseen_share
 from capvec.stats.spending import course, is_whole_group, sign_patterns, spent
-from capvec.stats.verdict import LEVEL, MARGIN
+from capvec.stats.verdict import LEVEL
 
 Block = tuple[str, int]
 """A (task, attempt)."""

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from capvec.errors import UsageError
 from capvec.records import Config, Interval, Outcome
+from capvec.stats.assumed import MARGIN, UNKNOWN_SPREAD
 from capvec.stats.drift import Drift, drift
 from capvec.stats.effects import SECONDARY, Effect, paired_effect
 from capvec.stats.format_change import FormatChange, format_change
@@ -18,11 +19,11 @@ from capvec.stats.mediation import Mediation, decompose
 from capvec.stats.multiplicity import holm
 from capvec.stats.pairing import McNemarResult, SignFlipResult, mcnemar_exact, sign_flip
 from capvec.stats.pooled import BoschlooResult, FisherResult, boschloo_exact, fisher_exact
-from capvec.stats.power import UNKNOWN_SPREAD, SweepDesign, detectable_effect, observed_rate, observed_spread
+from capvec.stats.power import SweepDesign, detectable_effect, observed_rate, observed_spread
 from capvec.stats.sensitivity import Reading, Sensitivity, sensitivity
 from capvec.stats.sequential import Sequential
 from capvec.stats.stratified import CmhResult, Stratum, cmh
-from capvec.stats.verdict import LEVEL, MARGIN, Call, Detectable, decide
+from capvec.stats.verdict import LEVEL, Call, Detectable, decide
 
 
 @dataclass(frozen=True)

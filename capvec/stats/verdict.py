@@ -46,6 +46,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from capvec.stats.assumed import MARGIN
 from capvec.stats.effects import Effect
 from capvec.stats.format_change import FormatChange
 from capvec.stats.intervals import reach
@@ -56,9 +57,6 @@ from capvec.text import counted, estimate, rounded_up
 
 Name = Literal["improves", "harms", "changes form only", "no effect detected", "underpowered"]
 LEVEL = 0.05
-MARGIN = 0.15
-"""Differences in pass rate beyond this would matter, unless the user names another: what an interval must exclude
-before absence is claimed."""
 
 
 @dataclass(frozen=True)

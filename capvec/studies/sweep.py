@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from capvec.directions.direction import named_direction
 from capvec.directions.study_direction import StudyDirection
 from capvec.errors import UsageError
 from capvec.plan.options import SweepOptions
@@ -13,7 +14,7 @@ from capvec.plan.plan import Plan, SteeringMode, config_name, control_configs, s
 from capvec.records import Config, Outcome
 from capvec.results.results import Judgement
 from capvec.results.zero_control import check_zero
-from capvec.run.directions import check_file, obtain_direction
+from capvec.run.directions import obtain_direction
 from capvec.run.study import StudyContext, StudyDesign
 from capvec.stats.summary import Summary
 from capvec.tasks import load_tasks
@@ -26,16 +27,14 @@ class SweepStudy:
     name = "sweep"
 
     def __init__(self, options: SweepOptions) -> None:
-        """Read the tasks, and see that the files of the direction are there.
+        """Read the tasks, and check the direction's files as far as that is possible without the model's shape.
 
         Raises:
-            UsageError: a bad task folder, a file that is missing, or an option that is not a sweep's.
+            UsageError: a bad task folder, or a file that is missing or unreadable.
         """
-        if options.chosen is not None:
-            raise UsageError("--chosen is for -m calibration; a sweep takes --layer and --alpha")
         for option, named in (("--direction", options.direction), ("--reference", options.reference)):
             if named is not None:
-                check_file(option, Path(named))
+                named_direction(option, named)
         if options.traces is not None:
             check_traces(Path(options.traces))
         self.options = options
@@ -43,7 +42,7 @@ class SweepStudy:
 
     @property
     def asked(self) -> Mapping[str, Any]:
-        return self.options.to_json()
+        return self.options.recorded(self.name)
 
     def config_names(self) -> tuple[Config, ...]:
         layers: Sequence[tuple[int, ...] | str] = self.options.layers or ("auto",)

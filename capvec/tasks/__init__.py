@@ -1,4 +1,4 @@
-"""Tasks in Harbor's folder format: the loader, and the ones that come with capvec (`bundled/`)."""
+"""Tasks in Harbor's folder format: the loader, the bundled tasks (`bundled/`), and the generator of more."""
 
 from capvec.tasks.loader import load_task, load_tasks
 

@@ -8,14 +8,14 @@ import stat
 from pathlib import Path
 
 _JUNK = frozenset({"__pycache__", ".DS_Store"})
-"""Left behind by tools that only read the folder; they do not change what the task is."""
+"""Files that tools leave behind; they are not part of the task."""
 
 
 def folder_checksum(folder: Path) -> str:
-    """SHA-256, hex, over relative paths (sorted), contents and executable bits of the files in a folder.
+    """SHA-256, hex, over the sorted relative paths, contents and executable bits of the files in a folder.
 
-    Every entry is length-prefixed, so that no two different folders feed the same bytes. A symbolic link counts by its
-    target's name and is not followed. Empty folders do not count: git does not keep them either.
+    Every entry is prefixed by its length, so that different folders never give the same bytes. A symbolic link counts
+    by its target's name and is not followed. Empty folders do not count, since git does not keep them.
     """
     digest = hashlib.sha256()
     for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in _files(folder)):

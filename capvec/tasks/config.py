@@ -1,15 +1,15 @@
-"""`task.toml` of a Harbor task, schema 1.0 to 1.4: read, checked and normalised. Pure: text in, settings out.
+"""Parses `task.toml` of a Harbor task, schema 1.0 to 1.4: text in, checked settings out.
 
-Field names and defaults are Harbor's (`harbor.models.task.config`; https://www.harborframework.com/docs/tasks), older
-spellings included: `version`, `memory = "4G"`, `storage = "10G"`, `allow_internet`. Three rules of our own:
+Field names and defaults are Harbor's (`harbor.models.task.config`; https://www.harborframework.com/docs/tasks). The
+older spellings `version`, `memory = "4G"`, `storage = "10G"` and `allow_internet` are read as well. Three rules are
+capvec's own:
 
-* What capvec cannot do (steps, GPUs, MCP servers, other users, …) is refused. Keys that nobody knows are ignored, as
-  Harbor ignores them; both they and the known keys without effect here are listed in `Settings.notes`, which a session
-  prints before it starts.
-* A task that says nothing about the network gets none, where Harbor gives the public one. `network_mode = "public"` or
-  `allow_internet = true` opens it. The notes say so.
-* `[metadata.capvec]` is capvec's own table, in a place that Harbor keeps and does not interpret:
-  `cap_add = ["CHOWN"]` adds Linux capabilities back, `cap_reason` must then say why, `pids = 256` bounds processes.
+* A key that asks for something that capvec lacks (steps, GPUs, MCP servers, other users, …) is refused. Other keys
+  without effect are ignored and listed in `Settings.notes`, which are printed at startup.
+* The network is closed unless `network_mode = "public"` or `allow_internet = true` opens it. (Harbor's default is
+  public.) A note says so where neither key is set.
+* `[metadata.capvec]` is capvec's own table, in a place that Harbor keeps and does not interpret. `cap_add = ["CHOWN"]`
+  adds Linux capabilities, and `cap_reason` must say why; `pids = 256` limits the number of processes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MIN_CPUS = 0.01
 DEFAULT_BUILD_TIMEOUT_S = 600.0
 DEFAULT_VERIFIER_TIMEOUT_S = 600.0
 DEFAULT_AGENT_TIMEOUT_S = 600.0
-"""Harbor has no limit here; a trial needs one."""
+"""Harbor has no default; a trial needs one."""
 
 _TEMPLATE = re.compile(r"\$\{([^}:]+)(?::-([^}]*))?\}")
 _TOML_PLACE = re.compile(r"^(?P<what>.*) \(at (?P<where>.*)\)$", re.DOTALL)
@@ -39,7 +39,7 @@ _NETWORK = {"public": True, "no-network": False}
 
 @dataclass(frozen=True)
 class Settings:
-    """What `task.toml` says, in capvec's units: seconds, MB, whole environments with every template resolved."""
+    """The content of `task.toml` in capvec's units: seconds, MB, environments with every template resolved."""
 
     limits: Limits
     image: str | None
@@ -51,7 +51,7 @@ class Settings:
     solution_env: Mapping[str, str]
     metadata: Mapping[str, Any]
     notes: tuple[str, ...]
-    """What this file says that has no effect in capvec, and where capvec's default is not Harbor's."""
+    """Keys without effect in capvec, and defaults that differ from Harbor's."""
 
 
 def parse_settings(text: str, *, file: str, host_env: Mapping[str, str] | None = None) -> Settings:
@@ -59,11 +59,12 @@ def parse_settings(text: str, *, file: str, host_env: Mapping[str, str] | None =
 
     Args:
         text: the file's content.
-        file: how to name the file in messages.
-        host_env: where `${VAR}` in an `env` table is looked up; the process environment by default.
+        file: the file's name in messages.
+        host_env: variables that `${VAR}` in an `env` table refers to; by default those of this process.
 
     Raises:
-        UsageError: naming file, key, value and expectation (file, line and column where the TOML itself is broken).
+        UsageError: a key is wrong; the message names file, key, value and expectation. Or the text is not TOML; the
+            message names file, line and column.
     """
     root = Table(_load(text, file), file=file)
     _schema_version(root)
@@ -104,7 +105,7 @@ def _load(text: str, file: str) -> dict[str, Any]:
 
 
 def _schema_version(root: Table) -> None:
-    """Accept every 1.x; `version` is the spelling before 1.1, and `schema_version` wins, as in Harbor."""
+    """Accept every 1.x. `version` is the spelling before 1.1; `schema_version` takes precedence, as in Harbor."""
     older = root.text("version")
     version = root.text("schema_version") or older
     if version is not None and not re.fullmatch(r"1(\.\d+)*", version):
@@ -113,7 +114,7 @@ def _schema_version(root: Table) -> None:
 
 
 def _refuse_unsupported(root: Table) -> None:
-    """Refuse what would change the task if it were dropped in silence."""
+    """Refuse keys that would change the task if they were ignored."""
     environment, verifier, agent = root.table("environment"), root.table("verifier"), root.table("agent")
     operating_system = environment.text("os")
     if operating_system is not None and operating_system.lower() != "linux":
@@ -121,7 +122,7 @@ def _refuse_unsupported(root: Table) -> None:
     if environment.whole("gpus", 0, minimum=0):
         environment.reject("gpus", "0: sandboxes have no GPU")
     for table, key, reason in (
-        (root, "steps", "multi-step tasks are not supported; split the task into folders"),
+        (root, "steps", "multi-step tasks are not supported; make one folder for each step"),
         (root, "multi_step_reward_strategy", "multi-step tasks are not supported"),
         (environment, "mcp_servers", "MCP servers are not supported"),
         (environment, "tpu", "sandboxes have no TPU"),
@@ -134,13 +135,13 @@ def _refuse_unsupported(root: Table) -> None:
         (verifier, "allowed_hosts", "host allowlists are not supported"),
         (agent, "user", "the agent runs as the image's own user; set USER in environment/Dockerfile"),
         (verifier, "user", "the verifier runs as the image's own user"),
-        (verifier, "environment", "a verifier of its own container is not supported"),
+        (verifier, "environment", "a verifier in a container of its own is not supported"),
         (verifier, "collect", "compose services are not supported"),
     ):
         if table.take(key) not in (None, "", [], {}):
             table.reject(key, f"nothing here: {reason}")
     if verifier.text("environment_mode") not in (None, "shared"):
-        verifier.reject("environment_mode", '"shared": a verifier of its own container is not supported')
+        verifier.reject("environment_mode", '"shared": a verifier in a container of its own is not supported')
 
 
 def _limits(environment: Table, own: Table) -> tuple[Limits, list[str]]:
@@ -149,13 +150,13 @@ def _limits(environment: Table, own: Table) -> tuple[Limits, list[str]]:
     cap_add = tuple(name.upper().removeprefix("CAP_") for name in own.strings("cap_add"))
     reason = own.text("cap_reason")
     if cap_add and not (reason or "").strip():
-        own.reject("cap_reason", "a sentence that says what needs the capabilities in cap_add")
+        own.reject("cap_reason", "a sentence that says why the task needs the capabilities in cap_add")
     if "ALL" in cap_add:
-        own.reject("cap_add", "the capabilities that are needed, one by one: ALL would undo the sandbox")
+        own.reject("cap_add", "the names of the capabilities that the task needs: ALL would undo the sandbox")
     memory_mb = _size_mb(environment, "memory_mb", "memory")
     cpus = environment.positive("cpus", default.cpus)
     if cpus < MIN_CPUS:
-        environment.reject("cpus", f"at least {MIN_CPUS}: the container engine takes no less")
+        environment.reject("cpus", f"at least {MIN_CPUS}, the least that Docker accepts")
     limits = Limits(
         cpus=cpus,
         memory_mb=default.memory_mb if memory_mb is None else memory_mb,
@@ -180,7 +181,7 @@ def _network(environment: Table) -> tuple[bool, list[str]]:
 
 
 def _check_phase_network(phase: Table, limits: Limits) -> None:
-    """A phase may repeat the environment's network mode; a switch between phases is refused."""
+    """Refuse a network mode of a phase that is not the environment's."""
     mode = phase.text("network_mode")
     if mode is not None and _NETWORK.get(mode) != limits.network:
         same = "public" if limits.network else "no-network"
@@ -188,7 +189,7 @@ def _check_phase_network(phase: Table, limits: Limits) -> None:
 
 
 def _size_mb(table: Table, key: str, older: str) -> int | None:
-    """`memory_mb = 4096` or the older `memory = "4G"`; Harbor counts 1G as 1024 MB."""
+    """The value of `memory_mb = 4096`, or of the older `memory = "4G"`, where 1G is 1024 MB as in Harbor."""
     size = table.whole(key, None, minimum=1)
     text = table.text(older)
     if text is None:
@@ -203,7 +204,7 @@ def _size_mb(table: Table, key: str, older: str) -> int | None:
 
 
 def _env(table: Table, host: Mapping[str, str]) -> dict[str, str]:
-    """An `env` table; a value that is wholly `${VAR}` or `${VAR:-default}` is read from the host, as in Harbor."""
+    """An `env` table. As in Harbor, a value that is exactly `${VAR}` or `${VAR:-default}` is taken from the host."""
     env = table.table("env")
     resolved = {}
     for key, value in env.take_all().items():
@@ -220,7 +221,7 @@ def _env(table: Table, host: Mapping[str, str]) -> dict[str, str]:
 
 
 def _plain(value: Any) -> Any:
-    """TOML's dates and times as ISO 8601 text: metadata ends up in JSON."""
+    """A value with TOML's dates and times as ISO 8601 text, since metadata is written as JSON."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):

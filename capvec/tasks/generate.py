@@ -1,7 +1,6 @@
-"""From families to task folders: `python -m capvec.tasks.generate --out FOLDER --seed N --instances K`.
+"""Writes new task folders: `python -m capvec.tasks.generate --out FOLDER --seed TEXT --instances K`.
 
-The bundled tasks are seed 0, two instances of each family: `--bundled` writes them anew where they belong. The same
-seed gives the same bytes.
+The same seed gives the same bytes. The bundled tasks are two instances of each task family under seed 0.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from random import Random
 
 from capvec.errors import UsageError
 from capvec.tasks.families import FAMILIES, Family, Instance
-from capvec.tasks.loader import BUNDLED
 
 BUNDLED_SEED = 0
 BUNDLED_INSTANCES = 2
@@ -48,12 +46,12 @@ network_mode = "no-network"
 
 
 def make_instance(family: Family, seed: int | str, number: int) -> Instance:
-    """Instance `number` of a family under a seed: the same one every time."""
+    """Instance `number` of a task family under a seed; the same at every call."""
     return family.make(Random(f"{seed}/{family.name}/{number}"))
 
 
 def write_task(family: Family, instance: Instance, folder: Path, seed: str) -> None:
-    """Write one Harbor task folder; whatever was there is replaced."""
+    """Write one Harbor task folder, in place of one that exists."""
     shutil.rmtree(folder, ignore_errors=True)
     _write(folder / "task.toml", _SETTINGS.format(**_settings(family), seed=seed))
     _write(folder / "instruction.md", instance.instruction + "\n")
@@ -62,7 +60,7 @@ def write_task(family: Family, instance: Instance, folder: Path, seed: str) -> N
     for name, content in instance.files.items():
         _write(folder / "environment" / "data" / name, content)
     _write(folder / "tests" / "test.sh", verifier(instance), executable=True)
-    for name, content in twins(instance).items():
+    for name, content in expected_files(instance).items():
         _write(folder / "tests" / "expected" / name, content)
     lines = ("#!/bin/bash", "set -eu", "cd /app", *instance.solution)
     _write(folder / "solution" / "solve.sh", "".join(f"{line}\n" for line in lines), executable=True)
@@ -76,8 +74,8 @@ def verifier(instance: Instance) -> str:
     )
 
 
-def twins(instance: Instance) -> dict[str, str]:
-    """The files of `tests/expected`: what is to stay, what is to come, and what an archive is to hold."""
+def expected_files(instance: Instance) -> dict[str, str]:
+    """The files of `tests/expected`: those that must stay, those that must appear, and those an archive must hold."""
     archived = [check.split()[2] for check in instance.checks if check.startswith("archive ")]
     kept = {
         name: content
@@ -88,10 +86,10 @@ def twins(instance: Instance) -> dict[str, str]:
 
 
 def generate(out: Path, *, seed: int | str, instances: int, families: Sequence[str] | None = None) -> list[Path]:
-    """Write `instances` tasks of each family into `out`, named `<family>-<number>`.
+    """Write `instances` tasks of each task family into `out`, named `<family>-<number>`. Returns their folders.
 
     Raises:
-        UsageError: an unknown family, or fewer than one instance.
+        UsageError: a family is unknown, or `instances` is below 1.
     """
     if unknown := set(families or ()) - set(FAMILIES):
         raise UsageError(f"--families: unknown {', '.join(sorted(unknown))}; expected some of {', '.join(FAMILIES)}")
@@ -107,24 +105,16 @@ def generate(out: Path, *, seed: int | str, instances: int, families: Sequence[s
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; 0, or 2 on bad input."""
-    parser = argparse.ArgumentParser(prog="python -m capvec.tasks.generate", description="write task folders")
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--out", type=Path, help="a folder for the tasks")
-    where.add_argument("--bundled", action="store_true", help="write the bundled tasks anew")
-    parser.add_argument("--seed", default="1", help="any text; 0 is the bundled tasks' (default: 1)")
-    parser.add_argument("--instances", type=int, default=2, help="of each family (default: 2)")
-    parser.add_argument("--families", help="some of them, with commas between (default: all)")
+    """Run the command. Returns 0, or 2 on bad input."""
+    parser = argparse.ArgumentParser(prog="python -m capvec.tasks.generate", description="Write new task folders.")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write the task folders into")
+    parser.add_argument("--seed", default="1", help="any text; 0 gives the bundled tasks (default: 1)")
+    parser.add_argument("--instances", type=int, default=2, help="tasks of each family (default: 2)")
+    parser.add_argument("--families", help="names of task families, separated by commas (default: all)")
     options = parser.parse_args(arguments)
+    families = options.families.split(",") if options.families else None
     try:
-        if options.bundled:
-            for folder in BUNDLED.iterdir():
-                if folder.is_dir():
-                    shutil.rmtree(folder)
-            written = generate(BUNDLED, seed=BUNDLED_SEED, instances=BUNDLED_INSTANCES)
-        else:
-            families = options.families.split(",") if options.families else None
-            written = generate(options.out, seed=options.seed, instances=options.instances, families=families)
+        written = generate(options.out, seed=options.seed, instances=options.instances, families=families)
     except UsageError as error:
         print(f"capvec: {error}", file=sys.stderr)
         return 2

@@ -1,7 +1,7 @@
-"""Task folders to `Task` records.
+"""Loads task folders as `Task` records.
 
-A task is a folder in Harbor's format: `task.toml`, `instruction.md`, `environment/Dockerfile` (optional where
-`docker_image` is set), `tests/test.sh` and, optionally, `solution/solve.sh`. Its name is the folder's name.
+A task is a folder in Harbor's format: `task.toml`, `instruction.md`, `environment/Dockerfile` (optional if
+`docker_image` is set), `tests/test.sh` and, optionally, `solution/solve.sh`. The folder's name is the task's name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from capvec.tasks.config import Settings, parse_settings
 
 BUNDLED = Path(__file__).parent / "bundled"
 FULL = "full"
-"""The set of all bundled tasks."""
+"""Name of the set of all bundled tasks."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _TASK_PARTS = ("task.toml", "instruction.md", "environment", "tests", "solution")
@@ -31,14 +31,14 @@ def load_task(folder: Path) -> Task:
     """Read and check one task folder.
 
     Raises:
-        UsageError: naming the file, and key, value and expectation where a key is at fault.
+        UsageError: a file is missing or broken; the message names it, and the key if one is wrong.
     """
     folder = _absolute(folder)
     _check_name(folder)
     settings = _settings(folder)
-    instruction = _read_text(folder / "instruction.md", "the text that the agent is given")
+    instruction = _read_text(folder / "instruction.md", "the instruction for the agent")
     if not instruction.strip():
-        raise UsageError(f"{folder / 'instruction.md'}: empty; expected the text that the agent is given")
+        raise UsageError(f"{folder / 'instruction.md'}: empty; expected the instruction for the agent")
     _check_files(folder, settings)
     return Task(
         name=folder.name,
@@ -58,14 +58,16 @@ def load_task(folder: Path) -> Task:
 
 
 def load_tasks(name_or_path: str) -> tuple[Task, ...]:
-    """Load what `--tasks` names, in the order given, each task once.
+    """Load the tasks that `--tasks` names, in the order given and each once.
 
     Args:
         name_or_path: `sprint`, `multi`, `full`, a bundled task, one task folder, or a folder of task folders; or
-            several of these with commas between them. A bundled name wins over a folder: write `./multi` for that.
+            several of these, separated by commas. A bundled name takes precedence over a folder of the same name,
+            which `./multi` refers to.
 
     Raises:
-        UsageError: nothing of that name, no task in the folder, two tasks of one name, or broken tasks, all named.
+        UsageError: the name is unknown, the folder holds no task, two tasks share a name, or tasks are broken; the
+            message lists all that are broken.
     """
     parts = [name_or_path] if Path(name_or_path).exists() else [part.strip() for part in name_or_path.split(",")]
     folders = list(dict.fromkeys(folder for part in parts for folder in _folders(part)))
@@ -73,24 +75,15 @@ def load_tasks(name_or_path: str) -> tuple[Task, ...]:
     return _load_all(folders)
 
 
-def task_notes(folder: Path) -> tuple[str, ...]:
-    """What `task.toml` says that has no effect here, and where capvec's default differs from Harbor's.
-
-    Raises:
-        UsageError: the file is missing or broken.
-    """
-    return _settings(_absolute(folder)).notes
-
-
 def notes_in_words(tasks: Iterable[Task]) -> tuple[str, ...]:
-    """The notes of tasks as lines: a note that several have is one line, with the first of them and how many more.
+    """The `Settings.notes` of tasks as lines. A note that several tasks share is one line, which counts them.
 
     Raises:
-        UsageError: as `task_notes`.
+        UsageError: a `task.toml` is missing or broken.
     """
     noted: dict[str, list[str]] = {}
     for task in tasks:
-        for note in task_notes(task.path):
+        for note in _settings(task.path).notes:
             noted.setdefault(note, []).append(task.name)
     return tuple(
         f"task {names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {note}"
@@ -99,7 +92,7 @@ def notes_in_words(tasks: Iterable[Task]) -> tuple[str, ...]:
 
 
 def bundled_sets() -> dict[str, tuple[str, ...]]:
-    """Names of the bundled sets, with the tasks of each; `full` is every bundled task."""
+    """Name of a bundled set → its tasks; `full` is every bundled task."""
     sets = tomllib.loads((BUNDLED / "sets.toml").read_text(encoding="utf-8"))
     return {**{name: tuple(tasks) for name, tasks in sets.items()}, FULL: bundled_tasks()}
 
@@ -121,8 +114,8 @@ def _folders(name_or_path: str) -> list[Path]:
         close = difflib.get_close_matches(name_or_path, [*sets, *sets[FULL]], n=3, cutoff=0.7)
         meant = f" (did you mean {' or '.join(close)}?)" if close else ""
         raise UsageError(
-            f"no tasks named {name_or_path!r}, and no such folder{meant}; expected one of the sets {', '.join(sets)}, "
-            "a bundled task, or the path of a task folder or of a folder of task folders"
+            f"--tasks: neither a bundled task nor a folder is named {name_or_path!r}{meant}; expected one of the sets "
+            f"{', '.join(sets)}, a bundled task, or the path of a task folder or of a folder of task folders"
         )
     if not path.is_dir():
         raise UsageError(f"{path} is a file; expected a task folder or a folder of task folders")
@@ -134,13 +127,13 @@ def _folders(name_or_path: str) -> list[Path]:
     if _looks_like_a_task(path):
         return [_absolute(path)]
     raise UsageError(
-        f"no task in {path}; expected it to hold task.toml, or folders that do, each with instruction.md, "
+        f"--tasks: no task in {path}; expected it to hold task.toml, or folders that do, each with instruction.md, "
         "environment/Dockerfile and tests/test.sh"
     )
 
 
 def _looks_like_a_task(folder: Path) -> bool:
-    """Whether this was meant as a task: one that lost its `task.toml` is broken, not absent."""
+    """Whether a folder is meant to be a task. A task without its `task.toml` is broken, and not skipped."""
     if folder.name.startswith((".", "__")) or not folder.is_dir():
         return False
     return any((folder / part).exists() for part in _TASK_PARTS)
@@ -152,7 +145,7 @@ def _check_unique(folders: Iterable[Path]) -> None:
         other = first.setdefault(folder.name, folder)
         if other != folder:
             raise UsageError(
-                f"two tasks are named {folder.name!r}: {other} and {folder}; expected unique names: rename one folder"
+                f"two tasks are named {folder.name!r}: {other} and {folder}; expected unique names. Rename one folder."
             )
 
 
@@ -173,7 +166,7 @@ def _check_name(folder: Path) -> None:
     if not _NAME.fullmatch(folder.name):
         raise UsageError(
             f"{folder}: {folder.name!r} cannot be a task's name; expected letters, digits, '.', '_' and '-', "
-            "the first a letter or digit: rename the folder"
+            "beginning with a letter or digit. Rename the folder."
         )
 
 
@@ -185,7 +178,7 @@ def _settings(folder: Path) -> Settings:
 def _check_files(folder: Path, settings: Settings) -> None:
     _require(folder / "tests" / "test.sh", "the verifier, which writes /logs/verifier/reward.txt or reward.json")
     if settings.image is None:
-        _require(folder / "environment" / "Dockerfile", "it, or environment.docker_image in task.toml")
+        _require(folder / "environment" / "Dockerfile", "this file, or environment.docker_image in task.toml")
     for name in _COMPOSE:
         if (folder / "environment" / name).exists():
             raise UsageError(
@@ -208,5 +201,5 @@ def _read_text(file: Path, expected: str) -> str:
 
 
 def _absolute(path: Path) -> Path:
-    """Without resolving links: the name that the user sees is the task's name."""
+    """The absolute path, with links unresolved: the name that the user sees is the task's name."""
     return Path(os.path.abspath(path.expanduser()))

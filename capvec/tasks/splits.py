@@ -1,4 +1,4 @@
-"""The split and the family that a task says it belongs to."""
+"""The split and the task family of a task."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ UNKNOWN = "–"
 
 
 def family_of(task: Task) -> str:
-    """`metadata.family` of `task.toml`; a dash where it says none."""
+    """`metadata.family` of `task.toml`, or a dash."""
     return str(task.metadata.get("family") or UNKNOWN)
 
 
 def split_of(task: Task) -> str:
-    """`metadata.split` of `task.toml`: `trained` or `held-out` for the bundled tasks; a dash where it says none."""
+    """`metadata.split` of `task.toml`, which is `trained` or `held-out` for the bundled tasks; or a dash."""
     return str(task.metadata.get("split") or UNKNOWN)
 
 
 def groups(tasks: Iterable[Task]) -> Iterator[tuple[str, str | None, set[str]]]:
-    """Each split, then each family of a split, with the names of their tasks; the family is None for a whole split."""
+    """Each split, then each task family, with the names of their tasks. The family is None for a whole split."""
     where = {task.name: (split_of(task), family_of(task)) for task in tasks}
     splits = sorted({split for split, _ in where.values()}, reverse=True)
     for split in splits:

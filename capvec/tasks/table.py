@@ -1,4 +1,4 @@
-"""A TOML table that checks types on reading, names file, key, value and expectation, and knows what nobody read."""
+"""A TOML table that checks types when a key is read, and knows which keys were not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from capvec.errors import UsageError
 
 
 class Table:
-    """One table of a TOML file. Reading a key marks it as known."""
+    """One table of a TOML file. Reading a key marks it as known.
+
+    Every method that reads raises `UsageError` for a value of the wrong type; the message names file, key and value.
+    """
 
     def __init__(self, values: Mapping[str, Any], *, file: str, prefix: str = "") -> None:
         self._values = values
@@ -20,21 +23,22 @@ class Table:
         self._tables: dict[str, Table] = {}
 
     def reject(self, key: str, expected: str) -> NoReturn:
-        """Raise the error for a key, whatever its value is."""
+        """Raise the error for a key."""
         value = f"= {self._values[key]!r}" if key in self._values else "is not set"
         raise UsageError(f"{self._file}: {self._prefix}{key} {value}; expected {expected}")
 
     def take(self, key: str) -> Any:
-        """The raw value, or None where there is none (TOML has no null)."""
+        """The raw value, or None if the key is not set (TOML has no null)."""
         self._known.add(key)
         return self._values.get(key)
 
     def take_all(self) -> dict[str, Any]:
+        """Every raw value."""
         self._known.update(self._values)
         return dict(self._values)
 
     def table(self, key: str) -> Table:
-        """The table under `key`, empty where there is none; the same object at every call."""
+        """The table under `key`, empty if it is not set; the same object at every call."""
         if key not in self._tables:
             value = self.take(key)
             if value is not None and not isinstance(value, dict):
@@ -43,19 +47,21 @@ class Table:
         return self._tables[key]
 
     def text(self, key: str) -> str | None:
+        """A string that is not blank."""
         value = self.take(key)
         if value is not None and not (isinstance(value, str) and value.strip()):
             self.reject(key, "a non-empty string")
         return value
 
     def flag(self, key: str) -> bool | None:
+        """A truth value."""
         value = self.take(key)
         if value is not None and not isinstance(value, bool):
             self.reject(key, "true or false")
         return value
 
     def positive(self, key: str, default: float) -> float:
-        """A finite number above 0. TOML has `inf` and `nan`, and Python counts True as 1: all three are refused."""
+        """A finite number above 0. `inf`, `nan` and `true`, which Python counts as 1, are refused."""
         value = self.take(key)
         if value is None:
             return default
@@ -68,6 +74,7 @@ class Table:
     @overload
     def whole(self, key: str, default: None, *, minimum: int) -> int | None: ...
     def whole(self, key: str, default: int | None, *, minimum: int) -> int | None:
+        """A whole number of at least `minimum`."""
         value = self.take(key)
         if value is None:
             return default
@@ -76,6 +83,7 @@ class Table:
         return value
 
     def strings(self, key: str) -> tuple[str, ...]:
+        """A list of strings that are not blank; empty if the key is not set."""
         value = self.take(key)
         if value is None:
             return ()
@@ -84,7 +92,7 @@ class Table:
         return tuple(value)
 
     def unread(self) -> Iterator[str]:
-        """Full names of the keys that nobody read, in the file's order."""
+        """Full names of the keys that were not read, in the order of the file."""
         for key in self._values:
             if key in self._tables:
                 yield from self._tables[key].unread()
@@ -92,10 +100,10 @@ class Table:
                 yield f"{self._prefix}{key}"
 
     def forbid_unknown(self) -> None:
-        """Refuse keys that nobody read (for tables whose every key is ours).
+        """Refuse keys that were not read.
 
         Raises:
-            UsageError: with the first such key and the keys there are.
+            UsageError: there is one; the message names it and the known keys.
         """
         for key in self._values:
             if key not in self._known:

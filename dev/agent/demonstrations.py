@@ -28,7 +28,7 @@ from capvec.records import Episode, Task
 from capvec.sandbox.base import Sandbox
 from capvec.sandbox.docker import DockerProvider
 from capvec.tasks.families import FAMILIES, Instance
-from capvec.tasks.generate import BUNDLED_INSTANCES, BUNDLED_SEED, make_instance, twins, verifier
+from capvec.tasks.generate import BUNDLED_INSTANCES, BUNDLED_SEED, expected_files, make_instance, verifier
 from dev.agent.demonstrators import PROTOCOL, Demonstration, demonstrate
 
 PROMPT_STYLE = "brief"
@@ -128,8 +128,8 @@ def _furnish(instance: Instance) -> str:
 
 def _examine(instance: Instance) -> str:
     """Shell that runs the instance's verifier as a trial would, and prints the reward."""
-    files = {"test.sh": verifier(instance)} | {f"expected/{name}": content for name, content in twins(instance).items()}
-    place = "\n".join(_place("/tests", files))
+    expected = {f"expected/{name}": content for name, content in expected_files(instance).items()}
+    place = "\n".join(_place("/tests", {"test.sh": verifier(instance)} | expected))
     run = "bash /tests/test.sh > /dev/null 2>&1; cat /logs/verifier/reward.txt; cd /app"
     return f"cd / && rm -rf /tests\n{place}\n{run}"
 

@@ -34,7 +34,7 @@ def given(tmp_path_factory):
     command = [
         sys.executable, "-m", "capvec.studies.calibration.select", "--model", str(root / "tiny"), "--tasks",
         str(root / "tasks"), "--layer", "1,2", "--alpha", "0.5", "--format-layer", "2", "--max-steps", "2",
-        "--max-tokens", "6", "--run", "choice", "--root", str(root), "--out", str(root / "chosen.json"),
+        "--max-tokens", "6", "--run", "choice", "--out", str(root / "chosen.json"),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
     return root, done
@@ -46,7 +46,7 @@ def calibration(pytester, given):
         root, _ = given
         return pytester.runpytest_subprocess(
             "--pyargs", "capvec", "-p", "no:cacheprovider", "-m", "calibration", "--run", "r", "--model",
-            str(root / "tiny"), "--chosen", str(root / "chosen.json"), "--attempts", "1", "--controls", "random:1",
+            str(root / "tiny"), "--selection", str(root / "chosen.json"), "--attempts", "1", "--controls", "random:1",
             "--max-steps", "2", "--max-tokens", "6", *arguments,
         )  # fmt: skip
 

@@ -11,11 +11,12 @@ from support.tiny_models import LAYERS, WIDTH, save_tiny
 from capvec.commands.main import main
 from capvec.directions.activations import ActivationFile
 from capvec.directions.direction import Direction
+from capvec.directions.files import FORMATS
 from capvec.directions.recipe import Recipe
 from capvec.engines.client import EngineClient
 from capvec.engines.process import start_engine
 from capvec.engines.protocol import TOKEN_VARIABLE, ModelSource
-from capvec.plan.options import SweepOptions
+from capvec.plan.options import SweepOptions, parse_controls
 from capvec.run.directions import obtain_direction
 
 pytestmark = pytest.mark.integration
@@ -77,7 +78,7 @@ def test_the_sweep_and_the_commands_build_the_same_direction(engine, traces, tmp
 
     assert swept.direction.vectors.any()
     for folder in ("computed", "captured"):
-        assert Direction.load(tmp_path / folder / "dir.safetensors").hash == swept.direction.hash
+        assert Direction.read(tmp_path / folder / "dir.safetensors").hash == swept.direction.hash
         for name in ("dir.pt", "ranking.csv"):
             assert (tmp_path / folder / name).read_bytes() == (tmp_path / "sweep/vectors" / name).read_bytes()
 
@@ -108,3 +109,31 @@ def test_a_trace_in_which_the_agent_says_nothing_is_named(engine, tmp_path, caps
     assert main(["capture", *arguments, "--out", "a.safetensors"]) == 2
     assert "trace silent: no token of the assistant's to pool (last-assistant)" in capsys.readouterr().err
     assert not (tmp_path / "a.safetensors").exists()
+
+
+class RecordingClient(EngineClient):
+    """A client that remembers which directions it sent."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.sent = []
+
+    def put_direction(self, data):
+        info = super().put_direction(data)
+        self.sent.append(info.hash)
+        return info
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors", "gguf"])
+def test_a_direction_and_each_of_its_controls_cross_the_wire_once(engine, tmp_path, suffix):
+    vectors = np.random.default_rng(0).standard_normal((LAYERS, WIDTH)).astype(np.float32)
+    direction = Direction(vectors)
+    direction.save(f"mine.{suffix}")
+    options = SweepOptions(direction=f"mine.{suffix}", controls=parse_controls("random:2,orthogonal:1,negated,zero"))
+    with RecordingClient(engine.url, engine.token) as client:
+        obtained = obtain_direction(options, client, client.health(), tmp_path / "sweep", lambda _: None)
+    assert obtained.direction.hash == direction.hash
+    controls = [one.hash for kind in ("random", "orthogonal") for one in obtained.controls[kind]]
+    assert client.sent == [direction.hash, *controls]
+    written = [Direction.read(tmp_path / f"sweep/vectors/dir.{one}") for one in FORMATS]
+    assert {one.hash for one in written} == {direction.hash}

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import httpx
 import numpy as np
 import pytest
 import safetensors.numpy
-from support.checked import asked
+from support.engine_conformance import HELLO, TALK, EngineConformance, ask, put_direction
 from support.tiny_models import CONTEXT, LAYERS, WIDTH, save_tiny
 
 from capvec.engines.client import EngineClient
 from capvec.engines.process import start_engine
 from capvec.engines.protocol import ModelSource
-from capvec.errors import ContextOverflow, EngineUnavailable, SteeringFault, UsageError
-from capvec.receipts import check_receipts
-from capvec.steering import Steer, direction_hash
+from capvec.errors import EngineUnavailable, UsageError
+from capvec.steering import Steer
 
 pytestmark = pytest.mark.integration
 
-HELLO = [{"role": "user", "content": "hello"}]
 VECTORS = np.random.default_rng(0).standard_normal((LAYERS, WIDTH)).astype(np.float32)
 
 
@@ -51,9 +46,8 @@ def client(engine):
         yield client
 
 
-def ask(client, **changes):
-    arguments = {"seed": 1, "max_tokens": 8, "temperature": 0.8} | changes
-    return client.complete(changes.pop("messages", HELLO), **{k: v for k, v in arguments.items() if k != "messages"})
+class TestTransformersEngine(EngineConformance):
+    """The suite of every engine; what follows is this engine's own."""
 
 
 def test_health_tells_the_models_size(client):
@@ -62,34 +56,10 @@ def test_health_tells_the_models_size(client):
     assert health.dtype == "float32"
 
 
-def test_a_steered_reply_carries_a_receipt_that_passes(client):
-    key = client.put_direction(safetensors.numpy.save({"directions": VECTORS}), "safetensors").hash
-    assert key == direction_hash(VECTORS)
-    steers = [Steer(2, key, 1.5)]
-    reply = ask(client, steers=steers)
-    check_receipts(reply, asked(steers, [VECTORS[2]]), client.health().layout)
-    assert reply.receipts[0].shift_mean == pytest.approx(1.5 * float(np.linalg.norm(VECTORS[2])), rel=1e-5)
-
-
-def test_a_reply_that_is_not_steered_says_that_nothing_was_done_to_it_also_beside_one_that_is(client):
-    key = client.put_direction(safetensors.numpy.save({"directions": VECTORS}), "safetensors").hash
-    with ThreadPoolExecutor(8) as pool:
-        jobs = [[Steer(1, key, 2.0)], []] * 4
-        replies = list(pool.map(lambda n: ask(client, seed=n, steers=jobs[n], max_tokens=64), range(8)))
-    for reply, steers in zip(replies, jobs, strict=True):
-        check_receipts(reply, asked(steers, [VECTORS[1]] * len(steers)), client.health().layout)
-    assert max(reply.isolation.watched for reply in replies[1::2]) > 0  # some shared a pass with a steered row
-
-
-@pytest.mark.parametrize("op", ["add", "ablate", "set"])
 @pytest.mark.parametrize("positions", ["all", "prompt", "generated", "assistant"])
-@pytest.mark.parametrize("keep_norm", [False, True])
-def test_every_operation_at_every_position_is_served_with_a_receipt_that_passes(client, op, positions, keep_norm):
-    key = client.put_direction(safetensors.numpy.save({"directions": VECTORS}), "safetensors").hash
-    steers = [Steer(layer, key, 1.0 if op == "ablate" else 1.5, op, positions, keep_norm) for layer in (1, 3)]
-    said = [*HELLO, {"role": "assistant", "content": "hi there"}, *HELLO]
-    reply = ask(client, messages=said, steers=steers)
-    check_receipts(reply, asked(steers, [VECTORS[1], VECTORS[3]]), client.health().layout)
+def test_a_receipt_counts_the_positions_that_were_steered(engine, client, positions):
+    key = put_direction(engine, VECTORS).hash
+    reply = ask(client, TALK, seed=5, steers=[Steer(layer, key, 1.5, positions=positions) for layer in (1, 3)])
     generated = reply.completion_tokens - 1
     counts = {"all": reply.prompt_tokens + generated, "prompt": reply.prompt_tokens, "generated": generated,
               "assistant": len("hi there") + generated}  # fmt: skip
@@ -97,74 +67,17 @@ def test_every_operation_at_every_position_is_served_with_a_receipt_that_passes(
     assert [receipt.steered for receipt in reply.receipts] == [counts[positions]] * 2
 
 
-def test_a_reply_of_one_token_has_nothing_generated_to_steer(client):
-    key = client.put_direction(safetensors.numpy.save({"directions": VECTORS}), "safetensors").hash
-    steers = [Steer(1, key, 1.5, positions="generated")]
-    reply = ask(client, steers=steers, max_tokens=1)
-    check_receipts(reply, asked(steers, [VECTORS[1]]), client.health().layout)
-    assert (reply.receipts[0].steered, reply.receipts[0].shift_mean) == (0, None)
-    assert reply.text == ask(client, max_tokens=1).text
-
-
-def test_a_direction_comes_back_as_a_file_that_loads_with_weights_only(client, tmp_path):
-    import torch
-
-    info = client.put_direction(safetensors.numpy.save({"directions": VECTORS}), "safetensors")
-    (tmp_path / "dir.pt").write_bytes(client.get_direction(info.hash, "pt"))
-    assert torch.load(tmp_path / "dir.pt", weights_only=True)["directions"].numpy().tobytes() == VECTORS.tobytes()
-    assert info.norms == pytest.approx(np.linalg.norm(VECTORS, axis=1), rel=1e-5)
-
-
-def test_replies_asked_for_together_are_those_asked_for_one_by_one(client):
-    key = client.put_direction(safetensors.numpy.save({"directions": VECTORS}), "safetensors").hash
-
-    def one(seed):
-        return ask(client, seed=seed, steers=[Steer(seed % LAYERS, key, 2.0)] if seed % 2 else []).text
-
-    alone = [one(seed) for seed in range(8)]
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(one, range(8))) == alone
-    assert len(set(alone)) > 4
-
-
-def test_max_tokens_and_stop_strings_end_a_reply(client):
-    whole = ask(client, max_tokens=8)
-    assert (whole.finish_reason, whole.completion_tokens) == ("length", 8)
-    stop = whole.text[3]
-    cut = ask(client, max_tokens=8, stop=[stop])
-    assert cut.finish_reason == "stop"
-    assert cut.text == whole.text[: whole.text.index(stop)]
-
-
-def test_a_prompt_that_fills_the_context_is_told_from_other_errors(client):
-    with pytest.raises(ContextOverflow, match="the model's context 4096"):
-        ask(client, messages=[{"role": "user", "content": "x" * 5000}])
-
-
 @pytest.mark.parametrize(
-    ("steer", "error", "said"),
+    ("tensors", "said"),
     [
-        (Steer(LAYERS, "?", 1.0), UsageError, "layer 4; the model has layers 0 to 3"),
-        (Steer(0, "unheard-of", 1.0), EngineUnavailable, "no direction unheard-of"),
+        ({"directions": VECTORS.astype(np.int32)}, "int32.*floating point"),
+        ({"directions": np.full_like(VECTORS, np.inf)}, "not finite"),
+        ({"vectors": VECTORS}, "tensor `directions`"),
     ],
 )
-def test_a_steer_that_cannot_be_is_refused(client, steer, error, said):
-    with pytest.raises(error, match=said):
-        ask(client, steers=[steer])
-
-
-def test_a_direction_of_another_models_shape_is_refused_with_both_shapes(client):
-    with pytest.raises(UsageError, match=r"shape \[32, 2560\]; expected \[4, 32\]"):
-        client.put_direction(safetensors.numpy.save({"directions": np.ones((32, 2560), np.float32)}), "safetensors")
-
-
-def test_a_file_that_is_no_direction_and_a_steer_beyond_any_number_leave_the_engine_alive(client):
-    with pytest.raises(UsageError, match=r"not a \.pt file"):
-        client.put_direction(b"abc", "pt")
-    key = client.put_direction(safetensors.numpy.save({"directions": VECTORS}), "safetensors").hash
-    with pytest.raises(SteeringFault, match="not finite any more"):
-        ask(client, steers=[Steer(1, key, 1e38)])
-    assert ask(client).completion_tokens == 8
+def test_a_file_that_holds_no_direction_is_refused_with_the_reason(client, tensors, said):
+    with pytest.raises(UsageError, match=said):
+        client.put_direction(safetensors.numpy.save(tensors))
 
 
 def test_residuals_come_back_in_the_order_of_the_conversations_whatever_the_requests(client, monkeypatch):
@@ -186,75 +99,6 @@ def test_residuals_come_back_in_the_order_of_the_conversations_whatever_the_requ
         assert tokens == one.tokens[0]
     assert len({tokens - 3 * count for tokens, count in zip(together.tokens, (5, 90, 1, 40), strict=True)}) == 1
     assert together.truncated_tokens == (0, 0, 0, 0)
-
-
-def test_what_was_cut_from_a_captured_conversation_is_told(client):
-    talk = [*HELLO, {"role": "assistant", "content": "x" * 5000}]
-    captured = client.capture([talk, HELLO], "last")
-    assert captured.tokens[0] - CONTEXT == captured.truncated[0] > 900
-    assert captured.truncated[1] == 0
-    assert client.capture([talk], "mean-assistant").truncated_assistant[0] > 900
-
-
-@pytest.mark.parametrize(
-    ("body", "said"),
-    [
-        ({"conversations": []}, "conversations: expected a list"),
-        ({"conversations": [[]]}, "messages: expected a list"),
-        ({"conversations": [HELLO], "pooling": "first"}, "'first': expected one of last, last-assistant"),
-        ({"conversations": [HELLO], "pooling": "mean-last:0"}, "with K a whole number above 0"),
-        ({"conversations": [HELLO], "position": "last"}, "unknown fields ['position']"),
-        ({"conversations": [HELLO], "names": ["a", "b"]}, "names: expected 1 texts"),
-        ({"conversations": [HELLO], "pooling": "last-assistant"}, "conversation 1: no token of the assistant's"),
-        (
-            {"conversations": [HELLO], "pooling": "last-assistant", "names": ["trace x"]},
-            "trace x: no token of the assistant's",
-        ),
-    ],
-)
-def test_a_bad_capture_is_refused_with_words(engine, body, said):
-    headers = {"Authorization": f"Bearer {engine.token}"}
-    response = httpx.post(f"{engine.url}/v1/capture", json=body, headers=headers, trust_env=False)
-    assert response.status_code == 400
-    assert said in response.json()["error"]["message"]
-
-
-def test_without_the_token_nothing_is_answered(engine):
-    with (
-        EngineClient(engine.url, "wrong") as stranger,
-        pytest.raises(EngineUnavailable, match=r"401.*CAPVEC_ENGINE_TOKEN"),
-    ):
-        stranger.health()
-
-
-@pytest.mark.parametrize(
-    ("body", "said"),
-    [
-        ({"messages": []}, "messages: expected a list"),
-        ({"messages": HELLO, "temperature": "hot"}, "temperature: 'hot'"),
-        ({"messages": HELLO, "max_tokens": 0}, "max_tokens: 0; expected a whole number of at least 1"),
-        ({"messages": HELLO, "steerring": []}, "unknown fields"),
-        ({"messages": HELLO, "steering": [{"layer": 1}]}, "steering: not a Steer"),
-        (
-            {"messages": HELLO, "steering": [{"layer": 1, "direction": "d", "alpha": 2, "op": "ablate"}]},
-            "a steer that ablates, with alpha 2; expected 1",
-        ),
-        ({"messages": HELLO, "stream": True}, "without stream"),
-        ({"messages": HELLO, "stop": [1]}, "stop: [1]; expected"),
-        ({"messages": HELLO, "stop": {"a": 1}}, "stop: {'a': 1}; expected"),
-        ({"messages": HELLO, "steering": 5}, "steering: expected a list"),
-        ({"messages": HELLO, "seed": 1.5}, "seed: 1.5; expected a whole number"),
-        ({"messages": HELLO, "max_tokens": 1.5}, "max_tokens: 1.5; expected a whole number"),
-        ({"messages": [{"role": "user", "content": "\ud800"}]}, "lone surrogate"),
-    ],
-)
-def test_a_bad_request_is_refused_with_words(engine, body, said):
-    headers = {"Authorization": f"Bearer {engine.token}"}
-    # Python's JSON escapes what is no Unicode, as a careless client would.
-    content = json.dumps(body)
-    response = httpx.post(f"{engine.url}/v1/chat/completions", content=content, headers=headers, trust_env=False)
-    assert response.status_code == 400
-    assert said in response.json()["error"]["message"]
 
 
 def test_a_model_that_does_not_load_is_the_users_error(tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from capvec.directions.direction import Direction, orthogonal_controls
+from capvec.directions.direction import Direction, orthogonal_controls, save_all
 from capvec.directions.metadata import LAYER_CONVENTION, Metadata
 from capvec.directions.study_direction import StudyDirection
 from capvec.engines.protocol import EngineInfo
@@ -49,10 +49,6 @@ def write_run(
         missing: trials that were not run.
         error: what a control's trial beside these ended with; empty for none.
     """
-    from torch import from_numpy
-
-    from capvec.directions.files import write_vectors
-
     vectors = np.random.default_rng(0).standard_normal((health.n_layers, health.d_model)).astype(np.float32)
     metadata = Metadata(health.model, layer_convention=LAYER_CONVENTION, layer=2)
     direction = Direction(vectors, np.full(health.n_layers, 10.0), metadata)
@@ -71,10 +67,7 @@ def write_run(
     if error:
         outcomes.append(_outcome(configs[-1], "task0", 2, "error", error))
     (folder / "vectors").mkdir(parents=True)
-    direction.save(folder / "vectors" / "dir.safetensors")
-    tensors = {"directions": from_numpy(vectors.copy())}
-    for suffix in ("pt", "gguf"):
-        (folder / "vectors" / f"dir.{suffix}").write_bytes(write_vectors(tensors, suffix, metadata))
+    save_all(direction, folder / "vectors")
     if ranking:
         (folder / "vectors" / "ranking.csv").write_text(ranking)
     found = StudyDirection(direction, source, controls=matched, steered=health)

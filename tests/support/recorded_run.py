@@ -101,7 +101,7 @@ def write_recorded(
     options = SweepOptions(tasks="multi", seed=seed, gate="no_harm(0.5)")
     images = {task.name: "sha256:0" for task in TASKS}
     about = {"plan": plan, "health": HEALTH.to_json(), "direction": found}
-    provenance.write(folder, command_line=["pytest"], options=options.to_json(), images=images, **about)
+    provenance.write(folder, command_line=["pytest"], options=options.recorded("sweep"), images=images, **about)
     ledger, outcomes = Ledger(folder / "trials.jsonl"), []
     for number, spec in enumerate(plan.trials):
         if keep(spec):

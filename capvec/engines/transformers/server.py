@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from starlette.applications import Starlette
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
@@ -21,8 +22,6 @@ from starlette.routing import Route
 from torch import Tensor
 
 from capvec import __version__
-from capvec.directions.files import read_metadata, read_vectors, write_vectors
-from capvec.directions.metadata import Metadata
 from capvec.engines.protocol import DirectionInfo, EngineInfo, GenerationDefaults
 from capvec.engines.transformers.capture import Limits, capture_batch, plan_batches, prepare
 from capvec.engines.transformers.decode import Completion, Request
@@ -68,9 +67,8 @@ class Engine:
     loaded: LoadedModel
     scheduler: Scheduler
     token: str
-    directions: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
-    metadata: dict[str, Metadata] = field(default_factory=dict)
-    """What the file of each direction says about it."""
+    directions: dict[str, Tensor] = field(default_factory=dict)
+    """Content hash to vectors, float32 `[n_layers, d_model]`, on the model's device."""
     defaults: GenerationDefaults = field(default_factory=GenerationDefaults)
     """Of the model; the engine only passes them on."""
 
@@ -90,6 +88,7 @@ class Engine:
             engine=__version__,
             blocks=loaded.path.name,
             defaults=self.defaults,
+            model_type=getattr(loaded.model.config, "model_type", ""),
         )
         return JSONResponse(record.to_json())
 
@@ -130,21 +129,11 @@ class Engine:
 
     async def put_direction(self, http: HttpRequest) -> Response:
         loaded = self.loaded
-        suffix = http.query_params.get("format", "safetensors")
-        data = await http.body()
-        tensors = read_vectors(data, suffix, n_layers=loaded.n_layers, d_model=loaded.d_model)
-        vectors = tensors["directions"]
+        vectors = _vectors(await http.body(), loaded.n_layers, loaded.d_model)
         key = direction_hash(vectors.numpy())
-        self.directions[key] = {name: tensor.to(loaded.device) for name, tensor in tensors.items()}
-        self.metadata[key] = read_metadata(data, suffix)
+        self.directions[key] = vectors.to(loaded.device)
         norms = tuple(float(norm) for norm in torch.linalg.vector_norm(vectors, dim=1))
         return JSONResponse(DirectionInfo(key, loaded.n_layers, loaded.d_model, norms).to_json())
-
-    async def get_direction(self, http: HttpRequest) -> Response:
-        key, suffix = http.path_params["hash"], http.query_params.get("format", "safetensors")
-        hint = getattr(getattr(self.loaded.model, "config", None), "model_type", "unknown")
-        data = write_vectors(self._direction(key), suffix, self.metadata[key], model_hint=hint)
-        return Response(data, media_type="application/octet-stream")
 
     # ---------------------------------------------------------------------------------------- requests
 
@@ -172,7 +161,7 @@ class Engine:
             temperature=_number(body.get("temperature", 1.0), "temperature", least=0),
             stop=tuple(stops),
             steers=steers,
-            vectors=tuple(self._direction(steer.direction)["directions"][steer.layer] for steer in steers),
+            vectors=tuple(self._direction(steer.direction)[steer.layer] for steer in steers),
             assistant=assistant,
         )
 
@@ -203,7 +192,7 @@ class Engine:
             self._direction(steer.direction)
         return steers
 
-    def _direction(self, key: str) -> Mapping[str, Tensor]:
+    def _direction(self, key: str) -> Tensor:
         if key not in self.directions:
             known = ", ".join(self.directions) or "none"
             raise RequestError(
@@ -269,7 +258,6 @@ def build_app(engine: Engine) -> Starlette:
         Route("/v1/chat/completions", guarded(engine.chat), methods=["POST"]),
         Route("/v1/capture", guarded(engine.capture), methods=["POST"]),
         Route("/v1/directions", guarded(engine.put_direction), methods=["POST"]),
-        Route("/v1/directions/{hash}", guarded(engine.get_direction)),
     ]
     return Starlette(routes=routes)
 
@@ -313,6 +301,27 @@ def _capture_request(body: Mapping[str, Any]) -> tuple[list[tuple[Message, ...]]
     if not isinstance(names, list) or len(names) != len(raw) or not all(isinstance(name, str) for name in names):
         raise RequestError(f"names: expected {len(raw)} texts, one for each conversation", "invalid_value")
     return [_messages(conversation) for conversation in raw], parse_pooling(str(body.get("pooling", "last"))), names
+
+
+def _vectors(data: bytes, n_layers: int, d_model: int) -> Tensor:
+    """The tensor `directions` of a safetensors file, float32 `[n_layers, d_model]`."""
+    try:
+        vectors = safetensors.torch.load(data)["directions"]
+    except (SafetensorError, KeyError) as error:
+        raise RequestError(
+            "the body is not a direction; expected a safetensors file with a tensor `directions`", "invalid_value"
+        ) from error
+    if tuple(vectors.shape) != (n_layers, d_model) or not vectors.is_floating_point():
+        kind = str(vectors.dtype).removeprefix("torch.")
+        raise RequestError(
+            f"the direction has shape {list(vectors.shape)} and holds {kind}; expected [{n_layers}, {d_model}], the "
+            "model's layers and width, in floating point",
+            "invalid_value",
+        )
+    vectors = vectors.float()
+    if not torch.isfinite(vectors).all():
+        raise RequestError("the direction holds values that are not finite numbers", "invalid_value")
+    return vectors
 
 
 def _has_surrogate(text: Any) -> bool:

@@ -13,8 +13,7 @@ import torch
 import transformers
 
 from capvec import __version__
-from capvec.directions.direction import Direction
-from capvec.directions.files import read_vectors
+from capvec.directions.direction import Direction, named_direction
 from capvec.engines.protocol import ModelSource
 from capvec.engines.transformers.models import LoadedModel, load_model, stored_dtype
 from capvec.errors import UsageError
@@ -101,13 +100,7 @@ def _direction(order: BakeOrder, loaded: LoadedModel) -> Direction:
     for layer in order.layers:
         if layer > last:
             raise UsageError(f"--layer {layer}: {loaded.name} has layers 0 to {last}")
-    suffix = order.direction.suffix.removeprefix(".")
-    try:
-        read = read_vectors(order.direction.read_bytes(), suffix, n_layers=loaded.n_layers, d_model=loaded.d_model)
-    except UsageError as error:
-        raise UsageError(f"--direction {order.direction}: {error}") from error
-    ambient = read["ambient_norm"].numpy() if "ambient_norm" in read else None
-    return Direction(read["directions"].numpy(), ambient)
+    return named_direction("--direction", order.direction, loaded.n_layers, loaded.d_model)
 
 
 def report(baked: Baked, out: Path) -> str:

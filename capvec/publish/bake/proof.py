@@ -154,11 +154,11 @@ def prove(reference: Reference, baked: LoadedModel) -> Proof:
         tokens_equal=sum(shared),
         ties=sum(_is_tie(one, at, tolerance) for one, at in zip(reference.logits, shared, strict=True)),
     )
-    _judge(proof, sum(at < REPLY for at in shared))
+    judge(proof, sum(at < REPLY for at in shared))
     return proof
 
 
-def _judge(proof: Proof, parted: int) -> None:
+def judge(proof: Proof, parted: int) -> None:
     measured = (
         f"max |Δlogit| {proof.difference:.3g}, tolerance {proof.tolerance:.3g}, effect of the steer "
         f"{proof.effect:.3g}, {proof.tokens_equal} of {proof.tokens} greedy tokens equal"

@@ -20,10 +20,9 @@ from capvec.directions.direction import Direction
 from capvec.directions.estimate import ambient_norms, mean_difference
 from capvec.directions.study_direction import StudyDirection
 from capvec.errors import UsageError
-from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Settings
 from capvec.records import Message, Task
-from capvec.run.directions import hand_over
+from capvec.run.directions import send_direction
 from capvec.run.study import StudyContext
 
 
@@ -74,12 +73,6 @@ class PlantedDirections(StudyDirection):
             "contrast_tasks": list(self.contrast_tasks),
             "format": {"hash": self.format.hash, "norms": [float(norm) for norm in self.format.norms]},
         }
-
-
-def planted_options(options: SweepOptions) -> dict[str, Any]:
-    """The options without those that build a sweep's direction and steer with it: nothing planted goes by them."""
-    sweeps = "alphas alpha_unit layers direction traces recipe reference op positions keep_norm".split()
-    return {name: value for name, value in options.to_json().items() if name not in sweeps}
 
 
 def plant(
@@ -140,12 +133,12 @@ def plant_both(
     )
     random = controls(skill)
     for direction in (skill, form, *random):
-        hand_over(direction, bench.client)
+        send_direction(direction, bench.client)
     vectors = bench.folder / "vectors"
     vectors.mkdir(exist_ok=True)
     skill.save(vectors / "dir.safetensors")
     form.save(vectors / "format.safetensors")
-    (vectors / "dir.pt").write_bytes(bench.client.get_direction(skill.hash, "pt"))
+    skill.save(vectors / "dir.pt")
     return PlantedDirections(
         skill,
         f"prompts ending in `{SKILL.positive}` and `{SKILL.negative}`",

@@ -18,7 +18,9 @@ from typing import Any
 from capvec.directions.direction import Direction
 from capvec.engines.client import EngineClient
 from capvec.errors import CapvecError, UsageError
-from capvec.plan.options import SweepOptions, parse_alphas, parse_layers, parse_options
+from capvec.plan.option_help import add_arguments
+from capvec.plan.option_table import PLACES
+from capvec.plan.options import SweepOptions, parse_options, read_options
 from capvec.plan.plan import Plan, make_config
 from capvec.records import Config, Outcome
 from capvec.results.gates import GateResult
@@ -30,7 +32,7 @@ from capvec.run.trial import TrialRunner
 from capvec.sandbox.docker import DockerProvider
 from capvec.serial import Record
 from capvec.stats.summary import ConfigSummary, Summary
-from capvec.studies.calibration.positive_controls import FORMAT, SKILL, PlantedDirections, plant_both, planted_options
+from capvec.studies.calibration.positive_controls import FORMAT, SKILL, PlantedDirections, plant_both
 from capvec.studies.calibration.selection import (
     BUNDLED,
     FORMAT_RULE,
@@ -44,8 +46,6 @@ from capvec.studies.calibration.splits import split_tasks, spread, tune_families
 from capvec.studies.reporting import write_all
 from capvec.tasks import load_tasks
 
-LAYERS, ALPHAS = "20,22,24,26,28", "0.5,1,1.5"
-"""The default grid, for the bundled model's 30 layers: what the reply will be is decided in the late ones."""
 CONTRAST_TASKS = 20
 
 
@@ -92,7 +92,7 @@ class ChoiceStudy:
 
     @property
     def asked(self) -> Mapping[str, Any]:
-        return planted_options(self.options) | {"grids": {mode: grid.to_json() for mode, grid in self.grids.items()}}
+        return self.options.recorded("select") | {"grids": {mode: grid.to_json() for mode, grid in self.grids.items()}}
 
     def config_names(self) -> tuple[Config, ...]:
         return (
@@ -159,14 +159,14 @@ class ChoiceStudy:
         )
 
 
-def run(study: ChoiceStudy, *, root: Path, jobs: int) -> bool:
+def run(study: ChoiceStudy, *, jobs: int) -> bool:
     """Run the grid's trials, as many at a time as `jobs`, and write the choice. True when it will do.
 
     Raises:
         UsageError: a bad option, or the run exists.
         InfrastructureError: Docker or the engine does not answer.
     """
-    session = StudySession(study, root, _say)
+    session = StudySession(study, Path(), _say)
     try:
         session.prepare()
         session.begin()
@@ -191,21 +191,18 @@ def run(study: ChoiceStudy, *, root: Path, jobs: int) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse the command line and choose. 0 when both choices will do, 1 when not, 2 on bad input."""
-    options = vars(_parser().parse_args(arguments))
+    """Parse the command line and select. 0 when both selections will do, 1 when not, 2 on an error."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    raw = vars(_parser().parse_args(given)) | {"command_line": [PLACES["select"].command, *given]}
     try:
+        values = read_options("select", raw)
+        layers, alphas = values["layer"], values["alpha"]
         grids = {
-            SKILL.name: _grid(options["layer"], options["alpha"]),
-            FORMAT.name: _grid(
-                options["format_layer"] or options["layer"], options["format_alpha"] or options["alpha"]
-            ),
+            SKILL.name: _grid("--layer", layers, alphas),
+            FORMAT.name: _grid("--format-layer", values["format_layer"] or layers, values["format_alpha"] or alphas),
         }
-        jobs = int(options["jobs"])
-        root, out = Path(options["root"]), Path(options["out"])
-        own = {"layer", "alpha", "format_layer", "format_alpha", "jobs", "root", "out"}
-        raw = {name: value for name, value in options.items() if name not in own}
-        raw["command_line"] = [f"python -m {__spec__.name}", *(sys.argv[1:] if arguments is None else arguments)]
-        return 0 if run(ChoiceStudy(parse_options(raw), grids, out), root=root, jobs=jobs) else 1
+        out = BUNDLED if values["out"] is None else Path(values["out"])
+        return 0 if run(ChoiceStudy(parse_options(raw, "select"), grids, out), jobs=values["jobs"]) else 1
     except CapvecError as error:
         print(f"capvec: {error}", file=sys.stderr)
         return 2
@@ -214,38 +211,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m capvec.studies.calibration.select", description=__doc__)
-    for option, default, meaning in (
-        ("--layer", LAYERS, "layers of the skill direction"),
-        ("--alpha", ALPHAS, "its strengths, in stored units"),
-        ("--format-layer", None, "layers of the format direction, if others"),
-        ("--format-alpha", None, "its strengths, if others"),
-        ("--tasks", "full", "a set, or a folder of Harbor tasks with family and split"),
-        ("--attempts", "1", "of each task and grid point"),
-        ("--model", "pocket", "`pocket`, `pocket-base`, a Hugging Face id, or a folder"),
-        ("--seed", "0", "base seed"),
-        ("--run", None, "report folder reports/NAME (default: a timestamp)"),
-        ("--max-steps", None, "replies per trial (default: what suits the model)"),
-        ("--max-tokens", None, "tokens per reply (default: what suits the model)"),
-        ("--temperature", "0.7", "of sampling"),
-        ("--protocol", "bash-block", "how replies carry commands"),
-        ("--base-url", None, "a running engine, instead of starting one"),
-        ("--out", str(BUNDLED), "the file to write"),
-        ("--root", ".", "the folder that holds reports/"),
-    ):
-        parser.add_argument(option, default=default, help=f"{meaning}{f' (default: {default})' if default else ''}")
-    parser.add_argument("--resume", action="store_true", help="keep the valid trials of --run NAME and run the others")
-    parser.add_argument("--jobs", type=int, default=4, help="trials at a time (default: 4)")
+    parser = argparse.ArgumentParser(
+        prog=PLACES["select"].command, usage="%(prog)s [options]", description=PLACES["select"].summary
+    )
+    add_arguments(parser, "select")
     return parser
 
 
-def _grid(layers: str, alphas: str) -> Grid:
-    parsed = parse_layers(layers)
-    if parsed is None:
-        raise UsageError(f"--layer {layers}: a grid needs its layers named, as --layer {LAYERS}")
-    if joined := [group for group in parsed if len(group) > 1]:
-        raise UsageError(f"--layer {layers}: a grid steers one layer at a time; got {joined[0]} together")
-    return Grid(tuple(layer for (layer,) in parsed), parse_alphas(alphas))
+def _grid(option: str, layers: Sequence[tuple[int, ...]] | None, alphas: Sequence[float]) -> Grid:
+    if layers is None:
+        raise UsageError(f"{option} auto: expected the layers of the grid, as in {option} 20,22")
+    if joined := [group for group in layers if len(group) > 1]:
+        raise UsageError(f"{option}: a grid steers one layer at a time, got {joined[0]} together; separate by commas")
+    return Grid(tuple(layer for (layer,) in layers), tuple(alphas))
 
 
 def _name(mode: str, layer: int, alpha: float) -> str:

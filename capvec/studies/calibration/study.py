@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from capvec.directions.direction import random_control
-from capvec.directions.recipe import RECIPE_OPTIONS
 from capvec.errors import UsageError
 from capvec.plan.options import SweepOptions, parse_options
 from capvec.plan.plan import Plan
@@ -17,45 +16,26 @@ from capvec.run.study import StudyContext, StudyDesign
 from capvec.stats.summary import Summary
 from capvec.studies.calibration.configs import arms_of, configs_of
 from capvec.studies.calibration.judge import CHOICE, CalibrationJudgement, judge_calibration
-from capvec.studies.calibration.positive_controls import PlantedDirections, plant_both, planted_options
+from capvec.studies.calibration.positive_controls import PlantedDirections, plant_both
 from capvec.studies.calibration.selection import BUNDLED, Selection
 from capvec.studies.calibration.splits import families, split_tasks
 from capvec.tasks import load_tasks
 
-ATTEMPTS, RANDOMS = 2, 3
-_NOT_OURS = (
-    *("alpha", "alpha_unit", "layer", "direction", "traces", "reference", "op", "positions", "keep_norm"),
-    *RECIPE_OPTIONS,
-)
-
 
 def parse_calibration_options(raw: Mapping[str, Any]) -> SweepOptions:
-    """The options of a sweep, with a calibration's defaults; what was not typed is None.
+    """The options of a calibration; `--tasks` defaults to those of the selection.
 
     Raises:
-        UsageError: an option has a bad value, or is a sweep's alone.
+        UsageError: an option has a bad value, or is a sweep's.
     """
-    for name in _NOT_OURS:
-        if raw.get(name) not in (None, False):
-            raise UsageError(
-                f"--{name.replace('_', '-')} is for -m sweep: a calibration's directions are planted, and layer and "
-                "strength come from the file that capvec.studies.calibration.select writes (--chosen)"
-            )
-    if raw.get("sequential"):
-        raise UsageError("--sequential is for -m sweep: a calibration has no family of configs to stop; leave it out")
-    for name in ("effect", "base_rate", "spread"):
-        if raw.get(name) is not None:
-            raise UsageError(
-                f"--{name.replace('_', '-')} is for -m sweep: a calibration's effects are known, its rules its own"
-            )
-    defaults = {"attempts": str(ATTEMPTS), "controls": f"random:{RANDOMS}"}
-    options = parse_options(defaults | {name: value for name, value in raw.items() if value is not None})
+    tasks = raw.get("tasks") or _selection(raw.get("selection")).tasks
+    options = parse_options({**raw, "tasks": tasks}, "calibration")
     if [control.kind for control in options.controls] != ["random"]:
         raise UsageError(
-            f"--controls {raw['controls']!r}: a calibration takes random:K alone, and has its other controls anyway"
+            f"--controls {raw['controls']!r}: expected random:K, as in random:3; a calibration always has its other "
+            "controls"
         )
-    tasks = raw.get("tasks")
-    return options if tasks is not None else replace(options, tasks=_chosen(options).tasks)
+    return options
 
 
 class CalibrationStudy:
@@ -70,7 +50,7 @@ class CalibrationStudy:
             UsageError: nothing was chosen, a bad task folder, or no task to report on.
         """
         self.options = options
-        self.chosen = _chosen(options)
+        self.chosen = _selection(options.selection)
         self.halves = split_tasks(load_tasks(options.tasks), self.chosen.tune_families)
         self.tasks: tuple[Task, ...] = (*self.halves.report, *self.halves.held_out)
         if not self.halves.report:
@@ -82,7 +62,7 @@ class CalibrationStudy:
 
     @property
     def asked(self) -> Mapping[str, Any]:
-        return planted_options(self.options) | {CHOICE: self.chosen.to_json()}
+        return self.options.recorded(self.name) | {CHOICE: self.chosen.to_json()}
 
     def config_names(self) -> tuple[Config, ...]:
         base, *others = arms_of(self.chosen, self._randoms).names
@@ -93,7 +73,7 @@ class CalibrationStudy:
         if model != chosen.model:
             raise UsageError(
                 f"layer and strength were chosen for the model {chosen.model}, and this is {model}: choose anew with "
-                f"`python -m capvec.studies.calibration.select --model … --out FILE`, then --chosen FILE"
+                f"`python -m capvec.studies.calibration.select --model … --out FILE`, then --selection FILE"
             )
         planted = plant_both(
             bench,
@@ -147,5 +127,5 @@ class CalibrationStudy:
         return tuple(notes)
 
 
-def _chosen(options: SweepOptions) -> Selection:
-    return Selection.load(BUNDLED if options.chosen is None else Path(options.chosen))
+def _selection(path: str | None) -> Selection:
+    return Selection.load(BUNDLED if path is None else Path(path))

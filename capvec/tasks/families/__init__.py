@@ -1,4 +1,4 @@
-"""Families of shell work, from which the bundled tasks and the bundled agent's demonstrations are made."""
+"""Families of shell tasks. The bundled tasks and the bundled agent's demonstrations are instances of them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a family of tasks is: a seeded maker of instances, each a small piece of shell work with its own proof.
+"""A task family: a seeded maker of instances, each a small shell task with a verifier.
 
-An instance knows everything a task folder needs (files, instruction, checks, solution) and what a demonstration needs
-(what a careful agent looks at first, how it confirms, and plausible wrong ways). All paths are relative to `/app`.
+An instance holds what a task folder needs (files, instruction, checks, solution) and what a demonstration needs (what a
+careful agent looks at first, how it confirms the result, and plausible wrong answers). Paths are relative to `/app`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from random import Random
 from typing import Literal
 
 Split = Literal["trained", "held-out"]
-"""Whether the bundled agent was fine-tuned on other instances of the family, or never saw the family."""
+"""Whether the bundled agent was fine-tuned on other instances of the family, or on none."""
 Difficulty = Literal["easy", "medium", "hard"]
 
 
 @dataclass(frozen=True)
 class Wrong:
-    """An answer that looks right and is not."""
+    """A plausible answer that is wrong."""
 
     command: str
     why: str
@@ -26,27 +26,28 @@ class Wrong:
 
 @dataclass(frozen=True)
 class Instance:
-    """One piece of work."""
+    """One task."""
 
     instruction: str
     files: Mapping[str, str]
-    """Path → text, before the agent starts."""
+    """Path → text, as the agent finds them."""
     checks: tuple[str, ...]
-    """Lines of the verifier, in the words of `verifier.sh`; what must stay unchanged is checked without being named."""
+    """Lines of the verifier, which call functions of `verifier.sh`. Checks of `kept` files are added to them."""
     solution: tuple[str, ...]
-    """The expert's commands, in order: the oracle."""
+    """The commands of the reference solution, in order."""
     wrong: tuple[Wrong, ...]
     expected: Mapping[str, str] = field(default_factory=dict)
-    """Path → text that the checks compare with."""
+    """Path → text, for the checks to compare with."""
     unchanged: tuple[str, ...] | None = None
-    """Files that must stay as they are; all of `files` where None."""
+    """Files that must stay as they are; None for all of `files`."""
     looks: tuple[str, ...] = ()
-    """What the expert looks at before it acts. Where `needs_look`, the solution cannot be known without."""
+    """Commands that a careful agent runs before it acts."""
     needs_look: bool = False
+    """Whether the solution cannot be known without `looks`."""
     confirms: tuple[str, ...] = ()
     """Commands that show whether it worked."""
     setup: tuple[str, ...] = ()
-    """Shell lines that finish the environment after the files are there, in `/app`."""
+    """Shell lines that complete the environment, run in `/app` after the files exist."""
 
     @property
     def kept(self) -> tuple[str, ...]:
@@ -56,7 +57,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of work, and how to make more of it."""
+    """A kind of task, and the function that makes instances of it."""
 
     name: str
     category: str
@@ -72,7 +73,7 @@ FAMILIES: dict[str, Family] = {}
 def family(
     name: str, *, category: str, split: Split, difficulty: Difficulty
 ) -> Callable[[Callable[[Random], Instance]], Callable[[Random], Instance]]:
-    """Register the decorated maker of instances as a family."""
+    """Register the decorated maker of instances as a task family."""
 
     def register(make: Callable[[Random], Instance]) -> Callable[[Random], Instance]:
         assert name not in FAMILIES, name

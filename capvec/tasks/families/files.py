@@ -142,7 +142,7 @@ def set_mode(rng: Random) -> Instance:
     return Instance(
         instruction,
         files={target: script, other: script},
-        setup=("chmod 644 *.sh",),  # whatever the umask of the checkout was
+        setup=("chmod 644 *.sh",),  # independent of the umask of the checkout
         checks=(f"mode {target} {mode}", f"mode {other} 644"),
         solution=(f"chmod {mode} /app/{target}",),
         confirms=(f"stat -c %a /app/{target}",),

@@ -1,4 +1,4 @@
-"""Small jobs in which one has to look before one can act: notes, searches, scripts with a bug."""
+"""Tasks in which one has to look before one can act: notes, searches, scripts with a bug."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""More of the same craft: lines, links, tables and settings, each a step away from another family."""
+"""Further trained task families, each a variation of another: text, lines, archives, folders and settings."""
 
 from __future__ import annotations
 

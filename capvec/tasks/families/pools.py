@@ -1,4 +1,4 @@
-"""Names and contents that instances are made of."""
+"""Names and contents for instances, and functions that draw from them."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ def some(rng: Random, pool: Sequence[str], low: int, high: int) -> list[str]:
 
 
 def words(rng: Random) -> list[str]:
-    """One of the pools of single words."""
+    """One of the pools of single words, drawn at random."""
     return list(rng.choice((ANIMALS, TREES, CITIES, PEOPLE, FRUITS, COLOURS)))
 
 
 def text(lines: Sequence[str]) -> str:
-    """Lines to the content of a file."""
+    """The content of a file with these lines."""
     return "".join(f"{line}\n" for line in lines)
 
 
 def names(rng: Random, count: int, suffix: str = ".txt", avoid: Sequence[str] = ()) -> list[str]:
-    """Different file names without a folder."""
+    """`count` different file names, without those in `avoid`."""
     return [f"{noun}{suffix}" for noun in rng.sample([noun for noun in NOUNS if noun not in avoid], count)]
 
 
 def place(rng: Random, name: str) -> str:
-    """The file's path under /app: at the top, or in a folder."""
+    """A path under /app for a file: at the top, or in a folder."""
     return name if rng.random() < 0.6 else f"{rng.choice(FOLDERS)}/{name}"
 
 
 def csv_table(rng: Random, rows: int) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of a table with two word columns and two number columns."""
+    """Header and rows of a table with two columns of words and two of numbers."""
     header = ["name", rng.choice(("city", "team", "fruit")), rng.choice(("price", "amount", "score")), "count"]
     pool = {"city": CITIES, "team": COLOURS, "fruit": FRUITS}[header[1]]
     groups = rng.sample(pool, 3)
@@ -62,11 +62,12 @@ def csv_table(rng: Random, rows: int) -> tuple[list[str], list[list[str]]]:
 
 
 def csv_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The content of a CSV file."""
     return text([",".join(row) for row in (header, *rows)])
 
 
 def log_lines(rng: Random, count: int) -> list[str]:
-    """Lines `HH:MM LEVEL host verb`."""
+    """`count` lines of a log, `HH:MM LEVEL host verb`, in order of time."""
     minute = rng.randint(0, 600)
     lines = []
     for _ in range(count):

@@ -1,5 +1,7 @@
-"""Families the agent is never trained on, a short step from those it is: the same commands on another kind of file,
-or two of them in a row. What it makes of them is skill that generalises, not memory.
+"""Task families that the agent is never trained on, each close to a trained one.
+
+They need the same commands on another kind of file, or two of them in a row. Solving one is therefore a sign of
+generalisation and not of memory.
 """
 
 from __future__ import annotations

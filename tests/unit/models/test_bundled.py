@@ -202,20 +202,20 @@ def test_a_file_that_is_no_wheel_is_refused(tmp_path):
 
 
 def test_an_installation_without_its_traces_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(source, "_TRACES", tmp_path)
+    monkeypatch.setattr(source, "BUNDLED_TRACES", tmp_path)
     with pytest.raises(UsageError, match="install capvec again, or name traces with --traces"):
         bundled_traces("same-model")
 
 
 def test_bundled_traces_are_found_by_their_contrast(tmp_path, monkeypatch):
-    monkeypatch.setattr(source, "_TRACES", tmp_path)
+    monkeypatch.setattr(source, "BUNDLED_TRACES", tmp_path)
     (tmp_path / "cross-model").mkdir()
     (tmp_path / "cross-model" / "one.json").write_text("{}")
     assert bundled_traces("cross-model") == tmp_path / "cross-model"
 
 
 def test_matched_contrasts_are_chosen_from_the_traces_of_one_model(monkeypatch, tmp_path):
-    monkeypatch.setattr(source, "_TRACES", tmp_path)
+    monkeypatch.setattr(source, "BUNDLED_TRACES", tmp_path)
     (tmp_path / "same-model").mkdir()
     (tmp_path / "same-model" / "one.json").write_text("{}")
     assert {bundled_traces(name) for name in ("task-matched", "length-matched")} == {tmp_path / "same-model"}

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capvec.directions.recipe import Recipe, parse_recipe
+from capvec.directions.recipe import Recipe
 from capvec.errors import UsageError
 from capvec.plan.options import Control, parse_alphas, parse_controls, parse_layers, parse_options
 from capvec.pooling import mean_last_of
@@ -130,7 +130,7 @@ def test_a_bad_option_is_named_with_what_was_received(change, named):
 
 def test_a_recipe_is_read_from_what_was_typed():
     raw = {"contrast": "cross-model", "pooling": "mean-last:4", "trace_fields": "reward=score, task = problem_id"}
-    recipe = parse_recipe(raw)
+    recipe = parse_options(raw).recipe
     assert (recipe.contrast, mean_last_of(recipe.pooling)) == ("cross-model", 4)
     assert recipe.trace_fields == {"reward": "score", "task": "problem_id"}
     assert Recipe.from_json(recipe.to_json()) == recipe
@@ -139,7 +139,7 @@ def test_a_recipe_is_read_from_what_was_typed():
 def test_every_threshold_is_an_option_and_goes_with_the_recipe():
     raw = {"positive_reward": "0.5", "negative_min_steps": "7", "negative_max_parse_fail": "2"}
     raw |= {"length_caliper": "0.3", "confound_auc": "0.8", "confound_p": "0.01"}
-    recipe = parse_recipe(raw)
+    recipe = parse_options(raw).recipe
     assert recipe.thresholds == {name.replace("_", "-"): float(value) for name, value in raw.items()}
     assert recipe.to_json().items() >= {name: float(value) for name, value in raw.items()}.items()
 

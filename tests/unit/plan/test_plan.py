@@ -133,7 +133,7 @@ def test_an_ablation_has_no_alpha_and_no_dose_and_its_target_is_nothing(directio
     config = steered_config(direction, 2, 4.0, "norm", SteeringMode("ablate"))
     assert (config.alpha, config.alpha_unit, config.dose, config.targets) == (None, "stored", None, (0.0,))
     assert config.steers[0].alpha == 1.0
-    with pytest.raises(UsageError, match="only `ablate` has none"):
+    with pytest.raises(UsageError, match="needs an alpha"):
         steered_config(direction, 2, None)
 
 

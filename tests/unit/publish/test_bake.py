@@ -225,14 +225,14 @@ GOOD = Proof(
 )
 @pytest.mark.usefixtures("torch")
 def test_a_proof_needs_equal_logits_equal_tokens_and_a_steer_that_shows(measured, parted, reason):
-    from capvec.publish.bake.proof import BakeMismatch, _judge
+    from capvec.publish.bake.proof import BakeMismatch, judge
 
     proof = replace(GOOD, **measured)
     if reason is None:
-        _judge(proof, parted)
+        judge(proof, parted)
     else:
         with pytest.raises(BakeMismatch, match=reason):
-            _judge(proof, parted)
+            judge(proof, parted)
 
 
 def test_what_was_baked_goes_to_json_and_back():
@@ -314,8 +314,8 @@ def test_the_command_explains_itself(capsys):
     assert stop.value.code == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "usage: capvec bake" in said
-    assert "required for `add`; not for `ablate`" in said
-    assert "There is no `set`: " in said
+    assert "required for `add`, refused for `ablate`" in said
+    assert "`set` cannot be baked" in said
 
 
 def test_nothing_is_written_over(asked, tmp_path, capsys):

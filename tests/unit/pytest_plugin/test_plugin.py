@@ -78,7 +78,7 @@ def chosen(pytester):
     tasks = str(pytester.path / "tasks")
     choice = Selection("pocket", None, tasks, ("tuned",), ("t",), 1, 0, settings, (), *points, ())
     choice.save(pytester.path / "chosen.json")
-    return "--chosen", str(pytester.path / "chosen.json")
+    return "--selection", str(pytester.path / "chosen.json")
 
 
 def test_a_calibration_collects_its_arms_on_the_tasks_that_nothing_was_chosen_on(sweep, chosen):
@@ -105,7 +105,7 @@ def test_no_other_mark_starts_a_calibration_and_two_studies_are_refused(sweep, c
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--chosen", "none.json"), "*none.json: no such file*capvec.studies.calibration.select*"),
+        (("--selection", "none.json"), "*none.json: no such file*capvec.studies.calibration.select*"),
         (("--layer", "3"), "--layer is for -m sweep*"),
         (("--sequential",), "--sequential is for -m sweep*"),
         (("--effect", "0.2"), "--effect is for -m sweep*"),
@@ -122,7 +122,7 @@ def test_bad_input_to_a_calibration_is_one_readable_line(sweep, chosen, argument
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--chosen", "chosen.json"), "--chosen is for -m calibration*"),
+        (("--selection", "chosen.json"), "--selection is for -m calibration*"),
         (("--alpha", "four"), "*--alpha 'four'*expected a number*"),
         (("--layer", "-2"), "*--layer '-2'*expected a whole number*"),
         (("--tasks", "no/such/folder"), "*no/such/folder*"),
@@ -174,7 +174,7 @@ def test_docker_that_does_not_answer_is_said_plainly(monkeypatch, sweep):
     result = sweep("-m", "sweep", "-n", "2")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stderr.fnmatch_lines(
-        ["ERROR: capvec cannot start the sweep: *tcp://127.0.0.1:1 (Connection refused); *`capvec doctor`*"]
+        ["ERROR: capvec cannot start the sweep: *tcp://127.0.0.1:1 (Connection refused)*`capvec doctor`*"]
     )
     said = result.stdout.str() + result.stderr.str()
     assert said.count("cannot start the sweep") == 1

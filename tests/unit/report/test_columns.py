@@ -165,7 +165,7 @@ def test_every_table_of_the_document_is_of_something_that_is_written(documented)
 
 @pytest.mark.parametrize(("file", "name"), [(file, name) for file, names in RECORDS.items() for name in names])
 def test_a_record_is_documented_field_by_field_in_its_order(documented, file, name):
-    of_record = [field.name for field in fields(RECORDS[file][name])]
+    of_record = [field.name for field in fields(RECORDS[file][name]) if field.name != "command_line"]
     assert documented[file][name] == [*of_record, *OF_OTHER_STUDIES.get((file, name), ())]
 
 

@@ -14,8 +14,8 @@ from capvec.plan.options import SweepOptions, parse_base_rate
 from capvec.records import Outcome
 from capvec.results.ledger import Ledger
 from capvec.run.assumptions import assumptions_of
+from capvec.stats.assumed import UNKNOWN_SPREAD
 from capvec.stats.power import (
-    UNKNOWN_SPREAD,
     SweepDesign,
     detectable_effect,
     fewest_tasks,

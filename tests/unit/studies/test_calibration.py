@@ -29,7 +29,7 @@ from capvec.results.ledger import reconcile
 from capvec.results.zero_control import Comparison, Turn, compare
 from capvec.studies.calibration.configs import Arms, arms_of, configs_of
 from capvec.studies.calibration.judge import CHOICE, CalibrationJudgement, judge_calibration
-from capvec.studies.calibration.positive_controls import FORMAT, SKILL, PlantedDirections, plant, planted_options
+from capvec.studies.calibration.positive_controls import FORMAT, SKILL, PlantedDirections, plant
 from capvec.studies.calibration.report import write_calibration
 from capvec.studies.calibration.selection import GridPoint, Selection, choose_format, choose_skill
 from capvec.studies.calibration.splits import family, split_tasks, spread, tune_families
@@ -390,7 +390,7 @@ def recorded(tmp_path):
     provenance.write(
         folder,
         command_line=["pytest"],
-        options=planted_options(options) | {CHOICE: chosen().to_json()},
+        options=options.recorded("calibration") | {CHOICE: chosen().to_json()},
         plan=plan,
         health=health.to_json(),
         direction=planted,
@@ -463,7 +463,7 @@ def test_trials_that_have_changed_are_not_judged_by_the_comparison_of_the_old_on
 def test_a_calibration_has_its_own_defaults(tmp_path):
     chosen(tasks="sprint").save(tmp_path / "chosen.json")
     raw = {"model": "pocket", "seed": "0", "temperature": "0.7", "protocol": "bash-block", "alpha": None}
-    options = parse_calibration_options(raw | {"chosen": str(tmp_path / "chosen.json")})
+    options = parse_calibration_options(raw | {"selection": str(tmp_path / "chosen.json")})
     assert (options.attempts, options.tasks) == (2, "sprint")
     assert [(control.kind, control.count) for control in options.controls] == [("random", 3)]
 
@@ -487,7 +487,7 @@ def test_what_is_a_sweeps_alone_is_refused(given, said):
 def test_tasks_that_were_all_chosen_on_or_have_no_split_leave_nothing_to_report(tmp_path):
     write = Path(tmp_path / "chosen.json")
     chosen(tasks="multi", contrast_tasks=()).save(write)
-    raw = {"model": "pocket", "seed": "0", "temperature": "0.7", "protocol": "bash-block", "chosen": str(write)}
+    raw = {"model": "pocket", "seed": "0", "temperature": "0.7", "protocol": "bash-block", "selection": str(write)}
     folder = tmp_path / "tasks" / "t"
     (folder / "environment").mkdir(parents=True)
     (folder / "tests").mkdir()

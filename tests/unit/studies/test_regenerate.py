@@ -286,6 +286,4 @@ def test_a_report_is_written_whatever_its_gates_say_and_the_help_says_that_the_e
     assert "gate NOT MET: improves(steered-L1-a2) (" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["report", "--help"])
-    assert "The exit code is 0 once the reports are written, also where a gate is not met" in (
-        " ".join(capsys.readouterr().out.split())
-    )
+    assert "also where a gate is not met" in " ".join(capsys.readouterr().out.split())

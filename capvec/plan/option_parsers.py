@@ -1,0 +1,142 @@
+"""Parsers of options whose values have a form of their own: strengths, layers, controls, rates."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from capvec.arguments import at_least, choice, number, split
+from capvec.errors import UsageError
+from capvec.serial import Record
+
+ControlKind = Literal["zero", "random", "shuffled", "orthogonal", "negated", "prompt"]
+_COUNTED: tuple[ControlKind, ...] = ("random", "shuffled", "orthogonal")
+_EARLIER_KINDS = {"flip": "negated"}
+"""Spelling of an earlier capvec → that of today."""
+_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Control(Record):
+    """A kind of control config, and how many of it."""
+
+    kind: ControlKind
+    count: int = 1
+
+
+def parse_alphas(text: str, option: str = "--alpha") -> tuple[float, ...]:
+    """`"2,4,8"` → `(2.0, 4.0, 8.0)`; repeated values are dropped.
+
+    Args:
+        text: as typed.
+        option: the name for error messages.
+
+    Raises:
+        UsageError: an entry is not a finite number, or is 0 (which is the control `zero`).
+    """
+    alphas = tuple(dict.fromkeys(number(option, part) for part in split(option, text)))
+    names = [f"{alpha:g}" for alpha in alphas]
+    if len(set(names)) < len(names):
+        raise UsageError(
+            f"{option} {text!r}: two strengths are the same to six digits and would name the same config; drop one"
+        )
+    if 0.0 in alphas:
+        raise UsageError(
+            f"{option} {text!r}: a strength of 0 steers nothing; use --controls zero, which installs the hook and "
+            "compares tokens, or --op ablate, which removes the component along the direction"
+        )
+    return alphas
+
+
+def parse_layers(text: str, option: str = "--layer") -> tuple[tuple[int, ...], ...] | None:
+    """`"20+22,30"` → `((20, 22), (30,))`: layers joined by `+` are steered together; `"auto"` → None.
+
+    Args:
+        text: as typed.
+        option: the name for error messages.
+
+    Raises:
+        UsageError: an entry is not a whole number ≥ 0, or repeats a layer within a group. The upper bound is checked
+            when the model is known.
+    """
+    if text.strip() == "auto":
+        return None
+    return tuple(dict.fromkeys(parse_layer_group(part, option) for part in split(option, text)))
+
+
+def parse_layer_group(text: str, option: str = "--layer") -> tuple[int, ...]:
+    """`"22 + 20"` → `(20, 22)`.
+
+    Raises:
+        UsageError: an entry is not a whole number ≥ 0, or a layer is repeated.
+    """
+    group = sorted(at_least(option, layer.strip(), 0, "or 'auto', as in 22,30 or 20+22") for layer in text.split("+"))
+    if len(set(group)) < len(group):
+        raise UsageError(f"{option} {text!r}: a layer is repeated; expected different layers, as in 20+22")
+    return tuple(group)
+
+
+def parse_controls(text: str) -> tuple[Control, ...]:
+    """`"zero,random:3,negated"` → one `Control` each.
+
+    Raises:
+        UsageError: an unknown kind, a count for a kind that has none, a bad count, or a repeated kind.
+    """
+    controls = []
+    for part in text.split(",") if text.strip() else ():
+        name, colon, count = part.strip().partition(":")
+        kind: ControlKind = choice("--controls", _EARLIER_KINDS.get(name, name), get_args(ControlKind))
+        if kind in _COUNTED:
+            controls.append(Control(kind, at_least(f"--controls {kind}", count, 1, f"as in {kind}:3") if colon else 1))
+        elif colon:
+            raise UsageError(f"--controls {part.strip()!r}: {kind} takes no count; only {', '.join(_COUNTED)} do")
+        else:
+            controls.append(Control(kind))
+    if len({control.kind for control in controls}) < len(controls):
+        raise UsageError(f"--controls {text!r}: a kind is repeated; name each once")
+    return tuple(controls)
+
+
+def parse_base_rate(text: str) -> float | str:
+    """`"0.4"` → 0.4; a text that is not a number is the folder of an earlier run.
+
+    Raises:
+        UsageError: a number that is not between 0 and 1.
+    """
+    try:
+        float(text)
+    except ValueError:
+        return text
+    return parse_share("--base-rate", text, "a pass rate")
+
+
+def parse_share(option: str, text: str, what: str) -> float:
+    """A number between 0 and 1, both excluded.
+
+    Args:
+        option: the name for error messages.
+        text: as typed.
+        what: the quantity, for error messages.
+
+    Raises:
+        UsageError: it is none.
+    """
+    value = number(option, text)
+    if not 0 < value < 1:
+        raise UsageError(f"{option} {text!r}: expected {what} between 0 and 1, as in {option} 0.2")
+    return value
+
+
+def parse_run_name(text: str) -> str:
+    """A name for a folder under `reports/`.
+
+    Raises:
+        UsageError: it has other characters than letters, digits, `.`, `_` and `-`, or begins with one of those three.
+    """
+    if not _RUN_NAME.fullmatch(text):
+        raise UsageError(
+            f"--run {text!r}: expected a folder name of letters, digits, '.', '_' and '-' that begins with a letter or "
+            "digit"
+        )
+    return text

@@ -1,0 +1,441 @@
+"""Every option of capvec, defined once: name, default, parser, help text, and the commands that have it.
+
+`pytest --help`, `capvec COMMAND --help`, `python -m capvec.studies.calibration.select --help`, `SweepOptions`,
+`provenance.json` and docs/reference/options.md are made from `OPTIONS`. Defaults of a recipe and of a model are those
+of `Recipe`, `GenerationDefaults` and `capvec.models`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple, get_args
+
+from capvec.agent.protocols import PROTOCOLS
+from capvec.arguments import at_least, choice, number
+from capvec.directions.recipe import RECIPE_PARSERS, Recipe
+from capvec.engines.protocol import GenerationDefaults
+from capvec.models import POCKET
+from capvec.models.source import AGENT, BASE, POCKET_BASE
+from capvec.plan.option_parsers import (
+    parse_alphas,
+    parse_base_rate,
+    parse_controls,
+    parse_layers,
+    parse_run_name,
+    parse_share,
+)
+from capvec.records import AlphaUnit
+from capvec.stats.assumed import MARGIN, UNKNOWN_RATE, UNKNOWN_SPREAD
+from capvec.steering import Op, Positions
+
+
+class Place(NamedTuple):
+    """A command that takes options."""
+
+    command: str
+    """As typed."""
+    summary: str
+    note: str = ""
+    """Why it refuses the options of others."""
+
+
+PLACES: Mapping[str, Place] = {
+    "sweep": Place(
+        "pytest -m sweep",
+        "Run every task with and without the steering vector, and report the effect.",
+        "a sweep takes --layer and --alpha",
+    ),
+    "calibration": Place(
+        "pytest -m calibration",
+        "Run known effects: does capvec find those that exist, and no others?",
+        "a calibration takes its directions, layers and strengths from the file that --selection names, and its rules "
+        "are fixed",
+    ),
+    "select": Place(
+        "python -m capvec.studies.calibration.select",
+        "Select layers and strengths for a calibration on the dev split of the trained task families.",
+    ),
+    "doctor": Place("capvec doctor", "Check what a sweep needs, and say how to get what is missing."),
+    "setup": Place("capvec setup", "Prepare what a sweep needs: Docker, the base image and the bundled model."),
+    "serve": Place("capvec serve", "Run a model server until Ctrl-C, for --base-url."),
+    "collect": Place("capvec collect", "Run the baseline and keep its traces, for --traces."),
+    "capture": Place("capvec capture", "Save the residuals of traces to a file, for `capvec compute`."),
+    "compute": Place("capvec compute", "Build a direction from traces, and test and rank it at every layer."),
+    "report": Place("capvec report", "Write the reports of a run again, or merge several runs."),
+    "export": Place("capvec export", "Copy a finished sweep to a folder for publication, with a model card."),
+    "bake": Place("capvec bake", "Write a model folder that is steered without a hook."),
+}
+"""Name → the command, in the order of `capvec --help` and of the documentation."""
+
+GROUPS: Mapping[str, str] = {
+    "steering": "steering",
+    "recipe": "building the direction",
+    "trials": "model and trials",
+    "power": "power and early stopping",
+    "run": "the run and its report",
+    "files": "files",
+}
+"""Heading of the options in help texts and documentation, by the name that `Option.group` has for it."""
+
+
+class Default(NamedTuple):
+    """What an option is when it was not typed."""
+
+    text: str | None = None
+    """As it would be typed; None where there is no value to type."""
+    words: str = ""
+    """What to show instead of the text."""
+
+    @property
+    def shown(self) -> str:
+        return self.words or self.text or ""
+
+
+_NONE = Default()
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option, as one or several commands have it."""
+
+    name: str
+    """With `_` for `-`; upper case for a positional argument."""
+    metavar: str | None
+    """None for a switch."""
+    group: str
+    """A key of `GROUPS`."""
+    places: tuple[str, ...]
+    """Keys of `PLACES`."""
+    help: str
+    """Without the default."""
+    parse: Callable[[str], Any] = str
+    """Of what was typed, to what the code uses; raises `UsageError`, naming the option, what it got and expected."""
+    default: Default = _NONE
+    differs: Mapping[str, Default] = field(default_factory=dict)
+    """Place → its default, where it is not `default`."""
+    required: bool = False
+    several: bool = False
+    """Whether a positional argument may be repeated."""
+    earlier: tuple[str, ...] = ()
+    """Spellings of earlier versions, which are accepted and not shown."""
+    record: str = ""
+    """Its field in `SweepOptions` and key in `provenance.json`, where that is not the name."""
+
+    @property
+    def flag(self) -> str:
+        return self.name if self.positional else f"--{self.name.replace('_', '-')}"
+
+    @property
+    def positional(self) -> bool:
+        return self.name.isupper()
+
+    @property
+    def key(self) -> str:
+        return self.record or self.name
+
+    def default_in(self, place: str) -> Default:
+        return self.differs.get(place, self.default)
+
+
+_SWEEP, _STUDIES = ("sweep",), ("sweep", "calibration")
+_ACTING = ("sweep", "calibration", "select", "collect")
+_CAPTURING = ("capture", "compute")
+_RECIPE = Recipe()
+
+
+def _recipe(name: str, metavar: str, text: str, *, capture: bool = False, default: str = "") -> Option:
+    """An option of `Recipe`, which has its default."""
+    value = getattr(_RECIPE, name)
+    typed = f"{value:g}" if isinstance(value, float) else str(value)
+    places = ("sweep", *_CAPTURING) if capture else ("sweep", "compute")
+    return Option(
+        *(name, metavar, "recipe", places, text, RECIPE_PARSERS[name]),
+        Default(typed) if isinstance(value, str | int | float) else Default(words=default),
+    )
+
+
+def _of_models(name: str) -> Default:
+    """A default that depends on the model."""
+    usual = getattr(GenerationDefaults(), name)
+    return Default(words=f"{AGENT[name]} for {POCKET}, {BASE[name]} for {POCKET_BASE}, otherwise {usual}")
+
+
+OPTIONS: tuple[Option, ...] = (
+    # -------------------------------------------------------------------------------------------------- steering
+    Option(
+        "alpha", "A[,A…]", "steering", _SWEEP,
+        "Steering strengths, each a config of its own.",
+        parse_alphas, Default("4"), record="alphas",
+    ),
+    Option(
+        "alpha_unit", "UNIT", "steering", _SWEEP,
+        "What alpha multiplies: `stored`, the vector with its natural length; `norm`, the unit vector; `ambient`, the "
+        "mean norm of the residual, so that alpha is the dose.",
+        partial(choice, "--alpha-unit", choices=get_args(AlphaUnit)), Default("stored"),
+    ),
+    Option(
+        "layer", "L[,L…]", "steering", _SWEEP,
+        "Decoder blocks, counted from 0, each a config of its own. `20+22` steers both in one config. `auto` takes the "
+        "best layer of the ranking, or the layer that the direction's file names.",
+        parse_layers, Default("auto"), record="layers",
+    ),
+    Option(
+        "op", "OP", "steering", _SWEEP,
+        "`add` adds alpha times the vector. `ablate` removes the component along it and takes no alpha. `set` makes "
+        "that component alpha times the vector's length.",
+        partial(choice, "--op", choices=get_args(Op)), Default("add"),
+    ),
+    Option(
+        "positions", "P", "steering", _SWEEP,
+        "Which tokens are steered: `all`, those of the `prompt`, the `generated` ones, or those of the `assistant`.",
+        partial(choice, "--positions", choices=get_args(Positions)), Default("all"),
+    ),
+    Option(
+        "keep_norm", None, "steering", _SWEEP,
+        "Rescale the steered residual to the norm that it had.",
+    ),
+    Option(
+        "direction", "PATH", "steering", _SWEEP,
+        "A `.pt`, `.safetensors` or `.gguf` file with the direction.",
+        default=Default(words="built from --traces"),
+    ),
+    Option(
+        "alpha", "A[,A…]", "steering", ("select",),
+        "Strengths of the skill direction to try, in stored units.",
+        parse_alphas, Default("0.5,1,1.5"),
+    ),
+    Option(
+        "layer", "L[,L…]", "steering", ("select",),
+        # What the reply will be is decided in the late ones of the bundled model's 30 layers.
+        "Layers of the skill direction to try.",
+        parse_layers, Default("20,22,24,26,28"),
+    ),
+    Option(
+        "format_alpha", "A[,A…]", "steering", ("select",),
+        "Strengths of the format direction to try.",
+        partial(parse_alphas, option="--format-alpha"), Default(words="those of --alpha"),
+    ),
+    Option(
+        "format_layer", "L[,L…]", "steering", ("select",),
+        "Layers of the format direction to try.",
+        partial(parse_layers, option="--format-layer"), Default(words="those of --layer"),
+    ),
+    Option(
+        "direction", "PATH", "steering", ("bake",),
+        "A `.pt`, `.safetensors` or `.gguf` file with the direction.",
+        required=True,
+    ),
+    Option(
+        "layer", "L[+L…]", "steering", ("bake",),
+        "Decoder blocks, counted from 0, as in `22` or `22+26`.",
+        required=True,
+    ),
+    Option(
+        "op", "OP", "steering", ("bake",),
+        "`add` adds alpha times the vector after the block. `ablate` removes the direction at every write into the "
+        "residual. `set` cannot be baked: bake `ablate`, then `add`.",
+        default=Default("add"),
+    ),
+    Option("alpha", "A", "steering", ("bake",), "Strength; required for `add`, refused for `ablate`."),
+    Option(
+        "alpha_unit", "UNIT", "steering", ("bake",),
+        "What alpha multiplies: `stored`, `norm` or `ambient`.",
+        default=Default("stored"),
+    ),
+    # ------------------------------------------------------------------------------------ building the direction
+    Option(
+        "traces", "PATH", "recipe", ("sweep", *_CAPTURING),
+        "A folder, or a JSONL file of ATIF trajectories or of chats, to build the direction from.",
+        default=Default(words="those bundled for --contrast"),
+    ),
+    Option(
+        "activations", "FILE", "recipe", ("compute",),
+        "A file that `capvec capture` wrote, in place of --traces and --model.",
+    ),
+    _recipe(
+        "contrast", "NAME",
+        "Which traces are compared: `same-model` (passes against long failures of one model), `cross-model` (passes "
+        "of one model against traces of others), `task-matched` (as same-model, equally many of each on every task) "
+        "or `length-matched` (each pass against a failure of as many steps).",
+        capture=True,
+    ),
+    _recipe("positive_reward", "R", "Least reward of a trace that passed."),
+    _recipe("negative_min_steps", "N", "Least number of steps of a failure; not for length-matched."),
+    _recipe("negative_max_parse_fail", "N", "Most replies of a failure that did not parse; not for cross-model."),
+    _recipe(
+        "length_caliper", "S",
+        "For length-matched: the steps of a pass and its failure differ by at most this share of the longer run, or by "
+        "one step.",
+    ),
+    _recipe(
+        "confound_auc", "A",
+        "Flag a confound (task, model, steps or length) that alone separates the classes with at least this AUC.",
+    ),
+    _recipe(
+        "confound_p", "P",
+        "And with a p-value below this under permuted labels; an AUC of 1 is flagged at any p.",
+    ),
+    _recipe(
+        "pooling", "NAME",
+        "Where the residual of a trace is taken: `last` token, `last-assistant` token, mean over the assistant's "
+        "tokens (`mean-assistant`) or over the last K (`mean-last:K`).",
+        capture=True,
+    ),
+    _recipe("estimator", "NAME", "`mean-difference`, `whitened`, `logistic`, `paired-pca` or `ridge`."),
+    _recipe(
+        "permutations", "N", "Label permutations for the null of the ranking.",
+        default="10,000, or 1,000 for logistic and paired-pca",
+    ),
+    _recipe(
+        "trace_fields", "FIELD=NAME[,…]",
+        "Names in the trace files for reward, task, model, messages, parse_fail, no_cmd and other fields.",
+        capture=True,
+    ),
+    Option(
+        "reference", "PATH", "recipe", ("sweep", "compute"),
+        "A direction's file to compare with: the ranking has the cosine with it at every layer.",
+    ),
+    Option(
+        "seed", "N", "recipe", ("compute",),
+        "Seed of the label permutations.",
+        partial(at_least, "--seed", minimum=0), Default("0"),
+    ),
+    # ------------------------------------------------------------------------------------------ model and trials
+    Option(
+        "model", "NAME", "trials", (*_ACTING, "serve", *_CAPTURING, "bake"),
+        "`pocket`, `pocket-base`, a Hugging Face id, or a model folder.",
+        default=Default(POCKET),
+    ),
+    Option(
+        "base_url", "URL", "trials", (*_STUDIES, "select", *_CAPTURING),
+        "Use a running engine, with its token in CAPVEC_ENGINE_TOKEN, in place of --model; see `capvec serve`.",
+    ),
+    Option(
+        "tasks", "NAME|PATH", "trials", _ACTING,
+        "`sprint` (5 tasks), `multi` (6), `full` (98), or a folder of Harbor tasks.",
+        default=Default("multi"),
+        differs={"calibration": Default(words="those of the selection"), "select": Default("full")},
+    ),
+    Option(
+        "attempts", "N", "trials", _ACTING,
+        "Attempts of each (task, config).",
+        partial(at_least, "--attempts", minimum=1), Default("1"), differs={"calibration": Default("2")},
+    ),
+    Option(
+        "controls", "LIST", "trials", _STUDIES,
+        "Control configs: `zero`, `random:K`, `shuffled:K`, `orthogonal:K`, `negated`, `prompt`. A calibration takes "
+        "`random:K` only.",
+        parse_controls, Default("", "none"), differs={"calibration": Default("random:3")},
+    ),
+    Option(
+        "seed", "N", "trials", _ACTING,
+        "Base seed; all configs of a (task, attempt) share a seed.",
+        partial(at_least, "--seed", minimum=0), Default("0"),
+    ),
+    Option(
+        "max_steps", "N", "trials", _ACTING,
+        "Most replies per trial.",
+        partial(at_least, "--max-steps", minimum=1), _of_models("max_steps"),
+    ),
+    Option(
+        "max_tokens", "N", "trials", _ACTING,
+        "Most tokens per reply.",
+        partial(at_least, "--max-tokens", minimum=1), _of_models("max_tokens"),
+    ),
+    Option(
+        "temperature", "T", "trials", _ACTING,
+        "Sampling temperature.",
+        partial(number, "--temperature", minimum=0.0), Default("0.7"),
+    ),
+    Option(
+        "protocol", "NAME", "trials", _ACTING,
+        "How replies carry commands: `bash-block`, `terminus-json` or `tool-call`.",
+        partial(choice, "--protocol", choices=tuple(PROTOCOLS)), Default("bash-block"),
+    ),
+    Option(
+        "jobs", "N", "trials", ("select", "collect"),
+        "Trials at a time.",
+        partial(at_least, "--jobs", minimum=1), Default("4"),
+    ),
+    # ---------------------------------------------------------------------------------- power and early stopping
+    Option(
+        "effect", "D", "power", _SWEEP,
+        "A difference in pass rate that would matter: the verdict's equivalence margin.",
+        partial(parse_share, "--effect", what="a difference in pass rate"), Default(words=f"{MARGIN:g}"),
+    ),
+    Option(
+        "base_rate", "R|RUN", "power", _SWEEP,
+        "Assumed pass rate of the baseline, or the folder of an earlier run to estimate it and --spread from.",
+        parse_base_rate, Default(words=f"{UNKNOWN_RATE:g}"),
+    ),
+    Option(
+        "spread", "S", "power", _SWEEP,
+        "Assumed differences between tasks: standard deviation of the logit of the pass rate.",
+        partial(number, "--spread", minimum=0.0), Default(words=f"{UNKNOWN_SPREAD:g}"),
+    ),
+    Option(
+        "sequential", None, "power", _SWEEP,
+        "Stop a config early when its verdict is reached, or cannot be reached any more.",
+    ),
+    # ------------------------------------------------------------------------------------ the run and its report
+    Option(
+        "run", "NAME", "run", (*_STUDIES, "select"),
+        "Name of the run: its folder is reports/NAME.",
+        parse_run_name, Default(words="a timestamp"),
+    ),
+    Option(
+        "resume", None, "run", (*_STUDIES, "select"),
+        "Keep the valid trials of --run NAME and run the others.",
+    ),
+    Option(
+        "plan", None, "run", _STUDIES,
+        "Print configs, number of trials, expected time and power after a short probe, and stop.",
+    ),
+    Option(
+        "gate", "EXPR", "run", _STUDIES,
+        "Exit with 1 unless EXPR holds. `improves(CONFIG)` is judged by the verdict. `no_harm(D)` and `M<=baseline`, "
+        "with M one of parse_fail, no_cmd and steps, are judged by the observed values of every config, controls "
+        "included: no pass rate more than D below the baseline's, no mean of M above the baseline's. Join conditions "
+        "by commas.",
+    ),
+    Option(
+        "selection", "PATH", "run", ("calibration",),
+        "File with the layers and strengths that `python -m capvec.studies.calibration.select` selected.",
+        default=Default(words="the bundled one"), earlier=("chosen",),
+    ),
+    # ----------------------------------------------------------------------------------------------------- files
+    Option(
+        "out", "FILE", "files", ("select",),
+        "Where the selection is written.",
+        default=Default(words="over the bundled one"),
+    ),
+    Option("out", "DIR", "files", ("collect",), "A new folder for the traces.", required=True),
+    Option("out", "FILE", "files", ("capture",), "The file to write; its name ends in .safetensors.", required=True),
+    Option(
+        "out", "DIR", "files", ("compute",),
+        "Folder for dir.pt, dir.safetensors, dir.gguf and ranking.csv.",
+        required=True,
+    ),
+    Option("RUN", "RUN", "files", ("report",), "Folders of runs, such as reports/latest.", required=True, several=True),
+    Option("RUN", "RUN", "files", ("export",), "Folder of a run, such as reports/latest.", required=True),
+    Option("out", "DIR", "files", ("report",), "A new folder for the merged run; required for several runs."),
+    Option("out", "DIR", "files", ("export", "bake"), "A new folder.", required=True),
+    Option(
+        "license", "ID", "files", ("export",),
+        "License of the vectors, as the Hugging Face hub names it.",
+        default=Default("unknown"),
+    ),
+    Option(
+        "port", "N", "files", ("serve",),
+        "Port to listen on.",
+        partial(at_least, "--port", minimum=0), Default("0", "a free one"),
+    ),
+    Option(
+        "log", "FILE", "files", ("serve",),
+        "Where the engine's output goes.",
+        default=Default(words="engine.log in capvec's cache folder"),
+    ),
+)  # fmt: skip
+"""In the order of help texts and documentation."""

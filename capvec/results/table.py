@@ -1,0 +1,53 @@
+"""The trials of a run as a table, for `master_summary.csv` and for a reader's own analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from capvec.plan.plan import Plan
+from capvec.records import Outcome
+from capvec.results.run_folder import read_run_folder
+from capvec.tasks.splits import family_of, split_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def read_run(path: str | Path) -> pd.DataFrame:
+    """Read the trials of a run, finished or not, as a pandas DataFrame.
+
+    Args:
+        path: a run folder, such as `reports/latest`.
+
+    Returns:
+        One row per trial on record, in the plan's order. The columns are the fields of `trials.jsonl`
+        (`capvec.records.Outcome` documents them: `trial`, `task`, `config`, `outcome`, `reward`, `steps`, …), with
+        `layer` as text, and the `family` and the `split` of the task. `outcome` is `solved`, `unsolved` or `error`;
+        an error says nothing about the model, so leave these rows out of every rate.
+
+    Raises:
+        UsageError: there is no run, or none of its trials is on record.
+
+    Example:
+        >>> trials = read_run("reports/example")
+        >>> valid = trials[trials["outcome"] != "error"]
+        >>> rates = valid["outcome"].eq("solved").groupby(valid["config"]).mean()
+    """
+    run = read_run_folder(Path(path))
+    return trial_table(run.plan, run.outcomes)
+
+
+def trial_table(plan: Plan, outcomes: Sequence[Outcome]) -> pd.DataFrame:
+    """The table that `read_run` returns, of outcomes of a plan."""
+    import pandas as pd  # noqa: PLC0415 (slow to import, and whoever imports this module need not need it)
+
+    table = pd.DataFrame([outcome.to_json() for outcome in outcomes], columns=list(Outcome.__dataclass_fields__))
+    # As text: a baseline has no layer, and `22` beside `20+22` must not become a number.
+    table["layer"] = [None if outcome.layer is None else str(outcome.layer) for outcome in outcomes]
+    tasks = {task.name: task for task in plan.tasks}
+    return table.assign(
+        family=[family_of(tasks[name]) for name in table["task"]],
+        split=[split_of(tasks[name]) for name in table["task"]],
+    )

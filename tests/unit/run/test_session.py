@@ -1,0 +1,35 @@
+"""A session that is prepared: what it says before it starts an engine."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from support.tasks import make_task
+
+from capvec.errors import UsageError
+from capvec.plan.options import parse_options
+from capvec.run import session
+from capvec.studies.sweep import SweepStudy
+
+pytestmark = pytest.mark.unit
+
+
+def test_unsupported_keys_of_a_task_are_listed_before_an_engine_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toml = '[environment]\nnetwork_mode = "no-network"\nstorage = "10G"\n"colour\\u001b[2J" = "blue"\n'
+    folder = make_task(tmp_path, toml=toml)
+    said: list[str] = []
+    study = SweepStudy(parse_options({"tasks": str(folder), "model": "no such model"}))
+    monkeypatch.setattr(session, "check_docker", lambda: None)
+    monkeypatch.setattr(session, "reap", lambda: 0)
+    with closing(session.StudySession(study, tmp_path, said.append)) as asked, pytest.raises(UsageError, match="model"):
+        asked.prepare()
+    # Without the control sequence, which a terminal would act on.
+    assert [line.split()[:3] for line in said] == [
+        ["task", "greet:", "environment.storage_mb"],
+        ["task", "greet:", "environment.colour"],
+    ]
+    assert all(line.isprintable() for line in said)

@@ -1,0 +1,200 @@
+"""`task.toml`: what is read, what is refused, and which key a refusal names."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capvec.errors import UsageError
+from capvec.records import Limits
+from capvec.tasks.config import parse_settings
+
+pytestmark = pytest.mark.unit
+
+
+def refusal(toml: str, **host_env: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        parse_settings(toml, file="task.toml", host_env=host_env)
+    return str(caught.value)
+
+
+def test_the_older_spellings_mean_the_same_as_the_new_ones() -> None:
+    older = parse_settings(
+        'version = "1.0"\n[environment]\nmemory = "4G"\nstorage = "10G"\nallow_internet = true\n', file="task.toml"
+    )
+    newer = parse_settings(
+        'schema_version = "1.4"\n[environment]\nmemory_mb = 4096\nstorage_mb = 10240\nnetwork_mode = "public"\n',
+        file="task.toml",
+    )
+    assert older == newer
+    assert newer.limits == Limits(memory_mb=4096, network=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "megabytes"),
+    [("1G", 1024), ("1.5g", 1536), ("512M", 512), (" 64m ", 64), ("2048K", 2)],  # 1G = 1024 MB, as in Harbor
+)
+def test_memory_sizes_are_counted_in_binary_units(text: str, megabytes: int) -> None:
+    assert parse_settings(f'[environment]\nmemory = "{text}"', file="t").limits.memory_mb == megabytes
+
+
+def test_the_network_is_closed_unless_the_task_opens_it_and_the_difference_from_harbor_is_noted() -> None:
+    unset = parse_settings("", file="t")
+    assert not unset.limits.network
+    assert [note.split()[0] for note in unset.notes] == ["environment.network_mode"]
+    closed = parse_settings('[environment]\nnetwork_mode = "no-network"\nallow_internet = true', file="t")
+    assert not closed.limits.network  # the newer key wins, as in Harbor
+    assert closed.notes == ()
+    assert not parse_settings("[environment]\nallow_internet = false", file="t").limits.network
+
+
+def test_keys_without_effect_are_ignored_and_listed() -> None:
+    toml = """
+        artifacts = ["/app/out"]
+        speed = "high"
+        [task]
+        name = "org/greet"
+        [environment]
+        network_mode = "no-network"
+        storage_mb = 10240
+        colour = "blue"
+        [verifier]
+        retries = 3
+    """
+    assert [note.split()[0] for note in parse_settings(toml, file="t").notes] == [
+        "environment.storage_mb",
+        "artifacts",
+        "speed",
+        "task",
+        "environment.colour",
+        "verifier.retries",
+    ]
+
+
+def test_templates_in_an_environment_are_filled_from_the_host() -> None:
+    toml = '[verifier.env]\nKEY = "${SECRET}"\nMODE = "${MODE:-fast}"\nURL = "${URL:-}"\nPLAIN = "${SECRET}/b"\n'
+    settings = parse_settings(toml, file="t", host_env={"SECRET": "s3"})
+    # Harbor resolves a value only where the whole of it is one template.
+    assert settings.verifier_env == {"KEY": "s3", "MODE": "fast", "URL": "", "PLAIN": "${SECRET}/b"}
+
+
+def test_an_unset_host_variable_is_named() -> None:
+    message = refusal('[solution.env]\nKEY = "${SECRET}"')
+    assert message.startswith("task.toml: solution.env.KEY = '${SECRET}'; expected the variable SECRET")
+
+
+@pytest.mark.parametrize(
+    ("toml", "named"),
+    [
+        ('[environment]\ncpus = "two"', "environment.cpus = 'two'"),
+        ("[environment]\ncpus = true", "environment.cpus = True"),
+        ("[environment]\nmemory_mb = -1", "environment.memory_mb = -1"),
+        ("[environment]\nmemory_mb = 0.5", "environment.memory_mb = 0.5"),
+        ('[environment]\nmemory = "4X"', "environment.memory = '4X'"),
+        ('[environment]\nmemory = "1K"', "environment.memory = '1K'"),
+        ("[environment]\nmemory = 4", "environment.memory = 4"),
+        ('[environment]\nmemory = "4G"\nmemory_mb = 512', "environment.memory = '4G'; expected 512 MB"),
+        ("[environment]\nallow_internet = 1", "environment.allow_internet = 1"),
+        ('[environment]\nnetwork_mode = "open"', "environment.network_mode = 'open'"),
+        ('[environment]\nnetwork_mode = "allowlist"', "environment.network_mode = 'allowlist'"),
+        ("[environment]\nbuild_timeout_sec = 0", "environment.build_timeout_sec = 0"),
+        ("[agent]\ntimeout_sec = -5.0", "agent.timeout_sec = -5.0"),
+        ("[agent]\ntimeout_sec = inf", "agent.timeout_sec = inf"),
+        ("[verifier]\ntimeout_sec = nan", "verifier.timeout_sec = nan"),
+        ("[verifier.env]\nN = 3", "verifier.env.N = 3"),
+        ('[verifier.env]\n"A-B" = "x"', "verifier.env.A-B = 'x'"),
+        ("verifier = 3", "verifier = 3"),
+        ("version = 1.0", "version = 1.0"),
+        ('version = "2.0"', "version = '2.0'"),
+        ("[metadata.capvec]\npids = 0", "metadata.capvec.pids = 0"),
+        ('[metadata.capvec]\ncap_add = "CHOWN"', "metadata.capvec.cap_add = 'CHOWN'"),
+        ('[metadata.capvec]\ncap_add = ["CHOWN"]', "metadata.capvec.cap_reason is not set"),
+        ("[metadata.capvec]\npid = 5", "metadata.capvec.pid = 5; expected one of cap_add, cap_reason, pids"),
+    ],
+)
+def test_a_wrong_value_is_named_with_file_key_and_expectation(toml: str, named: str) -> None:
+    message = refusal(toml)
+    assert message.startswith(f"task.toml: {named}")
+    assert "; expected " in message
+
+
+@pytest.mark.parametrize(
+    ("toml", "key"),
+    [
+        ('[[steps]]\nname = "one"', "steps"),
+        ('multi_step_reward_strategy = "mean"', "multi_step_reward_strategy"),
+        ('[environment]\nos = "windows"', "environment.os"),
+        ("[environment]\ngpus = 1", "environment.gpus"),
+        ('[environment]\ngpu_types = ["H100"]', "environment.gpu_types"),
+        ('[environment.tpu]\ntype = "v6e"\ntopology = "2x4"', "environment.tpu"),
+        ('[[environment.mcp_servers]]\nname = "m"\nurl = "http://m"', "environment.mcp_servers"),
+        ('[environment]\nskills_dir = "/skills"', "environment.skills_dir"),
+        ('[environment.healthcheck]\ncommand = "true"', "environment.healthcheck"),
+        ('[environment]\nworkdir = "/srv"', "environment.workdir"),
+        ('[environment]\nallowed_hosts = ["example.com"]', "environment.allowed_hosts"),
+        ('[agent]\nuser = "nobody"', "agent.user"),
+        ("[verifier]\nuser = 0", "verifier.user"),
+        ('[verifier]\nenvironment_mode = "separate"', "verifier.environment_mode"),
+        ("[verifier.environment]\ncpus = 1", "verifier.environment"),
+        ('[[verifier.collect]]\ncommand = "dump"', "verifier.collect"),
+        ('[verifier]\nnetwork_mode = "public"', "verifier.network_mode"),
+    ],
+)
+def test_a_feature_of_harbor_that_capvec_lacks_is_refused_and_never_dropped(toml: str, key: str) -> None:
+    assert refusal(toml).startswith(f"task.toml: {key} = ")
+
+
+def test_harbors_defaults_written_out_are_not_refused() -> None:
+    toml = """
+        [environment]
+        os = "Linux"
+        gpus = 0
+        mcp_servers = []
+        allowed_hosts = []
+        network_mode = "no-network"
+        [verifier]
+        environment_mode = "shared"
+        network_mode = "no-network"
+        env = {}
+    """
+    assert parse_settings(toml, file="t").notes == ()
+
+
+def test_invalid_toml_is_named_with_file_and_line() -> None:
+    message = refusal('schema_version = "1.4"\n[agent\ntimeout_sec = 5\n')
+    assert re.fullmatch(r"task\.toml, line 2, column \d+: not valid TOML: .+", message)
+
+
+@given(seconds=st.one_of(st.integers(-5, 5), st.floats(allow_nan=True, allow_infinity=True, width=32)))
+def test_a_timeout_is_taken_exactly_when_it_is_finite_and_positive(seconds: float) -> None:
+    toml = f"[agent]\ntimeout_sec = {str(seconds) if isinstance(seconds, int) else format_float(seconds)}"
+    if 0 < seconds < float("inf"):
+        assert parse_settings(toml, file="t").agent_timeout_s == seconds
+    else:
+        assert "agent.timeout_sec" in refusal(toml)
+
+
+def format_float(value: float) -> str:
+    """TOML wants a digit after the point and knows `inf` and `nan`."""
+    text = repr(value)
+    return text if "." in text or "inf" in text or "nan" in text or "e" in text else text + ".0"
+
+
+# Any value under a key that the loader reads gives settings or a message that names the key.
+values = st.sampled_from(["0", "-1", "1.5", "true", "inf", '""', '"x"', "[]", "[1]", "{}", "{ a = 1 }", "2026-03-01"])
+tables = ("version", "steps", "agent", "agent.timeout_sec", "verifier.env", "metadata", "metadata.capvec")
+settings = ("cpus", "memory", "storage_mb", "os", "gpus", "network_mode", "mcp_servers")
+keys = st.sampled_from([*tables, *(f"environment.{key}" for key in settings)])
+
+
+@given(key=keys, value=values)
+def test_any_value_under_a_known_key_is_read_or_refused_by_name(key: str, value: str) -> None:
+    refused = None
+    try:
+        parse_settings(f"{key} = {value}", file="task.toml", host_env={})
+    except UsageError as error:
+        refused = str(error)
+    assert refused is None or refused.startswith(f"task.toml: {key}")

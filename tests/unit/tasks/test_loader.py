@@ -1,0 +1,240 @@
+"""Task folders: what the loader reads, what it refuses, and which file a refusal names."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from support.tasks import make_task
+
+from capvec.errors import UsageError
+from capvec.records import Limits, Task
+from capvec.tasks.checksum import folder_checksum
+from capvec.tasks.loader import bundled_sets, load_task, load_tasks, notes_in_words
+
+pytestmark = pytest.mark.unit
+
+
+def test_every_field_of_a_complete_task_arrives_in_the_record(tmp_path: Path) -> None:
+    toml = """
+        schema_version = "1.4"
+        [metadata]
+        difficulty = "easy"
+        [metadata.capvec]
+        cap_add = ["CAP_CHOWN", "setuid"]
+        cap_reason = "the task hands a file to another user"
+        pids = 64
+        [agent]
+        timeout_sec = 90
+        [verifier]
+        timeout_sec = 12.5
+        env = { EXPECTED = "42" }
+        [solution.env]
+        TOKEN = "t"
+        [environment]
+        build_timeout_sec = 30.0
+        cpus = 2
+        memory_mb = 768
+        network_mode = "public"
+        env = { STAGE = "test" }
+    """
+    folder = make_task(tmp_path, toml=toml)
+    assert load_task(folder) == Task(
+        name="greet",
+        path=folder,
+        instruction="Say hello.",
+        checksum=folder_checksum(folder),
+        limits=Limits(cpus=2.0, memory_mb=768, pids=64, network=True, cap_add=("CHOWN", "SETUID")),
+        image=None,
+        build_timeout_s=30.0,
+        agent_timeout_s=90.0,
+        verifier_timeout_s=12.5,
+        env={"STAGE": "test"},
+        verifier_env={"EXPECTED": "42"},
+        solution_env={"TOKEN": "t"},
+        metadata={
+            "difficulty": "easy",
+            "capvec": {
+                "cap_add": ["CAP_CHOWN", "setuid"],
+                "cap_reason": "the task hands a file to another user",
+                "pids": 64,
+            },
+        },
+    )
+
+
+def test_an_empty_task_toml_gives_a_hardened_sandbox_and_harbors_timeouts(tmp_path: Path) -> None:
+    task = load_task(make_task(tmp_path, toml=""))
+    assert task.limits == Limits(cpus=1.0, memory_mb=512, pids=128, network=False, cap_add=())
+    assert (task.build_timeout_s, task.verifier_timeout_s) == (600.0, 600.0)  # Harbor's defaults, in seconds
+
+
+def test_a_loaded_task_survives_json(tmp_path: Path) -> None:
+    task = load_task(make_task(tmp_path, toml="[metadata]\ncreated = 2026-03-01\nweights = [0.5, { at = 10:30:00 }]\n"))
+    assert task.metadata == {"created": "2026-03-01", "weights": [0.5, {"at": "10:30:00"}]}
+    assert Task.from_json(task.to_json()) == task
+
+
+def test_a_note_that_several_tasks_have_is_one_line_that_counts_them(tmp_path: Path) -> None:
+    plain, closed = "", '[environment]\nnetwork_mode = "no-network"\n'
+    for name, toml in {"a": plain, "b": closed, "c": plain + 'speed = "high"', "d": plain}.items():
+        make_task(tmp_path, name, toml=toml)
+    network, speed = notes_in_words(load_tasks(str(tmp_path)))
+    assert network.startswith("task a and 2 more: environment.network_mode ")
+    assert speed.startswith("task c: speed ")
+
+
+def test_a_ready_image_needs_no_dockerfile(tmp_path: Path) -> None:
+    folder = make_task(tmp_path, toml='[environment]\ndocker_image = "debian:bookworm-slim"\n')
+    (folder / "environment" / "Dockerfile").unlink()
+    assert load_task(folder).image == "debian:bookworm-slim"
+
+
+def test_a_task_without_a_solution_loads(tmp_path: Path) -> None:
+    folder = make_task(tmp_path)
+    shutil.rmtree(folder / "solution")
+    assert load_task(folder).name == "greet"
+
+
+@pytest.mark.parametrize("missing", ["task.toml", "instruction.md", "tests/test.sh", "environment/Dockerfile"])
+def test_a_missing_file_is_named(tmp_path: Path, missing: str) -> None:
+    folder = make_task(tmp_path)
+    (folder / missing).unlink()
+    with pytest.raises(UsageError) as caught:
+        load_task(folder)
+    assert str(caught.value).startswith(f"{folder / missing}: no such file; expected ")
+
+
+def test_an_empty_instruction_is_refused(tmp_path: Path) -> None:
+    folder = make_task(tmp_path)
+    (folder / "instruction.md").write_text(" \n")
+    with pytest.raises(UsageError, match=r"instruction\.md: empty"):
+        load_task(folder)
+
+
+def test_text_that_is_not_utf8_is_refused_by_file_and_byte(tmp_path: Path) -> None:
+    folder = make_task(tmp_path)
+    (folder / "instruction.md").write_bytes(b"caf\xe9")
+    with pytest.raises(UsageError, match=r"instruction\.md: byte 3 is not UTF-8"):
+        load_task(folder)
+
+
+def test_a_compose_environment_is_refused(tmp_path: Path) -> None:
+    folder = make_task(tmp_path)
+    (folder / "environment" / "docker-compose.yaml").write_text("services: {}\n")
+    with pytest.raises(UsageError, match=r"docker-compose\.yaml: "):
+        load_task(folder)
+
+
+@pytest.mark.parametrize("name", ["two words", "caf\u00e9", "-flag", "a+b"])
+def test_a_folder_whose_name_cannot_be_a_task_name_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(f"{name!r} cannot be")):
+        load_task(make_task(tmp_path, name))
+
+
+def test_the_bundled_sets_have_the_sizes_of_the_contract() -> None:
+    assert len(load_tasks("sprint")) == 5
+    assert len(load_tasks("multi")) == 6
+    assert {task.name for task in load_tasks("sprint,multi")} < {task.name for task in load_tasks("full")}
+
+
+def test_a_set_keeps_its_order() -> None:
+    assert tuple(task.name for task in load_tasks("multi")) == bundled_sets()["multi"]
+
+
+def test_every_bundled_task_says_family_and_difficulty_and_closes_the_network() -> None:
+    for task in load_tasks("full"):
+        assert {"family", "category"} <= set(task.metadata)
+        assert task.metadata["difficulty"] in {"easy", "medium", "hard"}
+        assert not task.limits.network
+        assert (task.path / "solution" / "solve.sh").stat().st_mode & 0o100
+
+
+def test_no_bundled_task_gives_a_note() -> None:
+    assert notes_in_words(load_tasks("full")) == ()
+
+
+def test_names_and_paths_mix_in_a_comma_list_and_each_task_comes_once(tmp_path: Path) -> None:
+    folder = make_task(tmp_path)
+    names = [task.name for task in load_tasks(f"append-line-2, {folder},sprint,{tmp_path}")]
+    assert names[:2] == ["append-line-2", "greet"]
+    assert sorted(names) == sorted(("greet", *bundled_sets()["sprint"]))
+
+
+def test_a_folder_of_tasks_loads_in_the_order_of_names_and_skips_what_is_no_task(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        make_task(tmp_path, name)
+    (tmp_path / "README.md").write_text("tasks\n")
+    (tmp_path / "shared-notes").mkdir()
+    make_task(tmp_path, ".hidden")
+    assert [task.name for task in load_tasks(str(tmp_path))] == ["a", "b"]
+
+
+def test_one_task_folder_loads_even_relative_to_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_task(tmp_path)
+    monkeypatch.chdir(folder)
+    (task,) = load_tasks(".")
+    assert (task.name, task.path) == ("greet", folder)
+
+
+def test_a_path_with_a_comma_is_a_path(tmp_path: Path) -> None:
+    odd = tmp_path / "a,b"
+    make_task(odd)
+    assert [task.name for task in load_tasks(str(odd))] == ["greet"]
+
+
+def test_an_unknown_name_lists_what_there_is() -> None:
+    with pytest.raises(UsageError) as caught:
+        load_tasks("multy")
+    message = str(caught.value)
+    assert message.startswith("--tasks: ")
+    assert "'multy' (did you mean multi?)" in message
+    assert "multi, sprint, full" in message
+    assert not any(name in message for name in bundled_sets()["full"])
+    with pytest.raises(UsageError, match=r"'append-lin-2' \(did you mean append-line-2"):
+        load_tasks("append-lin-2")
+    with pytest.raises(UsageError, match="'/nonexistent'; expected") as caught:
+        load_tasks("/nonexistent")
+    assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize("text", ["", "multi,,sprint"])
+def test_an_empty_name_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="named ''"):
+        load_tasks(text)
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no task in .*task\.toml"):
+        load_tasks(str(tmp_path))
+
+
+def test_a_file_instead_of_a_folder_is_refused(tmp_path: Path) -> None:
+    file = make_task(tmp_path) / "task.toml"
+    with pytest.raises(UsageError, match="is a file; expected"):
+        load_tasks(str(file))
+
+
+def test_all_broken_tasks_of_a_folder_are_named_at_once(tmp_path: Path) -> None:
+    make_task(tmp_path, "good")
+    make_task(tmp_path, "bad-number", toml="[agent]\ntimeout_sec = -1")
+    (make_task(tmp_path, "lost-settings") / "task.toml").unlink()
+    with pytest.raises(UsageError) as caught:
+        load_tasks(str(tmp_path))
+    head, first, second = str(caught.value).splitlines()
+    assert head.startswith("2 of 3 tasks ")
+    assert first.startswith("  bad-number: ")
+    assert "agent.timeout_sec = -1; expected" in first
+    assert second.startswith("  lost-settings: ")
+    assert "task.toml" in second
+
+
+def test_two_tasks_of_one_name_are_refused(tmp_path: Path) -> None:
+    one, two = make_task(tmp_path / "x"), make_task(tmp_path / "y")
+    with pytest.raises(UsageError) as caught:
+        load_tasks(f"{one},{two}")
+    assert str(caught.value).startswith(f"two tasks are named 'greet': {one} and {two}")
