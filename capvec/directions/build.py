@@ -1,4 +1,4 @@
-"""From traces to a direction, capturing each contrast once."""
+"""Building a direction: from labelled residuals, or from traces whose residuals are captured once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from capvec.directions.activations import Activations, cached_activations
 from capvec.directions.audit import Audit, audit_contrast, project
@@ -15,18 +15,57 @@ from capvec.directions.contrast import Contrast, select_contrast
 from capvec.directions.direction import Direction
 from capvec.directions.estimate import ambient_norms, directions, estimate
 from capvec.directions.estimators import METHODS
-from capvec.directions.labels import Labellings
+from capvec.directions.labels import Labellings, positives_first
 from capvec.directions.permute import choose_scheme, others
 from capvec.directions.ranking import Ranking
-from capvec.directions.recipe import Recipe
+from capvec.directions.recipe import EstimatorName, Recipe
 from capvec.directions.validate import validate
 from capvec.errors import UsageError
 from capvec.records import Trace
 
 
+def estimate_direction(
+    residuals: NDArray[np.float32],
+    labels: ArrayLike,
+    *,
+    tasks: Sequence[str] | None = None,
+    estimator: EstimatorName = "mean-difference",
+    rewards: Sequence[float] | None = None,
+) -> Direction:
+    """Estimate the direction that separates two classes of residuals.
+
+    v_L = d_L·(mean(pos·d_L) − mean(neg·d_L)) for the unit vector d_L that the estimator finds, so that α = 1 moves the
+    mean projection of the negatives onto that of the positives. For the mean difference this is μ₊ − μ₋.
+
+    Args:
+        residuals: float32 `[n, n_layers, d_model]`, one pooled residual for each trace and layer.
+        labels: bool `[n]`, true for positives.
+        tasks: name of each trace's task, `[n]`, for `paired-pca`; None takes each trace for a task of its own.
+        estimator: `mean-difference`, `whitened`, `logistic`, `paired-pca` or `ridge`.
+        rewards: of each trace, `[n]`, for `ridge`; None takes 1 for positives and 0 for negatives.
+
+    Returns:
+        The direction with the mean residual norms of its layers; zero where the classes do not differ.
+
+    Raises:
+        ValueError: an empty class; not one label, task and reward for each trace; or a shape is another one.
+
+    Example:
+        >>> import numpy as np
+        >>> residuals = np.zeros((4, 1, 2), np.float32)
+        >>> residuals[:2, 0] = [3, 1]
+        >>> residuals[2:, 0] = [1, 1]
+        >>> estimate_direction(residuals, [True, True, False, False]).vectors.tolist()
+        [[2.0, 0.0]]
+    """
+    residuals, n_pos, tasks, rewards = positives_first(residuals, labels, tasks, rewards)
+    vectors = estimate(residuals[:n_pos], residuals[n_pos:], estimator, tasks=tasks, rewards=rewards)
+    return Direction(vectors, ambient_norms(residuals))
+
+
 @dataclass(frozen=True, eq=False)
 class BuiltDirection:
-    """A direction with everything that speaks for or against it."""
+    """A direction built from traces, with its validation and its audit."""
 
     direction: Direction
     ranking: Ranking
@@ -38,7 +77,7 @@ class BuiltDirection:
     """Built in the same way under labels permuted as for the null, each layer scaled to the real one's length."""
 
     def warnings(self) -> list[str]:
-        """What the choice of traces itself warns of: confounds that explain the contrast, counts that are not known."""
+        """Confounds that explain the contrast, and counts that are not known, as sentences."""
         flagged = [confound.in_words() for confound in self.audit.flagged]
         return [*flagged, *filter(None, [self.contrast.unknown_in_words()])]
 
@@ -58,15 +97,15 @@ def build_direction(
     """Choose the contrast, capture its residuals unless they are cached, estimate and validate.
 
     Args:
-        traces: whatever was read.
-        recipe: which traces are set against which, by what estimator, against how many permutations.
-        model: name of the model that is steered.
-        identity: whatever changes residuals about the engine: model, revision, dtype, context.
-        capture: gives the residuals of traces, in order.
+        traces: from which the recipe selects.
+        recipe: the contrast, the estimator and the number of permutations.
+        model: name of the model to steer.
+        identity: everything about the engine that changes residuals: model, revision, dtype, context.
+        capture: captures the residuals of traces, in their order.
         cache: folder of captured residuals, created when needed; None keeps none.
-        shuffled: directions to build under permuted labels.
-        seed: of the permutations.
-        reference: another direction, `[n_layers, d_model]`, to tell the cosine with.
+        shuffled: number of directions to build under permuted labels.
+        seed: for the permutations.
+        reference: another direction, `[n_layers, d_model]`; the ranking then has the cosine with it.
 
     Raises:
         UsageError: as `select_contrast`; or the traces are too few for so many shuffled directions; or the reference
@@ -84,15 +123,13 @@ def build_direction(
         raise UsageError(
             f"--reference: a direction of shape {list(reference.shape)}; the model needs {list(residuals.shape[1:])}"
         )
-    positives, negatives = residuals[:n_pos], residuals[n_pos:]
-    direction = Direction(
-        estimate(positives, negatives, recipe.estimator, tasks=tasks, rewards=rewards), ambient_norms(residuals)
-    )
+    labels = np.arange(n_pos + n_neg) < n_pos
+    direction = estimate_direction(residuals, labels, tasks=tasks, estimator=recipe.estimator, rewards=rewards)
     ranking = validate(
-        positives,
-        negatives,
-        estimator=recipe.estimator,
+        residuals,
+        labels,
         tasks=tasks,
+        estimator=recipe.estimator,
         rewards=rewards,
         permutations=recipe.permutations,
         seed=seed,

@@ -1,4 +1,4 @@
-"""Labellings of traces: the observed one, and what permuting it makes."""
+"""Labellings of traces: the observed one, and those that permuting it makes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +94,41 @@ class Labellings:
         pairs = np.minimum(labels.sum(axis=1), (~labels).sum(axis=1))
         width = int(pairs.max(initial=0))
         return sides[0][:, :width], sides[1][:, :width], np.arange(width) < pairs[:, None]
+
+
+def positives_first(
+    residuals: NDArray[np.float32],
+    labels: ArrayLike,
+    tasks: Sequence[str] | None,
+    rewards: Sequence[float] | None,
+) -> tuple[NDArray[np.float32], int, Sequence[str] | None, Sequence[float] | None]:
+    """Sort traces so that positives come before negatives; within a class they keep their order.
+
+    Args:
+        residuals: float32 `[n, n_layers, d_model]`.
+        labels: `[n]`, true for positives.
+        tasks: `[n]`, or None.
+        rewards: `[n]`, or None.
+
+    Returns:
+        The sorted residuals, the number of positives, and the sorted tasks and rewards.
+
+    Raises:
+        ValueError: a shape is another one, or not one label, task and reward for each trace.
+    """
+    if residuals.ndim != 3:
+        raise ValueError(f"residuals of shape {residuals.shape}; expected [n, n_layers, d_model]")
+    positive = np.asarray(labels, dtype=bool)
+    for name, given in (("labels", positive), ("tasks", tasks), ("rewards", rewards)):
+        if given is not None and len(given) != len(residuals):
+            raise ValueError(f"{len(given)} {name} for {len(residuals)} traces: expected one for each")
+    order = np.argsort(~positive, kind="stable")
+    return (
+        residuals[order],
+        int(positive.sum()),
+        None if tasks is None else [tasks[index] for index in order],
+        None if rewards is None else [rewards[index] for index in order],
+    )
 
 
 def _within_task(flags: NDArray[np.bool_], tasks: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -1,4 +1,4 @@
-"""What a direction is worth before a single trial: each layer against its permutation null, and on tasks left out."""
+"""Validating a direction before any trial: each layer against its permutation null, and on tasks left out."""
 
 from __future__ import annotations
 
@@ -6,64 +6,82 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from capvec.directions.auc import auc_of_rows
 from capvec.directions.auc_interval import auc_interval
-from capvec.directions.estimate import ambient_norms, check_shapes
+from capvec.directions.estimate import ambient_norms
 from capvec.directions.estimators import METHODS, Method
 from capvec.directions.fit import centred_states, fit
 from capvec.directions.folds import cross_fitted_scores, group_tasks, parts, refit_cosines, why_not
-from capvec.directions.labels import Labellings
+from capvec.directions.labels import Labellings, positives_first
 from capvec.directions.permute import choose_scheme, permuted
 from capvec.directions.ranking import LayerRank, Ranking
 from capvec.directions.recipe import EstimatorName
 
 _CHUNK = 2000
-"""Labellings at a time: bounds memory, and keeps the work in the processor's cache."""
+"""Labellings in one batch: bounds the memory, and keeps the work in the processor's cache."""
 _TIE = 1e-7
-"""Statistics closer than this, in standard deviations of the null, are equal but for rounding."""
+"""Statistics closer than this, in standard deviations of the null, count as equal: rounding alone sets them apart."""
 
 
 def validate(
-    positives: NDArray[np.float32],
-    negatives: NDArray[np.float32],
+    residuals: NDArray[np.float32],
+    labels: ArrayLike,
     *,
-    estimator: EstimatorName = "mean-difference",
     tasks: Sequence[str] | None = None,
+    estimator: EstimatorName = "mean-difference",
     rewards: Sequence[float] | None = None,
     permutations: int | None = None,
     seed: int = 0,
     reference: NDArray[np.float32] | None = None,
 ) -> Ranking:
-    """Judge and rank the layers of a direction.
+    """Test the direction of every layer against a permutation null, and rank the layers.
 
-    The null permutes the labels (`permute.Scheme` says among which traces) and repeats everything, cross-fitting
-    included. Its test statistic is the margin, as the in-sample AUC is 1 under nearly every labelling where a residual
-    is wider than the traces are many. p = (1 + b)/(1 + B), with b of B permutations whose margin is at least the
-    observed one. The correction over layers compares the largest margin over layers, each in standard deviations from
-    its layer's mean under all labellings, the observed one included (Westfall and Young, 1993, the single-step maxT):
-    as that treats all labellings alike, the corrected p of the best layer is as exact as the others.
+    The direction is estimated from the residuals, as `estimate_direction` does. The null permutes the labels
+    (`permute.Scheme` says among which traces) and repeats everything under each permutation, the estimate and the
+    cross-fitting included. Its test statistic is the margin: the in-sample AUC is 1 under nearly every labelling where
+    a residual has more dimensions than there are traces. p = (1 + b)/(1 + B), where the margin under b of B
+    permutations is at least the observed one (Phipson and Smyth, 2010).
+
+    The correction over layers compares the largest margin over layers, each in standard deviations from its layer's
+    mean over all labellings, the observed one included (Westfall and Young, 1993, the single-step maxT). This treats
+    all labellings alike, so the corrected p of the best layer is as exact as the others.
 
     Args:
-        positives: float32 `[n_pos, n_layers, d_model]`.
-        negatives: float32 `[n_neg, n_layers, d_model]`.
-        estimator: by name; it is refitted under every labelling.
-        tasks: name of each trace's task, positives first; None takes each trace for a task of its own.
-        rewards: of each trace, positives first, for `ridge`; None takes 1 for positives and 0 for negatives.
-        permutations: of the labels; all there are, where there are no more. None takes what suits the estimator.
-        seed: for drawing them.
-        reference: another direction, `[n_layers, d_model]`, to tell the cosine with.
+        residuals: float32 `[n, n_layers, d_model]`, one pooled residual for each trace and layer.
+        labels: bool `[n]`, true for positives.
+        tasks: name of each trace's task, `[n]`; whole tasks are left out in cross-fitting, and labels are permuted
+            within them. None takes each trace for a task of its own.
+        estimator: of the direction; refitted under every labelling.
+        rewards: of each trace, `[n]`, for `ridge`; None takes 1 for positives and 0 for negatives.
+        permutations: number of permutations of the labels; if there are no more than that, all of them are used. None
+            takes the estimator's default, 10,000 or 1,000.
+        seed: for drawing the permutations.
+        reference: another direction, `[n_layers, d_model]`; the ranking then has the cosine with it.
+
+    Returns:
+        One row for each layer, best first, with the AUC in sample and cross-fitted, their nulls, p-values and the
+        stability of the direction.
 
     Raises:
-        ValueError: as `estimate`, or a reference of another shape.
+        ValueError: an empty class; not one label, task and reward for each trace; or a shape is another one.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> labels = np.arange(24) % 2 == 0
+        >>> residuals = rng.standard_normal((24, 3, 16)).astype(np.float32)
+        >>> residuals[labels, 1] += 2  # layer 1 tells the classes apart
+        >>> ranking = validate(residuals, labels, permutations=199)
+        >>> ranking.best.layer, ranking.found()
+        (1, True)
     """
-    check_shapes(positives, negatives)
-    residuals = np.concatenate([positives, negatives])
+    residuals, n_pos, tasks, rewards = positives_first(residuals, labels, tasks, rewards)
     if reference is not None and reference.shape != residuals.shape[1:]:
         raise ValueError(f"a reference of shape {reference.shape}; expected {residuals.shape[1:]}")
     method = METHODS[estimator]
-    observed = Labellings.observed(len(positives), len(negatives), tasks, rewards if method.uses_rewards else None)
+    observed = Labellings.observed(n_pos, len(residuals) - n_pos, tasks, rewards if method.uses_rewards else None)
     scheme = choose_scheme(observed)
     labellings = permuted(observed, scheme, method.permutations if permutations is None else permutations, seed)
     folds = group_tasks(observed.tasks)
@@ -83,8 +101,8 @@ def validate(
             margin=margin,
             ambient_norm=float(ambient[layer]),
             margin_ratio=margin / float(ambient[layer]) if ambient[layer] else 0.0,
-            n_pos=len(positives),
-            n_neg=len(negatives),
+            n_pos=n_pos,
+            n_neg=len(residuals) - n_pos,
             auc_null_p95=_p95(null.aucs[layer]),
             **_cross_fitted(null.cv_aucs[layer], scores, observed, bool(problem)),
             p_value=float(own[layer]),
@@ -111,9 +129,9 @@ class _Null:
     margins: NDArray[np.float64]
     aucs: NDArray[np.float64]
     cv_aucs: NDArray[np.float64]
-    """Not a number where there is no cross-fitting."""
+    """NaN without cross-fitting."""
     scores: NDArray[np.float64]
-    """Cross-fitted, under the observed labelling: `[n_layers, n]`."""
+    """Cross-fitted, under the observed labelling, `[n_layers, n]`."""
 
 
 def _null(
@@ -141,9 +159,16 @@ def _null(
 
 
 def margin_p_values(margins: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The p of each layer, and p corrected over layers, from `[n_layers, 1 + B]` with the observed labelling first."""
+    """P of each layer, and p corrected over layers.
+
+    Args:
+        margins: `[n_layers, 1 + B]`, of the observed labelling and of B permutations.
+
+    Returns:
+        Both `[n_layers]`.
+    """
     spread = margins.std(axis=1, keepdims=True)
-    # A layer where every labelling has the same margin says nothing, rather than what rounding makes of it.
+    # Where every labelling has the same margin, rounding alone would decide; such a layer gets p = 1.
     flat = spread <= 1e-12 * np.abs(margins).max(axis=1, keepdims=True)
     scores = np.where(flat, 0, (margins - margins.mean(axis=1, keepdims=True)) / np.where(flat, 1, spread))
     reached = scores[:, :1] - _TIE
@@ -157,7 +182,7 @@ def _cross_fitted(
     if missing:
         return dict.fromkeys(names)
     interval = auc_interval(scores, observed.labels[0], observed.tasks)
-    # AUCs are multiples of one over twice the pairs: what is closer is equal.
+    # AUCs are multiples of 1/(2·n₊·n₋), so values that are closer than this are equal.
     p_value = float((aucs >= aucs[0] - 1e-9).mean())
     return dict(zip(names, (float(aucs[0]), interval.low, interval.high, _p95(aucs), p_value), strict=True))
 

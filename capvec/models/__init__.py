@@ -1,4 +1,4 @@
-"""The bundled model, the traces that come with it, and what `--model` can name."""
+"""The bundled model, the bundled traces, and the names that `--model` accepts."""
 
 from __future__ import annotations
 

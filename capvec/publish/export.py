@@ -15,6 +15,7 @@ from markupsafe import escape
 
 from capvec.errors import UsageError
 from capvec.publish.card import model_card
+from capvec.results.summary_file import read_summary
 
 _VECTORS = ("dir.pt", "dir.safetensors", "dir.gguf")
 _TEXTS = ("RESULTS.md", "master_summary.csv")
@@ -99,7 +100,7 @@ def read_run(folder: Path) -> FinishedRun:
     if not summary_file.is_file():
         raise UsageError(f"{folder}: the run did not finish (no summary.json); {again}")
     provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    summary = json.loads(summary_file.read_text(encoding="utf-8"))
+    summary = read_summary(summary_file)
     if provenance.get("study") != "sweep":
         raise UsageError(f"{folder}: a {provenance.get('study')}; expected a sweep, which has one direction to publish")
     if missing := summary["missing_trials"]:

@@ -9,12 +9,12 @@ from capvec.report.charts.matched_controls import METRICS, matched_controls
 from capvec.report.figures import figure
 from capvec.report.section import Block, Code, Column, Paragraph, Row, Section, Table, Text, left, right
 from capvec.results.results import Results
-from capvec.stats.matched_controls import TWIN_KINDS, MatchedComparison, twins_of
+from capvec.stats.matched_controls import MATCHED_KINDS, MatchedComparison, matched_controls_of
 from capvec.stats.summary import Summary
 from capvec.text import counted, number, p_value, signed
 
 _TITLES = {"zero": "α = 0", "negated": "−α", "prompt": "instruction, no vector"}
-_KINDS = (*_TITLES, *TWIN_KINDS)
+_KINDS = (*_TITLES, *MATCHED_KINDS)
 
 
 def controls_section(results: Results) -> Section | None:
@@ -58,7 +58,7 @@ def _effects(configs: Sequence[Config], summary: Summary) -> Table:
 
 def _span(config: Config, kind: str, configs: Sequence[Config], moved: dict[str, float | None]) -> str:
     """The difference of the control, or the least and the most of several."""
-    found = [value for name in twins_of(config.name, kind, configs) if (value := moved[name]) is not None]
+    found = [value for name in matched_controls_of(config.name, kind, configs) if (value := moved[name]) is not None]
     ends = [signed(end) for end in ((min(found), max(found)) if found else ())]
     return " to ".join(dict.fromkeys(ends)) or "–"
 
@@ -86,7 +86,7 @@ def _ranks(comparisons: Sequence[MatchedComparison]) -> Table:
 
 
 def _rank_row(one: MatchedComparison) -> Row:
-    effects, rank = one.twins.values(), one.rank
+    effects, rank = one.controls.values(), one.rank
     return (
         one.config,
         f"{len(effects)} {one.kind}",
@@ -100,7 +100,7 @@ def _rank_row(one: MatchedComparison) -> Row:
 
 
 def _limits(comparisons: Sequence[MatchedComparison]) -> Iterator[str]:
-    for count in sorted({len(one.twins) for one in comparisons}):
+    for count in sorted({len(one.controls) for one in comparisons}):
         yield f"With {counted(count, 'control')} no p can be below 1/{1 + count} = {1 / (1 + count):.3g}."
     if left_out := max(one.left_out for one in comparisons):
         yield (
@@ -114,7 +114,7 @@ def _brief(comparisons: Sequence[MatchedComparison]) -> Iterator[Block]:
     solved = [one for one in comparisons if one.metric == "pass_rate"]
     if not solved:
         return
-    kinds = [kind for kind in TWIN_KINDS if any(one.kind == kind for one in solved)]
+    kinds = [kind for kind in MATCHED_KINDS if any(one.kind == kind for one in solved)]
     columns: list[Column] = [*left("against matched controls"), *right("effect")]
     for kind in kinds:
         columns += right(kind, "p")
@@ -135,4 +135,4 @@ def _brief(comparisons: Sequence[MatchedComparison]) -> Iterator[Block]:
 def _rank_cells(one: MatchedComparison | None) -> tuple[str, str]:
     if one is None:
         return "–", "–"
-    return f"{one.rank.as_high}/{len(one.twins)}", p_value(one.rank.p_higher)
+    return f"{one.rank.as_high}/{len(one.controls)}", p_value(one.rank.p_higher)

@@ -55,7 +55,7 @@ def _summary(results: Results) -> dict[str, object]:
         "verdict": verdict(summary),
         "warnings": list(warnings(plan, summary)),
         **summary.to_json(),
-        "twins": [asdict(comparison) for comparison in results.controls],
+        "matched_controls": [asdict(comparison) for comparison in results.controls],
         "caveats": [inline(caveat) for caveat in caveats(results)],
         "gates": [vars(gate) for gate in results.gates],
         "expected_trials": completeness.expected,

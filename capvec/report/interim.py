@@ -66,8 +66,8 @@ def _legend(levels: str) -> Text:
 
 def _rows(interim: Sequential) -> Iterator[Row]:
     for test in interim.tests:
-        yield from (_row(test.config, one, test.planned) for one in test.looks)
-        if not test.looks:
+        yield from (_row(test.config, one, test.planned) for one in test.analyses)
+        if not test.analyses:
             yield (test.config, f"0 of {test.planned}", *("–",) * (len(_COLUMNS) - 3), "not analysed")
 
 

@@ -63,7 +63,7 @@ _WHY_UNDECIDED: Mapping[Undecided, tuple[str, str]] = {
 def interpretation_section(results: Results) -> Section | None:
     """One item for each sentence; None where nothing was compared."""
     summary, direction, configs = results.summary, results.direction, results.plan.configs
-    judged = [row for row in compared(summary) if row.call is not None]
+    judged = [row for row in compared(summary) if row.verdict is not None]
     if not judged:
         return None
     sentences: tuple[Text, ...] = (
@@ -94,12 +94,12 @@ def _of_verdicts(judged: Sequence[ConfigSummary], summary: Summary, tasks: int) 
 
 
 def _verdict(row: ConfigSummary) -> Name | None:
-    return None if row.call is None else row.call.name
+    return None if row.verdict is None else row.verdict.name
 
 
 def _why_undecided(row: ConfigSummary, judged: Sequence[ConfigSummary], summary: Summary, tasks: int) -> Undecided:
     # Each config that Holm's rule has rejected for leaves the others one step less to clear.
-    left = len(summary.family) - sum(_verdict(other) in ("improves", "harms") for other in judged)
+    left = len(summary.comparisons) - sum(_verdict(other) in ("improves", "harms") for other in judged)
     if smallest_p(tasks) >= LEVEL / left:
         return "few tasks"
     test = None if summary.sequential is None else summary.sequential.test(row.config)
@@ -160,8 +160,9 @@ def _steers_against(config: Config) -> bool:
 def _of_format(judged: Sequence[ConfigSummary]) -> Iterator[Text]:
     """What changed, and how much of the effect ran through it. The verdict says whether solving changed."""
     for row in judged:
-        if row.form is not None and row.form.form is not None:
-            yield (Code(row.config), f" changed the format of the replies ({row.form.form}){_split(row.mediation)}.")
+        change = row.format_change.description if row.format_change is not None else None
+        if change is not None:
+            yield (Code(row.config), f" changed the format of the replies ({change}){_split(row.mediation)}.")
 
 
 def _split(mediation: Mediation | None) -> str:
@@ -173,7 +174,7 @@ def _split(mediation: Mediation | None) -> str:
 
 def _of_matched_controls(judged: Sequence[ConfigSummary], comparisons: Sequence[MatchedComparison]) -> Iterator[Text]:
     """In the tail of the verdict. Where no effect was found, a push has none to explain."""
-    names = {row.config: row.call.name for row in judged if row.call is not None}
+    names = {row.config: row.verdict.name for row in judged if row.verdict is not None}
     for one in comparisons:
         name = names.get(one.config)
         if one.metric != "pass_rate" or name not in ("improves", "harms"):
@@ -186,7 +187,7 @@ def _of_matched_controls(judged: Sequence[ConfigSummary], comparisons: Sequence[
 
 def _ranked(one: MatchedComparison, *, improves: bool) -> Text:
     """How many of the controls moved the pass rate at least as far as the config did, in its way."""
-    count, config = len(one.twins), Code(one.config)
+    count, config = len(one.controls), Code(one.config)
     beyond = one.rank.as_high if improves else one.rank.as_low
     if beyond == 0:
         whom = f"The one {one.kind} control" if count == 1 else f"All {count} {one.kind} controls"
@@ -199,7 +200,7 @@ def _explained(one: MatchedComparison, pvalue: float) -> str:
     if pvalue < LEVEL:
         return "A push of that length does not explain the effect."
     if one.smallest_p >= LEVEL:
-        few = "One control is too few" if len(one.twins) == 1 else f"{len(one.twins)} controls are too few"
+        few = "One control is too few" if len(one.controls) == 1 else f"{len(one.controls)} controls are too few"
         return f"{few} to tell the effect from that of a push in any direction."
     return "The effect is not distinguishable from that of a push of the same length in any direction."
 

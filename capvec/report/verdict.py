@@ -8,7 +8,7 @@ from capvec.plan.plan import Plan
 from capvec.report.charts.configs import differences
 from capvec.report.figures import figure
 from capvec.report.section import Block, Code, Finding, Findings, Paragraph, Section
-from capvec.results.interim import margin_of
+from capvec.results.interim import equivalence_margin_of
 from capvec.results.results import Results
 from capvec.stats.power_warning import observed_power_warning
 from capvec.stats.summary import ConfigSummary, Summary
@@ -31,8 +31,8 @@ def verdict_section(results: Results) -> Section:
 def _note(summary: Summary) -> tuple[str | Code, ...]:
     return (
         "The p-values are from the sign-flip test over tasks, corrected by Holm's method for the comparisons of "
-        f"{', '.join(summary.family)} with the baseline (controls are not among them). Intervals are 95 %, clustered "
-        "by task. The rule is in ",
+        f"{', '.join(summary.comparisons)} with the baseline (controls are not among them). Intervals are 95 %, "
+        "clustered by task. The rule is in ",
         Code("capvec/stats/verdict.py"),
         ".",
     )
@@ -42,9 +42,9 @@ def findings(summary: Summary) -> Findings:
     """The name of each effect and its sentence."""
     return Findings(
         tuple(
-            Finding(row.config, row.call.name, row.call.words.removeprefix(row.call.name))
+            Finding(row.config, row.verdict.name, row.verdict.words.removeprefix(row.verdict.name))
             for row in compared(summary)
-            if row.call is not None
+            if row.verdict is not None
         )
     )
 
@@ -53,8 +53,8 @@ def verdict(summary: Summary) -> str:
     """The verdicts in one sentence, with the configs of each."""
     called: defaultdict[str, list[str]] = defaultdict(list)
     for row in compared(summary):
-        if row.call is not None:
-            called[row.call.name].append(row.config)
+        if row.verdict is not None:
+            called[row.verdict.name].append(row.config)
     if not called:
         return "Nothing to compare: no other config has a valid trial on a task on which the baseline has one."
     return "; ".join(f"{name}: {', '.join(configs)}" for name, configs in called.items()) + "."
@@ -73,10 +73,10 @@ def _uncompared(row: ConfigSummary) -> str:
 
 def warnings(plan: Plan, summary: Summary) -> tuple[str, ...]:
     """The warning that the sweep is underpowered, from what was observed; empty where it is not."""
-    found = observed_power_warning(summary, margin_of(plan))
+    found = observed_power_warning(summary, equivalence_margin_of(plan))
     return () if found is None else (found.words,)
 
 
 def compared(summary: Summary) -> list[ConfigSummary]:
     """The rows of the configs whose comparisons are corrected together."""
-    return [row for row in summary.configs if row.config in summary.family]
+    return [row for row in summary.configs if row.config in summary.comparisons]

@@ -1,4 +1,4 @@
-"""What reports say of a sweep's direction: the same from the sweep that has it as from what a run left on disk."""
+"""What reports say about a run's direction, from the direction itself or from the run folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from capvec.directions.study_direction import StudyDirection
 
 @dataclass(frozen=True)
 class DirectionSummary:
-    """All of a direction but its vectors."""
+    """A direction without its vectors."""
 
     hash: str
     description: str
@@ -23,12 +23,12 @@ class DirectionSummary:
     caveats: tuple[str, ...] = ()
     ranking: Ranking | None = None
     contrast: ContrastRecord | None = None
-    """None for a direction that was not built from traces here, as the next one is."""
+    """None, as is `audit`, for a direction that this run did not build from traces."""
     audit: Audit | None = None
 
     @classmethod
     def of(cls, direction: StudyDirection) -> Self:
-        """Of a direction at hand."""
+        """Describe a direction."""
         built = direction.built
         return cls(
             hash=direction.direction.hash,
@@ -41,34 +41,34 @@ class DirectionSummary:
 
     @classmethod
     def read(cls, folder: Path, provenance: Mapping[str, Any]) -> Self:
-        """From `provenance.json` and `vectors/ranking.csv`.
+        """Read `provenance.json` and `vectors/ranking.csv`.
 
-        What a run of an earlier capvec did not write down is left out, and a caveat says so.
+        A caveat says what is missing, for instance from the run of an earlier capvec.
 
         Args:
             folder: the run folder.
-            provenance: what its `provenance.json` holds.
+            provenance: the content of its `provenance.json`.
         """
-        told = provenance["direction"]
-        words, path = told.get("ranking"), folder / "vectors" / "ranking.csv"
+        data = provenance["direction"]
+        words, path = data.get("ranking"), folder / "vectors" / "ranking.csv"
         ranking = Ranking.read_csv(path, **words) if words and path.is_file() else None
-        caveats = list(told.get("caveats", ()))
-        if "caveats" not in told or (words and ranking is None):
+        caveats = list(data.get("caveats", ()))
+        if "caveats" not in data or (words and ranking is None):
             caveats.append(
-                "This report was made again without all that the first one knew of the direction: "
-                + ("vectors/ranking.csv is missing." if words else "the run is of an earlier capvec.")
+                "This report lacks some of what the run's first report said about the direction: "
+                + ("vectors/ranking.csv is missing." if words else "an earlier capvec wrote the run folder.")
             )
-        has_contrast = bool(told.get("audit") and told.get("contrast"))
+        has_contrast = bool(data.get("audit") and data.get("contrast"))
         return cls(
-            hash=told["hash"],
-            description=told.get("description", f"From {_quoted(told['source'])}."),
+            hash=data["hash"],
+            description=data.get("description", f"From {_quoted(data['source'])}."),
             caveats=tuple(caveats),
             ranking=ranking,
-            contrast=ContrastRecord.from_json(told["contrast"]) if has_contrast else None,
-            audit=Audit.from_json(told["audit"]) if has_contrast else None,
+            contrast=ContrastRecord.from_json(data["contrast"]) if has_contrast else None,
+            audit=Audit.from_json(data["audit"]) if has_contrast else None,
         )
 
 
 def _quoted(source: str) -> str:
-    """As `code`, which cannot hold code itself."""
+    """As Markdown code; a source that contains code already is returned as it is."""
     return source if "`" in source else f"`{source}`"

@@ -1,4 +1,4 @@
-"""`--gate`: conditions on the summary that decide the exit code."""
+"""`--gate`: conditions on a run's summary that decide the exit code."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _AT_MOST = re.compile(r"(parse_fail|no_cmd|steps)\s*<=\s*baseline")
 _FORMS = "improves(CONFIG), no_harm(D), parse_fail<=baseline, no_cmd<=baseline, steps<=baseline"
 _NOTHING_SHARED = "{} and the baseline have no task of which both have a valid trial"
 _ROUNDING = 1e-9
-"""0.8 − 0.2 is a little above 0.6 in floating point; rates differ by more than this or not at all."""
+"""Tolerance for floating point: 0.8 − 0.2 > 0.6. Two different rates differ by more than this."""
 
 
 @dataclass(frozen=True)
 class GateResult:
-    """One condition, whether it holds, and why in words."""
+    """One condition, whether it holds, and the reason in words."""
 
     condition: str
     met: bool
@@ -31,10 +31,10 @@ class GateResult:
 
 
 def split_gate(expression: str) -> tuple[str, ...]:
-    """The conditions of an expression, joined by `and` or commas, each once; all of them must hold.
+    """Split an expression into its conditions, which are joined by `and` or commas. All of them must hold.
 
     Raises:
-        UsageError: a condition is none of the known forms, or one that nothing could fail.
+        UsageError: a condition has none of the known forms, or always holds.
     """
     conditions = tuple(dict.fromkeys(part.strip() for part in re.split(r",|\band\b", expression)))
     for condition in conditions:
@@ -49,10 +49,10 @@ def split_gate(expression: str) -> tuple[str, ...]:
 
 
 def check_names(expression: str, configs: Sequence[Config]) -> None:
-    """Make sure that every config that a gate names is one of the plan's, and not the baseline.
+    """Make sure that every config that a gate names is in the plan and is compared with the baseline.
 
     Raises:
-        UsageError: it is not; the message names those that there are.
+        UsageError: a config is not; the message lists those that are.
     """
     compared = [config.name for config in configs if config.kind != "baseline"]
     for condition in split_gate(expression):
@@ -64,22 +64,22 @@ def check_names(expression: str, configs: Sequence[Config]) -> None:
 
 
 def check_gate(expression: str | None, summary: Summary, tasks: int) -> tuple[GateResult, ...]:
-    """Judge each condition on the numbers of the report.
+    """Judge each condition on the numbers of the summary.
 
     * `improves(C)`: the verdict on C is *improves* (`capvec.stats.verdict` has the rule).
     * `no_harm(D)`: no other config's pass rate is more than D below the baseline's.
     * `M<=baseline`: no other config's mean M per run is above the baseline's.
 
-    The last two go by what was measured, however uncertain that is: by the report's effects, means over the tasks that
-    both have valid trials of, each task weighing the same, so that neither tasks nor attempts that only one of them has
-    can decide. Other configs are all but the baseline, controls included; those named have passed `check_names`. A
-    config that has no such task meets no condition. The reason says over how many tasks the condition was judged, since
-    errors of the instrument can leave few, and how far below the baseline the lowest config may really be.
+    The last two compare point estimates and ignore their uncertainty. The estimates are the report's effects: means
+    over the tasks of which both configs have valid trials, with equal weights. The conditions apply to every config
+    but the baseline, controls included, and fail for a config that shares no task with the baseline. The reason says
+    over how many tasks a condition was judged, since infrastructure errors can leave few, and gives the interval of
+    the lowest config.
 
     Args:
-        expression: conditions, as `split_gate` takes them; None for no gate.
+        expression: conditions that passed `split_gate` and `check_names`; None for no gate.
         summary: of the run.
-        tasks: that the run has.
+        tasks: number of tasks in the plan.
     """
     return tuple(_check(condition, summary, tasks) for condition in split_gate(expression)) if expression else ()
 
@@ -103,7 +103,7 @@ def _check(condition: str, summary: Summary, tasks: int) -> GateResult:
 
 
 def _lowest(effects: Sequence[Effect]) -> str:
-    """Of pass rates, how low the config that fell most may really be: the condition goes by the estimate."""
+    """The estimate and interval of the config whose pass rate fell most; empty if none fell."""
     worst = min(effects, key=lambda effect: effect.difference, default=None)
     if worst is None or worst.interval is None or worst.difference >= 0:
         return ""
@@ -112,9 +112,9 @@ def _lowest(effects: Sequence[Effect]) -> str:
 
 def _improves(condition: str, name: str, summary: Summary) -> GateResult:
     row = next(row for row in _others(summary) if row.config == name)
-    if row.call is None:
+    if row.verdict is None:
         return GateResult(condition, False, _NOTHING_SHARED.format(name))
-    return GateResult(condition, row.call.name == "improves", row.call.words)
+    return GateResult(condition, row.verdict.name == "improves", row.verdict.words)
 
 
 def _others(summary: Summary) -> list[ConfigSummary]:
@@ -126,7 +126,7 @@ def _effect(row: ConfigSummary, metric: str) -> Effect | None:
 
 
 def _against(config: str, effect: Effect | None, tasks: int) -> str:
-    """What the config has, and the baseline."""
+    """The config's mean beside the baseline's."""
     if effect is None:
         return _NOTHING_SHARED.format(config)
     has, unit = ("passes", "") if effect.metric == "pass_rate" else ("has", f" {effect.metric} per run")
@@ -134,7 +134,7 @@ def _against(config: str, effect: Effect | None, tasks: int) -> str:
 
 
 def _over(judged: Sequence[int], tasks: int) -> str:
-    """`, over 2 of 20 tasks`, or `, over 2 to 20 of 20 tasks`; nothing where no config was judged."""
+    """`, over 2 of 20 tasks` or `, over 2 to 20 of 20 tasks`; empty if no config was judged."""
     if not judged:
         return ""
     span = " to ".join(dict.fromkeys(map(str, (min(judged), max(judged)))))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from capvec.plan.plan import Plan, trial_seed
 from capvec.records import Config, Outcome, Task, TrialId
-from capvec.stats.assumed import MARGIN
+from capvec.stats.assumed import EQUIVALENCE_MARGIN
 from capvec.stats.sequential import FEWEST_TASKS, Block, Sequential, SequentialTest, schedule, sequential_test
 from capvec.stats.verdict import LEVEL
 from capvec.text import signed
@@ -26,9 +26,9 @@ def drawn_order(tasks: Sequence[Task], seed: int) -> tuple[Task, ...]:
     return tuple(sorted(tasks, key=lambda task: (trial_seed(seed, task.name, 0), task.name)))
 
 
-def margin_of(plan: Plan) -> float:
+def equivalence_margin_of(plan: Plan) -> float:
     """The equivalence margin, a difference in pass rate: `--effect`, or the verdict's default."""
-    return MARGIN if plan.effect is None else plan.effect
+    return EQUIVALENCE_MARGIN if plan.effect is None else plan.effect
 
 
 def interim_analyses(plan: Plan, outcomes: Iterable[Outcome]) -> Sequential:
@@ -38,12 +38,12 @@ def interim_analyses(plan: Plan, outcomes: Iterable[Outcome]) -> Sequential:
     recorded: dict[str, dict[Block, Outcome]] = {config.name: {} for config in plan.configs}
     for outcome in outcomes:
         recorded[outcome.config][outcome.task, outcome.attempt] = outcome
-    names, base = plan.steered, recorded[Config.BASELINE]
+    names, base, margin = plan.steered, recorded[Config.BASELINE], equivalence_margin_of(plan)
     tests = tuple(
-        sequential_test(name, recorded[name], base, blocks, sizes, family=len(names), margin=margin_of(plan))
+        sequential_test(name, recorded[name], base, blocks, sizes, comparisons=len(names), equivalence_margin=margin)
         for name in names
     )
-    ends = _ends(plan.configs, {test.config: sizes[len(test.looks) - 1] for test in tests if test.stopped})
+    ends = _ends(plan.configs, {test.config: sizes[len(test.analyses) - 1] for test in tests if test.stopped})
     overrun = {name: sum(block in recorded[name] for block in blocks[end:]) for name, end in ends.items()}
     return Sequential(LEVEL, blocks, sizes, tests, ends, overrun)
 
@@ -135,7 +135,9 @@ class Monitor:
     def _counted(self) -> set[TrialId]:
         """The trials of the steered configs and the baseline that an analysis has used."""
         sizes = {
-            test.config: self._analyses.schedule[len(test.looks) - 1] for test in self._analyses.tests if test.looks
+            test.config: self._analyses.schedule[len(test.analyses) - 1]
+            for test in self._analyses.tests
+            if test.analyses
         }
         sizes[Config.BASELINE] = max(sizes.values(), default=0)
         return {
@@ -147,7 +149,7 @@ class Monitor:
     def _is_due(self, test: SequentialTest) -> bool:
         if test.decision != "go on":
             return False
-        blocks = self._analyses.blocks[: self._analyses.schedule[len(test.looks)]]
+        blocks = self._analyses.blocks[: self._analyses.schedule[len(test.analyses)]]
         return all(
             TrialId(task, name, attempt) in self._recorded
             for name in (test.config, Config.BASELINE)
@@ -180,7 +182,7 @@ class Monitor:
         if test is None:
             others = "every other config" if name == Config.BASELINE else "every config that it controls for"
             return f"stops: {others} has stopped"
-        last = test.looks[-1]
+        last = test.analyses[-1]
         place = f"at interim analysis {last.number} of {test.planned}, with {last.share:.0%} of its trials recorded"
         if test.decision == "efficacy":
             return f"stops for efficacy {place}: {signed(last.difference)}, p = {last.pvalue:.2g}"

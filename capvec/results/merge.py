@@ -1,4 +1,4 @@
-"""Several runs of one plan as one: shards that ran on different machines, or at different times."""
+"""Merge runs of one plan that ran on different machines or at different times."""
 
 from __future__ import annotations
 
@@ -17,32 +17,36 @@ from capvec.results.run_folder import RunFolder, read_run_folder
 
 _OF_A_SHARD = ("run", "capvec", "commit", "written", "command_line", "options", "python", "platform", "versions")
 _SHOWN = 120
-_NAMED = 5
 """Characters of a value in a message."""
+_NAMED = 5
+"""Tasks that a message names."""
 
 
 def merge(folders: Sequence[Path], out: Path | None) -> Path:
-    """Write a run folder that holds the trials of several.
+    """Write a run folder that holds the trials of several runs.
 
-    The runs must be of the same study, model, settings, direction, base seed and `--effect`; tasks and configs that two
-    of them have must be the same, and so must the outcome of a trial that both ran. `trials.jsonl` keeps each trial
-    under the run it came from. Software may differ, and the report says where; what any run asked for with `--gate` is
-    asked of them together.
+    The runs must have the same study, model, settings, direction, base seed and `--effect`. Tasks and configs that two
+    runs share must be the same, and so must the outcomes of shared trials. Software may differ; the report lists the
+    differences. `trials.jsonl` keeps the name of the run that each trial came from. The gates of all runs are judged
+    on the merged run.
 
     Args:
         folders: run folders, finished or not.
         out: a new folder.
 
+    Returns:
+        `out`.
+
     Raises:
-        UsageError: no run there, `out` is missing or in use, or the runs do not belong together; the message says what
-            differs, and in which run.
+        UsageError: no run there, `out` is missing or in use, or the runs do not belong together; the message names the
+            differences and the runs.
     """
     if out is None:
         raise UsageError(
-            f"{len(folders)} runs and no --out: name a new folder for the merged run, as --out reports/all"
+            f"{len(folders)} runs and no --out; give a new folder for the merged run, as in --out reports/all"
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"--out {out}: exists and is not an empty folder; choose another")
+        raise UsageError(f"--out {out} exists and is not an empty folder; choose another")
     runs = [read_run_folder(folder) for folder in folders]
     first = runs[0]
     for run in runs[1:]:
@@ -58,15 +62,15 @@ def merge(folders: Sequence[Path], out: Path | None) -> Path:
 
 
 def _check_together(first: RunFolder, other: RunFolder) -> None:
-    """Only what each is, not what it found.
+    """Compare what two runs were asked to do.
 
     Raises:
         UsageError: they differ; the message says in what.
     """
     if sequential := next((run for run in (first, other) if run.plan.sequential), None):
         raise UsageError(
-            f"{sequential.folder} ran with --sequential: its looks went by its own plan, and those of a merged run "
-            "would be others; report it alone"
+            f"{sequential.folder} ran with --sequential: its interim analyses follow its own plan and are not those of "
+            "a merged run; report it alone"
         )
     found = differences(first.provenance, other.provenance)
     for name in ("seed", "effect"):
@@ -75,19 +79,19 @@ def _check_together(first: RunFolder, other: RunFolder) -> None:
             found[f"--{name}"] = (one, two)
     if found:
         tasks = [name.removeprefix("task ") for name in found if name.startswith("task ")]
-        if len(tasks) > 1:  # a checksum of each would tell nobody more
+        if len(tasks) > 1:  # a list of checksums would not help
             found = {name: values for name, values in found.items() if not name.startswith("task ")}
             names = ", ".join(tasks[:_NAMED]) + (f" and {len(tasks) - _NAMED} more" if len(tasks) > _NAMED else "")
             found[f"what the files of {len(tasks)} tasks ({names}) hold"] = ("one thing", "another")
-        told = "; ".join(
+        words = "; ".join(
             f"{name} is {_brief(one)} in {first.folder} and {_brief(two)} in {other.folder}"
             for name, (one, two) in found.items()
         )
-        raise UsageError(f"these runs do not belong together: {told}")
+        raise UsageError(f"these runs do not belong together: {words}")
 
 
 def _pool(runs: Sequence[RunFolder]) -> dict[TrialId, tuple[RunFolder, Outcome]]:
-    """Trial → its outcome, and the run that it is from.
+    """Each trial with its outcome and the run that it comes from.
 
     Raises:
         UsageError: two runs have different outcomes, or seeds, of the same trial.
@@ -103,16 +107,16 @@ def _pool(runs: Sequence[RunFolder]) -> dict[TrialId, tuple[RunFolder, Outcome]]
                 changed = [
                     name for name, value in vars(outcome).items() if name != "run" and vars(known)[name] != value
                 ]
-                told = "; ".join(f"{name} {vars(known)[name]} and {vars(outcome)[name]}" for name in changed[:3])
+                words = "; ".join(f"{name} {vars(known)[name]} and {vars(outcome)[name]}" for name in changed[:3])
                 raise UsageError(
                     f"these runs do not belong together: both {before.folder} and {run.folder} ran {outcome.trial}, "
-                    f"and not with the same outcome ({told}); a trial counts once, so leave one of the two runs out"
+                    f"with different outcomes ({words}); a trial counts once, so leave one of the two runs out"
                 )
     return pool
 
 
 def _provenance(runs: Sequence[RunFolder], out: Path) -> dict[str, Any]:
-    """The first run's, with the tasks, configs and seeds of all, and what is each run's own."""
+    """The provenance of the first run, with the tasks, configs and seeds of all; `merged` describes each run."""
     records = [run.provenance for run in runs]
     asked = (record["options"].get("gate") for record in records)
     gates = dict.fromkeys(condition for expression in asked if expression for condition in split_gate(expression))
@@ -133,7 +137,7 @@ def _shard(run: RunFolder) -> dict[str, Any]:
 
 
 def _configs(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
-    """All of them, once; a control controls for what it controls for in any run."""
+    """The configs of all runs, each once; a control controls for the steered configs of every run."""
     configs = {config.name: config for config in runs[0].plan.configs}
     for config in (config for run in runs[1:] for config in run.plan.configs):
         known = configs.setdefault(config.name, config)
@@ -144,7 +148,7 @@ def _configs(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
 
 
 def _copy_files(runs: Sequence[RunFolder], outcomes: Mapping[TrialId, tuple[RunFolder, Outcome]], out: Path) -> None:
-    """Trajectories, as far as they were kept, and the direction."""
+    """Copy the trajectories that were kept, and the direction."""
     for trial, (run, _) in outcomes.items():
         source = run.plan.trajectory(trial)
         if source.is_file():

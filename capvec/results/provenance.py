@@ -1,4 +1,4 @@
-"""`provenance.json`: what someone needs to run the same trials again."""
+"""`provenance.json`: what is needed to run the same trials again."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def write(
     direction: StudyDirection | None,
     images: Mapping[str, str],
 ) -> None:
-    """Write `provenance.json` into the run folder; a resumed run keeps what its earlier sessions wrote.
+    """Write `provenance.json` into the run folder; that of earlier sessions is kept in `earlier_sessions`.
 
     Args:
         folder: the run folder.
         command_line: as the user typed it.
-        options: what the user asked for, as the study goes by it.
+        options: those that the study uses.
         plan: tasks, configs and seeds.
-        health: what the engine said about itself and its model.
-        direction: what the steered configs steer with, and where it came from; None where no config is steered.
+        health: the engine's description of itself and its model.
+        direction: of the steered configs, with its source; None if no config is steered.
         images: image id of each task.
     """
     path = folder / "provenance.json"
@@ -84,12 +84,11 @@ def check_same_study(
     health: Mapping[str, Any],
     direction: StudyDirection,
 ) -> None:
-    """Make sure that a resumed run goes on as it began: outcomes of two different sweeps must never be pooled.
+    """Make sure that a resumed run continues as it began, so that outcomes of two different runs are never pooled.
 
     Raises:
-        UsageError: study, model, settings, direction, a threshold of its contrast, a task or a config's steers are not
-            those of the run's `provenance.json`, nor are `--sequential` and the trials that its looks go by; all are
-            named.
+        UsageError: the study, model, settings, direction, a threshold of its contrast, a task, a config's steers, or
+            the plan of `--sequential` differ from the run's `provenance.json`; the message names all differences.
     """
     path = folder / "provenance.json"
     if not path.exists():
@@ -107,17 +106,17 @@ def check_same_study(
     }
     if changed := differences({"study": plan.study, **earlier}, now):
         details = "; ".join(f"{name} was {before} and is {after}" for name, (before, after) in changed.items())
-        raise UsageError(f"--resume: {folder} was begun as another sweep ({details}); choose another --run")
+        raise UsageError(f"--resume: {folder} holds another run ({details}); choose another --run")
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """What keeps the outcomes of two runs from being pooled: name → both values.
+    """The differences that forbid pooling the outcomes of two runs: name → both values.
 
-    Tasks and configs that only one of them has are no difference: each run may hold a part of the whole.
+    A task or config that only one of them has is no difference, since each run may hold a part of the plan.
 
     Args:
-        one: as `provenance.json` holds it: study, options, model, settings, direction, tasks and configs.
-        other: the same.
+        one: study, options, model, settings, direction, tasks and configs, as in `provenance.json`.
+        other: the same of the other run.
     """
     first, second = _identity(one), _identity(other)
     return {name: (value, second[name]) for name, value in first.items() if name in second and second[name] != value}

@@ -1,4 +1,4 @@
-"""What a run ends in: one value that reports, gates and the exit code are made from."""
+"""The results of a run: one value, from which reports, gates and the exit code are made."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from capvec.plan.plan import Plan
 from capvec.records import Outcome
 from capvec.results.direction import DirectionSummary
 from capvec.results.gates import GateResult
-from capvec.results.interim import interim_analyses, margin_of
+from capvec.results.interim import equivalence_margin_of, interim_analyses
 from capvec.results.ledger import Completeness
 from capvec.stats.matched_controls import MatchedComparison, compare_with_matched_controls
 from capvec.stats.summary import Summary, summarise
@@ -18,15 +18,15 @@ from capvec.stats.summary import Summary, summarise
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a study concludes from its outcomes beyond what holds for every study. Studies extend it."""
+    """What a study concludes from its outcomes, in addition to the summary. Studies extend it."""
 
     gates: tuple[GateResult, ...] = ()
-    """The study's own. Each must be met for exit code 0."""
+    """The study's own gates. The exit code is 0 only if each is met."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """A run, finished or interrupted, with everything that is known of it."""
+    """Everything that is known about a run, finished or interrupted."""
 
     plan: Plan
     outcomes: tuple[Outcome, ...]
@@ -36,17 +36,17 @@ class Results:
     direction: DirectionSummary
     judgement: Judgement
     gates: tuple[GateResult, ...]
-    """The study's own, then those of `--gate`; judged on the trials that there are."""
+    """The study's own, then those of `--gate`, judged on the trials on record."""
     completeness: Completeness
 
     @cached_property
     def controls(self) -> tuple[MatchedComparison, ...]:
-        """How each steered config ranks among its matched controls."""
+        """The rank of each steered config among its matched controls."""
         return tuple(compare_with_matched_controls(self.summary.analysed(self.outcomes), self.plan.configs))
 
     @property
     def valid(self) -> bool:
-        """Whether every trial that was collected gave a valid outcome, and nobody stopped the session."""
+        """Whether every collected trial has a valid outcome and the session was not interrupted."""
         faults = any(outcome.outcome == "error" for outcome in self.summary.analysed(self.outcomes))
         return not (self.completeness.interrupted or self.completeness.missing or faults)
 
@@ -57,7 +57,9 @@ class Results:
 
 
 def summarise_run(plan: Plan, outcomes: Sequence[Outcome]) -> Summary:
-    """The statistics of a run: of every config of its plan. Steered configs are corrected for each other."""
+    """The statistics of every config of the plan; p-values of the steered configs are corrected for each other."""
     interim = interim_analyses(plan, outcomes) if plan.sequential else None
     names = [config.name for config in plan.configs]
-    return summarise(outcomes, names, family=plan.steered, margin=margin_of(plan), sequential=interim)
+    return summarise(
+        outcomes, names, comparisons=plan.steered, equivalence_margin=equivalence_margin_of(plan), sequential=interim
+    )

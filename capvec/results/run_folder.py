@@ -1,4 +1,4 @@
-"""A run as its folder tells it: enough to write its reports again."""
+"""Reading a run folder."""
 
 from __future__ import annotations
 
@@ -14,35 +14,30 @@ from capvec.plan.plan import Plan, Settings
 from capvec.records import Config, Outcome, Task, TrialId, TrialSpec
 from capvec.results.ledger import Ledger
 from capvec.results.shards import shard_lines
+from capvec.results.summary_file import read_summary
 from capvec.tasks.splits import UNKNOWN
-
-_EARLIER_KEYS = {"spared_trials": "skipped_trials"}
-"""Of `summary.json`: name in an earlier capvec → name today."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """What a run left behind, finished or not."""
+    """The content of a run folder, finished or not."""
 
     folder: Path
     provenance: Mapping[str, Any]
     """`provenance.json`."""
     plan: Plan
-    """Its tasks have no instruction: reports need none."""
+    """As `provenance.json` describes it; its tasks have no instructions."""
     outcomes: tuple[Outcome, ...]
-    """On record, in the plan's order."""
+    """All on record, in the plan's order."""
 
     def earlier_summary(self) -> dict[str, Any] | None:
         """`summary.json`, under its present names; None for a run that was interrupted before it was written."""
         path = self.folder / "summary.json"
-        if not path.is_file():
-            return None
-        data = json.loads(path.read_text(encoding="utf-8"))
-        return {_EARLIER_KEYS.get(name, name): value for name, value in data.items()}
+        return read_summary(path) if path.is_file() else None
 
 
 def read_run_folder(folder: Path) -> RunFolder:
-    """Read a run's folder.
+    """Read a run folder.
 
     Raises:
         UsageError: no run there, or none with a trial on record.
@@ -55,7 +50,7 @@ def read_run_folder(folder: Path) -> RunFolder:
     recorded = {outcome.id: outcome for outcome in Ledger(folder / "trials.jsonl").read()}
     outcomes = tuple(recorded[trial.id] for trial in plan.trials if trial.id in recorded)
     if not outcomes:
-        raise UsageError(f"{folder}: no trial of its plan is on record in trials.jsonl, so there is nothing to report")
+        raise UsageError(f"{folder}: trials.jsonl holds no trial of the plan; name another run folder")
     return RunFolder(folder, provenance, plan, outcomes)
 
 
@@ -82,7 +77,7 @@ def plan_of(folder: Path, provenance: Mapping[str, Any]) -> Plan:
 
 
 def _config(data: Mapping[str, Any]) -> Config:
-    # `shifts` is from before receipts had operations; reports take what was expected from the outcomes.
+    # `shifts` is of an earlier capvec; reports take the expected shifts from the outcomes.
     known = {name: value for name, value in data.items() if name != "shifts"}
     control = known.get("control")
     if control is not None and control["kind"] == "flip":  # the word of an earlier capvec
@@ -91,10 +86,10 @@ def _config(data: Mapping[str, Any]) -> Config:
 
 
 def _tasks(folder: Path, tasks: Mapping[str, Mapping[str, Any]]) -> Iterator[Task]:
-    """With family and split: of runs whose provenance does not tell them, from `master_summary.csv`."""
-    told = {} if all("family" in task for task in tasks.values()) else _families(folder / "master_summary.csv")
+    """Tasks with family and split, which an earlier capvec wrote to `master_summary.csv` alone."""
+    known = {} if all("family" in task for task in tasks.values()) else _families(folder / "master_summary.csv")
     for name, task in tasks.items():
-        metadata = {key: task.get(key) or told.get(name, {}).get(key) for key in ("family", "split")}
+        metadata = {key: task.get(key) or known.get(name, {}).get(key) for key in ("family", "split")}
         yield Task(name, Path(name), "", task["checksum"], metadata=metadata)
 
 

@@ -1,4 +1,4 @@
-"""What a report says of the runs that it was merged from: which they were, where they differ, how gates are judged."""
+"""Sentences on the runs that a merged run is made of: their names, where they differ, how gates are judged."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 _HASH = 8
-"""Characters of a commit that are shown."""
+"""Characters of a commit that a report shows."""
 
 
 def shard_lines(shards: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """Sentences for `RESULTS.md`; none for a run that was not merged.
 
     Args:
-        shards: `merged` of `provenance.json`: of each run its `run`, `options`, `capvec`, `commit`, `python`,
-            `platform` and `versions`, which may differ.
+        shards: `merged` of `provenance.json`: the `run`, `options`, `capvec`, `commit`, `python`, `platform` and
+            `versions` of each run.
     """
     return tuple(_lines(shards)) if shards else ()
 
@@ -25,14 +25,11 @@ def _lines(shards: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     software = [_software(shard) for shard in shards]
     differing = [name for name in dict.fromkeys(name for one in software for name in one) if _differs(software, name)]
     if differing:
-        told = "; ".join(f"{name} {_by_run(shards, [one.get(name) for one in software])}" for name in differing)
-        yield f"They ran on different software, which may pass for an effect where configs are split up: {told}."
+        words = "; ".join(f"{name} {_by_run(shards, [one.get(name) for one in software])}" for name in differing)
+        yield f"Their software differs, which can look like an effect if configs are split between runs: {words}."
     gates = [shard["options"].get("gate") for shard in shards]
     if len(set(gates)) > 1:
-        yield (
-            f"They asked for different gates ({_by_run(shards, gates)}): every condition of any of them is judged, on "
-            "all trials together."
-        )
+        yield (f"Their gates differ ({_by_run(shards, gates)}); every condition is judged on all trials together.")
 
 
 def _software(shard: Mapping[str, Any]) -> dict[str, str | None]:

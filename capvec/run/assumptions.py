@@ -10,7 +10,7 @@ from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Plan
 from capvec.records import Config
 from capvec.results.ledger import Ledger
-from capvec.stats.assumed import MARGIN, UNKNOWN_RATE, UNKNOWN_SPREAD
+from capvec.stats.assumed import EQUIVALENCE_MARGIN, UNKNOWN_RATE, UNKNOWN_SPREAD
 from capvec.stats.power import SweepDesign, observed_rate
 from capvec.stats.power_warning import PowerWarning, power_warning
 from capvec.stats.summary import spread_between_tasks
@@ -48,7 +48,7 @@ def assumptions_of(options: SweepOptions) -> Assumptions:
     Raises:
         UsageError: `--base-rate` names a folder without trials of a baseline, or leaves no room for the effect.
     """
-    effect = MARGIN if options.effect is None else options.effect
+    effect = EQUIVALENCE_MARGIN if options.effect is None else options.effect
     found = _assumed(options) if isinstance(options.base_rate, float | None) else _from_run(Path(options.base_rate))
     rate, spread, source = found
     if rate + effect >= 1:

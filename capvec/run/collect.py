@@ -1,8 +1,7 @@
-"""Collect traces: baseline trials without a direction, for others to build directions from."""
+"""Collect traces: trials of the baseline alone, from which directions can be built."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +14,33 @@ from capvec.plan.plan import Plan, interleave, settings_for
 from capvec.records import Config, Outcome
 from capvec.results import provenance
 from capvec.results.ledger import Ledger
-from capvec.run.progress import Tally
-from capvec.run.status_line import progress_on_stdout
+from capvec.run.recorder import TrialRecorder, run_trials
 from capvec.run.trial import TrialRunner
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.docker_host import check_docker
 from capvec.sandbox.reaper import reap
 from capvec.tasks import load_tasks
 from capvec.tasks.loader import notes_in_words
-from capvec.text import one_line, printable
+from capvec.text import one_line
 
 
 def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple[Outcome, ...]]:
-    """Run the baseline on every task and keep the trajectories, readable by `--traces`; says how far it is.
+    """Run the baseline on every task and keep the trajectories, which `--traces` reads; prints its progress.
 
     Args:
-        options: of them, tasks, model, attempts, seed and how the agent acts count.
-        out: a folder that is new or empty; gets `trajectories/`, `trials.jsonl` and `provenance.json`.
+        options: tasks, model, attempts, seed and the agent's settings; other options are ignored.
+        out: a new or empty folder; gets `trajectories/`, `trials.jsonl` and `provenance.json`.
         jobs: trials at a time.
+
+    Returns:
+        The plan, and the outcomes in its order.
 
     Raises:
         UsageError: a bad option, or `out` is not empty.
         InfrastructureError: Docker or the engine does not answer.
     """
     if out.exists() and any(out.iterdir()):
-        raise UsageError(f"{out} is not empty: choose a new folder, so that two collections do not mix")
+        raise UsageError(f"{out} is not empty; choose a new folder, so that two collections do not mix")
     tasks = load_tasks(options.tasks)
     get_protocol(options.protocol)
     check_docker()
@@ -47,9 +48,7 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
         print(f"capvec: {one_line(line)}")
     source = resolve_model(options.model)
     out.mkdir(parents=True, exist_ok=True)
-    ledger = Ledger(out / "trials.jsonl")
-    outcomes = []
-    with client_of(source, out / "engine.log") as client, ThreadPoolExecutor(jobs) as pool:
+    with client_of(source, out / "engine.log") as client:
         health = client.health()
         settings = settings_for(options, health.defaults, health.model)
         baseline = Config(Config.BASELINE, "baseline")
@@ -59,15 +58,7 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
         images = {task.name: provider.prepare(task) for task in tasks}
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": None, "images": images}
         provenance.write(out, command_line=options.command_line, options=options.recorded("collect"), **about)
-        runner = TrialRunner(plan, client, provider)
-        with progress_on_stdout(at_a_time=jobs) as progress:
-            progress.update(Tally(left=len(trials)))
-            for done in as_completed([pool.submit(runner.run, trial) for trial in trials]):
-                outcome = done.result()
-                ledger.append(outcome)
-                outcomes.append(outcome)
-                if outcome.outcome == "error":
-                    progress.say(f"capvec: error: {outcome.trial}: {printable(outcome.error)}")
-                progress.update(Tally.of((o.outcome for o in outcomes), len(trials) - len(outcomes)))
+        recorder = TrialRecorder(plan, Ledger(out / "trials.jsonl"), say=print)
+        run_trials(TrialRunner(plan, client, provider), recorder, jobs)
     reap(plan.run)
-    return plan, tuple(outcomes)
+    return plan, recorder.outcomes

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from capvec.engines.client import EngineClient
 from capvec.errors import UsageError
-from capvec.run.forecast import forecast_lines, sights_of
+from capvec.run.forecast import detections_of, forecast_lines
 from capvec.run.probe import run_probe
 from capvec.run.session import StudySession, run_folder
 from capvec.run.study import Study
@@ -48,8 +48,8 @@ def dry_run(study: Study, root: Path, jobs: int, say: Callable[[str], None]) -> 
         client = resources.enter_context(EngineClient(payload.engine_url, payload.engine_token))
         probe = run_probe(TrialRunner(payload.plan, client, DockerProvider()), jobs, say)
     say("working out what it could see, and what it would need")
-    sights = sights_of(payload.plan, session.assumptions)
+    detections = detections_of(payload.plan, session.assumptions)
     print()
-    for line in forecast_lines(payload.plan, session.assumptions, sights, probe, preparation_s):
+    for line in forecast_lines(payload.plan, session.assumptions, detections, probe, preparation_s):
         print(line, flush=True)
     return not probe.that("error")

@@ -19,7 +19,7 @@ from capvec.stats.power import (
     MOST_TRIALS,
     SweepDesign,
     Test,
-    detectable_effect,
+    minimum_detectable_effect,
     most,
     needed_attempts,
     needed_tasks,
@@ -90,11 +90,11 @@ def _seconds(value: float) -> str:
     return f"{_rounded(value / unit)} {name}"
 
 
-# ------------------------------------------------------------------------------------------------ sight
+# ------------------------------------------------------------------------------------------------ power
 
 
 @dataclass(frozen=True)
-class Sight:
+class Detection:
     """What one test sees. None where no effect, or no number that was tried, is enough."""
 
     test: Test
@@ -110,20 +110,20 @@ class Sight:
     """The same with the plan's attempts."""
 
 
-def sights_of(plan: Plan, assumptions: Assumptions) -> dict[Test, Sight | None]:
-    """By each test; takes some seconds. Empty for a plan that steers no config, None as `sight` says."""
+def detections_of(plan: Plan, assumptions: Assumptions) -> dict[Test, Detection | None]:
+    """By each test; takes some seconds. Empty for a plan that steers no config, None as `detection` says."""
     design = assumptions.design(plan)
-    return {} if design is None else {test: sight(design, assumptions.effect, test) for test in _TESTS}
+    return {} if design is None else {test: detection(design, assumptions.effect, test) for test in _TESTS}
 
 
-def sight(design: SweepDesign, effect: float, test: Test) -> Sight | None:
+def detection(design: SweepDesign, effect: float, test: Test) -> Detection | None:
     """None where there are too many trials to work the test's power out."""
     if design.tasks * design.attempts > MOST_TRIALS[test]:
         return None
-    return Sight(
+    return Detection(
         test,
-        detectable_effect(design, test),
-        detectable_effect(design, test, falls=True),
+        minimum_detectable_effect(design, test),
+        minimum_detectable_effect(design, test, falls=True),
         power(design, effect, test),
         needed_attempts(design, effect, test),
         needed_tasks(design, effect, test),
@@ -134,14 +134,18 @@ def sight(design: SweepDesign, effect: float, test: Test) -> Sight | None:
 
 
 def forecast_lines(
-    plan: Plan, assumptions: Assumptions, sights: Mapping[Test, Sight | None], probe: Probe, preparation_s: float
+    plan: Plan,
+    assumptions: Assumptions,
+    detections: Mapping[Test, Detection | None],
+    probe: Probe,
+    preparation_s: float,
 ) -> Iterator[str]:
     """The plan for the terminal, within 100 columns.
 
     Args:
         plan: of the study.
         assumptions: for the power.
-        sights: what `sights_of` found.
+        detections: what `detections_of` found.
         probe: of its trials.
         preparation_s: what engine, images and direction took.
     """
@@ -156,7 +160,7 @@ def forecast_lines(
     more = [f"and {len(names) - _NAMES_SHOWN} more"] if len(names) > _NAMES_SHOWN else []
     yield from _wrapped(f"tasks: {', '.join([*names[:_NAMES_SHOWN], *more])}")
     yield from _wrapped(f"time: {time_in_words(probe, len(plan.trials), preparation_s)}")
-    yield from _power_lines(plan, assumptions, sights)
+    yield from _power_lines(plan, assumptions, detections)
 
 
 def time_in_words(probe: Probe, trials: int, preparation_s: float) -> str:
@@ -196,7 +200,7 @@ def _config_rows(configs: Sequence[Config]) -> Iterator[tuple[str, ...]]:
         )
 
 
-def _power_lines(plan: Plan, assumptions: Assumptions, sights: Mapping[Test, Sight | None]) -> Iterator[str]:
+def _power_lines(plan: Plan, assumptions: Assumptions, detections: Mapping[Test, Detection | None]) -> Iterator[str]:
     design = assumptions.design(plan)
     if design is None:
         yield "power: no config is of a family of steered ones, so there is nothing to work out"
@@ -225,7 +229,7 @@ def _power_lines(plan: Plan, assumptions: Assumptions, sights: Mapping[Test, Sig
         f"attempts that {effect} needs",
         f"tasks that {effect} needs",
     )
-    columns = [_column(test, seen, design) for test, seen in sights.items()]
+    columns = [_column(test, seen, design) for test, seen in detections.items()]
     yield from align(list(zip(heads, *columns, strict=True)))
     yield ""
     yield from _wrapped(
@@ -247,7 +251,7 @@ def _absence(tasks: int, effect: float) -> str:
     )
 
 
-def _column(test: Test, seen: Sight | None, design: SweepDesign) -> tuple[str, ...]:
+def _column(test: Test, seen: Detection | None, design: SweepDesign) -> tuple[str, ...]:
     if seen is None:
         return (_TESTS[test], *["too many trials"] * 5)
     blind = test == "paired" and smallest_p(design.tasks) >= design.level

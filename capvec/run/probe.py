@@ -1,4 +1,4 @@
-"""A short probe: a few trials of a plan, really run, to learn how long trials take. Their outcomes are no data."""
+"""The probe of `--plan`: a few real trials, run to measure how long trials take. Their outcomes are discarded."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from capvec.records import Reply, TrialId, TrialSpec
 from capvec.run.trial import TrialRunner
 
 START_S, END_S = 30.0, 60.0
-"""No trial begins after the first; those that still run at the second are cut off at their next reply."""
+"""Seconds after which no trial starts, and after which running trials end at their next reply."""
 FEWEST, ENOUGH = 4, 16
+"""Trials of a probe, at least and at most (at most `jobs`, if that is more)."""
 _SAY_EVERY_S = 5.0
 
 
@@ -28,13 +29,13 @@ class Probed:
     trial: TrialId
     seconds: float
     ended: Literal["whole", "cut", "error"]
-    """`cut`: it would have taken longer. `error`: the instrument failed."""
+    """`whole`: at its own end. `cut`: by the probe's time limit. `error`: the infrastructure failed."""
     error: str = ""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What a probe measured."""
+    """The durations that a probe measured."""
 
     trials: tuple[Probed, ...]
     jobs: int
@@ -43,35 +44,34 @@ class Probe:
     """From the first trial's start to the last one's end."""
 
     def that(self, ended: str) -> tuple[Probed, ...]:
-        """The trials that ended so."""
+        """The trials whose `ended` is this."""
         return tuple(trial for trial in self.trials if trial.ended == ended)
 
 
 def choose_trials(plan: Plan, jobs: int) -> tuple[TrialSpec, ...]:
-    """Two for each of `jobs`, at least 4 and at most 16 or `jobs`: all configs in turn, tasks spread over the plan."""
+    """The trials of a probe: two per job within the limits, over all configs in turn and tasks from the whole plan."""
     wanted = min(len(plan.trials), max(FEWEST, jobs, min(2 * jobs, ENOUGH)))
     trials = {(trial.task, trial.config, trial.attempt): trial for trial in plan.trials}
     seen: Counter[tuple[str, str]] = Counter()
-    chosen = []
+    selected = []
     for number in range(wanted):
         pair = plan.tasks[number * len(plan.tasks) // wanted].name, plan.configs[number % len(plan.configs)].name
         seen[pair] += 1
-        chosen.append(trials[*pair, seen[pair]])
-    return tuple(chosen)
+        selected.append(trials[*pair, seen[pair]])
+    return tuple(selected)
 
 
 def run_probe(runner: TrialRunner, jobs: int, say: Callable[[str], None]) -> Probe:
     """Run a few trials, `jobs` at a time, for about a minute at most.
 
     Args:
-        runner: whose plan's folder may be thrown away afterwards.
+        runner: its plan's folder receives trajectories, so it should be a temporary one.
         jobs: trials at a time.
         say: prints one line of progress.
     """
     trials = choose_trials(runner.plan, jobs)
     say(
-        f"probe: up to {len(trials)} trials, {jobs} at a time, for about a minute at most; "
-        "their outcomes are no data and are thrown away"
+        f"probe: up to {len(trials)} trials, {jobs} at a time, for about a minute at most; their outcomes are discarded"
     )
     began = said = time.monotonic()
     model = _Limited(runner.model, began + END_S)
@@ -86,14 +86,14 @@ def run_probe(runner: TrialRunner, jobs: int, say: Callable[[str], None]) -> Pro
                     said = time.monotonic()
                     say(f"probe: {len(probed)} of {len(trials)} trials after {said - began:.0f} s")
         except BaseException:
-            model.until = 0.0  # what still runs ends at its next reply, and removes its container
+            model.until = 0.0  # running trials end at their next reply and remove their containers
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return Probe(tuple(probed), jobs, time.monotonic() - began)
 
 
 def _probe_one(runner: TrialRunner, spec: TrialSpec, began: float) -> Probed | None:
-    """None for a trial that the time did not suffice to begin."""
+    """Run one trial; None if the probe's time to start trials is over."""
     start = time.monotonic()
     if start - began > START_S:
         return None
@@ -106,11 +106,11 @@ def _probe_one(runner: TrialRunner, spec: TrialSpec, began: float) -> Probed | N
 
 
 class _TimeIsUp(InfrastructureError):
-    """Ends a trial that has outlasted the probe."""
+    """Ends a trial at the probe's time limit."""
 
 
 class _Limited:
-    """A model that answers until a point in time."""
+    """A model that answers until a deadline."""
 
     def __init__(self, model: ChatModel, until: float) -> None:
         self._model = model
@@ -118,10 +118,10 @@ class _Limited:
         """On the monotonic clock."""
 
     def complete(self, messages: Sequence[Any], **asked: Any) -> Reply:
-        """As the model's own.
+        """Complete as the model does.
 
         Raises:
-            _TimeIsUp: it is later.
+            _TimeIsUp: the deadline is over.
         """
         if time.monotonic() > self.until:
             raise _TimeIsUp("the probe is over")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from capvec.errors import UsageError
 from capvec.plan.plan import Plan
@@ -10,7 +11,9 @@ from capvec.records import Outcome, TrialId
 from capvec.results.interim import Monitor
 from capvec.results.ledger import Completeness, Ledger, reconcile
 from capvec.run.progress import Tally
-from capvec.run.trial import error_outcome
+from capvec.run.status_line import progress_on_stdout
+from capvec.run.trial import TrialRunner, error_outcome
+from capvec.text import printable
 
 
 class TrialRecorder:
@@ -102,3 +105,23 @@ class TrialRecorder:
         recorded = self._recorded.values()
         skipped = frozenset(not_needed)
         return reconcile(self._expected, recorded, self._ran, interrupted=interrupted, not_needed=skipped)
+
+
+def run_trials(runner: TrialRunner, recorder: TrialRecorder, jobs: int) -> None:
+    """Run every trial of the plan in this process and record its outcome; prints the progress.
+
+    Args:
+        runner: of the plan's trials.
+        recorder: of the same plan.
+        jobs: trials at a time.
+    """
+    trials = runner.plan.trials
+    recorder.expect(trial.id for trial in trials)
+    with ThreadPoolExecutor(jobs) as pool, progress_on_stdout(at_a_time=jobs) as progress:
+        progress.update(recorder.tally())
+        for done in as_completed([pool.submit(runner.run, trial) for trial in trials]):
+            outcome = done.result()
+            recorder.record(outcome)
+            if outcome.outcome == "error":
+                progress.say(f"capvec: error: {outcome.trial}: {printable(outcome.error)}")
+            progress.update(recorder.tally())

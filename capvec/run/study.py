@@ -1,7 +1,7 @@
-"""What a session of trials asks: a study brings its tasks and configs, and says what the outcomes mean.
+"""The interface between a session and its study.
 
-A sweep is one study, a calibration another. Engine, containers, ledger, resuming and the common reports are the
-session's, whatever is studied.
+A study (the sweep, the calibration, the calibration's selection) brings its tasks and configs and judges the outcomes.
+Engine, containers, ledger and resuming belong to the session and are the same for every study.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from capvec.stats.summary import Summary
 
 @dataclass(frozen=True)
 class StudyContext:
-    """What is up and running when a study designs its configs."""
+    """What a study can use to design its configs."""
 
     client: EngineClient
     health: EngineInfo
@@ -31,11 +31,12 @@ class StudyContext:
     folder: Path
     """The run folder; exists."""
     say: Callable[[str], None]
+    """Prints one line of progress."""
 
 
 @dataclass(frozen=True)
 class StudyDesign:
-    """The configs to run, and the directions that they steer with."""
+    """The configs to run and the directions that they steer with."""
 
     configs: tuple[Config, ...]
     """The baseline first."""
@@ -43,21 +44,21 @@ class StudyDesign:
 
 
 class Study(Protocol):
-    """One kind of question. Its constructor checks whatever can be checked without starting anything."""
+    """One kind of study. Its constructor checks everything that can be checked without starting anything."""
 
     @property
     def name(self) -> str:
-        """What reports call it; also the mark that asks for it."""
+        """Its name in reports, and the pytest mark that selects it."""
         ...
 
     @property
     def options(self) -> SweepOptions:
-        """The user's, with this study's defaults."""
+        """The user's options, with this study's defaults."""
         ...
 
     @property
     def asked(self) -> Mapping[str, Any]:
-        """What of the options this study goes by, and whatever else it was asked, for `provenance.json`."""
+        """What the study was asked to do, for `options` of `provenance.json`."""
         ...
 
     @property
@@ -66,18 +67,25 @@ class Study(Protocol):
         ...
 
     def config_names(self) -> tuple[Config, ...]:
-        """The configs by name, as `--collect-only` shows them: nothing is started, so nothing is steered."""
+        """The configs for `--collect-only`: names without steers, since no engine is started."""
         ...
 
-    def design(self, bench: StudyContext) -> StudyDesign:
-        """Obtain the directions, give them to the engine, and make the configs.
+    def design(self, context: StudyContext) -> StudyDesign:
+        """Obtain the directions, send them to the engine, and make the configs.
 
         Raises:
-            UsageError: what the user asked for does not fit the model.
+            UsageError: the options do not fit the model.
             EngineUnavailable: the engine does not answer.
         """
         ...
 
     def judge(self, plan: Plan, outcomes: Sequence[Outcome], summary: Summary, design: StudyDesign) -> Judgement:
-        """Conclude from the outcomes on record, given in the plan's order."""
+        """Judge the outcomes on record.
+
+        Args:
+            plan: of the run.
+            outcomes: in the plan's order.
+            summary: the statistics of the outcomes.
+            design: what `design` returned.
+        """
         ...

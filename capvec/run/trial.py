@@ -1,4 +1,4 @@
-"""One trial: a sandbox, an episode in it under one config, and the verifier's word."""
+"""One trial: an episode in a sandbox under one config, and the verifier's reward."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from capvec.sandbox.verifier import verify
 from capvec.traces import write_trajectory
 
 SOLVED_AT = 1.0
-"""A trial is solved when the verifier's reward reaches this, as in Harbor's pass rate."""
+"""The reward from which a trial counts as solved, as in Harbor's pass rate."""
 
 
 @dataclass(frozen=True)
 class TrialRunner:
-    """Runs the trials of a plan. Holds no state between trials."""
+    """Runs the trials of a plan; keeps no state between them."""
 
     plan: Plan
     model: ChatModel
     sandboxes: SandboxProvider
     finished: Mapping[TrialId, Outcome] = field(default_factory=dict)
-    """Valid outcomes of an earlier session of this run, handed back instead of running again (`--resume`)."""
+    """Outcomes of earlier sessions (`--resume`); these trials do not run again."""
 
     def run(self, spec: TrialSpec) -> Outcome:
-        """Run one trial to its outcome; an instrument fault becomes the outcome `error`, never an exception."""
+        """Run one trial. A fault of the infrastructure becomes the outcome `error`, never an exception."""
         if spec.id in self.finished:
             return self.finished[spec.id]
         started, clock = datetime.now(UTC), time.monotonic()
@@ -50,7 +50,7 @@ class TrialRunner:
         return outcome
 
     def _act(self, spec: TrialSpec, task: Task, config: Config) -> tuple[Episode | None, float | None, str]:
-        """The episode, the reward and the fault (empty when all went well); a fault keeps what came before it."""
+        """The episode, the reward and the fault, (empty if there was none); a fault leaves the episode so far."""
         episode = None
         try:
             with self.sandboxes.open(task, run=self.plan.run, trial=str(spec.id)) as sandbox:
@@ -95,7 +95,7 @@ class TrialRunner:
 
 
 def error_outcome(run: str, spec: TrialSpec, config: Config, reason: str) -> Outcome:
-    """The outcome of a trial whose instrument failed before it could say more."""
+    """The outcome of a trial that the infrastructure ended before there was an episode."""
     return _outcome(run, spec, config, None, None, reason)
 
 
@@ -130,7 +130,7 @@ def _outcome(
 
 
 def _measured(config: Config, replies: Sequence[Reply]) -> tuple[Measured, ...]:
-    """What the replies' receipts showed of each of the config's steers; of a reply that lacks one, nothing."""
+    """The mean that the replies' receipts show for each steer; replies without a receipt are left out."""
     measured = []
     for number, (steer, target) in enumerate(zip(config.steers, config.targets, strict=True)):
         receipts = [reply.receipts[number] for reply in replies if number < len(reply.receipts)]

@@ -1,7 +1,7 @@
 """What is assumed where nothing was measured or asked for. A module without SciPy, so that `--help` can show it."""
 
-MARGIN = 0.15
-"""Equivalence margin. Differences in pass rate beyond it would matter: an interval must exclude them before absence is
+EQUIVALENCE_MARGIN = 0.15
+"""Differences in pass rate beyond it would matter: an interval must exclude them before absence is
 claimed. `--effect` names another."""
 UNKNOWN_RATE = 0.5
 """Baseline's pass rate. The variance of a trial is largest there, so that a plan asks for too much rather than too

@@ -8,7 +8,7 @@ from typing import Literal
 
 from capvec.stats.effects import Effect
 from capvec.stats.pooled import fisher_exact
-from capvec.stats.power import SweepDesign, detectable_effect
+from capvec.stats.power import SweepDesign, minimum_detectable_effect
 
 Move = Literal["up", "down", "flat"]
 NOTICEABLE = 0.25
@@ -35,7 +35,7 @@ class FormatChange:
 
     parse_fail: Move
     no_cmd: Move
-    passed: Move
+    pass_rate: Move
     tested: bool
     """False: from totals alone, where the moves of parse_fail and no_cmd are descriptive."""
     words: str
@@ -43,17 +43,17 @@ class FormatChange:
     @property
     def name(self) -> str:
         """`traded parse_fail for no_cmd: format changed, solving did not`, and the like: the words without numbers."""
-        return name_change(self.parse_fail, self.no_cmd, self.passed)
+        return name_change(self.parse_fail, self.no_cmd, self.pass_rate)
 
     @property
-    def moved(self) -> bool:
+    def changed(self) -> bool:
         """Whether the form changed."""
-        return self.form is not None
+        return self.description is not None
 
     @property
-    def form(self) -> str | None:
+    def description(self) -> str | None:
         """`traded parse_fail for no_cmd`, `more parse_fail` and the like; None where neither moved."""
-        return _form(self.parse_fail, self.no_cmd)
+        return _description(self.parse_fail, self.no_cmd)
 
 
 def format_change(passed: Effect, parse_fail: Effect, no_cmd: Effect) -> FormatChange:
@@ -95,14 +95,14 @@ def format_change_of_totals(config: Totals, base: Totals) -> FormatChange:
 
 def name_change(parse_fail: Move, no_cmd: Move, passed: Move) -> str:
     """The name of a combination: `traded parse_fail for no_cmd: format changed, solving did not`."""
-    form = _form(parse_fail, no_cmd)
+    form = _description(parse_fail, no_cmd)
     solving = _SOLVING[passed]
     if form is None:
         return "neither format nor solving changed" if passed == "flat" else f"format did not change, {solving}"
     return f"{form}: format changed, {solving}" if passed == "flat" else f"{form}: format changed, and {solving}"
 
 
-def _form(parse_fail: Move, no_cmd: Move) -> str | None:
+def _description(parse_fail: Move, no_cmd: Move) -> str | None:
     if (parse_fail, no_cmd) == ("down", "up"):
         return "traded parse_fail for no_cmd"
     if (parse_fail, no_cmd) == ("up", "down"):
@@ -132,7 +132,7 @@ def _visible(config: Totals, base: Totals) -> str:
     """The least rise that Fisher's test finds with power 80 %, both arms as large as the smaller one."""
     n = min(config.n, base.n)
     rate = (base.solved + 0.5) / (base.n + 1)
-    least = detectable_effect(SweepDesign(1, n, rate, spread=0.0), "pooled")
+    least = minimum_detectable_effect(SweepDesign(1, n, rate, spread=0.0), "pooled")
     if least is None:
         return f"{n} runs could have shown no rise of any size with power 80 %"
     return f"{n} runs could only have shown a rise of {least:.2f} or more with power 80 %"

@@ -20,13 +20,13 @@ from typing import get_args
 from capvec.records import Config, Outcome
 from capvec.stats.effects import Metric, value_of
 
-TWIN_KINDS = ("random", "shuffled", "orthogonal")
+MATCHED_KINDS = ("random", "shuffled", "orthogonal")
 _TIE = 1e-9
 """Means of equal counts differ in their last bits, and are ties."""
 
 
 @dataclass(frozen=True)
-class Rank:
+class RankTest:
     """Where one value stands among its twins' values. Ties count against it."""
 
     as_high: int
@@ -56,18 +56,18 @@ class MatchedComparison:
     """Pairs that some have a valid trial of and others do not."""
     effect: float
     """The config's mean less the baseline's, every task weighing the same: a share for `pass_rate`, else per run."""
-    twins: dict[str, float] = field(default_factory=dict)
+    controls: dict[str, float] = field(default_factory=dict)
     """Config → effect."""
-    rank: Rank = field(kw_only=True)
+    rank: RankTest = field(kw_only=True)
 
     @property
     def smallest_p(self) -> float:
         """1/(1 + K): what no p-value here can be below, whatever the vector does."""
-        return 1 / (1 + len(self.twins))
+        return 1 / (1 + len(self.controls))
 
 
-def rank(value: float, twins: Sequence[float]) -> Rank:
-    """Rank a value among its twins' values.
+def rank(value: float, twins: Sequence[float]) -> RankTest:
+    """RankTest a value among its twins' values.
 
     Raises:
         ValueError: no twin.
@@ -78,7 +78,7 @@ def rank(value: float, twins: Sequence[float]) -> Rank:
     as_low = sum(twin <= value + _TIE for twin in twins)
     as_far = sum(abs(twin) >= abs(value) - _TIE for twin in twins)
     p_values = ((1 + count) / (1 + len(twins)) for count in (as_high, as_low, as_far))
-    return Rank(as_high, as_low, as_far, *p_values)
+    return RankTest(as_high, as_low, as_far, *p_values)
 
 
 def compare_with_matched_controls(
@@ -101,12 +101,12 @@ def compare_with_matched_controls(
         comparison
         for config in configs
         if config.kind == "steered"
-        for kind in TWIN_KINDS
-        for comparison in _compare(valid, config.name, kind, twins_of(config.name, kind, configs))
+        for kind in MATCHED_KINDS
+        for comparison in _compare(valid, config.name, kind, matched_controls_of(config.name, kind, configs))
     )
 
 
-def twins_of(config: str, kind: str, configs: Iterable[Config]) -> tuple[str, ...]:
+def matched_controls_of(config: str, kind: str, configs: Iterable[Config]) -> tuple[str, ...]:
     """Names of the controls of one kind that are there for `config`."""
     return tuple(
         other.name
@@ -134,7 +134,7 @@ def _compare(
             trials=len(shared),
             left_out=left_out,
             effect=effect,
-            twins=dict(zip(measured, effects, strict=True)),
+            controls=dict(zip(measured, effects, strict=True)),
             rank=rank(effect, effects),
         )
 

@@ -1,4 +1,4 @@
-"""Tests on pooled counts, which take the trials as independent: Fisher's, which the field reports, and Boschloo's."""
+"""Fisher's exact test on pooled counts, which takes the trials as independent."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-LARGEST_TABLE = 250_000
-"""Boschloo's test looks at (n + 1)·(m + 1) tables; beyond so many it is left out (and is next to Fisher's there)."""
 _TIE = 1 + 1e-7
 """Probabilities that differ by less are ties, as in R's `fisher.test`."""
 
@@ -22,16 +20,6 @@ class FisherResult:
     statistic: float
     """Sample odds ratio of the config against the baseline; inf or nan on degenerate tables."""
     pvalue: float
-
-
-@dataclass(frozen=True)
-class BoschlooResult:
-    """Two-sided Boschloo's exact test."""
-
-    statistic: float
-    """Fisher's two-sided p-value, by which the tables are ordered."""
-    pvalue: float
-    """Never above the statistic."""
 
 
 def fisher_exact(solved: int, n: int, base_solved: int, base_n: int) -> FisherResult:
@@ -51,39 +39,6 @@ def fisher_exact(solved: int, n: int, base_solved: int, base_n: int) -> FisherRe
     _check(solved, n, base_solved, base_n)
     result = stats.fisher_exact([[solved, n - solved], [base_solved, base_n - base_solved]])
     return FisherResult(float(result.statistic), float(result.pvalue))
-
-
-def boschloo_exact(solved: int, n: int, base_solved: int, base_n: int) -> BoschlooResult | None:
-    """Boschloo's unconditional test (Statistica Neerlandica 1970, 24:1): as exact as Fisher's, and never less powerful.
-
-    Tables are ordered by Fisher's two-sided p-value; the p-value is the largest probability, over the common pass rate
-    π, of a table whose Fisher p is no larger than the observed one. (`scipy.stats.boschloo_exact` doubles a one-sided
-    p-value instead, which may exceed Fisher's.) The maximum is sought on a grid of π, and again around its best point.
-
-    Args, Raises: as `fisher_exact`.
-
-    Returns:
-        None where there are more than `LARGEST_TABLE` tables.
-    """
-    _check(solved, n, base_solved, base_n)
-    if (n + 1) * (base_n + 1) > LARGEST_TABLE:
-        return None
-    table = fisher_table(n, base_n)
-    observed = float(table[solved, base_solved])
-    extreme = (table <= observed * _TIE).astype(float)
-    grid = np.linspace(0, 1, 501)
-    for _ in range(3):
-        sizes = _sizes(extreme, grid)
-        best = int(np.argmax(sizes))
-        grid = np.linspace(grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)], 101)
-    return BoschlooResult(observed, min(float(sizes[best]), observed))
-
-
-def _sizes(extreme: NDArray[np.float64], rates: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Probability of the `extreme` tables under each common rate."""
-    ours, theirs = (stats.binom.pmf(np.arange(size), size - 1, rates[:, None]) for size in extreme.shape)
-    total: NDArray[np.float64] = np.einsum("rx,rx->r", ours @ extreme, theirs)
-    return total
 
 
 @lru_cache(maxsize=32)

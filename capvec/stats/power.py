@@ -150,7 +150,7 @@ def _pooled_power(design: SweepDesign, rate: float) -> float:
 # ------------------------------------------------------------------------------------------------ and its inverses
 
 
-def detectable_effect(
+def minimum_detectable_effect(
     design: SweepDesign, test: Test = "paired", *, falls: bool = False, goal: float = GOAL
 ) -> float | None:
     """The least rise of the pass rate that is detected with probability `goal`, to 0.005; a fall, as a negative number.

@@ -1,4 +1,4 @@
-"""When a sweep is called underpowered. This text is the reference; `shortfall` is the rule.
+"""When a sweep is called underpowered. This text is the reference; `power_warning` is the rule.
 
 A sweep is underpowered for an effect, a rise of the pass rate that would matter (`--effect`; the verdict's margin of
 0.15 unless said otherwise), when the least rise that its paired test detects with power 80 % is above that effect, both
@@ -24,9 +24,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
-from capvec.stats.assumed import MARGIN
+from capvec.stats.assumed import EQUIVALENCE_MARGIN
 from capvec.stats.pairing import smallest_p
-from capvec.stats.power import GOAL, SweepDesign, detectable_effect, fewest_tasks, power
+from capvec.stats.power import GOAL, SweepDesign, fewest_tasks, minimum_detectable_effect, power
 from capvec.stats.summary import Summary, observed_design
 from capvec.text import counted
 
@@ -41,21 +41,21 @@ class PowerWarning:
     design: SweepDesign
     effect: float
     """The rise that would matter."""
-    least: float | None
+    mde: float | None
     """The least rise that is detected with power 80 %; None where there is none."""
     basis: Basis
     """Where the design's base rate and spread come from."""
     configs: tuple[str, ...] = ()
     """That it is said of; empty where that is all of them."""
-    less: tuple[str, ...] = ()
+    less_affected: tuple[str, ...] = ()
     """Others that fall short, of which more could be seen."""
-    observed: float | None = None
+    observed_rate: float | None = None
     """The baseline's pass rate as it was; the design's is drawn towards one half (`power.observed_rate`)."""
     spread_known: bool = True
     """False: a spread was assumed beside the observed rate, where every task has one valid trial."""
 
     @property
-    def blind(self) -> bool:
+    def too_few_tasks(self) -> bool:
         """Whether the tasks are so few that no p-value can reach the level, whatever happens on them."""
         return smallest_p(self.design.tasks) >= self.design.level
 
@@ -63,10 +63,10 @@ class PowerWarning:
     def words(self) -> str:
         """The warning: what the sweep cannot see, and what it could."""
         whom = f" for {', '.join(self.configs)}" if self.configs else ""
-        others = f" (and, less so, for {', '.join(self.less)})" if self.less else ""
-        return f"Underpowered{whom}{others}: {self._blindness() if self.blind else self._weakness()}"
+        others = f" (and, less so, for {', '.join(self.less_affected)})" if self.less_affected else ""
+        return f"Underpowered{whom}{others}: {self._too_few_words() if self.too_few_tasks else self._mde_words()}"
 
-    def _blindness(self) -> str:
+    def _too_few_words(self) -> str:
         tasks, level = self.design.tasks, self.design.level
         # Once Holm's rule has rejected for another config, it asks less of these: hence "on its own".
         it, its = ("it", "its") if len(self.configs) == 1 else ("they", "their")
@@ -77,11 +77,11 @@ class PowerWarning:
             f"at least {fewest_tasks(level)} tasks."
         )
 
-    def _weakness(self) -> str:
+    def _mde_words(self) -> str:
         design = self.design
         size = f"{counted(design.tasks, 'task')} × {counted(design.attempts, 'attempt')}"
         given = f"with {self._assumptions()}"
-        could = "no rise of any size" if self.least is None else f"only a rise of {self.least:.2f} or more"
+        could = "no rise of any size" if self.mde is None else f"only a rise of {self.mde:.2f} or more"
         if design.base_rate + self.effect >= 1:
             return (
                 f"{given} there is no room for a rise of {self.effect:.2f}, and {size} detect {could} with power 80 %."
@@ -91,7 +91,7 @@ class PowerWarning:
 
     def _assumptions(self) -> str:
         design = self.design
-        rate = design.base_rate if self.observed is None else self.observed
+        rate = design.base_rate if self.observed_rate is None else self.observed_rate
         given = "an assumed base rate" if self.basis == "assumed" else "the observed base rate"
         kind = "an assumed " if self.basis == "observed" and not self.spread_known else ""
         return f"{given} of {rate:.2f} and {kind}spread between tasks of {design.spread:g} (logit SD)"
@@ -109,13 +109,13 @@ def power_warning(design: SweepDesign, effect: float, basis: Basis = "assumed") 
     # One power, where a search takes ten.
     if design.base_rate + effect < 1 and power(design, effect) >= GOAL:
         return None
-    least = detectable_effect(design)
+    least = minimum_detectable_effect(design)
     if least is not None and round(least, 2) <= round(effect, 2):
         return None
     return PowerWarning(design, effect, least, basis)
 
 
-def observed_power_warning(summary: Summary, effect: float = MARGIN) -> PowerWarning | None:
+def observed_power_warning(summary: Summary, effect: float = EQUIVALENCE_MARGIN) -> PowerWarning | None:
     """Of a sweep that has run: of the steered config that could be seen least; None where none falls short.
 
     Args:
@@ -125,28 +125,30 @@ def observed_power_warning(summary: Summary, effect: float = MARGIN) -> PowerWar
     compared = [
         row
         for row in summary.configs
-        if row.config in summary.family and row.effect is not None and row.call is not None
+        if row.config in summary.comparisons and row.effect is not None and row.verdict is not None
     ]
     designs = {row.config: observed_design(summary, row.effect) for row in compared if row.effect is not None}
     found = {
         row.config: short
         for row in compared
         if row.config not in summary.bases
-        and row.call is not None
-        and (row.call.excluded is None or row.call.excluded > effect)
+        and row.verdict is not None
+        and (row.verdict.excluded is None or row.verdict.excluded > effect)
         and (short := power_warning(designs[row.config], effect, "observed")) is not None
         # What was called was no case for "cannot be called": Holm's later steps ask less than its first.
-        and not (short.blind and row.call.name in ("improves", "harms"))
+        and not (short.too_few_tasks and row.verdict.name in ("improves", "harms"))
     }
     if not found:
         return None
-    worst = max(found.values(), key=lambda one: (1.0 if one.least is None else one.least, one.blind))
-    alike = tuple(name for name, one in found.items() if (one.least, one.blind) == (worst.least, worst.blind))
+    worst = max(found.values(), key=lambda one: (1.0 if one.mde is None else one.mde, one.too_few_tasks))
+    alike = tuple(
+        name for name, one in found.items() if (one.mde, one.too_few_tasks) == (worst.mde, worst.too_few_tasks)
+    )
     everything = set(designs.values()) == {worst.design}
     return replace(
         worst,
         configs=() if everything else alike,
-        less=tuple(name for name in found if name not in alike),
-        observed=next(row.pass_rate for row in summary.configs if row.config == summary.baseline),
+        less_affected=tuple(name for name in found if name not in alike),
+        observed_rate=next(row.pass_rate for row in summary.configs if row.config == summary.baseline),
         spread_known=summary.spread is not None,
     )

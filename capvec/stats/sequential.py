@@ -41,7 +41,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from capvec.records import Interval, Outcome
-from capvec.stats.assumed import MARGIN
+from capvec.stats.assumed import EQUIVALENCE_MARGIN
 from capvec.stats.intervals import clustered, reach, unseen_share
 from capvec.stats.spending import course, is_whole_group, sign_patterns, spent
 from capvec.stats.verdict import LEVEL
@@ -89,7 +89,7 @@ class SequentialTest:
     config: str
     level: float
     """The family's over the number of its configs."""
-    looks: tuple[InterimAnalysis, ...]
+    analyses: tuple[InterimAnalysis, ...]
     """As many as were taken: a stop is the last of them."""
     planned: int
     """Looks that there would be without a stop."""
@@ -98,7 +98,7 @@ class SequentialTest:
     @property
     def decision(self) -> Decision:
         """Of the last look; "go on" before the first."""
-        return self.looks[-1].decision if self.looks else "go on"
+        return self.analyses[-1].decision if self.analyses else "go on"
 
     @property
     def stopped(self) -> bool:
@@ -108,12 +108,12 @@ class SequentialTest:
     @property
     def pvalue(self) -> float:
         """The stage-wise p-value of the last look; 1 after a stop for futility, and for a config that has not ended."""
-        return self.looks[-1].pvalue if self.decision in ("efficacy", "end") else 1.0
+        return self.analyses[-1].pvalue if self.decision in ("efficacy", "end") else 1.0
 
     @property
     def words(self) -> str:
         """What became of it, for the end of a sentence; empty for one that ran to its end."""
-        place = f"look {len(self.looks)} of {self.planned}"
+        place = f"look {len(self.analyses)} of {self.planned}"
         if self.decision == "go on":
             return f"not at its end after {place}, so nothing can be rejected yet"
         if not self.stopped:
@@ -180,9 +180,9 @@ def sequential_test(
     blocks: Sequence[Block],
     seen: Sequence[int],
     *,
-    family: int = 1,
+    comparisons: int = 1,
     level: float = LEVEL,
-    margin: float = MARGIN,
+    equivalence_margin: float = EQUIVALENCE_MARGIN,
 ) -> SequentialTest:
     """Take every look whose trials are on record, up to the first that stops.
 
@@ -194,13 +194,13 @@ def sequential_test(
         base: the baseline's.
         blocks: all that are planned, in the plan's order.
         seen: the schedule.
-        family: configs that are corrected for each other.
+        comparisons: configs that are corrected for each other.
         level: of the family.
-        margin: a difference in pass rate that would matter.
+        equivalence_margin: a difference in pass rate that would matter.
     """
     tasks = sorted({task for task, _ in blocks})
     ready = [count for count in seen if all(block in ours and block in base for block in blocks[:count])]
-    own, exact = level / family, is_whole_group(len(tasks))
+    own, exact = level / comparisons, is_whole_group(len(tasks))
     kind: Literal["all flips", "a subgroup of the flips"] = "all flips" if exact else "a subgroup of the flips"
     if not ready:
         return SequentialTest(config, own, (), len(seen), kind)
@@ -211,7 +211,9 @@ def sequential_test(
     looks: list[InterimAnalysis] = []
     for index, arm in enumerate(arms):
         last = ready[index] == len(blocks)
-        chance = (None, None) if last else chances(arm.seen, arm.pairs, len(tasks), shares[index], level, margin)
+        chance = (
+            (None, None) if last else chances(arm.seen, arm.pairs, len(tasks), shares[index], level, equivalence_margin)
+        )
         crossed = bool(walked.crossed[index, 0])
         look = InterimAnalysis(
             number=index + 1,
@@ -274,7 +276,7 @@ class _Arms:
 
 
 def chances(
-    differences: NDArray[np.floating], pairs: float, planned: int, share: float, level: float, margin: float
+    differences: NDArray[np.floating], pairs: float, planned: int, share: float, level: float, equivalence_margin: float
 ) -> tuple[float, float]:
     """Of a rejection at the end, and of effects beyond the margin being excluded there.
 
@@ -284,7 +286,7 @@ def chances(
         planned: tasks at the end.
         share: t.
         level: of the family.
-        margin: a difference in pass rate that would matter.
+        equivalence_margin: a difference in pass rate that would matter.
     """
     if not len(differences):
         return 1.0, 1.0  # nothing is known, so nothing is futile
@@ -292,11 +294,11 @@ def chances(
     size = math.sqrt(float(values @ values))
     predictive = predictive_power(float(values.sum()) / size if size else 0.0, share, level)
     interval = clustered(values.tolist(), pairs)
-    if reach(interval, len(values)) <= margin:
+    if reach(interval, len(values)) <= equivalence_margin:
         return predictive, 1.0
-    if unseen_share(planned) > margin:
+    if unseen_share(planned) > equivalence_margin:
         return predictive, 0.0
-    return predictive, exclusion_chance(float(values.mean()), interval, share, margin)
+    return predictive, exclusion_chance(float(values.mean()), interval, share, equivalence_margin)
 
 
 def predictive_power(z: float, share: float, level: float) -> float:
@@ -309,14 +311,14 @@ def predictive_power(z: float, share: float, level: float) -> float:
     return float(special.ndtr((end + centre) / spread) + special.ndtr((end - centre) / spread))
 
 
-def exclusion_chance(difference: float, interval: Interval, share: float, margin: float) -> float:
+def exclusion_chance(difference: float, interval: Interval, share: float, equivalence_margin: float) -> float:
     """The chance that the 95 % interval lies within ± the margin at the end, where it does not yet.
 
     Ours, from the same flat prior as `predictive_power`: the half-width shrinks by √t until then, and the centre moves
     by a normal step with variance σ²(1 − t), σ being the standard error of now.
     """
     half = (interval.high - interval.low) / 2
-    room = margin - half * math.sqrt(share)
+    room = equivalence_margin - half * math.sqrt(share)
     if room <= 0:
         return 0.0
     step = half / float(special.ndtri(0.975)) * math.sqrt(1 - share)

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from capvec.errors import UsageError
 from capvec.records import Config, Interval, Outcome
-from capvec.stats.assumed import MARGIN, UNKNOWN_SPREAD
+from capvec.stats.assumed import EQUIVALENCE_MARGIN, UNKNOWN_SPREAD
 from capvec.stats.drift import Drift, drift
 from capvec.stats.effects import SECONDARY, Effect, paired_effect
 from capvec.stats.format_change import FormatChange, format_change
@@ -18,12 +18,12 @@ from capvec.stats.intervals import clopper_pearson, wilson
 from capvec.stats.mediation import Mediation, decompose
 from capvec.stats.multiplicity import holm
 from capvec.stats.pairing import McNemarResult, SignFlipResult, mcnemar_exact, sign_flip
-from capvec.stats.pooled import BoschlooResult, FisherResult, boschloo_exact, fisher_exact
-from capvec.stats.power import SweepDesign, detectable_effect, observed_rate, observed_spread
+from capvec.stats.pooled import FisherResult, fisher_exact
+from capvec.stats.power import SweepDesign, minimum_detectable_effect, observed_rate, observed_spread
 from capvec.stats.sensitivity import Reading, Sensitivity, sensitivity
 from capvec.stats.sequential import Sequential
 from capvec.stats.stratified import CmhResult, Stratum, cmh
-from capvec.stats.verdict import LEVEL, Call, Detectable, decide
+from capvec.stats.verdict import LEVEL, Detectable, Verdict, decide
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,9 @@ class ConfigSummary:
     end_reasons: Mapping[str, int]
     """Why valid trials ended, the most frequent first."""
     fisher: FisherResult | None
-    """On counts pooled over the tasks that both have valid trials of, as is Boschloo's: a config must not be compared
+    """On counts pooled over the tasks that both have valid trials of: a config must not be compared
     with the baseline's trials on tasks that it never saw. Where both have some of each, these are the rows' counts.
     """
-    boschloo: BoschlooResult | None
     sign_flip: SignFlipResult | None
     """Over tasks: the headline. The p-value allows for the looks where there were any (`Summary.sequential`)."""
     mcnemar: McNemarResult | None
@@ -67,11 +66,11 @@ class ConfigSummary:
     effect: Effect | None
     """On the pass rate, with its interval and its p-value after Holm over `Summary.family`."""
     secondary: tuple[Effect, ...]
-    """On parse_fail, no_cmd and steps, with p-values after Holm over `Summary.secondary_family`."""
+    """On parse_fail, no_cmd and steps, with p-values after Holm over `Summary.secondary_comparisons`."""
     mediation: Mediation | None
-    form: FormatChange | None
+    format_change: FormatChange | None
     sensitivity: tuple[Sensitivity, ...]
-    call: Call | None
+    verdict: Verdict | None
 
 
 @dataclass(frozen=True)
@@ -80,10 +79,10 @@ class Summary:
 
     configs: tuple[ConfigSummary, ...]
     baseline: str
-    family: tuple[str, ...]
+    comparisons: tuple[str, ...]
     """Configs whose p-values on the pass rate are corrected together, after Holm: those that were planned, with a valid
     trial or without. Controls are not among them."""
-    secondary_family: tuple[str, ...]
+    secondary_comparisons: tuple[str, ...]
     """The same for the other outcomes: `config: metric`."""
     drift: Drift
     """Of the baseline over the sweep."""
@@ -108,7 +107,7 @@ class Summary:
     @property
     def uncompared(self) -> tuple[str, ...]:
         """Configs of the family that no effect is known of: no valid trial on a task that the baseline has one on."""
-        return tuple(row.config for row in self.configs if row.config in self.family and row.effect is None)
+        return tuple(row.config for row in self.configs if row.config in self.comparisons and row.effect is None)
 
     def base_of(self, config: str) -> ConfigSummary:
         """The baseline, on the blocks that the numbers of a config come from."""
@@ -124,8 +123,8 @@ def summarise(
     config_names: Sequence[str],
     baseline: str = Config.BASELINE,
     *,
-    family: Sequence[str] | None = None,
-    margin: float = MARGIN,
+    comparisons: Sequence[str] | None = None,
+    equivalence_margin: float = EQUIVALENCE_MARGIN,
     sequential: Sequential | None = None,
 ) -> Summary:
     """Count, estimate, test and name, each config against the baseline.
@@ -134,15 +133,15 @@ def summarise(
         outcomes: of all configs, errors included.
         config_names: in the order of the report.
         baseline: which of them the others are compared with.
-        family: the configs that are corrected for each other: the steered ones, controls left out. All but the
+        comparisons: the configs that are corrected for each other: the steered ones, controls left out. All but the
             baseline where it is None.
-        margin: a difference in pass rate that would matter (see `verdict`).
+        equivalence_margin: a difference in pass rate that would matter (see `verdict`).
         sequential: the looks that were taken at the family.
 
     Raises:
         UsageError: an outcome of a config, or a member of the family, that is not among `config_names`.
     """
-    wanted = [name for name in config_names if name != baseline] if family is None else list(family)
+    wanted = [name for name in config_names if name != baseline] if comparisons is None else list(comparisons)
     if unknown := ({outcome.config for outcome in outcomes} | set(wanted)) - set(config_names):
         raise UsageError(f"outcomes of unknown configs {sorted(unknown)}; expected {', '.join(config_names)}")
     groups = {name: [outcome for outcome in outcomes if outcome.config == name] for name in config_names}
@@ -159,7 +158,7 @@ def summarise(
     own = {name: _summarise(baseline, bases[name], [], baseline) for name in ended}
     observed = drift(outcomes, baseline), spread_between_tasks(base)
     unnamed = Summary(tuple(rows), baseline, tested, secondary, *observed, sequential, own)
-    return replace(unnamed, configs=tuple(_call(row, unnamed, margin) for row in rows))
+    return replace(unnamed, configs=tuple(_decided(row, unnamed, equivalence_margin) for row in rows))
 
 
 # ------------------------------------------------------------------------------------------------ one config
@@ -191,16 +190,15 @@ def _summarise(name: str, group: Sequence[Outcome], base: Sequence[Outcome], bas
         no_cmd_per_reply=_share(sum(outcome.no_cmd for outcome in valid), replies),
         end_reasons=dict(Counter(outcome.end_reason for outcome in valid).most_common()),
         fisher=fisher_exact(*pooled) if pooled else None,
-        boschloo=boschloo_exact(*pooled) if pooled else None,
         sign_flip=_sign_flip(valid, other),
         mcnemar=_mcnemar(valid, other) if comparable else None,
         cmh=_cmh(valid, other),
         effect=effect,
         secondary=_secondary(both, name, baseline) if effect is not None else (),
         mediation=decompose(valid, other),
-        form=None,
+        format_change=None,
         sensitivity=sensitivity(both, name, baseline) if base else (),
-        call=None,
+        verdict=None,
     )
 
 
@@ -322,19 +320,23 @@ def spread_between_tasks(base: Sequence[Outcome]) -> float | None:
     return observed_spread([solved for solved, _ in counts], [n for _, n in counts])
 
 
-def _call(row: ConfigSummary, summary: Summary, margin: float) -> ConfigSummary:
+def _decided(row: ConfigSummary, summary: Summary, equivalence_margin: float) -> ConfigSummary:
     effect = row.effect
     if effect is None:
         return row
     parse_fail, no_cmd = (next(e for e in row.secondary if e.metric == metric) for metric in ("parse_fail", "no_cmd"))
-    form = format_change(effect, parse_fail, no_cmd)
+    change = format_change(effect, parse_fail, no_cmd)
     design = observed_design(summary, effect)
-    detectable = Detectable(detectable_effect(design), detectable_effect(design, falls=True), design.level)
-    call = decide(effect, form, detectable, mediation=row.mediation, stratified=row.cmh, margin=margin)
+    detectable = Detectable(
+        minimum_detectable_effect(design), minimum_detectable_effect(design, falls=True), design.level
+    )
+    verdict = decide(
+        effect, change, detectable, mediation=row.mediation, stratified=row.cmh, equivalence_margin=equivalence_margin
+    )
     test = summary.sequential.test(row.config) if summary.sequential is not None else None
     if test is not None and test.words:
-        call = replace(call, words=f"{call.words}; {test.words}")
-    return replace(row, form=form, call=call)
+        verdict = replace(verdict, words=f"{verdict.words}; {test.words}")
+    return replace(row, format_change=change, verdict=verdict)
 
 
 def observed_design(summary: Summary, effect: Effect) -> SweepDesign:
@@ -355,7 +357,7 @@ def observed_design(summary: Summary, effect: Effect) -> SweepDesign:
         attempts=math.floor(effect.attempts + 0.1),
         base_rate=observed_rate(base.solved, base.n),
         spread=UNKNOWN_SPREAD if summary.spread is None else round(summary.spread, 1),
-        level=LEVEL if effect.holm is None else LEVEL / len(summary.family),
+        level=LEVEL if effect.holm is None else LEVEL / len(summary.comparisons),
     )
 
 

@@ -12,10 +12,9 @@ Five names exist, and the first whose condition holds is given:
    says): X is not above it.
 4. **no effect detected, and effects above X excluded**: X is not above the margin.
 5. **underpowered: could only have seen Y**: everything else. Effects beyond the margin are not excluded. Y is
-   the least rise that this sweep detects with power 80 % (`power.detectable_effect` of the paired test with the number
-   of tasks and attempts, the baseline's rate and the spread between tasks as they were observed, at level/m, the first
-   step of Holm's rule with m configs). Where no rise could have been detected, the words say so: six tasks, say, give
-   no p-value below 2/64, whatever happens on them.
+   the least rise that this sweep detects with power 80 % (`power.minimum_detectable_effect` of the paired test with
+   the number of tasks and attempts, the baseline's rate and the spread between tasks as they were observed, at level/m,
+   the first   no p-value below 2/64, whatever happens on them.
 
 Beside *underpowered* the words tell what holds of these tasks alone, if the exact Cochran–Mantel–Haenszel test rejects
 at level/m: a loss of everything on six tasks is beyond doubt there, and still not known of others.
@@ -46,7 +45,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from capvec.stats.assumed import MARGIN
+from capvec.stats.assumed import EQUIVALENCE_MARGIN
 from capvec.stats.effects import Effect
 from capvec.stats.format_change import FormatChange
 from capvec.stats.intervals import reach
@@ -71,7 +70,7 @@ class Detectable:
 
 
 @dataclass(frozen=True)
-class Call:
+class Verdict:
     """The name of an effect, and the sentence for it."""
 
     name: Name
@@ -81,73 +80,79 @@ class Call:
     excluded: float | None
     """X: pass-rate effects farther from zero are excluded (`intervals.reach`); None where X is above the margin."""
     detectable: Detectable
-    margin: float
+    equivalence_margin: float
 
 
 def decide(
     effect: Effect,
-    form: FormatChange,
+    change: FormatChange,
     detectable: Detectable,
     *,
     mediation: Mediation | None = None,
     stratified: CmhResult | None = None,
-    margin: float = MARGIN,
+    equivalence_margin: float = EQUIVALENCE_MARGIN,
     level: float = LEVEL,
-) -> Call:
+) -> Verdict:
     """Apply the rule in this module's docstring.
 
     Args:
         effect: on the pass rate, with its interval; with `holm` for a config of the family.
-        form: whether parse_fail and no_cmd moved.
+        change: whether parse_fail and no_cmd moved.
         detectable: what the sweep could have seen.
         mediation: for the words alone, as is the next.
         stratified: the test about these tasks only.
-        margin: a difference in pass rate that would matter.
+        equivalence_margin: a difference in pass rate that would matter.
         level: of the tests.
 
     Raises:
         ValueError: the effect is not on the pass rate.
     """
     if effect.interval is None:
-        raise ValueError(f"an effect on {effect.metric} has no call; expected one on the pass rate, with its interval")
+        raise ValueError(
+            f"an effect on {effect.metric} has no verdict; expected one on the pass rate, with its interval"
+        )
     pvalue = effect.pvalue if effect.holm is None else effect.holm
     beyond = reach(effect.interval, effect.tasks)
-    excluded = beyond if beyond <= margin else None
-    name = _name(effect, pvalue, excluded, form, level)
+    excluded = beyond if beyond <= equivalence_margin else None
+    name = _name(effect, pvalue, excluded, change, level)
     if name == "underpowered":
-        asides = _asides(effect, form, stratified, detectable.level, margin)
+        asides = _asides(effect, change, stratified, detectable.level, equivalence_margin)
         words = "; ".join([f"underpowered: {_visible(detectable, effect.tasks)}", measured(effect), *asides])
     else:
-        words = _words(name, effect, excluded, form, mediation)
-    return Call(name, words, pvalue, excluded, detectable, margin)
+        words = _words(name, effect, excluded, change, mediation)
+    return Verdict(name, words, pvalue, excluded, detectable, equivalence_margin)
 
 
-def _name(effect: Effect, pvalue: float, excluded: float | None, form: FormatChange, level: float) -> Name:
+def _name(effect: Effect, pvalue: float, excluded: float | None, change: FormatChange, level: float) -> Name:
     if pvalue < level and effect.difference != 0:
         return "improves" if effect.difference > 0 else "harms"
     if excluded is None:
         return "underpowered"
-    return "changes form only" if form.moved else "no effect detected"
+    return "changes form only" if change.changed else "no effect detected"
 
 
-def _words(name: Name, effect: Effect, excluded: float | None, form: FormatChange, mediation: Mediation | None) -> str:
+def _words(
+    name: Name, effect: Effect, excluded: float | None, change: FormatChange, mediation: Mediation | None
+) -> str:
     told = measured(effect)
     if name in ("improves", "harms"):
-        return f"{name}: {told}" + (f"; {mediation.words}" if mediation is not None and form.moved else "")
+        return f"{name}: {told}" + (f"; {mediation.words}" if mediation is not None and change.changed else "")
     assert excluded is not None  # else it is underpowered
     if name == "changes form only":
-        return f"changes form only: {form.form}, and effects on solving above {rounded_up(excluded)} excluded; {told}"
+        limit = rounded_up(excluded)
+        return f"changes form only: {change.description}, and effects on solving above {limit} excluded; {told}"
     return f"no effect detected, and effects above {rounded_up(excluded)} excluded: {told}"
 
 
 def _asides(
-    effect: Effect, form: FormatChange, stratified: CmhResult | None, level: float, margin: float
+    effect: Effect, change: FormatChange, stratified: CmhResult | None, level: float, equivalence_margin: float
 ) -> Iterator[str]:
     """Why a narrow interval is not enough, and what an underpowered sweep shows all the same."""
-    if effect.interval is not None and max(-effect.interval.low, effect.interval.high) <= margin:
-        yield f"{effect.tasks} tasks are too few to exclude effects of {margin:g} on others, however alike they are"
-    if form.form is not None:
-        yield f"the format changed: {form.form}"
+    if effect.interval is not None and max(-effect.interval.low, effect.interval.high) <= equivalence_margin:
+        limit = f"effects of {equivalence_margin:g}"
+        yield f"{effect.tasks} tasks are too few to exclude {limit} on others, however alike they are"
+    if change.description is not None:
+        yield f"the format changed: {change.description}"
     if stratified is not None and stratified.pvalue < level:
         way = "rose" if stratified.odds_ratio > 1 else "fell"
         yield f"on these tasks alone the pass rate {way} (exact CMH p = {stratified.pvalue:.2g})"

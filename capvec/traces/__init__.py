@@ -1,7 +1,7 @@
-"""Traces on disk: read from capvec's own files and from others', and written as ATIF.
+"""Traces on disk: those of capvec and of other agents are read, and capvec's are written as ATIF.
 
-`read.py` finds the documents; `atif.py` and `chats.py` make a trace of one; `fields.py` is the table of names,
-`counts.py` counts the replies that did not parse, where it can; `harbor.py` knows what lies beside a trajectory.
+`read.py` finds the documents; `atif.py` and `chats.py` turn one into a trace. `fields.py` is the table of field names,
+`counts.py` counts replies that did not parse, and `harbor.py` knows the files beside a trajectory.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From one parsed ATIF document to a trace."""
+"""Turns a parsed ATIF document into a trace."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from capvec.traces.fields import UNKNOWN, look_up
 from capvec.traces.harbor import trial_result
 
 LATEST_MINOR = 8
-"""Of the schema versions `ATIF-v1.N` that can be read."""
+"""The latest N of the schema versions `ATIF-v1.N` that can be read."""
 
 _T = TypeVar("_T")
 _ROLES = {"system": "system", "user": "user", "agent": "assistant"}
@@ -23,14 +23,14 @@ _COUNTED = ("parse_fail", "no_cmd")
 
 
 def looks_like_trajectory(value: Any) -> bool:
-    """Whether a JSON value means to be a trajectory: it says so, or it has a list of steps."""
+    """Whether a JSON value is meant to be a trajectory: it names the schema, or has a list of steps."""
     return isinstance(value, dict) and (
         str(value.get("schema_version", "")).startswith("ATIF") or isinstance(value.get("steps"), list)
     )
 
 
 def own_trace(document: Document) -> Trace | None:
-    """The trace of a trajectory that capvec wrote; None where another agent did.
+    """The trace of a trajectory that capvec wrote; None if another agent wrote it.
 
     Raises:
         UsageError: a key is missing or wrong; the message names it.
@@ -53,8 +53,8 @@ def own_trace(document: Document) -> Trace | None:
             {"role": _ROLES[step["source"]], "content": document.text(step["message"], f"steps[{index}].message")}
         )
         extra = document.optional(step.get("extra"), f"steps[{index}].extra", dict) or {}
-        if told := document.optional(extra.get("observation"), f"steps[{index}].extra.observation", str):
-            messages.append({"role": "user", "content": told})
+        if observed := document.optional(extra.get("observation"), f"steps[{index}].extra.observation", str):
+            messages.append({"role": "user", "content": observed})
     return Trace(
         id=f"{from_outcome('run', str)}/{from_outcome('trial', str)}",
         task=from_outcome("task", str),
@@ -71,16 +71,16 @@ def own_trace(document: Document) -> Trace | None:
 def foreign_trace(document: Document, named: Mapping[str, str]) -> Trace:
     """The trace of another agent's trajectory.
 
-    Tool calls become text after the message, as `<tool_call>{"name": …, "arguments": …}</tool_call>`; observations
-    become user messages; images become `[image]`. A system step that is not the first becomes a user message and
-    messages of one role in a row are joined, because chat templates refuse both. `reasoning_content` is left out, as
-    the templates of thinking models leave out the thoughts of earlier turns.
+    Tool calls become text after the message, as `<tool_call>{"name": …, "arguments": …}</tool_call>`. Observations
+    become user messages, and images become `[image]`. Chat templates refuse late system messages and consecutive
+    messages of one role: the former become user messages, the latter are joined. `reasoning_content` is left out, as
+    the templates of reasoning models leave out the reasoning of earlier turns.
 
-    Reward, task, parse_fail and no_cmd are looked for in `extra`, then in Harbor's `result.json`.
+    Task, reward, parse_fail and no_cmd come from `extra`; task and reward else from Harbor's `result.json`.
 
     Args:
         document: the trajectory.
-        named: field → the user's name for it, as `look_up`.
+        named: field → the user's name for it, as in `look_up`.
 
     Raises:
         UsageError: a key is missing or wrong; the message names it.
@@ -116,26 +116,26 @@ def _reward(
 
 
 def _counts(document: Document, steps: list[dict[str, Any]], named: Mapping[str, str]) -> ReplyCounts:
-    """Of the replies: what the source counted, else what can be derived."""
+    """The counts of the source, or else those that can be derived."""
     extra, agent = _extra(document), document.value["agent"]
-    told = document.optional(agent.get("extra"), "agent.extra", dict) or {}
-    protocol = told.get("protocol") or look_up(extra, "protocol", named)[1]
+    about = document.optional(agent.get("extra"), "agent.extra", dict) or {}
+    protocol = about.get("protocol") or look_up(extra, "protocol", named)[1]
     replies = _replies(steps)
     if agent.get("name") == "terminus-2":
-        derived = by_terminus_2(document, replies, told.get("parser"))
+        derived = by_terminus_2(document, replies, about.get("parser"))
     elif protocol is not None:
         derived = by_protocol(
             document.typed(protocol, "protocol", str),
             [document.text(step["message"], "steps[].message") for step in replies],
         )
     else:
-        derived = ReplyCounts(None, None, f"trajectories of {agent.get('name')} do not record it")
+        derived = ReplyCounts(None, None, f"trajectories of {agent.get('name')} do not record these counts")
     given = [(f"extra.{key}", value) for key, value in (look_up(extra, field, named) for field in _COUNTED)]
     return derived.known_first(*(document.count(value, key) for key, value in given))
 
 
 def _checked(document: Document) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The root and its steps, with the keys that every trajectory must have."""
+    """The root and its steps, checked for the keys that every trajectory must have."""
     root = document.value
     if not isinstance(root, dict):
         raise UsageError(f"{document.name}: is {type(root).__name__}, expected a JSON object with the keys of ATIF")
@@ -159,7 +159,7 @@ def _extra(document: Document) -> dict[str, Any]:
 
 
 def _replies(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The agent's own steps: without what was copied from an earlier run, or dispatched without asking a model."""
+    """The replies of the model: steps of the agent, without those copied from an earlier run or made by no model."""
     return [
         step
         for step in steps
@@ -179,17 +179,17 @@ def _foreign_messages(document: Document, steps: list[dict[str, Any]]) -> Iterat
         key = f"steps[{index}].observation"
         observation = document.optional(step.get("observation"), key, dict) or {}
         results = document.optional(observation.get("results"), f"{key}.results", list) or []
-        told = [
+        observed = [
             document.text(content, f"{key}.results[].content")
             for result in results
             if (content := document.typed(result, f"{key}.results[]", dict).get("content")) is not None
         ]
-        if told:
-            yield {"role": "user", "content": "\n".join(told)}
+        if observed:
+            yield {"role": "user", "content": "\n".join(observed)}
 
 
 def _name(value: Any) -> Any:
-    """A task may be an object with a name, as in capvec's own files."""
+    """The name of a task, which may be an object with a name, as in capvec's own files."""
     return value.get("name") if isinstance(value, dict) else value
 
 

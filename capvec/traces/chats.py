@@ -1,7 +1,7 @@
-"""From one chat, as a line of a JSONL holds it, to a trace.
+"""Turns one chat, a line of a JSONL, into a trace.
 
-A chat is an object with a list of messages, `{"role", "content"}` as OpenAI's or `{"from", "value"}` as ShareGPT's, and
-beside it the reward and whatever else of `fields.py` the source knows.
+A chat is an object with a list of messages, `{"role", "content"}` as OpenAI's or `{"from", "value"}` as ShareGPT's. The
+reward and any other field of `fields.py` stand beside the list.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ _ROLES = {
     "agent": "assistant",
     "model": "assistant",
 }
-"""Role of a message → the role that a chat template knows; what a tool answers is told by the user, as in `atif.py`."""
+"""Role of a message → the role in a chat template. A tool's answer becomes a user message, as in `atif.py`."""
 
 
 def looks_like_chat(value: Any, named: Mapping[str, str]) -> bool:
-    """Whether a JSON value means to be a chat: it has a list of messages."""
+    """Whether a JSON value is meant to be a chat: it has a list of messages."""
     return isinstance(value, dict) and isinstance(look_up(value, "messages", named)[1], list)
 
 
 def chat_trace(document: Document, named: Mapping[str, str]) -> Trace:
     """The trace of a chat.
 
-    Without an id it gets the name of the file and the line. Steps are the assistant's messages, worked examples among
-    them, as nothing tells those apart, unless the source counted. What the source did not count of parse_fail and
-    no_cmd, the parser of the protocol that it names counts.
+    A chat without an id is named after its file and line. Unless the source counts them, the steps are all messages of
+    the assistant, including worked examples, which cannot be recognised. A count of parse_fail or no_cmd that the
+    source lacks comes from the parser of the protocol that it names.
 
     Args:
         document: the line.
-        named: field → the user's name for it, as `look_up`.
+        named: field → the user's name for it, as in `look_up`.
 
     Raises:
         UsageError: a key is missing or wrong; the message names it.
@@ -63,8 +63,8 @@ def chat_trace(document: Document, named: Mapping[str, str]) -> Trace:
     key, talk = look_up(document.value, "messages", named)
     if talk is None:
         raise UsageError(
-            f"{document.name}: neither an ATIF trajectory (an object with schema_version and steps) nor a chat: no "
-            f"messages under {', '.join(TRACE_FIELDS['messages'])}; name yours with --trace-fields messages=NAME"
+            f"{document.name}: neither an ATIF trajectory (an object with schema_version and steps) nor a chat (an "
+            f"object with {', '.join(TRACE_FIELDS['messages'])}); use --trace-fields messages=NAME for another name"
         )
     messages = [
         _message(document, message, f"{key}[{index}]") for index, message in enumerate(document.typed(talk, key, list))
@@ -88,7 +88,7 @@ def chat_trace(document: Document, named: Mapping[str, str]) -> Trace:
 
 
 def _label(document: Document, value: Any, key: str) -> str:
-    """The name of a task or a model; numbers are names too, for instance a problem's."""
+    """The name of a task or a model, which may be a number."""
     if value is None:
         return UNKNOWN
     if isinstance(value, int) and not isinstance(value, bool):
@@ -102,19 +102,19 @@ def _message(document: Document, message: Any, key: str) -> dict[str, str]:
     role, content = (message.get(name) for name in form)
     if not isinstance(role, str) or role not in _ROLES:
         raise document.broken(f"{key}.{form[0]}", role, f"one of {', '.join(_ROLES)}")
-    # OpenAI's content is null where the reply is nothing but calls.
+    # OpenAI's content is null if the reply consists of calls only.
     calls = document.optional(message.get("tool_calls"), f"{key}.tool_calls", list) or []
     text = "" if content is None and calls else document.text(content, f"{key}.{form[1]}")
     return {"role": _ROLES[role], "content": with_calls(text, [_call(document, call, key) for call in calls])}
 
 
 def _call(document: Document, call: Any, key: str) -> tuple[Any, Any]:
-    """Name and arguments of one of OpenAI's tool calls; arguments are JSON in a string, or what they are."""
+    """Name and arguments of one of OpenAI's tool calls. The arguments are parsed if they are JSON in a string."""
     function = document.typed(
         document.typed(call, f"{key}.tool_calls[]", dict).get("function"), f"{key}.tool_calls[].function", dict
     )
     arguments = function.get("arguments", {})
     try:
         return function.get("name"), json.loads(arguments) if isinstance(arguments, str) else arguments
-    except ValueError:  # the model wrote it so
+    except ValueError:  # the model wrote no JSON
         return function.get("name"), arguments

@@ -1,4 +1,4 @@
-"""Conversations in the form that every chat template takes."""
+"""Conversations in the form that every chat template accepts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def acceptable(messages: Iterable[dict[str, str]]) -> tuple[dict[str, str], ...]:
-    """Late system messages as the user's, and messages of one role in a row joined: templates refuse both."""
+    """Make late system messages the user's and join consecutive messages of one role, since templates refuse both."""
     joined: list[dict[str, str]] = []
     for index, message in enumerate(messages):
         role = "user" if message["role"] == "system" and index > 0 else message["role"]
@@ -20,7 +20,7 @@ def acceptable(messages: Iterable[dict[str, str]]) -> tuple[dict[str, str], ...]
 
 
 def with_calls(text: str, calls: Iterable[tuple[Any, Any]]) -> str:
-    """A reply with its tool calls, (name, arguments) each, written out after it as Qwen and Hermes emit them."""
+    """A reply followed by its tool calls, each (name, arguments), as Qwen and Hermes write them."""
     said = [
         f"<tool_call>{json.dumps({'name': name, 'arguments': arguments}, ensure_ascii=False)}</tool_call>"
         for name, arguments in calls

@@ -1,16 +1,17 @@
-"""How many replies of a run did not parse, or carried no command: as far as its source lets us count.
+"""Counts the replies of a recorded run that did not parse or carried no command.
 
-capvec counts while it drives the agent. For what others recorded there are three ways, and where none applies the
-counts stay unknown, with the reason:
+capvec counts while it drives the agent. For the records of others there are three sources. If none applies, the counts
+are unknown, and a reason is given:
 
-- the source counted (`parse_fail`, `no_cmd`, or what `--trace-fields` calls them);
-- the source names one of capvec's protocols: its parser reads the replies again;
-- Harbor's `terminus-2`, which records what its parser said (`harbor/agents/terminus_2/terminus_2.py`, read at 0.26.0).
+- the record has the counts (`parse_fail`, `no_cmd`, or other names given by `--trace-fields`);
+- the record names one of capvec's protocols, whose parser then reads the replies again;
+- the agent is Harbor's `terminus-2`, which records its parser's messages (`harbor/agents/terminus_2/terminus_2.py` of
+  Harbor 0.26.0).
 
-The other agents of Harbor do not say. Those with native tool calls have their calls parsed by the model's server, which
-leaves no trace of a call it refused, and some of them write one reply as several steps (`codex`: a message, then a
-call), so that a step without a call is no reply without a command. `mini-swe-agent` drops the reply that its parser
-refused from its record and keeps the complaint alone, in words that its configuration chooses.
+Harbor's other agents do not record them. Native tool calls are parsed by the model's server, which leaves no trace of
+a call that it refused. Some of these agents write one reply as several steps (`codex`: a message, then a call), so
+that a step without a call is not a reply without a command. `mini-swe-agent` drops a reply that its parser refused and
+keeps only the complaint, whose wording its configuration sets.
 """
 
 from __future__ import annotations
@@ -27,41 +28,41 @@ _TERMINUS_COMPLAINT = "Previous response had parsing errors:"
 
 @dataclass(frozen=True)
 class ReplyCounts:
-    """None where it cannot be known."""
+    """The two counts of a run; None if a count is unknown."""
 
     parse_fail: int | None
     no_cmd: int | None
     why: str = ""
-    """Why one of them is None."""
+    """Why a count is unknown."""
 
     def known_first(self, parse_fail: int | None, no_cmd: int | None) -> ReplyCounts:
-        """With what the source itself counted in place of what was derived."""
+        """These counts, replaced by those of the source where it has them."""
         parse_fail = self.parse_fail if parse_fail is None else parse_fail
         no_cmd = self.no_cmd if no_cmd is None else no_cmd
         return ReplyCounts(parse_fail, no_cmd, self.why if None in {parse_fail, no_cmd} else "")
 
 
 def by_protocol(name: str | None, replies: Sequence[str]) -> ReplyCounts:
-    """Counted by running the parser of one of capvec's protocols over the replies, if `name` is one of theirs."""
+    """Count with the parser of the protocol `name`; the counts are unknown if it is not one of capvec's."""
     if name is None:
-        return ReplyCounts(None, None, "the source neither counts nor names a protocol")
+        return ReplyCounts(None, None, "the source has no counts and names no protocol")
     if name not in PROTOCOLS:
-        return ReplyCounts(None, None, f"the source does not count, and its protocol {name!r} is none of capvec's")
+        return ReplyCounts(None, None, f"the source has no counts, and capvec does not know its protocol {name!r}")
     parses = [PROTOCOLS[name].parse(reply) for reply in replies]
     return ReplyCounts(sum(parse.status == "failed" for parse in parses), sum(parse.no_cmd for parse in parses))
 
 
 def by_terminus_2(document: Document, replies: Sequence[dict[str, Any]], parser: Any) -> ReplyCounts:
-    """Counted from the steps of a `terminus-2` trajectory.
+    """Count from the steps of a `terminus-2` trajectory.
 
-    A step whose observation is the parser's complaint did not parse. One that parsed has its commands and
-    `mark_task_complete` as tool calls, so a step with neither carried no command. With Harbor's option `raw_content`
-    there are no tool calls at all, and the message is the reply itself: the JSON one is read again by `terminus-json`,
-    and of the XML one the commands stay unknown.
+    A step whose observation is the parser's complaint did not parse. A step that parsed has its commands and
+    `mark_task_complete` as tool calls, so one with neither carried no command. With Harbor's option `raw_content` there
+    are no tool calls, and the message is the reply itself: JSON is read again by `terminus-json`, while the commands in
+    XML stay unknown.
 
     Args:
-        document: for messages.
-        replies: the agent's own steps.
+        document: the trajectory, which error messages name.
+        replies: the steps that are replies of the model.
         parser: `agent.extra.parser`, `json` or `xml`.
     """
     failed = [_complained(document, step) for step in replies]

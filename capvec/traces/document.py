@@ -1,4 +1,4 @@
-"""A JSON value that came from a file, and errors that say where in it something is wrong."""
+"""A JSON value from a file, with errors that name the file and the key."""
 
 from __future__ import annotations
 
@@ -15,24 +15,29 @@ _WORDS: dict[type, str] = {str: "text", dict: "an object", list: "a list", int: 
 
 @dataclass(frozen=True)
 class Document:
-    """A JSON value that should hold a trace."""
+    """A JSON value that should hold a trace.
+
+    Every method that checks a value raises `UsageError` with the file and the key if the check fails.
+    """
 
     name: str
-    """For messages: the file, and the line in a JSONL."""
+    """The file, and the line of a JSONL, for error messages."""
     value: Any
     path: Path
 
     def broken(self, key: str, got: Any, expected: str) -> UsageError:
+        """The error for a key whose value is not as expected."""
         shown = repr(got) if len(repr(got)) <= 60 else repr(got)[:57] + "…"
         return UsageError(f"{self.name}: key `{key}` is {shown}, expected {expected}")
 
     def typed(self, value: Any, key: str, kind: type[_T]) -> _T:
-        """`value` if it is a `kind`; `key` is where it stands, for the message."""
+        """`value`, checked to be a `kind`; the message names `key`."""
         if not isinstance(value, kind) or isinstance(value, bool):
             raise self.broken(key, value, _WORDS[kind])
         return value
 
     def optional(self, value: Any, key: str, kind: type[_T]) -> _T | None:
+        """`value`, checked to be a `kind` or None."""
         return None if value is None else self.typed(value, key, kind)
 
     def count(self, value: Any, key: str) -> int | None:
@@ -42,6 +47,7 @@ class Document:
         return None if value is None else int(value)
 
     def number(self, value: Any, key: str) -> float | None:
+        """A finite number, or None."""
         if value is None:
             return None
         try:
@@ -53,11 +59,11 @@ class Document:
         return float(value)
 
     def reward(self, value: Any, key: str) -> float | None:
-        """A number, or a verdict: true is 1 and false is 0."""
+        """A finite number, or None; true counts as 1 and false as 0."""
         return float(value) if isinstance(value, bool) else self.number(value, key)
 
     def text(self, content: Any, key: str) -> str:
-        """The content of a message: text, or a list of content parts, of which only text has words."""
+        """The content of a message: text, or a list of content parts, of which other than text become `[type]`."""
         if isinstance(content, str):
             return content
         parts = []

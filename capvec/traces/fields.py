@@ -1,4 +1,4 @@
-"""What the files of others call the fields of a trace: one table, which `--trace-fields` extends."""
+"""Names under which files of other programs hold the fields of a trace; `--trace-fields` adds to them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ TRACE_FIELDS: Mapping[str, tuple[str, ...]] = {
     "no_cmd": ("no_cmd", "no_command", "n_no_cmd"),
     "protocol": ("protocol",),
 }
-"""Field of a trace → the names it is known under, the likeliest first."""
+"""Field of a trace → its names, in the order in which they are tried."""
 UNKNOWN = "unknown"
-"""Task or model where the source names none."""
+"""Task or model of a source that names none."""
 
 
 def look_up(data: Mapping[str, Any], field: str, named: Mapping[str, str]) -> tuple[str, Any]:
-    """Where `data` holds a field: the name it has there, and its value.
+    """Find a field in `data`.
 
     The user's own name for the field is tried first, then those of `TRACE_FIELDS`. A name with dots reaches into
-    objects: `metrics.reward`. A null is taken for an absent value.
+    objects, as in `metrics.reward`. A null counts as absent.
 
     Args:
         data: a JSON object.
@@ -33,7 +33,7 @@ def look_up(data: Mapping[str, Any], field: str, named: Mapping[str, str]) -> tu
         named: field → the user's name for it.
 
     Returns:
-        Name and value; the first name that was tried, and None, where there is no value.
+        The name under which `data` holds the field, and the value. If there is none, the first name tried and None.
     """
     names = (*([named[field]] if field in named else []), *TRACE_FIELDS[field])
     for name in names:

@@ -1,9 +1,9 @@
-"""How Harbor lays out the folder of a trial: what belongs to a trajectory, beside the trajectory.
+"""Harbor's layout of a trial's folder, as of Harbor 0.26.0 and its RFC 0001.
 
-`<trial>/result.json` holds the task's name and the verifier's rewards, `<trial>/agent/trajectory.json` the run. A run
-whose context was summarised has more files there: trajectories of the subagents that wrote the summary, which the run
-refers to, and with the option `linear_history` the run itself in parts (`trajectory.cont-1.json`, …), each referring to
-the next. Read from Harbor 0.26.0 and its RFC 0001.
+`<trial>/result.json` holds the task's name and the verifier's rewards, and `<trial>/agent/trajectory.json` the run. A
+run whose context was summarised has more files there: trajectories of the subagents that wrote the summary, to which
+the run refers, and, with the option `linear_history`, parts of the run (`trajectory.cont-1.json`, …), each of which
+refers to the next.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from capvec.traces.document import Document
 
 
 def trial_result(path: Path) -> dict[str, Any]:
-    """Harbor's `result.json` of the trial that a trajectory belongs to; empty where there is none.
+    """Harbor's `result.json` of the trial of a trajectory; empty if there is none.
 
     Raises:
         UsageError: the file is not JSON.
     """
-    # The lines of a JSONL are many trials, so no single result speaks for them.
+    # The lines of a JSONL are many trials, for which no single result holds.
     for folder in () if path.suffix == ".jsonl" else (path.parent, path.parent.parent):
         file = folder / "result.json"
         if file.is_file() and file != path:
@@ -31,14 +31,14 @@ def trial_result(path: Path) -> dict[str, Any]:
                 result = json.loads(file.read_bytes())
             except ValueError as error:
                 raise UsageError(f"{file}: not JSON ({error}); expected Harbor's result of a trial") from error
-            # A job has a result.json too; only a trial's has these keys.
+            # A job has a result.json too, without these keys.
             if isinstance(result, dict) and ("verifier_result" in result or "task_name" in result):
                 return result
     return {}
 
 
 def whole_runs(documents: Sequence[Document]) -> Iterator[tuple[Document, ...]]:
-    """Each run as its parts in order, most often one; subagents' files are left out, as they are no runs of a task."""
+    """Each run as its parts in order, usually one. Files of subagents are left out: they are not runs of a task."""
     by_path = {document.path: document for document in documents if document.path.suffix == ".json"}
     inner = {path for document in documents for path in _subagents(document)}
     earlier = {after: document for document in documents if (after := _continuation(document)) and after in by_path}
@@ -58,7 +58,7 @@ def _continuation(document: Document) -> Path | None:
 
 
 def _subagents(document: Document) -> Iterator[Path]:
-    """Files that the observations of a trajectory name as its subagents' (`subagent_trajectory_ref`)."""
+    """Files of subagents that a trajectory refers to (`subagent_trajectory_ref` of its observations)."""
     steps = document.value.get("steps") if isinstance(document.value, dict) else None
     for step in steps if isinstance(steps, list) else []:
         observation = step.get("observation") if isinstance(step, dict) else None

@@ -1,4 +1,4 @@
-"""Finding the traces in a folder or a file."""
+"""Finds and reads the traces in a folder or a file."""
 
 from __future__ import annotations
 
@@ -20,38 +20,41 @@ _EXPECTED = "ATIF trajectories (.json), a JSONL of trajectories or of chats with
 
 
 def read_traces(path: Path, fields: Mapping[str, str] | None = None) -> tuple[Trace, ...]:
-    """Read every trace of a folder (`.json` and `.jsonl`, at any depth), of a `.jsonl` (one a line) or of one `.json`.
+    """Read every trace of a folder (`.json` and `.jsonl` at any depth), of a `.jsonl` (one per line) or of one `.json`.
 
-    A trace is an ATIF trajectory, v1.0 to v1.8, by capvec or by another agent, or a chat (`chats.py`; in a folder only
-    as a line of a JSONL). What else lies in a folder is passed over: reports, results, a JSONL whose first line is no
-    trace, and the trajectories of another's subagents. A run that Harbor wrote in parts is one trace: the conversation
-    of the last part, with the steps and counts of all.
+    A trace is an ATIF trajectory, v1.0 to v1.8, of capvec or another agent, or a chat (`chats.py`; in a folder only as
+    a line of a JSONL). Other files of a folder are skipped: reports, results, a JSONL whose first line is not a trace,
+    and trajectories of subagents. A run that Harbor wrote in parts is one trace: the conversation of the last part,
+    with the steps and counts of all.
 
-    A trace's reward is capvec's own (None where the trial ended in `error`), else the one beside the conversation, else
-    that of the `result.json` beside or above the file, as Harbor lays out its trials; else None. `steps` counts the
-    agent's steps without copied context; `parse_fail` and `no_cmd` are None where they cannot be known, and `uncounted`
-    says why. Ids are unique.
+    The reward of a trace is, in this order: capvec's own (None if the trial ended in `error`), the one beside the
+    conversation, the one in Harbor's `result.json` beside or above the file, None. `steps` counts the model's replies
+    without copied context. `parse_fail` and `no_cmd` are None if they are unknown, and `uncounted` says why.
 
     Args:
         path: folder or file.
-        fields: field → what the files call it, beside the names in `TRACE_FIELDS`.
+        fields: field → its name in the files, in addition to the names in `TRACE_FIELDS`.
+
+    Returns:
+        The traces in the order of paths and lines, with unique ids.
 
     Raises:
-        UsageError: no such path, no trace in it, or a broken one; the message names the file, the line and the key.
+        UsageError: the path does not exist or holds no trace, or a trace is broken; the message names file, line and
+            key.
     """
     fields = fields or {}
     check_traces(path)
     runs = list(whole_runs(list(_documents(path, fields))))
     if not runs:
-        raise UsageError(f"{path}: holds no ATIF trajectory and no JSONL of chats; expected {_EXPECTED}")
+        raise UsageError(f"--traces {path}: holds no ATIF trajectory and no JSONL of chats; expected {_EXPECTED}")
     return tuple(_with_unique_ids([_joined([_trace(part, fields) for part in parts]) for parts in runs]))
 
 
 def check_traces(path: Path) -> None:
-    """What can be said of traces without reading them.
+    """Check the path of traces without reading them.
 
     Raises:
-        UsageError: no such path, or a file that is neither `.json` nor `.jsonl`.
+        UsageError: the path does not exist, or is a file other than `.json` and `.jsonl`.
     """
     if not path.exists():
         raise UsageError(f"--traces {path}: no such file or folder; expected {_EXPECTED}")
@@ -66,7 +69,7 @@ def _trace(document: Document, fields: Mapping[str, str]) -> Trace:
 
 
 def _joined(parts: Sequence[Trace]) -> Trace:
-    """One run of its parts, each of which opens with what the model still knew of those before."""
+    """One run from its parts, each of which opens with what the model kept of the parts before."""
     return replace(
         parts[-1],
         steps=sum(part.steps for part in parts),
@@ -95,7 +98,7 @@ def _documents(path: Path, fields: Mapping[str, str]) -> Iterator[Document]:
 
 
 def _starts_with_a_trace(file: Path, fields: Mapping[str, str]) -> bool:
-    """Many a JSONL beside traces is a log of something else, and a log may end in half a line."""
+    """Whether a JSONL holds traces. It may be the log of something else, which may end in the middle of a line."""
     first = next((line for line in file.read_bytes().split(b"\n") if line.strip()), b"null")
     try:
         value = json.loads(first)
@@ -119,7 +122,7 @@ def _load(data: bytes, name: str) -> Any:
 
 
 def _with_unique_ids(traces: Sequence[Trace]) -> Iterator[Trace]:
-    """Other agents may share one session id among trajectories: the second of a name gets `#2`."""
+    """Trajectories of other agents may share one session id: the second with an id gets `#2`."""
     seen: Counter[str] = Counter()
     for trace in traces:
         seen[trace.id] += 1

@@ -2,9 +2,9 @@
 
 The format is specified in Harbor's RFC 0001, https://harborframework.com/docs/trajectory-format.
 
-In our own files the worked examples of the opening are steps with `is_copied_context`, so that nobody takes them for
-the agent's doing; `observation.results` holds what each command printed, and `extra.observation` of an agent step the
-text that the model was told, which need not be the same.
+In capvec's own files, worked examples of the opening are steps with `is_copied_context`, so that they do not count as
+the agent's. `observation.results` holds the output of each command, and `extra.observation` of an agent step the text
+that the model received, which may differ.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def write_trajectory(
     episode: Episode,
     outcome: Outcome,
 ) -> None:
-    """Write one trial as an ATIF v1.8 file, whole or not at all; folders are made.
+    """Write one trial as an ATIF v1.8 file, completely or not at all. Missing folders are made.
 
-    `agent.extra` says what steered it: `layer` and `direction` (joined by `+` where they are several), `alpha` as
-    typed, `alpha_stored` in stored units, a number for each of `config.steers` in that order, and the dose.
-    `metrics.extra` of each reply holds its receipts, and its isolation whether it was steered or not. `extra.outcome`
-    is the whole outcome. Numbers that are not finite become text, since JSON has none.
+    `agent.extra` holds the steering: `layer` and `direction` (several are joined by `+`), `alpha` as typed,
+    `alpha_stored` in stored units with one number for each of `config.steers`, and the dose.
+    `metrics.extra` of each reply holds its receipts, and the isolation check, steered or not. `extra.outcome`
+    is the complete outcome. Numbers that are not finite become text, since JSON has none.
     """
     own = [_agent_step(step) for step in episode.steps]
     steps = [*_opening_steps(episode.messages), *own]
@@ -67,12 +67,12 @@ def write_trajectory(
             "error": episode.error,
         },
     }
-    # ASCII only, so that a lone surrogate in a reply cannot make the file unwritable.
+    # ASCII only: a lone surrogate in a reply has no UTF-8.
     _write_atomically(path, json.dumps(_finite(document), indent=1, allow_nan=False))
 
 
 def _opening_steps(messages: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
-    """System prompt and instruction as they are; all that stands between them is worked examples."""
+    """System prompt and instruction as they are; everything between them is worked examples."""
     sources = {"system": "system", "user": "user", "assistant": "agent"}
     for index, message in enumerate(messages):
         step: dict[str, Any] = {"source": sources[message["role"]], "message": message["content"]}
@@ -92,7 +92,7 @@ def _agent_step(step: Step) -> dict[str, Any]:
             {"tool_call_id": call, "function_name": "bash", "arguments": {"command": command}}
             for call, command in zip(ids, parse.commands, strict=True)
         ]
-    # Fewer results than calls: the episode ended before the rest could run.
+    # There may be fewer results than calls, if the episode ended before the rest could run.
     results: list[dict[str, Any]] = [
         {"source_call_id": call, "content": result.output, "extra": _without(result.to_json(), "output")}
         for call, result in zip(ids, step.results, strict=False)

@@ -30,6 +30,7 @@ from capvec.models import bundled_traces, resolve_model
 from capvec.records import Config
 from capvec.report.markdown import block_lines
 from capvec.report.section import Row, Strong, Table, left, right
+from capvec.results.summary_file import read_summary
 from capvec.text import number
 from capvec.traces import read_traces
 from dev.original_study.published import TRADE, change_of, in_short, words_section
@@ -158,7 +159,7 @@ def findings(rows: Sequence[LayerRow], sweep: Sweep) -> tuple[Finding, ...]:
             "α = 4 trades parse_fail for no_cmd: the one falls and the other rises",
             "2.2 → 1.3 and 1.2 → 2.7 per run",
             f"{_change(base, four, 'parse_fail_per_run')} and {_change(base, four, 'no_cmd_per_run')} per run",
-            trade is not None and trade.form == TRADE.form,
+            trade is not None and trade.description == TRADE.description,
         ),
         Finding(
             "at α = 8 the agent breaks (fewer passes than the baseline)",
@@ -280,7 +281,7 @@ def _sweep(run: Path) -> Sweep:
         UsageError: no finished sweep with `ALPHAS` at one layer.
     """
     try:
-        rows = {row["config"]: row for row in json.loads((run / "summary.json").read_text())["configs"]}
+        rows = {row["config"]: row for row in read_summary(run / "summary.json")["configs"]}
         ends: dict[str, Counter[str]] = {config: Counter() for config in rows}
         for line in (run / "trials.jsonl").read_text().splitlines():
             outcome = json.loads(line)

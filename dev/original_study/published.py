@@ -34,10 +34,10 @@ def in_short(row: Mapping[str, Any], base: Mapping[str, Any]) -> str:
     change = change_of(row, base)
     if change is None:
         return "no valid trial"
-    call = row.get("call")
+    call = row.get("verdict")
     if call is None:
         return change.name
-    known = change.passed == "flat" or call["name"] in ("improves", "harms")
+    known = change.pass_rate == "flat" or call["name"] in ("improves", "harms")
     where = "" if known else f" on these {row['effect']['tasks']} tasks; of others it is not known"
     return f"{change.name}{where} (verdict: {call['name']})"
 
@@ -58,7 +58,7 @@ def words_section(rows: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for name, row in rows.items():
         if name != Config.BASELINE:
             change = change_of(row, rows[Config.BASELINE])
-            verdict = f" Verdict: {row['call']['words']}." if row.get("call") else ""
+            verdict = f" Verdict: {row['verdict']['words']}." if row.get("verdict") else ""
             yield f"- {name}: {change.words if change else 'no valid trial to compare.'}{verdict}"
 
 

@@ -24,8 +24,8 @@ from capvec.stats.intervals import clustered, reach
 from capvec.stats.multiplicity import holm
 from capvec.stats.pairing import sign_flip_pvalues
 from capvec.stats.pooled import fisher_table
-from capvec.stats.power import SweepDesign, detectable_effect, power, simulated_solved
-from capvec.stats.verdict import Call, Detectable, Name, decide
+from capvec.stats.power import SweepDesign, minimum_detectable_effect, power, simulated_solved
+from capvec.stats.verdict import Detectable, Name, Verdict, decide
 from dev.simulations import sequential as simulate_sequential
 from dev.simulations.scenarios import TAUS, lopsided, scenario
 
@@ -115,7 +115,7 @@ def coverage(design: SweepDesign, effect: float, sweeps: int, seed: int) -> Cove
     )
 
 
-def calls(design: SweepDesign, effects: Sequence[float], sweeps: int, seed: int) -> list[list[Call]]:
+def calls(design: SweepDesign, effects: Sequence[float], sweeps: int, seed: int) -> list[list[Verdict]]:
     """The verdict's own rule on simulated sweeps of a family of configs: for each sweep, each config's call."""
     rates = [design.base_rate, *(design.base_rate + effect for effect in effects)]
     base, *configs = simulated_solved(design, rates, np.random.default_rng(seed), sweeps)
@@ -127,7 +127,7 @@ def calls(design: SweepDesign, effects: Sequence[float], sweeps: int, seed: int)
     ]
 
 
-def _call(config: NDArray[np.int64], base: NDArray[np.int64], design: SweepDesign, pvalue: float) -> Call:
+def _call(config: NDArray[np.int64], base: NDArray[np.int64], design: SweepDesign, pvalue: float) -> Verdict:
     differences = ((config - base) / design.attempts).tolist()
     ours, theirs = float(config.mean()) / design.attempts, float(base.mean()) / design.attempts
     interval = clustered(differences, design.attempts)
@@ -234,7 +234,7 @@ def _lopsided_shares(design: SweepDesign, sweeps: int, seed: int) -> tuple[float
     return float((rejected & (sums > 0)).mean()), float((rejected & (sums < 0)).mean()), float(covered)
 
 
-def _share_of(sweeps: Sequence[Sequence[Call]]) -> float:
+def _share_of(sweeps: Sequence[Sequence[Verdict]]) -> float:
     return float(np.mean([any(call.name == "improves" for call in family) for family in sweeps]))
 
 
@@ -294,7 +294,7 @@ def _power_section(sweeps: int, seed: int) -> Iterator[str]:
     for tasks, attempts in DESIGNS:
         design = scenario(tasks, attempts, 0.0)
         for test in ("paired", "pooled"):
-            rise = detectable_effect(design, test)
+            rise = minimum_detectable_effect(design, test)
             if rise is None:
                 yield f"| {tasks} × {attempts} | {test} | none of any size | – | – | – |"
                 continue

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from capvec.records import Interval
-from capvec.stats.assumed import MARGIN
+from capvec.stats.assumed import EQUIVALENCE_MARGIN
 from capvec.stats.intervals import clustered, reach
 from capvec.stats.multiplicity import holm
 from capvec.stats.pairing import sign_flip_pvalues
@@ -105,7 +105,8 @@ def _endings(config: NDArray[np.bool_], base: NDArray[np.bool_], level: float, s
     futile = np.zeros_like(crossed)
     for index, (means, counts) in enumerate(looks[:-1]):
         futile[index] = [
-            is_futile(*chances(row[counts > 0], _pairs(counts), tasks, shares[index], LEVEL, MARGIN)) for row in means
+            is_futile(*chances(row[counts > 0], _pairs(counts), tasks, shares[index], LEVEL, EQUIVALENCE_MARGIN))
+            for row in means
         ]
     futile[-1] = True
     given_up = futile.argmax(axis=0)
@@ -226,4 +227,4 @@ def _covered(ends: Ends, effect: float) -> float:
 
 def _wrongly_excluded(ends: Ends, effect: float) -> float:
     # Called improves or harms, a config excludes nothing.
-    return float(((ends.reaches <= MARGIN) & (ends.reaches < abs(effect)) & (ends.pvalues >= LEVEL)).mean())
+    return float(((ends.reaches <= EQUIVALENCE_MARGIN) & (ends.reaches < abs(effect)) & (ends.pvalues >= LEVEL)).mean())

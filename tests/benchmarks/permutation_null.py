@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import get_args
 
 import numpy as np
+from support.labelled import labelled
 
 from capvec.directions.auc import auc
 from capvec.directions.estimate import mean_difference
@@ -55,8 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     residuals = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     wall, cpu = time.perf_counter(), time.process_time()
     ranking = validate(
-        residuals[:N_POS],
-        residuals[N_POS:],
+        *labelled(residuals[:N_POS], residuals[N_POS:]),
         estimator=options.estimator,
         tasks=TASKS.tolist(),
         permutations=options.permutations,

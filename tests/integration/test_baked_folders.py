@@ -133,7 +133,7 @@ def test_a_baked_folder_can_be_baked_again(torch, source, bake, vectors, archite
 def test_ablated_and_then_added_to_a_model_has_one_component_from_that_block_on(
     torch, source, bake, vectors, architecture
 ):
-    """What comes nearest to `set`, which cannot be baked."""
+    """The nearest to `set`, which cannot be baked."""
     ablated, _ = bake(source(architecture), op="ablate", layers=(1,))
     both, baked = bake(ablated, layers=(1,))
     model, found = load(both, trust_remote_code=baked.needs_remote_code), []

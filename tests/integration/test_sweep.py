@@ -122,7 +122,7 @@ def test_k_leaves_trials_out_and_resume_runs_the_rest_and_keeps_the_first(sweep,
     assert {trial: entry for trial, entry in ledger(report).items() if trial in first} == first
     result = sweep("--resume", "--temperature", "0.1")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: --resume: * was begun as another sweep (settings.* was *"])
+    result.stderr.fnmatch_lines(["ERROR: --resume: * holds another run (settings.* was *"])
     result = sweep("--resume", "--seed", "7")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: --resume: * ran with seed *"])
@@ -160,7 +160,10 @@ def test_controls_and_gates_work_on_the_same_trials_and_the_run_can_be_published
     for twin in ("random1", "orthogonal1", "orthogonal2"):
         assert shifts[f"{twin}-L1-a4"] == pytest.approx(shifts["steered-L1-a4"], rel=1e-4)
     summary = json.loads((report / "summary.json").read_text())
-    assert {(twin["kind"], len(twin["twins"])) for twin in summary["twins"]} == {("random", 1), ("orthogonal", 2)}
+    assert {(one["kind"], len(one["controls"])) for one in summary["matched_controls"]} == {
+        ("random", 1),
+        ("orthogonal", 2),
+    }
     assert "## Controls" in (report / "RESULTS.md").read_text()
 
     from capvec.commands.main import main
@@ -203,7 +206,7 @@ def test_with_looks_a_config_that_changes_nothing_stops_with_its_control_and_the
     assert summary["missing_trials"] == []
     assert summary["sequential"]["overrun"] == late
     (test,) = summary["sequential"]["tests"]
-    assert [look["decision"] for look in test["looks"]] == ["futility"]
+    assert [look["decision"] for look in test["analyses"]] == ["futility"]
     row = next(row for row in summary["configs"] if row["config"] == "steered-L1-a4")
     assert (row["n"], row["solved"], row["errors"], row["effect"]["holm"]) == (6, 6, 0, 1.0)
     cases = [

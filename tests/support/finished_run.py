@@ -75,7 +75,7 @@ def write_run(
     images = {task.name: "sha256:0" for task in tasks}
     asked = {"command_line": (), "options": options.to_json()}
     provenance.write(folder, **asked, plan=plan, health=health.to_json(), direction=found, images=images)
-    summary = summarise(outcomes, [config.name for config in configs], family=[steered.name])
+    summary = summarise(outcomes, [config.name for config in configs], comparisons=[steered.name])
     gates = (GateResult("no_harm(0.5)", True, "holds for every config"),)
     completeness = Completeness(16, 16 - len(missing), missing)
     direction_summary = DirectionSummary.of(found)

@@ -73,6 +73,13 @@ def plan_for(folder: Path, direction: Direction, attempts: int = 2, seed: int = 
     return Plan(folder.name, folder, TASKS, configs, interleave(TASKS, configs, attempts, seed), settings)
 
 
+def report_texts(folder: Path) -> dict[str, str]:
+    """The text of every report in a run folder, by file name."""
+    plots = sorted(f"plots/{path.name}" for path in (folder / "plots").iterdir())
+    names = ("summary.json", "master_summary.csv", "RESULTS.md", "report.html", *plots)
+    return {name: (folder / name).read_text() for name in names}
+
+
 def write_recorded(
     folder: Path,
     *,

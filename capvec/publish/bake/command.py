@@ -1,4 +1,4 @@
-"""`capvec bake`: from an order to a finished folder, or none at all."""
+"""Runs `capvec bake`: from an order to a finished folder, or to none."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from capvec.publish.bake.record import BAKED, Baked
 
 
 def bake(order: BakeOrder, say: Callable[[str], None]) -> Baked:
-    """Write the folder and prove it; on any failure there is no folder.
+    """Write the folder and prove that it matches the hook. On a failure there is no folder.
 
     Raises:
-        UsageError: the order cannot be carried out, on this architecture for example.
-        BakeMismatch: the folder did not match the hook, and was removed.
+        UsageError: the order cannot be carried out, for instance because of the architecture.
+        BakeMismatch: the folder does not match the hook, and was removed.
     """
     source = resolve_model(order.model, say)
     order.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=order.out.parent, prefix=".baking-") as scratch:
         made = Path(scratch) / order.out.name
         reference, finished = _write(order, source, made, say)
-        say("loading it anew: the baked model on the same conversations")
+        say("loading the folder and running the baked model on the same conversations")
         again = _load(str(made), source)
         baked = finished(architecture=type(again.model).__name__, proof=prove(reference, again))
         (made / BAKED).write_text(json.dumps(baked.to_json(), indent=2) + "\n", encoding="utf-8")
@@ -48,16 +48,16 @@ def bake(order: BakeOrder, say: Callable[[str], None]) -> Baked:
 def _write(
     order: BakeOrder, source: ModelSource, made: Path, say: Callable[[str], None]
 ) -> tuple[Reference, Callable[..., Baked]]:
-    """Run the source under the hook, edit it and save it; it is out of memory when the baked model is loaded.
+    """Run the source under the hook, edit it and save it. It leaves memory before the baked model is loaded.
 
     Returns:
-        What the hooked model said, and the record, which still lacks `architecture` and `proof`.
+        The observations of the hooked model, and the record, which lacks `architecture` and `proof`.
     """
     say(f"loading {source.name} in float32")
     loaded = _load(source.path_or_id, source)
     direction, dtype = _direction(order, loaded), stored_dtype(source.path_or_id)
     plan = make_plan(order, loaded, direction, dtype)
-    say(f"{order.in_words()}: the hooked model first")
+    say(f"{order.in_words()}; running the hooked model")
     prompts = conversations(loaded, source.defaults.prompt_style)
     reference = observe(loaded, prompts, plan.hook, plan.rounded)
     apply(plan, loaded, prompts[0])
@@ -92,26 +92,28 @@ def _direction(order: BakeOrder, loaded: LoadedModel) -> Direction:
     """The direction, checked against the model.
 
     Raises:
-        UsageError: it does not fit the model, or the model's weights cannot be edited.
+        UsageError: the direction does not fit the model, or the model's weights cannot be edited.
     """
     if getattr(loaded.model.config, "quantization_config", None) is not None:
-        raise UsageError(f"{loaded.name} is quantised, so its weights cannot be edited; bake its unquantised form")
+        raise UsageError(
+            f"{loaded.name} is quantised, so its weights cannot be edited; bake the model before quantisation"
+        )
     last = loaded.n_layers - 1
     for layer in order.layers:
         if layer > last:
-            raise UsageError(f"--layer {layer}: {loaded.name} has layers 0 to {last}")
+            raise UsageError(f"--layer {layer}: {loaded.name} has layers 0 to {last}; expected one of them")
     return named_direction("--direction", order.direction, loaded.n_layers, loaded.d_model)
 
 
 def report(baked: Baked, out: Path) -> str:
-    """What was made and how well it was proved, for a terminal."""
+    """What was made and what the proof measured, for a terminal."""
     proof = baked.proof
-    cost = f"; run in {baked.dtype}, rounding costs {baked.rounding:.1%} of the steer" if baked.rounding > 1e-6 else ""
+    cost = f"; in {baked.dtype}, rounding costs {baked.rounding:.1%} of the steer" if baked.rounding > 1e-6 else ""
     load = ", trust_remote_code=True" if baked.needs_remote_code else ""
     return (
         f"{out}: {len(baked.changed)} tensors changed, stored in float32{cost}\n"
         f"proved on {proof.conversations} conversations in float32: max |Δlogit| {proof.difference:.2g} over "
         f"{proof.positions} positions (rounding allows {proof.tolerance:.2g}; without the steer {proof.effect:.2g}), "
         f"{proof.tokens_equal} of {proof.tokens} greedy tokens equal\n"
-        f"load it with from_pretrained({str(out)!r}{load}), or: pytest -m sweep --model {out}"
+        f"load it with from_pretrained({str(out)!r}{load}), or run pytest -m sweep --model {out}"
     )

@@ -1,4 +1,4 @@
-"""The edit: new values of a few of the model's tensors."""
+"""The edit of a model: new values of a few tensors, and what rounding does to them."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from capvec.publish.bake.writers import Writer
 
 @dataclass(frozen=True)
 class Edit:
-    """What a baked model has other than its source."""
+    """The difference between a baked model and its source."""
 
     tensors: Mapping[str, Tensor]
     """New values by parameter name, float32."""
     new_biases: tuple[str, ...] = ()
-    """The modules that had no bias and get one."""
+    """Modules that get a bias and had none."""
     unties: bool = False
-    """Whether the output head keeps the embedding that the input no longer has."""
+    """Whether the output head keeps the embedding while the input's is edited."""
 
 
 def add_bias(shifts: Sequence[tuple[Writer, Tensor]]) -> Edit:
-    """For each writer b ← b + α·v, where a missing b is 0.
+    """Add α·v to the bias of each writer, where a missing bias counts as 0.
 
     Args:
-        shifts: each block's last writer with α·v, float32 `[d_model]`.
+        shifts: the last writer of each block, with α·v as float32 `[d_model]`.
     """
     tensors = {}
     for writer, shift in shifts:
@@ -40,7 +40,7 @@ def orthogonalise(writers: Sequence[Writer], unit: Tensor) -> Edit:
     """W ← (I − d·dᵀ)·W and b ← (I − d·dᵀ)·b for every writer: Arditi et al. 2024, section 4.
 
     Args:
-        writers: all of them.
+        writers: every module that writes into the residual.
         unit: d, float32 `[d_model]`, ‖d‖ = 1.
     """
     tensors = {}
@@ -52,14 +52,14 @@ def orthogonalise(writers: Sequence[Writer], unit: Tensor) -> Edit:
 
 
 def put(model: nn.Module, edit: Edit) -> None:
-    """Give a model the new values. What shares a parameter with an edited module, a tied head, keeps the old one."""
+    """Give a model the new values. A tied head, which shares a parameter with an edited module, keeps the old one."""
     for name, value in edit.tensors.items():
         module, _, attribute = name.rpartition(".")
         setattr(model.get_submodule(module), attribute, nn.Parameter(value, requires_grad=False))
 
 
 def lost_bias(edit: Edit, shifts: Sequence[tuple[Writer, Tensor]], dtype: torch.dtype) -> float:
-    """What rounding to `dtype` does to an addition: the largest ‖round(b) − b‖ / ‖α·v‖."""
+    """The cost of rounding an addition to `dtype`: the largest ‖round(b) − b‖ / ‖α·v‖."""
     return max(
         _length(_rounded(bias, dtype) - bias) / _length(shift)
         for (writer, shift) in shifts
@@ -68,9 +68,9 @@ def lost_bias(edit: Edit, shifts: Sequence[tuple[Writer, Tensor]], dtype: torch.
 
 
 def left_over(edit: Edit, writers: Sequence[Writer], unit: Tensor, dtype: torch.dtype) -> float:
-    """What rounding to `dtype` brings back of an ablated direction: the largest ‖dᵀ·round(W′)‖ / ‖dᵀ·W‖.
+    """The part of an ablated direction that rounding to `dtype` brings back: the largest ‖dᵀ·round(W′)‖ / ‖dᵀ·W‖.
 
-    Call it before `put`: it looks at the source's weights.
+    Call it before `put`, since it needs the source's weights.
     """
     parts = []
     for writer in writers:

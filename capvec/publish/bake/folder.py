@@ -1,4 +1,4 @@
-"""The baked model's folder: weights and config of the edited model, everything else as the source has it."""
+"""The folder of a baked model: weights and config of the edited model, and copies of the source's other files."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from capvec.publish.bake.record import BAKED
 CODE = Path(modeling_capvec.__file__)
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx")
 _OWN = ("config.json", "README.md", BAKED, CODE.name)
-"""Of the source's files, those that the baked folder has its own of, or that would not be true of it."""
+"""Files of the source that are not copied: the baked folder has its own, or they would not be true of it."""
 
 
 def write_folder(out: Path, loaded: LoadedModel, source: ModelSource, edit: Edit, dtype: torch.dtype) -> bool:
-    """Save an edited model: what the edit changed in float32, all else in the source's dtype.
+    """Save an edited model: the edited tensors in float32, all others in the source's dtype.
 
     Args:
         out: a new folder.
         loaded: the source in float32, after `put`.
-        source: where it came from, for the files beside the weights.
-        edit: what was put.
-        dtype: the source's.
+        source: where the source is, for the files beside the weights.
+        edit: the edit that was put.
+        dtype: the source's dtype.
 
     Returns:
-        Whether transformers loads the folder with `trust_remote_code=True` only.
+        Whether transformers loads the folder only with `trust_remote_code=True`.
     """
     model: Any = loaded.model
     cls, config = _form(model, edit)
@@ -46,7 +46,7 @@ def write_folder(out: Path, loaded: LoadedModel, source: ModelSource, edit: Edit
     state = {name: _stored(name, tensor, edit, dtype) for name, tensor in model.state_dict().items()}
     with torch.device("meta"):
         baked = cls(config)
-    # What a native form asks for beside the wanted bias is zero: `mlp_bias` gives every linear map of an MLP one.
+    # Other biases that the config asks for are zero: `mlp_bias` gives one to every linear map of an MLP.
     asked = {name: part.shape for name, part in baked.state_dict().items() if name not in state}
     zeros = {name: torch.zeros(shape, dtype=dtype) for name, shape in asked.items()}
     baked.load_state_dict(state | zeros, assign=True)
@@ -63,7 +63,7 @@ def write_folder(out: Path, loaded: LoadedModel, source: ModelSource, edit: Edit
 
 
 def _form(model: Any, edit: Edit) -> tuple[type, Any]:
-    """The class and the config that have a place for every tensor of the edited model."""
+    """The class and the config that have every tensor of the edited model."""
     config = copy.deepcopy(model.config)
     if not edit.new_biases:
         return type(model), config
@@ -94,7 +94,7 @@ def _biased_form(model: Any, config: Any, edit: Edit) -> tuple[type, Any]:
 
 
 def _stored(name: str, tensor: Tensor, edit: Edit, dtype: torch.dtype) -> Tensor:
-    """A tensor as the folder keeps it: in the source's dtype, unless that would lose something."""
+    """A tensor as the folder stores it: in the source's dtype, unless that would lose precision."""
     if name in edit.tensors or not tensor.is_floating_point():
         return tensor.cpu()
     stored = tensor.to(dtype)
@@ -102,7 +102,7 @@ def _stored(name: str, tensor: Tensor, edit: Edit, dtype: torch.dtype) -> Tensor
 
 
 def _name_dtype(path: Path, dtype: torch.dtype) -> None:
-    """`save_pretrained` takes the first parameter's dtype for the model's; the model's is the source's."""
+    """Set the dtype of the config to the source's; `save_pretrained` writes the first parameter's."""
     config = json.loads(path.read_text(encoding="utf-8"))
     for part in (config, config.get("text_config") or {}):
         if "dtype" in part or part is config:
@@ -111,7 +111,7 @@ def _name_dtype(path: Path, dtype: torch.dtype) -> None:
 
 
 def _copy_rest(path_or_id: str, out: Path) -> None:
-    """Tokenizer, chat template, generation config, licence and so on, byte for byte."""
+    """Copy the tokenizer, chat template, generation config, licence and other files."""
     patterns = [f"*{suffix}" for suffix in _WEIGHTS]
     folder = Path(path_or_id)
     if not folder.is_dir():
@@ -123,7 +123,7 @@ def _copy_rest(path_or_id: str, out: Path) -> None:
 
 
 def _describe(path: Path, source: ModelSource) -> None:
-    """`capvec.json`: how to serve the model, as its source is served."""
+    """Write `capvec.json`, so that the model is served as its source is."""
     manifest = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     serve = {"context_length": source.context_length} | source.defaults.to_json()
     path.write_text(json.dumps(manifest | {"serve": serve}) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What was asked for, checked."""
+"""The options of `capvec bake`, checked."""
 
 from __future__ import annotations
 
@@ -27,35 +27,35 @@ class BakeOrder:
     alpha_unit: AlphaUnit = "stored"
 
     def in_words(self) -> str:
-        """The steer, for whoever waits."""
+        """The steer in words, for a line of progress."""
         if self.op == "add":
             layers = " and ".join(str(layer) for layer in self.layers)
             return f"adding {self.alpha:g} ({self.alpha_unit}) times the direction after block {layers}"
         return (
-            f"removing the direction of layer {self.layers[0]} from every write into the residual (the sweep's "
-            "--op ablate removes it at one block's output, which no edit of weights can do)"
+            f"removing the direction of layer {self.layers[0]} from every write into the residual (a sweep's "
+            "--op ablate removes it at one block's output, which is not an edit of weights)"
         )
 
 
 def parse_order(raw: Mapping[str, Any]) -> BakeOrder:
-    """The command line as an order.
+    """Turn the options of the command line into an order.
 
     Raises:
-        UsageError: naming the option, what was received and what was expected.
+        UsageError: an option is wrong; the message names it, its value and what was expected.
     """
     if raw["op"] == "set":
         raise UsageError(
-            "--op set cannot be baked: what brings a component to a value depends on the component that arrives, which "
-            "no weight or bias knows; steer it by hooks, or bake ablate, then add into the folder that comes out"
+            "--op set cannot be baked, because it adds another vector at every token. Bake ablate, then add into the "
+            "resulting folder."
         )
     op: BakeOp = choice("--op", raw["op"], get_args(BakeOp))
     parts = raw["layer"].split("+")
     layers = tuple(at_least("--layer", part.strip(), 0, "or several, as in 22+26") for part in parts)
     if len(set(layers)) < len(layers):
-        raise UsageError(f"--layer {raw['layer']!r}: a layer is named twice; use twice the --alpha for that")
+        raise UsageError(f"--layer {raw['layer']!r}: a layer is named twice; double --alpha instead")
     out, direction = Path(raw["out"]), Path(raw["direction"])
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"--out {out}: it exists and is not an empty folder; name a new one")
+        raise UsageError(f"--out {out}: exists and is not an empty folder; name a new one")
     if not direction.is_file():
         raise UsageError(f"--direction {direction}: no such file; expected a direction as a sweep writes it")
     unit: AlphaUnit = choice("--alpha-unit", raw["alpha_unit"], get_args(AlphaUnit))
@@ -65,16 +65,16 @@ def parse_order(raw: Mapping[str, Any]) -> BakeOrder:
 def _alpha(op: BakeOp, text: str | None, layers: tuple[int, ...]) -> float | None:
     if op == "ablate":
         if text is not None:
-            raise UsageError(f"--alpha {text}: an ablation removes the whole direction and has no strength; drop it")
+            raise UsageError(f"--alpha {text}: an ablation has no strength; leave the option out")
         if len(layers) > 1:
             raise UsageError(
-                f"--layer {'+'.join(map(str, layers))}: an ablation removes one direction, that of one layer, from "
-                "every write; name one layer (and bake the baked folder again for another)"
+                f"--layer {'+'.join(map(str, layers))}: an ablation removes the direction of one layer; "
+                "name one, and bake the resulting folder again for another"
             )
         return None
     if text is None:
-        raise UsageError("--op add needs --alpha A, the strength of what is added")
+        raise UsageError("--op add needs --alpha A, the strength of the steer")
     alpha = number("--alpha", text)
     if alpha == 0.0:
-        raise UsageError("--alpha 0 adds nothing, so there is nothing to bake")
+        raise UsageError("--alpha 0 adds nothing; expected another number")
     return alpha

@@ -1,4 +1,4 @@
-"""A steer in both of its forms, as a hook and as an edit, and whether the two do the same to the residual."""
+"""A steer in both forms, as a hook and as an edit, and the check that both change the residual alike."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from capvec.publish.bake.writers import all_writers, mlp_writer
 from capvec.steering import Steer
 
 LEFT = 1e-4
-"""What rounding may do to a residual, as a fraction of its length: some hundred writes, each a sum of some thousand
-terms rounded to 2⁻²⁴, err by less than 1e-5. A norm behind a writer makes a difference of 0.01 to 1."""
+"""Largest error from rounding, as a fraction of a residual's length. Some hundred writes, each a sum of some thousand
+terms rounded to 2⁻²⁴, err by less than 1e-5; a norm after a writer makes a difference of 0.01 to 1."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What `capvec bake` is about to do."""
+    """Both forms of the steer that `capvec bake` applies."""
 
     hook: Hook
     edit: Edit
     layers: tuple[int, ...]
     rounded: Sequence[nn.Module]
-    """The modules whose outputs the edit rounds otherwise than the hook."""
+    """Modules whose outputs the edit and the hook round differently."""
     rounding: float
     """See `Baked.rounding`."""
     unit: Tensor | None = None
@@ -41,10 +41,10 @@ class Plan:
 
 
 def make_plan(order: BakeOrder, loaded: LoadedModel, direction: Direction, dtype: torch.dtype) -> Plan:
-    """Both forms of the steer, for a model loaded in float32 whose own dtype is `dtype`.
+    """Make both forms of the steer, for a model loaded in float32 whose own dtype is `dtype`.
 
     Raises:
-        UsageError: the direction is zero at a layer, or the architecture has no writer that is known.
+        UsageError: the direction is zero at a layer, or the architecture has a writer that is not known.
     """
     return (_addition if order.op == "add" else _ablation)(order, loaded, direction, dtype)
 
@@ -87,33 +87,33 @@ def _ablation(order: BakeOrder, loaded: LoadedModel, direction: Direction, dtype
 
 @torch.inference_mode()
 def apply(plan: Plan, loaded: LoadedModel, tokens: Tokens) -> None:
-    """Edit the loaded model, and check on one conversation that nothing lies between the edit and the residual.
+    """Edit the loaded model, and check on one conversation that the edit reaches the residual unchanged.
 
     Raises:
-        UsageError: something does: the bias does not arrive after its block as it is, or a residual still has a
-            component along the ablated direction.
+        UsageError: it does not: the bias arrives changed after its block, or a residual still has a component along
+            the ablated direction.
     """
     before = _residuals(loaded, tokens, plan.hook)
     put(loaded.model, plan.edit)
     after = _residuals(loaded, tokens, no_hook)
     if plan.unit is None:
-        first = min(plan.layers)  # up to here both are the same numbers
+        first = min(plan.layers)  # up to this layer both are the same numbers
         apart = torch.linalg.vector_norm(after[first] - before[first], dim=-1)
         wrong = float((apart / torch.linalg.vector_norm(before[first], dim=-1)).max())
-        found = f"with the bias, the residual after block {first} is off by {wrong:.2g} of its length"
+        found = f"with the bias, the residual after block {first} is wrong by {wrong:.2g} of its length"
     else:
         wrong = component(after, plan.unit)
         found = f"{wrong:.2g} of a residual's length is left along the direction"
     if not wrong <= LEFT:
         raise UsageError(
-            f"{type(loaded.model).__name__} cannot be baked: {found}. Something between its linear maps and the "
-            "residual changes what they write, such as Gemma's post_feedforward_layernorm or a residual multiplier; "
-            "steer it by hooks."
+            f"{type(loaded.model).__name__} cannot be baked: {found}. A module between its linear maps and the "
+            "residual changes what they write, such as Gemma's post_feedforward_layernorm or a residual multiplier. "
+            "Steer this model by hooks."
         )
 
 
 def _residuals(loaded: LoadedModel, tokens: Tokens, hook: Hook) -> Tensor:
-    """Every layer's residual on one conversation, float32 `[n_layers, 1, positions, d_model]`."""
+    """The residual of every layer on one conversation, float32 `[n_layers, 1, positions, d_model]`."""
     ids = torch.tensor([tokens], device=loaded.device)
     with hook(len(tokens)), watch(loaded.path.blocks) as seen:
         loaded.model(input_ids=ids, use_cache=False, logits_to_keep=1)

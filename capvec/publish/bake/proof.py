@@ -1,15 +1,14 @@
-"""The proof: the hooked model and the baked one say the same, to rounding.
+"""The proof that the hooked model and the baked one give the same output, except for rounding.
 
-Both run in float32 on the same conversations. Compared are the logits of one pass over each conversation with the
-hooked model's greedy reply, and the greedy replies themselves.
+Both run in float32 on the same conversations. Two things are compared: the logits of one pass over each conversation
+and the hooked model's greedy reply to it, and the greedy replies themselves.
 
-How far may the logits lie apart? The edit makes the same writes as the hook, but adds and rounds the numbers in another
-order: after the steered blocks for an addition, at every write for an ablation. What that may do is measured, on this
-model under this steer: the hooked model runs once more, with each of those writes rounded once more, up or down at
-random (`jitter`). Sums of many terms err by some roundings and not by one, hence the tolerance: `MARGIN` times that
-*noise* (or times ε·max|logit|, where the noise is less).
+**Tolerance.** The edit makes the same writes as the hook, but adds and rounds in another order: for an addition after
+the steered blocks, for an ablation at every write. Its effect is measured on this model under this steer: the hooked
+model runs again, with each of those writes rounded once more, up or down at random (`jitter`). Sums of many terms err
+by several roundings, so the tolerance is `MARGIN` times that *noise*, or times ε·max|logit| if that is more.
 
-A proof must be able to fail: the model alone, without hook and without edit, has to miss the tolerance.
+**Power.** A proof must be able to fail: the model alone, without hook and without edit, has to exceed the tolerance.
 """
 
 from __future__ import annotations
@@ -32,16 +31,17 @@ from capvec.records import Message
 from capvec.tasks.loader import load_tasks
 
 MARGIN = 16.0
+"""Tolerance over noise."""
 REPLY = 16
 """Greedy tokens per conversation."""
 KEPT = 64
-"""Positions per conversation whose logits are compared, the last ones: attention brings all others there."""
+"""Positions at the end of a conversation whose logits are compared; attention carries all others there."""
 SHORT, LONG = 3, 12
-"""Conversations of one instruction; instructions in the long one."""
+"""Number of conversations with one instruction; number of instructions in the long conversation."""
 
 Tokens = tuple[int, ...]
 Hook = Callable[[int], AbstractContextManager[None]]
-"""From the number of positions of a forward pass to the context that it is made in."""
+"""Number of positions of a forward pass → the context in which to run it."""
 
 
 def no_hook(_positions: int) -> AbstractContextManager[None]:
@@ -50,11 +50,11 @@ def no_hook(_positions: int) -> AbstractContextManager[None]:
 
 
 class BakeMismatch(InfrastructureError):
-    """The baked folder does not do what the hook does."""
+    """The baked model differs from the hooked one by more than rounding."""
 
 
 def conversations(loaded: LoadedModel, style: str) -> list[Tokens]:
-    """Prompts as an agent meets them, in the model's chat template: bundled tasks, and one long conversation."""
+    """Prompts of bundled tasks and one long conversation, in the model's chat template."""
     instructions = [task.instruction for task in load_tasks("full")]
     chosen = [*instructions[:: len(instructions) // SHORT][:SHORT], "\n\n".join(instructions[:LONG])]
     protocol = get_protocol("bash-block")
@@ -69,7 +69,7 @@ def _turns(said: Sequence[str]) -> tuple[Message, ...]:
 
 @torch.inference_mode()
 def reply(loaded: LoadedModel, prompt: Tokens, hook: Hook) -> Tokens:
-    """`REPLY` greedy tokens, one by one over a cache; the end of a turn does not end it."""
+    """Generate `REPLY` greedy tokens, one by one over a cache. The end of a turn does not end the reply."""
     cache = new_cache(loaded.model.config)
     step, tokens = prompt, Tokens()
     while len(tokens) < REPLY:
@@ -82,9 +82,9 @@ def reply(loaded: LoadedModel, prompt: Tokens, hook: Hook) -> Tokens:
 
 @torch.inference_mode()
 def one_pass(loaded: LoadedModel, prompt: Tokens, tokens: Tokens, hook: Hook) -> Tensor:
-    """Logits of a prompt's last positions and of its reply's, without a cache, float32 `[≤ KEPT, vocab]`.
+    """Logits of the last positions of a prompt with its reply, without a cache, float32 `[≤ KEPT, vocab]`.
 
-    The last `REPLY` are what the tokens of a greedy reply are drawn from.
+    The tokens of a greedy reply are drawn from the last `REPLY` of them.
     """
     ids = torch.tensor([prompt + tokens[:-1]], device=loaded.device)
     with hook(ids.shape[1]):
@@ -95,12 +95,12 @@ def one_pass(loaded: LoadedModel, prompt: Tokens, tokens: Tokens, hook: Hook) ->
 
 @dataclass(frozen=True)
 class Reference:
-    """What the hooked model says."""
+    """The output of the hooked model."""
 
     prompts: Sequence[Tokens]
     replies: Sequence[Tokens]
     logits: Sequence[Tensor]
-    """One pass over each prompt with its reply, float32 `[≤ KEPT, vocab]`."""
+    """Of one pass over each prompt with its reply, float32 `[≤ KEPT, vocab]`."""
     noise: float
     """See `Proof`."""
     effect: float
@@ -108,13 +108,13 @@ class Reference:
 
 
 def observe(loaded: LoadedModel, prompts: Sequence[Tokens], hook: Hook, rounded: Sequence[nn.Module]) -> Reference:
-    """Run the source model.
+    """Run the source model with the hook, with hook and jitter, and alone.
 
     Args:
         loaded: the source, in float32.
-        prompts: what to run it on.
+        prompts: tokens of the conversations.
         hook: the steer.
-        rounded: the modules whose outputs the edit will round otherwise than the hook.
+        rounded: modules whose outputs the edit and the hook round differently.
     """
 
     @contextmanager
@@ -131,11 +131,10 @@ def observe(loaded: LoadedModel, prompts: Sequence[Tokens], hook: Hook, rounded:
 
 
 def prove(reference: Reference, baked: LoadedModel) -> Proof:
-    """Run the baked model on the same conversations, and compare.
+    """Run the baked model on the same conversations, and compare it with the reference.
 
     Raises:
-        BakeMismatch: its logits or its replies differ by more than rounding, or the steer moves the logits by so
-            little that a folder without it would have passed.
+        BakeMismatch: as `judge`.
     """
     pairs = list(zip(reference.prompts, reference.replies, strict=True))
     theirs = [reply(baked, prompt, no_hook) for prompt, _ in pairs]
@@ -159,13 +158,23 @@ def prove(reference: Reference, baked: LoadedModel) -> Proof:
 
 
 def judge(proof: Proof, parted: int) -> None:
+    """Accept or refuse a proof.
+
+    Args:
+        proof: the measurements.
+        parted: number of conversations whose greedy replies differ.
+
+    Raises:
+        BakeMismatch: logits or replies differ by more than rounding, or the steer moves the logits so little that a
+            folder without it would pass.
+    """
     measured = (
         f"max |Δlogit| {proof.difference:.3g}, tolerance {proof.tolerance:.3g}, effect of the steer "
         f"{proof.effect:.3g}, {proof.tokens_equal} of {proof.tokens} greedy tokens equal"
     )
     if not proof.effect > proof.tolerance:
         raise BakeMismatch(
-            f"nothing is proved: the steer moves the logits by no more than rounding may ({measured}); "
+            f"nothing is proved: the steer moves the logits by no more than the tolerance ({measured}); "
             "use a larger --alpha, or another direction or layer"
         )
     if not proof.difference <= proof.tolerance or parted > proof.ties:
@@ -173,17 +182,17 @@ def judge(proof: Proof, parted: int) -> None:
 
 
 def furthest(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
-    """Max |Δ| over pairs of tensors."""
+    """The largest |Δ| over pairs of tensors."""
     return max(float((a - b).abs().max()) for a, b in zip(ours, theirs, strict=True))
 
 
 def _shared(ours: Tokens, theirs: Tokens) -> int:
-    """How many tokens two replies share from the start."""
+    """Number of tokens at the start that two replies share."""
     return next((at for at, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b), len(ours))
 
 
 def _is_tie(logits: Tensor, at: int, tolerance: float) -> bool:
-    """Whether a reply's token `at` was drawn with the two best logits so close that both may win."""
+    """Whether the two best logits of a reply's token `at` are so close that rounding decides between them."""
     if at == REPLY:
         return False
     best, second = logits[-REPLY:][at].topk(2).values

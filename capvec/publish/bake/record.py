@@ -1,4 +1,4 @@
-"""`BAKED.json`: what a baked folder is, and the proof."""
+"""`BAKED.json`: the record of a baked folder, with its proof."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ BakeOp = Literal["add", "ablate"]
 
 @dataclass(frozen=True)
 class Proof(Record):
-    """The hooked model and the baked one, both in float32, on the same conversations."""
+    """The comparison of the hooked model with the baked one, both in float32 on the same conversations."""
 
     conversations: int
     positions: int
-    """Positions whose logits were compared, over all conversations."""
+    """Number of positions whose logits were compared, over all conversations."""
     difference: float
     """max |Δlogit| between the two."""
     tolerance: float
-    """The largest difference that rounding explains; see `capvec.publish.bake.proof`."""
+    """Largest difference that rounding explains; see `capvec.publish.bake.proof`."""
     noise: float
-    """max |Δlogit| of the hooked model when what the edit rounds otherwise is rounded once more."""
+    """max |Δlogit| of the hooked model when its writes are rounded once more."""
     effect: float
-    """max |Δlogit| between the hooked model and the model alone: what a folder without the edit would have shown."""
+    """max |Δlogit| between the hooked model and the model alone, as a folder without the edit would show it."""
     tokens: int
-    """Greedy tokens, over all conversations."""
+    """Number of greedy tokens, over all conversations."""
     tokens_equal: int
-    """Of these, up to the first difference of each conversation, or all."""
+    """Number of these before the first difference of each conversation."""
     ties: int
-    """Conversations that part at a token where the two best logits are as close as the tolerance allows."""
+    """Conversations that differ first at a token whose two best logits are within the tolerance."""
 
 
 @dataclass(frozen=True)
@@ -42,30 +42,30 @@ class Baked(Record):
 
     model: str
     revision: str | None
-    """The source's: the hub's commit, or a digest of the folder's files."""
+    """Revision of the source: the hub's commit, or a digest of the folder's files."""
     architecture: str
     """The class that loads the folder."""
     op: BakeOp
-    """`ablate` is at every write, not at a block's output."""
+    """`ablate` removes the direction at every write, not at a block's output."""
     direction: str
-    """Content hash."""
+    """Content hash of the direction."""
     direction_file: str
     layers: tuple[int, ...]
     alpha: float | None
     """As typed, in `alpha_unit`; None for an ablation, which has no strength."""
     alpha_unit: AlphaUnit
     stored_alphas: tuple[float, ...]
-    """Multiplier of the stored vector, one for each layer."""
+    """Multiplier of the stored vector, for each layer."""
     doses: tuple[float | None, ...]
-    """|α|·‖v_L‖ / ambient norm, one for each layer; None where the direction's file has no ambient norm."""
+    """|α|·‖v_L‖ / ambient norm, for each layer; None if the direction's file has no ambient norm."""
     changed: tuple[str, ...]
-    """Parameters that are not the source's; stored in float32."""
+    """Parameters that differ from the source's; stored in float32."""
     needs_remote_code: bool
-    """Whether transformers loads the folder with `trust_remote_code=True` only."""
+    """Whether transformers loads the folder only with `trust_remote_code=True`."""
     dtype: str
-    """The model's own."""
+    """The model's own dtype."""
     rounding: float
-    """What running in that dtype costs, as a fraction: of an addition, ‖round(b) − b‖ / ‖α·v‖; of an ablation,
-    ‖dᵀ·round(W′)‖ / ‖dᵀ·W‖, the part of the direction that comes back. The largest over the changed tensors."""
+    """Cost of running in that dtype, as a fraction, the largest over the changed tensors. Of an addition
+    ‖round(b) − b‖ / ‖α·v‖; of an ablation ‖dᵀ·round(W′)‖ / ‖dᵀ·W‖, the part of the direction that comes back."""
     proof: Proof
     versions: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""Which modules write into the residual stream, by architecture."""
+"""The modules that write into the residual stream, by architecture."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from capvec.engines.transformers.models import LoadedModel
 from capvec.errors import UsageError
 
 MLP = ("mlp.down_proj", "mlp.c_proj", "mlp.dense_4h_to_h", "mlp.fc2", "fc2")
-"""A block's last map: Llama, Mistral, Qwen, Gemma; GPT-2; GPT-NeoX; Phi; OPT."""
+"""Last map of a block: Llama, Mistral, Qwen, Gemma; GPT-2; GPT-NeoX; Phi; OPT."""
 ATTENTION = (
     "self_attn.o_proj",
     "linear_attn.out_proj",
@@ -22,11 +22,11 @@ ATTENTION = (
     "self_attn.dense",
     "self_attn.out_proj",
 )
-"""Llama and its kin; Qwen3.5's linear attention; GPT-2; GPT-NeoX; Phi; OPT."""
+"""Output map of attention: Llama and similar; Qwen3.5's linear attention; GPT-2; GPT-NeoX; Phi; OPT."""
 POSITIONS = ("transformer.wpe", "model.decoder.embed_positions")
-"""Learned positions, which are added to the token's embedding: GPT-2; OPT."""
+"""Learned positions, which are added to the embedding of a token: GPT-2; OPT."""
 IMAGES = ("model.visual.merger.linear_fc2",)
-"""What turns image patches into embeddings: Qwen3.5."""
+"""Map from image patches to embeddings: Qwen3.5."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Writer:
 
     @property
     def bias(self) -> Tensor | None:
-        """`[out]`; None where the map has none."""
+        """`[out]`; None if the map has no bias."""
         bias = getattr(self.module, "bias", None)
         return bias.detach() if isinstance(bias, Tensor) else None
 
@@ -55,19 +55,19 @@ class Writer:
 
 
 def mlp_writer(loaded: LoadedModel, layer: int) -> Writer:
-    """The map whose output is the last term of block `layer`'s sum.
+    """The map whose output is the last term of the sum of block `layer`.
 
     Raises:
-        UsageError: the block has none that is known.
+        UsageError: the block has no such map that is known.
     """
     return _one_of(MLP, loaded, layer, "an MLP's output map")
 
 
 def all_writers(loaded: LoadedModel) -> tuple[Writer, ...]:
-    """Everything that writes into the residual: embeddings, then each block's attention and MLP.
+    """Every module that writes into the residual: embeddings, then the attention and MLP of each block.
 
     Raises:
-        UsageError: a block, or an image model, has a writer that is not known.
+        UsageError: a writer of a block or of an image model is not known.
     """
     modules = dict(loaded.model.named_modules())
     embedding = cast(PreTrainedModel, loaded.model).get_input_embeddings()
@@ -75,8 +75,8 @@ def all_writers(loaded: LoadedModel) -> tuple[Writer, ...]:
     names += [name for name in (*POSITIONS, *IMAGES) if name in modules]
     if getattr(loaded.model.config, "vision_config", None) is not None and not any(name in modules for name in IMAGES):
         raise UsageError(
-            f"{type(loaded.model).__name__} embeds images, and what writes them into the residual is not known here "
-            f"(looked for {', '.join(IMAGES)}): its text form can be ablated, or add the module's name to IMAGES"
+            f"{type(loaded.model).__name__} embeds images through a module that is not known (looked for "
+            f"{', '.join(IMAGES)}); ablate the text-only form, or add the module's name to IMAGES"
         )
     writers = [Writer(name, modules[name]) for name in names]
     for layer in range(loaded.n_layers):
@@ -94,6 +94,6 @@ def _one_of(paths: tuple[str, ...], loaded: LoadedModel, layer: int, what: str) 
             return Writer(f"{prefix}.{path}", modules[path])
     raise UsageError(
         f"block {layer} of {type(loaded.model).__name__} has no linear map that is known as {what} (looked for "
-        f"{', '.join(paths)}). In a mixture of experts a router weights each expert's output, so that no single map "
-        "writes into the residual: such a model is steered by hooks, or by --op add at another layer that has one."
+        f"{', '.join(paths)}). In a mixture of experts no single map writes into the residual, since a router weights "
+        "the output of each expert. Steer such a model by hooks, or bake --op add at a layer that has such a map."
     )

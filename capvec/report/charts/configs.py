@@ -46,14 +46,14 @@ def differences(rows: Sequence[ConfigSummary], width: int) -> Chart | None:
         width: in px.
     """
     shown = [
-        (row.config, row.effect.difference, row.effect.interval, row.call)
+        (row.config, row.effect.difference, row.effect.interval, row.verdict)
         for row in rows
-        if row.effect is not None and row.effect.interval is not None and row.call is not None
+        if row.effect is not None and row.effect.interval is not None and row.verdict is not None
     ]
     if not shown:
         return None
     lines = _Lines([config for config, *_ in shown], [call.name for *_, call in shown], width)
-    canvas, margin = Canvas(), max(call.margin for *_, call in shown)
+    canvas, margin = Canvas(), max(call.equivalence_margin for *_, call in shown)
     ends = [end for _, _, interval, _ in shown for end in (interval.low, interval.high)]
     scale = padded([*ends, -margin, margin], lines.left, lines.right)
     canvas.rect(scale(-margin), lines.top, scale(margin) - scale(-margin), lines.bottom - lines.top, "band")

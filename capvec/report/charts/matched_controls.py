@@ -33,7 +33,7 @@ def matched_controls(comparisons: Sequence[MatchedComparison], width: int) -> Ch
     for number, (metric, title) in enumerate(METRICS.items()):
         x0, y0 = float(number % columns * each), float(number // columns * high)
         rows = {(one.config, one.kind): one for one in comparisons if one.metric == metric}
-        values = [value for one in rows.values() for value in (one.effect, *one.twins.values())]
+        values = [value for one in rows.values() for value in (one.effect, *one.controls.values())]
         across = padded([0.0, *values] if any(values) else [-1.0, 1.0], x0 + 14, x0 + each - 18)
         top, bottom = y0 + 24, y0 + high - 40
         canvas.text(x0 + 4, y0 + 14, f"change of {title}", "panel")
@@ -57,17 +57,17 @@ def _strip(canvas: Canvas, one: MatchedComparison, across: Scale, top: float, ro
     x0, width = room
     y = top + 28
     remark = f"p = {one.rank.p_two_sided:.2g}"
-    label = f"{one.config}, {len(one.twins)} {one.kind}"
+    label = f"{one.config}, {len(one.controls)} {one.kind}"
     canvas.text(x0 + 6, top + 13, shorten(label, width - 30 - len(remark) * CHARACTER), "label small")
     canvas.text(x0 + width - 16, top + 13, remark, "remark small", "end")
     canvas.line(across.start, y, across.end, y, "grid")
-    for name, value in one.twins.items():
+    for name, value in one.controls.items():
         canvas.dot(across(value), y, "matched", f"{name}: {signed(value)}", 4.0)
     canvas.diamond(across(one.effect), y, "steered", f"{one.config}: {signed(one.effect)}")
 
 
 def _in_words(one: MatchedComparison) -> str:
     return (
-        f"{one.config} changes the pass rate by {signed(one.effect)}; {one.rank.as_high} of {len(one.twins)} "
+        f"{one.config} changes the pass rate by {signed(one.effect)}; {one.rank.as_high} of {len(one.controls)} "
         f"{one.kind} controls reach as high (p = {one.rank.p_higher:.2g}; two-sided p = {one.rank.p_two_sided:.2g})"
     )

@@ -18,7 +18,7 @@ from capvec.results.zero_control import Comparison, compare_with_baseline
 from capvec.studies.calibration.configs import Arms, arms_of
 from capvec.studies.calibration.selection import Selection
 from capvec.studies.calibration.splits import split_tasks
-from capvec.studies.calibration.verdicts import Measured, Verdict, judge
+from capvec.studies.calibration.verdicts import Criterion, Measured, judge
 
 DATA = "calibration.json"
 CHOICE = "choice"
@@ -32,7 +32,7 @@ class CalibrationJudgement(Judgement):
     chosen: Selection = field(kw_only=True)
     arms: Arms = field(kw_only=True)
     measured: Measured = field(kw_only=True)
-    verdicts: tuple[Verdict, ...] = field(kw_only=True)
+    verdicts: tuple[Criterion, ...] = field(kw_only=True)
     zero: tuple[Comparison, ...] = field(kw_only=True)
 
 

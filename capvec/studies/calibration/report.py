@@ -32,7 +32,7 @@ from capvec.studies.calibration.configs import Arms
 from capvec.studies.calibration.judge import DATA, CalibrationJudgement
 from capvec.studies.calibration.selection import GridPoint, Selection
 from capvec.studies.calibration.splits import family
-from capvec.studies.calibration.verdicts import Measured, Verdict
+from capvec.studies.calibration.verdicts import Criterion, Measured
 from capvec.text import counted, number, signed
 
 CALIBRATION = "CALIBRATION.md"
@@ -90,7 +90,7 @@ def _summaries(plan: Plan, measured: Measured) -> Iterator[tuple[str, Summary]]:
     for half, title in _SPLITS:
         outcomes: Sequence[Outcome] = getattr(measured, half)
         if outcomes:
-            yield title, summarise(outcomes, names, family=steered)
+            yield title, summarise(outcomes, names, comparisons=steered)
 
 
 def _method(plan: Plan, measured: Measured) -> Section:
@@ -107,7 +107,7 @@ def _method(plan: Plan, measured: Measured) -> Section:
     return Section("method", "Method", (Paragraph(done),))
 
 
-def _verdicts(verdicts: Sequence[Verdict]) -> Section:
+def _verdicts(verdicts: Sequence[Criterion]) -> Section:
     rows = tuple((f"({v.key})", v.claim, "met" if v.met else Strong("not met"), v.reason) for v in verdicts)
     note = (
         "Tests are two-sided sign-flips over tasks on the report half. (a) and (b) must reach p < 0.01; (a) also fails "
@@ -128,7 +128,7 @@ def _configs(plan: Plan, measured: Measured) -> Section:
     return Section("configs", "Configs", tuple(blocks))
 
 
-def _effects(verdicts: Sequence[Verdict]) -> Section:
+def _effects(verdicts: Sequence[Criterion]) -> Section:
     columns = (
         *left("config", "metric", "task families"),
         *right("tasks", "n", "baseline", "config", "difference", "p"),

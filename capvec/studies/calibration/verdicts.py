@@ -37,7 +37,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Criterion:
     """Whether the instrument did what it must, and the numbers that say so."""
 
     key: str
@@ -51,7 +51,7 @@ class Verdict:
     """On families never trained on."""
 
 
-def judge(measured: Measured, arms: Arms, zero: Sequence[Comparison]) -> tuple[Verdict, ...]:
+def judge(measured: Measured, arms: Arms, zero: Sequence[Comparison]) -> tuple[Criterion, ...]:
     """All five.
 
     Args:
@@ -68,24 +68,24 @@ def judge(measured: Measured, arms: Arms, zero: Sequence[Comparison]) -> tuple[V
     )
 
 
-def planted_raises(measured: Measured, config: str) -> Verdict:
+def planted_raises(measured: Measured, config: str) -> Criterion:
     """(a) Met when the pass rate rises at p < LEVEL, and does not fall on held-out families at p < CONTROL_LEVEL."""
     effect, other = _both(measured, config, "pass_rate")
     harmful = other is not None and other.difference < 0 and other.pvalue < CONTROL_LEVEL
     met = effect is not None and effect.difference > 0 and effect.pvalue < LEVEL and not harmful
     reason = _in_words(effect, LEVEL) + "; held out: " + _in_words(other) + (", which is harm" if harmful else "")
-    return Verdict("a", f"{config} raises the pass rate", met, reason, _listed(effect), _listed(other))
+    return Criterion("a", f"{config} raises the pass rate", met, reason, _listed(effect), _listed(other))
 
 
-def reversed_lowers(measured: Measured, config: str) -> Verdict:
+def reversed_lowers(measured: Measured, config: str) -> Criterion:
     """(b) Met when the pass rate falls at p < LEVEL."""
     effect, other = _both(measured, config, "pass_rate")
     met = effect is not None and effect.difference < 0 and effect.pvalue < LEVEL
     reason = f"{_in_words(effect, LEVEL)}; held out: {_in_words(other)}"
-    return Verdict("b", f"{config} lowers the pass rate", met, reason, _listed(effect), _listed(other))
+    return Criterion("b", f"{config} lowers the pass rate", met, reason, _listed(effect), _listed(other))
 
 
-def controls_are_not_detected(measured: Measured, configs: Sequence[str]) -> Verdict:
+def controls_are_not_detected(measured: Measured, configs: Sequence[str]) -> Criterion:
     """(c) Met when every control was measured and no more are detected, either side, than chance explains."""
     pairs = [_both(measured, config, "pass_rate") for config in configs]
     effects = tuple(effect for effect, _ in pairs if effect is not None)
@@ -98,16 +98,16 @@ def controls_are_not_detected(measured: Measured, configs: Sequence[str]) -> Ver
     if len(effects) < len(configs):
         reason += f"; {len(configs) - len(effects)} not measured"
     others = tuple(other for _, other in pairs if other is not None)
-    return Verdict("c", "random controls are not detected", met, reason, effects, others)
+    return Criterion("c", "random controls are not detected", met, reason, effects, others)
 
 
-def zero_says_the_same(zero: Sequence[Comparison]) -> Verdict:
+def zero_says_the_same(zero: Sequence[Comparison]) -> Criterion:
     """(d) Met when replies were compared, and none differs in an identical conversation."""
     met, reason = all_the_same(zero)
-    return Verdict("d", "α = 0 with the hook installed gives identical tokens", met, reason)
+    return Criterion("d", "α = 0 with the hook installed gives identical tokens", met, reason)
 
 
-def format_is_no_skill(measured: Measured, config: str) -> Verdict:
+def format_is_no_skill(measured: Measured, config: str) -> Criterion:
     """(e) Met when parse_fail or no_cmd moves at p < LEVEL, and the pass rate does not rise at p < CONTROL_LEVEL.
 
     Two metrics are looked at, so the smaller p counts twice (Bonferroni).
@@ -120,7 +120,7 @@ def format_is_no_skill(measured: Measured, config: str) -> Verdict:
     reason = "; ".join(_in_words(effect, LEVEL / len(FORMAT_METRICS)) for effect in moves) or "not measured"
     reason += f"; {_in_words(skill)}" + (", which would be reported as a capability" if capable else "")
     held_out = [pair[1] for pair in pairs.values()]
-    return Verdict(
+    return Criterion(
         "e",
         f"{config} moves the format and is no capability",
         moved and not capable,

@@ -1,7 +1,6 @@
-# Reference values for tests/unit/test_against_r.py. Run in this folder:  Rscript reference.R
+# Reference values for tests/unit/stats/test_against_r.py. Run in this folder:  Rscript reference.R
 # It writes one CSV file per group of tests, each with R's version in its first line.
-# Needs base R alone (Debian: r-base-core). Boschloo's test is enumerated from fisher.test, with the maximum over a
-# common rate sought on a grid and then by optimize().
+# Needs base R alone (Debian: r-base-core).
 options(digits = 15)
 set.seed(20261125)
 
@@ -16,21 +15,10 @@ write_table <- function(rows, name) {
 tables <- list(c(2, 6, 2, 6), c(1, 6, 2, 6), c(0, 5, 1, 5), c(3, 4, 1, 4), c(0, 17, 5, 17), c(17, 17, 9, 17),
                c(9, 20, 3, 20), c(28, 80, 16, 80), c(7, 12, 4, 15), c(0, 6, 0, 6), c(12, 30, 25, 31))
 
-boschloo <- function(x, n, y, m) {
-  p <- outer(0:n, 0:m, Vectorize(function(a, b) fisher.test(matrix(c(a, n - a, b, m - b), 2))$p.value))
-  extreme <- p <= p[x + 1, y + 1] * (1 + 1e-7)
-  size <- function(rate) sum(outer(dbinom(0:n, n, rate), dbinom(0:m, m, rate))[extreme])
-  grid <- seq(0, 1, length.out = 401)
-  best <- grid[which.max(sapply(grid, size))]
-  around <- c(max(0, best - 1 / 400), min(1, best + 1 / 400))
-  max(size(best), optimize(size, around, maximum = TRUE, tol = 1e-10)$objective)
-}
-
 write_table(lapply(tables, function(t) {
   x <- t[1]; n <- t[2]; y <- t[3]; m <- t[4]
   list(x = x, n = n, y = y, m = m,
-       fisher = fisher.test(matrix(c(x, n - x, y, m - y), 2))$p.value,
-       boschloo = boschloo(x, n, y, m))
+       fisher = fisher.test(matrix(c(x, n - x, y, m - y), 2))$p.value)
 }), "pooled")
 
 write_table(lapply(list(c(0, 17), c(1, 6), c(2, 6), c(9, 17), c(17, 17), c(48, 136), c(135, 136)), function(t) {

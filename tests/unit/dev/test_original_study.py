@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from support.labelled import labelled
 
 from capvec.directions.activations import Activations
 from capvec.directions.audit import Audit
@@ -23,7 +24,7 @@ def built(positives, negatives):
     direction = Direction(mean_difference(positives, negatives), ambient_norms(residuals))
     return BuiltDirection(
         direction,
-        validate(positives, negatives, permutations=50),
+        validate(*labelled(positives, negatives), permutations=50),
         Contrast("same-model", "m", (), ()),
         Audit(()),
         Activations(residuals, "last", (9,) * len(residuals), (0,) * len(residuals)),
@@ -96,7 +97,9 @@ def test_findings_that_do_not_hold_are_said_not_to(rows):
 
 def test_the_studys_trade_off_is_named_from_its_own_counts_and_the_sweeps_in_the_same_words(rows):
     traded = report(
-        rows, sweep(row(parse_fail=0.5, no_cmd=2) | {"call": {"name": "underpowered", "words": "underpowered: x"}}), {}
+        rows,
+        sweep(row(parse_fail=0.5, no_cmd=2) | {"verdict": {"name": "underpowered", "words": "underpowered: x"}}),
+        {},
     )
     text = "\n".join(traded)
     name = "traded parse_fail for no_cmd: format changed, solving did not"
@@ -118,7 +121,7 @@ def test_the_studys_trade_off_is_named_from_its_own_counts_and_the_sweeps_in_the
 )
 def test_what_fell_on_a_few_tasks_is_not_said_to_fall_on_others(rows, verdict, said):
     # 5 of 10 → 0 of 10: Fisher's p is 2·C(10, 5)/C(20, 5) = 0.033.
-    fell = row(rate=0.0) | {"call": {"name": verdict, "words": verdict}, "effect": {"tasks": 6}}
+    fell = row(rate=0.0) | {"verdict": {"name": verdict, "words": verdict}, "effect": {"tasks": 6}}
     text = "\n".join(report(rows, sweep(fell), {}))
     assert f"here, at α = 4: format did not change, {said}.\n" in text
 

@@ -10,7 +10,7 @@ from support import REPOSITORY
 from capvec.records import Outcome
 from capvec.stats.multiplicity import holm
 from capvec.stats.pairing import sign_flip_pvalues
-from capvec.stats.power import SweepDesign, detectable_effect, power
+from capvec.stats.power import SweepDesign, minimum_detectable_effect, power
 from capvec.stats.sequential import schedule, sequential_test
 from capvec.stats.stratified import Stratum, cmh
 from dev.simulations.fixed import calls, cmh_pvalues, coverage, rejections
@@ -78,7 +78,7 @@ def test_where_gains_and_losses_only_cancel_on_average_few_tasks_are_called_bett
 
 def test_the_plans_power_is_what_new_sweeps_find():
     design = scenario(17, 5, 0.0)
-    rise = detectable_effect(design)
+    rise = minimum_detectable_effect(design)
     found = rejections(design, rise, SWEEPS, seed=4).sign_flip
     # Both are simulated: 2000 sweeps behind the promise.
     error = (0.8 * 0.2 * (1 / SWEEPS + 1 / 2000)) ** 0.5
@@ -113,8 +113,8 @@ def test_the_simulations_looks_are_those_of_the_tool():
     for sweep in range(sweeps):
         tool = sequential_test("c", arm(config[sweep]), arm(base[sweep]), blocks, schedule(10, attempts))
         assert found.obeying.pvalues[sweep] == pytest.approx(tool.pvalue)
-        assert found.obeying.saved[sweep] == pytest.approx(1 - tool.looks[-1].share)
-        assert found.obeying.differences[sweep] == pytest.approx(tool.looks[-1].difference)
+        assert found.obeying.saved[sweep] == pytest.approx(1 - tool.analyses[-1].share)
+        assert found.obeying.differences[sweep] == pytest.approx(tool.analyses[-1].difference)
     assert len(set(found.obeying.saved)) > 1  # some stopped, others did not
 
 

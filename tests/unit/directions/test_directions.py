@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from support.labelled import labelled
 from support.sections import cells, tables, titles
 
 from capvec import __version__
@@ -264,7 +265,10 @@ def test_the_sweeps_seed_draws_the_controls_labels_and_the_nulls(tmp_path, seed)
         vectors = mean_difference(states[labels], states[~labels])
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         np.testing.assert_allclose(control.vectors / control.norms[:, None], vectors / lengths, atol=1e-5)
-    judged = [validate(states[:7], states[7:], tasks=["t"] * 14, permutations=40, seed=of) for of in (seed, seed + 1)]
+    judged = [
+        validate(*labelled(states[:7], states[7:]), tasks=["t"] * 14, permutations=40, seed=of)
+        for of in (seed, seed + 1)
+    ]
     assert built.ranking.rows == judged[0].rows
     assert built.ranking.rows != judged[1].rows
 

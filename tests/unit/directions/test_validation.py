@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import doctest
+import sys
 from dataclasses import replace
 from typing import get_args
 
@@ -11,9 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from support.labelled import labelled
 
 from capvec.directions import validate as module
 from capvec.directions.auc import auc
+from capvec.directions.build import estimate_direction
 from capvec.directions.estimate import estimate, mean_difference
 from capvec.directions.estimators import METHODS
 from capvec.directions.fit import centred_states, fit
@@ -53,7 +57,7 @@ def noise():
     found = []
     for repetition in range(REPETITIONS):
         states = rng.standard_normal((26, 2, 2560), dtype=np.float32)
-        ranking = validate(states[:6], states[6:], tasks=TASKS, permutations=PERMUTATIONS, seed=repetition)
+        ranking = validate(*labelled(states[:6], states[6:]), tasks=TASKS, permutations=PERMUTATIONS, seed=repetition)
         found.append(ranking)
     return found
 
@@ -110,7 +114,7 @@ def test_a_planted_difference_is_found_in_its_layer_every_time():
     for repetition in range(10):
         states = rng.standard_normal((26, 3, 2560), dtype=np.float32)
         states[:6, 1, 7] += 20
-        ranking = validate(states[:6], states[6:], tasks=TASKS, permutations=PERMUTATIONS, seed=repetition)
+        ranking = validate(*labelled(states[:6], states[6:]), tasks=TASKS, permutations=PERMUTATIONS, seed=repetition)
         assert ranking.best.layer == 1
         assert ranking.best.p_value == ranking.best.p_corrected == pytest.approx(0.01)
         assert ranking.verdict().startswith("Layer 1 is distinguishable from chance: ")
@@ -129,7 +133,7 @@ def test_under_the_within_task_scheme_tasks_that_differ_leave_p_uniform(spread):
     for repetition in range(80):
         states = rng.standard_normal((24, 1, 12)) + spread * rng.standard_normal((6, 1, 12))[np.arange(24) % 6]
         states = states.astype(np.float32)
-        ranking = validate(states[:12], states[12:], tasks=tasks, permutations=99, seed=repetition)
+        ranking = validate(*labelled(states[:12], states[12:]), tasks=tasks, permutations=99, seed=repetition)
         assert "within tasks" in ranking.null
         found.append(ranking.row(0).p_value)
     looks_uniform(found)
@@ -141,8 +145,8 @@ def test_tasks_that_set_the_classes_apart_are_taken_out_where_they_can_be():
     states = residuals(8, 24, 1, 6)
     tasks = ["a"] * 3 + ["b"] * 9 + ["a"] * 9 + ["b"] * 3
     states[[t == "b" for t in tasks], 0, 0] += 30
-    within = validate(states[:12], states[12:], tasks=tasks, permutations=199)
-    free = validate(states[:12], states[12:], permutations=199)
+    within = validate(*labelled(states[:12], states[12:]), tasks=tasks, permutations=199)
+    free = validate(*labelled(states[:12], states[12:]), permutations=199)
     assert "within tasks" in within.null
     assert "over all traces" in free.null
     assert free.best.p_value < 0.05 < within.best.p_value
@@ -155,7 +159,9 @@ def test_tasks_that_set_the_classes_apart_are_taken_out_where_they_can_be():
 def test_the_null_is_what_refitting_in_d_dimensions_gives(estimator):
     x = residuals(2, 9, 2, 12)
     tasks, rewards = [f"t{n % 3}" for n in range(9)], [1.0, 0.8, 0.9, 0.7, 0.1, 0.0, 0.3, 0.2, 0.0]
-    ranking = validate(x[:4], x[4:], estimator=estimator, tasks=tasks, rewards=rewards, permutations=19, seed=3)
+    ranking = validate(
+        *labelled(x[:4], x[4:]), estimator=estimator, tasks=tasks, rewards=rewards, permutations=19, seed=3
+    )
     given_ = Labellings.observed(4, 5, tasks, rewards if estimator == "ridge" else None)
     every = permuted(given_, choose_scheme(given_), 19, 3)
     margins, aucs = np.empty((2, 20)), np.empty((2, 20))
@@ -203,7 +209,7 @@ def test_a_margin_that_is_lower_by_no_more_than_rounding_is_a_tie(below, ties):
 
 
 def test_one_layer_needs_no_correction():
-    row = validate(residuals(1, 4, 1), residuals(2, 5, 1), permutations=50).best
+    row = validate(*labelled(residuals(1, 4, 1), residuals(2, 5, 1)), permutations=50).best
     assert row.p_corrected == row.p_value
 
 
@@ -212,7 +218,7 @@ def test_the_smallest_p_value_of_few_traces_is_exact():
     for n_pos, n_neg, expected in ((2, 3, 1 / 10), (3, 3, 2 / 20)):
         pos, neg = residuals(1, n_pos), residuals(2, n_neg)
         pos[:, :, 0] += 100
-        assert [row.p_value for row in validate(pos, neg).rows] == pytest.approx([expected] * 3)
+        assert [row.p_value for row in validate(*labelled(pos, neg)).rows] == pytest.approx([expected] * 3)
 
 
 @pytest.mark.parametrize("offset", [1e3, 1e5])
@@ -232,9 +238,9 @@ def test_an_activation_that_all_traces_share_does_not_blur_the_null(offset):
 
 def test_labellings_are_the_same_whatever_the_chunks(monkeypatch):
     x = residuals(4, 10)
-    whole = validate(x[:4], x[4:], permutations=50)
+    whole = validate(*labelled(x[:4], x[4:]), permutations=50)
     monkeypatch.setattr(module, "_CHUNK", 7)
-    for one, other in zip(by_layer(whole), by_layer(validate(x[:4], x[4:], permutations=50)), strict=True):
+    for one, other in zip(by_layer(whole), by_layer(validate(*labelled(x[:4], x[4:]), permutations=50)), strict=True):
         for name, value in vars(one).items():
             assert getattr(other, name) == pytest.approx(value)
 
@@ -246,8 +252,8 @@ def test_labellings_are_the_same_whatever_the_chunks(monkeypatch):
 @given(seeds, st.integers(-3, 3), st.sampled_from(get_args(EstimatorName)))
 def test_scaling_the_residuals_scales_margins_and_leaves_every_p(seed, power, estimator):
     x = residuals(seed, 9, 2, 6)
-    one = validate(x[:4], x[4:], estimator=estimator, permutations=29)
-    other = validate(x[:4] * 2.0**power, x[4:] * 2.0**power, estimator=estimator, permutations=29)
+    one = validate(*labelled(x[:4], x[4:]), estimator=estimator, permutations=29)
+    other = validate(*labelled(x[:4] * 2.0**power, x[4:] * 2.0**power), estimator=estimator, permutations=29)
     for a, b in zip(by_layer(one), by_layer(other), strict=True):
         assert b.margin == pytest.approx(a.margin * 2.0**power)
         assert (b.p_value, b.p_corrected, b.cv_p_value, b.auc) == (a.p_value, a.p_corrected, a.cv_p_value, a.auc)
@@ -260,8 +266,8 @@ def test_swapping_the_classes_turns_the_mean_difference_round_and_leaves_what_it
     x = residuals(seed, 9, 2, 6)
     tasks = [f"t{n % 4}" for n in range(9)]
     # 126 labellings: all are taken, so both have the same null.
-    one = validate(x[:4], x[4:], tasks=tasks)
-    other = validate(x[4:], x[:4], tasks=tasks[4:] + tasks[:4])
+    one = validate(*labelled(x[:4], x[4:]), tasks=tasks)
+    other = validate(*labelled(x[4:], x[:4]), tasks=tasks[4:] + tasks[:4])
     for a, b in zip(by_layer(one), by_layer(other), strict=True):
         assert b.margin == pytest.approx(a.margin)
         assert (b.p_value, b.p_corrected) == (a.p_value, a.p_corrected)
@@ -274,7 +280,7 @@ def test_the_margin_is_the_directions_length_and_the_dose_of_alpha_one():
     pos, neg = residuals(3, 8, 3, 50), residuals(4, 8, 3, 50)
     for estimator in get_args(EstimatorName):
         vectors = estimate(pos, neg, estimator)
-        for row in validate(pos, neg, estimator=estimator, permutations=19).rows:
+        for row in validate(*labelled(pos, neg), estimator=estimator, permutations=19).rows:
             assert row.margin == pytest.approx(float(np.linalg.norm(vectors[row.layer])), rel=1e-5)
             assert row.margin_ratio == pytest.approx(row.margin / row.ambient_norm)
             assert row.dose(-3) == pytest.approx(3 * row.margin_ratio)
@@ -287,25 +293,29 @@ def test_the_cosine_with_a_reference_is_told_layer_by_layer():
     other = rng.standard_normal(5)
     other -= other @ v[1] * v[1] / (v[1] @ v[1])
     reference = np.stack([-2 * v[0], other, np.zeros(5)]).astype(np.float32)
-    got = [row.reference_cosine for row in by_layer(validate(pos, neg, permutations=19, reference=reference))]
+    got = [
+        row.reference_cosine for row in by_layer(validate(*labelled(pos, neg), permutations=19, reference=reference))
+    ]
     assert got[:2] == pytest.approx([-1, 0], abs=1e-6)
     assert got[2] is None
     with pytest.raises(ValueError, match=r"reference of shape \(2, 5\)"):
-        validate(pos, neg, reference=reference[:2])
+        validate(*labelled(pos, neg), reference=reference[:2])
 
 
 # ------------------------------------------------------------------------------------------------ what is written
 
 
 def test_layers_are_in_order_of_corrected_p_own_p_held_out_auc_and_ratio():
-    ranking = validate(residuals(0, 6, 12), residuals(1, 7, 12), permutations=99)
+    ranking = validate(*labelled(residuals(0, 6, 12), residuals(1, 7, 12)), permutations=99)
     keys = [(row.p_corrected, row.p_value, -row.cv_auc, -row.margin_ratio) for row in ranking.rows]
     assert keys == sorted(keys)
     assert sorted(row.layer for row in ranking.rows) == list(range(12))
 
 
 def test_the_csv_has_the_contracts_columns_first_and_nothing_where_nothing_is_known(tmp_path):
-    validate(residuals(0, 3), residuals(1, 3), tasks=["a"] * 6).write_csv(tmp_path / "ranking.csv", ("model", "steps"))
+    validate(*labelled(residuals(0, 3), residuals(1, 3)), tasks=["a"] * 6).write_csv(
+        tmp_path / "ranking.csv", ("model", "steps")
+    )
     rows = list(csv.DictReader((tmp_path / "ranking.csv").read_text().splitlines()))
     assert ",".join(rows[0]) == COLUMNS
     assert len(rows) == 3
@@ -323,21 +333,61 @@ def test_the_csv_has_the_contracts_columns_first_and_nothing_where_nothing_is_kn
     ],
 )
 def test_how_tasks_were_held_out_is_said_in_words(tasks, said):
-    ranking = validate(residuals(0, 3), residuals(1, 4), tasks=tasks)
+    ranking = validate(*labelled(residuals(0, 3), residuals(1, 4)), tasks=tasks)
     assert ranking.folds.startswith(said)
     assert (ranking.best.cv_auc is None) == said.startswith("not")
     assert ("not cross-fitted" in ranking.verdict()) == said.startswith("not")
 
 
 def test_many_tasks_are_held_out_in_groups():
-    ranking = validate(residuals(0, 12, 1), residuals(1, 13, 1), permutations=19)
+    ranking = validate(*labelled(residuals(0, 12, 1), residuals(1, 13, 1)), permutations=19)
     assert ranking.folds == "cross-fitted leaving out one of 20 groups of 25 tasks at a time"
 
 
 def test_a_difference_that_other_tasks_do_not_show_is_called_that():
     # The verdict is a function of the row alone.
-    ranking = validate(residuals(0, 3, 1), residuals(1, 4, 1), permutations=19)
+    ranking = validate(*labelled(residuals(0, 3, 1), residuals(1, 4, 1)), permutations=19)
     row = replace(ranking.best, p_corrected=0.01, cv_p_value=0.4)
     assert "does not tell them apart on other tasks" in replace(ranking, rows=(row,)).verdict()
     assert "apart" not in replace(ranking, rows=(replace(row, cv_p_value=0.01),)).verdict()
     assert "apart" not in replace(ranking, rows=(replace(row, p_corrected=0.2),)).verdict()
+
+
+@pytest.mark.parametrize("estimator", get_args(EstimatorName))
+def test_the_order_of_labelled_traces_does_not_matter_beyond_the_order_within_each_class(estimator):
+    x, rewards = residuals(5, 9, 2, 12), np.linspace(0, 1, 9)
+    tasks = [f"t{n % 3}" for n in range(9)]
+    mixed = np.array([4, 0, 5, 6, 1, 7, 2, 3, 8])  # each class keeps its order
+    labels = np.arange(9) < 4
+    whole = estimate_direction(x, labels, tasks=tasks, estimator=estimator, rewards=rewards)
+    ranking = validate(x, labels, tasks=tasks, estimator=estimator, rewards=rewards, permutations=19)
+    changed = {"tasks": [tasks[n] for n in mixed], "estimator": estimator, "rewards": rewards[mixed]}
+    again = estimate_direction(x[mixed], labels[mixed].tolist(), **changed)
+    assert again.hash == whole.hash
+    np.testing.assert_allclose(again.ambient_norm, whole.ambient_norm)
+    assert validate(x[mixed], labels[mixed].tolist(), permutations=19, **changed) == ranking
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"labels": [True] * 4}, "4 positives and 0 negatives"),
+        ({"labels": [True, False]}, "2 labels for 4 traces"),
+        ({"tasks": ["a"]}, "1 tasks for 4 traces"),
+        ({"rewards": [1.0] * 5}, "5 rewards for 4 traces"),
+        ({"residuals": np.ones((4, 3), np.float32)}, r"\(4, 3\); expected \[n, n_layers, d_model\]"),
+    ],
+)
+@pytest.mark.parametrize("function", [validate, estimate_direction])
+def test_labels_that_do_not_go_with_the_residuals_are_refused(function, changes, said):
+    arguments = {"residuals": residuals(0, 4), "labels": [True, True, False, False]} | changes
+    with pytest.raises(ValueError, match=said):
+        function(**arguments)
+
+
+@pytest.mark.parametrize("function", [validate, estimate_direction])
+def test_the_examples_of_the_documentation_run(function):
+    module = sys.modules[function.__module__]
+    (example,) = doctest.DocTestFinder(recurse=False).find(function, globs=vars(module))
+    assert example.examples
+    assert doctest.DocTestRunner().run(example).failed == 0

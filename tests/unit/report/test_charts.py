@@ -93,7 +93,10 @@ def test_a_config_without_a_valid_trial_has_no_mark():
 def test_a_change_is_drawn_with_its_interval_over_the_band_that_would_not_matter(width):
     compared = summarise(arms(baseline=(2, 20), s=(16, 20)), ["baseline", "s"]).configs[1]
     effect = replace(compared.effect, difference=0.2, interval=Interval(-0.1, 0.5))
-    rows = [ROWS[0], replace(ROWS[1], effect=effect, call=replace(compared.call, name="improves", margin=0.15))]
+    rows = [
+        ROWS[0],
+        replace(ROWS[1], effect=effect, verdict=replace(compared.verdict, name="improves", equivalence_margin=0.15)),
+    ]
     root = drawn(differences(rows, width))
     across = back(ticks(root, "x", "middle"))
     assert across(float(having(root, "circle", "good")[0].get("cx"))) == pytest.approx(0.2, abs=1e-3)

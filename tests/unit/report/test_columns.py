@@ -25,20 +25,20 @@ from capvec.results.zero_control import Comparison
 from capvec.stats.drift import Drift, DriftTest
 from capvec.stats.effects import Effect
 from capvec.stats.format_change import FormatChange
-from capvec.stats.matched_controls import MatchedComparison, Rank
+from capvec.stats.matched_controls import MatchedComparison, RankTest
 from capvec.stats.mediation import Category, Mediation
 from capvec.stats.pairing import McNemarResult, SignFlipResult
-from capvec.stats.pooled import BoschlooResult, FisherResult
+from capvec.stats.pooled import FisherResult
 from capvec.stats.sensitivity import Sensitivity
 from capvec.stats.sequential import InterimAnalysis, Sequential, SequentialTest
 from capvec.stats.stratified import CmhResult
 from capvec.stats.summary import ConfigSummary
-from capvec.stats.verdict import Call, Detectable
+from capvec.stats.verdict import Detectable, Verdict
 from capvec.steering import Steer
 from capvec.studies.calibration.configs import Arms
 from capvec.studies.calibration.select import Grid
 from capvec.studies.calibration.selection import GridPoint, Selection
-from capvec.studies.calibration.verdicts import Verdict
+from capvec.studies.calibration.verdicts import Criterion
 from dev.original_study.comparison import LayerRow
 
 pytestmark = pytest.mark.unit
@@ -48,11 +48,14 @@ RECORDS = {
     "trials.jsonl": {"": Outcome, "measured[]": Measured},
     "summary.json": {
         "configs[]": ConfigSummary, "wilson": Interval,
-        "fisher": FisherResult, "boschloo": BoschlooResult, "sign_flip": SignFlipResult, "mcnemar": McNemarResult,
+        "fisher": FisherResult, "sign_flip": SignFlipResult, "mcnemar": McNemarResult,
         "cmh": CmhResult, "effect": Effect, "mediation": Mediation, "mediation.categories[]": Category,
-        "form": FormatChange, "sensitivity[]": Sensitivity, "call": Call, "call.detectable": Detectable, "drift": Drift,
-        "drift.pass_trend": DriftTest, "twins[]": MatchedComparison, "twins[].rank": Rank, "gates[]": GateResult,
-        "sequential": Sequential, "sequential.tests[]": SequentialTest, "sequential.tests[].looks[]": InterimAnalysis,
+        "format_change": FormatChange, "sensitivity[]": Sensitivity, "verdict": Verdict,
+        "verdict.detectable": Detectable, "drift": Drift,
+        "drift.pass_trend": DriftTest, "matched_controls[]": MatchedComparison,
+        "matched_controls[].rank": RankTest, "gates[]": GateResult,
+        "sequential": Sequential, "sequential.tests[]": SequentialTest,
+        "sequential.tests[].analyses[]": InterimAnalysis,
     },
     "provenance.json": {
         "options": SweepOptions, "options.recipe": Recipe, "options.controls[]": Control, "options.grids": Grid,
@@ -62,7 +65,7 @@ RECORDS = {
         "configs[].control": ControlOf,
     },
     "calibration.json": {
-        "verdicts[]": Verdict, "arms": Arms, "zero[]": Comparison, "chosen": Selection, "chosen.grid[]": GridPoint,
+        "verdicts[]": Criterion, "arms": Arms, "zero[]": Comparison, "chosen": Selection, "chosen.grid[]": GridPoint,
     },
     "seed_layers.csv": {"": LayerRow},
 }  # fmt: skip

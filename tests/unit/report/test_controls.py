@@ -142,24 +142,24 @@ def test_effects_are_differences_to_the_baseline_and_ranked_among_the_twins():
     ]
     solved, *_, steps = found
     # 3/4 − 1/4; the twins 4/4 − 1/4 and 0/4 − 1/4: r1 is as high and as far, r2 is as low.
-    assert (solved.effect, solved.twins) == (0.5, {"r1": 0.75, "r2": -0.25})
+    assert (solved.effect, solved.controls) == (0.5, {"r1": 0.75, "r2": -0.25})
     assert (solved.rank.as_high, solved.rank.as_low, solved.rank.as_far) == (1, 1, 1)
     assert solved.rank.p_higher == pytest.approx(2 / 3)
     assert solved.smallest_p == pytest.approx(1 / 3)
     # A solved trial took 15 steps, another 5: the same picture, ten times as large.
-    assert (steps.effect, steps.twins) == (5, {"r1": 7.5, "r2": -2.5})
+    assert (steps.effect, steps.controls) == (5, {"r1": 7.5, "r2": -2.5})
 
 
 def test_only_pairs_that_all_have_a_valid_trial_of_are_used():
     (solved, *_) = compare_with_matched_controls(runs(baseline="1000", v="1e10", r1="111e", r2="0.00"), CONFIGS)
     # Left: t0 and t2. Baseline 1, 0; v 1, 1; r1 1, 1; r2 0, 0.
     assert (solved.trials, solved.left_out) == (2, 2)
-    assert (solved.effect, solved.twins) == (0.5, {"r1": 0.5, "r2": -0.5})
+    assert (solved.effect, solved.controls) == (0.5, {"r1": 0.5, "r2": -0.5})
 
 
 def test_a_twin_that_was_not_measured_is_no_twin():
     (solved, *_) = compare_with_matched_controls(runs(baseline="1000", v="1110", r1="1000", r2="eeee"), CONFIGS)
-    assert solved.twins == {"r1": 0.0}
+    assert solved.controls == {"r1": 0.0}
     assert solved.rank.p_higher == 1 / 2
     assert compare_with_matched_controls(runs(baseline="1000", v="1110", r1="eeee"), CONFIGS) == ()
     assert compare_with_matched_controls(runs(baseline="10..", v="..11", r1="1111"), CONFIGS) == ()
@@ -246,7 +246,7 @@ def test_twins_are_measured_as_the_headline_is_with_every_task_weighing_the_same
         for attempt in range(1, attempts + 1)
     ]
     (solved, *_) = compare_with_matched_controls(outcomes, CONFIGS)
-    assert (solved.effect, solved.twins) == (0.5, {"r1": 0.0})
+    assert (solved.effect, solved.controls) == (0.5, {"r1": 0.0})
     assert summarise(outcomes, ["baseline", "v", "r1"]).configs[1].effect.difference == 0.5
 
 

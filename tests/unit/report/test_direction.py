@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support.labelled import labelled
 from support.sections import sentences, tables, titles, words
 
 from capvec.directions.validate import validate
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.unit
 def ranked(**changes):
     rng = np.random.default_rng(0)
     pos, neg = (rng.standard_normal((n, 8, 40)).astype(np.float32) for n in (4, 5))
-    return validate(pos, neg, permutations=30, **changes)
+    return validate(*labelled(pos, neg), permutations=30, **changes)
 
 
 def rows(blocks):

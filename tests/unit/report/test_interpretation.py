@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.labelled import labelled
 from support.outcomes import outcome
 from support.results import results_of
 from support.sections import cells, sentences, tables, titles, words
@@ -49,7 +50,7 @@ def told(outcomes, direction=PLAIN, controls=(), family=("s",), configs=()):
     known = {config.name: config for config in configs}
     configs = [known.get(name, steered(name)) for name in names if name in family]
     configs += [Config("baseline", "baseline"), *controls]
-    return said_of(summarise(outcomes, names, family=list(family)), outcomes, direction, configs)
+    return said_of(summarise(outcomes, names, comparisons=list(family)), outcomes, direction, configs)
 
 
 def said_of(summary, outcomes, direction=PLAIN, configs=BASELINE):
@@ -72,7 +73,7 @@ def ranking(apart):
     """Layer 0 tells positives from negatives if `apart`; else only as well as any labels are told apart."""
     rng = np.random.default_rng(1)
     pos, neg = (rng.standard_normal((n, 1, 200)).astype(np.float32) for n in (8, 8))
-    return validate(pos + 3.0 * apart, neg, permutations=200)
+    return validate(*labelled(pos + 3.0 * apart, neg), permutations=200)
 
 
 # ------------------------------------------------------------------------------------------------ the verdicts
@@ -112,7 +113,7 @@ def test_a_change_of_format_alone_is_not_said_to_leave_solving_as_it_was():
 )
 def test_a_config_is_undecided_for_the_reason_that_it_is(decision, because):
     outcomes = sweep(12, baseline=4, s=4)
-    summary = summarise(outcomes, ["baseline", "s"], family=["s"])
+    summary = summarise(outcomes, ["baseline", "s"], comparisons=["s"])
     assert f"The effect of s is undecided: {because}" in said_of(looked_at(summary, decision), outcomes)[0]
 
 
@@ -258,7 +259,7 @@ def test_a_harm_that_rests_on_errors_is_told_and_both_readings_are_shown():
     # 8 or fewer: all but the middle, C(18, 9)/2^18.
     pvalue = 1 - comb(18, 9) / 2**18
     assert f'under "errors count for the config" the difference is +0.10, p = {pvalue:.3f} after Holm' in text
-    shown = cells(robustness_section(summarise(outcomes, ["baseline", "s"], family=["s"])))
+    shown = cells(robustness_section(summarise(outcomes, ["baseline", "s"], comparisons=["s"])))
     assert [row[1:3] for row in shown if row[1].startswith("errors")] == [
         ["errors excluded", "−0.80"], ["errors count against the config", "−0.40"],
         ["errors count for the config", "+0.10"],
@@ -267,7 +268,7 @@ def test_a_harm_that_rests_on_errors_is_told_and_both_readings_are_shown():
 
 def test_a_config_that_only_erred_is_read_both_ways():
     outcomes = [replace(one, outcome="error") if one.config == "s" else one for one in sweep(20, baseline=5, s=0)]
-    shown = robustness_section(summarise(outcomes, ["baseline", "s"], family=["s"]))
+    shown = robustness_section(summarise(outcomes, ["baseline", "s"], comparisons=["s"]))
     assert [row[:3] for row in cells(shown) if row[0] == "s"] == [
         ["s", "errors count against the config", "−0.25"], ["s", "errors count for the config", "+0.75"]
     ]  # fmt: skip
@@ -290,7 +291,7 @@ def test_a_reading_is_corrected_for_the_family_as_the_call_is():
 
 def test_readings_that_do_not_allow_for_looks_clear_no_call_and_a_drift_bears_on_who_ran_as_long():
     outcomes = [replace(one, repaired=int(one.task == "task15")) for one in sweep(20, baseline=2, s=16)]
-    summary = summarise(outcomes, ["baseline", "s"], family=["s"])
+    summary = summarise(outcomes, ["baseline", "s"], comparisons=["s"])
     drifted = replace(summary, drift=replace(summary.drift, pass_trend=DriftTest(0.5, 0.01)))
     stopped = looked_at(drifted, "efficacy")
     text = str.join("\n", said_of(stopped, outcomes))
@@ -302,7 +303,7 @@ def test_readings_that_do_not_allow_for_looks_clear_no_call_and_a_drift_bears_on
 
 def test_a_drift_of_the_baseline_is_told_and_chance_is_not():
     outcomes = sweep(6, baseline=2, s=2)
-    summary = summarise(outcomes, ["baseline", "s"], family=["s"])
+    summary = summarise(outcomes, ["baseline", "s"], comparisons=["s"])
     for pvalue, expected in ((0.01, 1), (0.2, 0)):
         drifted = replace(summary, drift=replace(summary.drift, pass_trend=DriftTest(0.5, pvalue)))
         text = str.join("\n", said_of(drifted, outcomes))
@@ -313,7 +314,7 @@ def test_only_configs_of_one_run_are_said_to_have_run_side_by_side():
     outcomes = sweep(6, baseline=2, s=2)
     shards = [replace(one, run="other") if one.task > "task2" else one for one in outcomes]
     for trials, said in ((outcomes, True), (shards, False)):
-        summary = summarise(trials, ["baseline", "s"], family=["s"])
+        summary = summarise(trials, ["baseline", "s"], comparisons=["s"])
         drifted = replace(summary, drift=replace(summary.drift, pass_trend=DriftTest(0.5, 0.01)))
         text = str.join("\n", said_of(drifted, outcomes))
         assert ("Configs ran side by side, so" in text) == said
@@ -326,11 +327,11 @@ def test_only_configs_of_one_run_are_said_to_have_run_side_by_side():
 
 def test_the_tests_beside_the_verdict_are_shown_as_they_are_on_record():
     outcomes = [replace(one, no_cmd=1, repaired=1) if one.config == "s" else one for one in sweep(6, baseline=4, s=2)]
-    summary = summarise(outcomes, ["baseline", "s"], family=["s"])
+    summary = summarise(outcomes, ["baseline", "s"], comparisons=["s"])
     row = summary.configs[1]
     section = robustness_section(summary)
     found = cells(section)
-    pooled = [f"{test.pvalue:.3f}" for test in (row.cmh, row.mcnemar, row.boschloo, row.fisher)]
+    pooled = [f"{test.pvalue:.3f}" for test in (row.cmh, row.mcnemar, row.fisher)]
     low, high = (f"{end:+.2f}".replace("-", "−") for end in (row.effect.interval.low, row.effect.interval.high))
     # Two of six tasks fell: of the four ways to sign them two are as far from zero.
     assert ["s", "−0.33", f"{low} to {high}", "0.500", "0.500", *pooled] in found
@@ -340,17 +341,17 @@ def test_the_tests_beside_the_verdict_are_shown_as_they_are_on_record():
     clean = [replace(one, no_cmd=0) if one.task == "task0" else one for one in outcomes]
     # Shares of clean trials 1 → 1/6 and of no_cmd 0 → 5/6; clean ones pass at 4/6 and at 1, those with no_cmd at 1/5.
     # Composition 5/6·(1/5 − 5/6) = −0.53, within the clean (1 + 1/6)/2·(1 − 4/6) = +0.19.
-    split = cells(robustness_section(summarise(clean, ["baseline", "s"], family=["s"])))
+    split = cells(robustness_section(summarise(clean, ["baseline", "s"], comparisons=["s"])))
     assert ["s", "−0.33", "+0.00", "−0.53", "+0.19"] in split
     # Six of six tasks rose by one: p = 2/64.
     assert ["s", "no_cmd", "0.00", "1.00", "+1.00", "0.031", f"{3 * 2 / 64:.3f}"] in found
     assert ["s", "strict parses only", "−0.67", "0.125", "0.125"] in found  # 4 of 6 tasks fell: 2/16
     assert any("+ where every reply acted or said it was done" in titles(table) for table in tables(section))
-    assert robustness_section(summarise(sweep(2, baseline=1), ["baseline"], family=[])) is None
+    assert robustness_section(summarise(sweep(2, baseline=1), ["baseline"], comparisons=[])) is None
 
 
 def test_readings_that_all_say_the_same_are_told_in_a_line():
     outcomes = [replace(one, repaired=1) if one.config == "t" else one for one in sweep(6, baseline=4, s=2, t=2)]
-    section = robustness_section(summarise(outcomes, ["baseline", "s", "t"], family=[]))
+    section = robustness_section(summarise(outcomes, ["baseline", "s", "t"], comparisons=[]))
     assert any(line.startswith("The same however") and line.endswith(": s.") for line in sentences(section))
     assert [row[0] for row in cells(section) if row[1] == "strict parses only"] == ["t"]

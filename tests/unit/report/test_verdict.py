@@ -24,7 +24,7 @@ def test_a_config_without_a_valid_trial_is_named_in_the_status():
 
 def test_alike_verdicts_are_told_together_and_controls_are_not_among_them():
     trials = arms(baseline=(2, 20), s=(16, 20), t=(17, 20), control=(20, 20))
-    summary = summarise(trials, ["baseline", "s", "t", "control"], family=["s", "t"])
+    summary = summarise(trials, ["baseline", "s", "t", "control"], comparisons=["s", "t"])
     assert verdict(summary) == "improves: s, t."
     assert [(one.config, one.name) for one in findings(summary).items] == [("s", "improves"), ("t", "improves")]
     assert all(one.details.startswith(": pass rate 0.10") for one in findings(summary).items)

@@ -86,7 +86,7 @@ def test_configs_stop_where_their_fate_is_clear_and_controls_with_what_they_cont
     looks = interim_analyses(plan, outcomes)
     assert looks.ends == ends
     assert looks.schedule == (24, 36, 48)
-    assert [(test.config, test.decision, len(test.looks)) for test in looks.tests] == [
+    assert [(test.config, test.decision, len(test.analyses)) for test in looks.tests] == [
         ("good", "efficacy", 1),
         ("same", "futility", 1),
         ("some", "end", 3),
@@ -103,11 +103,12 @@ def test_the_effect_that_would_matter_is_the_margin_of_the_verdict_and_of_futili
     whole = [outcome_of(spec) for spec in plan.trials]
     wide, narrow = (replace(plan, sequential=False, effect=effect) for effect in (0.3, 0.15))
     for asked, name in ((wide, "no effect detected"), (narrow, "underpowered")):
-        call = next(row.call for row in summarise_run(asked, whole).configs if row.config == "same")
-        assert (call.margin, call.name) == (asked.effect, name)
+        verdict = next(row.verdict for row in summarise_run(asked, whole).configs if row.config == "same")
+        assert (verdict.equivalence_margin, verdict.name) == (asked.effect, name)
     # 12 tasks exclude nothing below 1 − 0.025^(1/12) = 0.265: ± 0.15 is out of reach, and ± 0.3 is there after half.
     chances = [
-        interim_analyses(replace(plan, effect=effect), whole).test("same").looks[0].excluding for effect in (0.3, 0.15)
+        interim_analyses(replace(plan, effect=effect), whole).test("same").analyses[0].excluding
+        for effect in (0.3, 0.15)
     ]
     assert chances == [1, 0]
 
@@ -164,17 +165,17 @@ def test_a_stopped_config_is_compared_with_the_baseline_on_its_own_blocks(plan):
     (gate,) = check_gate("no_harm(0.1)", summary, len(plan.tasks))
     assert gate.reason == "prompt passes 0.00, baseline 0.33, over 12 of 12 tasks"
     assert rows["good"].effect.pvalue == rows["good"].sign_flip.pvalue == 2**-11
-    assert rows["good"].call.name == "improves"
-    assert rows["good"].call.words.endswith("not corrected for that, lean outward")
+    assert rows["good"].verdict.name == "improves"
+    assert rows["good"].verdict.words.endswith("not corrected for that, lean outward")
     assert rows["same"].effect.pvalue == 1.0
-    assert rows["same"].call.name == "underpowered"
-    assert rows["same"].call.words.endswith("so it can be neither improves nor harms")
+    assert rows["same"].verdict.name == "underpowered"
+    assert rows["same"].verdict.words.endswith("so it can be neither improves nor harms")
 
 
 def test_without_looks_a_summary_is_what_it_was(plan):
     outcomes = [outcome_of(spec) for spec in plan.trials]
     names = [config.name for config in CONFIGS]
-    plain = summarise(outcomes, names, family=["good", "same", "some"])
+    plain = summarise(outcomes, names, comparisons=["good", "same", "some"])
     assert summarise_run(replace(plan, sequential=False), outcomes) == plain
     assert "sequential" not in plain.to_json()
 
@@ -272,9 +273,9 @@ def test_the_reports_hold_every_look_and_are_made_again_from_the_trials_alone(fo
     assert [gate["met"] for gate in summary["gates"]] == [True, False]
     assert (summary["expected_trials"], summary["skipped_trials"], summary["missing_trials"]) == (288, 72, [])
     good, _, some = summary["sequential"]["tests"]
-    assert good["looks"][0]["decision"] == "efficacy"
-    assert good["looks"][0]["used"] < good["looks"][0]["spent"] < good["level"] == pytest.approx(0.05 / 3)
-    assert [look["share"] for look in some["looks"]] == [0.5, 0.75, 1.0]
+    assert good["analyses"][0]["decision"] == "efficacy"
+    assert good["analyses"][0]["used"] < good["analyses"][0]["spent"] < good["level"] == pytest.approx(0.05 / 3)
+    assert [look["share"] for look in some["analyses"]] == [0.5, 0.75, 1.0]
     assert len(summary["sequential"]["blocks"]) == 48
     assert "| good | 1 of 3 | 0.50 | 0.0007 | ±0.83 | +1.00 | 0.0005 | 100% | efficacy |" in before["RESULTS.md"]
     assert "216 of 288 trials recorded, 72 not needed since their configs stopped early." in before["RESULTS.md"]

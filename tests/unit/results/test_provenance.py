@@ -48,7 +48,7 @@ def test_a_run_from_before_a_steer_could_keep_the_norm_goes_on_where_none_does(t
     old = {"layer": 1, "direction": DIRECTION.hash, "alpha": 4.0, "op": "add", "positions": "all"}
     check(tmp_path, [old], config)
     keeping = replace(steered_config(DIRECTION, 1, 4.0, "stored", SteeringMode(keep_norm=True)), name=config.name)
-    with pytest.raises(UsageError, match=r"was begun as another sweep \(config steered-L1-a4 was"):
+    with pytest.raises(UsageError, match=r"holds another run \(config steered-L1-a4 was"):
         check(tmp_path, [old], keeping)
 
 
@@ -56,7 +56,7 @@ def test_a_run_from_before_a_steer_could_keep_the_norm_goes_on_where_none_does(t
 def test_a_run_does_not_go_on_with_another_operation_or_at_other_positions(tmp_path, manner):
     config = steered_config(DIRECTION, 1, 4.0, "stored", manner)
     check(tmp_path, config.to_json()["steers"], config)
-    with pytest.raises(UsageError, match="was begun as another sweep"):
+    with pytest.raises(UsageError, match="holds another run"):
         check(tmp_path, steered_config(DIRECTION, 1, 1.0).to_json()["steers"], config)
 
 

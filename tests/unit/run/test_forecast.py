@@ -20,7 +20,7 @@ from capvec.plan.plan import Plan, Settings, control_configs, interleave, steere
 from capvec.records import CommandResult, Config, Task
 from capvec.run import probe as probing
 from capvec.run.assumptions import assumptions_of
-from capvec.run.forecast import Duration, forecast_lines, predict, sights_of, time_in_words
+from capvec.run.forecast import Duration, detections_of, forecast_lines, predict, time_in_words
 from capvec.run.probe import Probe, Probed, choose_trials, run_probe
 from capvec.run.trial import TrialRunner
 from capvec.sandbox.scripted import ScriptedProvider
@@ -86,7 +86,7 @@ def test_trials_that_come_to_their_end_are_timed(runner):
     assert len(probe.that("whole")) == len(probe.trials) == 4
     assert all(0 < trial.seconds <= probe.seconds for trial in probe.trials)
     assert probe.jobs == 2
-    assert "no data" in said[0]
+    assert "discarded" in said[0]
 
 
 def test_a_fault_of_the_instrument_is_kept_with_its_reason(runner):
@@ -169,7 +169,7 @@ def test_a_duration_reads_as_a_person_would_say_it(low, high, words):
 def lines_of(plan: Plan, options: SweepOptions | None = None) -> list[str]:
     assumptions = assumptions_of(options or SweepOptions())
     probe = probe_of(whole=[10.0] * 4, jobs=4)
-    return list(forecast_lines(plan, assumptions, sights_of(plan, assumptions), probe, 12.0))
+    return list(forecast_lines(plan, assumptions, detections_of(plan, assumptions), probe, 12.0))
 
 
 def test_too_few_tasks_are_said_first_and_loudly():

@@ -101,7 +101,7 @@ BASELINE, L22, L30 = Totals(2, 6, 2.2, 1.2), Totals(2, 6, 1.3, 2.7), Totals(1, 6
 
 def test_the_seeds_trade_off_is_named_from_its_own_counts():
     found = format_change_of_totals(L22, BASELINE)
-    assert (found.parse_fail, found.no_cmd, found.passed) == ("down", "up", "flat")
+    assert (found.parse_fail, found.no_cmd, found.pass_rate) == ("down", "up", "flat")
     assert found.words.startswith("traded parse_fail for no_cmd: format changed, solving did not")
     assert "parse_fail 2.2 → 1.3 and no_cmd 1.2 → 2.7 per run; pass 2/6 → 2/6, Fisher p = 1" in found.words
     assert "Descriptive: totals carry no spread between tasks" in found.words
@@ -117,7 +117,7 @@ def test_the_seeds_other_layer_lost_both_faults_and_solved_no_more():
 @pytest.mark.parametrize("solved", [1, 0])
 def test_the_seeds_sprint_tells_of_passes_alone_and_what_five_runs_cannot_show(solved):
     found = format_change_of_totals(Totals(solved, 5, None, None), Totals(1, 5, None, None))
-    assert found.passed == "flat"
+    assert found.pass_rate == "flat"
     blind = "5 runs could have shown no rise of any size with power 80 %."
     assert found.words == f"solving did not change (pass 1/5 → {solved}/5, Fisher p = 1); {blind}"
 
@@ -158,4 +158,4 @@ def test_with_trials_a_move_is_a_p_value_after_holm():
 
     parse_fail, no_cmd = effect("parse_fail", -1.0, 0.01, 0.03), effect("no_cmd", 0.5, 0.03, 0.06)
     found = format_change(effect("pass_rate", 0.1, 0.5, 0.5), parse_fail, no_cmd)
-    assert (found.parse_fail, found.no_cmd, found.passed, found.tested) == ("down", "flat", "flat", True)
+    assert (found.parse_fail, found.no_cmd, found.pass_rate, found.tested) == ("down", "flat", "flat", True)

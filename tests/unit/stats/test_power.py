@@ -11,8 +11,8 @@ from scipy import special, stats
 from capvec.stats.pooled import fisher_exact
 from capvec.stats.power import (
     SweepDesign,
-    detectable_effect,
     mean_logit,
+    minimum_detectable_effect,
     needed_attempts,
     needed_tasks,
     observed_spread,
@@ -63,16 +63,16 @@ def test_five_tasks_can_never_see_anything():
     # 2/2^5 = 0.0625 is the least p-value there is.
     design = SweepDesign(5, 100, 0.4)
     assert power(design, 0.5) == 0
-    assert detectable_effect(design) is None
+    assert minimum_detectable_effect(design) is None
     assert needed_attempts(design, 0.5) is None
 
 
 def test_the_detectable_effect_is_where_the_power_crosses_the_goal():
     design = SweepDesign(17, 5, 0.4)
-    rise, fall = detectable_effect(design), detectable_effect(design, falls=True)
+    rise, fall = minimum_detectable_effect(design), minimum_detectable_effect(design, falls=True)
     assert power(design, rise) >= 0.8 > power(design, rise - 0.02)
     assert power(design, fall) >= 0.8 > power(design, fall + 0.02)
-    assert detectable_effect(replace(design, level=0.01)) > rise
+    assert minimum_detectable_effect(replace(design, level=0.01)) > rise
 
 
 def test_what_an_effect_needs_is_the_least_that_is_enough():

@@ -17,8 +17,8 @@ from capvec.run.assumptions import assumptions_of
 from capvec.stats.assumed import UNKNOWN_SPREAD
 from capvec.stats.power import (
     SweepDesign,
-    detectable_effect,
     fewest_tasks,
+    minimum_detectable_effect,
     needed_attempts,
     observed_rate,
     power,
@@ -49,19 +49,19 @@ def test_the_fewest_tasks_are_the_first_whose_least_p_is_below_the_level(level, 
 
 def test_six_tasks_and_two_configs_are_blind_whatever_the_attempts():
     short = power_warning(SweepDesign(6, 400, 0.5, level=0.025), 0.4)
-    assert short.blind
-    assert short.least is None
+    assert short.too_few_tasks
+    assert short.mde is None
     assert short.words.startswith("Underpowered: 6 tasks give no p below 0.031, and 0.025 is needed")
     assert short.words.endswith("it takes at least 7 tasks.")
 
 
 def test_a_weak_sweep_is_told_what_it_sees_and_what_it_could():
     short = power_warning(SweepDesign(17, 1, 0.5, level=0.05), 0.15)
-    assert not short.blind
-    assert power(short.design, short.least) >= 0.8 > power(short.design, short.least - 0.02)
+    assert not short.too_few_tasks
+    assert power(short.design, short.mde) >= 0.8 > power(short.design, short.mde - 0.02)
     chance = 100 * power(short.design, 0.15)
     assert f"17 tasks × 1 attempt detect a rise of 0.15 with power {chance:.0f} %" in short.words
-    assert f"only a rise of {short.least:.2f} or more with power 80 %" in short.words
+    assert f"only a rise of {short.mde:.2f} or more with power 80 %" in short.words
 
 
 def test_the_attempts_that_an_effect_needs_are_the_fewest_that_are_not_underpowered():
@@ -73,7 +73,7 @@ def test_the_attempts_that_an_effect_needs_are_the_fewest_that_are_not_underpowe
 
 def test_a_rise_that_two_decimals_cannot_tell_from_the_effect_counts_as_it():
     # Else the words would read: no rise of 0.42, only one of 0.42 or more.
-    least = power_warning(SweepDesign(17, 1, 0.5), 0.15).least
+    least = power_warning(SweepDesign(17, 1, 0.5), 0.15).mde
     assert power_warning(SweepDesign(17, 1, 0.5), round(least, 2)) is None
     assert power_warning(SweepDesign(17, 1, 0.5), round(least, 2) - 0.01) is not None
 
@@ -88,14 +88,14 @@ def test_a_finished_sweep_is_judged_by_what_was_observed_as_its_verdict_is():
     moved = {task: 2 * (number % 2) for number, task in enumerate(solved)}  # half up, half down
     both = [*outcomes("baseline", solved, 2), *outcomes("steered", moved, 2)]
     summary = summarise(both, ["baseline", "steered"])
-    short, call = observed_power_warning(summary), summary.configs[1].call
+    short, call = observed_power_warning(summary), summary.configs[1].verdict
     assert (short.design.tasks, short.design.attempts, short.basis) == (18, 2, "observed")
     # One of two trials of every task solved.
     assert short.design.base_rate == 0.5
-    assert short.least == call.detectable.rise
+    assert short.mde == call.detectable.rise
     assert call.name == "underpowered"
-    assert f"{short.least:.2f}" in call.words
-    assert observed_power_warning(summary, short.least + 0.01) is None
+    assert f"{short.mde:.2f}" in call.words
+    assert observed_power_warning(summary, short.mde + 0.01) is None
 
 
 def chance(tasks: int, base: float, rise: float, attempts: tuple[int, int], sweeps: int = 400) -> float:
@@ -117,10 +117,10 @@ def test_a_baseline_with_fewer_attempts_is_not_passed_over():
     design = observed_design(summary, summary.configs[1].effect)
     assert (design.tasks, design.attempts, design.spread) == (12, 1, UNKNOWN_SPREAD)
     # Ten attempts on both sides would see a rise of 0.18 with power 80 %, one of the baseline's with about 20 %.
-    rise = detectable_effect(replace(design, attempts=10))
+    rise = minimum_detectable_effect(replace(design, attempts=10))
     assert rise == pytest.approx(0.18, abs=0.02)
     assert chance(12, 0.5, rise, (1, 10)) < 0.35
-    assert summary.configs[1].call.detectable.rise is None
+    assert summary.configs[1].verdict.detectable.rise is None
 
 
 @pytest.mark.parametrize("attempts", [(2, 6), (6, 2)])
@@ -133,7 +133,7 @@ def test_what_unequal_arms_are_said_to_see_they_see(attempts):
     summary = summarise(arms, ["baseline", "a"])
     design = replace(observed_design(summary, summary.configs[1].effect), spread=UNKNOWN_SPREAD)
     assert design.attempts == 2
-    assert chance(12, 0.5, detectable_effect(design), attempts) > 0.77  # 0.8 less a standard error and a half
+    assert chance(12, 0.5, minimum_detectable_effect(design), attempts) > 0.77  # 0.8 less a standard error and a half
 
 
 @pytest.mark.parametrize(("errors", "attempts"), [(0, 2), (1, 2), (6, 1)])
@@ -150,7 +150,7 @@ def test_a_config_whose_interval_excludes_the_effect_was_seen_well_enough():
     solved = dict.fromkeys((f"t{number}" for number in range(24)), 1)
     both = [*outcomes("baseline", solved, 2), *outcomes("steered", solved, 2)]
     summary = summarise(both, ["baseline", "steered"])
-    call = summary.configs[1].call
+    call = summary.configs[1].verdict
     assert call.name == "no effect detected"
     assert call.detectable.rise > 0.15 > call.excluded
     assert observed_power_warning(summary) is None
@@ -160,7 +160,7 @@ def test_a_config_whose_interval_excludes_the_effect_was_seen_well_enough():
 def test_six_tasks_on_which_nothing_is_ever_solved_fall_short():
     none = dict.fromkeys((f"t{number}" for number in range(6)), 0)
     summary = summarise([*outcomes("baseline", none, 6), *outcomes("steered", none, 6)], ["baseline", "steered"])
-    assert summary.configs[1].call.name == "underpowered"
+    assert summary.configs[1].verdict.name == "underpowered"
     assert observed_power_warning(summary) is not None
 
 
@@ -180,7 +180,7 @@ def test_what_holds_of_one_config_is_not_said_of_another_that_was_called_better(
         *outcomes("b", dict.fromkeys(tasks[:3], 1), 1),
     ]
     summary = summarise(two, ["baseline", "a", "b"])
-    assert summary.configs[1].call.name == "improves"
+    assert summary.configs[1].verdict.name == "improves"
     words = observed_power_warning(summary).words
     # Three tasks: 2/2³ = 0.25.
     assert words.startswith(
@@ -199,9 +199,9 @@ def test_a_config_that_only_a_later_step_of_holm_lets_through_is_not_called_blin
     ]
     summary = summarise(two, ["baseline", "a", "b"])
     # Six tasks give 2/2⁶ = 0.031: above 0.025, the first step's level, and below 0.05, the second's.
-    assert [row.call.name for row in summary.configs[1:]] == ["improves", "improves"]
+    assert [row.verdict.name for row in summary.configs[1:]] == ["improves", "improves"]
     short = observed_power_warning(summary)
-    assert short is None or not short.blind
+    assert short is None or not short.too_few_tasks
 
 
 def test_the_observed_rate_is_the_tables_and_the_spread_stands_beside_it():
@@ -218,15 +218,15 @@ def test_the_observed_rate_is_the_tables_and_the_spread_stands_beside_it():
 
 def test_controls_alone_are_no_family_and_so_never_underpowered():
     both = [*outcomes("baseline", {"t": 1}, 1), *outcomes("random1", {"t": 1}, 1)]
-    assert observed_power_warning(summarise(both, ["baseline", "random1"], family=[])) is None
-    assert observed_power_warning(summarise(both[:1], ["baseline", "steered"], family=["steered"])) is None
+    assert observed_power_warning(summarise(both, ["baseline", "random1"], comparisons=[])) is None
+    assert observed_power_warning(summarise(both[:1], ["baseline", "steered"], comparisons=["steered"])) is None
 
 
 def test_a_baseline_that_solves_or_fails_everything_still_has_a_rate_between_0_and_1():
     assert (observed_rate(0, 500), observed_rate(500, 500), observed_rate(1, 2)) == (0.01, 0.99, 0.5)
     solved = {f"t{number}": 40 for number in range(7)}
     summary = summarise([*outcomes("baseline", solved, 40), *outcomes("a", solved, 40)], ["baseline", "a"])
-    assert summary.configs[1].call is not None
+    assert summary.configs[1].verdict is not None
 
 
 def test_the_warning_stands_in_every_report_and_in_the_closing_lines_and_comes_back(tmp_path):

@@ -38,7 +38,7 @@ def arm(config, status, blocks):
 def looked_at(status, base_status, attempts, family=1, tasks=TASKS):
     blocks = blocks_of(attempts, tasks)
     ours, base = arm("c", status, blocks), arm("baseline", base_status, blocks)
-    return sequential_test("c", ours, base, blocks, schedule(len(tasks), attempts), family=family)
+    return sequential_test("c", ours, base, blocks, schedule(len(tasks), attempts), comparisons=family)
 
 
 def solved(*_):
@@ -83,19 +83,19 @@ def test_looks_go_forward_and_the_last_sees_everything(tasks, attempts):
 def test_a_config_that_solves_what_the_baseline_does_not_stops_at_the_first_look_that_can_say_so():
     # 12 tasks that all move one way: p = 2/2¹² = 0.00049; a third of the trials may spend 2 − 2Φ(1.96·√3) = 0.00069.
     alone = looked_at(solved, unsolved, 3)
-    assert (alone.decision, len(alone.looks), alone.planned) == ("efficacy", 1, 3)
+    assert (alone.decision, len(alone.analyses), alone.planned) == ("efficacy", 1, 3)
     assert alone.pvalue == pytest.approx(2**-11)
     assert alone.stopped
     # Among four, 2 − 2Φ(2.498·√3) = 0.000015 there, and 2 − 2Φ(2.498·√1.5) = 0.0022 after two thirds.
     among = looked_at(solved, unsolved, 3, family=4)
-    assert (among.decision, len(among.looks)) == ("efficacy", 2)
-    assert among.looks[0].boundary is None
+    assert (among.decision, len(among.analyses)) == ("efficacy", 2)
+    assert among.analyses[0].boundary is None
     assert holm([among.pvalue, 1, 1, 1])[0] < 0.05
 
 
 def test_harm_stops_as_soon_as_help():
     found = looked_at(unsolved, solved, 3)
-    assert (found.decision, found.looks[0].difference) == ("efficacy", -1.0)
+    assert (found.decision, found.analyses[0].difference) == ("efficacy", -1.0)
     assert found.pvalue == looked_at(solved, unsolved, 3).pvalue
 
 
@@ -122,7 +122,7 @@ def test_a_stop_for_efficacy_is_always_one_that_holm_rejects(ours, theirs, famil
 def test_a_single_look_gives_the_plain_test():
     tasks = TASKS[:5]
     found = looked_at(lambda task, _: "solved" if task != "task03" else "unsolved", unsolved, 2, tasks=tasks)
-    assert (found.decision, len(found.looks)) == ("end", 1)
+    assert (found.decision, len(found.analyses)) == ("end", 1)
     assert found.pvalue == sign_flip([1, 1, 1, 0, 1]).pvalue
     assert not found.stopped
     assert found.words == ""
@@ -137,7 +137,7 @@ def test_a_look_waits_for_every_trial_of_its_blocks_on_both_sides():
     for missing in (ours, base):
         kept = missing.pop((TASKS[-1], 1))
         found = sequential_test("c", ours, base, blocks, schedule(12, 3))
-        assert found.looks == ()
+        assert found.analyses == ()
         assert found.pvalue == 1.0
         assert "nothing can be rejected yet" in found.words
         missing[kept.task, kept.attempt] = kept
@@ -148,11 +148,11 @@ def test_errors_are_on_record_and_enter_no_difference():
     def faulty(task, attempt):
         return "error" if task in TASKS[:2] and attempt == 1 else "solved"
 
-    look = looked_at(faulty, unsolved, 3).looks[0]
+    look = looked_at(faulty, unsolved, 3).analyses[0]
     assert (look.tasks, look.difference) == (10, 1.0)
     assert look.pvalue == sign_flip([1.0] * 10).pvalue
     nothing = looked_at(lambda *_: "error", unsolved, 3)
-    assert [look.decision for look in nothing.looks] == ["go on", "go on", "end"]
+    assert [look.decision for look in nothing.analyses] == ["go on", "go on", "end"]
     assert nothing.pvalue == 1.0
 
 
@@ -163,10 +163,10 @@ def test_a_config_that_does_what_the_baseline_does_stops_once_effects_are_exclud
     # z = 0: after a third 2Φ(−1.96/√2) = 0.17 is left of the chance, after two thirds 2Φ(−1.96·√2) = 0.006. On 24 tasks
     # that all stand still X is 1 − 0.025^(1/24) = 0.142, within 0.15.
     found = looked_at(solved, solved, 3, tasks=MANY)
-    assert [look.decision for look in found.looks] == ["go on", "futility"]
-    assert found.looks[0].predictive == pytest.approx(2 * stats.norm.cdf(-1.959964 / 2**0.5))
-    assert found.looks[1].predictive == pytest.approx(2 * stats.norm.cdf(-1.959964 * 2**0.5), abs=1e-6)
-    assert found.looks[1].excluding == 1.0
+    assert [look.decision for look in found.analyses] == ["go on", "futility"]
+    assert found.analyses[0].predictive == pytest.approx(2 * stats.norm.cdf(-1.959964 / 2**0.5))
+    assert found.analyses[1].predictive == pytest.approx(2 * stats.norm.cdf(-1.959964 * 2**0.5), abs=1e-6)
+    assert found.analyses[1].excluding == 1.0
     assert found.pvalue == 1.0
     assert "neither improves nor harms" in found.words
 
@@ -180,17 +180,17 @@ def test_a_verdict_of_absence_that_is_in_reach_is_waited_for():
         2,
         tasks=MANY,
     )
-    assert found.looks[0].decision == "go on"
-    assert found.looks[0].predictive < 0.1
-    assert found.looks[0].excluding == pytest.approx(0.260, abs=0.001)
+    assert found.analyses[0].decision == "go on"
+    assert found.analyses[0].predictive < 0.1
+    assert found.analyses[0].excluding == pytest.approx(0.260, abs=0.001)
 
 
 @pytest.mark.parametrize(("tasks", "excluding"), [(22, 0.0), (23, 1.0)])
 def test_a_verdict_of_absence_that_the_tasks_are_too_few_for_is_not_waited_for(tasks, excluding):
     # 0.85²² = 0.028: a share of 0.15 of tasks like these would be missed too often, with however many attempts.
     found = looked_at(solved, solved, 3, tasks=MANY[:tasks])
-    assert [look.decision for look in found.looks] == ["go on", "futility"]
-    assert found.looks[1].excluding == excluding
+    assert [look.decision for look in found.analyses] == ["go on", "futility"]
+    assert found.analyses[1].excluding == excluding
 
 
 @given(st.floats(-4, 4), st.floats(0.05, 0.95), st.sampled_from([0.05, 0.0125]))

@@ -78,8 +78,8 @@ def test_what_is_excluded_is_rounded_up():
 
 def test_the_margin_decides_what_counts_as_excluded():
     measured = effect(-0.10, 0.12)
-    assert decide(measured, STILL, SEEN, margin=0.11).name == "underpowered"
-    assert decide(measured, STILL, SEEN, margin=0.12).excluded == 0.12
+    assert decide(measured, STILL, SEEN, equivalence_margin=0.11).name == "underpowered"
+    assert decide(measured, STILL, SEEN, equivalence_margin=0.12).excluded == 0.12
 
 
 def test_solving_that_moved_a_little_is_not_said_to_have_stood_still():
@@ -135,7 +135,7 @@ def test_a_loss_of_everything_on_six_tasks_is_told_of_these_tasks():
 
 
 def test_an_effect_on_something_else_has_no_call():
-    with pytest.raises(ValueError, match="an effect on steps has no call"):
+    with pytest.raises(ValueError, match="an effect on steps has no verdict"):
         decide(replace(effect(0, 0), metric="steps", interval=None), STILL, SEEN)
 
 
@@ -148,7 +148,7 @@ def test_from_trials_a_change_of_form_at_equal_solving_is_called_that():
         for k in (1, 2)
     ]
     row = summarise(trials, ["baseline", "x"]).configs[1]
-    assert row.call.name == "changes form only"
-    assert row.call.words.startswith("changes form only: more no_cmd, and effects on solving above ")
+    assert row.verdict.name == "changes form only"
+    assert row.verdict.words.startswith("changes form only: more no_cmd, and effects on solving above ")
     # Half the trials pass on both sides, clean or not: composition at equal rates is nothing.
     assert row.mediation.difference == row.mediation.remainder == 0

@@ -1,10 +1,10 @@
-"""Reports made again from what a run left behind, and several runs as one."""
+"""The reports of a run, made again from its folder."""
 
 import json
 import shutil
 
 import pytest
-from support.recorded_run import write_recorded, write_trial
+from support.recorded_run import report_texts, write_recorded, write_trial
 
 from capvec.commands.main import main
 from capvec.directions.ranking import Ranking
@@ -15,13 +15,6 @@ from capvec.studies.regenerate import report
 
 pytestmark = pytest.mark.unit
 
-REPORTS = ("summary.json", "master_summary.csv", "RESULTS.md", "report.html")
-
-
-def texts(folder):
-    plots = sorted(path.name for path in (folder / "plots").iterdir())
-    return {name: (folder / name).read_text() for name in (*REPORTS, *(f"plots/{plot}" for plot in plots))}
-
 
 @pytest.fixture
 def run(tmp_path):
@@ -30,7 +23,7 @@ def run(tmp_path):
 
 
 def test_reports_made_again_are_the_same_byte_by_byte(run):
-    before = texts(run)
+    before = report_texts(run)
     assert {"plots/pass-rate.svg", "plots/dose-response.svg", "plots/twins.svg", "plots/auc-by-layer.svg"} <= set(
         before
     )
@@ -40,7 +33,7 @@ def test_reports_made_again_are_the_same_byte_by_byte(run):
         (run / name).unlink()
     (run / "summary.json").write_text(before["summary.json"])  # tells what was collected
     report([run], None)
-    assert texts(run) == before
+    assert report_texts(run) == before
 
 
 def test_a_control_of_an_earlier_capvec_is_read_by_the_word_of_today(run):
@@ -53,10 +46,16 @@ def test_a_control_of_an_earlier_capvec_is_read_by_the_word_of_today(run):
 
 
 def test_the_folder_may_have_moved(run, tmp_path):
-    before = texts(run)
+    before = report_texts(run)
     shutil.move(run, tmp_path / "elsewhere")
     report([tmp_path / "elsewhere"], None)
-    assert texts(tmp_path / "elsewhere") == before
+    assert report_texts(tmp_path / "elsewhere") == before
+
+
+def test_a_summary_of_an_earlier_capvec_is_read_by_the_words_of_today(run):
+    path = run / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"spared_trials": 3}))
+    assert read_run_folder(run).earlier_summary()["skipped_trials"] == 3
 
 
 def test_an_interrupted_run_is_reported_against_its_whole_plan(tmp_path):
@@ -71,10 +70,10 @@ def test_an_interrupted_run_is_reported_against_its_whole_plan(tmp_path):
 
 def test_a_run_of_which_some_trials_were_left_out_on_purpose_is_not_said_to_lack_them(tmp_path):
     write_recorded(tmp_path / "r", keep=lambda spec: spec.attempt == 1)
-    before = texts(tmp_path / "r")
+    before = report_texts(tmp_path / "r")
     assert json.loads(before["summary.json"])["missing_trials"] == []
     report([tmp_path / "r"], None)
-    assert texts(tmp_path / "r") == before
+    assert report_texts(tmp_path / "r") == before
 
 
 def test_a_run_without_trajectories_keeps_its_verdict_on_alpha_0_while_the_counts_stand(run):
@@ -109,7 +108,7 @@ def test_what_an_earlier_capvec_did_not_write_down_is_left_out_and_said(run):
     path.write_text(json.dumps(record))
     report([run], None)
     text = (run / "RESULTS.md").read_text()
-    assert "without all that the first one knew of the direction: the run is of an earlier capvec." in text
+    assert "an earlier capvec wrote the run folder" in text
     assert "## The contrast" not in text
 
 
@@ -117,7 +116,7 @@ def test_a_folder_without_a_run_or_without_a_trial_is_refused(run, tmp_path, cap
     assert main(["report", str(tmp_path / "none")]) == 2
     assert "no run there (no provenance.json)" in capsys.readouterr().err
     (run / "trials.jsonl").write_text("")
-    with pytest.raises(UsageError, match="no trial of its plan is on record"):
+    with pytest.raises(UsageError, match="holds no trial of the plan"):
         report([run], None)
 
 
@@ -133,155 +132,10 @@ def test_a_ranking_comes_back_as_it_was(run):
         Ranking.read_csv(run / "vectors" / "ranking.csv", **words)
 
 
-# ------------------------------------------------------------------------------------------------ several runs
-
-
-def shards(tmp_path, **second):
-    write_recorded(tmp_path / "a", keep=lambda spec: spec.attempt == 1, finished=False)
-    write_recorded(tmp_path / "b", **({"keep": lambda spec: spec.attempt == 2, "finished": False} | second))
-    return [tmp_path / "a", tmp_path / "b"]
-
-
-def test_two_halves_of_a_run_merge_into_the_whole(tmp_path):
-    write_recorded(tmp_path / "whole")
-    both = shards(tmp_path)
-    assert main(["report", *map(str, both), "--out", str(tmp_path / "all")]) == 0
-    whole, merged = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("whole", "all"))
-    # Two runs have workers of their own, which nothing else depends on.
-    own = ("runs", "workers", "pass_by_worker")
-    apart, one = ([summary["drift"].pop(key) for key in own] for summary in (merged, whole))
-    assert (apart[:2], one[:2]) == ([2, 2 * one[1]], [1, one[1]])
-    assert {**merged, "run": "whole"} == whole
-    rows = (tmp_path / "all" / "master_summary.csv").read_text().splitlines()[1:]
-    assert [row.split(",")[0] for row in rows] == ["a"] * 30 + ["b"] * 30
-    record = json.loads((tmp_path / "all" / "provenance.json").read_text())
-    assert [shard["run"] for shard in record["merged"]] == ["a", "b"]
-    assert len(list((tmp_path / "all" / "trajectories").iterdir())) == 60
-    before = texts(tmp_path / "all")
-    report([tmp_path / "all"], None)  # a merged run is a run
-    assert texts(tmp_path / "all") == before
-
-
-def rewrite(folder, **changes):
-    """Change `provenance.json`: keys of `options`, and others by their name."""
-    path = folder / "provenance.json"
-    record = json.loads(path.read_text())
-    options = {name: changes.pop(name) for name in ("gate", "effect") if name in changes}
-    path.write_text(json.dumps(record | changes | {"options": record["options"] | options}))
-
-
-def said_of_shards(folder):
-    return next(line for line in (folder / "RESULTS.md").read_text().splitlines() if line.startswith("Merged by"))
-
-
-def test_a_merged_report_names_its_shards_and_is_silent_of_what_they_share(tmp_path):
-    report(shards(tmp_path), tmp_path / "all")
-    assert said_of_shards(tmp_path / "all") == "Merged by `capvec report` from 2 runs of one plan: `a`, `b`."
-    report([tmp_path / "a"], None)
-    assert "Merged by" not in (tmp_path / "a" / "RESULTS.md").read_text()
-
-
-def test_software_that_differs_between_shards_is_named_in_the_report(tmp_path):
-    both = shards(tmp_path)
-    versions = json.loads((both[0] / "provenance.json").read_text())["versions"]
-    for folder, commit, transformers in zip(both, ("1" * 40, "2" * 40 + "+changes"), ("5.23", "5.24"), strict=True):
-        rewrite(folder, commit=commit, versions=versions | {"transformers": transformers})
-    report(both, tmp_path / "all")
-    assert said_of_shards(tmp_path / "all").endswith(
-        ": commit `11111111` in `a`, `22222222+changes` in `b`; transformers `5.23` in `a`, `5.24` in `b`."
-    )
-
-
-def test_what_any_shard_asked_for_is_judged_and_the_report_says_that_they_asked_for_different_gates(tmp_path):
-    both = shards(tmp_path)
-    rewrite(both[0], gate="no_harm(0.5)")
-    rewrite(both[1], gate="steps<=baseline, no_harm(0.5)")
-    report(both, tmp_path / "all")
-    gates = json.loads((tmp_path / "all" / "summary.json").read_text())["gates"]
-    assert [gate["condition"] for gate in gates][-2:] == ["no_harm(0.5)", "steps<=baseline"]
-    assert "asked for different gates (`no_harm(0.5)` in `a`, `steps<=baseline, no_harm(0.5)` in `b`)" in (
-        said_of_shards(tmp_path / "all")
-    )
-
-
-def test_shards_that_asked_for_different_effects_are_refused_in_either_order(tmp_path):
-    both = shards(tmp_path)
-    rewrite(both[1], effect=0.3)
-    for order, told in ((both, "None in .*/a and 0.3 in .*/b"), (both[::-1], "0.3 in .*/b and None in .*/a")):
-        with pytest.raises(UsageError, match=f"do not belong together: --effect is {told}"):
-            report(order, tmp_path / "all")
-
-
-def test_a_merged_run_can_be_merged_again_and_still_names_every_shard(tmp_path):
-    both = shards(tmp_path)
-    report(both[:1], tmp_path / "one")
-    report([tmp_path / "one", both[1]], tmp_path / "all")
-    assert said_of_shards(tmp_path / "all") == "Merged by `capvec report` from 2 runs of one plan: `a`, `b`."
-
-
-def test_a_trial_that_both_hold_with_the_same_outcome_counts_once(tmp_path):
-    write_recorded(tmp_path / "a")
-    shutil.copytree(tmp_path / "a", tmp_path / "b")
-    report([tmp_path / "a", tmp_path / "b"], tmp_path / "all")
-    assert (tmp_path / "all" / "trials.jsonl").read_text() == (tmp_path / "a" / "trials.jsonl").read_text()
-
-
-def test_one_trial_with_two_outcomes_is_refused(tmp_path):
-    both = shards(tmp_path, keep=lambda _: True)
-    recorded = read_run_folder(both[1])
-    Ledger(both[1] / "trials.jsonl").append(write_trial(recorded.plan, recorded.plan.trials[0], 1))
-    with pytest.raises(UsageError, match=r"both .*/a and .*/b ran task0-steered-L1-a2-t1, and not with the same"):
-        report(both, tmp_path / "all")
-    assert not (tmp_path / "all").exists()
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        ({"seed": 1}, r"--seed is 0 in .*/a and 1 in .*/b"),
-        ({"temperature": 0.2}, r"settings.temperature is 0.7 in .*/a and 0.2 in .*/b"),
-    ],
-)
-def test_runs_of_other_seeds_or_settings_are_refused(tmp_path, change, told):
-    with pytest.raises(UsageError, match=f"do not belong together: {told}"):
-        report(shards(tmp_path, **change), tmp_path / "all")
-
-
-@pytest.mark.parametrize(
-    ("name", "change", "told"),
-    [
-        ("study", lambda _: "calibration", "study is sweep"),
-        ("model", lambda old: old | {"revision": "other"}, r"model is \('m', 'rev', 'float32'\)"),
-        ("direction", lambda old: old | {"hash": "0" * 16}, "direction is "),
-        ("tasks", lambda old: old | {"task1": old["task1"] | {"checksum": "f"}}, "task task1 is 1111"),
-        (
-            "tasks",
-            lambda old: {name: task | {"checksum": "f"} for name, task in old.items()},
-            r"what the files of 3 tasks \(task0, task1, task2\) hold is one thing in .*/a and another in ",
-        ),
-        ("configs", lambda old: [*old[:1], old[1] | {"steers": old[2]["steers"]}, *old[2:]], "config steered-L1-a2 is"),
-    ],
-)
-def test_runs_of_another_study_model_direction_task_or_steer_are_refused(tmp_path, name, change, told):
-    both = shards(tmp_path)
-    path = both[1] / "provenance.json"
-    record = json.loads(path.read_text())
-    path.write_text(json.dumps(record | {name: change(record[name])}))
-    with pytest.raises(UsageError, match=f"do not belong together: {told}"):
-        report(both, tmp_path / "all")
-    assert not (tmp_path / "all").exists()
-
-
-def test_several_runs_need_a_folder_of_their_own(tmp_path):
-    both = shards(tmp_path)
-    with pytest.raises(UsageError, match="2 runs and no --out"):
-        report(both, None)
-    with pytest.raises(UsageError, match="exists and is not an empty folder"):
-        report(both, both[0])
-
-
 def test_a_report_is_written_whatever_its_gates_say_and_the_help_says_that_the_exit_code_does_not_tell(run, capsys):
-    rewrite(run, gate="improves(steered-L1-a2)")
+    path = run / "provenance.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"options": record["options"] | {"gate": "improves(steered-L1-a2)"}}))
     assert main(["report", str(run)]) == 0
     assert "gate NOT MET: improves(steered-L1-a2) (" in capsys.readouterr().out
     with pytest.raises(SystemExit):

@@ -1,0 +1,39 @@
+"""The folder of one of Harbor's trials: its result, and a run in several files."""
+
+from __future__ import annotations
+
+import pytest
+from support.traces import COMPLAINT, agent, foreign, put, terminus
+
+from capvec.traces import read_traces
+
+pytestmark = pytest.mark.unit
+
+
+def test_harbors_result_beside_the_agents_folder_gives_reward_and_task(tmp_path):
+    put(tmp_path / "trial" / "agent" / "trajectory.json", foreign())
+    put(tmp_path / "trial" / "result.json", {"task_name": "t9", "verifier_result": {"rewards": {"reward": 0.0}}})
+    put(tmp_path / "result.json", {"n_trials": 1})
+    (trace,) = read_traces(tmp_path)
+    assert (trace.task, trace.reward) == ("t9", 0.0)
+
+
+def test_a_run_that_harbor_wrote_in_parts_is_one_trace_without_its_subagents(tmp_path):
+    """`linear_history`: each part names the next; the summaries are trajectories of their own, which the run names."""
+    folder = tmp_path / "trial" / "agent"
+    handoff = {
+        "source": "system",
+        "message": "Performed context summarization and handoff to continue task.",
+        "observation": {"results": [{"subagent_trajectory_ref": [{"trajectory_path": "trajectory.summary.json"}]}]},
+    }
+    first = terminus(agent("x", told=COMPLAINT), handoff, continued_trajectory_ref="trajectory.cont-1.json")
+    second = terminus(
+        agent("x", told=COMPLAINT, is_copied_context=True), agent("y", "bash_command"), session_id="s-cont-1"
+    )
+    put(folder / "trajectory.json", first)
+    put(folder / "trajectory.cont-1.json", second)
+    put(folder / "trajectory.summary.json", terminus(agent("So far…"), session_id="s1-summary"))
+    put(folder.parent / "result.json", {"task_name": "t9", "verifier_result": {"rewards": {"reward": 1}}})
+    (trace,) = read_traces(tmp_path)
+    assert (trace.id, trace.task, trace.reward) == ("s-cont-1", "t9", 1.0)
+    assert (trace.steps, trace.parse_fail, trace.no_cmd) == (2, 1, 0)
