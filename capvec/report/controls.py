@@ -125,7 +125,7 @@ def _brief(comparisons: Sequence[MatchedComparison]) -> Iterator[Block]:
         rows.append((name, signed(next(iter(by_kind.values())).effect), *cells))
     yield Table(tuple(columns), tuple(rows))
     fewest = max(solved, key=lambda one: one.smallest_p)
-    count = counted(len(fewest.twins), "control")
+    count = counted(len(fewest.controls), "control")
     yield Paragraph(
         "Controls that solve as much or more, of all; p is one-sided, (1 + such controls) / (1 + controls). "
         f"With {count} it cannot be below {fewest.smallest_p:.3g}."
