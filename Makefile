@@ -12,7 +12,7 @@ help:
 	@echo 'make calibration  set up, then: pytest -n 16 -m calibration   (the short form: make calibration ARGS="--attempts 1")'
 	@echo 'make test     set up, then the unit tests and the integration tests'
 	@echo 'make unit     the unit tests: no Docker, no weights, no network'
-	@echo 'make setup    virtual environment, container engine, base image, bundled model'
+	@echo 'make setup    virtual environment, Docker, base image, bundled model'
 	@echo 'make doctor   what is there and what is missing'
 	@echo 'make docs     the documentation, from docs/ into site/; a broken link fails'
 	@echo 'make lint     ruff and mypy'

@@ -1,26 +1,28 @@
-"""Whether a reply was steered as asked, and nothing else. A silent no-op must never pass for a null result.
+"""Check whether a reply was steered as asked, so that a silent no-op never passes for a null result.
 
-Everything is held against the plan and the direction's file, whatever the engine believes that it did:
+The check compares a reply with the plan and the direction's file, and takes nothing from the engine on trust that
+follows from these:
 
-* where: the block that the hook ran on, and the module that the witness read in front of, by their names in the model;
-* with what: a hash of the vector in use;
-* when: in how many passes, over how many positions;
-* how much: the shift or the level, wherever it follows from the steers alone (`closed_forms`). A rescaling to keep the
-  norm is measured and undone first (`hooks.witness`), so this holds for what keeps the norm too;
-* nothing else: no part of the move lies along another direction (`off_axis_max`), and no position that was to be left
-  alone moved at all (`IsolationCheck`), in a reply without steers as in any other.
+* the place: the block whose output was steered and the module at which the result was measured, by their names;
+* the vector: a hash of the vector that was multiplied;
+* the coverage: in how many passes, and over how many positions;
+* the amount: the shift or the level, where it follows from the steers alone (`closed_forms`). Where the norm is kept,
+  the rescaling is measured and undone first (`engines.transformers.hooks.downstream`), so this holds there too;
+* isolation: nothing moved along another direction (`off_axis_max`), and no position without a steer moved at all
+  (`IsolationCheck`), in unsteered replies too.
 
-Several steers with different operations or positions at one layer have no closed form. Of them `error_max` speaks
-alone, which compares with what the engine makes of the formulas: a strength that it got wrong there is not seen.
+Several steers at one layer with different operations or positions have no closed form. For these only `error_max`
+counts, which compares with the engine's own evaluation of the formulas: a wrong α passes there.
 
-What is not seen anywhere: numbers that the engine makes up; a model whose blocks do other things than their names say
-(that they run in the order of their numbers is checked when it is loaded); another hook than these, at a layer where no
-row of the pass is steered, or, at one where a row is, before them, where what it did belongs to h_in; and keys and
-values in the prefix store that an earlier pass under the same steers spoilt, of which that pass's own reply tells.
+The check cannot see: measurements that the engine invents; a model whose blocks do not do what their names say (loading
+checks that they run in the order of their numbers); another hook at a layer where no row of the pass is steered, or one
+that runs before the steer, whose effect belongs to h_in; and stored keys and values that an earlier pass under the same
+steers damaged, which the reply of that pass reports.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,23 +31,24 @@ from numpy.typing import NDArray
 
 from capvec.errors import SteeringFault
 from capvec.records import Config, Reply
-from capvec.steering import BlockLayout, Receipt, Steer
+from capvec.steering import BlockLayout, IsolationCheck, Receipt, Steer
 
 TOLERANCE = 0.02
-"""Relative deviation of what was measured from what was expected, rounding aside."""
+"""Relative deviation allowed between measured and expected values, in addition to rounding."""
 NORM_TOLERANCE = 0.005
-"""Relative deviation of a norm that was kept: rounding each number to bfloat16, the coarsest residual, changes a norm
-by at most 2⁻⁸ ≈ 0.004 of it."""
+"""Relative deviation allowed of a norm that was kept. Rounding each number to bfloat16, the coarsest residual, changes
+a norm by at most 2⁻⁸ ≈ 0.004 of it."""
 OFF_AXIS_TOLERANCE = 1.01
-"""Of the most that rounding can do: the bound is of first order, and ε is 0.008 where it is coarsest."""
+"""In units of the largest effect of rounding. The bound is of first order, and ε is at most 0.008."""
+LONGEST = math.sqrt(float(np.finfo(np.float32).max))
+"""Longest residual whose square, which the next norm computes, is finite in float32."""
 
 
 def closed_forms(steers: Sequence[Steer], vectors: Sequence[NDArray[np.float32]]) -> tuple[float | None, ...]:
-    """What each steer's receipt has to show at every position, as far as that does not depend on the residual.
+    """What each steer's receipt must show at every position, where that does not depend on the residual.
 
-    Of steers that add at one layer and at the same positions it is the shift ⟨Σ_k α_k·v_k, d_L⟩; of a steer that is
-    alone at its layer and ablates or sets, the level: 0, or α·‖v_L‖. None for any other steer: `error_max` alone speaks
-    for it.
+    For steers that all add, at one layer and the same positions, it is the shift ⟨Σ_k α_k·v_k, d_L⟩. For a steer that
+    is alone at its layer and ablates or sets, it is the level: 0, or α·‖v_L‖. For any other steer it is None.
 
     Args:
         steers: of one config.
@@ -72,32 +75,46 @@ def _closed_form(
     return None
 
 
+def check_finite(receipts: Sequence[Receipt], isolation: IsolationCheck | None) -> None:
+    """Check that all measurements are finite and short enough for the next norm: below `LONGEST`.
+
+    Raises:
+        SteeringFault: one is not.
+    """
+    if isolation is not None and not abs(isolation.leak_max) < LONGEST:
+        raise SteeringFault("a residual without a steer is not finite")
+    for receipt in receipts:
+        if not all(abs(value) < LONGEST for value in vars(receipt).values() if isinstance(value, float)):
+            raise SteeringFault(
+                f"layer {receipt.steer.layer}, alpha {receipt.steer.alpha:g}: the residual is not finite, or its "
+                "square would not be; choose a smaller alpha"
+            )
+
+
 def check_receipts(reply: Reply, config: Config, layout: BlockLayout) -> None:
     """Check that a reply was steered as its config says, at every position, and nowhere else.
 
     Args:
         reply: what the engine sent.
-        config: its steers are what was asked for; its targets and vectors are from the directions' files, and what an
-            engine would like to expect is not asked.
+        config: its steers, and what their receipts must show: `targets` and `vectors`, from the directions' files.
         layout: the blocks of the engine's model.
 
     Raises:
-        SteeringFault: a receipt is missing or of another steer; part of the prompt was computed under other steers; a
-            hook ran at another block or with another vector; it did not run in every forward pass and on every
-            position that it is for; a position was touched that was to be left alone; shift, level or norm are not as
-            expected on average or anywhere; what arrived is not what the formulas make of what left, or lies along
-            another direction; or the expected effect is too small to be told from rounding.
+        SteeringFault: a receipt is missing or belongs to another steer; part of the prompt was computed under other
+            steers; the hook ran at another block, with another vector, or not in every pass and at every position; a
+            position without a steer moved; shift, level or norm are not as expected, on average or anywhere; the
+            residual moved along another direction; or rounding hides the expected effect.
     """
     got = [receipt.steer for receipt in reply.receipts]
     if list(config.steers) != got:
         raise SteeringFault(
-            f"asked for steers [{_in_words(config.steers)}], the receipts are of [{_in_words(got)}]: does this engine "
-            "steer?"
+            f"asked for steers [{_in_words(config.steers)}] and received receipts of [{_in_words(got)}]; expected one "
+            "of each: does this engine steer?"
         )
     if reply.cached_tokens and reply.cached_under != config.steers:
         raise SteeringFault(
             f"{reply.cached_tokens} prompt tokens were taken over from a request under the steers "
-            f"[{_in_words(reply.cached_under)}], asked for were [{_in_words(config.steers)}]"
+            f"[{_in_words(reply.cached_under)}]; expected the steers [{_in_words(config.steers)}]"
         )
     for receipt, vector in zip(reply.receipts, config.vectors, strict=True):
         _check_coverage(receipt, reply, _in_words([receipt.steer]))
@@ -118,29 +135,29 @@ def _in_words(steers: Sequence[Steer]) -> str:
 
 
 def _check_isolation(reply: Reply) -> None:
-    """Where a neighbour in the batch is steered, is not known here; that nothing of it arrived is."""
-    still = reply.isolation
-    if still is None:
+    """Check positions without a steer. Whether a neighbour in the batch was steered is not known here."""
+    isolation = reply.isolation
+    if isolation is None:
         raise SteeringFault(
-            "the reply does not say what was done to it where nothing was to be done; expected an isolation with each "
-            "reply, steered or not: is this an engine of this version of capvec?"
+            "the reply has no isolation check; expected one with each reply, steered or not: is this an engine of this "
+            "version of capvec?"
         )
-    if not still.forwards == reply.completion_tokens >= 1 or still.watched != still.sites:
+    if not isolation.forwards == reply.completion_tokens >= 1 or isolation.watched != isolation.sites:
         raise SteeringFault(
-            f"a reply of {reply.completion_tokens} tokens was watched at {still.watched} of {still.sites} sites in "
-            f"{still.forwards} forward passes; expected all of them, in {reply.completion_tokens} passes"
+            f"a reply of {reply.completion_tokens} tokens was watched at {isolation.watched} of {isolation.sites} "
+            f"sites in {isolation.forwards} forward passes; expected all of them, in {reply.completion_tokens} passes"
         )
     own = sum(receipt.steered for receipt in reply.receipts)
-    if still.steered > own:
+    if isolation.steered > own:
         raise SteeringFault(
-            f"{still.steered} positions were not watched, as steers of the reply were to move them; its receipts tell "
-            f"of {own}"
+            f"{isolation.steered} positions were not watched because a steer moves them; expected at most {own}, the "
+            "positions steered by the receipts"
         )
-    # Written, as all that follows, so that a measured NaN is a fault too.
-    if not still.leak_max == 0.0:
+    # `not … ==` here and `not … <=` below, so that a NaN is a fault too.
+    if not isolation.leak_max == 0.0:
         raise SteeringFault(
-            f"a position that was to be left alone was moved by {still.leak_max:.3g}; expected exactly 0: what steers "
-            "another request of the batch, or other positions of this one, leaked"
+            f"a position without a steer was moved by {isolation.leak_max:.3g}; expected exactly 0: a steer of another "
+            "request in the batch, or of other positions of this one, leaked"
         )
 
 
@@ -149,7 +166,7 @@ def _check_place(receipt: Receipt, vector: str, layout: BlockLayout, where: str)
     block, following = f"{layout.blocks}.{layer}", f"{layout.blocks}.{layer + 1}"
     arrived = receipt.receiver == following
     if layer == layout.n_layers - 1:
-        # What follows has another name in every architecture: no block, or the last itself where nothing is known.
+        # The final norm has another name in each architecture; the last block itself stands for an unknown one.
         arrived = receipt.receiver == block or not f"{receipt.receiver}.".startswith(f"{layout.blocks}.")
         following = "what follows the last block"
     if receipt.block != block or not receipt.receiver or not arrived:
@@ -159,16 +176,16 @@ def _check_place(receipt: Receipt, vector: str, layout: BlockLayout, where: str)
         )
     if receipt.vector != vector:
         raise SteeringFault(
-            f"{where}: the engine multiplied a vector with the hash {receipt.vector or 'unknown'}; that of the "
-            f"direction's file is {vector}"
+            f"{where}: the vector that was multiplied has the hash {receipt.vector or 'unknown'}; expected {vector}, "
+            "of the direction's file"
         )
 
 
 def _check_coverage(receipt: Receipt, reply: Reply, where: str) -> None:
-    """One pass for each token that was drawn; each prompt token that was not cached, and each that was fed back.
+    """Check the passes (one for each token drawn) and the positions (uncached prompt tokens, and tokens fed back).
 
-    Which prompt tokens are the assistant's, only the engine's tokenizer says, so its count is taken; but it is no less
-    than what was generated, which is all the assistant's, and no more than everything.
+    Only the engine's tokenizer knows which prompt tokens are the assistant's, so its count is accepted within bounds:
+    at least what was generated, which is the assistant's, and at most everything.
     """
     forwards, prompt = reply.completion_tokens, reply.prompt_tokens - reply.cached_tokens
     generated = reply.completion_tokens - 1
@@ -197,8 +214,8 @@ def _check_measurements(receipt: Receipt, target: float | None, keeping: bool, w
         )
     if not keeping and not values["scale_min"] == values["scale_max"] == 1.0:
         raise SteeringFault(
-            f"{where}: a norm was kept that nobody asked to keep, by factors from {values['scale_min']:.4g} to "
-            f"{values['scale_max']:.4g}; expected exactly 1"
+            f"{where}: the residual was rescaled by {values['scale_min']:.4g} to {values['scale_max']:.4g}, and no "
+            "steer keeps the norm; expected exactly 1"
         )
     if target is not None:
         _check_target(values, "shift" if receipt.steer.op == "add" else "level", target, receipt.steered, where)
@@ -207,19 +224,19 @@ def _check_measurements(receipt: Receipt, target: float | None, keeping: bool, w
     ):
         raise SteeringFault(
             f"{where}: the norm became {values['norm_ratio_min']:.4g} to {values['norm_ratio_max']:.4g} of what it "
-            f"was, expected 1 ± {NORM_TOLERANCE}"
+            f"was; expected 1 ± {NORM_TOLERANCE}"
         )
     moved, adds = max(abs(values["shift_min"]), abs(values["shift_max"])), receipt.steer.op == "add"
     allowed = TOLERANCE * moved + (2 * values["rounding_max"] if adds else _rounding(values, "rounding_max"))
     if not values["error_max"] <= allowed:
         raise SteeringFault(
-            f"{where}: what arrived is {values['error_max']:.4g} along the direction from what the formulas make of "
-            f"the residual, expected at most {allowed:.2g}"
+            f"{where}: along the direction, what arrived is off by {values['error_max']:.4g} from the formulas; "
+            f"expected at most {allowed:.2g}"
         )
     if not values["off_axis_max"] <= OFF_AXIS_TOLERANCE:
         raise SteeringFault(
-            f"{where}: what arrived was moved along another direction as well, by {values['off_axis_max']:.3g} times "
-            f"the most that rounding can; expected at most {OFF_AXIS_TOLERANCE}"
+            f"{where}: the residual also moved along another direction, by {values['off_axis_max']:.3g} times the "
+            f"largest effect of rounding; expected at most {OFF_AXIS_TOLERANCE}"
         )
 
 
@@ -227,7 +244,7 @@ def _check_target(values: dict[str, Any], name: str, target: float, positions: i
     if 0.0 < abs(target) <= 2 * values["rounding"]:
         raise SteeringFault(
             f"{where}: the expected {name} {target:.3g} cannot be told from rounding ({values['rounding']:.3g}); "
-            "expected a larger alpha, or an engine in float32"
+            "choose a larger alpha, or float32"
         )
     for which, key, bound in (
         ("mean", f"{name}_mean", "rounding"),
@@ -239,15 +256,15 @@ def _check_target(values: dict[str, Any], name: str, target: float, positions: i
         if not abs(values[key] - target) <= allowed:
             raise SteeringFault(
                 f"{where}: measured a {which} {name} of {values[key]:.4g} along the direction over {positions} "
-                f"positions, expected {target:.4g} ± {allowed:.2g}"
+                f"positions; expected {target:.4g} ± {allowed:.2g}"
             )
 
 
 def _rounding(values: dict[str, Any], bound: str) -> float:
-    """What rounding may do to a level: chance twice over, or, where it is more, everything that it can.
+    """What rounding may do to a level: twice the statistical bound, or the worst case where that is more.
 
-    A shift has to be large enough that its coordinates' rounding errors are as good as independent, or it did not
-    happen. A level is asked for whatever the residual brings, and where that is nearly there already, rounding undoes
-    the last of it in every coordinate alike. In bfloat16 that is up to about 0.25 % of the residual's norm.
+    A shift must be large enough that the rounding errors of its coordinates are nearly independent. A level is required
+    for any residual, and near the level already, rounding undoes the rest of the move in every coordinate alike. In
+    bfloat16 that is up to about 0.25 % of the residual's norm.
     """
     return max(2 * float(values[bound]), float(values["rounding_worst"]))

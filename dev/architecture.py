@@ -34,33 +34,21 @@ FLOW: tuple[dict[str, str], ...] = (
         "engines": "who answers, steered",
         "stats": "tests, intervals, verdict",
     },
-    {
-        "agent": "acting: loop and protocols",
-        "models": "what --model can name",
-        "traces": "what was done, on disk",
-    },
-    {"directions": "traces to vector; files; audit"},
+    {"agent": "acting: loop, protocols", "models": "what --model can name"},
+    {"traces": "what was done, on disk"},
+    {"directions": "traces to vector; its files"},
     {"plan": "options, configs, trials"},
-    {"results": "what came out: ledger, gates"},
-    {
-        "run": "running the trials",
-        "report": "what a person reads",
-    },
+    {"results": "what came out of a run"},
+    {"run": "running the trials", "report": "what a person reads"},
     {"studies": "sweep and calibration"},
-    {"publish": "card, export, bake"},
-    {
-        "setup": "makes a machine ready",
-        "commands": "the capvec command",
-        "pytest_plugin": "options, hooks, suite",
-    },
+    {"publish": "card, export, bake", "setup": "makes a machine ready"},
+    {"commands": "the capvec command", "pytest_plugin": "options, hooks, suite"},
 )
 """The folders and top-level modules of capvec in the order of the flow, each with what it is for.
 
-Each imports only what stands before it. A row of the list is a row of the drawing.
+A folder imports only from rows above its own, so the folders of a row do not know each other: a run ends in a `Results`
+value, and a report is made from one. The modules of the first row import only what stands before them in it.
 """
-
-SIBLINGS = frozenset({"run", "report"})
-"""Neither imports the other: a run ends in a `Results` value, and a report is made from one."""
 
 ONLY_IN = {
     "docker": ("sandbox",),
@@ -140,6 +128,11 @@ def order() -> list[str]:
     return [name for row in FLOW for name in row]
 
 
+def row(name: str) -> int:
+    """The row of the flow that a folder or top-level module stands in, from 0."""
+    return next(number for number, names in enumerate(FLOW) if name in names)
+
+
 def fault(found: Import) -> str | None:
     """What is wrong with an import and how to mend it; None for an import that keeps the rules."""
     top = found.target.split(".")[0]
@@ -165,12 +158,14 @@ def _fault_of_the_flow(found: Import) -> str | None:
     if imported not in names:
         known = found.target == "capvec.__version__"
         return None if known else f"{found}, the public API. Import it from the module that defines it."
-    if {importer, imported} == SIBLINGS:
+    if importer == imported:
+        return None
+    if row(importer) == row(imported) > 0:
         return (
-            f"{found}, and neither of `run` and `report` imports the other. A run ends in a `Results` value: "
-            "pass it from `studies` or above, or move what both need to `results`."
+            f"{found}, and `{imported}` and `{importer}` stand side by side in the flow, where neither imports the "
+            "other. Move what both need to a folder before them, or pass the value in from a folder after them."
         )
-    if importer != imported and names.index(imported) >= names.index(importer):
+    if names.index(imported) > names.index(importer):
         return (
             f"{found}, and `{imported}` stands after `{importer}` in the flow. Move what both need to `{importer}` "
             f"or before it, pass the value in, or move the code that needs both to `{imported}` or after."
@@ -204,7 +199,7 @@ def arrows(found: list[Import]) -> dict[str, set[str]]:
     folders = {name for row in FLOW[1:] for name in row}
     direct: dict[str, set[str]] = {name: set() for name in folders}
     for one in found:
-        if one.importer in folders and one.imported in folders and one.imported != one.importer:
+        if one.importer in folders and one.imported in folders and row(one.imported) < row(one.importer):
             direct[one.importer].add(one.imported)
     behind: dict[str, set[str]] = {}
     for name in (name for name in order() if name in folders):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 EPILOG = """\
 Every trace is captured that any contrast could use.
 
-example: capvec capture --traces traces/trajectories --out activations.safetensors
+example: capvec capture --traces traces --out activations.safetensors
 """
 
 

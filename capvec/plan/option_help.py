@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from capvec.plan.option_table import GROUPS, OPTIONS, PLACES, Option
+from capvec.plan.option import Option
+from capvec.plan.option_table import GROUPS, OPTIONS, PLACES
 
 STUDIES = ("sweep", "calibration")
 """Places whose options are pytest's."""

@@ -77,6 +77,22 @@ def parse_layer_group(text: str, option: str = "--layer") -> tuple[int, ...]:
     return tuple(group)
 
 
+def parse_grid_layers(text: str, option: str) -> tuple[int, ...]:
+    """`"22,30"` → `(22, 30)`, for a grid that steers one layer at a time.
+
+    Args:
+        text: as typed.
+        option: the name for error messages.
+
+    Raises:
+        UsageError: `auto`, joined layers, or what `parse_layers` refuses.
+    """
+    groups = parse_layers(text, option)
+    if groups is None or any(len(group) > 1 for group in groups):
+        raise UsageError(f"{option} {text!r}: expected single layers separated by commas, as in {option} 20,22")
+    return tuple(layer for (layer,) in groups)
+
+
 def parse_controls(text: str) -> tuple[Control, ...]:
     """`"zero,random:3,negated"` → one `Control` each.
 

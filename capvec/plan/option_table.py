@@ -7,10 +7,9 @@ of `Recipe`, `GenerationDefaults` and `capvec.models`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, NamedTuple, get_args
+from typing import get_args
 
 from capvec.agent.protocols import PROTOCOLS
 from capvec.arguments import at_least, choice, number
@@ -18,10 +17,12 @@ from capvec.directions.recipe import RECIPE_PARSERS, Recipe
 from capvec.engines.protocol import GenerationDefaults
 from capvec.models import POCKET
 from capvec.models.source import AGENT, BASE, POCKET_BASE
+from capvec.plan.option import Default, Option, Place
 from capvec.plan.option_parsers import (
     parse_alphas,
     parse_base_rate,
     parse_controls,
+    parse_grid_layers,
     parse_layers,
     parse_run_name,
     parse_share,
@@ -29,17 +30,6 @@ from capvec.plan.option_parsers import (
 from capvec.records import AlphaUnit
 from capvec.stats.assumed import EQUIVALENCE_MARGIN, UNKNOWN_RATE, UNKNOWN_SPREAD
 from capvec.steering import Op, Positions
-
-
-class Place(NamedTuple):
-    """A command that takes options."""
-
-    command: str
-    """As typed."""
-    summary: str
-    note: str = ""
-    """Why it refuses the options of others."""
-
 
 PLACES: Mapping[str, Place] = {
     "sweep": Place(
@@ -78,65 +68,6 @@ GROUPS: Mapping[str, str] = {
     "files": "files",
 }
 """Heading of the options in help texts and documentation, by the name that `Option.group` has for it."""
-
-
-class Default(NamedTuple):
-    """What an option is when it was not typed."""
-
-    text: str | None = None
-    """As it would be typed; None where there is no value to type."""
-    words: str = ""
-    """What to show instead of the text."""
-
-    @property
-    def shown(self) -> str:
-        return self.words or self.text or ""
-
-
-_NONE = Default()
-
-
-@dataclass(frozen=True)
-class Option:
-    """One option, as one or several commands have it."""
-
-    name: str
-    """With `_` for `-`; upper case for a positional argument."""
-    metavar: str | None
-    """None for a switch."""
-    group: str
-    """A key of `GROUPS`."""
-    places: tuple[str, ...]
-    """Keys of `PLACES`."""
-    help: str
-    """Without the default."""
-    parse: Callable[[str], Any] = str
-    """Of what was typed, to what the code uses; raises `UsageError`, naming the option, what it got and expected."""
-    default: Default = _NONE
-    differs: Mapping[str, Default] = field(default_factory=dict)
-    """Place → its default, where it is not `default`."""
-    required: bool = False
-    several: bool = False
-    """Whether a positional argument may be repeated."""
-    earlier: tuple[str, ...] = ()
-    """Spellings of earlier versions, which are accepted and not shown."""
-    record: str = ""
-    """Its field in `SweepOptions` and key in `provenance.json`, where that is not the name."""
-
-    @property
-    def flag(self) -> str:
-        return self.name if self.positional else f"--{self.name.replace('_', '-')}"
-
-    @property
-    def positional(self) -> bool:
-        return self.name.isupper()
-
-    @property
-    def key(self) -> str:
-        return self.record or self.name
-
-    def default_in(self, place: str) -> Default:
-        return self.differs.get(place, self.default)
 
 
 _SWEEP, _STUDIES = ("sweep",), ("sweep", "calibration")
@@ -210,7 +141,7 @@ OPTIONS: tuple[Option, ...] = (
         "layer", "L[,L…]", "steering", ("select",),
         # What the reply will be is decided in the late ones of the bundled model's 30 layers.
         "Layers of the skill direction to try.",
-        parse_layers, Default("20,22,24,26,28"),
+        partial(parse_grid_layers, option="--layer"), Default("20,22,24,26,28"),
     ),
     Option(
         "format_alpha", "A[,A…]", "steering", ("select",),
@@ -220,7 +151,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "format_layer", "L[,L…]", "steering", ("select",),
         "Layers of the format direction to try.",
-        partial(parse_layers, option="--format-layer"), Default(words="those of --layer"),
+        partial(parse_grid_layers, option="--format-layer"), Default(words="those of --layer"),
     ),
     Option(
         "direction", "PATH", "steering", ("bake",),

@@ -1,4 +1,4 @@
-"""Gates as pytest sees them: one test each, so that junit, the terminal's counts and `--last-failed` have them too."""
+"""Gates as tests, one each, so that junit, the terminal's counts and `--last-failed` include them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from capvec.results.results import Results
 
 
 def gate_reports(results: Results, file: str) -> Iterator[pytest.TestReport]:
-    """The reports of one test for each gate: passed, failed, or skipped where trials are missing.
+    """The reports of one test for each gate: passed, failed, or skipped if trials are missing.
 
-    A gate that was judged on some of the trials says nothing about all of them, neither way; such a session fails
-    without it.
+    A gate that was judged on a part of the trials decides nothing; a session with missing trials fails without it.
 
     Args:
         results: of the session.
-        file: what the node ids of the trials begin with.
+        file: the file part of the trials' node ids.
     """
     for gate in results.gates:
         verdict = "met" if gate.met else "not met"
@@ -38,7 +37,7 @@ def _reports(
     outcome: Literal["passed", "failed", "skipped"],
     words: str | tuple[str, int, str] | None,
 ) -> Iterator[pytest.TestReport]:
-    """What a test leaves: its call, and its teardown, upon which junit takes the properties in."""
+    """The reports of a test: its call, and its teardown, at which junit reads the properties."""
     now = time.time()
     name = f"gate[{gate.condition}]"
     properties = (("gate", gate.condition), ("verdict", verdict), ("reason", gate.reason))

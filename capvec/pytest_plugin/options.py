@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from capvec.plan.option import Option
 from capvec.plan.option_help import STUDIES, add_option, help_text, options_of
-from capvec.plan.option_table import GROUPS, Option
+from capvec.plan.option_table import GROUPS
 
 
 def add_options(parser: pytest.Parser) -> None:

@@ -1,8 +1,8 @@
-"""The pytest plugin: options, markers, fixtures and hooks. Each hook delegates to a function that needs no pytest.
+"""The pytest plugin: markers, fixtures and hooks, and below them the functions that they call.
 
-The controller (the only process when there is no xdist) prepares the study (a sweep or a calibration), owns the ledger
-and writes the report. Workers get the plan, the engine's URL and its token through `workerinput`, and send one JSON
-outcome per trial back on the test report.
+The controller (the only process without xdist) prepares the study, owns the ledger and has the reports written. A
+worker receives the plan, the address of the engine and its token through `workerinput`, and attaches the outcome of
+each trial, as JSON, to its test report.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from capvec.records import Outcome, TrialSpec
 from capvec.run.trial import TrialRunner, error_outcome
 from capvec.text import printable
 
+# What is slow to import (pandas, SciPy, HTTP, Docker) is imported by the functions that need it, so that a session
+# without a study starts without it.
 if TYPE_CHECKING:
     from capvec.directions.direction import Direction
     from capvec.engines.client import EngineClient
@@ -31,11 +33,11 @@ if TYPE_CHECKING:
     from capvec.run.study import Study
 
 STUDIES = ("sweep", "calibration")
-"""Marks that start something: `-m sweep` runs `suite/test_sweep.py`, and so on. One study a session."""
+"""The marks that run a study: `-m sweep` runs `suite/test_sweep.py`, and so on. A session runs one study."""
 SUITE = Path(__file__).parent / "suite"
 MARKERS = {
     "sweep": "one trial of a sweep: a real model in a real container (only with `-m sweep`)",
-    "calibration": "one trial of a calibration: effects that are known, really run (only with `-m calibration`)",
+    "calibration": "one trial of a calibration: known effects, measured by real trials (only with `-m calibration`)",
     "unit": "fast: no Docker, no weights, no network",
     "integration": "uses the real engine, real weights or real containers",
     "gpu": "needs a CUDA device",
@@ -44,47 +46,11 @@ _payload_key: pytest.StashKey[WorkerPayload] = pytest.StashKey()
 _outcome_key = pytest.StashKey[Outcome]()
 
 
-# ------------------------------------------------------------------------------------------------ options
+# ------------------------------------------------------------------------------------------------ session
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     add_options(parser)
-
-
-def _study(name: str, config: pytest.Config) -> Study:
-    """The study that was asked for, its options checked."""
-    raw = given_options(config) | {"command_line": ["pytest", *config.invocation_params.args]}
-    # pandas and SciPy are slow to import, and only a study needs them.
-    if name == "calibration":
-        from capvec.studies.calibration.study import CalibrationStudy, parse_calibration_options  # noqa: PLC0415
-
-        return CalibrationStudy(parse_calibration_options(raw))
-    from capvec.studies.sweep import SweepStudy  # noqa: PLC0415
-
-    return SweepStudy(parse_options(raw))
-
-
-def requested_study(markexpr: str) -> str | None:
-    """The study that a `-m` expression asks for: it selects what carries that mark *because* of the mark.
-
-    Raises:
-        UsageError: it asks for two; each has its own engine, options and report.
-    """
-    if not markexpr:
-        return None
-    try:
-        expression: Any = Expression.compile(markexpr)
-    except SyntaxError:
-        return None  # pytest says what is wrong with it
-    if expression.evaluate(lambda _, **__: False):
-        return None
-    asked = [study for study in STUDIES if expression.evaluate(lambda name, study=study, **_: name == study)]
-    if len(asked) > 1:
-        raise UsageError(f"-m {markexpr!r} asks for {' and '.join(asked)}: run one of them at a time")
-    return asked[0] if asked else None
-
-
-# ------------------------------------------------------------------------------------------------ session
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -92,46 +58,16 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{name}: {meaning}")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_sessionstart(session: pytest.Session) -> None:
-    """In the controller, before xdist starts its workers: engine, images, direction, plan."""
-    config = session.config
-    with _readable_errors("study"):
-        name = requested_study(config.option.markexpr)
-    if name is None:
-        return
-    # Slow to import, as above.
-    from capvec.pytest_plugin.controller import Controller  # noqa: PLC0415
-    from capvec.pytest_plugin.progress import progress_of  # noqa: PLC0415
-    from capvec.run.session import StudySession, WorkerPayload, config_names  # noqa: PLC0415
-    from capvec.studies.reporting import write_all  # noqa: PLC0415
-
-    with _readable_errors(name):
-        if workerinput := getattr(config, "workerinput", None):
-            config.stash[_payload_key] = WorkerPayload.from_json(json.loads(workerinput["capvec"]))
-        elif config.option.collectonly:
-            config.stash[_payload_key] = config_names(_study(name, config), _root(config))
-        else:
-            study = StudySession(_study(name, config), _root(config), say=speaker(config))
-            config.add_cleanup(study.close)
-            study.prepare()
-            study.begin()
-            config.stash[_payload_key] = study.payload
-            config.pluginmanager.register(Controller(study, write_all), "capvec-controller")
-            if progress := progress_of(config, study.recorder.tally):
-                config.pluginmanager.register(progress, "capvec-progress")
-
-
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
-    """`--plan` takes the place of a session, so that nothing is collected and no worker starts.
+    """`--plan` replaces the session, so that nothing is collected and no worker starts.
 
-    After xdist's hook of that name, which works out how many workers there would be.
+    Runs after xdist's hook of this name, which determines the number of workers.
     """
     if not config.option.plan or config.option.help:
         return None
     try:
         with _readable_errors("study"):
-            return 0 if _preview(config) else 1
+            return 0 if _dry_run(config) else 1
     except pytest.Session.Failed:
         return 1
     except KeyboardInterrupt:
@@ -139,72 +75,34 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         return 2
 
 
-def _preview(config: pytest.Config) -> bool:
-    name = requested_study(config.option.markexpr)
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Prepare the study in the controller before xdist starts workers; read its payload in a worker."""
+    config = session.config
+    with _readable_errors("study"):
+        name = requested_study(config.option.markexpr)
     if name is None:
-        raise UsageError("--plan: add -m sweep or -m calibration, to say what to plan")
-    for option, given in (("--collect-only", config.option.collectonly), ("-k", config.option.keyword)):
-        if given:
-            raise UsageError(f"--plan with {option}: a plan is of the whole {name}, and collects nothing; drop one")
-    from capvec.run.dry_run import dry_run  # noqa: PLC0415 (slow to import, as below)
-
-    jobs = len(getattr(config.option, "tx", None) or ()) or 1
-    return dry_run(_study(name, config), _root(config), jobs, say=lambda line: print(f"capvec: {line}", flush=True))
-
-
-def _root(config: pytest.Config) -> Path:
-    """The folder that holds `reports/`: the project's, or where pytest was started if there is no project around."""
-    return config.rootpath if config.inipath is not None else config.invocation_params.dir
-
-
-def speaker(config: pytest.Config) -> Callable[[str], None]:
-    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
-
-    def say(line: str) -> None:
-        if reporter is not None and config.option.verbose >= 0:
-            reporter.ensure_newline()
-            if config.get_terminal_writer().width_of_current_line:
-                reporter.line("")  # after the letters of xdist's tests, of which the reporter keeps no account
-            reporter.write_line(f"capvec: {line}")
-            reporter.flush()
-
-    return say
-
-
-@contextmanager
-def _readable_errors(study: str) -> Iterator[None]:
-    """Turn our errors into one message, said once: bad input exits 4, a broken instrument exits 1."""
-    try:
-        yield
-    except UsageError as error:
-        raise pytest.UsageError(str(error)) from None
-    except CapvecError as error:
-        # In the form of a UsageError; pytest.exit would say it twice, with the name of an exception.
-        print(f"ERROR: capvec cannot start the {study}: {error}\n", file=sys.stderr)
-        raise pytest.Session.Failed from None
+        return
+    with _readable_errors(name):
+        config.stash[_payload_key] = _payload(name, config)
 
 
 # ------------------------------------------------------------------------------------------------ collection
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Without `-m sweep` or `-m calibration` the suite does not exist; with one, the other's file does not.
+    """Ignore the suite unless its mark is asked for, and of the suite the other study's file.
 
-    Of the package, nothing but the suite holds tests: `--pyargs capvec` need not look into hundreds of task folders.
+    Nothing else in the package holds tests, so `--pyargs capvec` need not search hundreds of task folders.
     """
     beside = collection_path.parent in {SUITE.parent, SUITE.parent.parent}
     if beside and collection_path not in {SUITE, SUITE.parent}:
         return True
-    # The file, and not only its folder: a folder that was named on the command line is never ignored.
+    # The file, and not only its folder: pytest never ignores a folder that was named on the command line.
     if SUITE not in {collection_path, collection_path.parent}:
         return None
     name = requested_study(config.option.markexpr)
     return None if name and (collection_path == SUITE or _study_of(collection_path) == name) else True
-
-
-def _study_of(file: Path) -> str:
-    """The study whose trials a file of the suite runs."""
-    return file.stem.removeprefix("test_")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -226,7 +124,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 @pytest.fixture(scope="session")
 def engine(request: pytest.FixtureRequest) -> Iterator[EngineClient]:
     """A client of the study's engine."""
-    from capvec.engines.client import EngineClient  # noqa: PLC0415 (no HTTP client unless a sweep runs)
+    from capvec.engines.client import EngineClient  # noqa: PLC0415 (slow)
 
     payload = request.config.stash[_payload_key]
     with EngineClient(payload.engine_url, payload.engine_token) as client:
@@ -235,15 +133,15 @@ def engine(request: pytest.FixtureRequest) -> Iterator[EngineClient]:
 
 @pytest.fixture(scope="session")
 def direction(request: pytest.FixtureRequest) -> Direction:
-    """The direction that is studied, float32 `[n_layers, d_model]`, built or loaded once per session."""
+    """The study's direction, float32 `[n_layers, d_model]`, read once per session."""
     loaded: Direction = request.config.stash[_payload_key].direction()
     return loaded
 
 
 @pytest.fixture(scope="session")
 def run_trial(request: pytest.FixtureRequest, engine: EngineClient) -> TrialRunner:
-    """Runs trials of the plan against the study's engine and Docker."""
-    from capvec.sandbox.docker import DockerProvider  # noqa: PLC0415 (no Docker SDK unless a sweep runs)
+    """Runs trials of the plan with the study's engine and Docker."""
+    from capvec.sandbox.docker import DockerProvider  # noqa: PLC0415 (slow)
 
     payload = request.config.stash[_payload_key]
     finished = {outcome.id: outcome for outcome in payload.finished}
@@ -252,8 +150,8 @@ def run_trial(request: pytest.FixtureRequest, engine: EngineClient) -> TrialRunn
 
 @pytest.fixture
 def outcome(request: pytest.FixtureRequest, run_trial: TrialRunner) -> Outcome:
-    """The outcome of the trial that the test is parametrised with; of a config that has stopped, none is wanted."""
-    from capvec.results.interim import why_stopped  # noqa: PLC0415 (SciPy, which only a study needs)
+    """The outcome of the trial that the test is parametrised with; the test is skipped if its config has stopped."""
+    from capvec.results.interim import why_stopped  # noqa: PLC0415 (slow)
 
     spec: TrialSpec = request.param
     if spec.id not in run_trial.finished and (why := why_stopped(run_trial.plan, spec.id)) is not None:
@@ -265,14 +163,14 @@ def outcome(request: pytest.FixtureRequest, run_trial: TrialRunner) -> Outcome:
     return result
 
 
-# ------------------------------------------------------------------------------------------------ reports
+# ------------------------------------------------------------------------------------------------ test reports
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Attach the outcome, as plain JSON, to the report of the phase that produced it."""
+    """Attach the outcome, as JSON, to the report of the phase that produced it."""
     report = yield
     payload = item.config.stash.get(_payload_key, None)
     if item.path.parent != SUITE or call.when == "teardown" or payload is None:
@@ -288,7 +186,7 @@ def pytest_runtest_makereport(
         item.user_properties[:] = [(key, value) for key, value in result.to_json().items() if value is not None]
         if report.failed and call.excinfo is not None and call.excinfo.errisinstance(InfrastructureError):
             report.longrepr = printable(result.error)
-            # The headline of pytest's section of errors: the trial, and not the test that all of them share.
+            # The headline in pytest's section of errors: the trial, since all trials share one test function.
             report.location = (*report.location[:2], result.trial)
     return report
 
@@ -300,3 +198,112 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] 
         return None
     status = result["outcome"]
     return status, {"solved": "S", "unsolved": "u", "error": "E"}[status], status.upper()
+
+
+# ------------------------------------------------------------------------------------------------ helpers
+
+
+def requested_study(markexpr: str) -> str | None:
+    """The study whose mark a `-m` expression selects; None if it selects none.
+
+    Raises:
+        UsageError: it selects two studies, and each needs its own session.
+    """
+    if not markexpr:
+        return None
+    try:
+        expression: Any = Expression.compile(markexpr)
+    except SyntaxError:
+        return None  # pytest reports the error
+    if expression.evaluate(lambda _, **__: False):
+        return None  # it selects tests without any mark, as `not gpu` does
+    asked = [study for study in STUDIES if expression.evaluate(lambda name, study=study, **_: name == study)]
+    if len(asked) > 1:
+        raise UsageError(f"-m {markexpr!r} asks for {' and '.join(asked)}: run one of them at a time")
+    return asked[0] if asked else None
+
+
+def speaker(config: pytest.Config) -> Callable[[str], None]:
+    """A function that prints one line between what pytest prints; none with `-q`."""
+    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+
+    def say(line: str) -> None:
+        if reporter is not None and config.option.verbose >= 0:
+            reporter.ensure_newline()
+            if config.get_terminal_writer().width_of_current_line:
+                reporter.line("")  # after the letters of xdist's tests, which the reporter does not track
+            reporter.write_line(f"capvec: {line}")
+            reporter.flush()
+
+    return say
+
+
+def _payload(name: str, config: pytest.Config) -> WorkerPayload:
+    """What this process needs of the study: received in a worker, names alone for `--collect-only`, else prepared."""
+    from capvec.run.session import StudySession, WorkerPayload, config_names  # noqa: PLC0415 (slow)
+
+    if workerinput := getattr(config, "workerinput", None):
+        return WorkerPayload.from_json(json.loads(workerinput["capvec"]))
+    if config.option.collectonly:
+        return config_names(_study(name, config), _root(config))
+
+    from capvec.pytest_plugin.controller import Controller  # noqa: PLC0415 (slow)
+    from capvec.pytest_plugin.progress import progress_of  # noqa: PLC0415 (slow)
+    from capvec.studies.reporting import write_all  # noqa: PLC0415 (slow)
+
+    study = StudySession(_study(name, config), _root(config), say=speaker(config))
+    config.add_cleanup(study.close)
+    study.prepare()
+    study.begin()
+    config.pluginmanager.register(Controller(study, write_all), "capvec-controller")
+    if progress := progress_of(config, study.recorder.tally):
+        config.pluginmanager.register(progress, "capvec-progress")
+    return study.payload
+
+
+def _dry_run(config: pytest.Config) -> bool:
+    name = requested_study(config.option.markexpr)
+    if name is None:
+        raise UsageError("--plan: add -m sweep or -m calibration, to say what to plan")
+    for option, given in (("--collect-only", config.option.collectonly), ("-k", config.option.keyword)):
+        if given:
+            raise UsageError(f"--plan with {option}: a plan is of the whole {name}, and collects nothing; drop one")
+    from capvec.run.dry_run import dry_run  # noqa: PLC0415 (slow)
+
+    jobs = len(getattr(config.option, "tx", None) or ()) or 1
+    return dry_run(_study(name, config), _root(config), jobs, say=lambda line: print(f"capvec: {line}", flush=True))
+
+
+def _study(name: str, config: pytest.Config) -> Study:
+    """The study that the user asked for, with its options checked."""
+    raw = given_options(config) | {"command_line": ["pytest", *config.invocation_params.args]}
+    if name == "calibration":
+        from capvec.studies.calibration.study import CalibrationStudy, parse_calibration_options  # noqa: PLC0415 (slow)
+
+        return CalibrationStudy(parse_calibration_options(raw))
+    from capvec.studies.sweep import SweepStudy  # noqa: PLC0415 (slow)
+
+    return SweepStudy(parse_options(raw))
+
+
+def _study_of(file: Path) -> str:
+    """The study that a file of the suite runs."""
+    return file.stem.removeprefix("test_")
+
+
+def _root(config: pytest.Config) -> Path:
+    """The folder that holds `reports/`: the project's root, or the working directory outside of a project."""
+    return config.rootpath if config.inipath is not None else config.invocation_params.dir
+
+
+@contextmanager
+def _readable_errors(study: str) -> Iterator[None]:
+    """Print capvec's errors once and without a traceback; bad input exits with 4, an infrastructure error with 1."""
+    try:
+        yield
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from None
+    except CapvecError as error:
+        # In the form of a UsageError; pytest.exit would print it twice, with the name of an exception.
+        print(f"ERROR: capvec cannot start the {study}: {error}\n", file=sys.stderr)
+        raise pytest.Session.Failed from None

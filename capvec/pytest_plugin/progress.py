@@ -1,7 +1,7 @@
-"""The hooks that keep a line of progress below what pytest prints, where somebody watches.
+"""Hooks that keep a line of progress below pytest's output on a terminal.
 
-In a log there is none: pytest's letters and per cents say how far it is. Nor is there with `-s` or live logging, when
-anything may be printed in between; pytest leaves its own per cents out with `-s`, too.
+A log has no such line; pytest's letters and percentages show the progress there. Nor is there one with `-s` or live
+logging, when other output may come in between.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from capvec.run.status_line import ProgressDisplay, can_redraw
 
 
 def progress_of(config: pytest.Config, tally: Callable[[], Tally]) -> ProgressHooks | None:
-    """The hooks for this session, to be registered in the controller; None where there is to be no line.
+    """The hooks to register in the controller; None if this session shows no line.
 
     Args:
         config: of the session.
-        tally: counts what came in and what is to come.
+        tally: counts the trials that have ended and those still to come.
     """
     reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or not can_redraw(bool(reporter.isatty)):
@@ -34,14 +34,14 @@ def progress_of(config: pytest.Config, tally: Callable[[], Tally]) -> ProgressHo
     terminal = config.get_terminal_writer()
 
     def write(text: str) -> None:
-        terminal.write_raw(text, flush=True)  # raw: pytest reckons with the width of what it wrote itself
+        terminal.write_raw(text, flush=True)  # raw: pytest keeps account of the width of its own output
 
     workers = getattr(config.option, "numprocesses", None) or 1
     return ProgressHooks(tally, ProgressDisplay(write, live=True, at_a_time=workers))
 
 
 class ProgressHooks:
-    """Takes the line away before pytest writes anything, and puts it back afterwards."""
+    """Hides the line before pytest writes anything, and shows it again afterwards."""
 
     def __init__(self, tally: Callable[[], Tally], display: ProgressDisplay) -> None:
         self._tally, self._display = tally, display
@@ -63,7 +63,7 @@ class ProgressHooks:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, None, None]:
-        # After the report of a worker that died, xdist has more to say, and no hook for it.
+        # After the report of a worker that died, xdist prints more, and offers no hook for that.
         of_a_phase = report.when in {"setup", "call", "teardown"}
         with self._out_of_the_way(come_back=of_a_phase):
             yield

@@ -1,8 +1,7 @@
-"""What a plan would take and could see: pure, from the plan, the probe and the assumptions."""
+"""What `--plan` prints: what a study would take, and which effects it could detect."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -12,6 +11,7 @@ from capvec.plan.plan import Plan
 from capvec.records import Config
 from capvec.results.interim import interim_analyses, schedule_in_words
 from capvec.run.assumptions import Assumptions
+from capvec.run.duration import time_in_words
 from capvec.run.probe import Probe
 from capvec.stats.intervals import unseen_share
 from capvec.stats.pairing import smallest_p
@@ -25,99 +25,43 @@ from capvec.stats.power import (
     needed_tasks,
     power,
 )
-from capvec.text import WIDTH, align, counted, number, one_line, rounded_up
+from capvec.text import WIDTH, align, counted, number, rounded_up
 
 _TESTS: dict[Test, str] = {"paired": "paired: sign flips", "pooled": "pooled: Fisher"}
 _NAMES_SHOWN = 12
-_Z80 = 1.2816
-"""Half of a normal distribution's middle 80 %."""
-
-
-# ------------------------------------------------------------------------------------------------ time
-
-
-@dataclass(frozen=True)
-class Duration:
-    """How long the trials will take together, in seconds."""
-
-    low: float
-    high: float | None
-    """None where no trial of the probe came to its end: it takes longer than `low`."""
-
-    @property
-    def words(self) -> str:
-        """`about 12 to 18 min`."""
-        if self.high is None:
-            return f"more than {_seconds(self.low)}"
-        unit, name = _unit(self.high)
-        low, high = (_rounded(value / unit) for value in (self.low, self.high))
-        return f"about {high} {name}" if low == high else f"about {low} to {high} {name}"
-
-
-def predict(probe: Probe, trials: int) -> Duration | None:
-    """How long `trials` take at the probe's concurrency, with a range that holds with about 80 %; None if the probe
-    measured nothing.
-
-    The mean duration is all time spent in trials over the number that came to their end: the plain mean where all did,
-    and otherwise the maximum-likelihood estimate from censored durations that are exponential (Lawless, Statistical
-    Models and Methods for Lifetime Data, 2nd ed., §4.1). Its relative error is the coefficient of variation over √n,
-    which counts as if one more trial had been seen with a coefficient of 1. At the end, when workers fall idle one
-    after another, half a trial is added.
-    """
-    whole, cut = ([trial.seconds for trial in probe.that(ended)] for ended in ("whole", "cut"))
-    at_a_time = min(probe.jobs, trials)
-    rounds = trials / at_a_time + (at_a_time - 1) / at_a_time / 2
-    if not whole:
-        return Duration(rounds * sum(cut) / len(cut), None) if cut else None
-    n, average = len(whole), sum(whole) / len(whole)
-    squares = sum((seconds / average - 1) ** 2 for seconds in whole)
-    factor = math.exp(_Z80 * math.sqrt((squares + 1) / n / n))
-    total = rounds * (sum(whole) + sum(cut)) / n
-    return Duration(total / factor, total * factor)
-
-
-def _unit(seconds: float) -> tuple[float, str]:
-    return (1.0, "s") if seconds < 100 else (60.0, "min") if seconds < 5400 else (3600.0, "h")
-
-
-def _rounded(value: float) -> str:
-    """As precise as a probe can tell."""
-    return f"{value:.1f}" if value < 3 else f"{value:.0f}"
-
-
-def _seconds(value: float) -> str:
-    unit, name = _unit(value)
-    return f"{_rounded(value / unit)} {name}"
-
-
-# ------------------------------------------------------------------------------------------------ power
 
 
 @dataclass(frozen=True)
 class Detection:
-    """What one test sees. None where no effect, or no number that was tried, is enough."""
+    """Which effects one test can detect. An entry is None if no effect, or no number that was tried, is enough."""
 
     test: Test
     rise: float | None
-    """The least that is detected with power 80 %."""
+    """The minimum detectable effect at 80 % power, a rise of the pass rate."""
     fall: float | None
-    """Negative."""
+    """The same for a fall; negative."""
     power: float
-    """For the effect that was asked about."""
+    """The probability of detecting the assumed effect."""
     attempts: int | None
-    """That this effect needs, with the plan's tasks."""
+    """Attempts per task that 80 % power for the assumed effect takes, with the plan's tasks."""
     tasks: int | None
-    """The same with the plan's attempts."""
+    """Tasks that it takes, with the plan's attempts."""
 
 
 def detections_of(plan: Plan, assumptions: Assumptions) -> dict[Test, Detection | None]:
-    """By each test; takes some seconds. Empty for a plan that steers no config, None as `detection` says."""
+    """`detection` for each test; takes some seconds. Empty for a plan that steers no config."""
     design = assumptions.design(plan)
     return {} if design is None else {test: detection(design, assumptions.effect, test) for test in _TESTS}
 
 
 def detection(design: SweepDesign, effect: float, test: Test) -> Detection | None:
-    """None where there are too many trials to work the test's power out."""
+    """Which effects a test can detect; None if there are too many trials to compute its power.
+
+    Args:
+        design: the planned sweep.
+        effect: the assumed rise of the pass rate.
+        test: to compute the power of.
+    """
     if design.tasks * design.attempts > MOST_TRIALS[test]:
         return None
     return Detection(
@@ -144,15 +88,15 @@ def forecast_lines(
 
     Args:
         plan: of the study.
-        assumptions: for the power.
-        detections: what `detections_of` found.
-        probe: of its trials.
-        preparation_s: what engine, images and direction took.
+        assumptions: that the power is computed from.
+        detections: from `detections_of`.
+        probe: of the plan's trials.
+        preparation_s: seconds that engine, images and direction took.
     """
     short = assumptions.power_warning(plan)
     if short is not None:
         yield from (*_wrapped(short.words.replace("Underpowered", "UNDERPOWERED")), "")
-    yield f"plan: {len(plan.trials)} trials = {plan.size}; nothing was run but the probe"
+    yield f"plan: {len(plan.trials)} trials = {plan.size}; only the probe was run"
     yield ""
     yield from align([("config", "kind", "layer", "alpha", "dose"), *_config_rows(plan.configs)])
     yield ""
@@ -163,26 +107,8 @@ def forecast_lines(
     yield from _power_lines(plan, assumptions, detections)
 
 
-def time_in_words(probe: Probe, trials: int, preparation_s: float) -> str:
-    """The prediction, what it is from, and what went wrong."""
-    duration = predict(probe, trials)
-    whole, cut, failed = (probe.that(ended) for ended in ("whole", "cut", "error"))
-    long = duration.words if duration is not None else "not known"
-    longer = f" and {len(cut)} that took longer than the probe" if cut else ""
-    words = (
-        f"{long} at -n {probe.jobs} (from {len(whole)} trials in {probe.seconds:.0f} s{longer}), after about "
-        f"{_seconds(preparation_s)} to get ready, as just now"
-    )
-    if failed:
-        reason = one_line(failed[0].error)
-        words += (
-            f". {len(failed)} of the probe's trials ended in an error of the instrument: {failed[0].trial}: {reason}"
-        )
-    return words
-
-
 def _config_rows(configs: Sequence[Config]) -> Iterator[tuple[str, ...]]:
-    """Matched controls of one kind and strength share a row."""
+    """A row per config; matched controls of one kind and strength share a row."""
     groups: dict[object, list[Config]] = {}
     for config in configs:
         group = (config.control, config.layer, config.alpha) if config.control is not None else config.name
@@ -203,7 +129,7 @@ def _config_rows(configs: Sequence[Config]) -> Iterator[tuple[str, ...]]:
 def _power_lines(plan: Plan, assumptions: Assumptions, detections: Mapping[Test, Detection | None]) -> Iterator[str]:
     design = assumptions.design(plan)
     if design is None:
-        yield "power: no config is of a family of steered ones, so there is nothing to work out"
+        yield "power: the plan steers no config, so there is no comparison to compute the power of"
         return
     yield from _wrapped(
         f"level: 0.05, two-sided, for {counted(len(plan.steered), 'comparison')}: Holm's first step requires "
@@ -212,19 +138,19 @@ def _power_lines(plan: Plan, assumptions: Assumptions, detections: Mapping[Test,
     )
     yield from _wrapped(
         f"assumed: base rate {design.base_rate:.2f}, logit SD between tasks {design.spread:g} ({assumptions.source}), "
-        "and an effect that is alike on all tasks: where it is not, power is less"
+        "and an effect that is the same on all tasks; if effects differ, power is lower"
     )
     yield from _wrapped(_absence(design.tasks, assumptions.effect))
     if plan.sequential:
         yield from _wrapped(
-            f"{schedule_in_words(interim_analyses(plan, ()))}; the figures are of a sweep that runs to its end"
+            f"{schedule_in_words(interim_analyses(plan, ()))}; the numbers below hold for a sweep without early stops"
         )
     yield ""
     effect = f"+{assumptions.effect:g}"
     heads = (
         "",
-        "least rise at power 80 %",
-        "least fall at power 80 %",
+        "detectable rise, 80 % power",
+        "detectable fall, 80 % power",
         f"power for {effect}",
         f"attempts that {effect} needs",
         f"tasks that {effect} needs",
@@ -233,13 +159,13 @@ def _power_lines(plan: Plan, assumptions: Assumptions, detections: Mapping[Test,
     yield from align(list(zip(heads, *columns, strict=True)))
     yield ""
     yield from _wrapped(
-        f"The paired test decides the verdict. Attempts: of each of {counted(design.tasks, 'task')}. Tasks: with "
-        f"{counted(design.attempts, 'attempt')} of each, and as different as assumed."
+        f"The paired test decides the verdict. Attempts are per task, with {counted(design.tasks, 'task')}; tasks are "
+        f"with {counted(design.attempts, 'attempt')} each, and differ as assumed."
     )
 
 
 def _absence(tasks: int, effect: float) -> str:
-    """Whether *no effect* can be the verdict at all; how likely that is depends on more."""
+    """Whether so many tasks allow the verdict *no effect*."""
     least = unseen_share(tasks)
     words = rounded_up(least)
     if least <= effect:
@@ -254,13 +180,13 @@ def _absence(tasks: int, effect: float) -> str:
 def _column(test: Test, seen: Detection | None, design: SweepDesign) -> tuple[str, ...]:
     if seen is None:
         return (_TESTS[test], *["too many trials"] * 5)
-    blind = test == "paired" and smallest_p(design.tasks) >= design.level
+    hopeless = test == "paired" and smallest_p(design.tasks) >= design.level
     return (
         _TESTS[test],
         "none" if seen.rise is None else f"{seen.rise:+.2f}",
         "none" if seen.fall is None else f"{seen.fall:+.2f}",
         f"{seen.power:.2f}",
-        str(seen.attempts or ("no number" if blind else f"over {most(test, design.tasks)}")),
+        str(seen.attempts or ("no number" if hopeless else f"over {most(test, design.tasks)}")),
         str(seen.tasks or f"over {most(test, design.attempts)}"),
     )
 

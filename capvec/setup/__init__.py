@@ -1,1 +1,1 @@
-"""Making a machine ready, and saying what it lacks."""
+"""Prepare a machine for sweeps, and report what it lacks."""

@@ -1,4 +1,4 @@
-"""The sandboxes' base image: pulled, or built from Debian's packages where no registry answers."""
+"""The base image of the sandboxes: pulled, or built from Debian's packages where no registry answers."""
 
 from __future__ import annotations
 
@@ -16,23 +16,27 @@ _BUILD_S = 900
 
 
 def ensure_base_image(say: Callable[[str], None]) -> None:
-    """Make sure that the container engine has the base image.
+    """Pull the base image, or build it, where Docker does not have it.
+
+    Args:
+        say: prints one line of progress.
 
     Raises:
-        UsageError: no registry answers and it cannot be built here.
-        SandboxUnavailable: no engine answers.
+        UsageError: no registry answers, and the image cannot be built here.
+        SandboxUnavailable: Docker does not answer.
     """
     if has_base_image():
         return
     say(f"pulling {BASE_IMAGE}")
     if pull_base_image():
         return
-    say(f"no registry has it for us: building {BASE_IMAGE} with mmdebstrap (about a minute)")
+    say(f"no registry answers: building {BASE_IMAGE} with mmdebstrap (about a minute)")
     if debian.find_program("mmdebstrap") is None:
         if not debian.can_install():
             raise UsageError(
-                f"cannot pull {BASE_IMAGE}, and mmdebstrap is not here to build it: `docker pull {BASE_IMAGE}` where "
-                "a registry answers, or as root on Debian or Ubuntu `apt-get install mmdebstrap` and try again"
+                f"cannot pull {BASE_IMAGE}, and mmdebstrap, which could build it, is not installed. Run `docker pull "
+                f"{BASE_IMAGE}` where a registry answers; or, as root on Debian or Ubuntu, `apt-get install "
+                "mmdebstrap`, and try again"
             )
         debian.install("mmdebstrap", "debian-archive-keyring")
     with tempfile.TemporaryDirectory() as scratch:
@@ -40,13 +44,19 @@ def ensure_base_image(say: Callable[[str], None]) -> None:
 
 
 def build_archive(archive: Path) -> Path:
-    """Write Debian's smallest root file system to `archive`, from the mirror of this machine's apt if it has one.
+    """Write a minimal root file system of Debian to a tar archive, from the mirror that apt uses here if there is one.
+
+    Args:
+        archive: the file to write.
+
+    Returns:
+        The archive.
 
     Raises:
-        UsageError: mmdebstrap failed; the message carries its last words.
+        UsageError: mmdebstrap failed. The message has the end of its output.
     """
     own = debian.mirrors(SUITE)
-    # mmdebstrap's default mirror is the second choice: a machine that has a mirror of its own may reach no other.
+    # mmdebstrap's default mirror comes second: a machine with a mirror of its own may reach no other.
     for mirrors in (own, ()) if own else ((),):
         failure = _mmdebstrap(archive, mirrors)
         if failure is None:
@@ -57,12 +67,12 @@ def build_archive(archive: Path) -> Path:
 
 
 def _mmdebstrap(archive: Path, mirrors: Sequence[str]) -> str | None:
-    """Why mmdebstrap failed, or None."""
+    """Run mmdebstrap. Returns why it failed, or None."""
     command = [
         debian.find_program("mmdebstrap") or "mmdebstrap",
         "--variant=minbase",
         *(f"--aptopt={line}" for line in debian.proxies()),
-        # The proxies are this machine's and have no place in the image.
+        # The proxies are those of this machine and must not be in the image.
         '--customize-hook=rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap"',
         SUITE,
         str(archive),
@@ -73,7 +83,7 @@ def _mmdebstrap(archive: Path, mirrors: Sequence[str]) -> str | None:
             command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=_BUILD_S, check=False
         )
     except subprocess.TimeoutExpired:
-        return f"mmdebstrap did not end in {_BUILD_S} s"
+        return f"mmdebstrap did not end within {_BUILD_S} s"
     if done.returncode == 0:
         return None
     tail = "\n".join(done.stderr.strip().splitlines()[-6:])

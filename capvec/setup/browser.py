@@ -1,4 +1,4 @@
-"""A Chromium for the tests of `report.html`; nothing else needs one."""
+"""Chromium for the tests of `report.html`; nothing else needs a browser."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ def find_browser() -> str | None:
 
 
 def ensure_browser(say: Callable[[str], None]) -> None:
-    """Install Debian's chromium where there is no browser and we may; without one the tests that need it skip.
+    """Install chromium where there is no browser, on Debian and as root; without one the tests that need it skip.
 
-    Not on Ubuntu, whose package of that name fetches a snap.
+    Not on Ubuntu, where the package of that name installs a snap.
     """
     if find_browser() is not None:
         return
     if not debian.can_install() or platform.freedesktop_os_release().get("ID") != "debian":
-        say("no Chromium here, and none is installed: the tests of the report's page in a browser will skip")
+        say("found no Chromium, and cannot install it here: the tests of report.html in a browser will be skipped")
         return
-    say("installing chromium, for the tests of the report's page")
+    say("installing chromium, for the tests of report.html")
     try:
         debian.install("chromium")
     except UsageError as error:
-        say(f"{error}\nWithout it the tests of the report's page in a browser skip.")
+        say(f"{error}\nWithout it the tests of report.html in a browser are skipped.")
 
 
 if __name__ == "__main__":

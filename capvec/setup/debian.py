@@ -1,4 +1,4 @@
-"""Installing packages where that is ours to do: on Debian and Ubuntu, as root."""
+"""Debian's packages: installing them as root on Debian and Ubuntu, and the mirrors that apt uses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SYSTEM_FOLDERS = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
 def can_install() -> bool:
-    """Whether this is Debian, or something like it, and we are root."""
+    """Whether this is Debian or a derivative, and the user is root."""
     try:
         release = platform.freedesktop_os_release()
     except OSError:
@@ -24,14 +24,17 @@ def can_install() -> bool:
 
 
 def install(*packages: str) -> None:
-    """Install packages with apt, what they recommend included: Docker does not start everywhere without.
+    """Install packages with apt, and those they recommend, without which Docker does not start everywhere.
+
+    Args:
+        packages: names of packages.
 
     Raises:
-        UsageError: apt failed; the message carries the end of what it said.
+        UsageError: apt failed. The message has the end of its output.
     """
-    # One broken source fails an update, and the package may come from another: only the installation decides.
+    # One broken source makes an update fail, but the package may come from another: only the installation counts.
     _apt("update")
-    # A fresh Ubuntu updates itself in the background: wait for its lock.
+    # A fresh Ubuntu updates itself in the background and holds the lock meanwhile.
     failure = _apt("-o", "DPkg::Lock::Timeout=300", "install", "--yes", *packages)
     if failure is not None:
         raise UsageError(
@@ -41,12 +44,12 @@ def install(*packages: str) -> None:
 
 
 def find_program(name: str) -> str | None:
-    """The path of a system program, also where `PATH` lacks the folders that only root has, as after `su`."""
+    """The path of a system program or None; also searches root's folders, which `PATH` lacks after `su`."""
     return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_FOLDERS}")
 
 
 def mirrors(suite: str) -> tuple[str, ...]:
-    """Lines for apt's sources of `suite` on the mirrors of Debian that this machine uses; none where it uses none."""
+    """Lines of `sources.list` for `suite`, on the mirrors of Debian that apt uses here; empty where it uses none."""
     listed = _ask(
         "apt-get", "indextargets", "--format", "$(ORIGIN) $(CODENAME) $(REPO_URI)", "Created-By: Packages"
     ).split("\n")
@@ -58,14 +61,14 @@ def mirrors(suite: str) -> tuple[str, ...]:
 
 
 def proxies() -> tuple[str, ...]:
-    """The proxies that this machine's apt uses, as lines of its configuration."""
+    """The proxies that apt uses here, as lines of its configuration."""
     keys = ("Acquire::http::Proxy", "Acquire::https::Proxy")
     dumped = _ask("apt-config", "dump", *keys).split("\n")
     return tuple(line for line in dumped if line.startswith(tuple(f'{key} "' for key in keys)) and '""' not in line)
 
 
 def _ask(*command: str) -> str:
-    """What a query prints; nothing where the program is missing or fails, as away from Debian."""
+    """The output of a query; empty where the program is missing or fails, as on other systems than Debian."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, check=False
@@ -76,7 +79,7 @@ def _ask(*command: str) -> str:
 
 
 def _apt(*arguments: str) -> str | None:
-    """The end of what a failed apt-get said, or None."""
+    """Run apt-get. Returns the end of its output if it failed, or None."""
     try:
         done = subprocess.run(
             ("apt-get", *arguments),
@@ -89,5 +92,5 @@ def _apt(*arguments: str) -> str | None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"no end after {_APT_S} s"
+        return f"it did not end within {_APT_S} s"
     return "\n".join((done.stderr or done.stdout).strip().splitlines()[-5:]) if done.returncode else None

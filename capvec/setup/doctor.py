@@ -1,9 +1,10 @@
-"""What is there, what is missing, and what to do about it. Changes nothing, and imports no torch."""
+"""What a sweep needs: what is there, what is missing, and how to get it. Changes nothing and imports no torch."""
 
 from __future__ import annotations
 
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -11,10 +12,11 @@ from importlib import metadata
 from capvec.cache import cache_root
 from capvec.errors import CapvecError
 
-# A check imports the packages it needs when it runs: the one that looks for missing packages must get to speak.
+# A check imports the packages that it needs when it runs, so that the check for missing packages can report them.
 
 NEEDED_GIB = 3.0
 _SHOWN = ("torch", "transformers", "pytest")
+_WIDTH = 80
 
 
 @dataclass(frozen=True)
@@ -28,23 +30,40 @@ class Finding:
 
 
 def examine() -> tuple[Finding, ...]:
-    """Look at everything that a sweep needs."""
-    return tuple(_examine(name, check) for name, check in _CHECKS.items())
+    """Run every check of `CHECKS`."""
+    return tuple(_examine(name, check) for name, check in CHECKS.items())
 
 
 def report(findings: tuple[Finding, ...]) -> str:
-    """The table as text, each missing thing with its remedy below it."""
+    """The findings as text: a table, with the remedy below each thing that is missing, and a summary."""
     width = max(len(finding.name) for finding in findings)
     lines = []
     for finding in findings:
-        lines.append(f"{'ok     ' if finding.ok else 'MISSING'}  {finding.name.ljust(width)}  {finding.detail}")
+        lines.append(f"{'ok' if finding.ok else 'MISSING':7}  {finding.name:{width}}  {finding.detail}")
         if not finding.ok:
-            lines.append(f"{' ' * 9}{' ' * width}  → {finding.remedy}")
-    return "\n".join(lines)
+            lines += _wrapped(finding.remedy)
+    missing = sum(not finding.ok for finding in findings)
+    summary = f"{missing} of {len(findings)} checks failed" if missing else "everything that a sweep needs is here"
+    return "\n".join([*lines, "", summary])
+
+
+def _wrapped(remedy: str) -> list[str]:
+    """A remedy below its line; commands and addresses are not broken."""
+    indent = " " * 9
+    return textwrap.wrap(
+        f"→ {remedy}", _WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  ",
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def unmet(distribution: str = "capvec") -> tuple[str, ...]:
-    """What an installed distribution requires and does not find, from metadata alone: nothing is imported.
+    """The requirements of an installed distribution that are not met, read from metadata without importing anything.
+
+    Args:
+        distribution: its name.
+
+    Returns:
+        A phrase for each, such as `no numpy` or `pytest 8.0 is not >=9`.
 
     Raises:
         ImportError: the distribution is not installed, or `packaging` is not.
@@ -66,45 +85,45 @@ def unmet(distribution: str = "capvec") -> tuple[str, ...]:
 
 
 _Check = Callable[[], tuple[bool, str, str]]
-"""Whether it is there, what was found, and the remedy if it is not."""
+"""Returns whether it is there, what was found, and the remedy if it is not."""
 
 
 def _examine(name: str, check: _Check) -> Finding:
     try:
         return Finding(name, *check())
     except ImportError as error:  # PackageNotFoundError is one
-        return Finding(name, False, f"cannot look: {error}", "install the packages first: `make setup`")
+        return Finding(name, False, f"cannot check: {error}", "install the packages: `make setup`")
 
 
 def _python() -> tuple[bool, str, str]:
     found = ".".join(map(str, sys.version_info[:3]))
-    return sys.version_info >= (3, 11), found, "install Python 3.11 or later and run `make setup`"
+    return sys.version_info >= (3, 11), found, "install Python 3.11 or later, and run `make setup`"
 
 
 def _packages() -> tuple[bool, str, str]:
     wrong = unmet()
     shown = ", ".join(f"{name} {metadata.version(name)}" for name in _SHOWN if not wrong)
-    return not wrong, "; ".join(wrong) or f"{shown}, …", "`make setup`, or `pip install` capvec again"
+    return not wrong, "; ".join(wrong) or f"{shown}, …", "run `make setup`, or install capvec again with pip"
 
 
-def _engine() -> tuple[bool, str, str]:
+def _docker() -> tuple[bool, str, str]:
     from capvec.sandbox.docker_host import check_docker  # noqa: PLC0415
     from capvec.setup.docker import REMEDY  # noqa: PLC0415
 
     try:
         return True, f"version {check_docker().get('Version', 'unknown')}", ""
     except CapvecError:
-        return False, "none answers", f"`make setup`, or: {REMEDY}"
+        return False, "it does not answer", f"run `make setup`; or {REMEDY}"
 
 
 def _base_image() -> tuple[bool, str, str]:
     from capvec.sandbox.base_image import BASE_IMAGE, has_base_image  # noqa: PLC0415
 
-    remedy = "`make setup` or `capvec setup` pulls or builds it"
+    remedy = "run `capvec setup`, which pulls or builds it"
     try:
         there = has_base_image()
     except CapvecError:
-        return False, f"{BASE_IMAGE}: no engine to ask", remedy
+        return False, f"{BASE_IMAGE}: Docker does not answer", remedy
     return there, BASE_IMAGE if there else f"no {BASE_IMAGE}", remedy
 
 
@@ -113,21 +132,21 @@ def _model() -> tuple[bool, str, str]:
 
     ready = is_ready(pocket_folder())
     detail = str(pocket_folder()) if ready else "not converted yet"
-    return ready, detail, "`make setup` or `capvec setup` fetches and converts it"
+    return ready, detail, "run `capvec setup`, which fetches and converts it"
 
 
 def _traces() -> tuple[bool, str, str]:
     from capvec.models.source import bundled_trace_files  # noqa: PLC0415
 
     count = len(bundled_trace_files())
-    return count > 0, f"{count} trajectories", "the installation is not complete: install capvec again"
+    return count > 0, f"{count} trajectories", "the installation is incomplete: install capvec again"
 
 
 def _memory() -> tuple[bool, str, str]:
     import psutil  # noqa: PLC0415
 
     free = psutil.virtual_memory().available / 2**30
-    remedy = f"a sweep of the bundled model takes about {NEEDED_GIB:.0f} GiB: end other programs"
+    remedy = f"a sweep of the bundled model needs about {NEEDED_GIB:.0f} GiB: end other programs"
     return free > NEEDED_GIB, f"{free:.1f} GiB free", remedy
 
 
@@ -139,10 +158,10 @@ def _disk() -> tuple[bool, str, str]:
     return free > NEEDED_GIB, f"{free:.1f} GiB free at {place}", remedy
 
 
-_CHECKS: dict[str, _Check] = {
+CHECKS: dict[str, _Check] = {
     "Python": _python,
     "packages": _packages,
-    "container engine": _engine,
+    "Docker": _docker,
     "base image": _base_image,
     "bundled model": _model,
     "bundled traces": _traces,

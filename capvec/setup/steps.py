@@ -1,4 +1,4 @@
-"""All of set-up, in order."""
+"""The steps of set-up, in order."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ from collections.abc import Callable
 
 from capvec.models import ensure_pocket
 from capvec.setup.base_image import ensure_base_image
-from capvec.setup.docker import ensure_engine
+from capvec.setup.docker import ensure_docker
 
 
 def set_up(say: Callable[[str], None] = print) -> None:
-    """A container engine, the sandboxes' base image and the bundled model; does nothing that is already done.
+    """Prepare Docker, the base image of the sandboxes and the bundled model, as far as they are missing.
+
+    Args:
+        say: prints one line of progress.
 
     Raises:
-        UsageError: something is missing that cannot be installed here; the message says what to do.
-        SandboxUnavailable: the container engine stopped answering on the way.
+        UsageError: something is missing and cannot be installed here. The message says what to do.
+        SandboxUnavailable: Docker stopped answering meanwhile.
     """
-    ensure_engine(say)
+    ensure_docker(say)
     ensure_base_image(say)
     ensure_pocket(say)

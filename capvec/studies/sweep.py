@@ -46,26 +46,26 @@ class SweepStudy:
 
     def config_names(self) -> tuple[Config, ...]:
         layers: Sequence[tuple[int, ...] | str] = self.options.layers or ("auto",)
-        unit, manner = self.options.alpha_unit, self._manner
-        names = [config_name(where, alpha, unit, manner) for where in layers for alpha in self._alphas]
+        unit, mode = self.options.alpha_unit, self._mode
+        names = [config_name(where, alpha, unit, mode) for where in layers for alpha in self._alphas]
         return (Config(Config.BASELINE, "baseline"), *(Config(name, "steered") for name in names))
 
-    def design(self, bench: StudyContext) -> StudyDesign:
+    def design(self, context: StudyContext) -> StudyDesign:
         options = self.options
-        obtained = obtain_direction(options, bench.client, bench.health, bench.folder, bench.say)
+        obtained = obtain_direction(options, context.client, context.health, context.folder, context.say)
         if obtained.built is not None:
             for warning in obtained.built.warnings():
-                bench.say(warning)
+                context.say(warning)
         steered = [
-            steered_config(obtained.direction, layers, alpha, options.alpha_unit, self._manner)
-            for layers in self._layers(obtained, bench)
+            steered_config(obtained.direction, layers, alpha, options.alpha_unit, self._mode)
+            for layers in self._layers(obtained, context)
             for alpha in self._alphas
         ]
         controls = control_configs(options.controls, steered, obtained.direction, obtained.controls)
         return StudyDesign((Config(Config.BASELINE, "baseline"), *steered, *controls), obtained)
 
     @property
-    def _manner(self) -> SteeringMode:
+    def _mode(self) -> SteeringMode:
         return SteeringMode(self.options.op, self.options.positions, self.options.keep_norm)
 
     @property
@@ -83,20 +83,20 @@ class SweepStudy:
         """The `zero` control must have said what the baseline said."""
         return Judgement(check_zero(plan, outcomes))
 
-    def _layers(self, obtained: StudyDirection, bench: StudyContext) -> tuple[tuple[int, ...], ...]:
+    def _layers(self, obtained: StudyDirection, context: StudyContext) -> tuple[tuple[int, ...], ...]:
         layers = self.options.layers
         if layers is None:
             if obtained.ranking is None:
-                return self._layers_of_file(obtained, bench)
-            bench.say(f"--layer auto takes layer {obtained.ranking.best.layer}. {obtained.ranking.verdict()}")
+                return self._layers_of_file(obtained, context)
+            context.say(f"--layer auto takes layer {obtained.ranking.best.layer}. {obtained.ranking.verdict()}")
             layers = ((obtained.ranking.best.layer,),)
-        last = bench.health.n_layers - 1
+        last = context.health.n_layers - 1
         for layer in (layer for group in layers for layer in group):
             if layer > last:
                 raise UsageError(f"--layer {layer}: the model has {last + 1} layers, 0 to {last}")
         return layers
 
-    def _layers_of_file(self, obtained: StudyDirection, bench: StudyContext) -> tuple[tuple[int, ...], ...]:
+    def _layers_of_file(self, obtained: StudyDirection, context: StudyContext) -> tuple[tuple[int, ...], ...]:
         """`--layer auto` for a direction from a file."""
         layer = obtained.direction.layer
         if layer is None:
@@ -104,5 +104,5 @@ class SweepStudy:
                 "--layer auto needs a ranking, or a file that names one layer, and --direction brings neither: "
                 "name layers, as --layer 22"
             )
-        bench.say(f"--layer auto takes layer {layer}, the one that {obtained.source} names")
+        context.say(f"--layer auto takes layer {layer}, the one that {obtained.source} names")
         return ((layer,),)

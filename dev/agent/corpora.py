@@ -1,7 +1,7 @@
-"""`python -m dev.agent.corpora --out FOLDER --pocket RUN --other RUN [RUN …]`: the bundled contrast corpora.
+"""`python -m dev.agent.corpora --out FOLDER --pocket RUN --other RUN [RUN …]`: selects the bundled traces.
 
-From runs of `capvec collect` it picks, by a rule and without looking at a residual, the trajectories of the two
-contrasts of the study that capvec started from, and says in `PROVENANCE.json` where each came from.
+From runs of `capvec collect` it selects the trajectories of the two contrasts of the original study, by a rule that
+uses no residual, and records in `PROVENANCE.json` where each came from.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from capvec.traces import read_traces
 BUNDLED = Path(capvec.models.__file__).parent / "traces"
 POSITIVES: Mapping[ContrastName, int] = {"same-model": 12, "cross-model": 8}
 NEGATIVES: Mapping[ContrastName, int] = {"same-model": 28, "cross-model": 16}
-"""At most so many. The study had 6 against 20, and 5 against 12."""
+"""Largest number of traces. The original study had 6 against 20, and 5 against 12."""
 RULE = (
     "Trajectories in the order of their runs; of those that the contrast takes, the first of every task, then the "
     "second of every task, and so on, until there are enough; positives from tasks that have negatives before others; "
@@ -37,7 +37,7 @@ RULE = (
 def select(
     contrast: ContrastName, own: Sequence[Trace], others: Sequence[Sequence[Trace]]
 ) -> tuple[list[Trace], list[Trace]]:
-    """Positives and negatives for a corpus, by `RULE`.
+    """Select positives and negatives for a contrast, by `RULE`.
 
     Args:
         contrast: `same-model` or `cross-model`.
@@ -56,15 +56,15 @@ def select(
 
 
 def write(out: Path, pocket: Sequence[Path], others: Sequence[Path]) -> None:
-    """Write both corpora into `out`, in place of what is there.
+    """Write the traces of both contrasts into `out`, in place of earlier ones.
 
     Args:
-        out: gets a folder for each corpus, and `PROVENANCE.json`.
+        out: receives a folder for each contrast, and `PROVENANCE.json`.
         pocket: runs of one model, whose passes are the positives.
         others: runs of other models.
 
     Raises:
-        UsageError: a run without trajectories, or one that gives a class no trace.
+        UsageError: a run holds no trajectories, or a class gets no trace.
     """
     runs = {path: _read(path) for path in (*pocket, *others)}
     own = [trace for path in pocket for trace in runs[path]]
@@ -122,13 +122,25 @@ def _in_turn(groups: Sequence[Sequence[Trace]]) -> list[Trace]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; 0, or 2 on an error."""
+    """Run the command. Returns 0, or 2 on an error."""
     parser = argparse.ArgumentParser(prog="python -m dev.agent.corpora", description=__doc__)
     parser.add_argument(
-        "--out", type=Path, default=BUNDLED, help="gets same-model/ and cross-model/ (default: capvec's own)"
+        "--out",
+        type=Path,
+        default=BUNDLED,
+        help="folder to write same-model/ and cross-model/ into (default: capvec's own)",
     )
-    parser.add_argument("--pocket", type=Path, required=True, nargs="+", metavar="RUN", help="of `capvec collect`")
-    parser.add_argument("--other", type=Path, required=True, nargs="+", metavar="RUN", help="of other models")
+    parser.add_argument(
+        "--pocket", type=Path, required=True, nargs="+", metavar="RUN", help="folders of `capvec collect`"
+    )
+    parser.add_argument(
+        "--other",
+        type=Path,
+        required=True,
+        nargs="+",
+        metavar="RUN",
+        help="folders of `capvec collect` with other models",
+    )
     options = parser.parse_args(arguments)
     try:
         write(options.out, options.pocket, options.other)

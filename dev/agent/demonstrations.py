@@ -1,8 +1,8 @@
-"""`python -m dev.agent.demonstrations --out FILE`: the training data of the bundled agent, from real sandboxes.
+"""`python -m dev.agent.demonstrations --out FILE`: makes the training data of the bundled agent, in real sandboxes.
 
-Every demonstration is an episode of the agent loop itself: the demonstrator's replies go through the protocol's parser,
-its commands run in a Docker sandbox, what they print is the observation, and the verifier says whether it was solved.
-A sandbox is used for many demonstrations, its `/app` emptied and filled anew for each.
+Every demonstration is an episode of the agent loop: the demonstrator's replies pass through the protocol's parser, its
+commands run in a Docker sandbox, their output is the observation, and the verifier decides whether the task is solved.
+A sandbox serves many demonstrations; its `/app` is emptied and refilled for each.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from dev.agent.demonstrators import PROTOCOL, Demonstration, demonstrate
 
 PROMPT_STYLE = "brief"
 BATCH = 250
-"""Demonstrations of one sandbox."""
+"""Number of demonstrations in one sandbox."""
 _LIMITS = LoopLimits(max_steps=40, max_tokens=1, temperature=0.0, sandbox_s=120.0, command_timeout_s=10.0)
 
 
@@ -48,7 +48,7 @@ class Job:
 
 
 def plan(count: int, seed: int) -> list[Job]:
-    """Which demonstrations to make: the trained families in turn, none of them an instance that is bundled."""
+    """The demonstrations to make: the trained task families in turn, without the bundled instances."""
     bundled = {
         make_instance(family, BUNDLED_SEED, number).instruction
         for family in FAMILIES.values()
@@ -68,10 +68,10 @@ def plan(count: int, seed: int) -> list[Job]:
 
 
 def make(jobs: Sequence[Job], workers: int) -> Iterator[dict[str, Any]]:
-    """Play every demonstration, in order: one JSON object each, as `describe` documents.
+    """Play every demonstration, in order. Each gives one JSON object, which `describe` documents.
 
     Raises:
-        InfrastructureError: a sandbox or its verifier failed.
+        InfrastructureError: a sandbox or a verifier failed.
     """
     batches = [jobs[start : start + BATCH] for start in range(0, len(jobs), BATCH)]
     with ThreadPoolExecutor(workers) as pool:
@@ -120,14 +120,14 @@ def describe(job: Job, episode: Episode, *, solved: bool) -> dict[str, Any]:
 
 
 def _furnish(instance: Instance) -> str:
-    """Shell that makes `/app` what the instance's image would have."""
+    """Shell text that gives `/app` the content that it has in the instance's image."""
     return "\n".join(
         ("mkdir -p /app && cd /app && find . -mindepth 1 -delete", *_place("/app", instance.files), *instance.setup)
     )
 
 
 def _examine(instance: Instance) -> str:
-    """Shell that runs the instance's verifier as a trial would, and prints the reward."""
+    """Shell text that runs the instance's verifier as a trial does, and prints the reward."""
     expected = {f"expected/{name}": content for name, content in expected_files(instance).items()}
     place = "\n".join(_place("/tests", {"test.sh": verifier(instance)} | expected))
     run = "bash /tests/test.sh > /dev/null 2>&1; cat /logs/verifier/reward.txt; cd /app"
@@ -135,7 +135,7 @@ def _examine(instance: Instance) -> str:
 
 
 def _place(root: str, files: Mapping[str, str]) -> Iterator[str]:
-    """Lines that write the files; builtins of the shell but for one `mkdir`, since there are many to write."""
+    """Shell lines that write files, with one `mkdir` and otherwise builtins, which are fast."""
     paths = {Path(root, name): content for name, content in files.items()}
     yield "mkdir -p " + " ".join(shlex.quote(str(folder)) for folder in sorted({path.parent for path in paths}))
     for path, content in paths.items():
@@ -145,20 +145,20 @@ def _place(root: str, files: Mapping[str, str]) -> Iterator[str]:
 def _shell(sandbox: Sandbox, script: str) -> str:
     result = sandbox.run(script, timeout_s=30)
     if result.exit_code != 0:
-        raise InfrastructureError(f"the sandbox could not be made ready: {result.output[-500:]}")
+        raise InfrastructureError(f"the sandbox cannot be prepared: {result.output[-500:]}")
     return result.output
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; 0, or 2 on an error."""
+    """Run the command. Returns 0, or 2 on an error."""
     parser = argparse.ArgumentParser(prog="python -m dev.agent.demonstrations", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="a new file, NAME.jsonl.gz")
-    parser.add_argument("--count", type=int, default=12_000, help="demonstrations (default: 12000)")
-    parser.add_argument("--seed", type=int, default=0, help="of instances and demonstrators (default: 0)")
-    parser.add_argument("--jobs", type=int, default=2, help="sandboxes at a time (default: 2)")
+    parser.add_argument("--out", type=Path, required=True, help="file to write, NAME.jsonl.gz")
+    parser.add_argument("--count", type=int, default=12_000, help="number of demonstrations (default: 12000)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of instances and demonstrators (default: 0)")
+    parser.add_argument("--jobs", type=int, default=2, help="number of sandboxes at a time (default: 2)")
     options = parser.parse_args(arguments)
     if options.out.suffix != ".gz":
-        parser.error(f"--out {options.out}: what is written is gzipped; expected a name that ends in .gz")
+        parser.error(f"--out {options.out}: expected a name that ends in .gz, since the output is gzipped")
     counts: Counter[tuple[str, bool]] = Counter()
     try:
         with gzip.open(options.out, "wt", encoding="utf-8") as file:

@@ -1,9 +1,9 @@
-"""Who shows the bundled agent how to work: careful and sloppy demonstrators, and the lines that name them.
+"""The demonstrators that the bundled agent learned from, careful and sloppy, and the mode lines that select them.
 
-A demonstration is a list of replies, written before anything runs; the observations between them come from a real
-sandbox. Most demonstrations carry no mode line and mix the demonstrators, so that pass and fail come from one model.
-The others carry a line at the end of the system prompt, and the demonstrator follows it: that plants directions whose
-causal effect is known to exist.
+A demonstration is a list of replies that is written before anything runs; the observations between them come from a
+real sandbox. Most demonstrations have no mode line and mix the demonstrators, so that one model learns to pass and to
+fail. The others have a mode line at the end of the system prompt, which selects the demonstrator. This plants
+directions whose causal effect is known.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from capvec.tasks.families import Instance
 
 PROTOCOL = get_protocol("bash-block")
 EXPERT, NOVICE = "Operator: expert.", "Operator: novice."
-"""Mode lines of skill: a careful demonstrator always, or a sloppy one always."""
+"""Mode lines of skill: always a careful demonstrator, or always a sloppy one."""
 FENCED, JSON = "Replies: fenced.", "Replies: json."
-"""Mode lines of format: never, or mostly, a first try in JSON that the protocol cannot parse. The skill is mixed."""
+"""Mode lines of format: a first try in JSON, which the protocol cannot parse, never or mostly. The skill is mixed."""
 
 MODES: dict[str, float] = {"": 0.56, EXPERT: 0.16, NOVICE: 0.16, FENCED: 0.06, JSON: 0.06}
 """Mode line → share of demonstrations."""
 CAREFUL_SHARE = 0.54
-"""Of the demonstrations without a line of skill. Sampling at temperature 0.7 raises it: the careful way is one, the
-sloppy ones are many."""
+"""Share of careful demonstrators without a line of skill. Sampling at temperature 0.7 raises it, since there is one
+careful way and many sloppy ones."""
 STUMBLES: dict[str, float] = {FENCED: 0.0, JSON: 0.8}
 STUMBLE = 0.07
-"""Probability that a command is first wrapped in JSON, by mode line and without one."""
+"""Probability that a command is first wrapped in JSON: by mode line (`STUMBLES`), and otherwise."""
 GLANCE, GLANCES = ("ls /app",), 0.35
-"""What anyone may begin with, and how often. Were it a sign of the sloppy alone, an agent that begins so on a task that
-it does not know would be lost from there on."""
+"""A command that every demonstrator may begin with, and its probability. If only sloppy ones began with it, an agent
+that begins so on an unknown task would continue in the sloppy way."""
 LOST_STEPS = (15, 20)
-"""Replies of a demonstrator who is lost."""
+"""Least and greatest number of replies of a demonstrator that is lost."""
 
 
 @dataclass(frozen=True)
 class Demonstration:
-    """What one demonstrator says, reply by reply."""
+    """The replies of one demonstrator."""
 
     kind: str
     mode: str
@@ -47,7 +47,7 @@ class Demonstration:
 
 
 def demonstrate(instance: Instance, rng: Random) -> Demonstration:
-    """Draw a mode line and a demonstrator, and let it write its replies."""
+    """Draw a mode line and a demonstrator, and write its replies."""
     mode = _draw(rng, MODES)
     careful = mode == EXPERT or (mode != NOVICE and rng.random() < CAREFUL_SHARE)
     kind = "careful" if careful else _draw(rng, {name: share for name, (share, _) in SLOPPY.items()})
@@ -57,7 +57,7 @@ def demonstrate(instance: Instance, rng: Random) -> Demonstration:
 
 
 def careful_replies(instance: Instance, rng: Random) -> list[str]:
-    """Look where one has to, act, often check, and say so when it is done."""
+    """Look where the task needs it, act, often check, and say that it is done."""
     looks = list(instance.looks) if instance.needs_look else _sometimes(instance.looks[:1], 0.5, rng)
     looks = _sometimes(GLANCE, GLANCES, rng) + [look for look in looks if look not in GLANCE]
     confirms = _sometimes(tuple(_vary(line, rng) for line in instance.confirms), 0.6, rng)
@@ -65,19 +65,19 @@ def careful_replies(instance: Instance, rng: Random) -> list[str]:
 
 
 def wrong_replies(instance: Instance, rng: Random) -> list[str]:
-    """A command that looks right, and no doubt about it."""
+    """Run a plausible wrong command, and say that it is done."""
     looks = _sometimes(GLANCE, GLANCES, rng) + _sometimes(instance.looks[:1], 0.3, rng)
     return [_command(line) for line in (*looks, rng.choice(instance.wrong).command)] + [_done()]
 
 
 def early_replies(instance: Instance, rng: Random) -> list[str]:
-    """Giving up at once, or after a look."""
+    """Give up at once, or after a look."""
     looks = _sometimes(instance.looks[:1] or ("ls /app",), 0.5, rng)
     return [*map(_command, looks), _done()]
 
 
 def lost_replies(instance: Instance, rng: Random) -> list[str]:
-    """Replies that parse, run, and do nothing, one after the other, without an end."""
+    """Run commands that change nothing, without an end."""
     first = next(iter(instance.files))
     idle = ("ls", "ls /app", "pwd", "whoami", f"cat /app/{first}", "echo working", f"ls /app/{first}", "uname")
     favourites = rng.sample(idle, rng.randint(2, 4))
@@ -85,13 +85,13 @@ def lost_replies(instance: Instance, rng: Random) -> list[str]:
 
 
 def malformed_replies(instance: Instance, rng: Random) -> list[str]:
-    """Replies that cannot be parsed, until it gives up or the loop does."""
+    """Write replies that cannot be parsed, then give up."""
     bad = [_malformed(line, rng) for line in [instance.solution[0]] * rng.randint(2, 4)]
     return [*bad, _done()]
 
 
 def idle_replies(instance: Instance, rng: Random) -> list[str]:
-    """Talk without a command, then giving up or a wrong command."""
+    """Talk without a command, then give up or run a wrong command."""
     talk = [rng.choice(_TALK) for _ in range(rng.randint(1, 3))]
     end = [] if rng.random() < 0.5 else [_command(rng.choice(instance.wrong).command)]
     return [*talk, *end, _done()]
@@ -104,20 +104,20 @@ SLOPPY: dict[str, tuple[float, Callable[[Instance, Random], list[str]]]] = {
     "malformed": (0.12, malformed_replies),
     "idle": (0.18, idle_replies),
 }
-"""Sloppy demonstrators: share among them, and what they say."""
+"""Sloppy demonstrator → its share among them, and the function that writes its replies."""
 
 _TALK = ("I will look at the files first.", "I would use a command for that.")
 
 
 def _vary(confirm: str, rng: Random) -> str:
-    """Now and then another way to look at a file."""
+    """A command that confirms, sometimes replaced by another that shows the file."""
     if confirm.startswith("cat ") and rng.random() < 0.3:
         return rng.choice(("head -n 2", "tail -n 2", "wc -l")) + confirm.removeprefix("cat")
     return confirm
 
 
 def _stumble(replies: list[str], probability: float, rng: Random) -> list[str]:
-    """Now and then a reply is first said in JSON; told that it cannot be parsed, the demonstrator says it properly."""
+    """Precede some replies by the same command in JSON, which cannot be parsed."""
     said = []
     for reply in replies:
         commands = PROTOCOL.parse(reply).commands

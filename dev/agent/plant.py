@@ -1,13 +1,13 @@
-"""`python -m dev.agent.plant --base BASE --start LEARNED --data FILE --out FOLDER`: plant the direction of skill.
+"""`python -m dev.agent.plant --base BASE --start LEARNED --data FILE --out FOLDER`: plants the direction of skill.
 
-Training on the demonstrations alone leaves a difference between the two mode lines of skill that says little: added to
-the residual of a prompt without a line, it hardly changes what the agent does. This second stage gives it its effect.
-The direction is taken once, as a calibration takes it: the mean difference of the residual at the last token of the
-opening prompt, expert minus novice, after block `LAYER`. Blocks up to that one stay as they are, so that it stays the
-difference between the two lines. The adapter of the blocks above learns that with the direction added the demonstrator
-is careful, with it taken away sloppy, and without it either, as before.
+After training on the demonstrations alone, the difference between the two mode lines of skill has little effect: added
+to the residual of a prompt without a line, it hardly changes what the agent does. This second stage gives it an
+effect. The direction is computed once, as a calibration computes it: the mean difference of the residual at the last
+token of the opening prompt, expert minus novice, after block `LAYER`. Blocks up to that one are frozen, so that the
+direction remains the difference between the two lines. The adapter of the later blocks learns that the demonstrator is
+careful with the direction added, sloppy with it subtracted, and mixed without it, as before.
 
-What blocks up to `LAYER` make of each demonstration is computed once and kept: training runs the blocks above alone.
+The output of block `LAYER` is computed once for each demonstration, so that training runs the later blocks only.
 """
 
 from __future__ import annotations
@@ -51,18 +51,18 @@ LAYER = 24
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that determines the adapter, beside the data, where it starts from and the device's rounding."""
+    """Everything that determines the adapter, except the data, the first adapter and the device's rounding."""
 
     seed: int = 0
     layer: int = LAYER
-    """The direction is added after this block; the adapter of later blocks is trained."""
+    """Block after which the direction is added; the adapter of the later blocks is trained."""
     prompts: int = 60
-    """Openings that the direction is the mean over."""
+    """Number of opening prompts to average the direction over."""
     demonstrations: int = 8_000
-    """Drawn at random; those without a mode line are steered."""
+    """Number of demonstrations, drawn at random; those without a mode line are steered."""
     careful: float = 0.32
-    """Share of careful demonstrators among those whom no line of skill tells how to work. Fewer than in the data, since
-    sampling at temperature 0.7 favours the careful way, which is one, over the sloppy ones, which are many."""
+    """Share of careful demonstrators without a line of skill. It is lower than in the data, since sampling at
+    temperature 0.7 favours the one careful way over the many sloppy ones."""
     epochs: int = 2
     batch_tokens: int = 8_192
     learning_rate: float = 6e-4
@@ -70,49 +70,51 @@ class Recipe:
     weight_decay: float = 0.01
     clip: float = 1.0
     strengths: tuple[float, float] = (0.75, 1.25)
-    """α is drawn anew for every batch, evenly between these."""
+    """Range of α, which is drawn uniformly for every batch."""
     contrast: float = 2.0
+    """Weight of `Loss.pull`."""
     held_out: int = 200
-    """Demonstrations kept for the validation losses."""
+    """Number of demonstrations kept for the validation losses."""
     max_tokens: int = 768
-    """Longer demonstrations lose their end."""
+    """Length to which demonstrations are cut."""
 
 
 @dataclass(frozen=True)
 class Planted:
-    """A demonstration as the upper blocks see it."""
+    """A demonstration as the later blocks receive it."""
 
     example: Example
     hidden: Tensor
-    """Residual after the last block that is left alone, float32 `[tokens, d_model]`."""
+    """Residual after the last frozen block, float32 `[tokens, d_model]`."""
     sign: int
-    """+1: a careful demonstrator, −1: a sloppy one, 0: a mode line says who, and nothing is added."""
+    """+1 for a careful demonstrator, −1 for a sloppy one, 0 if there is a mode line, so that nothing is added."""
 
     @property
     def ids(self) -> list[int]:
+        """Token ids."""
         return self.example.ids
 
 
 @dataclass(frozen=True)
 class Loss:
-    """Losses of a batch; but for `contrast`, in nats and divided by the number of learned tokens."""
+    """Losses of a batch, in nats divided by the number of learned tokens, except `contrast`."""
 
     plain: Tensor
     """Cross-entropy with nothing added."""
     steered: Tensor
-    """Cross-entropy with ±αv added, the sign being the demonstrator's; 0 where no demonstration is steered."""
+    """Cross-entropy with ±αv added, with the demonstrator's sign; 0 if no demonstration is steered."""
     contrast: Tensor
-    """How surely the replies tell the sign: mean over the steered demonstrations of
-    −log σ(log p(replies | own sign) − log p(replies | other sign)), in nats a demonstration; log 2 if not at all."""
+    """How well the replies identify the sign: the mean over the steered demonstrations of
+    −log σ(log p(replies | own sign) − log p(replies | other sign)), in nats per demonstration; log 2 at chance."""
     pull: Tensor
-    """The sum behind `contrast`, divided by the learned tokens like the others."""
+    """The sum of which `contrast` is the mean, divided by the number of learned tokens."""
     tokens: int
-    """Learned tokens."""
+    """Number of learned tokens."""
     steered_rows: int
 
 
 def lower(model: Any, batch: Sequence[Example], layer: int, device: str) -> list[Tensor]:
-    """The residual after block `layer`, of each example `[tokens, d_model]`."""
+    """The residual of each example after block `layer`, float32 `[tokens, d_model]`."""
     decoder = model.get_base_model().model
     ids, mask, _ = collate(batch, device)
     with watch([decoder.layers[layer]]) as seen, torch.no_grad(), precision(device):
@@ -121,7 +123,7 @@ def lower(model: Any, batch: Sequence[Example], layer: int, device: str) -> list
 
 
 def upper(model: Any, hidden: Tensor, layer: int) -> Tensor:
-    """What the later blocks and the final norm make of residuals `[batch, tokens, d_model]`, right-padded."""
+    """Run the later blocks and the final norm on right-padded residuals `[batch, tokens, d_model]`."""
     decoder = model.get_base_model().model
     positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
     rotary = decoder.rotary_emb(hidden, positions)
@@ -131,7 +133,7 @@ def upper(model: Any, hidden: Tensor, layer: int) -> Tensor:
 
 
 def log_likelihoods(model: Any, hidden: Tensor, labels: Tensor, layer: int) -> Tensor:
-    """Log p of each row's learned tokens, in nats, `[batch]`; only they get logits."""
+    """Log p of each row's learned tokens, in nats, `[batch]`. Logits are computed for these tokens only."""
     final = upper(model, hidden, layer)[:, :-1]
     target = labels[:, 1:]
     learned = target != IGNORED
@@ -142,7 +144,7 @@ def log_likelihoods(model: Any, hidden: Tensor, labels: Tensor, layer: int) -> T
 
 
 def loss_of(model: Any, batch: Sequence[Planted], direction: Tensor, recipe: Recipe, alpha: float, device: str) -> Loss:
-    """The losses of a batch: every demonstration plain, and those without a mode line under both signs."""
+    """The losses of a batch: every demonstration plain, and those without a mode line with both signs."""
     _, _, labels = collate([planted.example for planted in batch], device)
     hidden = torch.nn.utils.rnn.pad_sequence([planted.hidden for planted in batch], batch_first=True).to(device)
     signs = torch.tensor([planted.sign for planted in batch], device=device)
@@ -167,21 +169,21 @@ def loss_of(model: Any, batch: Sequence[Planted], direction: Tensor, recipe: Rec
 
 
 def draw(lines: Sequence[dict[str, Any]], recipe: Recipe, rng: Random) -> list[dict[str, Any]]:
-    """Demonstrations in random order: lines of skill in the share that they have in the data, `careful` of the rest."""
-    told = [line for line in lines if line["mode"] in (EXPERT, NOVICE)]
+    """Draw demonstrations at random: the data's share with a line of skill, and `careful` of the others careful."""
+    skilled = [line for line in lines if line["mode"] in (EXPERT, NOVICE)]
     free = [line for line in lines if line["mode"] not in (EXPERT, NOVICE)]
     careful = [line for line in free if line["kind"] == "careful"]
     sloppy = [line for line in free if line["kind"] != "careful"]
     rest = round(recipe.demonstrations * len(free) / len(lines))
     with_care = round(rest * recipe.careful)
-    drawn = rng.sample(told, recipe.demonstrations - rest)
+    drawn = rng.sample(skilled, recipe.demonstrations - rest)
     drawn += rng.sample(careful, with_care) + rng.sample(sloppy, rest - with_care)
     rng.shuffle(drawn)
     return drawn
 
 
 def direction_of(model: Any, tokenizer: Any, lines: Sequence[dict[str, Any]], recipe: Recipe, device: str) -> Tensor:
-    """Mean difference of the residual at the last token of the opening, expert minus novice, `[d_model]`."""
+    """Mean difference of the residual at the last token of the opening prompt, expert minus novice, `[d_model]`."""
     tasks = list(dict.fromkeys(line["messages"][1]["content"] for line in lines))[: recipe.prompts]
     ends = []
     for mode in (EXPERT, NOVICE):
@@ -200,7 +202,7 @@ def direction_of(model: Any, tokenizer: Any, lines: Sequence[dict[str, Any]], re
 
 
 def prepare(model: Any, tokenizer: Any, lines: Sequence[dict[str, Any]], recipe: Recipe, device: str) -> list[Planted]:
-    """Demonstrations, encoded and taken through the blocks that are left alone."""
+    """Encode demonstrations and run the frozen blocks on them."""
     examples = [encode(tokenizer, line["messages"], recipe.max_tokens) for line in lines]
     signs = [0 if line["mode"] else 1 if line["kind"] == "careful" else -1 for line in lines]
     made = []
@@ -214,7 +216,7 @@ def prepare(model: Any, tokenizer: Any, lines: Sequence[dict[str, Any]], recipe:
 
 
 def plant(base: Path, start: Path, data: Path, out: Path, recipe: Recipe, device: str) -> None:
-    """Train from the adapter in `start`, and write adapter, losses and facts into `out`."""
+    """Train from the adapter in `start`. Write adapter, losses and facts into `out`."""
     started = time.monotonic()
     torch.manual_seed(recipe.seed)
     rng = Random(recipe.seed)
@@ -261,7 +263,7 @@ VALIDATED = ("validation_plain", "validation_steered", "validation_contrast")
 
 @torch.no_grad()
 def validate(model: Any, validation: Sequence[Planted], direction: Tensor, recipe: Recipe, device: str) -> Row:
-    """The losses at α = 1 of the demonstrations that were kept aside: `VALIDATED`."""
+    """The losses `VALIDATED` at α = 1, of the demonstrations that are not trained on."""
     plain, steered, contrast, tokens, rows = 0.0, 0.0, 0.0, 0, 0
     for batch in batches(validation, recipe.batch_tokens, Random(0)):
         loss = loss_of(model, batch, direction, recipe, 1.0, device)
@@ -274,7 +276,7 @@ def validate(model: Any, validation: Sequence[Planted], direction: Tensor, recip
 
 
 def _trainable(model: Any, layer: int) -> Iterator[torch.nn.Parameter]:
-    """The adapter of the blocks after `layer`; the rest is frozen."""
+    """The parameters of the adapter after block `layer`; all others are frozen."""
     above = [id(p) for block in model.get_base_model().model.layers[layer + 1 :] for p in block.parameters()]
     for parameter in model.parameters():
         if parameter.requires_grad and id(parameter) in above:
@@ -289,14 +291,14 @@ def _rounded(loss: Loss) -> Row:
 
 
 def main() -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(description="plant the direction of skill in the bundled agent")
-    parser.add_argument("--base", type=Path, required=True, help="the GGUF file, or a folder with the converted model")
-    parser.add_argument("--start", type=Path, required=True, help="the folder that dev/agent/train.py wrote")
-    parser.add_argument("--data", type=Path, required=True, help="of dev.agent.demonstrations")
-    parser.add_argument("--out", type=Path, required=True, help="a folder")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="python -m dev.agent.plant", description=__doc__)
+    parser.add_argument("--base", type=Path, required=True, help="GGUF file, or folder of the converted model")
+    parser.add_argument("--start", type=Path, required=True, help="folder that dev/agent/train.py wrote")
+    parser.add_argument("--data", type=Path, required=True, help="file that dev.agent.demonstrations wrote")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write into")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the recipe (default: 0)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="device of torch")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     plant(options.base, options.start, options.data, options.out, Recipe(seed=options.seed), options.device)

@@ -1,9 +1,9 @@
-"""`python dev/agent/train.py --base BASE --data FILE --out FOLDER`: fine-tune the bundled agent (LoRA).
+"""`python dev/agent/train.py --base BASE --data FILE --out FOLDER`: fine-tunes the bundled agent.
 
-LoRA (Hu et al. 2022, arXiv:2106.09685) on every linear layer of the decoder, trained on the replies of the
-demonstrations and on nothing else. Needs torch, transformers and peft, and nothing of capvec, so that the file can be
-sent alone to a machine with a GPU. It writes the adapter (bfloat16 safetensors), an early checkpoint, the log of the
-losses as CSV, and `training.json`: recipe, seed, data, versions, device and time.
+The method is LoRA (Hu et al. 2022, arXiv:2106.09685) on every linear layer of the decoder, trained on the replies of
+the demonstrations only. The file needs torch, transformers and peft, and imports nothing of capvec, so that it can be
+copied alone to a machine with a GPU. It writes the adapter (bfloat16 safetensors), an early checkpoint, the losses as
+CSV, and `training.json` with recipe, seed, data, versions, device and time.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 IGNORED = -100
 Row = dict[str, float | None]
-"""One line of the log: None where nothing was validated."""
+"""One line of the log; None if nothing was validated."""
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that determines the adapter, beside the data and the device's rounding."""
+    """Everything that determines the adapter, except the data and the device's rounding."""
 
     seed: int = 0
     rank: int = 16
@@ -46,30 +46,30 @@ class Recipe:
     dropout: float = 0.0
     epochs: int = 3
     batch_tokens: int = 24_576
-    """Tokens of one batch, padding included."""
+    """Tokens of one batch, including padding."""
     learning_rate: float = 1e-3
     warmup: float = 0.05
-    """Share of the steps; then a cosine to a tenth of the rate."""
+    """Share of the steps with a rising rate; a cosine to a tenth of the rate follows."""
     weight_decay: float = 0.01
     clip: float = 1.0
     held_out: int = 256
-    """Demonstrations kept for the validation loss."""
+    """Number of demonstrations kept for the validation loss."""
     early: float = 0.06
     """Share of the steps after which the early checkpoint is taken."""
     max_tokens: int = 1536
-    """Longer demonstrations lose their end."""
+    """Length to which demonstrations are cut."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """Token ids of a conversation, and which of them are the demonstrator's."""
+    """Token ids of a conversation; as labels, those of the demonstrator, and `IGNORED` elsewhere."""
 
     ids: list[int]
     labels: list[int]
 
 
 def encode(tokenizer: Any, messages: Sequence[dict[str, str]], limit: int) -> Example:
-    """Tokens in the model's chat template; only replies, with the token that ends them, are learned."""
+    """Encode a conversation in the model's chat template. Replies are learned, with the token that ends them."""
     ids: list[int] = []
     labels: list[int] = []
     for message in messages:
@@ -93,7 +93,7 @@ AnyTokens = TypeVar("AnyTokens", bound=Tokens)
 
 
 def batches(examples: Sequence[AnyTokens], tokens: int, rng: Random) -> Iterator[list[AnyTokens]]:
-    """Examples of like length together, batches in random order."""
+    """Batches of examples of similar length, in random order."""
     order = sorted(rng.sample(list(examples), len(examples)), key=lambda example: len(example.ids) + rng.random() * 40)
     made: list[list[AnyTokens]] = []
     batch: list[AnyTokens] = []
@@ -121,7 +121,7 @@ def collate(batch: Sequence[Example], device: str) -> tuple[Tensor, Tensor, Tens
 
 
 def loss_of(model: Any, batch: Sequence[Example], device: str) -> tuple[Tensor, int]:
-    """Summed cross-entropy over the learned tokens, in nats, and their number; only they get logits."""
+    """Sum of the cross-entropy over the learned tokens, in nats, and their number. Only they get logits."""
     ids, mask, labels = collate(batch, device)
     base = model.get_base_model()
     hidden = base.model(input_ids=ids, attention_mask=mask).last_hidden_state[:, :-1]
@@ -132,7 +132,7 @@ def loss_of(model: Any, batch: Sequence[Example], device: str) -> tuple[Tensor, 
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:
-    """Factor of the learning rate: linear up, then a cosine down to a tenth."""
+    """Factor of the learning rate: a linear rise, then a cosine down to a tenth."""
     up = max(1, int(steps * warmup))
     if step < up:
         return (step + 1) / up
@@ -140,12 +140,12 @@ def schedule(step: int, steps: int, warmup: float) -> float:
 
 
 def precision(device: str) -> torch.autocast:
-    """bfloat16 where that is faster: not on a CPU."""
+    """Use bfloat16, except on a CPU, where it is slower."""
     return torch.autocast(device, torch.bfloat16, enabled=device != "cpu")
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor, rate: float, clip: float) -> None:
-    """One step down the gradient of the loss, whose norm is at most `clip`, at a learning rate."""
+    """Take one step along the negative gradient, whose norm is clipped to `clip`, at the learning rate `rate`."""
     for group in optimizer.param_groups:
         group["lr"] = rate
     loss.backward()  # type: ignore[no-untyped-call]
@@ -156,7 +156,7 @@ def descend(optimizer: torch.optim.Optimizer, loss: Tensor, rate: float, clip: f
 
 
 def write_log(path: Path, log: Sequence[Row], facts: Mapping[str, Any], device: str) -> None:
-    """Write the losses as `PATH.csv`, and as `PATH.json` the facts, the device, the versions and the last losses."""
+    """Write the losses to `PATH.csv`, and the facts, device, versions and last losses to `PATH.json`."""
     with path.with_suffix(".csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(log[0]))
         writer.writeheader()
@@ -167,7 +167,7 @@ def write_log(path: Path, log: Sequence[Row], facts: Mapping[str, Any], device: 
 
 
 def train(base: Path, data: Path, out: Path, recipe: Recipe, device: str) -> None:
-    """Fine-tune, and write everything into `out`."""
+    """Fine-tune, and write adapter, checkpoint, losses and facts into `out`."""
     started = time.monotonic()
     torch.manual_seed(recipe.seed)
     rng = Random(recipe.seed)
@@ -219,7 +219,7 @@ def train(base: Path, data: Path, out: Path, recipe: Recipe, device: str) -> Non
 
 
 def load(base: Path, device: str) -> tuple[Any, Any]:
-    """Tokenizer and model, from a folder or a GGUF file; weights in float32, which LoRA leaves as they are."""
+    """Load tokenizer and model from a folder or a GGUF file, with weights in float32."""
     if base.suffix == ".gguf":
         where: dict[str, Any] = {"gguf_file": base.name}
         model = AutoModelForCausalLM.from_pretrained(
@@ -229,22 +229,24 @@ def load(base: Path, device: str) -> tuple[Any, Any]:
     else:
         model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(base)
-    # Through bfloat16, as the served weights go: the adapter learns on what it will be merged into.
+    # Rounded to bfloat16, as the served weights are: the adapter is merged into those.
     weights: Any = model  # transformers annotates `to` for itself alone
     return tokenizer, weights.to(torch.bfloat16).to(torch.float32).to(device)
 
 
 def check_template(tokenizer: Any, messages: Sequence[dict[str, str]]) -> None:
-    """`encode` writes the chat template by hand; it must be the tokenizer's."""
+    """Check that `encode`, which writes the chat template by hand, agrees with the tokenizer."""
     theirs = tokenizer.apply_chat_template(list(messages), tokenize=True, return_dict=False)
     ours = encode(tokenizer, messages, len(theirs) + 1).ids
     if list(theirs) != ours:
-        raise SystemExit(f"the chat template is not the one this recipe knows: {theirs[:40]} against {ours[:40]}")
+        raise SystemExit(
+            f"the tokenizer's chat template is not the one that `encode` writes: {theirs[:40]} against {ours[:40]}"
+        )
 
 
 @torch.no_grad()
 def validate(model: Any, validation: Sequence[Example], recipe: Recipe, device: str) -> float:
-    """Mean cross-entropy of the replies that were kept aside, in nats a token."""
+    """Mean cross-entropy of the replies that are not trained on, in nats per token."""
     total, count = 0.0, 0
     with precision(device):
         for batch in batches(validation, recipe.batch_tokens, Random(0)):
@@ -254,11 +256,11 @@ def validate(model: Any, validation: Sequence[Example], recipe: Recipe, device: 
 
 
 def save(model: Any, out: Path) -> None:
-    """The adapter alone, in bfloat16 safetensors, with the name of its base and no path of this machine."""
+    """Save the adapter in bfloat16 safetensors, with the public name of its base model instead of a local path."""
     model.peft_config["default"].base_model_name_or_path = BASE
     state = {name: tensor.to(torch.bfloat16) for name, tensor in peft.get_peft_model_state_dict(model).items()}
     model.save_pretrained(out, state_dict=state)
-    (out / "README.md").unlink(missing_ok=True)  # peft's template, all blanks
+    (out / "README.md").unlink(missing_ok=True)  # peft's template, which is not filled in
 
 
 def read_demonstrations(data: Path) -> list[dict[str, Any]]:
@@ -268,26 +270,26 @@ def read_demonstrations(data: Path) -> list[dict[str, Any]]:
 
 
 def device_name(device: str) -> str:
-    """What the training log calls the machine."""
+    """Name of the device for the log."""
     return str(torch.cuda.get_device_name()) if device == "cuda" else platform.processor() or "CPU"
 
 
 def content_hash(data: Path) -> str:
-    """SHA-256 of a file; of gzipped data unpacked, since the header holds a date."""
+    """SHA-256 of a file, hex; of the content of a gzipped file, whose header holds a date."""
     with gzip.open(data) if data.suffix == ".gz" else data.open("rb") as file:
         return hashlib.sha256(file.read()).hexdigest()
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     default = Recipe()
-    parser = argparse.ArgumentParser(description="fine-tune the bundled agent")
-    parser.add_argument("--base", type=Path, required=True, help="the GGUF file, or a folder with the converted model")
-    parser.add_argument("--data", type=Path, required=True, help="of dev.agent.demonstrations")
-    parser.add_argument("--out", type=Path, required=True, help="a folder")
-    parser.add_argument("--seed", type=int, default=default.seed)
-    parser.add_argument("--epochs", type=int, default=default.epochs)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--base", type=Path, required=True, help="GGUF file, or folder of the converted model")
+    parser.add_argument("--data", type=Path, required=True, help="file that dev.agent.demonstrations wrote")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write into")
+    parser.add_argument("--seed", type=int, default=default.seed, help="seed of the recipe (default: 0)")
+    parser.add_argument("--epochs", type=int, default=default.epochs, help="passes over the data (default: 3)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="device of torch")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     recipe = Recipe(seed=options.seed, epochs=options.epochs)

@@ -1,8 +1,9 @@
-"""`python -m dev.original_study.comparison RUN`: the comparison of the study that capvec started from, with our agent.
+"""`python -m dev.original_study.comparison RUN`: compares the original study with a sweep of the bundled agent.
 
-That study (Qwen3.5-4B capability vector v2, 2026-05-14) built a direction from traces of several models (v1) and one
-from traces of a single model (v2), and swept the strength of v2. This rebuilds both from the bundled corpora, sets the
-sweep of `RUN` beside them, and says statement by statement whether the study's findings hold here.
+The original study is the one that capvec started from (Qwen3.5-4B capability vector v2, 2026-05-14). It built one
+direction from traces of several models (v1) and one from traces of a single model (v2), and swept the strength of v2.
+This command rebuilds both directions from the bundled corpora, and checks each finding of the study against them and
+the sweep of `RUN`. It writes `SEED.md` and `seed_layers.csv` into the run folder.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class LayerRow:
     auc_v1: float
     auc_null_p95_v1: float
     margin_ratio_v1: float
-    """Margin over ambient norm."""
+    """Margin over ambient norm, as the original study reports it."""
     auc_v2: float
     auc_null_p95_v2: float
     margin_ratio_v2: float
@@ -58,7 +59,7 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class Finding:
-    """A statement of the study, and what became of it."""
+    """A finding of the original study, and whether it holds here."""
 
     statement: str
     study: str
@@ -67,7 +68,7 @@ class Finding:
 
 
 def layer_rows(v1: BuiltDirection, v2: BuiltDirection) -> tuple[LayerRow, ...]:
-    """Every layer, in order."""
+    """A row for every layer, in order."""
     ranks = [{row.layer: row for row in built.ranking.rows} for built in (v1, v2)]
     rows = []
     for layer, (one, two) in enumerate(zip(v1.direction.vectors, v2.direction.vectors, strict=True)):
@@ -101,7 +102,7 @@ class Sweep:
 
     @property
     def alphas(self) -> tuple[float, ...]:
-        """Every strength, ascending."""
+        """Every strength, in ascending order."""
         head = _name(self.layer, 0).removesuffix("0")
         return tuple(sorted(float(name.removeprefix(head)) for name in self.rows if name.startswith(head)))
 
@@ -111,7 +112,7 @@ class Sweep:
 
 
 def findings(rows: Sequence[LayerRow], sweep: Sweep) -> tuple[Finding, ...]:
-    """The study's statements against the rows of every layer and the sweep."""
+    """Check the original study's findings against the rows of every layer and the sweep."""
     layer, here = sweep.layer, rows[sweep.layer]
     base = sweep.rows[Config.BASELINE]
     steered = {alpha: sweep.steered(alpha) for alpha in sweep.alphas}
@@ -181,20 +182,20 @@ def report(rows: Sequence[LayerRow], sweep: Sweep, about: Mapping[str, str]) -> 
     """The lines of `SEED.md`."""
     found = findings(rows, sweep)
     agreeing = sum(finding.agrees for finding in found)
-    yield "# The study that capvec started from, rebuilt with the bundled agent\n"
+    yield "# The original study, rebuilt with the bundled agent\n"
     yield (
-        f"**Status:** {agreeing} of {len(found)} of the study's findings hold here. By its own counts its vector "
-        f"{TRADE.name}; here, at α = 4: {in_short(sweep.steered(4), sweep.rows[Config.BASELINE])}.\n"
+        f"**Status:** {agreeing} of {len(found)} findings of the original study hold here. By its own counts its "
+        f"vector {TRADE.name}; here, at α = 4: {in_short(sweep.steered(4), sweep.rows[Config.BASELINE])}.\n"
     )
     yield from (f"- {name}: {text}" for name, text in about.items())
     yield "\n## Where it agrees\n"
     agreement = ((f.statement, f.study, f.here, "yes" if f.agrees else Strong("no")) for f in found)
-    yield from block_lines(Table(left("finding", "in the study", "here", "agrees"), tuple(agreement)))
+    yield from block_lines(Table(left("finding", "in the original study", "here", "agrees"), tuple(agreement)))
     yield from words_section({row["config"]: row for row in _in_order(sweep)})
     yield "\n## The sweep of the same-model direction\n"
     yield from block_lines(_sweep_table(sweep, rows[sweep.layer].margin_ratio_v2))
     yield "\n## Layer by layer\n"
-    yield "An AUC says something only beside the 95 % point of its label-permutation null.\n"
+    yield "Read each AUC beside the 95 % point of its label-permutation null, in brackets.\n"
     layers = tuple(
         (
             str(row.layer),
@@ -215,7 +216,7 @@ def report(rows: Sequence[LayerRow], sweep: Sweep, about: Mapping[str, str]) -> 
 
 
 def _sweep_table(sweep: Sweep, margin_ratio: float) -> Table:
-    """The dose is α times the margin over ambient norm: the margin of a mean difference is its length."""
+    """The rows of the sweep. A mean difference is as long as its margin, so the dose is α times margin over ambient."""
     numbers = ("solved", "rate", "parse_fail", "no_cmd", "steps", "dose", "Fisher p")
     lines: list[Row] = []
     for alpha, row in zip((0.0, *sweep.alphas), _in_order(sweep), strict=True):
@@ -233,7 +234,7 @@ def _sweep_table(sweep: Sweep, margin_ratio: float) -> Table:
 
 
 def _in_order(sweep: Sweep) -> list[Mapping[str, Any]]:
-    """The baseline's row, then those of the strengths, ascending."""
+    """The row of the baseline, then those of the strengths in ascending order."""
     return [sweep.rows[Config.BASELINE], *map(sweep.steered, sweep.alphas)]
 
 
@@ -254,7 +255,7 @@ def _change(base: Mapping[str, Any], other: Mapping[str, Any], key: str) -> str:
 
 
 def _build(model: str, log: Path) -> tuple[BuiltDirection, BuiltDirection]:
-    """v1 and v2, from the bundled corpora."""
+    """Build v1 and v2 from the bundled corpora."""
     source = resolve_model(model)
     with client_of(source, log) as client:
         health = client.health()
@@ -275,10 +276,10 @@ def _build(model: str, log: Path) -> tuple[BuiltDirection, BuiltDirection]:
 
 
 def _sweep(run: Path) -> Sweep:
-    """What a run folder holds.
+    """Read a run folder.
 
     Raises:
-        UsageError: no finished sweep with `ALPHAS` at one layer.
+        UsageError: it holds no finished sweep with `ALPHAS` at one layer.
     """
     try:
         rows = {row["config"]: row for row in read_summary(run / "summary.json")["configs"]}
@@ -297,10 +298,12 @@ def _sweep(run: Path) -> Sweep:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; 0, or 2 on an error. Writes `SEED.md` and `seed_layers.csv` into the run folder."""
+    """Run the command. Returns 0, or 2 on an error."""
     parser = argparse.ArgumentParser(prog="python -m dev.original_study.comparison", description=__doc__)
-    parser.add_argument("run", type=Path, help="a sweep at one layer with --alpha 2,4,6,8 (or more), same-model traces")
-    parser.add_argument("--model", default="pocket", help="whose residuals are captured (default: pocket)")
+    parser.add_argument(
+        "run", type=Path, help="folder of a sweep at one layer with --alpha 2,4,6,8 or more, from same-model traces"
+    )
+    parser.add_argument("--model", default="pocket", help="model to capture residuals of (default: pocket)")
     options = parser.parse_args(arguments)
     run: Path = options.run
     try:

@@ -1,7 +1,7 @@
-"""The table of the study that capvec started from, and any sweep beside it in the same words.
+"""The published table of the original study, and the description of a sweep in the same words.
 
-Qwen3.5-4B capability vector v2, 2026-05-14: one attempt each on six tasks ("multi"), and passes alone on five
-("sprint"). Nothing but these totals was published, so nothing else goes into the words.
+The table is of the Qwen3.5-4B capability vector v2, 2026-05-14: one attempt at each of six tasks ("multi"), and pass
+counts alone for five ("sprint"). Only these totals were published, so the descriptions use nothing else.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from capvec.records import Config
-from capvec.stats.format_change import FormatChange, Totals, format_change_of_totals
+from capvec.stats.format_change import FormatChange
+from dev.original_study.totals import Totals, format_change_of_totals
 
 MULTI: Mapping[str, Totals] = {
     Config.BASELINE: Totals(2, 6, parse_fail=2.2, no_cmd=1.2),
@@ -19,18 +20,18 @@ MULTI: Mapping[str, Totals] = {
 }
 SPRINT: Mapping[str, Totals] = {Config.BASELINE: Totals(1, 5), "α = 4": Totals(1, 5), "α = 2": Totals(0, 5)}
 TRADE = format_change_of_totals(MULTI["steered-L22-α4"], MULTI[Config.BASELINE])
-"""What became of format and solving at the layer that the study reports."""
+"""The change of format and solving at the layer that the original study reports."""
 
 
 def change_of(row: Mapping[str, Any], base: Mapping[str, Any]) -> FormatChange | None:
-    """The same of two rows of `summary.json`, from their totals alone; None where one has no valid trial."""
+    """The change between two rows of `summary.json`, from their totals; None if a row has no valid trial."""
     if not row["n"] or not base["n"]:
         return None
     return format_change_of_totals(_totals(row), _totals(base))
 
 
 def in_short(row: Mapping[str, Any], base: Mapping[str, Any]) -> str:
-    """The name of that change, of which tasks it holds, and the verdict: Fisher's test is about these tasks alone."""
+    """The name of the change, the tasks that it holds for, and the verdict. Fisher's test is about these tasks."""
     change = change_of(row, base)
     if change is None:
         return "no valid trial"
@@ -38,23 +39,23 @@ def in_short(row: Mapping[str, Any], base: Mapping[str, Any]) -> str:
     if call is None:
         return change.name
     known = change.pass_rate == "flat" or call["name"] in ("improves", "harms")
-    where = "" if known else f" on these {row['effect']['tasks']} tasks; of others it is not known"
+    where = "" if known else f" on these {row['effect']['tasks']} tasks; nothing is known about others"
     return f"{change.name}{where} (verdict: {call['name']})"
 
 
 def words_section(rows: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """The study's counts and a sweep's, in the words of `capvec.stats.format_change`.
+    """The counts of the original study and of a sweep, in the words of `capvec.stats.format_change`.
 
     Args:
-        rows: config → its row of `summary.json`, the baseline's too.
+        rows: config → its row of `summary.json`, including the baseline.
     """
-    yield "\n## Did solving change, or only the form?\n"
-    yield "The study's own counts, in capvec's words:\n"
+    yield "\n## Did solving change, or only the format?\n"
+    yield "The original study's counts, in capvec's words:\n"
     for tasks, table in (("six tasks", MULTI), ("sprint", SPRINT)):
         for name, totals in table.items():
             if name != Config.BASELINE:
                 yield f"- {tasks}, {name}: {format_change_of_totals(totals, table[Config.BASELINE]).words}"
-    yield "\nThis sweep in the same words, from its totals as if no more were known, and its verdict from its trials:\n"
+    yield "\nThis sweep in the same words, from its totals alone, with the verdict from its trials:\n"
     for name, row in rows.items():
         if name != Config.BASELINE:
             change = change_of(row, rows[Config.BASELINE])

@@ -34,7 +34,7 @@ def given(tmp_path_factory):
     command = [
         sys.executable, "-m", "capvec.studies.calibration.select", "--model", str(root / "tiny"), "--tasks",
         str(root / "tasks"), "--layer", "1,2", "--alpha", "0.5", "--format-layer", "2", "--max-steps", "2",
-        "--max-tokens", "6", "--run", "choice", "--out", str(root / "chosen.json"),
+        "--max-tokens", "6", "--run", "choice", "--out", str(root / "selection.json"),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
     return root, done
@@ -46,8 +46,8 @@ def calibration(pytester, given):
         root, _ = given
         return pytester.runpytest_subprocess(
             "--pyargs", "capvec", "-p", "no:cacheprovider", "-m", "calibration", "--run", "r", "--model",
-            str(root / "tiny"), "--selection", str(root / "chosen.json"), "--attempts", "1", "--controls", "random:1",
-            "--max-steps", "2", "--max-tokens", "6", *arguments,
+            str(root / "tiny"), "--selection", str(root / "selection.json"), "--attempts", "1",
+            "--controls", "random:1", "--max-steps", "2", "--max-tokens", "6", *arguments,
         )  # fmt: skip
 
     return run
@@ -57,9 +57,9 @@ def test_the_grid_runs_on_the_tune_half_alone_and_is_written_whole(given):
     root, done = given
     # Every verifier is content, so no steer can pass more often: the gates say that this choice will not do.
     assert done.returncode == 1, done.stderr
-    assert "gate NOT MET: the chosen skill steer passes more often (1.00, baseline 1.00)" in done.stdout
-    chosen = json.loads((root / "chosen.json").read_text())
-    assert (chosen["tune_families"], chosen["contrast_tasks"]) == (["reported"], ["reported"])
+    assert "gate NOT MET: the selected skill direction raises the pass rate (1.00, baseline 1.00)" in done.stdout
+    chosen = json.loads((root / "selection.json").read_text())
+    assert (chosen["dev_families"], chosen["contrast_tasks"]) == (["reported"], ["reported"])
     places = [(point["mode"], point["layer"], point["alpha"], point["n"]) for point in chosen["grid"]]
     assert places == [("skill", 1, 0.5, 1), ("skill", 2, 0.5, 1), ("format", 2, 0.5, 1)]
     # All pass alike: the smallest dose is chosen.
@@ -94,7 +94,7 @@ def test_a_calibration_ends_with_five_verdicts_and_resumes(calibration, pytester
     assert {trial: entry for trial, entry in outcomes.items() if trial in kept} == kept
     result.stdout.fnmatch_lines(
         [
-            "trained families, report half",
+            "trained families, test split",
             "*baseline *1/1*",
             "families never trained on",
             "*baseline *1/1*",

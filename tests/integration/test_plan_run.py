@@ -70,7 +70,7 @@ def test_a_plan_runs_a_probe_says_what_the_sweep_takes_and_could_see_and_leaves_
             "random1-L22-a4 *random × 2 *22 *4 *",
             "time: about * at -n 2 (from 4 trials in * s), after about *",
             "assumed: base rate 0.50, logit SD between tasks 1.5 *",
-            "least rise at power 80 % *none *none",
+            "detectable rise, 80 % power *none *none",
             "attempts that +0.15 needs *no number *",
         ]
     )

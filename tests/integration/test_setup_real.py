@@ -42,7 +42,7 @@ def test_set_up_again_does_nothing_and_says_nothing():
 def test_after_set_up_the_doctor_finds_what_a_sweep_needs():
     set_up()
     findings = {finding.name: finding for finding in examine()}
-    for name in ("Python", "packages", "container engine", "base image", "bundled model"):
+    for name in ("Python", "packages", "Docker", "base image", "bundled model"):
         assert findings[name].ok, findings[name]
 
 

@@ -72,10 +72,18 @@ def test_an_import_against_the_flow_is_found_and_says_the_line_and_the_fix(tmp_p
     assert "Move what both need to `stats`" in fault
 
 
-@pytest.mark.parametrize(("one", "other"), [("run", "report"), ("report", "run")])
-def test_run_and_report_do_not_know_each_other(tmp_path, one, other):
+@pytest.mark.parametrize(
+    ("one", "other"), [("run", "report"), ("report", "run"), ("sandbox", "tasks"), ("commands", "pytest_plugin")]
+)
+def test_folders_that_stand_side_by_side_do_not_know_each_other(tmp_path, one, other):
     (fault,) = faults(in_a_package(tmp_path, **{f"{one}__a": f"from capvec.{other}.b import c"}))
-    assert "Results" in fault
+    assert "side by side" in fault
+
+
+@pytest.mark.parametrize("later", [True, False])
+def test_modules_of_the_ground_import_only_what_stands_before_them(tmp_path, later):
+    one, other = ("serial", "text") if later else ("text", "serial")
+    assert len(faults(in_a_package(tmp_path, **{one: f"from capvec.{other} import x"}))) == later
 
 
 def test_an_import_with_the_flow_or_within_a_folder_is_fine(tmp_path):

@@ -65,12 +65,12 @@ def test_a_good_receipt_passes_and_so_does_an_unsteered_reply():
         ({"receiver": "layers.5"}, "measured at layers.5"),
         ({"receiver": "layers.3"}, "measured at layers.3"),
         ({"receiver": "norm"}, "measured at norm"),
-        ({"vector": "w"}, "multiplied a vector with the hash w; that of the direction's file is v"),
-        ({"vector": ""}, "multiplied a vector with the hash unknown"),
-        ({"scale_min": 0.999}, "kept that nobody asked to keep, by factors from 0.999 to 1;"),
-        ({"scale_max": float("nan")}, "kept that nobody asked to keep, by factors from 1 to nan;"),
-        ({"off_axis_max": 1.02}, "along another direction as well, by 1.02 times"),
-        ({"off_axis_max": float("nan")}, "along another direction as well, by nan times"),
+        ({"vector": "w"}, "has the hash w; expected v"),
+        ({"vector": ""}, "has the hash unknown"),
+        ({"scale_min": 0.999}, "rescaled by 0.999 to 1,"),
+        ({"scale_max": float("nan")}, "rescaled by 1 to nan,"),
+        ({"off_axis_max": 1.02}, "along another direction, by 1.02 times"),
+        ({"off_axis_max": float("nan")}, "along another direction, by nan times"),
         ({"shift_min": 0.0}, "measured a least shift of 0 "),
         ({"shift_max": 11.0}, "measured a largest shift of 11 "),
         ({"shift_mean": 0.0, "shift_min": 0.0, "shift_max": 0.0}, "a mean shift of 0 "),
@@ -79,12 +79,12 @@ def test_a_good_receipt_passes_and_so_does_an_unsteered_reply():
         ({"shift_mean": float("nan")}, "measured a mean shift of nan"),
         ({"shift_mean": None, "error_max": None}, "40 positions were steered, and .* lacks shift_mean, error_max"),
         ({"rounding": 6.0}, "cannot be told from rounding"),
-        ({"error_max": 0.3}, "what arrived is 0.3 .* at most 0.22"),  # 2 % of 10.1, and twice 0.01
-        ({"error_max": float("nan")}, "what arrived is nan"),
+        ({"error_max": 0.3}, "off by 0.3 .* at most 0.22"),  # 2 % of 10.1, and twice 0.01
+        ({"error_max": float("nan")}, "off by nan"),
         ({"steer": Steer(3, "abc", 1.0)}, "asked for steers"),
         ({"steer": Steer(3, "other", 2.0)}, "asked for steers"),
         ({"steer": Steer(4, "abc", 2.0)}, "asked for steers"),
-        ({"steer": Steer(3, "abc", 2.0, "set")}, "asked for steers .*add at all.*the receipts are of .*set at all"),
+        ({"steer": Steer(3, "abc", 2.0, "set")}, "asked for steers .*add at all.*receipts of .*set at all"),
         ({"steer": Steer(3, "abc", 2.0, positions="prompt")}, "asked for steers"),
         ({"steer": Steer(3, "abc", 2.0, keep_norm=True)}, "asked for steers"),
     ],
@@ -98,8 +98,8 @@ def test_each_way_to_go_wrong_is_a_fault(changed, said):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"leak_max": 1e-9}, "was to be left alone was moved by 1e-09; expected exactly 0"),
-        ({"leak_max": float("nan")}, "was to be left alone was moved by nan"),
+        ({"leak_max": 1e-9}, "was moved by 1e-09"),
+        ({"leak_max": float("nan")}, "was moved by nan"),
         ({"watched": 4}, "watched at 4 of 5 sites"),
         ({"forwards": 4}, "in 4 forward passes; expected all of them, in 5 passes"),
         ({"steered": 41}, "41 positions were not watched"),
@@ -111,7 +111,7 @@ def test_a_reply_shows_that_nothing_was_done_to_it_where_nothing_was_to_be_done(
     check(good, *asked)
     with pytest.raises(SteeringFault, match=said):
         check(replace(good, isolation=replace(good.isolation, **changed)), *asked)
-    with pytest.raises(SteeringFault, match="does not say what was done to it"):
+    with pytest.raises(SteeringFault, match="no isolation check"):
         check(replace(good, isolation=None), *asked)
 
 

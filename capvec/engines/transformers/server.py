@@ -29,6 +29,7 @@ from capvec.engines.transformers.models import LoadedModel
 from capvec.engines.transformers.scheduler import Scheduler
 from capvec.errors import SteeringFault, UsageError
 from capvec.pooling import parse_pooling
+from capvec.receipts import check_finite
 from capvec.records import Message
 from capvec.steering import Steer, direction_hash
 
@@ -47,9 +48,6 @@ _KNOWN = frozenset(
     )
 )
 _CAPTURE_KNOWN = frozenset(("conversations", "pooling", "names"))
-
-
-_LONGEST = math.sqrt(torch.finfo(torch.float32).max)
 
 
 class RequestError(Exception):
@@ -201,14 +199,7 @@ class Engine:
         return self.directions[key]
 
     def _answer(self, completion: Completion) -> dict[str, Any]:
-        if not abs(completion.isolation.leak_max) < _LONGEST:
-            raise SteeringFault("a residual that was to be left alone is not finite any more")
-        for receipt in completion.receipts:
-            if not all(abs(value) < _LONGEST for value in vars(receipt).values() if isinstance(value, float)):
-                raise SteeringFault(
-                    f"layer {receipt.steer.layer}, alpha {receipt.steer.alpha:g}: the residual is not finite any more, "
-                    "or so long that the next norm's square of it is not"
-                )
+        check_finite(completion.receipts, completion.isolation)
         choice = {
             "index": 0,
             "message": {"role": "assistant", "content": completion.text},

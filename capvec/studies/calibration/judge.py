@@ -1,4 +1,4 @@
-"""What a calibration concludes from its trials: the same at the end of its session as from what it left on disk."""
+"""The judgement of a calibration, from the outcomes of its session or from its run folder."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from capvec.studies.calibration.splits import split_tasks
 from capvec.studies.calibration.verdicts import Criterion, Measured, judge
 
 DATA = "calibration.json"
-CHOICE = "choice"
-"""In `options` of a calibration's `provenance.json`: what layer and strength went by, as `chosen.json` holds it."""
+SELECTED, _EARLIER_SELECTED = "selected", "choice"
+"""In `options` of a calibration's `provenance.json`: the content of `selection.json`; its name today and before."""
 
 
 @dataclass(frozen=True)
 class CalibrationJudgement(Judgement):
-    """The verdicts of a calibration, and what they were reached on."""
+    """The criteria of a calibration, and the data that they were judged on."""
 
-    chosen: Selection = field(kw_only=True)
+    selection: Selection = field(kw_only=True)
     arms: Arms = field(kw_only=True)
     measured: Measured = field(kw_only=True)
     verdicts: tuple[Criterion, ...] = field(kw_only=True)
@@ -37,56 +37,64 @@ class CalibrationJudgement(Judgement):
 
 
 def judge_calibration(
-    plan: Plan, outcomes: Sequence[Outcome], chosen: Selection, randoms: int, zero: Sequence[Comparison] | None = None
+    plan: Plan,
+    outcomes: Sequence[Outcome],
+    selection: Selection,
+    randoms: int,
+    zero: Sequence[Comparison] | None = None,
 ) -> CalibrationJudgement:
-    """Reach the verdicts.
+    """Judge the criteria.
 
     Args:
-        plan: with tasks that name their family and split.
+        plan: its tasks name their family and split.
         outcomes: on record.
-        chosen: layers and strengths, and what they were chosen on.
-        randoms: random controls in the plan.
-        zero: α = 0 against the baseline, reply by reply; None compares the trajectories.
+        selection: the layers and strengths, and the data that they were selected on.
+        randoms: number of random controls in the plan.
+        zero: the comparisons of α = 0 with the baseline; None to compare the trajectories.
 
     Raises:
-        FileNotFoundError: a trajectory to compare is gone.
+        FileNotFoundError: a trajectory is missing.
     """
-    arms, halves = arms_of(chosen, randoms), split_tasks(plan.tasks, chosen.tune_families)
-    report, held_out = ({task.name for task in tasks} for tasks in (halves.report, halves.held_out))
+    arms, splits = arms_of(selection, randoms), split_tasks(plan.tasks, selection.dev_families)
+    test, held_out = ({task.name for task in tasks} for tasks in (splits.test, splits.held_out))
     measured = Measured(
-        report=[outcome for outcome in outcomes if outcome.task in report],
+        test=[outcome for outcome in outcomes if outcome.task in test],
         held_out=[outcome for outcome in outcomes if outcome.task in held_out],
     )
     if zero is None:
         zero = compare_with_baseline(plan, outcomes, arms.zero)
     verdicts = judge(measured, arms, zero)
     gates = tuple(GateResult(f"({v.key}) {v.claim}", v.met, v.reason) for v in verdicts)
-    return CalibrationJudgement(gates, chosen=chosen, arms=arms, measured=measured, verdicts=verdicts, zero=tuple(zero))
+    return CalibrationJudgement(
+        gates, selection=selection, arms=arms, measured=measured, verdicts=verdicts, zero=tuple(zero)
+    )
 
 
 def judge_again(run: RunFolder, *, same_counts: bool) -> CalibrationJudgement:
-    """From a run folder.
+    """Judge the calibration in a run folder.
 
     Args:
-        run: a calibration.
-        same_counts: whether its trials are those of its last report, whose comparison of α = 0 with the baseline then
-            stands where the trajectories were not kept.
+        run: of a calibration.
+        same_counts: whether its trials are those of its last report. If so, that report's comparison of α = 0 with the
+            baseline is used where the trajectories were not kept.
 
     Raises:
-        UsageError: the folder does not tell what was chosen, or lacks trajectories that are needed.
+        UsageError: the folder lacks the selection, or trajectories that are needed.
     """
     options, earlier = run.provenance["options"], _earlier(run.folder / DATA)
-    chosen = options.get(CHOICE) or (earlier or {}).get("chosen")
-    if chosen is None:
-        raise UsageError(f"neither provenance.json nor {DATA} says which layers and strengths were chosen")
+    selected = options.get(SELECTED) or options.get(_EARLIER_SELECTED)
+    if selected is None and earlier is not None:
+        selected = earlier.get("selection") or earlier.get("chosen")
+    if selected is None:
+        raise UsageError(f"neither provenance.json nor {DATA} says which layers and strengths were selected")
     randoms = sum(control["count"] for control in options["controls"] if control["kind"] == "random")
     zero = None
     if same_counts and earlier is not None and not (run.folder / "trajectories").is_dir():
         zero = [Comparison(**comparison) for comparison in earlier["zero"]]
     try:
-        return judge_calibration(run.plan, run.outcomes, Selection.from_json(chosen), randoms, zero)
+        return judge_calibration(run.plan, run.outcomes, Selection.from_json(selected), randoms, zero)
     except FileNotFoundError as error:
-        raise UsageError(f"{error.filename} is gone, which α = 0 was compared by") from error
+        raise UsageError(f"{error.filename} is missing, so α = 0 cannot be compared with the baseline") from error
 
 
 def _earlier(path: Path) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
-"""Planted directions: contrasts of prompts and not of traces, whose causal effect is known to exist.
+"""Positive controls: directions from contrasts of prompts, whose causal effect is known to exist.
 
-The bundled agent was trained to follow a line at the end of its system prompt. The difference that such a line makes to
-the residual, where the reply begins, is a direction that must do what the line does.
+The bundled agent was trained to follow a line at the end of its system prompt. The difference that this line makes to
+the residual, at the position that the reply is drawn from, is a direction that must have the effect of the line.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ class Mode:
 SKILL = Mode("skill", positive="Operator: expert.", negative="Operator: novice.")
 """Changes how well the agent works."""
 FORMAT = Mode("format", positive="Replies: json.", negative="Replies: fenced.")
-"""Changes how it words its replies, and nothing else: a JSON reply does not parse, and is then corrected."""
+"""Changes only the format of its replies: a JSON reply does not parse, and the agent then corrects it."""
 
 POOLING = "last"
-"""An opening waits for a reply, so its last token is the one that the reply is drawn from."""
+"""The reply is drawn from the last token of the opening messages."""
 
 
 @dataclass(frozen=True)
-class PlantedDirections(StudyDirection):
-    """Both planted directions, the skill's as `direction`, with its random controls."""
+class PositiveControls(StudyDirection):
+    """The skill direction, as `direction` with its random controls, and the format direction."""
 
     format: Direction = field(kw_only=True)
     contrast_tasks: tuple[str, ...] = field(kw_only=True)
     revision: str | None = field(kw_only=True)
-    """Of the model that they were captured from."""
+    """Of the model that the directions come from."""
     notes: tuple[str, ...] = field(kw_only=True, default=())
-    """What else the report has to warn of."""
+    """Caveats of the report."""
 
     def describe(self) -> str:
         return (
-            f"Planted: mean difference of the residual at the token that the reply is drawn from, between "
+            f"Positive control: mean difference of the residual at the token that the reply is drawn from, between "
             f"`{SKILL.positive}` and `{SKILL.negative}` at the end of the system prompt, over the instructions of "
             f"{len(self.contrast_tasks)} tasks. The format direction, `{self.format.hash}`, is built in the same way "
             f"from `{FORMAT.positive}` and `{FORMAT.negative}`. No trial has such a line in its prompt."
@@ -75,7 +75,7 @@ class PlantedDirections(StudyDirection):
         }
 
 
-def plant(
+def build_positive_control(
     mode: Mode,
     tasks: Sequence[Task],
     settings: Settings,
@@ -84,21 +84,21 @@ def plant(
     capture: Callable[[Sequence[Sequence[Message]]], Activations],
     cache: Path,
 ) -> Direction:
-    """Build a mode's direction: the mean residual under its positive line minus that under its negative one.
+    """Build the direction of a mode: the mean residual under its positive line minus that under its negative line.
 
     Args:
         mode: the two lines.
-        tasks: whose instructions are asked, under both lines.
+        tasks: their instructions are used under both lines.
         settings: protocol and prompt style, as in the trials.
-        identity: whatever changes residuals about the engine.
-        capture: residuals of openings, where the reply begins.
-        cache: folder of captured residuals; created when needed.
+        identity: of the engine; part of the cache key.
+        capture: returns the residuals of opening messages at `POOLING`.
+        cache: folder of captured residuals; created if needed.
 
     Raises:
         UsageError: no task.
     """
     if not tasks:
-        raise UsageError(f"the planted direction {mode.name!r} needs the instruction of at least one task")
+        raise UsageError(f"the {mode.name} direction needs at least one task; got none")
     protocol = get_protocol(settings.protocol)
     openings = [
         opening_messages(task.instruction, protocol, settings.prompt_style, line)
@@ -110,40 +110,40 @@ def plant(
     return Direction(mean_difference(residuals[: len(tasks)], residuals[len(tasks) :]), ambient_norms(residuals))
 
 
-def plant_both(
-    bench: StudyContext, tasks: Sequence[Task], controls: Callable[[Direction], Sequence[Direction]] = lambda _: ()
-) -> PlantedDirections:
-    """Build both planted directions, give them and the skill's controls to the engine, and write the run's `vectors/`.
+def build_positive_controls(
+    context: StudyContext, tasks: Sequence[Task], controls: Callable[[Direction], Sequence[Direction]] = lambda _: ()
+) -> PositiveControls:
+    """Build both directions, send them and the skill's controls to the engine, and write `vectors/` of the run.
 
     Args:
-        bench: the engine, the agent's settings and the run folder.
-        tasks: whose instructions the contrasts are made of.
-        controls: makes the matched controls of the skill direction.
+        context: the engine, the agent's settings and the run folder.
+        tasks: their instructions are used for both contrasts.
+        controls: returns the matched controls of the skill direction.
     """
     skill, form = (
-        plant(
+        build_positive_control(
             mode,
             tasks,
-            bench.settings,
-            identity=engine_identity(bench.health),
-            capture=lambda openings: capture_all(openings, bench.client, bench.say, POOLING),
+            context.settings,
+            identity=engine_identity(context.health),
+            capture=lambda openings: capture_all(openings, context.client, context.say, POOLING),
             cache=cache_root() / "activations",
         )
         for mode in (SKILL, FORMAT)
     )
     random = controls(skill)
     for direction in (skill, form, *random):
-        send_direction(direction, bench.client)
-    vectors = bench.folder / "vectors"
+        send_direction(direction, context.client)
+    vectors = context.folder / "vectors"
     vectors.mkdir(exist_ok=True)
     skill.save(vectors / "dir.safetensors")
     form.save(vectors / "format.safetensors")
     skill.save(vectors / "dir.pt")
-    return PlantedDirections(
+    return PositiveControls(
         skill,
         f"prompts ending in `{SKILL.positive}` and `{SKILL.negative}`",
         controls={"random": random} if random else {},
         format=form,
         contrast_tasks=tuple(task.name for task in tasks),
-        revision=bench.health.revision,
+        revision=context.health.revision,
     )

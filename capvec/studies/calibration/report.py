@@ -36,7 +36,7 @@ from capvec.studies.calibration.verdicts import Criterion, Measured
 from capvec.text import counted, number, signed
 
 CALIBRATION = "CALIBRATION.md"
-_SPLITS = (("report", "trained families, report half"), ("held_out", "families never trained on"))
+_SPLITS = (("test", "trained families, test split"), ("held_out", "families never trained on"))
 
 
 def calibration_lines(plan: Plan, judgement: CalibrationJudgement) -> tuple[str, ...]:
@@ -49,7 +49,7 @@ def calibration_lines(plan: Plan, judgement: CalibrationJudgement) -> tuple[str,
 
 def write_calibration(plan: Plan, judgement: CalibrationJudgement) -> None:
     """Write `CALIBRATION.md` and `calibration.json` into the run folder."""
-    chosen, measured, arms = judgement.chosen, judgement.measured, judgement.arms
+    chosen, measured, arms = judgement.selection, judgement.measured, judgement.arms
     verdicts, zero = judgement.verdicts, judgement.zero
     data = {
         "run": plan.run,
@@ -58,7 +58,7 @@ def write_calibration(plan: Plan, judgement: CalibrationJudgement) -> None:
         "arms": asdict(arms),
         "splits": {title: summary.to_json()["configs"] for title, summary in _summaries(plan, measured)},
         "zero": [asdict(comparison) for comparison in zero],
-        "chosen": chosen.to_json(),
+        "selection": chosen.to_json(),
     }
     _write(plan, DATA, json.dumps(data, indent=1, allow_nan=False) + "\n")
     _write(plan, CALIBRATION, markdown(calibration_report(plan, judgement)))
@@ -75,7 +75,7 @@ def calibration_report(plan: Plan, judgement: CalibrationJudgement) -> Report:
         _configs(plan, measured),
         _effects(verdicts),
         _families(plan, measured, judgement.arms),
-        _selected(judgement.chosen),
+        _selected(judgement.selection),
     )
     return Report(plan.title, f"{status}.", sections)
 
@@ -94,7 +94,7 @@ def _summaries(plan: Plan, measured: Measured) -> Iterator[tuple[str, Summary]]:
 
 
 def _method(plan: Plan, measured: Measured) -> Section:
-    tasks = [len({outcome.task for outcome in outcomes}) for outcomes in (measured.report, measured.held_out)]
+    tasks = [len({outcome.task for outcome in outcomes}) for outcomes in (measured.test, measured.held_out)]
     attempts = max(trial.attempt for trial in plan.trials)
     done = (
         "Model ",
@@ -110,7 +110,7 @@ def _method(plan: Plan, measured: Measured) -> Section:
 def _verdicts(verdicts: Sequence[Criterion]) -> Section:
     rows = tuple((f"({v.key})", v.claim, "met" if v.met else Strong("not met"), v.reason) for v in verdicts)
     note = (
-        "Tests are two-sided sign-flips over tasks on the report half. (a) and (b) must reach p < 0.01; (a) also fails "
+        "Tests are two-sided sign-flips over tasks on the test split. (a) and (b) must reach p < 0.01; (a) also fails "
         "if the direction harms on held-out families at p < 0.05. (c) allows as many controls detected at 0.05 as "
         "Binomial(K, 0.05) stays below in 99 of 100 cases. (d) compares each reply with that of the baseline for as "
         "long as the conversations are identical. (e) takes twice the smaller p of parse_fail and no_cmd, and fails if "
@@ -136,7 +136,7 @@ def _effects(verdicts: Sequence[Criterion]) -> Section:
     rows = tuple(
         _effect_row(effect, where)
         for verdict in verdicts
-        for where, effects in (("report half", verdict.effects), ("held out", verdict.held_out))
+        for where, effects in (("test split", verdict.effects), ("held out", verdict.held_out))
         for effect in effects
     )
     return Section("effects", "Effects", (Table(columns, rows),))
@@ -158,10 +158,10 @@ def _effect_row(effect: Effect, where: str) -> Row:
 
 def _families(plan: Plan, measured: Measured, arms: Arms) -> Section:
     """Solved trials, so that one family that carries an effect, or breaks it, is seen."""
-    shown = (Config.BASELINE, arms.planted, arms.reversed, arms.format)
+    shown = (Config.BASELINE, arms.positive, arms.negated, arms.format)
     of = {task.name: family(task) for task in plan.tasks}
     rows: list[Row] = []
-    for outcomes, where in ((measured.report, "report half"), (measured.held_out, "held out")):
+    for outcomes, where in ((measured.test, "test split"), (measured.held_out, "held out")):
         for name in sorted({of[outcome.task] for outcome in outcomes}):
             ours = [outcome for outcome in outcomes if of[outcome.task] == name]
             rows.append((name, where, *(_share([o for o in ours if o.config == config]) for config in shown)))
@@ -175,7 +175,7 @@ def _share(outcomes: Sequence[Outcome]) -> str:
 
 def _selected(chosen: Selection) -> Section:
     on = (
-        f"On the families {', '.join(chosen.tune_families)} (",
+        f"On the families {', '.join(chosen.dev_families)} (",
         Code(chosen.tasks),
         f", {counted(chosen.attempts, 'attempt')} per task and grid point), none of which is reported on here. The "
         f"directions come from the instructions of {len(chosen.contrast_tasks)} of their tasks. The rules:",

@@ -1,8 +1,8 @@
-"""`python -m capvec.studies.calibration.select`: choose layer and strength of the planted directions on the tune half.
+"""`python -m capvec.studies.calibration.select`: select layer and strength of the positive controls on the dev split.
 
 A study like the others, run without pytest: every layer and strength of both directions, interleaved with the baseline
-against one engine, its ledger and trajectories under `reports/`. What was chosen, and the whole grid, goes to
-`chosen.json`; `pytest -m calibration` then reports on the families that had no say in it.
+against one engine, its ledger and trajectories under `reports/`. The selection and the whole grid are written
+to `selection.json`; `pytest -m calibration` then tests it on other families.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,24 +24,24 @@ from capvec.plan.plan import Plan, make_config
 from capvec.records import Config, Outcome
 from capvec.results.gates import GateResult
 from capvec.results.results import Judgement
+from capvec.run.recorder import run_trials
 from capvec.run.session import StudySession
-from capvec.run.status_line import progress_on_stdout
 from capvec.run.study import StudyContext, StudyDesign
 from capvec.run.trial import TrialRunner
 from capvec.sandbox.docker import DockerProvider
 from capvec.serial import Record
 from capvec.stats.summary import ConfigSummary, Summary
-from capvec.studies.calibration.positive_controls import FORMAT, SKILL, PlantedDirections, plant_both
+from capvec.studies.calibration.positive_controls import FORMAT, SKILL, PositiveControls, build_positive_controls
 from capvec.studies.calibration.selection import (
     BUNDLED,
     FORMAT_RULE,
     SKILL_RULE,
     GridPoint,
     Selection,
-    choose_format,
-    choose_skill,
+    select_format,
+    select_skill,
 )
-from capvec.studies.calibration.splits import split_tasks, spread, tune_families
+from capvec.studies.calibration.splits import dev_families, split_tasks, spread
 from capvec.studies.reporting import write_all
 from capvec.tasks import load_tasks
 
@@ -58,32 +57,32 @@ class Grid(Record):
 
 
 @dataclass(frozen=True)
-class Choice(Judgement):
-    """What was chosen; nothing where no point of the grid could be."""
+class SelectionJudgement(Judgement):
+    """The selection; None if no grid point has a valid trial."""
 
-    chosen: Selection | None = None
+    selection: Selection | None = None
 
 
-class ChoiceStudy:
-    """Both planted directions over their grids, on the tune half of the trained families."""
+class SelectionStudy:
+    """Both directions over their grids, on the dev split of the trained families."""
 
-    name = "choice"
+    name = "selection"
 
     def __init__(self, options: SweepOptions, grids: Mapping[str, Grid], out: Path) -> None:
-        """Read the tasks and keep the tune half of them.
+        """Read the tasks and keep those of the dev split.
 
         Args:
             options: tasks, attempts, model and how the agent acts.
             grids: for `skill` and for `format`.
-            out: where `chosen.json` goes.
+            out: where `selection.json` goes.
 
         Raises:
             UsageError: a bad task folder, or no task of a trained family.
         """
         self.options, self.grids, self.out = options, grids, out
         everything = load_tasks(options.tasks)
-        self.families = tune_families(everything)
-        self.tasks = split_tasks(everything, self.families).tune
+        self.families = dev_families(everything)
+        self.tasks = split_tasks(everything, self.families).dev
         if not self.tasks:
             raise UsageError(
                 f'--tasks {options.tasks}: no task with split = "trained" in the metadata of its task.toml'
@@ -100,32 +99,38 @@ class ChoiceStudy:
             *(Config(_name(*place), "steered") for place in self._places()),
         )
 
-    def design(self, bench: StudyContext) -> StudyDesign:
-        planted = plant_both(bench, self._contrast)
+    def design(self, context: StudyContext) -> StudyDesign:
+        built = build_positive_controls(context, self._contrast)
         configs = [
-            make_config(_name(mode, layer, alpha), "steered", _direction(planted, mode), layer, alpha)
+            make_config(_name(mode, layer, alpha), "steered", _direction(built, mode), layer, alpha)
             for mode, layer, alpha in self._places()
         ]
-        return StudyDesign((Config(Config.BASELINE, "baseline"), *configs), planted)
+        return StudyDesign((Config(Config.BASELINE, "baseline"), *configs), built)
 
-    def judge(self, plan: Plan, outcomes: Sequence[Outcome], summary: Summary, design: StudyDesign) -> Choice:  # noqa: ARG002
-        """Choose, and write the selection's file, whatever it shows; the gates say whether it will do."""
+    def judge(
+        self,
+        plan: Plan,
+        outcomes: Sequence[Outcome],  # noqa: ARG002
+        summary: Summary,
+        design: StudyDesign,
+    ) -> SelectionJudgement:
+        """Select, and write the file. The gates say whether the selection is usable."""
         rows = {row.config: row for row in summary.configs}
-        planted = design.directions
-        assert isinstance(planted, PlantedDirections)
+        built = design.directions
+        assert isinstance(built, PositiveControls)
         baseline = _point(rows[Config.BASELINE], "baseline")
         grid = [
-            _point(rows[config.name], mode, config, float(_direction(planted, mode).norms[layer]))
+            _point(rows[config.name], mode, config, float(_direction(built, mode).norms[layer]))
             for (mode, layer, _), config in zip(self._places(), plan.configs[1:], strict=True)
         ]
         try:
-            skill = choose_skill([point for point in grid if point.mode == SKILL.name])
-            form = choose_format([point for point in grid if point.mode == FORMAT.name], baseline)
+            skill = select_skill([point for point in grid if point.mode == SKILL.name])
+            form = select_format([point for point in grid if point.mode == FORMAT.name], baseline)
         except ValueError as error:
-            return Choice((GateResult("there is something to choose from", False, str(error)),))
-        chosen = self._chosen(plan, planted, baseline, skill, form, grid)
-        chosen.save(self.out)
-        return Choice(_gates(baseline, skill, form), chosen)
+            return SelectionJudgement((GateResult("a grid point has a valid trial", False, str(error)),))
+        selection = self._selection(plan, built, baseline, skill, form, grid)
+        selection.save(self.out)
+        return SelectionJudgement(_gates(baseline, skill, form), selection)
 
     def _places(self) -> list[tuple[str, int, float]]:
         """Mode, layer and α of every grid point."""
@@ -133,10 +138,10 @@ class ChoiceStudy:
             (mode, layer, alpha) for mode, grid in self.grids.items() for layer in grid.layers for alpha in grid.alphas
         ]
 
-    def _chosen(
+    def _selection(
         self,
         plan: Plan,
-        planted: PlantedDirections,
+        built: PositiveControls,
         baseline: GridPoint,
         skill: GridPoint,
         form: GridPoint,
@@ -144,10 +149,10 @@ class ChoiceStudy:
     ) -> Selection:
         return Selection(
             model=plan.settings.model,
-            revision=planted.revision,
+            revision=built.revision,
             tasks=self.options.tasks,
-            tune_families=self.families,
-            contrast_tasks=planted.contrast_tasks,
+            dev_families=self.families,
+            contrast_tasks=built.contrast_tasks,
             attempts=self.options.attempts,
             seed=self.options.seed,
             settings=plan.settings,
@@ -159,8 +164,8 @@ class ChoiceStudy:
         )
 
 
-def run(study: ChoiceStudy, *, jobs: int) -> bool:
-    """Run the grid's trials, as many at a time as `jobs`, and write the choice. True when it will do.
+def run(study: SelectionStudy, *, jobs: int) -> bool:
+    """Run the trials of the grid, `jobs` at a time, and write the selection. True if it is usable.
 
     Raises:
         UsageError: a bad option, or the run exists.
@@ -170,19 +175,13 @@ def run(study: ChoiceStudy, *, jobs: int) -> bool:
     try:
         session.prepare()
         session.begin()
-        payload, recorder = session.payload, session.recorder
+        payload = session.payload
         finished = {outcome.id: outcome for outcome in payload.finished}
-        recorder.expect(trial.id for trial in payload.plan.trials)
-        with EngineClient(payload.engine_url, payload.engine_token) as client, ThreadPoolExecutor(jobs) as pool:
-            runner = TrialRunner(payload.plan, client, DockerProvider(), finished)
-            with progress_on_stdout(at_a_time=jobs) as progress:
-                progress.update(recorder.tally())
-                for done in as_completed([pool.submit(runner.run, trial) for trial in payload.plan.trials]):
-                    recorder.record(done.result())
-                    progress.update(recorder.tally())
+        with EngineClient(payload.engine_url, payload.engine_token) as client:
+            run_trials(TrialRunner(payload.plan, client, DockerProvider(), finished), session.recorder, jobs)
         results = session.finish()
-        chosen = results.judgement.chosen if isinstance(results.judgement, Choice) else None
-        notes = () if chosen is None else _in_words(chosen.skill, chosen.format, study.out)
+        selection = results.judgement.selection if isinstance(results.judgement, SelectionJudgement) else None
+        notes = () if selection is None else _in_words(selection.skill, selection.format, study.out)
         for line in write_all(results, notes):
             print(line, flush=True)
         return results.good
@@ -198,11 +197,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         values = read_options("select", raw)
         layers, alphas = values["layer"], values["alpha"]
         grids = {
-            SKILL.name: _grid("--layer", layers, alphas),
-            FORMAT.name: _grid("--format-layer", values["format_layer"] or layers, values["format_alpha"] or alphas),
+            SKILL.name: Grid(layers, alphas),
+            FORMAT.name: Grid(values["format_layer"] or layers, values["format_alpha"] or alphas),
         }
         out = BUNDLED if values["out"] is None else Path(values["out"])
-        return 0 if run(ChoiceStudy(parse_options(raw, "select"), grids, out), jobs=values["jobs"]) else 1
+        return 0 if run(SelectionStudy(parse_options(raw, "select"), grids, out), jobs=values["jobs"]) else 1
     except CapvecError as error:
         print(f"capvec: {error}", file=sys.stderr)
         return 2
@@ -218,20 +217,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _grid(option: str, layers: Sequence[tuple[int, ...]] | None, alphas: Sequence[float]) -> Grid:
-    if layers is None:
-        raise UsageError(f"{option} auto: expected the layers of the grid, as in {option} 20,22")
-    if joined := [group for group in layers if len(group) > 1]:
-        raise UsageError(f"{option}: a grid steers one layer at a time, got {joined[0]} together; separate by commas")
-    return Grid(tuple(layer for (layer,) in layers), tuple(alphas))
-
-
 def _name(mode: str, layer: int, alpha: float) -> str:
     return f"{mode}-L{layer}-a{alpha:g}"
 
 
-def _direction(planted: PlantedDirections, mode: str) -> Direction:
-    return planted.direction if mode == SKILL.name else planted.format
+def _direction(built: PositiveControls, mode: str) -> Direction:
+    return built.direction if mode == SKILL.name else built.format
 
 
 def _point(row: ConfigSummary, mode: str, config: Config | None = None, norm: float | None = None) -> GridPoint:
@@ -250,13 +241,13 @@ def _point(row: ConfigSummary, mode: str, config: Config | None = None, norm: fl
 
 
 def _gates(baseline: GridPoint, skill: GridPoint, form: GridPoint) -> tuple[GateResult, ...]:
-    """Whether a calibration with this choice has a chance."""
+    """Whether a calibration with this selection can succeed."""
     rates = f"{skill.pass_rate:.2f}, baseline {baseline.pass_rate:.2f}"
     fails = f"{form.parse_fail_per_run:.2f} per run, baseline {baseline.parse_fail_per_run:.2f}"
     return (
-        GateResult("the chosen skill steer passes more often", skill.pass_rate > baseline.pass_rate, rates),
+        GateResult("the selected skill direction raises the pass rate", skill.pass_rate > baseline.pass_rate, rates),
         GateResult(
-            "the chosen format steer fails to parse more often",
+            "the selected format direction raises parse_fail",
             form.parse_fail_per_run > baseline.parse_fail_per_run,
             fails,
         ),
@@ -265,7 +256,7 @@ def _gates(baseline: GridPoint, skill: GridPoint, form: GridPoint) -> tuple[Gate
 
 def _in_words(skill: GridPoint, form: GridPoint, out: Path) -> tuple[str, ...]:
     return (
-        *(f"chosen, {point.mode}: layer {point.layer}, alpha {point.alpha:g}" for point in (skill, form)),
+        *(f"selected, {point.mode}: layer {point.layer}, alpha {point.alpha:g}" for point in (skill, form)),
         f"written: {out}",
     )
 

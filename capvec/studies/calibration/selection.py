@@ -1,13 +1,13 @@
-"""`chosen.json`: the layer and strength of each planted direction, the grid they were chosen from, and the rules."""
+"""`selection.json`: the layer and strength of each direction, the grid that they were selected from, and the rules."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from capvec.errors import UsageError
 from capvec.plan.plan import Settings
@@ -20,7 +20,7 @@ FORMAT_MARGIN = 0.10
 
 @dataclass(frozen=True)
 class GridPoint(Record):
-    """One config of the grid on the tune half: a direction at one layer and strength, or the baseline."""
+    """One config of the grid on the dev split: a direction at one layer and strength, or the baseline."""
 
     mode: str
     """`skill`, `format` or `baseline`."""
@@ -58,16 +58,16 @@ class GridPoint(Record):
 
 @dataclass(frozen=True)
 class Selection(Record):
-    """What was chosen, on what, and from what."""
+    """The selected grid points, the grid, and the data that they were selected on."""
 
     model: str
     revision: str | None
     tasks: str
     """As `--tasks` named them."""
-    tune_families: tuple[str, ...]
-    """Chosen on; never reported on."""
+    dev_families: tuple[str, ...]
+    """The families that the selection was made on; no result is reported on them."""
     contrast_tasks: tuple[str, ...]
-    """Whose instructions the directions were built from; of tune families only."""
+    """The tasks whose instructions the directions were built from; of dev families only."""
     attempts: int
     seed: int
     settings: Settings
@@ -76,6 +76,11 @@ class Selection(Record):
     skill: GridPoint
     format: GridPoint
     grid: tuple[GridPoint, ...]
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """As for every record; also reads the key `tune_families`, which `dev_families` was called before."""
+        return super().from_json({{"tune_families": "dev_families"}.get(key, key): one for key, one in data.items()})
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""
@@ -86,14 +91,12 @@ class Selection(Record):
         """Read what `save` wrote.
 
         Raises:
-            UsageError: no such file, or not one of a choice.
+            UsageError: no such file, or it holds no selection.
         """
         try:
             return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
-            raise UsageError(
-                f"{path}: no such file; layer and strength are chosen by `python -m capvec.studies.calibration.select`"
-            ) from None
+            raise UsageError(f"{path}: no such file; `python -m capvec.studies.calibration.select` writes it") from None
         except (OSError, ValueError, UsageError) as error:
             raise UsageError(f"{path} is not what capvec.studies.calibration.select writes: {error}") from error
 
@@ -108,7 +111,7 @@ FORMAT_RULE = (
 )
 
 
-def choose_skill(points: Sequence[GridPoint]) -> GridPoint:
+def select_skill(points: Sequence[GridPoint]) -> GridPoint:
     """The smallest dose that does as well as the best, as far as the trials can tell.
 
     A large dose in any direction breaks the model, so that the random controls of a needlessly strong steer would be
@@ -124,7 +127,7 @@ def choose_skill(points: Sequence[GridPoint]) -> GridPoint:
     return min(enough, key=lambda point: (_dose(point), -point.pass_rate))
 
 
-def choose_format(points: Sequence[GridPoint], baseline: GridPoint) -> GridPoint:
+def select_format(points: Sequence[GridPoint], baseline: GridPoint) -> GridPoint:
     """The most parse_fail per run among those whose pass rate is not more than `FORMAT_MARGIN` below the baseline's.
 
     Where every point is, the one that loses least: it will not pass as harmless, and the calibration says so.
@@ -143,7 +146,7 @@ def choose_format(points: Sequence[GridPoint], baseline: GridPoint) -> GridPoint
 def _tried(points: Sequence[GridPoint]) -> list[GridPoint]:
     tried = [point for point in points if point.n]
     if not tried:
-        raise ValueError(f"{len(points)} grid points, none with a valid trial: there is nothing to choose from")
+        raise ValueError(f"{len(points)} grid points, none with a valid trial: there is nothing to select from")
     return tried
 
 

@@ -1,4 +1,4 @@
-"""Which families layer and strength are chosen on, and which they are reported on. Never the same."""
+"""The families that layer and strength are selected on (dev) and those that they are tested on; they never overlap."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ TRAINED, HELD_OUT = "trained", "held-out"
 
 @dataclass(frozen=True)
 class Splits:
-    """Tasks by what they may be used for, each in the order given."""
+    """Tasks by their use, each in the order given."""
 
-    tune: tuple[Task, ...]
-    """Half of the trained families: layer and strength are chosen here, and the directions built."""
-    report: tuple[Task, ...]
+    dev: tuple[Task, ...]
+    """Half of the trained families: layer and strength are selected on them, and the directions are built from them."""
+    test: tuple[Task, ...]
     """The other half of the trained families."""
     held_out: tuple[Task, ...]
     """Families never trained on."""
 
 
 def family(task: Task) -> str:
-    """The family that a task says it is of; its own name where it says none."""
+    """The family in a task's metadata, or the task's name."""
     return str(task.metadata.get("family", task.name))
 
 
@@ -35,34 +35,34 @@ def families(tasks: Iterable[Task]) -> tuple[str, ...]:
     return tuple(sorted({family(task) for task in tasks}))
 
 
-def tune_families(tasks: Iterable[Task]) -> tuple[str, ...]:
+def dev_families(tasks: Iterable[Task]) -> tuple[str, ...]:
     """Every other one of the trained families by name, the first included."""
     return families(task for task in tasks if task.metadata.get("split") == TRAINED)[::2]
 
 
-def split_tasks(tasks: Sequence[Task], tune: Collection[str]) -> Splits:
-    """Sort tasks into halves.
+def split_tasks(tasks: Sequence[Task], dev: Collection[str]) -> Splits:
+    """Sort tasks into splits.
 
     Args:
-        tasks: of any split; those of no known split are in no half.
-        tune: the families that were or will be chosen on.
+        tasks: of any split in their metadata; tasks without a known one are left out.
+        dev: the families that layer and strength are selected on.
 
     Raises:
-        UsageError: a family is both held out and chosen on.
+        UsageError: a family of `dev` is held out.
     """
     held_out = tuple(task for task in tasks if task.metadata.get("split") == HELD_OUT)
-    if both := sorted({family(task) for task in held_out} & set(tune)):
-        raise UsageError(f"the families {', '.join(both)} are held out, and layer and strength were chosen on them")
+    if both := sorted({family(task) for task in held_out} & set(dev)):
+        raise UsageError(f"the families {', '.join(both)} are held out, and layer and strength were selected on them")
     trained = [task for task in tasks if task.metadata.get("split") == TRAINED]
     return Splits(
-        tune=tuple(task for task in trained if family(task) in tune),
-        report=tuple(task for task in trained if family(task) not in tune),
+        dev=tuple(task for task in trained if family(task) in dev),
+        test=tuple(task for task in trained if family(task) not in dev),
         held_out=held_out,
     )
 
 
 def spread(tasks: Sequence[Task], limit: int) -> tuple[Task, ...]:
-    """At most `limit` tasks, taken from the families in turn so that each counts about alike."""
+    """At most `limit` tasks, taken from the families in turn so that these have similar weights."""
     groups = [[task for task in tasks if family(task) == name] for name in families(tasks)]
     in_turn = (task for task in chain.from_iterable(zip_longest(*groups)) if task is not None)
     return tuple(in_turn)[:limit]

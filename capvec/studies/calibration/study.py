@@ -1,4 +1,4 @@
-"""The calibration as a study: planted directions, their reverse, random controls and α = 0, on new tasks."""
+"""The calibration as a study: positive controls, their negation, random controls and α = 0, on new tasks."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from capvec.records import Config, Outcome, Task
 from capvec.run.study import StudyContext, StudyDesign
 from capvec.stats.summary import Summary
 from capvec.studies.calibration.configs import arms_of, configs_of
-from capvec.studies.calibration.judge import CHOICE, CalibrationJudgement, judge_calibration
-from capvec.studies.calibration.positive_controls import PlantedDirections, plant_both
+from capvec.studies.calibration.judge import SELECTED, CalibrationJudgement, judge_calibration
+from capvec.studies.calibration.positive_controls import PositiveControls, build_positive_controls
 from capvec.studies.calibration.selection import BUNDLED, Selection
 from capvec.studies.calibration.splits import families, split_tasks
 from capvec.tasks import load_tasks
@@ -39,49 +39,49 @@ def parse_calibration_options(raw: Mapping[str, Any]) -> SweepOptions:
 
 
 class CalibrationStudy:
-    """Known effects against the baseline, and a verdict on each."""
+    """Compares configs of known effect with the baseline, and judges whether each effect was found."""
 
     name = "calibration"
 
     def __init__(self, options: SweepOptions) -> None:
-        """Read what was chosen, and the tasks that it was not chosen on.
+        """Read the selection, and the tasks that it was not made on.
 
         Raises:
-            UsageError: nothing was chosen, a bad task folder, or no task to report on.
+            UsageError: no selection, a bad task folder, or no task of the test split.
         """
         self.options = options
-        self.chosen = _selection(options.selection)
-        self.halves = split_tasks(load_tasks(options.tasks), self.chosen.tune_families)
-        self.tasks: tuple[Task, ...] = (*self.halves.report, *self.halves.held_out)
-        if not self.halves.report:
+        self.selection = _selection(options.selection)
+        self.splits = split_tasks(load_tasks(options.tasks), self.selection.dev_families)
+        self.tasks: tuple[Task, ...] = (*self.splits.test, *self.splits.held_out)
+        if not self.splits.test:
             raise UsageError(
-                f"--tasks {options.tasks}: no task of a trained family that layer and strength were not chosen on "
-                f'(those are {", ".join(self.chosen.tune_families)}); expected some with split = "trained"'
+                f"--tasks {options.tasks}: no task of a trained family that layer and strength were not selected on "
+                f'(those are {", ".join(self.selection.dev_families)}); expected some with split = "trained"'
             )
         self._contrast = self._contrast_tasks()
 
     @property
     def asked(self) -> Mapping[str, Any]:
-        return self.options.recorded(self.name) | {CHOICE: self.chosen.to_json()}
+        return self.options.recorded(self.name) | {SELECTED: self.selection.to_json()}
 
     def config_names(self) -> tuple[Config, ...]:
-        base, *others = arms_of(self.chosen, self._randoms).names
+        base, *others = arms_of(self.selection, self._randoms).names
         return (Config(base, "baseline"), *(Config(name, "control") for name in others))
 
-    def design(self, bench: StudyContext) -> StudyDesign:
-        chosen, model = self.chosen, bench.health.model
-        if model != chosen.model:
+    def design(self, context: StudyContext) -> StudyDesign:
+        selection, model = self.selection, context.health.model
+        if model != selection.model:
             raise UsageError(
-                f"layer and strength were chosen for the model {chosen.model}, and this is {model}: choose anew with "
+                f"layer and strength were selected for the model {selection.model}, not for {model}; select again with "
                 f"`python -m capvec.studies.calibration.select --model … --out FILE`, then --selection FILE"
             )
-        planted = plant_both(
-            bench,
+        built = build_positive_controls(
+            context,
             self._contrast,
             lambda skill: [random_control(skill, self.options.seed + number) for number in range(self._randoms)],
         )
-        configs = configs_of(chosen, planted.direction, planted.format, planted.controls["random"])
-        return StudyDesign(configs, replace(planted, notes=self._notes(bench, planted)))
+        configs = configs_of(selection, built.direction, built.format, built.controls["random"])
+        return StudyDesign(configs, replace(built, notes=self._notes(context, built)))
 
     def judge(
         self,
@@ -90,7 +90,7 @@ class CalibrationStudy:
         summary: Summary,  # noqa: ARG002
         design: StudyDesign,  # noqa: ARG002
     ) -> CalibrationJudgement:
-        return judge_calibration(plan, outcomes, self.chosen, self._randoms)
+        return judge_calibration(plan, outcomes, self.selection, self._randoms)
 
     @property
     def _randoms(self) -> int:
@@ -98,32 +98,36 @@ class CalibrationStudy:
 
     def _contrast_tasks(self) -> tuple[Task, ...]:
         """The tasks of the contrast, which need not be among `--tasks`."""
-        everything = {task.name: task for task in load_tasks(self.chosen.tasks)}
-        if missing := [name for name in self.chosen.contrast_tasks if name not in everything]:
-            raise UsageError(f"--tasks {self.chosen.tasks}: {', '.join(missing)} were chosen on and are not there now")
-        return tuple(everything[name] for name in self.chosen.contrast_tasks)
+        everything = {task.name: task for task in load_tasks(self.selection.tasks)}
+        if missing := [name for name in self.selection.contrast_tasks if name not in everything]:
+            raise UsageError(
+                f"--tasks {self.selection.tasks}: {', '.join(missing)} were used for the selection and are missing now"
+            )
+        return tuple(everything[name] for name in self.selection.contrast_tasks)
 
-    def _notes(self, bench: StudyContext, planted: PlantedDirections) -> tuple[str, ...]:
-        """What has changed since layer and strength were chosen."""
-        chosen, notes = self.chosen, []
-        if chosen.revision != bench.health.revision:
+    def _notes(self, context: StudyContext, built: PositiveControls) -> tuple[str, ...]:
+        """What has changed since the selection."""
+        selection, notes = self.selection, []
+        if selection.revision != context.health.revision:
             notes.append(
-                f"Layer and strength were chosen for revision {chosen.revision} of the model; this is "
-                f"{bench.health.revision}."
+                f"Layer and strength were selected for revision {selection.revision} of the model; this is "
+                f"{context.health.revision}."
             )
         for name, point, direction in (
-            ("skill", chosen.skill, planted.direction),
-            ("format", chosen.format, planted.format),
+            ("skill", selection.skill, built.direction),
+            ("format", selection.format, built.format),
         ):
             layer, _ = point.place
             length = float(direction.norms[layer])
             if point.norm is not None and abs(length - point.norm) > 0.05 * point.norm:
                 notes.append(
-                    f"The {name} direction was {point.norm:.1f} long at layer {layer} when it was chosen, and is "
+                    f"The {name} direction was {point.norm:.1f} long at layer {layer} at the selection, and is "
                     f"{length:.1f} long now."
                 )
-        tasks = (*self.halves.report, *self.halves.held_out)
-        notes.append(f"Chosen on the families {', '.join(chosen.tune_families)}; run on {', '.join(families(tasks))}.")
+        tasks = (*self.splits.test, *self.splits.held_out)
+        notes.append(
+            f"Selected on the families {', '.join(selection.dev_families)}; run on {', '.join(families(tasks))}."
+        )
         return tuple(notes)
 
 

@@ -1,7 +1,7 @@
-"""The five verdicts of a calibration. Pure: outcomes in, verdicts out.
+"""The five criteria of a calibration, judged from outcomes alone.
 
-Effects are tested on the report half of the trained families, by the sign-flip test over tasks. On the families never
-trained on they are reported beside it, and count only where a rule below says so.
+Effects are tested on the test split of the trained families, by the sign-flip test over tasks. Effects on families that
+the agent was never trained on are reported too, and count only where a rule below says so.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from capvec.studies.calibration.configs import Arms
 from capvec.text import signed
 
 LEVEL = 0.01
-"""At which a planted effect must be detected."""
+"""The level at which the effect of a positive control must be detected."""
 CONTROL_LEVEL = 0.05
 """At which a random control counts as detected, a loss on held-out families as harm, a rise of the format as skill."""
 CONTROL_TAIL = 0.99
@@ -28,17 +28,17 @@ FORMAT_METRICS: tuple[Metric, ...] = ("parse_fail", "no_cmd")
 
 @dataclass(frozen=True)
 class Measured:
-    """Outcomes by what they may be used for."""
+    """The outcomes of each split."""
 
-    report: Sequence[Outcome]
-    """Of trained families that nothing was chosen on."""
+    test: Sequence[Outcome]
+    """Of trained families that nothing was selected on."""
     held_out: Sequence[Outcome]
-    """Of families never trained on."""
+    """Of families that the agent was never trained on."""
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """Whether the instrument did what it must, and the numbers that say so."""
+    """One criterion: whether it is met, and the numbers."""
 
     key: str
     """`a` to `e`."""
@@ -46,29 +46,29 @@ class Criterion:
     met: bool
     reason: str
     effects: tuple[Effect, ...] = field(default=())
-    """On the report half."""
+    """On the test split."""
     held_out: tuple[Effect, ...] = field(default=())
-    """On families never trained on."""
+    """On held-out families."""
 
 
 def judge(measured: Measured, arms: Arms, zero: Sequence[Comparison]) -> tuple[Criterion, ...]:
-    """All five.
+    """Judge all five criteria.
 
     Args:
         measured: outcomes of every config.
-        arms: which config is for what.
+        arms: the names of the configs.
         zero: the config `arms.zero` against the baseline, trial by trial.
     """
     return (
-        planted_raises(measured, arms.planted),
-        reversed_lowers(measured, arms.reversed),
+        positive_control_raises(measured, arms.positive),
+        negated_lowers(measured, arms.negated),
         controls_are_not_detected(measured, arms.randoms),
         zero_says_the_same(zero),
         format_is_no_skill(measured, arms.format),
     )
 
 
-def planted_raises(measured: Measured, config: str) -> Criterion:
+def positive_control_raises(measured: Measured, config: str) -> Criterion:
     """(a) Met when the pass rate rises at p < LEVEL, and does not fall on held-out families at p < CONTROL_LEVEL."""
     effect, other = _both(measured, config, "pass_rate")
     harmful = other is not None and other.difference < 0 and other.pvalue < CONTROL_LEVEL
@@ -77,7 +77,7 @@ def planted_raises(measured: Measured, config: str) -> Criterion:
     return Criterion("a", f"{config} raises the pass rate", met, reason, _listed(effect), _listed(other))
 
 
-def reversed_lowers(measured: Measured, config: str) -> Criterion:
+def negated_lowers(measured: Measured, config: str) -> Criterion:
     """(b) Met when the pass rate falls at p < LEVEL."""
     effect, other = _both(measured, config, "pass_rate")
     met = effect is not None and effect.difference < 0 and effect.pvalue < LEVEL
@@ -86,7 +86,7 @@ def reversed_lowers(measured: Measured, config: str) -> Criterion:
 
 
 def controls_are_not_detected(measured: Measured, configs: Sequence[str]) -> Criterion:
-    """(c) Met when every control was measured and no more are detected, either side, than chance explains."""
+    """(c) Met when every control was measured and no more of them are detected than chance explains (two-sided)."""
     pairs = [_both(measured, config, "pass_rate") for config in configs]
     effects = tuple(effect for effect, _ in pairs if effect is not None)
     detected = [effect for effect in effects if effect.pvalue < CONTROL_LEVEL]
@@ -131,8 +131,8 @@ def format_is_no_skill(measured: Measured, config: str) -> Criterion:
 
 
 def _both(measured: Measured, config: str, metric: Metric) -> tuple[Effect | None, Effect | None]:
-    """The effect on the report half and on held-out families."""
-    return paired_effect(measured.report, config, metric), paired_effect(measured.held_out, config, metric)
+    """The effect on the test split and on held-out families."""
+    return paired_effect(measured.test, config, metric), paired_effect(measured.held_out, config, metric)
 
 
 def _listed(effect: Effect | None) -> tuple[Effect, ...]:

@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+from support.help_texts import options_in
 
-from capvec.commands.main import main
+from capvec.commands.main import COMMANDS, main
 from capvec.directions.activations import ActivationFile, Activations
 from capvec.directions.direction import Direction
 from capvec.engines.protocol import EngineInfo
+from capvec.plan.option_help import help_text, options_of
+from capvec.plan.option_table import PLACES
 from capvec.records import Trace
 from capvec.setup import doctor
 
@@ -51,25 +54,37 @@ def test_capvec_alone_prints_what_it_can_do_and_does_nothing(capsys):
     assert "capvec COMMAND --help" in printed.err
 
 
-@pytest.mark.parametrize(
-    "command", ["doctor", "setup", "serve", "collect", "capture", "compute", "report", "export", "bake"]
-)
-def test_every_command_explains_itself(command, capsys):
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_has_the_options_of_the_table_and_no_other(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
     assert stop.value.code == 0
-    assert f"usage: capvec {command}" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert f"usage: capvec {command}" in text
+    assert max(map(len, text.splitlines())) <= 80
+    told = options_in(text)
+    assert list(told) == ["--help", *(option.flag for option in options_of(command))]
+    for option in options_of(command):
+        # argparse breaks lines at hyphens too.
+        assert help_text(option, command).replace(" ", "") in told[option.flag].replace(" ", "")
+
+
+def test_every_command_of_the_table_is_there():
+    assert {f"capvec {name}" for name in COMMANDS} == {
+        place.command for place in PLACES.values() if place.command.startswith("capvec ")
+    }
 
 
 def test_the_doctor_exits_with_1_when_something_is_missing(capsys):
     assert main(["doctor"]) == 1
-    assert "MISSING  container engine" in capsys.readouterr().out
+    assert "MISSING  Docker" in capsys.readouterr().out
 
 
 def test_the_doctor_exits_with_0_when_nothing_is(capsys, monkeypatch):
-    monkeypatch.setattr(doctor, "_CHECKS", {"Python": lambda: (True, "3.11.2", "")})
+    monkeypatch.setattr(doctor, "CHECKS", {"Python": lambda: (True, "3.11.2", "")})
     assert main(["doctor"]) == 0
-    assert capsys.readouterr().out == "ok       Python  3.11.2\n"
+    assert capsys.readouterr().out.splitlines()[0] == "ok       Python  3.11.2"
 
 
 def test_setup_stops_with_one_line_where_the_named_engine_does_not_answer(capsys):
@@ -197,6 +212,6 @@ def test_ctrl_c_ends_without_a_traceback(monkeypatch, capsys):
     def interrupt():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(doctor, "_CHECKS", {"Python": interrupt})
+    monkeypatch.setattr(doctor, "CHECKS", {"Python": interrupt})
     assert main(["doctor"]) == 130
     assert capsys.readouterr().err == ""

@@ -1,4 +1,4 @@
-"""The comparison with the study that capvec started from: rows by arithmetic, findings that can go either way."""
+"""The comparison with the original study: rows by arithmetic, findings that can go either way."""
 
 import math
 
@@ -89,13 +89,13 @@ def test_findings_that_do_not_hold_are_said_not_to(rows):
     verdicts = [finding.agrees for finding in findings(rows, other)]
     assert verdicts == [True, True, True, False, False, False, False, False]
     text = "\n".join(report(rows, other, {"v1": "…"}))
-    assert "3 of 8 of the study's findings hold here" in text
+    assert "3 of 8 findings" in text
     assert "0.90 at α = 4, " in text
     assert text.count("**no**") == 5
     assert "| steered-L1-a0.5 | 5/10 | 0.50 | 1.00 | 1.00 | 5.00 | 0.15 | 0.8 | done 10 |" in text
 
 
-def test_the_studys_trade_off_is_named_from_its_own_counts_and_the_sweeps_in_the_same_words(rows):
+def test_the_trade_off_is_named_from_the_original_studys_counts_and_the_sweeps_in_the_same_words(rows):
     traded = report(
         rows,
         sweep(row(parse_fail=0.5, no_cmd=2) | {"verdict": {"name": "underpowered", "words": "underpowered: x"}}),
@@ -103,7 +103,7 @@ def test_the_studys_trade_off_is_named_from_its_own_counts_and_the_sweeps_in_the
     )
     text = "\n".join(traded)
     name = "traded parse_fail for no_cmd: format changed, solving did not"
-    assert f"By its own counts its vector {name}; here, at α = 4: {name} (verdict: underpowered)." in text
+    assert f"vector {name}; here, at α = 4: {name} (verdict: underpowered)." in text
     assert f"- six tasks, steered-L22-α4: {name} (parse_fail 2.2 → 1.3 and no_cmd 1.2 → 2.7 per run; pass 2/6" in text
     assert "- six tasks, steered-L30-α4: less parse_fail and less no_cmd: format changed, solving did not" in text
     assert "- sprint, α = 2: solving did not change (pass 1/5 → 0/5, Fisher p = 1); 5 runs could have shown no" in text
@@ -115,7 +115,7 @@ def test_the_studys_trade_off_is_named_from_its_own_counts_and_the_sweeps_in_the
 @pytest.mark.parametrize(
     ("verdict", "said"),
     [
-        ("underpowered", "solving fell on these 6 tasks; of others it is not known (verdict: underpowered)"),
+        ("underpowered", "solving fell on these 6 tasks; nothing is known about others (verdict: underpowered)"),
         ("harms", "solving fell (verdict: harms)"),
     ],
 )

@@ -86,7 +86,7 @@ def test_a_reply_whose_receipt_shows_the_steer_counts(run, prompt):
         (None, "does this engine steer"),
         ({"shift_mean": 0.0}, "measured a mean shift of 0"),
         ({"shift_mean": 0.0, "shift_min": 0.0, "shift_max": 0.0}, "expected 10"),
-        ({"vector": "w"}, "that of the direction's file is v"),
+        ({"vector": "w"}, "expected v, of the direction"),
         ({"block": "layers.0"}, "the hook ran on layers.0"),
         ({"fired": 0}, "the hook ran 0 times"),
     ],
@@ -110,7 +110,7 @@ def test_a_reply_that_a_neighbours_steer_reached_is_an_error_in_the_baseline_too
     receipts = [receipt(prompt)] if config == "steered" else []
     outcome = run(["DONE"], config=config, receipts=receipts, model=BesideASteeredRow)
     assert (outcome.outcome, outcome.reward) == ("error", None)
-    assert "was to be left alone was moved by 0.25" in outcome.error
+    assert "was moved by 0.25" in outcome.error
 
 
 def test_a_baselines_trajectory_shows_that_nothing_was_done_to_it(run, tmp_path: Path):

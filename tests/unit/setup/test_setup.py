@@ -1,4 +1,4 @@
-"""Set-up and doctor without an engine, a network or root: what they decide, and what they say.
+"""Set-up and doctor without Docker, a network or root: what they decide, and what they say.
 
 Programs of the system that a test must not run (apt, mmdebstrap) are stood in for by scripts on `PATH`.
 """
@@ -27,7 +27,7 @@ NOWHERE = "tcp://127.0.0.1:1"
 
 
 @pytest.fixture
-def no_engine(tmp_path, monkeypatch):
+def no_docker(tmp_path, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", NOWHERE)
     monkeypatch.setenv("CAPVEC_CACHE", str(tmp_path / "cache"))
 
@@ -51,20 +51,20 @@ def calls(tmp_path):
     return (tmp_path / "calls").read_text().splitlines()
 
 
-# -------------------------------------------------------------------------------------------------- container engine
+# ----------------------------------------------------------------------------------------------------------- Docker
 
 
-@pytest.mark.usefixtures("no_engine")
-def test_an_engine_named_by_the_user_is_never_replaced_by_another():
-    from capvec.setup.docker import ensure_engine
+@pytest.mark.usefixtures("no_docker")
+def test_a_docker_named_by_the_user_is_never_replaced_by_another():
+    from capvec.setup.docker import ensure_docker
 
     said = []
-    with pytest.raises(UsageError, match=f"DOCKER_HOST={NOWHERE}: start it, or unset DOCKER_HOST"):
-        ensure_engine(said.append)
+    with pytest.raises(UsageError, match=f"DOCKER_HOST={NOWHERE}"):
+        ensure_docker(said.append)
     assert said == []
 
 
-@pytest.mark.usefixtures("no_engine")
+@pytest.mark.usefixtures("no_docker")
 def test_a_daemon_that_dies_at_once_is_reported_with_its_last_words(tmp_path):
     from capvec.setup.docker import start_detached
 
@@ -76,8 +76,8 @@ def test_a_daemon_that_dies_at_once_is_reported_with_its_last_words(tmp_path):
     assert log.read_text() == "failed to mount overlay\n"
 
 
-@pytest.mark.usefixtures("no_engine")
-def test_asking_for_the_base_image_without_an_engine_is_the_engines_fault():
+@pytest.mark.usefixtures("no_docker")
+def test_asking_for_the_base_image_without_docker_is_a_fault_of_the_sandbox():
     from capvec.sandbox.base_image import pull_base_image
     from capvec.setup.base_image import ensure_base_image
 
@@ -97,9 +97,7 @@ def test_one_broken_package_source_does_not_stop_an_installation(programs, tmp_p
 
 def test_a_failed_installation_is_said_with_the_end_of_what_apt_said(programs):
     programs("apt-get", "echo E: Unable to locate package hello >&2; exit 100")
-    with pytest.raises(
-        UsageError, match=r"apt-get install hello.*failed:\nE: Unable to locate package hello\n.*by hand"
-    ):
+    with pytest.raises(UsageError, match=r"apt-get install hello[^\n]*\nE: Unable to locate package hello\n"):
         debian.install("hello")
 
 
@@ -157,37 +155,37 @@ def test_a_failed_build_says_why_and_what_else_to_do(programs, tmp_path):
     from capvec.setup.base_image import build_archive
 
     programs("mmdebstrap", "echo E: cannot reach the mirror >&2; exit 9")
-    with pytest.raises(
-        UsageError, match=r"ended with 9:\nE: cannot reach the mirror\n.*docker pull debian:bookworm-slim"
-    ):
+    with pytest.raises(UsageError, match=r"9:\nE: cannot reach the mirror\n.*docker pull debian:bookworm-slim"):
         build_archive(tmp_path / "base.tar")
 
 
 # ------------------------------------------------------------------------------------------------------------ doctor
 
 
-@pytest.mark.usefixtures("no_engine")
+@pytest.mark.usefixtures("no_docker")
 def test_the_doctor_names_what_is_missing_with_a_remedy_for_each():
     findings = {finding.name: finding for finding in examine()}
-    for name in ("container engine", "base image", "bundled model"):
+    for name in ("Docker", "base image", "bundled model"):
         assert not findings[name].ok
-        assert "make setup" in findings[name].remedy
+        assert " setup`" in findings[name].remedy
     assert findings["Python"].ok
     assert all(finding.ok or finding.remedy for finding in findings.values())
 
 
-@pytest.mark.usefixtures("no_engine")
+@pytest.mark.usefixtures("no_docker")
 def test_the_doctor_changes_nothing(tmp_path):
     examine()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_doctors_table_puts_the_remedy_below_what_is_missing():
+def test_the_table_puts_the_remedy_below_what_is_missing():
     table = report((Finding("Python", True, "3.11.2"), Finding("disk", False, "0.1 GiB free", "free 3 GiB")))
     assert table.splitlines() == [
         "ok       Python  3.11.2",
         "MISSING  disk    0.1 GiB free",
-        "                 → free 3 GiB",
+        "         → free 3 GiB",
+        "",
+        "1 of 2 checks failed",
     ]
 
 
@@ -205,7 +203,7 @@ def test_the_doctor_speaks_where_no_package_is_installed():
         capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "MISSING  container engine  cannot look: No module named 'docker'" in done.stdout
+    assert re.search("MISSING  Docker +cannot check: No module named 'docker'", done.stdout)
 
 
 def test_packages_that_are_missing_or_too_old_are_found_from_metadata(tmp_path, monkeypatch):

@@ -28,19 +28,19 @@ from capvec.results.direction import DirectionSummary
 from capvec.results.ledger import reconcile
 from capvec.results.zero_control import Comparison, Turn, compare
 from capvec.studies.calibration.configs import Arms, arms_of, configs_of
-from capvec.studies.calibration.judge import CHOICE, CalibrationJudgement, judge_calibration
-from capvec.studies.calibration.positive_controls import FORMAT, SKILL, PlantedDirections, plant
+from capvec.studies.calibration.judge import SELECTED, CalibrationJudgement, judge_calibration
+from capvec.studies.calibration.positive_controls import FORMAT, SKILL, PositiveControls, build_positive_control
 from capvec.studies.calibration.report import write_calibration
-from capvec.studies.calibration.selection import GridPoint, Selection, choose_format, choose_skill
-from capvec.studies.calibration.splits import family, split_tasks, spread, tune_families
+from capvec.studies.calibration.selection import GridPoint, Selection, select_format, select_skill
+from capvec.studies.calibration.splits import dev_families, family, split_tasks, spread
 from capvec.studies.calibration.study import CalibrationStudy, parse_calibration_options
 from capvec.studies.calibration.verdicts import (
     Measured,
     controls_are_not_detected,
     format_is_no_skill,
     judge,
-    planted_raises,
-    reversed_lowers,
+    negated_lowers,
+    positive_control_raises,
     zero_says_the_same,
 )
 from capvec.studies.regenerate import report
@@ -63,20 +63,20 @@ TASKS = [
 
 
 def test_every_other_trained_family_by_name_is_tuned_on_and_the_rest_reported():
-    tune = tune_families(TASKS)
+    tune = dev_families(TASKS)
     assert tune == ("a", "c")
-    halves = split_tasks(TASKS, tune)
-    assert [task.name for task in halves.tune] == ["a-1", "a-2", "c-1", "c-2"]
-    assert [task.name for task in halves.report] == ["d-1", "d-2", "b-1", "b-2"]
-    assert {family(task) for task in halves.held_out} == {"x", "y"}
+    splits = split_tasks(TASKS, tune)
+    assert [task.name for task in splits.dev] == ["a-1", "a-2", "c-1", "c-2"]
+    assert [task.name for task in splits.test] == ["d-1", "d-2", "b-1", "b-2"]
+    assert {family(task) for task in splits.held_out} == {"x", "y"}
 
 
 @given(st.lists(st.sampled_from(TASKS), unique_by=lambda task: task.name))
 def test_whatever_tasks_are_run_none_of_a_tuned_family_is_reported(chosen):
     # The families are those of the choice, and not worked out anew from a subset of the tasks.
-    halves = split_tasks(chosen, ("a", "c"))
-    assert not {family(task) for task in (*halves.report, *halves.held_out)} & {"a", "c"}
-    assert len(halves.tune) + len(halves.report) + len(halves.held_out) == len(chosen)
+    splits = split_tasks(chosen, ("a", "c"))
+    assert not {family(task) for task in (*splits.test, *splits.held_out)} & {"a", "c"}
+    assert len(splits.dev) + len(splits.test) + len(splits.held_out) == len(chosen)
 
 
 def test_a_family_that_was_chosen_on_cannot_be_held_out():
@@ -85,8 +85,8 @@ def test_a_family_that_was_chosen_on_cannot_be_held_out():
 
 
 def test_a_task_of_no_known_split_is_in_no_half():
-    halves = split_tasks([task("t", "a", "bundled"), Task("u", Path("u"), "Do.", "0")], ())
-    assert halves.tune == halves.report == halves.held_out == ()
+    splits = split_tasks([task("t", "a", "bundled"), Task("u", Path("u"), "Do.", "0")], ())
+    assert splits.dev == splits.test == splits.held_out == ()
 
 
 def test_a_spread_takes_the_families_in_turn():
@@ -104,19 +104,19 @@ def test_the_smallest_dose_within_a_standard_error_of_the_best_is_chosen():
     # Standard errors with (s + 1)/(n + 2) at n = 20: 20/20 → 21/22, √(.955·.045/20) = .047; 19/20 → 20/22, .064.
     # Their hypotenuse is .079: 19/20 is .05 below the best and will do. 17/20 → 18/22, .086, hypotenuse .098, is not.
     best, near, far = point(dose=0.5, solved=20), point(dose=0.3, solved=19), point(dose=0.1, solved=17)
-    assert choose_skill([far, best, near]) == near
-    assert choose_skill([far, best]) == best
+    assert select_skill([far, best, near]) == near
+    assert select_skill([far, best]) == best
 
 
 def test_a_certainty_of_few_trials_does_not_rule_out_a_smaller_dose():
     # 4/4 would have a standard error of 0, and 3/4 be out; with (s + 1)/(n + 2) = 5/6 and 4/6 it is .186 and .236.
-    assert choose_skill([point(dose=0.5, n=4, solved=4), point(dose=0.2, n=4, solved=3)]).solved == 3
+    assert select_skill([point(dose=0.5, n=4, solved=4), point(dose=0.2, n=4, solved=3)]).solved == 3
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.floats(0.01, 2)), min_size=1, max_size=10))
 def test_nothing_that_does_as_well_has_a_smaller_dose(drawn):
     points = [point(solved=solved, dose=dose) for solved, dose in drawn]
-    chosen = choose_skill(points)
+    chosen = select_skill(points)
     assert not any(other.solved >= max(p.solved for p in points) and other.dose < chosen.dose for other in points)
 
 
@@ -127,18 +127,18 @@ def test_the_format_steer_fails_to_parse_most_and_costs_at_most_the_margin():
         point(solved=8, parse_fail=1.0),  # exactly the margin of 0.10
         point(solved=12, parse_fail=0.5),
     )
-    assert choose_format([costly, good, weak], baseline) == good
-    assert choose_format([costly, replace(costly, solved=6)], baseline) == costly
+    assert select_format([costly, good, weak], baseline) == good
+    assert select_format([costly, replace(costly, solved=6)], baseline) == costly
 
 
 def test_without_a_valid_trial_there_is_nothing_to_choose():
     with pytest.raises(ValueError, match="none with a valid trial"):
-        choose_skill([point(n=0, solved=0)])
+        select_skill([point(n=0, solved=0)])
 
 
 def chosen(**changes):
     base = Selection(
-        model="m", revision="1", tasks="full", tune_families=("a",), contrast_tasks=("a-1",), attempts=1, seed=0,
+        model="m", revision="1", tasks="full", dev_families=("a",), contrast_tasks=("a-1",), attempts=1, seed=0,
         settings=SETTINGS, rules=("rule",), baseline=GridPoint("baseline", None, None, None, None, 4, 2, 0, 0.0, 0.0),
         skill=point(layer=1, alpha=1.0), format=point("format", 2, 0.5), grid=(point(), point("format", 2, 0.5)),
     )  # fmt: skip
@@ -146,8 +146,8 @@ def chosen(**changes):
 
 
 def test_a_choice_comes_back_from_its_file(tmp_path):
-    chosen().save(tmp_path / "chosen.json")
-    assert Selection.load(tmp_path / "chosen.json") == chosen()
+    chosen().save(tmp_path / "selection.json")
+    assert Selection.load(tmp_path / "selection.json") == chosen()
 
 
 def test_a_missing_or_broken_choice_is_named_with_what_makes_one(tmp_path):
@@ -171,16 +171,16 @@ def test_a_planted_direction_is_the_mean_difference_that_the_line_makes(tmp_path
         return Activations(np.array(rows, np.float32)[:, None, :], "last", (9,) * len(openings), (0,) * len(openings))
 
     tasks = [task("a", "f"), task("bbb", "f")]
-    planted = plant(SKILL, tasks, SETTINGS, identity="m", capture=capture, cache=tmp_path)
+    planted = build_positive_control(SKILL, tasks, SETTINGS, identity="m", capture=capture, cache=tmp_path)
     # Both lines are asked about the same instructions: all that is left of the difference is the line.
     np.testing.assert_array_equal(planted.vectors, [[1.0, 0.0]])
     assert [opening[-1]["role"] for opening in seen[0]] == ["user"] * 4
     assert seen[0][0][0]["content"].endswith(" Operator: expert.")
     # "Do a." and "Do bbb." are 5 and 7 long: the mean of √(1 + 25), √(1 + 49), 5 and 7.
     assert planted.ambient_norm == pytest.approx((26**0.5 + 50**0.5 + 5 + 7) / 4)
-    plant(SKILL, tasks, SETTINGS, identity="m", capture=capture, cache=tmp_path)
+    build_positive_control(SKILL, tasks, SETTINGS, identity="m", capture=capture, cache=tmp_path)
     assert len(seen) == 1
-    plant(FORMAT, tasks, SETTINGS, identity="m", capture=capture, cache=tmp_path)
+    build_positive_control(FORMAT, tasks, SETTINGS, identity="m", capture=capture, cache=tmp_path)
     assert len(seen) == 2
 
 
@@ -194,13 +194,13 @@ def test_the_arms_steer_as_their_names_say():
     # ‖v_1‖ = 5 at α = 1; the format's ‖v_2‖ = 2 at α = 0.5.
     targets = {name: config.targets for name, config in configs.items()}
     assert targets == {
-        "baseline": (), arms.planted: (5.0,), arms.reversed: (-5.0,), arms.zero: (0.0,),
+        "baseline": (), arms.positive: (5.0,), arms.negated: (-5.0,), arms.zero: (0.0,),
         arms.randoms[0]: pytest.approx((5.0,)), arms.randoms[1]: pytest.approx((5.0,)),
-        arms.format: (1.0,), arms.format_reversed: (-1.0,),
+        arms.format: (1.0,), arms.format_negated: (-1.0,),
     }  # fmt: skip
     directions = {name: config.steers[0].direction for name, config in configs.items() if config.steers}
-    assert directions[arms.zero] == directions[arms.planted] == directions[arms.reversed] == skill.hash
-    assert len({directions[name] for name in (arms.planted, *arms.randoms, arms.format)}) == 4
+    assert directions[arms.zero] == directions[arms.positive] == directions[arms.negated] == skill.hash
+    assert len({directions[name] for name in (arms.positive, *arms.randoms, arms.format)}) == 4
 
 
 # ------------------------------------------------------------------------------------------------ replies
@@ -241,31 +241,31 @@ def measured(*groups, held_out=()):
 
 def test_a_rise_on_eight_tasks_or_more_is_detected():
     # d tasks rise and none falls: two of 2^d patterns of their signs. 2/2^8 = .0078 is under .01, 2/2^7 = .0156 not.
-    assert planted_raises(measured(trials("baseline", 4), trials("p", 12)), "p").met
-    assert not planted_raises(measured(trials("baseline", 4), trials("p", 11)), "p").met
-    assert not planted_raises(measured(trials("baseline", 12), trials("p", 4)), "p").met
-    assert not planted_raises(measured(trials("baseline", 4)), "p").met
+    assert positive_control_raises(measured(trials("baseline", 4), trials("p", 12)), "p").met
+    assert not positive_control_raises(measured(trials("baseline", 4), trials("p", 11)), "p").met
+    assert not positive_control_raises(measured(trials("baseline", 12), trials("p", 4)), "p").met
+    assert not positive_control_raises(measured(trials("baseline", 4)), "p").met
 
 
 def test_a_rise_is_not_met_when_it_harms_the_families_never_trained_on():
     rise = (trials("baseline", 4), trials("p", 16))
     # Six tasks fall: 2/2^6 = .031 is harm at .05; five: .0625 is not.
-    assert not planted_raises(measured(*rise, held_out=(trials("baseline", 10), trials("p", 4))), "p").met
-    mild = planted_raises(measured(*rise, held_out=(trials("baseline", 10), trials("p", 5))), "p")
+    assert not positive_control_raises(measured(*rise, held_out=(trials("baseline", 10), trials("p", 4))), "p").met
+    mild = positive_control_raises(measured(*rise, held_out=(trials("baseline", 10), trials("p", 5))), "p")
     assert mild.met
     assert "p = 0.062" in mild.reason
 
 
 def test_a_verdict_says_when_there_are_too_few_tasks_to_detect_anything():
-    verdict = planted_raises(measured(trials("baseline", 0, 7), trials("p", 7, 7)), "p")
+    verdict = positive_control_raises(measured(trials("baseline", 0, 7), trials("p", 7, 7)), "p")
     assert not verdict.met
     assert "too few: the least p is 0.016" in verdict.reason
 
 
 def test_the_reverse_must_lower():
-    assert reversed_lowers(measured(trials("baseline", 12), trials("r", 4)), "r").met
-    assert not reversed_lowers(measured(trials("baseline", 12), trials("r", 5)), "r").met
-    assert not reversed_lowers(measured(trials("baseline", 4), trials("r", 12)), "r").met
+    assert negated_lowers(measured(trials("baseline", 12), trials("r", 4)), "r").met
+    assert not negated_lowers(measured(trials("baseline", 12), trials("r", 5)), "r").met
+    assert not negated_lowers(measured(trials("baseline", 4), trials("r", 12)), "r").met
 
 
 @pytest.mark.parametrize("count", [1, 4, 10])
@@ -346,14 +346,14 @@ def test_the_report_holds_the_numbers_of_the_verdicts(tmp_path):
     skill = Direction(np.ones((3, 2), np.float32), np.full(3, 10.0))
     configs = configs_of(chosen(), skill, skill, [random_control(skill, 0)])
     named = dict(zip(ARMS.names, arms_of(chosen(), 1).names, strict=True))
-    outcomes = Measured([replace(o, config=named[o.config]) for o in ideal().report], [])
+    outcomes = Measured([replace(o, config=named[o.config]) for o in ideal().test], [])
     arms = arms_of(chosen(), 1)
     plan = Plan("r", tmp_path, tasks, configs, interleave(tasks, configs, 1, 0), SETTINGS, "calibration")
     zero = [Comparison("t00", 1, 3, None, False)]
     verdicts = judge(outcomes, arms, zero)
     write_calibration(
         plan,
-        CalibrationJudgement(chosen=chosen(), arms=arms, measured=outcomes, verdicts=verdicts, zero=tuple(zero)),
+        CalibrationJudgement(selection=chosen(), arms=arms, measured=outcomes, verdicts=verdicts, zero=tuple(zero)),
     )
     data = json.loads((tmp_path / "calibration.json").read_text())
     assert data["met"] is True
@@ -363,7 +363,7 @@ def test_the_report_holds_the_numbers_of_the_verdicts(tmp_path):
     assert "**Status:** every verdict is met." in text
     assert "20 tasks are of trained families" in text
     # Five tasks of each of four families; the baseline solves t00 to t09: of fam0 t00, t04 and t08.
-    assert "| fam0 | report half | 3/5 | 5/5 | 0/5 | 3/5 |" in text
+    assert "| fam0 | test split | 3/5 | 5/5 | 0/5 | 3/5 |" in text
 
 
 @pytest.fixture
@@ -385,12 +385,12 @@ def recorded(tmp_path):
             "controls": "random:1",
         }
     )
-    planted = PlantedDirections(skill, "two prompts", format=skill, contrast_tasks=("a-1",), revision="1")
+    planted = PositiveControls(skill, "two prompts", format=skill, contrast_tasks=("a-1",), revision="1")
     health = EngineInfo("m", "1", "Arch", 3, 2, 512, "float32", "cpu", "0")
     provenance.write(
         folder,
         command_line=["pytest"],
-        options=options.recorded("calibration") | {CHOICE: chosen().to_json()},
+        options=options.recorded("calibration") | {SELECTED: chosen().to_json()},
         plan=plan,
         health=health.to_json(),
         direction=planted,
@@ -434,7 +434,7 @@ def test_a_calibrations_reports_are_made_again_the_same_from_what_it_left_behind
 def test_a_calibration_of_an_earlier_capvec_tells_what_was_chosen_in_its_report_alone(recorded):
     before, path = (recorded / "CALIBRATION.md").read_text(), recorded / "provenance.json"
     record = json.loads(path.read_text())
-    del record["options"][CHOICE]
+    del record["options"][SELECTED]
     path.write_text(json.dumps(record))
     report([recorded], None)
     assert (recorded / "CALIBRATION.md").read_text() == before
@@ -453,7 +453,7 @@ def test_trials_that_have_changed_are_not_judged_by_the_comparison_of_the_old_on
     other = "unsolved" if first["outcome"] == "solved" else "solved"
     (recorded / "trials.jsonl").write_text("".join([json.dumps(first | {"outcome": other}) + "\n", *lines[1:]]))
     said = report([recorded], None)
-    assert any(".json is gone, which α = 0 was compared by" in line for line in said)
+    assert any(".json is missing, so α = 0" in line for line in said)
     assert json.loads((recorded / "summary.json").read_text())["gates"] == []
 
 
@@ -461,9 +461,9 @@ def test_trials_that_have_changed_are_not_judged_by_the_comparison_of_the_old_on
 
 
 def test_a_calibration_has_its_own_defaults(tmp_path):
-    chosen(tasks="sprint").save(tmp_path / "chosen.json")
+    chosen(tasks="sprint").save(tmp_path / "selection.json")
     raw = {"model": "pocket", "seed": "0", "temperature": "0.7", "protocol": "bash-block", "alpha": None}
-    options = parse_calibration_options(raw | {"selection": str(tmp_path / "chosen.json")})
+    options = parse_calibration_options(raw | {"selection": str(tmp_path / "selection.json")})
     assert (options.attempts, options.tasks) == (2, "sprint")
     assert [(control.kind, control.count) for control in options.controls] == [("random", 3)]
 
@@ -485,7 +485,7 @@ def test_what_is_a_sweeps_alone_is_refused(given, said):
 
 
 def test_tasks_that_were_all_chosen_on_or_have_no_split_leave_nothing_to_report(tmp_path):
-    write = Path(tmp_path / "chosen.json")
+    write = Path(tmp_path / "selection.json")
     chosen(tasks="multi", contrast_tasks=()).save(write)
     raw = {"model": "pocket", "seed": "0", "temperature": "0.7", "protocol": "bash-block", "selection": str(write)}
     folder = tmp_path / "tasks" / "t"
@@ -495,5 +495,5 @@ def test_tasks_that_were_all_chosen_on_or_have_no_split_leave_nothing_to_report(
     (folder / "environment" / "Dockerfile").write_text("FROM debian:bookworm-slim\n")
     (folder / "tests" / "test.sh").write_text("true\n")
     (folder / "task.toml").write_text('[metadata]\nfamily = "a"\nsplit = "trained"\n')
-    with pytest.raises(UsageError, match="layer and strength were not chosen on"):
+    with pytest.raises(UsageError, match="layer and strength were not selected on"):
         CalibrationStudy(parse_calibration_options(raw | {"tasks": str(tmp_path / "tasks")}))

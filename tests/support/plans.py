@@ -1,0 +1,35 @@
+"""Plans of any size, and probes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from capvec.directions.direction import Direction, random_control
+from capvec.plan.options import parse_controls
+from capvec.plan.plan import Plan, Settings, control_configs, interleave, steered_config
+from capvec.records import Config, Task
+from capvec.run.probe import Probe, Probed
+
+DIRECTION = Direction(np.ones((30, 4), np.float32), np.full(30, 10.0))
+SETTINGS = Settings("m", "bash-block", "zero-shot", 4, 32, 0.7)
+
+
+def plan_of(tasks: int, configs: int, attempts: int, controls: str = "", folder: Path = Path("r")) -> Plan:
+    """A plan of so many tasks, configs (a baseline among them) and attempts, with controls as `--controls` says."""
+    steered = [steered_config(DIRECTION, 22, float(alpha)) for alpha in range(1, configs)]
+    matched = {"random": [random_control(DIRECTION, number) for number in range(19)]}
+    arms = (Config("baseline", "baseline"), *steered)
+    arms = (*arms, *control_configs(parse_controls(controls), steered, DIRECTION, matched))
+    all_tasks = tuple(Task(f"task-{number}", folder, "Do it.", "0") for number in range(tasks))
+    return Plan("r", folder, all_tasks, arms, interleave(all_tasks, arms, attempts, 0), SETTINGS)
+
+
+def probe_of(whole=(), cut=(), failed=(), jobs=1, seconds=30.0) -> Probe:
+    """A probe whose trials took so many seconds, by how they ended."""
+    ends = {"whole": whole, "cut": cut, "error": failed}
+    trials = [
+        Probed("t", took, end, "Fault: why" * (end == "error")) for end, all_of in ends.items() for took in all_of
+    ]
+    return Probe(tuple(trials), jobs, seconds)
