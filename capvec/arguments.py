@@ -1,4 +1,4 @@
-"""Checking what a user typed: each function names the option, what was received and what was expected."""
+"""Checks of what a user typed. Each error names the option, what was received and what was expected."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from capvec.errors import UsageError
 
 
 def split(option: str, text: str) -> list[str]:
-    """`"a, b"` → `["a", "b"]`.
+    """Split a list: `"a, b"` → `["a", "b"]`.
+
+    Args:
+        option: the name for error messages, as in the functions below.
+        text: as typed.
 
     Raises:
         UsageError: an entry is empty.
@@ -21,10 +25,16 @@ def split(option: str, text: str) -> list[str]:
 
 
 def number(option: str, text: str | float, minimum: float = -math.inf, maximum: float = math.inf) -> float:
-    """A finite number of at least `minimum` and at most `maximum`.
+    """Read a finite number.
+
+    Args:
+        option: the name for error messages.
+        text: as typed.
+        minimum: the least value allowed.
+        maximum: the greatest value allowed.
 
     Raises:
-        UsageError: it is none.
+        UsageError: not a number, not finite, or out of range.
     """
     try:
         value = float(text)
@@ -39,10 +49,16 @@ def number(option: str, text: str | float, minimum: float = -math.inf, maximum: 
 
 
 def at_least(option: str, text: str | int, minimum: int, hint: str = "") -> int:
-    """A whole number of at least `minimum`.
+    """Read a whole number.
+
+    Args:
+        option: the name for error messages.
+        text: as typed.
+        minimum: the least value allowed.
+        hint: ends the error message, as in `or 'auto'`.
 
     Raises:
-        UsageError: it is none.
+        UsageError: not a whole number, or too small.
     """
     try:
         value = int(text)
@@ -56,7 +72,12 @@ def at_least(option: str, text: str | int, minimum: int, hint: str = "") -> int:
 
 
 def choice(option: str, value: str, choices: tuple[Any, ...]) -> Any:
-    """One of `choices`.
+    """Check that a value is one of a few.
+
+    Args:
+        option: the name for error messages.
+        value: as typed.
+        choices: the values allowed.
 
     Raises:
         UsageError: it is none of them.

@@ -1,27 +1,27 @@
-"""The two families of failure, kept apart by type.
+"""The exceptions of capvec, in two groups.
 
-A `UsageError` is the user's to mend: a bad option, a broken task folder, a direction that does not fit the model.
-An `InfrastructureError` is the instrument's: Docker is down, the engine died, a hook did not fire. A trial that meets
-one ends in `error`; it is never counted as unsolved.
+The user can correct a `UsageError`: a bad option, a broken task folder, a direction that does not fit the model. An
+`InfrastructureError` is a failure of the measurement: Docker is down, the engine died, a hook did not fire. A trial
+that meets one has the outcome `error` and is never counted as unsolved.
 """
 
 from __future__ import annotations
 
 
 class CapvecError(Exception):
-    """Base of every error that capvec raises on purpose; its message is complete and meant for a person."""
+    """Base of all errors that capvec raises; the message is complete and written for the user."""
 
 
 class UsageError(CapvecError):
-    """Bad input. The message says what was received, what was expected and what to do."""
+    """Bad input; the message says what was received, what was expected and what to do."""
 
 
 class InfrastructureError(CapvecError):
-    """The instrument failed, so the trial measured nothing."""
+    """The infrastructure failed, so the trial measured nothing."""
 
 
 class SandboxUnavailable(InfrastructureError):
-    """The container engine, the image or the container is not usable (not: a command in it failed)."""
+    """Docker, an image or a container is not usable. A command that fails in a container does not raise this."""
 
 
 class EngineUnavailable(InfrastructureError):
@@ -29,12 +29,12 @@ class EngineUnavailable(InfrastructureError):
 
 
 class SteeringFault(InfrastructureError):
-    """A receipt does not show the steer that was asked for."""
+    """A receipt does not show the requested steer."""
 
 
 class VerifierFault(InfrastructureError):
-    """The verifier gave no usable reward: missing, empty, not a number, or it ran out of time."""
+    """The verifier gave no usable reward: it is missing, empty or not a number, or the verifier timed out."""
 
 
 class ContextOverflow(InfrastructureError):
-    """The prompt we built does not fit the model's context, so the model was never asked."""
+    """The prompt does not fit the model's context, so the model was not called."""

@@ -1,4 +1,4 @@
-"""The vocabulary between stages: tasks, configs, trials and what came of them (steers and receipts: `steering`).
+"""The records that stages exchange: tasks, configs, trials and outcomes (`steering` has steers and receipts).
 
 Nothing here imports torch, docker or pytest, so every process can share it.
 """
@@ -18,7 +18,7 @@ AlphaUnit = Literal["stored", "norm", "ambient"]
 ParseStatus = Literal["strict", "repaired", "failed"]
 Status = Literal["solved", "unsolved", "error"]
 Layers = int | str | None
-"""Where a config steers: one layer, or several as in `20+22`; None where nothing is steered."""
+"""The layer of a config; a text such as `20+22` for several; None if nothing is steered."""
 EndReason = Literal["done", "max_steps", "parse_fail_limit", "no_cmd_limit", "context_full", "time", "error"]
 Message = Mapping[str, str]
 """One chat message, `{"role": "system" | "user" | "assistant", "content": text}`."""
@@ -29,14 +29,14 @@ Message = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Limits(Record):
-    """What one sandbox may use."""
+    """The resources of one sandbox."""
 
     cpus: float = 1.0
     memory_mb: int = 512
     pids: int = 128
     network: bool = False
     cap_add: tuple[str, ...] = ()
-    """Linux capabilities added back to none, each because the task's `task.toml` documents the need."""
+    """The Linux capabilities of the container, which has no others; `task.toml` documents the need for each."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Task(Record):
     agent_timeout_s: float = 600.0
     verifier_timeout_s: float = 120.0
     env: Mapping[str, str] = field(default_factory=dict)
-    """Environment variables of the container, for agent, verifier and solution alike."""
+    """Environment variables of the container, for agent, verifier and solution."""
     verifier_env: Mapping[str, str] = field(default_factory=dict)
     solution_env: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -67,24 +67,24 @@ class Task(Record):
 
 @dataclass(frozen=True)
 class ControlOf(Record):
-    """What a control config is there for."""
+    """The purpose of a control config."""
 
     kind: str
-    """As `--controls` names it."""
+    """The name in `--controls`."""
     configs: tuple[str, ...]
     """The steered configs that it controls for."""
 
 
 @dataclass(frozen=True)
 class Config(Record):
-    """One arm of the sweep."""
+    """One experimental arm."""
 
     name: str
     kind: Literal["baseline", "steered", "control"]
     steers: tuple[Steer, ...] = ()
     layer: Layers = None
     alpha: float | None = None
-    """As the user typed it, in `alpha_unit`; None where it is not used."""
+    """As the user typed it, in `alpha_unit`; None if the config has none."""
     alpha_unit: AlphaUnit = "stored"
     dose: float | None = None
     """|α|·‖v_L‖ / ambient norm of the contrast, at several layers the largest; None where there is no α, or no ambient
@@ -93,12 +93,10 @@ class Config(Record):
     """Text appended to the system prompt (the `prompt` control); empty elsewhere."""
     control: ControlOf | None = None
     targets: tuple[float | None, ...] = ()
-    """What each steer's receipt has to show, from the direction's file and not from the engine: the shift where it
-    adds, the level where it ablates or sets, None where that is not known beforehand (`engine.receipts.closed_forms`).
-    """
+    """What each steer's receipt must show, computed from the direction's file and not by the engine: the shift for
+    `add`, the level for `ablate` and `set`; None if it is not known beforehand (`capvec.receipts.closed_forms`)."""
     vectors: tuple[str, ...] = ()
-    """Content hash of the vector that each steer multiplies, from the direction's file (`engine.protocol.vector_hash`).
-    """
+    """Content hash of each steer's vector, computed from the direction's file (`capvec.steering.vector_hash`)."""
 
     BASELINE: ClassVar[str] = "baseline"
 
@@ -169,7 +167,7 @@ class Reply(Record):
     model_s: float
     """Seconds from request to reply, waiting for the batch included."""
     receipts: tuple[Receipt, ...] = ()
-    """One for each steer that was asked for, in that order."""
+    """One per requested steer, in that order."""
     cached_tokens: int = 0
     """Prompt tokens whose keys and values came from an earlier request under the same steers."""
     cached_under: tuple[Steer, ...] = ()
@@ -180,14 +178,13 @@ class Reply(Record):
 
 @dataclass(frozen=True)
 class Parse(Record):
-    """What a protocol made of a reply. Pure: the same text always gives the same parse."""
+    """The result of parsing a reply; depends on the text alone."""
 
     status: ParseStatus
     commands: tuple[str, ...] = ()
     done: bool = False
     error: str = ""
-    """For `failed`: what was wrong and what was expected, in words the model can act on; for `repaired`: what was
-    mended."""
+    """For `failed`: what was wrong and what was expected, as the model reads it; for `repaired`: the repair."""
 
     @property
     def no_cmd(self) -> bool:
@@ -197,7 +194,7 @@ class Parse(Record):
 
 @dataclass(frozen=True)
 class CommandResult(Record):
-    """What one shell command printed (stdout and stderr in order) and how it ended."""
+    """The output of one shell command (stdout and stderr in order) and how it ended."""
 
     output: str
     exit_code: int | None
@@ -206,13 +203,13 @@ class CommandResult(Record):
     dropped_bytes: int = 0
     """Bytes left out of the middle of a long output."""
     shell_restarted: bool = False
-    """The persistent shell had to be replaced, so variables and background jobs are gone."""
+    """Whether the shell was replaced, which loses its variables and background jobs."""
     duration_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class Step(Record):
-    """One turn: the model's reply, its parse, what the commands did, and what the model was told."""
+    """One turn: the model's reply, its parse, the results of its commands, and the observation."""
 
     index: int
     """From 0."""
@@ -231,10 +228,10 @@ class Step(Record):
 
 @dataclass(frozen=True)
 class Episode(Record):
-    """What the agent loop hands back: everything said and done, before the verifier speaks."""
+    """One run of the agent loop, before the verifier."""
 
     messages: tuple[dict[str, str], ...]
-    """The opening messages (system, few-shot examples, instruction) as the model saw them."""
+    """The opening messages: system prompt, few-shot examples, instruction."""
     steps: tuple[Step, ...]
     end_reason: EndReason
     error: str = ""
@@ -254,14 +251,14 @@ class Episode(Record):
 
 @dataclass(frozen=True)
 class Measured(Record):
-    """What the receipts of one steer showed, over the replies of a trial."""
+    """What the receipts of one steer showed over the replies of a trial."""
 
     layer: int
     op: Op
     expected: float | None
-    """The shift (`add`) or the level (`ablate`, `set`) that they had to show; None if it was not known beforehand."""
+    """The expected shift (`add`) or level (`ablate`, `set`); None if it was not known beforehand."""
     mean: float | None
-    """Mean over the replies of what they showed of it; None where no position was steered."""
+    """The measured shift or level, averaged over the replies; None if no position was steered."""
 
 
 @dataclass(frozen=True)
@@ -278,7 +275,7 @@ class Outcome(Record):
     attempt: int
     seed: int
     outcome: Status
-    """`error` means that the instrument failed, never the model."""
+    """`error` means that the infrastructure failed, never the model."""
     reward: float | None = None
     steps: int = 0
     parse_fail: int = 0
@@ -296,7 +293,7 @@ class Outcome(Record):
     """ISO 8601, UTC."""
     worker: str = ""
     measured: tuple[Measured, ...] = ()
-    """One for each steer of the config, where there was a reply."""
+    """One per steer of the config; empty if there was no reply."""
     error: str = ""
 
     def __post_init__(self) -> None:
@@ -312,7 +309,7 @@ class Outcome(Record):
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """As every record; also reads a line from before steers had operations, with one shift for each trial."""
+        """As for every record; also reads lines of an earlier capvec, with one shift per trial."""
         old = {name: value for name, value in data.items() if name != "trial"}
         expected, mean = old.pop("shift_expected", None), old.pop("shift_measured", None)
         if mean is not None:
@@ -330,19 +327,19 @@ class Interval:
 
 @dataclass(frozen=True)
 class Trace(Record):
-    """One recorded agent run on one task: what a direction is built from."""
+    """One recorded agent run on one task; directions are built from traces."""
 
     id: str
     task: str
     model: str
-    """Name of the model that acted; `same-model` and `cross-model` compare it."""
+    """The name of the acting model, which `same-model` and `cross-model` compare."""
     messages: tuple[dict[str, str], ...]
     """The whole conversation in order, replies and observations included."""
     reward: float | None
     steps: int
     parse_fail: int | None
-    """None where the source does not let us count."""
+    """None if the source does not allow counting."""
     no_cmd: int | None
     config: str = Config.BASELINE
     uncounted: str = ""
-    """Why `parse_fail` or `no_cmd` is not known; empty where both are."""
+    """Why `parse_fail` or `no_cmd` is None; empty if neither is."""

@@ -1,4 +1,4 @@
-"""What every record between stages has: a way to JSON and back."""
+"""Conversion of records to JSON and back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _converter.register_unstructure_hook(Path, str)
 
 
 class Record:
-    """A frozen dataclass that goes to JSON and back without loss."""
+    """Base of frozen dataclasses that convert to JSON and back without loss."""
 
     def to_json(self) -> dict[str, Any]:
         data: dict[str, Any] = _converter.unstructure(self)

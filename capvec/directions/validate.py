@@ -19,7 +19,7 @@ from capvec.directions.permute import choose_scheme, permuted
 from capvec.directions.ranking import LayerRank, Ranking
 from capvec.directions.recipe import EstimatorName
 
-_CHUNK = 2000
+CHUNK = 2000
 """Labellings in one batch: bounds the memory, and keeps the work in the processor's cache."""
 _TIE = 1e-7
 """Statistics closer than this, in standard deviations of the null, count as equal: rounding alone sets them apart."""
@@ -142,8 +142,8 @@ def _null(
     grams = [states @ states.T for states in stacked]
     shape = (n_layers, len(labellings.labels))
     null = _Null(np.empty(shape), np.empty(shape), np.full(shape, np.nan), np.full((n_layers, n), np.nan))
-    for start in range(0, shape[1], _CHUNK):
-        rows = slice(start, start + _CHUNK)
+    for start in range(0, shape[1], CHUNK):
+        rows = slice(start, start + CHUNK)
         chunk = labellings.rows(rows)
         held_out = parts(chunk, folds) if folds is not None else []
         for layer, gram in enumerate(grams):

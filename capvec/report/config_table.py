@@ -12,7 +12,7 @@ from capvec.report.charts.dose_response import dose_response
 from capvec.report.figures import figure
 from capvec.report.section import Column, Link, Paragraph, Section, Table, left, right
 from capvec.results.results import Results
-from capvec.stats.summary import ConfigSummary
+from capvec.stats.config_summary import ConfigSummary
 from capvec.text import interval, number, p_value
 
 

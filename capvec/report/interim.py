@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from capvec.report.section import Block, Code, Paragraph, Row, Section, Table, Text, join, left, right
-from capvec.stats.sequential import FUTILE, InterimAnalysis, Sequential
+from capvec.stats.futility import FUTILE
+from capvec.stats.sequential import InterimAnalysis, Sequential
 from capvec.stats.summary import Summary
 from capvec.text import number, signed
 

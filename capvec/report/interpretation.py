@@ -10,12 +10,13 @@ from capvec.report.section import Bullets, Code, Section, Text, join, listed
 from capvec.report.verdict import compared
 from capvec.results.direction import DirectionSummary
 from capvec.results.results import Results
+from capvec.stats.config_summary import ConfigSummary
 from capvec.stats.effects import Effect
 from capvec.stats.matched_controls import MatchedComparison
 from capvec.stats.mediation import Mediation
 from capvec.stats.pairing import smallest_p
 from capvec.stats.sensitivity import Sensitivity
-from capvec.stats.summary import ConfigSummary, Summary
+from capvec.stats.summary import Summary
 from capvec.stats.verdict import LEVEL, Name
 from capvec.text import p_in_words, signed
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from capvec.report.section import Block, Code, Heading, Paragraph, Section, Table, join, left, listed, right
+from capvec.stats.config_summary import ConfigSummary
 from capvec.stats.drift import Drift
 from capvec.stats.effects import Effect
 from capvec.stats.mediation import Mediation
-from capvec.stats.summary import ConfigSummary, Summary
+from capvec.stats.summary import Summary
 from capvec.text import number, p_value, signed
 
 

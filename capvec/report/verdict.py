@@ -10,8 +10,9 @@ from capvec.report.figures import figure
 from capvec.report.section import Block, Code, Finding, Findings, Paragraph, Section
 from capvec.results.interim import equivalence_margin_of
 from capvec.results.results import Results
+from capvec.stats.config_summary import ConfigSummary
 from capvec.stats.power_warning import observed_power_warning
-from capvec.stats.summary import ConfigSummary, Summary
+from capvec.stats.summary import Summary
 
 
 def verdict_section(results: Results) -> Section:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from capvec.errors import UsageError
 from capvec.records import Config
+from capvec.stats.config_summary import ConfigSummary
 from capvec.stats.effects import Effect
-from capvec.stats.summary import ConfigSummary, Summary
+from capvec.stats.summary import Summary
 from capvec.text import counted, estimate
 
 _IMPROVES = re.compile(r"improves\(\s*([^)\s]+)\s*\)")

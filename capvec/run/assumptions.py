@@ -1,4 +1,4 @@
-"""What a sweep assumes of its baseline before it has run, and which effect it should be able to see."""
+"""What a plan's power is computed from: the baseline's assumed pass rate, and the effect to detect."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from capvec.stats.verdict import LEVEL
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What power is worked out from, besides tasks and attempts."""
+    """What power is computed from, in addition to tasks and attempts."""
 
     base_rate: float
     spread: float
     """Logit SD between tasks."""
     effect: float
-    """A rise of the pass rate that would matter."""
+    """The rise of the pass rate to detect."""
     source: str
-    """Where rate and spread come from, in words."""
+    """The source of rate and spread, in words."""
 
     def design(self, plan: Plan) -> SweepDesign | None:
         """The plan's design for a config of its family; None where no config is steered."""
@@ -37,7 +37,7 @@ class Assumptions:
         return SweepDesign(len(plan.tasks), plan.attempts, self.base_rate, self.spread, level=level)
 
     def power_warning(self, plan: Plan) -> PowerWarning | None:
-        """Whether the plan is underpowered for the effect; None where it is not."""
+        """The warning that the plan is underpowered for the effect; None if it is not."""
         design = self.design(plan)
         return None if design is None else power_warning(design, self.effect)
 

@@ -1,4 +1,4 @@
-"""`--plan`: a study prepared and probed, what it would take and could see, and nothing left behind."""
+"""`--plan`: prepare and probe a study, print its duration and power, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from capvec.sandbox.docker import DockerProvider
 
 
 def dry_run(study: Study, root: Path, jobs: int, say: Callable[[str], None]) -> bool:
-    """Print what the study takes and could see. False when a trial of the probe ended in an error of the instrument.
+    """Print what the study takes and which effects it can detect. False if a trial of the probe ended in an error.
 
     Args:
         study: to plan.
-        root: the folder that holds `reports/`, in which nothing is written.
+        root: the folder that holds `reports/`; nothing is written there.
         jobs: trials at a time.
         say: prints one line of progress.
 
     Raises:
-        UsageError: as the study itself would, or `--resume`.
+        UsageError: a bad option, or `--resume`.
         InfrastructureError: Docker or the engine does not answer.
     """
     options = study.options
     folder = run_folder(options, root)
     if options.resume:
         raise UsageError(
-            "--plan with --resume: a plan is of a study that has not begun; drop one of them. To plan from what that "
-            f"run measured of the baseline, use another --run, or none, and --base-rate {folder}"
+            "--plan with --resume: only a study that has not begun can be planned; drop one of them. To plan with the "
+            f"baseline of that run, use another --run, or none, and --base-rate {folder}"
         )
     with ExitStack() as resources:
         scratch = Path(resources.enter_context(TemporaryDirectory(prefix="capvec-plan-")))
@@ -47,7 +47,7 @@ def dry_run(study: Study, root: Path, jobs: int, say: Callable[[str], None]) -> 
         payload = session.payload
         client = resources.enter_context(EngineClient(payload.engine_url, payload.engine_token))
         probe = run_probe(TrialRunner(payload.plan, client, DockerProvider()), jobs, say)
-    say("working out what it could see, and what it would need")
+    say("computing the power of the plan")
     detections = detections_of(payload.plan, session.assumptions)
     print()
     for line in forecast_lines(payload.plan, session.assumptions, detections, probe, preparation_s):

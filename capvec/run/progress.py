@@ -1,4 +1,4 @@
-"""How far the trials of a session are, and how long the rest takes: arithmetic and words, without clock or terminal."""
+"""The progress of a session and the time that remains, as numbers and words; uses neither clock nor terminal."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 WINDOW = 50
-"""Trials that the rate is taken over: enough to average tasks of all lengths, few enough to notice a slower machine."""
+"""Trials that the rate is computed from: enough to average over tasks, few enough to notice a slower machine."""
 LEAST = 3
-"""Trials that must have ended before a rate is said."""
+"""Trials that must have ended before a rate is shown."""
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What the trials of a session came to so far. Those kept from an earlier session take no time and do not count."""
+    """The counts of a session's trials so far; trials kept from earlier sessions are not among them."""
 
     solved: int = 0
     unsolved: int = 0
     errors: int = 0
     left: int = 0
-    """Still to come. Falls without a trial having ended where trials are taken off the plan."""
+    """Still to come; falls without the end of a trial when a config stops early."""
 
     @classmethod
     def of(cls, outcomes: Iterable[str], left: int) -> Tally:
@@ -40,28 +40,28 @@ class Tally:
 
 @dataclass(frozen=True)
 class Progress:
-    """The tally, and when the latest trials ended."""
+    """A tally, and when the latest trials ended."""
 
     tally: Tally
     ends: tuple[float, ...]
-    """In seconds on any clock, oldest first: the start and the end of every trial, of which the latest `WINDOW` + 1."""
+    """Seconds on any clock, oldest first: the start and the end of each trial, the last `WINDOW` + 1 of them."""
     least: int = LEAST
-    """Trials that must have ended before a rate is said."""
+    """Trials that must have ended before a rate is shown."""
 
     @classmethod
     def begin(cls, tally: Tally, now: float, *, at_a_time: int = 1) -> Progress:
-        """Before the first trial.
+        """The progress before the first trial.
 
         Args:
-            tally: what is to come.
+            tally: of the trials to come.
             now: seconds, on the clock that all later times are from.
-            at_a_time: how many trials run side by side. No rate is said before as many have ended: the first of them
-                stand for the work of all.
+            at_a_time: how many trials run in parallel. No rate is shown before as many have ended, since the first
+                of them end together.
         """
         return cls(tally, (now,), max(LEAST, at_a_time))
 
     def at(self, tally: Tally, now: float) -> Progress:
-        """The same, later."""
+        """The progress at a later time."""
         ended = max(tally.done - self.tally.done, 0)
         return replace(self, tally=tally, ends=(*self.ends, *[now] * ended)[-WINDOW - 1 :])
 
@@ -73,11 +73,11 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """How long what is left takes at that rate; None while there is none."""
+        """Seconds that the remaining trials take at `rate`; None while there is no rate."""
         return self.tally.left / self.rate if self.rate else None
 
     def line(self, width: int) -> str:
-        """The progress in at most `width` characters; where that is too few, what matters least is left out."""
+        """The progress in at most `width` characters; if space is short, the least important parts are left out."""
         tally = self.tally
         done, solved = f"{tally.done}/{tally.total}", f"{tally.solved} solved"
         errors = f"{tally.errors} error{'' if tally.errors == 1 else 's'}"
@@ -90,12 +90,12 @@ class Progress:
 
 
 def per_time(rate: float) -> str:
-    """A rate, given per second, in the unit that shows it: `12/min`, or `40/h`."""
+    """A rate per second as `12/min` or `40/h`."""
     return f"{rate * 60:.0f}/min" if rate * 60 >= 2 else f"{rate * 3600:.0f}/h"
 
 
 def in_words(seconds: float) -> str:
-    """A duration, as closely as a forecast can know it: `about 40 s`, `about 13 min`, `about 2 h 10 min`."""
+    """A duration with the precision of a forecast: `about 40 s`, `about 13 min`, `about 2 h 10 min`."""
     tens, minutes = math.ceil(seconds / 10), math.ceil(seconds / 60)
     if tens < 6:
         return f"about {10 * max(tens, 1)} s"

@@ -1,4 +1,4 @@
-"""A line of progress below all that is printed, on a terminal; plain lines, few of them, anywhere else."""
+"""A line of progress below the output on a terminal; a few plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _LOG_WIDTH = 100
 
 
 def can_redraw(tty: bool, environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether a line may redraw itself: on a terminal that knows how, with somebody before it.
+    """Whether a line can be redrawn: on a capable terminal, outside of continuous integration.
 
-    Continuous integration keeps all that is written in a log, and some of it lends a terminal; it is known by the
-    variables that pytest goes by.
+    Some continuous integration provides a terminal, but keeps everything in a log; it is recognised by the variables
+    that pytest checks.
     """
     logged = any(environ.get(name) for name in ("CI", "BUILD_NUMBER"))
     return tty and not logged and environ.get("TERM", "dumb") != "dumb"
@@ -35,29 +35,29 @@ def can_redraw(tty: bool, environ: Mapping[str, str] = os.environ) -> bool:
 class StatusLine:
     """A line on the row below the cursor, which stays where the next text belongs.
 
-    So what is half written there, such as the letters of pytest's tests, goes on as if nothing was below; and to erase
-    whatever is below the cursor is enough even if the terminal has become narrower or somebody pressed a key.
+    A half-written row, such as the letters of pytest's tests, continues undisturbed. Erasing everything below the
+    cursor is enough even if the terminal became narrower or the user pressed a key.
     """
 
     def __init__(self, write: Callable[[str], Any]) -> None:
-        """Take what writes to the terminal, at once."""
+        """Take a function that writes to the terminal without buffering."""
         self._write = write
         self._shown = False
 
     def show(self, text: str) -> None:
-        """Draw the text in place of what was there. It must be shorter than a row: one that wraps may scroll."""
+        """Replace the line by this text, which must be shorter than a row, since a wrapped line can scroll."""
         self._write(f"{_ERASE_BELOW}{_MAKE_ROOM}{_SAVE}{_NEXT_ROW}{text}{_RESTORE}")
         self._shown = True
 
     def hide(self) -> None:
-        """Erase it; to be done before anything else is written."""
+        """Erase the line; call this before anything else is written."""
         if self._shown:
             self._write(_ERASE_BELOW)
             self._shown = False
 
 
 class ProgressDisplay:
-    """Shows how the trials go on."""
+    """Shows the progress of the trials."""
 
     def __init__(
         self,
@@ -71,8 +71,8 @@ class ProgressDisplay:
 
         Args:
             write: writes to the terminal or the log, at once.
-            live: whether a line is redrawn as trials end; if not, one is written at each quarter of the way.
-            at_a_time: how many trials run side by side.
+            live: whether to redraw a line as trials end; if not, a line is written after each quarter of them.
+            at_a_time: how many trials run in parallel.
             clock: in seconds.
         """
         self._write, self._clock, self._at_a_time = write, clock, at_a_time
@@ -81,7 +81,7 @@ class ProgressDisplay:
         self._quarters = 0
 
     def update(self, tally: Tally) -> None:
-        """Show the tally, whenever it has changed. The time begins with the first call, before a trial has ended."""
+        """Show a tally that has changed; the first call, before a trial has ended, starts the clock."""
         now = self._clock()
         if self._progress is None:
             self._progress = Progress.begin(tally, now, at_a_time=self._at_a_time)
@@ -93,7 +93,7 @@ class ProgressDisplay:
         self.redraw()
 
     def say(self, line: str) -> None:
-        """Write a line of its own, which stays."""
+        """Write a line that stays."""
         self.hide()
         self._write(f"{line}\n")
         self.redraw()
@@ -101,18 +101,18 @@ class ProgressDisplay:
     def redraw(self) -> None:
         """Show the line again after it was hidden."""
         if self._status is not None and self._progress is not None and self._progress.tally.total:
-            # A column stays free: in the last one, terminals differ in where the cursor is.
+            # The last column stays free: terminals differ in where they leave the cursor there.
             self._status.show(self._progress.line(shutil.get_terminal_size().columns - 1))
 
     def hide(self) -> None:
-        """Erase the line so that something else can be written, or because the trials are over."""
+        """Erase the line."""
         if self._status is not None:
             self._status.hide()
 
 
 @contextmanager
 def progress_on_stdout(*, at_a_time: int) -> Iterator[ProgressDisplay]:
-    """What a command shows while its trials run, so many at a time; at the end nothing of it is left on a terminal."""
+    """Show the progress of a command's trials on stdout; a terminal is clean at the end."""
 
     def write(text: str) -> None:
         print(text, end="", flush=True)

@@ -1,32 +1,25 @@
-"""`--sequential`: when a config is looked at and when it stops. This text is the reference; `sequential_test` the rule.
+"""Interim analyses (`--sequential`): when a config is analysed and when it stops. `sequential_test` is the rule.
 
-**Looks** (`schedule`). The plan goes through blocks, one (task, attempt) after the other, with all configs in each,
-every task once before any a second time. With three attempts or more a look follows each round of attempts from the
-first third on; else it follows the first half and three quarters of the blocks. The last look sees everything. No look
-comes before it has seen `FEWEST_TASKS` tasks, with fewer of which the test cannot reject at all. A look is taken when
-all trials of its blocks, the config's and the baseline's, are on record; errors of the instrument are on record, and
-are excluded from the test as everywhere. Why not sooner: by a third of the trials the spending rule has released
-0.0007 of a level of 0.05, and by a half 0.0056; nine tasks that all move the same way have a p of 0.0039.
+**Schedule** (`schedule`). The plan goes through blocks. A block is one (task, attempt) with all configs, and every task
+comes once before any comes a second time. With three attempts or more, an analysis follows each round of attempts from
+the first third on; otherwise it follows the first half and three quarters of the blocks. The final analysis uses all
+blocks. No analysis takes place before `FEWEST_TASKS` tasks are in, with fewer of which the test cannot reject at all.
+An analysis is done when all trials of its blocks, the config's and the baseline's, are recorded. Errors count as
+recorded and are excluded from the test, as everywhere. Earlier analyses would gain little: by a third of the trials the
+spending rule has released 0.0007 of a level of 0.05, by a half 0.0056; nine tasks that all move alike have p = 0.0039.
 
 **Efficacy.** A config stops when its difference crosses the boundary of `capvec.stats.spending`, up or down, at the
-level of the family over the number of its configs (Bonferroni), so that Holm's rule rejects whatever has stopped so.
-Its p-value is the stage-wise one, and goes into Holm's rule like any other.
+level divided by the number of comparisons (Bonferroni), so that Holm's rule rejects for every config stopped this way.
+Its p-value is the stage-wise one and enters Holm's rule like any other.
 
-**Futility.** A config stops when neither verdict is to be expected any more:
-
-* its predictive power is below `FUTILE`: the chance of p < level at the end, by the normal approximation, where what is
-  known of the effect is what the looks so far say (conditional power as in Lan, Simon and Halperin, Sequential Analysis
-  1982, 1:207, averaged over the effects that the data leave: Spiegelhalter, Freedman and Blackburn, Controlled Clinical
-  Trials 1986, 7:8); at the family's whole level, the most that Holm's rule may grant; and
-* effects beyond the margin are excluded already, or the chance that the end excludes them is below `FUTILE` too, as it
-  is where the planned tasks are too few for that (`intervals.reach`).
-
-Such a config is neither *improves* nor *harms*: its p-value is 1, since the trials that could have rejected were not
-run. The boundaries do not count on futility stops (they are non-binding), so the level holds whether one obeys or not.
+**Futility.** A config stops when neither verdict can be expected any more (`futility`). It is then neither *improves*
+nor *harms*: its p-value is 1, since the trials that could have rejected were not run. The boundaries do not rely on
+futility stops (they are non-binding), so the level holds whether one obeys them or not.
 
 **What stopping does to the estimate.** Differences, intervals and every other p-value of a config that stopped come
-from its blocks up to that look, as if no more had been planned. A stop for efficacy picks out moments at which the
-difference is large, so it leans outward; `reports/statistics/SIMULATION.md` says by how much. Nothing corrects for it.
+from its blocks up to that analysis, as if no more had been planned. A stop for efficacy selects moments at which the
+difference is large, so the estimate is biased outward. `reports/statistics/SIMULATION.md` has the size of that bias.
+Nothing corrects for it.
 """
 
 from __future__ import annotations
@@ -38,11 +31,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
-from capvec.records import Interval, Outcome
+from capvec.records import Outcome
 from capvec.stats.assumed import EQUIVALENCE_MARGIN
-from capvec.stats.intervals import clustered, reach, unseen_share
+from capvec.stats.futility import chances, is_futile
 from capvec.stats.spending import course, is_whole_group, sign_patterns, spent
 from capvec.stats.verdict import LEVEL
 
@@ -51,102 +43,106 @@ Block = tuple[str, int]
 Decision = Literal["go on", "efficacy", "futility", "end"]
 FEWEST_TASKS = 6
 """2⁻⁵ is the first p-value below 0.05."""
-FUTILE = 0.1
-"""A verdict that comes with a chance below this is not waited for."""
 
 
 @dataclass(frozen=True)
 class InterimAnalysis:
-    """One look at one config, at the blocks up to it."""
+    """One interim analysis of one config, on the blocks up to it."""
 
     number: int
     """From 1."""
     share: float
-    """t: of the planned (task, attempt) blocks, those that this look sees."""
+    """t: the share of the planned (task, attempt) blocks that this analysis uses."""
     spent: float
-    """α*(t), of the config's level."""
+    """α*(t), the part of the config's level that may be spent by now."""
     used: float
-    """Share of the flips that cross up to this look: below `spent`."""
+    """The share of the flips that cross up to this analysis; below `spent`."""
     boundary: float | None
-    """A difference farther from zero crosses; None where no flip of the data does."""
+    """A difference farther from zero crosses; None where no flip of the data crosses."""
     tasks: int
-    """That both arms have valid trials of."""
+    """Tasks that both arms have valid trials of."""
     difference: float
-    """In pass rate, the mean over these tasks."""
+    """Difference in pass rate, the mean over these tasks."""
     pvalue: float
-    """Ordered by stage, as if this were the last look."""
+    """Ordered by stage, as if this analysis were the last."""
     predictive: float | None
-    """Chance that the end rejects; None at the last look, as is the next."""
+    """The chance that the final analysis rejects; None at the final analysis, as is the next field."""
     excluding: float | None
-    """Chance that the end excludes effects beyond the margin; 1 where this look does."""
+    """The chance that the final analysis excludes effects beyond the equivalence margin; 1 where this one does."""
     decision: Decision
 
 
 @dataclass(frozen=True)
 class SequentialTest:
-    """All looks at one config."""
+    """All analyses of one config."""
 
     config: str
     level: float
-    """The family's over the number of its configs."""
+    """The level of all comparisons divided by their number."""
     analyses: tuple[InterimAnalysis, ...]
-    """As many as were taken: a stop is the last of them."""
+    """Those that were done. A config that stopped has none after the stop."""
     planned: int
-    """Looks that there would be without a stop."""
+    """The number of analyses without a stop."""
     exact: Literal["all flips", "a subgroup of the flips"]
 
     @property
     def decision(self) -> Decision:
-        """Of the last look; "go on" before the first."""
+        """The decision of the latest analysis; "go on" before the first."""
         return self.analyses[-1].decision if self.analyses else "go on"
 
     @property
     def stopped(self) -> bool:
-        """Before the last look, whose decision is always "end"."""
+        """Whether the config stopped before the final analysis, whose decision is always "end"."""
         return self.decision in ("efficacy", "futility")
 
     @property
     def pvalue(self) -> float:
-        """The stage-wise p-value of the last look; 1 after a stop for futility, and for a config that has not ended."""
+        """The stage-wise p-value of the latest analysis; 1 after a stop for futility and before the end."""
         return self.analyses[-1].pvalue if self.decision in ("efficacy", "end") else 1.0
 
     @property
     def words(self) -> str:
-        """What became of it, for the end of a sentence; empty for one that ran to its end."""
-        place = f"look {len(self.analyses)} of {self.planned}"
+        """What became of the config, to end a sentence with; empty for one that ran to its end."""
+        place = f"interim analysis {len(self.analyses)} of {self.planned}"
         if self.decision == "go on":
-            return f"not at its end after {place}, so nothing can be rejected yet"
+            return f"not finished after {place}, so nothing can be rejected yet"
         if not self.stopped:
             return ""
         if self.decision == "efficacy":
-            return f"stopped for efficacy at {place}: difference and interval, not corrected for that, lean outward"
+            biased = "difference and interval are not corrected for that, and biased outward"
+            return f"stopped for efficacy at {place}: {biased}"
         return f"stopped for futility at {place}, so it can be neither improves nor harms"
 
 
 @dataclass(frozen=True)
 class Sequential:
-    """The looks at a sweep's family, and what they leave of each config."""
+    """The interim analyses of a sweep, and the blocks that each config's numbers come from."""
 
     level: float
-    """Of the family."""
+    """Of all comparisons together."""
     blocks: tuple[Block, ...]
-    """In the plan's order, which the looks follow."""
+    """In the plan's order, which the analyses follow."""
     schedule: tuple[int, ...]
-    """Blocks that each look sees."""
+    """The number of blocks that each analysis uses."""
     tests: tuple[SequentialTest, ...]
-    """Of each config of the family."""
+    """One for each comparison."""
     ends: Mapping[str, int]
-    """Config → the blocks that its numbers come from, where that is fewer than all. A control stops when all that it
-    controls for has, the baseline when everything else has."""
+    """Config → the number of blocks that its numbers come from, where that is fewer than all. A control stops when
+    every config that it controls for has stopped, the baseline when every other config has."""
     overrun: Mapping[str, int]
-    """Config → its trials on record beyond these: they were under way when it stopped, and enter no number."""
+    """Config → its recorded trials beyond these: they were under way when it stopped, and enter no number."""
 
     def test(self, config: str) -> SequentialTest | None:
-        """Of a config of the family."""
+        """The test of a config; None for one that is not among the comparisons."""
         return next((test for test in self.tests if test.config == config), None)
 
     def analysed(self, outcomes: Iterable[Outcome], scope_of: str | None = None) -> list[Outcome]:
-        """Without what ran after a stop: that of each config, or of `scope_of` for all that it is compared with."""
+        """The outcomes without the trials that ran after a stop.
+
+        Args:
+            outcomes: of any configs.
+            scope_of: the config whose stop counts for all of them; each config's own where it is None.
+        """
         order = {block: place for place, block in enumerate(self.blocks)}
         return [
             outcome
@@ -157,7 +153,7 @@ class Sequential:
 
 
 def schedule(tasks: int, attempts: int) -> tuple[int, ...]:
-    """The number of blocks that each look sees; the last sees all.
+    """The number of blocks that each analysis uses; the final one uses all.
 
     Raises:
         ValueError: fewer than one task or attempt.
@@ -184,18 +180,18 @@ def sequential_test(
     level: float = LEVEL,
     equivalence_margin: float = EQUIVALENCE_MARGIN,
 ) -> SequentialTest:
-    """Take every look whose trials are on record, up to the first that stops.
+    """Do every analysis whose trials are recorded, up to the first that stops the config.
 
-    A look depends on its own blocks alone, so it makes no difference in which order trials came in.
+    An analysis depends on its own blocks alone, so the order in which trials came in makes no difference.
 
     Args:
         config: its name.
-        ours: the config's trials on record, errors included.
-        base: the baseline's.
+        ours: the config's recorded trials, errors included.
+        base: those of the baseline.
         blocks: all that are planned, in the plan's order.
         seen: the schedule.
-        comparisons: configs that are corrected for each other.
-        level: of the family.
+        comparisons: how many configs are corrected for each other.
+        level: of all comparisons together.
         equivalence_margin: a difference in pass rate that would matter.
     """
     tasks = sorted({task for task, _ in blocks})
@@ -208,14 +204,14 @@ def sequential_test(
     spends = [spent(share, own) for share in shares]
     arms = [_Arms.of(tasks, ours, base, blocks[:count]) for count in ready]
     walked = course(np.stack([arm.differences[None] for arm in arms]), spends, sign_patterns(len(tasks)))
-    looks: list[InterimAnalysis] = []
+    done: list[InterimAnalysis] = []
     for index, arm in enumerate(arms):
         last = ready[index] == len(blocks)
         chance = (
             (None, None) if last else chances(arm.seen, arm.pairs, len(tasks), shares[index], level, equivalence_margin)
         )
         crossed = bool(walked.crossed[index, 0])
-        look = InterimAnalysis(
+        analysis = InterimAnalysis(
             number=index + 1,
             share=shares[index],
             spent=spends[index],
@@ -228,22 +224,22 @@ def sequential_test(
             excluding=chance[1],
             decision="end" if last else "efficacy" if crossed else "futility" if is_futile(*chance) else "go on",
         )
-        looks.append(look)
-        if look.decision != "go on":
+        done.append(analysis)
+        if analysis.decision != "go on":
             break
-    return SequentialTest(config, own, tuple(looks), len(seen), kind)
+    return SequentialTest(config, own, tuple(done), len(seen), kind)
 
 
 @dataclass(frozen=True)
 class _Arms:
-    """What one look sees."""
+    """The data of one analysis."""
 
     differences: NDArray[np.float64]
-    """[tasks], 0 where an arm has no valid trial."""
+    """float [tasks], differences in pass rate; 0 where an arm has no valid trial."""
     shared: NDArray[np.bool_]
-    """[tasks], whether both arms have one."""
+    """bool [tasks], whether both arms have a valid trial."""
     pairs: float
-    """Of trials for each task, on average: as in `effects.paired_effect`."""
+    """Pairs of trials for each task, on average, as in `effects.paired_effect`."""
 
     @classmethod
     def of(
@@ -271,65 +267,5 @@ class _Arms:
 
     @property
     def seen(self) -> NDArray[np.float64]:
-        """Differences of the tasks that both arms have a valid trial of."""
+        """Differences, float [shared tasks]: of the tasks that both arms have a valid trial of."""
         return self.differences[self.shared]
-
-
-def chances(
-    differences: NDArray[np.floating], pairs: float, planned: int, share: float, level: float, equivalence_margin: float
-) -> tuple[float, float]:
-    """Of a rejection at the end, and of effects beyond the margin being excluded there.
-
-    Args:
-        differences: in pass rate, [tasks seen so far].
-        pairs: of trials for each of these tasks, on average.
-        planned: tasks at the end.
-        share: t.
-        level: of the family.
-        equivalence_margin: a difference in pass rate that would matter.
-    """
-    if not len(differences):
-        return 1.0, 1.0  # nothing is known, so nothing is futile
-    values = differences.astype(np.float64)
-    size = math.sqrt(float(values @ values))
-    predictive = predictive_power(float(values.sum()) / size if size else 0.0, share, level)
-    interval = clustered(values.tolist(), pairs)
-    if reach(interval, len(values)) <= equivalence_margin:
-        return predictive, 1.0
-    if unseen_share(planned) > equivalence_margin:
-        return predictive, 0.0
-    return predictive, exclusion_chance(float(values.mean()), interval, share, equivalence_margin)
-
-
-def predictive_power(z: float, share: float, level: float) -> float:
-    """The chance of a two-sided rejection at the end, given z at a share t of the information, with a flat prior.
-
-    The Brownian motion B(t) = z√t ends at a normal value with mean z/√t and variance (1 − t)/t. Looks between now and
-    the end are left out of account.
-    """
-    spread, centre, end = math.sqrt((1 - share) / share), z / math.sqrt(share), special.ndtri(level / 2)
-    return float(special.ndtr((end + centre) / spread) + special.ndtr((end - centre) / spread))
-
-
-def exclusion_chance(difference: float, interval: Interval, share: float, equivalence_margin: float) -> float:
-    """The chance that the 95 % interval lies within ± the margin at the end, where it does not yet.
-
-    Ours, from the same flat prior as `predictive_power`: the half-width shrinks by √t until then, and the centre moves
-    by a normal step with variance σ²(1 − t), σ being the standard error of now.
-    """
-    half = (interval.high - interval.low) / 2
-    room = equivalence_margin - half * math.sqrt(share)
-    if room <= 0:
-        return 0.0
-    step = half / float(special.ndtri(0.975)) * math.sqrt(1 - share)
-    return float(special.ndtr((room - difference) / step) - special.ndtr((-room - difference) / step))
-
-
-def is_futile(predictive: float | None, excluding: float | None) -> bool:
-    """Whether neither verdict is worth waiting for; one that is there already (a chance of 1) is not waited for.
-
-    None, at the last look, is never futile.
-    """
-    if predictive is None or excluding is None:
-        return False
-    return predictive < FUTILE and (excluding < FUTILE or excluding == 1.0)

@@ -1,4 +1,4 @@
-"""`capvec report`: the reports of a run made again from `trials.jsonl`."""
+"""`capvec report`: make the reports of a run again from its folder."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from capvec.studies.reporting import write_all
 
 
 def report(runs: Sequence[Path], out: Path | None) -> tuple[str, ...]:
-    """Write the reports of one run again, or those of several together.
+    """Make the reports of one run again, or those of several runs together.
 
     Args:
         runs: run folders.
-        out: a new folder for the merged run; None for one run, whose reports are made again in its own folder.
+        out: a new folder for the merged run; None to make the reports of one run again in its own folder.
 
     Returns:
-        What the terminal shows, as after the run itself.
+        The lines that the terminal shows, as after the run itself.
 
     Raises:
         UsageError: no run there, several without `out`, or runs that do not belong together.
@@ -40,7 +40,7 @@ def report(runs: Sequence[Path], out: Path | None) -> tuple[str, ...]:
 
 
 def regenerate(folder: Path) -> tuple[str, ...]:
-    """Write the reports of a run again: the same files from the same trials.
+    """Make the reports of a run again, byte for byte the same from the same trials.
 
     Raises:
         UsageError: no run there, or none with a trial on record.
@@ -66,7 +66,7 @@ def regenerate(folder: Path) -> tuple[str, ...]:
 
 
 def _lost(run: RunFolder, direction: DirectionSummary) -> Iterator[str]:
-    """What the run's first reports had, and these cannot: files of a run are often kept in part."""
+    """What the reports lack because files of the run were not kept."""
     if run.provenance["direction"].get("ranking") and direction.ranking is None:
         yield f"{run.folder / 'vectors' / 'ranking.csv'} is missing: the reports do not say what the direction is worth"
     if not any((run.folder / "trajectories").glob("*.json")):
@@ -74,10 +74,10 @@ def _lost(run: RunFolder, direction: DirectionSummary) -> Iterator[str]:
 
 
 def _judge(run: RunFolder, summary: Summary, earlier: Mapping[str, Any] | None) -> tuple[Judgement, tuple[str, ...]]:
-    """The study's own judgement, and what the terminal is told of it.
+    """The study's own judgement, and lines about it for the terminal.
 
-    A sweep and a calibration are judged again. What is left of that, a choice or what needs trajectories that were not
-    kept, stands as it was as long as the counts do.
+    A sweep and a calibration are judged again. Other gates, and those that need missing trajectories, are taken from
+    the last report if its counts are the same.
     """
     same = earlier is not None and _counts(earlier["configs"]) == _counts(summary.to_json()["configs"])
     notes: tuple[str, ...] = ()
@@ -93,7 +93,7 @@ def _judge(run: RunFolder, summary: Summary, earlier: Mapping[str, Any] | None) 
 
 
 def _kept(run: RunFolder, earlier: Mapping[str, Any]) -> tuple[GateResult, ...]:
-    """The study's own verdicts of the last report, without what `--gate` asked for."""
+    """The study's own gates in the last report, without those of `--gate`."""
     expression = run.provenance["options"].get("gate")
     conditions = split_gate(expression) if expression else ()
     return tuple(GateResult(**gate) for gate in earlier["gates"] if gate["condition"] not in conditions)

@@ -1,4 +1,4 @@
-"""From a run's `Results` to its reports: those of every study, and what one study adds."""
+"""Write the reports of a run from its `Results`: the common ones, and those of its study."""
 
 from __future__ import annotations
 

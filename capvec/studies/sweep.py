@@ -1,4 +1,4 @@
-"""A sweep: one direction at the strengths and layers that the user asked for, against the baseline."""
+"""The sweep: one direction at the requested layers and strengths, compared with the baseline."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from capvec.traces import check_traces
 
 
 class SweepStudy:
-    """One direction at the strengths and layers that the user asked for, with controls, against the baseline."""
+    """One direction at the requested layers and strengths, with controls, compared with the baseline."""
 
     name = "sweep"
 
@@ -70,7 +70,7 @@ class SweepStudy:
 
     @property
     def _alphas(self) -> Sequence[float | None]:
-        """An ablation has no strength, so whatever `--alpha` says there is one config of each layer."""
+        """An ablation has no strength, so there is one config per layer."""
         return (None,) if self.options.op == "ablate" else self.options.alphas
 
     def judge(
@@ -80,7 +80,7 @@ class SweepStudy:
         summary: Summary,  # noqa: ARG002
         design: StudyDesign,  # noqa: ARG002
     ) -> Judgement:
-        """The `zero` control must have said what the baseline said."""
+        """Judge the `zero` control, whose replies must be the baseline's."""
         return Judgement(check_zero(plan, outcomes))
 
     def _layers(self, obtained: StudyDirection, context: StudyContext) -> tuple[tuple[int, ...], ...]:

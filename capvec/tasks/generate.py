@@ -108,8 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Returns 0, or 2 on bad input."""
     parser = argparse.ArgumentParser(prog="python -m capvec.tasks.generate", description="Write new task folders.")
     parser.add_argument("--out", type=Path, required=True, help="folder to write the task folders into")
-    parser.add_argument("--seed", default="1", help="any text; 0 gives the bundled tasks (default: 1)")
-    parser.add_argument("--instances", type=int, default=2, help="tasks of each family (default: 2)")
+    parser.add_argument("--seed", default="1", help=f"any text; {BUNDLED_SEED} gives the bundled tasks (default: 1)")
+    parser.add_argument("--instances", type=int, default=BUNDLED_INSTANCES, help="tasks of each family (default: 2)")
     parser.add_argument("--families", help="names of task families, separated by commas (default: all)")
     options = parser.parse_args(arguments)
     families = options.families.split(",") if options.families else None

@@ -16,11 +16,12 @@ from scipy import special
 
 from capvec.records import Interval
 from capvec.stats.assumed import EQUIVALENCE_MARGIN
+from capvec.stats.futility import chances, is_futile
 from capvec.stats.intervals import clustered, reach
 from capvec.stats.multiplicity import holm
 from capvec.stats.pairing import sign_flip_pvalues
 from capvec.stats.power import SweepDesign, mean_logit
-from capvec.stats.sequential import chances, is_futile, schedule
+from capvec.stats.sequential import schedule
 from capvec.stats.spending import course, sign_patterns, spent
 from capvec.stats.verdict import LEVEL
 from dev.simulations.scenarios import TAUS, scenario

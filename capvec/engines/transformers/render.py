@@ -52,7 +52,7 @@ def render_marked(tokenizer: Any, messages: Sequence[Message], *, prompt: bool) 
             f"{type(tokenizer).__name__} makes other tokens of a rendered conversation than of the conversation: which "
             "of them are the assistant's is not known"
         )
-    return Rendered(ids, tuple(_overlaps(coded["offset_mapping"], spans)))
+    return Rendered(ids, tuple(overlaps(coded["offset_mapping"], spans)))
 
 
 def _apply(tokenizer: Any, messages: Sequence[Message], *, prompt: bool, tokenize: bool) -> Any:
@@ -98,7 +98,7 @@ def _assistant_spans(tokenizer: Any, messages: Sequence[Message], text: str, *, 
     return [(ends[index], ends[index + 1]) for index in range(1, len(pieces), 2)]
 
 
-def _overlaps(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> Iterator[bool]:
+def overlaps(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> Iterator[bool]:
     """Of each token, whether its characters overlap one of the spans. Both are in order."""
     waiting, before = list(reversed(spans)), 0
     for given, end in offsets:

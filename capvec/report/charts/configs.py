@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from capvec.report.charts.canvas import CHARACTER, Canvas, Chart, Scale, padded, shorten
-from capvec.stats.summary import ConfigSummary
+from capvec.stats.config_summary import ConfigSummary
 from capvec.text import estimate, signed
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from capvec.records import Config
 from capvec.report.charts.canvas import CHARACTER, Canvas, Chart, Scale, padded, plain, shorten, spread
-from capvec.stats.summary import ConfigSummary
+from capvec.stats.config_summary import ConfigSummary
 
 METRICS = {
     "pass_rate": "pass rate",

@@ -30,7 +30,8 @@ from capvec.run.study import StudyContext, StudyDesign
 from capvec.run.trial import TrialRunner
 from capvec.sandbox.docker import DockerProvider
 from capvec.serial import Record
-from capvec.stats.summary import ConfigSummary, Summary
+from capvec.stats.config_summary import ConfigSummary
+from capvec.stats.summary import Summary
 from capvec.studies.calibration.positive_controls import FORMAT, SKILL, PositiveControls, build_positive_controls
 from capvec.studies.calibration.selection import (
     BUNDLED,

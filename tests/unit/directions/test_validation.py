@@ -239,7 +239,7 @@ def test_an_activation_that_all_traces_share_does_not_blur_the_null(offset):
 def test_labellings_are_the_same_whatever_the_chunks(monkeypatch):
     x = residuals(4, 10)
     whole = validate(*labelled(x[:4], x[4:]), permutations=50)
-    monkeypatch.setattr(module, "_CHUNK", 7)
+    monkeypatch.setattr(module, "CHUNK", 7)
     for one, other in zip(by_layer(whole), by_layer(validate(*labelled(x[:4], x[4:]), permutations=50)), strict=True):
         for name, value in vars(one).items():
             assert getattr(other, name) == pytest.approx(value)

@@ -96,13 +96,13 @@ def test_a_template_that_rewrites_what_was_said_is_refused():
 
 
 def test_a_token_of_white_space_without_offsets_stands_after_the_one_before_it():
-    from capvec.engines.transformers.render import _overlaps
+    from capvec.engines.transformers.render import overlaps
 
     # "ab  cd": a tokenizer that trims offsets says of the two spaces only where they end.
     offsets = [(0, 2), (4, 4), (4, 6)]
-    assert list(_overlaps(offsets, [(0, 4)])) == [True, True, False]
-    assert list(_overlaps(offsets, [(4, 6)])) == [False, False, True]
-    assert list(_overlaps(offsets, [(1, 5)])) == [True, True, True]
+    assert list(overlaps(offsets, [(0, 4)])) == [True, True, False]
+    assert list(overlaps(offsets, [(4, 6)])) == [False, False, True]
+    assert list(overlaps(offsets, [(1, 5)])) == [True, True, True]
 
 
 TEXT = st.text(st.characters(blacklist_categories=("Cs", "Cc")) | st.just("\n"), max_size=12).filter(

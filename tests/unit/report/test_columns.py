@@ -22,6 +22,7 @@ from capvec.records import Config, ControlOf, Interval, Measured, Outcome
 from capvec.report.files import MASTER_COLUMNS
 from capvec.results.gates import GateResult
 from capvec.results.zero_control import Comparison
+from capvec.stats.config_summary import ConfigSummary
 from capvec.stats.drift import Drift, DriftTest
 from capvec.stats.effects import Effect
 from capvec.stats.format_change import FormatChange
@@ -32,7 +33,6 @@ from capvec.stats.pooled import FisherResult
 from capvec.stats.sensitivity import Sensitivity
 from capvec.stats.sequential import InterimAnalysis, Sequential, SequentialTest
 from capvec.stats.stratified import CmhResult
-from capvec.stats.summary import ConfigSummary
 from capvec.stats.verdict import Detectable, Verdict
 from capvec.steering import Steer
 from capvec.studies.calibration.configs import Arms

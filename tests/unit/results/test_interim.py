@@ -166,7 +166,7 @@ def test_a_stopped_config_is_compared_with_the_baseline_on_its_own_blocks(plan):
     assert gate.reason == "prompt passes 0.00, baseline 0.33, over 12 of 12 tasks"
     assert rows["good"].effect.pvalue == rows["good"].sign_flip.pvalue == 2**-11
     assert rows["good"].verdict.name == "improves"
-    assert rows["good"].verdict.words.endswith("not corrected for that, lean outward")
+    assert rows["good"].verdict.words.endswith("biased outward")
     assert rows["same"].effect.pvalue == 1.0
     assert rows["same"].verdict.name == "underpowered"
     assert rows["same"].verdict.words.endswith("so it can be neither improves nor harms")

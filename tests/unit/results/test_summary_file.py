@@ -10,7 +10,7 @@ from support import REPOSITORY
 from support.recorded_run import write_recorded
 
 from capvec.results.summary_file import current_names, read_summary
-from capvec.stats.summary import ConfigSummary
+from capvec.stats.config_summary import ConfigSummary
 from capvec.stats.verdict import Verdict
 
 pytestmark = pytest.mark.unit

@@ -17,17 +17,17 @@ from capvec.stats.spending import course, is_whole_group, sign_patterns, spent
 pytestmark = pytest.mark.unit
 
 tables = st.integers(1, 3).flatmap(
-    lambda looks: st.integers(1, 7).flatmap(
+    lambda analyses: st.integers(1, 7).flatmap(
         lambda tasks: st.lists(
-            st.lists(st.integers(-3, 3), min_size=tasks, max_size=tasks), min_size=looks, max_size=looks
+            st.lists(st.integers(-3, 3), min_size=tasks, max_size=tasks), min_size=analyses, max_size=analyses
         )
     )
 )
 levels = st.floats(0.001, 0.6)
 
 
-def spends_of(looks, level):
-    return [spent((look + 1) / looks, level) for look in range(looks)]
+def spends_of(analyses, level):
+    return [spent((analysis + 1) / analyses, level) for analysis in range(analyses)]
 
 
 def walk(table, spends):
@@ -36,14 +36,14 @@ def walk(table, spends):
 
 
 def by_definition(table, spends):
-    """Every one of the 2ⁿ flips, its whole course; for each look what crosses, and the stage-wise p of the data."""
+    """Every one of the 2ⁿ flips, its whole course; for each analysis what crosses, and the stage-wise p of the data."""
     flips = list(product((1, -1), repeat=len(table[0])))
     sums = [
-        [abs(sum(s * d for s, d in zip(flip, look, strict=True))) for look in table] for flip in flips
+        [abs(sum(s * d for s, d in zip(flip, analysis, strict=True))) for analysis in table] for flip in flips
     ]  # the first flip leaves the data as they are
     gone, rows = set(), []
-    for look, spend in enumerate(spends):
-        size = [course_[look] for course_ in sums]
+    for analysis, spend in enumerate(spends):
+        size = [course_[analysis] for course_ in sums]
         p = Fraction(sum(f in gone or size[f] >= size[0] for f in range(len(flips))), len(flips))
         # The least boundary that fewer than the spent share go beyond, with those that are gone.
         for bound in sorted(set(size)):
@@ -60,10 +60,10 @@ def by_definition(table, spends):
 def test_boundaries_and_p_values_are_those_of_the_definition(table, level):
     spends = spends_of(len(table), level)
     found = walk(table, spends)
-    for look, (used, crossed, p) in enumerate(by_definition(table, spends)):
-        assert found.used[look, 0] == pytest.approx(float(used))
-        assert found.crossed[look, 0] == crossed
-        assert found.pvalues[look, 0] == pytest.approx(float(p))
+    for analysis, (used, crossed, p) in enumerate(by_definition(table, spends)):
+        assert found.used[analysis, 0] == pytest.approx(float(used))
+        assert found.crossed[analysis, 0] == crossed
+        assert found.pvalues[analysis, 0] == pytest.approx(float(p))
 
 
 @given(tables, levels)
@@ -94,7 +94,10 @@ def test_order_of_tasks_sign_and_scale_do_not_matter(table, level, random, scale
     spends = spends_of(len(table), level)
     order = list(range(len(table[0])))
     random.shuffle(order)
-    before, after = walk(table, spends), walk([[-scale * look[task] for task in order] for look in table], spends)
+    before, after = (
+        walk(table, spends),
+        walk([[-scale * analysis[task] for task in order] for analysis in table], spends),
+    )
     for name in ("used", "crossed", "pvalues", "possible"):
         assert getattr(after, name) == pytest.approx(getattr(before, name))
 
@@ -103,10 +106,10 @@ def test_a_later_look_does_not_move_an_earlier_one():
     table = np.random.default_rng(0).integers(-2, 3, (4, 1, 8)).astype(float)
     spends = spends_of(4, 0.3)
     whole = course(table, spends, sign_patterns(8))
-    for looks in (1, 2, 3):
-        part = course(table[:looks], spends[:looks], sign_patterns(8))
-        assert (part.beyond == whole.beyond[:looks]).all()
-        assert (part.pvalues == whole.pvalues[:looks]).all()
+    for analyses in (1, 2, 3):
+        part = course(table[:analyses], spends[:analyses], sign_patterns(8))
+        assert (part.beyond == whole.beyond[:analyses]).all()
+        assert (part.pvalues == whole.pvalues[:analyses]).all()
 
 
 def test_the_spending_is_lan_and_demets_and_ends_at_the_level():
@@ -161,7 +164,7 @@ def test_every_flip_of_the_data_is_judged_alike_so_the_level_is_exact():
         (lambda: spent(0.0, 0.05), "share 0 of the trials"),
         (lambda: spent(0.5, 1.0), "level 1"),
         (lambda: sign_patterns(0), "of no task"),
-        (lambda: course(np.zeros((2, 1, 3)), [0.05], sign_patterns(3)), "2 looks at 3 tasks, 1 levels"),
+        (lambda: course(np.zeros((2, 1, 3)), [0.05], sign_patterns(3)), "2 analyses of 3 tasks, 1 levels"),
         (lambda: course(np.zeros((2, 1, 3)), [0.05, 0.01], sign_patterns(3)), "none below the one before"),
     ],
 )

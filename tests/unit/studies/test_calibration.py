@@ -1,4 +1,4 @@
-"""Calibration without trials: halves, the choice, comparisons, verdicts, planted directions, the written report.
+"""Calibration without trials: splits, the selection, criteria, positive controls, the written report.
 
 Every verdict is shown to fail where it should: an instrument that cannot say no calibrates nothing.
 """
@@ -55,31 +55,31 @@ def task(name, family, split="trained"):
     return Task(name, Path(name), f"Do {name}.", "0" * 64, metadata={"family": family, "split": split})
 
 
-# ------------------------------------------------------------------------------------------------ halves
+# ------------------------------------------------------------------------------------------------ splits
 
 TASKS = [
     task(f"{name}-{number}", name, "held-out" if name in "xy" else "trained") for name in "dbacxy" for number in (1, 2)
 ]
 
 
-def test_every_other_trained_family_by_name_is_tuned_on_and_the_rest_reported():
-    tune = dev_families(TASKS)
-    assert tune == ("a", "c")
-    splits = split_tasks(TASKS, tune)
+def test_every_other_trained_family_by_name_is_dev_and_the_rest_are_test():
+    dev = dev_families(TASKS)
+    assert dev == ("a", "c")
+    splits = split_tasks(TASKS, dev)
     assert [task.name for task in splits.dev] == ["a-1", "a-2", "c-1", "c-2"]
     assert [task.name for task in splits.test] == ["d-1", "d-2", "b-1", "b-2"]
     assert {family(task) for task in splits.held_out} == {"x", "y"}
 
 
 @given(st.lists(st.sampled_from(TASKS), unique_by=lambda task: task.name))
-def test_whatever_tasks_are_run_none_of_a_tuned_family_is_reported(chosen):
-    # The families are those of the choice, and not worked out anew from a subset of the tasks.
-    splits = split_tasks(chosen, ("a", "c"))
+def test_whatever_tasks_are_run_none_of_a_dev_family_is_tested_on(tasks):
+    # The families are those of the selection, and not computed again from a subset of the tasks.
+    splits = split_tasks(tasks, ("a", "c"))
     assert not {family(task) for task in (*splits.test, *splits.held_out)} & {"a", "c"}
-    assert len(splits.dev) + len(splits.test) + len(splits.held_out) == len(chosen)
+    assert len(splits.dev) + len(splits.test) + len(splits.held_out) == len(tasks)
 
 
-def test_a_family_that_was_chosen_on_cannot_be_held_out():
+def test_a_dev_family_cannot_be_held_out():
     with pytest.raises(UsageError, match="families x are held out"):
         split_tasks(TASKS, ("a", "x"))
 
@@ -93,14 +93,14 @@ def test_a_spread_takes_the_families_in_turn():
     assert [t.name for t in spread(TASKS[:6], 4)] == ["a-1", "b-1", "d-1", "a-2"]
 
 
-# ------------------------------------------------------------------------------------------------ the choice
+# ------------------------------------------------------------------------------------------------ the selection
 
 
 def point(mode="skill", layer=26, alpha=1.0, dose=0.3, n=20, solved=10, parse_fail=0.0):
     return GridPoint(mode, layer, alpha, 100.0, dose, n, solved, 0, parse_fail, 0.0)
 
 
-def test_the_smallest_dose_within_a_standard_error_of_the_best_is_chosen():
+def test_the_smallest_dose_within_a_standard_error_of_the_best_is_selected():
     # Standard errors with (s + 1)/(n + 2) at n = 20: 20/20 → 21/22, √(.955·.045/20) = .047; 19/20 → 20/22, .064.
     # Their hypotenuse is .079: 19/20 is .05 below the best and will do. 17/20 → 18/22, .086, hypotenuse .098, is not.
     best, near, far = point(dose=0.5, solved=20), point(dose=0.3, solved=19), point(dose=0.1, solved=17)
@@ -116,8 +116,8 @@ def test_a_certainty_of_few_trials_does_not_rule_out_a_smaller_dose():
 @given(st.lists(st.tuples(st.integers(0, 20), st.floats(0.01, 2)), min_size=1, max_size=10))
 def test_nothing_that_does_as_well_has_a_smaller_dose(drawn):
     points = [point(solved=solved, dose=dose) for solved, dose in drawn]
-    chosen = select_skill(points)
-    assert not any(other.solved >= max(p.solved for p in points) and other.dose < chosen.dose for other in points)
+    selected = select_skill(points)
+    assert not any(other.solved >= max(p.solved for p in points) and other.dose < selected.dose for other in points)
 
 
 def test_the_format_steer_fails_to_parse_most_and_costs_at_most_the_margin():
@@ -136,7 +136,7 @@ def test_without_a_valid_trial_there_is_nothing_to_choose():
         select_skill([point(n=0, solved=0)])
 
 
-def chosen(**changes):
+def a_selection(**changes):
     base = Selection(
         model="m", revision="1", tasks="full", dev_families=("a",), contrast_tasks=("a-1",), attempts=1, seed=0,
         settings=SETTINGS, rules=("rule",), baseline=GridPoint("baseline", None, None, None, None, 4, 2, 0, 0.0, 0.0),
@@ -146,8 +146,11 @@ def chosen(**changes):
 
 
 def test_a_choice_comes_back_from_its_file(tmp_path):
-    chosen().save(tmp_path / "selection.json")
-    assert Selection.load(tmp_path / "selection.json") == chosen()
+    a_selection().save(tmp_path / "selection.json")
+    assert Selection.load(tmp_path / "selection.json") == a_selection()
+    data = a_selection().to_json()
+    data["tune_families"] = data.pop("dev_families")  # the key of an earlier capvec
+    assert Selection.from_json(data) == a_selection()
 
 
 def test_a_missing_or_broken_choice_is_named_with_what_makes_one(tmp_path):
@@ -188,8 +191,8 @@ def test_the_arms_steer_as_their_names_say():
     skill = Direction(np.array([[0, 0], [3, 4], [1, 0]], np.float32), np.full(3, 10.0))
     form = Direction(np.array([[0, 0], [0, 0], [0, 2]], np.float32), np.full(3, 10.0))
     controls = [random_control(skill, 0), random_control(skill, 1)]
-    configs = {config.name: config for config in configs_of(chosen(), skill, form, controls)}
-    arms = arms_of(chosen(), 2)
+    configs = {config.name: config for config in configs_of(a_selection(), skill, form, controls)}
+    arms = arms_of(a_selection(), 2)
     assert tuple(configs) == arms.names
     # ‖v_1‖ = 5 at α = 1; the format's ‖v_2‖ = 2 at α = 0.5.
     targets = {name: config.targets for name, config in configs.items()}
@@ -344,16 +347,18 @@ def test_an_ideal_instrument_meets_all_five_and_a_dead_one_fails_what_it_should(
 def test_the_report_holds_the_numbers_of_the_verdicts(tmp_path):
     tasks = tuple(task(f"t{k:02}", f"fam{k % 4}") for k in range(20))
     skill = Direction(np.ones((3, 2), np.float32), np.full(3, 10.0))
-    configs = configs_of(chosen(), skill, skill, [random_control(skill, 0)])
-    named = dict(zip(ARMS.names, arms_of(chosen(), 1).names, strict=True))
+    configs = configs_of(a_selection(), skill, skill, [random_control(skill, 0)])
+    named = dict(zip(ARMS.names, arms_of(a_selection(), 1).names, strict=True))
     outcomes = Measured([replace(o, config=named[o.config]) for o in ideal().test], [])
-    arms = arms_of(chosen(), 1)
+    arms = arms_of(a_selection(), 1)
     plan = Plan("r", tmp_path, tasks, configs, interleave(tasks, configs, 1, 0), SETTINGS, "calibration")
     zero = [Comparison("t00", 1, 3, None, False)]
     verdicts = judge(outcomes, arms, zero)
     write_calibration(
         plan,
-        CalibrationJudgement(selection=chosen(), arms=arms, measured=outcomes, verdicts=verdicts, zero=tuple(zero)),
+        CalibrationJudgement(
+            selection=a_selection(), arms=arms, measured=outcomes, verdicts=verdicts, zero=tuple(zero)
+        ),
     )
     data = json.loads((tmp_path / "calibration.json").read_text())
     assert data["met"] is True
@@ -373,7 +378,7 @@ def recorded(tmp_path):
     (folder / "vectors").mkdir(parents=True)
     tasks = tuple(task(f"t{k:02}", f"fam{k % 4}", "held-out" if k % 4 == 3 else "trained") for k in range(12))
     skill = Direction(np.ones((3, 2), np.float32), np.full(3, 10.0))
-    configs = configs_of(chosen(), skill, skill, [random_control(skill, 0)])
+    configs = configs_of(a_selection(), skill, skill, [random_control(skill, 0)])
     plan = Plan("r", folder, tasks, configs, interleave(tasks, configs, 1, 0), SETTINGS, "calibration")
     options = parse_calibration_options(
         {
@@ -390,13 +395,13 @@ def recorded(tmp_path):
     provenance.write(
         folder,
         command_line=["pytest"],
-        options=options.recorded("calibration") | {SELECTED: chosen().to_json()},
+        options=options.recorded("calibration") | {SELECTED: a_selection().to_json()},
         plan=plan,
         health=health.to_json(),
         direction=planted,
         images={one.name: "sha256:0" for one in tasks},
     )
-    solved = dict(zip(arms_of(chosen(), 1).names, (6, 12, 0, 6, 6, 6, 6), strict=True))
+    solved = dict(zip(arms_of(a_selection(), 1).names, (6, 12, 0, 6, 6, 6, 6), strict=True))
     outcomes = [
         outcome(
             one.config,
@@ -409,7 +414,7 @@ def recorded(tmp_path):
     lines = [json.dumps(one.to_json()) + "\n" for one in outcomes]
     (folder / "trials.jsonl").write_text("".join(lines))
     zero = [Comparison("t00", 1, 3, None, False)]
-    judgement = judge_calibration(plan, outcomes, chosen(), 1, zero)
+    judgement = judge_calibration(plan, outcomes, a_selection(), 1, zero)
     ran = [one.id for one in outcomes]
     about = {"judgement": judgement, "gates": judgement.gates, "completeness": reconcile(ran, outcomes, ran)}
     write_all(results_of(plan, outcomes, direction=DirectionSummary.of(planted), **about))
@@ -431,10 +436,14 @@ def test_a_calibrations_reports_are_made_again_the_same_from_what_it_left_behind
     assert any(line.startswith("gate met: (d) α = 0") for line in said)
 
 
-def test_a_calibration_of_an_earlier_capvec_tells_what_was_chosen_in_its_report_alone(recorded):
+def test_a_calibration_of_an_earlier_capvec_has_its_selection_in_its_report_alone(recorded):
     before, path = (recorded / "CALIBRATION.md").read_text(), recorded / "provenance.json"
     record = json.loads(path.read_text())
-    del record["options"][SELECTED]
+    record["options"]["choice"] = record["options"].pop(SELECTED)  # the key of an earlier capvec
+    path.write_text(json.dumps(record))
+    report([recorded], None)
+    assert (recorded / "CALIBRATION.md").read_text() == before
+    del record["options"]["choice"]
     path.write_text(json.dumps(record))
     report([recorded], None)
     assert (recorded / "CALIBRATION.md").read_text() == before
@@ -461,7 +470,7 @@ def test_trials_that_have_changed_are_not_judged_by_the_comparison_of_the_old_on
 
 
 def test_a_calibration_has_its_own_defaults(tmp_path):
-    chosen(tasks="sprint").save(tmp_path / "selection.json")
+    a_selection(tasks="sprint").save(tmp_path / "selection.json")
     raw = {"model": "pocket", "seed": "0", "temperature": "0.7", "protocol": "bash-block", "alpha": None}
     options = parse_calibration_options(raw | {"selection": str(tmp_path / "selection.json")})
     assert (options.attempts, options.tasks) == (2, "sprint")
@@ -484,9 +493,9 @@ def test_what_is_a_sweeps_alone_is_refused(given, said):
         parse_calibration_options(raw | given)
 
 
-def test_tasks_that_were_all_chosen_on_or_have_no_split_leave_nothing_to_report(tmp_path):
+def test_tasks_of_dev_families_or_of_no_split_leave_nothing_to_test_on(tmp_path):
     write = Path(tmp_path / "selection.json")
-    chosen(tasks="multi", contrast_tasks=()).save(write)
+    a_selection(tasks="multi", contrast_tasks=()).save(write)
     raw = {"model": "pocket", "seed": "0", "temperature": "0.7", "protocol": "bash-block", "selection": str(write)}
     folder = tmp_path / "tasks" / "t"
     (folder / "environment").mkdir(parents=True)

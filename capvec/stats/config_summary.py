@@ -1,0 +1,174 @@
+"""The numbers of one config: counts, rates with intervals, and every test against the baseline."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from capvec.records import Config, Interval, Outcome
+from capvec.stats.effects import SECONDARY, Effect, paired_effect
+from capvec.stats.format_change import FormatChange
+from capvec.stats.intervals import clopper_pearson, wilson
+from capvec.stats.mediation import Mediation, decompose
+from capvec.stats.pairing import McNemarResult, SignFlipResult, mcnemar_exact, sign_flip
+from capvec.stats.pooled import FisherResult, fisher_exact
+from capvec.stats.sensitivity import Sensitivity, sensitivity
+from capvec.stats.stratified import CmhResult, Stratum, cmh
+from capvec.stats.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class ConfigSummary:
+    """One config's row. Rates and means are None where there is no valid trial.
+
+    From `fisher` on everything is against the baseline: None (or empty) for the baseline itself, and where the two
+    share nothing to compare (but `sensitivity` has the readings that count errors, where nothing else is known).
+    """
+
+    config: str
+    n: int
+    """Valid trials: solved and unsolved."""
+    solved: int
+    errors: int
+    pass_rate: float | None
+    wilson: Interval | None
+    clopper_pearson: Interval | None
+    mean_steps: float | None
+    parse_fail_per_run: float | None
+    repaired_per_run: float | None
+    no_cmd_per_run: float | None
+    replies: int
+    """Of all valid trials together: what the next three are shares of."""
+    parse_fail_per_reply: float | None
+    repaired_per_reply: float | None
+    no_cmd_per_reply: float | None
+    end_reasons: Mapping[str, int]
+    """Why valid trials ended, the most frequent first."""
+    fisher: FisherResult | None
+    """On counts pooled over the tasks that both have valid trials of: a config must not be compared
+    with the baseline's trials on tasks that it never saw. Where both have some of each, these are the rows' counts.
+    """
+    sign_flip: SignFlipResult | None
+    """Over tasks: the headline. The p-value allows for the looks where there were any (`Summary.sequential`)."""
+    mcnemar: McNemarResult | None
+    """Over (task, attempt) pairs of which both sides are valid."""
+    cmh: CmhResult | None
+    """Stratified by task: about these tasks only."""
+    effect: Effect | None
+    """On the pass rate, with its interval and its p-value after Holm over `Summary.family`."""
+    secondary: tuple[Effect, ...]
+    """On parse_fail, no_cmd and steps, with p-values after Holm over `Summary.secondary_comparisons`."""
+    mediation: Mediation | None
+    format_change: FormatChange | None
+    sensitivity: tuple[Sensitivity, ...]
+    verdict: Verdict | None
+
+
+def summarise_config(
+    name: str, group: Sequence[Outcome], base: Sequence[Outcome], baseline: str = Config.BASELINE
+) -> ConfigSummary:
+    """Everything that does not depend on the other configs; `format_change` and `verdict` are left None.
+
+    Args:
+        name: of the config.
+        group: its outcomes, errors included.
+        base: the baseline's outcomes; empty for the baseline itself, which is compared with nothing.
+        baseline: the baseline's name.
+    """
+    valid, other = valid_trials(group), valid_trials(base)
+    n, solved, replies = len(valid), _solved(valid), sum(outcome.steps for outcome in valid)
+    comparable = bool(valid and other)
+    pooled = _pooled(_strata(valid, other))
+    both = [*group, *base]
+    effect = paired_effect(both, name, "pass_rate", baseline) if comparable else None
+    return ConfigSummary(
+        config=name,
+        n=n,
+        solved=solved,
+        errors=len(group) - n,
+        pass_rate=solved / n if n else None,
+        wilson=wilson(solved, n) if n else None,
+        clopper_pearson=clopper_pearson(solved, n) if n else None,
+        mean_steps=_share(replies, n),
+        parse_fail_per_run=_share(sum(outcome.parse_fail for outcome in valid), n),
+        repaired_per_run=_share(sum(outcome.repaired for outcome in valid), n),
+        no_cmd_per_run=_share(sum(outcome.no_cmd for outcome in valid), n),
+        replies=replies,
+        parse_fail_per_reply=_share(sum(outcome.parse_fail for outcome in valid), replies),
+        repaired_per_reply=_share(sum(outcome.repaired for outcome in valid), replies),
+        no_cmd_per_reply=_share(sum(outcome.no_cmd for outcome in valid), replies),
+        end_reasons=dict(Counter(outcome.end_reason for outcome in valid).most_common()),
+        fisher=fisher_exact(*pooled) if pooled else None,
+        sign_flip=_sign_flip(valid, other),
+        mcnemar=_mcnemar(valid, other) if comparable else None,
+        cmh=_cmh(valid, other),
+        effect=effect,
+        secondary=_secondary(both, name, baseline) if effect is not None else (),
+        mediation=decompose(valid, other),
+        format_change=None,
+        sensitivity=sensitivity(both, name, baseline) if base else (),
+        verdict=None,
+    )
+
+
+def valid_trials(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The outcomes that are not errors."""
+    return [outcome for outcome in outcomes if outcome.outcome != "error"]
+
+
+def _solved(outcomes: Sequence[Outcome]) -> int:
+    return sum(outcome.outcome == "solved" for outcome in outcomes)
+
+
+def _share(count: float, of: int) -> float | None:
+    return count / of if of else None
+
+
+def counts_by_task(outcomes: Sequence[Outcome]) -> dict[str, tuple[int, int]]:
+    """Task → (solved trials, valid trials); errors must have been left out."""
+    tasks: dict[str, tuple[int, int]] = {}
+    for outcome in outcomes:
+        solved, n = tasks.get(outcome.task, (0, 0))
+        tasks[outcome.task] = (solved + (outcome.outcome == "solved"), n + 1)
+    return tasks
+
+
+def _strata(valid: Sequence[Outcome], base: Sequence[Outcome]) -> list[Stratum]:
+    """The tasks that both sides have valid trials of."""
+    ours, theirs = counts_by_task(valid), counts_by_task(base)
+    return [Stratum(*ours[task], *theirs[task]) for task in ours if task in theirs]
+
+
+def _pooled(strata: Sequence[Stratum]) -> tuple[int, int, int, int] | None:
+    """Solved and valid trials, then the baseline's, over the tasks that both have valid trials of; None without any."""
+    if not strata:
+        return None
+    solved, n, base_solved, base_n = zip(*((s.solved, s.n, s.base_solved, s.base_n) for s in strata), strict=True)
+    return sum(solved), sum(n), sum(base_solved), sum(base_n)
+
+
+def _sign_flip(valid: Sequence[Outcome], base: Sequence[Outcome]) -> SignFlipResult | None:
+    strata = _strata(valid, base)
+    return sign_flip([s.solved / s.n - s.base_solved / s.base_n for s in strata]) if strata else None
+
+
+def _cmh(valid: Sequence[Outcome], base: Sequence[Outcome]) -> CmhResult | None:
+    strata = _strata(valid, base)
+    return cmh(strata) if strata else None
+
+
+def _mcnemar(valid: Sequence[Outcome], base: Sequence[Outcome]) -> McNemarResult | None:
+    """Over the (task, attempt) pairs of which both sides are valid."""
+    theirs = {(outcome.task, outcome.attempt): outcome.outcome for outcome in base}
+    pairs = Counter(
+        (outcome.outcome == "solved") - (theirs[outcome.task, outcome.attempt] == "solved")
+        for outcome in valid
+        if (outcome.task, outcome.attempt) in theirs
+    )
+    return mcnemar_exact(pairs[1], pairs[-1], pairs[0]) if pairs else None
+
+
+def _secondary(outcomes: Sequence[Outcome], name: str, baseline: str) -> tuple[Effect, ...]:
+    effects = (paired_effect(outcomes, name, metric, baseline) for metric in SECONDARY)
+    return tuple(effect for effect in effects if effect is not None)
