@@ -6,6 +6,7 @@ The public API loads on first use, so that `import capvec` imports neither torch
 * `steer`: steer any model of transformers inside a `with` block, with receipts.
 * `validate`: rank the layers of a direction against a permutation null.
 * `read_run`: the trials of a run folder as a DataFrame.
+* `judge`: a verdict on each config from outcomes alone, which `trial_outcome` makes.
 * `SteeringFault`, `UsageError`: the instrument failed; the input was wrong.
 
 From a direction file to a receipt:
@@ -26,16 +27,29 @@ if TYPE_CHECKING:
     from capvec.directions.validate import validate
     from capvec.errors import SteeringFault, UsageError
     from capvec.results.table import read_run
+    from capvec.stats.judge import judge, trial_outcome
 
 __version__ = "0.1.0"
-__all__ = ["Direction", "SteeringFault", "UsageError", "__version__", "read_run", "steer", "validate"]
+__all__ = [
+    "Direction",
+    "SteeringFault",
+    "UsageError",
+    "__version__",
+    "judge",
+    "read_run",
+    "steer",
+    "trial_outcome",
+    "validate",
+]
 
 _MODULES = {
     "Direction": "directions.direction",
     "SteeringFault": "errors",
     "UsageError": "errors",
+    "judge": "stats.judge",
     "read_run": "results.table",
     "steer": "directions.steer",
+    "trial_outcome": "stats.judge",
     "validate": "directions.validate",
 }
 

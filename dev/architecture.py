@@ -53,7 +53,7 @@ value, and a report is made from one. The modules of the first row import only w
 ONLY_IN = {
     "docker": ("sandbox",),
     "pytest": ("pytest_plugin",),
-    "torch": ("engines/transformers", "directions/files.py", "models", "publish/bake"),
+    "torch": ("engines/transformers", "directions/files.py", "directions/steer.py", "models", "publish/bake"),
     "transformers": ("engines/transformers", "models", "publish/bake"),
     "peft": ("models",),
 }

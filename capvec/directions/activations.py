@@ -1,4 +1,4 @@
-"""Residuals of traces: kept in the user's cache, and in files of their own for `capvec compute`."""
+"""Captured residuals of traces: the user's cache of them, and the files that `capvec capture` writes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from capvec.errors import UsageError
 from capvec.records import Message, Trace
 
 _CACHE_VERSION = 3
-"""Raised when the same conversation is captured differently: since 3, in batches and with a pooling."""
+"""Increased when a conversation is captured differently; 3 introduced batches and poolings."""
 _FORMAT = "capvec-activations-v1"
 _ARRAYS = ("residuals", "tokens", "truncated_tokens", "truncated_assistant")
 
@@ -33,20 +33,20 @@ class Activations:
     residuals: NDArray[np.float32]
     """float32 `[n, n_layers, d_model]`."""
     pooling: str
-    """Which token they were taken at, or which they were averaged over: one of `POOLINGS`."""
+    """The token that they were taken at, or the tokens that they are averaged over: one of `POOLINGS`."""
     tokens: tuple[int, ...]
-    """Of each rendered trace, before anything was cut."""
+    """Length of each rendered trace in tokens, before truncation."""
     truncated_tokens: tuple[int, ...]
     """Tokens cut from the left of each trace to fit the model's context."""
     truncated_assistant: tuple[int, ...] = ()
-    """How many of those the assistant said; empty for a pooling that does not ask."""
+    """How many of these are the assistant's; all 0 for a pooling that does not use the assistant's tokens."""
 
     def __post_init__(self) -> None:
         if not self.truncated_assistant:
             object.__setattr__(self, "truncated_assistant", (0,) * len(self.tokens))
 
     def rows(self, indices: Sequence[int]) -> Self:
-        """Those of some of the traces."""
+        """Select traces by their index."""
         return type(self)(
             self.residuals[list(indices)],
             self.pooling,
@@ -56,17 +56,17 @@ class Activations:
         )
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """What a safetensors file holds of them, the pooling apart."""
+        """The arrays of a safetensors file; the pooling belongs in its metadata."""
         counts = (np.array(getattr(self, name), dtype=np.int64) for name in _ARRAYS[1:])
         return {"residuals": np.ascontiguousarray(self.residuals), **dict(zip(_ARRAYS[1:], counts, strict=True))}
 
     @classmethod
     def of_arrays(cls, arrays: dict[str, NDArray[np.generic]], pooling: str) -> Self:
-        """What `arrays` gave.
+        """Read what `arrays` returned.
 
         Raises:
             KeyError: an array is missing.
-            ValueError: they are not of one number of traces.
+            ValueError: the arrays have different numbers of traces.
         """
         residuals = np.asarray(arrays["residuals"], dtype=np.float32)
         counts = [tuple(int(count) for count in arrays[name]) for name in _ARRAYS[1:]]
@@ -76,22 +76,25 @@ class Activations:
 
 
 def cut_in_words(names: Sequence[str], activations: Activations, most: int = 5) -> list[str]:
-    """What was cut from traces that are longer than the context; nothing to say where nothing was.
+    """Describe what was cut from traces that are longer than the model's context.
 
     Args:
         names: of the traces, in the order of `activations`.
-        activations: with the counts.
-        most: traces to name, those that lost most first.
+        activations: has the counts.
+        most: number of traces to name, those that lost most first.
+
+    Returns:
+        Lines of text; none if nothing was cut.
     """
     lost = [index for index, count in enumerate(activations.truncated_tokens) if count]
     if not lost:
         return []
     total = sum(activations.truncated_tokens)
     spoken = sum(activations.truncated_assistant)
-    of_assistant = f", {spoken} of them the assistant's, which the pooling then leaves out" if spoken else ""
+    of_assistant = f"; {spoken} of them are the assistant's, and the pooling leaves them out" if spoken else ""
     lines = [
         f"{len(lost)} of {len(names)} traces are longer than the model's context: {total} tokens were cut from their "
-        f"left{of_assistant}."
+        f"start{of_assistant}."
     ]
     lost.sort(key=lambda index: -activations.truncated_tokens[index])
     for index in lost[:most]:
@@ -111,18 +114,18 @@ def cut_in_words(names: Sequence[str], activations: Activations, most: int = 5) 
 def cached_activations(
     conversations: Sequence[Sequence[Message]], identity: str, capture: Callable[[], Activations], cache: Path | None
 ) -> Activations:
-    """Captured residuals, keyed by everything that determines them.
+    """Read residuals from the cache, or capture and cache them.
 
     Args:
-        conversations: what is captured, in order.
-        identity: whatever changes residuals about the engine, and the pooling.
-        capture: captures them, where they are not cached.
+        conversations: to capture, in order; with `identity`, the key of the cache.
+        identity: everything about the engine that changes residuals, and the pooling.
+        capture: captures the conversations.
         cache: folder of captured residuals, created when needed; None keeps none.
     """
     if cache is None:
         return capture()
-    told = [[dict(message) for message in conversation] for conversation in conversations]
-    key = hashlib.sha256(json.dumps([_CACHE_VERSION, identity, told]).encode()).hexdigest()[:32]
+    messages = [[dict(message) for message in conversation] for conversation in conversations]
+    key = hashlib.sha256(json.dumps([_CACHE_VERSION, identity, messages]).encode()).hexdigest()[:32]
     path = cache / f"{key}.safetensors"
     if (kept := _cached(path)) is not None:
         return kept
@@ -133,7 +136,7 @@ def cached_activations(
 
 
 def _cached(path: Path) -> Activations | None:
-    """What is cached; None where there is nothing, or a damaged file, which is captured again."""
+    """The cached residuals; None if there is no file, or if it is damaged."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in _ARRAYS}
@@ -147,12 +150,12 @@ def _cached(path: Path) -> Activations | None:
 
 @dataclass(frozen=True, eq=False)
 class ActivationFile:
-    """What `capvec capture` writes: traces, their residuals, and the engine that gave them.
+    """The file that `capvec capture` writes: traces, their residuals, and the engine that captured them.
 
     A safetensors file with `residuals` float32 `[n, n_layers, d_model]` (layer L is the output of decoder block L,
     counted from 0), `tokens`, `truncated_tokens` and `truncated_assistant` int64 `[n]`, and `traces`, uint8: one trace
-    on each line, as JSON, in the same order. Its metadata hold `format`, `pooling`, and `engine`, an
-    `EngineInfo` as JSON.
+    on each line, as JSON, in the same order. Its metadata hold `format`, `pooling`, and `engine`, an `EngineInfo` as
+    JSON.
     """
 
     traces: tuple[Trace, ...]
@@ -160,7 +163,7 @@ class ActivationFile:
     engine: EngineInfo
 
     def save(self, path: Path) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file; if writing fails, no partial file is left."""
         lines = "\n".join(json.dumps(trace.to_json()) for trace in self.traces).encode()
         arrays = {**self.activations.arrays(), "traces": np.frombuffer(lines, dtype=np.uint8)}
         about = {
@@ -176,7 +179,7 @@ class ActivationFile:
         """Read what `save` wrote.
 
         Raises:
-            UsageError: no such file, or not one of activations.
+            UsageError: the file is missing or does not hold activations.
         """
         try:
             with safetensors.safe_open(path, framework="numpy") as file:
@@ -195,13 +198,13 @@ class ActivationFile:
         return cls(traces, activations, engine)
 
     def of(self, traces: Sequence[Trace]) -> Activations:
-        """The residuals of some of the traces, in their order."""
+        """Select the residuals of some of the file's traces, in the order given."""
         where = {trace.id: index for index, trace in enumerate(self.traces)}
         return self.activations.rows([where[trace.id] for trace in traces])
 
 
 def _write(path: Path, data: bytes) -> None:
-    """A command that is killed while it writes must not leave half a file under the final name."""
+    """Write through a temporary file, so that a killed command leaves no partial file under the final name."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 _FEW_PAIRS = 48
-"""Counting pairs is quicker than ranking up to about so many pairs for each trace."""
+"""Up to about this many pairs per trace, counting pairs is faster than ranking."""
 
 
 def auc(positives: ArrayLike, negatives: ArrayLike) -> float:
@@ -26,7 +26,7 @@ def auc(positives: ArrayLike, negatives: ArrayLike) -> float:
 
 
 def auc_of_rows(scores: NDArray[np.float64] | NDArray[np.int64], labels: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """One AUC for each row.
+    """Compute one AUC for each row.
 
     Args:
         scores: `[B, n]`, or `[1, n]` for the same scores under every row of labels.

@@ -1,4 +1,4 @@
-"""An interval for an AUC whose scores come in clusters."""
+"""A confidence interval for an AUC whose scores come in clusters."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ def auc_interval(
 
     Newcombe's method 5 (Statistics in Medicine 25, 2006, part 2), which does not shrink to a point at AUC 0 or 1, on
     effective numbers of positives and negatives: n₊ and n₋ over the design effect, which is the variance of the AUC
-    with clusters (Obuchowski, Biometrics 53, 1997) over that without (DeLong et al., Biometrics 44, 1988). It is taken
-    to be at least 1, and at most what leaves one observation for each cluster that the class occurs in; this, the most
-    cautious, is taken where the variances cannot tell, as at AUC 1.
+    with clusters (Obuchowski, Biometrics 53, 1997) over that without (DeLong et al., Biometrics 44, 1988). The design
+    effect is at least 1, and at most the value that leaves one observation for each cluster of the class. This largest,
+    most cautious value is used where the variances are not defined or 0, as at AUC 1.
 
     Args:
         scores: `[n]`.
         labels: `[n]`, true for positives.
-        clusters: `[n]`; the same number for what belongs together.
+        clusters: `[n]`, the same number for observations of the same cluster.
         level: of confidence.
+
+    Returns:
+        The interval, within 0 and 1.
 
     Raises:
         ValueError: an empty class.
@@ -48,7 +51,7 @@ def auc_interval(
 def _variances(
     scores: NDArray[np.float64], labels: NDArray[np.bool_], clusters: NDArray[np.int64]
 ) -> tuple[float, float, float]:
-    """The AUC, its variance with each observation on its own, and with clusters; 0 where one cannot be had."""
+    """The AUC, its variance without and with clusters; a variance that is not defined is 0."""
     gaps = scores[labels][:, None] - scores[~labels][None, :]
     wins = (gaps > 0) + 0.5 * (gaps == 0)
     value = float(wins.mean())
@@ -84,6 +87,6 @@ def _newcombe_low(value: float, n_pos: float, n_neg: float, level: float) -> flo
         spread = 1 + mean * (1 - theta) / (2 - theta) + mean * theta / (1 + theta)
         return value - theta - z * math.sqrt(theta * (1 - theta) / (n_pos * n_neg) * spread)
 
-    # At 0 it is positive, and just below `value` negative; at 1 it is zero, which is not the root that is meant.
+    # `beyond` is positive at 0 and negative just below `value`; its zero at 1 is not the root that is wanted.
     top = min(value, 1 - 1e-9)
     return float(optimize.brentq(beyond, 0.0, top)) if value > 0 else 0.0

@@ -1,19 +1,20 @@
-"""What else tells a contrast's classes apart: the task, the model, the number of steps, the length in tokens.
+"""Confounds of a contrast: the task, the model, the number of steps and the length in tokens.
 
-A direction from a contrast is whatever separates its classes. Where something that is not the skill separates them as
-well, the direction may be that, and no AUC of the direction can tell. So the audit asks two questions of each confound.
+A direction built from a contrast is what separates its two classes. If a confound separates them as well, the direction
+may encode the confound, and no AUC of the direction shows which. The audit asks two questions of each confound.
 
-*Does it separate the classes on its own?* The statistic is an AUC in sample, of the best score that the confound can
-give. For a number that is the number or its negative: max(A, 1 − A), with A the Mann–Whitney AUC. For an identity it is
-the share of positives of each value, which no other score of the value beats (the likelihood ratio of Neyman and
-Pearson). Both are optimistic, the second the more the more values there are: when every trace has a task of its own it
-is 1 whatever the labels. So the AUC is never shown without its null: the labels are permuted, the score is chosen
-again, and p is the share of labellings, the observed one included, that reach as far (Phipson and Smyth, 2010).
-Leaving one out is no way around: a trace's own label, missing from its value's share, biases the AUC below one half.
+*Does the confound separate the classes on its own?* The statistic is the in-sample AUC of the best score that the
+confound can give. A number scores by itself or by its negative: max(A, 1 − A), where A is the Mann–Whitney AUC. An
+identity scores by the share of positives among the traces of its value, which is the best score of a value (the
+likelihood ratio of Neyman and Pearson). Both are optimistic; the second more so with more values: if every trace has a
+task of its own, it is 1 under any labels. Therefore the AUC always comes with its null. Labels are permuted, the score
+is chosen again, and p is the share of labellings, the observed one included, with an AUC at least as large (Phipson and
+Smyth, 2010). Leave-one-out scores do not help: without the trace's own label in its value's share, the AUC is biased
+below one half.
 
-*Does the direction separate it?* Within the classes, so that the class itself cannot be the reason: for a number
-Spearman's correlation with the projection, both ranked and centred within class; for an identity η², the share of the
-projection's variance within class that lies between its values, beside what it is under permutation within class.
+*Does the direction separate the confound?* This is measured within the classes, so that the class cannot be the reason:
+for a number, Spearman's correlation with the projection, both ranked and centred within class; for an identity, η², the
+share of the within-class variance of the projection that lies between values, and its mean under permutation.
 """
 
 from __future__ import annotations
@@ -41,69 +42,74 @@ _SUBJECTS = {
 
 @dataclass(frozen=True)
 class Confound(Record):
-    """One property of the traces that is not the skill."""
+    """One property of the traces other than the skill."""
 
     name: str
     """`task`, `model`, `steps` or `tokens`."""
     values: int
-    """Distinct ones in the contrast."""
+    """Number of distinct values in the contrast."""
     shared: int
-    """Values that both classes have."""
+    """Number of values that occur in both classes."""
     auc: float
-    """Of the confound alone, in sample, at least 0.5."""
+    """In-sample AUC of the confound alone, at least 0.5."""
     auc_null_p95: float
-    """95 % of label permutations, each with the score chosen again, have an AUC up to this."""
+    """95 % of label permutations, each with the score chosen again, have an AUC of at most this."""
     p_value: float
     more: str
-    """The class with the larger numbers, `positives` or `negatives`; empty for an identity, and where neither has."""
+    """The class with the larger numbers, `positives` or `negatives`; empty for an identity and for equal classes."""
     association: tuple[float | None, ...] = ()
-    """For each layer: Spearman's correlation (numbers) or η² (identities) with the projection, within class; None where
-    one of them does not vary there."""
+    """Of each layer: Spearman's correlation (numbers) or η² (identities) with the projection, within class; None where
+    the number or the projection does not vary."""
     association_null: tuple[float, ...] = ()
-    """For each layer: its mean over permutations within class, 0 for a correlation."""
+    """Of each layer: the mean of `association` over permutations within class, 0 for a correlation."""
 
     @property
     def is_number(self) -> bool:
         return self.name in {"steps", "tokens"}
 
     def finding(self) -> str:
-        """What was found, as a sentence without its full stop, for a confound that is flagged."""
-        how = f", {self.more} having more" if self.more else ", of which they share none" if self.shared == 0 else ""
+        """A sentence without its full stop that says how a flagged confound separates the classes."""
+        how = f" ({self.more} have more)" if self.more else " (they have none in common)" if self.shared == 0 else ""
         return (
-            f"{_SUBJECTS[self.name]} alone tells positives from negatives{how}: AUC {self.auc:.3f}, where 95 % of "
-            f"label permutations stay at or below {self.auc_null_p95:.3f}, p = {self.p_value:.2g}"
+            f"{_SUBJECTS[self.name]} alone tells positives from negatives{how}: AUC {self.auc:.3f}, p = "
+            f"{self.p_value:.2g}; 95 % of label permutations reach at most {self.auc_null_p95:.3f}"
         )
 
     def in_words(self) -> str:
-        """The warning."""
-        return f"Flagged `{self.name}`: {self.finding()}. The direction may encode that and not the skill."
+        """The warning for a flagged confound; it begins with `marker`."""
+        return f"{self.marker} {self.finding()}. The direction may encode this confound instead of the skill."
+
+    @property
+    def marker(self) -> str:
+        """The beginning of the warning, by which a list of caveats shows it."""
+        return f"Flagged `{self.name}`:"
 
 
 @dataclass(frozen=True)
 class Audit(Record):
-    """All confounds of one contrast, and from where on one is flagged."""
+    """The confounds of one contrast, and the thresholds above which one is flagged."""
 
     confounds: tuple[Confound, ...]
     confound_auc: float = Recipe.confound_auc
     confound_p: float = Recipe.confound_p
 
     def explains(self, confound: Confound) -> bool:
-        """Whether the contrast is flagged: the confound alone separates the classes, and not by chance.
+        """Whether the confound is flagged: alone, it separates the classes, and not by chance.
 
-        Where it separates them wholly the contrast is flagged at any p. With a task for every trace, or with three
-        traces in a class, any labelling might look like that; still nothing in such traces tells the confound from the
-        class (there is no overlap, which Rosenbaum and Rubin, 1983, ask for before anything is compared).
+        A confound that separates them completely is flagged at any p. With a task of its own for every trace, or with
+        three traces in a class, every labelling may look like that. Even so, nothing in such traces tells the confound
+        from the class: they lack the overlap that Rosenbaum and Rubin (1983) require of a comparison.
         """
         return confound.auc >= self.confound_auc and (confound.p_value < self.confound_p or confound.auc == 1)
 
     @property
     def flagged(self) -> tuple[Confound, ...]:
-        """The confounds that explain the contrast."""
+        """The confounds that may explain the contrast."""
         return tuple(confound for confound in self.confounds if self.explains(confound))
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """Their names."""
+        """Names of the flagged confounds."""
         return tuple(confound.name for confound in self.flagged)
 
 
@@ -116,18 +122,19 @@ def audit_contrast(
     permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> Audit:
-    """Ask what else separates the classes of a contrast, and what else its direction separates.
+    """Measure how well each confound separates the classes, and how well the direction separates the confound.
 
     Args:
-        contrast: with traces.
-        projections: of its traces, positives first, on the direction of each layer: float `[n, n_layers]`.
-        tokens: length of each trace, in the same order; None where it is not known, and then it is not asked about.
-        recipe: whose `confound_auc` and `confound_p` say what is flagged; None takes the defaults.
-        permutations: of the labels.
+        contrast: has n traces.
+        projections: projection of each trace on the direction of each layer, positives first, float `[n, n_layers]`;
+            None leaves out the associations.
+        tokens: length of each trace in tokens, `[n]`, in the same order; None leaves out this confound.
+        recipe: its `confound_auc` and `confound_p` are the thresholds; None takes the defaults.
+        permutations: number of permutations of the labels.
         seed: for drawing them.
 
     Raises:
-        ValueError: projections or tokens are not of the contrast's traces.
+        ValueError: not one row of projections or one length for each trace.
     """
     traces = contrast.traces
     positive = np.arange(len(traces)) < len(contrast.positives)
@@ -148,7 +155,7 @@ def audit_contrast(
 
 
 def codes(values: Sequence[str]) -> NDArray[np.int64]:
-    """Each value as a number from 0."""
+    """Number the distinct values from 0."""
     return np.asarray(np.unique(values, return_inverse=True)[1], dtype=np.int64)
 
 
@@ -210,13 +217,21 @@ def _identity(
 
 
 def rates(values: NDArray[np.int64], labels: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The share of positives among the traces that have a trace's value: `[n]` and `[labellings, n]` → the latter."""
+    """For each trace, the share of positives among the traces of the same value.
+
+    Args:
+        values: `[n]`, whole numbers from 0.
+        labels: `[labellings, n]`.
+
+    Returns:
+        `[labellings, n]`.
+    """
     member = values[:, None] == np.arange(values.max() + 1)
     return np.asarray((labels @ member.astype(np.float64) / member.sum(axis=0))[:, values])
 
 
 def _against(observed: float, null: NDArray[np.float64]) -> tuple[float, float, float]:
-    """The AUC, the 95 % point of its null, and p; equal up to rounding is a tie."""
+    """The AUC, the 95 % point of its null, and p; values that are equal up to rounding are ties."""
     beaten = int((null >= observed - 1e-9).sum())
     return observed, float(np.quantile(null, 0.95, method="higher")), (1 + beaten) / (1 + len(null))
 
@@ -256,8 +271,8 @@ def eta_squared(
 ) -> tuple[tuple[float | None, ...], tuple[float, ...]]:
     """η² of an identity for each layer's projection within class, and its mean over permutations within class.
 
-    Of k values in a class of n traces, a permutation puts (k − 1)/(n − 1) of the class's sum of squares between them on
-    average.
+    With k values in a class of n traces, (k − 1)/(n − 1) of the class's sum of squares lies between the values, on
+    average over permutations.
 
     Args:
         values: `[n]`.

@@ -1,4 +1,4 @@
-"""Residuals of conversations from an engine, many at a time, and what is said on the way."""
+"""Capturing the residuals of conversations through an engine, with lines of progress."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from capvec.engines.protocol import Captured, EngineInfo
 from capvec.records import Message, Trace
 
 REQUEST_CHARACTERS = 100_000
-"""Text of one request: some batches of the engine's, and a line of progress for every one of them."""
+"""Most characters of one request: a few of the engine's batches, and one line of progress."""
 
 
 def capture_traces(
     traces: Sequence[Trace], client: EngineClient, say: Callable[[str], None], pooling: str
 ) -> Activations:
-    """Capture traces, saying how far it is and, in the end, what was cut from them.
+    """Capture the residuals of traces; print the progress and, at the end, what was cut from long traces.
 
     Raises:
-        UsageError: a trace has no token to pool; the message names it.
+        UsageError: a trace has no token to pool; the message names the trace.
     """
     names = [f"trace {trace.id}" for trace in traces]
     activations = capture_all([trace.messages for trace in traces], client, say, pooling, names=names)
@@ -38,16 +38,19 @@ def capture_all(
     *,
     names: Sequence[str] = (),
 ) -> Activations:
-    """Capture conversations, saying how far it is.
+    """Capture the residuals of conversations, and print the progress.
 
-    Long ones go first and together, so that the engine's batches hold little padding.
+    Conversations are sent in order of length, longest first, so that the engine's batches hold little padding.
 
     Args:
         conversations: each not empty.
         client: of the engine.
         say: prints one line of progress.
         pooling: one of `POOLINGS`.
-        names: what errors call the conversations.
+        names: of the conversations, for error messages.
+
+    Returns:
+        The residuals in the order of `conversations`.
 
     Raises:
         UsageError: a conversation has no token to pool.
@@ -77,12 +80,15 @@ def capture_all(
 
 
 def engine_identity(health: EngineInfo) -> str:
-    """Whatever changes residuals about an engine: the key of what is cached of it."""
+    """Everything about an engine that changes residuals, as a key for the cache."""
     return f"{health.model} {health.revision} {health.dtype} {health.context_length}"
 
 
 def _requests(conversations: Sequence[Sequence[Message]]) -> Iterator[list[int]]:
-    """Indices, longest text first, in requests of at most `REQUEST_CHARACTERS` or of one conversation."""
+    """Indices of the conversations of each request, longest first.
+
+    A request has at most `REQUEST_CHARACTERS`, or one conversation.
+    """
     sizes = [sum(len(message["content"]) for message in conversation) for conversation in conversations]
     request: list[int] = []
     total = 0

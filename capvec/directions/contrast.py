@@ -1,7 +1,7 @@
-"""Choosing the traces that a direction is built from: rules for single traces, then matching where a policy asks.
+"""Contrasts: the traces that a direction is built from, chosen by rules and, for some policies, by matching.
 
-`same-model` and `cross-model` are those of the study that capvec started from (its v2 and v1). The two matched ones
-take away what those leave in: which task was run, and for how long.
+`same-model` and `cross-model` are the contrasts of the original study (its v2 and v1). `task-matched` and
+`length-matched` remove two confounds that these leave: the task, and the length of the run.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from capvec.directions.recipe import Recipe
 from capvec.errors import UsageError
 from capvec.records import Config, Trace
 from capvec.serial import Record
+from capvec.text import counted
 
 
 @dataclass(frozen=True)
 class RuleCount(Record):
-    """What one rule of a contrast did to the traces that reached it."""
+    """How many traces one rule of a contrast kept and dropped."""
 
     rule: str
-    """What it demands."""
+    """What a trace must be."""
     kept: int
     dropped: Mapping[str, int]
     """Reason → number of traces."""
@@ -48,9 +49,10 @@ class ContrastRecord(Record):
     tasks_overlap: int
 
     def unknown_in_words(self) -> str:
-        """For how many traces parse_fail is not known, and why; empty where it is known for all."""
+        """A sentence on the traces whose parse_fail is not known, with the reasons; empty if there are none."""
         reasons = "; ".join(f"{why} ({count})" for why, count in self.uncounted.items())
-        return f"parse_fail is not known for {sum(self.uncounted.values())} traces: {reasons}." if reasons else ""
+        traces = counted(sum(self.uncounted.values()), "trace")
+        return f"parse_fail is not known for {traces}: {reasons}." if reasons else ""
 
 
 @dataclass(frozen=True)
@@ -59,15 +61,15 @@ class Contrast:
 
     name: str
     model: str
-    """The model whose passes are the positives."""
+    """The model whose passing traces are the positives."""
     positives: tuple[Trace, ...]
     negatives: tuple[Trace, ...]
     rules: tuple[RuleCount, ...] = ()
-    """In the order in which they were asked."""
+    """In the order in which they were applied."""
     paired: bool = False
-    """Matched: the i-th positive and the i-th negative are a pair."""
+    """Whether the contrast is matched: the i-th positive and the i-th negative are then a pair."""
     uncounted: Mapping[str, int] = field(default_factory=dict)
-    """Why parse_fail is not known → number of traces, of all that were read."""
+    """Reason why parse_fail is not known → number of traces, of all that were read."""
 
     @property
     def traces(self) -> tuple[Trace, ...]:
@@ -86,15 +88,15 @@ class Contrast:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def tasks_overlap(self) -> int:
-        """Tasks that both classes have traces of."""
+        """Number of tasks with traces in both classes."""
         return len({trace.task for trace in self.positives} & {trace.task for trace in self.negatives})
 
     def unknown_in_words(self) -> str:
-        """As of its record."""
+        """As `ContrastRecord.unknown_in_words`."""
         return self.record().unknown_in_words()
 
     def record(self) -> ContrastRecord:
-        """What is written down of it."""
+        """The contrast as `provenance.json` holds it."""
         return ContrastRecord(
             hash=self.hash,
             name=self.name,
@@ -109,50 +111,51 @@ class Contrast:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Ids, not conversations."""
+        """The record as JSON: ids, not conversations."""
         return self.record().to_json()
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What a trace must be to stay."""
+    """A condition on single traces."""
 
     demand: str
+    """What a trace must be."""
     reason: str
-    """What a trace is that the rule drops."""
+    """Describes a trace that the rule drops."""
     holds: Callable[[Trace], bool]
 
 
 @dataclass(frozen=True)
 class Policy:
-    """How a contrast is made: rules, asked in order; which of the traces left are positives; and the matching."""
+    """How a contrast is made: the rules in their order, which of the traces left are positives, and the matching."""
 
     rules: Callable[[Recipe, str], tuple[Rule, ...]]
-    """From the thresholds, and the model whose capability the direction is to carry."""
+    """Makes the rules from the thresholds and the name of the model whose capability the direction should carry."""
     positive: Callable[[Recipe, str, Trace], bool]
     needs: str
-    """What the traces must hold, for the message when they do not."""
+    """What the traces must include, for the error message if they do not."""
     match: Callable[[Recipe, Sequence[Trace], Sequence[Trace]], Matched] | None = None
 
 
 def select_contrast(recipe: Recipe, traces: Sequence[Trace], model: str) -> Contrast:
-    """Sort traces into a contrast.
+    """Select the positive and negative traces of a contrast.
 
-    A matched contrast does not depend on the order of the traces; of the others, the classes keep it.
+    A matched contrast does not depend on the order of the traces. In the other contrasts each class keeps that order.
 
     Args:
         recipe: the policy by name, and its thresholds.
-        traces: whatever was read.
-        model: whose capability the direction is to carry. If no trace is of that model, the one with most passes stands
-            in for it.
+        traces: to select from.
+        model: whose capability the direction should carry. If no trace is of that model, the model with the most passes
+            takes its place.
 
     Raises:
-        UsageError: one class stays empty; the message counts what was dropped and why.
+        UsageError: a class is empty; the message counts the dropped traces by reason.
     """
     policy = POLICIES[recipe.contrast]
     if all(trace.model != model for trace in traces):
         passes = Counter(trace.model for trace in traces if passed(recipe, trace))
-        # Of as many passes, the first name: it must not hang on the order of the traces.
+        # A tie goes to the first name, so that the order of the traces does not matter.
         model = min(passes, key=lambda name: (-passes[name], name), default=model)
     left, counts = _sift(policy.rules(recipe, model), traces)
     positives = [trace for trace in left if policy.positive(recipe, model, trace)]
@@ -183,7 +186,7 @@ def select_contrast(recipe: Recipe, traces: Sequence[Trace], model: str) -> Cont
 
 
 def verdict(recipe: Recipe, trace: Trace, model: str) -> str:
-    """`"positive"`, `"negative"`, or the reason why the rules of the policy leave the trace out; matching aside."""
+    """`"positive"`, `"negative"`, or the reason why a rule drops the trace; matching is not considered."""
     policy = POLICIES[recipe.contrast]
     for rule in policy.rules(recipe, model):
         if not rule.holds(trace):
@@ -204,12 +207,12 @@ def _sift(rules: Sequence[Rule], traces: Sequence[Trace]) -> tuple[list[Trace], 
 
 
 def passed(recipe: Recipe, trace: Trace) -> bool:
-    """Its reward reaches the threshold."""
+    """Whether the trace's reward reaches the threshold."""
     return trace.reward is not None and trace.reward >= recipe.positive_reward
 
 
-def usable(recipe: Recipe, model: str) -> tuple[Rule, ...]:  # noqa: ARG001 - every group of rules is asked alike
-    """Of any contrast."""
+def usable(recipe: Recipe, model: str) -> tuple[Rule, ...]:  # noqa: ARG001 - all groups of rules share one signature
+    """Rules of every contrast."""
     return (
         Rule("has a reward", "without a reward", lambda trace: trace.reward is not None),
         Rule("was not steered", "from a steered config", lambda trace: trace.config == Config.BASELINE),
@@ -217,7 +220,7 @@ def usable(recipe: Recipe, model: str) -> tuple[Rule, ...]:  # noqa: ARG001 - ev
 
 
 def clear_outcome(recipe: Recipe, model: str) -> tuple[Rule, ...]:
-    """Passes, and failures in which nothing but the task went wrong, of one model."""
+    """Passes of one model, and its failures whose replies parsed."""
     limit = recipe.negative_max_parse_fail
 
     def unless_passed(holds: Callable[[Trace], bool]) -> Callable[[Trace], bool]:
@@ -258,7 +261,7 @@ def same_model(recipe: Recipe, model: str) -> tuple[Rule, ...]:
 
 
 def cross_model(recipe: Recipe, model: str) -> tuple[Rule, ...]:
-    """Passes of the model against all traces of other models, whatever came of them."""
+    """Passes of the model against all traces of other models, passed or failed."""
     return (
         *usable(recipe, model),
         Rule(
@@ -285,7 +288,7 @@ POLICIES: Mapping[str, Policy] = {
         f"{_FAILURES} and enough steps (--negative-min-steps), on one task",
         lambda _, positives, negatives: by_task(positives, negatives),
     ),
-    # The rule of at least 15 steps would defeat the matching: passes are short.
+    # Without the rule of at least 15 steps: passes are shorter than that, and no failure of their length would stay.
     "length-matched": Policy(
         clear_outcome,
         _passed,

@@ -20,18 +20,21 @@ from capvec.steering import direction_hash
 
 @dataclass(frozen=True, eq=False)
 class Direction:
-    """v_L of every layer.
+    """A steering direction: one vector v_L for each decoder block, with its natural length.
 
-    For the mean difference ‖v_L‖ is the gap between the classes, so that α = 1 moves the mean of the negatives onto the
-    mean of the positives.
+    Row L is added to the output of decoder block L, counted from 0. For the mean difference, ‖v_L‖ is the gap between
+    the class means, so that α = 1 moves the mean of the negatives onto the mean of the positives.
+
+    Raises:
+        UsageError: `vectors` or `ambient_norm` has another shape or holds values that are not finite.
     """
 
     vectors: NDArray[np.float32]
-    """float32 `[n_layers, d_model]`; made read-only."""
+    """float32 `[n_layers, d_model]`; the direction keeps a read-only copy."""
     ambient_norm: NDArray[np.float64] | None = None
-    """Mean ‖h_L‖ over the traces of the contrast, `[n_layers]`; None where it is not known."""
+    """Mean ‖h_L‖ over the traces of the contrast, float64 `[n_layers]`; None if it is not known."""
     metadata: Metadata = field(default_factory=Metadata)
-    """Where it comes from, as far as its file says."""
+    """Where the direction comes from."""
 
     def __post_init__(self) -> None:
         vectors = np.array(self.vectors, dtype=np.float32)
@@ -52,12 +55,12 @@ class Direction:
 
     @cached_property
     def hash(self) -> str:
-        """Content hash, as the engine knows the direction."""
+        """Content hash, 16 hex digits; engines and run folders name the direction by it."""
         return direction_hash(self.vectors)
 
     @cached_property
     def norms(self) -> NDArray[np.float64]:
-        """‖v_L‖, `[n_layers]`."""
+        """‖v_L‖ of every layer, float64 `[n_layers]`."""
         return np.asarray(np.linalg.norm(self.vectors.astype(np.float64), axis=1))
 
     @property
@@ -70,25 +73,30 @@ class Direction:
 
     @property
     def layer(self) -> int | None:
-        """The layer that it stands for: the one that its file names, or the only one whose vector is not zero."""
+        """The layer to steer: the one in the metadata, or the only one whose vector is not zero; else None."""
         if self.metadata.layer is not None:
             return self.metadata.layer
         steering = np.flatnonzero(self.norms)
         return int(steering[0]) if len(steering) == 1 else None
 
     def unit(self, layer: int) -> NDArray[np.float64]:
-        """d_L = v_L / ‖v_L‖, `[d_model]`.
+        """d_L = v_L / ‖v_L‖, float64 `[d_model]`.
 
         Raises:
-            UsageError: v_L is zero.
+            UsageError: v_L is zero, or there is no such layer.
         """
         return np.asarray(self.vectors[layer].astype(np.float64) / self._length(layer))
 
     def stored_alpha(self, alpha: float, unit: AlphaUnit, layer: int) -> float:
-        """The multiplier of the stored vector that `alpha` means in `unit`.
+        """Convert α to the unit `stored`, a multiple of v_L.
+
+        Args:
+            alpha: in `unit`.
+            unit: `stored`; `norm`, the length of α·d_L; or `ambient`, that length over the ambient norm.
+            layer: L.
 
         Raises:
-            UsageError: v_L is zero, or the unit is `ambient` and the ambient norm is not known.
+            UsageError: v_L is zero, there is no such layer, or `unit` is `ambient` and the ambient norm is not known.
         """
         length = self._length(layer)
         if unit == "stored":
@@ -96,11 +104,13 @@ class Direction:
         if unit == "norm":
             return alpha / length
         if self.ambient_norm is None:
-            raise UsageError("--alpha-unit ambient needs the ambient norm, and the direction's file does not hold it")
+            raise UsageError(
+                "--alpha-unit ambient needs ambient norms, which the direction's file does not hold; use stored or norm"
+            )
         return float(alpha * self.ambient_norm[layer] / length)
 
     def dose(self, stored: float, layer: int) -> float | None:
-        """|α|·‖v_L‖ / ambient norm, for α in stored units; None where the ambient norm is not known."""
+        """|α|·‖v_L‖ / ambient norm, for α in stored units; None if the ambient norm is not known or 0."""
         if self.ambient_norm is None or self.ambient_norm[layer] == 0:
             return None
         return float(abs(stored) * self.norms[layer] / self.ambient_norm[layer])
@@ -202,37 +212,46 @@ def save_all(direction: Direction, folder: Path, *, model_hint: str = "unknown")
 
 
 def random_control(direction: Direction, seed: int) -> Direction:
-    """Isotropic random vectors, each as long as the one it stands for: the same push, in no direction in particular."""
+    """Isotropic random vectors that have, in every layer, the length of the given direction's vector.
+
+    Args:
+        direction: to control for.
+        seed: for drawing.
+    """
     noise = np.random.default_rng(seed).standard_normal(direction.vectors.shape)
     noise *= (direction.norms / np.linalg.norm(noise, axis=1))[:, None]
     return Direction(noise.astype(np.float32), direction.ambient_norm)
 
 
 def orthogonal_controls(direction: Direction, count: int, seed: int) -> tuple[Direction, ...]:
-    """Random directions at right angles to the real one in every layer, each vector as long as the one it stands for.
+    """Random directions that are orthogonal to the given one in every layer and as long.
 
-    They are at right angles to each other too, as far as the width allows: there are d_model − 1 such directions, and
-    with more controls than that each lot of d_model − 1 is so among itself. Gaussian vectors are made orthonormal by QR
-    after the direction itself, which leaves them uniform on what is orthogonal to it (Stewart 1980, SIAM J. Numer.
-    Anal. 17:403); signs are drawn, since those that a QR gives depend on its implementation.
+    They are also orthogonal to each other, in batches of d_model − 1: there are no more such directions. Gaussian
+    vectors are made orthonormal by QR after the direction itself, which makes them uniform on its orthogonal complement
+    (Stewart 1980, SIAM J. Numer. Anal. 17:403). Signs are drawn, because those of a QR depend on its implementation.
+
+    Args:
+        direction: to control for.
+        count: number of directions.
+        seed: for drawing.
 
     Raises:
-        UsageError: the width is 1, where nothing is orthogonal.
+        UsageError: the width is 1, where no vector is orthogonal to the direction.
     """
-    room = direction.d_model - 1
-    if room == 0:
+    batch = direction.d_model - 1
+    if batch == 0:
         raise UsageError("--controls orthogonal: at width 1 nothing is orthogonal to a direction")
     rng = np.random.default_rng([seed, 1])  # another stream than the random controls of the same seed
     controls: list[Direction] = []
     while len(controls) < count:
-        lot = min(room, count - len(controls))
-        vectors = np.stack([_orthogonal(vector, lot, rng) for vector in direction.vectors.astype(np.float64)], axis=1)
+        size = min(batch, count - len(controls))
+        vectors = np.stack([_orthogonal(vector, size, rng) for vector in direction.vectors.astype(np.float64)], axis=1)
         controls += [Direction(one.astype(np.float32), direction.ambient_norm) for one in vectors]
     return tuple(controls)
 
 
 def _orthogonal(vector: NDArray[np.float64], count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """`count` random vectors at right angles to `vector` and to each other, as long as it, `[count, d_model]`."""
+    """Random vectors orthogonal to `vector` and to each other, with its length, `[count, d_model]`."""
     noise = rng.standard_normal((len(vector), count))
     basis, _ = np.linalg.qr(np.column_stack([vector, noise]))
     signs = rng.choice((-1.0, 1.0), size=count)

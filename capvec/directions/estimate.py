@@ -21,11 +21,11 @@ def estimate(
     tasks: Sequence[str] | None = None,
     rewards: Sequence[float] | None = None,
 ) -> NDArray[np.float32]:
-    """A direction by any estimator of `estimators.METHODS`, with its natural length.
+    """Estimate the vectors of a direction, with their natural length.
 
-    v_L = d_L·(mean(pos·d_L) − mean(neg·d_L)), whatever the estimator found d_L by: α = 1 moves the mean projection of
-    the negatives onto that of the positives. For the mean difference this is exactly μ₊ − μ₋. It also fixes the sign:
-    positives project higher on average.
+    v_L = d_L·(mean(pos·d_L) − mean(neg·d_L)) for the unit vector d_L of any estimator in `estimators.METHODS`: α = 1
+    moves the mean projection of the negatives onto that of the positives. For the mean difference this is exactly
+    μ₊ − μ₋. The formula also fixes the sign: positives project higher on average.
 
     Args:
         positives: float32 `[n_pos, n_layers, d_model]`.
@@ -38,12 +38,12 @@ def estimate(
         float32 `[n_layers, d_model]`; computed in float64. Zero where the classes do not differ.
 
     Raises:
-        ValueError: an empty class, shapes that do not go together, or not one task and reward a trace.
+        ValueError: an empty class, shapes that do not match, or not one task and reward for each trace.
     """
     check_shapes(positives, negatives)
     observed = Labellings.observed(len(positives), len(negatives), tasks, rewards)
     if estimator == "mean-difference":
-        return mean_difference(positives, negatives)  # the same, without the rounding of a detour through weights
+        return mean_difference(positives, negatives)  # the same, without the rounding of the weights
     return np.asarray(directions(np.concatenate([positives, negatives]), observed, METHODS[estimator])[0])
 
 
@@ -59,7 +59,7 @@ def directions(residuals: NDArray[np.float32], labellings: Labellings, method: M
 
 
 def mean_difference(positives: NDArray[np.float32], negatives: NDArray[np.float32]) -> NDArray[np.float32]:
-    """v_L = μ₊ − μ₋, with its natural length: the gap between the class means.
+    """v_L = μ₊ − μ₋, the difference of the class means.
 
     Args:
         positives: float32 `[n_pos, n_layers, d_model]`.
@@ -69,7 +69,7 @@ def mean_difference(positives: NDArray[np.float32], negatives: NDArray[np.float3
         float32 `[n_layers, d_model]`; summed in float64.
 
     Raises:
-        ValueError: an empty class, or shapes that do not go together.
+        ValueError: an empty class, or shapes that do not match.
     """
     check_shapes(positives, negatives)
     gap = positives.mean(axis=0, dtype=np.float64) - negatives.mean(axis=0, dtype=np.float64)
@@ -82,10 +82,10 @@ def ambient_norms(residuals: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def check_shapes(positives: NDArray[np.float32], negatives: NDArray[np.float32]) -> None:
-    """Residuals of both classes, of the same layers and width.
+    """Check that both classes have residuals of the same number of layers and the same width.
 
     Raises:
-        ValueError: they are not.
+        ValueError: an empty class, or shapes that do not match.
     """
     if positives.ndim != 3 or negatives.ndim != 3 or positives.shape[1:] != negatives.shape[1:]:
         raise ValueError(

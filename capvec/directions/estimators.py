@@ -1,8 +1,11 @@
 """The estimators: one callable each, from the Gram matrix of a layer to weights on its traces.
 
-Every direction here is a weighted sum of the traces, v = Xᵀw with X the centred residuals `[n, d_model]`. So whatever
-a direction is judged by (projections X Xᵀw, length √(wᵀX Xᵀw), cosines, refits without some traces or under other
-labels) follows from w and the n × n matrix G = X Xᵀ, and nothing is ever refitted in d dimensions.
+Every direction here is a weighted sum of the traces, v = Xᵀw with X the centred residuals `[n, d_model]`. Everything
+that validates a direction (projections X Xᵀw, the length √(wᵀX Xᵀw), cosines, refits without some traces or under other
+labels) follows from w and the n × n matrix G = X Xᵀ, so that no refit needs d_model dimensions.
+
+To add an estimator, write a callable that satisfies `Estimator`, enter it in `METHODS`, and add its name to
+`recipe.EstimatorName`; the tests of tests/unit/directions/test_estimators.py then run on it.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ _MAX_STEPS = 20_000
 
 
 class Estimator(Protocol):
-    """From one layer's Gram matrix to a direction for each labelling."""
+    """Maps one layer's Gram matrix to a direction for each labelling."""
 
     def __call__(self, gram: NDArray[np.float64], labellings: Labellings, d_model: int) -> NDArray[np.float64]:
         """Weights `[B, n]` whose rows w give the direction Xᵀw, up to its length and sign.
@@ -127,9 +130,8 @@ def paired_pca_weights(
     """The first principal component of differences between paired positives and negatives.
 
     After representation reading (Zou et al., 2023, section 3.1.1), pairs as in `Labellings.pairs`. The differences are
-    not centred: their mean is the mean difference, and centring would take out what is looked for. (Zou et al. put
-    each pair in random order, which leaves nothing to centre; steering-vectors does not centre either, repeng does
-    with `pca_diff`.)
+    not centred: their mean is the mean difference, and centring would remove it. (Zou et al. put each pair in random
+    order, so that the mean is near zero; steering-vectors does not centre either, repeng does with `pca_diff`.)
 
     With D = PX the differences, the component is Dᵀu for the first eigenvector u of DDᵀ = P G Pᵀ, so w = Pᵀu.
     """
@@ -143,7 +145,7 @@ def paired_pca_weights(
     first = np.linalg.eigh(outer)[1][:, :, -1] * exists
     weights = np.zeros(labellings.labels.shape)
     which = np.arange(len(weights))[:, None]
-    # Pairs share no trace; but those that do not exist point anywhere, and must add their zero, not write it.
+    # Pairs share no trace, but the indices of pairs that do not exist may repeat others: add their zero, do not set.
     np.add.at(weights, (which, positives), first)
     np.add.at(weights, (which, negatives), -first)
     return weights
@@ -156,8 +158,8 @@ def ridge_weights(
 ) -> NDArray[np.float64]:
     """Ridge regression of the reward (Hoerl and Kennard, 1970), in the dual (Saunders et al., 1998).
 
-    β = Xᵀ(G + λI)⁻¹(r − r̄), with λ = tr G/n for the same reason as in `logistic_weights`. Where all rewards are the
-    same, nothing can be learned, and the direction is zero.
+    β = Xᵀ(G + λI)⁻¹(r − r̄), with λ = tr G/n for the same reason as in `logistic_weights`. If all rewards are equal, the
+    direction is zero.
     """
     centred = labellings.rewards - labellings.rewards.mean(axis=1, keepdims=True)
     penalty = float(np.trace(gram)) / len(gram)
@@ -166,13 +168,13 @@ def ridge_weights(
 
 @dataclass(frozen=True)
 class Method:
-    """An estimator, and what there is to know about it."""
+    """An estimator with its name for reports and its cost."""
 
     weights: Estimator
     words: str
-    """For reports, after "by"."""
+    """Its name in reports, after "by"."""
     permutations: int = 10_000
-    """Of the labels, for the null; fewer where each refit takes long."""
+    """Default number of label permutations for the null; fewer where a refit is slow."""
     uses_rewards: bool = False
 
 

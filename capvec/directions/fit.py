@@ -42,16 +42,16 @@ def fit(gram: NDArray[np.float64], labellings: Labellings, method: Method, d_mod
 
 
 def centred_states(residuals: NDArray[np.float32], layer: int) -> NDArray[np.float64]:
-    """One layer's residuals less their mean, `[n, n_layers, d_model]` → float64 `[n, d_model]`.
+    """One layer's residuals minus their mean, `[n, n_layers, d_model]` → float64 `[n, d_model]`.
 
-    No direction changes by centring, but the rounding does. Without it a coordinate that is 1000 in every trace, beside
-    a spread of 0.05, moves the margin by 5e-9 of itself, and ties are decided by that.
+    Centring changes no direction, but it reduces rounding. Without it, a coordinate that is 1000 in every trace, beside
+    a standard deviation of 0.05, moves the margin by a relative 5e-9, which is enough to decide ties.
     """
     states = residuals[:, layer].astype(np.float64)
     return np.asarray(states - states.mean(axis=0))
 
 
 def recentred(gram: NDArray[np.float64], traces: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The Gram matrix of all traces less the mean of some: `[n, n]` → `[n, n]`."""
+    """The Gram matrix of all traces minus the mean of some of them: `[n, n]` → `[n, n]`."""
     to_mean = gram[:, traces].mean(axis=1)
     return np.asarray(gram - to_mean[:, None] - to_mean[None, :] + to_mean[traces].mean())

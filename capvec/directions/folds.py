@@ -1,4 +1,4 @@
-"""Refits without some tasks: cross-fitted scores, and how stable the direction is."""
+"""Refits without some tasks: cross-fitted scores, and the stability of the direction."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ MAX_FOLDS = 20
 def group_tasks(tasks: NDArray[np.int64], at_most: int = MAX_FOLDS) -> NDArray[np.int64]:
     """The fold of each trace, `[n]`: whole tasks, one a fold, or grouped into `at_most` folds of about equal size.
 
-    The largest task goes first, each to the fold with the fewest traces. Labels play no part, so that permuted labels
-    are treated as the observed ones were.
+    Tasks go from the largest to the smallest, each to the fold with the fewest traces. Labels are not used, so permuted
+    labels are treated as the observed ones are.
     """
     _, numbers, sizes = np.unique(tasks, return_inverse=True, return_counts=True)
     load = np.zeros(min(at_most, len(sizes)), dtype=np.int64)
@@ -30,7 +30,7 @@ def group_tasks(tasks: NDArray[np.int64], at_most: int = MAX_FOLDS) -> NDArray[n
 
 
 def why_not(labels: NDArray[np.bool_], folds: NDArray[np.int64]) -> str:
-    """Why a labelling cannot be cross-fitted, in words; empty where it can: both classes outside of every fold."""
+    """Why a labelling cannot be cross-fitted, in words; empty if both classes occur outside of every fold."""
     if len(np.unique(folds)) < 2:
         return "all traces are of one task"
     for of_class, name in ((labels, "positives"), (~labels, "negatives")):
@@ -70,8 +70,8 @@ def cross_fitted_scores(
     would not do: in pure noise of total variance V it lies V/2·(1/n₊ − 1/n₋) along μ₊ − μ₋ on average, which changes
     when a positive is held out, in a wide residual by more than the scores vary. The mean of all traces
     has no such offset, as it does not correlate with μ₊ − μ₋. (On this bias: Parker, Günter and Bedo, BMC
-    Bioinformatics 8, 2007.) A permuted labelling with one class outside of a fold scores 0 there: no direction, no
-    opinion.
+    Bioinformatics 8, 2007.) Where a permuted labelling has only one class outside of a fold, there is no direction, and
+    the scores of the fold are 0.
     """
     scores = np.zeros((len(parts[0].usable), len(gram)))
     for part in parts:
@@ -82,13 +82,16 @@ def cross_fitted_scores(
 
 
 def refit_cosines(gram: NDArray[np.float64], observed: Labellings, method: Method, d_model: int) -> NDArray[np.float64]:
-    """Cosines of the direction with those fitted without one task, `[tasks]`; without the tasks that a class needs."""
+    """Cosines of the direction with those fitted without one task, `[tasks]`.
+
+    A task that holds all traces of a class is left out.
+    """
     whole = fit(gram, observed, method, d_model).projections[0]
     cosines = []
     for part in parts(observed, observed.tasks):
         if part.usable[0]:
             inside = np.ix_(~part.held, ~part.held)
             weights = fit(recentred(gram, ~part.held)[inside], part.labellings, method, d_model).weights[0]
-            # That direction is the sum of weights times traces less their mean, so of weights less theirs.
+            # These traces are centred on their mean; centring the weights instead gives the same direction.
             cosines.append(float((weights - weights.mean()) @ whole[~part.held]))
     return np.array(cosines)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 @dataclass(frozen=True, eq=False)
 class Labellings:
-    """Who counts as positive, in each of B labellings of the same n traces."""
+    """B labellings of the same n traces as positive or negative."""
 
     labels: NDArray[np.bool_]
     """`[B, n]`, true for positives."""
@@ -26,7 +26,7 @@ class Labellings:
     def observed(
         cls, n_pos: int, n_neg: int, tasks: Sequence[str] | None = None, rewards: Sequence[float] | None = None
     ) -> Self:
-        """The one labelling in which the first `n_pos` traces are positive.
+        """The labelling in which the first `n_pos` traces are positive.
 
         Args:
             n_pos: positives.
@@ -35,7 +35,7 @@ class Labellings:
             rewards: of each trace; None takes 1 for positives and 0 for negatives.
 
         Raises:
-            ValueError: an empty class, or not as many tasks or rewards as traces, or rewards that are no numbers.
+            ValueError: an empty class, not one task and reward for each trace, or rewards that are not finite.
         """
         n = n_pos + n_neg
         if n_pos < 1 or n_neg < 1:
@@ -51,32 +51,32 @@ class Labellings:
         return cls(labels[None], worth[None], numbers.astype(np.int64))
 
     def rows(self, which: slice | NDArray[np.bool_]) -> Self:
-        """Some of the labellings."""
+        """Select labellings."""
         return type(self)(self.labels[which], self.rewards[which], self.tasks)
 
     def of(self, traces: NDArray[np.bool_]) -> Self:
-        """All labellings of some of the traces, `[n]` true for those."""
+        """Select traces, `[n]` true for those to keep, in all labellings."""
         return type(self)(self.labels[:, traces], self.rewards[:, traces], self.tasks[traces])
 
     @cached_property
     def two_classes(self) -> NDArray[np.bool_]:
-        """`[B]`: whether there is a positive and a negative."""
+        """`[B]`: whether both classes occur."""
         return np.asarray(self.labels.any(axis=1) & ~self.labels.all(axis=1))
 
     @cached_property
     def contrast(self) -> NDArray[np.float64]:
-        """`[B, n]`: 1/n₊ on positives and −1/n₋ on negatives, so that scores times this sum to the gap of the means."""
+        """`[B, n]`: 1/n₊ on positives and −1/n₋ on negatives, so that this times scores is the difference of means."""
         n_pos = self.labels.sum(axis=1, keepdims=True)
         n_neg = self.labels.shape[1] - n_pos
         return np.asarray(np.where(self.labels, 1 / np.maximum(n_pos, 1), -1 / np.maximum(n_neg, 1)))
 
     @cached_property
     def pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-        """Each positive with a negative, one to one, within the task as far as that goes.
+        """Pairs of a positive and a negative, within tasks where possible.
 
-        In the order of the traces, the k-th positive of a task is paired with the k-th negative of the same task; the
-        positives and negatives that this leaves over are paired in order, across tasks. What is left of the larger
-        class then is in no pair.
+        In the order of the traces, the k-th positive of a task is paired with the k-th negative of the same task. The
+        positives and negatives that remain are paired in order, across tasks. The rest of the larger class is in no
+        pair.
 
         Returns:
             Positives and negatives, `[B, pairs]` each, and which of the pairs exist: labellings of part of the traces

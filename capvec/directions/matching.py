@@ -1,7 +1,7 @@
-"""Matching the positives and negatives of a contrast: within task, and in length.
+"""Matching the positives and negatives of a contrast, within tasks or by length.
 
-Both give pairs, and neither depends on the order of the traces: where there is a choice, a hash of the trace's id
-decides, which no property of the run can be behind.
+Both methods give pairs that do not depend on the order of the traces. Where there is a choice, a hash of the trace's id
+decides, which is independent of every property of the run.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ class Matched:
     positives: tuple[Trace, ...]
     negatives: tuple[Trace, ...]
     rule: str
-    """What was demanded of a pair."""
+    """What a pair must be."""
     dropped: dict[str, int]
     """Reason → number of traces."""
 
 
 def by_task(positives: Sequence[Trace], negatives: Sequence[Trace]) -> Matched:
-    """As many positives as negatives of every task, so that the task itself cannot tell the classes apart.
+    """Keep as many positives as negatives of every task, so that the task cannot separate the classes.
 
-    A task with one class only is dropped whole; of the larger class of a task as many are kept as the other has, chosen
-    by the hash of their ids.
+    A task with only one class is dropped. Of the larger class of a task, as many traces are kept as the other class
+    has, chosen by the hash of their ids.
     """
     dropped = dict.fromkeys(
         (
@@ -56,24 +56,24 @@ def by_task(positives: Sequence[Trace], negatives: Sequence[Trace]) -> Matched:
 
 
 def by_length(positives: Sequence[Trace], negatives: Sequence[Trace], caliper: float) -> Matched:
-    """Pairs of one positive and one negative of about the same number of steps, each trace in one pair at most.
+    """Pair each positive with at most one negative of about the same number of steps.
 
-    Optimal matching with a caliper (Rosenbaum, 1989; Rosenbaum and Rubin, 1985): as many pairs as `caliper` allows, and
-    among those the pairs whose steps differ least in total. Length is counted in steps, which every source knows and
-    which the rule of at least 15 steps is about; tokens are known once the traces are captured, and the audit says
-    whether they still separate the classes.
+    This is optimal matching with a caliper (Rosenbaum, 1989; Rosenbaum and Rubin, 1985): as many pairs as the caliper
+    allows and, among these matchings, the one whose steps differ least in total. Length is counted in steps, which
+    every source of traces knows. The number of tokens is known only after the capture; the audit then shows whether it
+    still separates the classes.
 
     Args:
-        positives: in any order, as is the next.
-        negatives: of which some may be of the length of a positive.
-        caliper: two runs are of one length when their steps differ by at most this share of the longer one, or by one
+        positives: in any order.
+        negatives: in any order.
+        caliper: two runs have the same length if their steps differ by at most this share of the longer run, or by one
             step; from 0 to 1.
     """
     passes, failures = _shuffled(positives), _shuffled(negatives)
     steps = [np.array([trace.steps for trace in side], dtype=float) for side in (passes, failures)]
     gaps = np.abs(np.subtract.outer(*steps))
     near = gaps <= np.maximum(1, caliper * np.maximum.outer(*steps))
-    # A pair outside the caliper costs more than all the others together, so it is taken only where nothing is left.
+    # A pair outside the caliper costs more than all others together, so it is chosen only if no other pair is left.
     rows, columns = linear_sum_assignment(np.where(near, gaps, gaps.max() * min(gaps.shape) + 1))
     pairs = [(passes[row], failures[column]) for row, column in zip(rows, columns, strict=True) if near[row, column]]
     dropped = {

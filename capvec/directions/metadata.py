@@ -1,21 +1,21 @@
-"""What a direction's file says about the direction: the same fields, as text, in every format.
+"""The metadata of a direction: the same fields, as text, in every file format.
 
 | field | text |
 |---|---|
-| `model` | the model that it was built from, as its engine called it |
+| `model` | the model that the direction was built from, as its engine named it |
 | `revision` | the hub's commit, or a digest of the model's folder |
 | `layer_convention` | what row L stands for; capvec writes `LAYER_CONVENTION` |
-| `layer` | the layer that the file stands for, as decimal digits: the best of its ranking, or its author's choice |
+| `layer` | the layer to steer, in decimal digits: the best of its ranking, or the author's choice |
 | `contrast` | the policy that chose the traces, such as `same-model` |
-| `thresholds` | numbers that the contrast and its audit go by, such as `confound-p=0.05`, separated by spaces |
+| `thresholds` | the thresholds of the contrast and its audit, such as `confound-p=0.05`, separated by spaces |
 | `contrast_hash` | content hash of the contrast: the policy and the conversations of both classes |
 | `estimator` | such as `mean-difference` |
-| `pooling` | which tokens of a trace the residuals are taken at, such as `last` |
-| `norms` | ‖v_L‖ of every layer, a JSON list; written for people, never read back |
-| `capvec` | the version that built it |
+| `pooling` | the tokens of a trace at which the residuals were taken, such as `last` |
+| `norms` | ‖v_L‖ of every layer, a JSON list; for human readers, never read back |
+| `capvec` | the version of capvec that built it |
 
-A field that is not known is left out. Safetensors keeps them in its header (`__metadata__`), `.pt` in a dictionary
-under `metadata`, and GGUF as strings under `capvec.` and the name.
+An unknown field is left out. A safetensors file keeps the fields in its header (`__metadata__`), a `.pt` file in a
+dictionary under `metadata`, and a GGUF file as strings whose keys are `capvec.` and the name.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LAYER_CONVENTION = "output of decoder block L, counted from 0"
 
 @dataclass(frozen=True)
 class Metadata(Record):
-    """Where a direction comes from; an empty text stands for what is not known."""
+    """Where a direction comes from; an unknown field is an empty text, or None."""
 
     model: str = ""
     revision: str = ""
@@ -47,7 +47,7 @@ class Metadata(Record):
     thresholds: str = ""
 
     def header(self, norms: Sequence[float]) -> dict[str, str]:
-        """The fields that are known, as text.
+        """The known fields as text.
 
         Args:
             norms: ‖v_L‖ of every layer.
@@ -57,13 +57,15 @@ class Metadata(Record):
 
     @classmethod
     def from_header(cls, header: Mapping[str, str]) -> Self:
-        """Read the fields that `header` wrote; names that it does not have are another's, and are left alone.
+        """Read the fields that `header` wrote; other names are ignored.
 
         Raises:
-            UsageError: `layer` is no whole number.
+            UsageError: `layer` is not a whole number of at least 0.
         """
         fields = {name: header[name] for name in cls.__dataclass_fields__ if name in header and name != "layer"}
         layer = header.get("layer")
         if layer is not None and not layer.isdecimal():
-            raise UsageError(f"the direction's file names layer {layer!r}; expected a decoder block, from 0")
+            raise UsageError(
+                f"the direction's file names layer {layer!r}; expected the number of a decoder block, from 0"
+            )
         return cls(**fields, layer=int(layer) if layer is not None else None)

@@ -1,4 +1,4 @@
-"""Permuting labels: within tasks where the contrast allows it."""
+"""Permuting labels, within tasks where the contrast allows it."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from numpy.typing import NDArray
 from capvec.directions.labels import Labellings
 
 MIN_ARRANGEMENTS = 100
-"""Of the labels within tasks, for permuting within them: with fewer, no p-value could get down to 0.01."""
+"""Fewest labellings within tasks for permuting within them: with fewer, no p-value could reach 0.01."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scheme:
-    """Which labellings count as equally likely, were the labels meaningless.
+    """The labellings that are equally likely under the null hypothesis.
 
-    Within tasks, each task keeps its number of positives, so that what sets tasks apart (their wording, how hard they
-    are) cannot pass for a difference between the classes. This needs tasks with traces of both classes. Where those are
-    so few that there are less than `MIN_ARRANGEMENTS` labellings, labels are permuted over all traces instead: this
-    takes the traces of one task for as different as those of two, and task and class for unrelated.
+    Within tasks, each task keeps its number of positives, so that a difference between tasks (their wording, their
+    difficulty) cannot pass for a difference between the classes. This needs tasks with traces of both classes. If they
+    allow fewer than `MIN_ARRANGEMENTS` labellings, labels are permuted over all traces instead. That assumes that
+    traces of one task are independent, and that task and class are unrelated.
     """
 
     within_task: bool
     blocks: NDArray[np.int64]
-    """`[n]`: labels are permuted among traces of the same number."""
+    """`[n]`: labels are permuted among traces with the same number."""
     arrangements: int
-    """Different labellings, the observed one included."""
+    """Number of different labellings, the observed one included."""
     mirrored: bool
-    """Whether swapping the classes whole is among them."""
+    """Whether the labelling with both classes swapped is among them."""
 
     def __str__(self) -> str:
         if not self.within_task:
             return (
-                f"over all traces (tasks with both classes allow less than {MIN_ARRANGEMENTS} labellings), as if "
+                f"over all traces (tasks with both classes allow fewer than {MIN_ARRANGEMENTS} labellings), as if "
                 "traces of one task were independent"
             )
         return "within tasks"
 
 
 def choose_scheme(observed: Labellings) -> Scheme:
-    """Within tasks where that leaves at least `MIN_ARRANGEMENTS` labellings, else over all traces."""
+    """Permute within tasks if that allows at least `MIN_ARRANGEMENTS` labellings, else over all traces."""
     labels = observed.labels[0]
     within = _scheme(labels, observed.tasks, True)
     return within if within.arrangements >= MIN_ARRANGEMENTS else _scheme(labels, np.zeros_like(observed.tasks), False)
@@ -57,11 +57,11 @@ def _scheme(labels: NDArray[np.bool_], blocks: NDArray[np.int64], within_task: b
 
 
 def permuted(observed: Labellings, scheme: Scheme, count: int, seed: int) -> Labellings:
-    """The observed labelling, and below it permuted ones.
+    """The observed labelling in row 0, and permuted labellings below it.
 
-    These are all the others where they are at most `count`, which makes (1 + b)/(1 + B) exact; else `count` drawn ones,
-    which makes it the estimate of Phipson and Smyth (2010), never 0. Where rewards differ within a class, so that a
-    labelling does not say where each reward goes, they are always drawn.
+    If there are at most `count` other labellings, these are all of them, and p = (1 + b)/(1 + B) is exact. Otherwise
+    `count` labellings are drawn, and p is the estimate of Phipson and Smyth (2010), which is never 0. If rewards differ
+    within a class, a labelling does not determine the order of the rewards, and labellings are always drawn.
     """
     labels, rewards = observed.labels[0], observed.rewards[0]
     plain = all(len(np.unique(rewards[of_class])) == 1 for of_class in (labels, ~labels))
@@ -81,11 +81,13 @@ def permuted(observed: Labellings, scheme: Scheme, count: int, seed: int) -> Lab
 
 
 def others(observed: Labellings, scheme: Scheme, count: int, seed: int) -> Labellings:
-    """Different permuted labellings, never the observed one: with few traces a blind draw would now and then be that,
-    a control that is the treatment. Nor its mirror image, which is the control `negated`.
+    """Draw different permuted labellings, for matched controls.
+
+    The observed labelling is never drawn: such a control would equal the treatment. Nor is its mirror image, which is
+    the control `negated`.
 
     Raises:
-        ValueError: there are not so many.
+        ValueError: there are fewer than `count` such labellings.
     """
     if (available := scheme.arrangements - (2 if scheme.mirrored else 1)) < count:
         raise ValueError(f"{available} other labellings where {count} are needed")
@@ -103,10 +105,10 @@ def others(observed: Labellings, scheme: Scheme, count: int, seed: int) -> Label
 
 
 def _orders(scheme: Scheme, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Permutations of the traces that leave each in its block, `[count, n]`: `labels[order]` is a labelling."""
+    """Permutations of the traces within blocks, `[count, n]`: `labels[order]` is a labelling."""
     by_block = np.argsort(scheme.blocks, kind="stable")
     orders = np.empty((count, len(by_block)), dtype=np.int64)
-    # Sorted by block, and at random within it.
+    # Sorted by block, in random order within a block.
     orders[:, by_block] = np.argsort(scheme.blocks + rng.random(orders.shape), axis=1)
     return orders
 

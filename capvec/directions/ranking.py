@@ -1,4 +1,4 @@
-"""The ranking of layers: what `ranking.csv` holds, and what it says in words."""
+"""The ranking of layers: the rows of `ranking.csv`, and the verdict in words."""
 
 from __future__ import annotations
 
@@ -11,47 +11,49 @@ from typing import Self
 from capvec.errors import UsageError
 
 LEVEL = 0.05
-"""Of the tests that the words go by."""
+"""Significance level of the verdict."""
 
 
 @dataclass(frozen=True)
 class LayerRank:
-    """One layer's numbers, as in `ranking.csv`; None, an empty field there, where a number cannot be had."""
+    """The numbers of one layer, as in `ranking.csv`; None (there an empty field) where a number is not defined."""
 
     layer: int
     auc: float
-    """In sample: the traces that the direction was built from, projected on it. Means nothing without its null."""
+    """In-sample AUC of the projections of the traces that the direction was built from. Read it against its null."""
     margin: float
     """mean(pos·d) − mean(neg·d) = ‖v_L‖."""
     ambient_norm: float
+    """Mean ‖h_L‖ over the traces."""
     margin_ratio: float
-    """Margin over ambient norm: the dose that α = 1 of the stored vector means here."""
+    """Margin over ambient norm: the dose of α = 1 in stored units."""
     n_pos: int
     n_neg: int
     auc_null_p95: float
-    """95 % of label permutations, each with its own refitted direction, have an in-sample AUC up to this."""
+    """95 % of label permutations, each with a refitted direction, have an in-sample AUC of at most this."""
     cv_auc: float | None
-    """Cross-fitted: each trace projected on the direction fitted without its task."""
+    """Cross-fitted AUC: each trace is projected on the direction fitted without its task."""
     cv_auc_low: float | None
-    """The 95 % interval of `cv_auc`, for traces that come in tasks."""
+    """Lower end of the 95 % interval of `cv_auc`, with tasks as clusters."""
     cv_auc_high: float | None
+    """Upper end of that interval."""
     cv_auc_null_p95: float | None
-    """95 % of label permutations, cross-fitted in the same way, have a `cv_auc` up to this."""
+    """95 % of label permutations, cross-fitted in the same way, have a `cv_auc` of at most this."""
     cv_p_value: float | None
-    """Share of labellings, the observed one included, whose `cv_auc` is at least the observed one; of this layer."""
+    """Share of labellings, the observed one included, whose `cv_auc` is at least the observed one, for this layer."""
     p_value: float
-    """The same for the margin; of this layer."""
+    """The same for the margin, for this layer."""
     p_corrected: float
     """The same for the margin, corrected over layers by the maximum statistic."""
     stability_min: float | None
-    """Cosine of the direction with the one refitted without a task, the least over tasks."""
+    """Cosine of the direction with the one refitted without a task, least over tasks."""
     stability_mean: float | None
-    """Their mean."""
+    """The same cosine, mean over tasks."""
     reference_cosine: float | None
     """Cosine with the reference direction."""
 
     def dose(self, alpha: float) -> float:
-        """|α|·‖v_L‖ / ambient norm, for α in stored units."""
+        """|α|·‖v_L‖ / ambient norm, for α in stored units, a multiple of the stored vector."""
         return abs(alpha) * self.margin_ratio
 
 
@@ -59,13 +61,13 @@ class LayerRank:
 class Ranking:
     """All layers, best first.
 
-    In order of the corrected p, then of the layer's own p, of the cross-fitted AUC, and of margin over ambient norm.
-    Never of the in-sample AUC: in a wide residual stream it is 1 for pure noise too, so it cannot order anything.
+    Layers are sorted by the corrected p, then by the layer's own p, by the cross-fitted AUC, and by the margin over the
+    ambient norm. The in-sample AUC is not used: in a wide residual stream it is 1 for pure noise as well.
     """
 
     rows: tuple[LayerRank, ...]
     estimator: str
-    """In words."""
+    """The estimator, in words."""
     null: str
     """How the labels were permuted, in words."""
     folds: str
@@ -84,13 +86,13 @@ class Ranking:
         return (self.best if layer is None else self.row(layer)).p_corrected <= LEVEL
 
     def verdict(self, layer: int | None = None) -> str:
-        """What can be said of the direction of a layer; None takes the best."""
+        """A sentence without its full stop on the direction of a layer; None takes the best layer."""
         row = self.best if layer is None else self.row(layer)
         word = "distinguishable" if self.found(row.layer) else "not distinguishable"
         corrected = f", corrected over {len(self.rows)} layers p = {row.p_corrected:.3g}" if len(self.rows) > 1 else ""
         said = (
-            f"Layer {row.layer} is {word} from chance: AUC {row.auc:.3f} in sample, where 95 % of label permutations "
-            f"reach up to {row.auc_null_p95:.3f}; p = {row.p_value:.3g}{corrected}; "
+            f"Layer {row.layer} is {word} from chance: p = {row.p_value:.3g}{corrected}; AUC {row.auc:.3f} in sample, "
+            f"where 95 % of label permutations reach at most {row.auc_null_p95:.3f}; "
         )
         if row.cv_auc is None or row.cv_p_value is None:
             return f"{said}{self.folds}"
@@ -99,19 +101,25 @@ class Ranking:
             f"p = {row.cv_p_value:.3g}"
         )
         if self.found(row.layer) and row.cv_p_value > LEVEL:
-            said += ": the classes differ, but the direction does not tell them apart on other tasks"
+            said += "; the classes differ, but on other tasks the direction does not tell them apart"
         return said
 
     def words(self) -> dict[str, str]:
-        """What `ranking.csv` does not hold, by name."""
+        """The fields that `ranking.csv` does not hold, by name."""
         return {"estimator": self.estimator, "null": self.null, "folds": self.folds}
 
     @classmethod
     def read_csv(cls, path: Path, *, estimator: str, null: str, folds: str) -> Self:
-        """What `write_csv` wrote, with the `words` of the ranking.
+        """Read what `write_csv` wrote.
+
+        Args:
+            path: of the file.
+            estimator: as in `words`, like the following two.
+            null: how the labels were permuted.
+            folds: how tasks were left out.
 
         Raises:
-            UsageError: not a `ranking.csv` of this version.
+            UsageError: the file is not a `ranking.csv` of this version.
         """
         with path.open(newline="", encoding="utf-8") as file:
             lines = [{name: text for name, text in row.items() if name != "flags"} for row in csv.DictReader(file)]
@@ -126,7 +134,7 @@ class Ranking:
 
         Args:
             path: of the file.
-            flags: confounds that explain the contrast, in the column `flags` of every row: they are the contrast's.
+            flags: names of the flagged confounds of the contrast, the same in the column `flags` of every row.
         """
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, [*LayerRank.__dataclass_fields__, "flags"], lineterminator="\n")

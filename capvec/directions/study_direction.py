@@ -1,4 +1,4 @@
-"""The direction of a study: the vector, where it came from, its matched controls, and what there is to say about it."""
+"""The direction of a study: the vector, its source, its matched controls, and what the report says about it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class StudyDirection:
 
     direction: Direction
     source: str
-    """Where it came from, as the user would name it."""
+    """Where the direction came from, in the user's words: a file, a folder of traces."""
     built: BuiltDirection | None = None
-    """None when it was loaded from a file."""
+    """None if the direction was read from a file."""
     controls: Mapping[str, Sequence[Direction]] = field(default_factory=dict)
     """Kind of matched control, such as `random`, to its directions, each as long in every layer as the real one."""
     steered: EngineInfo | None = None
-    """The engine whose model it steers."""
+    """The engine whose model the direction steers."""
 
     @property
     def ranking(self) -> Ranking | None:
@@ -36,13 +36,13 @@ class StudyDirection:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """Confounds that explain the contrast."""
+        """Names of the flagged confounds of the contrast."""
         return self.built.audit.flags if self.built is not None else ()
 
     def describe(self) -> str:
         """One or two sentences for the report."""
         if self.built is None:
-            return f"Loaded from `{self.source}`.{_told(self.direction.metadata)}"
+            return f"Loaded from `{self.source}`.{_from_metadata(self.direction.metadata)}"
         contrast = self.built.contrast
         dropped = ", ".join(f"{count} {reason}" for reason, count in contrast.dropped.items() if count) or "none"
         return (
@@ -53,10 +53,10 @@ class StudyDirection:
         )
 
     def caveats(self) -> list[str]:
-        """What the contrast itself warns of."""
+        """Reasons for caution that come from the direction itself, as sentences."""
         if self.built is None:
             return [
-                "The direction came from a file, so nothing is known here about the traces it was built from.",
+                "The direction came from a file, so the traces that it was built from are not known.",
                 *_mismatches(self.direction.metadata, self.steered),
             ]
         caveats = []
@@ -86,12 +86,12 @@ class StudyDirection:
 
 
 def with_metadata(built: BuiltDirection, recipe: Recipe, health: EngineInfo) -> BuiltDirection:
-    """The same, with what the direction's files are to say of it.
+    """Add the metadata that the direction's files will hold.
 
     Args:
-        built: from traces.
-        recipe: by which it was built.
-        health: of the engine that captured the residuals.
+        built: the direction.
+        recipe: how it was built.
+        health: the engine that captured the residuals.
     """
     metadata = Metadata(
         model=health.model,
@@ -108,20 +108,20 @@ def with_metadata(built: BuiltDirection, recipe: Recipe, health: EngineInfo) -> 
     return replace(built, direction=replace(built.direction, metadata=metadata))
 
 
-def _told(metadata: Metadata) -> str:
-    """What a direction's file says about it, as a sentence; empty if it says nothing."""
+def _from_metadata(metadata: Metadata) -> str:
+    """A sentence on what a direction's file says about it; empty if it says nothing."""
     names = {"model": "model", "revision": "revision", "contrast": "contrast", "estimator": "estimator"}
     known = [f"{title} `{value}`" for name, title in names.items() if (value := getattr(metadata, name))]
     return f" Its file says: {', '.join(known)}." if known else ""
 
 
 def _mismatches(metadata: Metadata, steered: EngineInfo | None) -> list[str]:
-    """Where the file of a direction speaks of something else than what is steered."""
+    """Sentences on how the metadata of a direction differ from the model that it steers."""
     caveats = []
     if steered is not None and metadata.model not in {"", steered.model}:
         caveats.append(
             f"The direction's file says that it was built from the model {metadata.model}, and {steered.model} was "
-            "steered: layers of another model need not mean the same."
+            "steered: the layers of two models need not correspond."
         )
     elif steered is not None and steered.revision and metadata.revision not in {"", steered.revision}:
         caveats.append(

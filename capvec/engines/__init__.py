@@ -9,7 +9,7 @@ To add an engine, such as `capvec/engines/vllm/`, write
 * `__main__.py`, a program that `process.start_engine` can start: it takes `--model`, `--label`, `--context-length`,
   `--defaults` and `--port`, reads its token from `CAPVEC_ENGINE_TOKEN`, prints one line of JSON (`{"url": …}`, or
   `{"error": …}` where the model cannot be loaded), listens on loopback, and ends when its standard input does;
-* the endpoints that `protocol` lists;
+* the endpoints that `protocol` lists; `requests` checks their bodies and words their errors;
 * hooks that steer each row of a batch by itself and measure what arrived, as `capvec.steering.Receipt` and
   `IsolationCheck` define it. `transformers.hooks` needs only PyTorch modules, so an engine whose decoder blocks are
   such modules can use it.

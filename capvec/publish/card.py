@@ -87,8 +87,8 @@ def _confounds(direction: Mapping[str, Any]) -> str:
         )
     told = "; ".join(confound.finding() for confound in audit.flagged)
     return (
-        f"**Confounded:** in the traces that it was built from, {told}. The direction may encode that and not the "
-        "skill."
+        f"**Confounded:** in the traces that it was built from, {told}. The direction may encode "
+        "these confounds instead of the skill."
     )
 
 
@@ -241,9 +241,9 @@ def _use(usage: Usage | None, summary: Mapping[str, Any]) -> Iterator[str]:
 def _caveats(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> Iterator[str]:
     """But for what the card begins with."""
     audit = provenance["direction"].get("audit")
-    told = {confound.in_words() for confound in Audit.from_json(audit).flagged} if audit else set()
+    markers = tuple(confound.marker for confound in Audit.from_json(audit).flagged) if audit else ()
     yield "## Caveats\n"
-    yield from (f"- {caveat}" for caveat in summary["caveats"] if caveat not in told)
+    yield from (f"- {caveat}" for caveat in summary["caveats"] if not caveat.startswith(markers))
     yield ""
 
 

@@ -1,4 +1,4 @@
-"""Where a sweep's direction comes from: a file, or traces through the engine's captured residuals."""
+"""Obtaining a sweep's direction: from a file, or from traces whose residuals the engine captures."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def send_direction(direction: Direction, client: EngineClient) -> None:
 
 
 def _matched_controls(options: SweepOptions, obtained: StudyDirection) -> dict[str, Sequence[Direction]]:
-    """The directions that `random:K` and its like steer with, each layer as long as the real one."""
+    """The directions of `--controls random:K`, `orthogonal:K` and `shuffled:K`, each layer as long as the real one."""
     controls: dict[str, Sequence[Direction]] = {}
     if count := _count(options, "random"):
         controls["random"] = [random_control(obtained.direction, options.seed + number) for number in range(count)]
@@ -99,7 +99,7 @@ def _matched_controls(options: SweepOptions, obtained: StudyDirection) -> dict[s
     if _count(options, "shuffled"):
         if obtained.built is None:
             raise UsageError(
-                "--controls shuffled needs the traces to shuffle, and --direction brings none: use --traces"
+                "--controls shuffled needs the traces whose labels it shuffles, and --direction has none; use --traces"
             )
         controls["shuffled"] = obtained.built.shuffled
     return controls

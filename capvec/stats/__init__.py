@@ -1,8 +1,9 @@
-"""Intervals, tests and the verdict on outcomes: nothing but NumPy and SciPy beneath the records.
+"""Intervals, tests and the verdict on outcomes; needs NumPy and SciPy alone.
 
-`summary.summarise` runs everything; `verdict` holds the rule by which an effect gets its name, and `simulate` shows
-that it keeps its word. The task is the unit (`pairing`, `effects`, `intervals.clustered`); `pooled` and `stratified`
-speak of trials and of these tasks alone. `mediation` and `form` tell solving from form, `sensitivity` and `drift` ask
-whether the finding hangs on the instrument, `power` what a sweep can see, `spending` and `sequential` how it may stop
-early, `multiplicity` and `twins` what many comparisons and controls do to it. `wording` is how numbers are shown.
+`judge` gives a verdict from outcomes alone. `summary` computes all numbers of a sweep, `config_summary` those of one
+config, and `verdict` states the rule that names an effect; `dev/simulations` checks that rule. The task is the unit in
+`pairing`, `effects` and `intervals.clustered`; `pooled` and `stratified` speak of trials and of these tasks alone.
+`mediation` and `format_change` tell solving from format. `sensitivity` and `drift` ask whether a finding depends on the
+instrument. `power` and `power_warning` compute what a sweep can detect. `sequential`, `spending` and `futility` let it
+stop early. `multiplicity` and `matched_controls` account for many comparisons and for controls.
 """

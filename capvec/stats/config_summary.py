@@ -50,13 +50,13 @@ class ConfigSummary:
     with the baseline's trials on tasks that it never saw. Where both have some of each, these are the rows' counts.
     """
     sign_flip: SignFlipResult | None
-    """Over tasks: the headline. The p-value allows for the looks where there were any (`Summary.sequential`)."""
+    """Over tasks. Decides the verdict. Its p-value allows for interim analyses, if any (`Summary.sequential`)."""
     mcnemar: McNemarResult | None
     """Over (task, attempt) pairs of which both sides are valid."""
     cmh: CmhResult | None
     """Stratified by task: about these tasks only."""
     effect: Effect | None
-    """On the pass rate, with its interval and its p-value after Holm over `Summary.family`."""
+    """On the pass rate, with its interval and its p-value after Holm over `Summary.comparisons`."""
     secondary: tuple[Effect, ...]
     """On parse_fail, no_cmd and steps, with p-values after Holm over `Summary.secondary_comparisons`."""
     mediation: Mediation | None

@@ -33,11 +33,11 @@ class Effect:
     value: float
     difference: float
     pvalue: float
-    """Two-sided, by the sign-flip test over tasks; of the pass rate and with `--sequential`, allowing for the looks."""
+    """Two-sided, by the sign-flip test over tasks. On the pass rate it allows for interim analyses (`--sequential`)."""
     interval: Interval | None = None
     """95 %, clustered by task (`intervals.clustered`); for the pass rate only."""
     holm: float | None = None
-    """`pvalue` after Holm, over the family that the summary lists; None outside it."""
+    """`pvalue` after Holm over the comparisons that the summary lists; None for a config that is not among them."""
     attempts: float = 1.0
     """Valid trials of a task in the arm that has fewer of them: the harmonic mean over the tasks, since the variance of
     a task's mean goes by 1/attempts."""
@@ -46,9 +46,16 @@ class Effect:
 def paired_effect(
     outcomes: Sequence[Outcome], config: str, metric: Metric, baseline: str = Config.BASELINE
 ) -> Effect | None:
-    """The effect of `config` on `metric`; None where it shares no task with the baseline.
+    """The effect of `config` on `metric`, with the task as the unit.
 
-    Errors of the instrument are left out.
+    Args:
+        outcomes: of both configs, errors included; errors are excluded.
+        config: its name.
+        metric: what to compare.
+        baseline: the name of the config to compare with.
+
+    Returns:
+        None where the two share no task with valid trials.
     """
     ours, base = _by_task(outcomes, config, metric), _by_task(outcomes, baseline, metric)
     shared = [task for task in ours if task in base]

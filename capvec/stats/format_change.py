@@ -1,4 +1,4 @@
-"""The trade-off in words: what happened to the form of the replies, and to solving beside it."""
+"""Did the format of the replies change, and did solving change with it?"""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ARROWS: Mapping[Move, str] = {"up": "more", "down": "less"}
 
 @dataclass(frozen=True)
 class FormatChange:
-    """Which way each of the three moved against the baseline, and what to call it."""
+    """Which way parse_fail, no_cmd and the pass rate moved against the baseline, and what to call that."""
 
     parse_fail: Move
     no_cmd: Move
@@ -32,7 +32,7 @@ class FormatChange:
 
     @property
     def changed(self) -> bool:
-        """Whether the form changed."""
+        """Whether the format changed."""
         return self.description is not None
 
     @property
@@ -42,9 +42,7 @@ class FormatChange:
 
 
 def format_change(passed: Effect, parse_fail: Effect, no_cmd: Effect) -> FormatChange:
-    """From effects with the task as the unit: a move is one whose p-value, after Holm where there is one, is below
-    0.05.
-    """
+    """Name the change from three effects: a move is one with p < 0.05, after Holm if it is corrected."""
     moves = _tested(parse_fail), _tested(no_cmd), _tested(passed)
     return FormatChange(*moves, tested=True, words=name_change(*moves))
 

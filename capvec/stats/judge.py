@@ -41,7 +41,7 @@ def judge(
     Examples:
         A config that solves 17 of 24 tasks, where the baseline solves 5 of them:
 
-        >>> from capvec.stats.judge import judge, trial_outcome
+        >>> from capvec import judge, trial_outcome
         >>> outcomes = [trial_outcome(f"task{i}", "baseline", i < 5) for i in range(24)]
         >>> outcomes += [trial_outcome(f"task{i}", "steered", i < 17) for i in range(24)]
         >>> verdict = judge(outcomes)["steered"]

@@ -1,12 +1,15 @@
-"""A vector's effect against that of its twins: directions as long as it, at the same layer and strength, that point
-elsewhere.
+"""A vector's effect ranked among those of its matched controls: directions of the same length, used at the same layer
+and strength, that point elsewhere.
 
 If the vector were one more such direction, its effect would be as likely to come first among the K + 1 as second or
-last, so its rank is a p-value whatever the distribution of the effects is (a Monte Carlo test: Barnard 1963, JRSS B
-25:294; (1 + b)/(1 + K): Phipson and Smyth 2010, SAGMB 9:39). For random and orthogonal twins that null is a direction
-drawn from the sphere (a frame of orthogonal ones has the same law in any order), for shuffled ones labels that mean
-nothing. No push at all is the wrong yardstick for a push: random
-ones of that length may do harm of their own, and against these the baseline says nothing.
+last. So its rank is a p-value whatever the distribution of the effects: a Monte Carlo test [1]_ with p-values
+(1 + b)/(1 + K) [2]_. For random and orthogonal controls that null is a direction drawn from the sphere (a frame of
+orthogonal ones has the same law in any order), for shuffled ones labels that mean nothing. The unsteered baseline
+cannot replace these controls: steering by a random vector of that length may do harm of its own.
+
+References:
+    .. [1] Barnard, Journal of the Royal Statistical Society B 1963, 25:294.
+    .. [2] Phipson and Smyth, Statistical Applications in Genetics and Molecular Biology 2010, 9:39.
 """
 
 from __future__ import annotations
@@ -27,31 +30,31 @@ _TIE = 1e-9
 
 @dataclass(frozen=True)
 class RankTest:
-    """Where one value stands among its twins' values. Ties count against it."""
+    """The rank of one value among those of its controls. Ties count against it."""
 
     as_high: int
-    """Twins that are at least as high."""
+    """Controls that are at least as high."""
     as_low: int
     as_far: int
-    """Twins that are at least as far from zero, on either side."""
+    """Controls that are at least as far from zero, on either side."""
     p_higher: float
-    """(1 + as_high) / (1 + K): for the claim that the vector raises it more than a push of that length does. The other
-    two are for the opposite claim, and for the one that it moves it further, up or down. None is below 1/(1 + K)."""
+    """(1 + as_high) / (1 + K), for the claim that the vector raises the metric more than such directions do. The other
+    two are for the opposite claim, and for the claim that it moves the metric further. None is below 1/(1 + K)."""
     p_lower: float
     p_two_sided: float
 
 
 @dataclass(frozen=True)
 class MatchedComparison:
-    """One steered config against its twins of one kind, in one metric."""
+    """One steered config against its matched controls of one kind, in one metric."""
 
     config: str
     kind: str
     """`random`, `shuffled` or `orthogonal`."""
     metric: Metric
     trials: int
-    """(task, attempt) pairs of which the baseline, the config and all the twins have a valid trial; nothing else is
-    used, so that all are measured on the same."""
+    """(task, attempt) pairs of which the baseline, the config and all its controls have a valid trial. Nothing else is
+    used, so that all are measured on the same pairs."""
     left_out: int
     """Pairs that some have a valid trial of and others do not."""
     effect: float
@@ -66,27 +69,31 @@ class MatchedComparison:
         return 1 / (1 + len(self.controls))
 
 
-def rank(value: float, twins: Sequence[float]) -> RankTest:
-    """RankTest a value among its twins' values.
+def rank(value: float, controls: Sequence[float]) -> RankTest:
+    """Rank a value among those of its controls.
+
+    Args:
+        value: the effect of the config.
+        controls: the effects of its controls, at least one.
 
     Raises:
-        ValueError: no twin.
+        ValueError: no control.
     """
-    if not twins:
-        raise ValueError("a rank needs at least one twin")
-    as_high = sum(twin >= value - _TIE for twin in twins)
-    as_low = sum(twin <= value + _TIE for twin in twins)
-    as_far = sum(abs(twin) >= abs(value) - _TIE for twin in twins)
-    p_values = ((1 + count) / (1 + len(twins)) for count in (as_high, as_low, as_far))
+    if not controls:
+        raise ValueError("a rank needs at least one control; received none")
+    as_high = sum(control >= value - _TIE for control in controls)
+    as_low = sum(control <= value + _TIE for control in controls)
+    as_far = sum(abs(control) >= abs(value) - _TIE for control in controls)
+    p_values = ((1 + count) / (1 + len(controls)) for count in (as_high, as_low, as_far))
     return RankTest(as_high, as_low, as_far, *p_values)
 
 
 def compare_with_matched_controls(
     outcomes: Sequence[Outcome], configs: Sequence[Config]
 ) -> tuple[MatchedComparison, ...]:
-    """Every steered config with every kind of twin it has, in every metric; errors of the instrument are left out.
+    """Compare every steered config with each kind of its controls, in every metric. Errors are excluded.
 
-    A twin without a valid trial was not measured, and does not count as one. Where no (task, attempt) is shared there
+    A control without a valid trial was not measured and does not count. Where no (task, attempt) is shared there
     is nothing to compare.
 
     Args:
@@ -116,9 +123,9 @@ def matched_controls_of(config: str, kind: str, configs: Iterable[Config]) -> tu
 
 
 def _compare(
-    valid: dict[str, dict[tuple[str, int], Outcome]], config: str, kind: str, twins: Sequence[str]
+    valid: dict[str, dict[tuple[str, int], Outcome]], config: str, kind: str, controls: Sequence[str]
 ) -> Iterable[MatchedComparison]:
-    measured = [name for name in twins if valid[name]]
+    measured = [name for name in controls if valid[name]]
     arms = [valid[name] for name in (Config.BASELINE, config, *measured)]
     shared = set.intersection(*(set(arm) for arm in arms))
     if not measured or not shared:

@@ -1,4 +1,4 @@
-"""Several comparisons at once."""
+"""Holm's correction for several comparisons."""
 
 from __future__ import annotations
 
@@ -6,13 +6,22 @@ from collections.abc import Sequence
 
 
 def holm(pvalues: Sequence[float]) -> tuple[float, ...]:
-    """Adjusted p-values after Holm (Scandinavian Journal of Statistics 1979, 6:65), as R's `p.adjust(method="holm")`.
+    """Adjust p-values after Holm [1]_, as R's `p.adjust(method="holm")` does.
 
-    Calling those significant that are below α errs anywhere in the family with probability α at most, whatever the
-    dependence between the tests (all configs share one baseline).
+    Rejecting where the adjusted p-value is below α makes any false rejection with probability α at most, under any
+    dependence between the tests. (All configs share one baseline, so the tests are dependent.)
+
+    Args:
+        pvalues: of all comparisons, in any order.
+
+    Returns:
+        The adjusted p-values, in the order of `pvalues`.
 
     Raises:
         ValueError: a p-value outside 0 to 1.
+
+    References:
+        .. [1] Holm, Scandinavian Journal of Statistics 1979, 6:65.
     """
     if any(not 0 <= p <= 1 for p in pvalues):
         raise ValueError(f"p-values {list(pvalues)}: expected each from 0 to 1")

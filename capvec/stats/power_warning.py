@@ -9,9 +9,9 @@ without a steered config is never called underpowered.
 Before a sweep, the baseline's rate and how much tasks differ are assumed; in its report they are those observed, and
 the attempts those of the arm that has fewer; the verdict's "could only have seen" comes from the same. So a sweep may
 be underpowered as planned and not as it came out, or the other way round. A config whose 95 % interval excludes the
-effect was seen well enough, whatever was planned, and is not counted in the report; nor is one that `--sequential`
-stopped early, whose looks say what it was worth. Where only some configs are, as when the others have more valid
-trials, the warning names them.
+effect was measured well enough, whatever was planned, and is not counted in the report. Nor is one that `--sequential`
+stopped early: its interim analyses say what it was worth. Where only some configs are underpowered, as when the others
+have more valid trials, the warning names them.
 
 It is said of the sweep and not of an outcome. *improves* and *harms* keep their level in an underpowered sweep, though
 what such a sweep finds is exaggerated on average (Button et al., Nature Reviews Neuroscience 2013, 14:365). What it
@@ -36,19 +36,19 @@ _NO_CALL = "no config can be called better or worse"
 
 @dataclass(frozen=True)
 class PowerWarning:
-    """How far a sweep falls short of seeing an effect."""
+    """What an underpowered sweep can detect, beside the effect that would matter."""
 
     design: SweepDesign
     effect: float
     """The rise that would matter."""
     mde: float | None
-    """The least rise that is detected with power 80 %; None where there is none."""
+    """Minimum detectable effect: the least rise that is detected with power 80 %; None where there is none."""
     basis: Basis
     """Where the design's base rate and spread come from."""
     configs: tuple[str, ...] = ()
-    """That it is said of; empty where that is all of them."""
+    """The configs that the warning is about; empty where it is about all of them."""
     less_affected: tuple[str, ...] = ()
-    """Others that fall short, of which more could be seen."""
+    """Other underpowered configs, with a smaller minimum detectable effect."""
     observed_rate: float | None = None
     """The baseline's pass rate as it was; the design's is drawn towards one half (`power.observed_rate`)."""
     spread_known: bool = True

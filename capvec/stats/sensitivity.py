@@ -1,4 +1,4 @@
-"""Does the finding hang on how errors and repaired replies are counted?"""
+"""Is a finding robust to how errors and repaired replies are counted?"""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Reading = Literal[
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """The effect on the pass rate under one reading of the outcomes, which holds for all configs of the family."""
+    """The effect on the pass rate under one reading of the outcomes, the same reading for all configs."""
 
     reading: Reading
     effect: Effect
 
 
 def sensitivity(outcomes: Sequence[Outcome], config: str, baseline: str = Config.BASELINE) -> tuple[Sensitivity, ...]:
-    """The effect on the pass rate under each reading; those are left out under which config and baseline share no task.
+    """The effect on the pass rate under each reading. Readings under which both share no task are left out.
 
-    * `errors excluded`: the headline itself.
-    * `errors count against the config`: its errors are unsolved trials, the baseline's stay out; the worst case for it.
-    * `errors count for the config`: they are solved; the best case.
+    * `errors excluded`: as in the verdict.
+    * `errors count against the config`: its errors are unsolved trials, the baseline's are excluded: the worst case.
+    * `errors count for the config`: its errors are solved trials: the best case.
     * `strict parses only`: a trial that needed a repaired reply is unsolved, on both sides.
     """
     readings: dict[Reading, list[Outcome]] = {

@@ -1,4 +1,4 @@
-"""From outcomes to the numbers of the report. Errors of the instrument are counted, and enter nothing else."""
+"""All numbers of a sweep from its outcomes. Errors of the instrument are counted and enter nothing else."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ class Summary:
     spread: float | None
     """Logit SD between tasks behind the baseline's counts; None where every task has one valid trial."""
     sequential: Sequential | None = None
-    """The looks, with `--sequential`. A config that stopped early is summarised, and compared, on the blocks up to
-    there; the baseline's own row has all that were wanted of it."""
+    """The interim analyses, with `--sequential`. A config that stopped early is summarised and compared on the blocks
+    up to its stop; the baseline's own row has all blocks that were wanted of it."""
     bases: Mapping[str, ConfigSummary] = field(default_factory=dict)
     """Config that stopped early → the baseline on its blocks."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON: an infinite odds ratio is the text "inf", one that does not exist is null.
 
-        Without looks there are no keys `sequential` and `bases`.
+        Without interim analyses there are no keys `sequential` and `bases`.
         """
         data: dict[str, Any] = _plain(asdict(self))
         if self.sequential is None:
@@ -54,7 +54,7 @@ class Summary:
 
     @property
     def uncompared(self) -> tuple[str, ...]:
-        """Configs of the family that no effect is known of: no valid trial on a task that the baseline has one on."""
+        """Compared configs without a known effect: no valid trial on a task that the baseline has one on."""
         return tuple(row.config for row in self.configs if row.config in self.comparisons and row.effect is None)
 
     def base_of(self, config: str) -> ConfigSummary:
@@ -75,19 +75,19 @@ def summarise(
     equivalence_margin: float = EQUIVALENCE_MARGIN,
     sequential: Sequential | None = None,
 ) -> Summary:
-    """Count, estimate, test and name, each config against the baseline.
+    """Count, estimate, test and name the effect of each config against the baseline.
 
     Args:
         outcomes: of all configs, errors included.
         config_names: in the order of the report.
         baseline: which of them the others are compared with.
-        comparisons: the configs that are corrected for each other: the steered ones, controls left out. All but the
-            baseline where it is None.
+        comparisons: the configs that are corrected for each other: the steered ones, without controls. None: all
+            configs but the baseline.
         equivalence_margin: a difference in pass rate that would matter (see `verdict`).
-        sequential: the looks that were taken at the family.
+        sequential: the interim analyses that were done.
 
     Raises:
-        UsageError: an outcome of a config, or a member of the family, that is not among `config_names`.
+        UsageError: an outcome or a comparison of a config that is not among `config_names`.
     """
     wanted = [name for name in config_names if name != baseline] if comparisons is None else list(comparisons)
     if unknown := ({outcome.config for outcome in outcomes} | set(wanted)) - set(config_names):
@@ -98,7 +98,9 @@ def summarise(
         groups = {name: sequential.analysed(group) for name, group in groups.items()}
     bases = {name: base if sequential is None else sequential.analysed(base, name) for name in groups}
     rows = [
-        _looked_at(summarise_config(name, group, [] if name == baseline else bases[name], baseline), sequential)
+        _with_sequential_pvalue(
+            summarise_config(name, group, [] if name == baseline else bases[name], baseline), sequential
+        )
         for name, group in groups.items()
     ]
     rows, tested, secondary = _adjust(rows, wanted)
@@ -109,8 +111,8 @@ def summarise(
     return replace(unnamed, configs=tuple(_decided(row, unnamed, equivalence_margin) for row in rows))
 
 
-def _looked_at(row: ConfigSummary, sequential: Sequential | None) -> ConfigSummary:
-    """With the p-value that allows for the looks, where the config was looked at."""
+def _with_sequential_pvalue(row: ConfigSummary, sequential: Sequential | None) -> ConfigSummary:
+    """The row with the p-value that allows for interim analyses, where the config has some."""
     test = sequential.test(row.config) if sequential is not None else None
     if test is None or row.effect is None or row.sign_flip is None:
         return row
@@ -121,9 +123,9 @@ def _looked_at(row: ConfigSummary, sequential: Sequential | None) -> ConfigSumma
 def _adjust(
     rows: Sequence[ConfigSummary], wanted: Sequence[str]
 ) -> tuple[list[ConfigSummary], tuple[str, ...], tuple[str, ...]]:
-    """Holm over the family, on the pass rate under each reading and on the other outcomes; both families as planned.
+    """Holm over all comparisons, on the pass rate under each reading and on the secondary outcomes.
 
-    A config that cannot be compared stays in its family with p = 1: how many were planned does not depend on the data.
+    A config that cannot be compared counts with p = 1: how many comparisons were planned does not depend on the data.
     """
     members = [row for row in rows if row.config in wanted]
     main = _holm_by_config({row.config: row.effect for row in members})
@@ -183,12 +185,12 @@ def _decided(row: ConfigSummary, summary: Summary, equivalence_margin: float) ->
 
 
 def observed_design(summary: Summary, effect: Effect) -> SweepDesign:
-    """What decided whether the sweep could see an effect of this config: the tasks that were compared, what was
-    observed of the baseline, and the level of Holm's first step.
+    """The design that decided whether the sweep could detect an effect of this config: the tasks that were compared,
+    what was observed of the baseline, and the level of Holm's first step.
 
-    The attempts are those of the arm that has fewer, and rounded down, so that no more is promised than the sweep could
-    see. (A tenth of one is forgiven: a few errors of the instrument do not halve two attempts.) The rest is rounded so
-    that configs of one sweep share the computation.
+    The attempts are those of the arm that has fewer, rounded down, so that no more is promised than the sweep could
+    detect. (A tenth of an attempt is forgiven: a few errors do not halve two attempts.) The rest is rounded so that
+    configs of one sweep share the computation.
 
     Args:
         summary: whose baseline has a valid trial.

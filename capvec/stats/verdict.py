@@ -4,8 +4,8 @@ The unit is the task, the measure the difference in pass rate between a config a
 Five names exist, and the first whose condition holds is given:
 
 1. **improves**: the difference is above 0 and its p-value, by the sign-flip test over tasks and after Holm over the
-   family of (direction, layer, α) configs, is below the level (0.05). With `--sequential` the p-value allows for the
-   looks (`sequential`). Controls are not in the family: they get the same rule with their own p-value.
+   steered configs, is below the level (0.05). With `--sequential` the p-value allows for the interim analyses
+   (`sequential`). Controls are not corrected: they get the same rule with their own p-value.
 2. **harms**: the same with a difference below 0.
 3. **changes form only**: parse_fail or no_cmd changed (p < level after Holm over all secondary comparisons), and the
    95 % interval of the difference, clustered by task, excludes effects beyond the margin (0.15, or what `--effect`
@@ -32,11 +32,11 @@ The intervals are not widened for the number of configs: each holds its own diff
 p-value of two tests may disagree at the border; *improves* and *harms* go by the p-value alone.
 
 The sign-flip test takes the differences of tasks as symmetric about 0 under the null. They are where a config does
-nothing, whatever the tasks are, since its trials might then be the baseline's. Then false "improves" anywhere in the
-family come with probability level/2 at most: half of the rejections of a two-sided test fall on either side. They are
-not where effects differ and only cancel on average in a lopsided way, with many tasks a little better and a few much
-worse: few tasks with many attempts then show the many and miss the few, and "improves" is said too often.
-`reports/statistics/SIMULATION.md` has what came out of both.
+nothing, whatever the tasks are, since its trials might then be the baseline's. Then any false "improves" comes with
+probability level/2 at most: half of the rejections of a two-sided test fall on either side. They are not where effects
+differ and only cancel on average in a lopsided way, with many tasks a little better and a few much worse: few tasks
+with many attempts then show the many and miss the few, and "improves" is said too often.
+`reports/statistics/SIMULATION.md` has the rates of both.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Detectable:
-    """What the sweep could have seen with power 80 %; None where no effect of that sign could have been."""
+    """Minimum detectable effects at power 80 %; None where no effect of that sign is detected."""
 
     rise: float | None
     fall: float | None
@@ -71,12 +71,12 @@ class Detectable:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The name of an effect, and the sentence for it."""
+    """The name of an effect, the sentence for it, and the numbers that decided."""
 
     name: Name
     words: str
     pvalue: float
-    """That decided: after Holm for a config of the family."""
+    """The p-value that decided: after Holm for a compared config, uncorrected for a control."""
     excluded: float | None
     """X: pass-rate effects farther from zero are excluded (`intervals.reach`); None where X is above the margin."""
     detectable: Detectable
@@ -96,7 +96,7 @@ def decide(
     """Apply the rule in this module's docstring.
 
     Args:
-        effect: on the pass rate, with its interval; with `holm` for a config of the family.
+        effect: on the pass rate, with its interval; with `holm` for a compared config.
         change: whether parse_fail and no_cmd moved.
         detectable: what the sweep could have seen.
         mediation: for the words alone, as is the next.

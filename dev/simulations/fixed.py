@@ -1,4 +1,6 @@
-"""`python -m dev.simulations.fixed`: does the verdict keep its word? Writes `reports/statistics/SIMULATION.md`.
+"""`python -m dev.simulations.fixed`: error rates, coverage and power of the verdict's rule.
+
+It writes `reports/statistics/SIMULATION.md`.
 
 Sweeps are drawn from the model of `power`: tasks differ (logit SD `spread`), and each arm has a deviation of its own on
 every task, so that the effect differs between tasks with a logit SD τ. Under the null both arms have the same rate over
@@ -115,19 +117,19 @@ def coverage(design: SweepDesign, effect: float, sweeps: int, seed: int) -> Cove
     )
 
 
-def calls(design: SweepDesign, effects: Sequence[float], sweeps: int, seed: int) -> list[list[Verdict]]:
-    """The verdict's own rule on simulated sweeps of a family of configs: for each sweep, each config's call."""
+def verdicts(design: SweepDesign, effects: Sequence[float], sweeps: int, seed: int) -> list[list[Verdict]]:
+    """The verdict's own rule on simulated sweeps of several configs: for each sweep, each config's verdict."""
     rates = [design.base_rate, *(design.base_rate + effect for effect in effects)]
     base, *configs = simulated_solved(design, rates, np.random.default_rng(seed), sweeps)
     pvalues = np.stack([sign_flip_pvalues(config - base) for config in configs], axis=1)
     adjusted = [holm(row.tolist()) for row in pvalues]
     return [
-        [_call(config[sweep], base[sweep], design, adjusted[sweep][index]) for index, config in enumerate(configs)]
+        [_verdict(config[sweep], base[sweep], design, adjusted[sweep][index]) for index, config in enumerate(configs)]
         for sweep in range(sweeps)
     ]
 
 
-def _call(config: NDArray[np.int64], base: NDArray[np.int64], design: SweepDesign, pvalue: float) -> Verdict:
+def _verdict(config: NDArray[np.int64], base: NDArray[np.int64], design: SweepDesign, pvalue: float) -> Verdict:
     differences = ((config - base) / design.attempts).tolist()
     ours, theirs = float(config.mean()) / design.attempts, float(base.mean()) / design.attempts
     interval = clustered(differences, design.attempts)
@@ -172,7 +174,8 @@ def _null_section(sweeps: int, seed: int) -> Iterator[str]:
             found = rejections(scenario(tasks, attempts, tau), 0.0, sweeps, seed)
             yield f"| {tasks} × {attempts} | {tau:g} | {found.fisher:.3f} | {found.cmh:.3f} | {found.sign_flip:.3f} |"
     yield (
-        "\nPooled Fisher is too timid when tasks differ, and wrong when effects differ by task; CMH, which takes the "
+        "\nPooled Fisher is conservative when tasks differ, and wrong when effects differ by task; CMH, which takes "
+        "the "
         "effect as the same on every task, is wrong sooner. The sign-flip test keeps its level throughout: both arms "
         "deviate alike here, so its null holds.\n"
     )
@@ -181,14 +184,14 @@ def _null_section(sweeps: int, seed: int) -> Iterator[str]:
 def _improves_section(sweeps: int, seed: int) -> Iterator[str]:
     yield '## False "improves" under the null\n'
     yield (
-        "Share of sweeps in which any config of the family is called *improves* though none has an effect; at most "
+        "Share of sweeps in which any config is called *improves* though none has an effect; at most "
         "0.025 is promised, half of the two-sided 0.05.\n"
     )
     yield "| tasks × attempts | τ | 1 config | 4 configs, after Holm |\n|---|---|---|---|"
     for tasks, attempts in DESIGNS:
         for tau in TAUS:
             shares = [
-                _share_of(calls(scenario(tasks, attempts, tau), [0.0] * family, sweeps, seed)) for family in (1, 4)
+                _share_of(verdicts(scenario(tasks, attempts, tau), [0.0] * family, sweeps, seed)) for family in (1, 4)
             ]
             yield f"| {tasks} × {attempts} | {tau:g} | {shares[0]:.3f} | {shares[1]:.3f} |"
     yield ""
@@ -284,9 +287,10 @@ def _sparse_section(sweeps: int, seed: int) -> Iterator[str]:
 
 
 def _power_section(sweeps: int, seed: int) -> Iterator[str]:
-    yield "## Power at the effect that the plan calls detectable\n"
+    yield "## Power at the minimum detectable effect of the plan\n"
     yield (
-        "The least rise detected with power 0.80 according to `capvec.stats.power` (one config, τ = 0), and how often "
+        "The minimum detectable rise at power 0.80 according to `capvec.stats.power` (one config, τ = 0), and how "
+        "often "
         "it was found on new sweeps; then the same rise with τ = 1. What a plan promises is for an effect that is "
         "alike on all tasks; where it is not, the paired test finds it less often.\n"
     )
@@ -310,14 +314,15 @@ def _power_section(sweeps: int, seed: int) -> Iterator[str]:
 def _names_section(sweeps: int, seed: int) -> Iterator[str]:
     yield "## What an effect is called\n"
     yield (
-        "One config, τ = 1, margin 0.15. The last column: sweeps that exclude effects above X although the true effect "
+        "One config, τ = 1, equivalence margin 0.15. The last column: sweeps that exclude effects above X although "
+        "the true effect "
         "is above X.\n"
     )
     yield "| tasks × attempts | true effect | " + " | ".join(NAMES) + " | wrongly excluded |"
     yield "|" + "---|" * (len(NAMES) + 3)
     for tasks, attempts in (*DESIGNS, (68, 10)):
         for effect in (0.0, 0.1, 0.2):
-            found = [family[0] for family in calls(scenario(tasks, attempts, 1.0), [effect], sweeps, seed)]
+            found = [family[0] for family in verdicts(scenario(tasks, attempts, 1.0), [effect], sweeps, seed)]
             counts = Counter(call.name for call in found)
             wrong = np.mean([call.excluded is not None and call.excluded < effect for call in found])
             shares = " | ".join(f"{counts[name] / sweeps:.3f}" for name in NAMES)

@@ -1,4 +1,4 @@
-"""The sweeps that `simulate` and `simulate_sequential` draw: designs, and two arms of which one deviates."""
+"""The sweeps that `fixed` and `sequential` draw: designs, and two arms of which one deviates."""
 
 from __future__ import annotations
 

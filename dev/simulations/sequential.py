@@ -1,4 +1,4 @@
-"""`--sequential`, simulated: does it keep the level, what does it cost in power, and how many trials does it save?
+"""Interim analyses, simulated: do they keep the level, what do they cost in power, how many trials do they save?
 
 The sections that `dev.simulations.fixed` puts into `reports/statistics/SIMULATION.md`; the model of the sweeps is that
 of `power`.
@@ -57,11 +57,11 @@ class Endings:
     """The same sweeps of one config in three ways."""
 
     fixed: Ends
-    """Without looks: all trials, and the plain test."""
+    """Without interim analyses: all trials, and the plain test."""
     obeying: Ends
-    """With looks, as the tool does it."""
+    """With interim analyses, as in a sweep."""
     ignoring: Ends
-    """With looks and no stop for futility."""
+    """With interim analyses and no stop for futility."""
 
 
 def simulated_rounds(design: SweepDesign, effects: Sequence[float], sweeps: int, seed: int) -> NDArray[np.bool_]:
@@ -78,7 +78,7 @@ def simulated_rounds(design: SweepDesign, effects: Sequence[float], sweeps: int,
 
 
 def endings(design: SweepDesign, effects: Sequence[float], sweeps: int, seed: int) -> list[Endings]:
-    """Of every config of a family, on the same sweeps."""
+    """How each of several configs ends, on the same sweeps."""
     base, *configs = simulated_rounds(design, effects, sweeps, seed)
     return [_endings(config, base, LEVEL / len(effects), seed) for config in configs]
 
@@ -156,14 +156,15 @@ def _ends(
 
 def sections(sweeps: int, seed: int) -> Iterator[str]:
     """Lines of the document."""
-    yield "## Looks on the way: the level\n"
+    yield "## Interim analyses: the level\n"
     yield (
-        "`--sequential`, in the way of `capvec/stats/sequential.py`. Share of sweeps in which any config of the family "
-        "is called *improves* though none has an effect, at most 0.025 as above: without looks; with looks; with looks "
-        "and no stop for futility. Saved: the mean share of a config's planned trials that were not run, with looks, "
-        "and with looks and no stop for futility.\n"
+        "With `--sequential`, by the rule of `capvec/stats/sequential.py`. Share of sweeps in which any config is "
+        "called "
+        "*improves* though none has an effect, at most 0.025 as above: without interim analyses; with them; with them "
+        "and no stop for futility. Saved: the mean share of a config's planned trials that were not run, with interim "
+        "analyses, and with them and no stop for futility.\n"
     )
-    yield "| tasks × attempts | τ | configs | no looks | looks | never futile | saved | saved, never futile |"
+    yield "| tasks × attempts | τ | configs | none | interim | never futile | saved | saved, never futile |"
     yield "|" + "---|" * 8
     for tasks, attempts in DESIGNS:
         for tau in TAUS:
@@ -173,16 +174,16 @@ def sections(sweeps: int, seed: int) -> Iterator[str]:
                 saved = " | ".join(f"{_saved(ends):.2f}" for ends, _ in ways[1:])
                 yield f"| {tasks} × {attempts} | {tau:g} | {family} | {false} | {saved} |"
     yield ""
-    yield "## Looks on the way: power, trials saved, and what stopping does to the estimate\n"
+    yield "## Interim analyses: power, trials saved, and what stopping does to the estimate\n"
     yield (
         "One config with an effect, τ = 1. Called *improves*: as above. Difference: the mean of those that were called "
-        "so, without and with looks; both lean outward, since small estimates are not called so. Covered: 95 % "
-        "intervals that hold the true effect, without and with looks. Wrongly excluded: sweeps with looks that exclude "
-        "effects above X although the true effect is above X.\n"
+        "so, without and with interim analyses; both are biased outward, since small estimates are not called so. "
+        "Covered: 95 % intervals that hold the true effect, without and with interim analyses. Wrongly excluded: "
+        "sweeps with interim analyses that exclude effects above X although the true effect is above X.\n"
     )
     yield (
-        "| tasks × attempts | true effect | no looks | looks | never futile | saved | saved, never futile | "
-        "difference, no looks | looks | covered, no looks | looks | wrongly excluded |"
+        "| tasks × attempts | true effect | none | interim | never futile | saved | saved, never futile | "
+        "difference, none | interim | covered, none | interim | wrongly excluded |"
     )
     yield "|" + "---|" * 12
     for tasks, attempts in DESIGNS:
@@ -198,7 +199,8 @@ def sections(sweeps: int, seed: int) -> Iterator[str]:
             )
             yield f"| {tasks} × {attempts} | {effect:+g} | " + " | ".join(cells) + " |"
     yield (
-        "\nLooks cost next to no power, since the rule keeps almost all of the level for the end. A config without an "
+        "\nInterim analyses cost next to no power, since the rule keeps almost all of the level for the end. A "
+        "config without an "
         "effect does not stop as soon as it could: with tasks enough to exclude effects beyond the margin, it goes on "
         "while that may yet happen.\n"
     )

@@ -1,4 +1,4 @@
-"""What `check_receipts` takes, from what tests have: steers with their vectors, and what the decoder or a hook gave."""
+"""Arguments of `check_receipts`, made from steers with their vectors and from the output of a decoder or a hook."""
 
 from __future__ import annotations
 

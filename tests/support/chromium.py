@@ -19,7 +19,7 @@ for place, pipe in enumerate(pipes, start=3):
     os.dup2(pipe, place)
 os.execv(sys.argv[3], sys.argv[3:])
 """
-"""Puts the pipes where Chromium looks for them, whatever numbers they have, and becomes it."""
+"""Moves the pipes to the descriptors that Chromium reads and writes, and then runs it in the same process."""
 
 
 class Chromium:
@@ -49,9 +49,9 @@ class Chromium:
         os.close(theirs_out)
         self._out, self._in, self._buffer, self._next = ours_out, ours_in, b"", 0
         self.complaints: list[str] = []
-        """What the page's console said of errors, what its policy blocked, and exceptions, since `open`."""
+        """Errors and warnings of the page's console, requests that its policy blocked, and exceptions, since `open`."""
         self.requests: list[str] = []
-        """What the page asked the network for, itself excluded."""
+        """URLs that the page requested, except its own."""
         self._session: str | None = None
         target = next(one for one in self.call("Target.getTargets")["targetInfos"] if one["type"] == "page")
         attached = self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
@@ -116,17 +116,18 @@ class Chromium:
         return dict(json.loads(text))
 
     def _note(self, event: dict[str, Any]) -> None:
-        told, method = event.get("params", {}), event.get("method")
-        if method == "Log.entryAdded" and told["entry"]["level"] in {"error", "warning"}:
-            self.complaints.append(told["entry"]["text"])
+        detail, method = event.get("params", {}), event.get("method")
+        if method == "Log.entryAdded" and detail["entry"]["level"] in {"error", "warning"}:
+            self.complaints.append(detail["entry"]["text"])
         elif method == "Runtime.exceptionThrown":
-            self.complaints.append(json.dumps(told["exceptionDetails"]))
-        elif method == "Runtime.consoleAPICalled" and told["type"] in {"error", "warning", "assert"}:
-            self.complaints.append(json.dumps(told["args"]))
-        elif method == "Network.requestWillBeSent" and told.get("type") != "Document":
-            self.requests.append(told["request"]["url"])
+            self.complaints.append(json.dumps(detail["exceptionDetails"]))
+        elif method == "Runtime.consoleAPICalled" and detail["type"] in {"error", "warning", "assert"}:
+            self.complaints.append(json.dumps(detail["args"]))
+        elif method == "Network.requestWillBeSent" and detail.get("type") != "Document":
+            self.requests.append(detail["request"]["url"])
 
     def wait_for(self, condition: str) -> None:
+        """Wait until a JavaScript condition holds in the page."""
         deadline = time.monotonic() + _WAIT_S
         while not self.ask(condition):
             assert time.monotonic() < deadline, f"the page never came to {condition}"

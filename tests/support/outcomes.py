@@ -1,4 +1,4 @@
-"""Outcomes with given ends, for whatever counts them."""
+"""Outcomes with given ends."""
 
 from __future__ import annotations
 

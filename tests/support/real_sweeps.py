@@ -1,4 +1,4 @@
-"""Tasks for whole sweeps, and what is looked at afterwards."""
+"""Tasks for whole sweeps, and what the tests check afterwards."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ REWARD = "#!/bin/bash\nmkdir -p /logs/verifier\necho {} > /logs/verifier/reward.
 
 
 def write_task(folder: Path, test: str) -> None:
+    """Write a task folder with this verifier."""
     (folder / "environment").mkdir(parents=True)
     (folder / "tests").mkdir()
     (folder / "environment" / "Dockerfile").write_text(DOCKERFILE)
@@ -26,12 +27,13 @@ def write_task(folder: Path, test: str) -> None:
 
 
 def ledger(report: Path) -> dict[str, dict]:
+    """Trial id → its line of `trials.jsonl`."""
     lines = (report / "trials.jsonl").read_text().splitlines()
     return {entry["trial"]: entry for entry in map(json.loads, lines)}
 
 
 def containers(run: str) -> list[dict]:
-    """What Docker has of a run, stopped ones included."""
+    """The containers of a run, including stopped ones."""
     client = docker.from_env()
     try:
         return client.api.containers(all=True, filters={"label": f"{RUN_LABEL}={run}"})
@@ -40,10 +42,12 @@ def containers(run: str) -> list[dict]:
 
 
 def no_container_is_left(run: str = "r") -> bool:
+    """Whether every container of a run was removed."""
     return not containers(run)
 
 
 def no_traceback(result: pytest.RunResult) -> bool:
+    """Whether a run printed no traceback."""
     return "Traceback" not in result.stdout.str() + result.stderr.str()
 
 

@@ -1,4 +1,4 @@
-"""A run's `Results` from its plan and outcomes, for whatever reports them."""
+"""A run's `Results`, made from its plan and outcomes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""What every sandbox does: `test_scripted_sandbox` and `test_docker_sandbox` run the same tests.
+"""The tests that every sandbox must pass.
 
-A subclass gives two fixtures: `provider`, a `SandboxProvider`, and `task`. `SCRIPT` is what the fake is told to answer;
-a real sandbox has to come to the same by itself.
+To test a new sandbox, subclass `SandboxConformance` and define two fixtures: `provider`, a `SandboxProvider`, and
+`task`, a `Task` that it can prepare. `SCRIPT` holds the answers of the scripted sandbox; a real one must give the
+same.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ SCRIPT = {
 
 
 class SandboxConformance:
+    """Tests of `capvec.sandbox.base`, with one sandbox for each test."""
+
     @pytest.fixture
     def sandbox(self, provider, task):
         provider.prepare(task)

@@ -1,13 +1,12 @@
 """A pytest plugin (`-p support.scripted_trials`): trials whose ends are given, with capvec's own hooks around them.
 
-For what capvec shows and counts while trials run; what a trial does is no part of it. Environment variables say what
-there is:
+It tests what capvec shows and counts while trials run. Environment variables define the trials:
 
-* `TRIALS`: tasks, of which each name says how its only trial ends: `solved1`, `unsolved2`, `error3`, `skip4`, `crash5`
-  (its process ends) or `press6` (Ctrl-C).
-* `GATES`: JSON, a list of a condition, whether it is met, and why.
-* `SECONDS`: how long a trial takes.
-* `SAY`: the trial of this task, when it has ended, makes the session say a line.
+* `TRIALS`: names of tasks, each of which says how its only trial ends: `solved1`, `unsolved2`, `error3`, `skip4`,
+  `crash5` (its process ends) or `press6` (Ctrl-C).
+* `GATES`: a JSON list of gates: the condition, whether it is met, and why.
+* `SECONDS`: duration of a trial.
+* `SAY`: name of a task whose trial makes the session print a line when it ends.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from capvec.run.session import WorkerPayload
 from support.results import results_of
 
 TEST_FILE = "from support.scripted_trials import outcome\n\n\ndef test_trial(outcome):\n    pass\n"
-"""Names the fixture itself, since capvec's own of that name would come before a plugin's."""
+"""It imports the fixture, since capvec's fixture of that name would take precedence over a plugin's."""
 CONFIG = Config("baseline", "baseline")
 _outcome = pytest.StashKey[Outcome]()
 

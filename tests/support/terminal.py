@@ -1,4 +1,4 @@
-"""A terminal for tests: what a person sees of what a program writes, and programs run on a real pseudo-terminal."""
+"""A terminal: what a person sees of a program's output, and programs run on a real pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CUT_OFF = re.compile(r"\x1b(?:\[[\d;?]*|\][^\x07\x1b]*\x1b?)?$")
 
 
 class Screen:
-    """The part of a VT100 that pytest and capvec use. Anything else fails: then it must be added here."""
+    """The part of a VT100 that pytest and capvec use. Any other control sequence fails; add it here."""
 
     def __init__(self, columns: int = 80, rows: int = 24) -> None:
         self.columns, self.rows = columns, rows
@@ -106,12 +106,12 @@ class Screen:
 
 @dataclass(frozen=True)
 class Seen:
-    """What came of a program on a terminal."""
+    """The output and the end of a program on a terminal."""
 
     text: str
-    """All that it wrote, control sequences included."""
+    """Everything that it wrote, including control sequences."""
     screen: Screen
-    """As it was in the end."""
+    """The screen at the end."""
     moments: tuple[tuple[str, ...], ...]
     """The screen's lines after each piece of output."""
     code: int

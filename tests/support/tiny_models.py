@@ -1,4 +1,4 @@
-"""Small models with random weights and a real tokenizer: the architectures, without their size."""
+"""Small models with random weights and a real tokenizer: real architectures at a small size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CHATML = (
 )
 LAYERS, WIDTH, CONTEXT = 4, 32, 4096
 SPREAD = 0.3
-"""Standard deviation of the weights: at the usual 0.02 a reply is all sampling noise, whatever the model computes."""
+"""Standard deviation of the weights. At the usual 0.02 a reply is sampling noise, independent of the prompt."""
 
 
 def save_tiny(folder: Path, architecture: str, *, chat_template: bool = True) -> Path:

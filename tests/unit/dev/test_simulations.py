@@ -13,7 +13,7 @@ from capvec.stats.pairing import sign_flip_pvalues
 from capvec.stats.power import SweepDesign, minimum_detectable_effect, power
 from capvec.stats.sequential import schedule, sequential_test
 from capvec.stats.stratified import Stratum, cmh
-from dev.simulations.fixed import calls, cmh_pvalues, coverage, rejections
+from dev.simulations.fixed import cmh_pvalues, coverage, rejections, verdicts
 from dev.simulations.scenarios import lopsided, scenario
 from dev.simulations.sequential import endings, simulated_rounds
 
@@ -43,7 +43,7 @@ def test_fisher_and_cmh_do_not_when_effects_differ_by_task():
 
 @pytest.mark.parametrize("tau", [0.0, 2.0])
 def test_false_improves_anywhere_in_a_family_stay_under_half_the_level(tau):
-    found = calls(scenario(17, 5, tau), [0.0, 0.0, 0.0], SWEEPS, seed=2)
+    found = verdicts(scenario(17, 5, tau), [0.0, 0.0, 0.0], SWEEPS, seed=2)
     share = np.mean([any(call.name == "improves" for call in family) for family in found])
     assert share <= at_most(0.025)
 
@@ -52,7 +52,7 @@ def test_the_interval_covers_and_what_is_excluded_is_rarely_there():
     design = scenario(40, 2, 1.0)
     assert 1 - coverage(design, 0.2, SWEEPS, seed=3).clustered <= at_most(0.05)
     wrong = [
-        call for (call,) in calls(design, [0.1], SWEEPS, seed=3) if call.excluded is not None and call.excluded < 0.1
+        call for (call,) in verdicts(design, [0.1], SWEEPS, seed=3) if call.excluded is not None and call.excluded < 0.1
     ]
     assert len(wrong) / SWEEPS <= at_most(0.05)
 

@@ -97,7 +97,8 @@ def test_of_pure_noise_the_words_say_that_it_cannot_be_told_from_chance(noise):
     for ranking in noise:
         if ranking.best.p_corrected > 0.05:
             said = ranking.verdict()
-            assert f"Layer {ranking.best.layer} is not distinguishable from chance: AUC 1.000 in sample" in said
+            assert f"Layer {ranking.best.layer} is not distinguishable from chance: " in said
+            assert "AUC 1.000 in sample" in said
             assert "where 95 % of label permutations reach up to 1.000" in said
             assert f"corrected over 2 layers p = {ranking.best.p_corrected:.3g}" in said
             assert not ranking.found()
@@ -348,7 +349,7 @@ def test_a_difference_that_other_tasks_do_not_show_is_called_that():
     # The verdict is a function of the row alone.
     ranking = validate(*labelled(residuals(0, 3, 1), residuals(1, 4, 1)), permutations=19)
     row = replace(ranking.best, p_corrected=0.01, cv_p_value=0.4)
-    assert "does not tell them apart on other tasks" in replace(ranking, rows=(row,)).verdict()
+    assert "does not tell them apart" in replace(ranking, rows=(row,)).verdict()
     assert "apart" not in replace(ranking, rows=(replace(row, cv_p_value=0.01),)).verdict()
     assert "apart" not in replace(ranking, rows=(replace(row, p_corrected=0.2),)).verdict()
 

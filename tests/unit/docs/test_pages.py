@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import tomllib
+from typing import get_args
 
 import pytest
 from markdown_it import MarkdownIt
 from support import REPOSITORY
 from support.documented import PAGES
 
+import capvec
+from capvec.stats import verdict
 from dev.docs import DOCS, generated
 
 pytestmark = pytest.mark.unit
@@ -62,3 +65,22 @@ def test_every_page_is_in_the_navigation_once():
 
 def test_the_readme_fits_three_screens():
     assert len((REPOSITORY / "README.md").read_text().splitlines()) <= README_LINES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_file_of_the_repository_that_is_named_exists(name):
+    text = (REPOSITORY / name).read_text(encoding="utf-8")
+    named = re.findall(r"`((?:capvec|dev|docs|tests|reports)/[\w./-]+)`", text)
+    of_readers = ("reports/first/", "reports/all", "reports/latest")
+    ours = [path for path in named if "NAME" not in path and not path.startswith(of_readers)]
+    assert [path for path in ours if not (REPOSITORY / path).exists()] == []
+
+
+def test_the_page_on_the_verdict_explains_every_name_that_a_verdict_can_have():
+    text = (DOCS / "verdict.md").read_text(encoding="utf-8")
+    assert [name for name in get_args(verdict.Name) if f"| **{name}" not in text] == []
+
+
+def test_the_page_on_the_api_has_every_public_name():
+    text = (DOCS / "reference" / "api.md").read_text(encoding="utf-8")
+    assert [name for name in capvec.__all__ if f"`capvec.{name}`" not in text] == ["__version__"]

@@ -54,6 +54,11 @@ def test_a_sweep_without_options_has_the_defaults_of_the_table():
             assert getattr(holder, option.key) == option.parse(option.default.text)
 
 
+def test_every_field_of_the_options_is_in_the_table():
+    keys = {option.key for option in options_of(*STUDIES)} - set(NOT_RECORDED) - set(RECIPE_PARSERS)
+    assert {field.name for field in fields(SweepOptions)} == keys | {"recipe", "command_line"}
+
+
 def test_every_field_of_a_recipe_is_an_option_with_its_default():
     assert {option.name for option in OPTIONS} >= set(RECIPE_PARSERS)
     assert [field.name for field in fields(Recipe)] == list(RECIPE_PARSERS)

@@ -112,7 +112,7 @@ def test_a_direction_that_was_loaded_has_no_ranking_and_the_card_says_so(export)
     card = (out / "README.md").read_text()
     assert "**Confounds: not known.** It came from a file, so the direction may encode something else" in card
     assert "Its layers" not in card
-    assert "nothing is known here about the traces" in card
+    assert "the traces that it was built from are not known" in card
 
 
 def test_no_path_of_this_machine_is_published(export, tmp_path):
@@ -158,7 +158,7 @@ def test_the_card_begins_with_what_else_the_direction_may_be_then_says_where_it_
     first = card.split("\n\n")[2]
     assert first.startswith(
         "**Confounded:** in the traces that it was built from, the number of steps alone tells positives from "
-        "negatives, negatives having more: AUC 1.000,"
+        "negatives (negatives have more): AUC 1.000,"
     )
     assert "It was tried at layer 1 of m (decoder blocks, counted from 0), on 3 tasks, against" in first
     assert "**Verdict on solving tasks:** underpowered: steered-L1-a2, steered-L1-a4." in first

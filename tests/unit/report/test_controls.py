@@ -100,7 +100,7 @@ def test_sums_in_another_order_are_ties():
 
 
 def test_a_rank_without_twins_does_not_exist():
-    with pytest.raises(ValueError, match="at least one twin"):
+    with pytest.raises(ValueError, match="at least one control"):
         rank(0.5, [])
 
 
