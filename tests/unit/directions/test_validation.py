@@ -99,7 +99,7 @@ def test_of_pure_noise_the_words_say_that_it_cannot_be_told_from_chance(noise):
             said = ranking.verdict()
             assert f"Layer {ranking.best.layer} is not distinguishable from chance: " in said
             assert "AUC 1.000 in sample" in said
-            assert "where 95 % of label permutations reach up to 1.000" in said
+            assert "label permutations reach at most 1.000" in said
             assert f"corrected over 2 layers p = {ranking.best.p_corrected:.3g}" in said
             assert not ranking.found()
     # p ≤ 0.05 has rate 0.05.
