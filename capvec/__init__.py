@@ -3,6 +3,7 @@
 The public API loads on first use, so that `import capvec` imports neither torch nor pandas nor SciPy:
 
 * `Direction`: one vector per layer; `Direction.read` and `Direction.save` for its files.
+* `estimate_direction`: a direction from residuals and labels.
 * `steer`: steer any model of transformers inside a `with` block, with receipts.
 * `validate`: rank the layers of a direction against a permutation null.
 * `read_run`: the trials of a run folder as a DataFrame.
@@ -22,6 +23,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from capvec.directions.build import estimate_direction
     from capvec.directions.direction import Direction
     from capvec.directions.steer import steer
     from capvec.directions.validate import validate
@@ -35,6 +37,7 @@ __all__ = [
     "SteeringFault",
     "UsageError",
     "__version__",
+    "estimate_direction",
     "judge",
     "read_run",
     "steer",
@@ -46,6 +49,7 @@ _MODULES = {
     "Direction": "directions.direction",
     "SteeringFault": "errors",
     "UsageError": "errors",
+    "estimate_direction": "directions.build",
     "judge": "stats.judge",
     "read_run": "results.table",
     "steer": "directions.steer",

@@ -12,7 +12,8 @@ from capvec.directions.audit import Audit
 from capvec.directions.metadata import LAYER_CONVENTION
 from capvec.directions.ranking import LEVEL
 from capvec.publish.usage import Usage, usage_of
-from capvec.report.table import markdown_table
+from capvec.report.markdown import block_lines
+from capvec.report.section import Row, Table, left, right
 from capvec.text import number, p_in_words, p_value, signed
 
 _HUB_NAMES = dict.fromkeys(("pocket", "pocket-base"), "HuggingFaceTB/SmolLM2-135M-Instruct")
@@ -139,8 +140,9 @@ def _measured(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> Iter
         "every config of one (task, attempt) from the same seed. Errors are trials in which the instrument failed; "
         "they are in no rate.\n"
     )
-    head = ("config", "solved", "95 % Wilson", "errors", "steps", "parse_fail", "no_cmd", "dose", "Fisher p")
-    yield from markdown_table([head, *(_row(row, configs[row["config"]]) for row in summary["configs"])])
+    numbers = ("solved", "95 % Wilson", "errors", "steps", "parse_fail", "no_cmd", "dose", "Fisher p")
+    rows = tuple(_row(row, configs[row["config"]]) for row in summary["configs"])
+    yield from block_lines(Table((*left("config"), *right(*numbers)), rows))
     yield (
         '\nparse_fail (replies that the protocol could not parse) and no_cmd (replies that parsed, were not "done" and '
         "held no command) are per run; dose is |α|·‖v‖ over the mean norm of the residual. Fisher's p is against the "
@@ -166,7 +168,7 @@ def _called(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [row for row in summary["configs"] if row["config"] in summary.get("comparisons", ()) and row.get("verdict")]
 
 
-def _row(row: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[str, ...]:
+def _row(row: Mapping[str, Any], config: Mapping[str, Any]) -> Row:
     wilson, fisher = row["wilson"], row["fisher"]
     return (
         row["config"],
@@ -208,8 +210,8 @@ def _layers(ranking: Sequence[Mapping[str, str]]) -> Iterator[str]:
         del columns["auc"]
     shown = {name: title for name, title in columns.items() if ranking[0].get(name)}
     yield "## Its layers\n"
-    rows = [tuple(_cell(name, row[name]) for name in shown) for row in ranking[:_RANKS]]
-    yield from markdown_table([tuple(shown.values()), *rows])
+    rows = tuple(tuple(_cell(name, row[name]) for name in shown) for row in ranking[:_RANKS])
+    yield from block_lines(Table(right(*shown.values()), rows))
     if "auc" in shown:
         yield "\nAn AUC in sample means nothing by itself: directions refitted under permuted labels reach the null."
     yield "\nAll layers, best first, are in `vectors/ranking.csv`.\n"

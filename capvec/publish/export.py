@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import html
 import json
 import re
 import shutil
@@ -11,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from markupsafe import escape
 
 from capvec.errors import UsageError
 from capvec.publish.card import model_card
@@ -142,10 +143,10 @@ def page_without_paths(page: str, places: Iterable[str], private: Iterable[str])
         private: places on this machine.
     """
     parts = _NOT_TEXT.split(page)
-    typed = [html.escape(place) for place in places]
+    typed = [str(escape(place)) for place in places]
     page = "".join(part if number % 2 else without_paths(part, typed) for number, part in enumerate(parts))
     for place in sorted(private, key=len, reverse=True):
-        for form in (place, html.escape(place), json.dumps(place)[1:-1]):
+        for form in (place, str(escape(place)), json.dumps(place)[1:-1]):
             page = page.replace(form, "…")
     return page
 

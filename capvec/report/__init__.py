@@ -1,4 +1,8 @@
-"""What a person reads: the table in the terminal, `RESULTS.md`, `report.html`, and the files beside them."""
+"""From a run's `Results` to what a person reads: `RESULTS.md`, `report.html`, the terminal, and the files beside them.
+
+Builders such as `robustness` make `Section` values, `document` puts them in order, and `markdown`, `html` and
+`terminal` draw them.
+"""
 
 from capvec.report.files import write_reports
 from capvec.report.terminal import closing_lines, sweep_lines

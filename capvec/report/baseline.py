@@ -1,4 +1,4 @@
-"""`BASELINE.md` of a collection: what a model does without a direction, family by family."""
+"""`BASELINE.md` of a collection: what a model does without a direction, by split and task family."""
 
 from __future__ import annotations
 
@@ -6,45 +6,59 @@ from collections.abc import Iterator, Sequence
 
 from capvec.plan.plan import Plan
 from capvec.records import Outcome
-from capvec.report.table import markdown_table
+from capvec.report.markdown import markdown
+from capvec.report.section import Code, Paragraph, Report, Row, Section, Strong, Table, left, right
+from capvec.report.task_families import solved_of
 from capvec.stats.intervals import wilson
 from capvec.tasks.splits import groups
-from capvec.text import interval, number
+from capvec.text import counted, interval, number
 
 BASELINE = "BASELINE.md"
 
 
 def write_baseline(plan: Plan, outcomes: Sequence[Outcome]) -> None:
     """Write `BASELINE.md` into the folder of a collection."""
-    text = "\n".join(baseline_md(plan, outcomes)) + "\n"
-    (plan.folder / BASELINE).write_text(text, encoding="utf-8")
+    (plan.folder / BASELINE).write_text(markdown(baseline_report(plan, outcomes)), encoding="utf-8")
 
 
-def baseline_md(plan: Plan, outcomes: Sequence[Outcome]) -> Iterator[str]:
-    """What the unsteered model does, by split and family: the lines of a collection's `BASELINE.md`."""
-    attempts = max(trial.attempt for trial in plan.trials)
-    yield f"# `{plan.settings.model}` without a direction\n"
-    yield (
-        f"{len(plan.tasks)} tasks, {attempts} attempt{'s' if attempts > 1 else ''} each, temperature "
-        f"{plan.settings.temperature:g}, at most {plan.settings.max_steps} replies of {plan.settings.max_tokens} "
-        f"tokens, protocol {plan.settings.protocol}. parse_fail and no_cmd are shares of replies.\n"
+def baseline_report(plan: Plan, outcomes: Sequence[Outcome]) -> Report:
+    """What the model does without a direction: the rates of all tasks, of each split and of each task family."""
+    settings, attempts = plan.settings, max(trial.attempt for trial in plan.trials)
+    done = (
+        "Model ",
+        Code(settings.model),
+        f" on {counted(len(plan.tasks), 'task')}, {counted(attempts, 'attempt')} each, temperature "
+        f"{settings.temperature:g}, at most {settings.max_steps} replies of {settings.max_tokens} tokens, protocol ",
+        Code(settings.protocol),
+        ".",
     )
-    everything = ("**all**", "all", {task.name for task in plan.tasks})
-    head = ("split", "family", "solved", "rate", "95 % Wilson", "errors", "steps", "parse_fail", "no_cmd")
-    rows = [(*names, *_baseline_cells(outcomes, tasks)) for *names, tasks in (everything, *groups(plan.tasks))]
-    yield from markdown_table([head, *rows])
+    columns = (
+        *left("split", "task family"),
+        *right("solved", "rate", "95 % Wilson", "errors", "steps", "parse_fail", "no_cmd"),
+    )
+    note = Paragraph("parse_fail and no_cmd are shares of replies. Errors are excluded from rates.")
+    rates = Section("rates", "Rates", (Table(columns, tuple(_rows(plan, outcomes))), note))
+    solved = solved_of(outcomes)
+    method = Section("method", "Method", (Paragraph(done),))
+    return Report(f"{settings.model} without a direction", f"{solved} trials solved.", (method, rates))
 
 
-def _baseline_cells(outcomes: Sequence[Outcome], tasks: set[str]) -> tuple[str, ...]:
-    ours = [outcome for outcome in outcomes if outcome.task in tasks]
-    valid = [outcome for outcome in ours if outcome.outcome != "error"]
-    solved, replies = sum(o.outcome == "solved" for o in valid), sum(o.steps for o in valid)
+def _rows(plan: Plan, outcomes: Sequence[Outcome]) -> Iterator[Row]:
+    yield (Strong("all"), "all", *_rates(outcomes))
+    for split, family, tasks in groups(plan.tasks):
+        found = [outcome for outcome in outcomes if outcome.task in tasks]
+        yield (split if family else Strong(split), family or "all", *_rates(found))
+
+
+def _rates(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+    valid = [outcome for outcome in outcomes if outcome.outcome != "error"]
+    solved, replies = sum(one.outcome == "solved" for one in valid), sum(one.steps for one in valid)
     return (
-        f"{solved}/{len(valid)}",
+        solved_of(outcomes),
         number(solved / len(valid) if valid else None),
         interval(wilson(solved, len(valid)) if valid else None),
-        str(len(ours) - len(valid)),
+        str(len(outcomes) - len(valid)),
         number(replies / len(valid) if valid else None, 1),
-        number(sum(o.parse_fail for o in valid) / replies if replies else None, 3),
-        number(sum(o.no_cmd for o in valid) / replies if replies else None, 3),
+        number(sum(one.parse_fail for one in valid) / replies if replies else None, 3),
+        number(sum(one.no_cmd for one in valid) / replies if replies else None, 3),
     )

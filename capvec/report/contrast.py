@@ -1,52 +1,87 @@
-"""The report's section on the contrast: what each rule kept, and what else tells the classes apart."""
+"""The contrast: what each rule kept, and what else separates the classes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from capvec.directions.audit import Audit, Confound
 from capvec.directions.contrast import Contrast, ContrastRecord, RuleCount
-from capvec.report.table import markdown_table
+from capvec.report.direction import steered_layers
+from capvec.report.section import Block, Code, Markdown, Paragraph, Row, Section, Strong, Table, left, right
+from capvec.results.results import Results
 from capvec.text import number, p_value
 
 
-def contrast_section(contrast: ContrastRecord, audit: Audit, layers: Sequence[int]) -> Iterator[str]:
-    """Markdown lines.
+def contrast_section(results: Results) -> Section | None:
+    """At the steered layers, or the best; None for a direction that was not built from traces here."""
+    direction = results.direction
+    if direction.contrast is None or direction.audit is None:
+        return None
+    best = direction.ranking.best.layer if direction.ranking else 0
+    layers = sorted(steered_layers(results.plan)) or [best]
+    folded = "What each rule kept, and what else separates the classes"
+    blocks = contrast_blocks(direction.contrast, direction.audit, layers)
+    return Section("contrast", "The contrast", blocks, folded=folded)
+
+
+def contrast_blocks(contrast: ContrastRecord, audit: Audit, layers: Sequence[int]) -> tuple[Block, ...]:
+    """The rules in their order, then the confounds.
 
     Args:
-        contrast: as it is on record.
+        contrast: as recorded.
         audit: of it.
         layers: at which to say what the direction separates.
     """
-    yield "## The contrast\n"
-    yield (
-        f"`{contrast.name}` of the model `{contrast.model}`, hash `{contrast.hash}`: {len(contrast.positives)} "
-        f"positive and {len(contrast.negatives)} negative traces{' in pairs' if contrast.paired else ''}. "
-        "Rules, in their order:\n"
-    )
-    yield from markdown_table(rule_rows(contrast))
+    blocks: list[Block] = [
+        Paragraph(
+            (
+                Code(contrast.name),
+                " of the model ",
+                Code(contrast.model),
+                ", hash ",
+                Code(contrast.hash),
+                f": {len(contrast.positives)} positive and {len(contrast.negatives)} negative traces"
+                f"{' in pairs' if contrast.paired else ''}. The rules, in their order:",
+            )
+        ),
+        rule_table(contrast),
+    ]
     if unknown := contrast.unknown_in_words():
-        yield f"\n{unknown}"
-    yield "\nWhat else tells positives from negatives, and what else the direction separates:\n"
-    yield from markdown_table(
-        [
-            ("", "values", "shared", "AUC alone", "95 % of the null", "p", *(f"layer {layer}" for layer in layers), ""),
-            *(_confound_row(confound, audit.explains(confound), layers) for confound in audit.confounds),
-        ]
+        blocks.append(Paragraph(Markdown(unknown)))
+    columns = (
+        *left("confound"),
+        *right("values", "shared", "AUC alone", "95 % of the null", "p", *(f"layer {layer}" for layer in layers)),
+        *left("remark"),
     )
-    yield (
-        "\nAUC alone: in sample, of the best score that the task, the model or the length can give; the null permutes "
-        f"the labels and chooses the score again. Flagged from {audit.confound_auc:g} (`--confound-auc`) at "
-        f"p < {audit.confound_p:g} (`--confound-p`), and at any p where it separates them wholly. At a layer: within "
-        "the classes, Spearman's ρ of a number with the projection on the direction, or the share η² of the "
-        "projection's variance that lies between tasks or models, and what that is by chance.\n"
+    rows = tuple(_confound_row(confound, audit.explains(confound), layers) for confound in audit.confounds)
+    blocks += [
+        Paragraph("What else separates positives from negatives, and what else the direction separates:"),
+        Table(columns, rows),
+        Paragraph(_note(audit)),
+    ]
+    return tuple(blocks)
+
+
+def _note(audit: Audit) -> tuple[str | Code, ...]:
+    return (
+        "AUC alone: in sample, of the best score that the task, the model or the length can give. The null permutes "
+        f"the labels and chooses the score again. A confound is flagged from {audit.confound_auc:g} (",
+        Code("--confound-auc"),
+        f") at p < {audit.confound_p:g} (",
+        Code("--confound-p"),
+        "), and at any p where it separates the classes completely. At a layer: within the classes, Spearman's ρ of a "
+        "number with the projection on the direction, or the share η² of the variance of the projection that lies "
+        "between tasks or models, with its value by chance.",
     )
 
 
-def rule_rows(contrast: Contrast | ContrastRecord) -> list[tuple[str, ...]]:
-    """One row for each rule, the head first."""
-    rows = [(rule.rule, str(rule.kept), str(sum(rule.dropped.values())), _reasons(rule)) for rule in contrast.rules]
-    return [("rule", "kept", "dropped", "why"), *rows]
+def rule_table(contrast: Contrast | ContrastRecord) -> Table:
+    """One row for each rule."""
+    rows = tuple(
+        (Markdown(rule.rule), str(rule.kept), str(sum(rule.dropped.values())), Markdown(_reasons(rule)))
+        for rule in contrast.rules
+    )
+    return Table((*left("rule"), *right("kept", "dropped"), *left("why")), rows)
 
 
 def _reasons(rule: RuleCount) -> str:
@@ -55,7 +90,7 @@ def _reasons(rule: RuleCount) -> str:
     return "; ".join(f"{count} {reason}" for reason, count in rule.dropped.items())
 
 
-def _confound_row(confound: Confound, flagged: bool, layers: Sequence[int]) -> tuple[str, ...]:
+def _confound_row(confound: Confound, flagged: bool, layers: Sequence[int]) -> Row:
     if confound.values == 1:
         return (confound.name, "1", "1", *("–" for _ in range(3 + len(layers))), "the same in every trace")
     return (
@@ -66,7 +101,7 @@ def _confound_row(confound: Confound, flagged: bool, layers: Sequence[int]) -> t
         number(confound.auc_null_p95, 3),
         p_value(confound.p_value),
         *(_association(confound, layer) for layer in layers),
-        "**flagged**" if flagged else "",
+        Strong("flagged") if flagged else "",
     )
 
 
@@ -74,5 +109,5 @@ def _association(confound: Confound, layer: int) -> str:
     if not confound.association or (found := confound.association[layer]) is None:
         return "–"
     if confound.is_number:
-        return f"ρ = {found:.2f}"
+        return f"ρ = {found:.2f}".replace("-", "−")
     return f"η² = {found:.2f} (chance {confound.association_null[layer]:.2f})"

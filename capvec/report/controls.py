@@ -1,82 +1,59 @@
-"""Controls beside the direction that they control for: its twins, its reverse, and a plain instruction."""
+"""Each steered config beside its controls: α = 0, the negated direction, an instruction, and matched controls."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 from capvec.records import Config
-from capvec.report.table import markdown_table
+from capvec.report.charts.matched_controls import METRICS, matched_controls
+from capvec.report.figures import figure
+from capvec.report.section import Block, Code, Column, Paragraph, Row, Section, Table, Text, left, right
+from capvec.results.results import Results
 from capvec.stats.matched_controls import MATCHED_KINDS, MatchedComparison, matched_controls_of
 from capvec.stats.summary import Summary
-from capvec.text import align, number, p_value, signed
+from capvec.text import counted, number, p_value, signed
 
-_METRICS = {"pass_rate": "solved", "parse_fail": "parse_fail per run", "no_cmd": "no_cmd per run", "steps": "steps"}
-
-
-def twin_lines(comparisons: Sequence[MatchedComparison]) -> tuple[str, ...]:
-    """For the terminal: how the effect on the pass rate stands among its twins', one line for each steered config."""
-    solved = [comparison for comparison in comparisons if comparison.metric == "pass_rate"]
-    if not solved:
-        return ()
-    kinds = [kind for kind in MATCHED_KINDS if any(comparison.kind == kind for comparison in solved)]
-    rows = [("against its twins", "effect", *(cell for kind in kinds for cell in (kind, "p")))]
-    for name in dict.fromkeys(comparison.config for comparison in solved):
-        ours = {comparison.kind: comparison for comparison in solved if comparison.config == name}
-        effect = signed(next(iter(ours.values())).effect)
-        rows.append((name, effect, *(cell for kind in kinds for cell in _cells(ours.get(kind)))))
-    return ("", *align(rows), *_in_words(solved))
+_TITLES = {"zero": "α = 0", "negated": "−α", "prompt": "instruction, no vector"}
+_KINDS = (*_TITLES, *MATCHED_KINDS)
 
 
-def _cells(comparison: MatchedComparison | None) -> tuple[str, str]:
-    if comparison is None:
-        return "–", "–"
-    return f"{comparison.rank.as_high}/{len(comparison.controls)}", p_value(comparison.rank.p_higher)
-
-
-def _in_words(comparisons: Sequence[MatchedComparison]) -> tuple[str, str]:
-    least = max(comparisons, key=lambda comparison: comparison.smallest_p)
-    twins = len(least.controls)
-    return (
-        "Twins that solve as much or more, of all; p is one-sided, (1 + such twins) / (1 + twins).",
-        f"With {twins} twin{'s' if twins > 1 else ''} it cannot be below {least.smallest_p:.3g}, whatever the vector "
-        "does.",
-    )
-
-
-def controls_section(
-    configs: Sequence[Config], summary: Summary, comparisons: Sequence[MatchedComparison]
-) -> Iterator[str]:
-    """For `RESULTS.md`: each steered config beside its controls; nothing where there are none."""
+def controls_section(results: Results) -> Section | None:
+    """The effects of the controls, and how the vector's ranks among them; None where there are no controls."""
+    configs, comparisons = results.plan.configs, results.controls
     if not any(config.control for config in configs):
-        return
-    yield "\n## Controls\n"
-    yield (
-        "Difference in pass rate to the baseline, of each steered config and of what controls for it, over the tasks "
-        "that it and the baseline have valid trials of:\n"
-    )
-    yield from markdown_table(list(_effects(configs, summary)))
-    if comparisons:
-        yield "\nThe vector's effect against the distribution of its twins:\n"
-        yield from markdown_table(list(_twins(comparisons)))
-        yield ""
-        yield from _explained(comparisons)
-
-
-def _effects(configs: Sequence[Config], summary: Summary) -> Iterator[tuple[str, ...]]:
-    moved = {row.config: row.effect.difference if row.effect else None for row in summary.configs}
-    kinds = [
-        kind for kind in ("zero", "negated", "prompt", *MATCHED_KINDS) if any(_is(config, kind) for config in configs)
+        return None
+    chart = figure(lambda width: matched_controls(comparisons, width))
+    blocks: list[Block] = [
+        *([chart] if chart else []),
+        Paragraph(
+            "Difference in pass rate from the baseline, for each steered config and for its controls, over the tasks "
+            "on which that config or control and the baseline have valid trials:"
+        ),
+        _effects(configs, results.summary),
     ]
-    titles = {"zero": "α = 0", "negated": "−α", "prompt": "instruction, no vector"}
-    yield ("config", "its own", *(titles.get(kind, f"{kind} twins") for kind in kinds))
-    for config in configs:
-        if config.kind == "steered":
-            own = (signed(moved[config.name]), *(_span(config, kind, configs, moved) for kind in kinds))
-            yield (config.name, *own)
+    if comparisons:
+        blocks += [
+            Paragraph("The effect of the vector against those of its matched controls:"),
+            _ranks(comparisons),
+            Paragraph(_EXPLANATION),
+            *map(Paragraph, _limits(comparisons)),
+        ]
+    return Section("controls", "Controls", tuple(blocks), tuple(_brief(comparisons)))
 
 
-def _is(config: Config, kind: str) -> bool:
-    return config.control is not None and config.control.kind == kind
+# ------------------------------------------------------------------------------------------------ effects
+
+
+def _effects(configs: Sequence[Config], summary: Summary) -> Table:
+    moved = {row.config: row.effect.difference if row.effect else None for row in summary.configs}
+    kinds = [kind for kind in _KINDS if any(config.control and config.control.kind == kind for config in configs)]
+    titles = (_TITLES.get(kind, f"{kind} controls") for kind in kinds)
+    rows = tuple(
+        (config.name, signed(moved[config.name]), *(_span(config, kind, configs, moved) for kind in kinds))
+        for config in configs
+        if config.kind == "steered"
+    )
+    return Table((*left("config"), *right("steered", *titles)), rows)
 
 
 def _span(config: Config, kind: str, configs: Sequence[Config], moved: dict[str, float | None]) -> str:
@@ -86,36 +63,76 @@ def _span(config: Config, kind: str, configs: Sequence[Config], moved: dict[str,
     return " to ".join(dict.fromkeys(ends)) or "–"
 
 
-def _twins(comparisons: Sequence[MatchedComparison]) -> Iterator[tuple[str, ...]]:
-    yield ("config", "twins", "", "effect", "twins', least to most", "as high", "p", "as low", "p", "as far", "p")
-    for comparison in comparisons:
-        effects, place, count = comparison.controls.values(), comparison.rank, len(comparison.controls)
-        yield (
-            comparison.config,
-            f"{count} {comparison.kind}",
-            _METRICS[comparison.metric],
-            signed(comparison.effect),
-            f"{signed(min(effects))} to {signed(max(effects))}",
-            *(str(place.as_high), number(place.p_higher, 3)),
-            *(str(place.as_low), number(place.p_lower, 3)),
-            *(str(place.as_far), number(place.p_two_sided, 3)),
-        )
+# ------------------------------------------------------------------------------------------------ ranks
+
+_EXPLANATION: Text = (
+    "Matched controls have the length of the vector and steer at its layer with its α: ",
+    Code("random"),
+    " controls in a random direction, ",
+    Code("orthogonal"),
+    " controls at right angles to it, and ",
+    Code("shuffled"),
+    " controls with a vector that was built in the same way from the same traces under permuted labels. Effects are "
+    "differences from the baseline, as means over tasks, from the (task, attempt) pairs of which all of them have "
+    "valid trials. A p is (1 + controls at least as high, as low, or as far from zero) / (1 + controls): the chance "
+    "that the vector would rank where it does or further out if it were one more control. The first p is for the claim "
+    "that the vector helps more than a push of that length, the last for the claim that it moves the agent further.",
+)
 
 
-def _explained(comparisons: Sequence[MatchedComparison]) -> Iterator[str]:
-    yield (
-        "Twins are as long as the vector and steer at its layer with its α: `random` in no direction in particular, "
-        "`orthogonal` at right angles to it, `shuffled` built in the same way from the same traces under permuted "
-        "labels. Effects are differences to the baseline, means over tasks, from the (task, attempt) pairs that all of "
-        "them have valid trials of. A p is (1 + twins at least as high, as low, or as far from zero) / (1 + twins): "
-        "the chance that the vector, if it were one more twin, would stand where it does or further out. The first is "
-        "for the claim that it helps more than a push of that length, the last for the claim that it moves the agent "
-        "further."
+def _ranks(comparisons: Sequence[MatchedComparison]) -> Table:
+    counts = right("effect", "controls, min to max", "as high", "p", "as low", "p", "as far", "p")
+    return Table((*left("config", "controls", "metric"), *counts), tuple(map(_rank_row, comparisons)))
+
+
+def _rank_row(one: MatchedComparison) -> Row:
+    effects, rank = one.controls.values(), one.rank
+    return (
+        one.config,
+        f"{len(effects)} {one.kind}",
+        METRICS[one.metric],
+        signed(one.effect),
+        f"{signed(min(effects))} to {signed(max(effects))}",
+        *(str(rank.as_high), number(rank.p_higher, 3)),
+        *(str(rank.as_low), number(rank.p_lower, 3)),
+        *(str(rank.as_far), number(rank.p_two_sided, 3)),
     )
-    for count in sorted({len(comparison.controls) for comparison in comparisons}):
-        yield f"With {count} twin{'s' if count > 1 else ''} no p can be below 1/{1 + count} = {1 / (1 + count):.3g}."
-    if left := max(comparison.left_out for comparison in comparisons):
+
+
+def _limits(comparisons: Sequence[MatchedComparison]) -> Iterator[str]:
+    for count in sorted({len(one.controls) for one in comparisons}):
+        yield f"With {counted(count, 'control')} no p can be below 1/{1 + count} = {1 / (1 + count):.3g}."
+    if left_out := max(one.left_out for one in comparisons):
         yield (
-            f"Up to {left} pairs were left out, because some config has no valid trial of them; where some were, an "
-            "effect here need not be the one above."
+            f"Up to {left_out} pairs were left out because a config has no valid trial of them. Where pairs were left "
+            "out, an effect here can differ from the one above."
         )
+
+
+def _brief(comparisons: Sequence[MatchedComparison]) -> Iterator[Block]:
+    """How the effect on the pass rate ranks among those of the matched controls: a line for each steered config."""
+    solved = [one for one in comparisons if one.metric == "pass_rate"]
+    if not solved:
+        return
+    kinds = [kind for kind in MATCHED_KINDS if any(one.kind == kind for one in solved)]
+    columns: list[Column] = [*left("against matched controls"), *right("effect")]
+    for kind in kinds:
+        columns += right(kind, "p")
+    rows = []
+    for name in dict.fromkeys(one.config for one in solved):
+        by_kind = {one.kind: one for one in solved if one.config == name}
+        cells = [cell for kind in kinds for cell in _rank_cells(by_kind.get(kind))]
+        rows.append((name, signed(next(iter(by_kind.values())).effect), *cells))
+    yield Table(tuple(columns), tuple(rows))
+    fewest = max(solved, key=lambda one: one.smallest_p)
+    count = counted(len(fewest.controls), "control")
+    yield Paragraph(
+        "Controls that solve as much or more, of all; p is one-sided, (1 + such controls) / (1 + controls). "
+        f"With {count} it cannot be below {fewest.smallest_p:.3g}."
+    )
+
+
+def _rank_cells(one: MatchedComparison | None) -> tuple[str, str]:
+    if one is None:
+        return "–", "–"
+    return f"{one.rank.as_high}/{len(one.controls)}", p_value(one.rank.p_higher)

@@ -1,14 +1,19 @@
-"""The files of a run folder that are written when the session ends."""
+"""The reports of a run folder. To add a column of `master_summary.csv`, name it in `MASTER_COLUMNS`."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
-from capvec.report.html import write_html
-from capvec.report.html.data import RunReport
-from capvec.report.results_md import caveats, results_md
-from capvec.report.table import verdict, warnings
+from capvec.report.caveats import caveats
+from capvec.report.document import sweep_report
+from capvec.report.html.environment import svg
+from capvec.report.html.page import page
+from capvec.report.html.viewer import embed
+from capvec.report.markdown import inline, markdown
+from capvec.report.section import Report
+from capvec.report.verdict import verdict, warnings
 from capvec.results.results import Results
 from capvec.results.table import trial_table
 
@@ -18,26 +23,45 @@ MASTER_COLUMNS = (
 ).split(",")
 
 
-def write_reports(results: Results) -> None:
-    """Write `master_summary.csv`, `summary.json`, `RESULTS.md`, `report.html` and `plots/` into the run folder."""
-    plan, outcomes, summary = results.plan, results.outcomes, results.summary
-    frame = trial_table(plan, outcomes)
-    frame.to_csv(plan.folder / "master_summary.csv", columns=MASTER_COLUMNS, index=False)
-    data = {
+def write_reports(results: Results) -> Report:
+    """Write `master_summary.csv`, `summary.json`, `RESULTS.md`, `report.html` and `plots/` into the run folder.
+
+    Returns:
+        The report, for the terminal.
+    """
+    plan, folder = results.plan, results.plan.folder
+    report = sweep_report(results)
+    trial_table(plan, results.outcomes).to_csv(folder / "master_summary.csv", columns=MASTER_COLUMNS, index=False)
+    _write(folder / "summary.json", json.dumps(_summary(results), indent=2, allow_nan=False) + "\n")
+    _write(folder / "RESULTS.md", markdown(report))
+    trials = embed(folder / "trajectories", results.outcomes)
+    tasks, configs = [task.name for task in plan.tasks], [config.name for config in plan.configs]
+    _write(folder / "report.html", page(report, trials, tasks, configs))
+    plots = folder / "plots"
+    plots.mkdir(exist_ok=True)
+    for chart in report.charts:
+        _write(plots / f"{chart.name}.svg", svg(chart))
+    return report
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _summary(results: Results) -> dict[str, object]:
+    plan, summary, completeness = results.plan, results.summary, results.completeness
+    data: dict[str, object] = {
         "run": plan.run,
         "verdict": verdict(summary),
         "warnings": list(warnings(plan, summary)),
         **summary.to_json(),
         "matched_controls": [asdict(comparison) for comparison in results.controls],
-        "caveats": list(caveats(plan, summary, results.direction)),
+        "caveats": [inline(caveat) for caveat in caveats(results)],
         "gates": [vars(gate) for gate in results.gates],
-        "expected_trials": results.completeness.expected,
-        "missing_trials": [str(trial) for trial in results.completeness.missing],
-        "interrupted": results.completeness.interrupted,
+        "expected_trials": completeness.expected,
+        "missing_trials": [str(trial) for trial in completeness.missing],
+        "interrupted": completeness.interrupted,
     }
     if plan.sequential:
-        data["skipped_trials"] = results.completeness.skipped
-    (plan.folder / "summary.json").write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    text = results_md(results)
-    (plan.folder / "RESULTS.md").write_text(text, encoding="utf-8")
-    write_html(RunReport(plan, outcomes, data, text))
+        data["skipped_trials"] = completeness.skipped
+    return data

@@ -1,4 +1,4 @@
-"""What the numbers mean, in sentences: each is written only where the numbers call for it."""
+"""What the numbers mean, in sentences. Each sentence is written only where the numbers call for it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from capvec.records import Config
+from capvec.report.section import Bullets, Code, Section, Text, join, listed
+from capvec.report.verdict import compared
 from capvec.results.direction import DirectionSummary
+from capvec.results.results import Results
 from capvec.stats.config_summary import ConfigSummary
 from capvec.stats.effects import Effect
 from capvec.stats.matched_controls import MatchedComparison
@@ -17,156 +20,150 @@ from capvec.stats.summary import Summary
 from capvec.stats.verdict import LEVEL, Name
 from capvec.text import p_in_words, signed
 
-Cause = Literal["blind", "small", "unfinished", "futile"]
-TOLD_APART = 0.9
+Undecided = Literal["few tasks", "few trials", "unfinished", "futile"]
+SEPARATES = 0.9
 """In-sample AUC from which a reader might take the direction for a capability."""
-_OF_A_CALL: Mapping[Name, tuple[str, str]] = {
+_OF_A_VERDICT: Mapping[Name, tuple[str, str]] = {
     "improves": (
-        "solves more, and the test that says so generalises to tasks like these",
-        "solve more, and the test that says so generalises to tasks like these",
+        " raises the pass rate. The test generalises to tasks like these.",
+        " raise the pass rate. The test generalises to tasks like these.",
     ),
     "harms": (
-        "solves less, and the test that says so generalises to tasks like these",
-        "solve less, and the test that says so generalises to tasks like these",
+        " lowers the pass rate. The test generalises to tasks like these.",
+        " lower the pass rate. The test generalises to tasks like these.",
     ),
     "changes form only": (
-        "changes how the model replies, and does not change what gets solved by as much as would matter",
-        "change how the model replies, and do not change what gets solved by as much as would matter",
+        " changes the format of the replies, and does not change the pass rate by as much as would matter.",
+        " change the format of the replies, and do not change the pass rate by as much as would matter.",
     ),
     "no effect detected": (
-        "does not change what gets solved by as much as would matter",
-        "do not change what gets solved by as much as would matter",
+        " does not change the pass rate by as much as would matter.",
+        " do not change the pass rate by as much as would matter.",
     ),
 }
-_LEFT_OPEN: Mapping[Cause, tuple[str, str]] = {
-    "blind": (
-        "is left open: its tasks are too few to find that it helps or harms, whatever the attempts",
-        "are left open: their tasks are too few to find that they help or harm, whatever the attempts",
+_WHY_UNDECIDED: Mapping[Undecided, tuple[str, str]] = {
+    "few tasks": (
+        "it has too few tasks to detect help or harm, however many attempts are made.",
+        "they have too few tasks to detect help or harm, however many attempts are made.",
     ),
-    "small": (
-        "is left open: its trials on record are too few to tell whether it helps, harms, or does nothing",
-        "are left open: their trials on record are too few to tell whether they help, harm, or do nothing",
+    "few trials": (
+        "it has too few trials to tell whether it helps, harms or does nothing.",
+        "they have too few trials to tell whether they help, harm or do nothing.",
     ),
     "unfinished": (
-        "is left open: the sweep ended before its last look, and nothing can be rejected until then",
-        "are left open: the sweep ended before their last look, and nothing can be rejected until then",
+        "the sweep ended before its last interim analysis, and nothing can be rejected until then.",
+        "the sweep ended before their last interim analysis, and nothing can be rejected until then.",
     ),
     "futile": (
-        "is left open: it was stopped for futility, when it was unlikely that the rest would tell",
-        "are left open: they were stopped for futility, when it was unlikely that the rest would tell",
+        "it was stopped for futility, when the remaining trials were unlikely to decide.",
+        "they were stopped for futility, when the remaining trials were unlikely to decide.",
     ),
 }
-"""Why an underpowered config is."""
 
 
-def meaning_section(
-    summary: Summary,
-    twins: Sequence[MatchedComparison],
-    direction: DirectionSummary,
-    configs: Sequence[Config],
-    tasks: int,
-) -> Iterator[str]:
-    """Markdown lines; none where nothing was compared.
-
-    Args:
-        summary: of the run.
-        twins: how steered configs stand among their twins.
-        direction: that was steered with.
-        configs: of the run, with their steers.
-        tasks: that were planned.
-    """
-    judged = [row for row in summary.configs if row.config in summary.comparisons and row.verdict is not None]
-    if judged:
-        yield "## What it means\n"
-        sentences = (
-            *_of_calls(judged, summary, tasks),
-            *_of_separation(judged, summary, direction, configs),
-            *_of_form(judged),
-            *_of_twins(judged, twins),
-            *_of_readings(judged, summary),
-            *_of_drift(summary),
-        )
-        yield from (f"- {sentence}" for sentence in sentences)
-        yield ""
+def interpretation_section(results: Results) -> Section | None:
+    """One item for each sentence; None where nothing was compared."""
+    summary, direction, configs = results.summary, results.direction, results.plan.configs
+    judged = [row for row in compared(summary) if row.verdict is not None]
+    if not judged:
+        return None
+    sentences: tuple[Text, ...] = (
+        *_of_verdicts(judged, summary, len(results.plan.tasks)),
+        *_of_separation(judged, summary, direction, configs),
+        *_of_format(judged),
+        *_of_matched_controls(judged, results.controls),
+        *_of_readings(judged, summary),
+        *_of_drift(summary),
+    )
+    return Section("interpretation", "Interpretation", (Bullets(sentences),))
 
 
-def _of_calls(judged: Sequence[ConfigSummary], summary: Summary, tasks: int) -> Iterator[str]:
-    for name, said in _OF_A_CALL.items():
-        yield from _said_of([row.config for row in judged if _called(row) == name], said)
-    open_ = {row.config: _cause(row, judged, summary, tasks) for row in judged if _called(row) == "underpowered"}
-    for cause, said in _LEFT_OPEN.items():
-        yield from _said_of([config for config, its in open_.items() if its == cause], said)
+# ------------------------------------------------------------------------------------------------ verdicts
 
 
-def _said_of(configs: Sequence[str], said: tuple[str, str]) -> Iterator[str]:
-    if configs:
-        yield f"{_listed(configs)} {said[len(configs) > 1]}."
+def _of_verdicts(judged: Sequence[ConfigSummary], summary: Summary, tasks: int) -> Iterator[Text]:
+    for name, words in _OF_A_VERDICT.items():
+        if configs := [row.config for row in judged if _verdict(row) == name]:
+            yield join(listed(configs), words[len(configs) > 1])
+    undecided = {
+        row.config: _why_undecided(row, judged, summary, tasks) for row in judged if _verdict(row) == "underpowered"
+    }
+    for why, reasons in _WHY_UNDECIDED.items():
+        if configs := [config for config, reason in undecided.items() if reason == why]:
+            effect, verb = ("effects", "are") if len(configs) > 1 else ("effect", "is")
+            yield join(f"The {effect} of ", listed(configs), f" {verb} undecided: {reasons[len(configs) > 1]}")
 
 
-def _called(row: ConfigSummary) -> Name | None:
+def _verdict(row: ConfigSummary) -> Name | None:
     return None if row.verdict is None else row.verdict.name
 
 
-def _cause(row: ConfigSummary, judged: Sequence[ConfigSummary], summary: Summary, tasks: int) -> Cause:
+def _why_undecided(row: ConfigSummary, judged: Sequence[ConfigSummary], summary: Summary, tasks: int) -> Undecided:
     # Each config that Holm's rule has rejected for leaves the others one step less to clear.
-    left = len(summary.comparisons) - sum(_called(other) in ("improves", "harms") for other in judged)
+    left = len(summary.comparisons) - sum(_verdict(other) in ("improves", "harms") for other in judged)
     if smallest_p(tasks) >= LEVEL / left:
-        return "blind"
+        return "few tasks"
     test = None if summary.sequential is None else summary.sequential.test(row.config)
     if test is None:
-        return "small"
-    causes: dict[str, Cause] = {"go on": "unfinished", "futility": "futile"}
-    return causes.get(test.decision, "small")
+        return "few trials"
+    reasons: dict[str, Undecided] = {"go on": "unfinished", "futility": "futile"}
+    return reasons.get(test.decision, "few trials")
+
+
+# ------------------------------------------------------------------------------------------------ the direction
 
 
 def _of_separation(
     judged: Sequence[ConfigSummary], summary: Summary, direction: DirectionSummary, configs: Sequence[Config]
-) -> Iterator[str]:
-    """The claim that capvec exists for: a direction that tells traces apart is no direction that helps."""
+) -> Iterator[Text]:
+    """The claim that capvec exists to test: a direction that separates traces need not help."""
     layers = sorted({steer.layer for config in configs for steer in config.steers})
     if direction.ranking is not None and layers:
         ranking = direction.ranking
         best = max(layers, key=lambda layer: ranking.row(layer).auc)
         auc, found = ranking.row(best).auc, ranking.found(best)
-        told_apart = f"The direction tells the traces apart (AUC {auc:.3f} in sample at layer {best}, beyond chance)"
+        separates = f"The direction separates the traces (in-sample AUC {auc:.3f} at layer {best}, beyond chance)"
         if not found:
             yield (
-                f"The AUC of {auc:.3f} in sample at layer {best} is one that permuted labels reach too: the traces are "
-                "no evidence that there is such a direction."
+                f"Permuted labels also reach the in-sample AUC of {auc:.3f} at layer {best}. The traces are no "
+                "evidence that there is such a direction."
             )
-        elif auc < TOLD_APART or _causes(judged, summary, configs):
+        elif auc < SEPARATES or _is_a_cause(judged, summary, configs):
             pass
-        elif all(_called(row) == "underpowered" for row in judged):
-            yield f"{told_apart}; whether it also makes the agent solve more or less, this sweep cannot tell."
+        elif all(_verdict(row) == "underpowered" for row in judged):
+            yield f"{separates}. This sweep cannot tell whether it also makes the agent solve more or less."
         else:
             yield (
-                f"{told_apart}, and no config that steers with it was found to solve more. What tells successes from "
-                "failures need not be what makes them."
+                f"{separates}, but no config that steers with it was found to solve more. What tells successes from "
+                "failures need not cause them."
             )
-    if direction.audit is not None and direction.audit.flags:
-        flags = _listed(direction.audit.flags)
-        yield f"The traces are told apart by {flags} alone as well, so the direction may be a direction of that."
+    if direction.audit is not None and (flags := direction.audit.flags):
+        verb, these = ("separates", "this confound") if len(flags) == 1 else ("separate", "these confounds")
+        yield join(listed(flags), f" alone also {verb} the traces. The direction may encode {these} instead.")
 
 
-def _causes(judged: Sequence[ConfigSummary], summary: Summary, configs: Sequence[Config]) -> bool:
-    """Whether anything speaks for the direction as a cause: steering with it helps, or steering against it harms."""
-    against = {config.name for config in configs if _pushes_back(config)}
-    harmed = any(row.config in against and _called(row) == "harms" for row in summary.configs)
-    return harmed or any(_called(row) == "improves" for row in judged)
+def _is_a_cause(judged: Sequence[ConfigSummary], summary: Summary, configs: Sequence[Config]) -> bool:
+    """Whether anything suggests that the direction is a cause: it helps, or steering against it harms."""
+    against = {config.name for config in configs if _steers_against(config)}
+    harmed = any(row.config in against and _verdict(row) == "harms" for row in summary.configs)
+    return harmed or any(_verdict(row) == "improves" for row in judged)
 
 
-def _pushes_back(config: Config) -> bool:
-    """A steered config, or the reverse of one, that takes the direction away or adds it with the other sign."""
+def _steers_against(config: Config) -> bool:
+    """Whether a steered config, or its negated control, removes the direction or adds it with a negative sign."""
     of_the_direction = config.kind == "steered" or (config.control is not None and config.control.kind == "negated")
     return of_the_direction and any(steer.op == "ablate" or steer.alpha < 0 for steer in config.steers)
 
 
-def _of_form(judged: Sequence[ConfigSummary]) -> Iterator[str]:
-    """What moved, and what ran through it; whether solving moved is for the call to say."""
+# ------------------------------------------------------------------------------------------------ format, controls
+
+
+def _of_format(judged: Sequence[ConfigSummary]) -> Iterator[Text]:
+    """What changed, and how much of the effect ran through it. The verdict says whether solving changed."""
     for row in judged:
         change = row.format_change.description if row.format_change is not None else None
         if change is not None:
-            yield f"`{row.config}` changed the form of the replies ({change}){_split(row.mediation)}."
+            yield (Code(row.config), f" changed the format of the replies ({change}){_split(row.mediation)}.")
 
 
 def _split(mediation: Mediation | None) -> str:
@@ -176,43 +173,57 @@ def _split(mediation: Mediation | None) -> str:
     return f"; {split}"
 
 
-def _of_twins(judged: Sequence[ConfigSummary], twins: Sequence[MatchedComparison]) -> Iterator[str]:
-    """In the tail that the call is in; where no effect was called there is none for a push to explain."""
-    calls = {row.config: row.verdict.name for row in judged if row.verdict is not None}
-    for one in twins:
-        name = calls.get(one.config)
+def _of_matched_controls(judged: Sequence[ConfigSummary], comparisons: Sequence[MatchedComparison]) -> Iterator[Text]:
+    """In the tail of the verdict. Where no effect was found, a push has none to explain."""
+    names = {row.config: row.verdict.name for row in judged if row.verdict is not None}
+    for one in comparisons:
+        name = names.get(one.config)
         if one.metric != "pass_rate" or name not in ("improves", "harms"):
             continue
-        rank, count = one.rank, len(one.controls)
-        beyond, pvalue, way = (
-            (rank.as_high, rank.p_higher, "much or more")
-            if name == "improves"
-            else (rank.as_low, rank.p_lower, "little or less")
+        pvalue = one.rank.p_higher if name == "improves" else one.rank.p_lower
+        yield join(
+            _ranked(one, improves=name == "improves"), f" (one-sided p = {pvalue:.2g}). {_explained(one, pvalue)}"
         )
-        counted = f"{beyond or 'None'} of {count} {one.kind} twin{'s' if count > 1 else ''} of `{one.config}`"
-        solved = f"{counted} solved as {way} (one-sided p = {pvalue:.2g})"
-        if pvalue < LEVEL:
-            yield f"{solved}: a push of that length is not enough to explain it."
-        elif one.smallest_p >= LEVEL:
-            yield f"{solved}: too few twins to tell its effect from that of a push in any direction."
-        else:
-            yield f"{solved}: not distinguishable from a push of that length in any direction."
 
 
-def _of_readings(judged: Sequence[ConfigSummary], summary: Summary) -> Iterator[str]:
-    """Only what was called an effect can hang on how trials are counted, and only where there are trials that can be
-    counted in two ways. Each reading is corrected as the call is.
+def _ranked(one: MatchedComparison, *, improves: bool) -> Text:
+    """How many of the controls moved the pass rate at least as far as the config did, in its way."""
+    count, config = len(one.controls), Code(one.config)
+    beyond = one.rank.as_high if improves else one.rank.as_low
+    if beyond == 0:
+        whom = f"The one {one.kind} control" if count == 1 else f"All {count} {one.kind} controls"
+        return (f"{whom} solved {'less' if improves else 'more'} than ", config)
+    whom = f"The one {one.kind} control" if count == 1 else f"{beyond} of {count} {one.kind} controls"
+    return (f"{whom} solved as {'much' if improves else 'little'} as ", config, f" or {'more' if improves else 'less'}")
+
+
+def _explained(one: MatchedComparison, pvalue: float) -> str:
+    if pvalue < LEVEL:
+        return "A push of that length does not explain the effect."
+    if one.smallest_p >= LEVEL:
+        few = "One control is too few" if len(one.controls) == 1 else f"{len(one.controls)} controls are too few"
+        return f"{few} to tell the effect from that of a push in any direction."
+    return "The effect is not distinguishable from that of a push of the same length in any direction."
+
+
+# ------------------------------------------------------------------------------------------------ readings, drift
+
+
+def _of_readings(judged: Sequence[ConfigSummary], summary: Summary) -> Iterator[Text]:
+    """Whether an effect depends on how trials are counted; only where some trials can be counted in two ways.
+
+    Each reading is corrected as the verdict is.
     """
     for row in judged:
-        if row.effect is None or _called(row) not in ("improves", "harms"):
+        if row.effect is None or _verdict(row) not in ("improves", "harms"):
             continue
-        way = row.effect.difference
+        way, config = row.effect.difference, Code(row.config)
         lost = [one for one in row.sensitivity if _corrected(one.effect) >= LEVEL or one.effect.difference * way <= 0]
         if lost:
-            yield f"`{row.config}` hangs on how trials are counted: {_lost(lost)}."
+            yield ("The verdict on ", config, f" depends on how trials are counted: {_lost(lost)}.")
         elif summary.sequential is None and (doubtful := _doubtful(row, summary)):
-            # With looks nothing is said: the readings do not allow for them, so they cannot clear the call.
-            yield f"`{row.config}` does not hang on how {doubtful} are counted."
+            # With interim analyses nothing is said: the readings do not allow for them and cannot confirm a verdict.
+            yield ("The verdict on ", config, f" is robust to how {doubtful} are counted.")
 
 
 def _doubtful(row: ConfigSummary, summary: Summary) -> str:
@@ -226,34 +237,30 @@ def _corrected(effect: Effect) -> float:
 
 def _lost(lost: Sequence[Sensitivity]) -> str:
     return "; ".join(
-        f'under "{one.reading}" it is {signed(one.effect.difference)}, {p_in_words(_corrected(one.effect))} after Holm'
+        f'under "{one.reading}" the difference is {signed(one.effect.difference)}, '
+        f"{p_in_words(_corrected(one.effect))} after Holm"
         for one in lost
     )
 
 
-def _of_drift(summary: Summary) -> Iterator[str]:
+def _of_drift(summary: Summary) -> Iterator[Text]:
     drift = summary.drift
     tests = {
-        "passed more or less often as time went on": drift.pass_trend,
-        "took more or fewer steps as time went on": drift.steps_trend,
-        "passed more often on some workers than on others": drift.pass_by_worker,
+        "The pass rate of the baseline drifted with time": drift.pass_trend,
+        "The number of steps of the baseline drifted with time": drift.steps_trend,
+        "The pass rate of the baseline differed between workers": drift.pass_by_worker,
     }
     for what, test in tests.items():
         if test is not None and test.pvalue < LEVEL:
-            hedge = "" if drift.within_tasks else "; with one attempt a task that may be the order of the tasks"
-            yield f"The baseline {what} (p = {test.pvalue:.2g}{hedge}). {_bearing(summary)}"
+            hedge = "" if drift.within_tasks else " With one attempt per task, this may reflect the order of the tasks."
+            yield f"{what} (p = {test.pvalue:.2g}).{hedge} {_affected(summary)}"
 
 
-def _bearing(summary: Summary) -> str:
-    """On whom a drift bears: on all alike, where all ran through it side by side."""
-    looks = summary.sequential
+def _affected(summary: Summary) -> str:
+    """The configs that a drift affects alike: those that ran side by side."""
+    interim = summary.sequential
     if summary.drift.runs > 1:
-        return "These are merged runs: it bears alike only on configs that ran side by side in the same ones."
-    if looks is not None and any(test.stopped for test in looks.tests):
-        return "Configs ran side by side until they stopped, so it bears alike on those that ran as long."
-    return "Configs ran side by side, so it bears on all of them alike."
-
-
-def _listed(names: Sequence[str]) -> str:
-    marked = [f"`{name}`" for name in names]
-    return marked[0] if len(marked) == 1 else f"{', '.join(marked[:-1])} and {marked[-1]}"
+        return "In merged runs, it affects only configs that ran side by side in the same runs alike."
+    if interim is not None and any(test.stopped for test in interim.tests):
+        return "Configs ran side by side until they stopped, so it affects those that ran equally long alike."
+    return "Configs ran side by side, so it affects all of them alike."

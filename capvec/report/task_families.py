@@ -1,22 +1,42 @@
-"""Pass rates by split and by family of tasks: where an effect sits, and whether it reaches families not trained on."""
+"""Pass rates by split and by task family: where an effect sits, and whether it reaches families not trained on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from capvec.plan.plan import Plan
 from capvec.records import Outcome
-from capvec.tasks.splits import groups
+from capvec.report.section import Code, Paragraph, Section, Strong, Table, left, right
+from capvec.results.results import Results
+from capvec.tasks.splits import family_of, groups
 
 
-def family_rows(plan: Plan, outcomes: Sequence[Outcome]) -> Iterator[tuple[str, ...]]:
-    """Header; one row for each split; one for each family. A cell is `solved/valid`."""
+def task_families_section(results: Results) -> Section | None:
+    """A row for each split, then one for each family; None where the tasks are of one family."""
+    plan, outcomes = results.plan, results.summary.analysed(results.outcomes)
+    if len({family_of(task) for task in plan.tasks}) < 2:
+        return None
     names = [config.name for config in plan.configs]
-    yield ("split", "family", *names)
-    for split, family, tasks in groups(plan.tasks):
-        yield (split, family, *(_cell(outcomes, tasks, name) for name in names))
+    rows = tuple(
+        (
+            split if family else Strong(split),
+            family or "all",
+            *(solved_of([one for one in outcomes if one.config == name and one.task in tasks]) for name in names),
+        )
+        for split, family, tasks in groups(plan.tasks)
+    )
+    note = Paragraph(
+        (
+            "Solved trials of valid trials. The bundled agent was trained on other instances of the ",
+            Code("trained"),
+            " families only.",
+        )
+    )
+    table = Table((*left("split", "task family"), *right(*names)), rows)
+    folded = "Solved trials of valid trials, by split and task family"
+    return Section("task-families", "By task family", (table, note), folded=folded)
 
 
-def _cell(outcomes: Sequence[Outcome], tasks: set[str], config: str) -> str:
-    valid = [o for o in outcomes if o.config == config and o.task in tasks and o.outcome != "error"]
+def solved_of(outcomes: Sequence[Outcome]) -> str:
+    """`3/4`: solved trials of valid trials."""
+    valid = [outcome for outcome in outcomes if outcome.outcome != "error"]
     return f"{sum(outcome.outcome == 'solved' for outcome in valid)}/{len(valid)}"

@@ -1,45 +1,97 @@
-"""What the terminal shows when the last trial has ended."""
+"""What the terminal shows when the last trial has ended: the briefs of some sections."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from textwrap import wrap
 
-from capvec.records import Outcome
-from capvec.report.controls import twin_lines
-from capvec.report.interim import look_lines
-from capvec.report.table import table_lines
+from capvec.report.completion import errors_section, gates_section
+from capvec.report.section import (
+    Block,
+    Bullets,
+    Code,
+    Findings,
+    Inline,
+    Link,
+    Markdown,
+    Paragraph,
+    Report,
+    Section,
+    Strong,
+    Table,
+    Text,
+    parts,
+)
 from capvec.results.results import Results
-from capvec.text import printable
+from capvec.text import WIDTH, align, printable
 
-_ERRORS_SHOWN = 5
-
-
-def sweep_lines(results: Results) -> tuple[str, ...]:
-    """What a sweep shows of its numbers: the table, the interim analyses, and the ranks among matched controls."""
-    return (
-        *table_lines(results.plan, results.summary),
-        *look_lines(results.summary),
-        *twin_lines(results.controls),
-    )
+_SHOWN = ("results", "verdict", "interim-analyses", "controls")
+"""Sections, in the order of the terminal: what a reader looks for first comes last, and stays in view."""
 
 
-def closing_lines(results: Results, lines: Sequence[str]) -> tuple[str, ...]:
-    """Everything the terminal shows after the last trial: the study's own lines, then what every study ends with."""
+def sweep_lines(report: Report) -> tuple[str, ...]:
+    """The numbers of a sweep: the table, the verdicts, the interim analyses, and the ranks among matched controls."""
+    sections = {section.id: section for section in report.sections}
+    lines: list[str] = []
+    for name in _SHOWN:
+        if name in sections and (drawn := section_lines(sections[name])):
+            lines += ["", *drawn] if lines else drawn
+    return tuple(lines)
+
+
+def closing_lines(results: Results, lines: Iterable[str]) -> tuple[str, ...]:
+    """Everything that the terminal shows after the last trial.
+
+    Args:
+        results: of the run.
+        lines: of the study itself.
+    """
     completeness, folder = results.completeness, results.plan.folder
     counts = [str(completeness)] if completeness.missing or completeness.interrupted else []
-    so_far = " so far" if completeness.missing else ""
-    judged = [
-        f"gate {'met' if gate.met else 'NOT MET'}{so_far}: {gate.condition} ({gate.reason})" for gate in results.gates
-    ]
+    errors, gates = errors_section(results.outcomes), gates_section(results)
     written = f"report: {folder / 'RESULTS.md'} and {folder / 'report.html'}"
-    return (*lines, *_errors(results.outcomes), *counts, *judged, written)
+    return (*lines, *section_lines(errors), *counts, *section_lines(gates), written)
 
 
-def _errors(outcomes: Sequence[Outcome]) -> Iterator[str]:
-    """Each trial that ended in an error, with the first line of the reason: pytest's own summary cuts it short."""
-    failed = [outcome for outcome in outcomes if outcome.outcome == "error"]
-    for outcome in failed[:_ERRORS_SHOWN]:
-        first = next(iter(printable(outcome.error).strip().splitlines()), "")
-        yield f"error: {outcome.trial}: {first or 'no reason was given'}"
-    if len(failed) > _ERRORS_SHOWN:
-        yield f"and {len(failed) - _ERRORS_SHOWN} errors more; RESULTS.md has them all"
+def section_lines(section: Section | None) -> list[str]:
+    """The brief of a section; nothing for None."""
+    return [line for block in (section.brief if section else ()) for line in block_lines(block)]
+
+
+def block_lines(block: Block) -> Iterator[str]:
+    """The lines of one block."""
+    match block:
+        case Paragraph(text):
+            yield from _wrapped(plain(text))
+        case Bullets(items):
+            for item in items:
+                yield from _wrapped(plain(item))
+        case Findings(items):
+            for one in items:
+                yield from _wrapped(f"{one.config} {one.name}{one.details}.")
+        case Table():
+            titles = [column.title for column in block.columns]
+            yield from align([titles, *([plain(cell) for cell in row] for row in block.rows)])
+        case _:
+            raise ValueError(f"a brief holds a {type(block).__name__}; expected text or a table")
+
+
+def _wrapped(text: str) -> list[str]:
+    return wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def plain(text: Text) -> str:
+    """A text without markup, and without anything that a terminal would act on."""
+    return printable("".join(_plain(part) for part in parts(text)))
+
+
+def _plain(part: Inline) -> str:
+    match part:
+        case Code(text) | Strong(text):
+            return text
+        case Link(_, title):
+            return title
+        case Markdown(source):
+            return source
+        case str():
+            return part

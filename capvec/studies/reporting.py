@@ -20,11 +20,11 @@ def write_all(results: Results, notes: Sequence[str] = ()) -> tuple[str, ...]:
     Returns:
         What the terminal shows at the end.
     """
-    write_reports(results)
+    report = write_reports(results)
     judgement = results.judgement
     if isinstance(judgement, CalibrationJudgement):
         write_calibration(results.plan, judgement)
         lines = calibration_lines(results.plan, judgement)
     else:
-        lines = sweep_lines(results)
+        lines = sweep_lines(report)
     return closing_lines(results, (*lines, *notes))

@@ -19,11 +19,11 @@ def split_of(task: Task) -> str:
     return str(task.metadata.get("split") or UNKNOWN)
 
 
-def groups(tasks: Iterable[Task]) -> Iterator[tuple[str, str, set[str]]]:
-    """Each split, then each task family of a split: the two as a table names them, and the names of the tasks."""
+def groups(tasks: Iterable[Task]) -> Iterator[tuple[str, str | None, set[str]]]:
+    """Each split, then each task family, with the names of their tasks. The family is None for a whole split."""
     where = {task.name: (split_of(task), family_of(task)) for task in tasks}
     splits = sorted({split for split, _ in where.values()}, reverse=True)
     for split in splits:
-        yield f"**{split}**", "all", {name for name, place in where.items() if place[0] == split}
+        yield split, None, {name for name, place in where.items() if place[0] == split}
     for split, family in sorted(set(where.values()), key=lambda place: (splits.index(place[0]), place[1])):
         yield split, family, {name for name, place in where.items() if place == (split, family)}

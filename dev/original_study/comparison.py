@@ -29,7 +29,8 @@ from capvec.engines.process import client_of
 from capvec.errors import CapvecError, UsageError
 from capvec.models import bundled_traces, resolve_model
 from capvec.records import Config
-from capvec.report.table import markdown_table
+from capvec.report.markdown import block_lines
+from capvec.report.section import Row, Strong, Table, left, right
 from capvec.results.summary_file import read_summary
 from capvec.text import number
 from capvec.traces import read_traces
@@ -188,22 +189,22 @@ def report(rows: Sequence[LayerRow], sweep: Sweep, about: Mapping[str, str]) -> 
     )
     yield from (f"- {name}: {text}" for name, text in about.items())
     yield "\n## Where it agrees\n"
-    head = ("finding", "in the original study", "here", "agrees")
-    yield from markdown_table([head, *((f.statement, f.study, f.here, "yes" if f.agrees else "**no**") for f in found)])
+    agreement = ((f.statement, f.study, f.here, "yes" if f.agrees else Strong("no")) for f in found)
+    yield from block_lines(Table(left("finding", "in the original study", "here", "agrees"), tuple(agreement)))
     yield from words_section({row["config"]: row for row in _in_order(sweep)})
     yield "\n## The sweep of the same-model direction\n"
-    yield from markdown_table(list(_sweep_table(sweep, rows[sweep.layer].margin_ratio_v2)))
+    yield from block_lines(_sweep_table(sweep, rows[sweep.layer].margin_ratio_v2))
     yield "\n## Layer by layer\n"
     yield "Read each AUC beside the 95 % point of its label-permutation null, in brackets.\n"
-    layers = [
+    layers = tuple(
         (
             str(row.layer),
             *(f"{row.auc_v1:.3f} ({row.auc_null_p95_v1:.3f})", f"{row.auc_v2:.3f} ({row.auc_null_p95_v2:.3f})"),
             *(number(value) for value in (row.margin_ratio_v1, row.margin_ratio_v2, row.cosine)),
         )
         for row in rows
-    ]
-    titles = (
+    )
+    columns = right(
         "layer",
         "AUC v1 (null 95 %)",
         "AUC v2 (null 95 %)",
@@ -211,21 +212,25 @@ def report(rows: Sequence[LayerRow], sweep: Sweep, about: Mapping[str, str]) -> 
         "margin/ambient v2",
         "cos(v1, v2)",
     )
-    yield from markdown_table([titles, *layers])
+    yield from block_lines(Table(columns, layers))
 
 
-def _sweep_table(sweep: Sweep, margin_ratio: float) -> Iterator[tuple[str, ...]]:
+def _sweep_table(sweep: Sweep, margin_ratio: float) -> Table:
     """The rows of the sweep. A mean difference is as long as its margin, so the dose is α times margin over ambient."""
-    yield ("config", "solved", "rate", "parse_fail", "no_cmd", "steps", "dose", "Fisher p", "how the trials ended")
+    numbers = ("solved", "rate", "parse_fail", "no_cmd", "steps", "dose", "Fisher p")
+    lines: list[Row] = []
     for alpha, row in zip((0.0, *sweep.alphas), _in_order(sweep), strict=True):
         ends = sorted(sweep.ends[row["config"]].items(), key=lambda end: -end[1])
-        yield (
-            row["config"],
-            f"{row['solved']}/{row['n']}",
-            *(number(row[key]) for key in ("pass_rate", "parse_fail_per_run", "no_cmd_per_run", "mean_steps")),
-            *((f"{alpha * margin_ratio:.2f}", f"{_p(row):.3g}") if alpha else ("–", "–")),
-            ", ".join(f"{reason} {count}" for reason, count in ends),
+        lines.append(
+            (
+                row["config"],
+                f"{row['solved']}/{row['n']}",
+                *(number(row[key]) for key in ("pass_rate", "parse_fail_per_run", "no_cmd_per_run", "mean_steps")),
+                *((f"{alpha * margin_ratio:.2f}", f"{_p(row):.3g}") if alpha else ("–", "–")),
+                ", ".join(f"{reason} {count}" for reason, count in ends),
+            )
         )
+    return Table((*left("config"), *right(*numbers), *left("how the trials ended")), tuple(lines))
 
 
 def _in_order(sweep: Sweep) -> list[Mapping[str, Any]]:

@@ -94,7 +94,7 @@ def test_a_calibration_ends_with_five_verdicts_and_resumes(calibration, pytester
     assert {trial: entry for trial, entry in outcomes.items() if trial in kept} == kept
     result.stdout.fnmatch_lines(
         [
-            "trained families, report half",
+            "trained families, test split",
             "*baseline *1/1*",
             "families never trained on",
             "*baseline *1/1*",

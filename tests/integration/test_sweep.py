@@ -142,7 +142,7 @@ def test_controls_and_gates_work_on_the_same_trials_and_the_run_can_be_published
     assert len({case.get("classname") for case in suite.iter("testcase")}) == 1
     result.stdout.fnmatch_lines(
         [
-            "*against its twins *random *orthogonal *",
+            "*against matched controls *random *orthogonal *",
             # One trial each, all solved: nothing is gained, and every twin does as well.
             "*steered-L1-a4 *+0.00 *1/1 *1.000 *2/2 *1.000*",
             "*gate met: zero-L1: the baseline's tokens (* replies to identical conversations compared in 1 trials, 0 *",

@@ -76,25 +76,13 @@ def _private(module: str, name: str) -> str:
     return f"uses the private {name} of {module}: test it through a public function, or make it public there"
 
 
-# To be emptied: tests of the report that are moving to its sections.
-TO_MEND = (
-    "directions/test_audit.py",
-    "report/test_results_md.py",
-    "report/test_sanitize.py",
-    "results/test_ledger.py",
-)
-
-
 def files() -> list[Path]:
     return sorted(TESTS.rglob("*.py"))
 
 
 @pytest.mark.parametrize("file", files(), ids=lambda file: str(file.relative_to(TESTS)))
 def test_a_test_imports_no_other_test_and_no_private_name(file: Path) -> None:
-    found = list(violations(file.read_text(), str(file.relative_to(REPOSITORY))))
-    if found and str(file).endswith(TO_MEND):
-        pytest.skip(found[0])
-    assert not found
+    assert not list(violations(file.read_text(), str(file.relative_to(REPOSITORY))))
 
 
 @pytest.mark.parametrize(

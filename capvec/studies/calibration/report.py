@@ -5,11 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
 
 from capvec.plan.plan import Plan
 from capvec.records import Config, Outcome
-from capvec.report.table import HEADERS, markdown_table, table_row
+from capvec.report.config_table import config_table
+from capvec.report.markdown import markdown
+from capvec.report.section import (
+    Block,
+    Bullets,
+    Code,
+    Heading,
+    Paragraph,
+    Report,
+    Row,
+    Section,
+    Strong,
+    Table,
+    left,
+    right,
+)
+from capvec.report.task_families import solved_of
+from capvec.report.terminal import block_lines
 from capvec.stats.effects import Effect
 from capvec.stats.summary import Summary, summarise
 from capvec.studies.calibration.configs import Arms
@@ -17,17 +33,17 @@ from capvec.studies.calibration.judge import DATA, CalibrationJudgement
 from capvec.studies.calibration.selection import GridPoint, Selection
 from capvec.studies.calibration.splits import family
 from capvec.studies.calibration.verdicts import Criterion, Measured
-from capvec.text import align, number, signed
+from capvec.text import counted, number, signed
 
 CALIBRATION = "CALIBRATION.md"
-_SPLITS = (("test", "trained families, report half"), ("held_out", "families never trained on"))
+_SPLITS = (("test", "trained families, test split"), ("held_out", "families never trained on"))
 
 
 def calibration_lines(plan: Plan, judgement: CalibrationJudgement) -> tuple[str, ...]:
     """For the terminal: a table of the configs for each split that has tasks, and where the verdicts are."""
     lines: list[str] = []
     for title, summary in _summaries(plan, judgement.measured):
-        lines += [title, *align(_rows(plan, summary)), ""]
+        lines += [title, *block_lines(config_table(summary.configs, plan)), ""]
     return (*lines, f"calibration: {plan.folder / CALIBRATION}")
 
 
@@ -44,19 +60,28 @@ def write_calibration(plan: Plan, judgement: CalibrationJudgement) -> None:
         "zero": [asdict(comparison) for comparison in zero],
         "selection": chosen.to_json(),
     }
-    _write(plan, DATA, json.dumps(data, indent=1, allow_nan=False))
+    _write(plan, DATA, json.dumps(data, indent=1, allow_nan=False) + "\n")
+    _write(plan, CALIBRATION, markdown(calibration_report(plan, judgement)))
+
+
+def calibration_report(plan: Plan, judgement: CalibrationJudgement) -> Report:
+    """The verdicts, the numbers that they rest on, and what was selected beforehand."""
+    verdicts, measured = judgement.verdicts, judgement.measured
+    unmet = [verdict.key for verdict in verdicts if not verdict.met]
+    status = "every verdict is met" if not unmet else f"not met: {', '.join(f'({key})' for key in unmet)}"
     sections = (
-        _head(plan, measured, verdicts),
+        _method(plan, measured),
         _verdicts(verdicts),
-        _tables(plan, measured, verdicts),
-        _families(plan, measured, arms),
-        _chosen(chosen),
+        _configs(plan, measured),
+        _effects(verdicts),
+        _families(plan, measured, judgement.arms),
+        _selected(judgement.selection),
     )
-    _write(plan, CALIBRATION, "\n".join(line for section in sections for line in section))
+    return Report(plan.title, f"{status}.", sections)
 
 
 def _write(plan: Plan, name: str, text: str) -> None:
-    (plan.folder / name).write_text(text + "\n", encoding="utf-8")
+    (plan.folder / name).write_text(text, encoding="utf-8")
 
 
 def _summaries(plan: Plan, measured: Measured) -> Iterator[tuple[str, Summary]]:
@@ -68,56 +93,56 @@ def _summaries(plan: Plan, measured: Measured) -> Iterator[tuple[str, Summary]]:
             yield title, summarise(outcomes, names, comparisons=steered)
 
 
-def _rows(plan: Plan, summary: Summary) -> list[tuple[str, ...]]:
-    return [HEADERS, *(table_row(row, plan.config(row.config)) for row in summary.configs)]
-
-
-def _head(plan: Plan, measured: Measured, verdicts: Sequence[Criterion]) -> Iterator[str]:
-    unmet = [verdict.key for verdict in verdicts if not verdict.met]
-    status = "every verdict is met" if not unmet else f"not met: {', '.join(f'({key})' for key in unmet)}"
+def _method(plan: Plan, measured: Measured) -> Section:
     tasks = [len({outcome.task for outcome in outcomes}) for outcomes in (measured.test, measured.held_out)]
     attempts = max(trial.attempt for trial in plan.trials)
-    yield f"# {plan.title}\n"
-    yield f"**Status:** {status}.\n"
-    yield (
-        f"Model `{plan.settings.model}`, {attempts} attempt{'s' if attempts > 1 else ''} per task and config, "
-        f"{tasks[0]} tasks of trained families that nothing was chosen on, {tasks[1]} of families never trained on: "
-        f"{tasks[0] * attempts} and {tasks[1] * attempts} trials per config. No prompt carries a mode line; what is "
-        "known to work is added to the residual, and nothing else.\n"
+    done = (
+        "Model ",
+        Code(plan.settings.model),
+        f", {counted(attempts, 'attempt')} per task and config. {tasks[0]} tasks are of trained families and took no "
+        f"part in the selection; {tasks[1]} are of families never trained on. That makes {tasks[0] * attempts} and "
+        f"{tasks[1] * attempts} trials per config. No prompt carries a mode line: what is known to work is added to "
+        "the residual, and nothing else.",
+    )
+    return Section("method", "Method", (Paragraph(done),))
+
+
+def _verdicts(verdicts: Sequence[Criterion]) -> Section:
+    rows = tuple((f"({v.key})", v.claim, "met" if v.met else Strong("not met"), v.reason) for v in verdicts)
+    note = (
+        "Tests are two-sided sign-flips over tasks on the test split. (a) and (b) must reach p < 0.01; (a) also fails "
+        "if the direction harms on held-out families at p < 0.05. (c) allows as many controls detected at 0.05 as "
+        "Binomial(K, 0.05) stays below in 99 of 100 cases. (d) compares each reply with that of the baseline for as "
+        "long as the conversations are identical. (e) takes twice the smaller p of parse_fail and no_cmd, and fails if "
+        "the pass rate rises at p < 0.05."
+    )
+    return Section(
+        "verdicts", "Verdicts", (Table(left("verdict", "claim", "result", "numbers"), rows), Paragraph(note))
     )
 
 
-def _verdicts(verdicts: Sequence[Criterion]) -> Iterator[str]:
-    yield "## Verdicts\n"
-    rows = [(f"({v.key})", v.claim, "met" if v.met else "**not met**", v.reason) for v in verdicts]
-    yield from markdown_table([("", "claim", "", "numbers"), *rows])
-    yield (
-        "\nTests are two-sided sign-flips over tasks on the report half. (a) and (b) must reach p < 0.01; (a) also "
-        "fails if it does harm on held-out families at p < 0.05. (c) allows as many controls detected at 0.05 as "
-        "Binomial(K, 0.05) stays below in 99 of 100 cases. (d) compares each reply with the baseline's for as long as "
-        "the conversations are identical. (e) takes twice the smaller p of parse_fail and no_cmd, and fails if the "
-        "pass rate rises at p < 0.05.\n"
-    )
-
-
-def _tables(plan: Plan, measured: Measured, verdicts: Sequence[Criterion]) -> Iterator[str]:
-    yield "## Configs\n"
+def _configs(plan: Plan, measured: Measured) -> Section:
+    blocks: list[Block] = []
     for title, summary in _summaries(plan, measured):
-        yield f"{title.capitalize()}:\n"
-        yield from markdown_table(_rows(plan, summary))
-        yield ""
-    yield "## Effects\n"
-    head = ("config", "metric", "families", "tasks", "n", "baseline", "config's", "difference", "p")
-    rows = [
-        row
+        blocks += [Heading(title.capitalize()), config_table(summary.configs, plan)]
+    return Section("configs", "Configs", tuple(blocks))
+
+
+def _effects(verdicts: Sequence[Criterion]) -> Section:
+    columns = (
+        *left("config", "metric", "task families"),
+        *right("tasks", "n", "baseline", "config", "difference", "p"),
+    )
+    rows = tuple(
+        _effect_row(effect, where)
         for verdict in verdicts
-        for where, effects in (("report half", verdict.effects), ("held out", verdict.held_out))
-        for row in (_effect_row(effect, where) for effect in effects)
-    ]
-    yield from markdown_table([head, *rows])
+        for where, effects in (("test split", verdict.effects), ("held out", verdict.held_out))
+        for effect in effects
+    )
+    return Section("effects", "Effects", (Table(columns, rows),))
 
 
-def _effect_row(effect: Effect, where: str) -> tuple[str, ...]:
+def _effect_row(effect: Effect, where: str) -> Row:
     return (
         effect.config,
         effect.metric,
@@ -131,42 +156,45 @@ def _effect_row(effect: Effect, where: str) -> tuple[str, ...]:
     )
 
 
-def _families(plan: Plan, measured: Measured, arms: Arms) -> Iterator[str]:
-    """Pass rates, so that one family that carries an effect, or breaks it, is seen."""
-    yield "\n## Families\n"
+def _families(plan: Plan, measured: Measured, arms: Arms) -> Section:
+    """Solved trials, so that one family that carries an effect, or breaks it, is seen."""
     shown = (Config.BASELINE, arms.positive, arms.negated, arms.format)
     of = {task.name: family(task) for task in plan.tasks}
-    rows: list[tuple[str, ...]] = [("family", "", *shown)]
-    for outcomes, where in ((measured.test, "report half"), (measured.held_out, "held out")):
+    rows: list[Row] = []
+    for outcomes, where in ((measured.test, "test split"), (measured.held_out, "held out")):
         for name in sorted({of[outcome.task] for outcome in outcomes}):
             ours = [outcome for outcome in outcomes if of[outcome.task] == name]
             rows.append((name, where, *(_share([o for o in ours if o.config == config]) for config in shown)))
-    yield from markdown_table(rows)
+    table = Table((*left("task family", "tasks"), *right(*shown)), tuple(rows))
+    return Section("task-families", "By task family", (table,))
 
 
 def _share(outcomes: Sequence[Outcome]) -> str:
-    valid = [outcome for outcome in outcomes if outcome.outcome != "error"]
-    return f"{sum(outcome.outcome == 'solved' for outcome in valid)}/{len(valid)}" if valid else "–"
+    return solved_of(outcomes) if any(outcome.outcome != "error" for outcome in outcomes) else "–"
 
 
-def _chosen(chosen: Selection) -> Iterator[str]:
-    yield "\n## What was chosen, and on what\n"
-    yield (
-        f"On the families {', '.join(chosen.dev_families)} (`{chosen.tasks}`, {chosen.attempts} attempt"
-        f"{'s' if chosen.attempts > 1 else ''} per task and grid point), none of which is reported on here. "
-        f"Directions from the instructions of {len(chosen.contrast_tasks)} of their tasks. Rules:\n"
+def _selected(chosen: Selection) -> Section:
+    on = (
+        f"On the families {', '.join(chosen.dev_families)} (",
+        Code(chosen.tasks),
+        f", {counted(chosen.attempts, 'attempt')} per task and grid point), none of which is reported on here. The "
+        f"directions come from the instructions of {len(chosen.contrast_tasks)} of their tasks. The rules:",
     )
-    yield from (f"- {rule}" for rule in chosen.rules)
-    yield ""
-    head = ("mode", "layer", "α", "‖v‖", "dose", "solved", "rate", "parse_fail", "no_cmd", "chosen")
+    columns = (
+        *left("mode"),
+        *right("layer", "α", "‖v‖", "dose", "solved", "rate", "parse_fail", "no_cmd"),
+        *left("selected"),
+    )
     points = (chosen.baseline, *chosen.grid)
-    yield from markdown_table([head, *(_grid_row(point, point in (chosen.skill, chosen.format)) for point in points)])
+    rows = tuple(_grid_row(point, point in (chosen.skill, chosen.format)) for point in points)
+    blocks = (Paragraph(on), Bullets(tuple(chosen.rules)), Table(columns, rows))
+    return Section("selection", "What was selected, and on what", blocks)
 
 
-def _grid_row(point: GridPoint, taken: bool) -> tuple[str, ...]:
-    cells: tuple[Any, ...] = (
+def _grid_row(point: GridPoint, taken: bool) -> Row:
+    return (
         point.mode,
-        "–" if point.layer is None else point.layer,
+        "–" if point.layer is None else str(point.layer),
         "–" if point.alpha is None else f"{point.alpha:g}",
         number(point.norm, 1),
         number(point.dose),
@@ -176,4 +204,3 @@ def _grid_row(point: GridPoint, taken: bool) -> tuple[str, ...]:
         number(point.no_cmd_per_run),
         "✓" if taken else "",
     )
-    return tuple(str(cell) for cell in cells)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from support.sections import tables, words
 
 from capvec.directions.auc import auc_of_rows
 from capvec.directions.audit import Audit, Confound, audit_contrast, correlations, eta_squared, project, rates
@@ -16,7 +17,9 @@ from capvec.directions.contrast import Contrast, select_contrast
 from capvec.directions.recipe import Recipe
 from capvec.models import bundled_traces
 from capvec.records import Trace
-from capvec.report.contrast import contrast_section, rule_rows
+from capvec.report.contrast import contrast_blocks
+from capvec.report.section import Strong
+from capvec.report.terminal import plain
 from capvec.traces import read_traces
 
 pytestmark = pytest.mark.unit
@@ -281,12 +284,13 @@ def test_a_confound_that_separates_nearly_but_not_wholly_is_flagged():
 
 def test_the_report_has_a_row_for_every_rule_and_marks_what_is_flagged():
     chosen = select_contrast(Recipe(), [*runs(6, reward=1.0, steps=5), *runs(20), *runs(2, steps=3)], "m")
-    rows = rule_rows(chosen)
-    assert rows[-1] == ("if it failed: at least 15 steps", "26", "2", "failed in fewer than 15 steps")
     audit = audit_contrast(chosen, np.zeros((26, 1)), recipe=Recipe(confound_auc=0.95, confound_p=0.01))
-    said = "\n".join(contrast_section(chosen.record(), audit, [0]))
-    (steps,) = (line for line in said.splitlines() if "more in negatives" in line)
-    assert "**flagged**" in steps
-    (task,) = (line for line in said.splitlines() if "the same in every trace" in line and "task" in line)
-    assert "flagged" not in task
-    assert "Flagged from 0.95 (`--confound-auc`) at p < 0.01 (`--confound-p`)" in said
+    blocks = contrast_blocks(chosen.record(), audit, [0])
+    rules, confounds = tables(blocks)
+    told = tuple(plain(cell) for cell in rules.rows[-1])
+    assert told == ("if it failed: at least 15 steps", "26", "2", "failed in fewer than 15 steps")
+    found = {one.name: row for one, row in zip(audit.confounds, confounds.rows, strict=True)}
+    assert found["steps"][0] == "steps (more in negatives)"
+    assert found["steps"][-1] == Strong("flagged")
+    assert found["task"][-1] == "the same in every trace"
+    assert "flagged from 0.95 (--confound-auc) at p < 0.01 (--confound-p)" in words(blocks)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from support.labelled import labelled
+from support.sections import cells, tables, titles
 
 from capvec import __version__
 from capvec.directions.activations import Activations
@@ -27,7 +28,7 @@ from capvec.directions.validate import validate
 from capvec.engines.protocol import EngineInfo
 from capvec.errors import UsageError
 from capvec.records import Trace
-from capvec.report.contrast import contrast_section
+from capvec.report.contrast import contrast_blocks
 
 pytestmark = pytest.mark.unit
 
@@ -330,10 +331,11 @@ def test_a_built_direction_warns_of_what_explains_its_contrast_and_of_what_could
         "Flagged `steps`: the number of steps alone tells positives from negatives (negatives have"
     )
     assert "parse_fail is not known for 1 trace: lost (1)" in unknown
-    report = "\n".join(contrast_section(built.contrast.record(), built.audit, [0, 2]))
-    assert "| if it failed: parse_fail is known | 5 | 1 | failed with unknown parse_fail |" in report
-    assert "| layer 0 | layer 2 |" in report
-    assert "| steps (more in negatives) | 2 | 0 | 1.000 | 1.000 |" in report
+    report = contrast_blocks(built.contrast.record(), built.audit, [0, 2])
+    rows = [row[:5] for row in cells(report)]
+    assert ["if it failed: parse_fail is known", "5", "1", "failed with unknown parse_fail"] in rows
+    assert ["steps (more in negatives)", "2", "0", "1.000", "1.000"] in rows
+    assert titles(tables(report)[1])[6:8] == ["layer 0", "layer 2"]
     assert built.audit.confounds[0].association[0] == pytest.approx(0)  # one task: nothing between tasks
 
 

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import pytest
+from support.sections import cells, words
 
 from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Plan, Settings, interleave
 from capvec.records import Config, Outcome, Task
-from capvec.report.baseline import baseline_md, write_baseline
+from capvec.report.baseline import baseline_report, write_baseline
 from capvec.results import provenance
 from capvec.results.ledger import Ledger
 from capvec.studies.regenerate import report
@@ -44,12 +45,13 @@ def collection(folder):
 
 
 def test_rates_are_of_valid_trials_and_faults_of_replies():
-    text = "\n".join(baseline_md(*collection(Path("r"))))
+    method, rates = baseline_report(*collection(Path("r"))).sections
     # 1 of 3 valid trials; 10 replies, of which 1 did not parse and 2 were without a command.
-    assert "| **all** | all | 1/3 | 0.33 | 0.06–0.79 | 1 | 3.3 | 0.100 | 0.200 |" in text
-    assert "| **trained** | all | 1/2 | 0.50 |" in text
-    assert "| held-out | b | 0/1 | 0.00 |" in text
-    assert "2 tasks, 2 attempts each" in text
+    found = cells(rates)
+    assert found[0] == ["all", "all", "1/3", "0.33", "0.06–0.79", "1", "3.3", "0.100", "0.200"]
+    assert ["trained", "all", "1/2", "0.50"] in [row[:4] for row in found]
+    assert ["held-out", "b", "0/1", "0.00"] in [row[:4] for row in found]
+    assert "2 tasks, 2 attempts each" in words(method)
 
 
 def test_capvec_report_makes_a_collections_report_again(tmp_path):

@@ -5,13 +5,14 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from capvec.records import Config, TrialSpec
-from capvec.report.html.markup import inline
-from capvec.report.results_md import _errors
-from capvec.report.terminal import _errors as terminal_errors
+from capvec.report import terminal
+from capvec.report.completion import errors_section
+from capvec.report.markdown import section_lines
 from capvec.run.trial import error_outcome
-from capvec.text import code, one_line, printable
+from capvec.text import one_line, printable
 
 pytestmark = pytest.mark.unit
 
@@ -42,16 +43,15 @@ def test_escape_sequences_go_with_all_that_belongs_to_them():
 
 
 def test_an_error_is_a_code_span_in_which_no_html_and_no_markdown_is_read():
-    (_, line, _) = _errors([failed(HOSTILE)])
-    assert line == "- `t-baseline-t1`: `red '<script>'alert(1)</script> 2Jgnp | *b* second`"
-    assert inline(line).count("<code>") == 2
-    assert "<script>" not in inline(line)
-    assert code("\x1b[0m\n") == ""
-    assert list(_errors([failed("")]))[1] == "- `t-baseline-t1`: no reason was given"
+    (_, _, line, *_) = section_lines([errors_section([failed(HOSTILE)])])
+    assert line == "- `t-baseline-t1`: `` red `<script>`alert(1)</script> 2Jgnp | *b* second ``"
+    assert MarkdownIt().renderInline(line).count("<code>") == 2
+    assert "<script>" not in MarkdownIt("commonmark", {"html": True}).renderInline(line)
+    assert "no reason was given" in list(section_lines([errors_section([failed("\x1b[0m\n")])]))[2]
 
 
 def test_the_terminal_shows_the_first_line_of_an_error_without_its_control_characters():
-    assert list(terminal_errors([failed(HOSTILE), failed("\n\x1b[0m")])) == [
+    assert terminal.section_lines(errors_section([failed(HOSTILE), failed("\n\x1b[0m")])) == [
         "error: t-baseline-t1: red `<script>`alert(1)</script> 2Jgnp | *b*",
         "error: t-baseline-t1: no reason was given",
     ]

@@ -279,7 +279,7 @@ def test_the_reports_hold_every_look_and_are_made_again_from_the_trials_alone(fo
     assert len(summary["sequential"]["blocks"]) == 48
     assert "| good | 1 of 3 | 0.50 | 0.0007 | ±0.83 | +1.00 | 0.0005 | 100% | efficacy |" in before["RESULTS.md"]
     assert "216 of 288 trials recorded, 72 not needed since their configs stopped early." in before["RESULTS.md"]
-    assert "Looks</h2>" in before["report.html"]
+    assert "Interim analyses</h2>" in before["report.html"]
     (folder / STOPPED).unlink()
     lines = report([folder], None)
     assert {name: (folder / name).read_text() for name in names} == before

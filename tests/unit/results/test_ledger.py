@@ -4,11 +4,13 @@ from dataclasses import replace
 import pytest
 from support import REPOSITORY
 from support.results import results_of
+from support.sections import sentences
 
 from capvec.errors import UsageError
 from capvec.plan.plan import Plan, Settings, interleave
 from capvec.records import Config, Measured, Task, TrialId, TrialSpec
-from capvec.report.results_md import _gates, _head
+from capvec.report.completion import gates_section
+from capvec.report.document import sweep_report
 from capvec.report.terminal import closing_lines
 from capvec.results.gates import GateResult
 from capvec.results.ledger import Ledger, reconcile
@@ -86,9 +88,8 @@ def test_a_session_that_was_interrupted_says_so_first_in_the_terminal_and_in_the
     plan = Plan("r", tmp_path, (task,), (BASELINE,), interleave([task], [BASELINE], 1, 0), settings)
     summary = summarise([valid], ["baseline"])
     assert closing_lines(results_of(plan, [valid], completeness=result), ("table",))[1] == str(result)
-    assert next(line for line in _head(plan, [valid], summary, result) if "Status" in line).startswith(
-        f"**Status:** {result}. "
-    )
+    report = sweep_report(results_of(plan, [valid], completeness=result, summary=summary))
+    assert report.status.startswith(f"{result}. ")
 
 
 def test_gates_of_a_session_with_missing_trials_are_said_to_stand_so_far(tmp_path):
@@ -105,10 +106,9 @@ def test_gates_of_a_session_with_missing_trials_are_said_to_stand_so_far(tmp_pat
             f"gate met{so_far}: no_harm(0.1) (holds)",
             f"gate NOT MET{so_far}: improves(x) (underpowered)",
         ]
-        written = "\n".join(_gates(gates, recorded))
-        assert ("no gate is judged" in written) == bool(so_far)
-        assert f"- met{so_far}: `no_harm(0.1)`" in written
-        assert f"- **not met**{so_far}: `improves(x)`" in written
+        written = sentences(gates_section(results))
+        assert ("no gate is judged" in written[0]) == bool(so_far)
+        assert written[-2:] == [f"met{so_far}: no_harm(0.1) (holds)", f"not met{so_far}: improves(x) (underpowered)"]
 
 
 def test_the_terminal_names_the_first_trials_that_failed_with_the_first_line_of_the_reason(tmp_path):
@@ -118,7 +118,7 @@ def test_the_terminal_names_the_first_trials_that_failed_with_the_first_line_of_
     lines = closing_lines(results_of(plan, errors, completeness=reconcile((), errors, ()), summary=summary), ())
     assert lines[0] == "error: t0-baseline-t1: VerifierFault: no reward"
     assert lines[5:] == (
-        "and 2 errors more; RESULTS.md has them all",
+        "and 2 more errors; RESULTS.md lists them all",
         f"report: {tmp_path}/RESULTS.md and {tmp_path}/report.html",
     )
 

@@ -1,20 +1,27 @@
-"""A chart as SVG: a handful of marks, scales, and what a screen reader is told. Colours are classes of `chart.css`."""
+"""A chart is a list of marks in pixels; `chart.svg` draws it. Colours are classes of `chart.css`."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from importlib import resources
 from itertools import pairwise
 
-from capvec.report.html.markup import Markup, element
-
 CHARACTER = 7.2
-"""Width of a character of the 12 px type, in px: of a wide face, so that no label meets another or the edge."""
-_VARIABLE = re.compile(r"--([\w-]+):\s*([^;]+);")
+"""Width in px of a character of the 12 px type in a wide face, so that no label meets another or the edge."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One SVG element."""
+
+    tag: str
+    attributes: Mapping[str, str | float | None]
+    """By name; None leaves an attribute out."""
+    text: str = ""
+    """What a `<text>` shows."""
+    tip: str = ""
+    """What a pointer over the mark shows."""
 
 
 @dataclass(frozen=True)
@@ -30,33 +37,7 @@ class Chart:
     """What it shows, in words, for those who cannot see it."""
     width: int
     height: int
-    marks: tuple[Markup, ...]
-
-    def svg(self, *, standalone: bool = False, suffix: str = "") -> Markup:
-        """The `<svg>` element.
-
-        Args:
-            standalone: for a file of its own, with a style sheet in light colours; else the page's is used.
-            suffix: makes ids unique where a page shows the chart more than once.
-        """
-        ident = f"{self.name}{suffix}"
-        style = [element("style", Markup(light_style()))] if standalone else []
-        paper = [element("rect", width=self.width, height=self.height, class_="paper")] if standalone else []
-        return element(
-            "svg",
-            element("title", self.title, id=f"{ident}-title"),
-            element("desc", f"{self.caption} {self.values}".strip(), id=f"{ident}-desc"),
-            style,
-            paper,
-            self.marks,
-            xmlns="http://www.w3.org/2000/svg" if standalone else None,
-            viewBox=f"0 0 {self.width} {self.height}",
-            width=self.width,
-            height=self.height,
-            role="img",
-            class_="chart",
-            aria_labelledby=f"{ident}-title {ident}-desc",
-        )
+    marks: tuple[Mark, ...]
 
 
 @dataclass(frozen=True)
@@ -96,37 +77,35 @@ def padded(values: Sequence[float], start: float, end: float, *, zero: bool = Fa
 class Canvas:
     """Collects marks; every method draws one kind. Coordinates are pixels from the upper left corner."""
 
-    marks: list[Markup] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
+
+    def _draw(self, tag: str, kind: str, *, text: str = "", tip: str = "", **attributes: str | float | None) -> None:
+        names = {name.replace("_", "-"): _rounded(value) for name, value in attributes.items()}
+        self.marks.append(Mark(tag, {**names, "class": kind}, text, tip))
 
     def line(self, x1: float, y1: float, x2: float, y2: float, kind: str) -> None:
-        self.marks.append(element("line", x1=float(x1), y1=float(y1), x2=float(x2), y2=float(y2), class_=kind))
+        self._draw("line", kind, x1=x1, y1=y1, x2=x2, y2=y2)
 
     def path(self, points: Sequence[tuple[float, float]], kind: str, *, closed: bool = False) -> None:
-        text = "M" + " L".join(f"{x:.2f},{y:.2f}" for x, y in points) + ("Z" if closed else "")
-        self.marks.append(element("path", d=text, class_=kind))
+        self._draw("path", kind, d="M" + " L".join(f"{x:.2f},{y:.2f}" for x, y in points) + ("Z" if closed else ""))
 
     def rect(self, x: float, y: float, width: float, height: float, kind: str, tip: str = "") -> None:
-        title = [element("title", tip)] if tip else []
-        self.marks.append(
-            element("rect", title, x=float(x), y=float(y), width=float(width), height=float(height), class_=kind)
-        )
+        self._draw("rect", kind, tip=tip, x=x, y=y, width=width, height=height)
 
     def dot(self, x: float, y: float, kind: str, tip: str = "", r: float = 4.5) -> None:
-        title = [element("title", tip)] if tip else []
-        self.marks.append(element("circle", title, cx=float(x), cy=float(y), r=r, class_=kind))
+        self._draw("circle", kind, tip=tip, cx=x, cy=y, r=r)
 
     def diamond(self, x: float, y: float, kind: str, tip: str = "", r: float = 6.5) -> None:
-        title = [element("title", tip)] if tip else []
-        points = f"{x:.2f},{y - r:.2f} {x + r:.2f},{y:.2f} {x:.2f},{y + r:.2f} {x - r:.2f},{y:.2f}"
-        self.marks.append(element("polygon", title, points=points, class_=kind))
+        corners = ((x, y - r), (x + r, y), (x, y + r), (x - r, y))
+        self._draw("polygon", kind, tip=tip, points=" ".join(f"{a:.2f},{b:.2f}" for a, b in corners))
 
     def text(self, x: float, y: float, text: str, kind: str = "label", anchor: str | None = None) -> None:
-        self.marks.append(element("text", text, x=float(x), y=float(y), class_=kind, text_anchor=anchor))
+        self._draw("text", kind, text=text, x=x, y=y, text_anchor=anchor)
 
     def turned(self, x: float, y: float, text: str, angle: float, kind: str = "label") -> None:
         """A text that ends at the point, turned clockwise around it by `angle` degrees."""
         turn = f"rotate({angle:g} {x:.2f} {y:.2f})"
-        self.marks.append(element("text", text, x=float(x), y=float(y), class_=kind, text_anchor="end", transform=turn))
+        self._draw("text", kind, text=text, x=x, y=y, text_anchor="end", transform=turn)
 
     def axis_below(self, scale: Scale, top: float, bottom: float, title: str) -> None:
         """Ticks with hair lines across the chart, their numbers below it, and what they measure."""
@@ -140,6 +119,11 @@ class Canvas:
         for tick in scale.ticks(count):
             self.line(left, scale(tick), right, scale(tick), "zero" if tick == 0 else "grid")
             self.text(left - 6, scale(tick) + 4, plain(tick), "tick", "end")
+
+
+def _rounded(value: str | float | None) -> str | float | None:
+    """Two decimals are a fiftieth of a pixel."""
+    return f"{round(value, 2):g}" if isinstance(value, float) else value
 
 
 def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
@@ -170,27 +154,3 @@ def shorten(text: str, pixels: float) -> str:
     """The text cut to what fits."""
     room = max(4, int(pixels / CHARACTER))
     return text if len(text) <= room else text[: room - 1] + "…"
-
-
-@cache
-def chart_style() -> str:
-    """The charts' style sheet, with variables for colours."""
-    return asset("chart.css")
-
-
-@cache
-def light_style() -> str:
-    """The charts' style sheet with the light colours in place of the variables."""
-    colours = dict(_light_colours())
-    return re.sub(r"var\(--([\w-]+)\)", lambda match: colours[match[1]], chart_style())
-
-
-def _light_colours() -> Iterator[tuple[str, str]]:
-    """The first block of the page's style sheet defines them all."""
-    block = asset("page.css").partition("}")[0]
-    yield from ((match[1], match[2].strip()) for match in _VARIABLE.finditer(block))
-
-
-def asset(name: str) -> str:
-    """The text of a file beside this one."""
-    return resources.files("capvec.report.html").joinpath(name).read_text(encoding="utf-8")

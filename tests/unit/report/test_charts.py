@@ -8,12 +8,19 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.outcomes import arms
 
-from capvec.records import Config, ControlOf, Outcome
-from capvec.report.html.canvas import Chart, Scale, light_style, padded, spread
-from capvec.report.html.charts import differences, dose_response, pass_rates, twins
-from capvec.report.html.direction_chart import auc_by_layer
-from capvec.report.html.matrix_chart import task_by_config
+from capvec.directions.ranking import LayerRank, Ranking
+from capvec.records import Config, ControlOf, Interval, Outcome
+from capvec.report.charts.canvas import Chart, Scale, padded, spread
+from capvec.report.charts.configs import differences, pass_rates
+from capvec.report.charts.dose_response import dose_response
+from capvec.report.charts.layers import auc_by_layer
+from capvec.report.charts.matched_controls import matched_controls
+from capvec.report.charts.matrix import task_by_config
+from capvec.report.html.environment import svg
+from capvec.stats.matched_controls import MatchedComparison, rank
+from capvec.stats.summary import summarise
 from capvec.steering import Steer
 from capvec.tasks.splits import UNKNOWN
 
@@ -23,11 +30,13 @@ SVG = "{http://www.w3.org/2000/svg}"
 WIDTHS = pytest.mark.parametrize("width", [800, 336])
 
 
+PLAIN = summarise(arms(x=(1, 2)), ["x"], baseline="x").configs[0]
+
+
 def row(name, solved, n, low, high, **more):
-    return {
-        "config": name, "solved": solved, "n": n, "pass_rate": solved / n, "wilson": {"low": low, "high": high},
-        "parse_fail_per_run": 0.5, "no_cmd_per_run": 2.0, "mean_steps": 6.0, **more,
-    }  # fmt: skip
+    rates = {"pass_rate": solved / n, "wilson": Interval(low, high)}
+    means = {"parse_fail_per_run": 0.5, "no_cmd_per_run": 2.0, "mean_steps": 6.0}
+    return replace(PLAIN, config=name, solved=solved, n=n, **{**rates, **means, **more})
 
 
 ROWS = [row("baseline", 5, 10, 0.2, 0.8), row("steered-L3-a4", 9, 10, 0.6, 0.98)]
@@ -35,7 +44,7 @@ KINDS = {"baseline": "baseline", "steered-L3-a4": "steered"}
 
 
 def drawn(chart: Chart):
-    return ET.fromstring(chart.svg(standalone=True))
+    return ET.fromstring(svg(chart))
 
 
 def having(root, tag, *classes):
@@ -82,11 +91,11 @@ def test_a_config_without_a_valid_trial_has_no_mark():
 
 @WIDTHS
 def test_a_change_is_drawn_with_its_interval_over_the_band_that_would_not_matter(width):
-    effect = {"difference": 0.2, "interval": {"low": -0.1, "high": 0.5}}
+    compared = summarise(arms(baseline=(2, 20), s=(16, 20)), ["baseline", "s"]).configs[1]
+    effect = replace(compared.effect, difference=0.2, interval=Interval(-0.1, 0.5))
     rows = [
         ROWS[0],
-        ROWS[1]
-        | {"effect": effect, "verdict": {"name": "improves", "equivalence_margin": 0.15, "words": "improves: x"}},
+        replace(ROWS[1], effect=effect, verdict=replace(compared.verdict, name="improves", equivalence_margin=0.15)),
     ]
     root = drawn(differences(rows, width))
     across = back(ticks(root, "x", "middle"))
@@ -97,10 +106,9 @@ def test_a_change_is_drawn_with_its_interval_over_the_band_that_would_not_matter
     assert (across(x), across(x + wide)) == pytest.approx((-0.15, 0.15), abs=1e-3)
 
 
-def test_nothing_is_drawn_of_calls_or_twins_that_are_not_on_record():
+def test_nothing_is_drawn_of_verdicts_or_controls_that_are_not_on_record():
     assert differences(ROWS, 800) is None
-    assert twins([], 800) is None
-    assert auc_by_layer([{"layer": 0.0, "auc": 1.0}], (), 800) is None  # an AUC without its null
+    assert matched_controls([], 800) is None
 
 
 def config(alpha, **changes):
@@ -142,11 +150,34 @@ def test_one_strength_is_no_dose_response():
     assert dose_response(RESPONSES[:2], DOSES[:2], "baseline", 800) is None
 
 
-RANKING = [
-    {"layer": float(layer), "auc": 1.0 - layer / 10, "auc_null_p95": 0.8, "cv_auc": 0.6 + layer / 10,
-     "cv_auc_low": 0.5, "cv_auc_high": 0.9, "cv_auc_null_p95": 0.7}
-    for layer in (2, 0, 1)
-]  # fmt: skip
+RANKING = Ranking(
+    tuple(
+        LayerRank(
+            layer,
+            auc=1.0 - layer / 10,
+            margin=1.0,
+            ambient_norm=2.0,
+            margin_ratio=0.5,
+            n_pos=4,
+            n_neg=4,
+            auc_null_p95=0.8,
+            cv_auc=0.6 + layer / 10,
+            cv_auc_low=0.5,
+            cv_auc_high=0.9,
+            cv_auc_null_p95=0.7,
+            cv_p_value=0.1,
+            p_value=0.1,
+            p_corrected=0.1,
+            stability_min=None,
+            stability_mean=None,
+            reference_cosine=None,
+        )
+        for layer in (2, 0, 1)
+    ),
+    estimator="mean difference",
+    null="30 permutations",
+    folds="by task",
+)
 
 
 @WIDTHS
@@ -166,23 +197,23 @@ def test_auc_by_layer_lies_over_what_permuted_labels_reach(width):
 
 
 def comparison(metric, effect, others):
-    place = {"as_high": 0, "as_low": 2, "as_far": 1, "p_higher": 1 / 3, "p_lower": 1.0, "p_two_sided": 2 / 3}
-    return {"config": "s", "kind": "random", "metric": metric, "effect": effect, "controls": others, "rank": place}
+    place = rank(effect, list(others.values()))
+    return MatchedComparison("s", "random", metric, 10, 0, effect, others, rank=place)
 
 
 @WIDTHS
-def test_a_direction_stands_among_its_twins_on_one_axis(width):
+def test_a_direction_stands_among_its_matched_controls_on_one_axis(width):
     found = [
         comparison(metric, 0.3, {"r1": -0.1, "r2": 0.0}) for metric in ("pass_rate", "parse_fail", "no_cmd", "steps")
     ]
-    root = drawn(twins(found, width))
+    root = drawn(matched_controls(found, width))
     below = ticks(root, "x", "middle")
     across = back(below[: len(below) // 4])
-    twin = [across(float(one.get("cx"))) for one in having(root, "circle", "twin")[:2]]
+    twin = [across(float(one.get("cx"))) for one in having(root, "circle", "matched")[:2]]
     assert twin == pytest.approx([-0.1, 0.0], abs=1e-3)
     points = [float(pair.split(",")[0]) for pair in having(root, "polygon", "steered")[0].get("points").split()]
     assert across((min(points) + max(points)) / 2) == pytest.approx(0.3, abs=1e-3)
-    assert "0 of 2 random twins by as much or more (p = 0.33" in root.find(f"{SVG}desc").text
+    assert "0 of 2 random controls reach as high (p = 0.33" in root.find(f"{SVG}desc").text
 
 
 CELLS = {
@@ -201,7 +232,7 @@ def test_every_trial_has_its_mark_in_the_row_of_its_task_the_column_of_its_confi
     assert {told: one.get("class") for told, one in marks.items()} == {
         "sort, baseline, attempt 1: solved": "solved",
         "sort, baseline, attempt 2: unsolved": "unsolved",
-        "sort, s, attempt 2: error of the instrument": "error",
+        "sort, s, attempt 2: infrastructure error": "error",
         "copy, baseline, attempt 1: solved": "solved",
     }
     rows = {one.text: float(one.get("y")) - 4 for one in having(root, "text", "label") if one.text in ("sort", "copy")}
@@ -253,7 +284,7 @@ def test_every_chart_keeps_inside_its_frame_and_tells_its_title_and_description(
         pass_rates(ROWS, KINDS, "baseline", width),
         dose_response(RESPONSES, DOSES, "baseline", width),
         auc_by_layer(RANKING, {1}, width),
-        twins([comparison("pass_rate", 0.3, {"r1": -0.1})], width),
+        matched_controls([comparison("pass_rate", 0.3, {"r1": -0.1})], width),
         task_by_config(SPLITS, ["baseline", "s"], CELLS, width),
     ):
         root = drawn(chart)
@@ -263,7 +294,7 @@ def test_every_chart_keeps_inside_its_frame_and_tells_its_title_and_description(
         for one in root.iter():
             for name, most in (("cx", chart.width), ("x1", chart.width), ("x2", chart.width), ("y1", chart.height)):
                 assert 0 <= float(one.get(name, 0)) <= most
-        assert "var(" not in chart.svg(standalone=True)  # light colours are baked in
+        assert "var(" not in svg(chart)  # light colours are baked in
 
 
 def test_a_name_that_is_markup_is_text_in_the_chart():
@@ -274,8 +305,9 @@ def test_a_name_that_is_markup_is_text_in_the_chart():
 
 
 def test_the_style_of_a_file_has_no_variable_left():
-    assert "var(" not in light_style()
-    assert "#0072b2" in light_style()
+    drawing = svg(pass_rates(ROWS, KINDS, "baseline", 800))
+    assert "var(" not in drawing
+    assert "#0072b2" in drawing
 
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=9), st.booleans())

@@ -1,4 +1,4 @@
-"""Task by config as a chart: what the page shows as a table, for a file of its own."""
+"""Task by config as a chart. The page shows it as a table."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from capvec.records import Outcome, Status
-from capvec.report.html.canvas import CHARACTER, Canvas, Chart, shorten
+from capvec.report.charts.canvas import CHARACTER, Canvas, Chart, shorten
 from capvec.tasks.splits import UNKNOWN
 
 _ROW, _TITLE = 18.0, 22.0
 """Heights in px: of a task, and of a split's name above its tasks."""
 _LONGEST = 28
 """Characters of a config's name."""
-_MEANS: Mapping[Status, str] = {"solved": "solved", "unsolved": "unsolved", "error": "error of the instrument"}
+_MEANS: Mapping[Status, str] = {"solved": "solved", "unsolved": "unsolved", "error": "infrastructure error"}
 
 
 def task_by_config(
@@ -57,7 +57,7 @@ def task_by_config(
     canvas.line(0.0, y, float(width), y, "grid")
     _legend(canvas, y + 18)
     caption = (
-        "Every trial of every task under every config; in a cell the attempts in order, a dash where none was run."
+        "Every trial of every task under every config. A cell shows the attempts in order, or a dash if none was run."
     )
     values = "; ".join(f"{config} {_counted(config, cells)}" for config in configs)
     return Chart("matrix", "Task by config", caption, values, width, int(y + 32), tuple(canvas.marks))

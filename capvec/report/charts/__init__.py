@@ -1,0 +1,1 @@
+"""Charts as values: marks at coordinates, with a title and a description for those who cannot see them."""

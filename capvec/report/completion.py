@@ -1,0 +1,59 @@
+"""What became of the run itself: its gates, its errors and the trials that are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from capvec.records import Outcome
+from capvec.report.section import Block, Bullets, Code, Inline, Paragraph, Section, Strong, Text
+from capvec.results.results import Results
+from capvec.text import one_line, printable
+
+_ERRORS_SHOWN = 5
+
+
+def gates_section(results: Results) -> Section | None:
+    """How each gate was judged, or stands so far; None where there is no gate."""
+    if not results.gates:
+        return None
+    so_far = " so far" if results.completeness.missing else ""
+    items = tuple(
+        (
+            "met" if gate.met else Strong("not met"),
+            f"{so_far}: ",
+            Code(gate.condition),
+            f" ({gate.reason})",
+        )
+        for gate in results.gates
+    )
+    blocks: tuple[Block, ...] = (Bullets(items),)
+    if so_far:
+        blocks = (Paragraph("Trials are missing, so no gate is judged yet. This is how the gates stand:"), *blocks)
+    brief = tuple(
+        Paragraph(f"gate {'met' if gate.met else 'NOT MET'}{so_far}: {gate.condition} ({gate.reason})")
+        for gate in results.gates
+    )
+    return Section("gates", "Gates", blocks, brief)
+
+
+def errors_section(outcomes: Sequence[Outcome]) -> Section | None:
+    """Every trial that ended in an infrastructure error; None where none did."""
+    failed = [outcome for outcome in outcomes if outcome.outcome == "error"]
+    if not failed:
+        return None
+    items: tuple[Text, ...] = tuple((Code(outcome.trial), ": ", _reason(outcome)) for outcome in failed)
+    again = Paragraph((Code("--resume"), " runs these trials again."))
+    brief = [Paragraph(f"error: {outcome.trial}: {_first_line(outcome)}") for outcome in failed[:_ERRORS_SHOWN]]
+    if len(failed) > _ERRORS_SHOWN:
+        brief.append(Paragraph(f"and {len(failed) - _ERRORS_SHOWN} more errors; RESULTS.md lists them all"))
+    return Section("errors", "Infrastructure errors", (Bullets(items), again), tuple(brief))
+
+
+def _reason(outcome: Outcome) -> Inline:
+    reason = one_line(outcome.error)
+    return Code(reason) if reason else "no reason was given"
+
+
+def _first_line(outcome: Outcome) -> str:
+    """The summary of pytest cuts it short."""
+    return next(iter(printable(outcome.error).strip().splitlines()), "") or "no reason was given"

@@ -1,0 +1,79 @@
+"""The direction that was steered with, and what its ranking of layers says of it."""
+
+from __future__ import annotations
+
+from capvec.directions.ranking import LayerRank, Ranking
+from capvec.plan.plan import Plan
+from capvec.records import Interval
+from capvec.report.charts.layers import auc_by_layer
+from capvec.report.figures import figure
+from capvec.report.section import Block, Bullets, Code, Inline, Markdown, Paragraph, Row, Section, Strong, Table, right
+from capvec.results.results import Results
+from capvec.text import interval, number, p_value
+
+_BEST = 5
+"""Layers of the ranking that are shown, beside those that were steered."""
+
+
+def direction_section(results: Results) -> Section:
+    """What the direction is; with a ranking, what tells it from chance."""
+    direction, steered = results.direction, steered_layers(results.plan)
+    described: tuple[Inline, ...] = (Markdown(direction.description), " Hash ", Code(direction.hash), ".")
+    blocks: list[Block] = []
+    if (ranking := direction.ranking) is not None:
+        chart = figure(lambda width: auc_by_layer(ranking, steered, width))
+        blocks += [chart] if chart else []
+        blocks += [Paragraph(described), *ranking_blocks(ranking, steered)]
+    else:
+        blocks.append(Paragraph(described))
+    return Section("direction", "The direction", tuple(blocks))
+
+
+def steered_layers(plan: Plan) -> frozenset[int]:
+    """Every layer at which a config steers."""
+    return frozenset(steer.layer for config in plan.configs for steer in config.steers)
+
+
+def ranking_blocks(ranking: Ranking, steered: frozenset[int]) -> tuple[Block, ...]:
+    """The best layers and those that were steered. An in-sample AUC stands beside its null."""
+    layers = [ranking.best.layer, *sorted(steered - {ranking.best.layer})]
+    rows = [row for place, row in enumerate(ranking.rows) if place < _BEST or row.layer in steered]
+    columns = right(
+        "layer",
+        "AUC in sample (null 95 %)",
+        "AUC, tasks left out",
+        "95 % interval",
+        "its p",
+        "p of the margin",
+        "corrected",
+        "stability",
+        "margin / ambient norm",
+    )
+    note = (
+        f"Null: {ranking.null}. The whole procedure is repeated for each permutation, and p is corrected over layers "
+        f"by the maximum statistic. Tasks: {ranking.folds}. Stability: the least cosine with a refit that leaves out "
+        "one task. The margin over the ambient norm is the dose of α = 1. Bold: steered here."
+    )
+    blocks: list[Block] = [
+        Bullets(tuple(f"{ranking.verdict(layer)}." for layer in layers)),
+        Table(columns, tuple(_row(row, row.layer in steered) for row in rows)),
+        Paragraph(note),
+    ]
+    if any(row.reference_cosine is not None for row in rows):
+        cosines = ", ".join(f"{number(row.reference_cosine, 3)} at layer {row.layer}" for row in rows)
+        blocks.append(Paragraph(f"Cosine with the reference direction: {cosines}."))
+    return tuple(blocks)
+
+
+def _row(row: LayerRank, steered: bool) -> Row:
+    return (
+        Strong(str(row.layer)) if steered else str(row.layer),
+        f"{number(row.auc, 3)} ({number(row.auc_null_p95, 3)})",
+        number(row.cv_auc, 3),
+        interval(None if row.cv_auc_low is None else Interval(row.cv_auc_low, row.cv_auc_high or 0.0)),
+        p_value(row.cv_p_value),
+        p_value(row.p_value),
+        p_value(row.p_corrected),
+        number(row.stability_min, 3),
+        f"{number(row.margin)} / {number(row.ambient_norm)} = {number(row.margin_ratio, 3)}",
+    )

@@ -1,0 +1,53 @@
+"""The report of a sweep: its sections in order. To add a section, write a builder and name it here."""
+
+from __future__ import annotations
+
+from capvec.report.caveats import caveats_section
+from capvec.report.completion import errors_section, gates_section
+from capvec.report.config_table import dose_response_section, results_section
+from capvec.report.contrast import contrast_section
+from capvec.report.controls import controls_section
+from capvec.report.direction import direction_section
+from capvec.report.interim import interim_section
+from capvec.report.interpretation import interpretation_section
+from capvec.report.method import method_section
+from capvec.report.receipts import receipts_section
+from capvec.report.robustness import robustness_section
+from capvec.report.section import Report
+from capvec.report.task_families import task_families_section
+from capvec.report.trial_matrix import trial_matrix_section
+from capvec.report.verdict import uncompared, verdict, verdict_section, warnings
+from capvec.results.results import Results
+
+
+def sweep_report(results: Results) -> Report:
+    """Everything that `RESULTS.md` and `report.html` say, and what the terminal shows of it."""
+    plan, summary, outcomes = results.plan, results.summary, results.outcomes
+    status = [" ".join((verdict(summary), *uncompared(summary))), f"{results.completeness}."]
+    sections = (
+        verdict_section(results),
+        interpretation_section(results),
+        method_section(results),
+        results_section(results),
+        dose_response_section(results),
+        interim_section(summary),
+        robustness_section(summary),
+        controls_section(results),
+        task_families_section(results),
+        trial_matrix_section(results),
+        direction_section(results),
+        contrast_section(results),
+        caveats_section(results),
+        receipts_section(outcomes),
+        gates_section(results),
+        errors_section(outcomes),
+    )
+    return Report(
+        title=plan.title,
+        status=" ".join(reversed(status) if results.completeness.interrupted else status),
+        sections=tuple(section for section in sections if section is not None),
+        warnings=warnings(plan, summary),
+        about=(
+            f"Model {plan.settings.model}, {len(plan.tasks)} tasks, {len(plan.configs)} configs, {len(outcomes)} trials"
+        ),
+    )

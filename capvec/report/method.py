@@ -1,0 +1,45 @@
+"""What was done: the model, the tasks, the configs and the settings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from capvec.plan.plan import Plan
+from capvec.records import Outcome
+from capvec.report.section import Code, Markdown, Paragraph, Section
+from capvec.results.results import Results
+from capvec.text import counted
+
+
+def method_section(results: Results) -> Section:
+    """One paragraph, and one more for a merged run."""
+    plan, settings = results.plan, results.plan.settings
+    done = Paragraph(
+        (
+            "Model ",
+            Code(settings.model),
+            f" drove a shell on {_tasks(plan, results.outcomes)}, with {attempts(plan)} per task and config, under "
+            f"{len(plan.configs)} configs. All configs of a (task, attempt) share a seed. Protocol ",
+            Code(settings.protocol),
+            f", at most {settings.max_steps} steps of {settings.max_tokens} tokens, temperature "
+            f"{settings.temperature:g}.",
+        )
+    )
+    merged = [Paragraph(Markdown(" ".join(plan.merged)))] if plan.merged else []
+    return Section("method", "Method", (done, *merged))
+
+
+def _tasks(plan: Plan, outcomes: Sequence[Outcome]) -> str:
+    """`6 tasks`, or `2 of 6 tasks` where the others were left out."""
+    ran = len({outcome.task for outcome in outcomes})
+    of = f"{ran} of " if ran < len(plan.tasks) else ""
+    return f"{of}{counted(len(plan.tasks), 'task')}"
+
+
+def attempts(plan: Plan) -> str:
+    """`1 attempt`, or `1 to 3 attempts` where merged shards differ."""
+    counts = Counter((trial.task, trial.config) for trial in plan.trials)
+    each = [counts[task.name, config.name] for task in plan.tasks for config in plan.configs]
+    span = " to ".join(dict.fromkeys(map(str, (min(each), max(each)))))
+    return f"{span} attempt{'s' if max(each) > 1 else ''}"

@@ -1,0 +1,83 @@
+"""The answer: what the effect of each config is called, and the numbers for it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from capvec.plan.plan import Plan
+from capvec.report.charts.configs import differences
+from capvec.report.figures import figure
+from capvec.report.section import Block, Code, Finding, Findings, Paragraph, Section
+from capvec.results.interim import equivalence_margin_of
+from capvec.results.results import Results
+from capvec.stats.config_summary import ConfigSummary
+from capvec.stats.power_warning import observed_power_warning
+from capvec.stats.summary import Summary
+
+
+def verdict_section(results: Results) -> Section:
+    """The verdict on every config that was compared; controls are not among them."""
+    summary = results.summary
+    rows = compared(summary)
+    found = findings(summary)
+    blocks: list[Block] = []
+    if found.items:
+        chart = figure(lambda width: differences(rows, width))
+        blocks += [found, *([chart] if chart else []), Paragraph(_note(summary))]
+    said = (*uncompared(summary), *warnings(results.plan, summary))
+    answer = found if found.items else Paragraph(verdict(summary))
+    return Section("verdict", "Verdict", tuple(blocks), brief=(answer, *map(Paragraph, said)))
+
+
+def _note(summary: Summary) -> tuple[str | Code, ...]:
+    return (
+        "The p-values are from the sign-flip test over tasks, corrected by Holm's method for the comparisons of "
+        f"{', '.join(summary.comparisons)} with the baseline (controls are not among them). Intervals are 95 %, "
+        "clustered by task. The rule is in ",
+        Code("capvec/stats/verdict.py"),
+        ".",
+    )
+
+
+def findings(summary: Summary) -> Findings:
+    """The name of each effect and its sentence."""
+    return Findings(
+        tuple(
+            Finding(row.config, row.verdict.name, row.verdict.words.removeprefix(row.verdict.name))
+            for row in compared(summary)
+            if row.verdict is not None
+        )
+    )
+
+
+def verdict(summary: Summary) -> str:
+    """The verdicts in one sentence, with the configs of each."""
+    called: defaultdict[str, list[str]] = defaultdict(list)
+    for row in compared(summary):
+        if row.verdict is not None:
+            called[row.verdict.name].append(row.config)
+    if not called:
+        return "Nothing to compare: no other config has a valid trial on a task on which the baseline has one."
+    return "; ".join(f"{name}: {', '.join(configs)}" for name, configs in called.items()) + "."
+
+
+def uncompared(summary: Summary) -> tuple[str, ...]:
+    """A sentence for each config that was to be compared and cannot be."""
+    return tuple(_uncompared(row) for row in compared(summary) if row.config in summary.uncompared)
+
+
+def _uncompared(row: ConfigSummary) -> str:
+    where = "" if row.n == 0 else " on a task on which the baseline has one"
+    errors = f" ({row.errors} ended in an error)" if row.errors else ""
+    return f"{row.config} has no valid trial{where}{errors}. It is counted in the correction and has no result."
+
+
+def warnings(plan: Plan, summary: Summary) -> tuple[str, ...]:
+    """The warning that the sweep is underpowered, from what was observed; empty where it is not."""
+    found = observed_power_warning(summary, equivalence_margin_of(plan))
+    return () if found is None else (found.words,)
+
+
+def compared(summary: Summary) -> list[ConfigSummary]:
+    """The rows of the configs whose comparisons are corrected together."""
+    return [row for row in summary.configs if row.config in summary.comparisons]
