@@ -14,9 +14,9 @@ import pytest
 from capvec.sandbox.base import Sandbox
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.verifier import solve, verify
-from capvec.tasks.families import FAMILIES, Instance
-from capvec.tasks.generate import BUNDLED_SEED, make_instance
 from capvec.tasks.loader import bundled_tasks, load_tasks
+from dev.tasks.families import FAMILIES, Instance
+from dev.tasks.generate import BUNDLED_SEED, make_instance
 
 pytestmark = pytest.mark.integration
 
