@@ -14,7 +14,7 @@ from capvec.directions.ranking import LEVEL
 from capvec.publish.usage import Usage, usage_of
 from capvec.report.markdown import block_lines
 from capvec.report.section import Row, Table, left, right
-from capvec.text import number, p_in_words, p_value, signed
+from capvec.text import counted, number, p_in_words, p_value, signed
 
 _HUB_NAMES = dict.fromkeys(("pocket", "pocket-base"), "HuggingFaceTB/SmolLM2-135M-Instruct")
 """Of the bundled models, which are on no hub: what they were made from."""
@@ -59,7 +59,7 @@ def _front_matter(provenance: Mapping[str, Any], license_id: str) -> Iterator[st
 def _in_short(
     summary: Mapping[str, Any], provenance: Mapping[str, Any], ranking: Sequence[Mapping[str, str]]
 ) -> Iterator[str]:
-    """What a reader has to know who reads no further: what else the direction may be, where it was tried, what came."""
+    """The summary: what else the direction may encode, where it was tried, and the verdict."""
     model, direction = provenance["model"], provenance["direction"]
     yield f"# {summary['run']}: a steering vector for {model['model']}\n"
     yield f"{_confounds(direction)} {_tried(provenance)} **Verdict on solving tasks:** {summary['verdict']}\n"
@@ -74,9 +74,13 @@ def _in_short(
 
 
 def _confounds(direction: Mapping[str, Any]) -> str:
-    """What else tells the classes of the contrast apart; where nobody looked, that."""
+    """What else tells the classes of the contrast apart; where no audit was made, that."""
     if not direction.get("audit"):
-        why = "The run is of an earlier capvec, which did not look" if direction["contrast"] else "It came from a file"
+        why = (
+            "The run is of an earlier capvec, which did not audit it"
+            if direction["contrast"]
+            else "It came from a file"
+        )
         return f"**Confounds: not known.** {why}, so the direction may encode something else than the skill."
     audit = Audit.from_json(direction["audit"])
     if not audit.flags:
@@ -85,9 +89,9 @@ def _confounds(direction: Mapping[str, Any]) -> str:
             f"**Confounds: none flagged.** Of {names} none alone tells the positives from the negatives that it was "
             f"built from with an AUC of {audit.confound_auc:g} or more at p < {audit.confound_p:g}."
         )
-    told = "; ".join(confound.finding() for confound in audit.flagged)
+    found = "; ".join(confound.finding() for confound in audit.flagged)
     return (
-        f"**Confounded:** in the traces that it was built from, {told}. The direction may encode "
+        f"**Confounded:** in the traces that it was built from, {found}. The direction may encode "
         "these confounds instead of the skill."
     )
 
@@ -137,8 +141,8 @@ def _measured(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> Iter
         f"{tasks} task{'s' if tasks > 1 else ''} in containers, {attempts} attempt{'s' if attempts > 1 else ''} each, "
         f"protocol `{settings['protocol']}`, prompt style `{settings['prompt_style']}`, at most "
         f"{settings['max_steps']} replies of {settings['max_tokens']} tokens, temperature {settings['temperature']:g}; "
-        "every config of one (task, attempt) from the same seed. Errors are trials in which the instrument failed; "
-        "they are in no rate.\n"
+        "every config of one (task, attempt) from the same seed. Errors are trials in which the "
+        "infrastructure failed; they are excluded from rates.\n"
     )
     numbers = ("solved", "95 % Wilson", "errors", "steps", "parse_fail", "no_cmd", "dose", "Fisher p")
     rows = tuple(_row(row, configs[row["config"]]) for row in summary["configs"])
@@ -152,13 +156,13 @@ def _measured(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> Iter
     yield from (f"- {row['config']} {row['verdict']['words']}." for row in _called(summary))
     yield ""
     if checks := list(_checks(summary)):
-        yield "Twins are as long and steer at the same layer with the same α. Against them, and what else was asked:\n"
+        yield "Matched controls have the length of the vector and steer at its layer with its α. Checks:\n"
         yield from (f"- {check}" for check in checks)
         yield ""
 
 
 def _checks(summary: Mapping[str, Any]) -> Iterator[str]:
-    yield from (_twin(twin) for twin in summary["matched_controls"] if twin["metric"] == "pass_rate")
+    yield from (_ranked(one) for one in summary["matched_controls"] if one["metric"] == "pass_rate")
     for gate in summary["gates"]:
         yield f"{gate['condition']}: {'met' if gate['met'] else '**not met**'} ({gate['reason']})"
 
@@ -183,13 +187,13 @@ def _row(row: Mapping[str, Any], config: Mapping[str, Any]) -> Row:
     )
 
 
-def _twin(twin: Mapping[str, Any]) -> str:
-    effects, place = list(twin["controls"].values()), twin["rank"]
+def _ranked(one: Mapping[str, Any]) -> str:
+    effects, place = list(one["controls"].values()), one["rank"]
     return (
-        f"{twin['config']} against {len(effects)} {twin['kind']} twin{'s' if len(effects) > 1 else ''}: pass rate "
-        f"{signed(twin['effect'])} on baseline, theirs {signed(min(effects))} to {signed(max(effects))}; "
+        f"{one['config']} against {counted(len(effects), one['kind'] + ' control')}: pass rate "
+        f"{signed(one['effect'])} from the baseline, theirs {signed(min(effects))} to {signed(max(effects))}; "
         f"{place['as_high']} of {len(effects)} solve as much or more, p = {number(place['p_higher'], 3)} (with so many "
-        f"twins it cannot be below {1 / (1 + len(effects)):.3g})"
+        f"controls it cannot be below {1 / (1 + len(effects)):.3g})"
     )
 
 
@@ -213,7 +217,7 @@ def _layers(ranking: Sequence[Mapping[str, str]]) -> Iterator[str]:
     rows = tuple(tuple(_cell(name, row[name]) for name in shown) for row in ranking[:_RANKS])
     yield from block_lines(Table(right(*shown.values()), rows))
     if "auc" in shown:
-        yield "\nAn AUC in sample means nothing by itself: directions refitted under permuted labels reach the null."
+        yield "\nAn in-sample AUC is no evidence by itself: directions refitted under permuted labels reach the null."
     yield "\nAll layers, best first, are in `vectors/ranking.csv`.\n"
 
 

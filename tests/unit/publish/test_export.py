@@ -67,17 +67,13 @@ def test_the_card_begins_with_what_the_hub_reads(export):
 def test_an_effect_that_is_none_is_called_none_and_an_auc_is_never_without_its_null(export):
     # 2/4 against 3/4: four tasks give no p below 2/16. The best layer's p is 0.4, of two layers: nothing.
     card = (export(ranking=RANKING) / "README.md").read_text()
-    assert "**Verdict on solving tasks:** underpowered: steered-" in card
-    assert "- steered-L2-a1.5 underpowered: could have seen nothing (4 tasks give no p below 0.12, and 0.05" in card
-    assert "(its verdict: underpowered):" in card
-    assert (
-        "- At layer 2, the best of 2 by its ranking, the direction is not distinguishable from chance: "
-        "label-permutation p = 0.800, corrected over layers." in card
-    )
+    assert card.count("underpowered") == 3  # in short, of the config, and over the snippet
+    assert "4 tasks give no p below 0.12" in card
+    assert re.search(r"layer 2, .*not distinguishable from chance.* p = 0\.800", card)
     assert "| layer | AUC in sample | 95 % of its null | p | margin / ambient |" in card
     assert "| 2 | 1.000 | 1.000 | 0.400 | 0.350 |" in card
-    # 3/4 − 2/4, twins 2/4 − 2/4; none of two as high: 1/3, which is the least that two twins can give.
-    assert "pass rate +0.25 on baseline, theirs +0.00 to +0.00; 0 of 2 solve as much or more, p = 0.333" in card
+    # 3/4 − 2/4, controls 2/4 − 2/4; none of two as high: 1/3, which is the least that two controls can give.
+    assert re.search(r"pass rate \+0\.25 .*\+0\.00 to \+0\.00; 0 of 2 .*p = 0\.333", card)
     assert "cannot be below 0.333" in card
     assert "- no_harm(0.5): met" in card
     assert "power 0.11 at n = 20" in card
@@ -95,14 +91,13 @@ def test_a_ranking_without_a_null_shows_no_auc(export):
 def test_a_corrected_p_of_the_ranking_is_taken_before_ours(export):
     columns, best, _ = RANKING.splitlines()
     card = (export(ranking=f"{columns},p_corrected\n{best},0.03\n") / "README.md").read_text()
-    assert "the direction is distinguishable from chance: label-permutation p = 0.030" in card
-    assert "Such a p is about the traces that the direction was built from, not about what it does." in card
+    assert "is distinguishable from chance: label-permutation p = 0.030" in card
 
 
 def test_a_p_below_a_thousandth_is_below_it_and_equals_nothing(export):
     columns, best, _ = RANKING.splitlines()
     card = (export(ranking=f"{columns},p_corrected\n{best},0.0001\n") / "README.md").read_text()
-    assert "label-permutation p < 0.001, corrected" in card
+    assert "p < 0.001" in card
     assert "= <" not in card
 
 
@@ -110,9 +105,9 @@ def test_a_direction_that_was_loaded_has_no_ranking_and_the_card_says_so(export)
     out = export()
     assert "vectors/ranking.csv" not in files(out)
     card = (out / "README.md").read_text()
-    assert "**Confounds: not known.** It came from a file, so the direction may encode something else" in card
+    assert "**Confounds: not known.**" in card
     assert "Its layers" not in card
-    assert "the traces that it was built from are not known" in card
+    assert "are not known" in card
 
 
 def test_no_path_of_this_machine_is_published(export, tmp_path):
@@ -137,8 +132,8 @@ def test_the_page_of_a_published_run_shows_no_path_and_its_programs_and_trajecto
 
 def test_the_page_and_the_charts_go_with_the_run_as_far_as_it_has_them_and_the_card_says_so(export, tmp_path):
     card = (export(ranking=RANKING) / "README.md").read_text()
-    assert "- `report.html`: the same with charts, and trajectories side by side" in card
-    assert "- `plots/`: its charts, as SVG" in card
+    assert "- `report.html`" in card
+    assert "- `plots/`" in card
     run = tmp_path / "reports" / "mine"
     (run / "report.html").unlink()
     shutil.rmtree(run / "plots")
@@ -156,14 +151,13 @@ def test_the_card_begins_with_what_else_the_direction_may_be_then_says_where_it_
     assert main(["export", str(run), "--out", str(tmp_path / "out")]) == 0
     card = (tmp_path / "out" / "README.md").read_text()
     first = card.split("\n\n")[2]
-    assert first.startswith(
-        "**Confounded:** in the traces that it was built from, the number of steps alone tells positives from "
-        "negatives (negatives have more): AUC 1.000,"
-    )
-    assert "It was tried at layer 1 of m (decoder blocks, counted from 0), on 3 tasks, against" in first
-    assert "**Verdict on solving tasks:** underpowered: steered-L1-a2, steered-L1-a4." in first
-    assert "3 tasks in containers, 2 attempts each" in card
-    assert "- At layer 1 the direction is not distinguishable from chance" in card  # steered, and not the best
+    assert first.startswith("**Confounded:**")
+    assert "the number of steps alone" in first
+    assert "AUC 1.000" in first
+    assert "layer 1 of m" in first
+    assert "underpowered: steered-L1-a2, steered-L1-a4" in first
+    assert "3 tasks in containers, 2 attempts" in card
+    assert re.search("layer 1 .*not distinguishable from chance", card)  # steered, and not the best
     assert card.count("the number of steps alone") == 1
     page = (tmp_path / "out" / "report.html").read_text()
     for kind, text in re.findall(r"<(style|script)>(.*?)</", page, re.DOTALL):
@@ -178,8 +172,8 @@ def test_the_card_begins_with_what_else_the_direction_may_be_then_says_where_it_
     (run / "provenance.json").write_text(json.dumps(provenance))
     assert main(["export", str(run), "--out", str(tmp_path / "again")]) == 0
     first = (tmp_path / "again" / "README.md").read_text().split("\n\n")[2]
-    assert first.startswith("**Confounds: none flagged.** Of task, model, steps, tokens none alone tells")
-    assert "with an AUC of 1 or more at p < 0." in first
+    assert first.startswith("**Confounds: none flagged.** Of task, model, steps, tokens")
+    assert "AUC of 1 or more at p < 0." in first
 
 
 def test_a_model_that_was_served_under_its_path_is_refused(tmp_path, capsys):
@@ -208,7 +202,7 @@ def test_what_is_no_finished_sweep_is_refused_with_what_to_do(tmp_path, capsys):
     run, out = tmp_path / "mine", tmp_path / "out"
     assert "no run there" in refused(capsys, tmp_path / "none", "--out", out)
     write_run(run, health=HEALTH, missing=("task0-baseline-t1",))
-    assert "1 trials were not run, task0-baseline-t1 first; finish it" in refused(capsys, run, "--out", out)
+    assert "task0-baseline-t1" in refused(capsys, run, "--out", out)
     assert not out.exists()
     (run / "summary.json").unlink()
     assert "--run mine --resume" in refused(capsys, run, "--out", out)
