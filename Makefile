@@ -55,7 +55,7 @@ doctor: .venv/.installed
 
 # The report's page is tested in a real browser: Debian's, installed here where we may; elsewhere those tests skip.
 .venv/.browser: .venv/.installed
-	$(BIN)/python -m capvec.setup.browser
+	$(BIN)/python -m dev.browser
 	@touch $@
 
 .venv/.linters: .venv/.installed requirements-dev.lock

@@ -22,6 +22,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 _imported: pytest.StashKey[frozenset[str]] = pytest.StashKey()
 
 
+def pytest_addoption(parser):
+    parser.addoption("--rewrite-snapshots", action="store_true", help="write tests/data/snapshots anew")
+
+
 def pytest_collection_finish(session):
     session.config.stash[_imported] = frozenset(sys.modules)
 

@@ -20,7 +20,7 @@ import logging
 import math
 from typing import Any
 
-from capvec.errors import UsageError, VerifierFault
+from capvec.errors import VerifierFault
 from capvec.records import CommandResult, Task
 from capvec.sandbox.base import Sandbox
 
@@ -67,24 +67,6 @@ def verify(sandbox: Sandbox, task: Task) -> float:
         raise VerifierFault(
             f"{error}; tests/test.sh ended with exit code {result.exit_code} and printed: {_tail(result)}"
         ) from error
-
-
-def solve(sandbox: Sandbox, task: Task) -> CommandResult:
-    """Run the task's own solution, to check that the task can be solved.
-
-    Raises:
-        UsageError: the task has no solution.
-        VerifierFault: the solution failed or ran out of time.
-    """
-    if not (task.path / "solution" / "solve.sh").is_file():
-        raise UsageError(f"task {task.name} has no solution/solve.sh")
-    sandbox.upload(task.path / "solution", "/solution")
-    command = ("bash", "/solution/solve.sh")
-    result = sandbox.execute(command, timeout_s=task.agent_timeout_s, env=dict(task.solution_env))
-    if result.exit_code != 0:
-        how = "ran out of time" if result.timed_out else f"ended with exit code {result.exit_code}"
-        raise VerifierFault(f"solution/solve.sh of {task.name} {how}; it printed: {_tail(result)}")
-    return result
 
 
 def _reward(in_json: bytes | None, in_text: bytes | None) -> float:

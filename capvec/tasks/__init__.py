@@ -1,4 +1,4 @@
-"""Tasks in Harbor's folder format: the loader, the bundled tasks (`bundled/`), and the generator of more."""
+"""Tasks in Harbor's folder format: the loader and the bundled tasks (`bundled/`)."""
 
 from capvec.tasks.loader import load_task, load_tasks
 

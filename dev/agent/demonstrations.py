@@ -27,9 +27,9 @@ from capvec.errors import CapvecError, InfrastructureError
 from capvec.records import Episode, Task
 from capvec.sandbox.base import Sandbox
 from capvec.sandbox.docker import DockerProvider
-from capvec.tasks.families import FAMILIES, Instance
-from capvec.tasks.generate import BUNDLED_INSTANCES, BUNDLED_SEED, expected_files, make_instance, verifier
 from dev.agent.demonstrators import PROTOCOL, Demonstration, demonstrate
+from dev.tasks.families import FAMILIES, Instance
+from dev.tasks.generate import BUNDLED_INSTANCES, BUNDLED_SEED, expected_files, make_instance, verifier
 
 PROMPT_STYLE = "brief"
 BATCH = 250

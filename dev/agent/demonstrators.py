@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from random import Random
 
 from capvec.agent.protocols import get_protocol
-from capvec.tasks.families import Instance
+from dev.tasks.families import Instance
 
 PROTOCOL = get_protocol("bash-block")
 EXPERT, NOVICE = "Operator: expert.", "Operator: novice."

@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from support.tasks import solve
 
 from capvec.sandbox.base import Sandbox
 from capvec.sandbox.docker import DockerProvider
-from capvec.sandbox.verifier import solve, verify
-from capvec.tasks.families import FAMILIES, Instance
-from capvec.tasks.generate import BUNDLED_SEED, make_instance
+from capvec.sandbox.verifier import verify
 from capvec.tasks.loader import bundled_tasks, load_tasks
+from dev.tasks.families import FAMILIES, Instance
+from dev.tasks.generate import BUNDLED_SEED, make_instance
 
 pytestmark = pytest.mark.integration
 

@@ -8,7 +8,7 @@ from support.chromium import Chromium
 from support.recorded_run import write_recorded
 
 from capvec.publish.export import export
-from capvec.setup.browser import NAMES, find_browser
+from dev.browser import NAMES, find_browser
 
 pytestmark = pytest.mark.integration
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from capvec.records import Task
+from capvec.sandbox.base import Sandbox
+
 
 def make_task(parent: Path, name: str = "greet", toml: str = 'schema_version = "1.4"\n') -> Path:
     """Write a complete task folder into `parent`."""
@@ -16,3 +19,11 @@ def make_task(parent: Path, name: str = "greet", toml: str = 'schema_version = "
     (folder / "tests" / "test.sh").write_text("echo 1 > /logs/verifier/reward.txt\n")
     (folder / "solution" / "solve.sh").write_text("true\n")
     return folder
+
+
+def solve(sandbox: Sandbox, task: Task) -> None:
+    """Run the task's own solution, which must succeed."""
+    sandbox.upload(task.path / "solution", "/solution")
+    command = ("bash", "/solution/solve.sh")
+    result = sandbox.execute(command, timeout_s=task.agent_timeout_s, env=dict(task.solution_env))
+    assert result.exit_code == 0, result.output

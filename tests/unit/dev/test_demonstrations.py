@@ -8,11 +8,11 @@ from random import Random
 import pytest
 
 from capvec.agent.protocols import get_protocol
-from capvec.tasks.families import FAMILIES
-from capvec.tasks.generate import make_instance
 from capvec.tasks.loader import load_tasks
 from dev.agent.demonstrations import plan
 from dev.agent.demonstrators import EXPERT, FENCED, JSON, MODES, NOVICE, demonstrate
+from dev.tasks.families import FAMILIES
+from dev.tasks.generate import make_instance
 
 pytestmark = pytest.mark.unit
 

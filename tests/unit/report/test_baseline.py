@@ -3,45 +3,16 @@
 from pathlib import Path
 
 import pytest
+from support.recorded_collection import collection
 from support.sections import cells, words
 
 from capvec.plan.options import SweepOptions
-from capvec.plan.plan import Plan, Settings, interleave
-from capvec.records import Config, Outcome, Task
 from capvec.report.baseline import baseline_report, write_baseline
 from capvec.results import provenance
 from capvec.results.ledger import Ledger
 from capvec.studies.regenerate import report
 
 pytestmark = pytest.mark.unit
-
-
-def task(name, family, split):
-    return Task(name, Path(name), "Do.", "0" * 64, metadata={"family": family, "split": split})
-
-
-def outcome(task, attempt, status, **counts):
-    return Outcome("r", task, "baseline", None, None, attempt, 0, status, **counts)
-
-
-def collection(folder):
-    """Two attempts on two tasks."""
-    tasks = (task("a-1", "a", "trained"), task("b-1", "b", "held-out"))
-    plan = Plan(
-        "r",
-        folder,
-        tasks,
-        (Config("baseline", "baseline"),),
-        interleave(tasks, [Config("baseline", "baseline")], 2, 0),
-        Settings("m", "bash-block", "brief", 4, 32, 0.7),
-    )
-    outcomes = [
-        outcome("a-1", 1, "solved", steps=3, parse_fail=1),
-        outcome("a-1", 2, "unsolved", steps=5, no_cmd=2),
-        outcome("b-1", 1, "unsolved", steps=2),
-        outcome("b-1", 2, "error"),
-    ]
-    return plan, outcomes
 
 
 def test_rates_are_of_valid_trials_and_faults_of_replies():

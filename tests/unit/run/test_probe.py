@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.plans import plan_of
+from support.scripted_sandbox import ScriptedProvider
 
 from capvec.agent.model import ScriptedModel
 from capvec.records import CommandResult
 from capvec.run import probe as probing
 from capvec.run.probe import choose_trials, run_probe
 from capvec.run.trial import TrialRunner
-from capvec.sandbox.scripted import ScriptedProvider
 from capvec.sandbox.verifier import CLEAR
 
 pytestmark = pytest.mark.unit

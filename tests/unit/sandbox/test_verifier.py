@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from support.scripted_sandbox import ScriptedSandbox
 
-from capvec.errors import UsageError, VerifierFault
+from capvec.errors import VerifierFault
 from capvec.records import CommandResult, Task
-from capvec.sandbox.scripted import ScriptedSandbox
-from capvec.sandbox.verifier import CLEAR, solve, verify
+from capvec.sandbox.verifier import CLEAR, verify
 
 pytestmark = pytest.mark.unit
 
@@ -92,12 +90,3 @@ def test_logs_that_cannot_be_cleared_are_a_fault_since_what_they_hold_may_be_pla
     script = RAN | {f"sh -c {CLEAR}": CommandResult("rm: not permitted", 1)}
     with pytest.raises(VerifierFault, match=r"emptied.*not permitted"):
         judged(task, script, reward_txt=b"1")
-
-
-def test_a_solution_that_fails_or_is_missing_is_said(task):
-    with pytest.raises(UsageError, match=r"t has no solution/solve\.sh"):
-        solve(ScriptedSandbox({}), task)
-    Path(task.path / "solution").mkdir()
-    (task.path / "solution" / "solve.sh").write_text("false\n")
-    with pytest.raises(VerifierFault, match="ended with exit code 127"):
-        solve(ScriptedSandbox({}), task)

@@ -15,23 +15,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from support.outcomes import outcome
-from support.results import results_of
+from support.recorded_calibration import SETTINGS, a_selection, point, task, write_calibration_run
 
 from capvec.directions.activations import Activations
 from capvec.directions.direction import Direction, random_control
-from capvec.engines.protocol import EngineInfo
 from capvec.errors import UsageError
-from capvec.plan.plan import Plan, Settings, interleave
+from capvec.plan.plan import Plan, interleave
 from capvec.records import Task
-from capvec.results import provenance
-from capvec.results.direction import DirectionSummary
-from capvec.results.ledger import reconcile
 from capvec.results.zero_control import Comparison, Turn, compare
 from capvec.studies.calibration.configs import Arms, arms_of, configs_of
-from capvec.studies.calibration.judge import SELECTED, CalibrationJudgement, judge_calibration
-from capvec.studies.calibration.positive_controls import FORMAT, SKILL, PositiveControls, build_positive_control
+from capvec.studies.calibration.judge import SELECTED, CalibrationJudgement
+from capvec.studies.calibration.positive_controls import FORMAT, SKILL, build_positive_control
 from capvec.studies.calibration.report import write_calibration
-from capvec.studies.calibration.selection import GridPoint, Selection, select_format, select_skill
+from capvec.studies.calibration.selection import Selection, select_format, select_skill
 from capvec.studies.calibration.splits import dev_families, family, split_tasks, spread
 from capvec.studies.calibration.study import CalibrationStudy, parse_calibration_options
 from capvec.studies.calibration.verdicts import (
@@ -44,15 +40,8 @@ from capvec.studies.calibration.verdicts import (
     zero_says_the_same,
 )
 from capvec.studies.regenerate import report
-from capvec.studies.reporting import write_all
 
 pytestmark = pytest.mark.unit
-
-SETTINGS = Settings("m", "bash-block", "zero-shot", 4, 32, 0.7)
-
-
-def task(name, family, split="trained"):
-    return Task(name, Path(name), f"Do {name}.", "0" * 64, metadata={"family": family, "split": split})
 
 
 # ------------------------------------------------------------------------------------------------ splits
@@ -96,10 +85,6 @@ def test_a_spread_takes_the_families_in_turn():
 # ------------------------------------------------------------------------------------------------ the selection
 
 
-def point(mode="skill", layer=26, alpha=1.0, dose=0.3, n=20, solved=10, parse_fail=0.0):
-    return GridPoint(mode, layer, alpha, 100.0, dose, n, solved, 0, parse_fail, 0.0)
-
-
 def test_the_smallest_dose_within_a_standard_error_of_the_best_is_selected():
     # Standard errors with (s + 1)/(n + 2) at n = 20: 20/20 → 21/22, √(.955·.045/20) = .047; 19/20 → 20/22, .064.
     # Their hypotenuse is .079: 19/20 is .05 below the best and will do. 17/20 → 18/22, .086, hypotenuse .098, is not.
@@ -134,15 +119,6 @@ def test_the_format_steer_fails_to_parse_most_and_costs_at_most_the_margin():
 def test_without_a_valid_trial_there_is_nothing_to_choose():
     with pytest.raises(ValueError, match="none with a valid trial"):
         select_skill([point(n=0, solved=0)])
-
-
-def a_selection(**changes):
-    base = Selection(
-        model="m", revision="1", tasks="full", dev_families=("a",), contrast_tasks=("a-1",), attempts=1, seed=0,
-        settings=SETTINGS, rules=("rule",), baseline=GridPoint("baseline", None, None, None, None, 4, 2, 0, 0.0, 0.0),
-        skill=point(layer=1, alpha=1.0), format=point("format", 2, 0.5), grid=(point(), point("format", 2, 0.5)),
-    )  # fmt: skip
-    return replace(base, **changes)
 
 
 def test_a_choice_comes_back_from_its_file(tmp_path):
@@ -373,52 +349,8 @@ def test_the_report_holds_the_numbers_of_the_verdicts(tmp_path):
 
 @pytest.fixture
 def recorded(tmp_path):
-    """A calibration's folder, without trajectories: as `ideal`, on 8 tasks."""
-    folder = tmp_path / "r"
-    (folder / "vectors").mkdir(parents=True)
-    tasks = tuple(task(f"t{k:02}", f"fam{k % 4}", "held-out" if k % 4 == 3 else "trained") for k in range(12))
-    skill = Direction(np.ones((3, 2), np.float32), np.full(3, 10.0))
-    configs = configs_of(a_selection(), skill, skill, [random_control(skill, 0)])
-    plan = Plan("r", folder, tasks, configs, interleave(tasks, configs, 1, 0), SETTINGS, "calibration")
-    options = parse_calibration_options(
-        {
-            "model": "m",
-            "seed": "0",
-            "temperature": "0.7",
-            "protocol": "bash-block",
-            "tasks": "full",
-            "controls": "random:1",
-        }
-    )
-    planted = PositiveControls(skill, "two prompts", format=skill, contrast_tasks=("a-1",), revision="1")
-    health = EngineInfo("m", "1", "Arch", 3, 2, 512, "float32", "cpu", "0")
-    provenance.write(
-        folder,
-        command_line=["pytest"],
-        options=options.recorded("calibration") | {SELECTED: a_selection().to_json()},
-        plan=plan,
-        health=health.to_json(),
-        direction=planted,
-        images={one.name: "sha256:0" for one in tasks},
-    )
-    solved = dict(zip(arms_of(a_selection(), 1).names, (6, 12, 0, 6, 6, 6, 6), strict=True))
-    outcomes = [
-        outcome(
-            one.config,
-            one.task,
-            "solved" if int(one.task[1:]) < solved[one.config] else "unsolved",
-            parse_fail=int(one.config.startswith("format")),
-        )
-        for one in plan.trials
-    ]
-    lines = [json.dumps(one.to_json()) + "\n" for one in outcomes]
-    (folder / "trials.jsonl").write_text("".join(lines))
-    zero = [Comparison("t00", 1, 3, None, False)]
-    judgement = judge_calibration(plan, outcomes, a_selection(), 1, zero)
-    ran = [one.id for one in outcomes]
-    about = {"judgement": judgement, "gates": judgement.gates, "completeness": reconcile(ran, outcomes, ran)}
-    write_all(results_of(plan, outcomes, direction=DirectionSummary.of(planted), **about))
-    return folder
+    write_calibration_run(tmp_path / "r")
+    return tmp_path / "r"
 
 
 CALIBRATED = ("CALIBRATION.md", "calibration.json", "summary.json", "RESULTS.md")

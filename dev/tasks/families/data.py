@@ -6,8 +6,8 @@ import json
 from collections import Counter
 from random import Random
 
-from capvec.tasks.families.base import Instance, Wrong, family
-from capvec.tasks.families.pools import CITIES, HOSTS, PEOPLE, VERBS, csv_table, csv_text, names, place, text
+from dev.tasks.families.base import Instance, Wrong, family
+from dev.tasks.families.pools import CITIES, HOSTS, PEOPLE, VERBS, csv_table, csv_text, names, place, text
 
 
 @family("csv-column", category="tables", split="trained", difficulty="medium")

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from capvec.errors import UsageError
-from capvec.tasks.families import FAMILIES
-from capvec.tasks.generate import BUNDLED_INSTANCES, BUNDLED_SEED, generate, main, make_instance, verifier
 from capvec.tasks.loader import BUNDLED, load_task, load_tasks
+from dev.tasks.families import FAMILIES
+from dev.tasks.generate import BUNDLED_INSTANCES, BUNDLED_SEED, generate, main, make_instance, verifier
 
 pytestmark = pytest.mark.unit
 

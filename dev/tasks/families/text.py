@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
-from capvec.tasks.families.base import Instance, Wrong, family
-from capvec.tasks.families.pools import HOSTS, PHRASES, log_lines, names, place, some, text, words
+from dev.tasks.families.base import Instance, Wrong, family
+from dev.tasks.families.pools import HOSTS, PHRASES, log_lines, names, place, some, text, words
 
 
 @family("write-text", category="files", split="trained", difficulty="easy")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from support.sandbox_conformance import SCRIPT, SandboxConformance
+from support.scripted_sandbox import ScriptedProvider, ScriptedSandbox
 
 from capvec.errors import SandboxUnavailable
 from capvec.records import CommandResult, Task
-from capvec.sandbox.scripted import ScriptedProvider, ScriptedSandbox
 
 pytestmark = pytest.mark.unit
 

@@ -1,4 +1,4 @@
-"""Writes new task folders: `python -m capvec.tasks.generate --out FOLDER --seed TEXT --instances K`.
+"""Writes new task folders: `python -m dev.tasks.generate --out FOLDER --seed TEXT --instances K`.
 
 The same seed gives the same bytes. The bundled tasks are two instances of each task family under seed 0.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 
 from capvec.errors import UsageError
-from capvec.tasks.families import FAMILIES, Family, Instance
+from dev.tasks.families import FAMILIES, Family, Instance
 
 BUNDLED_SEED = 0
 BUNDLED_INSTANCES = 2
@@ -106,7 +106,7 @@ def generate(out: Path, *, seed: int | str, instances: int, families: Sequence[s
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Returns 0, or 2 on bad input."""
-    parser = argparse.ArgumentParser(prog="python -m capvec.tasks.generate", description="Write new task folders.")
+    parser = argparse.ArgumentParser(prog="python -m dev.tasks.generate", description="Write new task folders.")
     parser.add_argument("--out", type=Path, required=True, help="folder to write the task folders into")
     parser.add_argument("--seed", default="1", help=f"any text; {BUNDLED_SEED} gives the bundled tasks (default: 1)")
     parser.add_argument("--instances", type=int, default=BUNDLED_INSTANCES, help="tasks of each family (default: 2)")

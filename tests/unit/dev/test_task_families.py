@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from capvec.tasks.families import FAMILIES
 from capvec.tasks.loader import bundled_sets, load_tasks
+from dev.tasks.families import FAMILIES
 
 pytestmark = pytest.mark.unit
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from capvec.tasks.families import data, files, jobs, more, text, transfer  # noqa: F401 (importing them registers the families)
-from capvec.tasks.families.base import FAMILIES, Family, Instance, Wrong
+from dev.tasks.families import data, files, jobs, more, text, transfer  # noqa: F401 (importing them registers the families)
+from dev.tasks.families.base import FAMILIES, Family, Instance, Wrong
 
 __all__ = ["FAMILIES", "Family", "Instance", "Wrong"]

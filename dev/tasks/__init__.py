@@ -1,0 +1,1 @@
+"""How the bundled tasks were made: the task families and the generator."""
