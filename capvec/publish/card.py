@@ -144,7 +144,12 @@ def _caveats(results: Results) -> Section:
 
 
 def _files(plan: Plan, *, ranked: bool, pages: Collection[str]) -> Section:
-    vectors: Text = (Code("vectors/dir.pt"), ", ", Code("vectors/dir.safetensors"), ": the direction; both load without running code")
+    vectors: Text = (
+        Code("vectors/dir.pt"),
+        ", ",
+        Code("vectors/dir.safetensors"),
+        ": the direction; both load without running code",
+    )
     llama: Text = (
         Code("vectors/dir.gguf"),
         ": a control vector for llama.cpp and repeng; v_0 is under the key ",
