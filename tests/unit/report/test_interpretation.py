@@ -184,7 +184,7 @@ def test_a_trade_off_is_named_with_what_ran_through_it():
     assert "traded" not in str.join("\n", told(sweep(20, baseline=8, s=8)))
     # Where neither side has a clean trial there is nothing to compare the spoiled ones with.
     text = str.join("\n", told(spoiled))
-    assert "traded parse_fail for no_cmd); how much of the change in pass rate runs through the form cannot be" in text
+    assert "traded parse_fail for no_cmd); how much of the change in pass rate runs through the form is not" in text
     assert "through parse_fail" not in text
 
 
