@@ -23,8 +23,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from capvec.directions.build import estimate_direction
     from capvec.directions.direction import Direction
+    from capvec.directions.estimate import estimate_direction
     from capvec.directions.steer import steer
     from capvec.directions.validate import validate
     from capvec.errors import SteeringFault, UsageError
@@ -49,7 +49,7 @@ _MODULES = {
     "Direction": "directions.direction",
     "SteeringFault": "errors",
     "UsageError": "errors",
-    "estimate_direction": "directions.build",
+    "estimate_direction": "directions.estimate",
     "judge": "stats.judge",
     "read_run": "results.table",
     "steer": "directions.steer",

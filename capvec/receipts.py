@@ -243,7 +243,7 @@ def _check_measurements(receipt: Receipt, target: float | None, keeping: bool, w
 def _check_target(values: dict[str, Any], name: str, target: float, positions: int, where: str) -> None:
     if 0.0 < abs(target) <= 2 * values["rounding"]:
         raise SteeringFault(
-            f"{where}: the expected {name} {target:.3g} is lost in rounding ({values['rounding']:.3g}); "
+            f"{where}: the expected {name} {target:.3g} is within rounding ({values['rounding']:.3g}); "
             "choose a larger alpha, or float32"
         )
     for which, key, bound in (

@@ -1,4 +1,4 @@
-"""The records that stages exchange: tasks, configs, trials and outcomes (`steering` has steers and receipts).
+"""The records that stages exchange: tasks, configs, trials and outcomes. `capvec.steering` has steers and receipts.
 
 Nothing here imports torch, docker or pytest, so every process can share it.
 """
@@ -158,7 +158,7 @@ class TrialSpec(Record):
 
 @dataclass(frozen=True)
 class Reply(Record):
-    """One answer of the model."""
+    """One reply of the model."""
 
     text: str
     finish_reason: Literal["stop", "length"]
@@ -171,9 +171,9 @@ class Reply(Record):
     cached_tokens: int = 0
     """Prompt tokens whose keys and values came from an earlier request under the same steers."""
     cached_under: tuple[Steer, ...] = ()
-    """The steers of that earlier request, as the engine kept them with the keys and values."""
+    """The steers of that earlier request, which the engine keeps with the keys and values."""
     isolation: IsolationCheck | None = None
-    """What happened where nothing was to happen; None from an engine that does not say."""
+    """The check of positions without a steer; None from an engine that does not make it."""
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""The agent: a loop that asks a model, runs what it says in a sandbox, and tells it what happened."""
+"""The agent: a loop that asks a model, runs its commands in a sandbox, and returns the results to it."""

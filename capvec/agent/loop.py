@@ -1,4 +1,4 @@
-"""The agent loop: ask the model, run what it says, tell it what happened, until one stated reason ends it."""
+"""The agent loop: ask the model, run its commands and return the results, until one of the stated reasons ends it."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from itertools import takewhile
 from capvec.agent.model import ChatModel
 from capvec.agent.protocols import OBSERVATION_CHARS, AgentProtocol
 from capvec.errors import ContextOverflow, InfrastructureError
-from capvec.records import CommandResult, EndReason, Episode, Message, Reply, Step
+from capvec.records import EndReason, Episode, Message, Reply, Step
 from capvec.sandbox.base import Sandbox
 from capvec.steering import Steer
 
 
 @dataclass(frozen=True)
 class LoopLimits:
-    """What one episode may use."""
+    """The limits of one episode."""
 
     max_steps: int
     max_tokens: int
     """Tokens of one reply."""
     temperature: float
     sandbox_s: float
-    """Seconds for all commands of the episode together. Waiting for the model does not count: how long a reply takes is
-    up to the machine and to whoever shares the batch, and must not decide what is solved. `max_steps` and `max_tokens`
-    bound the model."""
+    """Seconds for all commands of the episode together. Time spent waiting for the model does not count, because it
+    depends on the machine and the batch; `max_steps` and `max_tokens` bound the model."""
     command_timeout_s: float = 20.0
-    """Seconds for one command, less where `sandbox_s` ends sooner."""
+    """Seconds for one command, or what is left of `sandbox_s` if that is less."""
     parse_fail_limit: int = 5
-    """Failed parses in a row that end the episode."""
+    """Consecutive replies that do not parse, after which the episode ends."""
     no_cmd_limit: int = 5
-    """Replies in a row without a command that end the episode."""
+    """Consecutive replies without a command, after which the episode ends."""
     observation_chars: int = OBSERVATION_CHARS
+    """Characters of command output in one observation."""
 
 
 def run_episode(
@@ -50,24 +50,24 @@ def run_episode(
     on_reply: Callable[[Reply], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Episode:
-    """Let the model act in the sandbox until it is done or a limit ends it.
+    """Let the model act in the sandbox until it says that it is done or reaches a limit.
 
     Args:
         messages: the opening conversation, as `opening_messages` makes it.
         model: answers under `steers`.
         sandbox: runs the commands, in order, in one persistent shell.
-        protocol: reads the replies and words the observations.
-        limits: when to stop.
+        protocol: parses the replies and writes the observations.
+        limits: of the episode.
         seed: of the trial; step k of every config samples with `step_seed(seed, k)`.
-        steers: the config's, sent with every request.
-        on_reply: called with each reply before its commands run; may raise an InfrastructureError.
-        clock: seconds, for what the commands take.
+        steers: of the config, sent with every request.
+        on_reply: called with each reply before its commands run; may raise an `InfrastructureError`.
+        clock: in seconds; measures the commands.
 
     Returns:
-        The episode. It ends `done` after the commands of the reply that says so; `context_full` when the grown
-        conversation no longer fits; and `error` on an instrument fault, which keeps the steps so far. An opening
-        that does not fit is such a fault: it is ours, not the model's. A step's `observation` is filled when the
-        model has answered it, so the last step has none.
+        The episode. It ends with `done` after the commands of the reply that says so, with `context_full` if the
+        conversation has grown too long, and with `error` on an `InfrastructureError`, which keeps the steps so far. An
+        opening that is too long is such an error, because the model did not write it. A step's `observation` is set
+        once the model has answered it, so the last step has none.
     """
     opening = tuple(dict(message) for message in messages)
     steps, observation = list[Step](), ""
@@ -98,7 +98,7 @@ def run_episode(
             if steps:
                 steps[-1] = replace(steps[-1], observation=observation)
             parse = protocol.parse(reply.text)
-            steps.append(Step(len(steps), reply, parse, timestamp=_now()))
+            steps.append(Step(len(steps), reply, parse, timestamp=datetime.now(UTC).isoformat(timespec="milliseconds")))
             if on_reply is not None:
                 on_reply(reply)
             for command in parse.commands:
@@ -106,13 +106,10 @@ def run_episode(
                     return ended("time")
                 before = clock()
                 result = sandbox.run(command, timeout_s=min(limits.command_timeout_s, left()))
-                steps[-1] = _with_result(steps[-1], result, clock() - before)
-            if parse.done:
-                return ended("done")
-            if _in_a_row(step.parse.status == "failed" for step in steps) >= limits.parse_fail_limit:
-                return ended("parse_fail_limit")
-            if _in_a_row(step.parse.no_cmd for step in steps) >= limits.no_cmd_limit:
-                return ended("no_cmd_limit")
+                seconds, now = clock() - before, steps[-1]
+                steps[-1] = replace(now, results=(*now.results, result), sandbox_s=now.sandbox_s + seconds)
+            if reason := _end_reason(steps, limits):
+                return ended(reason)
             observation = protocol.observation(steps[-1].results, parse, limit=limits.observation_chars)
         return ended("max_steps")
     except InfrastructureError as fault:
@@ -120,15 +117,24 @@ def run_episode(
 
 
 def step_seed(seed: int, index: int) -> int:
-    """The seed of reply `index`: fixed by the trial's seed alone, so that every config draws the same noise.
+    """The seed of reply `index`, from the trial's seed alone, so that every config draws the same noise.
 
-    48 bits of SHA-256, so that neither steps nor neighbouring trial seeds share a stream.
+    Hashing (48 bits of SHA-256) keeps steps and neighbouring trial seeds from sharing a stream.
     """
     return int.from_bytes(hashlib.sha256(f"{seed}:{index}".encode()).digest()[:6], "big")
 
 
+def _end_reason(steps: Sequence[Step], limits: LoopLimits) -> EndReason | None:
+    """Why the replies so far end the episode, if they do."""
+    if steps[-1].parse.done:
+        return "done"
+    if _in_a_row(step.parse.status == "failed" for step in steps) >= limits.parse_fail_limit:
+        return "parse_fail_limit"
+    return "no_cmd_limit" if _in_a_row(step.parse.no_cmd for step in steps) >= limits.no_cmd_limit else None
+
+
 def _conversation(opening: Sequence[dict[str, str]], steps: Sequence[Step], observation: str) -> list[dict[str, str]]:
-    """What the model is sent: the opening, then every reply and what it was told, `observation` last."""
+    """The opening, then each reply with its observation; `observation` is the last one."""
     talk = list(opening)
     for step in steps:
         talk.append({"role": "assistant", "content": step.reply.text})
@@ -136,14 +142,6 @@ def _conversation(opening: Sequence[dict[str, str]], steps: Sequence[Step], obse
     return talk
 
 
-def _with_result(step: Step, result: CommandResult, seconds: float) -> Step:
-    return replace(step, results=(*step.results, result), sandbox_s=step.sandbox_s + seconds)
-
-
 def _in_a_row(flags: Iterable[bool]) -> int:
-    """How many at the end are true."""
+    """How many flags at the end are true."""
     return len(list(takewhile(bool, reversed(list(flags)))))
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

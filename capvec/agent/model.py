@@ -1,4 +1,4 @@
-"""What the agent loop needs of a language model, and a scripted one for tests."""
+"""The language model as the agent loop uses it, and a scripted one."""
 
 from __future__ import annotations
 
@@ -25,18 +25,25 @@ class ChatModel(Protocol):
     ) -> Reply:
         """Answer `messages` under `steers`.
 
+        Args:
+            messages: the conversation so far.
+            seed: of the sampler.
+            max_tokens: most tokens of the reply.
+            temperature: 0 takes the most likely token.
+            stop: strings before which the reply ends.
+            steers: to apply; the reply has a receipt for each.
+
         Raises:
             ContextOverflow: the prompt leaves no room for a reply.
-            EngineUnavailable: no answer, or not one we understand.
+            EngineUnavailable: there is no valid answer.
         """
         ...
 
 
 class ScriptedModel:
-    """Answers with the given texts in order: drives the loop in tests without mocks.
+    """Answers with the given texts in order, or raises the given exceptions; for tests and demonstrations.
 
-    A reply may be an exception, which is raised. Receipts are honest about nothing having been steered: none are given
-    unless the test supplies them.
+    It steers nothing, so its replies have no receipts but those given.
     """
 
     def __init__(self, replies: Iterable[str | Exception], *, receipts: Sequence[Receipt] = ()) -> None:
@@ -45,16 +52,7 @@ class ScriptedModel:
         self.seen: list[tuple[dict[str, str], ...]] = []
         """Every conversation that was sent, in order."""
 
-    def complete(
-        self,
-        messages: Sequence[Message],
-        *,
-        seed: int,
-        max_tokens: int,
-        temperature: float,
-        stop: Sequence[str] = (),
-        steers: Sequence[Steer] = (),
-    ) -> Reply:
+    def complete(self, messages: Sequence[Message], **_: object) -> Reply:
         self.seen.append(tuple(dict(message) for message in messages))
         reply = next(self._replies, None)
         if reply is None:

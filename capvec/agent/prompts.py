@@ -1,4 +1,4 @@
-"""The messages an episode opens with: a system prompt, worked examples for small models, and the instruction."""
+"""The opening messages of an episode: a system prompt, worked examples for small models, and the instruction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from capvec.records import CommandResult, Parse
 STYLES = ("few-shot", "brief", "zero-shot")
 
 Turn = tuple[str, str, int]
-"""Command, what it printed, exit code."""
+"""Command, output, exit code."""
 
 EXAMPLES: tuple[tuple[str, tuple[Turn, ...]], ...] = (
     (
@@ -23,7 +23,7 @@ EXAMPLES: tuple[tuple[str, tuple[Turn, ...]], ...] = (
         (("chmod x /app/run.sh", "chmod: invalid mode: 'x'", 1), ("chmod +x /app/run.sh", "", 0)),
     ),
 )
-"""Task, and the turns that solve it. No bundled task is among them; the last one recovers from an error."""
+"""Tasks, none of them bundled, and the turns that solve them; the last one recovers from an error."""
 
 
 def opening_messages(
@@ -32,10 +32,10 @@ def opening_messages(
     """The conversation before the first reply.
 
     Args:
-        instruction: the task's own words; stripped, otherwise unchanged.
-        protocol: supplies the system prompt and writes the examples' replies.
+        instruction: of the task; stripped, otherwise unchanged.
+        protocol: has the system prompts and writes the replies of the examples.
         style: `few-shot` (worked examples after a short system prompt), `brief` (the short system prompt alone, for a
-            model that was trained on it) or `zero-shot` (one full system prompt).
+            model trained on it) or `zero-shot` (one full system prompt).
         system_suffix: appended to the system prompt after a space: the `prompt` control.
 
     Raises:
@@ -52,7 +52,7 @@ def opening_messages(
 
 
 def _examples(protocol: AgentProtocol) -> tuple[dict[str, str], ...]:
-    """Each example: the task, its commands with what they printed, and done. Observations are the protocol's own."""
+    """The messages of the examples, with the protocol's observations."""
     said = []
     for task, turns in EXAMPLES:
         said.append({"role": "user", "content": task})

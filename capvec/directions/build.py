@@ -1,4 +1,4 @@
-"""Building a direction: from labelled residuals, or from traces whose residuals are captured once."""
+"""Building a direction from traces: the contrast, its residuals, the direction, its validation and its audit."""
 
 from __future__ import annotations
 
@@ -7,60 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from capvec.directions.activations import Activations, cached_activations
 from capvec.directions.audit import Audit, audit_contrast, project
 from capvec.directions.contrast import Contrast, select_contrast
 from capvec.directions.direction import Direction
-from capvec.directions.estimate import ambient_norms, directions, estimate
+from capvec.directions.estimate import directions, estimate_direction
 from capvec.directions.estimators import METHODS
-from capvec.directions.labels import Labellings, positives_first
+from capvec.directions.labels import Labellings
 from capvec.directions.permute import choose_scheme, others
 from capvec.directions.ranking import Ranking
-from capvec.directions.recipe import EstimatorName, Recipe
+from capvec.directions.recipe import Recipe
 from capvec.directions.validate import validate
 from capvec.errors import UsageError
 from capvec.records import Trace
-
-
-def estimate_direction(
-    residuals: NDArray[np.float32],
-    labels: ArrayLike,
-    *,
-    tasks: Sequence[str] | None = None,
-    estimator: EstimatorName = "mean-difference",
-    rewards: Sequence[float] | None = None,
-) -> Direction:
-    """Estimate the direction that separates two classes of residuals.
-
-    v_L = d_L·(mean(pos·d_L) − mean(neg·d_L)) for the unit vector d_L that the estimator finds, so that α = 1 moves the
-    mean projection of the negatives onto that of the positives. For the mean difference this is μ₊ − μ₋.
-
-    Args:
-        residuals: float32 `[n, n_layers, d_model]`, one pooled residual for each trace and layer.
-        labels: bool `[n]`, true for positives.
-        tasks: name of each trace's task, `[n]`, for `paired-pca`; None takes each trace for a task of its own.
-        estimator: `mean-difference`, `whitened`, `logistic`, `paired-pca` or `ridge`.
-        rewards: of each trace, `[n]`, for `ridge`; None takes 1 for positives and 0 for negatives.
-
-    Returns:
-        The direction with the mean residual norms of its layers; zero where the classes do not differ.
-
-    Raises:
-        ValueError: an empty class; not one label, task and reward for each trace; or a shape is another one.
-
-    Example:
-        >>> import numpy as np
-        >>> residuals = np.zeros((4, 1, 2), np.float32)
-        >>> residuals[:2, 0] = [3, 1]
-        >>> residuals[2:, 0] = [1, 1]
-        >>> estimate_direction(residuals, [True, True, False, False]).vectors.tolist()
-        [[2.0, 0.0]]
-    """
-    residuals, n_pos, tasks, rewards = positives_first(residuals, labels, tasks, rewards)
-    vectors = estimate(residuals[:n_pos], residuals[n_pos:], estimator, tasks=tasks, rewards=rewards)
-    return Direction(vectors, ambient_norms(residuals))
 
 
 @dataclass(frozen=True, eq=False)

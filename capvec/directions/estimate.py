@@ -5,50 +5,62 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from capvec.directions.direction import Direction
 from capvec.directions.estimators import METHODS, Method
 from capvec.directions.fit import centred_states, fit
-from capvec.directions.labels import Labellings
+from capvec.directions.labels import Labellings, positives_first
 from capvec.directions.recipe import EstimatorName
 
 
-def estimate(
-    positives: NDArray[np.float32],
-    negatives: NDArray[np.float32],
-    estimator: EstimatorName = "mean-difference",
+def estimate_direction(
+    residuals: NDArray[np.float32],
+    labels: ArrayLike,
     *,
     tasks: Sequence[str] | None = None,
+    estimator: EstimatorName = "mean-difference",
     rewards: Sequence[float] | None = None,
-) -> NDArray[np.float32]:
-    """Estimate the vectors of a direction, with their natural length.
+) -> Direction:
+    """Estimate the direction that separates two classes of residuals.
 
-    v_L = d_L·(mean(pos·d_L) − mean(neg·d_L)) for the unit vector d_L of any estimator in `estimators.METHODS`: α = 1
-    moves the mean projection of the negatives onto that of the positives. For the mean difference this is exactly
-    μ₊ − μ₋. The formula also fixes the sign: positives project higher on average.
+    v_L = d_L·(mean(pos·d_L) − mean(neg·d_L)) for the unit vector d_L that the estimator finds, so that α = 1 moves the
+    mean projection of the negatives onto that of the positives. For the mean difference this is μ₊ − μ₋. Positives
+    project higher on average, which fixes the sign. The arithmetic is in float64.
 
     Args:
-        positives: float32 `[n_pos, n_layers, d_model]`.
-        negatives: float32 `[n_neg, n_layers, d_model]`.
-        estimator: by name.
-        tasks: name of each trace's task, positives first, for `paired-pca`; None takes each for a task of its own.
-        rewards: of each trace, positives first, for `ridge`; None takes 1 for positives and 0 for negatives.
+        residuals: float32 `[n, n_layers, d_model]`, one pooled residual for each trace and layer.
+        labels: bool `[n]`, true for positives.
+        tasks: name of each trace's task, `[n]`, for `paired-pca`; None takes each trace for a task of its own.
+        estimator: `mean-difference`, `whitened`, `logistic`, `paired-pca` or `ridge`.
+        rewards: of each trace, `[n]`, for `ridge`; None takes 1 for positives and 0 for negatives.
 
     Returns:
-        float32 `[n_layers, d_model]`; computed in float64. Zero where the classes do not differ.
+        The direction with the mean residual norms of its layers; zero where the classes do not differ.
 
     Raises:
-        ValueError: an empty class, shapes that do not match, or not one task and reward for each trace.
+        ValueError: an empty class; not one label, task and reward for each trace; or a shape is another one.
+
+    Example:
+        >>> import numpy as np
+        >>> residuals = np.zeros((4, 1, 2), np.float32)
+        >>> residuals[:2, 0] = [3, 1]
+        >>> residuals[2:, 0] = [1, 1]
+        >>> estimate_direction(residuals, [True, True, False, False]).vectors.tolist()
+        [[2.0, 0.0]]
     """
-    check_shapes(positives, negatives)
-    observed = Labellings.observed(len(positives), len(negatives), tasks, rewards)
-    if estimator == "mean-difference":
-        return mean_difference(positives, negatives)  # the same, without the rounding of the weights
-    return np.asarray(directions(np.concatenate([positives, negatives]), observed, METHODS[estimator])[0])
+    residuals, n_pos, tasks, rewards = positives_first(residuals, labels, tasks, rewards)
+    observed = Labellings.observed(n_pos, len(residuals) - n_pos, tasks, rewards)
+    if estimator == "mean-difference":  # directly, without the rounding of the weights
+        positives, negatives = (side.mean(axis=0, dtype=np.float64) for side in np.split(residuals, [n_pos]))
+        vectors = (positives - negatives).astype(np.float32)
+    else:
+        vectors = directions(residuals, observed, METHODS[estimator])[0]
+    return Direction(vectors, ambient_norms(residuals))
 
 
 def directions(residuals: NDArray[np.float32], labellings: Labellings, method: Method) -> NDArray[np.float32]:
-    """The direction of each labelling, as `estimate`: `[n, n_layers, d_model]` → float32 `[B, n_layers, d_model]`."""
+    """The vectors of each labelling, with their natural length: float32 `[B, n_layers, d_model]`."""
     _, n_layers, d_model = residuals.shape
     vectors = np.empty((len(labellings.labels), n_layers, d_model), dtype=np.float32)
     for layer in range(n_layers):
@@ -58,38 +70,6 @@ def directions(residuals: NDArray[np.float32], labellings: Labellings, method: M
     return vectors
 
 
-def mean_difference(positives: NDArray[np.float32], negatives: NDArray[np.float32]) -> NDArray[np.float32]:
-    """v_L = μ₊ − μ₋, the difference of the class means.
-
-    Args:
-        positives: float32 `[n_pos, n_layers, d_model]`.
-        negatives: float32 `[n_neg, n_layers, d_model]`.
-
-    Returns:
-        float32 `[n_layers, d_model]`; summed in float64.
-
-    Raises:
-        ValueError: an empty class, or shapes that do not match.
-    """
-    check_shapes(positives, negatives)
-    gap = positives.mean(axis=0, dtype=np.float64) - negatives.mean(axis=0, dtype=np.float64)
-    return np.asarray(gap, dtype=np.float32)
-
-
 def ambient_norms(residuals: NDArray[np.float32]) -> NDArray[np.float64]:
     """Mean ‖h_L‖ over all traces: `[n, n_layers, d_model]` → `[n_layers]`."""
     return np.asarray(np.linalg.norm(residuals.astype(np.float64), axis=2).mean(axis=0))
-
-
-def check_shapes(positives: NDArray[np.float32], negatives: NDArray[np.float32]) -> None:
-    """Check that both classes have residuals of the same number of layers and the same width.
-
-    Raises:
-        ValueError: an empty class, or shapes that do not match.
-    """
-    if positives.ndim != 3 or negatives.ndim != 3 or positives.shape[1:] != negatives.shape[1:]:
-        raise ValueError(
-            f"residuals of shapes {positives.shape} and {negatives.shape}; expected [n, n_layers, d_model]"
-        )
-    if not len(positives) or not len(negatives):
-        raise ValueError(f"{len(positives)} positives and {len(negatives)} negatives: expected at least one of each")

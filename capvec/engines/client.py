@@ -16,15 +16,20 @@ from capvec.records import Message, Reply
 from capvec.steering import IsolationCheck, Receipt, Steer
 
 TIMEOUT_S = 600.0
-"""One reply; a busy engine on a small machine is slow, a dead one refuses the connection at once."""
+"""For one reply: a busy engine on a small machine is slow; a dead one refuses the connection at once."""
 
 
 class EngineClient:
-    """Talks to an engine, or to any OpenAI-compatible server that knows `steering`. A context manager."""
+    """A client of an engine, or of any OpenAI-compatible server that supports `steering`. A context manager.
+
+    Args:
+        url: of the engine.
+        token: bearer token; empty sends none.
+    """
 
     def __init__(self, url: str, token: str) -> None:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        # The engine is on loopback: a proxy from the environment would only be in the way.
+        # The engine is on loopback, so proxies from the environment must not apply.
         self._http = httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=TIMEOUT_S, trust_env=False)
         self._url = url
 
@@ -39,10 +44,10 @@ class EngineClient:
         self._http.close()
 
     def health(self) -> EngineInfo:
-        """What the engine says about itself and its model.
+        """The engine's description of itself and its model.
 
         Raises:
-            EngineUnavailable: no answer, or not one of a capvec engine.
+            EngineUnavailable: there is no answer, or it is not a capvec engine's.
         """
         data = self._ask("GET", "/health")
         try:
@@ -62,10 +67,12 @@ class EngineClient:
     ) -> Reply:
         """Answer a conversation under `steers`.
 
+        Args: as `capvec.agent.model.ChatModel.complete`.
+
         Raises:
             ContextOverflow: the prompt leaves no room for a reply.
             SteeringFault: the engine could not steer.
-            EngineUnavailable: no answer, or not one we understand.
+            EngineUnavailable: there is no valid answer.
         """
         body: dict[str, Any] = {
             "messages": [dict(message) for message in messages],
@@ -100,16 +107,16 @@ class EngineClient:
     def capture(
         self, conversations: Sequence[Sequence[Message]], pooling: str = "last", *, names: Sequence[str] = ()
     ) -> Captured:
-        """The residual of every layer of each conversation, pooled.
+        """Capture the residual of every layer of each conversation, pooled.
 
         Args:
             conversations: each not empty.
-            pooling: one of `capvec.directions.recipe.POOLINGS`.
-            names: what errors call the conversations.
+            pooling: one of `capvec.pooling.POOLINGS`.
+            names: of the conversations, for error messages.
 
         Raises:
             UsageError: an unknown pooling, or a conversation without a token to pool.
-            EngineUnavailable: no answer, or not one we understand.
+            EngineUnavailable: there is no valid answer.
         """
         body = {
             "conversations": [[dict(message) for message in conversation] for conversation in conversations],
@@ -120,10 +127,10 @@ class EngineClient:
         try:
             return Captured(**safetensors.numpy.load(response.content))
         except (safetensors.SafetensorError, TypeError) as error:
-            raise EngineUnavailable(f"{self._url}/v1/capture sent no residuals of capvec's: {error}") from error
+            raise EngineUnavailable(f"{self._url}/v1/capture sent no captured residuals: {error}") from error
 
     def put_direction(self, data: bytes) -> DirectionInfo:
-        """Send a direction to the engine, which keeps it; steers then name it by its hash.
+        """Send a direction to the engine; steers then name it by its hash.
 
         Args:
             data: a safetensors file with `directions`, `[n_layers, d_model]`, as `Direction.to_bytes` makes it.
@@ -138,7 +145,7 @@ class EngineClient:
         try:
             return response.json()
         except ValueError as error:
-            raise EngineUnavailable(f"{self._url}{path} sent no JSON: is this an engine of capvec's?") from error
+            raise EngineUnavailable(f"{self._url}{path} sent no JSON: is this a capvec engine?") from error
 
     def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         try:

@@ -1,4 +1,4 @@
-"""Start the engine as a process of its own, and be sure that it ends with us."""
+"""Start an engine as a process that ends with this one."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from capvec.engines.protocol import TOKEN_VARIABLE, ModelSource
 from capvec.errors import EngineUnavailable, UsageError
 
 READY_S = 1800.0
-"""Loading a large model from a hub takes its time; a process that died is noticed at once."""
+"""Time for loading a large model from a hub; a process that ends is noticed at once."""
 
 
 @dataclass(frozen=True)
 class RunningEngine:
-    """Where the engine listens."""
+    """An engine's address and process."""
 
     url: str
     token: str
@@ -33,31 +33,27 @@ class RunningEngine:
 
 @contextmanager
 def start_engine(source: ModelSource, *, log_path: Path, port: int = 0) -> Iterator[RunningEngine]:
-    """An engine that serves `source`, stopped when the context ends.
+    """Start an engine that serves `source`; it is stopped when the context ends.
 
     Args:
         source: the model.
-        log_path: takes what the engine prints.
-        port: 0 takes a free one.
+        log_path: file to which the engine's output is appended.
+        port: TCP port; 0 takes a free one.
+
+    Yields:
+        The engine, ready for requests.
 
     Raises:
         UsageError: the model cannot be loaded.
-        EngineUnavailable: the process ended or did not get ready in time.
+        EngineUnavailable: the process ended, or was not ready in time.
     """
     token = os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(32)
-    command = [
-        sys.executable,
-        "-m",
-        "capvec.engines.transformers",
-        "--model",
-        source.path_or_id,
-        "--label",
-        source.name,
-    ]
+    command = [sys.executable, "-m", "capvec.engines.transformers", "--model", source.path_or_id]
+    command += ["--label", source.name]
     command += ["--context-length", str(source.context_length)] if source.context_length else []
     command += ["--defaults", json.dumps(source.defaults.to_json()), "--port", str(port)]
-    # OpenMP's threads wait for each other many times a token. By default they spin, and where anything else wants the
-    # cores (trials do), the spinning keeps from running what is waited for: tests/benchmarks/wait_policy.py.
+    # OpenMP's threads wait for each other many times a token. By default they spin, which slows the trials on the same
+    # cores: tests/benchmarks/wait_policy.py.
     environment = {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | {TOKEN_VARIABLE: token, "PYTHONUNBUFFERED": "1"}
     with log_path.open("ab") as log:
         process = subprocess.Popen(
@@ -95,7 +91,7 @@ def _wait_ready(process: subprocess.Popen[bytes], log_path: Path) -> str:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Closing standard input asks it to end; it is killed when it does not."""
+    """Close standard input, which ends the engine; kill it after 10 s."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.close()

@@ -1,14 +1,14 @@
-"""What the engine and its clients say to each other, beside OpenAI's chat completions. Imports no torch.
+"""The protocol between engines and clients: OpenAI's chat completions, and what capvec adds. Imports no torch.
 
-* `POST /v1/chat/completions`: OpenAI's fields, and `steering`, a list of `Steer` records. The choice comes with
-  `steering_receipts`, one `Receipt` for each steer, in the order asked, and, steered or not, `steering_isolation`, an
-  `IsolationCheck`.
+* `POST /v1/chat/completions`: OpenAI's fields, and `steering`, a list of `Steer` records. The choice has
+  `steering_receipts`, one `Receipt` for each steer in the same order; `steering_isolation`, an `IsolationCheck`, in
+  unsteered replies too; and `steering_of_cached`, the steers under which reused prompt tokens were computed.
 * `POST /v1/directions`: the bytes of a safetensors file with the tensor `directions`, floating point
   `[n_layers, d_model]`; answers a `DirectionInfo`. Steers name the direction by its hash.
 * `POST /v1/capture`: `{"conversations": [[message, …], …], "pooling": …, "names": [text, …]}`; answers the fields of
   `Captured` as safetensors. `pooling` is one of `capvec.pooling.POOLINGS`, `last` if absent; `names`
-  is optional and says what errors call the conversations. How each pooling is meant:
-  `capvec.engines.transformers.capture.prepare`.
+  is optional and names the conversations in errors. `capvec.engines.transformers.capture.prepare` defines the
+  poolings.
 * `GET /health`: an `EngineInfo` record.
 """
 
@@ -30,10 +30,10 @@ TOKEN_VARIABLE = "CAPVEC_ENGINE_TOKEN"
 
 @dataclass(frozen=True)
 class GenerationDefaults(Record):
-    """How a model is used where the user does not say: it acts worse if it is asked otherwise than it was trained."""
+    """How clients use a model unless the user chooses otherwise: in the way that it was trained."""
 
     prompt_style: str = "zero-shot"
-    """`few-shot` for a model too small to follow instructions alone, `brief` for one that was trained to act."""
+    """`zero-shot`; `few-shot` for a model too small to follow instructions; `brief` for one trained as an agent."""
     max_steps: int = 30
     """Replies per trial."""
     max_tokens: int = 512
@@ -47,11 +47,11 @@ class ModelSource(Record):
     path_or_id: str
     """A folder or a Hugging Face id."""
     name: str
-    """What reports and traces call it."""
+    """Its name in reports and traces."""
     context_length: int | None = None
-    """Where the model's config is not to be believed."""
+    """Overrides the model's config."""
     defaults: GenerationDefaults = GenerationDefaults()
-    """What its engine tells clients, those that did not start it among them."""
+    """Passed by the engine to all clients, those that did not start it included."""
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,16 @@ class EngineInfo(Record):
     n_layers: int
     d_model: int
     context_length: int
-    """Tokens that prompt and reply may have together."""
+    """Most tokens of prompt and reply together."""
     dtype: str
     device: str
     engine: str
-    """Version of capvec that serves."""
+    """Its version of capvec."""
     blocks: str = ""
     """Dotted path of the decoder blocks in a model of that architecture, such as `model.layers`."""
     defaults: GenerationDefaults = GenerationDefaults()
     model_type: str = ""
-    """The architecture's name in Hugging Face's configs, such as `llama`; empty where the engine does not say."""
+    """The architecture's name in Hugging Face's configs, such as `llama`; empty if unknown."""
 
     @property
     def layout(self) -> BlockLayout:
@@ -83,7 +83,7 @@ class EngineInfo(Record):
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """As for every record; also reads the key `habits`, which `defaults` was called before."""
+        """As for every record; also reads `defaults` under its earlier name, `habits`."""
         return super().from_json({{"habits": "defaults"}.get(key, key): value for key, value in data.items()})
 
 
@@ -104,8 +104,8 @@ class Captured:
     residuals: NDArray[np.float32]
     """float32 `[n, n_layers, d_model]`."""
     tokens: NDArray[np.int64]
-    """int64 `[n]`: tokens of each rendered conversation, before anything was cut."""
+    """Tokens of each rendered conversation before truncation, int64 `[n]`."""
     truncated: NDArray[np.int64]
-    """int64 `[n]`: how many were cut from its left to fit the model's context."""
+    """Tokens cut from its left to fit the model's context, int64 `[n]`."""
     truncated_assistant: NDArray[np.int64]
-    """int64 `[n]`: how many of those the assistant said; 0 for a pooling that does not ask."""
+    """How many of these are the assistant's, int64 `[n]`; 0 for a pooling that does not use the assistant's tokens."""

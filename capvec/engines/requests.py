@@ -1,4 +1,4 @@
-"""What clients may ask of an engine: the bodies of `protocol`'s endpoints, checked. Every engine shares this module."""
+"""Checks of the request bodies of `protocol`'s endpoints, for every engine."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _CAPTURE_FIELDS = frozenset(("conversations", "pooling", "names"))
 
 
 class RequestError(Exception):
-    """A request that cannot be served.
+    """A request is refused.
 
     Args:
         message: what was received and what was expected.
-        code: OpenAI's where it has one.
+        code: OpenAI's, if it has one for this error.
         status: of the HTTP response.
     """
 
@@ -44,7 +44,7 @@ class ChatRequest:
 
     messages: tuple[Message, ...]
     max_tokens: int | None
-    """None asks for as many as the context has room for."""
+    """None for as many as the context has room for."""
     seed: int
     temperature: float
     stop: tuple[str, ...]
@@ -58,11 +58,11 @@ class CaptureRequest:
     conversations: tuple[tuple[Message, ...], ...]
     pooling: str
     names: tuple[str, ...]
-    """What errors call the conversations."""
+    """The conversations' names in errors."""
 
 
 def error_response(error: Exception) -> tuple[dict[str, Any], int]:
-    """The JSON body and the HTTP status that an exception stands for, as `capvec.engines.client` reads them."""
+    """The JSON body and HTTP status of an exception, as `capvec.engines.client` reads them."""
     message, code, status = str(error), "engine_fault", 500
     if isinstance(error, RequestError):
         code, status = error.code, error.status

@@ -16,6 +16,7 @@ from capvec.report.section import (
     Link,
     Markdown,
     Paragraph,
+    Program,
     Report,
     Section,
     Strong,
@@ -64,6 +65,8 @@ def block_lines(block: Block) -> list[str]:
             return [inline(text)]
         case Bullets(items):
             return [f"- {inline(item)}" for item in items]
+        case Program(language, lines):
+            return [f"```{language}", *lines.splitlines(), "```"]
         case Findings(items):
             return [f"- {escape(one.config)} {escape(one.name + one.details)}." for one in items]
         case Table():

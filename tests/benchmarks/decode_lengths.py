@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 from capvec.engines.transformers import decode
-from capvec.engines.transformers.decode import Completion, Decoder, Request
+from capvec.engines.transformers.decode import Decoder, Request
 from capvec.engines.transformers.models import load_model
 from capvec.models import resolve_model
 
@@ -27,7 +27,7 @@ def seconds(loaded: decode.LoadedModel, rows: int, longest: int, waste: int) -> 
     decode.WASTE = waste
     decoder = Decoder(loaded, prefix_bytes=0)
     for seed, length in enumerate((longest, *[SHORT] * rows)):
-        decoder.add(Request((500,) * length, TOKENS, seed, 0.7), Future[Completion]())
+        decoder.add(Request((500,) * length, TOKENS, seed, 0.7), Future())
     decoder.step()  # warm
     started, steps = time.perf_counter(), 0
     while decoder.rows and steps < TOKENS - 3:

@@ -19,7 +19,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.flagship import LAYERS, WIDTH, build_flagship
 
-from capvec.engines.transformers.decode import Completion, Decoder, Request
+from capvec.engines.transformers.decode import Decoder, Request
 from capvec.engines.transformers.hooks import record
 from capvec.steering import Steer
 
@@ -40,7 +40,7 @@ def decode(loaded, steers, rows):
     decoder = Decoder(loaded, prefix_bytes=0)
     for row in range(rows):
         tokens = tuple(torch.randint(1000, (PROMPT,), generator=generator).tolist())
-        decoder.add(Request(tokens, NEW, row, 0.7, (), steers, vectors), Future[Completion]())
+        decoder.add(Request(tokens, NEW, row, 0.7, (), steers, vectors), Future())
     torch.cuda.synchronize()
     started = time.perf_counter()
     steps = 0

@@ -14,10 +14,9 @@ from collections.abc import Sequence
 from typing import get_args
 
 import numpy as np
-from support.labelled import labelled
+from support.labelled import estimate, labelled
 
 from capvec.directions.auc import auc
-from capvec.directions.estimate import mean_difference
 from capvec.directions.recipe import EstimatorName
 from capvec.directions.validate import validate
 
@@ -31,13 +30,13 @@ def in_d_dimensions(residuals: np.ndarray, permutations: int) -> float:
     started = time.perf_counter()
     for _ in range(permutations):
         labels = rng.permutation(N_POS + N_NEG) < N_POS
-        direction = mean_difference(residuals[labels], residuals[~labels])
+        direction = estimate(residuals[labels], residuals[~labels])
         scores = np.einsum("nld,ld->ln", residuals, direction)
         held_out = np.zeros_like(scores)
         for task in np.unique(TASKS):
             kept = task != TASKS
             if labels[kept].any():
-                without = mean_difference(residuals[kept & labels], residuals[kept & ~labels])
+                without = estimate(residuals[kept & labels], residuals[kept & ~labels])
                 without /= np.linalg.norm(without, axis=1, keepdims=True)
                 held_out[:, ~kept] = np.einsum("nld,ld->ln", residuals[~kept] - residuals[kept].mean(0), without)
         for row in (*scores, *held_out):

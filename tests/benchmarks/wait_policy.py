@@ -21,7 +21,7 @@ def decode() -> float:
     import time
     from concurrent.futures import Future
 
-    from capvec.engines.transformers.decode import Completion, Decoder, Request
+    from capvec.engines.transformers.decode import Decoder, Request
     from capvec.engines.transformers.models import load_model
     from capvec.models import resolve_model
 
@@ -31,7 +31,7 @@ def decode() -> float:
     def once() -> float:
         decoder, started = Decoder(loaded, prefix_bytes=0), time.monotonic()
         for seed in range(REPLIES):
-            decoder.add(Request(prompt, TOKENS, seed, 0.7), Future[Completion]())
+            decoder.add(Request(prompt, TOKENS, seed, 0.7), Future())
         while decoder.rows:
             decoder.step()
         return time.monotonic() - started

@@ -10,9 +10,9 @@ import sys
 
 import numpy as np
 import pytest
+from support.labelled import estimate
 from support.tiny_models import LAYERS, WIDTH, load_tiny
 
-from capvec.directions.estimate import estimate, mean_difference
 from capvec.steering import Steer
 
 pytestmark = pytest.mark.integration
@@ -86,7 +86,7 @@ def hooks_of(model):
 def test_the_mean_difference_is_steering_vectors_mean_aggregate(torch, peer):
     rng = np.random.default_rng(0)
     positives, negatives = (rng.standard_normal((9, LAYERS, WIDTH)).astype(np.float32) for _ in range(2))
-    ours = mean_difference(positives, negatives)
+    ours = estimate(positives, negatives)
     for layer in range(LAYERS):
         pair = (torch.as_tensor(states[:, layer]) for states in (positives, negatives))
         np.testing.assert_allclose(ours[layer], peer.mean_aggregator()(*pair), atol=1e-6)
@@ -97,7 +97,7 @@ def test_a_direction_from_texts_is_the_one_that_steering_vectors_trains(torch, p
         loaded.model, loaded.tokenizer, list(zip(POSITIVE, NEGATIVE, strict=True)), read_token_index=-1
     )
     states = [torch.stack([residuals(loaded, torch, text) for text in texts]).numpy() for texts in (POSITIVE, NEGATIVE)]
-    ours = mean_difference(*states)
+    ours = estimate(*states)
     assert sorted(trained.layer_activations) == list(range(LAYERS))
     for layer, theirs in trained.layer_activations.items():
         np.testing.assert_allclose(ours[layer], theirs, atol=1e-5)

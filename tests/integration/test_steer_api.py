@@ -298,7 +298,7 @@ def test_a_steer_whose_hook_was_removed_is_a_fault(model, direction, prompt):
 def test_a_fault_can_be_caught_early_and_is_raised_again_at_the_end(model, direction, prompt):
     with fault(), capvec.steer(model, direction, layer=1, alpha=1e-9) as receipts:
         model(**prompt)
-        with fault("is lost in rounding"):
+        with fault("is within rounding"):
             receipts.check()
 
 

@@ -78,7 +78,7 @@ def test_a_good_receipt_passes_and_so_does_an_unsteered_reply():
         ({"shift_mean": -10.0}, "measured a mean shift of -10"),
         ({"shift_mean": float("nan")}, "measured a mean shift of nan"),
         ({"shift_mean": None, "error_max": None}, "40 positions were steered, and .* lacks shift_mean, error_max"),
-        ({"rounding": 6.0}, "is lost in rounding"),
+        ({"rounding": 6.0}, "is within rounding"),
         ({"error_max": 0.3}, "off by 0.3 .* at most 0.22"),  # 2 % of 10.1, and twice 0.01
         ({"error_max": float("nan")}, "off by nan"),
         ({"steer": Steer(3, "abc", 1.0)}, "asked for steers"),
@@ -158,7 +158,7 @@ def test_an_ablation_and_a_set_are_judged_by_their_level_and_not_by_their_shift(
 
 def test_a_set_that_reads_like_an_ablation_is_a_fault():
     steer = Steer(3, "abc", 0.001, "set")
-    with pytest.raises(SteeringFault, match=r"the expected level 0\.001 is lost in rounding"):
+    with pytest.raises(SteeringFault, match=r"the expected level 0\.001 is within rounding"):
         check(reply(replace(GOOD, steer=steer, **level(0.001))), [steer], [0.001])
 
 

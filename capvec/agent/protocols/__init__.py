@@ -1,4 +1,4 @@
-"""Agent protocols: pure parsers from a model's reply to commands, done, no_cmd or parse_fail."""
+"""Agent protocols: how a model writes commands and says that it is done."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def get_protocol(name: str) -> AgentProtocol:
     """The protocol of that name.
 
     Raises:
-        UsageError: no protocol has that name; the message lists those there are.
+        UsageError: no protocol has that name; the message lists the names.
     """
     if name not in PROTOCOLS:
         raise UsageError(f"no agent protocol is called {name!r}: choose one of {', '.join(PROTOCOLS)}")

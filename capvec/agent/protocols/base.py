@@ -1,4 +1,4 @@
-"""What a protocol is, and what every protocol tells the model after its commands ran."""
+"""The definition of an agent protocol, and the observations that all protocols share."""
 
 from __future__ import annotations
 
@@ -9,44 +9,41 @@ from dataclasses import dataclass
 from capvec.records import CommandResult, Parse
 
 OBSERVATION_CHARS = 600
-"""Default cap of one observation, in characters: about 150 tokens, so that small contexts hold several turns."""
+"""Default length of one observation in characters: about 150 tokens, so that small contexts hold several turns."""
 
 _THOUGHT = re.compile(r"\s*<think>.*?(?:</think>|\Z)", re.DOTALL)
-# Chat templates of thinking models open the thought inside the prompt, so the reply may hold only its end.
+# Chat templates of thinking models open the thought in the prompt, so the reply may hold only its end.
 _HEADLESS_THOUGHT = re.compile(r"^[ \t]*</think>[ \t]*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class AgentProtocol:
-    """How a model says which commands to run and that it is done.
-
-    Replies and commands are plain text, so a protocol is a pure parser, its inverse, and the words that explain it.
-    """
+    """A parser of replies, its inverse, and the prompts that explain the format."""
 
     name: str
     system: str
-    """System prompt that explains the protocol to a model that is shown no examples."""
+    """System prompt that explains the protocol, for a model without worked examples."""
     brief: str
-    """Short system prompt that stands before worked examples."""
+    """Short system prompt, before worked examples or for a trained model."""
     reminder: str
-    """One sentence on the format, told to the model after a reply without a usable command."""
+    """A sentence on the format, for the observation after a reply without a usable command."""
     parse: Callable[[str], Parse]
-    """Reads a reply. Pure and total: any string gives a parse, and the same string always the same one."""
+    """Parses a reply. It never raises and depends on the text alone."""
     render: Callable[[Sequence[str], bool], str]
-    """`render(commands, done)` writes the reply that `parse` reads as strict: for examples and scripted models.
+    """`render(commands, done)` writes a reply that `parse` reads as strict, for examples and scripted models.
 
-    Raises UsageError where the protocol cannot say it (`bash-block`: several commands, or commands and done at once).
+    Raises `UsageError` if there is no such reply (`bash-block`: several commands, or commands and done at once).
     """
     stop: tuple[str, ...] = ()
     """Strings at which decoding stops."""
 
     def observation(self, results: Sequence[CommandResult], parse: Parse, *, limit: int = OBSERVATION_CHARS) -> str:
-        """The text that tells the model what its reply did, never empty.
+        """The text from which the model learns what its reply did; never empty.
 
         Args:
             results: of the commands that ran, in the order of `parse.commands`; may be fewer.
-            parse: what the protocol made of the reply.
-            limit: characters of command output to show, shared by the commands; longer output loses its middle.
+            parse: the parsed reply.
+            limit: characters of output, shared by the commands; longer output loses its middle.
         """
         if parse.status == "failed":
             return f"Error: {parse.error} Nothing was run. {self.reminder}"
@@ -66,7 +63,7 @@ class AgentProtocol:
 
 
 def strip_thought(text: str) -> str:
-    """The reply without the thought it opens with; a thought that never ends leaves nothing."""
+    """The reply without the thought at its start; a thought that never ends leaves nothing."""
     if thought := _THOUGHT.match(text):
         return text[thought.end() :]
     if end := _HEADLESS_THOUGHT.search(text):
@@ -75,7 +72,7 @@ def strip_thought(text: str) -> str:
 
 
 def clip(text: str, limit: int) -> str:
-    """Keep the head and the tail of a text longer than `limit` characters, and say how much went from the middle."""
+    """Shorten a text to `limit` characters of its start and end, with a note on how many were left out."""
     if len(text) <= limit:
         return text
     head, tail = (limit + 1) // 2, limit // 2

@@ -1,6 +1,6 @@
-"""`bash-block`: one fenced ```bash block a reply, as mini-swe-agent.
+"""`bash-block`: one fenced ```bash block in each reply, as in mini-swe-agent.
 
-What a reply means, after a thought (`<think>…</think>`) at its start is taken off:
+How a reply is parsed, after a thought (`<think>…</think>`) at its start is removed:
 
 - exactly one block tagged `bash`: its content is the command, prose around it is free: strict;
 - the block's first line is `echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT` (mini-swe-agent's marker): done, and nothing
@@ -32,7 +32,7 @@ DONE = "DONE"
 
 _SHELLS = ("bash", "sh", "shell", "console", "zsh")
 _OPENING = re.compile(r"[ \t]*(`{3,})[ \t]*([^`\s]*)[ \t]*([^`]*)")
-# The command is taken at one go (`*+`): a long line that is never closed would be tried at every length otherwise.
+# Possessive (`*+`), so that a long line that is never closed takes linear time.
 _INLINE = re.compile(r"[ \t]*```(?:(bash|sh|shell|console|zsh)[ \t]+)?(?=[^`]*[^`\s])([^`]*+)```[ \t]*")
 _MARKER_LINE = re.compile(rf"\s*echo\s+([\"']?){MARKER}\1\s*")
 
@@ -40,7 +40,7 @@ _MARKER_LINE = re.compile(rf"\s*echo\s+([\"']?){MARKER}\1\s*")
 @dataclass(frozen=True)
 class _Block:
     language: str
-    """In lower case; empty where the fence has none."""
+    """In lower case; empty if the fence has none."""
     content: str
     mended: str = ""
 
@@ -79,7 +79,7 @@ def render(commands: Sequence[str], done: bool = False) -> str:
     """The strict reply: one block, in a fence longer than any in the command, or `DONE`.
 
     Raises:
-        UsageError: several commands, or a command and done at once, which this protocol cannot say.
+        UsageError: several commands, or a command and done at once, which this protocol has no reply for.
     """
     if len(commands) + done != 1:
         raise UsageError(f"bash-block says one command or done, not {len(commands)} commands with done={done}")
@@ -95,7 +95,7 @@ def _split(text: str) -> tuple[list[_Block], str]:
     outside: list[str] = []
     content: list[str] = []
     fence, language, mended = "", "", ""
-    # Not `splitlines`: it also cuts at form feeds and Unicode separators, which are part of a command.
+    # Not `splitlines`, which also splits at form feeds and Unicode separators, as a command may hold them.
     for line in text.replace("\r\n", "\n").split("\n"):
         if not fence:
             if inline := _INLINE.fullmatch(line):
@@ -120,7 +120,7 @@ def _split(text: str) -> tuple[list[_Block], str]:
 
 
 def _split_marker(content: str) -> tuple[str, bool, str]:
-    """The command without the done marker, whether the marker was there, and what had to be mended."""
+    """The command without the done marker, whether the marker was there, and the repair."""
     lines = content.strip("\n").split("\n")
     if _MARKER_LINE.fullmatch(lines[0]):
         dropped = any(line.strip() for line in lines[1:])

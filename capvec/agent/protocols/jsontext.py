@@ -1,4 +1,4 @@
-"""Finding a JSON object in a model's text, and mending the damage models usually do."""
+"""Finding a JSON object in a model's text, and repairing the usual faults."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _STRING = r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)'
 _TRAILING_COMMA = re.compile(rf"({_STRING})|,(?=\s*[}}\]])", re.DOTALL)
 _TOKEN = re.compile(rf"{_STRING}|[{{}}\[\]]", re.DOTALL)
 MAX_CANDIDATES = 8
-"""Opening braces tried in one text: bounds the work on a reply made of braces."""
+"""Most opening braces to try, which bounds the time for a reply made of braces."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class Found:
     start: int
     end: int
     mended: str
-    """What had to be mended, empty when it was valid as it stood."""
+    """The repair; empty if the text was valid."""
 
 
 def decode(text: str, start: int = 0) -> Found | None:
-    """The JSON object that starts at `text[start]`, mended where it must be; None where there is none. Never raises."""
+    """The JSON object that starts at `text[start]`, repaired if necessary, or None. Never raises."""
     for strict, mended in ((True, ""), (False, "a string held a bare line break or control character")):
         if found := _decode(text, start, strict, mended):
             return found
@@ -36,13 +36,13 @@ def decode(text: str, start: int = 0) -> Found | None:
     cut = _TRAILING_COMMA.sub(lambda match: match[1] or "", rest)
     closed = cut + _missing_closers(cut)
     if found := _decode(closed, 0, False, "the JSON had a trailing comma or lacked its end"):
-        # Mending moves the end; what matters is whether anything followed the object.
+        # The repair moves the end; what matters is whether anything follows the object.
         return Found(found.value, start, len(text) - len(closed[found.end :]), found.mended)
     return None
 
 
 def find_object(text: str, wanted: Callable[[dict[str, Any]], bool]) -> Found | None:
-    """The first JSON object in the text for which `wanted` holds, valid ones before mended ones. Never raises."""
+    """The first JSON object in the text for which `wanted` holds, valid ones before repaired ones. Never raises."""
     starts = list(_braces(text))
     for mend in (False, True):
         for start in starts:

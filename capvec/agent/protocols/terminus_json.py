@@ -1,8 +1,8 @@
-r"""`terminus-json`: one JSON object a reply, as Terminal-Bench's Terminus 2.
+r"""`terminus-json`: one JSON object in each reply, as in Terminal-Bench's Terminus 2.
 
     {"analysis": "…", "plan": "…", "commands": [{"keystrokes": "ls\n", "duration": 0.1}], "task_complete": false}
 
-What a reply means, after a thought (`<think>…</think>`) at its start is taken off:
+How a reply is parsed, after a thought (`<think>…</think>`) at its start is removed:
 
 - strict: the whole text is such an object. `duration` and `task_complete` may be missing, as in Terminus 2;
 - repaired: text or a code fence around the object (the first one with `commands` or `task_complete` counts), a
@@ -13,8 +13,8 @@ What a reply means, after a thought (`<think>…</think>`) at its start is taken
 - done: `task_complete` is true; commands beside it run first;
 - no_cmd: `commands` is empty, or holds only empty keystrokes (Terminus 2's way to wait), and the task is not complete.
 
-The shell here is not a terminal: keystrokes are run as a command, with or without the line break at their end, and
-`duration` is not needed, because a command is waited for until it ends or times out.
+The shell is not a terminal: keystrokes are run as a command, with or without a final line break. `duration` is ignored,
+because each command runs until it ends or times out.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _complete(value: Any) -> tuple[bool, str]:
 
 
 def _commands(value: Any, notes: list[str]) -> tuple[tuple[str, ...], str]:
-    """The commands, and what is wrong with them; adds to `notes` what was mended."""
+    """The commands, and what is wrong with them; repairs are added to `notes`."""
     if not isinstance(value, list):
         return (), f"commands must be a list of objects, not {type(value).__name__}."
     commands = []

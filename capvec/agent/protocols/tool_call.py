@@ -1,16 +1,16 @@
-"""`tool-call`: tool calls in tags, as Qwen and Hermes emit them.
+"""`tool-call`: tool calls in tags, as Qwen and Hermes write them.
 
     <tool_call>{"name": "bash", "arguments": {"command": "ls"}}</tool_call>                     Qwen2.5, Qwen3, Hermes
     <tool_call><function=bash><parameter=command>ls</parameter></function></tool_call>          Qwen3-Coder, Qwen3.5
 
-What a reply means, after a thought (`<think>…</think>`) at its start is taken off:
+How a reply is parsed, after a thought (`<think>…</think>`) at its start is removed:
 
 - strict: any number of well-formed calls, with free text only before the first. They run in order;
 - done: a call of `finish` or `submit`; calls before it run first, calls after it are dropped (repaired);
-- repaired: a missing closing tag, a function outside `<tool_call>`, a bare JSON call without tags, mended JSON (see
+- repaired: a missing closing tag, a function outside `<tool_call>`, a bare JSON call without tags, repaired JSON (see
   `jsontext`), `parameters` for `arguments`, arguments given as JSON in a string, text between or after the calls;
-- failed: a call that cannot be read, names another tool, or has no text in `command`. One bad call fails the
-  reply, and nothing of it is run, because later calls may build on it;
+- failed: a call is malformed, names another tool, or has no text in `command`. Then nothing of the reply is run,
+  because later calls may depend on that call;
 - no_cmd: no call at all, or only calls of `bash` with an empty command.
 """
 
@@ -77,7 +77,7 @@ def render(commands: Sequence[str], done: bool = False) -> str:
 
 
 def _read(text: str) -> tuple[list[_Call], list[str], str]:
-    """The calls in order, what was mended, and what cannot be read."""
+    """The calls in order, the repairs, and what cannot be parsed."""
     if not _START.search(text):
         return _read_bare(text)
     calls: list[_Call] = []
@@ -108,7 +108,7 @@ def _read_call(text: str, start: re.Match[str]) -> _Call | None:
         return _close(text, call) if call else None
     found = decode(text, body)
     if found is None or found.mended:
-        # Mend within this call only, so that the next one is not swallowed.
+        # Repair within this call only, so that the next one is kept.
         limits = [at for at in (text.find(CLOSE, body), text.find(OPEN, body)) if at >= 0]
         found = decode(text[: min(limits, default=len(text))], body)
     return _close(text, _from_json(found)) if found else None
@@ -148,13 +148,13 @@ def _read_value(text: str, start: int) -> tuple[str, int, bool]:
     if not closed:
         lost = _PARAMETER_LOST.search(text, start)
         end = lost.start() if lost else len(text)
-    # The form puts the value on lines of its own: one line break on each side is not part of it.
+    # The format puts the value on its own lines; one line break on each side is not part of it.
     value = text[start:end].removeprefix("\n").removesuffix("\n")
     return value, end + (len(_PARAMETER_CLOSE) if closed else 0), closed
 
 
 def _close(text: str, call: _Call) -> _Call:
-    """The call with its closing tag, or mended where there is none."""
+    """The call with its closing tag; a missing one is a repair."""
     end = _skip_space(text, call.end)
     if text.startswith(CLOSE, end):
         return replace(call, end=end + len(CLOSE))
@@ -167,7 +167,7 @@ def _skip_space(text: str, start: int) -> int:
 
 
 def _read_bare(text: str) -> tuple[list[_Call], list[str], str]:
-    """A JSON call without tags counts only when the reply is nothing else but it, a code fence aside."""
+    """A JSON call without tags counts only if the reply holds nothing else but a code fence."""
     found = find_object(text, lambda value: "name" in value and ("arguments" in value or "parameters" in value))
     around = text if found is None else text[: found.start] + text[found.end :]
     if found is None or re.sub(r"```\w*", "", around).strip():

@@ -1,6 +1,6 @@
-"""`python -m capvec.engines.transformers`: serve a model on loopback; ends when standard input does.
+"""`python -m capvec.engines.transformers`: serve a model on loopback until standard input ends.
 
-Says where in one line of JSON.
+It prints its URL in one line of JSON.
 """
 
 from __future__ import annotations
@@ -15,15 +15,20 @@ import threading
 from capvec.engines.protocol import TOKEN_VARIABLE, GenerationDefaults
 from capvec.errors import CapvecError
 
+MAX_ROWS = 32
+"""Replies decoded together."""
+PREFIX_BYTES = 1 << 30
+"""Memory for reusing the starts of conversations."""
+
 
 def main() -> int:
     """Serve until standard input ends, so that the engine cannot outlive the process that started it."""
     options = _parser().parse_args()
     token = os.environ.get(TOKEN_VARIABLE)
     if not token:
-        print(f"{TOKEN_VARIABLE} is not set: the engine takes no request without a token", file=sys.stderr)
+        print(f"{TOKEN_VARIABLE} is not set; the engine requires a token", file=sys.stderr)
         return 2
-    # The ready line owns standard output; whatever libraries print goes to the log.
+    # Standard output is for the ready line; what libraries print goes to the log.
     ready, sys.stdout = sys.stdout, sys.stderr
 
     import uvicorn  # noqa: PLC0415 (`--help` should not wait for torch)
@@ -33,17 +38,11 @@ def main() -> int:
     from capvec.engines.transformers.server import Engine, build_app  # noqa: PLC0415
 
     try:
-        loaded = load_model(
-            options.model,
-            label=options.label,
-            context_length=options.context_length,
-            device=options.device,
-            dtype=options.dtype,
-        )
+        loaded = load_model(options.model, label=options.label, context_length=options.context_length)
     except CapvecError as error:
         print(json.dumps({"error": str(error)}), file=ready, flush=True)
         return 1
-    scheduler = Scheduler(loaded, max_rows=options.max_rows, prefix_bytes=options.prefix_mb << 20)
+    scheduler = Scheduler(loaded, max_rows=MAX_ROWS, prefix_bytes=PREFIX_BYTES)
     listener = socket.create_server(("127.0.0.1", options.port))
     app = build_app(
         Engine(loaded, scheduler, token, defaults=GenerationDefaults.from_json(json.loads(options.defaults)))
@@ -66,12 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", required=True, help="a folder or a Hugging Face id")
     add("--label", help="what reports call the model (default: the same)")
     add("--context-length", type=int, help="overrides the config's")
-    add("--defaults", default="{}", help="JSON: how clients should use the model (default: as one that is not known)")
+    add("--defaults", default="{}", help="JSON: the model's `GenerationDefaults`")
     add("--port", type=int, default=0, help="default: a free one")
-    add("--device", default="auto")
-    add("--dtype", default="auto", help="default: bfloat16 on CUDA, float32 on a CPU")
-    add("--max-rows", type=int, default=32, help="replies decoded together (default: 32)")
-    add("--prefix-mb", type=int, default=1024, help="memory for reusing the start of conversations (default: 1024)")
     return parser
 
 

@@ -1,11 +1,11 @@
-"""Key-value caches of single rows: joined into a batch, taken apart again, and reused for prompts with a common start.
+"""Key-value caches of rows: joining them into a batch, taking rows out, and reusing the start of a prompt.
 
-Rows of a batch are padded on the left. Which layers a cache has decides what can be done with it:
+Rows of a batch are padded on the left. What a cache allows depends on its layers:
 
-* attention only (`DynamicLayer`): rows can be joined, and a prefix can be cut out and reused;
-* attention and linear attention (Qwen3.5 and its kin): rows can be joined, since a linear layer's state has no length;
-  a state after n tokens cannot be cut back to fewer, so there is no reuse;
-* anything else: a row stays alone.
+* attention only (`DynamicLayer`): rows can be joined, and a prefix can be reused;
+* attention and linear attention (as in Qwen3.5): rows can be joined, since a linear layer's state has no length. Such a
+  state cannot be cut to fewer tokens, so no prefix is reused;
+* other layers: a row stays alone.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from transformers.cache_utils import DynamicLayer, LinearAttentionLayer
 from capvec.steering import Steer
 
 SteeredToken = tuple[int, tuple[bool, ...]]
-"""A token, and of each kind of positions that the row's steers have, in order of their names, whether it is of them."""
+"""A token, and whether it belongs to each kind of positions of the row's steers, in order of their names."""
 
 
 def new_cache(config: Any) -> DynamicCache:
-    """An empty cache for a model. Where every layer attends, sliding layers keep all keys, so that rows can be cut."""
+    """An empty cache. If all layers are attention, sliding layers keep all keys too, so that rows can be cut."""
     typed = DynamicCache(config=config)
     return DynamicCache() if all(isinstance(layer, DynamicLayer) for layer in _layers(typed)) else typed
 
@@ -38,7 +38,7 @@ def joinable(cache: DynamicCache) -> bool:
 
 
 def croppable(cache: DynamicCache) -> bool:
-    """Whether the cache of n tokens can be cut to the cache of its first m."""
+    """Whether the cache can be cut to its first tokens."""
     return all(type(layer) is DynamicLayer for layer in _layers(cache))
 
 
@@ -66,7 +66,7 @@ def join(caches: Sequence[DynamicCache], lengths: Sequence[int]) -> DynamicCache
 
 
 def take(cache: DynamicCache, rows: Sequence[int], length: int) -> DynamicCache:
-    """The cache of some rows of a batch, its last `length` positions. Linear layers move over: `cache` is used up."""
+    """The last `length` positions of some rows. `cache` must not be used afterwards, as its linear layers are moved."""
     taken = DynamicCache()
     index: Any = torch.tensor(rows)
     for layer in _layers(cache):
@@ -92,17 +92,17 @@ def crop(cache: DynamicCache, length: int) -> DynamicCache:
 class _Entry:
     tokens: tuple[SteeredToken, ...]
     steers: tuple[Steer, ...]
-    """It was computed under these: kept beside the key that it is found by, for the receipt."""
+    """The steers that it was computed under; kept beside the key, for the receipt to check."""
     cache: DynamicCache
     bytes: int
 
 
 class PrefixStore:
-    """Caches of finished rows, least recently used out first.
+    """Caches of finished rows; the least recently used is dropped first.
 
-    Keyed by the exact steers: cached keys and values were computed under them, and are wrong under any others. Within
-    them by tokens as steered: what was generated, and steered because it was, is not the same as those very tokens in
-    the next turn's prompt, unless they are steered there too.
+    The key holds the exact steers, since keys and values computed under them are wrong under any others. It also holds
+    the tokens as steered: a token that was steered as generated matches the same token in a later prompt only if it is
+    steered there too.
     """
 
     def __init__(self, capacity_bytes: int) -> None:
@@ -112,10 +112,7 @@ class PrefixStore:
     def find(
         self, steers: tuple[Steer, ...], tokens: Sequence[SteeredToken]
     ) -> tuple[DynamicCache | None, int, tuple[Steer, ...]]:
-        """The longest cached start of `tokens` under these steers, its length, and the steers it was computed under.
-
-        One token is always left over.
-        """
+        """The longest cached start of `tokens`, without the last one, under these steers; its length and its steers."""
         best, shared = None, 0
         for key, entry in self._entries.items():
             if key[0] == steers:
@@ -129,7 +126,7 @@ class PrefixStore:
         return crop(entry.cache, shared), shared, entry.steers
 
     def keep(self, steers: tuple[Steer, ...], tokens: Sequence[SteeredToken], cache: DynamicCache) -> None:
-        """Store the cache of `tokens`, one row, in place of entries that are a start of it."""
+        """Store the cache of one row of `tokens`; entries that are a start of it are dropped."""
         if not croppable(cache):
             return
         key, cache = (steers, tuple(tokens)), crop(cache, len(tokens))
@@ -142,7 +139,7 @@ class PrefixStore:
 
 
 def _layers(cache: DynamicCache) -> list[Any]:
-    """The layers, untyped: transformers types them as the union of everything a layer can be."""
+    """The layers, untyped, because transformers types them as a union of all kinds."""
     return list(cache.layers)
 
 

@@ -1,4 +1,4 @@
-"""Capture residuals: what a direction is estimated from."""
+"""Capture the residuals of conversations, from which directions are estimated."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from capvec.pooling import mean_last_of
 from capvec.records import Message
 
 OF_THE_ASSISTANT = ("last-assistant", "mean-assistant")
-"""Poolings that need to know which tokens the assistant said."""
+"""Poolings that use the assistant's tokens."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A conversation as it is captured."""
+    """A conversation, ready for the forward pass."""
 
     ids: tuple[int, ...]
-    """What the model reads: the rendered conversation without what was cut from its left."""
+    """The rendered conversation, without what was cut from its left."""
     chosen: tuple[int, ...]
     """Positions in `ids` whose residuals are averaged; at least one."""
     tokens: int
@@ -32,29 +32,28 @@ class Prepared:
     truncated: int
     """Tokens cut from its left to fit the model's context."""
     truncated_assistant: int
-    """How many of those the assistant said; 0 for a pooling that does not ask."""
+    """How many of these are the assistant's; 0 for a pooling that does not use the assistant's tokens."""
 
 
 def prepare(loaded: LoadedModel, messages: Sequence[Message], pooling: str, name: str) -> Prepared:
     """Render a conversation and choose the tokens whose residuals are averaged.
 
-    A conversation that ends with a reply is rendered as it is; any other with the generation prompt, since the model is
-    about to speak. One that is longer than the context loses tokens on its left. Then, of what is left:
+    A conversation that ends with a reply is rendered as it is; any other is rendered with the generation prompt. A
+    conversation longer than the context loses tokens on its left. The pooling then chooses among the rest:
 
-    * `last`: the last token: the end of the last reply, or the token that the coming reply is drawn from.
-    * `last-assistant`: the last token that the assistant said, before the template closes the message.
-    * `mean-assistant`: all tokens that the assistant said, in every message. Worked examples at the start of a
-      conversation are assistant messages too and count, since a conversation does not mark them.
-    * `mean-last:K`: the last K tokens, or all where there are fewer.
+    * `last`: the last token, which is the end of the last reply or the token that the next reply is drawn from;
+    * `last-assistant`: the assistant's last token, before the template closes the message;
+    * `mean-assistant`: all of the assistant's tokens, in every message, those of worked examples included;
+    * `mean-last:K`: the last K tokens, or all if there are fewer.
 
     Args:
         loaded: the model.
         messages: the conversation, not empty.
-        pooling: one of `capvec.directions.recipe.POOLINGS`, already checked.
+        pooling: one of `capvec.pooling.POOLINGS`, already checked.
         name: what to call the conversation in errors.
 
     Raises:
-        UsageError: the pooling needs the assistant's tokens and there is none.
+        UsageError: the pooling uses the assistant's tokens and there is none.
     """
     prompt, said = messages[-1]["role"] != "assistant", [False]
     if pooling in OF_THE_ASSISTANT:
@@ -82,17 +81,19 @@ def prepare(loaded: LoadedModel, messages: Sequence[Message], pooling: str, name
 
 @dataclass(frozen=True)
 class Limits:
-    """How conversations share forward passes on a kind of device, in positions."""
+    """How many conversations share a forward pass on a device, in positions."""
 
     budget: int
-    """Of one batch, padding included; a conversation alone may have more."""
+    """Most positions of a batch, padding included; a single conversation may have more."""
     overhead: int
-    """What a forward pass costs beside its positions, as so many of them."""
+    """The fixed cost of a forward pass, in positions."""
 
     @classmethod
     def of(cls, device: torch.device) -> Limits:
-        """A GPU is bound by the launches of a pass up to some thousand positions. A CPU is bound by its arithmetic from
-        the first hundred on: there a batch gains little, and replies in flight wait for it.
+        """The limits of a device.
+
+        A GPU is bound by kernel launches up to some thousand positions. A CPU is bound by arithmetic from about a
+        hundred, so a larger batch gains little there, and running replies wait for it.
         """
         return cls(16384, 2048) if device.type == "cuda" else cls(2048, 32)
 
@@ -100,19 +101,19 @@ class Limits:
 def plan_batches(lengths: Sequence[int], limits: Limits) -> list[list[int]]:
     """Indices of conversations that share a forward pass, longest first.
 
-    Of all ways to cut the conversations, sorted by length, into batches within the budget, the one with the least cost:
-    of a batch, the overhead and its positions, padding included. By dynamic programming over where the batches end.
+    The cost of a batch is the overhead plus its positions, padding included. Of all ways to cut the conversations,
+    sorted by length, into batches within the budget, dynamic programming finds the cheapest.
 
     Args:
         lengths: tokens of each conversation, at least 1.
         limits: of the device.
     """
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
-    cost, start = [0], [0]  # of the first n conversations: the least cost, and where the last batch begins
+    cost, start = [0], [0]  # for the first n conversations: the least cost, and the start of their last batch
     for end in range(1, len(order) + 1):
         options: list[tuple[int, int]] = []
         for first in range(end - 1, -1, -1):
-            # The first of a batch is its longest, which the others are padded to.
+            # The first of a batch is the longest; the others are padded to its length.
             positions = (end - first) * lengths[order[first]]
             if options and positions > limits.budget:
                 break

@@ -1,7 +1,7 @@
 """Continuous batching: requests join a running batch when they arrive and leave it when they are finished.
 
-A prompt is computed alone, then its row joins the batch. Each row has its own steers, its own sampler and its own
-meters, so that a row of a batch gives what the same request gives alone, up to floating-point rounding.
+A prompt is computed alone, then its row joins the batch. Each row has its own steers, sampler and accumulators, so its
+reply is the one that the request gets alone, up to floating-point rounding.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,12 +18,13 @@ from capvec.engines.transformers.caches import PrefixStore, SteeredToken, croppa
 from capvec.engines.transformers.hooks import Accumulators, accumulators, steer, steered_at
 from capvec.engines.transformers.models import LoadedModel, forward
 from capvec.engines.transformers.sampling import RowSampler
-from capvec.steering import IsolationCheck, Receipt, Steer
+from capvec.records import Reply
+from capvec.steering import Steer
 
 WASTE = 8192
-"""Positions of padding, over all rows of a batch, beyond which a row of another length gets a batch of its own: every
-step copies them, and one conversation of 8,000 tokens would hold up 15 short ones. The bound is an
-estimate; tests/benchmarks/README.md has the gain at twice and three times as many."""
+"""Most positions of padding over all rows of a batch; beyond it, a row of another length gets a batch of its own. Every
+step copies the padding, and one conversation of 8,000 tokens would delay 15 short ones. The bound is an estimate:
+tests/benchmarks/README.md has the gain at twice and three times as many."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Request:
     tokens: tuple[int, ...]
     """The rendered prompt."""
     max_tokens: int
-    """Already bounded by the model's context."""
+    """At most what the model's context has room for."""
     seed: int
     temperature: float
     stop: tuple[str, ...] = ()
@@ -42,29 +42,13 @@ class Request:
     vectors: tuple[Tensor, ...] = ()
     """v_L of each steer, float32 `[d_model]`."""
     assistant: tuple[bool, ...] | None = None
-    """Of each prompt token, whether an assistant message says it; needed where a steer is for those."""
-
-
-@dataclass(frozen=True)
-class Completion:
-    """A finished reply."""
-
-    text: str
-    finish_reason: Literal["stop", "length"]
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-    """Prompt tokens whose keys and values came from an earlier request under the same steers."""
-    cached_under: tuple[Steer, ...]
-    """The steers of that earlier request; empty where nothing was reused."""
-    receipts: tuple[Receipt, ...]
-    isolation: IsolationCheck
+    """Of each prompt token, whether it belongs to an assistant message; required by a steer at those positions."""
 
 
 @dataclass
 class _Row:
     request: Request
-    result: Future[Completion]
+    result: Future[Reply]
     sampler: RowSampler
     accumulators: Accumulators
     generated: list[int] = field(default_factory=list)
@@ -80,7 +64,7 @@ class _Row:
 
     @property
     def seen(self) -> tuple[SteeredToken, ...]:
-        """The same, as the prefix store tells tokens apart."""
+        """The same tokens, as the prefix store compares them."""
         return (*_seen(self.request), *_seen(self.request, self.generated[:-1]))
 
 
@@ -117,14 +101,14 @@ class Decoder:
         return sum(len(group.rows) for group in self._groups)
 
     @torch.inference_mode()
-    def add(self, request: Request, result: Future[Completion]) -> None:
-        """Compute the prompt, draw the first token and put the row into the batch; faults end up in `result`."""
+    def add(self, request: Request, result: Future[Reply]) -> None:
+        """Compute the prompt, draw the first token and add the row to the batch; an exception is set on `result`."""
         if not result.set_running_or_notify_cancel():
             return
         try:
             row, cache = self._prefill(request, result)
             self._enter(_Group([row], cache))
-        except Exception as error:  # it goes to whoever asked; the others' rows are untouched
+        except Exception as error:  # for this request only; the other rows go on
             if not result.done():
                 result.set_exception(error)
 
@@ -135,7 +119,7 @@ class Decoder:
             try:
                 self._advance(group)
                 self._settle(group)
-            except Exception as error:  # it goes to whoever asked
+            except Exception as error:  # for the requests of this group only
                 for row in group.rows:
                     if not row.result.done():
                         row.result.set_exception(error)
@@ -159,7 +143,7 @@ class Decoder:
         best = min(hosts, key=lambda host: _wasted(host, group), default=None)
         return best if best is not None and _wasted(best, group) <= WASTE else None
 
-    def _prefill(self, request: Request, result: Future[Completion]) -> tuple[_Row, DynamicCache]:
+    def _prefill(self, request: Request, result: Future[Reply]) -> tuple[_Row, DynamicCache]:
         loaded = self._loaded
         seen = _seen(request)
         cache, reused, under = self._prefixes.find(request.steers, seen)
@@ -208,15 +192,15 @@ class Decoder:
             row.generated.append(row.sampler.draw(line))
 
     def _settle(self, group: _Group) -> bool:
-        """Answer the finished rows and take them out of the cache. True when rows are left."""
+        """Answer the finished rows and remove them from the cache; whether rows are left."""
         endings = [self._ending(row) for row in group.rows]
         if not any(endings):
             return True
         left = [index for index, ending in enumerate(endings) if ending is None]
         for index, (row, ending) in enumerate(zip(group.rows, endings, strict=True)):
             if ending is not None:
-                # What leaked into this row is in its keys and values: another reply must not be served from them.
-                if croppable(group.cache) and ending.isolation.leak_max == 0.0:
+                # What leaked into this row is in its keys and values, which must serve no other reply.
+                if croppable(group.cache) and ending.isolation is not None and ending.isolation.leak_max == 0.0:
                     own = take(group.cache, [index], len(row.cached))
                     self._prefixes.keep(row.request.steers, row.seen, own)
                 row.result.set_result(ending)
@@ -225,7 +209,7 @@ class Decoder:
             group.cache = take(group.cache, left, group.length)
         return bool(left)
 
-    def _ending(self, row: _Row) -> Completion | None:
+    def _ending(self, row: _Row) -> Reply | None:
         """The reply, if the row is finished."""
         ended = row.generated[-1] in self._loaded.stop_ids
         full = len(row.generated) >= row.request.max_tokens
@@ -235,11 +219,12 @@ class Decoder:
         cuts = [at for stop in row.request.stop if (at := text.find(stop)) >= 0]
         if not (ended or full or cuts):
             return None
-        return Completion(
+        return Reply(
             text=text[: min(cuts)] if cuts else text,
             finish_reason="stop" if ended or cuts else "length",
             prompt_tokens=len(row.request.tokens),
             completion_tokens=len(row.generated),
+            model_s=0.0,  # the client measures it
             cached_tokens=row.reused,
             cached_under=row.reused_under,
             receipts=row.accumulators.receipts(row.forwards),
@@ -248,7 +233,7 @@ class Decoder:
 
 
 def _seen(request: Request, generated: Sequence[int] | None = None) -> tuple[SteeredToken, ...]:
-    """The prompt's tokens, or the generated ones: each with whether steers with such positions apply to it."""
+    """The prompt's tokens, or the generated ones, each with the kinds of positions that it belongs to."""
     tokens = request.tokens if generated is None else tuple(generated)
     real = torch.ones(len(tokens), dtype=torch.bool)
     assistant = torch.tensor(request.assistant) if request.assistant is not None else None

@@ -38,16 +38,16 @@ BLOCK_PATHS = (
     "gpt_neox.layers",
     "backbone.layers",
 )
-"""Where architectures keep their decoder blocks; the first that holds as many modules as the text config has layers."""
+"""Paths of the decoder blocks; the first one is used that holds as many modules as the text config has layers."""
 END_NAMES = ("norm", "final_layernorm", "final_layer_norm", "ln_f", "norm_f", "final_norm")
-"""What they call the final norm, beside the blocks."""
+"""Names of the final norm, beside the blocks."""
 
 _PIECE, _PIECES = 1 << 16, 64
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to serve, with the parts that steering needs."""
+    """A loaded model, with the parts that steering needs."""
 
     model: nn.Module
     tokenizer: Any
@@ -90,14 +90,14 @@ def load_model(
 
     Args:
         name: a folder or a Hugging Face id.
-        label: what to call the model in reports; the name by default.
-        context_length: overrides what the model's config claims.
+        label: the model's name in reports; `name` by default.
+        context_length: overrides the model's config.
         device: `auto` takes CUDA where there is one.
         dtype: `auto` is bfloat16 on CUDA and float32 on a CPU, where bfloat16 is slower to prefill.
 
     Raises:
-        UsageError: no such model, no chat template, or an architecture whose decoder blocks were not found, or do not
-            run in their order.
+        UsageError: there is no such model, it has no chat template, or its decoder blocks were not found or do not run
+            in their order.
     """
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     precision = _dtype(dtype, place)
@@ -134,10 +134,10 @@ def load_model(
 
 
 def find_residual_path(model: nn.Module, n_layers: int) -> ResidualPath:
-    """The decoder blocks of a model, and what follows them. Vision and audio towers are never looked at.
+    """The decoder blocks of a model and what follows them; vision and audio towers are ignored.
 
     Raises:
-        UsageError: none of `BLOCK_PATHS` holds `n_layers` modules; the message lists what was looked for and found.
+        UsageError: none of `BLOCK_PATHS` holds `n_layers` modules; the message lists these paths and the model's own.
     """
     modules = dict(model.named_modules())
     for dotted in BLOCK_PATHS:
@@ -174,17 +174,17 @@ def _check_order(model: nn.Module, path: ResidualPath) -> None:
 
 
 def stored_dtype(name: str) -> torch.dtype:
-    """The dtype that a model's config names; float32, which loses nothing, where it names none."""
+    """The dtype that a model's config names, or float32."""
     config, _ = _config(name)
     dtype = config.dtype or config.get_text_config(decoder=True).dtype
     return dtype if isinstance(dtype, torch.dtype) else torch.float32
 
 
 def _config(name: str) -> tuple[Any, Any]:
-    """The config of a model, and what loads it.
+    """The config of a model and the class that loads it.
 
-    No code of a model's folder is ever run: a folder of `capvec bake` is loaded with capvec's own copy of the code
-    that lies in it, and other models that bring code are refused.
+    No code from a model's folder is run. A folder of `capvec bake` is loaded with capvec's own copy of the code in it;
+    other models with code are refused.
     """
     raw, _ = PreTrainedConfig.get_config_dict(name)
     if not str(raw.get("model_type")).startswith(modeling_capvec.MODEL_TYPE):
@@ -195,7 +195,7 @@ def _config(name: str) -> tuple[Any, Any]:
 
 
 def auto_class(config: Any) -> Any:
-    """Image-text models by the name of their architecture: a config type alone can stand for both forms."""
+    """The loader of an architecture, by its name: a config type alone can be of a text or an image-text model."""
     names = tuple(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.values())
     architectures = config.architectures or ()
     if any(architecture in names for architecture in architectures):
@@ -213,14 +213,14 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def _stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Every token that ends a reply, by the generation config and by the tokenizer."""
+    """The tokens that end a reply, from the generation config and the tokenizer."""
     configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     ids = configured if isinstance(configured, list) else [configured]
     return frozenset(int(token) for token in (*ids, tokenizer.eos_token_id) if token is not None)
 
 
 def _folder_digest(folder: Path) -> str | None:
-    """Tells local models apart without reading gigabytes: all small files whole, of large ones 64 pieces of 64 KiB."""
+    """A digest of a local model: small files whole, and 64 pieces of 64 KiB of each large one."""
     if not folder.is_dir():
         return None
     digest = hashlib.sha256()
@@ -238,10 +238,10 @@ def _folder_digest(folder: Path) -> str | None:
 
 
 def _not_on_the_hub(error: BaseException) -> str:
-    """Why the hub gave no model, and what to do; empty where the error is another one."""
+    """Why the hub gave no model, and what to do; empty for another error."""
     cause = error.__cause__
     if isinstance(cause, GatedRepoError):
-        return "the Hugging Face hub gives it only to those who were granted access; ask for it on the model's page"
+        return "access to it on the Hugging Face hub is restricted; request access on the model's page"
     if isinstance(cause, RepositoryNotFoundError):
         return "the Hugging Face hub has none of that name, or a private one; check the id, or name a model's folder"
     if isinstance(cause, LocalEntryNotFoundError | OfflineModeIsEnabled):

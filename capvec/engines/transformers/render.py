@@ -1,4 +1,4 @@
-"""A conversation as the model's chat template writes it: its tokens, and which of them the assistant said."""
+"""Rendering a conversation with the model's chat template, and marking the assistant's tokens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from capvec.errors import UsageError
 from capvec.records import Message
 
 _THOUGHT = re.compile(r"(</?think>)")
-"""What templates look for in a reply, to leave out the thoughts of earlier turns."""
+"""Tags by which templates remove the thoughts of earlier turns."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Rendered:
 
     ids: tuple[int, ...]
     assistant: tuple[bool, ...]
-    """Of each token, whether it holds a part of what an assistant message says: of its content, without white space
-    around it, and not of the template's own words. Examples at the start of a conversation are assistant messages."""
+    """Of each token, whether it holds part of an assistant message's content, without white space around it and without
+    the template's own words. Worked examples at the start of a conversation are assistant messages."""
 
 
 def render_ids(tokenizer: Any, messages: Sequence[Message], *, prompt: bool) -> list[int]:
@@ -33,30 +33,29 @@ def render_ids(tokenizer: Any, messages: Sequence[Message], *, prompt: bool) -> 
 def render_marked(tokenizer: Any, messages: Sequence[Message], *, prompt: bool) -> Rendered:
     """The same token ids as `render_ids`, and which of them are the assistant's.
 
-    Templates strip what is said, put thoughts elsewhere or leave them out, so what the assistant said is not looked for
-    in the rendered text. It is rendered a second time with a placeholder for each thing that was said; where a
-    placeholder comes out, there it stands. Putting the words back for the placeholders must give the rendered text.
+    Templates strip replies and move or remove thoughts, so searching the rendered text for a reply is not reliable.
+    Instead the conversation is rendered again with placeholders for the assistant's words, whose places are then known.
+    Replacing the placeholders by the words must give the rendered text.
 
     Raises:
-        UsageError: the template rewrites what the assistant said, or the tokenizer cannot tell which characters a token
-            stands for.
+        UsageError: the template rewrites the assistant's words, or the tokenizer has no character offsets.
     """
     text = _apply(tokenizer, messages, prompt=prompt, tokenize=False)
     spans = _assistant_spans(tokenizer, messages, text, prompt=prompt)
     if not getattr(tokenizer, "is_fast", False):
-        raise UsageError(f"{type(tokenizer).__name__} does not say which characters a token stands for (no offsets)")
+        raise UsageError(f"{type(tokenizer).__name__} has no character offsets to find the assistant's tokens by")
     coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids = tuple(int(token) for token in coded["input_ids"])
     if list(ids) != render_ids(tokenizer, messages, prompt=prompt):
         raise UsageError(
-            f"{type(tokenizer).__name__} makes other tokens of a rendered conversation than of the conversation: which "
-            "of them are the assistant's is not known"
+            f"{type(tokenizer).__name__} tokenizes a rendered conversation differently than the conversation, so the "
+            "assistant's tokens are not known"
         )
     return Rendered(ids, tuple(overlaps(coded["offset_mapping"], spans)))
 
 
 def _apply(tokenizer: Any, messages: Sequence[Message], *, prompt: bool, tokenize: bool) -> Any:
-    # Templates without a thinking mode ignore the flag; with one, a short reply must not be all thought.
+    # Templates without a thinking mode ignore the flag; with one, thoughts could fill a short reply.
     return tokenizer.apply_chat_template(
         [dict(message) for message in messages],
         add_generation_prompt=prompt,
@@ -67,8 +66,8 @@ def _apply(tokenizer: Any, messages: Sequence[Message], *, prompt: bool, tokeniz
 
 
 def _assistant_spans(tokenizer: Any, messages: Sequence[Message], text: str, *, prompt: bool) -> list[tuple[int, int]]:
-    """Where in the rendered text the assistant's words are, `(start, end)` in characters, in order."""
-    secret = hashlib.sha256(repr(messages).encode()).hexdigest()[:16]  # a text cannot hold a digest of itself
+    """The assistant's words in the rendered text, as `(start, end)` in characters, in order."""
+    secret = hashlib.sha256(repr(messages).encode()).hexdigest()[:16]  # no text holds its own digest
     said: list[str] = []
 
     def hide(part: str) -> str:
@@ -88,7 +87,7 @@ def _assistant_spans(tokenizer: Any, messages: Sequence[Message], text: str, *, 
     pieces[1::2] = [said[int(number)] for number in pieces[1::2]]
     if "".join(pieces) != text:
         raise UsageError(
-            "the model's chat template rewrites what the assistant said, so its tokens cannot be told from the others; "
+            "the model's chat template rewrites what the assistant said, so the assistant's tokens are not known; "
             "the assistant's messages begin with "
             + ", ".join(repr(message["content"][:40]) for message in messages if message["role"] == "assistant")
         )
@@ -99,10 +98,10 @@ def _assistant_spans(tokenizer: Any, messages: Sequence[Message], text: str, *, 
 
 
 def overlaps(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> Iterator[bool]:
-    """Of each token, whether its characters overlap one of the spans. Both are in order."""
+    """For each token, whether its characters overlap a span; both arguments are in order."""
     waiting, before = list(reversed(spans)), 0
     for given, end in offsets:
-        # Tokenizers that trim offsets give a token of white space none: it stands after the token before it.
+        # Tokenizers that trim offsets give white space an empty one; it follows the token before it.
         start = given if given < end else min(before, end)
         before = end
         while waiting and waiting[-1][1] <= start:

@@ -1,4 +1,4 @@
-"""Sampling that a row's batch mates cannot change."""
+"""Sampling that does not depend on the other rows of the batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class RowSampler:
 
     The Gumbel-max trick: argmax(logits/T + g), with g_i = −log(−log u_i) and u_i uniform, is a draw from
     softmax(logits/T) (Gumbel, 1954; Maddison et al., "A* sampling", 2014, §2). One vector of noise per token comes from
-    a generator that belongs to the row, so a draw does not depend on who else is in the batch.
+    the row's own generator, so a draw does not depend on the other rows of the batch.
     """
 
     def __init__(self, seed: int, temperature: float) -> None:
@@ -20,7 +20,7 @@ class RowSampler:
         temperature: 0 takes the most likely token.
         """
         self._temperature = temperature
-        # On the CPU whatever the device, so that a seed means the same noise everywhere.
+        # On the CPU, so that a seed gives the same noise on every device.
         self._generator = torch.Generator().manual_seed(seed % 2**63)
 
     def draw(self, logits: Tensor) -> int:

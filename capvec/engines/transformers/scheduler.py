@@ -1,4 +1,4 @@
-"""The one thread that touches the model: it takes requests in, and keeps the batch going."""
+"""The only thread that uses the model: it accepts requests and advances the batch."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from capvec.engines.transformers.decode import Completion, Decoder, Request
+from capvec.engines.transformers.decode import Decoder, Request
 from capvec.engines.transformers.models import LoadedModel
 from capvec.errors import EngineUnavailable
+from capvec.records import Reply
 
 T = TypeVar("T")
 Job = Callable[[], None]
 
 
 class Scheduler:
-    """Runs requests and other work on the model from one thread, since models keep state between calls."""
+    """Runs requests and other work on the model from one thread, because models keep state between calls."""
 
     def __init__(self, loaded: LoadedModel, *, max_rows: int, prefix_bytes: int) -> None:
         self._decoder = Decoder(loaded, prefix_bytes=prefix_bytes)
@@ -27,14 +28,14 @@ class Scheduler:
         self._thread = threading.Thread(target=self._run, name="decoder", daemon=True)
         self._thread.start()
 
-    def generate(self, request: Request) -> Future[Completion]:
-        """Queue a reply."""
-        result: Future[Completion] = Future()
+    def generate(self, request: Request) -> Future[Reply]:
+        """Queue a request; its future holds the reply."""
+        result: Future[Reply] = Future()
         self._put(lambda: self._decoder.add(request, result), result)
         return result
 
     def call(self, work: Callable[[], T]) -> Future[T]:
-        """Queue other work on the model, such as a capture; replies wait while it runs, and go on before the next."""
+        """Queue other work on the model, such as a capture. Replies wait while it runs and advance before the next."""
         result: Future[T] = Future()
 
         def job() -> None:
@@ -43,14 +44,14 @@ class Scheduler:
             self._step_is_due = True
             try:
                 result.set_result(work())
-            except Exception as error:  # it goes to whoever asked
+            except Exception as error:  # for the caller
                 result.set_exception(error)
 
         self._put(job, result)
         return result
 
     def close(self) -> None:
-        """End the thread after the work at hand."""
+        """End the thread after the current work."""
         self._jobs.put(None)
         self._thread.join()
 

@@ -30,16 +30,17 @@ from capvec.engines.requests import (
     parse_direction,
 )
 from capvec.engines.transformers.capture import Limits, capture_batch, plan_batches, prepare
-from capvec.engines.transformers.decode import Completion, Request
+from capvec.engines.transformers.decode import Request
 from capvec.engines.transformers.models import LoadedModel
 from capvec.engines.transformers.scheduler import Scheduler
 from capvec.receipts import check_finite
+from capvec.records import Reply
 from capvec.steering import direction_hash
 
 
 @dataclass
 class Engine:
-    """The endpoints, and what they share."""
+    """The endpoints and their shared state."""
 
     loaded: LoadedModel
     scheduler: Scheduler
@@ -76,8 +77,8 @@ class Engine:
 
     async def chat(self, http: HttpRequest) -> Response:
         request = self._request(parse_chat(await http.body(), self.loaded.n_layers))
-        completion = await asyncio.wrap_future(self.scheduler.generate(request))
-        return JSONResponse(self._answer(completion))
+        reply = await asyncio.wrap_future(self.scheduler.generate(request))
+        return JSONResponse(self._answer(reply))
 
     async def capture(self, http: HttpRequest) -> Response:
         asked = parse_capture(await http.body())
@@ -131,10 +132,7 @@ class Engine:
         )
 
     def _tokens(self, asked: ChatRequest) -> tuple[tuple[int, ...], tuple[bool, ...] | None]:
-        """The prompt's tokens, and which of them are the assistant's if a steer needs to know.
-
-        A chat template that does not reveal the assistant's tokens therefore serves every other steer.
-        """
+        # Marked only where a steer needs it: some chat templates do not reveal which tokens are the assistant's.
         if any(steer.positions == "assistant" for steer in asked.steers):
             rendered = self.loaded.render_marked(asked.messages, prompt=True)
             return rendered.ids, rendered.assistant
@@ -148,15 +146,15 @@ class Engine:
             )
         return self.directions[key]
 
-    def _answer(self, completion: Completion) -> dict[str, Any]:
-        check_finite(completion.receipts, completion.isolation)
+    def _answer(self, reply: Reply) -> dict[str, Any]:
+        check_finite(reply.receipts, reply.isolation)
         choice = {
             "index": 0,
-            "message": {"role": "assistant", "content": completion.text},
-            "finish_reason": completion.finish_reason,
-            "steering_receipts": [receipt.to_json() for receipt in completion.receipts],
-            "steering_isolation": completion.isolation.to_json(),
-            "steering_of_cached": [steer.to_json() for steer in completion.cached_under],
+            "message": {"role": "assistant", "content": reply.text},
+            "finish_reason": reply.finish_reason,
+            "steering_receipts": [receipt.to_json() for receipt in reply.receipts],
+            "steering_isolation": reply.isolation.to_json() if reply.isolation is not None else None,
+            "steering_of_cached": [steer.to_json() for steer in reply.cached_under],
         }
         return {
             "id": f"chatcmpl-{uuid4().hex}",
@@ -164,10 +162,10 @@ class Engine:
             "model": self.loaded.name,
             "choices": [choice],
             "usage": {
-                "prompt_tokens": completion.prompt_tokens,
-                "completion_tokens": completion.completion_tokens,
-                "total_tokens": completion.prompt_tokens + completion.completion_tokens,
-                "prompt_tokens_details": {"cached_tokens": completion.cached_tokens},
+                "prompt_tokens": reply.prompt_tokens,
+                "completion_tokens": reply.completion_tokens,
+                "total_tokens": reply.prompt_tokens + reply.completion_tokens,
+                "prompt_tokens_details": {"cached_tokens": reply.cached_tokens},
             },
         }
 
@@ -182,7 +180,7 @@ def build_app(engine: Engine) -> Starlette:
                 if not hmac.compare_digest(given.encode(), f"Bearer {engine.token}".encode()):
                     raise RequestError("missing or wrong bearer token", "invalid_api_key", 401)
                 return await endpoint(request)
-            except Exception as error:  # the client always gets JSON that says what went wrong
+            except Exception as error:  # every failure is answered in JSON
                 body, status = error_response(error)
                 return JSONResponse(body, status_code=status)
 

@@ -17,7 +17,7 @@ from capvec.cache import cache_root
 from capvec.directions.activations import Activations, cached_activations
 from capvec.directions.capture import capture_all, engine_identity
 from capvec.directions.direction import Direction
-from capvec.directions.estimate import ambient_norms, mean_difference
+from capvec.directions.estimate import estimate_direction
 from capvec.directions.study_direction import StudyDirection
 from capvec.errors import UsageError
 from capvec.plan.plan import Settings
@@ -107,7 +107,7 @@ def build_positive_control(
     ]
     key = f"{identity} {POOLING}"
     residuals = cached_activations(openings, key, lambda: capture(openings), cache).residuals
-    return Direction(mean_difference(residuals[: len(tasks)], residuals[len(tasks) :]), ambient_norms(residuals))
+    return estimate_direction(residuals, [True] * len(tasks) + [False] * len(tasks))
 
 
 def build_positive_controls(

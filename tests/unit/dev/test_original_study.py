@@ -4,14 +4,14 @@ import math
 
 import numpy as np
 import pytest
-from support.labelled import labelled
+from support.labelled import estimate, labelled
 
 from capvec.directions.activations import Activations
 from capvec.directions.audit import Audit
 from capvec.directions.build import BuiltDirection
 from capvec.directions.contrast import Contrast
 from capvec.directions.direction import Direction
-from capvec.directions.estimate import ambient_norms, mean_difference
+from capvec.directions.estimate import ambient_norms
 from capvec.directions.validate import validate
 from dev.original_study.comparison import ALPHAS, Sweep, findings, layer_rows, main, report
 from dev.original_study.published import change_of
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.unit
 
 def built(positives, negatives):
     residuals = np.concatenate([positives, negatives])
-    direction = Direction(mean_difference(positives, negatives), ambient_norms(residuals))
+    direction = Direction(estimate(positives, negatives), ambient_norms(residuals))
     return BuiltDirection(
         direction,
         validate(*labelled(positives, negatives), permutations=50),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from support.labelled import labelled
+from support.labelled import estimate, labelled
 from support.sections import cells, tables, titles
 
 from capvec import __version__
@@ -18,7 +18,7 @@ from capvec.directions.activations import Activations
 from capvec.directions.auc import auc, auc_of_rows
 from capvec.directions.build import build_direction
 from capvec.directions.direction import Direction, random_control
-from capvec.directions.estimate import ambient_norms, estimate, mean_difference
+from capvec.directions.estimate import ambient_norms
 from capvec.directions.labels import Labellings
 from capvec.directions.metadata import LAYER_CONVENTION, Metadata
 from capvec.directions.permute import choose_scheme, others
@@ -166,14 +166,14 @@ def residuals(seed, n, layers=3, d=5):
 @given(seeds)
 def test_alpha_one_moves_the_mean_of_the_negatives_onto_the_mean_of_the_positives(seed):
     pos, neg = residuals(seed, 4), residuals(seed + 1, 7)
-    np.testing.assert_allclose((neg + mean_difference(pos, neg)).mean(0), pos.mean(0), atol=1e-5)
+    np.testing.assert_allclose((neg + estimate(pos, neg)).mean(0), pos.mean(0), atol=1e-5)
 
 
 def test_shapes_that_do_not_go_together_are_refused():
     with pytest.raises(ValueError, match=r"expected \[n, n_layers, d_model\]"):
-        mean_difference(residuals(0, 2), residuals(0, 2, d=4))
+        estimate(residuals(0, 2)[0], residuals(1, 2)[0])
     with pytest.raises(ValueError, match="0 positives"):
-        mean_difference(residuals(0, 0), residuals(0, 2))
+        estimate(residuals(0, 0), residuals(0, 2))
 
 
 def test_the_ambient_norm_is_the_mean_length():
@@ -241,7 +241,7 @@ def test_a_contrast_is_captured_once_and_again_when_anything_about_it_changes(tm
 def test_the_direction_is_positives_minus_negatives_in_the_contrasts_order(tmp_path):
     built = build(TRACES, tmp_path, [])
     states = residuals(0, 5)
-    np.testing.assert_array_equal(built.direction.vectors, mean_difference(states[:2], states[2:]))
+    np.testing.assert_array_equal(built.direction.vectors, estimate(states[:2], states[2:]))
 
 
 def test_shuffled_controls_are_as_long_and_come_from_other_labels(tmp_path):
@@ -262,7 +262,7 @@ def test_the_sweeps_seed_draws_the_controls_labels_and_the_nulls(tmp_path, seed)
     observed = Labellings.observed(7, 7, ["t"] * 14, [1.0] * 7 + [0.0] * 7)
     drawn = others(observed, choose_scheme(observed), 2, seed).labels
     for labels, control in zip(drawn, built.shuffled, strict=True):
-        vectors = mean_difference(states[labels], states[~labels])
+        vectors = estimate(states[labels], states[~labels])
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         np.testing.assert_allclose(control.vectors / control.norms[:, None], vectors / lengths, atol=1e-5)
     judged = [

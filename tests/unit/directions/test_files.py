@@ -260,7 +260,7 @@ def test_a_gguf_that_holds_a_model_is_refused(tmp_path):
         (lambda torch: torch.ones(4), r"shape \[4\] and names no layer; expected \[3, 4\]"),
         (lambda torch: {"dir": torch.ones(7), "layer": 1}, r"shape \[7\]; expected \[3, 4\]"),
         (lambda torch: {"dir": torch.ones(4), "layer": 3}, "names layer 3; the model has 3, 0 to 2"),
-        (lambda torch: {"dir": torch.ones(4), "layer": -1}, "names layer '-1'; expected"),
+        (lambda torch: {"dir": torch.ones(4), "layer": -1}, "names layer '-1'"),
         (lambda torch: {5: torch.ones(4)}, "layer 5; expected"),
         (lambda torch: {1: torch.ones(7)}, r"layer 1 has shape \[7\]"),
         (lambda torch: {"a1": torch.ones(4), "b1": torch.ones(4)}, "two vectors for layer 1"),

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from support.labelled import estimate
 
 from capvec.directions.auc_interval import auc_interval
-from capvec.directions.estimate import estimate
 from capvec.directions.estimators import METHODS
 from capvec.directions.folds import cross_fitted_scores, group_tasks, parts, refit_cosines, why_not
 from capvec.directions.labels import Labellings

@@ -13,12 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from support.labelled import labelled
+from support.labelled import estimate, labelled
 
 from capvec.directions import validate as module
 from capvec.directions.auc import auc
-from capvec.directions.build import estimate_direction
-from capvec.directions.estimate import estimate, mean_difference
+from capvec.directions.estimate import estimate_direction
 from capvec.directions.estimators import METHODS
 from capvec.directions.fit import centred_states, fit
 from capvec.directions.labels import Labellings
@@ -289,7 +288,7 @@ def test_the_margin_is_the_directions_length_and_the_dose_of_alpha_one():
 
 def test_the_cosine_with_a_reference_is_told_layer_by_layer():
     pos, neg = residuals(3, 4), residuals(4, 4)
-    v = mean_difference(pos, neg)
+    v = estimate(pos, neg)
     rng = np.random.default_rng(0)
     other = rng.standard_normal(5)
     other -= other @ v[1] * v[1] / (v[1] @ v[1])

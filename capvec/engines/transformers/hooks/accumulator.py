@@ -1,20 +1,21 @@
-"""Accumulators: they sum what is measured of one request over its forward passes and end as its receipts."""
+"""Accumulators: they sum the measurements of one request over its forward passes and give its receipts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from capvec.engines.transformers.hooks.downstream import Readings
+from capvec.engines.transformers.hooks.downstream import Readings, extremes
 from capvec.steering import IsolationCheck, Receipt, Steer, vector_hash
 
 
 @dataclass
 class Accumulator:
-    """What one steer of one request did so far. The sums stay on the device: only `receipt` synchronises with it."""
+    """The measurements of one steer of one request. The sums stay on the device; only `receipt` waits for it."""
 
     steer: Steer
     vector: Tensor
@@ -42,7 +43,7 @@ class Accumulator:
 
     @property
     def coefficient(self) -> float:
-        """C in the move (c − w·⟨h, d_L⟩)·d_L: α·‖v_L‖, or 0 for `ablate`. `projection_weight` is w."""
+        """C in the move (c − w·⟨h, d_L⟩)·d_L: α·‖v_L‖, or 0 for `ablate`; `projection_weight` is w."""
         return 0.0 if self.steer.op == "ablate" else self.steer.alpha * self.length
 
     @property
@@ -52,7 +53,7 @@ class Accumulator:
 
     @property
     def idle(self) -> bool:
-        """Whether the steer changes no residual at all: it adds with α = 0."""
+        """Whether the steer changes no residual: it adds with α = 0."""
         return self.steer.op == "add" and self.steer.alpha == 0.0
 
     def add(self, readings: Readings | None, *, passed: int, steered: int, block: str, receiver: str) -> None:
@@ -95,26 +96,9 @@ class Accumulator:
         if self._sums is None or self._least is None or not self.steered:
             return counts
         shift, level, ambient, rounding = (self._sums / self.steered).tolist()
-        least = self._least.tolist()
-        return replace(
-            counts,
-            shift_mean=shift,
-            shift_min=least[0],
-            shift_max=-least[1],
-            level_mean=level,
-            level_min=least[2],
-            level_max=-least[3],
-            norm_ratio_min=least[4],
-            norm_ratio_max=-least[5],
-            ambient_norm=ambient,
-            rounding=rounding,
-            rounding_max=-least[6],
-            rounding_worst=-least[7],
-            error_max=-least[8],
-            off_axis_max=-least[9],
-            scale_min=least[10],
-            scale_max=-least[11],
-        )
+        means = {"shift_mean": shift, "level_mean": level, "ambient_norm": ambient, "rounding": rounding}
+        measured: dict[str, Any] = means | extremes(self._least)
+        return replace(counts, **measured)
 
     def _vector_hash(self) -> str:
         """Hash of the vector that was multiplied, averaged over the passes.
@@ -128,7 +112,7 @@ class Accumulator:
 
 @dataclass
 class Accumulators:
-    """All that is measured of one request: one accumulator for each of its steers, if any, and its isolation check."""
+    """The measurements of one request: an accumulator for each steer, and those of its isolation check."""
 
     steers: tuple[Accumulator, ...] = ()
     sites: int = 0

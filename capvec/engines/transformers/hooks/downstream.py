@@ -29,6 +29,12 @@ _COLLINEAR = 1e-6
 _FLOAT64 = 1e-12
 """Relative error of float64 arithmetic on a residual's norm: some thousand terms of 1e-16 each."""
 
+EXTREMES = (
+    *("shift_min", "shift_max", "level_min", "level_max", "norm_ratio_min", "norm_ratio_max", "scale_min", "scale_max"),
+    *("rounding_max", "rounding_worst", "error_max", "off_axis_max"),
+)
+"""Fields of a `Receipt` that are extremes over the steered positions, in the order of `Readings.least`."""
+
 
 class Readings(NamedTuple):
     """What the downstream probe reads of every steer at a layer in one forward pass, float64 `[…, batch, steers]`."""
@@ -36,8 +42,8 @@ class Readings(NamedTuple):
     sums: Tensor
     """Over the steered positions: shift, level, ‖h_in‖, rounding bound."""
     least: Tensor
-    """Over the steered positions, the least of: shift, −shift, level, −level, norm ratio, −norm ratio, −rounding bound,
-    −the most that rounding can do, −error, −off-axis, s, −s. Infinite where no position was steered."""
+    """Over the steered positions, the least of what `EXTREMES` names, the largest as the least negative. Infinite where
+    no position was steered."""
     units: Tensor
     """d_k as the hook multiplied it, `[batch, steers, d_model]`."""
 
@@ -93,20 +99,8 @@ class Terms:
         ambient, norm_ratio, off_axis, scale = (numbers.expand_as(level) for numbers in of_each_position)
         error = (shift - wanted).abs()
         sums = torch.stack((shift, level, ambient, rounding))
-        least = (
-            shift,
-            -shift,
-            level,
-            -level,
-            norm_ratio,
-            -norm_ratio,
-            -rounding,
-            -worst,
-            -error,
-            -off_axis,
-            scale,
-            -scale,
-        )
+        both = [signed for values in (shift, level, norm_ratio, scale) for signed in (values, -values)]
+        least = (*both, -rounding, -worst, -error, -off_axis)
         return Readings(
             torch.where(self.applied, sums, 0.0).sum(2),
             torch.where(self.applied, torch.stack(least), torch.inf).amin(2),
@@ -155,6 +149,13 @@ def _without(states: Tensor, span: Tensor) -> Tensor:
 
 def _total(states: Tensor) -> Tensor:
     return states.sum(-1, keepdim=True)
+
+
+def extremes(least: Tensor) -> dict[str, float]:
+    """The fields of a receipt, from one steer's `Readings.least`."""
+    return {
+        name: value if name.endswith("_min") else -value for name, value in zip(EXTREMES, least.tolist(), strict=True)
+    }
 
 
 def ratio(above: Tensor, below: Tensor) -> Tensor:

@@ -1,11 +1,10 @@
-"""Where the residual stream goes."""
+"""The modules that the residual stream passes through."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -24,7 +23,7 @@ class ResidualPath:
     name: str = ""
     """Dotted path of the blocks' list in the model."""
     names: Mapping[nn.Module, str] = field(default_factory=dict)
-    """Dotted path of every module of the model, so that a hook can say where it ran, and not where it was meant to."""
+    """Dotted path of every module of the model, so that a hook reports where it ran, not where it was meant to run."""
 
     def receiver(self, layer: int) -> nn.Module | None:
         """The module that the residual of `layer` enters next."""
@@ -32,29 +31,25 @@ class ResidualPath:
 
 
 def check_order(path: ResidualPath, run: Callable[[], object]) -> None:
-    """Make sure that the blocks run once each and in the order of their numbers, which is what a layer's number means.
+    """Check that the blocks run once each, in the order of their numbers: layer numbers mean that order.
 
     Args:
         path: where the residual goes.
         run: makes one forward pass.
 
     Raises:
-        UsageError: they ran in another order, not all, or more often.
+        UsageError: they ran in another order, or not once each.
     """
     ran: list[int] = []
     with ExitStack() as stack:
         for layer, block in enumerate(path.blocks):
-            stack.callback(block.register_forward_hook(partial(_note, ran, layer)).remove)
+            stack.callback(block.register_forward_hook(lambda *_, layer=layer: ran.append(layer)).remove)
         run()
     if ran != list(range(len(path.blocks))):
         raise UsageError(
             f"the blocks of {path.name or 'the model'} ran in the order {ran}; expected each once, from 0 to "
-            f"{len(path.blocks) - 1}: layer numbers would not mean what they say"
+            f"{len(path.blocks) - 1}, the order that layer numbers mean"
         )
-
-
-def _note(ran: list[int], layer: int, *_: object) -> None:
-    ran.append(layer)
 
 
 def hidden_of(output: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""Recording the residual stream: what a direction is estimated from."""
+"""Recording the residual stream, from which directions are estimated."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from capvec.errors import SteeringFault
 def record(path: ResidualPath, chosen: Tensor) -> Iterator[list[Tensor]]:
     """Collect each layer's residual, averaged over positions of each row: block outputs, never after the final norm.
 
-    A block's output is reduced as soon as it is there, and let go: what is kept does not grow with the number of
-    positions. The mean is taken in float64 and rounded once, so that of one position it is that position's residual,
-    and a row gives the same in any batch. Positions that are not chosen are not read: padding may hold anything.
+    Each block's output is reduced at once, so memory does not grow with the number of positions. The mean is taken in
+    float64 and rounded once: for one position it is that position's residual, and a row gives the same in any batch.
+    Positions that are not chosen are not read, because padding may hold anything.
 
     Args:
-        path: where the residual goes.
+        path: the residual stream's modules.
         chosen: bool `[batch, positions]`, true where a residual counts; at least one in each row.
 
     Yields:
@@ -31,7 +31,7 @@ def record(path: ResidualPath, chosen: Tensor) -> Iterator[list[Tensor]]:
 
     Raises:
         ValueError: a row without a chosen position.
-        SteeringFault: inside the forward pass, when a block's output is not a residual of this batch.
+        SteeringFault: in the forward pass, if a block's output is not a residual of this batch.
     """
     where = [row.nonzero().squeeze(1) for row in chosen]
     if not all(len(positions) for positions in where):

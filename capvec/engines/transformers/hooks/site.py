@@ -19,7 +19,7 @@ from capvec.errors import SteeringFault
 class Site:
     """Moves a block's output, then measures what arrives at the next module.
 
-    All work that is not arithmetic on residuals happens when the site is made, before the forward pass.
+    Everything but arithmetic on residuals is done on construction, before the forward pass.
     """
 
     layer: int

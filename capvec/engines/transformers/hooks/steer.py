@@ -54,10 +54,10 @@ def steer(
     what another hook does in between is measured.
 
     Args:
-        path: where the residual goes.
+        path: the residual stream's modules.
         rows: the accumulators of each batch row. A row without steers keeps its bits and is measured too.
         mask: bool `[batch, positions]`, true where a position is real and false for padding; only real positions are
-            steered and measured. Best on the CPU, as is `assistant`.
+            steered and measured. Keep it and `assistant` on the CPU, where they are read.
         generated: whether the tokens were generated and are fed back; otherwise they belong to the prompt.
         assistant: bool `[batch, positions]`, which prompt tokens belong to assistant messages; required by a steer at
             those positions.

@@ -3,8 +3,8 @@
 A decoder's residual is a sum: the token's embedding (and a learned position's, where there is one), and what each
 attention and each MLP adds. Ablation *at every write* is the hook form of weight orthogonalisation (Arditi et al. 2024,
 "Refusal in language models is mediated by a single direction", section 4): with every write orthogonal to d, so is
-every residual. It is not what a sweep's `--op ablate` does: that removes d from the residual after one block, whoever
-wrote it; the blocks before have read it, the blocks behind may write it again, and no edit of weights does that.
+every residual. A sweep's `--op ablate` is another operation: it removes d from the residual after one block, whichever
+module wrote it. Earlier blocks have read d and later blocks may write it again, which no edit of weights reproduces.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def ablate_writes(writers: Sequence[nn.Module], unit: Tensor) -> Iterator[None]:
 
 @contextmanager
 def watch(blocks: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """Collect the whole output of each block: for short texts only.
+    """Collect the whole output of each block; for short texts only.
 
     Yields:
         A list that holds, after one forward pass, one float32 `[batch, positions, d_model]` for each block, in order.
 
     Raises:
-        SteeringFault: a block returned neither a tensor nor a tuple of one; out of the forward pass.
+        SteeringFault: in the forward pass, if a block returns neither a tensor nor a tuple of one.
     """
     seen: list[Tensor] = []
 
@@ -63,7 +63,7 @@ def watch(blocks: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
 def jitter(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Round each module's output once more, up or down at random: h ← h·(1 ± ε), with ε of float32.
 
-    A measure of what rounding alone does to whatever is computed from these outputs.
+    It measures what rounding alone does to results computed from these outputs.
     """
     random = torch.Generator().manual_seed(0)
 
@@ -80,9 +80,9 @@ def jitter(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def component(states: Tensor, unit: Tensor) -> float:
-    """How much of d is left in residuals: the largest |⟨h, d⟩| over a position's largest ‖h‖ in that layer or before.
+    """The share of d left in residuals: the largest |⟨h, d⟩| over a position's largest ‖h‖ in that layer or before.
 
-    Rounding errors of a residual are as large as the largest residual that it has been, hence the denominator.
+    The denominator is the largest earlier residual because rounding errors scale with it.
 
     Args:
         states: float32 `[n_layers, batch, positions, d_model]`.

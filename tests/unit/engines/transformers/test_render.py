@@ -91,7 +91,7 @@ def test_a_template_that_rewrites_what_was_said_is_refused():
         marked(SHOUTING, say("hello", "quiet"))
     slow = byte_tokenizer(CHATML)
     slow.__class__ = type("Bytes", (slow.__class__,), {"is_fast": False})
-    with pytest.raises(UsageError, match="Bytes does not say which characters"):
+    with pytest.raises(UsageError, match="Bytes has no character offsets"):
         render_marked(slow, say("hello", "quiet"), prompt=False)
 
 
