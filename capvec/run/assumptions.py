@@ -30,7 +30,7 @@ class Assumptions:
     """The source of rate and spread, in words."""
 
     def design(self, plan: Plan) -> SweepDesign | None:
-        """The plan's design for a config of its family; None where no config is steered."""
+        """The plan's design for a config of its comparisons; None where no config is steered."""
         if not plan.steered:
             return None
         level = LEVEL / len(plan.steered)
