@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,9 @@ from markupsafe import escape
 
 from capvec.errors import UsageError
 from capvec.publish.card import model_card
-from capvec.results.summary_file import read_summary
+from capvec.results.results import Results
+from capvec.results.run_folder import RunFolder, read_run_folder
+from capvec.studies.regenerate import results_of_run
 
 _VECTORS = ("dir.pt", "dir.safetensors", "dir.gguf")
 _TEXTS = ("RESULTS.md", "master_summary.csv")
@@ -26,21 +26,6 @@ _PATHS = ("direction", "traces", "reference", "tasks", "selection", "chosen")
 _ABSOLUTE = re.compile(r"""(?<![\w:/.…-])/(?:[^\s/`'"|,;:()<>\[\]]+/)+([^\s/`'"|,;:()<>\[\]]*)""")
 _NOT_TEXT = re.compile(r"(<(?:script|style)\b.*?</(?:script|style)>)", re.DOTALL)
 """Of a page: programs, whose digests it names, and trajectories, whose paths are those of a container."""
-
-
-@dataclass(frozen=True)
-class FinishedRun:
-    """What a run left behind."""
-
-    folder: Path
-    summary: Mapping[str, Any]
-    """`summary.json`."""
-    provenance: Mapping[str, Any]
-    """`provenance.json`."""
-    ranking: tuple[Mapping[str, str], ...]
-    """Rows of `ranking.csv`, best first; empty for a direction that was loaded."""
-    pages: tuple[Path, ...]
-    """`report.html` and `plots/*.svg`, as far as the run has them, relative to its folder."""
 
 
 def export(run: Path, out: Path, *, license_id: str, say: Callable[[str], None]) -> None:
@@ -55,69 +40,66 @@ def export(run: Path, out: Path, *, license_id: str, say: Callable[[str], None])
     Raises:
         UsageError: no finished sweep of this version there, or `out` is in use.
     """
-    finished = read_run(run)
+    finished = read_run_folder(run)
+    _check_that_it_finished(finished)
+    results, _ = results_of_run(finished)
+    _check_that_all_ran(results)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"--out {out}: exists and is not an empty folder; choose another")
-    results = out / "results" / str(finished.summary["run"])
-    for folder in (out / "vectors", results):
+    table = out / "results" / results.plan.run / "master_summary.csv"
+    for folder in (out / "vectors", table.parent):
         folder.mkdir(parents=True, exist_ok=True)
-    for name in (*_VECTORS, *(["ranking.csv"] if finished.ranking else ())):
-        shutil.copyfile(finished.folder / "vectors" / name, out / "vectors" / name)
+    for name in (*_VECTORS, *(["ranking.csv"] if results.direction.ranking else ())):
+        shutil.copyfile(run / "vectors" / name, out / "vectors" / name)
     places = _places(finished.provenance)
-    here = (*places, str(finished.folder.resolve().parent), str(Path.home()))
+    here = (*places, str(run.resolve().parent), str(Path.home()))
     private = [place for place in here if place.count("/") > 1]
+    pages = [page.relative_to(run) for page in (run / _PAGE, *sorted((run / _PLOTS).glob("*.svg"))) if page.is_file()]
+    kinds = {page.parts[0] for page in pages}
     texts = {
-        out / "RESULTS.md": (finished.folder / "RESULTS.md").read_text(encoding="utf-8"),
-        results / "master_summary.csv": (finished.folder / "master_summary.csv").read_text(encoding="utf-8"),
-        out / "README.md": model_card(
-            finished.summary,
-            finished.provenance,
-            finished.ranking,
-            license_id,
-            pages=tuple(dict.fromkeys(page.parts[0] for page in finished.pages)),
-        ),
+        out / "RESULTS.md": (run / "RESULTS.md").read_text(encoding="utf-8"),
+        table: (run / "master_summary.csv").read_text(encoding="utf-8"),
+        out / "README.md": model_card(results, finished.engine, license_id, kinds),
     }
     for path, text in texts.items():
         path.write_text(without_paths(text, places), encoding="utf-8")
-    for page in finished.pages:
+    for page in pages:
         (out / page).parent.mkdir(exist_ok=True)
-        text = (finished.folder / page).read_text(encoding="utf-8")
+        text = (run / page).read_text(encoding="utf-8")
         (out / page).write_text(page_without_paths(text, places, private), encoding="utf-8")
     _check_that_nothing_leaks(out, private)
     say(f"{out}: read README.md before you publish it; its license is {license_id} (--license names another)")
 
 
-def read_run(folder: Path) -> FinishedRun:
-    """Read what `export` needs of a run.
+def _check_that_it_finished(run: RunFolder) -> None:
+    """Refuse a run without its reports or vectors.
 
     Raises:
-        UsageError: no run there, not a finished one, not a sweep, or one of an earlier capvec.
+        UsageError: not a sweep, or a file is missing.
     """
-    if not (folder / "provenance.json").is_file():
-        raise UsageError(f"{folder}: no run there (no provenance.json); expected a run folder, such as reports/latest")
-    summary_file = folder / "summary.json"
-    again = f"finish it with pytest -m sweep --run {folder.resolve().name} --resume"
-    if not summary_file.is_file():
-        raise UsageError(f"{folder}: the run did not finish (no summary.json); {again}")
-    provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    summary = read_summary(summary_file)
-    if provenance.get("study") != "sweep":
-        raise UsageError(f"{folder}: a {provenance.get('study')}; expected a sweep, which has one direction to publish")
-    if missing := summary["missing_trials"]:
-        raise UsageError(f"{folder}: {len(missing)} trials were not run, {missing[0]} first; {again}")
+    folder, study = run.folder, run.plan.study
+    if study != "sweep":
+        raise UsageError(f"{folder}: a {study}; expected a sweep, which has one direction to publish")
+    if not (folder / "summary.json").is_file():
+        raise UsageError(f"{folder}: the run did not finish (no summary.json); {_again(folder)}")
     needed = (*(Path("vectors") / name for name in _VECTORS), *map(Path, _TEXTS))
-    absent = [str(name) for name in needed if not (folder / name).is_file()]
-    if absent or "verdict" not in summary or "description" not in provenance["direction"]:
-        what = f"no {', '.join(absent)}" if absent else "its summary has no verdict"
-        raise UsageError(f"{folder}: the run of an earlier capvec ({what}); {again}, which writes its reports anew")
-    pages = (folder / _PAGE, *sorted((folder / _PLOTS).glob("*.svg")))
-    return FinishedRun(
-        folder,
-        summary,
-        provenance,
-        _ranking(folder / "vectors" / "ranking.csv"),
-        tuple(page.relative_to(folder) for page in pages if page.is_file()),
-    )
+    if absent := [str(name) for name in needed if not (folder / name).is_file()]:
+        raise UsageError(f"{folder}: no {', '.join(absent)}; {_again(folder)}, which writes its files anew")
+
+
+def _check_that_all_ran(results: Results) -> None:
+    """Refuse a run without all of its trials.
+
+    Raises:
+        UsageError: trials are missing.
+    """
+    if missing := results.completeness.missing:
+        folder = results.plan.folder
+        raise UsageError(f"{folder}: {len(missing)} trials were not run, {missing[0]} first; {_again(folder)}")
+
+
+def _again(folder: Path) -> str:
+    return f"finish it with pytest -m sweep --run {folder.resolve().name} --resume"
 
 
 def without_paths(text: str, places: Iterable[str]) -> str:
@@ -155,13 +137,6 @@ def _places(provenance: Mapping[str, Any]) -> tuple[str, ...]:
     options = provenance["options"]
     given = (options.get(name) for name in _PATHS)
     return tuple(place for place in given if place and "/" in place)
-
-
-def _ranking(path: Path) -> tuple[Mapping[str, str], ...]:
-    if not path.is_file():
-        return ()
-    with path.open(newline="", encoding="utf-8") as file:
-        return tuple(csv.DictReader(file))
 
 
 def _check_that_nothing_leaks(out: Path, private: Sequence[str]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from capvec.engines.protocol import EngineInfo
+from capvec.records import Config
 
 _PUSHES = {
     "add": "hidden + alpha * v",
@@ -60,30 +62,30 @@ class Usage:
     """Empty where llama.cpp cannot do it."""
 
 
-def usage_of(provenance: Mapping[str, Any]) -> Usage | None:
+def usage_of(configs: Sequence[Config], engine: EngineInfo) -> Usage | None:
     """Usage of the first steered config; None where the run has none.
 
     Args:
-        provenance: `provenance.json` of the run.
+        configs: of the run.
+        engine: the engine and its model.
     """
-    config = next((config for config in provenance["configs"] if config["kind"] == "steered"), None)
+    config = next((config for config in configs if config.kind == "steered"), None)
     if config is None:
         return None
-    first = config["steers"][0]
-    steers = {steer["layer"]: steer["alpha"] for steer in config["steers"]}
-    model = provenance["model"]
+    first = config.steers[0]
+    steers = {steer.layer: steer.alpha for steer in config.steers}
     snippet = _SNIPPET.format(
-        architecture=model["architecture"],
-        dtype=model["dtype"],
-        source=_source(str(model["model"])),
+        architecture=engine.architecture,
+        dtype=engine.dtype,
+        source=_source(engine.model),
         steers=steers,
-        blocks=model.get("blocks") or "model.layers",
-        body=_body(first["op"], bool(first.get("keep_norm"))),
+        blocks=engine.blocks or "model.layers",
+        body=_body(first.op, first.keep_norm),
     )
-    everywhere = first["positions"] == "all"
-    difference = "" if everywhere else f" (here at all positions; there only at `{first['positions']}`)"
-    plain = first["op"] == "add" and not first.get("keep_norm") and everywhere
-    return Usage(config["name"], snippet, difference, _llama_cpp(steers) if plain else "")
+    everywhere = first.positions == "all"
+    difference = "" if everywhere else f" (here at all positions; there only at `{first.positions}`)"
+    plain = first.op == "add" and not first.keep_norm and everywhere
+    return Usage(config.name, snippet, difference, _llama_cpp(steers) if plain else "")
 
 
 def _source(model: str) -> str:

@@ -22,6 +22,8 @@ def method_section(results: Results) -> Section:
             f" drove a shell on {_tasks(plan, results.outcomes)}, with {attempts(plan)} per task and config, under "
             f"{len(plan.configs)} configs. All configs of a (task, attempt) share a seed. Protocol ",
             Code(settings.protocol),
+            ", prompt style ",
+            Code(settings.prompt_style),
             f", at most {settings.max_steps} steps of {settings.max_tokens} tokens, temperature "
             f"{settings.temperature:g}.",
         )

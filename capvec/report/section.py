@@ -95,6 +95,14 @@ class Bullets:
 
 
 @dataclass(frozen=True)
+class Program:
+    """Lines of a program, set as code."""
+
+    language: str
+    lines: str
+
+
+@dataclass(frozen=True)
 class Finding:
     """The verdict on one config."""
 
@@ -174,7 +182,7 @@ class TrialMatrix:
     """The same as a chart. The page draws a table instead, whose marks are links."""
 
 
-Block = Heading | Paragraph | Bullets | Findings | Table | Figure | TrialMatrix
+Block = Heading | Paragraph | Bullets | Program | Findings | Table | Figure | TrialMatrix
 
 
 # ------------------------------------------------------------------------------------------------ reports

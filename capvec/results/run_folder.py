@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from capvec.engines.protocol import EngineInfo
 from capvec.errors import UsageError
 from capvec.plan.plan import Plan, Settings
 from capvec.records import Config, Outcome, Task, TrialId, TrialSpec
@@ -30,6 +31,11 @@ class RunFolder:
     outcomes: tuple[Outcome, ...]
     """All on record, in the plan's order."""
 
+    @property
+    def engine(self) -> EngineInfo:
+        """The engine and its model."""
+        return EngineInfo.from_json(self.provenance["model"])
+
     def earlier_summary(self) -> dict[str, Any] | None:
         """`summary.json`, under its present names; None for a run that was interrupted before it was written."""
         path = self.folder / "summary.json"
@@ -47,11 +53,16 @@ def read_run_folder(folder: Path) -> RunFolder:
         raise UsageError(f"{folder}: no run there (no provenance.json); expected a run folder, such as reports/latest")
     provenance = json.loads(path.read_text(encoding="utf-8"))
     plan = plan_of(folder, provenance)
-    recorded = {outcome.id: outcome for outcome in Ledger(folder / "trials.jsonl").read()}
+    recorded = {outcome.id: outcome for outcome in read_outcomes(folder)}
     outcomes = tuple(recorded[trial.id] for trial in plan.trials if trial.id in recorded)
     if not outcomes:
         raise UsageError(f"{folder}: trials.jsonl holds no trial of the plan; name another run folder")
     return RunFolder(folder, provenance, plan, outcomes)
+
+
+def read_outcomes(folder: Path) -> tuple[Outcome, ...]:
+    """The outcomes on record in a run folder, oldest first; none without `trials.jsonl`."""
+    return Ledger(folder / "trials.jsonl").read()
 
 
 def plan_of(folder: Path, provenance: Mapping[str, Any]) -> Plan:

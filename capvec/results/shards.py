@@ -26,7 +26,7 @@ def _lines(shards: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     differing = [name for name in dict.fromkeys(name for one in software for name in one) if _differs(software, name)]
     if differing:
         words = "; ".join(f"{name} {_by_run(shards, [one.get(name) for one in software])}" for name in differing)
-        yield f"Their software differs, which can look like an effect if configs are split between runs: {words}."
+        yield f"Their software differs, which can pass for an effect if configs are split between runs: {words}."
     gates = [shard["options"].get("gate") for shard in shards]
     if len(set(gates)) > 1:
         yield (f"Their gates differ ({_by_run(shards, gates)}); every condition is judged on all trials together.")

@@ -9,7 +9,7 @@ from capvec.errors import UsageError
 from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Plan
 from capvec.records import Config
-from capvec.results.ledger import Ledger
+from capvec.results.run_folder import read_outcomes
 from capvec.stats.assumed import EQUIVALENCE_MARGIN, UNKNOWN_RATE, UNKNOWN_SPREAD
 from capvec.stats.power import SweepDesign, observed_rate
 from capvec.stats.power_warning import PowerWarning, power_warning
@@ -30,7 +30,7 @@ class Assumptions:
     """The source of rate and spread, in words."""
 
     def design(self, plan: Plan) -> SweepDesign | None:
-        """The plan's design for a config of its family; None where no config is steered."""
+        """The plan's design for a config of its comparisons; None where no config is steered."""
         if not plan.steered:
             return None
         level = LEVEL / len(plan.steered)
@@ -74,7 +74,7 @@ def _from_run(folder: Path) -> tuple[float, float, str]:
             f"--base-rate {folder}: expected a rate between 0 and 1, or the folder of an earlier run, and there is no "
             f"{path}"
         )
-    valid = [one for one in Ledger(path).read() if one.config == Config.BASELINE and one.outcome != "error"]
+    valid = [one for one in read_outcomes(folder) if one.config == Config.BASELINE and one.outcome != "error"]
     if not valid:
         raise UsageError(f"--base-rate {folder}: no valid trial of a baseline in {path}; name another run, or a rate")
     rate = observed_rate(sum(one.outcome == "solved" for one in valid), len(valid))

@@ -141,8 +141,8 @@ class DockerSandbox:
             try:
                 # After a restart even the container's own second process is a program that the agent may have put
                 # there; without it, init ends.
-                spared = "1" if self.processes.restarted else self.processes.keepers
-                wrong = put_back(self._client, self._container, self._origin, spared=spared)
+                alive = "1" if self.processes.restarted else self.processes.keepers
+                wrong = put_back(self._client, self._container, self._origin, keep=alive)
             finally:
                 self._api.unpause(self._container)
             self.hang_up()
@@ -218,7 +218,7 @@ class DockerSandbox:
         """Kill what a timed-out command started, and what that starts in turn; the shell too if it does not answer."""
         deadline = time.monotonic() + GRACE_S
         while True:
-            self.processes.kill_others(spare=shell.pid)
+            self.processes.kill_others(keep=shell.pid)
             finished = shell.wait(output, timeout_s=0.5)
             if finished.cwd is not None or finished.ended or time.monotonic() > deadline:
                 return finished

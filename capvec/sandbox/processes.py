@@ -114,10 +114,10 @@ class Processes:
             time.sleep(0.02)
         return None
 
-    def kill_others(self, spare: int | None = None) -> None:
-        """Kill everything except the container's own processes and the PID `spare`, until nothing is left."""
-        spared = f"{self.keepers} {spare}" if spare is not None else self.keepers
-        exec_id, stream = self.start(["sh", "-c", _KILL_OTHERS, spared])
+    def kill_others(self, keep: int | None = None) -> None:
+        """Kill everything except the container's own processes and the PID `keep`, until nothing is left."""
+        kept = f"{self.keepers} {keep}" if keep is not None else self.keepers
+        exec_id, stream = self.start(["sh", "-c", _KILL_OTHERS, kept])
         with closing(stream):
             exit_code = self.collect(exec_id, stream, Output(), time.monotonic() + 10)
         if exit_code != 0:

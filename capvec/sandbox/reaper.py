@@ -67,7 +67,7 @@ def owner_label(pid: int) -> str:
     """The label that identifies a process: `node/boot/PID namespace/PID/start`.
 
     The start is counted from the boot, so that neither a later process with the same PID nor a change of the clock
-    makes two processes look alike.
+    makes two processes seem one.
 
     Raises:
         psutil.NoSuchProcess: there is no such process, or it is a zombie.

@@ -52,7 +52,7 @@ class ExecStream:
 
     def send(self, text: str) -> None:
         """Write text to the program's input."""
-        # A model's reply may hold halves of surrogate pairs, which no encoding has.
+        # A model's reply may hold lone surrogates, which no encoding has.
         self._sock.sendall(text.encode(errors="replace"))
 
     def receive(self, deadline: float) -> bytes:

@@ -42,12 +42,12 @@ _LIMIT_S = 120.0
 
 _SCRIPT = r"""
 set -eu
-since=$1 spared=$2 path=$3 commands=$4 system=$5 packages=$6
+since=$1 keep=$2 path=$3 commands=$4 system=$5 packages=$6
 root=/proc/1/root
 put_back='' may_be_missing=''
 
 for entry in /proc/[0-9]*; do
-  case " $spared $$ " in *" ${entry#/proc/} "*) continue ;; esac
+  case " $keep $$ " in *" ${entry#/proc/} "*) continue ;; esac
   kill -9 "${entry#/proc/}" 2>/dev/null || :
 done
 
@@ -146,7 +146,7 @@ class Origin:
         return cls(found["Image"], since, path, config["Labels"])
 
 
-def put_back(client: docker.DockerClient, container: str, origin: Origin, *, spared: str) -> tuple[str, ...]:
+def put_back(client: docker.DockerClient, container: str, origin: Origin, *, keep: str) -> tuple[str, ...]:
     """End the processes of a frozen container and restore the system's files.
 
     A second call restores the same paths again, since they changed after the start. If the image's `find` is not GNU's,
@@ -156,7 +156,7 @@ def put_back(client: docker.DockerClient, container: str, origin: Origin, *, spa
         client: connected to the container's Docker.
         container: name of a paused container. Its processes die when it resumes, before they do anything else.
         origin: what the container was before the agent.
-        spared: PIDs in the container, separated by spaces, that stay alive.
+        keep: PIDs in the container, separated by spaces, that stay alive.
 
     Returns:
         The paths that had changed. `/dev` among them is not restored: only a restart of the container does that.
@@ -171,7 +171,7 @@ def put_back(client: docker.DockerClient, container: str, origin: Origin, *, spa
         helper = client.containers.create(
             origin.image,
             name=name,
-            entrypoint=["sh", "-c", _SCRIPT, "sh", origin.since, spared, origin.path, *map(" ".join, system)],
+            entrypoint=["sh", "-c", _SCRIPT, "sh", origin.since, keep, origin.path, *map(" ".join, system)],
             command=[],
             user="0",
             working_dir="/",

@@ -32,7 +32,7 @@ CLEAR = (
     '[ ! -e /tests ] && [ -d /logs/verifier ] && [ -z "$(ls -A /logs/verifier)" ]'
 )
 """Empties the folders that the verifier trusts. Root without capabilities is bound by permissions: an agent could
-protect a planted reward by making it read-only; the owner can always change permissions back."""
+protect a reward of its own by making it read-only; the owner can always change permissions back."""
 
 
 _log = logging.getLogger(__name__)

@@ -19,8 +19,8 @@ def can_install() -> bool:
         release = platform.freedesktop_os_release()
     except OSError:
         return False
-    family = {release.get("ID", ""), *release.get("ID_LIKE", "").split()}
-    return bool(family & {"debian", "ubuntu"}) and os.geteuid() == 0
+    systems = {release.get("ID", ""), *release.get("ID_LIKE", "").split()}
+    return bool(systems & {"debian", "ubuntu"}) and os.geteuid() == 0
 
 
 def install(*packages: str) -> None:

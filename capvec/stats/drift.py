@@ -34,7 +34,7 @@ class Drift:
     """Valid baseline trials."""
     within_tasks: bool
     """Trials were exchanged within their task only. Otherwise (one attempt a task) between tasks too, and a plan that
-    puts hard tasks last looks like a drift; never between runs, though."""
+    puts hard tasks last imitates a drift; never between runs, though."""
     pass_trend: DriftTest | None
     """Correlation of solved with the rank of the start, both less their task's mean: above 0 if later trials pass more
     often. This is the Cochran–Armitage statistic with ranks as scores."""
@@ -119,12 +119,12 @@ def _by_worker(
     rates = solved - excess
     places = np.array([[worker == name for name in names] for worker in workers], dtype=float)
     variance = (rates * (1 - rates)) @ places
-    told = variance > _TIE
-    if not told.any():
+    informative = variance > _TIE
+    if not informative.any():
         return None
 
     def statistic(missed: NDArray[np.float64]) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = ((missed @ places)[..., told] ** 2 / variance[told]).sum(axis=-1)
+        found: NDArray[np.float64] = ((missed @ places)[..., informative] ** 2 / variance[informative]).sum(axis=-1)
         return found
 
     observed = float(statistic(excess))

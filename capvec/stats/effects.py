@@ -15,7 +15,7 @@ Metric = Literal["pass_rate", "parse_fail", "no_cmd", "steps"]
 SECONDARY: tuple[Metric, ...] = ("parse_fail", "no_cmd", "steps")
 
 DECIMALS = 12
-"""What means of the same trials agree to, in whatever order they are summed."""
+"""What means of the same trials agree to, in any order of summation."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
 
 
 def clopper_pearson(successes: int, n: int, level: float = 0.95) -> Interval:
-    """The exact interval of Clopper and Pearson (Biometrika 1934): covers at least `level`, whatever the proportion.
+    """The exact interval of Clopper and Pearson (Biometrika 1934): covers at least `level` at any proportion.
 
     Raises:
         ValueError: n < 1, or successes outside 0 to n.
@@ -38,8 +38,8 @@ def clustered(differences: Sequence[float], attempts: float, level: float = 0.95
     """Interval for the mean difference of pass rates over tasks like these: t with Agresti and Min's pseudo-pairs, and
     room for what no task showed.
 
-    The task is the cluster: only the spread of the task-wise differences counts, so whatever makes trials of one task
-    alike is allowed for. A plain t interval has width zero where no task moved, however few there were. Agresti and Min
+    The task is the cluster: only the spread of the task-wise differences counts, so trials of one task may be alike
+    for any reason. A plain t interval has width zero where no task moved, however few there were. Agresti and Min
     (Statistics in Medicine 2005, 24:729) mend that for matched pairs by adding two pairs, spread evenly over the four
     outcomes: to the mean they add nothing, to the sum of squares 2·½. With k attempts a task's difference is a mean
     over k pairs, so here two tasks with the mean square 1/(2k) are added, and Student's t with (tasks − 1) degrees of

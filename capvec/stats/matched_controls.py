@@ -2,7 +2,7 @@
 and strength, that point elsewhere.
 
 If the vector were one more such direction, its effect would be as likely to come first among the K + 1 as second or
-last. So its rank is a p-value whatever the distribution of the effects: a Monte Carlo test [1]_ with p-values
+last. So its rank is a p-value under any distribution of the effects: a Monte Carlo test [1]_ with p-values
 (1 + b)/(1 + K) [2]_. For random and orthogonal controls that null is a direction drawn from the sphere (a frame of
 orthogonal ones has the same law in any order), for shuffled ones labels that mean nothing. The unsteered baseline
 cannot replace these controls: steering by a random vector of that length may do harm of its own.
@@ -65,7 +65,7 @@ class MatchedComparison:
 
     @property
     def smallest_p(self) -> float:
-        """1/(1 + K): what no p-value here can be below, whatever the vector does."""
+        """1/(1 + K): the smallest p-value that this many controls allow."""
         return 1 / (1 + len(self.controls))
 
 
@@ -148,6 +148,6 @@ def _compare(
 
 def _mean_over_tasks(values: Mapping[tuple[str, int], float]) -> float:
     tasks: defaultdict[str, list[float]] = defaultdict(list)
-    for (task, _), value in sorted(values.items()):  # sums in one order, whatever the set's
+    for (task, _), value in sorted(values.items()):  # sums in one order
         tasks[task].append(value)
     return fmean(fmean(its) for its in tasks.values())

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 EXACT_TASKS = 20
-"""Up to so many tasks all 2ⁿ sign patterns are counted, whatever the differences are."""
+"""Up to so many tasks all 2ⁿ sign patterns are counted, for any differences."""
 LARGEST_SUM = 1_000_000
 """Differences with a common denominator, as means of counts have, are exact for any number of tasks while the sum of
 their numerators stays below this."""

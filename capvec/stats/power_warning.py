@@ -9,7 +9,7 @@ without a steered config is never called underpowered.
 Before a sweep, the baseline's rate and how much tasks differ are assumed; in its report they are those observed, and
 the attempts those of the arm that has fewer; the verdict's "could only have seen" comes from the same. So a sweep may
 be underpowered as planned and not as it came out, or the other way round. A config whose 95 % interval excludes the
-effect was measured well enough, whatever was planned, and is not counted in the report. Nor is one that `--sequential`
+effect was measured well enough in the end, and is not counted in the report. Nor is one that `--sequential`
 stopped early: its interim analyses say what it was worth. Where only some configs are underpowered, as when the others
 have more valid trials, the warning names them.
 
@@ -56,7 +56,7 @@ class PowerWarning:
 
     @property
     def too_few_tasks(self) -> bool:
-        """Whether the tasks are so few that no p-value can reach the level, whatever happens on them."""
+        """Whether the tasks are so few that no p-value can reach the level."""
         return smallest_p(self.design.tasks) >= self.design.level
 
     @property
@@ -73,7 +73,7 @@ class PowerWarning:
         cannot = f"{it} cannot be called better or worse on {its} own" if self.configs else _NO_CALL
         return (
             f"{counted(tasks, 'task')} give{'s' if tasks == 1 else ''} no p below {smallest_p(tasks):.2g}, and "
-            f"{level:.2g} is needed, so whatever happens on them, {cannot}; it takes "
+            f"{level:.2g} is needed, so {cannot}; it takes "
             f"at least {fewest_tasks(level)} tasks."
         )
 

@@ -129,7 +129,7 @@ def course(differences: NDArray[Any], spends: Sequence[float], patterns: NDArray
         size = np.abs(now @ signs)
         pvalues = (gone | (size >= size[:, :1] - _TIE)).mean(axis=1)
         allowed = max(0, math.ceil(spend * flips) - 1)  # fewer than spend · flips
-        # The (allowed + 1)-th largest of those that are left: whatever is beyond it fits, it and its ties do not.
+        # The (allowed + 1)-th largest of those that are left: what is beyond it fits, it and its ties do not.
         ranked = np.partition(np.where(gone, np.inf, size), flips - 1 - allowed, axis=1)
         beyond = ranked[:, flips - 1 - allowed]
         crossing = ~gone & (size > beyond[:, None] + _TIE)

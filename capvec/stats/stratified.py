@@ -52,7 +52,7 @@ def cmh(strata: Sequence[Stratum]) -> CmhResult:
         raise ValueError(f"{len(strata)} strata: expected at least one, each with trials on both sides")
     a, n, c, m = (np.array(column, dtype=float) for column in zip(*map(_fields, strata), strict=True))
     total, solved = n + m, a + c
-    told = (solved > 0) & (solved < total)
+    informative = (solved > 0) & (solved < total)
     excess = float((a - n * solved / total).sum())
     variance = float((n * m * solved * (total - solved) / (total**2 * np.maximum(total - 1, 1))).sum())
     statistic = max(abs(excess) - 0.5, 0.0) ** 2 / variance if variance else 0.0
@@ -62,7 +62,7 @@ def cmh(strata: Sequence[Stratum]) -> CmhResult:
         pvalue=_exact(strata),
         pvalue_asymptotic=float(stats.chi2.sf(statistic, 1)),
         odds_ratio=for_config / for_baseline if for_baseline else (math.inf if for_config else math.nan),
-        informative=int(told.sum()),
+        informative=int(informative.sum()),
     )
 
 

@@ -14,7 +14,7 @@ Five names exist, and the first whose condition holds is given:
 5. **underpowered: could only have seen Y**: everything else. Effects beyond the margin are not excluded. Y is
    the least rise that this sweep detects with power 80 % (`power.minimum_detectable_effect` of the paired test with
    the number of tasks and attempts, the baseline's rate and the spread between tasks as they were observed, at level/m,
-   the first   no p-value below 2/64, whatever happens on them.
+   the first   no p-value below 2/64, with any outcomes.
 
 Beside *underpowered* the words tell what holds of these tasks alone, if the exact Cochran–Mantel–Haenszel test rejects
 at level/m: a loss of everything on six tasks is beyond doubt there, and still not known of others.
@@ -32,7 +32,7 @@ The intervals are not widened for the number of configs: each holds its own diff
 p-value of two tests may disagree at the border; *improves* and *harms* go by the p-value alone.
 
 The sign-flip test takes the differences of tasks as symmetric about 0 under the null. They are where a config does
-nothing, whatever the tasks are, since its trials might then be the baseline's. Then any false "improves" comes with
+nothing, with any tasks, since its trials might then be the baseline's. Then any false "improves" comes with
 probability level/2 at most: half of the rejections of a two-sided test fall on either side. They are not where effects
 differ and only cancel on average in a lopsided way, with many tasks a little better and a few much worse: few tasks
 with many attempts then show the many and miss the few, and "improves" is said too often.
@@ -134,14 +134,14 @@ def _name(effect: Effect, pvalue: float, excluded: float | None, change: FormatC
 def _words(
     name: Name, effect: Effect, excluded: float | None, change: FormatChange, mediation: Mediation | None
 ) -> str:
-    told = measured(effect)
+    observed = measured(effect)
     if name in ("improves", "harms"):
-        return f"{name}: {told}" + (f"; {mediation.words}" if mediation is not None and change.changed else "")
+        return f"{name}: {observed}" + (f"; {mediation.words}" if mediation is not None and change.changed else "")
     assert excluded is not None  # else it is underpowered
     if name == "changes form only":
         limit = rounded_up(excluded)
-        return f"changes form only: {change.description}, and effects on solving above {limit} excluded; {told}"
-    return f"no effect detected, and effects above {rounded_up(excluded)} excluded: {told}"
+        return f"changes form only: {change.description}, and effects on solving above {limit} excluded; {observed}"
+    return f"no effect detected, and effects above {rounded_up(excluded)} excluded: {observed}"
 
 
 def _asides(

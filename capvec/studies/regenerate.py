@@ -46,23 +46,32 @@ def regenerate(folder: Path) -> tuple[str, ...]:
         UsageError: no run there, or none with a trial on record.
     """
     run = read_run_folder(folder)
-    plan, outcomes = run.plan, run.outcomes
     if run.provenance["direction"] is None:  # nothing is steered: a collection, which has one report
-        write_baseline(plan, outcomes)
+        write_baseline(run.plan, run.outcomes)
         return (f"report: {folder / BASELINE}",)
-    direction = DirectionSummary.read(folder, run.provenance)
+    results, notes = results_of_run(run)
+    return write_all(results, (*notes, *_lost(run, results.direction)))
+
+
+def results_of_run(run: RunFolder) -> tuple[Results, tuple[str, ...]]:
+    """The results of a run, from its folder, and lines on what could not be judged again.
+
+    Args:
+        run: of a study that steers.
+    """
+    plan, outcomes = run.plan, run.outcomes
     summary, earlier = summarise_run(plan, outcomes), run.earlier_summary()
     judgement, notes = _judge(run, summary, earlier)
     results = Results(
         plan=plan,
         outcomes=outcomes,
         summary=summary,
-        direction=direction,
+        direction=DirectionSummary.read(run.folder, run.provenance),
         judgement=judgement,
         gates=(*judgement.gates, *check_gate(run.provenance["options"].get("gate"), summary, len(plan.tasks))),
         completeness=_completeness(run, summary, earlier),
     )
-    return write_all(results, (*notes, *_lost(run, direction)))
+    return results, notes
 
 
 def _lost(run: RunFolder, direction: DirectionSummary) -> Iterator[str]:

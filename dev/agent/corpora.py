@@ -20,7 +20,7 @@ from capvec.directions.contrast import verdict
 from capvec.directions.recipe import ContrastName, Recipe
 from capvec.errors import CapvecError, UsageError
 from capvec.records import Trace
-from capvec.results.ledger import Ledger
+from capvec.results.run_folder import read_outcomes
 from capvec.traces import read_traces
 
 BUNDLED = Path(capvec.models.__file__).parent / "traces"
@@ -99,8 +99,7 @@ def _read(run: Path) -> list[Trace]:
 
 
 def _describe(run: Path, traces: Sequence[Trace]) -> dict[str, Any]:
-    outcomes = Ledger(run / "trials.jsonl").read()
-    counts = Counter(str(outcome.outcome) for outcome in outcomes)
+    counts = Counter(str(outcome.outcome) for outcome in read_outcomes(run))
     return {"model": traces[0].model, "trials": sum(counts.values()), **counts}
 
 

@@ -239,9 +239,9 @@ def plant(base: Path, start: Path, data: Path, out: Path, recipe: Recipe, device
         whole = loss.plain + loss.steered + recipe.contrast * loss.pull
         descend(optimizer, whole, recipe.learning_rate * schedule(step, len(plan), recipe.warmup), recipe.clip)
         if step % 10 == 0 or step == len(plan) - 1:
-            look = step % 50 == 0 or step == len(plan) - 1
+            validating = step % 50 == 0 or step == len(plan) - 1
             row = {"step": step, **_rounded(loss)}
-            row |= validate(model, validation, direction, recipe, device) if look else dict.fromkeys(VALIDATED)
+            row |= validate(model, validation, direction, recipe, device) if validating else dict.fromkeys(VALIDATED)
             row["seconds"] = round(time.monotonic() - started, 1)
             log.append(row)
             print(json.dumps(row), flush=True)

@@ -199,8 +199,8 @@ def train(base: Path, data: Path, out: Path, recipe: Recipe, device: str) -> Non
                 "tokens": tokens,
                 "loss": round(float(total.detach()) / count, 4),
             }
-            look = step % 100 == 0 or step == len(plan) - 1
-            row["validation_loss"] = round(validate(model, validation, recipe, device), 4) if look else None
+            validating = step % 100 == 0 or step == len(plan) - 1
+            row["validation_loss"] = round(validate(model, validation, recipe, device), 4) if validating else None
             row["seconds"] = round(time.monotonic() - started, 1)
             log.append(row)
             print(json.dumps(row), flush=True)

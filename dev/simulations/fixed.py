@@ -191,7 +191,7 @@ def _improves_section(sweeps: int, seed: int) -> Iterator[str]:
     for tasks, attempts in DESIGNS:
         for tau in TAUS:
             shares = [
-                _share_of(verdicts(scenario(tasks, attempts, tau), [0.0] * family, sweeps, seed)) for family in (1, 4)
+                _share_of(verdicts(scenario(tasks, attempts, tau), [0.0] * configs, sweeps, seed)) for configs in (1, 4)
             ]
             yield f"| {tasks} × {attempts} | {tau:g} | {shares[0]:.3f} | {shares[1]:.3f} |"
     yield ""
@@ -238,7 +238,7 @@ def _lopsided_shares(design: SweepDesign, sweeps: int, seed: int) -> tuple[float
 
 
 def _share_of(sweeps: Sequence[Sequence[Verdict]]) -> float:
-    return float(np.mean([any(call.name == "improves" for call in family) for family in sweeps]))
+    return float(np.mean([any(call.name == "improves" for call in configs) for configs in sweeps]))
 
 
 def _coverage_section(sweeps: int, seed: int) -> Iterator[str]:
@@ -322,7 +322,7 @@ def _names_section(sweeps: int, seed: int) -> Iterator[str]:
     yield "|" + "---|" * (len(NAMES) + 3)
     for tasks, attempts in (*DESIGNS, (68, 10)):
         for effect in (0.0, 0.1, 0.2):
-            found = [family[0] for family in verdicts(scenario(tasks, attempts, 1.0), [effect], sweeps, seed)]
+            found = [first for first, *_ in verdicts(scenario(tasks, attempts, 1.0), [effect], sweeps, seed)]
             counts = Counter(call.name for call in found)
             wrong = np.mean([call.excluded is not None and call.excluded < effect for call in found])
             shares = " | ".join(f"{counts[name] / sweeps:.3f}" for name in NAMES)

@@ -88,9 +88,9 @@ def _endings(config: NDArray[np.bool_], base: NDArray[np.bool_], level: float, s
     moved = config.astype(np.float32) - base
     seen = schedule(tasks, attempts)
     shares = [count / (tasks * attempts) for count in seen]
-    looks = [_seen(moved, count) for count in seen]  # each: mean differences, attempts of each task
+    analyses = [_seen(moved, count) for count in seen]  # each: mean differences, attempts of each task
     # In units in which sums are whole numbers, so that small floats hold them.
-    whole = np.stack([means * math.lcm(*map(int, counts[counts > 0])) for means, counts in looks]).round()
+    whole = np.stack([means * math.lcm(*map(int, counts[counts > 0])) for means, counts in analyses]).round()
     whole = whole.astype(np.float32)
     parts = [
         course(
@@ -101,10 +101,10 @@ def _endings(config: NDArray[np.bool_], base: NDArray[np.bool_], level: float, s
     crossed, pvalues = (
         np.concatenate([getattr(part, name) for part in parts], axis=1) for name in ("crossed", "pvalues")
     )
-    crossed[-1] = True  # the end, whatever it says
+    crossed[-1] = True  # the end, with any result
     reached = crossed.argmax(axis=0)
     futile = np.zeros_like(crossed)
-    for index, (means, counts) in enumerate(looks[:-1]):
+    for index, (means, counts) in enumerate(analyses[:-1]):
         futile[index] = [
             is_futile(*chances(row[counts > 0], _pairs(counts), tasks, shares[index], LEVEL, EQUIVALENCE_MARGIN))
             for row in means
@@ -116,9 +116,9 @@ def _endings(config: NDArray[np.bool_], base: NDArray[np.bool_], level: float, s
     final = np.full(sweeps, len(seen) - 1)
     obeyed = np.where(given_up < reached, 1.0, pvalues[stop, every])
     return Endings(
-        _ends(looks, shares, final, sign_flip_pvalues(whole[-1].astype(np.int64))),
-        _ends(looks, shares, stop, obeyed),
-        _ends(looks, shares, reached, pvalues[reached, every]),
+        _ends(analyses, shares, final, sign_flip_pvalues(whole[-1].astype(np.int64))),
+        _ends(analyses, shares, stop, obeyed),
+        _ends(analyses, shares, reached, pvalues[reached, every]),
     )
 
 
@@ -135,12 +135,13 @@ def _pairs(counts: NDArray[np.int64]) -> float:
 
 
 def _ends(
-    looks: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]],
+    analyses: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]],
     shares: Sequence[float],
     stop: NDArray[np.int64],
     pvalues: NDArray[np.float64],
 ) -> Ends:
-    rows = [(looks[look][0][sweep][looks[look][1] > 0], _pairs(looks[look][1])) for sweep, look in enumerate(stop)]
+    stopped = (analyses[analysis] for analysis in stop)
+    rows = [(means[sweep][counts > 0], _pairs(counts)) for sweep, (means, counts) in enumerate(stopped)]
     intervals = tuple(clustered(row.tolist(), pairs) for row, pairs in rows)
     return Ends(
         pvalues,
@@ -168,11 +169,11 @@ def sections(sweeps: int, seed: int) -> Iterator[str]:
     yield "|" + "---|" * 8
     for tasks, attempts in DESIGNS:
         for tau in TAUS:
-            for family in (1, 4):
-                ways = _ways(endings(scenario(tasks, attempts, tau), [0.0] * family, sweeps, seed))
+            for configs in (1, 4):
+                ways = _ways(endings(scenario(tasks, attempts, tau), [0.0] * configs, sweeps, seed))
                 false = " | ".join(f"{improves.any(axis=0).mean():.3f}" for _, improves in ways)
                 saved = " | ".join(f"{_saved(ends):.2f}" for ends, _ in ways[1:])
-                yield f"| {tasks} × {attempts} | {tau:g} | {family} | {false} | {saved} |"
+                yield f"| {tasks} × {attempts} | {tau:g} | {configs} | {false} | {saved} |"
     yield ""
     yield "## Interim analyses: power, trials saved, and what stopping does to the estimate\n"
     yield (
@@ -206,11 +207,11 @@ def sections(sweeps: int, seed: int) -> Iterator[str]:
     )
 
 
-def _ways(family: Sequence[Endings]) -> list[tuple[list[Ends], NDArray[np.bool_]]]:
+def _ways(endings_of: Sequence[Endings]) -> list[tuple[list[Ends], NDArray[np.bool_]]]:
     """Each way with its ends [configs], and which of them are called *improves* [configs, sweeps]."""
     ways = []
     for name in ("fixed", "obeying", "ignoring"):
-        ends: list[Ends] = [getattr(one, name) for one in family]
+        ends: list[Ends] = [getattr(one, name) for one in endings_of]
         adjusted = np.array([holm(row) for row in np.stack([one.pvalues for one in ends], axis=1).tolist()]).T
         ways.append((ends, np.stack([one.improves(row) for one, row in zip(ends, adjusted, strict=True)])))
     return ways

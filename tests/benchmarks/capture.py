@@ -1,6 +1,6 @@
 """`python tests/benchmarks/capture.py`: what batching gives a capture of the bundled contrast, on this machine.
 
-Each batch is timed beside its own conversations one by one, in turn, so that whatever else the machine does falls on
+Each batch is timed beside its own conversations one by one, in turn, so that the machine's other work falls on
 both. Prints tokens per second of both, their ratio, and the share of padding.
 """
 

@@ -52,7 +52,7 @@ def decode(loaded, rows, vectors):
 
 @pytest.fixture
 def ask(loaded):
-    """As `decode`; with another path of the residual, or other vectors than those that were asked for, if told so."""
+    """As `decode`; with another path of the residual, or other vectors than those that were asked for where asked."""
     return lambda rows, path=None, vectors=VECTORS: decode(replace(loaded, path=path or loaded.path), rows, vectors)
 
 

@@ -1,6 +1,6 @@
 """Every bundled task proves itself in a real container: its own solution scores 1, doing nothing scores 0.
 
-And for each family: answers that look right and are not score 0, other routes to the result score 1.
+And for each family: plausible wrong answers score 0, other routes to the result score 1.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ CHEATS = [
     ("another bash", FAKE_BASH),
     ("a cmp and a tr that find everything right", "cd /usr/bin; ln -sf true cmp; ln -sf true tr; echo > {target}"),
     (
-        "a planted reward",
+        "a reward of its own",
         "mkdir -p /logs/verifier; cd /logs/verifier; echo 1 > reward.txt; echo '{\"reward\": 1}' > reward.json",
     ),
     ("its working directory deleted", "rm -rf /app"),

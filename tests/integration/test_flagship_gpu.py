@@ -79,9 +79,9 @@ def test_a_vector_of_another_length_is_caught_in_bfloat16(loaded):
     with pytest.raises(SteeringFault, match="multiplied a vector with the hash"):
         check_receipts(as_reply(completion), config, layout_of(loaded))
     (receipt,) = completion.receipts
-    told = replace(completion, receipts=(replace(receipt, vector=config.vectors[0]),))
+    claimed = replace(completion, receipts=(replace(receipt, vector=config.vectors[0]),))
     with pytest.raises(SteeringFault, match="shift"):
-        check_receipts(as_reply(told), config, layout_of(loaded))
+        check_receipts(as_reply(claimed), config, layout_of(loaded))
 
 
 def test_nothing_is_steered_where_alpha_is_zero(loaded):

@@ -76,7 +76,7 @@ def test_a_plan_runs_a_probe_says_what_the_sweep_takes_and_could_see_and_leaves_
     )
     printed = result.outlines[result.outlines.index(next(line for line in result.outlines if "UNDERP" in line)) :]
     assert max(map(len, printed)) <= 100
-    # No session began, so no worker did: xdist would have told of gw0 and gw1.
+    # No session began, so no worker did: xdist would have shown gw0 and gw1.
     assert not re.search(r"gw\d|test session starts|workers", result.stdout.str())
 
 

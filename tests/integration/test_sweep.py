@@ -143,7 +143,7 @@ def test_controls_and_gates_work_on_the_same_trials_and_the_run_can_be_published
     result.stdout.fnmatch_lines(
         [
             "*against matched controls *random *orthogonal *",
-            # One trial each, all solved: nothing is gained, and every twin does as well.
+            # One trial each, all solved: nothing is gained, and every control does as well.
             "*steered-L1-a4 *+0.00 *1/1 *1.000 *2/2 *1.000*",
             "*gate met: zero-L1: the baseline's tokens (* replies to identical conversations compared in 1 trials, 0 *",
             "*gate NOT MET: improves(steered-L1-a4)*",
@@ -157,8 +157,8 @@ def test_controls_and_gates_work_on_the_same_trials_and_the_run_can_be_published
     shifts = {e["config"]: e["measured"][0]["expected"] for e in outcomes.values() if e["measured"]}
     assert shifts["zero-L1"] == 0
     assert shifts["negated-L1-a4"] == pytest.approx(-shifts["steered-L1-a4"])
-    for twin in ("random1", "orthogonal1", "orthogonal2"):
-        assert shifts[f"{twin}-L1-a4"] == pytest.approx(shifts["steered-L1-a4"], rel=1e-4)
+    for control in ("random1", "orthogonal1", "orthogonal2"):
+        assert shifts[f"{control}-L1-a4"] == pytest.approx(shifts["steered-L1-a4"], rel=1e-4)
     summary = json.loads((report / "summary.json").read_text())
     assert {(one["kind"], len(one["controls"])) for one in summary["matched_controls"]} == {
         ("random", 1),

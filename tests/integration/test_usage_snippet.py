@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -13,6 +12,9 @@ from support.tiny_models import CONTEXT, LAYERS, WIDTH, save_tiny
 from capvec.engines.protocol import EngineInfo
 from capvec.publish.export import export
 from capvec.publish.usage import usage_of
+from capvec.records import Config
+from capvec.results.run_folder import read_run_folder
+from capvec.steering import Steer
 
 pytestmark = pytest.mark.integration
 ARCHITECTURES = {
@@ -89,10 +91,9 @@ def test_other_operations_do_what_they_say(exported, op, keep_norm):
     import numpy as np
 
     direction = exported("llama")
-    provenance = json.loads(Path("../mine/provenance.json").read_text())
-    steer = {"layer": 2, "alpha": 1.0 if op == "ablate" else 0.5, "op": op, "positions": "all", "keep_norm": keep_norm}
-    provenance["configs"] = [{"name": "s", "kind": "steered", "steers": [steer]}]
-    names, rest = run_until_its_hooks_go(usage_of(provenance).snippet)
+    steer = Steer(2, direction.hash, 1.0 if op == "ablate" else 0.5, op, keep_norm=keep_norm)
+    engine = read_run_folder(Path("../mine")).engine
+    names, rest = run_until_its_hooks_go(usage_of([Config("s", "steered", (steer,))], engine).snippet)
     steered = residuals_after(names, 2).numpy().astype(float)
     exec(compile(rest, "card", "exec"), names)
     plain = residuals_after(names, 2).numpy().astype(float)

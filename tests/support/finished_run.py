@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +14,15 @@ from capvec.engines.protocol import EngineInfo
 from capvec.plan.options import SweepOptions, parse_controls
 from capvec.plan.plan import Plan, Settings, control_configs, interleave, steered_config
 from capvec.records import Config, Outcome, Task
-from capvec.report.files import write_reports
 from capvec.results import provenance
-from capvec.results.direction import DirectionSummary
-from capvec.results.gates import GateResult
-from capvec.results.ledger import Completeness
-from capvec.stats.summary import summarise
-from support.results import results_of
+from capvec.results.ledger import Ledger
+from capvec.studies.regenerate import regenerate
 
-RANKING = """layer,auc,margin,ambient_norm,margin_ratio,n_pos,n_neg,auc_null_p95,p_value
-2,1.0,3.5,10.0,0.35,6,20,1.0,0.4
-1,0.9,3.0,10.0,0.3,6,20,1.0,0.5
+RANKING = """\
+layer,auc,margin,ambient_norm,margin_ratio,n_pos,n_neg,auc_null_p95,cv_auc,cv_auc_low,cv_auc_high,cv_auc_null_p95,\
+cv_p_value,p_value,p_corrected,stability_min,stability_mean,reference_cosine
+2,1.0,3.5,10.0,0.35,6,20,1.0,,,,,,0.4,0.8,,,
+1,0.9,3.0,10.0,0.3,6,20,1.0,,,,,,0.5,0.9,,,
 """
 """Four layers would be two more rows; what matters is that the best p, 0.4, is no evidence."""
 
@@ -47,7 +46,7 @@ def write_run(
         ranking: of the layers; empty for a direction that was loaded.
         solved: by the baseline, the steered config and each of its controls, of four tasks.
         missing: trials that were not run.
-        error: what a control's trial beside these ended with; empty for none.
+        error: what the last control's last trial ended with; empty for none.
     """
     vectors = np.random.default_rng(0).standard_normal((health.n_layers, health.d_model)).astype(np.float32)
     metadata = Metadata(health.model, layer_convention=LAYER_CONVENTION, layer=2)
@@ -59,31 +58,30 @@ def write_run(
     tasks = tuple(Task(f"task{number}", Path(f"task{number}"), "do it", "0" * 64) for number in range(4))
     settings = Settings(health.model, "bash-block", "brief", 20, 96, 0.7)
     plan = Plan(folder.name, folder, tasks, configs, interleave(tasks, configs, 1, 0), settings)
-    outcomes = [
-        _outcome(config, task.name, 1, "solved" if number < count else "unsolved")
-        for config, count in zip(configs, (*solved, solved[-1]), strict=True)
-        for number, task in enumerate(tasks)
-    ]
-    if error:
-        outcomes.append(_outcome(configs[-1], "task0", 2, "error", error))
     (folder / "vectors").mkdir(parents=True)
+    ledger = Ledger(folder / "trials.jsonl")
+    for config, count in zip(configs, (*solved, solved[-1]), strict=True):
+        for number, task in enumerate(tasks):
+            outcome = _outcome(config, task.name, "solved" if number < count else "unsolved")
+            if error and (config, task) == (configs[-1], tasks[-1]):
+                outcome = _outcome(config, task.name, "error", error)
+            if outcome.trial not in missing:
+                ledger.append(outcome)
     save_all(direction, folder / "vectors")
-    if ranking:
-        (folder / "vectors" / "ranking.csv").write_text(ranking)
     found = StudyDirection(direction, source, controls=matched, steered=health)
-    options = SweepOptions(direction=source, tasks="multi")
+    options = SweepOptions(direction=source, tasks="multi", gate="no_harm(0.5)")
     images = {task.name: "sha256:0" for task in tasks}
     asked = {"command_line": (), "options": options.to_json()}
     provenance.write(folder, **asked, plan=plan, health=health.to_json(), direction=found, images=images)
-    summary = summarise(outcomes, [config.name for config in configs], comparisons=[steered.name])
-    gates = (GateResult("no_harm(0.5)", True, "holds for every config"),)
-    completeness = Completeness(16, 16 - len(missing), missing)
-    direction_summary = DirectionSummary.of(found)
-    write_reports(
-        results_of(plan, outcomes, direction=direction_summary, gates=gates, completeness=completeness, summary=summary)
-    )
+    if ranking:
+        (folder / "vectors" / "ranking.csv").write_text(ranking)
+        path = folder / "provenance.json"
+        data = json.loads(path.read_text())
+        data["direction"]["ranking"] = {"estimator": "mean-difference", "null": "labels permuted", "folds": "no folds"}
+        path.write_text(json.dumps(data))
+    regenerate(folder)
     return direction
 
 
-def _outcome(config: Config, task: str, attempt: int, status: str, error: str = "") -> Outcome:
-    return Outcome("r", task, config.name, config.layer, config.alpha, attempt, 0, status, error=error)
+def _outcome(config: Config, task: str, status: str, error: str = "") -> Outcome:
+    return Outcome("r", task, config.name, config.layer, config.alpha, 1, 0, status, error=error)

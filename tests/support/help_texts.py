@@ -17,4 +17,4 @@ def options_in(text: str) -> dict[str, str]:
             entries[-1] = (entries[-1][0], f"{entries[-1][1]} {line}")
         elif not line.startswith(" "):
             entries.append(("", ""))  # a heading ends the entry above it
-    return {name: " ".join(told.split()) for name, told in entries if name}
+    return {name: " ".join(shown.split()) for name, shown in entries if name}

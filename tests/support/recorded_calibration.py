@@ -16,11 +16,12 @@ from capvec.results import provenance
 from capvec.results.direction import DirectionSummary
 from capvec.results.ledger import reconcile
 from capvec.results.zero_control import Comparison
-from capvec.studies.calibration.configs import arms_of, configs_of
+from capvec.studies.calibration.configs import Arms, arms_of, configs_of
 from capvec.studies.calibration.judge import SELECTED, judge_calibration
 from capvec.studies.calibration.positive_controls import PositiveControls
 from capvec.studies.calibration.selection import GridPoint, Selection
 from capvec.studies.calibration.study import parse_calibration_options
+from capvec.studies.calibration.verdicts import SplitOutcomes
 from capvec.studies.reporting import write_all
 from support.outcomes import outcome
 from support.results import results_of
@@ -93,3 +94,23 @@ def write_calibration_run(folder):
     ran = [one.id for one in outcomes]
     about = {"judgement": judgement, "gates": judgement.gates, "completeness": reconcile(ran, outcomes, ran)}
     return write_all(results_of(plan, outcomes, direction=DirectionSummary.of(planted), **about))
+
+
+def trials(config, solved, n=20, **changes):
+    """One trial of each of `n` tasks, the first ones solved."""
+    return [outcome(config, f"t{k:02}", "solved" if k < solved else "unsolved", **changes) for k in range(n)]
+
+
+def measured(*groups, held_out=()):
+    return SplitOutcomes([o for group in groups for o in group], [o for group in held_out for o in group])
+
+
+ARMS = Arms("p", "r", ("random1",), "z", "f", "g")
+
+
+def ideal():
+    """Everything as it should be, on 20 tasks."""
+    return measured(
+        trials("baseline", 10), trials("p", 20), trials("r", 0), trials("random1", 11), trials("z", 10),
+        trials("f", 10, parse_fail=2), trials("g", 10),
+    )  # fmt: skip

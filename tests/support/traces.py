@@ -35,10 +35,10 @@ def put(path, value):
     return path
 
 
-def agent(message, *calls, told="New Terminal Output:\n", **more):
+def agent(message, *calls, answer="New Terminal Output:\n", **more):
     """A step as `terminus-2` writes it: Harbor 0.26.0, `harbor/agents/terminus_2/terminus_2.py`, `_run_agent_loop`."""
     named = [{"tool_call_id": f"c{n}", "function_name": name, "arguments": {}} for n, name in enumerate(calls)]
-    step = {"source": "agent", "message": message, "observation": {"results": [{"content": told}]}}
+    step = {"source": "agent", "message": message, "observation": {"results": [{"content": answer}]}}
     return step | ({"tool_calls": named} if named else {}) | more
 
 

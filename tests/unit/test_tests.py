@@ -86,7 +86,7 @@ def test_a_test_imports_no_other_test_and_no_private_name(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "named"),
     [
         ("from test_statistics import arms", "tests/support"),
         ("from tests.unit.stats.test_statistics import arms", "tests/support"),
@@ -98,10 +98,10 @@ def test_a_test_imports_no_other_test_and_no_private_name(file: Path) -> None:
         ("patch.setattr('capvec.models.source._TRACES', 1)", "_TRACES of capvec.models.source"),
     ],
 )
-def test_a_violation_is_told_with_its_line_and_the_remedy(source: str, told: str) -> None:
+def test_a_violation_is_reported_with_its_line_and_the_remedy(source: str, named: str) -> None:
     (problem,) = violations(source, "test_x.py")
     assert problem.startswith(f"test_x.py:{source.count(chr(10)) + 1}: ")
-    assert told in problem
+    assert named in problem
 
 
 @pytest.mark.parametrize(

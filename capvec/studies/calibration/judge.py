@@ -18,7 +18,7 @@ from capvec.results.zero_control import Comparison, compare_with_baseline
 from capvec.studies.calibration.configs import Arms, arms_of
 from capvec.studies.calibration.selection import Selection
 from capvec.studies.calibration.splits import split_tasks
-from capvec.studies.calibration.verdicts import Criterion, Measured, judge
+from capvec.studies.calibration.verdicts import Criterion, SplitOutcomes, judge
 
 DATA = "calibration.json"
 SELECTED, _EARLIER_SELECTED = "selected", "choice"
@@ -31,7 +31,7 @@ class CalibrationJudgement(Judgement):
 
     selection: Selection = field(kw_only=True)
     arms: Arms = field(kw_only=True)
-    measured: Measured = field(kw_only=True)
+    measured: SplitOutcomes = field(kw_only=True)
     verdicts: tuple[Criterion, ...] = field(kw_only=True)
     zero: tuple[Comparison, ...] = field(kw_only=True)
 
@@ -57,7 +57,7 @@ def judge_calibration(
     """
     arms, splits = arms_of(selection, randoms), split_tasks(plan.tasks, selection.dev_families)
     test, held_out = ({task.name for task in tasks} for tasks in (splits.test, splits.held_out))
-    measured = Measured(
+    measured = SplitOutcomes(
         test=[outcome for outcome in outcomes if outcome.task in test],
         held_out=[outcome for outcome in outcomes if outcome.task in held_out],
     )

@@ -32,7 +32,7 @@ from capvec.studies.calibration.configs import Arms
 from capvec.studies.calibration.judge import DATA, CalibrationJudgement
 from capvec.studies.calibration.selection import GridPoint, Selection
 from capvec.studies.calibration.splits import family
-from capvec.studies.calibration.verdicts import Criterion, Measured
+from capvec.studies.calibration.verdicts import Criterion, SplitOutcomes
 from capvec.text import counted, number, signed
 
 CALIBRATION = "CALIBRATION.md"
@@ -84,16 +84,16 @@ def _write(plan: Plan, name: str, text: str) -> None:
     (plan.folder / name).write_text(text, encoding="utf-8")
 
 
-def _summaries(plan: Plan, measured: Measured) -> Iterator[tuple[str, Summary]]:
+def _summaries(plan: Plan, measured: SplitOutcomes) -> Iterator[tuple[str, Summary]]:
     names = [config.name for config in plan.configs]
     steered = [config.name for config in plan.configs if config.kind == "steered"]
-    for half, title in _SPLITS:
-        outcomes: Sequence[Outcome] = getattr(measured, half)
+    for split, title in _SPLITS:
+        outcomes: Sequence[Outcome] = getattr(measured, split)
         if outcomes:
             yield title, summarise(outcomes, names, comparisons=steered)
 
 
-def _method(plan: Plan, measured: Measured) -> Section:
+def _method(plan: Plan, measured: SplitOutcomes) -> Section:
     tasks = [len({outcome.task for outcome in outcomes}) for outcomes in (measured.test, measured.held_out)]
     attempts = max(trial.attempt for trial in plan.trials)
     done = (
@@ -121,7 +121,7 @@ def _verdicts(verdicts: Sequence[Criterion]) -> Section:
     )
 
 
-def _configs(plan: Plan, measured: Measured) -> Section:
+def _configs(plan: Plan, measured: SplitOutcomes) -> Section:
     blocks: list[Block] = []
     for title, summary in _summaries(plan, measured):
         blocks += [Heading(title.capitalize()), config_table(summary.configs, plan)]
@@ -156,7 +156,7 @@ def _effect_row(effect: Effect, where: str) -> Row:
     )
 
 
-def _families(plan: Plan, measured: Measured, arms: Arms) -> Section:
+def _families(plan: Plan, measured: SplitOutcomes, arms: Arms) -> Section:
     """Solved trials, so that one family that carries an effect, or breaks it, is seen."""
     shown = (Config.BASELINE, arms.positive, arms.negated, arms.format)
     of = {task.name: family(task) for task in plan.tasks}

@@ -27,7 +27,7 @@ FORMAT_METRICS: tuple[Metric, ...] = ("parse_fail", "no_cmd")
 
 
 @dataclass(frozen=True)
-class Measured:
+class SplitOutcomes:
     """The outcomes of each split."""
 
     test: Sequence[Outcome]
@@ -51,7 +51,7 @@ class Criterion:
     """On held-out families."""
 
 
-def judge(measured: Measured, arms: Arms, zero: Sequence[Comparison]) -> tuple[Criterion, ...]:
+def judge(measured: SplitOutcomes, arms: Arms, zero: Sequence[Comparison]) -> tuple[Criterion, ...]:
     """Judge all five criteria.
 
     Args:
@@ -68,7 +68,7 @@ def judge(measured: Measured, arms: Arms, zero: Sequence[Comparison]) -> tuple[C
     )
 
 
-def positive_control_raises(measured: Measured, config: str) -> Criterion:
+def positive_control_raises(measured: SplitOutcomes, config: str) -> Criterion:
     """(a) Met when the pass rate rises at p < LEVEL, and does not fall on held-out families at p < CONTROL_LEVEL."""
     effect, other = _both(measured, config, "pass_rate")
     harmful = other is not None and other.difference < 0 and other.pvalue < CONTROL_LEVEL
@@ -77,7 +77,7 @@ def positive_control_raises(measured: Measured, config: str) -> Criterion:
     return Criterion("a", f"{config} raises the pass rate", met, reason, _listed(effect), _listed(other))
 
 
-def negated_lowers(measured: Measured, config: str) -> Criterion:
+def negated_lowers(measured: SplitOutcomes, config: str) -> Criterion:
     """(b) Met when the pass rate falls at p < LEVEL."""
     effect, other = _both(measured, config, "pass_rate")
     met = effect is not None and effect.difference < 0 and effect.pvalue < LEVEL
@@ -85,7 +85,7 @@ def negated_lowers(measured: Measured, config: str) -> Criterion:
     return Criterion("b", f"{config} lowers the pass rate", met, reason, _listed(effect), _listed(other))
 
 
-def controls_are_not_detected(measured: Measured, configs: Sequence[str]) -> Criterion:
+def controls_are_not_detected(measured: SplitOutcomes, configs: Sequence[str]) -> Criterion:
     """(c) Met when every control was measured and no more of them are detected than chance explains (two-sided)."""
     pairs = [_both(measured, config, "pass_rate") for config in configs]
     effects = tuple(effect for effect, _ in pairs if effect is not None)
@@ -107,7 +107,7 @@ def zero_says_the_same(zero: Sequence[Comparison]) -> Criterion:
     return Criterion("d", "α = 0 with the hook installed gives identical tokens", met, reason)
 
 
-def format_is_no_skill(measured: Measured, config: str) -> Criterion:
+def format_is_no_skill(measured: SplitOutcomes, config: str) -> Criterion:
     """(e) Met when parse_fail or no_cmd moves at p < LEVEL, and the pass rate does not rise at p < CONTROL_LEVEL.
 
     Two metrics are looked at, so the smaller p counts twice (Bonferroni).
@@ -130,7 +130,7 @@ def format_is_no_skill(measured: Measured, config: str) -> Criterion:
     )
 
 
-def _both(measured: Measured, config: str, metric: Metric) -> tuple[Effect | None, Effect | None]:
+def _both(measured: SplitOutcomes, config: str, metric: Metric) -> tuple[Effect | None, Effect | None]:
     """The effect on the test split and on held-out families."""
     return paired_effect(measured.test, config, metric), paired_effect(measured.held_out, config, metric)
 

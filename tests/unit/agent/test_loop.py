@@ -62,13 +62,13 @@ def test_the_model_sees_its_replies_and_what_they_did_until_it_is_done():
     episode, model, shell = run([BASH.render(["ls"]), "DONE"])
     assert episode.end_reason == "done"
     assert shell.ran == ["ls"]
-    told = episode.steps[0].observation
-    assert "ran ls" in told
-    assert "exit code 0" in told
+    observed = episode.steps[0].observation
+    assert "ran ls" in observed
+    assert "exit code 0" in observed
     assert model.seen[1] == (
         *OPENING,
         {"role": "assistant", "content": BASH.render(["ls"])},
-        {"role": "user", "content": told},
+        {"role": "user", "content": observed},
     )
     assert episode.steps[1].observation == ""
 
@@ -196,11 +196,13 @@ def test_a_failed_reply_is_told_what_was_wrong_and_a_silent_one_that_it_has_no_c
 
 
 def test_an_observation_names_timeouts_and_restarts_and_is_capped_head_and_tail():
-    told = BASH.observation([CommandResult("", None, timed_out=True, shell_restarted=True)], Parse("strict", ("a",)))
-    assert "ran out of time" in told
-    assert "restarted" in told
+    observed = BASH.observation(
+        [CommandResult("", None, timed_out=True, shell_restarted=True)], Parse("strict", ("a",))
+    )
+    assert "ran out of time" in observed
+    assert "restarted" in observed
     long = CommandResult("H" + "x" * 5000 + "T", 3)
-    told = BASH.observation([long], Parse("strict", ("a",)), limit=100)
-    assert len(told) < 100 + 80  # the cap, and the words around it
-    assert told.startswith("exit code 3\nH")
-    assert told.endswith("xT")
+    observed = BASH.observation([long], Parse("strict", ("a",)), limit=100)
+    assert len(observed) < 100 + 80  # the cap, and the words around it
+    assert observed.startswith("exit code 3\nH")
+    assert observed.endswith("xT")

@@ -42,9 +42,9 @@ def test_it_opens_with_the_system_prompt_takes_turns_and_ends_with_the_task(prot
 @pytest.mark.parametrize("style", STYLES)
 def test_the_prompt_control_changes_the_system_prompt_alone(protocol, style):
     plain = opening_messages("Do it.", protocol, style)
-    told = opening_messages("Do it.", protocol, style, "Be careful.")
-    assert told[0]["content"] == plain[0]["content"] + " Be careful."
-    assert told[1:] == plain[1:]
+    messages = opening_messages("Do it.", protocol, style, "Be careful.")
+    assert messages[0]["content"] == plain[0]["content"] + " Be careful."
+    assert messages[1:] == plain[1:]
 
 
 def test_no_example_is_a_bundled_task():

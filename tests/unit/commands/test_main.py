@@ -63,11 +63,11 @@ def test_the_help_of_a_command_has_the_options_of_the_table_and_no_other(command
     text = capsys.readouterr().out
     assert f"usage: capvec {command}" in text
     assert max(map(len, text.splitlines())) <= 80
-    told = options_in(text)
-    assert list(told) == ["--help", *(option.flag for option in options_of(command))]
+    shown = options_in(text)
+    assert list(shown) == ["--help", *(option.flag for option in options_of(command))]
     for option in options_of(command):
         # argparse breaks lines at hyphens too.
-        assert help_text(option, command).replace(" ", "") in told[option.flag].replace(" ", "")
+        assert help_text(option, command).replace(" ", "") in shown[option.flag].replace(" ", "")
 
 
 def test_every_command_of_the_table_is_there():

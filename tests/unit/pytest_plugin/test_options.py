@@ -20,12 +20,12 @@ def test_the_help_has_the_options_of_the_table_and_no_other_of_ours(tmp_path, mo
         [sys.executable, "-m", "pytest", "--help"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     sections = re.findall(r"^capvec: .*?:\n(.*?)(?=^\S)", done.stdout, re.MULTILINE | re.DOTALL)
-    told = {name: text for section in sections for name, text in options_in(section).items()}
-    assert list(told) == [option.flag for option in options_of(*STUDIES)]
+    shown = {name: text for section in sections for name, text in options_in(section).items()}
+    assert list(shown) == [option.flag for option in options_of(*STUDIES)]
     for option in options_of(*STUDIES):
         # pytest breaks lines at hyphens too.
-        assert help_text(option, *STUDIES).replace(" ", "") in told[option.flag].replace(" ", "")
-        assert (option.metavar or "") in told[option.flag]
+        assert help_text(option, *STUDIES).replace(" ", "") in shown[option.flag].replace(" ", "")
+        assert (option.metavar or "") in shown[option.flag]
 
 
 def test_what_was_not_typed_stays_none_and_a_switch_false(pytester):

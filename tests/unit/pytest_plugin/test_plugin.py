@@ -85,7 +85,7 @@ def test_a_calibration_collects_its_arms_on_the_tasks_that_nothing_was_chosen_on
     result = sweep("-m", "calibration", "--collect-only", "-q", *chosen, "--controls", "random:2", "--attempts", "1")
     assert result.ret == pytest.ExitCode.OK
     trials = [line for line in result.outlines if "test_trial[" in line]
-    # Two tasks; baseline, both ways of both directions, two twins and zero.
+    # Two tasks; baseline, both ways of both directions, two random controls and zero.
     assert len(trials) == 2 * 8
     assert all("test_calibration.py" in line and ("[r-" in line or "[h-" in line) for line in trials)
     assert any(line.endswith("[r-planted-reversed-L1-a0.5-t1]") for line in trials)

@@ -61,7 +61,7 @@ def test_a_run_does_not_go_on_with_another_operation_or_at_other_positions(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "named"),
     [
         ({"confound_auc": 0.8}, r"--confound-auc was 0\.9 and is 0\.8"),
         ({"confound_p": 0.01}, r"--confound-p was 0\.05 and is 0\.01"),
@@ -69,10 +69,10 @@ def test_a_run_does_not_go_on_with_another_operation_or_at_other_positions(tmp_p
         ({"negative_min_steps": 10}, r"--negative-min-steps was 15 and is 10"),
     ],
 )
-def test_a_run_does_not_go_on_with_another_threshold_unless_its_direction_was_loaded(tmp_path, change, told):
+def test_a_run_does_not_go_on_with_another_threshold_unless_its_direction_was_loaded(tmp_path, change, named):
     config = steered_config(DIRECTION, 1, 4.0)
     steers, other = config.to_json()["steers"], Recipe(**change)
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=named):
         check(tmp_path, steers, config, now=SweepOptions(recipe=other))
     loaded = SweepOptions(direction="dir.pt")
     check(tmp_path, steers, config, loaded, replace(loaded, recipe=other))

@@ -1,4 +1,4 @@
-"""Drift of the baseline with time and between workers; trends are planted, and so is their absence."""
+"""Drift of the baseline with time and between workers; with trends and without."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ from capvec.stats.summary import summarise
 pytestmark = pytest.mark.unit
 
 TRIALS = REPOSITORY / "reports" / "calibration" / "trials.jsonl"
-FAMILY = ["planted-L24-a0.75", "format-L26-a1"]
-CONFIGS = [*FAMILY, "planted-reversed-L24-a0.75"]
+COMPARISONS = ["planted-L24-a0.75", "format-L26-a1"]
+CONFIGS = [*COMPARISONS, "planted-reversed-L24-a0.75"]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def frame():
 def summary():
     names = ["baseline", *CONFIGS]
     return summarise(
-        [outcome for outcome in Ledger(TRIALS).read() if outcome.config in names], names, comparisons=FAMILY
+        [outcome for outcome in Ledger(TRIALS).read() if outcome.config in names], names, comparisons=COMPARISONS
     )
 
 
@@ -121,7 +121,9 @@ def test_cochran_mantel_haenszel(pair):
 
 def test_holm_over_the_two_steered_configs(summary):
     rows = {row.config: row.effect for row in summary.configs if row.effect}
-    low, high = sorted(rows[name].pvalue for name in FAMILY)
-    assert sorted(rows[name].holm for name in FAMILY) == pytest.approx([min(1, 2 * low), max(min(1, 2 * low), high)])
+    low, high = sorted(rows[name].pvalue for name in COMPARISONS)
+    assert sorted(rows[name].holm for name in COMPARISONS) == pytest.approx(
+        [min(1, 2 * low), max(min(1, 2 * low), high)]
+    )
     assert rows["planted-reversed-L24-a0.75"].holm is None
-    assert summary.comparisons == tuple(FAMILY)
+    assert summary.comparisons == tuple(COMPARISONS)

@@ -186,7 +186,7 @@ def test_what_holds_of_one_config_is_not_said_of_another_that_was_called_better(
     assert words.startswith(
         "Underpowered for b (and, less so, for a): 3 tasks give no p below 0.25, and 0.025 is needed"
     )
-    assert "whatever happens on them, it cannot be called better or worse on its own; it takes" in words
+    assert "it cannot be called better or worse on its own; it takes" in words
 
 
 def test_a_config_that_only_a_later_step_of_holm_lets_through_is_not_called_blind():
@@ -216,7 +216,7 @@ def test_the_observed_rate_is_the_tables_and_the_spread_stands_beside_it():
     assert "an assumed base rate of 0.50 and spread between tasks of 1 (logit SD)" in planned
 
 
-def test_controls_alone_are_no_family_and_so_never_underpowered():
+def test_controls_alone_are_no_comparisons_and_so_never_underpowered():
     both = [*outcomes("baseline", {"t": 1}, 1), *outcomes("random1", {"t": 1}, 1)]
     assert observed_power_warning(summarise(both, ["baseline", "random1"], comparisons=[])) is None
     assert observed_power_warning(summarise(both[:1], ["baseline", "steered"], comparisons=["steered"])) is None

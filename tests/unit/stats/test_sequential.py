@@ -102,15 +102,15 @@ def test_what_comes_after_a_stop_changes_nothing():
 
 @given(st.integers(0, 2**16 - 1), st.integers(0, 2**16 - 1), st.integers(1, 4))
 @settings(max_examples=40, deadline=None)
-def test_a_stop_for_efficacy_is_always_one_that_holm_rejects(ours, theirs, family):
+def test_a_stop_for_efficacy_is_always_one_that_holm_rejects(ours, theirs, comparisons):
     tasks = TASKS[:8]
 
     def status(bits):
         return lambda task, attempt: "solved" if bits >> (tasks.index(task) * 2 + attempt - 1) & 1 else "unsolved"
 
-    found = analysed(status(ours), status(theirs), 2, family, tasks)
+    found = analysed(status(ours), status(theirs), 2, comparisons, tasks)
     if found.decision == "efficacy":
-        assert holm([found.pvalue] + [1.0] * (family - 1))[0] < 0.05
+        assert holm([found.pvalue] + [1.0] * (comparisons - 1))[0] < 0.05
     if found.decision == "futility":
         assert found.pvalue == 1.0
 

@@ -95,7 +95,7 @@ def test_degenerate_tables_still_make_strict_json(table):
     assert json.loads(text)["configs"][1]["fisher"]["statistic"] in ("inf", None)
 
 
-def test_a_config_with_nothing_but_errors_stays_in_the_family_as_planned():
+def test_a_config_with_nothing_but_errors_stays_among_the_comparisons_as_planned():
     outcomes = [
         replace(one, outcome="error") if one.config == "b" else one
         for one in arms(baseline=(0, 20), a=(6, 20), b=(6, 20))
@@ -110,7 +110,7 @@ def test_a_config_with_nothing_but_errors_stays_in_the_family_as_planned():
     assert summary.configs[2].verdict is None
 
 
-def test_controls_are_outside_the_family_and_keep_their_own_p_value():
+def test_controls_are_outside_the_comparisons_and_keep_their_own_p_value():
     names = {"baseline": (0, 8), "a": (8, 8), "b": (0, 8), "random1": (8, 8)}
     summary = summarise(arms(**names), list(names), comparisons=["a", "b"])
     by_name = {row.config: row for row in summary.configs}

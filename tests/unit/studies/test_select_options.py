@@ -14,10 +14,10 @@ def test_the_help_has_the_options_of_the_table_and_no_other(capsys, monkeypatch)
     with pytest.raises(SystemExit) as stop:
         main(["--help"])
     assert stop.value.code == 0
-    told = options_in(capsys.readouterr().out)
-    assert list(told) == ["--help", *(option.flag for option in options_of("select"))]
+    shown = options_in(capsys.readouterr().out)
+    assert list(shown) == ["--help", *(option.flag for option in options_of("select"))]
     for option in options_of("select"):
-        assert help_text(option, "select").replace(" ", "") in told[option.flag].replace(" ", "")
+        assert help_text(option, "select").replace(" ", "") in shown[option.flag].replace(" ", "")
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_sharegpts_conversations_are_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "named"),
     [
         ([1], "is list, expected"),
         ({"reward": 1}, "--trace-fields"),
@@ -91,8 +91,8 @@ def test_sharegpts_conversations_are_read(tmp_path):
         (chat(steps=1.5), "key `steps` is 1.5"),
     ],
 )
-def test_a_broken_chat_is_refused_with_file_line_and_key(tmp_path, line, told):
+def test_a_broken_chat_is_refused_with_file_line_and_key(tmp_path, line, named):
     with pytest.raises(UsageError) as refusal:
         read_traces(lines(tmp_path / "a.jsonl", chat(), line))
     assert "a.jsonl, line 2" in str(refusal.value)
-    assert told in str(refusal.value)
+    assert named in str(refusal.value)

@@ -12,9 +12,9 @@ from capvec.traces import read_traces
 pytestmark = pytest.mark.unit
 
 
-ASKED = agent("Analysis: done.\nPlan: none.", "mark_task_complete", told="Are you sure you want to mark the task…")
+ASKED = agent("Analysis: done.\nPlan: none.", "mark_task_complete", answer="Are you sure you want to mark the task…")
 INVALID_JSON = (  # the run of Harbor's tests/golden/terminus_2/hello-world-invalid-json.trajectory.json
-    agent('I need…\n{"commands": []}\nThis should work!', told=COMPLAINT),
+    agent('I need…\n{"commands": []}\nThis should work!', answer=COMPLAINT),
     agent("Analysis: an error.\nPlan: printf.", "bash_command"),
     ASKED,
     ASKED,
@@ -28,7 +28,7 @@ def test_what_terminus_2s_parser_refused_is_counted_from_its_complaints(tmp_path
 
 def test_a_terminus_2_step_with_neither_command_nor_completion_carried_no_command(tmp_path):
     waiting = agent("Analysis: it compiles.\nPlan: wait.")
-    warned = agent("Plan: ls", "bash_command", told="Previous response had warnings:\n- Extra text\n\nout")
+    warned = agent("Plan: ls", "bash_command", answer="Previous response had warnings:\n- Extra text\n\nout")
     (trace,) = read_traces(put(tmp_path / "a.json", terminus(waiting, warned, waiting, ASKED)))
     assert (trace.parse_fail, trace.no_cmd) == (0, 2)
 
@@ -40,7 +40,7 @@ def test_raw_replies_of_terminus_2_are_read_again_by_the_protocol(tmp_path):
         {"analysis": "", "plan": "", "commands": []},
         {"analysis": "", "plan": "", "commands": [], "task_complete": True},
     ]
-    steps = [agent("{broken", told=COMPLAINT), *(agent(json.dumps(reply)) for reply in raw)]
+    steps = [agent("{broken", answer=COMPLAINT), *(agent(json.dumps(reply)) for reply in raw)]
     (trace,) = read_traces(put(tmp_path / "a.json", terminus(*steps)))
     assert (trace.parse_fail, trace.no_cmd) == (1, 1)
     (xml,) = read_traces(put(tmp_path / "a.json", terminus(*steps, parser="xml")))

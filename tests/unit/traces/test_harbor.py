@@ -26,9 +26,9 @@ def test_a_run_that_harbor_wrote_in_parts_is_one_trace_without_its_subagents(tmp
         "message": "Performed context summarization and handoff to continue task.",
         "observation": {"results": [{"subagent_trajectory_ref": [{"trajectory_path": "trajectory.summary.json"}]}]},
     }
-    first = terminus(agent("x", told=COMPLAINT), handoff, continued_trajectory_ref="trajectory.cont-1.json")
+    first = terminus(agent("x", answer=COMPLAINT), handoff, continued_trajectory_ref="trajectory.cont-1.json")
     second = terminus(
-        agent("x", told=COMPLAINT, is_copied_context=True), agent("y", "bash_command"), session_id="s-cont-1"
+        agent("x", answer=COMPLAINT, is_copied_context=True), agent("y", "bash_command"), session_id="s-cont-1"
     )
     put(folder / "trajectory.json", first)
     put(folder / "trajectory.cont-1.json", second)

@@ -36,10 +36,10 @@ def reply(text):
 
 
 ACTED = Step(
-    0, reply("```bash\nid\n```"), Parse("strict", ("id",)), (CommandResult("uid=0", 0),), "told: uid=0", 0.1,
+    0, reply("```bash\nid\n```"), Parse("strict", ("id",)), (CommandResult("uid=0", 0),), "seen: uid=0", 0.1,
     "2026-01-02T03:04:05.678+00:00",
 )  # fmt: skip
-GARBLED = Step(1, reply("``` ```"), Parse("failed", error="No."), (), "told: unreadable", 0.0)
+GARBLED = Step(1, reply("``` ```"), Parse("failed", error="No."), (), "seen: unreadable", 0.0)
 DONE = Step(2, reply("DONE"), Parse("strict", done=True))
 
 
@@ -59,7 +59,7 @@ def write(path, episode, config=CONFIG, **outcome):
 
 
 def conversation(episode):
-    """The oracle: what the model saw and said, told without the file format."""
+    """The oracle: what the model saw and said, without the file format."""
     talk = list(episode.messages)
     for step in episode.steps:
         talk.append({"role": "assistant", "content": step.reply.text})
@@ -131,7 +131,7 @@ def test_a_command_its_raw_output_and_what_the_model_was_told_are_all_kept(tmp_p
     assert step["tool_calls"][0]["arguments"] == {"command": "id"}
     (result,) = step["observation"]["results"]
     assert (result["content"], result["extra"]["exit_code"]) == ("uid=0", 0)
-    assert step["extra"]["observation"] == "told: uid=0"
+    assert step["extra"]["observation"] == "seen: uid=0"
     assert step["metrics"]["extra"]["receipts"] == [RECEIPT.to_json()]
     assert step["metrics"]["extra"]["isolation"] == STILL.to_json()
 
@@ -145,7 +145,7 @@ def test_a_file_says_what_steered_it_in_the_users_unit_and_in_stored_units(tmp_p
 def test_of_several_steers_every_strength_is_told_in_stored_units(tmp_path):
     """As `--layer 20+22 --alpha-unit norm` makes them: one α as typed, and another in stored units at each layer."""
     steers = (Steer(20, "d1rec710", 8.0), Steer(22, "d1rec710", 2.0))
-    for config, told in (
+    for config, expected in (
         (replace(CONFIG, steers=steers, layer="20+22"), ("20+22", 4.0, [8.0, 2.0], "d1rec710")),
         (
             replace(CONFIG, steers=(steers[0], replace(steers[1], direction="0ther"))),
@@ -154,7 +154,7 @@ def test_of_several_steers_every_strength_is_told_in_stored_units(tmp_path):
         (Config("baseline", "baseline"), (None, None, [], None)),
     ):
         extra = write(tmp_path / "a.json", Episode(OPENING, (DONE,), "done"), config)["agent"]["extra"]
-        assert (extra["layer"], extra["alpha"], extra["alpha_stored"], extra["direction"]) == told
+        assert (extra["layer"], extra["alpha"], extra["alpha_stored"], extra["direction"]) == expected
         assert extra["alpha_stored"] == [steer["alpha"] for steer in extra["config"]["steers"]]
 
 

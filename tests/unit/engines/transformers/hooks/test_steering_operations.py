@@ -128,7 +128,7 @@ def test_an_honest_reply_passes_the_check_whatever_the_steers(site, seed, hows):
     h, row = residual(seed), [(v, *h) for v, h in zip(vectors(seed, len(hows)), hows, strict=True)]
     _, (made,) = site(h, [row])
     config = asked([accumulator.steer for accumulator in made.steers], [v for v, *_ in row])
-    # What is too small to be told from rounding is refused, rightly, and is another test's.
+    # What is too small to distinguish from rounding is refused, rightly, and is another test's.
     if all(target is None or target == 0 or abs(target) > 1e-3 for target in config.targets):
         check_receipts(reply_of(made, TOKENS), config, STACK)
 
