@@ -12,7 +12,8 @@ from typing import Literal
 from capvec.directions.direction import Direction
 from capvec.engines.protocol import GenerationDefaults
 from capvec.errors import UsageError
-from capvec.plan.options import Control, SweepOptions
+from capvec.plan.option_parsers import Control
+from capvec.plan.options import SweepOptions
 from capvec.receipts import closed_forms
 from capvec.records import AlphaUnit, Config, ControlOf, Task, TrialId, TrialSpec
 from capvec.serial import Record

@@ -16,7 +16,7 @@ from support.sections import cells, sentences, tables, titles, words
 
 from capvec.directions.direction import Direction, orthogonal_controls, random_control
 from capvec.errors import UsageError
-from capvec.plan.options import parse_controls
+from capvec.plan.option_parsers import parse_controls
 from capvec.plan.plan import Plan, Settings, control_configs, steered_config
 from capvec.records import Config, ControlOf, Task
 from capvec.report.controls import controls_section
