@@ -108,11 +108,7 @@ class SweepOptions(Record):
     command_line: tuple[str, ...] = ()
 
     def recorded(self, place: str) -> dict[str, Any]:
-        """The options that a command has, as `provenance.json` records them.
-
-        Args:
-            place: a key of `PLACES`.
-        """
+        """The options that a command has, as `provenance.json` records them."""
         keys = {"recipe" if option.name in RECIPE_PARSERS else option.key for option in options_of(place)}
         return {key: value for key, value in self.to_json().items() if key in keys}
 

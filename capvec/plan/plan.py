@@ -38,13 +38,7 @@ class Settings(Record):
 
 
 def settings_for(options: SweepOptions, defaults: GenerationDefaults, model: str) -> Settings:
-    """The settings that the user asked for, completed by the model's defaults.
-
-    Args:
-        options: the user's.
-        defaults: of the model, as the engine reports them.
-        model: the name by which the engine serves the model.
-    """
+    """The settings that the user asked for, completed by the model's defaults."""
     return Settings(
         model=model,
         protocol=options.protocol,
