@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 
 from capvec.report.section import (
     Block,
@@ -29,7 +30,7 @@ from capvec.report.trial_matrix import as_table
 
 _SPECIAL = re.compile(
     r"[\\`*~]"
-    r"|(?<!\w)_|_(?!\w)"  # `parse_fail` is no emphasis
+    r"|(?<![^\W_])_|_(?![^\W_])"  # `parse_fail` is no emphasis
     r"|<(?=[A-Za-z/!?])"  # a tag or a link
     r"|&(?=#?\w+;)"  # a character by its name
     r"|\](?=[(\[:])|!(?=\[)"  # a link or an image
@@ -89,7 +90,14 @@ def _row(cells: Iterable[Text]) -> str:
 
 def inline(text: Text) -> str:
     """A text in one line."""
-    return "".join(_inline(part) for part in parts(text))
+    drawn: list[str] = []
+    for kind, group in groupby(parts(text), key=type):
+        if kind is str:  # in one piece, since what is plain in two parts may be markup where they meet
+            plain = "".join(str(part) for part in group)
+            drawn.append(escape(plain if drawn else plain.lstrip()))
+        else:
+            drawn += map(_inline, group)
+    return "".join(drawn)
 
 
 def _inline(part: Inline) -> str:

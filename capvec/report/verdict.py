@@ -7,7 +7,7 @@ from collections import defaultdict
 from capvec.plan.plan import Plan
 from capvec.report.charts.configs import differences
 from capvec.report.figures import figure
-from capvec.report.section import Block, Code, Finding, Findings, Paragraph, Section
+from capvec.report.section import Block, Code, Finding, Findings, Inline, Paragraph, Section, listed
 from capvec.results.interim import equivalence_margin_of
 from capvec.results.results import Results
 from capvec.stats.config_summary import ConfigSummary
@@ -29,11 +29,11 @@ def verdict_section(results: Results) -> Section:
     return Section("verdict", "Verdict", tuple(blocks), brief=(answer, *map(Paragraph, said)))
 
 
-def _note(summary: Summary) -> tuple[str | Code, ...]:
+def _note(summary: Summary) -> tuple[Inline, ...]:
     return (
-        "The p-values are from the sign-flip test over tasks, corrected by Holm's method for the comparisons of "
-        f"{', '.join(summary.comparisons)} with the baseline (controls are not among them). Intervals are 95 %, "
-        "clustered by task. The rule is in ",
+        "The p-values are from the sign-flip test over tasks, corrected by Holm's method for the comparisons of ",
+        *listed(summary.comparisons),
+        " with the baseline (controls are not among them). Intervals are 95 %, clustered by task. The rule is in ",
         Code("capvec/stats/verdict.py"),
         ".",
     )

