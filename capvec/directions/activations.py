@@ -138,9 +138,8 @@ def cached_activations(
 def _cached(path: Path) -> Activations | None:
     """The cached residuals; None if there is no file, or if it is damaged."""
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in _ARRAYS}
-            return Activations.of_arrays(arrays, file.metadata()["pooling"])
+        arrays, about = _read(path)
+        return Activations.of_arrays(arrays, about["pooling"])
     except (FileNotFoundError, safetensors.SafetensorError, KeyError, TypeError, ValueError):
         return None
 
@@ -182,11 +181,9 @@ class ActivationFile:
             UsageError: the file is missing or does not hold activations.
         """
         try:
-            with safetensors.safe_open(path, framework="numpy") as file:
-                about = file.metadata() or {}
-                if about.get("format") != _FORMAT:
-                    raise ValueError(f"its format is {about.get('format')!r}")
-                arrays = {name: file.get_tensor(name) for name in (*_ARRAYS, "traces")}
+            arrays, about = _read(path)
+            if about.get("format") != _FORMAT:
+                raise ValueError(f"its format is {about.get('format')!r}")
             lines = arrays["traces"].tobytes().decode().splitlines()
             traces = tuple(Trace.from_json(json.loads(line)) for line in lines)
             activations = Activations.of_arrays(arrays, about["pooling"])
@@ -201,6 +198,12 @@ class ActivationFile:
         """Select the residuals of some of the file's traces, in the order given."""
         where = {trace.id: index for index, trace in enumerate(self.traces)}
         return self.activations.rows([where[trace.id] for trace in traces])
+
+
+def _read(path: Path) -> tuple[dict[str, NDArray[np.generic]], dict[str, str]]:
+    """The arrays and the metadata of a safetensors file."""
+    with safetensors.safe_open(path, framework="numpy") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -138,17 +138,20 @@ def audit_contrast(
     """
     traces = contrast.traces
     positive = np.arange(len(traces)) < len(contrast.positives)
-    numbers: dict[str, Sequence[int]] = {"steps": [trace.steps for trace in traces]}
+    identities = {
+        "task": codes([trace.task for trace in traces]),
+        "model": codes([trace.model for trace in traces]),
+    }
+    numbers = {"steps": np.array([trace.steps for trace in traces])}
     if tokens is not None:
-        numbers["tokens"] = tokens
-    identities = {"task": [trace.task for trace in traces], "model": [trace.model for trace in traces]}
+        numbers["tokens"] = np.asarray(tokens)
     for name, values in (("projections", projections), ("tokens", tokens)):
         if values is not None and len(values) != len(traces):
             raise ValueError(f"{len(values)} {name} for the {len(traces)} traces of a contrast")
     labels = np.random.default_rng(seed).permuted(np.tile(positive, (permutations, 1)), axis=1)
     confounds = [
-        *(_identity(name, codes(values), positive, labels, projections) for name, values in identities.items()),
-        *(_number(name, np.asarray(values), positive, labels, projections) for name, values in numbers.items()),
+        _confound(name, values, positive, labels, projections, number=name in numbers)
+        for name, values in {**identities, **numbers}.items()
     ]
     limits = recipe or Recipe()
     return Audit(tuple(confounds), limits.confound_auc, limits.confound_p)
@@ -177,42 +180,37 @@ def project(residuals: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDA
 # ------------------------------------------------------------------------------------------------ separation
 
 
-def _number(
+def _confound(
     name: str,
     values: NDArray[np.int64],
     positive: NDArray[np.bool_],
     labels: NDArray[np.bool_],
     projections: NDArray[np.float64] | None,
+    *,
+    number: bool,
 ) -> Confound:
-    signed = float(auc_of_rows(values[None], positive[None])[0])
-    null = auc_of_rows(values[None], labels)
+    """Values that are equal up to rounding are ties with the null."""
+
+    def aucs(rows: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return auc_of_rows(values[None] if number else rates(values, rows), rows)
+
+    signed, null = float(aucs(positive[None])[0]), aucs(labels)
+    observed, null = max(signed, 1 - signed), np.maximum(null, 1 - null)
+    associations: tuple[tuple[float | None, ...], tuple[float, ...]] = (), ()
+    if projections is not None and number:
+        associations = correlations(values, projections, positive), (0.0,) * projections.shape[1]
+    elif projections is not None:
+        associations = eta_squared(values, projections, positive)
     return Confound(
         name,
-        *_shared(values, positive),
-        *_against(max(signed, 1 - signed), np.maximum(null, 1 - null)),
-        more="positives" if signed > 0.5 else "negatives" if signed < 0.5 else "",
-        association=() if projections is None else correlations(values, projections, positive),
-        association_null=() if projections is None else (0.0,) * projections.shape[1],
-    )
-
-
-def _identity(
-    name: str,
-    values: NDArray[np.int64],
-    positive: NDArray[np.bool_],
-    labels: NDArray[np.bool_],
-    projections: NDArray[np.float64] | None,
-) -> Confound:
-    observed = float(auc_of_rows(rates(values, positive[None]), positive[None])[0])
-    found = ((), ()) if projections is None else eta_squared(values, projections, positive)
-    null = auc_of_rows(rates(values, labels), labels)
-    return Confound(
-        name,
-        *_shared(values, positive),
-        *_against(observed, null),
-        more="",
-        association=found[0],
-        association_null=found[1],
+        values=len(np.unique(values)),
+        shared=len(np.intersect1d(values[positive], values[~positive])),
+        auc=observed,
+        auc_null_p95=float(np.quantile(null, 0.95, method="higher")),
+        p_value=(1 + int((null >= observed - 1e-9).sum())) / (1 + len(null)),
+        more="" if not number or signed == 0.5 else "positives" if signed > 0.5 else "negatives",
+        association=associations[0],
+        association_null=associations[1],
     )
 
 
@@ -228,16 +226,6 @@ def rates(values: NDArray[np.int64], labels: NDArray[np.bool_]) -> NDArray[np.fl
     """
     member = values[:, None] == np.arange(values.max() + 1)
     return np.asarray((labels @ member.astype(np.float64) / member.sum(axis=0))[:, values])
-
-
-def _against(observed: float, null: NDArray[np.float64]) -> tuple[float, float, float]:
-    """The AUC, the 95 % point of its null, and p; values that are equal up to rounding are ties."""
-    beaten = int((null >= observed - 1e-9).sum())
-    return observed, float(np.quantile(null, 0.95, method="higher")), (1 + beaten) / (1 + len(null))
-
-
-def _shared(values: NDArray[np.int64], positive: NDArray[np.bool_]) -> tuple[int, int]:
-    return len(np.unique(values)), len(np.intersect1d(values[positive], values[~positive]))
 
 
 # ------------------------------------------------------------------------------------------------ association

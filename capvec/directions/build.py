@@ -40,7 +40,7 @@ class BuiltDirection:
     def warnings(self) -> list[str]:
         """Confounds that explain the contrast, and counts that are not known, as sentences."""
         flagged = [confound.in_words() for confound in self.audit.flagged]
-        return [*flagged, *filter(None, [self.contrast.unknown_in_words()])]
+        return [*flagged, *filter(None, [self.contrast.record().unknown_in_words()])]
 
 
 def build_direction(

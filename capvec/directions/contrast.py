@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from capvec.directions.matching import Matched, by_length, by_task
 from capvec.directions.recipe import Recipe
@@ -47,6 +46,7 @@ class ContrastRecord(Record):
     dropped: Mapping[str, int]
     uncounted: Mapping[str, int]
     tasks_overlap: int
+    """Number of tasks with traces in both classes."""
 
     def unknown_in_words(self) -> str:
         """A sentence on the traces whose parse_fail is not known, with the reasons; empty if there are none."""
@@ -87,14 +87,6 @@ class Contrast:
         content = [self.name, *([list(trace.messages) for trace in side] for side in (self.positives, self.negatives))]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
-    def tasks_overlap(self) -> int:
-        """Number of tasks with traces in both classes."""
-        return len({trace.task for trace in self.positives} & {trace.task for trace in self.negatives})
-
-    def unknown_in_words(self) -> str:
-        """As `ContrastRecord.unknown_in_words`."""
-        return self.record().unknown_in_words()
-
     def record(self) -> ContrastRecord:
         """The contrast as `provenance.json` holds it."""
         return ContrastRecord(
@@ -107,12 +99,8 @@ class Contrast:
             rules=self.rules,
             dropped=self.dropped,
             uncounted=self.uncounted,
-            tasks_overlap=self.tasks_overlap(),
+            tasks_overlap=len({trace.task for trace in self.positives} & {trace.task for trace in self.negatives}),
         )
-
-    def to_json(self) -> dict[str, Any]:
-        """The record as JSON: ids, not conversations."""
-        return self.record().to_json()
 
 
 @dataclass(frozen=True)

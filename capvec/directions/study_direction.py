@@ -70,6 +70,7 @@ class StudyDirection:
 
     def provenance(self) -> dict[str, Any]:
         """Hash, source and contrast, for `provenance.json`."""
+        built = self.built
         return {
             "hash": self.direction.hash,
             "source": self.source,
@@ -78,9 +79,9 @@ class StudyDirection:
             "ranking": self.ranking.words() if self.ranking is not None else None,
             "metadata": self.direction.metadata.to_json(),
             "norms": [float(norm) for norm in self.direction.norms],
-            "contrast": self.built.contrast.to_json() if self.built is not None else None,
-            "audit": self.built.audit.to_json() if self.built is not None else None,
-            "pooling": self.built.activations.pooling if self.built is not None else None,
+            "contrast": built.contrast.record().to_json() if built else None,
+            "audit": built.audit.to_json() if built else None,
+            "pooling": built.activations.pooling if built else None,
             "controls": {kind: [one.hash for one in directions] for kind, directions in self.controls.items()},
         }
 

@@ -87,31 +87,25 @@ def validate(
     folds = group_tasks(observed.tasks)
     problem = why_not(observed.labels[0], folds)
     null = _null(residuals, labellings, None if problem else folds, method)
-    own, corrected = margin_p_values(null.margins)
-    ambient = ambient_norms(residuals)
     rows = []
-    for layer, scores in enumerate(null.scores):
-        states = centred_states(residuals, layer)
-        gram = states @ states.T
-        cosines = refit_cosines(gram, observed, method, states.shape[1])
-        margin = float(null.margins[layer, 0])
+    ambient, p_values = ambient_norms(residuals), zip(*margin_p_values(null.margins), strict=True)
+    for layer, (own, corrected) in enumerate(p_values):
+        margin, length = float(null.margins[layer, 0]), float(ambient[layer])
         row = LayerRank(
             layer=layer,
             auc=float(null.aucs[layer, 0]),
             margin=margin,
-            ambient_norm=float(ambient[layer]),
-            margin_ratio=margin / float(ambient[layer]) if ambient[layer] else 0.0,
+            ambient_norm=length,
+            margin_ratio=margin / length if length else 0.0,
             n_pos=n_pos,
             n_neg=len(residuals) - n_pos,
             auc_null_p95=_p95(null.aucs[layer]),
-            **_cross_fitted(null.cv_aucs[layer], scores, observed, bool(problem)),
-            p_value=float(own[layer]),
-            p_corrected=float(corrected[layer]),
-            stability_min=float(cosines.min()) if cosines.size else None,
-            stability_mean=float(cosines.mean()) if cosines.size else None,
-            reference_cosine=_cosine(gram, states, observed, method, reference[layer])
-            if reference is not None
-            else None,
+            **_cross_fitted(null.cv_aucs[layer], null.scores[layer], observed, bool(problem)),
+            p_value=float(own),
+            p_corrected=float(corrected),
+            **_cosines(
+                centred_states(residuals, layer), observed, method, None if reference is None else reference[layer]
+            ),
         )
         rows.append(row)
     return Ranking(
@@ -191,16 +185,21 @@ def _p95(values: NDArray[np.float64]) -> float:
     return float(np.quantile(values[1:], 0.95, method="higher"))
 
 
-def _cosine(
-    gram: NDArray[np.float64],
-    states: NDArray[np.float64],
-    observed: Labellings,
-    method: Method,
-    reference: NDArray[np.float32],
-) -> float | None:
-    length = float(np.linalg.norm(reference.astype(np.float64)))
-    unit = fit(gram, observed, method, states.shape[1]).weights[0] @ states
-    return float(unit @ reference.astype(np.float64)) / length if length else None
+def _cosines(
+    states: NDArray[np.float64], observed: Labellings, method: Method, reference: NDArray[np.float32] | None
+) -> dict[str, float | None]:
+    """Of the direction with its refits without a task, and with the reference."""
+    gram = states @ states.T
+    refits = refit_cosines(gram, observed, method, states.shape[1])
+    cosine = None
+    if reference is not None and (length := float(np.linalg.norm(reference.astype(np.float64)))):
+        unit = fit(gram, observed, method, states.shape[1]).weights[0] @ states
+        cosine = float(unit @ reference.astype(np.float64)) / length
+    return {
+        "stability_min": float(refits.min()) if refits.size else None,
+        "stability_mean": float(refits.mean()) if refits.size else None,
+        "reference_cosine": cosine,
+    }
 
 
 def _fold_words(folds: NDArray[np.int64], tasks: NDArray[np.int64]) -> str:

@@ -21,13 +21,13 @@ from random import Random
 from typing import Any
 
 from capvec.agent.loop import LoopLimits, run_episode
-from capvec.agent.model import ScriptedModel
 from capvec.agent.prompts import opening_messages
 from capvec.errors import CapvecError, InfrastructureError
 from capvec.records import Episode, Task
 from capvec.sandbox.base import Sandbox
 from capvec.sandbox.docker import DockerProvider
 from dev.agent.demonstrators import PROTOCOL, Demonstration, demonstrate
+from dev.agent.scripted_model import ScriptedModel
 from dev.tasks.families import FAMILIES, Instance
 from dev.tasks.generate import BUNDLED_INSTANCES, BUNDLED_SEED, expected_files, make_instance, verifier
 

@@ -177,7 +177,7 @@ def test_controls_and_gates_work_on_the_same_trials_and_the_run_can_be_published
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_with_looks_a_config_that_changes_nothing_stops_with_its_control_and_the_rest_is_skipped(
+def test_with_interim_analyses_a_config_that_changes_nothing_stops_with_its_control_and_the_rest_is_skipped(
     sweep, report, tmp_path, workers
 ):
     from capvec.commands.main import main
@@ -192,13 +192,13 @@ def test_with_looks_a_config_that_changes_nothing_stops_with_its_control_and_the
     # 2Φ(−1.96) = 0.05, and an interval of ±0.34 cannot come to be within ±0.15: a stop for futility, for certain.
     said = " ".join(result.stdout.str().split())
     assert "after 6, 9, 12 of 12 (task, attempt) blocks" in said
-    assert "capvec: steered-L1-a4 stops for futility at look 1 of 3, with 50% of its trials in: +0.00" in said
-    assert "capvec: zero-L1 stops: whatever it controls for has stopped" in said
-    assert "capvec: baseline stops: whatever is compared with it has stopped" in said
+    assert "capvec: steered-L1-a4 stops for futility at interim analysis 1 of 3, with 50% of its trials" in said
+    assert "capvec: zero-L1 stops: every config that it controls for has stopped" in said
+    assert "capvec: baseline stops: every other config has stopped" in said
     assert "so it can be neither improves nor harms" in said
 
     counts = Counter(entry["config"] for entry in ledger(report).values())
-    late = {name: count - 6 for name, count in counts.items()}  # under way elsewhere when the look was taken
+    late = {name: count - 6 for name, count in counts.items()}  # under way elsewhere at the interim analysis
     assert late.keys() == {"baseline", "steered-L1-a4", "zero-L1"}
     assert all(count == 0 if workers == "0" else 0 <= count <= 2 for count in late.values())
     summary = json.loads((report / "summary.json").read_text())
@@ -206,7 +206,7 @@ def test_with_looks_a_config_that_changes_nothing_stops_with_its_control_and_the
     assert summary["missing_trials"] == []
     assert summary["sequential"]["overrun"] == late
     (test,) = summary["sequential"]["tests"]
-    assert [look["decision"] for look in test["analyses"]] == ["futility"]
+    assert [one["decision"] for one in test["analyses"]] == ["futility"]
     row = next(row for row in summary["configs"] if row["config"] == "steered-L1-a4")
     assert (row["n"], row["solved"], row["errors"], row["effect"]["holm"]) == (6, 6, 0, 1.0)
     cases = [

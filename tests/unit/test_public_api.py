@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
 
 import pytest
+from support import REPOSITORY
 
 import capvec
 
@@ -30,3 +32,10 @@ def test_every_public_name_is_there_and_documented(name):
 def test_another_name_is_an_attribute_error_as_of_any_module():
     with pytest.raises(AttributeError, match="no attribute 'steerr'"):
         capvec.steerr  # noqa: B018
+
+
+def test_the_reference_lists_every_public_name_once():
+    text = (REPOSITORY / "docs/reference/api.md").read_text()
+    rows = "".join(line for line in text.splitlines() if line.startswith("| `capvec."))
+    listed = re.findall(r"`capvec\.(\w+)`", rows)
+    assert sorted(listed) == sorted(set(capvec.__all__) - {"__version__"})

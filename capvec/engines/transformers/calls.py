@@ -1,14 +1,13 @@
 """Steer a model's own forward passes, such as those of `generate`, with receipts.
 
-The engine makes its forward passes itself and knows which tokens they hold. Here somebody else makes them, so hooks on
-the model find out: a pre-hook on the module that holds the decoder blocks, and on the modules around it, sees the
-arguments of each pass.
+The engine makes its own forward passes and knows their tokens. Here other code makes them, so pre-hooks on the module
+that holds the decoder blocks, and on the modules around it, read the arguments of each pass.
 
 * Padding is where `attention_mask`, 2-D as in `generate`, is 0. Without a mask no position is padding.
-* A pass over one token that goes on from a cache which an earlier pass of the block filled counts as generated. Every
-  other pass counts as a prompt. Without a cache, `generate` gives the whole text in each pass, so all of it is prompt.
-* A *call* is a prompt and the generated tokens that go on from it. Each row of its batch has receipts of its own, and
-  is checked as a reply of the engine is.
+* A pass over one token that continues a cache filled by an earlier pass of the block counts as generated. Every other
+  pass counts as a prompt. Without a cache, each pass of `generate` holds the whole text, so all of it is prompt.
+* A *call* is a prompt and the generated tokens after it. Each row of its batch has its own receipts and is checked as a
+  reply of the engine is.
 """
 
 from __future__ import annotations
@@ -43,15 +42,15 @@ def steer_calls(model: Any, steers: Sequence[Steer], vectors: Sequence[NDArray[n
 
     Args:
         model: any decoder-only model of transformers whose decoder blocks `find_residual_path` finds; a PEFT model too.
-        steers: what to do.
+        steers: to apply.
         vectors: v_L of each steer, float32 `[d_model]`.
 
     Yields:
-        The receipts so far, one for each steer of this block, row and call.
+        The receipts so far: one for each steer of this block, each row and each call.
 
     Raises:
-        UsageError: the blocks of the model are not found; or, in a forward pass, its `attention_mask` is not 2-D.
-        SteeringFault: at the end, if the model was not steered as asked, or was not called.
+        UsageError: the blocks of the model are not found, or `attention_mask` is not 2-D in a forward pass.
+        SteeringFault: at the end of the block, if the model was not steered as asked or not called.
     """
     root, path = _base(model), residual_path(model)
     parent = root.get_submodule(path.name.rpartition(".")[0])
@@ -80,19 +79,19 @@ def residual_path(model: Any) -> hooks.ResidualPath:
 
 
 def _base(model: Any) -> Any:
-    """The model of transformers inside a PEFT model; another model is its own."""
+    """The model of transformers inside a PEFT model; any other model itself."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 class Receipts(Sequence[Receipt]):
-    """What the steers of one block did: a receipt for each steer, row and call, in that order from the innermost."""
+    """The receipts of one block, by call, then row, then steer."""
 
     def __init__(self, session: _Session, asked: _Asked) -> None:
         self._session, self._asked = session, asked
         self._passes_before = session.passes
 
     def check(self) -> None:
-        """Check every call so far, as a sweep checks its replies; leaving the block does so too.
+        """Check every call so far, as a sweep checks its replies; the end of the block does so too.
 
         Raises:
             SteeringFault: a call was not steered as asked, a steer applied to no position, or there was no call.
@@ -132,7 +131,7 @@ class Receipts(Sequence[Receipt]):
 
 @dataclass(eq=False)
 class _Asked:
-    """The steers of one block, and the calls that were made under them."""
+    """The steers of one block, and the calls made under them."""
 
     steers: tuple[Steer, ...]
     vectors: tuple[NDArray[np.float32], ...]
@@ -141,19 +140,19 @@ class _Asked:
 
 @dataclass(eq=False)
 class _Call:
-    """A prompt, and the generated tokens that go on from it."""
+    """A prompt, and the generated tokens after it."""
 
     blocks: tuple[_Asked, ...]
-    """Those that were open."""
+    """The blocks that were open."""
     rows: Sequence[Accumulators]
     prompts: list[int]
-    """Positions of each row's prompt in this call, without padding."""
+    """Positions of each row's prompt, without padding."""
     cached: int = 0
-    """Cached positions that the prompt goes on from."""
+    """Cached positions before the prompt."""
     cached_under: tuple[Steer, ...] = ()
     forwards: int = 0
     replies: list[Reply] | None = None
-    """What came of each row; None while the call may go on."""
+    """The result of each row; None while the call may continue."""
 
     @property
     def batch(self) -> int:
@@ -164,7 +163,7 @@ class _Call:
         return tuple(steer for block in self.blocks for steer in block.steers)
 
     def close(self) -> None:
-        """Turn the measurements into records, and let go of them."""
+        """Turn the measurements into records and release them."""
         self.replies, self.rows = self._replies(), ()
 
     def _replies(self) -> list[Reply]:
@@ -186,17 +185,13 @@ class _Call:
         ]
 
     def receipts_of(self, block: _Asked) -> Iterator[Receipt]:
-        """Those of one block's steers."""
+        """The receipts of one block's steers."""
         start = sum(len(other.steers) for other in self.blocks[: self.blocks.index(block)])
         for reply in self._replies():
             yield from reply.receipts[start : start + len(block.steers)]
 
     def check(self, layout: BlockLayout) -> None:
-        """Hold every row against the steers of all open blocks.
-
-        Raises:
-            SteeringFault: as `check_receipts` and `check_finite`.
-        """
+        """Check every row against the steers of all open blocks; raises as `check_receipts` and `check_finite`."""
         vectors = [vector for block in self.blocks for vector in block.vectors]
         config = Config(
             "steer",
@@ -212,12 +207,12 @@ class _Call:
 
 @dataclass
 class _Pass:
-    """What is known of the forward pass that is under way."""
+    """The current forward pass."""
 
     mask: Tensor | None = None
-    """The first 2-D `attention_mask` that was seen, on the way in."""
+    """The first 2-D `attention_mask` among the modules' arguments."""
     odd_mask: Any = None
-    """Another one."""
+    """A mask of another shape."""
     call: _Call | None = None
     cache: Any = None
     stack: ExitStack = field(default_factory=ExitStack)
@@ -225,7 +220,7 @@ class _Pass:
 
 @dataclass(frozen=True)
 class _Filled:
-    """What a cache holds, as far as passes of the block filled it."""
+    """The positions of a cache that passes of the block filled."""
 
     length: int
     call: _Call
@@ -308,7 +303,7 @@ class _Session:
     def _new_call(self, real: Tensor, cached: int, under: tuple[Steer, ...]) -> _Call:
         kept = [filled.call for filled in self._caches.values()]
         for call in self._open:
-            if call not in kept:  # its cache is gone, so nothing can go on from it
+            if call not in kept:  # its cache is gone, so nothing can continue it
                 call.close()
         steers = [pair for block in self._blocks for pair in zip(block.steers, block.vectors, strict=True)]
         devices = [next(self._path.blocks[steer.layer].parameters()).device for steer, _ in steers]
@@ -324,7 +319,7 @@ class _Session:
         now = self._pass
         if now.call is None:
             return
-        if output is None:  # the pass raised: nobody gets a reply, and its cache holds half of one
+        if output is None:  # the pass raised, so there is no reply and its cache is incomplete
             for block in now.call.blocks:
                 block.calls.remove(now.call)
             self._caches.pop(now.cache, None) if now.cache is not None else None
@@ -355,8 +350,8 @@ class _Session:
         if mask is None and self._pass.odd_mask is not None:
             shape = list(getattr(self._pass.odd_mask, "shape", ())) or type(self._pass.odd_mask).__name__
             raise UsageError(
-                f"attention_mask is {shape}; expected 2-D, [batch, positions], which tells what is padding: call the "
-                "model with such a mask, and without a static cache"
+                f"attention_mask is {shape}; expected 2-D, [batch, positions], which marks the padding: call the model "
+                "with such a mask, and without a static cache"
             )
         if mask is None:
             return torch.ones(batch, width, dtype=torch.bool)
@@ -366,7 +361,7 @@ class _Session:
 
 
 _sessions: WeakKeyDictionary[nn.Module, _Session] = WeakKeyDictionary()
-"""Of every model with an open block, by the module that holds its decoder blocks."""
+"""The session of each model with an open block, by the module that holds its decoder blocks."""
 
 
 def _named(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from capvec.agent.loop import LoopLimits, run_episode, step_seed
-from capvec.agent.model import ScriptedModel
 from capvec.agent.protocols import get_protocol
 from capvec.errors import ContextOverflow, EngineUnavailable, SandboxUnavailable, SteeringFault
 from capvec.records import CommandResult, Parse
 from capvec.steering import Steer
+from dev.agent.scripted_model import ScriptedModel
 
 pytestmark = pytest.mark.unit
 

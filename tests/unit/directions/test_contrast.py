@@ -67,7 +67,7 @@ def corpora(draw):
 def test_same_model_takes_passes_against_long_clean_failures_of_one_model():
     contrast = select_contrast(Recipe(), MIXED, "m")
     assert (ids(contrast.positives), ids(contrast.negatives)) == (["pass"], ["fail", "exactly15"])
-    assert contrast.tasks_overlap() == 1
+    assert contrast.record().tasks_overlap == 1
 
 
 def test_every_rule_says_how_many_it_kept_and_dropped_and_why():
@@ -81,8 +81,12 @@ def test_every_rule_says_how_many_it_kept_and_dropped_and_why():
         (4, {"failed with parse_fail > 0": 1}),
         (3, {"failed in fewer than 15 steps": 1}),
     ]
-    assert "1 trace: no parser (1)" in contrast.unknown_in_words()
-    assert contrast.to_json()["rules"][0] == {"rule": "has a reward", "kept": 9, "dropped": {"without a reward": 1}}
+    assert "1 trace: no parser (1)" in contrast.record().unknown_in_words()
+    assert contrast.record().to_json()["rules"][0] == {
+        "rule": "has a reward",
+        "kept": 9,
+        "dropped": {"without a reward": 1},
+    }
 
 
 def test_cross_model_takes_passes_against_everything_of_other_models():
@@ -152,7 +156,7 @@ def test_a_contrasts_hash_is_that_of_its_conversations_and_their_sides():
     base = select_contrast(Recipe(), [one, two], "m")
     other_order = select_contrast(Recipe(), [two, one, trace("short", steps=1)], "m")
     swapped = select_contrast(Recipe(), [replace(one, reward=0.0), replace(two, reward=1.0)], "m")
-    assert other_order.hash == base.hash == base.to_json()["hash"]
+    assert other_order.hash == base.hash == base.record().to_json()["hash"]
     assert swapped.hash != base.hash
 
 

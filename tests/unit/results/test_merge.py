@@ -55,7 +55,7 @@ def said_of_shards(folder):
 
 def test_a_merged_report_names_its_shards_and_is_silent_of_what_they_share(tmp_path):
     report(shards(tmp_path), tmp_path / "all")
-    assert said_of_shards(tmp_path / "all") == "Merged by `capvec report` from 2 runs of one plan: `a`, `b`."
+    assert said_of_shards(tmp_path / "all").endswith("2 runs of one plan: `a`, `b`.")
     report([tmp_path / "a"], None)
     assert "Merged by" not in (tmp_path / "a" / "RESULTS.md").read_text()
 
@@ -66,9 +66,9 @@ def test_software_that_differs_between_shards_is_named_in_the_report(tmp_path):
     for folder, commit, transformers in zip(both, ("1" * 40, "2" * 40 + "+changes"), ("5.23", "5.24"), strict=True):
         rewrite(folder, commit=commit, versions=versions | {"transformers": transformers})
     report(both, tmp_path / "all")
-    assert said_of_shards(tmp_path / "all").endswith(
-        ": commit `11111111` in `a`, `22222222+changes` in `b`; transformers `5.23` in `a`, `5.24` in `b`."
-    )
+    found = said_of_shards(tmp_path / "all")
+    assert "commit `11111111` in `a`, `22222222+changes` in `b`" in found
+    assert "transformers `5.23` in `a`, `5.24` in `b`" in found
 
 
 def test_what_any_shard_asked_for_is_judged_and_the_report_says_that_they_asked_for_different_gates(tmp_path):
@@ -78,9 +78,7 @@ def test_what_any_shard_asked_for_is_judged_and_the_report_says_that_they_asked_
     report(both, tmp_path / "all")
     gates = json.loads((tmp_path / "all" / "summary.json").read_text())["gates"]
     assert [gate["condition"] for gate in gates][-2:] == ["no_harm(0.5)", "steps<=baseline"]
-    assert "gates differ (`no_harm(0.5)` in `a`, `steps<=baseline, no_harm(0.5)` in `b`)" in (
-        said_of_shards(tmp_path / "all")
-    )
+    assert "`no_harm(0.5)` in `a`, `steps<=baseline, no_harm(0.5)` in `b`" in (said_of_shards(tmp_path / "all"))
 
 
 def test_shards_that_asked_for_different_effects_are_refused_in_either_order(tmp_path):
@@ -95,7 +93,7 @@ def test_a_merged_run_can_be_merged_again_and_still_names_every_shard(tmp_path):
     both = shards(tmp_path)
     report(both[:1], tmp_path / "one")
     report([tmp_path / "one", both[1]], tmp_path / "all")
-    assert said_of_shards(tmp_path / "all") == "Merged by `capvec report` from 2 runs of one plan: `a`, `b`."
+    assert said_of_shards(tmp_path / "all").endswith("2 runs of one plan: `a`, `b`.")
 
 
 def test_a_trial_that_both_hold_with_the_same_outcome_counts_once(tmp_path):

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from support.plans import plan_of
 from support.scripted_sandbox import ScriptedProvider
 
-from capvec.agent.model import ScriptedModel
 from capvec.records import CommandResult
 from capvec.run import probe as probing
 from capvec.run.probe import choose_trials, run_probe
 from capvec.run.trial import TrialRunner
 from capvec.sandbox.verifier import CLEAR
+from dev.agent.scripted_model import ScriptedModel
 
 pytestmark = pytest.mark.unit
 

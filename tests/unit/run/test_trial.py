@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from support.scripted_sandbox import ScriptedProvider
 
-from capvec.agent.model import ScriptedModel
 from capvec.errors import EngineUnavailable, SandboxUnavailable
 from capvec.plan.plan import Plan, Settings
 from capvec.records import CommandResult, Config, Measured, Task, TrialSpec
 from capvec.run.trial import TrialRunner
 from capvec.sandbox.verifier import CLEAR
 from capvec.steering import BlockLayout, Receipt, Steer
+from dev.agent.scripted_model import ScriptedModel
 
 pytestmark = pytest.mark.unit
 

@@ -19,7 +19,6 @@ pytestmark = pytest.mark.unit
 STILL = FormatChange("flat", "flat", "flat", True, "neither format nor solving changed")
 TRADED = FormatChange("down", "up", "flat", True, "traded parse_fail for no_cmd: format changed, solving did not")
 SEEN = Detectable(0.21, -0.20, 0.05)
-ONLY = "underpowered: could only have seen a rise of 0.21 or a fall of 0.20 (or more) with power 80 %"
 
 
 def effect(low, high, pvalue=0.5, holm=None, tasks=40):
@@ -28,26 +27,27 @@ def effect(low, high, pvalue=0.5, holm=None, tasks=40):
 
 
 @pytest.mark.parametrize(
-    ("measured", "form", "name", "begins"),
+    ("measured", "form", "name", "fragment"),
     [
         (
             effect(0.05, 0.35, 0.01),
             STILL,
             "improves",
-            "improves: pass rate 0.40 → 0.60, +0.20 [+0.05, +0.35], p = 0.01",
+            "pass rate 0.40 → 0.60, +0.20 [+0.05, +0.35], p = 0.01",
         ),
-        (effect(-0.35, -0.05, 0.01), STILL, "harms", "harms: pass rate 0.40 → 0.20, −0.20 [−0.35, −0.05]"),
-        (effect(-0.10, 0.12), STILL, "no effect detected", "no effect detected, and effects above 0.12 excluded: "),
-        (effect(-0.13, 0.10), STILL, "no effect detected", "no effect detected, and effects above 0.13 excluded: "),
-        (effect(-0.10, 0.12), TRADED, "changes form only", "changes form only: traded parse_fail for no_cmd, and "),
-        (effect(-0.10, 0.16), STILL, "underpowered", f"{ONLY}; pass rate 0.40 → 0.43, +0.03 [−0.10, +0.16]"),
-        (effect(-0.16, 0.10), TRADED, "underpowered", f"{ONLY}; pass rate 0.40 → 0.37, −0.03 [−0.16, +0.10]"),
+        (effect(-0.35, -0.05, 0.01), STILL, "harms", "0.40 → 0.20, −0.20 [−0.35, −0.05]"),
+        (effect(-0.10, 0.12), STILL, "no effect detected", "above 0.12 excluded"),
+        (effect(-0.13, 0.10), STILL, "no effect detected", "above 0.13 excluded"),
+        (effect(-0.10, 0.12), TRADED, "changes form only", "traded parse_fail for no_cmd"),
+        (effect(-0.10, 0.16), STILL, "underpowered", "a rise of 0.21 or a fall of 0.20"),
+        (effect(-0.16, 0.10), TRADED, "underpowered", "0.40 → 0.37, −0.03 [−0.16, +0.10]"),
     ],
 )
-def test_the_first_name_whose_condition_holds_is_given(measured, form, name, begins):
+def test_the_first_name_whose_condition_holds_is_given(measured, form, name, fragment):
     call = decide(measured, form, SEEN)
     assert call.name == name
-    assert call.words.startswith(begins)
+    assert call.words.startswith(name)
+    assert fragment in call.words
     assert (call.excluded is None) == (name in ("improves", "harms", "underpowered"))
 
 
@@ -55,9 +55,9 @@ def test_however_narrow_the_interval_few_tasks_exclude_nothing():
     for tasks, name in ((22, "underpowered"), (23, "no effect detected")):  # 0.85²² = 0.028, 0.85²³ = 0.024
         call = decide(effect(-0.05, 0.05, tasks=tasks), STILL, SEEN)
         assert call.name == name
-        assert ("22 tasks are too few to exclude effects of 0.15 on others" in call.words) == (tasks == 22)
+        assert ("22 tasks are too few" in call.words) == (tasks == 22)
     # 1 − 0.025^(1/23) = 0.148 is X, where the interval ends at 0.05.
-    assert call.words.startswith("no effect detected, and effects above 0.15 excluded: ")
+    assert "above 0.15 excluded" in call.words
     assert call.excluded == pytest.approx(0.1482, abs=1e-4)
     assert decide(effect(-0.05, 0.05, tasks=22), TRADED, SEEN).name == "underpowered"
     assert "too few" not in decide(effect(-0.05, 0.16, tasks=22), STILL, SEEN).words
@@ -73,7 +73,7 @@ def test_after_holm_is_what_counts():
 
 def test_what_is_excluded_is_rounded_up():
     words = decide(effect(-0.10, 0.1204), STILL, SEEN).words
-    assert "effects above 0.13 excluded" in words  # effects of 0.1203 are not: the interval holds them
+    assert "above 0.13 excluded" in words  # effects of 0.1203 are not: the interval holds them
 
 
 def test_the_margin_decides_what_counts_as_excluded():
@@ -85,13 +85,13 @@ def test_the_margin_decides_what_counts_as_excluded():
 def test_solving_that_moved_a_little_is_not_said_to_have_stood_still():
     call = decide(effect(0.01, 0.11, pvalue=0.06), TRADED, SEEN)
     assert call.name == "changes form only"
-    assert "effects on solving above 0.11 excluded; pass rate 0.40 → 0.46, +0.06 [+0.01, +0.11]" in call.words
+    assert "above 0.11 excluded" in call.words
     assert "solving did not" not in call.words
 
 
-def test_an_underpowered_form_change_is_told_but_not_called_only_form():
+def test_an_underpowered_form_change_is_reported_but_not_called_only_form():
     words = decide(effect(-0.4, 0.4), TRADED, SEEN).words
-    assert words.endswith("; the format changed: traded parse_fail for no_cmd")
+    assert words.endswith("traded parse_fail for no_cmd")
     assert "solving did not" not in words
 
 
@@ -101,21 +101,21 @@ def test_an_underpowered_form_change_is_told_but_not_called_only_form():
         (
             Detectable(None, -0.42, 0.01),
             30,
-            "could only have seen a fall of 0.42 or more with power 80 %, and no rise of any size; pass rate",
+            "a fall of 0.42 or more with power 80 %, and no rise",
         ),
-        (Detectable(None, None, 0.05), 17, "could have seen no change of any size with power 80 %; pass rate"),
+        (Detectable(None, None, 0.05), 17, "no change of any size"),
         (
             Detectable(0.2, None, 0.05),
             17,
-            "could only have seen a rise of 0.20 or more with power 80 %, and no fall of any size; pass rate",
+            "a rise of 0.20 or more with power 80 %, and no fall",
         ),
         (
             Detectable(0.293, -0.298, 0.05),
             49,
-            "could only have seen a rise of 0.29 or a fall of 0.30 (or more) with power 80 %; pass rate",
+            "a rise of 0.29 or a fall of 0.30",
         ),
         # 2/2^6 = 0.031 is above 0.05/6.
-        (Detectable(None, None, 0.05 / 6), 6, "could have seen nothing (6 tasks give no p below 0.031, and 0.0083 is"),
+        (Detectable(None, None, 0.05 / 6), 6, "6 tasks give no p below 0.031, and 0.0083"),
     ],
 )
 def test_what_could_not_have_been_seen_is_said(seen, tasks, said):
@@ -123,19 +123,19 @@ def test_what_could_not_have_been_seen_is_said(seen, tasks, said):
 
 
 def test_the_sign_of_what_rounds_to_nothing_is_kept_but_nothing_has_no_minus():
-    assert "pass rate 0.40 → 0.40, −0.00 [−0.00, +0.00]" in decide(effect(-0.004, 0.002), STILL, SEEN).words
-    assert "pass rate 0.40 → 0.40, +0.00 [−0.00, +0.00]" in decide(effect(-0.004, 0.004), STILL, SEEN).words
+    assert "−0.00 [−0.00, +0.00]" in decide(effect(-0.004, 0.002), STILL, SEEN).words
+    assert "+0.00 [−0.00, +0.00]" in decide(effect(-0.004, 0.004), STILL, SEEN).words
     assert ", −0.10 [−0.19, −0.00], " in decide(effect(-0.1932, -0.0046, 0.06), STILL, SEEN).words
 
 
-def test_a_loss_of_everything_on_six_tasks_is_told_of_these_tasks():
+def test_a_loss_of_everything_on_six_tasks_is_reported_of_these_tasks():
     lost = cmh([Stratum(0, 3, 3, 3)] * 6)
     words = decide(effect(-1.0, -0.1, 0.06, tasks=6), STILL, Detectable(None, None, 0.01), stratified=lost).words
-    assert "on these tasks alone the pass rate fell (exact CMH p = " in words
+    assert "fell (exact CMH p = " in words
 
 
 def test_an_effect_on_something_else_has_no_call():
-    with pytest.raises(ValueError, match="an effect on steps has no verdict"):
+    with pytest.raises(ValueError, match="steps has no verdict"):
         decide(replace(effect(0, 0), metric="steps", interval=None), STILL, SEEN)
 
 
@@ -149,6 +149,6 @@ def test_from_trials_a_change_of_form_at_equal_solving_is_called_that():
     ]
     row = summarise(trials, ["baseline", "x"]).configs[1]
     assert row.verdict.name == "changes form only"
-    assert row.verdict.words.startswith("changes form only: more no_cmd, and effects on solving above ")
+    assert row.verdict.words.startswith("changes form only: more no_cmd")
     # Half the trials pass on both sides, clean or not: composition at equal rates is nothing.
     assert row.mediation.difference == row.mediation.remainder == 0

