@@ -11,10 +11,6 @@ from capvec.errors import UsageError
 def split(option: str, text: str) -> list[str]:
     """Split a list: `"a, b"` → `["a", "b"]`.
 
-    Args:
-        option: the name for error messages, as in the functions below.
-        text: as typed.
-
     Raises:
         UsageError: an entry is empty.
     """
@@ -26,12 +22,6 @@ def split(option: str, text: str) -> list[str]:
 
 def number(option: str, text: str | float, minimum: float = -math.inf, maximum: float = math.inf) -> float:
     """Read a finite number.
-
-    Args:
-        option: the name for error messages.
-        text: as typed.
-        minimum: the least value allowed.
-        maximum: the greatest value allowed.
 
     Raises:
         UsageError: not a number, not finite, or out of range.
@@ -51,12 +41,6 @@ def number(option: str, text: str | float, minimum: float = -math.inf, maximum: 
 def at_least(option: str, text: str | int, minimum: int, hint: str = "") -> int:
     """Read a whole number.
 
-    Args:
-        option: the name for error messages.
-        text: as typed.
-        minimum: the least value allowed.
-        hint: ends the error message, as in `or 'auto'`.
-
     Raises:
         UsageError: not a whole number, or too small.
     """
@@ -73,11 +57,6 @@ def at_least(option: str, text: str | int, minimum: int, hint: str = "") -> int:
 
 def choice(option: str, value: str, choices: tuple[Any, ...]) -> Any:
     """Check that a value is one of a few.
-
-    Args:
-        option: the name for error messages.
-        value: as typed.
-        choices: the values allowed.
 
     Raises:
         UsageError: it is none of them.

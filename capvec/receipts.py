@@ -49,10 +49,6 @@ def closed_forms(steers: Sequence[Steer], vectors: Sequence[NDArray[np.float32]]
 
     For steers that all add, at one layer and the same positions, it is the shift ⟨Σ_k α_k·v_k, d_L⟩. For a steer that
     is alone at its layer and ablates or sets, it is the level: 0, or α·‖v_L‖. For any other steer it is None.
-
-    Args:
-        steers: of one config.
-        vectors: v_L of each, float32 `[d_model]`.
     """
     return tuple(
         _closed_form(

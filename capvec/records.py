@@ -120,11 +120,6 @@ class TrialId:
     def parse(cls, text: str, tasks: Collection[str], configs: Collection[str]) -> Self:
         """Read the text of an id. Names may hold `-`, so only a plan's names tell where one ends.
 
-        Args:
-            text: as `str` gives it.
-            tasks: names of the plan's tasks.
-            configs: names of the plan's configs.
-
         Raises:
             UsageError: it is no trial of these tasks and configs.
         """

@@ -42,13 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser, place: str) -> None:
 
 
 def add_option(add: Any, option: Option, text: str) -> None:
-    """Put one option on a command line.
-
-    Args:
-        add: `add_argument` of argparse or `addoption` of pytest.
-        option: the option.
-        text: its help text.
-    """
+    """Put one option on a command line."""
     text = text.replace("%", "%%")
     if option.positional:
         add(option.name, metavar=option.metavar, help=text, **({"nargs": "+"} if option.several else {}))

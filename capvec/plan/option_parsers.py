@@ -28,10 +28,6 @@ class Control(Record):
 def parse_alphas(text: str, option: str = "--alpha") -> tuple[float, ...]:
     """`"2,4,8"` → `(2.0, 4.0, 8.0)`; repeated values are dropped.
 
-    Args:
-        text: as typed.
-        option: the name for error messages.
-
     Raises:
         UsageError: an entry is not a finite number, or is 0 (which is the control `zero`).
     """
@@ -51,10 +47,6 @@ def parse_alphas(text: str, option: str = "--alpha") -> tuple[float, ...]:
 
 def parse_layers(text: str, option: str = "--layer") -> tuple[tuple[int, ...], ...] | None:
     """`"20+22,30"` → `((20, 22), (30,))`: layers joined by `+` are steered together; `"auto"` → None.
-
-    Args:
-        text: as typed.
-        option: the name for error messages.
 
     Raises:
         UsageError: an entry is not a whole number ≥ 0, or repeats a layer within a group. The upper bound is checked
@@ -79,10 +71,6 @@ def parse_layer_group(text: str, option: str = "--layer") -> tuple[int, ...]:
 
 def parse_grid_layers(text: str, option: str) -> tuple[int, ...]:
     """`"22,30"` → `(22, 30)`, for a grid that steers one layer at a time.
-
-    Args:
-        text: as typed.
-        option: the name for error messages.
 
     Raises:
         UsageError: `auto`, joined layers, or what `parse_layers` refuses.
@@ -129,11 +117,6 @@ def parse_base_rate(text: str) -> float | str:
 
 def parse_share(option: str, text: str, what: str) -> float:
     """A number between 0 and 1, both excluded.
-
-    Args:
-        option: the name for error messages.
-        text: as typed.
-        what: the quantity, for error messages.
 
     Raises:
         UsageError: it is none.

@@ -95,278 +95,145 @@ def _of_models(name: str) -> Default:
 
 OPTIONS: tuple[Option, ...] = (
     # -------------------------------------------------------------------------------------------------- steering
-    Option(
-        "alpha", "A[,A…]", "steering", _SWEEP,
-        "Steering strengths, each a config of its own.",
-        parse_alphas, Default("4"), record="alphas",
-    ),
-    Option(
-        "alpha_unit", "UNIT", "steering", _SWEEP,
-        "What alpha multiplies: `stored`, the vector with its natural length; `norm`, the unit vector; `ambient`, the "
-        "mean norm of the residual, so that alpha is the dose.",
-        partial(choice, "--alpha-unit", choices=get_args(AlphaUnit)), Default("stored"),
-    ),
-    Option(
-        "layer", "L[,L…]", "steering", _SWEEP,
-        "Decoder blocks, counted from 0, each a config of its own. `20+22` steers both in one config. `auto` takes the "
-        "best layer of the ranking, or the layer that the direction's file names.",
-        parse_layers, Default("auto"), record="layers",
-    ),
-    Option(
-        "op", "OP", "steering", _SWEEP,
+    Option("alpha", "A[,A…]", "steering", _SWEEP, "Steering strengths, each a config of its own.", parse_alphas,
+        Default("4"), record="alphas"),
+    Option("alpha_unit", "UNIT", "steering", _SWEEP,
+        "What alpha multiplies: `stored`, the vector with its natural length; `norm`, the unit vector; `ambient`, "
+        "the mean norm of the residual, so that alpha is the dose.",
+        partial(choice, "--alpha-unit", choices=get_args(AlphaUnit)), Default("stored")),
+    Option("layer", "L[,L…]", "steering", _SWEEP,
+        "Decoder blocks, counted from 0, each a config of its own. `20+22` steers both in one config. `auto` takes "
+        "the best layer of the ranking, or the layer that the direction's file names.", parse_layers, Default("auto"),
+        record="layers"),
+    Option("op", "OP", "steering", _SWEEP,
         "`add` adds alpha times the vector. `ablate` removes the component along it and takes no alpha. `set` makes "
-        "that component alpha times the vector's length.",
-        partial(choice, "--op", choices=get_args(Op)), Default("add"),
-    ),
-    Option(
-        "positions", "P", "steering", _SWEEP,
+        "that component alpha times the vector's length.", partial(choice, "--op", choices=get_args(Op)),
+        Default("add")),
+    Option("positions", "P", "steering", _SWEEP,
         "Which tokens are steered: `all`, those of the `prompt`, the `generated` ones, or those of the `assistant`.",
-        partial(choice, "--positions", choices=get_args(Positions)), Default("all"),
-    ),
-    Option(
-        "keep_norm", None, "steering", _SWEEP,
-        "Rescale the steered residual to the norm that it had.",
-    ),
-    Option(
-        "direction", "PATH", "steering", _SWEEP,
-        "A `.pt`, `.safetensors` or `.gguf` file with the direction.",
-        default=Default(words="built from --traces"),
-    ),
-    Option(
-        "alpha", "A[,A…]", "steering", ("select",),
-        "Strengths of the skill direction to try, in stored units.",
-        parse_alphas, Default("0.5,1,1.5"),
-    ),
-    Option(
-        "layer", "L[,L…]", "steering", ("select",),
-        # What the reply will be is decided in the late ones of the bundled model's 30 layers.
-        "Layers of the skill direction to try.",
-        partial(parse_grid_layers, option="--layer"), Default("20,22,24,26,28"),
-    ),
-    Option(
-        "format_alpha", "A[,A…]", "steering", ("select",),
-        "Strengths of the format direction to try.",
-        partial(parse_alphas, option="--format-alpha"), Default(words="those of --alpha"),
-    ),
-    Option(
-        "format_layer", "L[,L…]", "steering", ("select",),
-        "Layers of the format direction to try.",
-        partial(parse_grid_layers, option="--format-layer"), Default(words="those of --layer"),
-    ),
-    Option(
-        "direction", "PATH", "steering", ("bake",),
-        "A `.pt`, `.safetensors` or `.gguf` file with the direction.",
-        required=True,
-    ),
-    Option(
-        "layer", "L[+L…]", "steering", ("bake",),
-        "Decoder blocks, counted from 0, as in `22` or `22+26`.",
-        required=True,
-    ),
-    Option(
-        "op", "OP", "steering", ("bake",),
+        partial(choice, "--positions", choices=get_args(Positions)), Default("all")),
+    Option("keep_norm", None, "steering", _SWEEP, "Rescale the steered residual to the norm that it had."),
+    Option("direction", "PATH", "steering", _SWEEP, "A `.pt`, `.safetensors` or `.gguf` file with the direction.",
+        default=Default(words="built from --traces")),
+    Option("alpha", "A[,A…]", "steering", ("select",), "Strengths of the skill direction to try, in stored units.",
+        parse_alphas, Default("0.5,1,1.5")),
+    # What the reply will be is decided in the late ones of the bundled model's 30 layers.
+    Option("layer", "L[,L…]", "steering", ("select",), "Layers of the skill direction to try.",
+        partial(parse_grid_layers, option="--layer"), Default("20,22,24,26,28")),
+    Option("format_alpha", "A[,A…]", "steering", ("select",), "Strengths of the format direction to try.",
+        partial(parse_alphas, option="--format-alpha"), Default(words="those of --alpha")),
+    Option("format_layer", "L[,L…]", "steering", ("select",), "Layers of the format direction to try.",
+        partial(parse_grid_layers, option="--format-layer"), Default(words="those of --layer")),
+    Option("direction", "PATH", "steering", ("bake",), "A `.pt`, `.safetensors` or `.gguf` file with the direction.",
+        required=True),
+    Option("layer", "L[+L…]", "steering", ("bake",), "Decoder blocks, counted from 0, as in `22` or `22+26`.",
+        required=True),
+    Option("op", "OP", "steering", ("bake",),
         "`add` adds alpha times the vector after the block. `ablate` removes the direction at every write into the "
-        "residual. `set` cannot be baked: bake `ablate`, then `add`.",
-        default=Default("add"),
-    ),
+        "residual. `set` cannot be baked: bake `ablate`, then `add`.", default=Default("add")),
     Option("alpha", "A", "steering", ("bake",), "Strength; required for `add`, refused for `ablate`."),
-    Option(
-        "alpha_unit", "UNIT", "steering", ("bake",),
-        "What alpha multiplies: `stored`, `norm` or `ambient`.",
-        default=Default("stored"),
-    ),
+    Option("alpha_unit", "UNIT", "steering", ("bake",), "What alpha multiplies: `stored`, `norm` or `ambient`.",
+        default=Default("stored")),
     # ------------------------------------------------------------------------------------ building the direction
-    Option(
-        "traces", "PATH", "recipe", ("sweep", *_CAPTURING),
+    Option("traces", "PATH", "recipe", ("sweep", *_CAPTURING),
         "A folder, or a JSONL file of ATIF trajectories or of chats, to build the direction from.",
-        default=Default(words="those bundled for --contrast"),
-    ),
-    Option(
-        "activations", "FILE", "recipe", ("compute",),
-        "A file that `capvec capture` wrote, in place of --traces and --model.",
-    ),
-    _recipe(
-        "contrast", "NAME",
+        default=Default(words="those bundled for --contrast")),
+    Option("activations", "FILE", "recipe", ("compute",),
+        "A file that `capvec capture` wrote, in place of --traces and --model."),
+    _recipe("contrast", "NAME",
         "Which traces are compared: `same-model` (passes against long failures of one model), `cross-model` (passes "
         "of one model against traces of others), `task-matched` (as same-model, equally many of each on every task) "
-        "or `length-matched` (each pass against a failure of as many steps).",
-        capture=True,
-    ),
+        "or `length-matched` (each pass against a failure of as many steps).", capture=True),
     _recipe("positive_reward", "R", "Least reward of a trace that passed."),
     _recipe("negative_min_steps", "N", "Least number of steps of a failure; not for length-matched."),
     _recipe("negative_max_parse_fail", "N", "Most replies of a failure that did not parse; not for cross-model."),
-    _recipe(
-        "length_caliper", "S",
-        "For length-matched: the steps of a pass and its failure differ by at most this share of the longer run, or by "
-        "one step.",
-    ),
-    _recipe(
-        "confound_auc", "A",
-        "Flag a confound (task, model, steps or length) that alone separates the classes with at least this AUC.",
-    ),
-    _recipe(
-        "confound_p", "P",
-        "And with a p-value below this under permuted labels; an AUC of 1 is flagged at any p.",
-    ),
-    _recipe(
-        "pooling", "NAME",
+    _recipe("length_caliper", "S",
+        "For length-matched: the steps of a pass and its failure differ by at most this share of the longer run, or "
+        "by one step."),
+    _recipe("confound_auc", "A",
+        "Flag a confound (task, model, steps or length) that alone separates the classes with at least this AUC."),
+    _recipe("confound_p", "P", "And with a p-value below this under permuted labels; an AUC of 1 is flagged at any p."),
+    _recipe("pooling", "NAME",
         "Where the residual of a trace is taken: `last` token, `last-assistant` token, mean over the assistant's "
-        "tokens (`mean-assistant`) or over the last K (`mean-last:K`).",
-        capture=True,
-    ),
+        "tokens (`mean-assistant`) or over the last K (`mean-last:K`).", capture=True),
     _recipe("estimator", "NAME", "`mean-difference`, `whitened`, `logistic`, `paired-pca` or `ridge`."),
-    _recipe(
-        "permutations", "N", "Label permutations for the null of the ranking.",
-        default="10,000, or 1,000 for logistic and paired-pca",
-    ),
-    _recipe(
-        "trace_fields", "FIELD=NAME[,…]",
+    _recipe("permutations", "N", "Label permutations for the null of the ranking.",
+        default="10,000, or 1,000 for logistic and paired-pca"),
+    _recipe("trace_fields", "FIELD=NAME[,…]",
         "Names in the trace files for reward, task, model, messages, parse_fail, no_cmd and other fields.",
-        capture=True,
-    ),
-    Option(
-        "reference", "PATH", "recipe", ("sweep", "compute"),
-        "A direction's file to compare with: the ranking has the cosine with it at every layer.",
-    ),
-    Option(
-        "seed", "N", "recipe", ("compute",),
-        "Seed of the label permutations.",
-        partial(at_least, "--seed", minimum=0), Default("0"),
-    ),
+        capture=True),
+    Option("reference", "PATH", "recipe", ("sweep", "compute"),
+        "A direction's file to compare with: the ranking has the cosine with it at every layer."),
+    Option("seed", "N", "recipe", ("compute",), "Seed of the label permutations.",
+        partial(at_least, "--seed", minimum=0), Default("0")),
     # ------------------------------------------------------------------------------------------ model and trials
-    Option(
-        "model", "NAME", "trials", (*_ACTING, "serve", *_CAPTURING, "bake"),
-        "`pocket`, `pocket-base`, a Hugging Face id, or a model folder.",
-        default=Default(POCKET),
-    ),
-    Option(
-        "base_url", "URL", "trials", (*_STUDIES, "select", *_CAPTURING),
-        "Use a running engine, with its token in CAPVEC_ENGINE_TOKEN, in place of --model; see `capvec serve`.",
-    ),
-    Option(
-        "tasks", "NAME|PATH", "trials", _ACTING,
-        "`sprint` (5 tasks), `multi` (6), `full` (98), or a folder of Harbor tasks.",
-        default=Default("multi"),
-        differs={"calibration": Default(words="those of the selection"), "select": Default("full")},
-    ),
-    Option(
-        "attempts", "N", "trials", _ACTING,
-        "Attempts of each (task, config).",
-        partial(at_least, "--attempts", minimum=1), Default("1"), differs={"calibration": Default("2")},
-    ),
-    Option(
-        "controls", "LIST", "trials", _STUDIES,
+    Option("model", "NAME", "trials", (*_ACTING, "serve", *_CAPTURING, "bake"),
+        "`pocket`, `pocket-base`, a Hugging Face id, or a model folder.", default=Default(POCKET)),
+    Option("base_url", "URL", "trials", (*_STUDIES, "select", *_CAPTURING),
+        "Use a running engine, with its token in CAPVEC_ENGINE_TOKEN, in place of --model; see `capvec serve`."),
+    Option("tasks", "NAME|PATH", "trials", _ACTING,
+        "`sprint` (5 tasks), `multi` (6), `full` (98), or a folder of Harbor tasks.", default=Default("multi"),
+        differs={"calibration": Default(words="those of the selection"), "select": Default("full")}),
+    Option("attempts", "N", "trials", _ACTING, "Attempts of each (task, config).",
+        partial(at_least, "--attempts", minimum=1), Default("1"), differs={"calibration": Default("2")}),
+    Option("controls", "LIST", "trials", _STUDIES,
         "Control configs: `zero`, `random:K`, `shuffled:K`, `orthogonal:K`, `negated`, `prompt`. A calibration takes "
-        "`random:K` only.",
-        parse_controls, Default("", "none"), differs={"calibration": Default("random:3")},
-    ),
-    Option(
-        "seed", "N", "trials", _ACTING,
-        "Base seed; all configs of a (task, attempt) share a seed.",
-        partial(at_least, "--seed", minimum=0), Default("0"),
-    ),
-    Option(
-        "max_steps", "N", "trials", _ACTING,
-        "Most replies per trial.",
-        partial(at_least, "--max-steps", minimum=1), _of_models("max_steps"),
-    ),
-    Option(
-        "max_tokens", "N", "trials", _ACTING,
-        "Most tokens per reply.",
-        partial(at_least, "--max-tokens", minimum=1), _of_models("max_tokens"),
-    ),
-    Option(
-        "temperature", "T", "trials", _ACTING,
-        "Sampling temperature.",
-        partial(number, "--temperature", minimum=0.0), Default("0.7"),
-    ),
-    Option(
-        "protocol", "NAME", "trials", _ACTING,
+        "`random:K` only.", parse_controls, Default("", "none"), differs={"calibration": Default("random:3")}),
+    Option("seed", "N", "trials", _ACTING, "Base seed; all configs of a (task, attempt) share a seed.",
+        partial(at_least, "--seed", minimum=0), Default("0")),
+    Option("max_steps", "N", "trials", _ACTING, "Most replies per trial.", partial(at_least, "--max-steps", minimum=1),
+        _of_models("max_steps")),
+    Option("max_tokens", "N", "trials", _ACTING, "Most tokens per reply.", partial(at_least, "--max-tokens", minimum=1),
+        _of_models("max_tokens")),
+    Option("temperature", "T", "trials", _ACTING, "Sampling temperature.",
+        partial(number, "--temperature", minimum=0.0), Default("0.7")),
+    Option("protocol", "NAME", "trials", _ACTING,
         "How replies carry commands: `bash-block`, `terminus-json` or `tool-call`.",
-        partial(choice, "--protocol", choices=tuple(PROTOCOLS)), Default("bash-block"),
-    ),
-    Option(
-        "jobs", "N", "trials", ("select", "collect"),
-        "Trials at a time.",
-        partial(at_least, "--jobs", minimum=1), Default("4"),
-    ),
+        partial(choice, "--protocol", choices=tuple(PROTOCOLS)), Default("bash-block")),
+    Option("jobs", "N", "trials", ("select", "collect"), "Trials at a time.", partial(at_least, "--jobs", minimum=1),
+        Default("4")),
     # ---------------------------------------------------------------------------------- power and early stopping
-    Option(
-        "effect", "D", "power", _SWEEP,
+    Option("effect", "D", "power", _SWEEP,
         "A difference in pass rate that would matter: the verdict's equivalence margin.",
-        partial(parse_share, "--effect", what="a difference in pass rate"), Default(words=f"{EQUIVALENCE_MARGIN:g}"),
-    ),
-    Option(
-        "base_rate", "R|RUN", "power", _SWEEP,
+        partial(parse_share, "--effect", what="a difference in pass rate"), Default(words=f"{EQUIVALENCE_MARGIN:g}")),
+    Option("base_rate", "R|RUN", "power", _SWEEP,
         "Assumed pass rate of the baseline, or the folder of an earlier run to estimate it and --spread from.",
-        parse_base_rate, Default(words=f"{UNKNOWN_RATE:g}"),
-    ),
-    Option(
-        "spread", "S", "power", _SWEEP,
+        parse_base_rate, Default(words=f"{UNKNOWN_RATE:g}")),
+    Option("spread", "S", "power", _SWEEP,
         "Assumed differences between tasks: standard deviation of the logit of the pass rate.",
-        partial(number, "--spread", minimum=0.0), Default(words=f"{UNKNOWN_SPREAD:g}"),
-    ),
-    Option(
-        "sequential", None, "power", _SWEEP,
-        "Stop a config early when its verdict is reached, or cannot be reached any more.",
-    ),
+        partial(number, "--spread", minimum=0.0), Default(words=f"{UNKNOWN_SPREAD:g}")),
+    Option("sequential", None, "power", _SWEEP,
+        "Stop a config early when its verdict is reached, or cannot be reached any more."),
     # ------------------------------------------------------------------------------------ the run and its report
-    Option(
-        "run", "NAME", "run", (*_STUDIES, "select"),
-        "Name of the run: its folder is reports/NAME.",
-        parse_run_name, Default(words="a timestamp"),
-    ),
-    Option(
-        "resume", None, "run", (*_STUDIES, "select"),
-        "Keep the valid trials of --run NAME and run the others.",
-    ),
-    Option(
-        "plan", None, "run", _STUDIES,
-        "Print configs, number of trials, expected time and power after a short probe, and stop.",
-    ),
-    Option(
-        "gate", "EXPR", "run", _STUDIES,
+    Option("run", "NAME", "run", (*_STUDIES, "select"), "Name of the run: its folder is reports/NAME.", parse_run_name,
+        Default(words="a timestamp")),
+    Option("resume", None, "run", (*_STUDIES, "select"), "Keep the valid trials of --run NAME and run the others."),
+    Option("plan", None, "run", _STUDIES,
+        "Print configs, number of trials, expected time and power after a short probe, and stop."),
+    Option("gate", "EXPR", "run", _STUDIES,
         "Exit with 1 unless EXPR holds. `improves(CONFIG)` is judged by the verdict. `no_harm(D)` and `M<=baseline`, "
         "with M one of parse_fail, no_cmd and steps, are judged by the observed values of every config, controls "
         "included: no pass rate more than D below the baseline's, no mean of M above the baseline's. Join conditions "
-        "by commas.",
-    ),
-    Option(
-        "selection", "PATH", "run", ("calibration",),
+        "by commas."),
+    Option("selection", "PATH", "run", ("calibration",),
         "File with the layers and strengths that `python -m capvec.studies.calibration.select` selected.",
-        default=Default(words="the bundled one"), earlier=("chosen",),
-    ),
+        default=Default(words="the bundled one"), earlier=("chosen",)),
     # ----------------------------------------------------------------------------------------------------- files
-    Option(
-        "out", "FILE", "files", ("select",),
-        "Where the selection is written.",
-        default=Default(words="over the bundled one"),
-    ),
+    Option("out", "FILE", "files", ("select",), "Where the selection is written.",
+        default=Default(words="over the bundled one")),
     Option("out", "DIR", "files", ("collect",), "A new folder for the traces.", required=True),
     Option("out", "FILE", "files", ("capture",), "The file to write; its name ends in .safetensors.", required=True),
-    Option(
-        "out", "DIR", "files", ("compute",),
-        "Folder for dir.pt, dir.safetensors, dir.gguf and ranking.csv.",
-        required=True,
-    ),
+    Option("out", "DIR", "files", ("compute",), "Folder for dir.pt, dir.safetensors, dir.gguf and ranking.csv.",
+        required=True),
     Option("RUN", "RUN", "files", ("report",), "Folders of runs, such as reports/latest.", required=True, several=True),
     Option("RUN", "RUN", "files", ("export",), "Folder of a run, such as reports/latest.", required=True),
     Option("out", "DIR", "files", ("report",), "A new folder for the merged run; required for several runs."),
     Option("out", "DIR", "files", ("export", "bake"), "A new folder.", required=True),
-    Option(
-        "license", "ID", "files", ("export",),
-        "License of the vectors, as the Hugging Face hub names it.",
-        default=Default("unknown"),
-    ),
-    Option(
-        "port", "N", "files", ("serve",),
-        "Port to listen on.",
-        partial(at_least, "--port", minimum=0), Default("0", "a free one"),
-    ),
-    Option(
-        "log", "FILE", "files", ("serve",),
-        "Where the engine's output goes.",
-        default=Default(words="engine.log in capvec's cache folder"),
-    ),
+    Option("license", "ID", "files", ("export",), "License of the vectors, as the Hugging Face hub names it.",
+        default=Default("unknown")),
+    Option("port", "N", "files", ("serve",), "Port to listen on.", partial(at_least, "--port", minimum=0),
+        Default("0", "a free one")),
+    Option("log", "FILE", "files", ("serve",), "Where the engine's output goes.",
+        default=Default(words="engine.log in capvec's cache folder")),
 )  # fmt: skip
 """In the order of help texts and documentation."""

@@ -9,32 +9,11 @@ from typing import Any
 from capvec.directions.recipe import RECIPE_PARSERS, Recipe
 from capvec.errors import UsageError
 from capvec.plan.option_help import options_of
-from capvec.plan.option_parsers import (
-    Control,
-    ControlKind,
-    parse_alphas,
-    parse_base_rate,
-    parse_controls,
-    parse_layers,
-)
+from capvec.plan.option_parsers import Control
 from capvec.plan.option_table import OPTIONS, PLACES
 from capvec.records import AlphaUnit
 from capvec.serial import Record
 from capvec.steering import Op, Positions
-
-__all__ = [
-    "Control",
-    "ControlKind",
-    "SweepOptions",
-    "parse_alphas",
-    "parse_base_rate",
-    "parse_controls",
-    "parse_layers",
-    "parse_options",
-    "read_options",
-    "recipe_of",
-    "typed",
-]
 
 
 def typed(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,11 +108,7 @@ class SweepOptions(Record):
     command_line: tuple[str, ...] = ()
 
     def recorded(self, place: str) -> dict[str, Any]:
-        """The options that a command has, as `provenance.json` records them.
-
-        Args:
-            place: a key of `PLACES`.
-        """
+        """The options that a command has, as `provenance.json` records them."""
         keys = {"recipe" if option.name in RECIPE_PARSERS else option.key for option in options_of(place)}
         return {key: value for key, value in self.to_json().items() if key in keys}
 

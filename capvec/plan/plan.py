@@ -12,7 +12,8 @@ from typing import Literal
 from capvec.directions.direction import Direction
 from capvec.engines.protocol import GenerationDefaults
 from capvec.errors import UsageError
-from capvec.plan.options import Control, SweepOptions
+from capvec.plan.option_parsers import Control
+from capvec.plan.options import SweepOptions
 from capvec.receipts import closed_forms
 from capvec.records import AlphaUnit, Config, ControlOf, Task, TrialId, TrialSpec
 from capvec.serial import Record
@@ -37,13 +38,7 @@ class Settings(Record):
 
 
 def settings_for(options: SweepOptions, defaults: GenerationDefaults, model: str) -> Settings:
-    """The settings that the user asked for, completed by the model's defaults.
-
-    Args:
-        options: the user's.
-        defaults: of the model, as the engine reports them.
-        model: the name by which the engine serves the model.
-    """
+    """The settings that the user asked for, completed by the model's defaults."""
     return Settings(
         model=model,
         protocol=options.protocol,

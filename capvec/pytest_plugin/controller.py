@@ -18,12 +18,7 @@ class Controller:
     """Registered for one session, in xdist's controller or in the only process."""
 
     def __init__(self, study: StudySession, report: Callable[[Results], Sequence[str]]) -> None:
-        """Take the session of a study.
-
-        Args:
-            study: prepared.
-            report: writes the reports, and returns the lines that the terminal shows at the end.
-        """
+        """Take a prepared session, and what writes its reports and returns the closing lines of the terminal."""
         self._study, self._report = study, report
         self._closing: Sequence[str] = ("the run did not finish",)
         self._file = ""

@@ -16,10 +16,6 @@ def gate_reports(results: Results, file: str) -> Iterator[pytest.TestReport]:
     """The reports of one test for each gate: passed, failed, or skipped if trials are missing.
 
     A gate that was judged on a part of the trials decides nothing; a session with missing trials fails without it.
-
-    Args:
-        results: of the session.
-        file: the file part of the trials' node ids.
     """
     for gate in results.gates:
         verdict = "met" if gate.met else "not met"

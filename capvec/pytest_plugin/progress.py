@@ -17,12 +17,7 @@ from capvec.run.status_line import ProgressDisplay, can_redraw
 
 
 def progress_of(config: pytest.Config, tally: Callable[[], Tally]) -> ProgressHooks | None:
-    """The hooks to register in the controller; None if this session shows no line.
-
-    Args:
-        config: of the session.
-        tally: counts the trials that have ended and those still to come.
-    """
+    """The hooks to register in the controller; None if this session shows no line."""
     reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or not can_redraw(bool(reporter.isatty)):
         return None

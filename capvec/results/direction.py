@@ -44,10 +44,6 @@ class DirectionSummary:
         """Read `provenance.json` and `vectors/ranking.csv`.
 
         A caveat says what is missing, for instance from the run of an earlier capvec.
-
-        Args:
-            folder: the run folder.
-            provenance: the content of its `provenance.json`.
         """
         data = provenance["direction"]
         words, path = data.get("ranking"), folder / "vectors" / "ranking.csv"

@@ -66,12 +66,7 @@ def read_outcomes(folder: Path) -> tuple[Outcome, ...]:
 
 
 def plan_of(folder: Path, provenance: Mapping[str, Any]) -> Plan:
-    """The plan that a `provenance.json` describes.
-
-    Args:
-        folder: of the run.
-        provenance: what it holds.
-    """
+    """The plan that a `provenance.json` describes."""
     configs = tuple(_config(data) for data in provenance["configs"])
     return Plan(
         run=provenance.get("run") or folder.resolve().name,

@@ -23,9 +23,6 @@ _OF_TEST = {"looks": "analyses"}
 def read_summary(path: Path) -> dict[str, Any]:
     """The content of a `summary.json`; keys of earlier versions are renamed to those of this one.
 
-    Args:
-        path: the file.
-
     Raises:
         FileNotFoundError: there is none, as in a run that was interrupted.
     """

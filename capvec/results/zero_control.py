@@ -53,11 +53,6 @@ def compare(task: str, attempt: int, ours: Sequence[Turn], theirs: Sequence[Turn
 def compare_with_baseline(plan: Plan, outcomes: Sequence[Outcome], config: str) -> tuple[Comparison, ...]:
     """Compare every (task, attempt) of which `config` and the baseline both have a valid trial.
 
-    Args:
-        plan: of the run; its folder holds `trajectories/`.
-        outcomes: on record.
-        config: the name of the config to compare.
-
     Raises:
         FileNotFoundError: a trajectory is missing.
     """

@@ -39,10 +39,6 @@ def predict(probe: Probe, trials: int) -> Duration | None:
     computed as if one more trial with a coefficient of 1 had been observed. Up to half a trial is added for the end,
     when workers become idle one after another.
 
-    Args:
-        probe: of the plan's trials.
-        trials: number of trials in the plan.
-
     Returns:
         The range; None if the probe measured no duration.
     """

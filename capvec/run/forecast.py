@@ -55,13 +55,7 @@ def detections_of(plan: Plan, assumptions: Assumptions) -> dict[Test, Detection 
 
 
 def detection(design: SweepDesign, effect: float, test: Test) -> Detection | None:
-    """Which effects a test can detect; None if there are too many trials to compute its power.
-
-    Args:
-        design: the planned sweep.
-        effect: the assumed rise of the pass rate.
-        test: to compute the power of.
-    """
+    """Which effects a test can detect; None if there are too many trials to compute its power."""
     if design.tasks * design.attempts > MOST_TRIALS[test]:
         return None
     return Detection(
@@ -84,15 +78,7 @@ def forecast_lines(
     probe: Probe,
     preparation_s: float,
 ) -> Iterator[str]:
-    """The plan for the terminal, within 100 columns.
-
-    Args:
-        plan: of the study.
-        assumptions: that the power is computed from.
-        detections: from `detections_of`.
-        probe: of the plan's trials.
-        preparation_s: seconds that engine, images and direction took.
-    """
+    """The plan for the terminal, within 100 columns."""
     short = assumptions.power_warning(plan)
     if short is not None:
         yield from (*_wrapped(short.words.replace("Underpowered", "UNDERPOWERED")), "")

@@ -22,11 +22,6 @@ class TrialRecorder:
     def __init__(self, plan: Plan, ledger: Ledger, say: Callable[[str], None]) -> None:
         """Read what earlier sessions of the run recorded.
 
-        Args:
-            plan: of the run.
-            ledger: of the run; a line that a crash cut off is removed from it.
-            say: prints one line.
-
         Raises:
             UsageError: an earlier session ran a trial with another seed.
         """
@@ -84,12 +79,7 @@ class TrialRecorder:
             self.monitor.note(outcome)
 
     def record_crash(self, trial: TrialId, detail: str) -> None:
-        """Record an `error` for a trial whose test failed without an outcome, because its worker died, say.
-
-        Args:
-            trial: of the plan.
-            detail: what pytest reported; its last line becomes the reason.
-        """
+        """Record an `error` for a trial whose test failed without an outcome, because its worker died, say."""
         if trial not in self._ran | self.kept:
             reason = detail.strip().splitlines()[-1] if detail.strip() else "the test ended without an outcome"
             spec = next(spec for spec in self.plan.trials if spec.id == trial)
@@ -108,13 +98,7 @@ class TrialRecorder:
 
 
 def run_trials(runner: TrialRunner, recorder: TrialRecorder, jobs: int) -> None:
-    """Run every trial of the plan in this process and record its outcome; prints the progress.
-
-    Args:
-        runner: of the plan's trials.
-        recorder: of the same plan.
-        jobs: trials at a time.
-    """
+    """Run every trial of the plan in this process and record its outcome; prints the progress."""
     trials = runner.plan.trials
     recorder.expect(trial.id for trial in trials)
     with ThreadPoolExecutor(jobs) as pool, progress_on_stdout(at_a_time=jobs) as progress:

@@ -69,12 +69,7 @@ class StudySession:
     """One run of a study, from checked options to its `Results`: `prepare`, `begin`, trials, `finish`, `close`."""
 
     def __init__(self, study: Study, root: Path, say: Callable[[str], None]) -> None:
-        """Check the options without starting anything.
-
-        Args:
-            study: to run.
-            root: the folder that holds `reports/`.
-            say: prints one line of progress.
+        """Check the options without starting anything; `root` is the folder that holds `reports/`.
 
         Raises:
             UsageError: a bad gate or protocol, or the run exists.
@@ -186,11 +181,7 @@ class StudySession:
     # -------------------------------------------------------------------------------------------- after
 
     def finish(self, *, interrupted: bool = False) -> Results:
-        """Judge the outcomes on record.
-
-        Args:
-            interrupted: whether the user stopped the session.
-        """
+        """Judge the outcomes on record."""
         prepared = self._ready
         plan, outcomes = prepared.payload.plan, prepared.recorder.outcomes
         summary = summarise_run(plan, outcomes)

@@ -18,9 +18,6 @@ _BUILD_S = 900
 def ensure_base_image(say: Callable[[str], None]) -> None:
     """Pull the base image, or build it, where Docker does not have it.
 
-    Args:
-        say: prints one line of progress.
-
     Raises:
         UsageError: no registry answers, and the image cannot be built here.
         SandboxUnavailable: Docker does not answer.
@@ -45,9 +42,6 @@ def ensure_base_image(say: Callable[[str], None]) -> None:
 
 def build_archive(archive: Path) -> Path:
     """Write a minimal root file system of Debian to a tar archive, from the mirror that apt uses here if there is one.
-
-    Args:
-        archive: the file to write.
 
     Returns:
         The archive.

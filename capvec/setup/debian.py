@@ -26,9 +26,6 @@ def can_install() -> bool:
 def install(*packages: str) -> None:
     """Install packages with apt, and those they recommend, without which Docker does not start everywhere.
 
-    Args:
-        packages: names of packages.
-
     Raises:
         UsageError: apt failed. The message has the end of its output.
     """

@@ -24,9 +24,6 @@ _START_S = 90.0
 def ensure_docker(say: Callable[[str], None]) -> None:
     """Install and start Docker where it does not answer.
 
-    Args:
-        say: prints one line of progress.
-
     Raises:
         UsageError: it cannot be installed or started here, or that failed. The message says what to do.
     """

@@ -59,9 +59,6 @@ def _wrapped(remedy: str) -> list[str]:
 def unmet(distribution: str = "capvec") -> tuple[str, ...]:
     """The requirements of an installed distribution that are not met, read from metadata without importing anything.
 
-    Args:
-        distribution: its name.
-
     Returns:
         A phrase for each, such as `no numpy` or `pytest 8.0 is not >=9`.
 

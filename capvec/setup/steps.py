@@ -12,9 +12,6 @@ from capvec.setup.docker import ensure_docker
 def set_up(say: Callable[[str], None] = print) -> None:
     """Prepare Docker, the base image of the sandboxes and the bundled model, as far as they are missing.
 
-    Args:
-        say: prints one line of progress.
-
     Raises:
         UsageError: something is missing and cannot be installed here. The message says what to do.
         SandboxUnavailable: Docker stopped answering meanwhile.

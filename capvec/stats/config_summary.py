@@ -70,11 +70,7 @@ def summarise_config(
 ) -> ConfigSummary:
     """Everything that does not depend on the other configs; `format_change` and `verdict` are left None.
 
-    Args:
-        name: of the config.
-        group: its outcomes, errors included.
-        base: the baseline's outcomes; empty for the baseline itself, which is compared with nothing.
-        baseline: the baseline's name.
+    `base` holds the baseline's outcomes, and is empty for the baseline itself.
     """
     valid, other = valid_trials(group), valid_trials(base)
     n, solved, replies = len(valid), _solved(valid), sum(outcome.steps for outcome in valid)

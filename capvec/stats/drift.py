@@ -56,11 +56,6 @@ def drift(outcomes: Sequence[Outcome], baseline: str = Config.BASELINE, seed: in
     runs its tasks in order, so time and task go together: where tasks have several attempts, trials are exchanged only
     within their task, and otherwise within their run, since merged runs differ in their tasks. A test is None where
     there is nothing to tell: all alike, one worker, no time on record.
-
-    Args:
-        outcomes: of all configs; only the baseline's valid ones are used.
-        baseline: its name.
-        seed: for the permutations.
     """
     valid = [outcome for outcome in outcomes if outcome.config == baseline and outcome.outcome != "error"]
     within = any(count > 1 for count in Counter(outcome.task for outcome in valid).values())

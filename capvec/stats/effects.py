@@ -46,13 +46,7 @@ class Effect:
 def paired_effect(
     outcomes: Sequence[Outcome], config: str, metric: Metric, baseline: str = Config.BASELINE
 ) -> Effect | None:
-    """The effect of `config` on `metric`, with the task as the unit.
-
-    Args:
-        outcomes: of both configs, errors included; errors are excluded.
-        config: its name.
-        metric: what to compare.
-        baseline: the name of the config to compare with.
+    """The effect of `config` on `metric`, with the task as the unit; errors are excluded.
 
     Returns:
         None where the two share no task with valid trials.

@@ -72,10 +72,6 @@ class MatchedComparison:
 def rank(value: float, controls: Sequence[float]) -> RankTest:
     """Rank a value among those of its controls.
 
-    Args:
-        value: the effect of the config.
-        controls: the effects of its controls, at least one.
-
     Raises:
         ValueError: no control.
     """
@@ -95,10 +91,6 @@ def compare_with_matched_controls(
 
     A control without a valid trial was not measured and does not count. Where no (task, attempt) is shared there
     is nothing to compare.
-
-    Args:
-        outcomes: of all configs.
-        configs: the sweep's.
     """
     valid: dict[str, dict[tuple[str, int], Outcome]] = {config.name: {} for config in configs}
     for outcome in outcomes:

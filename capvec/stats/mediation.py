@@ -99,10 +99,6 @@ def decompose(outcomes: Sequence[Outcome], base: Sequence[Outcome]) -> Mediation
     side's rate there, so that all of it is composition; where neither side has a clean trial, p̄_clean is the mean of
     both sides' pass rates.
 
-    Args:
-        outcomes: of the config; errors are left out.
-        base: of the baseline.
-
     Returns:
         None where they share no task with valid trials.
     """

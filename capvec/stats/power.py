@@ -98,12 +98,6 @@ def simulated_solved(
     """Solved trials of each task, in sweeps drawn from the model: int [arms, sweeps, tasks].
 
     The random numbers do not depend on `rates`, so effects are compared on the same sweeps.
-
-    Args:
-        design: the tasks, and how they differ.
-        rates: pass rate of each arm over all such tasks.
-        generator: where the numbers come from.
-        sweeps: how many.
     """
     tasks = design.spread * generator.standard_normal((sweeps, design.tasks))
     solved = np.empty((len(rates), sweeps, design.tasks), dtype=np.int64)
@@ -193,12 +187,7 @@ def needed_tasks(design: SweepDesign, effect: float, test: Test = "paired", goal
 
 
 def most(test: Test, other: int) -> int:
-    """The largest number of tasks or attempts that is tried.
-
-    Args:
-        test: whose power is asked for.
-        other: the attempts of each task, or the tasks, that it is multiplied with.
-    """
+    """The largest number of tasks or attempts that is tried."""
     return max(1, min(MOST, MOST_TRIALS[test] // other))
 
 

@@ -99,13 +99,7 @@ class PowerWarning:
 
 @lru_cache(maxsize=256)
 def power_warning(design: SweepDesign, effect: float, basis: Basis = "assumed") -> PowerWarning | None:
-    """None for a sweep that is not underpowered by the rule above.
-
-    Args:
-        design: at the level of Holm's first step.
-        effect: a rise of the pass rate.
-        basis: where the design's base rate and spread come from.
-    """
+    """None for a sweep that is not underpowered by the rule above; `design` has the level of Holm's first step."""
     # One power, where a search takes ten.
     if design.base_rate + effect < 1 and power(design, effect) >= GOAL:
         return None
@@ -116,12 +110,7 @@ def power_warning(design: SweepDesign, effect: float, basis: Basis = "assumed") 
 
 
 def observed_power_warning(summary: Summary, effect: float = EQUIVALENCE_MARGIN) -> PowerWarning | None:
-    """Of a sweep that has run: of the steered config that could be seen least; None where none falls short.
-
-    Args:
-        summary: of its outcomes.
-        effect: a rise that would matter.
-    """
+    """Of a sweep that has run: of the steered config that could be seen least; None where none falls short."""
     compared = [
         row
         for row in summary.configs

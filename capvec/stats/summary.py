@@ -191,10 +191,6 @@ def observed_design(summary: Summary, effect: Effect) -> SweepDesign:
     The attempts are those of the arm that has fewer, rounded down, so that no more is promised than the sweep could
     detect. (A tenth of an attempt is forgiven: a few errors do not halve two attempts.) The rest is rounded so that
     configs of one sweep share the computation.
-
-    Args:
-        summary: whose baseline has a valid trial.
-        effect: of one of its configs.
     """
     base = summary.base_of(effect.config)
     return SweepDesign(

@@ -54,11 +54,7 @@ def regenerate(folder: Path) -> tuple[str, ...]:
 
 
 def results_of_run(run: RunFolder) -> tuple[Results, tuple[str, ...]]:
-    """The results of a run, from its folder, and lines on what could not be judged again.
-
-    Args:
-        run: of a study that steers.
-    """
+    """The results of a run, from its folder, and lines on what could not be judged again."""
     plan, outcomes = run.plan, run.outcomes
     summary, earlier = summarise_run(plan, outcomes), run.earlier_summary()
     judgement, notes = _judge(run, summary, earlier)

@@ -13,10 +13,6 @@ from capvec.studies.calibration.report import calibration_lines, write_calibrati
 def write_all(results: Results, notes: Sequence[str] = ()) -> tuple[str, ...]:
     """Write every report of a run into its folder.
 
-    Args:
-        results: of the run.
-        notes: lines for the terminal, after the study's own.
-
     Returns:
         What the terminal shows at the end.
     """

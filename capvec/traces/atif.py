@@ -78,10 +78,6 @@ def foreign_trace(document: Document, named: Mapping[str, str]) -> Trace:
 
     Task, reward, parse_fail and no_cmd come from `extra`; task and reward else from Harbor's `result.json`.
 
-    Args:
-        document: the trajectory.
-        named: field → the user's name for it, as in `look_up`.
-
     Raises:
         UsageError: a key is missing or wrong; the message names it.
     """

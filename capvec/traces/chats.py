@@ -46,10 +46,6 @@ def chat_trace(document: Document, named: Mapping[str, str]) -> Trace:
     the assistant, including worked examples, which cannot be recognised. A count of parse_fail or no_cmd that the
     source lacks comes from the parser of the protocol that it names.
 
-    Args:
-        document: the line.
-        named: field → the user's name for it, as in `look_up`.
-
     Raises:
         UsageError: a key is missing or wrong; the message names it.
     """

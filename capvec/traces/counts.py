@@ -59,11 +59,6 @@ def by_terminus_2(document: Document, replies: Sequence[dict[str, Any]], parser:
     `mark_task_complete` as tool calls, so one with neither carried no command. With Harbor's option `raw_content` there
     are no tool calls, and the message is the reply itself: JSON is read again by `terminus-json`, while the commands in
     XML stay unknown.
-
-    Args:
-        document: the trajectory, which error messages name.
-        replies: the steps that are replies of the model.
-        parser: `agent.extra.parser`, `json` or `xml`.
     """
     failed = [_complained(document, step) for step in replies]
     parsed = [step for step, complaint in zip(replies, failed, strict=True) if not complaint]

@@ -16,7 +16,8 @@ from capvec.directions.recipe import Recipe
 from capvec.engines.client import EngineClient
 from capvec.engines.process import start_engine
 from capvec.engines.protocol import TOKEN_VARIABLE, ModelSource
-from capvec.plan.options import SweepOptions, parse_controls
+from capvec.plan.option_parsers import parse_controls
+from capvec.plan.options import SweepOptions
 from capvec.run.directions import obtain_direction
 
 pytestmark = pytest.mark.integration

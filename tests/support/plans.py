@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from capvec.directions.direction import Direction, random_control
-from capvec.plan.options import parse_controls
+from capvec.plan.option_parsers import parse_controls
 from capvec.plan.plan import Plan, Settings, control_configs, interleave, steered_config
 from capvec.records import Config, Task
 from capvec.run.probe import Probe, Probed

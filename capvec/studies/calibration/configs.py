@@ -57,12 +57,6 @@ def configs_of(
 ) -> tuple[Config, ...]:
     """The configs that `arms_of` names, in its order.
 
-    Args:
-        selection: layers and strengths.
-        skill: the skill direction.
-        form: the format direction.
-        matched: random controls, each as long as `skill`.
-
     Raises:
         UsageError: the model has no such layer.
     """

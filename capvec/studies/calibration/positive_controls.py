@@ -113,13 +113,7 @@ def build_positive_control(
 def build_positive_controls(
     context: StudyContext, tasks: Sequence[Task], controls: Callable[[Direction], Sequence[Direction]] = lambda _: ()
 ) -> PositiveControls:
-    """Build both directions, send them and the skill's controls to the engine, and write `vectors/` of the run.
-
-    Args:
-        context: the engine, the agent's settings and the run folder.
-        tasks: their instructions are used for both contrasts.
-        controls: returns the matched controls of the skill direction.
-    """
+    """Build both directions, send them and the skill's controls to the engine, and write `vectors/` of the run."""
     skill, form = (
         build_positive_control(
             mode,

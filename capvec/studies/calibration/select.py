@@ -72,11 +72,6 @@ class SelectionStudy:
     def __init__(self, options: SweepOptions, grids: Mapping[str, Grid], out: Path) -> None:
         """Read the tasks and keep those of the dev split.
 
-        Args:
-            options: tasks, attempts, model and how the agent acts.
-            grids: for `skill` and for `format`.
-            out: where `selection.json` goes.
-
         Raises:
             UsageError: a bad task folder, or no task of a trained family.
         """

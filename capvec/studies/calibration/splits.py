@@ -41,11 +41,7 @@ def dev_families(tasks: Iterable[Task]) -> tuple[str, ...]:
 
 
 def split_tasks(tasks: Sequence[Task], dev: Collection[str]) -> Splits:
-    """Sort tasks into splits.
-
-    Args:
-        tasks: of any split in their metadata; tasks without a known one are left out.
-        dev: the families that layer and strength are selected on.
+    """Sort tasks into splits; a task without a known `split` in its metadata is in none.
 
     Raises:
         UsageError: a family of `dev` is held out.

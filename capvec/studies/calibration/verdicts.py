@@ -52,13 +52,7 @@ class Criterion:
 
 
 def judge(measured: SplitOutcomes, arms: Arms, zero: Sequence[Comparison]) -> tuple[Criterion, ...]:
-    """Judge all five criteria.
-
-    Args:
-        measured: outcomes of every config.
-        arms: the names of the configs.
-        zero: the config `arms.zero` against the baseline, trial by trial.
-    """
+    """Judge all five criteria."""
     return (
         positive_control_raises(measured, arms.positive),
         negated_lowers(measured, arms.negated),

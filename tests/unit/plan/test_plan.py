@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from capvec.directions.direction import Direction, orthogonal_controls
 from capvec.engines.protocol import GenerationDefaults
 from capvec.errors import UsageError
-from capvec.plan.options import SweepOptions, parse_controls
+from capvec.plan.option_parsers import parse_controls
+from capvec.plan.options import SweepOptions
 from capvec.plan.plan import SteeringMode, control_configs, interleave, settings_for, steered_config, trial_seed
 from capvec.records import Config, ControlOf, Task
 

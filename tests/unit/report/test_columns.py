@@ -16,7 +16,8 @@ from capvec.directions.contrast import ContrastRecord, RuleCount
 from capvec.directions.metadata import Metadata
 from capvec.directions.recipe import Recipe
 from capvec.engines.protocol import EngineInfo, GenerationDefaults
-from capvec.plan.options import Control, SweepOptions
+from capvec.plan.option_parsers import Control
+from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Settings
 from capvec.records import Config, ControlOf, Interval, Measured, Outcome
 from capvec.report.files import MASTER_COLUMNS

@@ -10,7 +10,8 @@ from scipy.special import expit
 from support.recorded_run import write_recorded
 
 from capvec.errors import UsageError
-from capvec.plan.options import SweepOptions, parse_base_rate
+from capvec.plan.option_parsers import parse_base_rate
+from capvec.plan.options import SweepOptions
 from capvec.records import Outcome
 from capvec.results.ledger import Ledger
 from capvec.run.assumptions import assumptions_of
