@@ -2,58 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 
 from capvec.plan.plan import Plan
 from capvec.records import Config
 from capvec.report.charts.configs import pass_rates
 from capvec.report.charts.dose_response import dose_response
-from capvec.report.figures import figure
-from capvec.report.section import Column, Link, Paragraph, Section, Table, left, right
+from capvec.report.figures import figures
+from capvec.report.section import Link, Paragraph, Section, Table, left, right
 from capvec.results.results import Results
 from capvec.stats.config_summary import ConfigSummary
 from capvec.text import interval, number, p_value
 
-
-@dataclass(frozen=True)
-class ConfigColumn:
-    """One column of the table."""
-
-    column: Column
-    cell: Callable[[ConfigSummary, Config], str]
-    """From the statistics of a config, and the config as it was planned."""
-
-
-def _column(title: str, cell: Callable[[ConfigSummary, Config], str]) -> ConfigColumn:
-    return ConfigColumn(right(title)[0], cell)
-
-
-COLUMNS = (
-    ConfigColumn(left("config")[0], lambda row, _: row.config),
-    _column("solved", lambda row, _: f"{row.solved}/{row.n}"),
-    _column("rate", lambda row, _: number(row.pass_rate)),
-    _column("95 % Wilson", lambda row, _: interval(row.wilson)),
-    _column("errors", lambda row, _: str(row.errors)),
-    _column("steps", lambda row, _: number(row.mean_steps, 1)),
-    _column("parse_fail", lambda row, _: number(row.parse_fail_per_run, 1)),
-    _column("no_cmd", lambda row, _: number(row.no_cmd_per_run, 1)),
-    _column("dose", lambda _, config: number(config.dose)),
-    _column("Fisher p", lambda row, _: p_value(row.fisher.pvalue if row.fisher else None)),
-)
+COLUMNS: Mapping[str, Callable[[ConfigSummary, Config], str]] = {
+    "config": lambda row, _: row.config,
+    "solved": lambda row, _: f"{row.solved}/{row.n}",
+    "rate": lambda row, _: number(row.pass_rate),
+    "95 % Wilson": lambda row, _: interval(row.wilson),
+    "errors": lambda row, _: str(row.errors),
+    "steps": lambda row, _: number(row.mean_steps, 1),
+    "parse_fail": lambda row, _: number(row.parse_fail_per_run, 1),
+    "no_cmd": lambda row, _: number(row.no_cmd_per_run, 1),
+    "dose": lambda _, config: number(config.dose),
+    "Fisher p": lambda row, _: p_value(row.fisher.pvalue if row.fisher else None),
+}
+"""Title → cell, from the statistics of a config and the config as it was planned."""
 
 
 def config_table(rows: Iterable[ConfigSummary], plan: Plan) -> Table:
     """One row for each config; parse_fail and no_cmd are per run."""
-    cells = tuple(tuple(one.cell(row, plan.config(row.config)) for one in COLUMNS) for row in rows)
-    return Table(tuple(one.column for one in COLUMNS), cells)
+    cells = tuple(tuple(cell(row, plan.config(row.config)) for cell in COLUMNS.values()) for row in rows)
+    first, *numbers = COLUMNS
+    return Table((*left(first), *right(*numbers)), cells)
 
 
 def results_section(results: Results) -> Section:
     """The counts of every config."""
     plan, summary = results.plan, results.summary
     kinds = {config.name: config.kind for config in plan.configs}
-    chart = figure(lambda width: pass_rates(summary.configs, kinds, summary.baseline, width))
+    chart = figures(lambda width: pass_rates(summary.configs, kinds, summary.baseline, width))
     table = config_table(summary.configs, plan)
     note = Paragraph(
         (
@@ -64,11 +51,11 @@ def results_section(results: Results) -> Section:
             ".",
         )
     )
-    return Section("results", "Results", (*([chart] if chart else []), table, note), brief=(table,))
+    return Section("results", "Results", (*chart, table, note), brief=(table,))
 
 
 def dose_response_section(results: Results) -> Section | None:
     """The metrics over α, as a chart; None where no direction was steered at two strengths."""
     rows, base = results.summary.configs, results.summary.baseline
-    chart = figure(lambda width: dose_response(rows, results.plan.configs, base, width))
-    return Section("dose-response", "Dose and response", (chart,)) if chart else None
+    chart = figures(lambda width: dose_response(rows, results.plan.configs, base, width))
+    return Section("dose-response", "Dose and response", chart) if chart else None

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from capvec.records import Config
 from capvec.report.charts.matched_controls import METRICS, matched_controls
-from capvec.report.figures import figure
+from capvec.report.figures import figures
 from capvec.report.section import Block, Code, Column, Paragraph, Row, Section, Table, Text, left, right
 from capvec.results.results import Results
 from capvec.stats.matched_controls import MATCHED_KINDS, MatchedComparison, matched_controls_of
@@ -22,9 +22,8 @@ def controls_section(results: Results) -> Section | None:
     configs, comparisons = results.plan.configs, results.controls
     if not any(config.control for config in configs):
         return None
-    chart = figure(lambda width: matched_controls(comparisons, width))
     blocks: list[Block] = [
-        *([chart] if chart else []),
+        *figures(lambda width: matched_controls(comparisons, width)),
         Paragraph(
             "Difference in pass rate from the baseline, for each steered config and for its controls, over the tasks "
             "on which that config or control and the baseline have valid trials:"

@@ -6,7 +6,7 @@ from capvec.directions.ranking import LayerRank, Ranking
 from capvec.plan.plan import Plan
 from capvec.records import Interval
 from capvec.report.charts.layers import auc_by_layer
-from capvec.report.figures import figure
+from capvec.report.figures import figures
 from capvec.report.section import Block, Bullets, Code, Inline, Markdown, Paragraph, Row, Section, Strong, Table, right
 from capvec.results.results import Results
 from capvec.text import interval, number, p_value
@@ -19,14 +19,11 @@ def direction_section(results: Results) -> Section:
     """What the direction is; with a ranking, what tells it from chance."""
     direction, steered = results.direction, steered_layers(results.plan)
     described: tuple[Inline, ...] = (Markdown(direction.description), " Hash ", Code(direction.hash), ".")
-    blocks: list[Block] = []
+    blocks: tuple[Block, ...] = (Paragraph(described),)
     if (ranking := direction.ranking) is not None:
-        chart = figure(lambda width: auc_by_layer(ranking, steered, width))
-        blocks += [chart] if chart else []
-        blocks += [Paragraph(described), *ranking_blocks(ranking, steered)]
-    else:
-        blocks.append(Paragraph(described))
-    return Section("direction", "The direction", tuple(blocks))
+        chart = figures(lambda width: auc_by_layer(ranking, steered, width))
+        blocks = (*chart, *blocks, *ranking_blocks(ranking, steered))
+    return Section("direction", "The direction", blocks)
 
 
 def steered_layers(plan: Plan) -> frozenset[int]:

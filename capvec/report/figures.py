@@ -11,7 +11,7 @@ WIDE, NARROW = 860, 336
 """Widths of a chart in px: on a desk, and on a phone of 360."""
 
 
-def figure(draw: Callable[[int], Chart | None]) -> Figure | None:
-    """The figure; None where the chart has nothing to show."""
+def figures(draw: Callable[[int], Chart | None]) -> tuple[Figure, ...]:
+    """The one figure; none where the chart has nothing to show."""
     wide, narrow = draw(WIDE), draw(NARROW)
-    return Figure(wide, narrow) if wide is not None and narrow is not None else None
+    return (Figure(wide, narrow),) if wide is not None and narrow is not None else ()

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 from capvec.records import Status
 from capvec.report.charts.matrix import task_by_config
-from capvec.report.figures import figure
+from capvec.report.figures import figures
 from capvec.report.section import Paragraph, Section, Table, TrialMatrix, left
 from capvec.results.results import Results
 from capvec.tasks.splits import split_of
@@ -24,8 +24,7 @@ def trial_matrix_section(results: Results) -> Section:
     for task in plan.tasks:
         splits[split_of(task)].append(task.name)
     names = tuple(config.name for config in plan.configs)
-    chart = figure(lambda width: task_by_config(splits, names, cells, width))
-    assert chart is not None
+    (chart,) = figures(lambda width: task_by_config(splits, names, cells, width))
     matrix = TrialMatrix(dict(splits), names, results.summary.baseline, dict(cells), chart)
     legend = Paragraph("✓ solved, · unsolved, E infrastructure error, – not run; one mark for each attempt.")
     return Section("task-by-config", "Task by config", (matrix, legend))

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 from capvec.plan.plan import Plan
 from capvec.report.charts.configs import differences
-from capvec.report.figures import figure
+from capvec.report.figures import figures
 from capvec.report.section import Block, Code, Finding, Findings, Inline, Paragraph, Section, listed
 from capvec.results.interim import equivalence_margin_of
 from capvec.results.results import Results
@@ -20,13 +20,12 @@ def verdict_section(results: Results) -> Section:
     summary = results.summary
     rows = compared(summary)
     found = findings(summary)
-    blocks: list[Block] = []
+    blocks: tuple[Block, ...] = ()
     if found.items:
-        chart = figure(lambda width: differences(rows, width))
-        blocks += [found, *([chart] if chart else []), Paragraph(_note(summary))]
+        blocks = (found, *figures(lambda width: differences(rows, width)), Paragraph(_note(summary)))
     said = (*uncompared(summary), *warnings(results.plan, summary))
     answer = found if found.items else Paragraph(verdict(summary))
-    return Section("verdict", "Verdict", tuple(blocks), brief=(answer, *map(Paragraph, said)))
+    return Section("verdict", "Verdict", blocks, brief=(answer, *map(Paragraph, said)))
 
 
 def _note(summary: Summary) -> tuple[Inline, ...]:

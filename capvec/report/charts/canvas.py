@@ -107,12 +107,14 @@ class Canvas:
         turn = f"rotate({angle:g} {x:.2f} {y:.2f})"
         self._draw("text", kind, text=text, x=x, y=y, text_anchor="end", transform=turn)
 
-    def axis_below(self, scale: Scale, top: float, bottom: float, title: str) -> None:
-        """Ticks with hair lines across the chart, their numbers below it, and what they measure."""
-        for tick in scale.ticks(5):
-            self.line(scale(tick), top, scale(tick), bottom, "zero" if tick == 0 else "grid")
+    def axis_below(self, scale: Scale, top: float | None, bottom: float, title: str = "", count: int = 5) -> None:
+        """Ticks with their numbers and what they measure, and hair lines up to `top` unless it is None."""
+        for tick in scale.ticks(count):
+            if top is not None:
+                self.line(scale(tick), top, scale(tick), bottom, "zero" if tick == 0 else "grid")
             self.text(scale(tick), bottom + 16, plain(tick), "tick", "middle")
-        self.text((scale.start + scale.end) / 2, bottom + 33, title, "axis", "middle")
+        if title:
+            self.text((scale.start + scale.end) / 2, bottom + 33, title, "axis", "middle")
 
     def axis_left(self, scale: Scale, left: float, right: float, count: int = 4) -> None:
         """Ticks with hair lines across the chart, their numbers at its left."""

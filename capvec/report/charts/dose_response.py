@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from capvec.records import Config
-from capvec.report.charts.canvas import CHARACTER, Canvas, Chart, Scale, padded, plain, shorten, spread
+from capvec.report.charts.canvas import CHARACTER, Canvas, Chart, Scale, padded, shorten, spread
 from capvec.stats.config_summary import ConfigSummary
 
 METRICS = {
@@ -16,7 +16,7 @@ METRICS = {
 }
 """Fields of `ConfigSummary`, with the titles of their panels."""
 SERIES = 6
-"""Colours for lines. Further lines use them again and are told apart by their labels."""
+"""Colours for lines. Further lines use them again and differ by their labels."""
 
 
 def dose_response(rows: Sequence[ConfigSummary], configs: Sequence[Config], baseline: str, width: int) -> Chart | None:
@@ -108,9 +108,7 @@ def _panel(
         up = padded([*values, *([against] if against is not None else []), 0.0, 0.1], bottom, top, zero=True)
     canvas.text(x0 + 4.0, y0 + 14.0, title, "panel")
     canvas.axis_left(up, across.start, across.end)
-    for tick in across.ticks(6):
-        canvas.text(across(tick), bottom + 16, plain(tick), "tick", "middle")
-    canvas.text((across.start + across.end) / 2, bottom + 32, f"α, {unit} unit", "axis", "middle")
+    canvas.axis_below(across, None, bottom, f"α, {unit} unit", 6)
     if against is not None:
         canvas.line(across.start, up(against), across.end, up(against), "reference")
     ends = spread([up(getattr(points[-1][1], metric)) for points in series.values()], 13.0, top, bottom)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from capvec.report.charts.canvas import CHARACTER, Canvas, Chart, Scale, padded, plain, shorten
+from capvec.report.charts.canvas import CHARACTER, Canvas, Chart, Scale, padded, shorten
 from capvec.stats.effects import Metric
 from capvec.stats.matched_controls import MatchedComparison
 from capvec.text import signed
@@ -37,9 +37,7 @@ def matched_controls(comparisons: Sequence[MatchedComparison], width: int) -> Ch
         across = padded([0.0, *values] if any(values) else [-1.0, 1.0], x0 + 14, x0 + each - 18)
         top, bottom = y0 + 24, y0 + high - 40
         canvas.text(x0 + 4, y0 + 14, f"change of {title}", "panel")
-        for tick in across.ticks(4):
-            canvas.line(across(tick), top, across(tick), bottom, "zero" if tick == 0 else "grid")
-            canvas.text(across(tick), bottom + 16, plain(tick), "tick", "middle")
+        canvas.axis_below(across, top, bottom, count=4)
         for place, name in enumerate(names):
             if name in rows:
                 _strip(canvas, rows[name], across, top + step * place, (x0, each))

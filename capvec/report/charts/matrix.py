@@ -73,7 +73,7 @@ def _cell(canvas: Canvas, trials: Sequence[Outcome], x: float, y: float, size: f
 
 
 def _mark(canvas: Canvas, outcome: Status, x: float, y: float, size: float, tip: str = "") -> None:
-    """Told apart by their shapes, too."""
+    """They differ in shape, too."""
     if outcome == "error":
         canvas.diamond(x, y, outcome, tip, size * 0.6)
     else:

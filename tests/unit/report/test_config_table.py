@@ -8,7 +8,7 @@ from capvec.report.config_table import COLUMNS
 from capvec.text import WIDTH, align
 
 pytestmark = pytest.mark.unit
-HEADERS = [one.column.title for one in COLUMNS]
+HEADERS = list(COLUMNS)
 
 CELLS = ("136/136", "0.99", "0.95–1.00", "0", "12.3", "0.5", "10.1", "0.60", "<0.001")
 
