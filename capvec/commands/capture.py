@@ -50,14 +50,11 @@ def _usable(read: Sequence[Trace], recipe: Recipe, source: str) -> tuple[Trace, 
     Raises:
         UsageError: none is left.
     """
-    from capvec.directions.contrast import usable  # noqa: PLC0415
+    from capvec.directions.contrast import sift, usable  # noqa: PLC0415
 
-    left = read
-    for rule in usable(recipe, ""):
-        kept = [trace for trace in left if rule.holds(trace)]
-        if len(kept) < len(left):
-            say(f"left out: {len(left) - len(kept)} {rule.reason}")
-        left = kept
+    left, counts = sift(usable(recipe, ""), read)
+    for reason, dropped in ((reason, n) for rule in counts for reason, n in rule.dropped.items()):
+        say(f"left out: {dropped} {reason}")
     if not left:
         raise UsageError(
             f"--traces: none of the {len(read)} traces of {source} has a reward and comes from an unsteered run; "

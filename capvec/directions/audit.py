@@ -215,15 +215,7 @@ def _confound(
 
 
 def rates(values: NDArray[np.int64], labels: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """For each trace, the share of positives among the traces of the same value.
-
-    Args:
-        values: `[n]`, whole numbers from 0.
-        labels: `[labellings, n]`.
-
-    Returns:
-        `[labellings, n]`.
-    """
+    """The share of positives among the traces of the same value, `[B, n]`; labels `[B, n]`, values from 0, `[n]`."""
     member = values[:, None] == np.arange(values.max() + 1)
     return np.asarray((labels @ member.astype(np.float64) / member.sum(axis=0))[:, values])
 
@@ -234,13 +226,7 @@ def rates(values: NDArray[np.int64], labels: NDArray[np.bool_]) -> NDArray[np.fl
 def correlations(
     values: NDArray[np.int64], projections: NDArray[np.float64], positive: NDArray[np.bool_]
 ) -> tuple[float | None, ...]:
-    """Spearman's correlation of a number with each layer's projection, ranked and centred within class.
-
-    Args:
-        values: `[n]`.
-        projections: `[n, n_layers]`.
-        positive: `[n]`.
-    """
+    """Spearman's correlation of values `[n]` with projections `[n, n_layers]`, ranked and centred within class."""
     columns = np.column_stack([values, projections])
     ranked = np.empty_like(columns)
     for side in (positive, ~positive):
@@ -261,11 +247,6 @@ def eta_squared(
 
     With k values in a class of n traces, (k − 1)/(n − 1) of the class's sum of squares lies between the values, on
     average over permutations.
-
-    Args:
-        values: `[n]`.
-        projections: `[n, n_layers]`.
-        positive: `[n]`.
     """
     total, between, expected = (np.zeros(projections.shape[1]) for _ in range(3))
     for side in (positive, ~positive):

@@ -145,7 +145,7 @@ def select_contrast(recipe: Recipe, traces: Sequence[Trace], model: str) -> Cont
         passes = Counter(trace.model for trace in traces if passed(recipe, trace))
         # A tie goes to the first name, so that the order of the traces does not matter.
         model = min(passes, key=lambda name: (-passes[name], name), default=model)
-    left, counts = _sift(policy.rules(recipe, model), traces)
+    left, counts = sift(policy.rules(recipe, model), traces)
     positives = [trace for trace in left if policy.positive(recipe, model, trace)]
     negatives = [trace for trace in left if not policy.positive(recipe, model, trace)]
     if policy.match is not None and positives and negatives:
@@ -182,7 +182,8 @@ def verdict(recipe: Recipe, trace: Trace, model: str) -> str:
     return "positive" if policy.positive(recipe, model, trace) else "negative"
 
 
-def _sift(rules: Sequence[Rule], traces: Sequence[Trace]) -> tuple[list[Trace], list[RuleCount]]:
+def sift(rules: Sequence[Rule], traces: Sequence[Trace]) -> tuple[list[Trace], list[RuleCount]]:
+    """The traces that keep every rule, and what each rule kept and dropped."""
     left, counts = list(traces), []
     for rule in rules:
         kept = [trace for trace in left if rule.holds(trace)]

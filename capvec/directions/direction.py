@@ -182,17 +182,7 @@ class Direction:
 def named_direction(
     option: str, path: str | os.PathLike[str], n_layers: int | None = None, d_model: int | None = None
 ) -> Direction:
-    """Read the direction file that a command-line option names.
-
-    Args:
-        option: such as `--direction`; errors begin with it.
-        path: of the file.
-        n_layers: as for `Direction.read`.
-        d_model: as for `Direction.read`.
-
-    Raises:
-        UsageError: as `Direction.read`.
-    """
+    """`Direction.read` for the file that a command-line option names, such as `--direction`; errors begin with it."""
     try:
         return Direction.read(path, n_layers, d_model)
     except UsageError as error:
@@ -200,24 +190,13 @@ def named_direction(
 
 
 def save_all(direction: Direction, folder: Path, *, model_hint: str = "unknown") -> None:
-    """Write `dir.pt`, `dir.safetensors` and `dir.gguf` into a folder.
-
-    Args:
-        direction: to write.
-        folder: exists already.
-        model_hint: as for `Direction.save`.
-    """
+    """Write `dir.pt`, `dir.safetensors` and `dir.gguf` into an existing folder, as `Direction.save` does."""
     for suffix in FORMATS:
         direction.save(folder / f"dir.{suffix}", model_hint=model_hint)
 
 
 def random_control(direction: Direction, seed: int) -> Direction:
-    """Isotropic random vectors that have, in every layer, the length of the given direction's vector.
-
-    Args:
-        direction: to control for.
-        seed: for drawing.
-    """
+    """Isotropic random vectors that have, in every layer, the length of the given direction's vector."""
     noise = np.random.default_rng(seed).standard_normal(direction.vectors.shape)
     noise *= (direction.norms / np.linalg.norm(noise, axis=1))[:, None]
     return Direction(noise.astype(np.float32), direction.ambient_norm)
@@ -229,11 +208,6 @@ def orthogonal_controls(direction: Direction, count: int, seed: int) -> tuple[Di
     They are also orthogonal to each other, in batches of d_model − 1: there are no more such directions. Gaussian
     vectors are made orthonormal by QR after the direction itself, which makes them uniform on its orthogonal complement
     (Stewart 1980, SIAM J. Numer. Anal. 17:403). Signs are drawn, because those of a QR depend on its implementation.
-
-    Args:
-        direction: to control for.
-        count: number of directions.
-        seed: for drawing.
 
     Raises:
         UsageError: the width is 1, where no vector is orthogonal to the direction.

@@ -104,12 +104,6 @@ def positives_first(
 ) -> tuple[NDArray[np.float32], int, Sequence[str] | None, Sequence[float] | None]:
     """Sort traces so that positives come before negatives; within a class they keep their order.
 
-    Args:
-        residuals: float32 `[n, n_layers, d_model]`.
-        labels: `[n]`, true for positives.
-        tasks: `[n]`, or None.
-        rewards: `[n]`, or None.
-
     Returns:
         The sorted residuals, the number of positives, and the sorted tasks and rewards.
 

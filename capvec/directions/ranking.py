@@ -110,13 +110,7 @@ class Ranking:
 
     @classmethod
     def read_csv(cls, path: Path, *, estimator: str, null: str, folds: str) -> Self:
-        """Read what `write_csv` wrote.
-
-        Args:
-            path: of the file.
-            estimator: as in `words`, like the following two.
-            null: how the labels were permuted.
-            folds: how tasks were left out.
+        """Read what `write_csv` wrote; the texts are those of `words`.
 
         Raises:
             UsageError: the file is not a `ranking.csv` of this version.
@@ -130,12 +124,7 @@ class Ranking:
         return cls(rows, estimator, null, folds)
 
     def write_csv(self, path: Path, flags: Sequence[str] = ()) -> None:
-        """Write `ranking.csv`.
-
-        Args:
-            path: of the file.
-            flags: names of the flagged confounds of the contrast, the same in the column `flags` of every row.
-        """
+        """Write `ranking.csv`, with the names of the flagged confounds in the column `flags` of every row."""
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, [*LayerRank.__dataclass_fields__, "flags"], lineterminator="\n")
             writer.writeheader()

@@ -87,13 +87,7 @@ class StudyDirection:
 
 
 def with_metadata(built: BuiltDirection, recipe: Recipe, health: EngineInfo) -> BuiltDirection:
-    """Add the metadata that the direction's files will hold.
-
-    Args:
-        built: the direction.
-        recipe: how it was built.
-        health: the engine that captured the residuals.
-    """
+    """Add the metadata for the direction's files; `health` is of the engine that captured the residuals."""
     metadata = Metadata(
         model=health.model,
         revision=health.revision or "",

@@ -77,11 +77,7 @@ def error_response(error: Exception) -> tuple[dict[str, Any], int]:
 
 
 def parse_chat(raw: bytes, n_layers: int) -> ChatRequest:
-    """Check the body of a chat completion.
-
-    Args:
-        raw: the body.
-        n_layers: of the model.
+    """Check the body of a chat completion for a model of `n_layers`.
 
     Raises:
         RequestError: not JSON, an unknown field, or a value of the wrong type or range.

@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import re
 import sys
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -31,7 +28,9 @@ from capvec.models import bundled_traces, resolve_model
 from capvec.records import Config
 from capvec.report.markdown import block_lines
 from capvec.report.section import Row, Strong, Table, left, right
-from capvec.results.summary_file import read_summary
+from capvec.results.results import summarise_run
+from capvec.results.run_folder import read_run_folder
+from capvec.stats.config_summary import ConfigSummary
 from capvec.text import number
 from capvec.traces import read_traces
 from dev.original_study.published import TRADE, change_of, in_short, words_section
@@ -95,10 +94,8 @@ class Sweep:
     """A finished sweep of the same-model direction at one layer."""
 
     layer: int
-    rows: Mapping[str, Mapping[str, Any]]
-    """Config → its row of `summary.json`: the baseline, `ALPHAS`, and any other strengths."""
-    ends: Mapping[str, Mapping[str, int]]
-    """Config → end reason → trials."""
+    rows: Mapping[str, ConfigSummary]
+    """Config → its statistics: the baseline, `ALPHAS`, and any other strengths."""
 
     @property
     def alphas(self) -> tuple[float, ...]:
@@ -106,7 +103,7 @@ class Sweep:
         head = _name(self.layer, 0).removesuffix("0")
         return tuple(sorted(float(name.removeprefix(head)) for name in self.rows if name.startswith(head)))
 
-    def steered(self, alpha: float) -> Mapping[str, Any]:
+    def steered(self, alpha: float) -> ConfigSummary:
         """The row of one strength."""
         return self.rows[_name(self.layer, alpha)]
 
@@ -117,11 +114,11 @@ def findings(rows: Sequence[LayerRow], sweep: Sweep) -> tuple[Finding, ...]:
     base = sweep.rows[Config.BASELINE]
     steered = {alpha: sweep.steered(alpha) for alpha in sweep.alphas}
     perfect = [sum(row.auc_v1 == 1 for row in rows), sum(row.auc_v2 == 1 for row in rows)]
-    rates = [f"{number(row['pass_rate'])} at α = {alpha:g}" for alpha, row in steered.items()]
+    rates = [f"{number(row.pass_rate)} at α = {alpha:g}" for alpha, row in steered.items()]
     bails = {
-        alpha: f"α = {alpha:g} ({number(row['mean_steps'])} steps)"
+        alpha: f"α = {alpha:g} ({number(row.mean_steps)} steps)"
         for alpha, row in steered.items()
-        if _bails_out(row, base, sweep.ends[row["config"]])
+        if _bails_out(row, base)
     }
     four, eight = steered[4], steered[8]
     trade = change_of(four, base)
@@ -147,8 +144,8 @@ def findings(rows: Sequence[LayerRow], sweep: Sweep) -> tuple[Finding, ...]:
         Finding(
             "no strength passes more often than the baseline at p < 0.05",
             "no aggregate lift",
-            f"pass rate {', '.join(rates)}; baseline {number(base['pass_rate'])}",
-            not any(row["pass_rate"] > base["pass_rate"] and _p(row) < 0.05 for row in steered.values()),
+            f"pass rate {', '.join(rates)}; baseline {number(base.pass_rate)}",
+            not any(_rate(row) > _rate(base) and _p(row) < 0.05 for row in steered.values()),
         ),
         Finding(
             "nor does any pass less often: it is a null result",
@@ -159,19 +156,20 @@ def findings(rows: Sequence[LayerRow], sweep: Sweep) -> tuple[Finding, ...]:
         Finding(
             "α = 4 trades parse_fail for no_cmd: the one falls and the other rises",
             "2.2 → 1.3 and 1.2 → 2.7 per run",
-            f"{_change(base, four, 'parse_fail_per_run')} and {_change(base, four, 'no_cmd_per_run')} per run",
+            f"{_change(base.parse_fail_per_run, four.parse_fail_per_run)} and "
+            f"{_change(base.no_cmd_per_run, four.no_cmd_per_run)} per run",
             trade is not None and trade.description == TRADE.description,
         ),
         Finding(
             "at α = 8 the agent breaks (fewer passes than the baseline)",
             "task-failing from α = 6 on",
-            f"pass rate {_change(base, eight, 'pass_rate')}",
-            eight["pass_rate"] < base["pass_rate"],
+            f"pass rate {_change(base.pass_rate, eight.pass_rate)}",
+            _rate(eight) < _rate(base),
         ),
         Finding(
             "at α = 8 it bails out: most trials end because it says that it is done, in fewer steps than the baseline",
             "1.4 steps on average before it says so",
-            f"{sweep.ends[eight['config']].get('done', 0)} of {eight['n']} trials end so; it bails out at "
+            f"{eight.end_reasons.get('done', 0)} of {eight.n} trials end so; it bails out at "
             + (", ".join(bails.values()) or "no strength"),
             8 in bails,
         ),
@@ -191,7 +189,7 @@ def report(rows: Sequence[LayerRow], sweep: Sweep, about: Mapping[str, str]) -> 
     yield "\n## Where it agrees\n"
     agreement = ((f.statement, f.study, f.here, "yes" if f.agrees else Strong("no")) for f in found)
     yield from block_lines(Table(left("finding", "in the original study", "here", "agrees"), tuple(agreement)))
-    yield from words_section({row["config"]: row for row in _in_order(sweep)})
+    yield from words_section({row.config: row for row in _in_order(sweep)})
     yield "\n## The sweep of the same-model direction\n"
     yield from block_lines(_sweep_table(sweep, rows[sweep.layer].margin_ratio_v2))
     yield "\n## Layer by layer\n"
@@ -220,38 +218,42 @@ def _sweep_table(sweep: Sweep, margin_ratio: float) -> Table:
     numbers = ("solved", "rate", "parse_fail", "no_cmd", "steps", "dose", "Fisher p")
     lines: list[Row] = []
     for alpha, row in zip((0.0, *sweep.alphas), _in_order(sweep), strict=True):
-        ends = sorted(sweep.ends[row["config"]].items(), key=lambda end: -end[1])
         lines.append(
             (
-                row["config"],
-                f"{row['solved']}/{row['n']}",
-                *(number(row[key]) for key in ("pass_rate", "parse_fail_per_run", "no_cmd_per_run", "mean_steps")),
-                *((f"{alpha * margin_ratio:.2f}", f"{_p(row):.3g}") if alpha else ("–", "–")),
-                ", ".join(f"{reason} {count}" for reason, count in ends),
+                row.config,
+                f"{row.solved}/{row.n}",
+                *map(number, (row.pass_rate, row.parse_fail_per_run, row.no_cmd_per_run, row.mean_steps)),
+                *((f"{alpha * margin_ratio:.2f}", f"{_p(row):.3g}" if row.fisher else "–") if alpha else ("–", "–")),
+                ", ".join(f"{reason} {count}" for reason, count in row.end_reasons.items()),
             )
         )
     return Table((*left("config"), *right(*numbers), *left("how the trials ended")), tuple(lines))
 
 
-def _in_order(sweep: Sweep) -> list[Mapping[str, Any]]:
+def _in_order(sweep: Sweep) -> list[ConfigSummary]:
     """The row of the baseline, then those of the strengths in ascending order."""
     return [sweep.rows[Config.BASELINE], *map(sweep.steered, sweep.alphas)]
 
 
-def _bails_out(row: Mapping[str, Any], base: Mapping[str, Any], ends: Mapping[str, int]) -> bool:
-    return ends.get("done", 0) > row["n"] / 2 and bool(row["mean_steps"] < base["mean_steps"])
+def _bails_out(row: ConfigSummary, base: ConfigSummary) -> bool:
+    fewer = (row.mean_steps or 0.0) < (base.mean_steps or 0.0)
+    return fewer and row.end_reasons.get("done", 0) > row.n / 2
 
 
 def _name(layer: int, alpha: float) -> str:
     return f"steered-L{layer}-a{alpha:g}"
 
 
-def _p(row: Mapping[str, Any]) -> float:
-    return float(row["fisher"]["pvalue"])
+def _p(row: ConfigSummary) -> float:
+    return row.fisher.pvalue if row.fisher else 1.0
 
 
-def _change(base: Mapping[str, Any], other: Mapping[str, Any], key: str) -> str:
-    return f"{number(base[key])} → {number(other[key])}"
+def _rate(row: ConfigSummary) -> float:
+    return row.pass_rate or 0.0
+
+
+def _change(base: float | None, other: float | None) -> str:
+    return f"{number(base)} → {number(other)}"
 
 
 def _build(model: str, log: Path) -> tuple[BuiltDirection, BuiltDirection]:
@@ -279,22 +281,16 @@ def _sweep(run: Path) -> Sweep:
     """Read a run folder.
 
     Raises:
-        UsageError: it holds no finished sweep with `ALPHAS` at one layer.
+        UsageError: it holds no sweep with `ALPHAS` at one layer.
     """
-    try:
-        rows = {row["config"]: row for row in read_summary(run / "summary.json")["configs"]}
-        ends: dict[str, Counter[str]] = {config: Counter() for config in rows}
-        for line in (run / "trials.jsonl").read_text().splitlines():
-            outcome = json.loads(line)
-            ends[outcome["config"]][outcome["end_reason"]] += 1
-    except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"{run}: not a run folder of a finished sweep ({error})") from error
+    found = read_run_folder(run)
+    rows = {row.config: row for row in summarise_run(found.plan, found.outcomes).configs}
     layers = {int(match[1]) for name in rows if (match := re.fullmatch(r"steered-L(\d+)-a[^-]+", name))}
     if len(layers) != 1 or any(_name(layer, alpha) not in rows for layer in layers for alpha in ALPHAS):
         raise UsageError(
             f"{run}: expected a sweep at one layer with --alpha {','.join(map(str, ALPHAS))}; got {list(rows)}"
         )
-    return Sweep(layers.pop(), rows, ends)
+    return Sweep(layers.pop(), rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

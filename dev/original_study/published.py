@@ -7,9 +7,9 @@ counts alone for five ("sprint"). Only these totals were published, so the descr
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from capvec.records import Config
+from capvec.stats.config_summary import ConfigSummary
 from capvec.stats.format_change import FormatChange
 from dev.original_study.totals import Totals, format_change_of_totals
 
@@ -23,31 +23,31 @@ TRADE = format_change_of_totals(MULTI["steered-L22-α4"], MULTI[Config.BASELINE]
 """The change of format and solving at the layer that the original study reports."""
 
 
-def change_of(row: Mapping[str, Any], base: Mapping[str, Any]) -> FormatChange | None:
-    """The change between two rows of `summary.json`, from their totals; None if a row has no valid trial."""
-    if not row["n"] or not base["n"]:
+def change_of(row: ConfigSummary, base: ConfigSummary) -> FormatChange | None:
+    """The change between two configs, from their totals; None if a row has no valid trial."""
+    if not row.n or not base.n:
         return None
     return format_change_of_totals(_totals(row), _totals(base))
 
 
-def in_short(row: Mapping[str, Any], base: Mapping[str, Any]) -> str:
+def in_short(row: ConfigSummary, base: ConfigSummary) -> str:
     """The name of the change, the tasks that it holds for, and the verdict. Fisher's test is about these tasks."""
     change = change_of(row, base)
     if change is None:
         return "no valid trial"
-    call = row.get("verdict")
+    call = row.verdict
     if call is None:
         return change.name
-    known = change.pass_rate == "flat" or call["name"] in ("improves", "harms")
-    where = "" if known else f" on these {row['effect']['tasks']} tasks; nothing is known about others"
-    return f"{change.name}{where} (verdict: {call['name']})"
+    known = change.pass_rate == "flat" or call.name in ("improves", "harms")
+    where = "" if known else f" on these {row.effect.tasks if row.effect else 0} tasks; nothing is known about others"
+    return f"{change.name}{where} (verdict: {call.name})"
 
 
-def words_section(rows: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def words_section(rows: Mapping[str, ConfigSummary]) -> Iterator[str]:
     """The counts of the original study and of a sweep, in the words of `capvec.stats.format_change`.
 
     Args:
-        rows: config → its row of `summary.json`, including the baseline.
+        rows: config → its statistics, including the baseline.
     """
     yield "\n## Did solving change, or only the format?\n"
     yield "The original study's counts, in capvec's words:\n"
@@ -59,9 +59,9 @@ def words_section(rows: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for name, row in rows.items():
         if name != Config.BASELINE:
             change = change_of(row, rows[Config.BASELINE])
-            verdict = f" Verdict: {row['verdict']['words']}." if row.get("verdict") else ""
+            verdict = f" Verdict: {row.verdict.words}." if row.verdict else ""
             yield f"- {name}: {change.words if change else 'no valid trial to compare.'}{verdict}"
 
 
-def _totals(row: Mapping[str, Any]) -> Totals:
-    return Totals(row["solved"], row["n"], row["parse_fail_per_run"], row["no_cmd_per_run"])
+def _totals(row: ConfigSummary) -> Totals:
+    return Totals(row.solved, row.n, row.parse_fail_per_run, row.no_cmd_per_run)

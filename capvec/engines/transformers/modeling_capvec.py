@@ -4,7 +4,7 @@
 needs it, word for word, so that `from_pretrained(folder, trust_remote_code=True)` loads the model; capvec itself loads
 the folder with its own copy and runs no code from there. `Biased<Class>` is transformers' `<Class>`, the model's or
 its config's: the model gets a bias on each of the modules that `config.capvec_biases` names, and the config a model
-type of its own, so that whatever does not know about the biases refuses to load the model, instead of loading it
+type of its own, so that software without support for the biases refuses to load the model instead of loading it
 without them.
 """
 

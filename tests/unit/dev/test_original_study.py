@@ -1,10 +1,13 @@
 """The comparison with the original study: rows by arithmetic, findings that can go either way."""
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from support.labelled import estimate, labelled
+from support.recorded_run import write_recorded
 
 from capvec.directions.activations import Activations
 from capvec.directions.audit import Audit
@@ -13,6 +16,10 @@ from capvec.directions.contrast import Contrast
 from capvec.directions.direction import Direction
 from capvec.directions.estimate import ambient_norms
 from capvec.directions.validate import validate
+from capvec.stats.config_summary import summarise_config
+from capvec.stats.effects import Effect
+from capvec.stats.pooled import FisherResult
+from capvec.stats.verdict import Detectable, Verdict
 from dev.original_study.comparison import ALPHAS, Sweep, findings, layer_rows, main, report
 from dev.original_study.published import change_of
 
@@ -43,24 +50,28 @@ def rows():
     return layer_rows(built(first + noise[:5], base + noise[5:]), built(second + noise[:5], base + noise[5:]))
 
 
-def row(rate=0.5, parse_fail=1.0, no_cmd=1.0, steps=5.0, p=0.8):
-    return {
-        "solved": round(rate * 10),
-        "n": 10,
-        "pass_rate": rate,
-        "parse_fail_per_run": parse_fail,
-        "no_cmd_per_run": no_cmd,
-        "mean_steps": steps,
-        "fisher": {"pvalue": p},
-    }
+def row(rate=0.5, parse_fail=1.0, no_cmd=1.0, steps=5.0, p=0.8, ends="done"):
+    return replace(
+        summarise_config("", [], []),
+        solved=round(rate * 10),
+        n=10,
+        pass_rate=rate,
+        parse_fail_per_run=parse_fail,
+        no_cmd_per_run=no_cmd,
+        mean_steps=steps,
+        fisher=FisherResult(1.0, p),
+        end_reasons={ends: 10},
+    )
 
 
-def sweep(four=None, eight=None, eight_ends="done"):
+def verdict(name, words):
+    return Verdict(name, words, 1.0, None, Detectable(None, None, 0.05), 0.15)
+
+
+def sweep(four=None, eight=None):
     rows = {f"steered-L1-a{alpha:g}": row() for alpha in (0.5, *ALPHAS)}
     rows |= {"baseline": row(), "steered-L1-a4": four or row(), "steered-L1-a8": eight or row()}
-    rows = {name: {"config": name} | values for name, values in rows.items()}
-    ends = {name: {"done": 10} for name in rows}
-    return Sweep(1, rows, ends | {"steered-L1-a8": {eight_ends: 10}})
+    return Sweep(1, {name: replace(one, config=name) for name, one in rows.items()})
 
 
 def test_each_layer_has_both_ratios_and_their_cosine(rows):
@@ -79,7 +90,7 @@ def test_a_replication_agrees_in_every_finding(rows):
 
 
 def test_an_agent_that_a_limit_stops_has_not_bailed_out(rows):
-    found = findings(rows, sweep(eight=row(rate=0.1, steps=1.4), eight_ends="no_cmd_limit"))
+    found = findings(rows, sweep(eight=row(rate=0.1, steps=1.4, ends="no_cmd_limit")))
     assert [finding.agrees for finding in found[-2:]] == [True, False]
     assert found[-1].here == "0 of 10 trials end so; it bails out at no strength"
 
@@ -98,7 +109,7 @@ def test_findings_that_do_not_hold_are_said_not_to(rows):
 def test_the_trade_off_is_named_from_the_original_studys_counts_and_the_sweeps_in_the_same_words(rows):
     traded = report(
         rows,
-        sweep(row(parse_fail=0.5, no_cmd=2) | {"verdict": {"name": "underpowered", "words": "underpowered: x"}}),
+        sweep(replace(row(parse_fail=0.5, no_cmd=2), verdict=verdict("underpowered", "underpowered: x"))),
         {},
     )
     text = "\n".join(traded)
@@ -113,27 +124,26 @@ def test_the_trade_off_is_named_from_the_original_studys_counts_and_the_sweeps_i
 
 
 @pytest.mark.parametrize(
-    ("verdict", "said"),
+    ("name", "said"),
     [
         ("underpowered", "solving fell on these 6 tasks; nothing is known about others (verdict: underpowered)"),
         ("harms", "solving fell (verdict: harms)"),
     ],
 )
-def test_what_fell_on_a_few_tasks_is_not_said_to_fall_on_others(rows, verdict, said):
+def test_what_fell_on_a_few_tasks_is_not_said_to_fall_on_others(rows, name, said):
     # 5 of 10 → 0 of 10: Fisher's p is 2·C(10, 5)/C(20, 5) = 0.033.
-    fell = row(rate=0.0) | {"verdict": {"name": verdict, "words": verdict}, "effect": {"tasks": 6}}
+    effect = Effect("", "pass_rate", 6, 10, 0.5, 0.0, -0.5, 0.03)
+    fell = replace(row(rate=0.0), verdict=verdict(name, name), effect=effect)
     text = "\n".join(report(rows, sweep(fell), {}))
     assert f"here, at α = 4: format did not change, {said}.\n" in text
 
 
 def test_a_strength_of_which_every_trial_was_an_error_has_nothing_to_be_told():
-    dead = {**row(), "n": 0, "solved": 0, "parse_fail_per_run": None, "no_cmd_per_run": None}
-    assert change_of(dead, row()) is None
+    assert change_of(summarise_config("", [], []), row()) is None
 
 
-@pytest.mark.parametrize("text", [None, "{", '{"configs": [{"config": "baseline"}]}'])
-def test_a_folder_that_is_no_such_sweep_is_refused(tmp_path, capsys, text):
-    if text is not None:
-        (tmp_path / "summary.json").write_text(text)
-    assert main([str(tmp_path)]) == 2
-    assert str(tmp_path) in capsys.readouterr().err
+@pytest.mark.parametrize("write", [Path.mkdir, write_recorded], ids=["no run", "other strengths"])
+def test_a_folder_that_is_no_such_sweep_is_refused(tmp_path, capsys, write):
+    write(tmp_path / "r")
+    assert main([str(tmp_path / "r")]) == 2
+    assert str(tmp_path / "r") in capsys.readouterr().err

@@ -153,10 +153,5 @@ class Accumulators:
 
 
 def accumulators(steers: Sequence[Steer], vectors: Sequence[Tensor]) -> Accumulators:
-    """The accumulators of one request.
-
-    Args:
-        steers: the request's steers; empty for an unsteered one.
-        vectors: v_L of each, float32 `[d_model]`.
-    """
+    """The accumulators of one request; `vectors` are v_L of each steer, float32 `[d_model]`."""
     return Accumulators(tuple(Accumulator(steer, vector) for steer, vector in zip(steers, vectors, strict=True)))

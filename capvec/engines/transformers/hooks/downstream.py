@@ -109,14 +109,7 @@ class Terms:
 
 
 def _rescaling(keeps: Tensor, was: Tensor, now: Tensor, span: Tensor) -> tuple[Tensor, Tensor]:
-    """s, `[batch, positions, 1]`, and q, `[batch, positions, d_model]`: 1 and 0 where no norm is kept, or h⊥ = 0.
-
-    Args:
-        keeps: bool `[batch, positions]`.
-        was: h, float64 `[batch, positions, d_model]`.
-        now: h', likewise.
-        span: of the directions, an orthonormal basis.
-    """
+    """s, `[batch, positions, 1]`, and q, `[batch, positions, d_model]`: 1 and 0 where no norm is kept, or h⊥ = 0."""
     rest = _without(was, span)
     square = _total(rest.square())
     measured = keeps[..., None] & (square > _FLOAT64 * _total(was.square()))
