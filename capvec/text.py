@@ -71,7 +71,7 @@ def interval(value: Interval | None) -> str:
 def align(rows: Sequence[Sequence[str]], width: int = WIDTH) -> list[str]:
     """Columns side by side, the first flush left, the others flush right, in lines of `width` characters.
 
-    Names in the first column are cut in the middle as far as that takes: configs often differ at the ends of their names.
+    Names in the first column are cut in the middle as far as that takes, since configs often differ at their ends.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     room = max(_LEAST_NAME, width - sum(wide + 2 for wide in widths[1:]))

@@ -69,7 +69,7 @@ class Mediation:
         """
         if self.without_clean is not None:
             return (
-                f"how much of the change in pass rate runs through the format is not identified, since "
+                "how much of the change in pass rate runs through the format is not identified, since "
                 f"{self.without_clean} in which every reply acted or said it was done"
             )
         terms = (self.difference, self.through_parse_fail, self.through_no_cmd, self.remainder)
