@@ -34,7 +34,7 @@ def estimate(value: float, interval: Interval | None) -> str:
 
 
 def rounded_up(bound: float) -> str:
-    """A limit as it may be printed: an effect just above the number that is shown is one that is excluded."""
+    """An upper limit, rounded so that effects above the printed number are excluded."""
     return f"{math.ceil(round(100 * bound, 9)) / 100:.2f}"
 
 
@@ -71,7 +71,7 @@ def interval(value: Interval | None) -> str:
 def align(rows: Sequence[Sequence[str]], width: int = WIDTH) -> list[str]:
     """Columns side by side, the first flush left, the others flush right, in lines of `width` characters.
 
-    Names in the first column are cut as far as that takes, in the middle: what tells configs apart is often their end.
+    Names in the first column are cut in the middle as far as that takes, since configs often differ at their ends.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     room = max(_LEAST_NAME, width - sum(wide + 2 for wide in widths[1:]))
@@ -98,7 +98,7 @@ def _shorten(name: str, room: int) -> str:
 
 
 def printable(text: str) -> str:
-    """The text without anything that a terminal would act on instead of showing it; line ends stay."""
+    """The text without control characters and escape sequences. Line ends stay."""
     return "".join(
         letter if letter == "\n" or unicodedata.category(letter) not in _HIDDEN else " " if letter.isspace() else ""
         for letter in _ESCAPES.sub("", text)
@@ -111,6 +111,6 @@ def one_line(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """`one_line` as a code span of Markdown, inside of which neither Markdown nor HTML is read; empty for no text."""
+    """`one_line` as a code span of Markdown, in which neither Markdown nor HTML is read; empty for no text."""
     line = one_line(text).replace("`", "'")
     return f"`{line}`" if line else ""

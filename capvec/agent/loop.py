@@ -72,15 +72,12 @@ def run_episode(
     opening = tuple(dict(message) for message in messages)
     steps, observation = list[Step](), ""
 
-    def left() -> float:
-        return limits.sandbox_s - sum(step.sandbox_s for step in steps)
-
     def ended(reason: EndReason, error: str = "") -> Episode:
         return Episode(opening, tuple(steps), reason, error)
 
     try:
         while len(steps) < limits.max_steps:
-            if left() <= 0:
+            if _time_left(steps, limits) <= 0:
                 return ended("time")
             try:
                 reply = model.complete(
@@ -101,13 +98,8 @@ def run_episode(
             steps.append(Step(len(steps), reply, parse, timestamp=datetime.now(UTC).isoformat(timespec="milliseconds")))
             if on_reply is not None:
                 on_reply(reply)
-            for command in parse.commands:
-                if left() <= 0:
-                    return ended("time")
-                before = clock()
-                result = sandbox.run(command, timeout_s=min(limits.command_timeout_s, left()))
-                seconds, now = clock() - before, steps[-1]
-                steps[-1] = replace(now, results=(*now.results, result), sandbox_s=now.sandbox_s + seconds)
+            if not _run_commands(steps, sandbox, limits, clock):
+                return ended("time")
             if reason := _end_reason(steps, limits):
                 return ended(reason)
             observation = protocol.observation(steps[-1].results, parse, limit=limits.observation_chars)
@@ -122,6 +114,22 @@ def step_seed(seed: int, index: int) -> int:
     Hashing (48 bits of SHA-256) keeps steps and neighbouring trial seeds from sharing a stream.
     """
     return int.from_bytes(hashlib.sha256(f"{seed}:{index}".encode()).digest()[:6], "big")
+
+
+def _time_left(steps: Sequence[Step], limits: LoopLimits) -> float:
+    return limits.sandbox_s - sum(step.sandbox_s for step in steps)
+
+
+def _run_commands(steps: list[Step], sandbox: Sandbox, limits: LoopLimits, clock: Callable[[], float]) -> bool:
+    """Run the commands of the last step, adding each result to it; whether there was time for all of them."""
+    for command in steps[-1].parse.commands:
+        if (left := _time_left(steps, limits)) <= 0:
+            return False
+        before = clock()
+        result = sandbox.run(command, timeout_s=min(limits.command_timeout_s, left))
+        seconds, step = clock() - before, steps[-1]
+        steps[-1] = replace(step, results=(*step.results, result), sandbox_s=step.sandbox_s + seconds)
+    return True
 
 
 def _end_reason(steps: Sequence[Step], limits: LoopLimits) -> EndReason | None:

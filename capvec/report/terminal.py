@@ -26,7 +26,7 @@ from capvec.results.results import Results
 from capvec.text import WIDTH, align, printable
 
 _SHOWN = ("results", "verdict", "interim-analyses", "controls")
-"""Sections, in the order of the terminal: what a reader looks for first comes last, and stays in view."""
+"""Sections, in the order of the terminal: what matters most comes last and stays in view."""
 
 
 def sweep_lines(report: Report) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Did solving change, or only the form? The change in pass rate, split by what became of the replies."""
+"""Did solving change, or only the format? The change in pass rate, split by what became of the replies."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Mediation:
         """
         if self.without_clean is not None:
             return (
-                f"how much of the change in pass rate runs through the format is not identified, since "
+                "how much of the change in pass rate runs through the format is not identified, since "
                 f"{self.without_clean} in which every reply acted or said it was done"
             )
         terms = (self.difference, self.through_parse_fail, self.through_no_cmd, self.remainder)

@@ -14,9 +14,10 @@ Five names exist, and the first whose condition holds is given:
 5. **underpowered: could only have seen Y**: everything else. Effects beyond the margin are not excluded. Y is
    the least rise that this sweep detects with power 80 % (`power.minimum_detectable_effect` of the paired test with
    the number of tasks and attempts, the baseline's rate and the spread between tasks as they were observed, at level/m,
-   the first   no p-value below 2/64, with any outcomes.
+   the first step of Holm's rule with m configs). Where no rise can be detected, the words say so: six tasks, for
+   example, give no p-value below 2/64, with any outcomes.
 
-Beside *underpowered* the words tell what holds of these tasks alone, if the exact Cochran–Mantel–Haenszel test rejects
+Beside *underpowered* the words say what holds of these tasks alone, if the exact Cochran–Mantel–Haenszel test rejects
 at level/m: a loss of everything on six tasks is beyond doubt there, and still not known of others.
 
 X is the end of the interval that is farther from zero, and never below 1 − 0.025^(1/T) with T tasks: a smaller share of
@@ -25,8 +26,8 @@ at a margin of 0.15 by fewer than 23 tasks, with however many attempts.
 
 "Only", "no" and "excluded" are claims of absence: they need an interval that is narrow enough, never just a p-value
 that is large (Altman and Bland, BMJ 1995, 311:485; equivalence by an interval as in Schuirmann, J Pharmacokin Biopharm
-1987, 15:657, at 95 % instead of 90 %). So a config that moves the form in a sweep that is too small for a word on
-solving is underpowered, and its words tell of the form.
+1987, 15:657, at 95 % instead of 90 %). So a config that changes the format in a sweep that is too small for a
+verdict on solving is underpowered, and its words report the format change.
 
 The intervals are not widened for the number of configs: each holds its own difference with 95 %. An interval and a
 p-value of two tests may disagree at the border; *improves* and *harms* go by the p-value alone.

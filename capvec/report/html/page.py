@@ -44,7 +44,7 @@ def page(report: Report, trials: Embedded, tasks: Sequence[str], configs: Sequen
 
 
 def _policy(style: str, script: str) -> str:
-    """Nothing may load, and nothing runs but the page's own script and style, whatever a model wrote."""
+    """Nothing loads, and only the page's own script runs, for any text of a model."""
     return (
         f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; base-uri 'none'; "
         "form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"

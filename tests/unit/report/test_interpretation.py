@@ -171,7 +171,7 @@ def test_a_flagged_confound_is_named():
     assert "separate" not in str.join("\n", said(sweep(6, baseline=2, s=2)))
 
 
-# ------------------------------------------------------------------------------------------------ the form
+# ------------------------------------------------------------------------------------------------ the format
 
 
 def test_a_trade_off_is_named_with_what_ran_through_it():

@@ -1,4 +1,4 @@
-"""Did solving change, or only the form: the decomposition, and the trade-off in words."""
+"""Did solving change, or only the format: the decomposition, and the trade-off in words."""
 
 from __future__ import annotations
 
