@@ -1,6 +1,7 @@
 """The order of capvec's folders, what breaks it, and the drawing of it: all read from the imports.
 
-`FLOW` is the one list. `tests/unit/test_architecture.py` holds the package to it, and `docs/architecture.md` shows it.
+`FLOW` is the one list. `tests/unit/test_architecture.py` holds the package to it, and
+`docs/develop/architecture.md` shows it.
 
     python -m dev.architecture     # list the imports that break a rule, with the fix
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -56,6 +57,11 @@ ONLY_IN = {
     "torch": ("engines/transformers", "directions/files.py", "directions/steer.py", "models", "publish/bake"),
     "transformers": ("engines/transformers", "models", "publish/bake"),
     "peft": ("models",),
+    "gguf": ("directions/files.py",),
+    "safetensors": (
+        *("directions/files.py", "directions/activations.py", "engines/client.py", "engines/requests.py"),
+        *("engines/transformers/models.py", "engines/transformers/server.py"),
+    ),
 }
 """Third-party package → the places of capvec that may import it. Everything else runs without it."""
 
@@ -181,7 +187,7 @@ def circle(found: list[Import]) -> list[str]:
     """Modules that import each other in a circle, the first one again at the end; empty where there is none."""
     graph: dict[str, set[str]] = {one.module: set() for one in found}
     for one in found:
-        target = one.target if one.target in graph else one.target.rpartition(".")[0]
+        target = _module_of(one, graph)
         if target in graph and target not in {one.module, "capvec"}:
             graph[one.module].add(target)
     try:
@@ -189,6 +195,24 @@ def circle(found: list[Import]) -> list[str]:
     except CycleError as error:
         return list(error.args[1])
     return []
+
+
+def _module_of(found: Import, modules: Container[str]) -> str:
+    """The module that is imported, or the one that a name is imported from."""
+    return found.target if found.target in modules else found.target.rpartition(".")[0]
+
+
+def faults(found: list[Import]) -> list[str]:
+    """What is wrong with the imports of a package and how to mend it, a circle of modules included."""
+    broken = [words for words in map(fault, found) if words]
+    if around := circle(found)[::-1]:  # a module comes after what it imports
+        modules = {one.module for one in found}
+        edge = next(one for one in found if (one.module, _module_of(one, modules)) == (around[0], around[1]))
+        broken.append(
+            f"{edge}, and the modules import each other in a circle: {' → '.join(around)}. Move what they share to a "
+            "module of its own, or pass the value in."
+        )
+    return broken
 
 
 def arrows(found: list[Import]) -> dict[str, set[str]]:
@@ -212,9 +236,9 @@ def arrows(found: list[Import]) -> dict[str, set[str]]:
 
 def main() -> int:
     """Print what breaks a rule; 1 where something does."""
-    faults = [found for found in map(fault, imports()) if found]
-    print("\n".join(faults) or "Every import keeps the rules.")
-    return bool(faults)
+    broken = faults(imports())
+    print("\n".join(broken) or "Every import keeps the rules.")
+    return bool(broken)
 
 
 if __name__ == "__main__":

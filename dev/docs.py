@@ -32,9 +32,11 @@ def generated() -> Mapping[Path, str]:
 
 
 def _folders() -> str:
-    """A Markdown table of the folders."""
-    rows = [f"| `{name}/` | {what} |" for row in architecture.FLOW[1:] for name, what in row.items()]
-    return "\n".join(["", "| folder | what it is for |", "|---|---|", *rows, "", ""])
+    """A Markdown table of the ground modules and the folders."""
+    ground, *flow = architecture.FLOW
+    rows = [f"| `{name}.py` | {what} |" for name, what in ground.items()]
+    rows += [f"| `{name}/` | {what} |" for row in flow for name, what in row.items()]
+    return "\n".join(["", "| module or folder | what it is for |", "|---|---|", *rows, "", ""])
 
 
 def main() -> None:

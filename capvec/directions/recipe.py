@@ -17,6 +17,13 @@ from capvec.serial import Record
 from capvec.traces.fields import TRACE_FIELDS
 
 ContrastName = Literal["same-model", "cross-model", "task-matched", "length-matched"]
+CONTRASTS: Mapping[ContrastName, str] = {
+    "same-model": "passes against long failures of one model",
+    "cross-model": "passes of one model against traces of others",
+    "task-matched": "as same-model, equally many of each on every task",
+    "length-matched": "each pass against a failure of as many steps",
+}
+"""Name → what is compared, for the help text of `--contrast`."""
 EstimatorName = Literal["mean-difference", "whitened", "logistic", "paired-pca", "ridge"]
 
 

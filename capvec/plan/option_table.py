@@ -7,13 +7,13 @@ of `Recipe`, `GenerationDefaults` and `capvec.models`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import get_args
 
 from capvec.agent.protocols import PROTOCOLS
 from capvec.arguments import at_least, choice, number
-from capvec.directions.recipe import RECIPE_PARSERS, Recipe
+from capvec.directions.recipe import CONTRASTS, RECIPE_PARSERS, EstimatorName, Recipe
 from capvec.engines.protocol import GenerationDefaults
 from capvec.models import POCKET
 from capvec.models.source import AGENT, BASE, POCKET_BASE
@@ -87,6 +87,12 @@ def _recipe(name: str, metavar: str, text: str, *, capture: bool = False, defaul
     )
 
 
+def _either(names: Iterable[str]) -> str:
+    """`a, b or c`."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def _of_models(name: str) -> Default:
     """A default that depends on the model."""
     usual = getattr(GenerationDefaults(), name)
@@ -141,9 +147,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("activations", "FILE", "recipe", ("compute",),
         "A file that `capvec capture` wrote, in place of --traces and --model."),
     _recipe("contrast", "NAME",
-        "Which traces are compared: `same-model` (passes against long failures of one model), `cross-model` (passes "
-        "of one model against traces of others), `task-matched` (as same-model, equally many of each on every task) "
-        "or `length-matched` (each pass against a failure of as many steps).", capture=True),
+        f"Which traces are compared: {_either(f'`{name}` ({what})' for name, what in CONTRASTS.items())}.",
+        capture=True),
     _recipe("positive_reward", "R", "Least reward of a trace that passed."),
     _recipe("negative_min_steps", "N", "Least number of steps of a failure; not for length-matched."),
     _recipe("negative_max_parse_fail", "N", "Most replies of a failure that did not parse; not for cross-model."),
@@ -156,7 +161,7 @@ OPTIONS: tuple[Option, ...] = (
     _recipe("pooling", "NAME",
         "Where the residual of a trace is taken: `last` token, `last-assistant` token, mean over the assistant's "
         "tokens (`mean-assistant`) or over the last K (`mean-last:K`).", capture=True),
-    _recipe("estimator", "NAME", "`mean-difference`, `whitened`, `logistic`, `paired-pca` or `ridge`."),
+    _recipe("estimator", "NAME", f"{_either(f'`{name}`' for name in get_args(EstimatorName))}."),
     _recipe("permutations", "N", "Label permutations for the null of the ranking.",
         default="10,000, or 1,000 for logistic and paired-pca"),
     _recipe("trace_fields", "FIELD=NAME[,…]",
@@ -188,7 +193,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("temperature", "T", "trials", _ACTING, "Sampling temperature.",
         partial(number, "--temperature", minimum=0.0), Default("0.7")),
     Option("protocol", "NAME", "trials", _ACTING,
-        "How replies carry commands: `bash-block`, `terminus-json` or `tool-call`.",
+        f"How replies carry commands: {_either(f'`{name}`' for name in PROTOCOLS)}.",
         partial(choice, "--protocol", choices=tuple(PROTOCOLS)), Default("bash-block")),
     Option("jobs", "N", "trials", ("select", "collect"), "Trials at a time.", partial(at_least, "--jobs", minimum=1),
         Default("4")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import permutations
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from capvec.directions.contrast import POLICIES, select_contrast, verdict
 from capvec.directions.matching import by_length, by_task
-from capvec.directions.recipe import Recipe
+from capvec.directions.recipe import CONTRASTS, ContrastName, Recipe
 from capvec.errors import UsageError
 from capvec.records import Trace
 
@@ -113,6 +114,15 @@ def test_thresholds_come_from_the_recipe(recipe, positives, negatives):
 def test_a_reward_below_zero_is_a_failure_and_not_a_partial_reward():
     contrast = select_contrast(Recipe(), [trace("pass", reward=1.0), trace("fined", reward=-1.0)], "m")
     assert ids(contrast.negatives) == ["fined"]
+
+
+@pytest.mark.parametrize(
+    ("place", "names"),
+    [("POLICIES in capvec/directions/contrast.py", POLICIES), ("CONTRASTS in capvec/directions/recipe.py", CONTRASTS)],
+)
+def test_the_contrasts_are_those_that_the_option_offers(place, names):
+    differ = set(names) ^ set(get_args(ContrastName))
+    assert not differ, f"{sorted(differ)} stand in only one of ContrastName in capvec/directions/recipe.py and {place}"
 
 
 @settings(max_examples=40, deadline=None)

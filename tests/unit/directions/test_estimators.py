@@ -108,6 +108,18 @@ PLAIN = {
 }
 
 
+@pytest.mark.parametrize(
+    ("place", "names"),
+    [
+        ("METHODS in capvec/directions/estimators.py", METHODS),
+        ("PLAIN in tests/unit/directions/test_estimators.py", PLAIN),
+    ],
+)
+def test_the_estimators_are_those_that_the_option_offers(place, names):
+    differ = set(names) ^ set(NAMES)
+    assert not differ, f"{sorted(differ)} stand in only one of EstimatorName in capvec/directions/recipe.py and {place}"
+
+
 def plain(estimator, x, positive, tasks, rewards):
     """With the natural length: the unit direction times the gap between the classes along it."""
     v = PLAIN[estimator](x.astype(float), positive, tasks, rewards)

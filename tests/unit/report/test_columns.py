@@ -172,11 +172,15 @@ def test_every_table_of_the_document_is_of_something_that_is_written(documented)
 @pytest.mark.parametrize(("file", "name"), [(file, name) for file, names in RECORDS.items() for name in names])
 def test_a_record_is_documented_field_by_field_in_its_order(documented, file, name):
     of_record = [field.name for field in fields(RECORDS[file][name]) if field.name != "command_line"]
-    assert documented[file][name] == [*of_record, *OF_OTHER_STUDIES.get((file, name), ())]
+    assert documented[file][name] == [*of_record, *OF_OTHER_STUDIES.get((file, name), ())], (
+        f"explain the fields of {RECORDS[file][name].__name__} in docs/reference/columns.md, in their order"
+    )
 
 
 def test_the_table_of_trials_is_documented_column_by_column(documented):
-    assert documented["master_summary.csv"][""] == list(MASTER_COLUMNS)
+    assert documented["master_summary.csv"][""] == list(MASTER_COLUMNS), (
+        "explain the names of MASTER_COLUMNS in docs/reference/columns.md, in their order"
+    )
 
 
 def test_the_ranking_is_documented_column_by_column(documented, written):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ from support.scripted_sandbox import ScriptedProvider
 
 from capvec.errors import EngineUnavailable, SandboxUnavailable
 from capvec.plan.plan import Plan, Settings
-from capvec.records import CommandResult, Config, Measured, Task, TrialSpec
+from capvec.records import CommandResult, Config, Measured, Outcome, Task, TrialSpec
 from capvec.run.trial import TrialRunner
 from capvec.sandbox.verifier import CLEAR
 from capvec.steering import BlockLayout, Receipt, Steer
@@ -67,6 +67,19 @@ def prompt(run, tmp_path):
     run(["DONE"], config="baseline")
     said = json.loads((tmp_path / "trajectories" / "t-baseline-t1.json").read_text())
     return said["final_metrics"]["total_prompt_tokens"]
+
+
+TIMES = {"model_s", "sandbox_s", "wall_s"}
+"""These may round to 0 where model and sandbox are scripted."""
+
+
+def test_every_field_of_an_outcome_is_filled(run, prompt):
+    replies = ["```bash\nls\n```\n```bash\nls\n```", "```\nls\n```", "I am thinking.", "DONE"]
+    outcomes = [run(replies, config="baseline"), run(["DONE"], receipts=[receipt(prompt)]), run(["DONE"])]
+    empty = {
+        one.name for one in fields(Outcome) if {getattr(outcome, one.name) for outcome in outcomes} == {one.default}
+    } - TIMES
+    assert not empty, f"capvec/run/trial.py does not fill {sorted(empty)} of Outcome"
 
 
 @pytest.mark.parametrize(("reward", "status"), [(b"1", "solved"), (b"0", "unsolved"), (b"0.99", "unsolved")])
