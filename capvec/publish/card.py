@@ -87,7 +87,8 @@ def _confounds(direction: DirectionSummary) -> tuple[Inline, ...]:
         limits = f"with an AUC of {audit.confound_auc:g} or more at p < {audit.confound_p:g}"
         return Strong("Confounds: none flagged."), f" None of {names} alone tells positives from negatives {limits}."
     found = "; ".join(confound.finding() for confound in audit.flagged)
-    why = f" in the traces that it was built from, {found}. The direction may encode these confounds instead."
+    these = "this confound" if len(audit.flagged) == 1 else "these confounds"
+    why = f" in the traces that it was built from, {found}. The direction may encode {these} instead."
     return Strong("Confounded:"), why
 
 
