@@ -32,7 +32,7 @@ _OF_A_VERDICT: Mapping[Name, tuple[str, str]] = {
         " lowers the pass rate. The test generalises to tasks like these.",
         " lower the pass rate. The test generalises to tasks like these.",
     ),
-    "changes form only": (
+    "changes format only": (
         " changes the format of the replies, and does not change the pass rate by as much as would matter.",
         " change the format of the replies, and do not change the pass rate by as much as would matter.",
     ),

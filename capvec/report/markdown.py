@@ -34,6 +34,7 @@ _SPECIAL = re.compile(
     r"|<(?=[A-Za-z/!?])"  # a tag or a link
     r"|&(?=#?\w+;)"  # a character by its name
     r"|\](?=[(\[:])|!(?=\[)"  # a link or an image
+    r"|(?<=\s)#(?=#*\s*$)"  # the end of a heading
     r"|^(?:[#>]|[-+](?=\s|$)|=+\s*$|-+\s*$)"  # the beginning of a heading, a quotation, a list or a line
 )
 _NUMBERED = re.compile(r"^(\d+)([.)])(?=\s|$)")

@@ -40,7 +40,7 @@ def sweep_lines(report: Report) -> tuple[str, ...]:
 
 
 def closing_lines(results: Results, lines: Iterable[str]) -> tuple[str, ...]:
-    """Everything that the terminal shows after the last trial.
+    """Everything that the terminal shows after the last trial. Errors and gates keep a line each, to be searched for.
 
     Args:
         results: of the run.
@@ -50,25 +50,25 @@ def closing_lines(results: Results, lines: Iterable[str]) -> tuple[str, ...]:
     counts = [str(completeness)] if completeness.missing or completeness.interrupted else []
     errors, gates = errors_section(results.outcomes), gates_section(results)
     written = f"report: {folder / 'RESULTS.md'} and {folder / 'report.html'}"
-    return (*lines, *section_lines(errors), *counts, *section_lines(gates), written)
+    return (*lines, *section_lines(errors, None), *counts, *section_lines(gates, None), written)
 
 
-def section_lines(section: Section | None) -> list[str]:
-    """The brief of a section; nothing for None."""
-    return [line for block in (section.brief if section else ()) for line in block_lines(block)]
+def section_lines(section: Section | None, width: int | None = WIDTH) -> list[str]:
+    """The brief of a section in lines of `width` characters, or a line for each paragraph; nothing for no section."""
+    return [line for block in (section.brief if section else ()) for line in block_lines(block, width)]
 
 
-def block_lines(block: Block) -> Iterator[str]:
+def block_lines(block: Block, width: int | None = WIDTH) -> Iterator[str]:
     """The lines of one block."""
     match block:
         case Paragraph(text):
-            yield from _wrapped(plain(text))
+            yield from _wrapped(plain(text), width)
         case Bullets(items):
             for item in items:
-                yield from _wrapped(plain(item))
+                yield from _wrapped(plain(item), width)
         case Findings(items):
             for one in items:
-                yield from _wrapped(f"{one.config} {one.name}{one.details}.")
+                yield from _wrapped(f"{one.config} {one.name}{one.details}.", width)
         case Table():
             titles = [column.title for column in block.columns]
             yield from align([titles, *([plain(cell) for cell in row] for row in block.rows)])
@@ -76,8 +76,8 @@ def block_lines(block: Block) -> Iterator[str]:
             raise ValueError(f"a brief holds a {type(block).__name__}; expected text or a table")
 
 
-def _wrapped(text: str) -> list[str]:
-    return wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+def _wrapped(text: str, width: int | None) -> list[str]:
+    return [text] if width is None else wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def plain(text: Text) -> str:

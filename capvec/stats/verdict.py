@@ -7,7 +7,7 @@ Five names exist, and the first whose condition holds is given:
    steered configs, is below the level (0.05). With `--sequential` the p-value allows for the interim analyses
    (`sequential`). Controls are not corrected: they get the same rule with their own p-value.
 2. **harms**: the same with a difference below 0.
-3. **changes form only**: parse_fail or no_cmd changed (p < level after Holm over all secondary comparisons), and the
+3. **changes format only**: parse_fail or no_cmd changed (p < level after Holm over all secondary comparisons), and the
    95 % interval of the difference, clustered by task, excludes effects beyond the margin (0.15, or what `--effect`
    says): X is not above it.
 4. **no effect detected, and effects above X excluded**: X is not above the margin.
@@ -55,7 +55,7 @@ from capvec.stats.pairing import smallest_p
 from capvec.stats.stratified import CmhResult
 from capvec.text import counted, estimate, rounded_up
 
-Name = Literal["improves", "harms", "changes form only", "no effect detected", "underpowered"]
+Name = Literal["improves", "harms", "changes format only", "no effect detected", "underpowered"]
 LEVEL = 0.05
 
 
@@ -129,7 +129,7 @@ def _name(effect: Effect, pvalue: float, excluded: float | None, change: FormatC
         return "improves" if effect.difference > 0 else "harms"
     if excluded is None:
         return "underpowered"
-    return "changes form only" if change.changed else "no effect detected"
+    return "changes format only" if change.changed else "no effect detected"
 
 
 def _words(
@@ -139,9 +139,9 @@ def _words(
     if name in ("improves", "harms"):
         return f"{name}: {observed}" + (f"; {mediation.words}" if mediation is not None and change.changed else "")
     assert excluded is not None  # else it is underpowered
-    if name == "changes form only":
+    if name == "changes format only":
         limit = rounded_up(excluded)
-        return f"changes form only: {change.description}, and effects on solving above {limit} excluded; {observed}"
+        return f"changes format only: {change.description}, and effects on solving above {limit} excluded; {observed}"
     return f"no effect detected, and effects above {rounded_up(excluded)} excluded: {observed}"
 
 

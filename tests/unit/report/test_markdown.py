@@ -77,6 +77,8 @@ def test_code_and_strong_text_mark_up_all_of_it_and_nothing_else(text):
 
 
 @given(outside)
+@example(" #")
+@example(" ## ")
 def test_a_heading_and_an_item_hold_their_text(text):
     for block in (Heading(f"a{text}"), Bullets((("a", text),))):
         types, texts, markup = read(block)

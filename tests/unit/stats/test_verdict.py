@@ -38,7 +38,7 @@ def effect(low, high, pvalue=0.5, holm=None, tasks=40):
         (effect(-0.35, -0.05, 0.01), STILL, "harms", "0.40 → 0.20, −0.20 [−0.35, −0.05]"),
         (effect(-0.10, 0.12), STILL, "no effect detected", "above 0.12 excluded"),
         (effect(-0.13, 0.10), STILL, "no effect detected", "above 0.13 excluded"),
-        (effect(-0.10, 0.12), TRADED, "changes form only", "traded parse_fail for no_cmd"),
+        (effect(-0.10, 0.12), TRADED, "changes format only", "traded parse_fail for no_cmd"),
         (effect(-0.10, 0.16), STILL, "underpowered", "a rise of 0.21 or a fall of 0.20"),
         (effect(-0.16, 0.10), TRADED, "underpowered", "0.40 → 0.37, −0.03 [−0.16, +0.10]"),
     ],
@@ -84,7 +84,7 @@ def test_the_margin_decides_what_counts_as_excluded():
 
 def test_solving_that_moved_a_little_is_not_said_to_have_stood_still():
     call = decide(effect(0.01, 0.11, pvalue=0.06), TRADED, SEEN)
-    assert call.name == "changes form only"
+    assert call.name == "changes format only"
     assert "above 0.11 excluded" in call.words
     assert "solving did not" not in call.words
 
@@ -148,7 +148,7 @@ def test_from_trials_a_change_of_form_at_equal_solving_is_called_that():
         for k in (1, 2)
     ]
     row = summarise(trials, ["baseline", "x"]).configs[1]
-    assert row.verdict.name == "changes form only"
-    assert row.verdict.words.startswith("changes form only: more no_cmd")
+    assert row.verdict.name == "changes format only"
+    assert row.verdict.words.startswith("changes format only: more no_cmd")
     # Half the trials pass on both sides, clean or not: composition at equal rates is nothing.
     assert row.mediation.difference == row.mediation.remainder == 0
