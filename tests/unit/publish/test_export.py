@@ -71,7 +71,7 @@ def test_an_effect_that_is_none_is_called_none_and_an_auc_is_never_without_its_n
     # 2/4 against 3/4: four tasks give no p below 2/16. The best layer's p is 0.4, of two layers: nothing.
     card = (export(ranking=RANKING) / "README.md").read_text()
     assert "underpowered: steered-" in card
-    assert "4 tasks give no p below 0.12" in card
+    assert "4 tasks the smallest p is 0.12" in card
     assert "verdict: underpowered" in card
     assert "Layer 2 is not distinguishable from chance: p = 0.4, corrected over 2 layers p = 0.8" in card
     assert "| **2** | 1.000 (1.000) |" in card
