@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, SupportsIndex, get_args
 
 from capvec.directions.direction import Direction
 from capvec.engines.transformers.calls import Receipts, residual_path, steer_calls
@@ -21,7 +23,7 @@ def steer(
     model: nn.Module,
     direction: Direction,
     *,
-    layer: int | Sequence[int],
+    layer: SupportsIndex | Sequence[SupportsIndex],
     alpha: float | None = None,
     alpha_unit: AlphaUnit = "stored",
     op: Op = "add",
@@ -54,8 +56,8 @@ def steer(
         (a prompt and the tokens generated after it). `receipts.check()` checks those so far.
 
     Raises:
-        UsageError: the direction, a layer or the strength does not fit the model; no hook was installed then. In a
-            forward pass: `attention_mask` is not 2-D.
+        UsageError: an argument is of a wrong type, or does not fit the model; no hook was installed then. In a forward
+            pass: `attention_mask` is not 2-D.
         SteeringFault: at the end of the block, if a receipt does not show the steer, or the model was not called.
 
     Examples:
@@ -66,16 +68,15 @@ def steer(
         >>> f"{receipts[0].steered} positions, {receipts[0].shift_mean / direction.norms[1]:.3f} times the vector"
         '12 positions, 4.000 times the vector'
     """
-    layers = (layer,) if isinstance(layer, int) else tuple(layer)
+    layers = _layers(layer)
     _check_fit(model, direction, layers)
     _check_words(alpha_unit, op, positions)
-    if (alpha is None) != (op == "ablate"):
-        raise UsageError(f"alpha is {alpha} and op is {op!r}; expected a number for add and set, and none for ablate")
+    strength = _strength(alpha, op)
     steers = [
         Steer(
             number,
             direction.hash,
-            1.0 if alpha is None else direction.stored_alpha(alpha, alpha_unit, number),
+            1.0 if strength is None else direction.stored_alpha(strength, alpha_unit, number),
             op,
             positions,
             keep_norm,
@@ -86,8 +87,47 @@ def steer(
         yield receipts
 
 
-def _check_fit(model: Any, direction: Direction, layers: Sequence[int]) -> None:
+def _layers(layer: Any) -> tuple[int, ...]:
+    try:
+        several = [layer] if isinstance(layer, str) or _index(layer) is not None else list(layer)
+    except TypeError:
+        several = [layer]
+    numbers = [_index(one) for one in several]
+    if None in numbers:
+        raise UsageError(f"layer is {layer!r}; expected a whole number or several; write layer=2 or layer=[2, 3]")
+    return tuple(number for number in numbers if number is not None)
+
+
+def _index(value: Any) -> int | None:
+    """A whole number, as `np.int64(2)` is one; None for a bool and for anything else."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
+def _strength(alpha: Any, op: str) -> float | None:
+    """α as a float; None for `ablate`, which has none."""
+    if (alpha is None) != (op == "ablate"):
+        raise UsageError(f"alpha is {alpha} and op is {op!r}; expected a number for add and set, and none for ablate")
+    if alpha is None:
+        return None
+    try:
+        value = math.nan if isinstance(alpha, str | bool) else float(alpha)
+    except (TypeError, ValueError, RuntimeError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise UsageError(f"alpha is {alpha!r}; expected a finite number; write alpha=4.0")
+    return value
+
+
+def _check_fit(model: Any, direction: Any, layers: Sequence[int]) -> None:
     n_layers = len(residual_path(model).blocks)
+    if not isinstance(direction, Direction):
+        raise UsageError(
+            f"direction is an object of type {type(direction).__name__}; expected a capvec.Direction; read a file with "
+            "capvec.Direction.read(path), or make one of vectors with capvec.Direction(vectors, ambient_norm)"
+        )
     d_model = int(model.config.get_text_config(decoder=True).hidden_size)
     if direction.d_model != d_model or direction.n_layers > n_layers:
         raise UsageError(

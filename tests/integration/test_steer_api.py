@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from support.tiny_models import ARCHITECTURES, LAYERS, WIDTH, byte_tokenizer
 
 import capvec
 from capvec import SteeringFault, UsageError
+from capvec.steering import Steer
 
 pytestmark = pytest.mark.integration
 
@@ -357,6 +359,19 @@ def test_a_pass_that_fails_is_no_call_and_the_next_one_is_steered(model, directi
         ({"layer": -1}, "layer is -1"),
         ({"layer": [1, 1]}, r"layer is \[1, 1\]"),
         ({"layer": []}, r"layer is \[\]"),
+        ({"layer": "2"}, r"layer is '2'; expected a whole number or several; write layer=2"),
+        ({"layer": [1, "2"]}, r"layer is \[1, '2'\]"),
+        ({"layer": True}, "layer is True"),
+        ({"layer": [np.True_]}, "layer is .*True"),
+        ({"layer": 1.0}, "layer is 1.0"),
+        ({"layer": None}, "layer is None"),
+        ({"alpha": "4"}, "alpha is '4'; expected a finite number; write alpha=4.0"),
+        ({"alpha": True}, "alpha is True"),
+        ({"alpha": [1.0]}, r"alpha is \[1.0\]"),
+        ({"alpha": float("nan")}, "alpha is nan"),
+        ({"alpha": float("inf")}, "alpha is inf"),
+        ({"direction": Path("dir.pt")}, r"object of type PosixPath; .*capvec\.Direction\.read\(path\)"),
+        ({"direction": VECTORS}, r"object of type ndarray; .*capvec\.Direction\(vectors"),
         ({"alpha": None}, "alpha is None"),
         ({"op": "ablate"}, "alpha is 2.0 and op is 'ablate'"),
         ({"op": "subtract"}, "op is 'subtract'"),
@@ -369,7 +384,7 @@ def test_a_pass_that_fails_is_no_call_and_the_next_one_is_steered(model, directi
             "zero at layer 1",
         ),
         ({"direction": capvec.Direction(VECTORS), "alpha_unit": "ambient"}, "ambient norm"),
-        ({"model": object()}, "cannot steer a object"),
+        ({"model": object()}, "cannot steer an object of type object; expected a model"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_any_hook_is_there(model, direction, changes, said):
@@ -377,6 +392,13 @@ def test_what_does_not_fit_is_refused_before_any_hook_is_there(model, direction,
     with misuse(said), capvec.steer(given.pop("model"), given.pop("direction"), **given):
         pytest.fail("the block was entered")
     assert hook_count(model) == 0
+
+
+@pytest.mark.parametrize("layer", [np.int64(2), [np.int64(2)], np.array([2]), np.array(2)])
+def test_a_layer_and_a_strength_may_be_numbers_of_numpy(model, direction, prompt, layer):
+    with capvec.steer(model, direction, layer=layer, alpha=np.float32(2.0)) as receipts:
+        model(**prompt)
+    assert receipts[0].steer == Steer(2, direction.hash, 2.0)
 
 
 def test_a_mask_that_does_not_tell_padding_is_refused(torch, model, direction, prompt):

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from support import REPOSITORY
 
 from dev import architecture
 
@@ -44,6 +50,24 @@ def test_no_breach_is_listed_that_is_mended(imports):
 
 def test_no_modules_import_each_other_in_a_circle(imports):
     assert architecture.circle(imports) == []
+
+
+def test_every_third_party_import_is_declared(imports):
+    """Those inside functions too. The name of a distribution may differ from what is imported, as PyYAML from yaml."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    declared = {normalised(Requirement(line).name) for line in project["dependencies"]}
+    providers = packages_distributions()
+    for one in imports:
+        name = one.target.partition(".")[0]
+        if name != "capvec" and name not in sys.stdlib_module_names:
+            packages = {normalised(package) for package in providers.get(name, [name])}
+            assert packages & declared, (
+                f"{one}: add {' or '.join(packages)} to [project].dependencies in pyproject.toml"
+            )
+
+
+def normalised(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def test_the_flow_lists_every_folder_and_module_once():

@@ -72,7 +72,10 @@ def residual_path(model: Any) -> hooks.ResidualPath:
     """
     config: Any = getattr(model, "config", None)
     if not isinstance(model, nn.Module) or not hasattr(config, "get_text_config"):
-        raise UsageError(f"cannot steer a {type(model).__name__}; expected a model of transformers")
+        raise UsageError(
+            f"cannot steer an object of type {type(model).__name__}; expected a model of transformers, as "
+            "AutoModelForCausalLM.from_pretrained loads it"
+        )
     if config.is_encoder_decoder:
         raise UsageError(f"cannot steer {type(model).__name__}, an encoder-decoder; expected a decoder-only model")
     return find_residual_path(_base(model), int(config.get_text_config(decoder=True).num_hidden_layers))
