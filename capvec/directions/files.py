@@ -85,7 +85,8 @@ def read_file(path: Path, n_layers: int | None, d_model: int | None) -> FileCont
         UsageError: as `Direction.read`, without the file's name.
         OSError: the file cannot be opened.
     """
-    expected = f"expected a {', '.join(f'.{name}' for name in FORMATS)} file"
+    *others, last = (f".{name}" for name in FORMATS)
+    expected = f"expected a {', '.join(others)} or {last} file"
     suffix = path.suffix.removeprefix(".")
     if not path.is_file():
         raise UsageError(f"no such file; {expected}")

@@ -5,7 +5,7 @@ The card is made of the sections of the report, from the same `Results`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 from capvec.directions.metadata import LAYER_CONVENTION
 from capvec.engines.protocol import EngineInfo
@@ -29,14 +29,13 @@ _HUB_NAMES = dict.fromkeys(("pocket", "pocket-base"), "HuggingFaceTB/SmolLM2-135
 """Of the bundled models, which are on no hub: what they were made from."""
 
 
-def model_card(results: Results, engine: EngineInfo, license_id: str, pages: Collection[str] = ()) -> str:
+def model_card(results: Results, engine: EngineInfo, license_id: str) -> str:
     """The whole `README.md`.
 
     Args:
         results: of the run.
         engine: the engine and its model.
         license_id: as the Hugging Face hub names licenses.
-        pages: which of `report.html` and `plots` the folder has.
     """
     plan, ranking = results.plan, results.direction.ranking
     head = [
@@ -51,7 +50,7 @@ def model_card(results: Results, engine: EngineInfo, license_id: str, pages: Col
         blocks = (*ranking_blocks(ranking, steered_layers(plan)), Paragraph(note))
         sections.append(Section("layers", "Its layers", blocks))
     sections += [_use(usage_of(plan.configs, engine), results.summary), _caveats(results)]
-    sections.append(_files(plan, ranked=ranking is not None, pages=pages))
+    sections.append(_files(plan, ranked=ranking is not None))
     return "\n".join([*head, *summary, *section_lines(sections)]).rstrip("\n") + "\n"
 
 
@@ -87,7 +86,8 @@ def _confounds(direction: DirectionSummary) -> tuple[Inline, ...]:
         limits = f"with an AUC of {audit.confound_auc:g} or more at p < {audit.confound_p:g}"
         return Strong("Confounds: none flagged."), f" None of {names} alone tells positives from negatives {limits}."
     found = "; ".join(confound.finding() for confound in audit.flagged)
-    why = f" in the traces that it was built from, {found}. The direction may encode these confounds instead."
+    these = "this confound" if len(audit.flagged) == 1 else "these confounds"
+    why = f" in the traces that it was built from, {found}. The direction may encode {these} instead."
     return Strong("Confounded:"), why
 
 
@@ -143,7 +143,7 @@ def _caveats(results: Results) -> Section:
     return Section("caveats", "Caveats", (Bullets(tuple(items)),))
 
 
-def _files(plan: Plan, *, ranked: bool, pages: Collection[str]) -> Section:
+def _files(plan: Plan, *, ranked: bool) -> Section:
     vectors: Text = (
         Code("vectors/dir.pt"),
         ", ",
@@ -160,9 +160,7 @@ def _files(plan: Plan, *, ranked: bool, pages: Collection[str]) -> Section:
     if ranked:
         items.append((Code("vectors/ranking.csv"), ": every layer with its validation"))
     items.append((Code("RESULTS.md"), ": the whole report"))
-    if "report.html" in pages:
-        items.append((Code("report.html"), ": the same with charts, and trajectories side by side, for a browser"))
-    if "plots" in pages:
-        items.append((Code("plots/"), ": its charts, as SVG"))
+    items.append((Code("report.html"), ": the same with charts, and trajectories side by side, for a browser"))
+    items.append((Code("plots/"), ": its charts, as SVG"))
     items.append((Code(f"results/{plan.run}/master_summary.csv"), ": one row per trial"))
     return Section("files", "Files", (Bullets(tuple(items)),))

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
-
-from markupsafe import escape
+from typing import Any, TypeVar, cast
 
 from capvec.errors import UsageError
 from capvec.publish.card import model_card
+from capvec.report.files import write_documents
+from capvec.report.html.viewer import embed
 from capvec.results.results import Results
 from capvec.results.run_folder import RunFolder, read_run_folder
 from capvec.studies.regenerate import results_of_run
 
 _VECTORS = ("dir.pt", "dir.safetensors", "dir.gguf")
-_TEXTS = ("RESULTS.md", "master_summary.csv")
-_PAGE, _PLOTS = "report.html", "plots"
-"""Which a run of an earlier capvec does not have."""
 _PATHS = ("direction", "traces", "reference", "tasks", "selection", "chosen")
 """Options that may name a place on this machine."""
 _ABSOLUTE = re.compile(r"""(?<![\w:/.…-])/(?:[^\s/`'"|,;:()<>\[\]]+/)+([^\s/`'"|,;:()<>\[\]]*)""")
-_NOT_TEXT = re.compile(r"(<(?:script|style)\b.*?</(?:script|style)>)", re.DOTALL)
-"""Of a page: programs, whose digests it names, and trajectories, whose paths are those of a container."""
+_Value = TypeVar("_Value")
 
 
 def export(run: Path, out: Path, *, license_id: str, say: Callable[[str], None]) -> None:
@@ -52,21 +48,13 @@ def export(run: Path, out: Path, *, license_id: str, say: Callable[[str], None])
     for name in (*_VECTORS, *(["ranking.csv"] if results.direction.ranking else ())):
         shutil.copyfile(run / "vectors" / name, out / "vectors" / name)
     places = _places(finished.provenance)
-    here = (*places, str(run.resolve().parent), str(Path.home()))
-    private = [place for place in here if place.count("/") > 1]
-    pages = [page.relative_to(run) for page in (run / _PAGE, *sorted((run / _PLOTS).glob("*.svg"))) if page.is_file()]
-    kinds = {page.parts[0] for page in pages}
-    texts = {
-        out / "RESULTS.md": (run / "RESULTS.md").read_text(encoding="utf-8"),
-        table: (run / "master_summary.csv").read_text(encoding="utf-8"),
-        out / "README.md": model_card(results, finished.engine, license_id, kinds),
-    }
-    for path, text in texts.items():
-        path.write_text(without_paths(text, places), encoding="utf-8")
-    for page in pages:
-        (out / page).parent.mkdir(exist_ok=True)
-        text = (run / page).read_text(encoding="utf-8")
-        (out / page).write_text(page_without_paths(text, places, private), encoding="utf-8")
+    private = [place for place in (*places, str(run.resolve().parent), str(Path.home())) if place.count("/") > 1]
+    clean = rewritten(results, lambda text: without_paths(text, places))
+    # Absolute paths of trajectories are a container's, so nothing but what is private is taken from them.
+    trials = rewritten(embed(run / "trajectories", results.outcomes), lambda text: without_private(text, private))
+    write_documents(clean, trials, out, table)
+    card = model_card(clean, finished.engine, license_id)
+    (out / "README.md").write_text(without_paths(card, places), encoding="utf-8")
     _check_that_nothing_leaks(out, private)
     say(f"{out}: read README.md before you publish it; its license is {license_id} (--license names another)")
 
@@ -82,8 +70,7 @@ def _check_that_it_finished(run: RunFolder) -> None:
         raise UsageError(f"{folder}: a {study}; expected a sweep, which has one direction to publish")
     if not (folder / "summary.json").is_file():
         raise UsageError(f"{folder}: the run did not finish (no summary.json); {_again(folder)}")
-    needed = (*(Path("vectors") / name for name in _VECTORS), *map(Path, _TEXTS))
-    if absent := [str(name) for name in needed if not (folder / name).is_file()]:
+    if absent := [f"vectors/{name}" for name in _VECTORS if not (folder / "vectors" / name).is_file()]:
         raise UsageError(f"{folder}: no {', '.join(absent)}; {_again(folder)}, which writes its files anew")
 
 
@@ -114,23 +101,27 @@ def without_paths(text: str, places: Iterable[str]) -> str:
     return _ABSOLUTE.sub(r"…/\1", text)
 
 
-def page_without_paths(page: str, places: Iterable[str], private: Iterable[str]) -> str:
-    """HTML or SVG in which what is shown is as in `without_paths`.
-
-    Of programs and trajectories nothing is taken but `private`: absolute paths there are a container's.
-
-    Args:
-        page: to publish.
-        places: paths as the user typed them.
-        private: places on this machine.
-    """
-    parts = _NOT_TEXT.split(page)
-    typed = [str(escape(place)) for place in places]
-    page = "".join(part if number % 2 else without_paths(part, typed) for number, part in enumerate(parts))
+def without_private(text: str, private: Iterable[str]) -> str:
+    """A text without places on this machine."""
     for place in sorted(private, key=len, reverse=True):
-        for form in (place, str(escape(place)), json.dumps(place)[1:-1]):
-            page = page.replace(form, "…")
-    return page
+        text = text.replace(place, "…")
+    return text
+
+
+def rewritten(value: _Value, change: Callable[[str], str]) -> _Value:
+    """A value of dataclasses, tuples, lists and mappings with every text in it changed; keys stay."""
+    new: Any = value
+    if isinstance(value, str):
+        new = change(value)
+    elif isinstance(value, Mapping):
+        new = {key: rewritten(one, change) for key, one in value.items()}
+    elif isinstance(value, tuple | list):
+        new = type(value)(rewritten(one, change) for one in value)
+    elif is_dataclass(value) and not isinstance(value, type):
+        new = replace(
+            value, **{one.name: rewritten(getattr(value, one.name), change) for one in fields(value) if one.init}
+        )
+    return cast(_Value, new)
 
 
 def _places(provenance: Mapping[str, Any]) -> tuple[str, ...]:

@@ -103,8 +103,8 @@ def _limits(comparisons: Sequence[MatchedComparison]) -> Iterator[str]:
         yield f"With {counted(count, 'control')} no p can be below 1/{1 + count} = {1 / (1 + count):.3g}."
     if left_out := max(one.left_out for one in comparisons):
         yield (
-            f"Up to {left_out} pairs were left out because a config has no valid trial of them. Where pairs were left "
-            "out, an effect here can differ from the one above."
+            "A comparison leaves out pairs for which a config has no valid trial, at most "
+            f"{counted(left_out, 'pair')}. Where pairs are left out, an effect here can differ from the one above."
         )
 
 

@@ -16,7 +16,7 @@ _BEST = 5
 
 
 def direction_section(results: Results) -> Section:
-    """What the direction is; with a ranking, what tells it from chance."""
+    """What the direction is; with a ranking, how it compares with chance."""
     direction, steered = results.direction, steered_layers(results.plan)
     described: tuple[Inline, ...] = (Markdown(direction.description), " Hash ", Code(direction.hash), ".")
     blocks: tuple[Block, ...] = (Paragraph(described),)

@@ -10,7 +10,7 @@ from capvec.report.caveats import caveats
 from capvec.report.document import sweep_report
 from capvec.report.html.environment import svg
 from capvec.report.html.page import page
-from capvec.report.html.viewer import embed
+from capvec.report.html.viewer import Embedded, embed
 from capvec.report.markdown import inline, markdown
 from capvec.report.section import Report
 from capvec.report.verdict import verdict, warnings
@@ -29,12 +29,27 @@ def write_reports(results: Results) -> Report:
     Returns:
         The report, for the terminal.
     """
-    plan, folder = results.plan, results.plan.folder
-    report = sweep_report(results)
-    trial_table(plan, results.outcomes).to_csv(folder / "master_summary.csv", columns=MASTER_COLUMNS, index=False)
+    folder = results.plan.folder
     _write(folder / "summary.json", json.dumps(_summary(results), indent=2, allow_nan=False) + "\n")
-    _write(folder / "RESULTS.md", markdown(report))
     trials = embed(folder / "trajectories", results.outcomes)
+    return write_documents(results, trials, folder, folder / "master_summary.csv")
+
+
+def write_documents(results: Results, trials: Embedded, folder: Path, table: Path) -> Report:
+    """Write what a person reads: `RESULTS.md`, `report.html` and `plots/`, and the table of trials.
+
+    Args:
+        results: of the run.
+        trials: its trajectories, for the page.
+        folder: gets the documents; must exist, as must the table's folder.
+        table: the CSV file of the trials.
+
+    Returns:
+        The report, for the terminal.
+    """
+    plan, report = results.plan, sweep_report(results)
+    trial_table(plan, results.outcomes).to_csv(table, columns=MASTER_COLUMNS, index=False)
+    _write(folder / "RESULTS.md", markdown(report))
     tasks, configs = [task.name for task in plan.tasks], [config.name for config in plan.configs]
     _write(folder / "report.html", page(report, trials, tasks, configs))
     plots = folder / "plots"

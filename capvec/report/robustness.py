@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from capvec.report.section import Block, Code, Heading, Paragraph, Section, Table, join, left, listed, right
+from capvec.report.section import Block, Heading, Paragraph, Section, Table, join, left, listed, right
 from capvec.stats.config_summary import ConfigSummary
 from capvec.stats.drift import Drift
 from capvec.stats.effects import Effect
@@ -59,9 +59,9 @@ def _mediation(rows: Sequence[ConfigSummary]) -> Iterator[Block]:
     columns = (*left("config"), *right("difference", "= through parse_fail", "+ through no_cmd", rest))
     yield Table(columns, tuple((name, *_terms(one)) for name, one in found))
     yield Paragraph("The change in pass rate, split by what happened to the replies. It is descriptive and not tested.")
-    for name, one in found:
-        if one.without_clean is not None:
-            yield Paragraph((Code(name), f" is not split: {one.words}."))
+    for why in dict.fromkeys(one.words for _, one in found if one.without_clean is not None):
+        names = [name for name, one in found if one.words == why]
+        yield Paragraph((*listed(names), f" {'is' if len(names) == 1 else 'are'} not split: {why}."))
 
 
 def _terms(one: Mediation) -> Iterator[str]:

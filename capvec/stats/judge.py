@@ -53,9 +53,8 @@ def judge(
     trials = list(outcomes)
     names = list(dict.fromkeys(outcome.config for outcome in trials))
     if missing := {baseline, *controls} - set(names):
-        raise UsageError(
-            f"no outcome of {', '.join(sorted(missing))}; the outcomes are of {', '.join(names) or 'none'}"
-        )
+        given = f"the outcomes are of {', '.join(names)}" if names else "no outcomes were given"
+        raise UsageError(f"no outcome of {', '.join(sorted(missing))}; {given}")
     compared = [name for name in names if name != baseline and name not in controls]
     summary = summarise(trials, names, baseline, comparisons=compared, equivalence_margin=equivalence_margin)
     return {row.config: row.verdict for row in summary.configs if row.config != baseline}

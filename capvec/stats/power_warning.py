@@ -7,7 +7,7 @@ tasks, two-sided, at 0.05/m, the first step of Holm's rule with m steered config
 without a steered config is never called underpowered.
 
 Before a sweep, the baseline's rate and how much tasks differ are assumed; in its report they are those observed, and
-the attempts those of the arm that has fewer; the verdict's "could only have seen" comes from the same. So a sweep may
+the attempts those of the arm that has fewer; the verdict's "can detect only" comes from the same. So a sweep may
 be underpowered as planned and not as it came out, or the other way round. A config whose 95 % interval excludes the
 effect was measured well enough in the end, and is not counted in the report. Nor is one that `--sequential`
 stopped early: its interim analyses say what it was worth. Where only some configs are underpowered, as when the others

@@ -11,7 +11,7 @@ Five names exist, and the first whose condition holds is given:
    95 % interval of the difference, clustered by task, excludes effects beyond the margin (0.15, or what `--effect`
    says): X is not above it.
 4. **no effect detected, and effects above X excluded**: X is not above the margin.
-5. **underpowered: could only have seen Y**: everything else. Effects beyond the margin are not excluded. Y is
+5. **underpowered: can detect only Y**: everything else. Effects beyond the margin are not excluded. Y is
    the least rise that this sweep detects with power 80 % (`power.minimum_detectable_effect` of the paired test with
    the number of tasks and attempts, the baseline's rate and the spread between tasks as they were observed, at level/m,
    the first step of Holm's rule with m configs). Where no rise can be detected, the words say so: six tasks, for
@@ -27,7 +27,7 @@ at a margin of 0.15 by fewer than 23 tasks, with however many attempts.
 "Only", "no" and "excluded" are claims of absence: they need an interval that is narrow enough, never just a p-value
 that is large (Altman and Bland, BMJ 1995, 311:485; equivalence by an interval as in Schuirmann, J Pharmacokin Biopharm
 1987, 15:657, at 95 % instead of 90 %). So a config that changes the format in a sweep that is too small for a
-verdict on solving is underpowered, and its words report the format change.
+verdict on solving is underpowered; its sentence describes the format change.
 
 The intervals are not widened for the number of configs: each holds its own difference with 95 %. An interval and a
 p-value of two tests may disagree at the border; *improves* and *harms* go by the p-value alone.
@@ -99,7 +99,7 @@ def decide(
     Args:
         effect: on the pass rate, with its interval; with `holm` for a compared config.
         change: whether parse_fail and no_cmd moved.
-        detectable: what the sweep could have seen.
+        detectable: what the sweep can detect.
         mediation: for the words alone, as is the next.
         stratified: the test about these tasks only.
         equivalence_margin: a difference in pass rate that would matter.
@@ -118,7 +118,7 @@ def decide(
     name = _name(effect, pvalue, excluded, change, level)
     if name == "underpowered":
         asides = _asides(effect, change, stratified, detectable.level, equivalence_margin)
-        words = "; ".join([f"underpowered: {_visible(detectable, effect.tasks)}", measured(effect), *asides])
+        words = "; ".join([f"underpowered: {_detected(detectable, effect.tasks)}", measured(effect), *asides])
     else:
         words = _words(name, effect, excluded, change, mediation)
     return Verdict(name, words, pvalue, excluded, detectable, equivalence_margin)
@@ -169,15 +169,15 @@ def measured(effect: Effect) -> str:
     )
 
 
-def _visible(detectable: Detectable, tasks: int) -> str:
-    """What could have been seen, in words."""
+def _detected(detectable: Detectable, tasks: int) -> str:
+    """What can be detected, in words."""
     least, rise, fall = smallest_p(tasks), detectable.rise, detectable.fall
     if least >= detectable.level:
-        give = "1 task gives" if tasks == 1 else f"{tasks} tasks give"
-        return f"could have seen nothing ({give} no p below {least:.2g}, and {detectable.level:.2g} is needed)"
+        smallest = f"with {counted(tasks, 'task')} the smallest p is {least:.2g}"
+        return f"cannot detect any effect ({smallest}; {detectable.level:.2g} is required)"
     if rise is None and fall is None:
-        return "could have seen no change of any size with power 80 %"
+        return "cannot detect a change of any size with power 80 %"
     if rise is None or fall is None:
-        seen, not_seen = (f"a rise of {rise:.2f}", "fall") if fall is None else (f"a fall of {-fall:.2f}", "rise")
-        return f"could only have seen {seen} or more with power 80 %, and no {not_seen} of any size"
-    return f"could only have seen a rise of {rise:.2f} or a fall of {-fall:.2f} (or more) with power 80 %"
+        found, missed = (f"a rise of {rise:.2f}", "fall") if fall is None else (f"a fall of {-fall:.2f}", "rise")
+        return f"can detect only {found} or more with power 80 %, and no {missed} of any size"
+    return f"can detect only a rise of {rise:.2f} or a fall of {-fall:.2f} (or more) with power 80 %"

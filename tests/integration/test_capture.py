@@ -203,7 +203,7 @@ class TestConversationsWithoutAToken:
     def test_are_refused_by_name(self, llama, messages, pooling, why):
         from capvec.engines.transformers.capture import prepare
 
-        with pytest.raises(UsageError, match=rf"trace 7: no token of the assistant's to pool \({pooling}\): .*{why}"):
+        with pytest.raises(UsageError, match=rf"trace 7: no assistant token to pool \({pooling}\): .*{why}"):
             prepare(llama, messages, pooling, "trace 7")
 
     @pytest.mark.parametrize("messages", [messages for messages, _ in REFUSED])

@@ -108,7 +108,7 @@ def test_a_trace_in_which_the_agent_says_nothing_is_named(engine, tmp_path, caps
     (tmp_path / "one.json").write_text(json.dumps(silent | {"extra": {"reward": 1.0}}))
     arguments = ["--traces", "one.json", "--base-url", engine.url, "--pooling", "last-assistant"]
     assert main(["capture", *arguments, "--out", "a.safetensors"]) == 2
-    assert "trace silent: no token of the assistant's to pool (last-assistant)" in capsys.readouterr().err
+    assert "trace silent: no assistant token to pool (last-assistant)" in capsys.readouterr().err
     assert not (tmp_path / "a.safetensors").exists()
 
 

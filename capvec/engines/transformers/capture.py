@@ -69,7 +69,7 @@ def prepare(loaded: LoadedModel, messages: Sequence[Message], pooling: str, name
             if any(said)
             else "no assistant message of it says anything"
         )
-        raise UsageError(f"{name}: no token of the assistant's to pool ({pooling}): {why}; leave it out, or use `last`")
+        raise UsageError(f"{name}: no assistant token to pool ({pooling}): {why}; leave it out, or use `last`")
     kept = len(ids) - cut
     chosen = {
         "last": [kept - 1],

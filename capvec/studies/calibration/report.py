@@ -49,7 +49,7 @@ def calibration_lines(plan: Plan, judgement: CalibrationJudgement) -> tuple[str,
 
 def write_calibration(plan: Plan, judgement: CalibrationJudgement) -> None:
     """Write `CALIBRATION.md` and `calibration.json` into the run folder."""
-    chosen, measured, arms = judgement.selection, judgement.measured, judgement.arms
+    selection, measured, arms = judgement.selection, judgement.measured, judgement.arms
     verdicts, zero = judgement.verdicts, judgement.zero
     data = {
         "run": plan.run,
@@ -58,7 +58,7 @@ def write_calibration(plan: Plan, judgement: CalibrationJudgement) -> None:
         "arms": asdict(arms),
         "splits": {title: summary.to_json()["configs"] for title, summary in _summaries(plan, measured)},
         "zero": [asdict(comparison) for comparison in zero],
-        "selection": chosen.to_json(),
+        "selection": selection.to_json(),
     }
     _write(plan, DATA, json.dumps(data, indent=1, allow_nan=False) + "\n")
     _write(plan, CALIBRATION, markdown(calibration_report(plan, judgement)))
@@ -173,21 +173,21 @@ def _share(outcomes: Sequence[Outcome]) -> str:
     return solved_of(outcomes) if any(outcome.outcome != "error" for outcome in outcomes) else "–"
 
 
-def _selected(chosen: Selection) -> Section:
+def _selected(selection: Selection) -> Section:
     on = (
-        f"On the families {', '.join(chosen.dev_families)} (",
-        Code(chosen.tasks),
-        f", {counted(chosen.attempts, 'attempt')} per task and grid point), none of which is reported on here. The "
-        f"directions come from the instructions of {len(chosen.contrast_tasks)} of their tasks. The rules:",
+        f"On the families {', '.join(selection.dev_families)} (",
+        Code(selection.tasks),
+        f", {counted(selection.attempts, 'attempt')} per task and grid point), none of which is reported on here. The "
+        f"directions come from the instructions of {len(selection.contrast_tasks)} of their tasks. The rules:",
     )
     columns = (
         *left("mode"),
         *right("layer", "α", "‖v‖", "dose", "solved", "rate", "parse_fail", "no_cmd"),
         *left("selected"),
     )
-    points = (chosen.baseline, *chosen.grid)
-    rows = tuple(_grid_row(point, point in (chosen.skill, chosen.format)) for point in points)
-    blocks = (Paragraph(on), Bullets(tuple(chosen.rules)), Table(columns, rows))
+    points = (selection.baseline, *selection.grid)
+    rows = tuple(_grid_row(point, point in (selection.skill, selection.format)) for point in points)
+    blocks = (Paragraph(on), Bullets(tuple(selection.rules)), Table(columns, rows))
     return Section("selection", "What was selected, and on what", blocks)
 
 

@@ -31,8 +31,8 @@ def contrast(positives, negatives, kind="steps"):
     """Of traces with these steps (numbers), or these tasks or models (anything)."""
 
     def make(name, value):
-        told = {"task": "t", "model": "m", "steps": 1} | {kind: value}
-        return Trace(name, told["task"], told["model"], (), 0.0, told["steps"], 0, 0)
+        facts = {"task": "t", "model": "m", "steps": 1} | {kind: value}
+        return Trace(name, facts["task"], facts["model"], (), 0.0, facts["steps"], 0, 0)
 
     sides = [
         tuple(make(f"{side}{n}", value) for n, value in enumerate(values))
@@ -193,9 +193,9 @@ def test_projections_are_lengths_along_the_unit_vector():
 # ------------------------------------------------------------------------------------------------ flags
 
 
-def runs(count, **told):
+def runs(count, **facts):
     base = {"task": "t", "model": "m", "reward": 0.0, "steps": 20, "parse_fail": 0}
-    return [Trace(f"{told}{n}", messages=(), no_cmd=0, **(base | told)) for n in range(count)]
+    return [Trace(f"{facts}{n}", messages=(), no_cmd=0, **(base | facts)) for n in range(count)]
 
 
 def test_same_model_with_failures_of_at_least_fifteen_steps_is_flagged_for_length():
@@ -287,8 +287,8 @@ def test_the_report_has_a_row_for_every_rule_and_marks_what_is_flagged():
     audit = audit_contrast(chosen, np.zeros((26, 1)), recipe=Recipe(confound_auc=0.95, confound_p=0.01))
     blocks = contrast_blocks(chosen.record(), audit, [0])
     rules, confounds = tables(blocks)
-    told = tuple(plain(cell) for cell in rules.rows[-1])
-    assert told == ("if it failed: at least 15 steps", "26", "2", "failed in fewer than 15 steps")
+    row = tuple(plain(cell) for cell in rules.rows[-1])
+    assert row == ("if it failed: at least 15 steps", "26", "2", "failed in fewer than 15 steps")
     found = {one.name: row for one, row in zip(audit.confounds, confounds.rows, strict=True)}
     assert found["steps"][0] == "steps (more in negatives)"
     assert found["steps"][-1] == Strong("flagged")

@@ -201,15 +201,15 @@ TRACES = [trace("p1", reward=1.0), trace("p2", reward=1.0), trace("n1"), trace("
 def test_the_files_of_a_built_direction_say_where_it_comes_from(tmp_path):
     built = build(TRACES, tmp_path, [])
     health = EngineInfo("m", "abc", "LlamaForCausalLM", 2, 3, 64, "float32", "cpu", "0.1.0")
-    told = with_metadata(built, Recipe(negative_min_steps=7), health)
-    assert told.direction.hash == built.direction.hash
-    assert told.direction.metadata == Metadata(
+    described = with_metadata(built, Recipe(negative_min_steps=7), health)
+    assert described.direction.hash == built.direction.hash
+    assert described.direction.metadata == Metadata(
         "m", "abc", LAYER_CONVENTION, built.ranking.best.layer, "same-model", built.contrast.hash, "mean-difference",
         "last", __version__, "positive-reward=1 negative-min-steps=7 negative-max-parse-fail=0 length-caliper=0.2 "
         "confound-auc=0.9 confound-p=0.05",
     )  # fmt: skip
-    told.direction.save(tmp_path / "dir.safetensors")
-    assert Direction.read(tmp_path / "dir.safetensors").metadata == told.direction.metadata
+    described.direction.save(tmp_path / "dir.safetensors")
+    assert Direction.read(tmp_path / "dir.safetensors").metadata == described.direction.metadata
 
 
 def test_a_file_that_speaks_of_something_else_than_what_is_steered_is_a_caveat_and_not_an_error():
@@ -306,7 +306,7 @@ def test_controls_of_tasks_with_both_classes_keep_each_tasks_passes(tmp_path):
     states[:, :, 0] += 0.5 * (np.arange(16) < 8)[:, None]  # a difference between the classes, so that there is a length
     built = build(traces, tmp_path, [], capture=lambda _: Activations(states, "last", (9,) * 16, (0,) * 16), shuffled=5)
     for control in built.shuffled:
-        # Along the tasks' own axes the controls have nothing: 2 of 4 in each, whatever the labels.
+        # Along the tasks' own axes the controls have nothing: 2 of 4 in each, with any labels.
         np.testing.assert_allclose(control.vectors[0, 1:], 0, atol=1e-5)
 
 
@@ -323,8 +323,11 @@ def test_the_ambient_norm_is_over_both_classes_in_the_direction_and_in_the_ranki
 
 
 def test_a_built_direction_warns_of_what_explains_its_contrast_and_of_what_could_not_be_counted(tmp_path):
-    told = [replace(one, steps=4) for one in TRACES[:2]] + [*TRACES[2:], trace("u", parse_fail=None, uncounted="lost")]
-    built = build(told, tmp_path, [])
+    traces = [replace(one, steps=4) for one in TRACES[:2]] + [
+        *TRACES[2:],
+        trace("u", parse_fail=None, uncounted="lost"),
+    ]
+    built = build(traces, tmp_path, [])
     assert built.audit.flags == ("steps",)
     flagged, unknown = built.warnings()
     assert flagged.startswith(
@@ -340,16 +343,16 @@ def test_a_built_direction_warns_of_what_explains_its_contrast_and_of_what_could
 
 
 def test_the_audit_of_a_built_direction_flags_by_the_recipes_thresholds(tmp_path):
-    told = [replace(one, steps=steps) for one, steps in zip(TRACES, [3, 16, 15, 16, 17], strict=True)]
+    traces = [replace(one, steps=steps) for one, steps in zip(TRACES, [3, 16, 15, 16, 17], strict=True)]
     for limit, flags in ((0.8, ()), (0.75, ("steps",))):  # of 6 pairs 4 in order, and a tie: AUC 0.75
-        built = build(told, tmp_path, [], recipe=Recipe(confound_auc=limit, confound_p=1.0))
+        built = build(traces, tmp_path, [], recipe=Recipe(confound_auc=limit, confound_p=1.0))
         assert built.audit.flags == flags
 
 
 def test_a_direction_that_other_lengths_came_with_is_audited_on_its_own_projections(tmp_path):
     lengths = [2, 3, 15, 16, 17]
-    told = [replace(one, steps=steps) for one, steps in zip(TRACES, lengths, strict=True)]
-    built = build(told, tmp_path, [])
+    traces = [replace(one, steps=steps) for one, steps in zip(TRACES, lengths, strict=True)]
+    built = build(traces, tmp_path, [])
     (steps,) = [one for one in built.audit.confounds if one.name == "steps"]
     states = residuals(0, 5).astype(float)
     for layer, found in enumerate(steps.association):

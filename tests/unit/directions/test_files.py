@@ -341,7 +341,7 @@ def test_a_file_of_another_format_and_one_that_was_cut_off_are_named_for_what_th
 
 
 def test_other_formats_and_missing_files_are_refused_by_name(tmp_path):
-    with pytest.raises(UsageError, match=r"v\.npz: .*expected a \.pt, \.safetensors, \.gguf file"):
+    with pytest.raises(UsageError, match=r"v\.npz: .*expected a \.pt, \.safetensors or \.gguf file"):
         read(tmp_path / "v.npz", b"")
     with pytest.raises(UsageError, match=r"v\.pt: no such file"):
         read(tmp_path / "v.pt")

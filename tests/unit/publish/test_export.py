@@ -15,7 +15,7 @@ from support.recorded_run import write_recorded
 
 from capvec.commands.main import main
 from capvec.engines.protocol import EngineInfo
-from capvec.publish.export import page_without_paths, without_paths
+from capvec.publish.export import rewritten, without_paths, without_private
 from capvec.publish.usage import usage_of
 from capvec.records import Config
 from capvec.steering import Steer
@@ -71,7 +71,7 @@ def test_an_effect_that_is_none_is_called_none_and_an_auc_is_never_without_its_n
     # 2/4 against 3/4: four tasks give no p below 2/16. The best layer's p is 0.4, of two layers: nothing.
     card = (export(ranking=RANKING) / "README.md").read_text()
     assert "underpowered: steered-" in card
-    assert "4 tasks give no p below 0.12" in card
+    assert "4 tasks the smallest p is 0.12" in card
     assert "verdict: underpowered" in card
     assert "Layer 2 is not distinguishable from chance: p = 0.4, corrected over 2 layers p = 0.8" in card
     assert "| **2** | 1.000 (1.000) |" in card
@@ -100,28 +100,27 @@ def test_no_path_of_this_machine_is_published(export, tmp_path):
     assert "see …/engine.log" in (out / "results/mine/master_summary.csv").read_text()
 
 
-def test_the_page_of_a_published_run_shows_no_path_and_its_programs_and_trajectories_are_as_they_were():
-    page = (
-        "<style>a{}</style><p>see /tmp/x/engine.log, from ../mine/dir.pt</p>"
-        '<script type="application/json">"cat /app/data/a.txt; /home/m\\u00fc/reports/r/engine.log"</script>'
-    )
-    assert page_without_paths(page, ["../mine/dir.pt"], ["/home/mü"]) == (
-        "<style>a{}</style><p>see …/engine.log, from dir.pt</p>"
-        '<script type="application/json">"cat /app/data/a.txt; …/reports/r/engine.log"</script>'
-    )
+def test_trajectories_lose_what_is_private_and_keep_the_paths_of_their_container():
+    places = ["/home/mü/reports", "/home/mü"]
+    told = {"steps": [{"reply": "cat /app/data/a.txt", "observation": "/home/mü/x"}], "tokens": 3}
+    assert rewritten(told, lambda text: without_private(text, places)) == {
+        "steps": [{"reply": "cat /app/data/a.txt", "observation": "…/x"}],
+        "tokens": 3,
+    }
 
 
-def test_the_page_and_the_charts_go_with_the_run_as_far_as_it_has_them_and_the_card_says_so(export, tmp_path):
-    card = (export(ranking=RANKING) / "README.md").read_text()
+def test_the_page_and_the_charts_are_drawn_anew_and_the_card_says_so(export, tmp_path):
+    out = export(ranking=RANKING)
+    card = (out / "README.md").read_text()
     assert "- `report.html`" in card
     assert "- `plots/`" in card
     run = tmp_path / "reports" / "mine"
-    (run / "report.html").unlink()
-    shutil.rmtree(run / "plots")
-    assert main(["export", str(run), "--out", str(tmp_path / "bare")]) == 0
-    bare = (tmp_path / "bare" / "README.md").read_text()
-    assert "report.html" not in bare
-    assert "plots/" not in bare
+    for name in ("report.html", "RESULTS.md", "master_summary.csv"):
+        (run / name).unlink()
+    assert main(["export", str(run), "--out", str(tmp_path / "again")]) == 0
+    assert {name: (tmp_path / "again" / name).read_bytes() for name in files(out)} == {
+        name: (out / name).read_bytes() for name in files(out)
+    }
 
 
 def test_the_card_begins_with_what_else_the_direction_may_be_then_says_where_it_was_tried_and_what_came(tmp_path):

@@ -126,7 +126,7 @@ def test_bad_input_to_a_calibration_is_one_readable_line(sweep, chosen, argument
         (("--alpha", "four"), "*--alpha 'four'*expected a number*"),
         (("--layer", "-2"), "*--layer '-2'*expected a whole number*"),
         (("--tasks", "no/such/folder"), "*no/such/folder*"),
-        (("--direction", "none.pt"), "--direction none.pt: no such file; expected a .pt, .safetensors, .gguf file"),
+        (("--direction", "none.pt"), "--direction none.pt: no such file; expected a .pt, .safetensors or .gguf file"),
         (
             ("--direction", "chosen.json"),
             "--direction chosen.json: not a direction's file by its name; expected a .pt*",

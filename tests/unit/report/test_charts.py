@@ -209,8 +209,8 @@ def test_a_direction_stands_among_its_matched_controls_on_one_axis(width):
     root = drawn(matched_controls(found, width))
     below = ticks(root, "x", "middle")
     across = back(below[: len(below) // 4])
-    twin = [across(float(one.get("cx"))) for one in having(root, "circle", "matched")[:2]]
-    assert twin == pytest.approx([-0.1, 0.0], abs=1e-3)
+    controls = [across(float(one.get("cx"))) for one in having(root, "circle", "matched")[:2]]
+    assert controls == pytest.approx([-0.1, 0.0], abs=1e-3)
     points = [float(pair.split(",")[0]) for pair in having(root, "polygon", "steered")[0].get("points").split()]
     assert across((min(points) + max(points)) / 2) == pytest.approx(0.3, abs=1e-3)
     assert "0 of 2 random controls" in root.find(f"{SVG}desc").text

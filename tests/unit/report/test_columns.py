@@ -194,11 +194,11 @@ def test_the_summary_is_documented_key_by_key(documented, written):
 
 
 def test_what_a_session_says_of_itself_is_documented_key_by_key(documented, written):
-    told, tables = json.loads((written / "provenance.json").read_text()), documented["provenance.json"]
-    assert tables[""] == list(told)
-    assert tables["direction"] == [*told["direction"], *OF_OTHER_STUDIES["provenance.json", "direction"]]
-    assert tables["direction.ranking"] == list(told["direction"]["ranking"])
-    assert all(tables["tasks"] == list(task) for task in told["tasks"].values())
+    provenance, tables = json.loads((written / "provenance.json").read_text()), documented["provenance.json"]
+    assert tables[""] == list(provenance)
+    assert tables["direction"] == [*provenance["direction"], *OF_OTHER_STUDIES["provenance.json", "direction"]]
+    assert tables["direction.ranking"] == list(provenance["direction"]["ranking"])
+    assert all(tables["tasks"] == list(task) for task in provenance["tasks"].values())
     assert undocumented(written / "provenance.json", documented) == set()
 
 

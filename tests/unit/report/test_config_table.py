@@ -1,4 +1,4 @@
-"""The tables of the terminal: never wider than its lines, and no name that cannot be told from another."""
+"""The tables of the terminal: never wider than its lines, and no name that cannot be distinguished from another."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""The page: text stays text whatever a model wrote, and nothing is hidden without saying so."""
+"""The page: text stays text, for any reply, and nothing is hidden without saying so."""
 
 import base64
 import hashlib

@@ -179,13 +179,13 @@ def test_a_trade_off_is_named_with_what_ran_through_it():
                for one in sweep(20, baseline=8, s=8)]  # fmt: skip
     outcomes = [replace(one, parse_fail=0, no_cmd=0) if one.task == "task0" else one for one in spoiled]
     text = str.join("\n", said(outcomes))
-    assert "(traded parse_fail for no_cmd)" in text
-    assert "pass rate is +0.00 = " in text
-    assert "traded" not in str.join("\n", said(sweep(20, baseline=8, s=8)))
+    assert "parse_fail for no_cmd" in text
+    assert "+0.00 = " in text
+    assert "parse_fail" not in str.join("\n", said(sweep(20, baseline=8, s=8)))
     # Where neither side has a clean trial there is nothing to compare the spoiled ones with.
     text = str.join("\n", said(spoiled))
-    assert "(traded parse_fail for no_cmd)" in text
-    assert "through parse_fail" not in text
+    assert "parse_fail for no_cmd" in text
+    assert "+0.00 = " not in text
 
 
 # ------------------------------------------------------------------------------------------------ matched controls
@@ -198,10 +198,10 @@ def randoms(count):
 @pytest.mark.parametrize(
     ("count", "rates", "says"),
     [
-        (19, 4, ("All 19 random controls solved less than s", "p = 0.05)", "19 controls are too few")),
-        (20, 4, ("All 20 random controls solved less than s", "p = 0.048)", "does not explain the effect")),
-        (20, 16, ("20 of 20 random controls solved as much as s", "p = 1)", "not distinguishable")),
-        (2, 4, ("All 2 random controls solved less than s", "p = 0.33)", "2 controls are too few")),
+        (19, 4, ("All 19 random", "less", "p = 0.05)", "too few")),
+        (20, 4, ("All 20 random", "less", "p = 0.048)", "not explain")),
+        (20, 16, ("20 of 20 random", "p = 1)", "not distinguishable")),
+        (2, 4, ("All 2 random", "less", "p = 0.33)", "too few")),
     ],
 )
 def test_the_vectors_matched_controls_are_weighed(count, rates, says):
@@ -214,9 +214,9 @@ def test_a_config_that_harms_is_weighed_among_controls_that_solve_as_little():
     harmed = {"baseline": 16, "s": 2}
     lone = str.join("\n", said(sweep(20, **harmed, **{f"random{n}": 16 for n in range(20)}), controls=randoms(20)))
     # 1 of the 21 is as low.
-    assert "All 20 random controls solved more than s (one-sided p = 0.048)" in lone
+    assert [fragment for fragment in ("All 20 random", "more", "p = 0.048)") if fragment not in lone] == []
     alike = str.join("\n", said(sweep(20, **harmed, **{f"random{n}": 1 for n in range(20)}), controls=randoms(20)))
-    assert "20 of 20 random controls solved as little as s" in alike
+    assert "20 of 20 random" in alike
 
 
 def test_where_no_effect_is_called_matched_controls_have_nothing_to_explain():
@@ -232,17 +232,20 @@ def test_an_effect_that_rests_on_repaired_replies_is_reported():
     repaired = [replace(one, repaired=1) if one.config == "s" else one for one in outcomes]
     text = str.join("\n", said(repaired))
     # All of s's solved trials go: 2 of 20 tasks differ, two flips of four are as far, p = 0.5.
-    assert "s depends on how" in text
-    assert '"strict parses only" the difference is −0.10, p = 0.500' in text
+    assert "s depends" in text
+    assert "strict parses only" in text
+    assert "−0.10, p = 0.500" in text
 
 
 def test_what_cannot_be_counted_in_two_ways_is_not_spoken_of():
     outcomes = sweep(20, baseline=2, s=16)
-    assert "counted" not in str.join("\n", said(outcomes))
+    assert "robust" not in str.join("\n", said(outcomes))
     failed = [replace(one, outcome="error") if (one.config, one.task) == ("s", "task19") else one for one in outcomes]
-    assert "s is robust to how its errors are" in str.join("\n", said(failed))
+    robust = [line for line in said(failed) if "robust" in line]
+    assert ["errors" in line and "repaired" not in line for line in robust] == [True]
     both = [replace(one, repaired=1) if one.config == "baseline" else one for one in failed]
-    assert "s is robust to how its errors and repaired replies" in str.join("\n", said(both))
+    robust = [line for line in said(both) if "robust" in line]
+    assert ["errors" in line and "repaired" in line for line in robust] == [True]
 
 
 def test_a_harm_that_rests_on_errors_is_reported_and_both_readings_are_shown():
@@ -256,7 +259,8 @@ def test_a_harm_that_rests_on_errors_is_reported_and_both_readings_are_shown():
     # With errors solved 10 of 20 rose and 8 fell: a sum of 2 or more among 18 signs is that of 10 heads or more, or of
     # 8 or fewer: all but the middle, C(18, 9)/2^18.
     pvalue = 1 - comb(18, 9) / 2**18
-    assert f'"errors count for the config" the difference is +0.10, p = {pvalue:.3f}' in text
+    assert "errors count for the config" in text
+    assert f"+0.10, p = {pvalue:.3f}" in text
     shown = cells(robustness_section(summarise(outcomes, ["baseline", "s"], comparisons=["s"])))
     assert [row[1:3] for row in shown if row[1].startswith("errors")] == [
         ["errors excluded", "−0.80"], ["errors count against the config", "−0.40"],
@@ -281,10 +285,11 @@ def test_a_reading_is_corrected_for_the_family_as_the_call_is():
         for one in sweep(20, baseline=2, s=10, t=2, u=2)
     ]
     alone = str.join("\n", said([one for one in outcomes if one.config in ("baseline", "s")]))
-    assert "s is robust to how repaired replies" in alone
+    assert "s is robust" in alone
     text = str.join("\n", said(outcomes, family=("s", "t", "u")))
     assert "s raises" in text
-    assert f'"strict parses only" the difference is +0.30, p = {3 * 2 / 2**6:.3f}' in text
+    assert "strict parses only" in text
+    assert f"+0.30, p = {3 * 2 / 2**6:.3f}" in text
 
 
 def test_readings_that_do_not_allow_for_looks_clear_no_call_and_a_drift_bears_on_who_ran_as_long():

@@ -103,7 +103,7 @@ def test_an_underpowered_form_change_is_reported_but_not_called_only_form():
             30,
             "a fall of 0.42 or more with power 80 %, and no rise",
         ),
-        (Detectable(None, None, 0.05), 17, "no change of any size"),
+        (Detectable(None, None, 0.05), 17, "a change of any size"),
         (
             Detectable(0.2, None, 0.05),
             17,
@@ -115,7 +115,7 @@ def test_an_underpowered_form_change_is_reported_but_not_called_only_form():
             "a rise of 0.29 or a fall of 0.30",
         ),
         # 2/2^6 = 0.031 is above 0.05/6.
-        (Detectable(None, None, 0.05 / 6), 6, "6 tasks give no p below 0.031, and 0.0083"),
+        (Detectable(None, None, 0.05 / 6), 6, "6 tasks the smallest p is 0.031; 0.0083"),
     ],
 )
 def test_what_could_not_have_been_seen_is_said(seen, tasks, said):
