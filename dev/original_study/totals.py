@@ -72,5 +72,5 @@ def _visible(config: Totals, base: Totals) -> str:
     rate = (base.solved + 0.5) / (base.n + 1)
     least = minimum_detectable_effect(SweepDesign(1, n, rate, spread=0.0), "pooled")
     if least is None:
-        return f"{n} runs could have shown no rise of any size with power 80 %"
-    return f"{n} runs could only have shown a rise of {least:.2f} or more with power 80 %"
+        return f"{n} runs cannot detect a rise of any size with power 80 %"
+    return f"{n} runs can detect only a rise of {least:.2f} or more with power 80 %"

@@ -117,7 +117,7 @@ def test_the_trade_off_is_named_from_the_original_studys_counts_and_the_sweeps_i
     assert f"vector {name}; here, at α = 4: {name} (verdict: underpowered)." in text
     assert f"- six tasks, steered-L22-α4: {name} (parse_fail 2.2 → 1.3 and no_cmd 1.2 → 2.7 per run; pass 2/6" in text
     assert "- six tasks, steered-L30-α4: less parse_fail and less no_cmd: format changed, solving did not" in text
-    assert "- sprint, α = 2: solving did not change (pass 1/5 → 0/5, Fisher p = 1); 5 runs could have shown no" in text
+    assert "- sprint, α = 2: solving did not change (pass 1/5 → 0/5, Fisher p = 1); 5 runs cannot detect a" in text
     assert f"- steered-L1-a4: {name} (parse_fail 1 → 0.5 and no_cmd 1 → 2 per run; pass 5/10 → 5/10" in text
     assert text.count("Verdict: underpowered: x.") == 1
     assert "- steered-L1-a8: neither format nor solving changed (parse_fail 1 → 1" in text

@@ -31,7 +31,7 @@ def test_the_original_studys_other_layer_lost_both_faults_and_solved_no_more():
 def test_passes_alone_are_described_with_what_five_runs_cannot_show(solved):
     found = format_change_of_totals(Totals(solved, 5, None, None), Totals(1, 5, None, None))
     assert found.pass_rate == "flat"
-    blind = "5 runs could have shown no rise of any size with power 80 %."
+    blind = "5 runs cannot detect a rise of any size with power 80 %."
     assert found.words == f"solving did not change (pass 1/5 → {solved}/5, Fisher p = 1); {blind}"
 
 
@@ -39,7 +39,7 @@ def test_six_runs_could_only_have_shown_a_very_large_rise():
     # 6 of 6 against 1 of 6: p = 2·6/792 = 0.015; against 2 of 6: p = 2·15/495 = 0.061. So the baseline must solve at
     # most 1, which at its rate of (2 + ½)/(6 + 1) it does with probability 0.643^6 + 6·0.357·0.643^5 = 0.31 < 0.8.
     words = format_change_of_totals(L22, BASELINE).words
-    assert words.endswith("tested, and 6 runs could have shown no rise of any size with power 80 %.")
+    assert words.endswith("tested, and 6 runs cannot detect a rise of any size with power 80 %.")
 
 
 def test_counts_that_show_a_change_are_not_followed_by_what_they_could_not_show():

@@ -102,8 +102,8 @@ def test_no_path_of_this_machine_is_published(export, tmp_path):
 
 def test_trajectories_lose_what_is_private_and_keep_the_paths_of_their_container():
     places = ["/home/mü/reports", "/home/mü"]
-    told = {"steps": [{"reply": "cat /app/data/a.txt", "observation": "/home/mü/x"}], "tokens": 3}
-    assert rewritten(told, lambda text: without_private(text, places)) == {
+    trajectory = {"steps": [{"reply": "cat /app/data/a.txt", "observation": "/home/mü/x"}], "tokens": 3}
+    assert rewritten(trajectory, lambda text: without_private(text, places)) == {
         "steps": [{"reply": "cat /app/data/a.txt", "observation": "…/x"}],
         "tokens": 3,
     }
