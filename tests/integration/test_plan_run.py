@@ -106,7 +106,7 @@ def test_a_task_whose_verifier_is_broken_is_found_by_the_probe(small, pytester):
     said = " ".join(line.strip() for line in result.outlines)
     assert "time: not known at -n 2" in said
     # Two at a time: either may be the first.
-    assert re.search(r"2 of the probe's trials ended in an error of the instrument: mute-\S+-t1: VerifierFault", said)
+    assert re.search(r"2 of the probe's trials ended in an infrastructure error: mute-\S+-t1: VerifierFault", said)
     assert nothing_is_left(pytester.path)
 
 
