@@ -25,5 +25,5 @@ def solve(sandbox: Sandbox, task: Task) -> None:
     """Run the task's own solution, which must succeed."""
     sandbox.upload(task.path / "solution", "/solution")
     command = ("bash", "/solution/solve.sh")
-    result = sandbox.execute(command, timeout_s=task.agent_timeout_s, env=dict(task.solution_env))
+    result = sandbox.execute(command, timeout_s=task.agent.timeout_s, env=dict(task.solution_env))
     assert result.exit_code == 0, result.output

@@ -30,7 +30,7 @@ def test_the_older_spellings_mean_the_same_as_the_new_ones() -> None:
         file="task.toml",
     )
     assert older == newer
-    assert newer.limits == Limits(memory_mb=4096, network=True)
+    assert newer.environment.limits == Limits(memory_mb=4096, network=True)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_the_older_spellings_mean_the_same_as_the_new_ones() -> None:
     [("1G", 1024), ("1.5g", 1536), ("512M", 512), (" 64m ", 64), ("2048K", 2)],  # 1G = 1024 MB, as in Harbor
 )
 def test_memory_sizes_are_counted_in_binary_units(text: str, megabytes: int) -> None:
-    assert parse_settings(f'[environment]\nmemory = "{text}"', file="t").limits.memory_mb == megabytes
+    assert parse_settings(f'[environment]\nmemory = "{text}"', file="t").environment.limits.memory_mb == megabytes
 
 
 def test_the_network_is_closed_unless_the_task_opens_it_and_the_difference_from_harbor_is_noted() -> None:
@@ -48,7 +48,7 @@ def test_the_network_is_closed_unless_the_task_opens_it_and_the_difference_from_
     closed = parse_settings('[environment]\nnetwork_mode = "no-network"\nallow_internet = true', file="t")
     assert not closed.limits.network  # the newer key wins, as in Harbor
     assert closed.notes == ()
-    assert not parse_settings("[environment]\nallow_internet = false", file="t").limits.network
+    assert not parse_settings("[environment]\nallow_internet = false", file="t").environment.limits.network
 
 
 def test_keys_without_effect_are_ignored_and_listed() -> None:
@@ -78,7 +78,7 @@ def test_templates_in_an_environment_are_filled_from_the_host() -> None:
     toml = '[verifier.env]\nKEY = "${SECRET}"\nMODE = "${MODE:-fast}"\nURL = "${URL:-}"\nPLAIN = "${SECRET}/b"\n'
     settings = parse_settings(toml, file="t", host_env={"SECRET": "s3"})
     # Harbor resolves a value only where the whole of it is one template.
-    assert settings.verifier_env == {"KEY": "s3", "MODE": "fast", "URL": "", "PLAIN": "${SECRET}/b"}
+    assert settings.verifier.env == {"KEY": "s3", "MODE": "fast", "URL": "", "PLAIN": "${SECRET}/b"}
 
 
 def test_an_unset_host_variable_is_named() -> None:
@@ -172,7 +172,7 @@ def test_invalid_toml_is_named_with_file_and_line() -> None:
 def test_a_timeout_is_taken_exactly_when_it_is_finite_and_positive(seconds: float) -> None:
     toml = f"[agent]\ntimeout_sec = {str(seconds) if isinstance(seconds, int) else format_float(seconds)}"
     if 0 < seconds < float("inf"):
-        assert parse_settings(toml, file="t").agent_timeout_s == seconds
+        assert parse_settings(toml, file="t").agent.timeout_s == seconds
     else:
         assert "agent.timeout_sec" in refusal(toml)
 

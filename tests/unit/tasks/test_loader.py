@@ -10,7 +10,7 @@ import pytest
 from support.tasks import make_task
 
 from capvec.errors import UsageError
-from capvec.records import Limits, Task
+from capvec.records import Environment, Limits, Phase, Task, Verifier
 from capvec.tasks.checksum import folder_checksum
 from capvec.tasks.loader import bundled_sets, load_task, load_tasks, notes_in_words
 
@@ -46,13 +46,13 @@ def test_every_field_of_a_complete_task_arrives_in_the_record(tmp_path: Path) ->
         path=folder,
         instruction="Say hello.",
         checksum=folder_checksum(folder),
-        limits=Limits(cpus=2.0, memory_mb=768, pids=64, network=True, cap_add=("CHOWN", "SETUID")),
-        image=None,
-        build_timeout_s=30.0,
-        agent_timeout_s=90.0,
-        verifier_timeout_s=12.5,
-        env={"STAGE": "test"},
-        verifier_env={"EXPECTED": "42"},
+        environment=Environment(
+            build_timeout_s=30.0,
+            limits=Limits(cpus=2.0, memory_mb=768, pids=64, network=True, cap_add=("CHOWN", "SETUID")),
+            env={"STAGE": "test"},
+        ),
+        agent=Phase(timeout_s=90.0),
+        verifier=Verifier(timeout_s=12.5, env={"EXPECTED": "42"}),
         solution_env={"TOKEN": "t"},
         metadata={
             "difficulty": "easy",
