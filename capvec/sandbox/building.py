@@ -219,7 +219,8 @@ def _cause(builder: Builder, text: str, log: str, version: str) -> str:
         return (
             f"\nThe cause: the Dockerfile uses {', '.join(features)}, and the BuildKit of this Docker {version} is too "
             f"old for that. Install Docker {_CURRENT} or later (Debian 13 and Ubuntu have it; elsewhere: "
-            "https://docs.docker.com/engine/install/)"
+            "https://docs.docker.com/engine/install/); or, where Docker Hub answers, begin the Dockerfile with "
+            "`# syntax=docker/dockerfile:1`"
         )
     if re.search(_NO_IMAGE, _headline(log), re.IGNORECASE):
         remedy = (

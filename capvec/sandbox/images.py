@@ -5,9 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tempfile
-import time
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +13,9 @@ import docker.errors
 
 from capvec.errors import UsageError
 from capvec.records import Environment, Task
-from capvec.sandbox import docker_cli
-from capvec.sandbox.building import PROGRESS_S, Say, build_image
+from capvec.sandbox.building import Say, build_image
 from capvec.sandbox.docker_host import FAULTS, faults, reason
+from capvec.sandbox.pulling import pull_image
 
 
 @dataclass(frozen=True)
@@ -107,37 +104,15 @@ def _dockerfile(environment: Environment) -> str:
 
 
 def _pull(client: docker.DockerClient, task: Task, name: str, say: Say) -> str:
-    """Pull an image; without credentials where the helper that has them fails."""
     what = f"task {task.name}: docker_image = {name!r}"
     try:
-        try:
-            with warnings.catch_warnings(action="ignore", category=UserWarning):  # of the same helper
-                return _pulled(client, name, what, say)
-        except FAULTS as error:
-            if not docker_cli.names_a_helper(str(error)):
-                raise
-            say(f"{what}: a credential helper failed ({reason(error)}); pulling without credentials")
-            with tempfile.TemporaryDirectory() as scratch:
-                client.api.reload_config(str(docker_cli.without_helpers(Path(scratch) / "settings")))
-            return _pulled(client, name, what, say)
+        return pull_image(client, name, say=lambda line: say(f"{what}: {line}"))
     except FAULTS as error:
         with faults():
             client.ping()  # where Docker itself is gone, it is not about the image
         raise UsageError(
             f"{what} cannot be pulled ({reason(error)}); expected an image that Docker has or that a registry offers"
         ) from error
-
-
-def _pulled(client: docker.DockerClient, name: str, what: str, say: Say) -> str:
-    repository, tag = docker.utils.parse_repository_tag(name)
-    told = time.monotonic()
-    for entry in client.api.pull(repository, tag=tag or "latest", stream=True, decode=True):
-        if "error" in entry:
-            raise docker.errors.DockerException(entry["error"])
-        if time.monotonic() - told > PROGRESS_S:
-            told = time.monotonic()
-            say(f"{what}: pulling, {entry.get('status', '')} {entry.get('id', '')}".rstrip())
-    return str(client.images.get(name).id)
 
 
 def _digest(folder: Path) -> str:
