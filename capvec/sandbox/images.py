@@ -47,42 +47,32 @@ def prepare_image(client: docker.DockerClient, task: Task, environment: Environm
         UsageError: the Dockerfile does not build, or no registry has the image; the message carries the end of the log.
         SandboxUnavailable: Docker does not answer.
     """
-    if image := find_image(client, task, environment):
-        return image
     folder = task.path / environment.folder
     if environment.image is not None:
+        if image := _ready(client, task, environment.image):
+            return image
         try:
             return Image(_pull(client, task, environment.image, say), environment.image)
         except UsageError as error:
             if not (folder / "Dockerfile").is_file():
-                raise
+                wanted = "expected an image that Docker has or that a registry offers, or a Dockerfile beside it"
+                raise UsageError(f"{error}; {wanted}") from error
             say(f"{error}; built from {environment.folder}/Dockerfile instead")
-        if image := _built(client, task, environment):
-            return image
+    if image := _built(client, task, environment):
+        return image
     tag = image_tag(task, environment)
     image_id = build_image(client, folder, tag, name=task.name, timeout_s=environment.build_timeout_s, say=say)
     return Image(image_id, _dockerfile(environment))
 
 
 def find_image(client: docker.DockerClient, task: Task, environment: Environment) -> Image | None:
-    """The image of a container, without a pull or a build; None if Docker has none.
+    """The image of a container that `prepare_image` left, without a pull or a build; None if Docker has none.
 
     Raises:
         UsageError: the task's `docker_image` cannot be the name of an image.
     """
-    if environment.image is None:
-        return _built(client, task, environment)
-    try:
-        return Image(str(client.images.get(environment.image).id), environment.image)
-    except docker.errors.ImageNotFound:
-        return None
-    except docker.errors.APIError as error:
-        if error.status_code != 400:
-            raise
-        raise UsageError(
-            f"task {task.name}: docker_image = {environment.image!r} cannot be the name of an image "
-            f"({error.explanation}); expected one such as debian:bookworm-slim"
-        ) from error
+    ready = _ready(client, task, environment.image) if environment.image is not None else None
+    return ready or _built(client, task, environment)
 
 
 def image_tag(task: Task, environment: Environment) -> str:
@@ -90,6 +80,20 @@ def image_tag(task: Task, environment: Environment) -> str:
     # Unlike a repository's, a task's name may have two separators in a row, or one at an end.
     repository = re.sub(r"[._-]{2,}", "-", task.name.lower()).strip("._-") or "task"
     return f"capvec/{repository}:{_digest(task.path / environment.folder)}"
+
+
+def _ready(client: docker.DockerClient, task: Task, name: str) -> Image | None:
+    try:
+        return Image(str(client.images.get(name).id), name)
+    except docker.errors.ImageNotFound:
+        return None
+    except docker.errors.APIError as error:
+        if error.status_code != 400:
+            raise
+        raise UsageError(
+            f"task {task.name}: docker_image = {name!r} cannot be the name of an image "
+            f"({error.explanation}); expected one such as debian:bookworm-slim"
+        ) from error
 
 
 def _built(client: docker.DockerClient, task: Task, environment: Environment) -> Image | None:
@@ -110,9 +114,7 @@ def _pull(client: docker.DockerClient, task: Task, name: str, say: Say) -> str:
     except FAULTS as error:
         with faults():
             client.ping()  # where Docker itself is gone, it is not about the image
-        raise UsageError(
-            f"{what} cannot be pulled ({reason(error)}); expected an image that Docker has or that a registry offers"
-        ) from error
+        raise UsageError(f"{what} cannot be pulled ({reason(error)})") from error
 
 
 def _digest(folder: Path) -> str:
