@@ -24,6 +24,7 @@ from capvec.plan.option_parsers import (
     parse_controls,
     parse_grid_layers,
     parse_layers,
+    parse_reward_name,
     parse_run_name,
     parse_share,
 )
@@ -195,6 +196,11 @@ OPTIONS: tuple[Option, ...] = (
     Option("protocol", "NAME", "trials", _ACTING,
         f"How replies carry commands: {_either(f'`{name}`' for name in PROTOCOLS)}.",
         partial(choice, "--protocol", choices=tuple(PROTOCOLS)), Default("bash-block")),
+    Option("reward", "NAME", "trials", ("sweep", "collect"),
+        "Which reward counts, where verifiers write several by name.", parse_reward_name,
+        Default(words="`reward`, or the only one")),
+    Option("solved_at", "R", "trials", ("sweep", "collect"), "Least reward of a trial that is solved.",
+        partial(number, "--solved-at"), Default("1")),
     Option("jobs", "N", "trials", ("select", "collect"), "Trials at a time.", partial(at_least, "--jobs", minimum=1),
         Default("4")),
     # ---------------------------------------------------------------------------------- power and early stopping

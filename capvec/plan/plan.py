@@ -35,6 +35,10 @@ class Settings(Record):
     max_steps: int
     max_tokens: int
     temperature: float
+    reward: str | None = None
+    """The name of the verifier's reward that counts (`--reward`); None: `reward`, or the only one."""
+    solved_at: float = 1.0
+    """The least reward of a trial that is solved (`--solved-at`)."""
 
 
 def settings_for(options: SweepOptions, defaults: GenerationDefaults, model: str) -> Settings:
@@ -46,6 +50,8 @@ def settings_for(options: SweepOptions, defaults: GenerationDefaults, model: str
         max_steps=options.max_steps or defaults.max_steps,
         max_tokens=options.max_tokens or defaults.max_tokens,
         temperature=options.temperature,
+        reward=options.reward,
+        solved_at=options.solved_at,
     )
 
 

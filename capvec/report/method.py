@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from capvec.plan.plan import Plan
+from capvec.plan.plan import Plan, Settings
 from capvec.records import Outcome
-from capvec.report.section import Code, Markdown, Paragraph, Section
+from capvec.report.rewards import solved_in_words
+from capvec.report.section import Code, Inline, Markdown, Paragraph, Section
 from capvec.results.results import Results
 from capvec.text import counted
 
@@ -26,10 +27,17 @@ def method_section(results: Results) -> Section:
             Code(settings.prompt_style),
             f", at most {settings.max_steps} steps of {settings.max_tokens} tokens, temperature "
             f"{settings.temperature:g}.",
+            *solved_otherwise(settings),
         )
     )
     merged = [Paragraph(Markdown(" ".join(plan.merged)))] if plan.merged else []
     return Section("method", "Method", (done, *merged))
+
+
+def solved_otherwise(settings: Settings) -> tuple[Inline, ...]:
+    """Which reward counts and from where on a trial is solved, where that was asked for; nothing by default."""
+    asked = settings.reward is not None or settings.solved_at != Settings.solved_at
+    return (" ", *solved_in_words(settings)) if asked else ()
 
 
 def _tasks(plan: Plan, outcomes: Sequence[Outcome]) -> str:
