@@ -35,6 +35,8 @@ class Settings(Record):
     max_steps: int
     max_tokens: int
     temperature: float
+    allow_network: bool = False
+    """Whether tasks that ask for a public network have it."""
     reward: str | None = None
     """The name of the verifier's reward that counts (`--reward`); None: `reward`, or the only one."""
     solved_at: float = 1.0
@@ -50,6 +52,7 @@ def settings_for(options: SweepOptions, defaults: GenerationDefaults, model: str
         max_steps=options.max_steps or defaults.max_steps,
         max_tokens=options.max_tokens or defaults.max_tokens,
         temperature=options.temperature,
+        allow_network=options.allow_network,
         reward=options.reward,
         solved_at=options.solved_at,
     )
@@ -75,6 +78,8 @@ class Plan(Record):
     effect: float | None = None
     """The equivalence margin (`--effect`), a difference in pass rate; None for the verdict's default
     (`results.interim.equivalence_margin_of`)."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Task that was asked for and does not run → why."""
     merged: tuple[str, ...] = ()
     """Sentences on the runs that a merged run was made of; empty for any other run."""
 
