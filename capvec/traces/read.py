@@ -16,6 +16,7 @@ from capvec.traces.document import Document, NotATrace
 from capvec.traces.files import files_in, load
 from capvec.traces.formats import Format
 from capvec.traces.harbor import own_records, subagent_files, whole_runs, with_result
+from capvec.traces.swe_bench import verdicts, with_verdict
 
 FORMATS: tuple[Format, ...] = (
     atif.FORMAT,
@@ -43,8 +44,8 @@ def read_traces(
     parts is one trace: the conversation of the last part, with the steps and counts of all.
 
     The reward of a trace is, in this order: capvec's own (None if the trial ended in `error`), the one of its file, the
-    one in Harbor's `result.json` beside or above the file, None. `steps` counts the model's replies without copied
-    context. `parse_fail` and `no_cmd` are None if they are unknown, and `uncounted` says why.
+    one in Harbor's `result.json` or in a report of SWE-bench beside or above the file, None. `steps` counts the model's
+    replies without copied context. `parse_fail` and `no_cmd` are None if they are unknown, and `uncounted` says why.
 
     Args:
         path: folder or file.
@@ -90,6 +91,8 @@ class _Reading:
     fields: Mapping[str, str]
     passed_over: dict[str, list[str]] = field(default_factory=dict)
     """Reason → the names of what was passed over for it."""
+    reports: dict[Path, dict[str, float]] = field(default_factory=dict)
+    """Folder → the verdicts of SWE-bench in it."""
 
     def reasons(self) -> list[str]:
         """For each reason, how many were passed over for it, and the first of them."""
@@ -130,7 +133,10 @@ class _Reading:
         values = value if isinstance(value, list) else [value]
         formats = [self._format_of(entry) for entry in values]
         if file != self.path and not any(formats):
-            raise NotATrace("JSON without a conversation")
+            if not (graded := verdicts(value)):
+                raise NotATrace("JSON without a conversation")
+            self.reports.setdefault(file.parent, {}).update(graded)
+            return
         for number, (entry, known) in enumerate(zip(values, formats, strict=True), start=1):
             if isinstance(entry, UsageError):
                 raise entry
@@ -151,7 +157,10 @@ class _Reading:
             self._pass_over(str(reason), parts[-1].name)
             return
         for trace in read:
-            whole = trace if known is atif.FORMAT else with_result(trace, parts[0], self.fields)
+            whole = trace
+            if known is not atif.FORMAT:
+                judged = with_result(trace, parts[0], self.fields)
+                whole = with_verdict(judged, parts[0].path, self.reports)
             try:
                 check_conversation(whole, parts[-1].name)
             except NotATrace as reason:

@@ -1,8 +1,8 @@
 """Turns a trajectory of SWE-agent (`.traj`) into a trace.
 
 `history` is the conversation, and `trajectory` lists the same steps without the prompts. A file of several attempts
-holds the chosen one at its top, or none yet; then the last attempt is read. A trajectory has no verdict: where
-SWE-bench graded the patch, the verdict is elsewhere.
+holds the chosen one at its top, or none yet; then the last attempt is read. A trajectory has no verdict;
+`swe_bench.py` reads those of SWE-bench.
 """
 
 from __future__ import annotations
