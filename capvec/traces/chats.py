@@ -15,7 +15,7 @@ from capvec.traces.conversation import acceptable, arguments_of
 from capvec.traces.counts import by_protocol
 from capvec.traces.document import Document
 from capvec.traces.fields import TRACE_FIELDS, UNKNOWN, look_up
-from capvec.traces.formats import Format
+from capvec.traces.format import Format
 from capvec.traces.messages import looks_like_messages, read_messages
 
 

@@ -16,7 +16,7 @@ from capvec.traces.conversation import acceptable
 from capvec.traces.counts import by_protocol
 from capvec.traces.document import Document, NotATrace, first_name
 from capvec.traces.fields import UNKNOWN, look_up
-from capvec.traces.formats import Format
+from capvec.traces.format import Format
 from capvec.traces.messages import looks_like_messages, read_messages
 
 
