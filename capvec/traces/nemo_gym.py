@@ -29,8 +29,9 @@ def _looks_like(value: Any, _named: Mapping[str, str]) -> bool:
 
 def _read(document: Document, named: Mapping[str, str]) -> Iterator[Trace]:
     root = document.value
-    request = root.get("responses_create_params", root)
-    response = document.optional(root.get("response"), "response", dict) or root
+    stored = "responses_create_params" not in root
+    request = root if stored else root["responses_create_params"]
+    response = root if stored else document.optional(root.get("response"), "response", dict) or {}
     output = document.optional(response.get("output"), "response.output", list)
     if output is None:
         raise NotATrace("a request without a response")
