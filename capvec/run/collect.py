@@ -50,10 +50,12 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
     out.mkdir(parents=True, exist_ok=True)
     with client_of(source, out / "engine.log") as client:
         health = client.health()
-        settings = settings_for(options, health.defaults, health.model)
+        settings = settings_for(options, health.defaults, health.model, health.template)
+        for line in health.template.in_words(settings.thinking):
+            print(f"capvec: {line}")
         baseline = Config(Config.BASELINE, "baseline")
         trials = interleave(tasks, [baseline], options.attempts, options.seed)
-        plan = Plan(out.name, out, tasks, (baseline,), trials, settings)
+        plan = Plan(out.name, out, tasks, (baseline,), trials, settings, template=health.template)
         provider = DockerProvider()
         images = {task.name: provider.prepare(task) for task in tasks}
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": None, "images": images}

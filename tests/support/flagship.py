@@ -12,6 +12,7 @@ def build_flagship(device: str = "cuda"):
     import torch
     from transformers import Qwen3_5ForCausalLM, Qwen3_5TextConfig
 
+    from capvec.engines.transformers.chat_template import inspect_template
     from capvec.engines.transformers.models import LoadedModel, find_residual_path
 
     config = Qwen3_5TextConfig(
@@ -37,7 +38,7 @@ def build_flagship(device: str = "cuda"):
         torch.set_default_dtype(before)
     return LoadedModel(
         model=model.eval().requires_grad_(False),
-        tokenizer=byte_tokenizer(CHATML),
+        template=inspect_template(byte_tokenizer(CHATML), "flagship"),
         path=find_residual_path(model, LAYERS),
         name="flagship",
         revision=None,

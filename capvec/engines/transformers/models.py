@@ -21,10 +21,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from capvec.engines.transformers import modeling_capvec
+from capvec.engines.transformers.chat_template import ChatTemplate, inspect_template
 from capvec.engines.transformers.hooks import ResidualPath, check_order
-from capvec.engines.transformers.render import Rendered, render_ids, render_marked
+from capvec.engines.transformers.render import Rendered, render_marked
 from capvec.errors import UsageError
-from capvec.records import Message
+from capvec.records import Message, Thinking
 
 BLOCK_PATHS = (
     "model.language_model.layers",
@@ -50,13 +51,17 @@ class LoadedModel:
     """A loaded model, with the parts that steering needs."""
 
     model: nn.Module
-    tokenizer: Any
+    template: ChatTemplate
     path: ResidualPath
     name: str
     revision: str | None
     d_model: int
     context_length: int
     stop_ids: frozenset[int]
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.template.tokenizer
 
     @property
     def n_layers(self) -> int:
@@ -70,17 +75,13 @@ class LoadedModel:
     def dtype(self) -> torch.dtype:
         return next(self.model.parameters()).dtype
 
-    def render(self, messages: Sequence[Message], *, prompt: bool) -> list[int]:
-        """Token ids of a conversation in the model's chat template, ending in a generation prompt if `prompt`."""
-        return render_ids(self.tokenizer, messages, prompt=prompt)
+    def render(self, messages: Sequence[Message], *, prompt: bool, thinking: Thinking | None = None) -> list[int]:
+        """Token ids of a conversation, as `ChatTemplate.ids`."""
+        return self.template.ids(messages, prompt=prompt, thinking=thinking)
 
-    def render_marked(self, messages: Sequence[Message], *, prompt: bool) -> Rendered:
-        """The same tokens, and which of them are the assistant's.
-
-        Raises:
-            UsageError: as `capvec.engines.transformers.render.render_marked`.
-        """
-        return render_marked(self.tokenizer, messages, prompt=prompt)
+    def render_marked(self, messages: Sequence[Message], *, prompt: bool, thinking: Thinking | None = None) -> Rendered:
+        """The same tokens, and which of them are the assistant's; arguments and errors as `render.render_marked`."""
+        return render_marked(self.template, messages, prompt=prompt, thinking=thinking)
 
 
 def load_model(
@@ -96,8 +97,8 @@ def load_model(
         dtype: `auto` is bfloat16 on CUDA and float32 on a CPU, where bfloat16 is slower to prefill.
 
     Raises:
-        UsageError: there is no such model, it has no chat template, or its decoder blocks were not found or do not run
-            in their order.
+        UsageError: there is no such model, it has no chat template that an agent can use, or its decoder blocks were
+            not found or do not run in their order.
     """
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     precision = _dtype(dtype, place)
@@ -112,18 +113,14 @@ def load_model(
             f"cannot load the model {name!r}: {_first_lines(error)} Expected a folder with config.json, weights and a "
             "tokenizer, or the id of a causal or image-text model that this version of transformers knows."
         ) from error
-    if not getattr(tokenizer, "chat_template", None):
-        raise UsageError(
-            f"the tokenizer of {name!r} has no chat template, so a conversation cannot be rendered; "
-            "expected an instruction-tuned model, or add chat_template.jinja to its folder"
-        )
+    template = inspect_template(tokenizer, name)
     model = model.to(place).eval().requires_grad_(False)
     text = config.get_text_config(decoder=True)
     path = find_residual_path(model, int(text.num_hidden_layers))
     _check_order(model, path)
     return LoadedModel(
         model=model,
-        tokenizer=tokenizer,
+        template=template,
         path=path,
         name=label or name,
         revision=getattr(config, "_commit_hash", None) or _folder_digest(Path(name)),
