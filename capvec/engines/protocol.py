@@ -86,12 +86,8 @@ class ChatTemplateInfo(Record):
     repeats_thoughts: bool = False
     """Whether it gives the thoughts of earlier replies back to the model."""
 
-    def in_words(self, thinking: Thinking | None) -> tuple[str, ...]:
-        """What was done otherwise than asked, and how the model thought; one sentence or two each.
-
-        Args:
-            thinking: of the run; None where the template has no switch.
-        """
+    def adaptations(self) -> tuple[str, ...]:
+        """What is done because of the template; a sentence each."""
         said = []
         if self.system != "own":
             said.append(f"The model's chat template {_SYSTEM[self.system]}: it begins the first user message.")
@@ -101,9 +97,16 @@ class ChatTemplateInfo(Record):
             )
         if self.blank:
             said.append(f"The model's chat template refuses empty messages: {self.blank!r} stands for an empty reply.")
-        if self.switch or self.thinks:
-            said.append(self._thinking_in_words(thinking))
         return tuple(said)
+
+    def in_words(self, thinking: Thinking | None) -> tuple[str, ...]:
+        """What is done because of the template, and how the model thinks; one sentence or two each.
+
+        Args:
+            thinking: of the run; None where the template has no switch.
+        """
+        thinks = (self._thinking_in_words(thinking),) if self.switch or self.thinks else ()
+        return (*self.adaptations(), *thinks)
 
     def _thinking_in_words(self, thinking: Thinking | None) -> str:
         default = "the chat template's default"
