@@ -37,6 +37,8 @@ class Settings(Record):
     temperature: float
     thinking: Thinking | None = None
     """None where the chat template has no switch, and in a run of an earlier capvec."""
+    allow_network: bool = False
+    """Whether tasks that ask for a public network have it."""
 
 
 def settings_for(
@@ -61,6 +63,7 @@ def settings_for(
         max_tokens=options.max_tokens or defaults.max_tokens,
         temperature=options.temperature,
         thinking=options.thinking if template is None else _thinking(options.thinking, template, model),
+        allow_network=options.allow_network,
     )
 
 
@@ -97,6 +100,8 @@ class Plan(Record):
     (`results.interim.equivalence_margin_of`)."""
     template: ChatTemplateInfo = field(default_factory=ChatTemplateInfo)
     """What the served model's chat template was found to do."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Task that was asked for and does not run → why."""
     merged: tuple[str, ...] = ()
     """Sentences on the runs that a merged run was made of; empty for any other run."""
 

@@ -79,6 +79,7 @@ def plan_of(folder: Path, provenance: Mapping[str, Any]) -> Plan:
         sequential=provenance.get("options", {}).get("sequential", False),
         effect=provenance.get("options", {}).get("effect"),
         template=ChatTemplateInfo.from_json(provenance["model"].get("template", {})),
+        left_out=provenance.get("left_out", {}),
         merged=shard_lines(provenance.get("merged", ())),
     )
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,15 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from capvec.engines.transformers import modeling_capvec
-from capvec.engines.transformers.chat_template import ChatTemplate, inspect_template
+from capvec.engines.transformers.chat_template import inspect_template
 from capvec.engines.transformers.hooks import ResidualPath, check_order
-from capvec.engines.transformers.render import Rendered, render_marked
+from capvec.engines.transformers.loaded import LoadedModel, forward
 from capvec.errors import UsageError
-from capvec.records import Message, Thinking
 
 BLOCK_PATHS = (
     "model.language_model.layers",
@@ -44,44 +42,6 @@ END_NAMES = ("norm", "final_layernorm", "final_layer_norm", "ln_f", "norm_f", "f
 """Names of the final norm, beside the blocks."""
 
 _PIECE, _PIECES = 1 << 16, 64
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A loaded model, with the parts that steering needs."""
-
-    model: nn.Module
-    template: ChatTemplate
-    path: ResidualPath
-    name: str
-    revision: str | None
-    d_model: int
-    context_length: int
-    stop_ids: frozenset[int]
-
-    @property
-    def tokenizer(self) -> Any:
-        return self.template.tokenizer
-
-    @property
-    def n_layers(self) -> int:
-        return len(self.path.blocks)
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.model.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return next(self.model.parameters()).dtype
-
-    def render(self, messages: Sequence[Message], *, prompt: bool, thinking: Thinking | None = None) -> list[int]:
-        """Token ids of a conversation, as `ChatTemplate.ids`."""
-        return self.template.ids(messages, prompt=prompt, thinking=thinking)
-
-    def render_marked(self, messages: Sequence[Message], *, prompt: bool, thinking: Thinking | None = None) -> Rendered:
-        """The same tokens, and which of them are the assistant's; arguments and errors as `render.render_marked`."""
-        return render_marked(self.template, messages, prompt=prompt, thinking=thinking)
 
 
 def load_model(
@@ -117,8 +77,7 @@ def load_model(
     model = model.to(place).eval().requires_grad_(False)
     text = config.get_text_config(decoder=True)
     path = find_residual_path(model, int(text.num_hidden_layers))
-    _check_order(model, path)
-    return LoadedModel(
+    loaded = LoadedModel(
         model=model,
         template=template,
         path=path,
@@ -128,6 +87,9 @@ def load_model(
         context_length=context_length or int(getattr(text, "max_position_embeddings", 0) or 4096),
         stop_ids=_stop_ids(model, tokenizer),
     )
+    for check in CHECKS:
+        check(loaded)
+    return loaded
 
 
 def find_residual_path(model: nn.Module, n_layers: int) -> ResidualPath:
@@ -156,18 +118,15 @@ def find_residual_path(model: nn.Module, n_layers: int) -> ResidualPath:
     )
 
 
-def forward(model: nn.Module, **inputs: Any) -> Tensor:
-    """One forward pass with a cache. Returns the logits of the last position, float32 `[batch, vocab]`."""
-    output = model(**inputs, use_cache=True, logits_to_keep=1)
-    logits: Tensor = output.logits[:, -1, :].float()
-    return logits
-
-
 @torch.inference_mode()
-def _check_order(model: nn.Module, path: ResidualPath) -> None:
-    place = next(model.parameters()).device
-    one = torch.ones(1, 1, dtype=torch.long, device=place)
-    check_order(path, lambda: forward(model, input_ids=one, attention_mask=one, position_ids=one - 1))
+def _check_order(loaded: LoadedModel) -> None:
+    """Layer numbers mean the order in which the blocks run."""
+    one = torch.ones(1, 1, dtype=torch.long, device=loaded.device)
+    check_order(loaded.path, lambda: forward(loaded.model, input_ids=one, attention_mask=one, position_ids=one - 1))
+
+
+CHECKS: tuple[Callable[[LoadedModel], None], ...] = (_check_order,)
+"""What a model must pass when it is loaded, in this order; each raises `UsageError`."""
 
 
 def stored_dtype(name: str) -> torch.dtype:
