@@ -195,9 +195,7 @@ def reciting(folder, name, said, talk, thinking):
 @pytest.mark.parametrize(
     ("name", "said", "thinking"),
     [
-        ("qwen3", "<think>\nI look.\n</think>\n\n```bash\nls\n```", "on"),
-        ("deepseek-r1", "I look.\n</think>\n\n```bash\nls\n```", None),
-        ("magistral", "[THINK]I look.[/THINK]```bash\nls\n```", None),
+        ("deepseek-v3", "I look.\n</think>\n\n```bash\nls\n```", "on"),
         (
             "gpt-oss",
             "<|channel|>analysis<|message|>I look.<|end|><|start|>assistant<|channel|>final<|message|>```bash\nls\n```",
