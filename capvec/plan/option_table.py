@@ -142,7 +142,7 @@ OPTIONS: tuple[Option, ...] = (
         default=Default("stored")),
     # ------------------------------------------------------------------------------------ building the direction
     Option("traces", "PATH", "recipe", ("sweep", *_CAPTURING),
-        "A folder, or a JSONL file of ATIF trajectories or of chats, to build the direction from.",
+        "A folder or a file of traces to build the direction from, in the formats of docs/guides/traces.md.",
         default=Default(words="those bundled for --contrast")),
     Option("activations", "FILE", "recipe", ("compute",),
         "A file that `capvec capture` wrote, in place of --traces and --model."),
