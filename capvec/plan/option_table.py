@@ -183,6 +183,8 @@ OPTIONS: tuple[Option, ...] = (
         "Leave out tasks that cannot run here, with the reasons in the report, instead of stopping."),
     Option("allow_network", None, "trials", ("sweep", "collect"),
         "Let tasks that ask for a public network have it. The model's commands then reach it too."),
+    Option("force_build", None, "trials", ("sweep", "collect"),
+        "Build a task's Dockerfile where it has one, although its `docker_image` names a ready image."),
     Option("attempts", "N", "trials", _ACTING, "Attempts of each (task, config).",
         partial(at_least, "--attempts", minimum=1), Default("1"), differs={"calibration": Default("2")}),
     Option("controls", "LIST", "trials", _STUDIES,
