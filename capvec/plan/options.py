@@ -11,7 +11,7 @@ from capvec.errors import UsageError
 from capvec.plan.option_help import options_of
 from capvec.plan.option_parsers import Control
 from capvec.plan.option_table import OPTIONS, PLACES
-from capvec.records import AlphaUnit
+from capvec.records import AlphaUnit, Thinking
 from capvec.serial import Record
 from capvec.steering import Op, Positions
 
@@ -100,6 +100,8 @@ class SweepOptions(Record):
     max_tokens: int | None = None
     temperature: float = _DEFAULTS["temperature"]
     protocol: str = _DEFAULTS["protocol"]
+    thinking: Thinking | None = None
+    """None is off, where the chat template has a switch."""
     effect: float | None = None
     """A difference in pass rate that would matter; None for the verdict's margin."""
     base_rate: float | str | None = None

@@ -25,14 +25,16 @@ SETTINGS = Settings("m", "bash-block", "brief", 20, 96, 0.7)
 SWEEP = SweepOptions()
 
 
-def check(folder: Path, steers: list, config, before: SweepOptions = SWEEP, now: SweepOptions = SWEEP):
-    """Compare a run that steered so, and was asked for so, with a plan of one config."""
+def check(
+    folder: Path, steers: list, config, before: SweepOptions = SWEEP, now: SweepOptions = SWEEP, settings=SETTINGS
+):
+    """Compare a run that steered so, and was asked for so, with a plan of one config and these settings."""
     earlier = {
         "study": "sweep", "model": HEALTH, "settings": SETTINGS.to_json(), "direction": {"hash": DIRECTION.hash},
         "tasks": {}, "configs": [{"name": config.name, "steers": steers}], "options": before.to_json(),
     }  # fmt: skip
     (folder / "provenance.json").write_text(json.dumps(earlier))
-    plan = Plan("r", folder, (), (config,), (), SETTINGS)
+    plan = Plan("r", folder, (), (config,), (), settings)
     about = {"plan": plan, "health": HEALTH, "direction": StudyDirection(DIRECTION, "file")}
     check_same_study(folder, options=now.to_json(), **about)
 
@@ -58,6 +60,12 @@ def test_a_run_does_not_go_on_with_another_operation_or_at_other_positions(tmp_p
     check(tmp_path, config.to_json()["steers"], config)
     with pytest.raises(UsageError, match="holds another run"):
         check(tmp_path, steered_config(DIRECTION, 1, 1.0).to_json()["steers"], config)
+
+
+def test_a_run_does_not_go_on_with_another_manner_of_thinking(tmp_path):
+    config = steered_config(DIRECTION, 1, 4.0)
+    with pytest.raises(UsageError, match=r"settings.thinking was None and is on"):
+        check(tmp_path, config.to_json()["steers"], config, settings=replace(SETTINGS, thinking="on"))
 
 
 @pytest.mark.parametrize(
