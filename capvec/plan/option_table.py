@@ -28,7 +28,7 @@ from capvec.plan.option_parsers import (
     parse_run_name,
     parse_share,
 )
-from capvec.records import AlphaUnit
+from capvec.records import AlphaUnit, Thinking
 from capvec.stats.assumed import EQUIVALENCE_MARGIN, UNKNOWN_RATE, UNKNOWN_SPREAD
 from capvec.steering import Op, Positions
 
@@ -184,6 +184,8 @@ OPTIONS: tuple[Option, ...] = (
         "Leave out tasks that cannot run here, with the reasons in the report, instead of stopping."),
     Option("allow_network", None, "trials", ("sweep", "collect"),
         "Let tasks that ask for a public network have it. The model's commands then reach it too."),
+    Option("force_build", None, "trials", ("sweep", "collect"),
+        "Build a task's Dockerfile where it has one, although its `docker_image` names a ready image."),
     Option("attempts", "N", "trials", _ACTING, "Attempts of each (task, config).",
         partial(at_least, "--attempts", minimum=1), Default("1"), differs={"calibration": Default("2")}),
     Option("controls", "LIST", "trials", _STUDIES,
@@ -200,6 +202,10 @@ OPTIONS: tuple[Option, ...] = (
     Option("protocol", "NAME", "trials", _ACTING,
         f"How replies carry commands: {_either(f'`{name}`' for name in PROTOCOLS)}.",
         partial(choice, "--protocol", choices=tuple(PROTOCOLS)), Default("bash-block")),
+    Option("thinking", "MODE", "trials", _ACTING,
+        "Whether the model thinks before it answers: `on`, `off`, or `default` for the default of its chat template. "
+        "`on` and `off` are refused where the template has no such switch. Thoughts count toward --max-tokens.",
+        partial(choice, "--thinking", choices=get_args(Thinking)), Default(words="off, where there is a switch")),
     Option("reward", "NAME", "trials", ("sweep", "collect"),
         "Which reward counts, where verifiers write several by name.", parse_reward_name,
         Default(words="`reward`, or the only one")),

@@ -15,7 +15,7 @@ from capvec.directions.audit import Audit, Confound
 from capvec.directions.contrast import ContrastRecord, RuleCount
 from capvec.directions.metadata import Metadata
 from capvec.directions.recipe import Recipe
-from capvec.engines.protocol import EngineInfo, GenerationDefaults
+from capvec.engines.protocol import ChatTemplateInfo, EngineInfo, GenerationDefaults
 from capvec.plan.option_parsers import Control
 from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Settings
@@ -62,7 +62,8 @@ RECORDS = {
     },
     "provenance.json": {
         "options": SweepOptions, "options.recipe": Recipe, "options.controls[]": Control, "options.grids": Grid,
-        "settings": Settings, "model": EngineInfo, "model.defaults": GenerationDefaults, "direction.metadata": Metadata,
+        "settings": Settings, "model": EngineInfo, "model.defaults": GenerationDefaults,
+        "model.template": ChatTemplateInfo, "direction.metadata": Metadata,
         "direction.contrast": ContrastRecord, "direction.contrast.rules[]": RuleCount, "direction.audit": Audit,
         "direction.audit.confounds[]": Confound, "configs[]": Config, "configs[].steers[]": Steer,
         "configs[].control": ControlOf,
