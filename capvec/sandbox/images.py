@@ -43,8 +43,8 @@ def find_image(client: docker.DockerClient, task: Task) -> str | None:
         if error.status_code != 400:
             raise
         raise UsageError(
-            f"task {task.name}: docker_image = {task.environment.image!r} cannot be the name of an image ({error.explanation}); "
-            "expected one such as debian:bookworm-slim"
+            f"task {task.name}: docker_image = {task.environment.image!r} cannot be the name of an image "
+            f"({error.explanation}); expected one such as debian:bookworm-slim"
         ) from error
 
 
@@ -88,8 +88,8 @@ def _pull(client: docker.DockerClient, task: Task) -> str:
         return str(client.images.pull(task.environment.image).id)
     except docker.errors.APIError as error:
         raise UsageError(
-            f"task {task.name}: docker_image = {task.environment.image!r} cannot be pulled ({error.explanation}); expected an "
-            "image that Docker has or that a registry offers"
+            f"task {task.name}: docker_image = {task.environment.image!r} cannot be pulled ({error.explanation}); "
+            "expected an image that Docker has or that a registry offers"
         ) from error
 
 

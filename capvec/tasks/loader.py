@@ -21,6 +21,7 @@ from capvec.tasks.checksum import folder_checksum
 from capvec.tasks.config import Settings, parse_settings
 from capvec.tasks.files import read_text
 from capvec.tasks.steps import COMPOSE, agent_environment, steps_of
+from capvec.text import counted
 
 BUNDLED = Path(__file__).parent / "bundled"
 FULL = "full"
@@ -69,12 +70,12 @@ def load_task(folder: Path, *, allow_network: bool = False) -> Task:
         step_reward=settings.step_reward,
         metadata=settings.metadata,
     )
-    _refuse_pending(folder, task)
     if not allow_network and (phase := _networked(task)):
         raise UsageError(
             f"{folder / 'task.toml'}: {phase} reaches the public network (Harbor's default where network_mode is not "
             'set); expected --allow-network, which permits it, or network_mode = "no-network"'
         )
+    _refuse_pending(folder, task)
     return task
 
 
@@ -102,13 +103,11 @@ def load_tasks(name_or_path: str, *, skip: bool = False, allow_network: bool = F
 
 
 def left_out_in_words(left_out: Mapping[str, str]) -> tuple[str, ...]:
-    """One line that counts the tasks that were left out, and one for each with the reason."""
+    """A line that counts the tasks that were left out, and one for each with the reason."""
     if not left_out:
         return ()
-    return (
-        f"{len(left_out)} of the tasks cannot run and are left out:",
-        *(f"{name}: {why}" for name, why in left_out.items()),
-    )
+    reasons = (f"{name}: {why}" for name, why in left_out.items())
+    return (f"{counted(len(left_out), 'task')} left out:", *reasons)
 
 
 def _all_folders(name_or_path: str) -> list[Path]:

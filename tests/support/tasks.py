@@ -7,8 +7,11 @@ from pathlib import Path
 from capvec.records import Task
 from capvec.sandbox.base import Sandbox
 
+CLOSED = '[environment]\nnetwork_mode = "no-network"\n'
+"""A `task.toml` that asks for no network."""
 
-def make_task(parent: Path, name: str = "greet", toml: str = 'schema_version = "1.4"\n') -> Path:
+
+def make_task(parent: Path, name: str = "greet", toml: str = CLOSED) -> Path:
     """Write a complete task folder into `parent`."""
     folder = parent / name
     for part in ("environment", "tests", "solution"):

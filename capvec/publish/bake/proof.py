@@ -24,7 +24,7 @@ from capvec.agent.prompts import opening_messages
 from capvec.agent.protocols import get_protocol
 from capvec.engines.transformers.caches import new_cache
 from capvec.engines.transformers.hooks import jitter
-from capvec.engines.transformers.models import LoadedModel, forward
+from capvec.engines.transformers.loaded import LoadedModel, forward
 from capvec.errors import InfrastructureError
 from capvec.publish.bake.record import Proof
 from capvec.records import Message
