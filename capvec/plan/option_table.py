@@ -27,7 +27,7 @@ from capvec.plan.option_parsers import (
     parse_run_name,
     parse_share,
 )
-from capvec.records import AlphaUnit
+from capvec.records import AlphaUnit, Capabilities
 from capvec.stats.assumed import EQUIVALENCE_MARGIN, UNKNOWN_RATE, UNKNOWN_SPREAD
 from capvec.steering import Op, Positions
 
@@ -183,6 +183,10 @@ OPTIONS: tuple[Option, ...] = (
         "Leave out tasks that cannot run here, with the reasons in the report, instead of stopping."),
     Option("allow_network", None, "trials", ("sweep", "collect"),
         "Let tasks that ask for a public network have it. The model's commands then reach it too."),
+    Option("capabilities", "C", "trials", ("sweep", "collect"),
+        "Linux capabilities of containers: `none`, or `default`, those of a plain Docker container, which `apt-get`, "
+        "`chown` and `su` need. The model's commands then have them too.",
+        partial(choice, "--capabilities", choices=get_args(Capabilities)), Default("none")),
     Option("attempts", "N", "trials", _ACTING, "Attempts of each (task, config).",
         partial(at_least, "--attempts", minimum=1), Default("1"), differs={"calibration": Default("2")}),
     Option("controls", "LIST", "trials", _STUDIES,

@@ -15,7 +15,7 @@ from capvec.errors import UsageError
 from capvec.plan.option_parsers import Control
 from capvec.plan.options import SweepOptions
 from capvec.receipts import closed_forms
-from capvec.records import AlphaUnit, Config, ControlOf, Task, TrialId, TrialSpec
+from capvec.records import AlphaUnit, Capabilities, Config, ControlOf, Task, TrialId, TrialSpec
 from capvec.serial import Record
 from capvec.steering import BlockLayout, Op, Positions, Steer, vector_hash
 from capvec.text import counted
@@ -37,6 +37,8 @@ class Settings(Record):
     temperature: float
     allow_network: bool = False
     """Whether tasks that ask for a public network have it."""
+    capabilities: Capabilities = "none"
+    """Linux capabilities of the containers."""
 
 
 def settings_for(options: SweepOptions, defaults: GenerationDefaults, model: str) -> Settings:
@@ -49,6 +51,7 @@ def settings_for(options: SweepOptions, defaults: GenerationDefaults, model: str
         max_tokens=options.max_tokens or defaults.max_tokens,
         temperature=options.temperature,
         allow_network=options.allow_network,
+        capabilities=options.capabilities,
     )
 
 

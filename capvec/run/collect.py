@@ -55,7 +55,7 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
         baseline = Config(Config.BASELINE, "baseline")
         trials = interleave(tasks, [baseline], options.attempts, options.seed)
         plan = Plan(out.name, out, tasks, (baseline,), trials, settings, left_out=loaded.left_out)
-        provider = DockerProvider()
+        provider = DockerProvider(options.capabilities)
         images = {task.name: provider.prepare(task) for task in tasks}
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": None, "images": images}
         provenance.write(out, command_line=options.command_line, options=options.recorded("collect"), **about)

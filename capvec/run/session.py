@@ -160,7 +160,7 @@ class StudySession:
         return engine.url, engine.token
 
     def _prepare_images(self) -> dict[str, str]:
-        provider = DockerProvider()
+        provider = DockerProvider(self.options.capabilities)
         return {task.name: provider.prepare(task) for task in self.study.tasks}
 
     def _discard(self) -> None:

@@ -7,19 +7,17 @@ import uuid
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 import docker
 
 from capvec.errors import InfrastructureError, UsageError
-from capvec.records import Environment, Limits, Task
+from capvec.records import Capabilities, Environment, Limits, Task
 from capvec.sandbox import files
 from capvec.sandbox.images import find_image, prepare_image
 from capvec.sandbox.network import Connection
 from capvec.sandbox.reaper import PID_LABEL, RUN_LABEL, TRIAL_LABEL, owner_label, remove, remove_late
 
-Capabilities = Literal["none", "default"]
-CAPABILITIES: tuple[Capabilities, ...] = get_args(Capabilities)
 KEEPER = "65534:65534"
 """User of the container's own two processes, init and its child. Without CAP_KILL no agent can end them, not even with
 `kill -9 -1`. Where there are capabilities, or an ENTRYPOINT, both run as the image's user instead: Docker gives no

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +13,10 @@ import docker
 import docker.errors
 
 from capvec.errors import SandboxUnavailable, UsageError
-from capvec.records import CommandResult, Environment, Task
+from capvec.records import Capabilities, CommandResult, Environment, Task
 from capvec.sandbox import files
 from capvec.sandbox.base import Sandbox
-from capvec.sandbox.containers import Capabilities, Image, Started, check_runs, labels_of, new_name, start_container
+from capvec.sandbox.containers import Image, Started, check_runs, labels_of, new_name, start_container
 from capvec.sandbox.docker_host import connect, faults
 from capvec.sandbox.health import wait_until_healthy
 from capvec.sandbox.images import prepare_image
@@ -57,7 +57,7 @@ class DockerProvider:
         with connect() as client, ExitStack() as cleanup:
             with faults():
                 launch = Launch(client, task, self.capabilities, labels_of(run, trial), cleanup)
-                sandbox = launch.start(task.environment, wanted_by_agent(task))
+                sandbox = launch.start(task.environment, wanted=wanted_by_agent(task), users=_users(task))
             if task.environment.healthcheck is not None:
                 wait_until_healthy(sandbox, task.environment.healthcheck)
             first = task.steps[0].agent
@@ -75,7 +75,9 @@ class Launch:
     labels: Mapping[str, str]
     cleanup: ExitStack
 
-    def start(self, environment: Environment, wanted: tuple[bool, ...]) -> DockerSandbox:
+    def start(
+        self, environment: Environment, *, wanted: tuple[bool, ...], users: Iterable[str | None]
+    ) -> DockerSandbox:
         """A sandbox in a new container of an environment."""
         image, name = Image.of(self.client, self.task, environment), new_name()
         connection = Connection(self.client, name, wanted=wanted)
@@ -90,7 +92,7 @@ class Launch:
             cleanup=self.cleanup,
         )
         try:
-            sandbox = DockerSandbox(self, started)
+            sandbox = DockerSandbox(self, started, users)
         except (SandboxUnavailable, docker.errors.APIError):
             check_runs(self.client, started)
             raise
@@ -101,18 +103,21 @@ class Launch:
 class DockerSandbox:
     """One container. Commands run in one persistent shell, the verifier's programs in processes of their own."""
 
-    def __init__(self, launch: Launch, started: Started) -> None:
+    def __init__(self, launch: Launch, started: Started, users: Iterable[str | None]) -> None:
         """Find the container's own processes.
 
         Args:
             launch: what started it.
             started: a container that was just started.
+            users: those of all phases, who are looked up while no agent can have changed who they are.
         """
         self._launch, self._started = launch, started
         self._client, self._api = launch.client, cast("Any", launch.client.api)
         self._container, self._workdir = started.name, started.workdir
         self._cwd: str | None = None
         self._users = Users(self.read, started.image.user)
+        for user in users:
+            self._users.number(user)
         self._origin = Origin.of(launch.client, started.name)
         self.processes = Processes(
             launch.client,
@@ -271,6 +276,14 @@ class DockerSandbox:
         self.hang_up()
         self.processes.kill_others()
         self._shell = self._start_shell()
+
+
+def _users(task: Task) -> Iterator[str | None]:
+    """The users of all phases in the agent's container."""
+    for step in task.steps:
+        yield step.agent.user
+        yield from (collect.user for collect in step.verifier.collect)
+        yield step.verifier.user if step.verifier.environment is None else None
 
 
 def _check_users(client: docker.DockerClient, task: Task, environment: Environment, **users: str | None) -> None:

@@ -431,5 +431,5 @@ def test_an_image_is_built_once_and_again_when_its_files_change(tmp_path):
 
 def test_an_image_name_that_is_none_is_the_users_error_and_any_task_name_can_be_built(task):
     with pytest.raises(UsageError, match=r"'Not One'.*expected one such as"):
-        DockerProvider().prepare(replace(task, image="Not One"))
+        DockerProvider().prepare(replace(task, environment=replace(task.environment, image="Not One")))
     assert DockerProvider().prepare(replace(task, name="A._-b-")) == DockerProvider().prepare(task)

@@ -39,9 +39,8 @@ class Folder:
 
     def judge(self, command):
         """The verifier is this one command: the reward is 1 where it succeeds."""
-        self.write(
-            "tests/test.sh", f"({command}) && echo 1 >/logs/verifier/reward.txt || echo 0 >/logs/verifier/reward.txt\n"
-        )
+        written = f"({command}) && reward=1 || reward=0\necho $reward > /logs/verifier/reward.txt\n"
+        self.write("tests/test.sh", written)
 
     @contextmanager
     def open(self, capabilities="none"):
@@ -121,11 +120,10 @@ def test_default_capabilities_are_those_of_a_plain_container(folder):
             assert reward(sandbox) == expected
 
 
-@pytest.mark.parametrize("command", ["kill -9 -1", "kill -9 $(pgrep -f 'sleep infinity')", "kill -15 1"])
+@pytest.mark.parametrize(
+    "command", ["kill -9 -1", "kill -9 $(grep -l ^sleep /proc/[0-9]*/cmdline | tr -dc '0-9\\n')", "kill -15 1"]
+)
 def test_an_agent_with_capabilities_that_ends_its_container_has_failed_and_that_is_no_error(folder, command):
-    folder.dockerfile(
-        "RUN touch /usr/bin/pgrep && printf '#!/bin/sh\\ngrep -lz ^sleep /proc/[0-9]*/cmdline | tr -dc 0-9\\\\\\\\n' > /usr/bin/pgrep && chmod +x /usr/bin/pgrep"
-    )
     folder.judge("[ -e /tmp/kept ]")
     with folder.open("default") as sandbox:
         say(sandbox, "touch /tmp/kept")
@@ -137,11 +135,10 @@ def test_an_agent_with_capabilities_that_ends_its_container_has_failed_and_that_
 # ------------------------------------------------------------------------------------------------ ENTRYPOINT
 
 SERVICE = r"""#!/bin/bash
-echo "$(id -un)" > /run/service.user
 (while :; do date +%s%N > /run/service.beat; sleep 0.1; done) &
 exec "$@"
 """
-BEATS = '[ "$(cat /run/service.user)" = root ] && a=$(cat /run/service.beat) && sleep 0.5 && [ "$a" != "$(cat /run/service.beat)" ]'
+BEATS = 'a=$(cat /run/service.beat) && sleep 0.5 && [ "$a" != "$(cat /run/service.beat)" ]'
 
 
 @pytest.fixture
@@ -201,7 +198,7 @@ def test_a_container_is_ready_when_its_healthcheck_succeeds(folder):
     with folder.open() as sandbox:
         assert say(sandbox, "wc -l </tmp/n") == "3"
     folder.settings(check + "retries = 2\n")
-    with pytest.raises(InfrastructureError, match="failed 2 times in a row.*ended with 1"), folder.open():
+    with pytest.raises(InfrastructureError, match=r"failed 2 times in a row.*ended with 1"), folder.open():
         pass
 
 
