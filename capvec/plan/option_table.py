@@ -142,7 +142,7 @@ OPTIONS: tuple[Option, ...] = (
         default=Default("stored")),
     # ------------------------------------------------------------------------------------ building the direction
     Option("traces", "PATH", "recipe", ("sweep", *_CAPTURING),
-        "A folder, or a JSONL file of ATIF trajectories or of chats, to build the direction from.",
+        "A folder or a file of traces to build the direction from, in the formats of docs/guides/traces.md.",
         default=Default(words="those bundled for --contrast")),
     Option("activations", "FILE", "recipe", ("compute",),
         "A file that `capvec capture` wrote, in place of --traces and --model."),
@@ -187,6 +187,8 @@ OPTIONS: tuple[Option, ...] = (
         "Linux capabilities of containers: `none`, or `default`, those of a plain Docker container, which `apt-get`, "
         "`chown` and `su` need. The model's commands then have them too.",
         partial(choice, "--capabilities", choices=get_args(Capabilities)), Default("none")),
+    Option("force_build", None, "trials", ("sweep", "collect"),
+        "Build a task's Dockerfile where it has one, although its `docker_image` names a ready image."),
     Option("attempts", "N", "trials", _ACTING, "Attempts of each (task, config).",
         partial(at_least, "--attempts", minimum=1), Default("1"), differs={"calibration": Default("2")}),
     Option("controls", "LIST", "trials", _STUDIES,

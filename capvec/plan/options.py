@@ -87,6 +87,7 @@ class SweepOptions(Record):
     skip_unsupported: bool = False
     allow_network: bool = False
     capabilities: Capabilities = _DEFAULTS["capabilities"]
+    force_build: bool = False
     attempts: int = _DEFAULTS["attempts"]
     controls: tuple[Control, ...] = _DEFAULTS["controls"]
     seed: int = _DEFAULTS["seed"]

@@ -41,7 +41,12 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
     """
     if out.exists() and any(out.iterdir()):
         raise UsageError(f"{out} is not empty; choose a new folder, so that two collections do not mix")
-    loaded = load_tasks(options.tasks, skip=options.skip_unsupported, allow_network=options.allow_network)
+    loaded = load_tasks(
+        options.tasks,
+        skip=options.skip_unsupported,
+        allow_network=options.allow_network,
+        force_build=options.force_build,
+    )
     tasks = loaded.tasks
     get_protocol(options.protocol)
     check_docker()
@@ -55,7 +60,7 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
         baseline = Config(Config.BASELINE, "baseline")
         trials = interleave(tasks, [baseline], options.attempts, options.seed)
         plan = Plan(out.name, out, tasks, (baseline,), trials, settings, left_out=loaded.left_out)
-        provider = DockerProvider(options.capabilities)
+        provider = DockerProvider(options.capabilities, lambda line: print(f"capvec: {one_line(line)}"))
         images = {task.name: provider.prepare(task) for task in tasks}
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": None, "images": images}
         provenance.write(out, command_line=options.command_line, options=options.recorded("collect"), **about)

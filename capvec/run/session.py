@@ -115,7 +115,7 @@ class StudySession:
         if options.gate is not None:
             check_names(options.gate, plan.configs)
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": design.directions}
-        provenance.check_same_study(self.folder, options=self.study.asked, **about)
+        provenance.check_same_study(self.folder, options=self.study.asked, images=digests, **about)
         recorder = TrialRecorder(plan, Ledger(self.folder / "trials.jsonl"), self._say)
         payload = WorkerPayload(plan, url, token, recorder.finished)
         self._prepared = _Prepared(design, recorder, payload, about | {"images": digests})
@@ -160,7 +160,7 @@ class StudySession:
         return engine.url, engine.token
 
     def _prepare_images(self) -> dict[str, str]:
-        provider = DockerProvider(self.options.capabilities)
+        provider = DockerProvider(self.options.capabilities, lambda line: self._say(one_line(line)))
         return {task.name: provider.prepare(task) for task in self.study.tasks}
 
     def _discard(self) -> None:

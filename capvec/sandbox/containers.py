@@ -6,7 +6,7 @@ import os
 import uuid
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 import docker
@@ -14,7 +14,7 @@ import docker
 from capvec.errors import InfrastructureError, UsageError
 from capvec.records import Capabilities, Environment, Limits, Task
 from capvec.sandbox import files
-from capvec.sandbox.images import find_image, prepare_image
+from capvec.sandbox.images import Say, find_image, prepare_image
 from capvec.sandbox.network import Connection
 from capvec.sandbox.reaper import PID_LABEL, RUN_LABEL, TRIAL_LABEL, owner_label, remove, remove_late
 
@@ -31,7 +31,7 @@ LOG_FOLDERS = ("/logs", "/logs/agent", "/logs/verifier", "/logs/artifacts")
 
 
 @dataclass(frozen=True)
-class Image:
+class ImageConfig:
     """What an image says of its containers."""
 
     id: str
@@ -41,10 +41,9 @@ class Image:
     entrypoint: tuple[str, ...]
 
     @classmethod
-    def of(cls, client: docker.DockerClient, task: Task, environment: Environment) -> Image:
+    def of(cls, client: docker.DockerClient, task: Task, environment: Environment, say: Say) -> ImageConfig:
         """The image of an environment, built where Docker does not have it."""
-        only = replace(task, environment=environment)
-        found = find_image(client, only) or prepare_image(client, only)
+        found = (find_image(client, task, environment) or prepare_image(client, task, environment, say)).id
         config: dict[str, Any] = cast("Any", client.api).inspect_image(found)["Config"] or {}
         return cls(
             found, config.get("User") or "0", config.get("WorkingDir") or "/", tuple(config.get("Entrypoint") or ())
@@ -56,7 +55,7 @@ class Started:
     """A container that runs."""
 
     name: str
-    image: Image
+    image: ImageConfig
     workdir: str
     capable: bool
     """Whether its own processes are root's with Docker's default capabilities."""
@@ -65,7 +64,7 @@ class Started:
 
 def start_container(
     client: docker.DockerClient,
-    image: Image,
+    image: ImageConfig,
     environment: Environment,
     connection: Connection,
     *,
@@ -129,7 +128,7 @@ def check_runs(client: docker.DockerClient, started: Started) -> None:
         )
 
 
-def _own_processes(image: Image, environment: Environment, capabilities: Capabilities) -> dict[str, Any]:
+def _own_processes(image: ImageConfig, environment: Environment, capabilities: Capabilities) -> dict[str, Any]:
     if image.entrypoint:
         return {
             "command": COMMAND,

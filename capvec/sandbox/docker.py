@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,10 +16,10 @@ from capvec.errors import SandboxUnavailable, UsageError
 from capvec.records import Capabilities, CommandResult, Environment, Task
 from capvec.sandbox import files
 from capvec.sandbox.base import Sandbox
-from capvec.sandbox.containers import Image, Started, check_runs, labels_of, new_name, start_container
+from capvec.sandbox.containers import ImageConfig, Started, check_runs, labels_of, new_name, start_container
 from capvec.sandbox.docker_host import connect, faults
 from capvec.sandbox.health import wait_until_healthy
-from capvec.sandbox.images import prepare_image
+from capvec.sandbox.images import Say, prepare_image
 from capvec.sandbox.network import Connection, wanted_by_agent
 from capvec.sandbox.processes import GRACE_S, Keepers, Processes
 from capvec.sandbox.reaper import remove
@@ -40,15 +40,17 @@ class DockerProvider:
     capabilities: Capabilities = "none"
     """`none` leaves a container those that its task adds; `default` gives it also those of a plain container, and lets
     its programs gain privileges (`sudo`)."""
+    say: Say = lambda _line: None
+    """Takes lines about images: a build that takes long, a pull that fails."""
 
     def prepare(self, task: Task) -> str:
         """Build, pull or find the task's images, and check that they have its users. See `SandboxProvider.prepare`."""
         with faults(), connect() as client:
-            images = [prepare_image(client, replace(task, environment=one)) for one in task.environments]
+            images = [str(prepare_image(client, task, one, self.say)) for one in task.environments]
             for step in task.steps:
                 own = step.verifier.environment
-                _check_users(client, task, task.environment, agent=step.agent.user)
-                _check_users(client, task, own or task.environment, verifier=step.verifier.user)
+                self._check_users(client, task, task.environment, agent=step.agent.user)
+                self._check_users(client, task, own or task.environment, verifier=step.verifier.user)
         return ", ".join(images)
 
     @contextmanager
@@ -56,13 +58,35 @@ class DockerProvider:
         """A running container for one trial, removed when the context ends. See `SandboxProvider.open`."""
         with connect() as client, ExitStack() as cleanup:
             with faults():
-                launch = Launch(client, task, self.capabilities, labels_of(run, trial), cleanup)
+                launch = Launch(client, task, self.capabilities, labels_of(run, trial), cleanup, self.say)
                 sandbox = launch.start(task.environment, wanted=wanted_by_agent(task), users=_users(task))
             if task.environment.healthcheck is not None:
                 wait_until_healthy(sandbox, task.environment.healthcheck)
             first = task.steps[0].agent
             sandbox.enter(user=first.user, network=first.network)
             yield sandbox
+
+    def _check_users(
+        self, client: docker.DockerClient, task: Task, environment: Environment, **users: str | None
+    ) -> None:
+        """Check that an image has the users of a task.
+
+        Raises:
+            UsageError: it has not.
+        """
+        named = {phase: user for phase, user in users.items() if user not in (None, "root", ROOT)}
+        if not named:
+            return
+        image, name = ImageConfig.of(client, task, environment, self.say), new_name()
+        with ExitStack() as cleanup:
+            cleanup.callback(remove, client, name)
+            client.containers.create(image.id, ["true"], name=name)
+            found = Users(lambda path: files.read(client.api, name, path), image.user)
+            for phase, user in named.items():
+                try:
+                    found.number(user)
+                except UsageError as error:
+                    raise UsageError(f"task {task.name}: {phase}.user: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -74,12 +98,13 @@ class Launch:
     capabilities: Capabilities
     labels: Mapping[str, str]
     cleanup: ExitStack
+    say: Say
 
     def start(
         self, environment: Environment, *, wanted: tuple[bool, ...], users: Iterable[str | None]
     ) -> DockerSandbox:
         """A sandbox in a new container of an environment."""
-        image, name = Image.of(self.client, self.task, environment), new_name()
+        image, name = ImageConfig.of(self.client, self.task, environment, self.say), new_name()
         connection = Connection(self.client, name, wanted=wanted)
         started = start_container(
             self.client,
@@ -284,24 +309,3 @@ def _users(task: Task) -> Iterator[str | None]:
         yield step.agent.user
         yield from (collect.user for collect in step.verifier.collect)
         yield step.verifier.user if step.verifier.environment is None else None
-
-
-def _check_users(client: docker.DockerClient, task: Task, environment: Environment, **users: str | None) -> None:
-    """Check that an image has the users of a task.
-
-    Raises:
-        UsageError: it has not.
-    """
-    named = {phase: user for phase, user in users.items() if user not in (None, "root", ROOT)}
-    if not named:
-        return
-    image, name = Image.of(client, task, environment), new_name()
-    with ExitStack() as cleanup:
-        cleanup.callback(remove, client, name)
-        client.containers.create(image.id, ["true"], name=name)
-        found = Users(lambda path: files.read(client.api, name, path), image.user)
-        for phase, user in named.items():
-            try:
-                found.number(user)
-            except UsageError as error:
-                raise UsageError(f"task {task.name}: {phase}.user: {error}") from error
