@@ -14,7 +14,8 @@ import docker
 from capvec.errors import InfrastructureError, UsageError
 from capvec.records import Capabilities, Environment, Limits, Task
 from capvec.sandbox import files
-from capvec.sandbox.images import Say, find_image, prepare_image
+from capvec.sandbox.building import Say
+from capvec.sandbox.images import find_image, prepare_image
 from capvec.sandbox.network import Connection
 from capvec.sandbox.reaper import PID_LABEL, RUN_LABEL, TRIAL_LABEL, owner_label, remove, remove_late
 

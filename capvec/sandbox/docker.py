@@ -16,10 +16,11 @@ from capvec.errors import SandboxUnavailable, UsageError
 from capvec.records import Capabilities, CommandResult, Environment, Task
 from capvec.sandbox import files
 from capvec.sandbox.base import Sandbox
+from capvec.sandbox.building import Say
 from capvec.sandbox.containers import ImageConfig, Started, check_runs, labels_of, new_name, start_container
 from capvec.sandbox.docker_host import connect, faults
 from capvec.sandbox.health import wait_until_healthy
-from capvec.sandbox.images import Say, prepare_image
+from capvec.sandbox.images import prepare_image
 from capvec.sandbox.network import Connection, wanted_by_agent
 from capvec.sandbox.processes import GRACE_S, Keepers, Processes
 from capvec.sandbox.reaper import remove

@@ -127,7 +127,7 @@ def test_an_agent_with_capabilities_that_ends_its_container_has_failed_and_that_
     folder.judge("[ -e /tmp/kept ]")
     with folder.open("default") as sandbox:
         say(sandbox, "touch /tmp/kept")
-        sandbox.run(command, timeout_s=10)
+        sandbox.run(f"{command}; sleep 2", timeout_s=10)
         assert say(sandbox, "echo alive") == "alive"
         assert reward(sandbox) == 1.0
 
