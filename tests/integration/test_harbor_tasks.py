@@ -62,8 +62,7 @@ def say(sandbox, command, timeout_s=10):
 
 
 def reward(sandbox):
-    result = verify(sandbox, sandbox.task)
-    return result if isinstance(result, float) else result["reward"]
+    return verify(sandbox, sandbox.task)["reward"]
 
 
 # ------------------------------------------------------------------------------------------------ users
