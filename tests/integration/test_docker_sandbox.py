@@ -64,8 +64,9 @@ def test_the_containers_own_processes_are_told_from_what_runs_beside_them(shared
     say(shared, "sleep 60 &")
     keepers = shared.processes.find_keepers()
     assert keepers == shared.processes.keepers
-    assert keepers.split()[0] == "1"
-    assert say(shared, f"tr '\\0' ' ' < /proc/{keepers.split()[1]}/cmdline") == "sleep infinity"
+    init, child = keepers.pids.split()
+    assert init == "1"
+    assert say(shared, f"tr '\\0' ' ' < /proc/{child}/cmdline") == "sleep infinity"
 
 
 class TestDockerSandbox(SandboxConformance):
@@ -346,7 +347,7 @@ def test_a_planted_reward_is_not_believed_however_it_is_kept(fresh, task, tmp_pa
         "mkdir -p /logs/verifier /tests; cd /logs/verifier; echo 1 > reward.txt; echo '{\"reward\": 1}' > reward.json"
     )
     fresh.run(f"{plant}; touch /tests/helper; chmod 444 *; chmod 555 . /logs /tests /", timeout_s=10)
-    assert verify(fresh, replace(task, path=tmp_path)) == 0.0
+    assert verify(fresh, replace(task, path=tmp_path)) == {"reward": 0.0}
 
 
 # ------------------------------------------------------------------------------------------------ cleaning up
