@@ -24,6 +24,7 @@ from capvec.plan.option_parsers import (
     parse_controls,
     parse_grid_layers,
     parse_layers,
+    parse_reward_name,
     parse_run_name,
     parse_share,
 )
@@ -205,6 +206,11 @@ OPTIONS: tuple[Option, ...] = (
         "Whether the model thinks before it answers: `on`, `off`, or `default` for the default of its chat template. "
         "`on` and `off` are refused where the template has no such switch. Thoughts count toward --max-tokens.",
         partial(choice, "--thinking", choices=get_args(Thinking)), Default(words="off, where there is a switch")),
+    Option("reward", "NAME", "trials", ("sweep", "collect"),
+        "Which reward counts, where verifiers write several by name.", parse_reward_name,
+        Default(words="`reward`, or the only one")),
+    Option("solved_at", "R", "trials", ("sweep", "collect"), "Least reward of a trial that is solved.",
+        partial(number, "--solved-at"), Default("1")),
     Option("jobs", "N", "trials", ("select", "collect"), "Trials at a time.", partial(at_least, "--jobs", minimum=1),
         Default("4")),
     # ---------------------------------------------------------------------------------- power and early stopping

@@ -39,6 +39,10 @@ class Settings(Record):
     """None where the chat template has no switch, and in a run of an earlier capvec."""
     allow_network: bool = False
     """Whether tasks that ask for a public network have it."""
+    reward: str | None = None
+    """The name of the verifier's reward that counts (`--reward`); None: `reward`, or the only one."""
+    solved_at: float = 1.0
+    """The least reward of a trial that is solved (`--solved-at`)."""
 
 
 def settings_for(
@@ -64,6 +68,8 @@ def settings_for(
         temperature=options.temperature,
         thinking=options.thinking if template is None else _thinking(options.thinking, template, model),
         allow_network=options.allow_network,
+        reward=options.reward,
+        solved_at=options.solved_at,
     )
 
 

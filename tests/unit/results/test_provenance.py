@@ -86,6 +86,26 @@ def test_a_run_does_not_go_on_with_another_threshold_unless_its_direction_was_lo
     check(tmp_path, steers, config, loaded, replace(loaded, recipe=other))
 
 
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"solved_at": 0.5}, r"settings\.solved_at was 1\.0 and is 0\.5"),
+        ({"reward": "accuracy"}, r"settings\.reward was None and is accuracy"),
+    ],
+)
+def test_a_run_does_not_go_on_with_another_reward_or_threshold_and_an_old_one_had_the_defaults(tmp_path, change, named):
+    config, folder = steered_config(DIRECTION, 1, 4.0), tmp_path / "provenance.json"
+    check(tmp_path, config.to_json()["steers"], config)
+    old = json.loads(folder.read_text())
+    for name in change:
+        del old["settings"][name]
+    folder.write_text(json.dumps(old))
+    about = {"health": HEALTH, "direction": StudyDirection(DIRECTION, "file"), "options": SWEEP.to_json()}
+    check_same_study(tmp_path, plan=Plan("r", tmp_path, (), (config,), (), SETTINGS), **about)
+    with pytest.raises(UsageError, match=named):
+        check_same_study(tmp_path, plan=Plan("r", tmp_path, (), (config,), (), replace(SETTINGS, **change)), **about)
+
+
 def test_a_run_from_before_a_threshold_was_an_option_went_by_its_default(tmp_path):
     config, folder = steered_config(DIRECTION, 1, 4.0), tmp_path / "provenance.json"
     check(tmp_path, config.to_json()["steers"], config)
@@ -114,7 +134,7 @@ def test_a_run_from_before_a_threshold_was_an_option_went_by_its_default(tmp_pat
 def test_a_run_goes_on_with_rebuilt_images_and_not_with_images_from_elsewhere(before, now, changed):
     one, other = (
         {
-            "model": HEALTH, "settings": {}, "direction": None, "configs": [],
+            "model": HEALTH, "settings": SETTINGS.to_json(), "direction": None, "configs": [],
             "tasks": {"t": {"checksum": "0", "image": image}},
         }
         for image in (before, now)
