@@ -64,7 +64,7 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
         trials = interleave(tasks, [baseline], options.attempts, options.seed)
         plan = Plan(out.name, out, tasks, (baseline,), trials, settings, left_out=loaded.left_out)
         plan = replace(plan, template=health.template)
-        provider = DockerProvider(say=lambda line: print(f"capvec: {one_line(line)}"))
+        provider = DockerProvider(options.capabilities, lambda line: print(f"capvec: {one_line(line)}"))
         images = {task.name: provider.prepare(task) for task in tasks}
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": None, "images": images}
         provenance.write(out, command_line=options.command_line, options=options.recorded("collect"), **about)

@@ -163,7 +163,7 @@ class StudySession:
         return engine.url, engine.token
 
     def _prepare_images(self) -> dict[str, str]:
-        provider = DockerProvider(lambda line: self._say(one_line(line)))
+        provider = DockerProvider(self.options.capabilities, lambda line: self._say(one_line(line)))
         return {task.name: provider.prepare(task) for task in self.study.tasks}
 
     def _discard(self) -> None:
