@@ -29,13 +29,20 @@ def method_section(results: Results) -> Section:
         )
     )
     merged = [Paragraph(Markdown(" ".join(plan.merged)))] if plan.merged else []
-    return Section("method", "Method", (done, *_permitted(plan), *_left_out(plan), *merged))
+    return Section("method", "Method", (done, *_permitted(plan), *_unproved(plan), *_left_out(plan), *merged))
 
 
 def _permitted(plan: Plan) -> Iterator[Paragraph]:
     """What tasks may do that a sandbox does not allow by default."""
     if plan.settings.allow_network:
         yield Paragraph(("Tasks that ask for a public network had it (", Code("--allow-network"), ")."))
+
+
+def _unproved(plan: Plan) -> Iterator[Paragraph]:
+    """The tasks of which it is not known that they can be solved."""
+    for why in dict.fromkeys(plan.unproved.values()):
+        names = [name for name, reason in plan.unproved.items() if reason == why]
+        yield Paragraph(f"{counted(len(names), 'task')} unproved, since {why}: {', '.join(names)}.")
 
 
 def _left_out(plan: Plan) -> Iterator[Paragraph | Bullets]:

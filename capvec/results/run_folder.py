@@ -79,6 +79,7 @@ def plan_of(folder: Path, provenance: Mapping[str, Any]) -> Plan:
         sequential=provenance.get("options", {}).get("sequential", False),
         effect=provenance.get("options", {}).get("effect"),
         left_out=provenance.get("left_out", {}),
+        unproved=provenance.get("unproved", {}),
         merged=shard_lines(provenance.get("merged", ())),
     )
 

@@ -16,12 +16,9 @@ from capvec.errors import InfrastructureError
 from capvec.plan.plan import Plan
 from capvec.receipts import check_receipts
 from capvec.records import Config, Episode, Measured, Outcome, Reply, Task, TrialId, TrialSpec
+from capvec.run.control import SOLVED_AT, Control, judge
 from capvec.sandbox.base import SandboxProvider
-from capvec.sandbox.verifier import verify
 from capvec.traces import write_trajectory
-
-SOLVED_AT = 1.0
-"""The reward from which a trial counts as solved, as in Harbor's pass rate."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +37,19 @@ class TrialRunner:
             return self.finished[spec.id]
         started, clock = datetime.now(UTC), time.monotonic()
         task, config = self.plan.task(spec.task), self.plan.config(spec.config)
-        episode, reward, fault = self._act(spec, task, config)
-        outcome = _outcome(self.plan.run, spec, config, episode, reward, fault)
+        episode, reward, fault, note = self._act(spec, task, config)
         outcome = replace(
-            outcome, started=started.isoformat(timespec="milliseconds"), wall_s=round(time.monotonic() - clock, 3)
+            _outcome(self.plan.run, spec, config, episode, reward, fault),
+            note=note,
+            started=started.isoformat(timespec="milliseconds"),
+            wall_s=round(time.monotonic() - clock, 3),
         )
         if episode is not None:
             self._write(spec, task, config, episode, outcome)
         return outcome
 
-    def _act(self, spec: TrialSpec, task: Task, config: Config) -> tuple[Episode | None, float | None, str]:
-        """The episode, the reward and the fault, (empty if there was none); a fault leaves the episode so far."""
+    def _act(self, spec: TrialSpec, task: Task, config: Config) -> tuple[Episode | None, float | None, str, str]:
+        """The episode, the reward, the fault and the note; a fault leaves the episode so far."""
         episode = None
         try:
             with self.sandboxes.open(task, run=self.plan.run, trial=str(spec.id)) as sandbox:
@@ -76,10 +75,11 @@ class TrialRunner:
                     on_reply=check,
                 )
                 if episode.end_reason == "error":
-                    return episode, None, episode.error
-                return episode, verify(sandbox, task), ""
+                    return episode, None, episode.error, ""
+                reward, note = judge(sandbox, task, Control(self.sandboxes, self.plan.run, str(spec.id)))
+                return episode, reward, "", note
         except InfrastructureError as fault:
-            return episode, None, f"{type(fault).__name__}: {fault}"
+            return episode, None, f"{type(fault).__name__}: {fault}", ""
 
     def _write(self, spec: TrialSpec, task: Task, config: Config, episode: Episode, outcome: Outcome) -> None:
         write_trajectory(

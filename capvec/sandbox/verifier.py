@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from capvec.errors import VerifierFault
@@ -38,8 +39,17 @@ protect a reward of its own by making it read-only; the owner can always change 
 _log = logging.getLogger(__name__)
 
 
-def verify(sandbox: Sandbox, task: Task) -> float:
-    """Take the sandbox back, run the task's verifier, and return its reward (1.0 is solved).
+@dataclass(frozen=True)
+class Judged:
+    """What the verifier found."""
+
+    reward: float
+    ran: CommandResult
+    """How `tests/test.sh` ended, and what it printed."""
+
+
+def verify(sandbox: Sandbox, task: Task) -> Judged:
+    """Take the sandbox back, run the task's verifier, and read its reward (1.0 is solved).
 
     The reward is read as Harbor does (`harbor/verifier/verifier.py`): the number `reward` in the object of
     `/logs/verifier/reward.json`; or else the number in `reward.txt`; or else the only number of the object.
@@ -62,7 +72,7 @@ def verify(sandbox: Sandbox, task: Task) -> float:
     if result.timed_out:
         raise VerifierFault(f"tests/test.sh ran longer than {task.verifier.timeout_s:g} s; it printed: {_tail(result)}")
     try:
-        return _reward(sandbox.read(f"{LOGS}/reward.json"), sandbox.read(f"{LOGS}/reward.txt"))
+        return Judged(_reward(sandbox.read(f"{LOGS}/reward.json"), sandbox.read(f"{LOGS}/reward.txt")), result)
     except ValueError as error:
         raise VerifierFault(
             f"{error}; tests/test.sh ended with exit code {result.exit_code} and printed: {_tail(result)}"
