@@ -386,6 +386,9 @@ class Outcome(Record):
     outcome: Status
     """`error` means that the infrastructure failed, never the model."""
     reward: float | None = None
+    """The reward that counts; None for an error."""
+    rewards: Mapping[str, float] = field(default_factory=dict)
+    """All rewards of the verifier by name; empty for an error, and in lines of an earlier capvec."""
     steps: int = 0
     parse_fail: int = 0
     """Replies that the protocol could not parse."""
@@ -430,7 +433,10 @@ class Outcome(Record):
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval; both ends in [0, 1] for a proportion, in [−1, 1] for a difference."""
+    """A confidence interval; both ends in [0, 1] for a proportion, in [−1, 1] for a difference of two.
+
+    Of a reward it is on the scale of the rewards.
+    """
 
     low: float
     high: float

@@ -25,6 +25,7 @@ example: capvec check my/tasks
 def run(options: argparse.Namespace) -> int:
     """Check the tasks anew, and print a table; 1 when one is unfit."""
     from capvec.run.check import Checker  # noqa: PLC0415
+    from capvec.run.control import Scale  # noqa: PLC0415
     from capvec.run.proofs import keep_proof  # noqa: PLC0415
     from capvec.sandbox.docker import DockerProvider  # noqa: PLC0415
     from capvec.sandbox.docker_host import check_docker  # noqa: PLC0415
@@ -38,9 +39,10 @@ def run(options: argparse.Namespace) -> int:
         say(one_line(line))
     provider = DockerProvider()
     images = {task.name: provider.prepare(task) for task in loaded.tasks}
-    checks = Checker(provider, jobs=options.jobs, say=say).check(loaded.tasks)
+    scale = Scale(options.reward, options.solved_at)
+    checks = Checker(provider, scale, jobs=options.jobs, say=say).check(loaded.tasks)
     for task, check in zip(loaded.tasks, checks, strict=True):
-        keep_proof(task, images[task.name], check)
+        keep_proof(task, images[task.name], scale, check)
     print("\n".join(_report(checks)))
     return 1 if any(check.problem for check in checks) else 0
 

@@ -101,6 +101,10 @@ class SweepOptions(Record):
     max_tokens: int | None = None
     temperature: float = _DEFAULTS["temperature"]
     protocol: str = _DEFAULTS["protocol"]
+    reward: str | None = None
+    """The name of the verifier's reward that counts; None: `reward`, or the only one."""
+    solved_at: float = _DEFAULTS["solved_at"]
+    """The least reward of a trial that is solved."""
     effect: float | None = None
     """A difference in pass rate that would matter; None for the verdict's margin."""
     base_rate: float | str | None = None

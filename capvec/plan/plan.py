@@ -37,6 +37,10 @@ class Settings(Record):
     temperature: float
     allow_network: bool = False
     """Whether tasks that ask for a public network have it."""
+    reward: str | None = None
+    """The name of the verifier's reward that counts (`--reward`); None: `reward`, or the only one."""
+    solved_at: float = 1.0
+    """The least reward of a trial that is solved (`--solved-at`)."""
 
 
 def settings_for(options: SweepOptions, defaults: GenerationDefaults, model: str) -> Settings:
@@ -49,6 +53,8 @@ def settings_for(options: SweepOptions, defaults: GenerationDefaults, model: str
         max_tokens=options.max_tokens or defaults.max_tokens,
         temperature=options.temperature,
         allow_network=options.allow_network,
+        reward=options.reward,
+        solved_at=options.solved_at,
     )
 
 

@@ -17,7 +17,7 @@ from capvec import __version__
 from capvec.directions.recipe import Recipe
 from capvec.directions.study_direction import StudyDirection
 from capvec.errors import UsageError
-from capvec.plan.plan import Plan
+from capvec.plan.plan import Plan, Settings
 from capvec.steering import Steer
 
 _PACKAGES = ("capvec", "torch", "transformers", "pytest", "pytest-xdist", "docker", "numpy", "scipy", "pandas")
@@ -128,7 +128,8 @@ def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "study": record.get("study", "sweep"),
         "model": tuple(record["model"][key] for key in ("model", "revision", "dtype")),
-        **{f"settings.{name}": value for name, value in record["settings"].items()},
+        # Through the record, so that what an earlier capvec did not record is what it did.
+        **{f"settings.{name}": value for name, value in Settings.from_json(record["settings"]).to_json().items()},
         "direction": record["direction"]["hash"] if record["direction"] else None,
         **{f"--{name}": value for name, value in _thresholds(record.get("options", {})).items()},
         **_looks(record),

@@ -15,9 +15,10 @@ from typing import Literal
 
 from capvec.errors import UsageError, VerifierFault
 from capvec.records import CommandResult, Task
-from capvec.run.control import SOLVED_AT
+from capvec.run.control import Scale
 from capvec.sandbox.base import SandboxProvider
 from capvec.sandbox.reaper import reap
+from capvec.sandbox.reward import counted as counted_reward
 from capvec.sandbox.solution import has_solution, solve
 from capvec.sandbox.symptoms import NETWORK, PERMISSION, Symptom, symptoms
 from capvec.sandbox.verifier import verify
@@ -34,7 +35,8 @@ class Attempt(Record):
     """One attempt at a task, and what the verifier made of it."""
 
     reward: float | None
-    """None where the verifier gave no usable one."""
+    """The one that counts; None where the verifier gave no usable one."""
+    solved: bool = False
     evidence: tuple[str, ...] = ()
     """How the programs ended and the last lines that they printed."""
     symptoms: tuple[Symptom, ...] = ()
@@ -43,10 +45,6 @@ class Attempt(Record):
     @property
     def shown(self) -> str:
         return "none" if self.reward is None else f"{self.reward:g}"
-
-    @property
-    def solved(self) -> bool:
-        return self.reward is not None and self.reward >= SOLVED_AT
 
 
 @dataclass(frozen=True)
@@ -61,6 +59,8 @@ class TaskCheck(Record):
     seconds: float
     networked: bool
     """Whether any of it reaches the public network."""
+    solved_at: float = 1.0
+    """The least reward that counts as solved."""
 
     @property
     def problem(self) -> str:
@@ -86,11 +86,11 @@ class TaskCheck(Record):
         elif nothing.reward is None:
             yield "where nothing is done, its verifier gives no reward", nothing
         elif solution is not None and not solution.solved:
-            yield f"its own solution is judged {solution.shown}, and must be judged at least {SOLVED_AT:g}", solution
+            yield f"its own solution is judged {solution.shown}, and must be judged at least {self.solved_at:g}", solution
         elif solution is None and nothing.symptoms:
             yield f"it has no solution, and its verifier's own tools seem to fail: {nothing.symptoms[0]}", nothing
         if nothing.solved:
-            yield f"doing nothing is judged {nothing.shown}, and must be judged below {SOLVED_AT:g}", nothing
+            yield f"doing nothing is judged {nothing.shown}, and must be judged below {self.solved_at:g}", nothing
 
     def _advice(self, symptom: Symptom) -> str:
         if symptom.kind == NETWORK and not self.networked:
@@ -103,9 +103,9 @@ class TaskCheck(Record):
 class Checker:
     """Checks tasks, several at a time. Progress is said every few seconds."""
 
-    def __init__(self, sandboxes: SandboxProvider, *, jobs: int, say: Callable[[str], None]) -> None:
+    def __init__(self, sandboxes: SandboxProvider, scale: Scale, *, jobs: int, say: Callable[[str], None]) -> None:
         """Make one that checks `jobs` tasks at a time, and prints a line of progress with `say`."""
-        self._sandboxes, self._jobs, self._say = sandboxes, jobs, say
+        self._sandboxes, self._scale, self._jobs, self._say = sandboxes, scale, jobs, say
         self._run = f"check-{os.getpid()}"
         self._stopped = Event()
 
@@ -142,7 +142,8 @@ class Checker:
         nothing = self._attempt(task, solved=False)
         solution = self._attempt(task, solved=True) if has_solution(task) else None
         networked = any(environment.limits.network for environment in task.environments)
-        return TaskCheck(task.name, nothing, solution, round(time.monotonic() - started, 3), networked)
+        seconds = round(time.monotonic() - started, 3)
+        return TaskCheck(task.name, nothing, solution, seconds, networked, self._scale.solved_at)
 
     def _attempt(self, task: Task, *, solved: bool) -> Attempt:
         trial = f"{task.name}-{'solution' if solved else 'nothing'}"
@@ -151,12 +152,13 @@ class Checker:
             if solved:
                 ran.append(("the solution", solve(sandbox, task)))
             try:
-                judged = verify(sandbox, task)
+                verified = verify(sandbox, task)
+                ran.append(("the verifier", verified.ran))
+                reward = counted_reward(verified.rewards, self._scale.reward)
             except VerifierFault as fault:
-                ended, said = CommandResult(str(fault), None), printable(str(fault)).splitlines()
-                return Attempt(None, (*_evidence(ran), *said), _signs([*ran, ("", ended)]))
-        ran.append(("the verifier", judged.ran))
-        return Attempt(judged.reward, tuple(_evidence(ran)), _signs(ran))
+                said = printable(str(fault))
+                return Attempt(None, False, (*_evidence(ran), *said.splitlines()), _signs(ran, CommandResult(said, None)))
+        return Attempt(reward, reward >= self._scale.solved_at, tuple(_evidence(ran)), _signs(ran))
 
 
 def refusal(checks: Sequence[TaskCheck], of: int, options: str) -> UsageError:
@@ -170,7 +172,7 @@ def refusal(checks: Sequence[TaskCheck], of: int, options: str) -> UsageError:
     listed = "".join(f"\n  {line}" for check in checks for line in check.lines())
     return UsageError(
         f"{len(checks)} of {counted(of, 'task')} cannot tell a right answer from a wrong one here; expected tasks "
-        f"whose own solution is judged at least {SOLVED_AT:g}, and doing nothing less. Mend them, or {options}:{listed}"
+        f"whose own solution is judged solved, and doing nothing is not. Mend them, or {options}:{listed}"
     )
 
 
@@ -182,7 +184,7 @@ def _evidence(ran: Sequence[tuple[str, CommandResult]]) -> Iterator[str]:
         yield from (f"  {line}" for line in lines)
 
 
-def _signs(ran: Sequence[tuple[str, CommandResult]]) -> tuple[Symptom, ...]:
-    """The first of each kind."""
-    found = {symptom.kind: symptom for _, result in reversed(ran) for symptom in symptoms(result)}
-    return tuple(found.values())
+def _signs(ran: Sequence[tuple[str, CommandResult]], *others: CommandResult) -> tuple[Symptom, ...]:
+    """The first sign of each kind."""
+    results = [*(result for _, result in ran), *others]
+    return tuple({symptom.kind: symptom for result in reversed(results) for symptom in symptoms(result)}.values())

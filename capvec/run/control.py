@@ -12,26 +12,48 @@ there is none.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from capvec.errors import VerifierFault
 from capvec.records import Task
 from capvec.sandbox.base import Sandbox, SandboxProvider
+from capvec.sandbox.reward import counted
 from capvec.sandbox.solution import has_solution, solve
 from capvec.sandbox.symptoms import symptoms
 from capvec.sandbox.verifier import verify
 
-SOLVED_AT = 1.0
-"""The reward from which a trial counts as solved, as in Harbor's pass rate."""
+
+@dataclass(frozen=True)
+class Scale:
+    """Which reward counts, and from where on an attempt is solved."""
+
+    reward: str | None = None
+    """Its name; None for `reward`, or the only one."""
+    solved_at: float = 1.0
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How an attempt was judged."""
+
+    reward: float = 0.0
+    """The one that counts."""
+    rewards: Mapping[str, float] = field(default_factory=dict)
+    """All of them by name."""
+    solved: bool = False
+    note: str = ""
+    """Why it counts as judged although the verifier failed; empty where it did not."""
 
 
 @dataclass(frozen=True)
 class Control:
-    """Where a control runs, and under which names."""
+    """Where a control runs, under which names, and by which rewards it goes."""
 
     sandboxes: SandboxProvider
     run: str
     trial: str
+    scale: Scale
 
     def fault(self, task: Task) -> str:
         """Run the verifier where no agent was. Returns how it failed; empty if it is as it should be.
@@ -40,17 +62,18 @@ class Control:
             SandboxUnavailable: nothing can run sandboxes.
         """
         with self.sandboxes.open(task, run=self.run, trial=f"{self.trial}-control") as sandbox:
-            solved = has_solution(task)
-            if solved:
+            solution = has_solution(task)
+            if solution:
                 solve(sandbox, task)
-            judged, doubt = _verify(sandbox, task)
-        if solved:
-            after = "after the task's own solution, too"
-            return "" if judged is not None and judged >= SOLVED_AT else f"{after}: {doubt or f'reward {judged:g}'}"
-        return f"where nothing was done, too: {doubt}" if doubt else ""
+            judged, doubt = _verify(sandbox, task, self.scale)
+        if not solution:
+            return f"where nothing was done, too: {doubt}" if doubt else ""
+        if judged is not None and judged.solved:
+            return ""
+        return f"after the task's own solution, too: {doubt or 'it is not judged solved'}"
 
 
-def judge(sandbox: Sandbox, task: Task, control: Control) -> tuple[float, str]:
+def judge(sandbox: Sandbox, task: Task, control: Control) -> Judged:
     """Run the task's verifier, and a control where it seems to have failed.
 
     Args:
@@ -58,31 +81,27 @@ def judge(sandbox: Sandbox, task: Task, control: Control) -> tuple[float, str]:
         task: that was worked on.
         control: how to run a control.
 
-    Returns:
-        The reward; and why the attempt counts as judged although the verifier failed, empty where it did not.
-
     Raises:
         VerifierFault: the verifier failed, and not by the agent's work.
         SandboxUnavailable: a sandbox is gone or cannot be restored.
     """
-    reward, doubt = _verify(sandbox, task)
-    if reward is not None and not doubt:
-        return reward, ""
+    judged, doubt = _verify(sandbox, task, control.scale)
+    if judged is not None and not doubt:
+        return judged
     if fault := control.fault(task):
         raise VerifierFault(f"{doubt}; and {fault}")
-    reward, doubt = _verify(sandbox, task)
-    return reward or 0.0, doubt and f"the verifier fails only on what the agent left: {doubt}"
+    judged, doubt = _verify(sandbox, task, control.scale)
+    note = f"the verifier fails only on what the agent left: {doubt}" if doubt else ""
+    return replace(judged or Judged(), note=note)
 
 
-def _verify(sandbox: Sandbox, task: Task) -> tuple[float | None, str]:
-    """The reward, None if there is none; and why it is in doubt, empty if it is not."""
+def _verify(sandbox: Sandbox, task: Task, scale: Scale) -> tuple[Judged | None, str]:
+    """How the attempt is judged, None where it is not; and why that is in doubt, empty if it is not."""
     try:
-        judged = verify(sandbox, task)
+        verified = verify(sandbox, task)
+        reward = counted(verified.rewards, scale.reward)
     except VerifierFault as fault:
         return None, str(fault)
-    found = () if judged.reward >= SOLVED_AT else symptoms(judged.ran)
-    words = "; ".join(map(str, found))
-    return (
-        judged.reward,
-        words and f"the verifier's own tools failed, and it wrote the reward {judged.reward:g}: {words}",
-    )
+    judged = Judged(reward, verified.rewards, reward >= scale.solved_at)
+    signs = "" if judged.solved else "; ".join(map(str, symptoms(verified.ran)))
+    return judged, signs and f"the verifier's tools failed, and it wrote the reward {reward:g}: {signs}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from capvec.plan.options import SweepOptions
 from capvec.records import Task
 from capvec.run.check import Checker, TaskCheck, refusal
+from capvec.run.control import Scale
 from capvec.run.proofs import keep_proof, read_proof
 from capvec.sandbox.base import SandboxProvider
 from capvec.text import counted, one_line
@@ -36,7 +37,8 @@ class TaskPreparation:
     def __init__(self, options: SweepOptions, sandboxes: SandboxProvider, say: Callable[[str], None]) -> None:
         """Do it as the options say, and print progress with `say`."""
         self._options, self._sandboxes, self._say = options, sandboxes, say
-        self._checker = Checker(sandboxes, jobs=_JOBS, say=say)
+        self._scale = Scale(options.reward, options.solved_at)
+        self._checker = Checker(sandboxes, self._scale, jobs=_JOBS, say=say)
 
     def prepare(self, tasks: Sequence[Task]) -> PreparedTasks:
         """Build the images, and check the tasks that were not proved before on this machine.
@@ -68,13 +70,14 @@ class TaskPreparation:
         self._checker.stop()
 
     def _checks(self, tasks: Sequence[Task], images: Mapping[str, str]) -> dict[str, TaskCheck]:
-        kept = {task.name: proof for task in tasks if (proof := read_proof(task, images[task.name])) is not None}
+        proofs = {task.name: read_proof(task, images[task.name], self._scale) for task in tasks}
+        kept = {name: proof for name, proof in proofs.items() if proof is not None}
         new = [task for task in tasks if task.name not in kept]
         if new:
             self._say(f"checking {counted(len(new), 'task')} that this machine has not proved before")
         checks = self._checker.check(new)
         for task, check in zip(new, checks, strict=True):
-            keep_proof(task, images[task.name], check)
+            keep_proof(task, images[task.name], self._scale, check)
         return kept | {check.task: check for check in checks}
 
 

@@ -16,7 +16,7 @@ from capvec.errors import InfrastructureError
 from capvec.plan.plan import Plan
 from capvec.receipts import check_receipts
 from capvec.records import Config, Episode, Measured, Outcome, Reply, Task, TrialId, TrialSpec
-from capvec.run.control import SOLVED_AT, Control, judge
+from capvec.run.control import Control, Judged, Scale, judge
 from capvec.sandbox.base import SandboxProvider
 from capvec.traces import write_trajectory
 
@@ -37,19 +37,17 @@ class TrialRunner:
             return self.finished[spec.id]
         started, clock = datetime.now(UTC), time.monotonic()
         task, config = self.plan.task(spec.task), self.plan.config(spec.config)
-        episode, reward, fault, note = self._act(spec, task, config)
+        episode, judged, fault = self._act(spec, task, config)
+        outcome = _outcome(self.plan.run, spec, config, episode, judged, fault)
         outcome = replace(
-            _outcome(self.plan.run, spec, config, episode, reward, fault),
-            note=note,
-            started=started.isoformat(timespec="milliseconds"),
-            wall_s=round(time.monotonic() - clock, 3),
+            outcome, started=started.isoformat(timespec="milliseconds"), wall_s=round(time.monotonic() - clock, 3)
         )
         if episode is not None:
             self._write(spec, task, config, episode, outcome)
         return outcome
 
-    def _act(self, spec: TrialSpec, task: Task, config: Config) -> tuple[Episode | None, float | None, str, str]:
-        """The episode, the reward, the fault and the note; a fault leaves the episode so far."""
+    def _act(self, spec: TrialSpec, task: Task, config: Config) -> tuple[Episode | None, Judged | None, str]:
+        """The episode, the verifier's word, and the fault (empty without one); a fault leaves the episode so far."""
         episode = None
         try:
             with self.sandboxes.open(task, run=self.plan.run, trial=str(spec.id)) as sandbox:
@@ -75,11 +73,11 @@ class TrialRunner:
                     on_reply=check,
                 )
                 if episode.end_reason == "error":
-                    return episode, None, episode.error, ""
-                reward, note = judge(sandbox, task, Control(self.sandboxes, self.plan.run, str(spec.id)))
-                return episode, reward, "", note
+                    return episode, None, episode.error
+                scale = Scale(settings.reward, settings.solved_at)
+                return episode, judge(sandbox, task, Control(self.sandboxes, self.plan.run, str(spec.id), scale)), ""
         except InfrastructureError as fault:
-            return episode, None, f"{type(fault).__name__}: {fault}", ""
+            return episode, None, f"{type(fault).__name__}: {fault}"
 
     def _write(self, spec: TrialSpec, task: Task, config: Config, episode: Episode, outcome: Outcome) -> None:
         write_trajectory(
@@ -100,10 +98,9 @@ def error_outcome(run: str, spec: TrialSpec, config: Config, reason: str) -> Out
 
 
 def _outcome(
-    run: str, spec: TrialSpec, config: Config, episode: Episode | None, reward: float | None, fault: str
+    run: str, spec: TrialSpec, config: Config, episode: Episode | None, judged: Judged | None, fault: str
 ) -> Outcome:
     steps = episode.steps if episode else ()
-    solved = reward is not None and reward >= SOLVED_AT
     return Outcome(
         run=run,
         task=spec.task,
@@ -112,13 +109,14 @@ def _outcome(
         alpha=config.alpha,
         attempt=spec.attempt,
         seed=spec.seed,
-        outcome="error" if reward is None else "solved" if solved else "unsolved",
-        reward=reward,
+        outcome="error" if judged is None else "solved" if judged.solved else "unsolved",
+        reward=judged.reward if judged else None,
+        rewards=judged.rewards if judged else {},
         steps=len(steps),
         parse_fail=episode.parse_fail if episode else 0,
         repaired=episode.repaired if episode else 0,
         no_cmd=episode.no_cmd if episode else 0,
-        end_reason=episode.end_reason if episode and reward is not None else "error",
+        end_reason=episode.end_reason if episode and judged else "error",
         prompt_tokens=sum(step.reply.prompt_tokens for step in steps),
         completion_tokens=sum(step.reply.completion_tokens for step in steps),
         model_s=round(sum(step.reply.model_s for step in steps), 3),
@@ -126,6 +124,7 @@ def _outcome(
         worker=os.environ.get("PYTEST_XDIST_WORKER", "main"),
         measured=_measured(config, [step.reply for step in steps]),
         error=fault,
+        note=judged.note if judged else "",
     )
 
 
