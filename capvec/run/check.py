@@ -86,7 +86,10 @@ class TaskCheck(Record):
         elif nothing.reward is None:
             yield "where nothing is done, its verifier gives no reward", nothing
         elif solution is not None and not solution.solved:
-            yield f"its own solution is judged {solution.shown}, and must be judged at least {self.solved_at:g}", solution
+            yield (
+                f"its own solution is judged {solution.shown}, and must be judged at least {self.solved_at:g}",
+                solution,
+            )
         elif solution is None and nothing.symptoms:
             yield f"it has no solution, and its verifier's own tools seem to fail: {nothing.symptoms[0]}", nothing
         if nothing.solved:
@@ -157,7 +160,9 @@ class Checker:
                 reward = counted_reward(verified.rewards, self._scale.reward)
             except VerifierFault as fault:
                 said = printable(str(fault))
-                return Attempt(None, False, (*_evidence(ran), *said.splitlines()), _signs(ran, CommandResult(said, None)))
+                return Attempt(
+                    None, False, (*_evidence(ran), *said.splitlines()), _signs(ran, CommandResult(said, None))
+                )
         return Attempt(reward, reward >= self._scale.solved_at, tuple(_evidence(ran)), _signs(ran))
 
 
