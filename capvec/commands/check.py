@@ -33,11 +33,16 @@ def run(options: argparse.Namespace) -> int:
     from capvec.tasks.loader import left_out_in_words, notes_in_words  # noqa: PLC0415
     from capvec.text import one_line  # noqa: PLC0415
 
-    loaded = load_tasks(options.TASKS, skip=options.skip_unsupported, allow_network=options.allow_network)
+    loaded = load_tasks(
+        options.TASKS,
+        skip=options.skip_unsupported,
+        allow_network=options.allow_network,
+        force_build=options.force_build,
+    )
     check_docker()
     for line in (*notes_in_words(loaded.tasks), *left_out_in_words(loaded.left_out)):
         say(one_line(line))
-    provider = DockerProvider()
+    provider = DockerProvider(say)
     images = {task.name: provider.prepare(task) for task in loaded.tasks}
     scale = Scale(options.reward, options.solved_at)
     checks = Checker(provider, scale, jobs=options.jobs, say=say).check(loaded.tasks)

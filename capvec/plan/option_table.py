@@ -144,7 +144,7 @@ OPTIONS: tuple[Option, ...] = (
         default=Default("stored")),
     # ------------------------------------------------------------------------------------ building the direction
     Option("traces", "PATH", "recipe", ("sweep", *_CAPTURING),
-        "A folder, or a JSONL file of ATIF trajectories or of chats, to build the direction from.",
+        "A folder or a file of traces to build the direction from, in the formats of docs/guides/traces.md.",
         default=Default(words="those bundled for --contrast")),
     Option("activations", "FILE", "recipe", ("compute",),
         "A file that `capvec capture` wrote, in place of --traces and --model."),
@@ -191,6 +191,8 @@ OPTIONS: tuple[Option, ...] = (
         "Leave out tasks that `capvec check` finds unfit, with the reasons in the report, instead of stopping."),
     Option("no_check", None, "trials", _ACTING,
         "Run tasks without a proof that their verifiers tell a right answer from a wrong one."),
+    Option("force_build", None, "trials", ("sweep", "collect", "check"),
+        "Build a task's Dockerfile where it has one, although its `docker_image` names a ready image."),
     Option("attempts", "N", "trials", _ACTING, "Attempts of each (task, config).",
         partial(at_least, "--attempts", minimum=1), Default("1"), differs={"calibration": Default("2")}),
     Option("controls", "LIST", "trials", _STUDIES,

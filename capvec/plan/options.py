@@ -88,6 +88,7 @@ class SweepOptions(Record):
     allow_network: bool = False
     no_check: bool = False
     skip_unfit: bool = False
+    force_build: bool = False
     attempts: int = _DEFAULTS["attempts"]
     controls: tuple[Control, ...] = _DEFAULTS["controls"]
     seed: int = _DEFAULTS["seed"]

@@ -43,16 +43,18 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
     """
     if out.exists() and any(out.iterdir()):
         raise UsageError(f"{out} is not empty; choose a new folder, so that two collections do not mix")
-    loaded = load_tasks(options.tasks, skip=options.skip_unsupported, allow_network=options.allow_network)
+    loaded = load_tasks(
+        options.tasks,
+        skip=options.skip_unsupported,
+        allow_network=options.allow_network,
+        force_build=options.force_build,
+    )
     get_protocol(options.protocol)
     check_docker()
     for line in (*notes_in_words(loaded.tasks), *left_out_in_words(loaded.left_out)):
-        print(f"capvec: {one_line(line)}")
+        _say(line)
     source = resolve_model(options.model)
-    provider = DockerProvider()
-    prepared = TaskPreparation(options, provider, lambda line: print(f"capvec: {line}", flush=True)).prepare(
-        loaded.tasks
-    )
+    prepared = TaskPreparation(options, _say).prepare(loaded.tasks)
     out.mkdir(parents=True, exist_ok=True)
     with client_of(source, out / "engine.log") as client:
         health = client.health()
@@ -67,6 +69,10 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": None, "images": prepared.images}
         provenance.write(out, command_line=options.command_line, options=options.recorded("collect"), **about)
         recorder = TrialRecorder(plan, Ledger(out / "trials.jsonl"), say=print)
-        run_trials(TrialRunner(plan, client, provider), recorder, jobs)
+        run_trials(TrialRunner(plan, client, DockerProvider(_say)), recorder, jobs)
     reap(plan.run)
     return plan, recorder.outcomes
+
+
+def _say(line: str) -> None:
+    print(f"capvec: {one_line(line)}", flush=True)

@@ -10,7 +10,7 @@ from capvec.records import Task
 from capvec.run.check import Checker, TaskCheck, refusal
 from capvec.run.control import Scale
 from capvec.run.proofs import keep_proof, read_proof
-from capvec.sandbox.base import SandboxProvider
+from capvec.sandbox.docker import DockerProvider
 from capvec.text import counted, one_line
 
 NOT_CHECKED, NO_SOLUTION = "it was not checked (--no-check)", "it has no solution"
@@ -34,11 +34,12 @@ class PreparedTasks:
 class TaskPreparation:
     """Prepares the tasks of a run."""
 
-    def __init__(self, options: SweepOptions, sandboxes: SandboxProvider, say: Callable[[str], None]) -> None:
+    def __init__(self, options: SweepOptions, say: Callable[[str], None]) -> None:
         """Do it as the options say, and print progress with `say`."""
-        self._options, self._sandboxes, self._say = options, sandboxes, say
+        self._options, self._print = options, say
+        self._sandboxes = DockerProvider(self._say)
         self._scale = Scale(options.reward, options.solved_at)
-        self._checker = Checker(sandboxes, self._scale, jobs=_JOBS, say=say)
+        self._checker = Checker(self._sandboxes, self._scale, jobs=_JOBS, say=self._say)
 
     def prepare(self, tasks: Sequence[Task]) -> PreparedTasks:
         """Build the images, and check the tasks that were not proved before on this machine.
@@ -69,6 +70,9 @@ class TaskPreparation:
         """End a preparation that another thread runs, as soon as its container can be removed."""
         self._checker.stop()
 
+    def _say(self, line: str) -> None:
+        self._print(one_line(line))
+
     def _checks(self, tasks: Sequence[Task], images: Mapping[str, str]) -> dict[str, TaskCheck]:
         proofs = {task.name: read_proof(task, images[task.name], self._scale) for task in tasks}
         kept = {name: proof for name, proof in proofs.items() if proof is not None}
@@ -85,5 +89,5 @@ def _in_words(prepared: PreparedTasks) -> list[str]:
     lines = [f"left out {name}: {why}" for name, why in prepared.unfit.items()]
     if prepared.unproved:
         names = ", ".join(prepared.unproved)
-        lines.append(one_line(f"{counted(len(prepared.unproved), 'task')} unproved, without a solution: {names}"))
+        lines.append(f"{counted(len(prepared.unproved), 'task')} unproved, without a solution: {names}")
     return lines

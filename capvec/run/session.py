@@ -32,7 +32,6 @@ from capvec.run.assumptions import assumptions_of
 from capvec.run.preparation import PreparedTasks, TaskPreparation
 from capvec.run.recorder import TrialRecorder
 from capvec.run.study import Study, StudyContext, StudyDesign
-from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.docker_host import check_docker
 from capvec.sandbox.reaper import reap
 from capvec.serial import Record
@@ -115,7 +114,7 @@ class StudySession:
         if options.gate is not None:
             check_names(options.gate, plan.configs)
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": design.directions}
-        provenance.check_same_study(self.folder, options=self.study.asked, **about)
+        provenance.check_same_study(self.folder, options=self.study.asked, images=prepared.images, **about)
         recorder = TrialRecorder(plan, Ledger(self.folder / "trials.jsonl"), self._say)
         payload = WorkerPayload(plan, url, token, recorder.finished)
         self._prepared = _Prepared(design, recorder, payload, about | {"images": prepared.images})
@@ -153,7 +152,7 @@ class StudySession:
 
     def _engine_and_tasks(self, source: ModelSource | None) -> tuple[str, str, PreparedTasks]:
         """URL and token of the engine, and the tasks; both are made ready at the same time."""
-        preparation = TaskPreparation(self.options, DockerProvider(), self._say)
+        preparation = TaskPreparation(self.options, self._say)
         with ThreadPoolExecutor(1) as pool:
             tasks = pool.submit(preparation.prepare, self.study.tasks)
             try:

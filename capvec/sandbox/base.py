@@ -102,13 +102,13 @@ class SandboxProvider(Protocol):
     """Makes sandboxes for tasks."""
 
     def prepare(self, task: Task) -> str:
-        """Build or find the image of a task, before the first sandbox of the task is opened. Calls are idempotent.
+        """Build or find the images of a task, before the first sandbox of the task is opened. Calls are idempotent.
 
         Args:
             task: the task; its `path` holds `environment/`.
 
         Returns:
-            The image's id, a digest, for `provenance.json`.
+            The id of each image and what it is, for `provenance.json`: `sha256:… from environment/Dockerfile`.
 
         Raises:
             UsageError: the environment does not build; the message carries the end of the build log.

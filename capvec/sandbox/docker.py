@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -36,17 +36,22 @@ both run as the image's user instead: Docker gives none to the execs of a contai
 class DockerProvider:
     """Makes sandboxes on the Docker of the environment: `DOCKER_HOST`, or else the local socket."""
 
+    def __init__(self, say: Callable[[str], None] = lambda _line: None) -> None:
+        """Take a function for lines about images: a build that takes long, a pull that fails."""
+        self._say = say
+
     def prepare(self, task: Task) -> str:
-        """Build, pull or find the task's image. Returns its id. See `SandboxProvider.prepare`."""
+        """Build, pull or find the task's images. See `SandboxProvider.prepare`."""
         with faults(), connect() as client:
-            return prepare_image(client, task)
+            return ", ".join(str(prepare_image(client, task, one, self._say)) for one in task.environments)
 
     @contextmanager
     def open(self, task: Task, *, run: str, trial: str) -> Iterator[Sandbox]:
         """A running container for one trial, removed when the context ends. See `SandboxProvider.open`."""
         with connect() as client, ExitStack() as cleanup:
             with faults():
-                image = find_image(client, task) or prepare_image(client, task)
+                found = find_image(client, task, task.environment)
+                image = (found or prepare_image(client, task, task.environment, self._say)).id
                 config: dict[str, Any] = client.api.inspect_image(image)["Config"] or {}
                 # The name is known before the container exists, so that nothing can be lost between the two.
                 name = f"capvec-{uuid.uuid4().hex[:20]}"

@@ -413,7 +413,7 @@ def test_a_dockerfile_that_does_not_build_is_the_users_error_with_the_log(tmp_pa
 def test_a_base_image_that_is_nowhere_is_the_users_error(tmp_path):
     (tmp_path / "environment").mkdir()
     (tmp_path / "environment" / "Dockerfile").write_text("FROM capvec.invalid/no/such:image\n")
-    with pytest.raises(UsageError, match="make setup"):
+    with pytest.raises(UsageError, match="base image is missing: `docker pull`"):
         DockerProvider().prepare(Task("baseless", tmp_path, "x", "0"))
 
 
@@ -430,5 +430,5 @@ def test_an_image_is_built_once_and_again_when_its_files_change(tmp_path):
 
 def test_an_image_name_that_is_none_is_the_users_error_and_any_task_name_can_be_built(task):
     with pytest.raises(UsageError, match=r"'Not One'.*expected one such as"):
-        DockerProvider().prepare(replace(task, image="Not One"))
+        DockerProvider().prepare(replace(task, environment=Environment(image="Not One")))
     assert DockerProvider().prepare(replace(task, name="A._-b-")) == DockerProvider().prepare(task)

@@ -15,7 +15,7 @@ from capvec.directions.study_direction import StudyDirection
 from capvec.errors import UsageError
 from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Plan, Settings, SteeringMode, steered_config
-from capvec.results.provenance import check_same_study
+from capvec.results.provenance import check_same_study, differences
 
 pytestmark = pytest.mark.unit
 
@@ -89,3 +89,26 @@ def test_a_run_from_before_a_threshold_was_an_option_went_by_its_default(tmp_pat
     check_same_study(tmp_path, options=SWEEP.to_json(), **about)
     with pytest.raises(UsageError, match=r"--confound-auc was 0\.9 and is 0\.8"):
         check_same_study(tmp_path, options=SweepOptions(recipe=Recipe(confound_auc=0.8)).to_json(), **about)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "changed"),
+    [
+        ("sha256:1 from environment/Dockerfile", "sha256:2 from environment/Dockerfile", {}),
+        ("sha256:1", "sha256:1 from environment/Dockerfile", {}),  # a run of an earlier capvec
+        (
+            "sha256:1 from debian:12, sha256:2 from tests/Dockerfile",
+            "sha256:1 from environment/Dockerfile, sha256:2 from tests/Dockerfile",
+            {"images of t": (["debian:12", "tests/Dockerfile"], ["environment/Dockerfile", "tests/Dockerfile"])},
+        ),
+    ],
+)
+def test_a_run_goes_on_with_rebuilt_images_and_not_with_images_from_elsewhere(before, now, changed):
+    one, other = (
+        {
+            "model": HEALTH, "settings": {}, "direction": None, "configs": [],
+            "tasks": {"t": {"checksum": "0", "image": image}},
+        }
+        for image in (before, now)
+    )  # fmt: skip
+    assert differences(one, other) == changed
