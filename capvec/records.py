@@ -20,8 +20,11 @@ Status = Literal["solved", "unsolved", "error"]
 Layers = int | str | None
 """The layer of a config; a text such as `20+22` for several; None if nothing is steered."""
 EndReason = Literal["done", "max_steps", "parse_fail_limit", "no_cmd_limit", "context_full", "time", "error"]
+Thinking = Literal["on", "off", "default"]
+"""Whether a model thinks before it answers; `default` leaves it to the chat template."""
 Message = Mapping[str, str]
-"""One chat message, `{"role": "system" | "user" | "assistant", "content": text}`."""
+"""One chat message, `{"role": "system" | "user" | "assistant", "content": text}`. An assistant's may have the thought
+that led to it in `reasoning_content`."""
 
 
 # ------------------------------------------------------------------------------------------------ tasks
@@ -270,6 +273,7 @@ class Reply(Record):
     """One reply of the model."""
 
     text: str
+    """The answer, without the thought before it; empty if the reply ended within the thought."""
     finish_reason: Literal["stop", "length"]
     prompt_tokens: int
     completion_tokens: int
@@ -283,6 +287,8 @@ class Reply(Record):
     """The steers of that earlier request, which the engine keeps with the keys and values."""
     isolation: IsolationCheck | None = None
     """The check of positions without a steer; None from an engine that does not make it."""
+    thought: str = ""
+    """What the model thought before it answered, without tags; empty if nothing."""
 
 
 @dataclass(frozen=True)

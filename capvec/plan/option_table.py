@@ -28,7 +28,7 @@ from capvec.plan.option_parsers import (
     parse_run_name,
     parse_share,
 )
-from capvec.records import AlphaUnit
+from capvec.records import AlphaUnit, Thinking
 from capvec.stats.assumed import EQUIVALENCE_MARGIN, UNKNOWN_RATE, UNKNOWN_SPREAD
 from capvec.steering import Op, Positions
 
@@ -209,6 +209,10 @@ OPTIONS: tuple[Option, ...] = (
     Option("protocol", "NAME", "trials", _ACTING,
         f"How replies carry commands: {_either(f'`{name}`' for name in PROTOCOLS)}.",
         partial(choice, "--protocol", choices=tuple(PROTOCOLS)), Default("bash-block")),
+    Option("thinking", "MODE", "trials", _ACTING,
+        "Whether the model thinks before it answers: `on`, `off`, or `default` for the default of its chat template. "
+        "`on` and `off` are refused where the template has no such switch. Thoughts count toward --max-tokens.",
+        partial(choice, "--thinking", choices=get_args(Thinking)), Default(words="off, where there is a switch")),
     Option("reward", "NAME", "trials", ("sweep", "collect", "check"),
         "Which reward counts, where verifiers write several by name.", parse_reward_name,
         Default(words="`reward`, or the only one")),

@@ -11,7 +11,7 @@ from capvec.errors import UsageError
 from capvec.plan.option_help import options_of
 from capvec.plan.option_parsers import Control
 from capvec.plan.option_table import OPTIONS, PLACES
-from capvec.records import AlphaUnit
+from capvec.records import AlphaUnit, Thinking
 from capvec.serial import Record
 from capvec.steering import Op, Positions
 
@@ -102,6 +102,8 @@ class SweepOptions(Record):
     max_tokens: int | None = None
     temperature: float = _DEFAULTS["temperature"]
     protocol: str = _DEFAULTS["protocol"]
+    thinking: Thinking | None = None
+    """None is off, where the chat template has a switch."""
     reward: str | None = None
     """The name of the verifier's reward that counts; None: `reward`, or the only one."""
     solved_at: float = _DEFAULTS["solved_at"]

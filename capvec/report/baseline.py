@@ -41,7 +41,8 @@ def baseline_report(plan: Plan, outcomes: Sequence[Outcome]) -> Report:
     note = Paragraph("parse_fail and no_cmd are shares of replies. Errors are excluded from rates.")
     rates = Section("rates", "Rates", (Table(columns, tuple(_rows(plan, outcomes))), note))
     solved = solved_of(outcomes)
-    method = Section("method", "Method", (Paragraph(done),))
+    found = (Paragraph(line) for line in plan.template.in_words(settings.thinking))
+    method = Section("method", "Method", (Paragraph(done), *found))
     return Report(f"{settings.model} without a direction", f"{solved} trials solved.", (method, rates))
 
 

@@ -14,7 +14,7 @@ from capvec.text import counted
 
 
 def method_section(results: Results) -> Section:
-    """One paragraph, and one more for a merged run."""
+    """One paragraph, one for each thing that the chat template does otherwise, and one for a merged run."""
     plan, settings = results.plan, results.plan.settings
     done = Paragraph(
         (
@@ -30,8 +30,9 @@ def method_section(results: Results) -> Section:
             *solved_otherwise(settings),
         )
     )
+    found = [Paragraph(line) for line in plan.template.in_words(settings.thinking)]
     merged = [Paragraph(Markdown(" ".join(plan.merged)))] if plan.merged else []
-    return Section("method", "Method", (done, *_permitted(plan), *_unproved(plan), *_left_out(plan), *merged))
+    return Section("method", "Method", (done, *found, *_permitted(plan), *_unproved(plan), *_left_out(plan), *merged))
 
 
 def _permitted(plan: Plan) -> Iterator[Paragraph]:

@@ -58,13 +58,16 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
     out.mkdir(parents=True, exist_ok=True)
     with client_of(source, out / "engine.log") as client:
         health = client.health()
-        settings = settings_for(options, health.defaults, health.model)
+        settings = settings_for(options, health.defaults, health.model, health.template)
+        for line in health.template.in_words(settings.thinking):
+            print(f"capvec: {line}")
         baseline = Config(Config.BASELINE, "baseline")
         trials = interleave(prepared.tasks, [baseline], options.attempts, options.seed)
         plan = replace(
             Plan(out.name, out, prepared.tasks, (baseline,), trials, settings),
             left_out={**loaded.left_out, **prepared.unfit},
             unproved=prepared.unproved,
+            template=health.template,
         )
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": None, "images": prepared.images}
         provenance.write(out, command_line=options.command_line, options=options.recorded("collect"), **about)

@@ -107,10 +107,12 @@ class StudySession:
         url, token, prepared = self._engine_and_tasks(source)
         client = self._resources.enter_context(EngineClient(url, token))
         health = client.health()
-        settings = settings_for(options, health.defaults, health.model)
+        settings = settings_for(options, health.defaults, health.model, health.template)
+        for line in health.template.in_words(settings.thinking):
+            self._say(line)
         design = self.study.design(StudyContext(client, health, settings, self.folder, self._say))
         plan = _plan_of(self.study, self.folder, design.configs, settings, prepared)
-        plan = replace(plan, layout=health.layout)
+        plan = replace(plan, layout=health.layout, template=health.template)
         if options.gate is not None:
             check_names(options.gate, plan.configs)
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": design.directions}

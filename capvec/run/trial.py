@@ -67,6 +67,7 @@ class TrialRunner:
                         max_tokens=settings.max_tokens,
                         temperature=settings.temperature,
                         sandbox_s=task.agent.timeout_s,
+                        thinking=settings.thinking,
                     ),
                     seed=spec.seed,
                     steers=config.steers,

@@ -11,7 +11,8 @@ from capvec.records import Config, Interval, Outcome
 from capvec.stats.intervals import clustered
 from capvec.stats.pairing import sign_flip
 
-Metric = Literal["pass_rate", "parse_fail", "no_cmd", "steps", "reward"]
+Metric = Literal["pass_rate", "parse_fail", "no_cmd", "steps"]
+AnyMetric = Metric | Literal["reward"]
 SECONDARY: tuple[Metric, ...] = ("parse_fail", "no_cmd", "steps")
 
 DECIMALS = 12
@@ -23,8 +24,8 @@ class Effect:
     """A config against the baseline on the tasks that both have valid trials of."""
 
     config: str
-    metric: Metric
-    """`pass_rate`, a share; the others are per run. `reward` is in `stats.rewards` alone."""
+    metric: AnyMetric
+    """`pass_rate`, a share; the others are per run. The reward's effects are in `stats.rewards`."""
     tasks: int
     n: int
     """Valid trials of the config on those tasks."""
@@ -56,7 +57,10 @@ def paired_effect(
 
 
 def effect_by_task(
-    config: str, metric: Metric, ours: Mapping[str, Sequence[float]], base: Mapping[str, Sequence[float]]
+    config: str,
+    metric: AnyMetric,
+    ours: Mapping[str, Sequence[float]],
+    base: Mapping[str, Sequence[float]],
 ) -> Effect | None:
     """The effect from the values of both arms, with the task as the unit.
 

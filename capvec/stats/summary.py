@@ -12,7 +12,7 @@ from capvec.records import Config, Outcome
 from capvec.stats.assumed import EQUIVALENCE_MARGIN, UNKNOWN_SPREAD
 from capvec.stats.config_summary import ConfigSummary, counts_by_task, summarise_config, valid_trials
 from capvec.stats.drift import Drift, drift
-from capvec.stats.effects import SECONDARY, Effect
+from capvec.stats.effects import SECONDARY, AnyMetric, Effect
 from capvec.stats.format_change import format_change
 from capvec.stats.multiplicity import holm
 from capvec.stats.power import SweepDesign, minimum_detectable_effect, observed_rate, observed_spread
@@ -139,7 +139,7 @@ def _adjust(
     read = {
         reading: _holm_by_config({row.config: _read(row, reading) for row in members}) for reading in get_args(Reading)
     }
-    planned = [(row.config, metric) for row in members for metric in SECONDARY]
+    planned: list[tuple[str, AnyMetric]] = [(row.config, metric) for row in members for metric in SECONDARY]
     found = {(effect.config, effect.metric): effect.pvalue for row in members for effect in row.secondary}
     other = dict(zip(planned, holm([found.get(key, 1.0) for key in planned]), strict=True))
     adjusted = [

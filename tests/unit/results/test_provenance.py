@@ -25,14 +25,16 @@ SETTINGS = Settings("m", "bash-block", "brief", 20, 96, 0.7)
 SWEEP = SweepOptions()
 
 
-def check(folder: Path, steers: list, config, before: SweepOptions = SWEEP, now: SweepOptions = SWEEP):
-    """Compare a run that steered so, and was asked for so, with a plan of one config."""
+def check(
+    folder: Path, steers: list, config, before: SweepOptions = SWEEP, now: SweepOptions = SWEEP, settings=SETTINGS
+):
+    """Compare a run that steered so, and was asked for so, with a plan of one config and these settings."""
     earlier = {
         "study": "sweep", "model": HEALTH, "settings": SETTINGS.to_json(), "direction": {"hash": DIRECTION.hash},
         "tasks": {}, "configs": [{"name": config.name, "steers": steers}], "options": before.to_json(),
     }  # fmt: skip
     (folder / "provenance.json").write_text(json.dumps(earlier))
-    plan = Plan("r", folder, (), (config,), (), SETTINGS)
+    plan = Plan("r", folder, (), (config,), (), settings)
     about = {"plan": plan, "health": HEALTH, "direction": StudyDirection(DIRECTION, "file")}
     check_same_study(folder, options=now.to_json(), **about)
 
@@ -60,6 +62,12 @@ def test_a_run_does_not_go_on_with_another_operation_or_at_other_positions(tmp_p
         check(tmp_path, steered_config(DIRECTION, 1, 1.0).to_json()["steers"], config)
 
 
+def test_a_run_does_not_go_on_with_another_manner_of_thinking(tmp_path):
+    config = steered_config(DIRECTION, 1, 4.0)
+    with pytest.raises(UsageError, match=r"settings.thinking was None and is on"):
+        check(tmp_path, config.to_json()["steers"], config, settings=replace(SETTINGS, thinking="on"))
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -76,6 +84,26 @@ def test_a_run_does_not_go_on_with_another_threshold_unless_its_direction_was_lo
         check(tmp_path, steers, config, now=SweepOptions(recipe=other))
     loaded = SweepOptions(direction="dir.pt")
     check(tmp_path, steers, config, loaded, replace(loaded, recipe=other))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"solved_at": 0.5}, r"settings\.solved_at was 1\.0 and is 0\.5"),
+        ({"reward": "accuracy"}, r"settings\.reward was None and is accuracy"),
+    ],
+)
+def test_a_run_does_not_go_on_with_another_reward_or_threshold_and_an_old_one_had_the_defaults(tmp_path, change, named):
+    config, folder = steered_config(DIRECTION, 1, 4.0), tmp_path / "provenance.json"
+    check(tmp_path, config.to_json()["steers"], config)
+    old = json.loads(folder.read_text())
+    for name in change:
+        del old["settings"][name]
+    folder.write_text(json.dumps(old))
+    about = {"health": HEALTH, "direction": StudyDirection(DIRECTION, "file"), "options": SWEEP.to_json()}
+    check_same_study(tmp_path, plan=Plan("r", tmp_path, (), (config,), (), SETTINGS), **about)
+    with pytest.raises(UsageError, match=named):
+        check_same_study(tmp_path, plan=Plan("r", tmp_path, (), (config,), (), replace(SETTINGS, **change)), **about)
 
 
 def test_a_run_from_before_a_threshold_was_an_option_went_by_its_default(tmp_path):
