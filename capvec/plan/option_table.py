@@ -181,7 +181,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("tasks", "NAME|PATH", "trials", _ACTING,
         "`sprint` (5 tasks), `multi` (6), `full` (98), or a folder of Harbor tasks.", default=Default("multi"),
         differs={"calibration": Default(words="those of the selection"), "select": Default("full")}),
-    Option("TASKS", "NAME|PATH", "trials", ("check",),
+    Option("TASKS", "TASKS", "trials", ("check",),
         "As --tasks of a sweep: `sprint`, `multi`, `full`, or a folder of Harbor tasks.", required=True),
     Option("skip_unsupported", None, "trials", ("sweep", "collect", "check"),
         "Leave out tasks that cannot run here, with the reasons in the report, instead of stopping."),
