@@ -16,6 +16,8 @@ from capvec.steering import IsolationCheck, Op, Receipt, Steer
 
 AlphaUnit = Literal["stored", "norm", "ambient"]
 ParseStatus = Literal["strict", "repaired", "failed"]
+Capabilities = Literal["none", "default"]
+"""Linux capabilities of a container: none but those that its task adds, or also those of a plain Docker container."""
 Status = Literal["solved", "unsolved", "error"]
 Layers = int | str | None
 """The layer of a config; a text such as `20+22` for several; None if nothing is steered."""

@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     """Check the tasks anew, and print a table; 1 when one is unfit."""
     from capvec.run.check import Checker  # noqa: PLC0415
     from capvec.run.control import Scale  # noqa: PLC0415
-    from capvec.run.proofs import keep_proof  # noqa: PLC0415
+    from capvec.run.proofs import Proofs  # noqa: PLC0415
     from capvec.sandbox.docker import DockerProvider  # noqa: PLC0415
     from capvec.sandbox.docker_host import check_docker  # noqa: PLC0415
     from capvec.tasks import load_tasks  # noqa: PLC0415
@@ -42,12 +42,13 @@ def run(options: argparse.Namespace) -> int:
     check_docker()
     for line in (*notes_in_words(loaded.tasks), *left_out_in_words(loaded.left_out)):
         say(one_line(line))
-    provider = DockerProvider(say)
+    provider = DockerProvider(options.capabilities, say)
     images = {task.name: provider.prepare(task) for task in loaded.tasks}
     scale = Scale(options.reward, options.solved_at)
+    proofs = Proofs(scale, options.capabilities)
     checks = Checker(provider, scale, jobs=options.jobs, say=say).check(loaded.tasks)
     for task, check in zip(loaded.tasks, checks, strict=True):
-        keep_proof(task, images[task.name], scale, check)
+        proofs.keep(task, images[task.name], check)
     print("\n".join(_report(checks)))
     return 1 if any(check.problem for check in checks) else 0
 

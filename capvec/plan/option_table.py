@@ -28,7 +28,7 @@ from capvec.plan.option_parsers import (
     parse_run_name,
     parse_share,
 )
-from capvec.records import AlphaUnit, Thinking
+from capvec.records import AlphaUnit, Capabilities, Thinking
 from capvec.stats.assumed import EQUIVALENCE_MARGIN, UNKNOWN_RATE, UNKNOWN_SPREAD
 from capvec.steering import Op, Positions
 
@@ -191,6 +191,10 @@ OPTIONS: tuple[Option, ...] = (
         "Leave out tasks that `capvec check` finds unfit, with the reasons in the report, instead of stopping."),
     Option("no_check", None, "trials", _ACTING,
         "Run tasks without a proof that their verifiers tell a right answer from a wrong one."),
+    Option("capabilities", "C", "trials", ("sweep", "collect", "check"),
+        "Linux capabilities of containers: `none`, or `default`, those of a plain Docker container, which `apt-get`, "
+        "`chown` and `su` need. The model's commands then have them too.",
+        partial(choice, "--capabilities", choices=get_args(Capabilities)), Default("none")),
     Option("force_build", None, "trials", ("sweep", "collect", "check"),
         "Build a task's Dockerfile where it has one, although its `docker_image` names a ready image."),
     Option("attempts", "N", "trials", _ACTING, "Attempts of each (task, config).",

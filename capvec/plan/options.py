@@ -11,7 +11,7 @@ from capvec.errors import UsageError
 from capvec.plan.option_help import options_of
 from capvec.plan.option_parsers import Control
 from capvec.plan.option_table import OPTIONS, PLACES
-from capvec.records import AlphaUnit, Thinking
+from capvec.records import AlphaUnit, Capabilities, Thinking
 from capvec.serial import Record
 from capvec.steering import Op, Positions
 
@@ -88,6 +88,7 @@ class SweepOptions(Record):
     allow_network: bool = False
     no_check: bool = False
     skip_unfit: bool = False
+    capabilities: Capabilities = _DEFAULTS["capabilities"]
     force_build: bool = False
     attempts: int = _DEFAULTS["attempts"]
     controls: tuple[Control, ...] = _DEFAULTS["controls"]

@@ -15,7 +15,7 @@ from capvec.errors import UsageError
 from capvec.plan.option_parsers import Control
 from capvec.plan.options import SweepOptions
 from capvec.receipts import closed_forms
-from capvec.records import AlphaUnit, Config, ControlOf, Task, Thinking, TrialId, TrialSpec
+from capvec.records import AlphaUnit, Capabilities, Config, ControlOf, Task, Thinking, TrialId, TrialSpec
 from capvec.serial import Record
 from capvec.steering import BlockLayout, Op, Positions, Steer, vector_hash
 from capvec.text import counted
@@ -39,6 +39,8 @@ class Settings(Record):
     """None where the chat template has no switch, and in a run of an earlier capvec."""
     allow_network: bool = False
     """Whether tasks that ask for a public network have it."""
+    capabilities: Capabilities = "none"
+    """Linux capabilities of the containers."""
     reward: str | None = None
     """The name of the verifier's reward that counts (`--reward`); None: `reward`, or the only one."""
     solved_at: float = 1.0
@@ -57,8 +59,11 @@ def settings_for(
         template: its chat template; None before an engine has looked at it.
 
     Raises:
-        UsageError: thinking is to be switched, and the chat template has no switch.
+        UsageError: thinking is to be switched, and the chat template has no switch; or the assistant's tokens are to be
+            steered, and they are not known.
     """
+    if template is not None and template.unmarked and options.positions == "assistant":
+        raise UsageError(f"--positions assistant: {template.unmarked}; steer at other positions")
     return Settings(
         model=model,
         protocol=options.protocol,
@@ -68,6 +73,7 @@ def settings_for(
         temperature=options.temperature,
         thinking=options.thinking if template is None else _thinking(options.thinking, template, model),
         allow_network=options.allow_network,
+        capabilities=options.capabilities,
         reward=options.reward,
         solved_at=options.solved_at,
     )

@@ -39,6 +39,10 @@ def _permitted(plan: Plan) -> Iterator[Paragraph]:
     """What tasks may do that a sandbox does not allow by default."""
     if plan.settings.allow_network:
         yield Paragraph(("Tasks that ask for a public network had it (", Code("--allow-network"), ")."))
+    if plan.settings.capabilities != "none":
+        yield Paragraph(
+            ("Containers had the capabilities of a plain Docker container (", Code("--capabilities default"), ").")
+        )
 
 
 def _unproved(plan: Plan) -> Iterator[Paragraph]:

@@ -16,7 +16,7 @@ from typing import Literal
 from capvec.errors import UsageError, VerifierFault
 from capvec.records import CommandResult, Task
 from capvec.run.control import Scale
-from capvec.sandbox.base import SandboxProvider
+from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.reaper import reap
 from capvec.sandbox.reward import counted as counted_reward
 from capvec.sandbox.solution import has_solution, solve
@@ -59,6 +59,8 @@ class TaskCheck(Record):
     seconds: float
     networked: bool
     """Whether any of it reaches the public network."""
+    capable: bool = False
+    """Whether its containers had the capabilities of a plain Docker container."""
     solved_at: float = 1.0
     """The least reward that counts as solved."""
 
@@ -98,15 +100,15 @@ class TaskCheck(Record):
     def _advice(self, symptom: Symptom) -> str:
         if symptom.kind == NETWORK and not self.networked:
             return ': network_mode = "public" in its task.toml, and --allow-network, give it a network'
-        if symptom.kind == PERMISSION:
-            return ": its containers have no capabilities; cap_add in its task.toml adds those that it needs"
+        if symptom.kind == PERMISSION and not self.capable:
+            return ": --capabilities default gives its containers those of a plain Docker container"
         return ""
 
 
 class Checker:
     """Checks tasks, several at a time. Progress is said every few seconds."""
 
-    def __init__(self, sandboxes: SandboxProvider, scale: Scale, *, jobs: int, say: Callable[[str], None]) -> None:
+    def __init__(self, sandboxes: DockerProvider, scale: Scale, *, jobs: int, say: Callable[[str], None]) -> None:
         """Make one that checks `jobs` tasks at a time, and prints a line of progress with `say`."""
         self._sandboxes, self._scale, self._jobs, self._say = sandboxes, scale, jobs, say
         self._run = f"check-{os.getpid()}"
@@ -146,7 +148,8 @@ class Checker:
         solution = self._attempt(task, solved=True) if has_solution(task) else None
         networked = any(environment.limits.network for environment in task.environments)
         seconds = round(time.monotonic() - started, 3)
-        return TaskCheck(task.name, nothing, solution, seconds, networked, self._scale.solved_at)
+        capable = self._sandboxes.capabilities == "default"
+        return TaskCheck(task.name, nothing, solution, seconds, networked, capable, self._scale.solved_at)
 
     def _attempt(self, task: Task, *, solved: bool) -> Attempt:
         trial = f"{task.name}-{'solution' if solved else 'nothing'}"

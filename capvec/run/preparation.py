@@ -9,7 +9,7 @@ from capvec.plan.options import SweepOptions
 from capvec.records import Task
 from capvec.run.check import Checker, TaskCheck, refusal
 from capvec.run.control import Scale
-from capvec.run.proofs import keep_proof, read_proof
+from capvec.run.proofs import Proofs
 from capvec.sandbox.docker import DockerProvider
 from capvec.text import counted, one_line
 
@@ -37,9 +37,10 @@ class TaskPreparation:
     def __init__(self, options: SweepOptions, say: Callable[[str], None]) -> None:
         """Do it as the options say, and print progress with `say`."""
         self._options, self._print = options, say
-        self._sandboxes = DockerProvider(self._say)
-        self._scale = Scale(options.reward, options.solved_at)
-        self._checker = Checker(self._sandboxes, self._scale, jobs=_JOBS, say=self._say)
+        self._sandboxes = DockerProvider(options.capabilities, self._say)
+        scale = Scale(options.reward, options.solved_at)
+        self._proofs = Proofs(scale, options.capabilities)
+        self._checker = Checker(self._sandboxes, scale, jobs=_JOBS, say=self._say)
 
     def prepare(self, tasks: Sequence[Task]) -> PreparedTasks:
         """Build the images, and check the tasks that were not proved before on this machine.
@@ -74,14 +75,14 @@ class TaskPreparation:
         self._print(one_line(line))
 
     def _checks(self, tasks: Sequence[Task], images: Mapping[str, str]) -> dict[str, TaskCheck]:
-        proofs = {task.name: read_proof(task, images[task.name], self._scale) for task in tasks}
+        proofs = {task.name: self._proofs.read(task, images[task.name]) for task in tasks}
         kept = {name: proof for name, proof in proofs.items() if proof is not None}
         new = [task for task in tasks if task.name not in kept]
         if new:
             self._say(f"checking {counted(len(new), 'task')} that this machine has not proved before")
         checks = self._checker.check(new)
         for task, check in zip(new, checks, strict=True):
-            keep_proof(task, images[task.name], self._scale, check)
+            self._proofs.keep(task, images[task.name], check)
         return kept | {check.task: check for check in checks}
 
 

@@ -20,6 +20,21 @@ class Sandbox(Protocol):
     has ended.
     """
 
+    def enter(self, *, user: str | None, network: bool | None) -> None:
+        """Begin a phase of the task: say who runs commands and programs, and whether they reach the public network.
+
+        The shell begins anew in the working directory of the environment.
+
+        Args:
+            user: name or number; None for the image's own user.
+            network: None for as the environment says.
+
+        Raises:
+            UsageError: the image has no such user.
+            SandboxUnavailable: the sandbox is gone.
+        """
+        ...
+
     def run(self, command: str, *, timeout_s: float) -> CommandResult:
         """Run a command of the agent in the trial's persistent shell.
 
@@ -59,8 +74,10 @@ class Sandbox(Protocol):
     def take_back(self) -> tuple[str, ...]:
         """End the agent's access to the machine, so that a verifier that runs in it can be trusted.
 
-        Every process that the agent left running is killed. The system's own files are restored: the commands, their
-        libraries, and everything else that decides which program a name stands for. Other files stay as they are.
+        Every process that the agent left running is killed; those that the image's ENTRYPOINT started live on. The
+        system's own files are restored: the commands, their libraries, and everything else that decides which program a
+        name stands for. `/logs/verifier` is emptied, and `/tests` is again what the image has there. Other files stay
+        as they are.
 
         Returns:
             The paths that were restored; empty if the agent changed none.

@@ -20,21 +20,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from capvec.errors import VerifierFault
-from capvec.records import CommandResult, Task
+from capvec.records import CommandResult, Task, TaskStep
 from capvec.sandbox.base import Sandbox
 from capvec.sandbox.reward import read_rewards
 
 LOGS = "/logs/verifier"
-CLEAR = (
-    "chmod u+rwx / /logs; chmod -R u+rwX /logs/verifier /tests; "
-    "{ [ -d /logs ] && [ ! -L /logs ]; } || rm -rf /logs; "
-    "rm -rf /logs/verifier /tests; mkdir -p /logs/verifier; "
-    '[ ! -e /tests ] && [ -d /logs/verifier ] && [ -z "$(ls -A /logs/verifier)" ]'
-)
-"""Empties the folders that the verifier trusts. Root without capabilities is bound by permissions: an agent could
-protect a reward of its own by making it read-only; the owner can always change permissions back."""
-
-
 _log = logging.getLogger(__name__)
 
 
@@ -48,12 +38,13 @@ class Verified:
     """How `tests/test.sh` ended, and what it printed."""
 
 
-def verify(sandbox: Sandbox, task: Task) -> Verified:
+def verify(sandbox: Sandbox, task: Task, step: TaskStep | None = None) -> Verified:
     """Take the sandbox back, run the task's verifier, and read its rewards (`capvec.sandbox.reward`).
 
     Args:
         sandbox: the agent's sandbox, after the agent has ended.
         task: the task that was worked on.
+        step: the step of it; None for the first.
 
     Raises:
         VerifierFault: the verifier ran out of time, or wrote no reward, or one that is no usable number.
@@ -61,13 +52,13 @@ def verify(sandbox: Sandbox, task: Task) -> Verified:
     """
     if restored := sandbox.take_back():
         _log.warning("%s: restored from the image before the verifier ran: %s", task.name, ", ".join(restored))
-    cleared = sandbox.execute(("sh", "-c", CLEAR), timeout_s=30)
-    if cleared.exit_code != 0:
-        raise VerifierFault(f"{LOGS} and /tests cannot be emptied before the verifier runs: {_tail(cleared)}")
-    sandbox.upload(task.path / "tests", "/tests")
-    result = sandbox.execute(("bash", "/tests/test.sh"), timeout_s=task.verifier.timeout_s, env=dict(task.verifier.env))
+    verifier = (step or task.steps[0]).verifier
+    sandbox.enter(user=verifier.user, network=verifier.network)
+    for folder in verifier.tests:
+        sandbox.upload(task.path / folder, "/tests")
+    result = sandbox.execute(("bash", "/tests/test.sh"), timeout_s=verifier.timeout_s, env=dict(verifier.env))
     if result.timed_out:
-        raise VerifierFault(f"tests/test.sh ran longer than {task.verifier.timeout_s:g} s; it printed: {_tail(result)}")
+        raise VerifierFault(f"tests/test.sh ran longer than {verifier.timeout_s:g} s; it printed: {_tail(result)}")
     try:
         rewards = read_rewards(sandbox.read(f"{LOGS}/reward.json"), sandbox.read(f"{LOGS}/reward.txt"))
     except ValueError as error:

@@ -147,19 +147,13 @@ def _from_dockerfile(task: Task) -> Task:
 
 def _refuse_pending(folder: Path, task: Task) -> None:
     """Refuse what no sandbox provides yet."""
-    step, environment = task.steps[0], task.environment
+    step = task.steps[0]
     wanted = {
         "steps": len(task.several),
         "verifier.environment": step.verifier.environment,
         "verifier.collect": step.verifier.collect,
-        "verifier.user": step.verifier.user,
-        "verifier.network_mode": step.verifier.network not in (None, environment.limits.network),
-        "agent.user": step.agent.user,
-        "agent.network_mode": step.agent.network not in (None, environment.limits.network),
-        "environment.workdir": environment.workdir,
-        "environment.healthcheck": environment.healthcheck,
         "environment.skills_dir": task.skills_dir,
-        f"environment/{COMPOSE}": environment.compose,
+        f"environment/{COMPOSE}": task.environment.compose,
     }
     if unmet := [key for key, value in wanted.items() if value]:
         raise UsageError(f"{folder}: {', '.join(unmet)}: not supported")

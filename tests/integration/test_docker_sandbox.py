@@ -64,8 +64,9 @@ def test_the_containers_own_processes_are_told_from_what_runs_beside_them(shared
     say(shared, "sleep 60 &")
     keepers = shared.processes.find_keepers()
     assert keepers == shared.processes.keepers
-    assert keepers.split()[0] == "1"
-    assert say(shared, f"tr '\\0' ' ' < /proc/{keepers.split()[1]}/cmdline") == "sleep infinity"
+    init, child = keepers.pids.split()
+    assert init == "1"
+    assert say(shared, f"tr '\\0' ' ' < /proc/{child}/cmdline") == "sleep infinity"
 
 
 class TestDockerSandbox(SandboxConformance):

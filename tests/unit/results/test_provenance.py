@@ -134,7 +134,7 @@ def test_a_run_from_before_a_threshold_was_an_option_went_by_its_default(tmp_pat
 def test_a_run_goes_on_with_rebuilt_images_and_not_with_images_from_elsewhere(before, now, changed):
     one, other = (
         {
-            "model": HEALTH, "settings": {}, "direction": None, "configs": [],
+            "model": HEALTH, "settings": SETTINGS.to_json(), "direction": None, "configs": [],
             "tasks": {"t": {"checksum": "0", "image": image}},
         }
         for image in (before, now)

@@ -11,7 +11,7 @@ from support.tasks import make_task
 from capvec.records import Environment, Limits, Task
 from capvec.run.check import Attempt, TaskCheck
 from capvec.run.control import Scale
-from capvec.run.proofs import keep_proof, proof_key, read_proof
+from capvec.run.proofs import Proofs
 from capvec.tasks.loader import load_task
 
 pytestmark = pytest.mark.unit
@@ -26,9 +26,9 @@ def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Task:
 
 
 def test_a_proof_is_read_back_and_holds_for_the_same_files_elsewhere(task: Task, tmp_path: Path) -> None:
-    keep_proof(task, "sha256:1", Scale(), FIT)
-    assert read_proof(task, "sha256:1", Scale()) == FIT
-    assert read_proof(load_task(make_task(tmp_path / "elsewhere")), "sha256:1", Scale()) == FIT
+    Proofs(Scale(), "none").keep(task, "sha256:1", FIT)
+    assert Proofs(Scale(), "none").read(task, "sha256:1") == FIT
+    assert Proofs(Scale(), "none").read(load_task(make_task(tmp_path / "elsewhere")), "sha256:1") == FIT
 
 
 @pytest.mark.parametrize(
@@ -42,24 +42,27 @@ def test_a_proof_is_read_back_and_holds_for_the_same_files_elsewhere(task: Task,
     ],
 )
 def test_another_task_or_another_permission_is_checked_again(task: Task, changed: dict[str, object]) -> None:
-    assert proof_key(replace(task, **changed), "sha256:1", Scale()) != proof_key(task, "sha256:1", Scale())
+    assert Proofs(Scale(), "none").key(replace(task, **changed), "sha256:1") != Proofs(Scale(), "none").key(
+        task, "sha256:1"
+    )
 
 
-def test_another_image_another_scale_and_another_capvec_are_checked_again(
+def test_another_image_scale_set_of_capabilities_and_capvec_are_checked_again(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keep_proof(task, "sha256:1", Scale(), FIT)
-    assert read_proof(task, "sha256:2", Scale()) is None
-    assert read_proof(task, "sha256:1", Scale("accuracy")) is None
-    assert read_proof(task, "sha256:1", Scale(solved_at=0.5)) is None
+    Proofs(Scale(), "none").keep(task, "sha256:1", FIT)
+    assert Proofs(Scale(), "none").read(task, "sha256:2") is None
+    assert Proofs(Scale("accuracy"), "none").read(task, "sha256:1") is None
+    assert Proofs(Scale(solved_at=0.5), "none").read(task, "sha256:1") is None
+    assert Proofs(Scale(), "default").read(task, "sha256:1") is None
     monkeypatch.setattr("capvec.run.proofs.__version__", "0.0.0")
-    assert read_proof(task, "sha256:1", Scale()) is None
+    assert Proofs(Scale(), "none").read(task, "sha256:1") is None
 
 
 def test_a_failed_check_is_not_kept_and_a_broken_file_counts_for_nothing(task: Task, tmp_path: Path) -> None:
-    keep_proof(task, "sha256:1", Scale(), replace(FIT, solution=Attempt(0.0)))
+    Proofs(Scale(), "none").keep(task, "sha256:1", replace(FIT, solution=Attempt(0.0)))
     assert not (tmp_path / "cache").exists()
-    keep_proof(task, "sha256:1", Scale(), FIT)
+    Proofs(Scale(), "none").keep(task, "sha256:1", FIT)
     (file,) = (tmp_path / "cache").rglob("*.json")
     file.write_text('{"task": "gr')
-    assert read_proof(task, "sha256:1", Scale()) is None
+    assert Proofs(Scale(), "none").read(task, "sha256:1") is None

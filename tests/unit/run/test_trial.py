@@ -13,7 +13,6 @@ from capvec.errors import EngineUnavailable, SandboxUnavailable
 from capvec.plan.plan import Plan, Settings
 from capvec.records import CommandResult, Config, Measured, Outcome, Task, TrialSpec
 from capvec.run.trial import TrialRunner
-from capvec.sandbox.verifier import CLEAR
 from capvec.steering import BlockLayout, Receipt, Steer
 from dev.agent.scripted_model import ScriptedModel
 
@@ -45,9 +44,7 @@ def run(tmp_path):
     ):
         name = "reward.json" if reward is not None and reward.startswith(b"{") else "reward.txt"
         files = {f"/logs/verifier/{name}": reward} if reward is not None else {}
-        cleared = {f"sh -c {CLEAR}": CommandResult("", 0)}
         script = {
-            **cleared,
             "bash /tests/test.sh": CommandResult("", 0),
             "ls": CommandResult("a\n", 0),
             **(script or {}),

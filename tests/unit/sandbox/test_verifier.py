@@ -7,12 +7,11 @@ from support.scripted_sandbox import ScriptedSandbox
 
 from capvec.errors import VerifierFault
 from capvec.records import CommandResult, Task
-from capvec.sandbox.verifier import CLEAR, verify
+from capvec.sandbox.verifier import verify
 
 pytestmark = pytest.mark.unit
 
-CLEARED = {f"sh -c {CLEAR}": CommandResult("", 0)}
-RAN = CLEARED | {"bash /tests/test.sh": CommandResult("2 passed\n", 0)}
+RAN = {"bash /tests/test.sh": CommandResult("2 passed\n", 0)}
 
 
 @pytest.fixture
@@ -44,7 +43,7 @@ def test_no_reward_is_a_fault_that_shows_what_the_verifier_printed(task, files, 
 
 
 def test_a_verifier_that_runs_out_of_time_is_a_fault_even_with_a_reward_on_disk(task):
-    script = CLEARED | {"bash /tests/test.sh": CommandResult("thinking", None, timed_out=True)}
+    script = {"bash /tests/test.sh": CommandResult("thinking", None, timed_out=True)}
     with pytest.raises(VerifierFault, match=r"longer than 600 s.*thinking"):
         judged(task, script, reward_txt=b"1")
 
@@ -53,10 +52,4 @@ def test_the_agent_is_stopped_and_its_logs_are_cleared_before_the_verifier_runs(
     sandbox = ScriptedSandbox(RAN, {"/logs/verifier/reward.txt": b"1"})
     verify(sandbox, task)
     assert sandbox.taken_back
-    assert sandbox.commands == [f"sh -c {CLEAR}", "bash /tests/test.sh"]
-
-
-def test_logs_that_cannot_be_cleared_are_a_fault_since_what_they_hold_may_be_planted(task):
-    script = RAN | {f"sh -c {CLEAR}": CommandResult("rm: not permitted", 1)}
-    with pytest.raises(VerifierFault, match=r"emptied.*not permitted"):
-        judged(task, script, reward_txt=b"1")
+    assert sandbox.commands == ["bash /tests/test.sh"]
