@@ -71,6 +71,32 @@ def strip_thought(text: str) -> str:
     return text
 
 
+def parser(read: Callable[[str], Parse]) -> Callable[[str], Parse]:
+    r"""A protocol's parser from its reader of answers: Windows line ends and the thought at the start are removed.
+
+    Line ends are the reply's own if all of them are `\r\n`. Where the thought's beginning is not in the reply, its end
+    may be a line of a command instead. The reply is then read as a whole, unless the text after that line is a reply
+    too: two readings fail.
+    """
+
+    def parse(text: str) -> Parse:
+        if text.count("\n") == text.count("\r\n"):
+            text = text.replace("\r\n", "\n")
+        answer = strip_thought(text)
+        parsed = read(answer)
+        if answer == text or text.lstrip().startswith("<think>"):
+            return parsed
+        whole = read(text)
+        if not parsed.commands and not parsed.done:
+            in_command = any("</think>" in command for command in whole.commands)
+            return whole if in_command or (whole.status == "failed" and not parsed.error) else parsed
+        if any("</think>" in command for command in whole.commands):
+            return failed("The line </think> may end a thought or belong to a command; write it in another way.")
+        return parsed
+
+    return parse
+
+
 def clip(text: str, limit: int) -> str:
     """Shorten a text to `limit` characters of its start and end, with a note on how many were left out."""
     if len(text) <= limit:
