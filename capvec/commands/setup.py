@@ -9,6 +9,8 @@ from capvec.commands.shared import say
 EPILOG = """\
 Docker is installed and started only on Debian and Ubuntu and only as root.
 Elsewhere setup says what to type. What is there already is left as it is.
+Docker's plugins buildx and compose are installed likewise; where the release
+has none, or without root, they come from Debian 13 into ~/.docker/cli-plugins.
 """
 
 

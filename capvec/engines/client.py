@@ -10,13 +10,15 @@ import httpx
 import safetensors
 import safetensors.numpy
 
-from capvec.engines.protocol import Captured, DirectionInfo, EngineInfo
+from capvec.engines.protocol import CLIENT_IDLE_S, Captured, DirectionInfo, EngineInfo
 from capvec.errors import ContextOverflow, EngineUnavailable, SteeringFault, UsageError
 from capvec.records import Message, Reply
 from capvec.steering import IsolationCheck, Receipt, Steer
 
 TIMEOUT_S = 600.0
 """For one reply: a busy engine on a small machine is slow; a dead one refuses the connection at once."""
+_BROKEN = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
+"""The connection ended before the answer: a server closed it when it was idle, or died."""
 
 
 class EngineClient:
@@ -30,7 +32,10 @@ class EngineClient:
     def __init__(self, url: str, token: str) -> None:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         # The engine is on loopback, so proxies from the environment must not apply.
-        self._http = httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=TIMEOUT_S, trust_env=False)
+        limits = httpx.Limits(keepalive_expiry=CLIENT_IDLE_S)
+        self._http = httpx.Client(
+            base_url=url.rstrip("/"), headers=headers, timeout=TIMEOUT_S, trust_env=False, limits=limits
+        )
         self._url = url
 
     def __enter__(self) -> Self:
@@ -149,7 +154,11 @@ class EngineClient:
 
     def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         try:
-            response = self._http.request(method, path, **arguments)
+            try:
+                response = self._http.request(method, path, **arguments)
+            except _BROKEN:
+                # Every request of the protocol has the same answer when it is sent again.
+                response = self._http.request(method, path, **arguments)
         except httpx.HTTPError as error:
             raise EngineUnavailable(
                 f"the engine at {self._url} did not answer: {type(error).__name__}: {error}"

@@ -27,6 +27,10 @@ from capvec.steering import BlockLayout
 TOKEN_VARIABLE = "CAPVEC_ENGINE_TOKEN"
 """The environment variable that carries the bearer token, so that it shows in no process list."""
 
+SERVER_IDLE_S, CLIENT_IDLE_S = 120.0, 2.0
+"""Seconds after which each end closes an idle connection. The client's are fewer than any usual server's, so that no
+request is sent into a connection that the server is just closing."""
+
 
 @dataclass(frozen=True)
 class GenerationDefaults(Record):

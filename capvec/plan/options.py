@@ -84,6 +84,8 @@ class SweepOptions(Record):
     positions: Positions = _DEFAULTS["positions"]
     keep_norm: bool = False
     tasks: str = _DEFAULTS["tasks"]
+    skip_unsupported: bool = False
+    allow_network: bool = False
     attempts: int = _DEFAULTS["attempts"]
     controls: tuple[Control, ...] = _DEFAULTS["controls"]
     seed: int = _DEFAULTS["seed"]

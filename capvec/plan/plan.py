@@ -35,6 +35,8 @@ class Settings(Record):
     max_steps: int
     max_tokens: int
     temperature: float
+    allow_network: bool = False
+    """Whether tasks that ask for a public network have it."""
 
 
 def settings_for(options: SweepOptions, defaults: GenerationDefaults, model: str) -> Settings:
@@ -46,6 +48,7 @@ def settings_for(options: SweepOptions, defaults: GenerationDefaults, model: str
         max_steps=options.max_steps or defaults.max_steps,
         max_tokens=options.max_tokens or defaults.max_tokens,
         temperature=options.temperature,
+        allow_network=options.allow_network,
     )
 
 
@@ -69,6 +72,8 @@ class Plan(Record):
     effect: float | None = None
     """The equivalence margin (`--effect`), a difference in pass rate; None for the verdict's default
     (`results.interim.equivalence_margin_of`)."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Task that was asked for and does not run → why."""
     merged: tuple[str, ...] = ()
     """Sentences on the runs that a merged run was made of; empty for any other run."""
 

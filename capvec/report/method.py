@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from capvec.plan.plan import Plan
 from capvec.records import Outcome
-from capvec.report.section import Code, Markdown, Paragraph, Section
+from capvec.report.section import Bullets, Code, Markdown, Paragraph, Section, join
 from capvec.results.results import Results
 from capvec.text import counted
 
@@ -29,7 +29,20 @@ def method_section(results: Results) -> Section:
         )
     )
     merged = [Paragraph(Markdown(" ".join(plan.merged)))] if plan.merged else []
-    return Section("method", "Method", (done, *merged))
+    return Section("method", "Method", (done, *_permitted(plan), *_left_out(plan), *merged))
+
+
+def _permitted(plan: Plan) -> Iterator[Paragraph]:
+    """What tasks may do that a sandbox does not allow by default."""
+    if plan.settings.allow_network:
+        yield Paragraph(("Tasks that ask for a public network had it (", Code("--allow-network"), ")."))
+
+
+def _left_out(plan: Plan) -> Iterator[Paragraph | Bullets]:
+    """The tasks that were asked for and did not run."""
+    if plan.left_out:
+        yield Paragraph(f"{counted(len(plan.left_out), 'task')} did not run:")
+        yield Bullets(tuple(join(Code(name), f": {why}") for name, why in plan.left_out.items()))
 
 
 def _tasks(plan: Plan, outcomes: Sequence[Outcome]) -> str:

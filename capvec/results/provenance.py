@@ -67,6 +67,7 @@ def write(
             }
             for task in plan.tasks
         },
+        "left_out": dict(plan.left_out),
         "seeds": {str(trial.id): trial.seed for trial in plan.trials},
         "python": sys.version.split()[0],
         "platform": f"{platform.system()} {platform.machine()}",

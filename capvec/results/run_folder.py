@@ -78,6 +78,7 @@ def plan_of(folder: Path, provenance: Mapping[str, Any]) -> Plan:
         study=provenance.get("study", "sweep"),
         sequential=provenance.get("options", {}).get("sequential", False),
         effect=provenance.get("options", {}).get("effect"),
+        left_out=provenance.get("left_out", {}),
         merged=shard_lines(provenance.get("merged", ())),
     )
 

@@ -20,7 +20,7 @@ from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.docker_host import check_docker
 from capvec.sandbox.reaper import reap
 from capvec.tasks import load_tasks
-from capvec.tasks.loader import notes_in_words
+from capvec.tasks.loader import left_out_in_words, notes_in_words
 from capvec.text import one_line
 
 
@@ -41,10 +41,11 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
     """
     if out.exists() and any(out.iterdir()):
         raise UsageError(f"{out} is not empty; choose a new folder, so that two collections do not mix")
-    tasks = load_tasks(options.tasks)
+    loaded = load_tasks(options.tasks, skip=options.skip_unsupported, allow_network=options.allow_network)
+    tasks = loaded.tasks
     get_protocol(options.protocol)
     check_docker()
-    for line in notes_in_words(tasks):
+    for line in (*notes_in_words(tasks), *left_out_in_words(loaded.left_out)):
         print(f"capvec: {one_line(line)}")
     source = resolve_model(options.model)
     out.mkdir(parents=True, exist_ok=True)
@@ -53,7 +54,7 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
         settings = settings_for(options, health.defaults, health.model)
         baseline = Config(Config.BASELINE, "baseline")
         trials = interleave(tasks, [baseline], options.attempts, options.seed)
-        plan = Plan(out.name, out, tasks, (baseline,), trials, settings)
+        plan = Plan(out.name, out, tasks, (baseline,), trials, settings, left_out=loaded.left_out)
         provider = DockerProvider()
         images = {task.name: provider.prepare(task) for task in tasks}
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": None, "images": images}

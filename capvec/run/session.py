@@ -35,7 +35,7 @@ from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.docker_host import check_docker
 from capvec.sandbox.reaper import reap
 from capvec.serial import Record
-from capvec.tasks.loader import notes_in_words
+from capvec.tasks.loader import left_out_in_words, notes_in_words
 from capvec.text import counted, one_line
 
 
@@ -95,7 +95,7 @@ class StudySession:
         """
         options = self.options
         check_docker()
-        for line in notes_in_words(self.study.tasks):
+        for line in (*notes_in_words(self.study.tasks), *left_out_in_words(self.study.left_out)):
             self._say(one_line(line))
         self._reap()
         self._resources.callback(self._reap_at_end)
@@ -231,7 +231,7 @@ def _plan_of(study: Study, folder: Path, configs: tuple[Config, ...], settings: 
     tasks = drawn_order(study.tasks, options.seed) if options.sequential else study.tasks
     trials = interleave(tasks, configs, options.attempts, options.seed)
     plan = Plan(folder.name, folder, study.tasks, configs, trials, settings, study.name)
-    return replace(plan, sequential=options.sequential, effect=options.effect)
+    return replace(plan, sequential=options.sequential, effect=options.effect, left_out=dict(study.left_out))
 
 
 def _check(options: SweepOptions) -> None:

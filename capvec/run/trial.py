@@ -69,7 +69,7 @@ class TrialRunner:
                         max_steps=settings.max_steps,
                         max_tokens=settings.max_tokens,
                         temperature=settings.temperature,
-                        sandbox_s=task.agent_timeout_s,
+                        sandbox_s=task.agent.timeout_s,
                     ),
                     seed=spec.seed,
                     steers=config.steers,

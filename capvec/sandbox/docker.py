@@ -52,7 +52,7 @@ class DockerProvider:
                 name = f"capvec-{uuid.uuid4().hex[:20]}"
                 user, home = config.get("User") or "0", config.get("WorkingDir") or "/"
                 settings = _settings(client, task, run, trial) | {
-                    "user": user if task.limits.cap_add else KEEPER,
+                    "user": user if task.environment.limits.cap_add else KEEPER,
                     "working_dir": "/",  # of the keepers, who may have no access to the image's
                 }
                 cleanup.callback(remove, client, name)
@@ -230,7 +230,7 @@ class DockerSandbox:
 
 
 def _settings(client: docker.DockerClient, task: Task, run: str, trial: str) -> dict[str, Any]:
-    limits = task.limits
+    limits = task.environment.limits
     memory = f"{limits.memory_mb}m"
     # Docker refuses more CPUs than the machine has. Every machine has one, so most tasks need not ask.
     cpus = limits.cpus if limits.cpus <= 1 else min(limits.cpus, client.info()["NCPU"])
@@ -247,6 +247,6 @@ def _settings(client: docker.DockerClient, task: Task, run: str, trial: str) -> 
         "mem_limit": memory,
         "memswap_limit": memory,
         "nano_cpus": int(cpus * 1e9),
-        "environment": dict(task.env),
+        "environment": dict(task.environment.env),
         "labels": {RUN_LABEL: run, TRIAL_LABEL: trial, PID_LABEL: owner_label(os.getpid())},
     }

@@ -26,7 +26,7 @@ def prepare_image(client: docker.DockerClient, task: Task) -> str:
     """
     if image := find_image(client, task):
         return image
-    return _pull(client, task) if task.image is not None else _build(client, task)
+    return _pull(client, task) if task.environment.image is not None else _build(client, task)
 
 
 def find_image(client: docker.DockerClient, task: Task) -> str | None:
@@ -43,8 +43,8 @@ def find_image(client: docker.DockerClient, task: Task) -> str | None:
         if error.status_code != 400:
             raise
         raise UsageError(
-            f"task {task.name}: docker_image = {task.image!r} cannot be the name of an image ({error.explanation}); "
-            "expected one such as debian:bookworm-slim"
+            f"task {task.name}: docker_image = {task.environment.image!r} cannot be the name of an image "
+            f"({error.explanation}); expected one such as debian:bookworm-slim"
         ) from error
 
 
@@ -52,7 +52,7 @@ def image_tag(task: Task) -> str:
     """The image's name: the task's `docker_image`, or one that changes with every byte of `environment/`."""
     # Unlike a repository's, a task's name may have two separators in a row, or one at an end.
     repository = re.sub(r"[._-]{2,}", "-", task.name.lower()).strip("._-") or "task"
-    return task.image or f"capvec/{repository}:{_digest(task.path / 'environment')}"
+    return task.environment.image or f"capvec/{repository}:{_digest(task.path / 'environment')}"
 
 
 def _build(client: docker.DockerClient, task: Task) -> str:
@@ -62,7 +62,7 @@ def _build(client: docker.DockerClient, task: Task) -> str:
             tag=image_tag(task),
             rm=True,
             forcerm=True,
-            timeout=int(task.build_timeout_s),
+            timeout=int(task.environment.build_timeout_s),
         )
     except docker.errors.BuildError as error:
         raise UsageError(
@@ -85,11 +85,11 @@ def _build(client: docker.DockerClient, task: Task) -> str:
 
 def _pull(client: docker.DockerClient, task: Task) -> str:
     try:
-        return str(client.images.pull(task.image).id)
+        return str(client.images.pull(task.environment.image).id)
     except docker.errors.APIError as error:
         raise UsageError(
-            f"task {task.name}: docker_image = {task.image!r} cannot be pulled ({error.explanation}); expected an "
-            "image that Docker has or that a registry offers"
+            f"task {task.name}: docker_image = {task.environment.image!r} cannot be pulled ({error.explanation}); "
+            "expected an image that Docker has or that a registry offers"
         ) from error
 
 

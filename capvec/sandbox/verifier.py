@@ -58,9 +58,9 @@ def verify(sandbox: Sandbox, task: Task) -> float:
     if cleared.exit_code != 0:
         raise VerifierFault(f"{LOGS} and /tests cannot be emptied before the verifier runs: {_tail(cleared)}")
     sandbox.upload(task.path / "tests", "/tests")
-    result = sandbox.execute(("bash", "/tests/test.sh"), timeout_s=task.verifier_timeout_s, env=dict(task.verifier_env))
+    result = sandbox.execute(("bash", "/tests/test.sh"), timeout_s=task.verifier.timeout_s, env=dict(task.verifier.env))
     if result.timed_out:
-        raise VerifierFault(f"tests/test.sh ran longer than {task.verifier_timeout_s:g} s; it printed: {_tail(result)}")
+        raise VerifierFault(f"tests/test.sh ran longer than {task.verifier.timeout_s:g} s; it printed: {_tail(result)}")
     try:
         return _reward(sandbox.read(f"{LOGS}/reward.json"), sandbox.read(f"{LOGS}/reward.txt"))
     except ValueError as error:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
 
 from capvec.errors import UsageError
 
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _APT_S = 1800
 _SYSTEM_FOLDERS = "/usr/local/sbin:/usr/sbin:/sbin"
 
@@ -38,6 +43,53 @@ def install(*packages: str) -> None:
             f"`apt-get install {' '.join(packages)}` failed:\n{failure}\n"
             f"Install {' '.join(packages)} by hand and try again."
         )
+
+
+def offers(package: str, oldest: int) -> bool:
+    """Whether a source of apt's has the package, in the major version `oldest` or a later one."""
+    candidate = re.search(r"^  Candidate: (?:\d+:)?(\d+)", _ask("apt-cache", "policy", package), re.MULTILINE)
+    return candidate is not None and int(candidate[1]) >= oldest
+
+
+def unpack(suite: str, packages: Sequence[str], folder: Path) -> None:
+    """Download packages of another release of Debian and unpack them into a folder, without installing them.
+
+    The sources and the state of this machine's apt stay as they are, and root is not needed.
+
+    Raises:
+        UsageError: there is no apt here, or it failed. The message has the end of its output.
+    """
+    if not KEYRING.is_file():
+        raise UsageError(f"packages of Debian {suite} cannot be verified here: no {KEYRING}")
+    source = (mirrors(suite) or (f"deb http://deb.debian.org/debian {suite} main",))[0]
+    with tempfile.TemporaryDirectory() as state:
+        settings = _settings_of_its_own(Path(state), source.replace("deb ", f"deb [signed-by={KEYRING}] ", 1))
+        for arguments in (("update",), ("download", *packages)):
+            if (failure := _apt("-c", str(settings), *arguments, folder=state)) is not None:
+                raise UsageError(f"`apt-get {' '.join(arguments)}` for Debian {suite} failed:\n{failure}")
+        for archive in Path(state).glob("*.deb"):
+            done = subprocess.run(
+                ("dpkg-deb", "--extract", archive, folder), check=False, capture_output=True, text=True
+            )
+            if done.returncode != 0:
+                raise UsageError(f"cannot unpack {archive.name}: {done.stderr.strip()}")
+
+
+def _settings_of_its_own(state: Path, source: str) -> Path:
+    """A configuration with which apt reads one source and keeps everything it writes in a folder."""
+    (state / "lists" / "partial").mkdir(parents=True)
+    (state / "cache" / "archives" / "partial").mkdir(parents=True)
+    (state / "status").touch()
+    (state / "sources.list").write_text(f"{source}\n")
+    settings = state / "apt.conf"
+    settings.write_text(
+        f'Dir::Etc::SourceList "{state}/sources.list"; Dir::Etc::SourceParts "/dev/null";\n'
+        f'Dir::State "{state}"; Dir::State::Status "{state}/status"; Dir::Cache "{state}/cache";\n'
+        'APT::Sandbox::User "root";\n'
+        # Programs that the machine runs after an update would act on its own state.
+        "#clear APT::Update::Pre-Invoke;\n#clear APT::Update::Post-Invoke;\n#clear APT::Update::Post-Invoke-Success;\n"
+    )
+    return settings
 
 
 def find_program(name: str) -> str | None:
@@ -75,11 +127,12 @@ def _ask(*command: str) -> str:
     return done.stdout if done.returncode == 0 else ""
 
 
-def _apt(*arguments: str) -> str | None:
+def _apt(*arguments: str, folder: str | None = None) -> str | None:
     """Run apt-get. Returns the end of its output if it failed, or None."""
     try:
         done = subprocess.run(
             ("apt-get", *arguments),
+            cwd=folder,
             env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
             capture_output=True,
             text=True,

@@ -27,6 +27,8 @@ class Finding:
     ok: bool
     detail: str
     remedy: str = ""
+    optional: bool = False
+    """A sweep of the bundled tasks does without it."""
 
 
 def examine() -> tuple[Finding, ...]:
@@ -34,15 +36,21 @@ def examine() -> tuple[Finding, ...]:
     return tuple(_examine(name, check) for name, check in CHECKS.items())
 
 
+def complete(findings: tuple[Finding, ...]) -> bool:
+    """Whether nothing is missing but what is optional."""
+    return all(finding.ok or finding.optional for finding in findings)
+
+
 def report(findings: tuple[Finding, ...]) -> str:
     """The findings as text: a table, with the remedy below each thing that is missing, and a summary."""
     width = max(len(finding.name) for finding in findings)
     lines = []
     for finding in findings:
-        lines.append(f"{'ok' if finding.ok else 'MISSING':7}  {finding.name:{width}}  {finding.detail}")
+        mark = "ok" if finding.ok else "none" if finding.optional else "MISSING"
+        lines.append(f"{mark:7}  {finding.name:{width}}  {finding.detail}")
         if not finding.ok:
             lines += _wrapped(finding.remedy)
-    missing = sum(not finding.ok for finding in findings)
+    missing = sum(not finding.ok and not finding.optional for finding in findings)
     summary = f"{missing} of {len(findings)} checks failed" if missing else "everything that a sweep needs is here"
     return "\n".join([*lines, "", summary])
 
@@ -87,7 +95,7 @@ _Check = Callable[[], tuple[bool, str, str]]
 
 def _examine(name: str, check: _Check) -> Finding:
     try:
-        return Finding(name, *check())
+        return Finding(name, *check(), optional=name in OPTIONAL)
     except ImportError as error:  # PackageNotFoundError is one
         return Finding(name, False, f"cannot check: {error}", "install the packages: `make setup`")
 
@@ -111,6 +119,24 @@ def _docker() -> tuple[bool, str, str]:
         return True, f"version {check_docker().get('Version', 'unknown')}", ""
     except CapvecError:
         return False, "it does not answer", f"run `make setup`; or {REMEDY}"
+
+
+def _buildx() -> tuple[bool, str, str]:
+    return _plugin("buildx")
+
+
+def _compose() -> tuple[bool, str, str]:
+    return _plugin("compose")
+
+
+def _plugin(name: str) -> tuple[bool, str, str]:
+    from capvec.sandbox import docker_cli  # noqa: PLC0415
+    from capvec.setup.plugins import MANUAL, PLUGINS  # noqa: PLC0415
+
+    remedy = f"run `capvec setup`, which installs it where it can; or {MANUAL}"
+    if (program := docker_cli.command_with(name)) is None:
+        return False, f"without it, {PLUGINS[name].without}", remedy
+    return True, f"{docker_cli.version_of(program, name)} ({program})", ""
 
 
 def _base_image() -> tuple[bool, str, str]:
@@ -159,9 +185,13 @@ CHECKS: dict[str, _Check] = {
     "Python": _python,
     "packages": _packages,
     "Docker": _docker,
+    "docker buildx": _buildx,
+    "docker compose": _compose,
     "base image": _base_image,
     "bundled model": _model,
     "bundled traces": _traces,
     "memory": _memory,
     "disk": _disk,
 }
+OPTIONAL = ("docker buildx", "docker compose")
+"""The checks that may fail: some tasks do not run then, and the rest do."""

@@ -11,7 +11,8 @@ import time
 from collections.abc import Sequence
 
 from capvec.engines.transformers.capture import Limits, Prepared, capture_batch, plan_batches, prepare
-from capvec.engines.transformers.models import LoadedModel, load_model
+from capvec.engines.transformers.loaded import LoadedModel
+from capvec.engines.transformers.models import load_model
 from capvec.models import bundled_traces, resolve_model
 from capvec.traces import read_traces
 

@@ -14,6 +14,7 @@ from statistics import median
 
 from capvec.engines.transformers import decode
 from capvec.engines.transformers.decode import Decoder, Request
+from capvec.engines.transformers.loaded import LoadedModel
 from capvec.engines.transformers.models import load_model
 from capvec.models import resolve_model
 
@@ -22,7 +23,7 @@ CASES = ((15, 500), (15, 1000), (15, 2000), (15, 6000), (3, 6000))
 """Short rows, and the length of the long one."""
 
 
-def seconds(loaded: decode.LoadedModel, rows: int, longest: int, waste: int) -> float:
+def seconds(loaded: LoadedModel, rows: int, longest: int, waste: int) -> float:
     """For `TOKENS` tokens of every row."""
     decode.WASTE = waste
     decoder = Decoder(loaded, prefix_bytes=0)

@@ -21,7 +21,7 @@ from dev.tasks.generate import BUNDLED_SEED, make_instance
 
 pytestmark = pytest.mark.integration
 
-TASKS = {task.name: task for task in load_tasks("full")}
+TASKS = {task.name: task for task in load_tasks("full").tasks}
 
 
 def instance(name: str) -> Instance:

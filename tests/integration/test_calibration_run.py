@@ -29,7 +29,7 @@ def given(tmp_path_factory):
     for name, split in FAMILIES.items():
         write_task(root / "tasks" / name, REWARD.format(1))
         (root / "tasks" / name / "task.toml").write_text(
-            f'[metadata]\nfamily = "{name}"\nsplit = "{split}"\n[environment]\nmemory_mb = 128\n'
+            f'[metadata]\nfamily = "{name}"\nsplit = "{split}"\n[environment]\nnetwork_mode = "no-network"\n'
         )
     command = [
         sys.executable, "-m", "capvec.studies.calibration.select", "--model", str(root / "tiny"), "--tasks",

@@ -13,7 +13,7 @@ from support.real_sweeps import containers
 from support.sandbox_conformance import SandboxConformance
 
 from capvec.errors import InfrastructureError, SandboxUnavailable, UsageError
-from capvec.records import Limits, Task
+from capvec.records import Environment, Limits, Task
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.docker_host import check_docker
 from capvec.sandbox.files import READ_LIMIT
@@ -29,7 +29,13 @@ def task(tmp_path_factory):
     folder = tmp_path_factory.mktemp("task")
     (folder / "environment").mkdir()
     (folder / "environment" / "Dockerfile").write_text("FROM debian:bookworm-slim\nWORKDIR /app\nENV GREETING=hello\n")
-    return Task("plain", folder, "do it", "0", limits=Limits(memory_mb=128, pids=64), env={"FROM_TASK": "yes"})
+    return Task(
+        "plain",
+        folder,
+        "do it",
+        "0",
+        environment=Environment(limits=Limits(memory_mb=128, pids=64), env={"FROM_TASK": "yes"}),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +48,12 @@ def shared(task):
 def fresh(task):
     with DockerProvider().open(task, run=RUN, trial="fresh") as sandbox:
         yield sandbox
+
+
+def with_limits(task, **limits):
+    """The task with other limits."""
+    environment = task.environment
+    return replace(task, environment=replace(environment, limits=replace(environment.limits, **limits)))
 
 
 def say(sandbox, command, timeout_s=10):
@@ -231,7 +243,7 @@ def test_stopping_the_agent_works_where_no_further_process_may_start(fresh):
 
 
 def test_a_process_that_became_another_user_is_ended_too_and_files_stay(task):
-    needy = replace(task, limits=replace(task.limits, cap_add=("SETUID", "SETGID")))
+    needy = with_limits(task, cap_add=("SETUID", "SETGID"))
     with DockerProvider().open(needy, run=RUN, trial="setuid") as sandbox:
         say(sandbox, "echo kept > /app/file; setpriv --reuid=1000 --regid=1000 --clear-groups sleep 987 &")
         everything = ("sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
@@ -262,7 +274,7 @@ def test_no_capabilities_no_new_privileges_and_no_network(shared):
 
 
 def test_a_needed_capability_can_be_added_back(task):
-    needy = replace(task, limits=replace(task.limits, cap_add=("CHOWN",)))
+    needy = with_limits(task, cap_add=("CHOWN",))
     with DockerProvider().open(needy, run=RUN, trial="cap") as sandbox:
         status = say(sandbox, "grep CapEff /proc/self/status")
     assert int(status.split()[1], 16) == 1  # CAP_CHOWN is bit 0
@@ -283,7 +295,7 @@ def test_an_agent_cannot_end_its_own_sandbox(fresh, command):
 
 
 def test_more_cpus_than_the_engine_has_are_all_of_them(task):
-    greedy = replace(task, limits=replace(task.limits, cpus=4096.0))
+    greedy = with_limits(task, cpus=4096.0)
     with DockerProvider().open(greedy, run=RUN, trial="cpus") as sandbox:
         assert say(sandbox, "echo runs") == "runs"
 

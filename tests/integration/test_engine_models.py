@@ -172,7 +172,7 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path):
 
 def test_a_full_store_lets_go_of_what_was_used_least_recently(loaded):
     from capvec.engines.transformers.caches import PrefixStore, croppable, new_cache
-    from capvec.engines.transformers.models import forward
+    from capvec.engines.transformers.loaded import forward
 
     def cached(tokens):
         import torch

@@ -11,6 +11,7 @@ import tarfile
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import docker
 import httpx
@@ -18,9 +19,11 @@ import pytest
 from support import REPOSITORY
 from support.tiny_models import save_tiny
 
-from capvec.errors import SandboxUnavailable
+from capvec.errors import SandboxUnavailable, UsageError
 from capvec.sandbox.base_image import TAG, has_base_image, import_base_image, pull_base_image
+from capvec.setup import debian
 from capvec.setup.doctor import examine
+from capvec.setup.plugins import ensure_plugins, missing_plugins
 from capvec.setup.steps import set_up
 
 pytestmark = pytest.mark.integration
@@ -44,6 +47,25 @@ def test_after_set_up_the_doctor_finds_what_a_sweep_needs():
     findings = {finding.name: finding for finding in examine()}
     for name in ("Python", "packages", "Docker", "base image", "bundled model"):
         assert findings[name].ok, findings[name]
+
+
+@pytest.mark.skipif(not debian.KEYRING.is_file(), reason="needs apt and Debian's keys")
+def test_a_package_of_debians_next_release_is_unpacked_and_apt_stays_as_it_was(tmp_path):
+    def apts_state():
+        return {path: path.stat().st_mtime_ns for path in Path("/var/lib/apt/lists").iterdir() if path.is_file()}
+
+    before = apts_state()
+    debian.unpack("trixie", ["hello"], tmp_path)
+    assert (tmp_path / "usr" / "bin" / "hello").stat().st_mode & 0o100
+    assert apts_state() == before
+    with pytest.raises(UsageError, match="Unable to locate package no-package-of-this-name"):
+        debian.unpack("trixie", ["no-package-of-this-name"], tmp_path)
+
+
+@pytest.mark.skipif(not debian.KEYRING.is_file(), reason="elsewhere than on Debian, set-up only names what is missing")
+def test_after_set_up_docker_has_its_plugins():
+    ensure_plugins(print)
+    assert missing_plugins() == ()
 
 
 # -------------------------------------------------------------------------------------------------------- base image

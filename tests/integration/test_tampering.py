@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from capvec.errors import SandboxUnavailable
-from capvec.records import Limits, Task
+from capvec.records import Environment, Limits, Task
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.verifier import verify
 
@@ -93,7 +93,7 @@ def make_task(folder, *lines):
     (folder / "tests").mkdir()
     (folder / "tests" / "test.sh").write_text(VERIFIER)
     (folder / "tests" / "answer").write_text("right\n")
-    return Task("tampering", folder, "do it", "0", limits=Limits(memory_mb=256, pids=64))
+    return Task("tampering", folder, "do it", "0", environment=Environment(limits=Limits(memory_mb=256, pids=64)))
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ def build_flagship(device: str = "cuda"):
     import torch
     from transformers import Qwen3_5ForCausalLM, Qwen3_5TextConfig
 
-    from capvec.engines.transformers.models import LoadedModel, find_residual_path
+    from capvec.engines.transformers.loaded import LoadedModel
+    from capvec.engines.transformers.models import find_residual_path
 
     config = Qwen3_5TextConfig(
         vocab_size=248320,

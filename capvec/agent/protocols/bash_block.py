@@ -46,8 +46,8 @@ _CLOSING = re.compile(r"[ \t]*(`{3,})[ \t]*\r?")
 _INLINE = re.compile(r"[ \t]*```(?:(bash|sh|shell|console|zsh)[ \t]+)?(?=[^`]*[^`\s])([^`\r]*+)```[ \t]*\r?")
 _MARKER_LINE = re.compile(rf"\s*echo\s+([\"']?){MARKER}\1\s*")
 _CONTINUED = re.compile(r"(?:\\|&&|\|&?)\s*\Z")
-MAX_HEREDOCS = 8
-"""Most heredocs with fences in one block, which bounds the time for a hostile reply."""
+MAX_HEREDOCS, MAX_BLOCKS = 8, 100
+"""Most heredocs with fences in one block, and most blocks; they bound the time for a hostile reply."""
 _UNCLOSED = "A fence is opened and never closed, so the command may be cut; close it with ``` on a line of its own."
 
 
@@ -65,6 +65,8 @@ def _parse(text: str) -> Parse:
     blocks, outside = _split(text)
     if not blocks:
         return _parse_prose("\n".join(outside))
+    if len(blocks) == MAX_BLOCKS:
+        return failed(f"The reply has {MAX_BLOCKS} blocks or more; exactly one command block is allowed.")
     candidates = [block for block in blocks if block.language in _SHELLS] or [
         block for block in blocks if not block.language
     ]
@@ -128,7 +130,7 @@ def _split(text: str) -> tuple[list[_Block], list[str]]:
     # Not `splitlines`, which also splits at form feeds and Unicode separators, as a command may hold them.
     lines = text.split("\n")
     at = 0
-    while at < len(lines):
+    while at < len(lines) and len(blocks) < MAX_BLOCKS:
         line = lines[at]
         at += 1
         if inline := _INLINE.fullmatch(line):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from capvec.engines.transformers.hooks import record
-from capvec.engines.transformers.models import LoadedModel
+from capvec.engines.transformers.loaded import LoadedModel
 from capvec.errors import SteeringFault, UsageError
 from capvec.pooling import mean_last_of
 from capvec.records import Message

@@ -16,7 +16,7 @@ from transformers import DynamicCache
 
 from capvec.engines.transformers.caches import PrefixStore, SteeredToken, croppable, join, joinable, new_cache, take
 from capvec.engines.transformers.hooks import Accumulators, accumulators, steer, steered_at
-from capvec.engines.transformers.models import LoadedModel, forward
+from capvec.engines.transformers.loaded import LoadedModel, forward
 from capvec.engines.transformers.sampling import RowSampler
 from capvec.records import Reply
 from capvec.steering import Steer

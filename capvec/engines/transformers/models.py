@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,14 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from capvec.engines.transformers import modeling_capvec
 from capvec.engines.transformers.hooks import ResidualPath, check_order
-from capvec.engines.transformers.render import Rendered, render_ids, render_marked
+from capvec.engines.transformers.loaded import LoadedModel, forward
 from capvec.errors import UsageError
-from capvec.records import Message
 
 BLOCK_PATHS = (
     "model.language_model.layers",
@@ -43,44 +41,6 @@ END_NAMES = ("norm", "final_layernorm", "final_layer_norm", "ln_f", "norm_f", "f
 """Names of the final norm, beside the blocks."""
 
 _PIECE, _PIECES = 1 << 16, 64
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A loaded model, with the parts that steering needs."""
-
-    model: nn.Module
-    tokenizer: Any
-    path: ResidualPath
-    name: str
-    revision: str | None
-    d_model: int
-    context_length: int
-    stop_ids: frozenset[int]
-
-    @property
-    def n_layers(self) -> int:
-        return len(self.path.blocks)
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.model.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return next(self.model.parameters()).dtype
-
-    def render(self, messages: Sequence[Message], *, prompt: bool) -> list[int]:
-        """Token ids of a conversation in the model's chat template, ending in a generation prompt if `prompt`."""
-        return render_ids(self.tokenizer, messages, prompt=prompt)
-
-    def render_marked(self, messages: Sequence[Message], *, prompt: bool) -> Rendered:
-        """The same tokens, and which of them are the assistant's.
-
-        Raises:
-            UsageError: as `capvec.engines.transformers.render.render_marked`.
-        """
-        return render_marked(self.tokenizer, messages, prompt=prompt)
 
 
 def load_model(
@@ -120,8 +80,7 @@ def load_model(
     model = model.to(place).eval().requires_grad_(False)
     text = config.get_text_config(decoder=True)
     path = find_residual_path(model, int(text.num_hidden_layers))
-    _check_order(model, path)
-    return LoadedModel(
+    loaded = LoadedModel(
         model=model,
         tokenizer=tokenizer,
         path=path,
@@ -131,6 +90,9 @@ def load_model(
         context_length=context_length or int(getattr(text, "max_position_embeddings", 0) or 4096),
         stop_ids=_stop_ids(model, tokenizer),
     )
+    for check in CHECKS:
+        check(loaded)
+    return loaded
 
 
 def find_residual_path(model: nn.Module, n_layers: int) -> ResidualPath:
@@ -159,18 +121,15 @@ def find_residual_path(model: nn.Module, n_layers: int) -> ResidualPath:
     )
 
 
-def forward(model: nn.Module, **inputs: Any) -> Tensor:
-    """One forward pass with a cache. Returns the logits of the last position, float32 `[batch, vocab]`."""
-    output = model(**inputs, use_cache=True, logits_to_keep=1)
-    logits: Tensor = output.logits[:, -1, :].float()
-    return logits
-
-
 @torch.inference_mode()
-def _check_order(model: nn.Module, path: ResidualPath) -> None:
-    place = next(model.parameters()).device
-    one = torch.ones(1, 1, dtype=torch.long, device=place)
-    check_order(path, lambda: forward(model, input_ids=one, attention_mask=one, position_ids=one - 1))
+def _check_order(loaded: LoadedModel) -> None:
+    """Layer numbers mean the order in which the blocks run."""
+    one = torch.ones(1, 1, dtype=torch.long, device=loaded.device)
+    check_order(loaded.path, lambda: forward(loaded.model, input_ids=one, attention_mask=one, position_ids=one - 1))
+
+
+CHECKS: tuple[Callable[[LoadedModel], None], ...] = (_check_order,)
+"""What a model must pass when it is loaded, in this order; each raises `UsageError`."""
 
 
 def stored_dtype(name: str) -> torch.dtype:

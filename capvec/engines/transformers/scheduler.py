@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from capvec.engines.transformers.decode import Decoder, Request
-from capvec.engines.transformers.models import LoadedModel
+from capvec.engines.transformers.loaded import LoadedModel
 from capvec.errors import EngineUnavailable
 from capvec.records import Reply
 

@@ -31,7 +31,7 @@ from capvec.engines.requests import (
 )
 from capvec.engines.transformers.capture import Limits, capture_batch, plan_batches, prepare
 from capvec.engines.transformers.decode import Request
-from capvec.engines.transformers.models import LoadedModel
+from capvec.engines.transformers.loaded import LoadedModel
 from capvec.engines.transformers.scheduler import Scheduler
 from capvec.receipts import check_finite
 from capvec.records import Reply

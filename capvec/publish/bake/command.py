@@ -15,7 +15,8 @@ import transformers
 from capvec import __version__
 from capvec.directions.direction import Direction, named_direction
 from capvec.engines.protocol import ModelSource
-from capvec.engines.transformers.models import LoadedModel, load_model, stored_dtype
+from capvec.engines.transformers.loaded import LoadedModel
+from capvec.engines.transformers.models import load_model, stored_dtype
 from capvec.errors import UsageError
 from capvec.models.source import resolve_model
 from capvec.publish.bake.folder import write_folder

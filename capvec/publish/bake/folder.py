@@ -14,7 +14,8 @@ from torch import Tensor
 
 from capvec.engines.protocol import ModelSource
 from capvec.engines.transformers import modeling_capvec
-from capvec.engines.transformers.models import LoadedModel, auto_class
+from capvec.engines.transformers.loaded import LoadedModel
+from capvec.engines.transformers.models import auto_class
 from capvec.models.weights import MANIFEST
 from capvec.publish.bake.edit import Edit
 from capvec.publish.bake.record import BAKED

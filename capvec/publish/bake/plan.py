@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from capvec.directions.direction import Direction
 from capvec.engines.transformers.hooks import ablate_writes, accumulators, component, steer, watch
-from capvec.engines.transformers.models import LoadedModel
+from capvec.engines.transformers.loaded import LoadedModel
 from capvec.errors import UsageError
 from capvec.publish.bake.edit import Edit, add_bias, left_over, lost_bias, orthogonalise, put
 from capvec.publish.bake.order import BakeOrder

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from capvec.engines.transformers.models import LoadedModel
+from capvec.engines.transformers.loaded import LoadedModel
 from capvec.errors import UsageError
 
 MLP = ("mlp.down_proj", "mlp.c_proj", "mlp.dense_4h_to_h", "mlp.fc2", "fc2")

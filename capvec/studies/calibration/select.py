@@ -68,6 +68,7 @@ class SelectionStudy:
     """Both directions over their grids, on the dev split of the trained families."""
 
     name = "selection"
+    left_out: Mapping[str, str] = {}
 
     def __init__(self, options: SweepOptions, grids: Mapping[str, Grid], out: Path) -> None:
         """Read the tasks and keep those of the dev split.
@@ -76,7 +77,7 @@ class SelectionStudy:
             UsageError: a bad task folder, or no task of a trained family.
         """
         self.options, self.grids, self.out = options, grids, out
-        everything = load_tasks(options.tasks)
+        everything = load_tasks(options.tasks).tasks
         self.families = dev_families(everything)
         self.tasks = split_tasks(everything, self.families).dev
         if not self.tasks:

@@ -15,7 +15,8 @@ pytestmark = pytest.mark.unit
 
 PARTS = (
     "ls ", "'", '"', "`", "\\", "\n", "# it's\n", "$(", ")", "${x:-", "}", "$((1 << 2))", "((x<<=1))", "<<EOF ",
-    "<<'EOF'\n", "<<-\tEOF\n", "EOF\n", "\tEOF\n", "<<< x ", "$'a\\'", "case $x in a) ", ";; esac\n", "; ", "| ", "echo ",
+    "<<'EOF'\n", "<<-\tEOF\n", "EOF\n", "\tEOF\n", "<<< x ", "$'a\\'", "case $x in a) ", ";; esac\n", "; ", "| ",
+    "echo ",
 )  # fmt: skip
 
 

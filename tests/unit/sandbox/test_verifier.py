@@ -75,7 +75,7 @@ def test_anything_else_is_a_fault_and_never_zero(task, files, said):
 
 def test_a_verifier_that_runs_out_of_time_is_a_fault_even_with_a_reward_on_disk(task):
     script = CLEARED | {"bash /tests/test.sh": CommandResult("thinking", None, timed_out=True)}
-    with pytest.raises(VerifierFault, match=r"longer than 120 s.*thinking"):
+    with pytest.raises(VerifierFault, match=r"longer than 600 s.*thinking"):
         judged(task, script, reward_txt=b"1")
 
 

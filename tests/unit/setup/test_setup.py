@@ -5,6 +5,7 @@ Programs of the system that a test must not run (apt, mmdebstrap) are stood in f
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -14,8 +15,10 @@ from packaging.requirements import Requirement
 from support import REPOSITORY
 
 from capvec.errors import SandboxUnavailable, UsageError
+from capvec.sandbox import docker_cli
 from capvec.setup import debian
-from capvec.setup.doctor import Finding, examine, report, unmet
+from capvec.setup.doctor import Finding, complete, examine, report, unmet
+from capvec.setup.plugins import ensure_plugins
 
 pytestmark = pytest.mark.unit
 
@@ -159,6 +162,88 @@ def test_a_failed_build_says_why_and_what_else_to_do(programs, tmp_path):
         build_archive(tmp_path / "base.tar")
 
 
+@pytest.mark.parametrize(
+    ("policy", "offered"),
+    [
+        ("docker-compose:\n  Installed: (none)\n  Candidate: 2.26.1-4", True),
+        ("docker-compose:\n  Installed: (none)\n  Candidate: 5:28.3.3-1~debian", True),
+        # Debian 12's docker-compose is the program in Python that came before the plugin.
+        ("docker-compose:\n  Installed: (none)\n  Candidate: 1.29.2-3", False),
+        ("docker-compose:\n  Installed: (none)\n  Candidate: (none)", False),
+        ("", False),
+    ],
+)
+def test_a_package_is_offered_from_its_first_version_on(policy, offered, programs):
+    programs("apt-cache", f"cat <<'END'\n{policy}\nEND")
+    assert debian.offers("docker-compose", 2) is offered
+
+
+# ----------------------------------------------------------------------------------------------------------- plugins
+
+
+@pytest.fixture
+def no_plugins(tmp_path, monkeypatch):
+    """A `docker` without plugins is the only one, and the user's settings are in a folder of the test."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "settings"))
+    only = tmp_path / "only"
+    only.mkdir()
+    for name in ("sh", "cat", "grep", "mkdir", "cp", "chmod"):
+        (only / name).symlink_to(shutil.which(name))
+    monkeypatch.setenv("PATH", str(only))
+
+    def write(name, body):
+        (only / name).write_text(f"#!/bin/sh\n{body}\n")
+        (only / name).chmod(0o755)
+
+    write(
+        "docker",
+        'test -x "$DOCKER_CONFIG/cli-plugins/docker-$1" && exec "$DOCKER_CONFIG/cli-plugins/docker-$1"; exit 1',
+    )
+    return write
+
+
+@pytest.mark.usefixtures("no_plugins")
+def test_what_is_lost_without_the_plugins_is_said_and_set_up_goes_on(monkeypatch, tmp_path):
+    monkeypatch.setattr(debian, "KEYRING", tmp_path / "no-keyring")  # as on other systems than Debian
+    said = []
+    ensure_plugins(said.append)
+    assert "without docker buildx and compose, Dockerfiles that need BuildKit do not build and tasks with" in said[-1]
+    assert f"no {tmp_path / 'no-keyring'}" in said[-1]
+    assert "https://docs.docker.com" in said[-1]
+
+
+@pytest.mark.usefixtures("no_plugins")
+def test_without_a_docker_command_there_is_nothing_to_plug_into(tmp_path):
+    (tmp_path / "only" / "docker").unlink()
+    said = []
+    ensure_plugins(said.append)
+    assert len(said) == 1
+    assert "no `docker` command on PATH" in said[0]
+
+
+def test_a_download_that_fails_is_said_with_the_end_of_what_apt_said(no_plugins, monkeypatch, tmp_path):
+    (tmp_path / "keyring").touch()
+    monkeypatch.setattr(debian, "KEYRING", tmp_path / "keyring")
+    no_plugins("apt-get", 'case "$*" in *update*) echo E: no route to host >&2; exit 100;; esac')
+    said = []
+    ensure_plugins(said.append)
+    assert "E: no route to host" in said[-1]
+    assert not (tmp_path / "settings").exists()
+
+
+@pytest.mark.usefixtures("no_plugins")
+def test_a_plugin_that_one_docker_on_path_has_is_not_installed_again(monkeypatch, tmp_path):
+    second = tmp_path / "second"
+    second.mkdir()
+    (second / "docker").write_text("#!/bin/sh\necho v2\n")
+    (second / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'only'}:{second}")
+    said = []
+    ensure_plugins(said.append)
+    assert said == []
+    assert docker_cli.command_with("compose") == str(second / "docker")
+
+
 # ------------------------------------------------------------------------------------------------------------ doctor
 
 
@@ -187,6 +272,13 @@ def test_the_table_puts_the_remedy_below_what_is_missing():
         "",
         "1 of 2 checks failed",
     ]
+
+
+def test_a_missing_plugin_is_told_and_is_no_failure():
+    findings = (Finding("Docker", True, "29"), Finding("docker buildx", False, "without it, …", "x", optional=True))
+    assert complete(findings)
+    assert "none     docker buildx" in report(findings)
+    assert report(findings).endswith("everything that a sweep needs is here")
 
 
 def test_the_doctor_imports_no_torch():

@@ -83,7 +83,7 @@ def test_sharegpts_conversations_are_read(tmp_path):
         (chat(messages=[3]), "key `messages[0]` is 3"),
         (chat(messages=[{"role": "robot", "content": ""}]), "key `messages[0].role` is 'robot'"),
         (chat(messages=[{"role": "user"}]), "key `messages[0].content` is None"),
-        (chat(messages=[{"role": "user", "content": "", "tool_calls": [1]}]), "key `messages[0].tool_calls[]` is 1"),
+        (chat(messages=[{"role": "user", "content": "", "tool_calls": [1]}]), "key `messages[0].tool_calls[0]` is 1"),
         (chat(reward="high"), "key `reward` is 'high'"),
         (chat(score="high", reward=None), "key `score` is 'high'"),
         (chat(task=[1]), "key `task` is [1]"),

@@ -167,7 +167,9 @@ def test_numbers_that_json_lacks_and_lone_surrogates_do_not_break_the_file(tmp_p
     odd = Reply("\ud800", "stop", 1, 1, float("nan"))
     document = write(tmp_path / "a.json", Episode(OPENING, (Step(0, odd, Parse("strict")),), "max_steps"))
     assert document["steps"][-1]["metrics"]["extra"]["model_s"] == "nan"
-    assert read_traces(tmp_path / "a.json")[0].messages[-1]["content"] == "\ud800"
+    assert document["steps"][-1]["message"] == "\ud800"
+    with pytest.raises(UsageError, match=r"lone surrogate U\+D800"):  # no model can be given it again
+        read_traces(tmp_path / "a.json")
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
