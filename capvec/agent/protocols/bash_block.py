@@ -86,7 +86,16 @@ def _parse(text: str) -> Parse:
     return _parse_block(block.content, notes, said_done="\n".join(outside).strip() in {DONE, MARKER})
 
 
-parse = parser(_parse)
+def _in_command(text: str) -> bool:
+    """Whether a text ends in an open block, inside a heredoc or, in a block for a shell, a quotation."""
+    blocks, _ = _split(text)
+    if not blocks or blocks[-1].closed:
+        return False
+    shell = scan(blocks[-1].content)
+    return bool(shell.heredoc or (shell.open and blocks[-1].language in _SHELLS))
+
+
+parse = parser(_parse, _in_command)
 """Read a `bash-block` reply. Never raises."""
 
 
@@ -148,28 +157,32 @@ def _read_block(opening: re.Match[str], lines: Sequence[str], start: int) -> tup
     fence, language, rest = opening[1], opening[2].lower(), opening[3]
     begun = [rest + "\r" * lines[start - 1].endswith("\r")] if rest and language in _SHELLS else []
     mended = "the command began on the line of the fence" if begun else ""
-    ends = [at for at in range(start, len(lines)) if _closes(lines[at], fence)]
-    if not ends:
+    end = _next_end(lines, start, fence)
+    if end is None:
         return _Block(language, "\n".join([*begun, *lines[start:]]), mended, fence, closed=False), len(lines)
-    end = ends[0]
-    if (not language or language in _SHELLS) and (later := _end_past_heredoc(lines, start, ends)):
+    if (not language or language in _SHELLS) and (later := _end_past_heredoc(lines, start, end, fence)):
         end, mended = later, "a heredoc held fences as short as the block's own"
     content = unix_lines("\n".join([*begun, *lines[start:end], ""])).removesuffix("\n")
     return _Block(language, content, mended, fence), end + 1
 
 
-def _end_past_heredoc(lines: Sequence[str], start: int, ends: Sequence[int]) -> int:
+def _end_past_heredoc(lines: Sequence[str], start: int, first: int, fence: str) -> int:
     """The closing fence of a block whose heredoc holds fences, or 0 if that is not the one way to read it."""
-    tried = start
+    end: int | None = first
     for _ in range(MAX_HEREDOCS):
-        end = next((at for at in ends if at > tried), 0)
-        if not end:
+        if end is None:
             return 0
         shell = scan(unix_lines("\n".join([*lines[start:end], ""])).removesuffix("\n"))
         if not shell.open:
-            return end if end != ends[0] and _paired(lines[start:end]) else 0
-        tried = next((at for at in range(end, len(lines)) if lines[at].strip() == shell.heredoc), len(lines))
+            return end if end != first and _paired(lines[start:end]) else 0
+        marker = next((at for at in range(end, len(lines)) if lines[at].strip() == shell.heredoc), len(lines))
+        end = _next_end(lines, marker, fence)
     return 0
+
+
+def _next_end(lines: Sequence[str], start: int, fence: str) -> int | None:
+    """The first line from `start` that closes a block with that fence."""
+    return next((at for at in range(start, len(lines)) if _closes(lines[at], fence)), None)
 
 
 def _closes(line: str, fence: str) -> bool:

@@ -65,7 +65,7 @@ def _parse(text: str) -> Parse:
     return Parse("repaired" if notes else "strict", commands, complete, "; ".join(notes))
 
 
-parse = parser(_parse)
+parse = parser(_parse, lambda _: False)
 """Read a `terminus-json` reply. Never raises."""
 
 

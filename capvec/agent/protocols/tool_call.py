@@ -81,7 +81,12 @@ def _parse(text: str) -> Parse:
     return Parse("repaired" if notes else "strict", tuple(commands), done, "; ".join(notes))
 
 
-parse = parser(_parse)
+def _in_command(text: str) -> bool:
+    """Whether a text ends inside a parameter."""
+    return text.rfind("<parameter=") > text.rfind("</parameter>")
+
+
+parse = parser(_parse, _in_command)
 """Read a `tool-call` reply. Never raises."""
 
 

@@ -149,6 +149,10 @@ def test_a_reply_runs_the_whole_command_or_nothing(name, writer, command, though
 @pytest.mark.parametrize(("name", "writer"), [row for row in NAMED if row.values[1] not in BROKEN])
 @settings(max_examples=8, deadline=None)
 @texts
+@example(command="cat > f <<EOF\n</think>\nDONE\nEOF", thought="")
+@example(command="echo '\n</think>\n' > f", thought="")
+@example(command="echo '\n````\n```' > f", thought="")
+@example(command='cat > f <<EOF\n"}]}\n"}}\nEOF', thought="")
 def test_a_reply_that_is_cut_runs_the_whole_command_or_nothing(name, writer, command, thought):
     # A thought without its beginning cannot be told from a reply until its end is there.
     assume("<think>" in thought or not thought)
