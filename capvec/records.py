@@ -16,12 +16,17 @@ from capvec.steering import IsolationCheck, Op, Receipt, Steer
 
 AlphaUnit = Literal["stored", "norm", "ambient"]
 ParseStatus = Literal["strict", "repaired", "failed"]
+Capabilities = Literal["none", "default"]
+"""Linux capabilities of a container: none but those that its task adds, or also those of a plain Docker container."""
 Status = Literal["solved", "unsolved", "error"]
 Layers = int | str | None
 """The layer of a config; a text such as `20+22` for several; None if nothing is steered."""
 EndReason = Literal["done", "max_steps", "parse_fail_limit", "no_cmd_limit", "context_full", "time", "error"]
+Thinking = Literal["on", "off", "default"]
+"""Whether a model thinks before it answers; `default` leaves it to the chat template."""
 Message = Mapping[str, str]
-"""One chat message, `{"role": "system" | "user" | "assistant", "content": text}`."""
+"""One chat message, `{"role": "system" | "user" | "assistant", "content": text}`. An assistant's may have the thought
+that led to it in `reasoning_content`."""
 
 
 # ------------------------------------------------------------------------------------------------ tasks
@@ -270,6 +275,7 @@ class Reply(Record):
     """One reply of the model."""
 
     text: str
+    """The answer, without the thought before it; empty if the reply ended within the thought."""
     finish_reason: Literal["stop", "length"]
     prompt_tokens: int
     completion_tokens: int
@@ -283,6 +289,8 @@ class Reply(Record):
     """The steers of that earlier request, which the engine keeps with the keys and values."""
     isolation: IsolationCheck | None = None
     """The check of positions without a steer; None from an engine that does not make it."""
+    thought: str = ""
+    """What the model thought before it answered, without tags; empty if nothing."""
 
 
 @dataclass(frozen=True)
@@ -386,6 +394,9 @@ class Outcome(Record):
     outcome: Status
     """`error` means that the infrastructure failed, never the model."""
     reward: float | None = None
+    """The reward that counts; None for an error."""
+    rewards: Mapping[str, float] = field(default_factory=dict)
+    """All rewards of the verifier by name; empty for an error, and in lines of an earlier capvec."""
     steps: int = 0
     parse_fail: int = 0
     """Replies that the protocol could not parse."""
@@ -428,7 +439,10 @@ class Outcome(Record):
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval; both ends in [0, 1] for a proportion, in [−1, 1] for a difference."""
+    """A confidence interval; both ends in [0, 1] for a proportion, in [−1, 1] for a difference of two.
+
+    Of a reward it is on the scale of the rewards.
+    """
 
     low: float
     high: float

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import httpx
@@ -12,8 +12,9 @@ import safetensors.numpy
 
 from capvec.engines.protocol import CLIENT_IDLE_S, Captured, DirectionInfo, EngineInfo
 from capvec.errors import ContextOverflow, EngineUnavailable, SteeringFault, UsageError
-from capvec.records import Message, Reply
+from capvec.records import Message, Reply, Thinking
 from capvec.steering import IsolationCheck, Receipt, Steer
+from capvec.thoughts import Said, split_thought
 
 TIMEOUT_S = 600.0
 """For one reply: a busy engine on a small machine is slow; a dead one refuses the connection at once."""
@@ -69,6 +70,7 @@ class EngineClient:
         temperature: float,
         stop: Sequence[str] = (),
         steers: Sequence[Steer] = (),
+        thinking: Thinking | None = None,
     ) -> Reply:
         """Answer a conversation under `steers`.
 
@@ -89,14 +91,17 @@ class EngineClient:
             body["stop"] = list(stop)
         if steers:
             body["steering"] = [steer.to_json() for steer in steers]
+        if thinking is not None:
+            body["thinking"] = thinking
         started = time.monotonic()
         data = self._ask("POST", "/v1/chat/completions", json=body)
         elapsed = time.monotonic() - started
         try:
             choice, usage = data["choices"][0], data["usage"]
+            said = _said(choice["message"])
             isolation = choice.get("steering_isolation")
             return Reply(
-                text=choice["message"]["content"] or "",
+                text=said.answer,
                 finish_reason="length" if choice["finish_reason"] == "length" else "stop",
                 prompt_tokens=usage["prompt_tokens"],
                 completion_tokens=usage["completion_tokens"],
@@ -105,6 +110,7 @@ class EngineClient:
                 cached_under=tuple(Steer.from_json(steer) for steer in choice.get("steering_of_cached", ())),
                 receipts=tuple(Receipt.from_json(receipt) for receipt in choice.get("steering_receipts", ())),
                 isolation=IsolationCheck.from_json(isolation) if isolation is not None else None,
+                thought=said.thought,
             )
         except (KeyError, IndexError, TypeError, UsageError) as error:
             raise EngineUnavailable(f"{self._url} sent a reply that is not a chat completion: {error!r}") from error
@@ -166,6 +172,12 @@ class EngineClient:
         if response.is_success:
             return response
         raise _fault(response, self._url)
+
+
+def _said(message: Mapping[str, Any]) -> Said:
+    """Thought and answer; split here where the server leaves both in the content."""
+    content, thought = message["content"] or "", message.get("reasoning_content")
+    return Said(thought, content) if thought else split_thought(content)
 
 
 def _fault(response: httpx.Response, url: str) -> Exception:

@@ -24,10 +24,11 @@ from capvec.plan.option_parsers import (
     parse_controls,
     parse_grid_layers,
     parse_layers,
+    parse_reward_name,
     parse_run_name,
     parse_share,
 )
-from capvec.records import AlphaUnit
+from capvec.records import AlphaUnit, Capabilities, Thinking
 from capvec.stats.assumed import EQUIVALENCE_MARGIN, UNKNOWN_RATE, UNKNOWN_SPREAD
 from capvec.steering import Op, Positions
 
@@ -183,6 +184,12 @@ OPTIONS: tuple[Option, ...] = (
         "Leave out tasks that cannot run here, with the reasons in the report, instead of stopping."),
     Option("allow_network", None, "trials", ("sweep", "collect"),
         "Let tasks that ask for a public network have it. The model's commands then reach it too."),
+    Option("capabilities", "C", "trials", ("sweep", "collect"),
+        "Linux capabilities of containers: `none`, or `default`, those of a plain Docker container, which `apt-get`, "
+        "`chown` and `su` need. The model's commands then have them too.",
+        partial(choice, "--capabilities", choices=get_args(Capabilities)), Default("none")),
+    Option("force_build", None, "trials", ("sweep", "collect"),
+        "Build a task's Dockerfile where it has one, although its `docker_image` names a ready image."),
     Option("attempts", "N", "trials", _ACTING, "Attempts of each (task, config).",
         partial(at_least, "--attempts", minimum=1), Default("1"), differs={"calibration": Default("2")}),
     Option("controls", "LIST", "trials", _STUDIES,
@@ -199,6 +206,15 @@ OPTIONS: tuple[Option, ...] = (
     Option("protocol", "NAME", "trials", _ACTING,
         f"How replies carry commands: {_either(f'`{name}`' for name in PROTOCOLS)}.",
         partial(choice, "--protocol", choices=tuple(PROTOCOLS)), Default("bash-block")),
+    Option("thinking", "MODE", "trials", _ACTING,
+        "Whether the model thinks before it answers: `on`, `off`, or `default` for the default of its chat template. "
+        "`on` and `off` are refused where the template has no such switch. Thoughts count toward --max-tokens.",
+        partial(choice, "--thinking", choices=get_args(Thinking)), Default(words="off, where there is a switch")),
+    Option("reward", "NAME", "trials", ("sweep", "collect"),
+        "Which reward counts, where verifiers write several by name.", parse_reward_name,
+        Default(words="`reward`, or the only one")),
+    Option("solved_at", "R", "trials", ("sweep", "collect"), "Least reward of a trial that is solved.",
+        partial(number, "--solved-at"), Default("1")),
     Option("jobs", "N", "trials", ("select", "collect"), "Trials at a time.", partial(at_least, "--jobs", minimum=1),
         Default("4")),
     # ---------------------------------------------------------------------------------- power and early stopping

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,12 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
     """
     if out.exists() and any(out.iterdir()):
         raise UsageError(f"{out} is not empty; choose a new folder, so that two collections do not mix")
-    loaded = load_tasks(options.tasks, skip=options.skip_unsupported, allow_network=options.allow_network)
+    loaded = load_tasks(
+        options.tasks,
+        skip=options.skip_unsupported,
+        allow_network=options.allow_network,
+        force_build=options.force_build,
+    )
     tasks = loaded.tasks
     get_protocol(options.protocol)
     check_docker()
@@ -51,11 +57,14 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
     out.mkdir(parents=True, exist_ok=True)
     with client_of(source, out / "engine.log") as client:
         health = client.health()
-        settings = settings_for(options, health.defaults, health.model)
+        settings = settings_for(options, health.defaults, health.model, health.template)
+        for line in health.template.in_words(settings.thinking):
+            print(f"capvec: {line}")
         baseline = Config(Config.BASELINE, "baseline")
         trials = interleave(tasks, [baseline], options.attempts, options.seed)
         plan = Plan(out.name, out, tasks, (baseline,), trials, settings, left_out=loaded.left_out)
-        provider = DockerProvider()
+        plan = replace(plan, template=health.template)
+        provider = DockerProvider(options.capabilities, lambda line: print(f"capvec: {one_line(line)}"))
         images = {task.name: provider.prepare(task) for task in tasks}
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": None, "images": images}
         provenance.write(out, command_line=options.command_line, options=options.recorded("collect"), **about)

@@ -109,13 +109,16 @@ class StudySession:
             client = self._resources.enter_context(EngineClient(url, token))
             health = client.health()
             digests = images.result()
-        settings = settings_for(options, health.defaults, health.model)
+        settings = settings_for(options, health.defaults, health.model, health.template)
+        for line in health.template.in_words(settings.thinking):
+            self._say(line)
         design = self.study.design(StudyContext(client, health, settings, self.folder, self._say))
-        plan = replace(_plan_of(self.study, self.folder, design.configs, settings), layout=health.layout)
+        plan = _plan_of(self.study, self.folder, design.configs, settings)
+        plan = replace(plan, layout=health.layout, template=health.template)
         if options.gate is not None:
             check_names(options.gate, plan.configs)
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": design.directions}
-        provenance.check_same_study(self.folder, options=self.study.asked, **about)
+        provenance.check_same_study(self.folder, options=self.study.asked, images=digests, **about)
         recorder = TrialRecorder(plan, Ledger(self.folder / "trials.jsonl"), self._say)
         payload = WorkerPayload(plan, url, token, recorder.finished)
         self._prepared = _Prepared(design, recorder, payload, about | {"images": digests})
@@ -160,7 +163,7 @@ class StudySession:
         return engine.url, engine.token
 
     def _prepare_images(self) -> dict[str, str]:
-        provider = DockerProvider()
+        provider = DockerProvider(self.options.capabilities, lambda line: self._say(one_line(line)))
         return {task.name: provider.prepare(task) for task in self.study.tasks}
 
     def _discard(self) -> None:

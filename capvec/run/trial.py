@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from capvec.agent.loop import LoopLimits, run_episode
 from capvec.agent.model import ChatModel
@@ -17,11 +18,19 @@ from capvec.plan.plan import Plan
 from capvec.receipts import check_receipts
 from capvec.records import Config, Episode, Measured, Outcome, Reply, Task, TrialId, TrialSpec
 from capvec.sandbox.base import SandboxProvider
+from capvec.sandbox.reward import counted
 from capvec.sandbox.verifier import verify
 from capvec.traces import write_trajectory
 
-SOLVED_AT = 1.0
-"""The reward from which a trial counts as solved, as in Harbor's pass rate."""
+
+class _Judged(NamedTuple):
+    """What the verifier said."""
+
+    reward: float
+    """The one that counts."""
+    rewards: Mapping[str, float]
+    """All of them by name."""
+    solved: bool
 
 
 @dataclass(frozen=True)
@@ -40,8 +49,8 @@ class TrialRunner:
             return self.finished[spec.id]
         started, clock = datetime.now(UTC), time.monotonic()
         task, config = self.plan.task(spec.task), self.plan.config(spec.config)
-        episode, reward, fault = self._act(spec, task, config)
-        outcome = _outcome(self.plan.run, spec, config, episode, reward, fault)
+        episode, judged, fault = self._act(spec, task, config)
+        outcome = _outcome(self.plan.run, spec, config, episode, judged, fault)
         outcome = replace(
             outcome, started=started.isoformat(timespec="milliseconds"), wall_s=round(time.monotonic() - clock, 3)
         )
@@ -49,8 +58,8 @@ class TrialRunner:
             self._write(spec, task, config, episode, outcome)
         return outcome
 
-    def _act(self, spec: TrialSpec, task: Task, config: Config) -> tuple[Episode | None, float | None, str]:
-        """The episode, the reward and the fault, (empty if there was none); a fault leaves the episode so far."""
+    def _act(self, spec: TrialSpec, task: Task, config: Config) -> tuple[Episode | None, _Judged | None, str]:
+        """The episode, the verifier's word, and the fault (empty without one); a fault leaves the episode so far."""
         episode = None
         try:
             with self.sandboxes.open(task, run=self.plan.run, trial=str(spec.id)) as sandbox:
@@ -70,6 +79,7 @@ class TrialRunner:
                         max_tokens=settings.max_tokens,
                         temperature=settings.temperature,
                         sandbox_s=task.agent.timeout_s,
+                        thinking=settings.thinking,
                     ),
                     seed=spec.seed,
                     steers=config.steers,
@@ -77,9 +87,14 @@ class TrialRunner:
                 )
                 if episode.end_reason == "error":
                     return episode, None, episode.error
-                return episode, verify(sandbox, task), ""
+                return episode, self._judged(verify(sandbox, task)), ""
         except InfrastructureError as fault:
             return episode, None, f"{type(fault).__name__}: {fault}"
+
+    def _judged(self, rewards: Mapping[str, float]) -> _Judged:
+        settings = self.plan.settings
+        reward = counted(rewards, settings.reward)
+        return _Judged(reward, rewards, reward >= settings.solved_at)
 
     def _write(self, spec: TrialSpec, task: Task, config: Config, episode: Episode, outcome: Outcome) -> None:
         write_trajectory(
@@ -100,10 +115,9 @@ def error_outcome(run: str, spec: TrialSpec, config: Config, reason: str) -> Out
 
 
 def _outcome(
-    run: str, spec: TrialSpec, config: Config, episode: Episode | None, reward: float | None, fault: str
+    run: str, spec: TrialSpec, config: Config, episode: Episode | None, judged: _Judged | None, fault: str
 ) -> Outcome:
     steps = episode.steps if episode else ()
-    solved = reward is not None and reward >= SOLVED_AT
     return Outcome(
         run=run,
         task=spec.task,
@@ -112,13 +126,14 @@ def _outcome(
         alpha=config.alpha,
         attempt=spec.attempt,
         seed=spec.seed,
-        outcome="error" if reward is None else "solved" if solved else "unsolved",
-        reward=reward,
+        outcome="error" if judged is None else "solved" if judged.solved else "unsolved",
+        reward=judged.reward if judged else None,
+        rewards=judged.rewards if judged else {},
         steps=len(steps),
         parse_fail=episode.parse_fail if episode else 0,
         repaired=episode.repaired if episode else 0,
         no_cmd=episode.no_cmd if episode else 0,
-        end_reason=episode.end_reason if episode and reward is not None else "error",
+        end_reason=episode.end_reason if episode and judged else "error",
         prompt_tokens=sum(step.reply.prompt_tokens for step in steps),
         completion_tokens=sum(step.reply.completion_tokens for step in steps),
         model_s=round(sum(step.reply.model_s for step in steps), 3),

@@ -131,9 +131,9 @@ def _compose() -> tuple[bool, str, str]:
 
 def _plugin(name: str) -> tuple[bool, str, str]:
     from capvec.sandbox import docker_cli  # noqa: PLC0415
-    from capvec.setup.plugins import MANUAL, PLUGINS  # noqa: PLC0415
+    from capvec.setup.plugins import PLUGINS  # noqa: PLC0415
 
-    remedy = f"run `capvec setup`, which installs it where it can; or {MANUAL}"
+    remedy = f"run `capvec setup`, which installs it where it can; or install it by hand: {docker_cli.INSTALL}"
     if (program := docker_cli.command_with(name)) is None:
         return False, f"without it, {PLUGINS[name].without}", remedy
     return True, f"{docker_cli.version_of(program, name)} ({program})", ""

@@ -38,7 +38,12 @@ class SweepStudy:
         if options.traces is not None:
             check_traces(Path(options.traces))
         self.options = options
-        loaded = load_tasks(options.tasks, skip=options.skip_unsupported, allow_network=options.allow_network)
+        loaded = load_tasks(
+            options.tasks,
+            skip=options.skip_unsupported,
+            allow_network=options.allow_network,
+            force_build=options.force_build,
+        )
         self.tasks, self.left_out = loaded.tasks, loaded.left_out
 
     @property

@@ -12,11 +12,11 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from capvec.errors import UsageError
-from capvec.records import Task
+from capvec.records import Environment, Task, Verifier
 from capvec.tasks.checksum import folder_checksum
 from capvec.tasks.config import Settings, parse_settings
 from capvec.tasks.files import read_text
@@ -79,7 +79,9 @@ def load_task(folder: Path, *, allow_network: bool = False) -> Task:
     return task
 
 
-def load_tasks(name_or_path: str, *, skip: bool = False, allow_network: bool = False) -> LoadedTasks:
+def load_tasks(
+    name_or_path: str, *, skip: bool = False, allow_network: bool = False, force_build: bool = False
+) -> LoadedTasks:
     """Load the tasks that `--tasks` names, in the order given and each once.
 
     Args:
@@ -88,6 +90,7 @@ def load_tasks(name_or_path: str, *, skip: bool = False, allow_network: bool = F
             which `./multi` refers to.
         skip: leave out tasks that cannot run here.
         allow_network: whether tasks may reach the public network.
+        force_build: whether a Dockerfile is built although the task names a ready image.
 
     Raises:
         UsageError: the name is unknown, the folder holds no task, two tasks share a name, or tasks cannot be used (with
@@ -99,7 +102,7 @@ def load_tasks(name_or_path: str, *, skip: bool = False, allow_network: bool = F
         listed = "".join(f"\n  {name}: {error}" for name, error in errors.items())
         others = "; --skip-unsupported leaves them out" if tasks else ""
         raise UsageError(f"{len(errors)} of {len(folders)} tasks cannot be used{others}:{listed}")
-    return LoadedTasks(tasks, errors)
+    return LoadedTasks(tuple(map(_from_dockerfile, tasks)) if force_build else tasks, errors)
 
 
 def left_out_in_words(left_out: Mapping[str, str]) -> tuple[str, ...]:
@@ -128,21 +131,29 @@ def _load_each(folders: list[Path], allow_network: bool) -> tuple[tuple[Task, ..
     return tuple(tasks), errors
 
 
+def _from_dockerfile(task: Task) -> Task:
+    """The task with no ready image where it has a Dockerfile."""
+
+    def built(environment: Environment) -> Environment:
+        there = (task.path / environment.folder / "Dockerfile").is_file()
+        return replace(environment, image=None) if there else environment
+
+    def judged(verifier: Verifier) -> Verifier:
+        return replace(verifier, environment=built(verifier.environment)) if verifier.environment else verifier
+
+    several = tuple(replace(step, verifier=judged(step.verifier)) for step in task.several)
+    return replace(task, environment=built(task.environment), verifier=judged(task.verifier), several=several)
+
+
 def _refuse_pending(folder: Path, task: Task) -> None:
     """Refuse what no sandbox provides yet."""
-    step, environment = task.steps[0], task.environment
+    step = task.steps[0]
     wanted = {
         "steps": len(task.several),
         "verifier.environment": step.verifier.environment,
         "verifier.collect": step.verifier.collect,
-        "verifier.user": step.verifier.user,
-        "verifier.network_mode": step.verifier.network not in (None, environment.limits.network),
-        "agent.user": step.agent.user,
-        "agent.network_mode": step.agent.network not in (None, environment.limits.network),
-        "environment.workdir": environment.workdir,
-        "environment.healthcheck": environment.healthcheck,
         "environment.skills_dir": task.skills_dir,
-        f"environment/{COMPOSE}": environment.compose,
+        f"environment/{COMPOSE}": task.environment.compose,
     }
     if unmet := [key for key, value in wanted.items() if value]:
         raise UsageError(f"{folder}: {', '.join(unmet)}: not supported")

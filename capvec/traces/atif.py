@@ -12,7 +12,7 @@ from capvec.traces.conversation import acceptable, with_calls
 from capvec.traces.counts import ReplyCounts, by_protocol, by_terminus_2
 from capvec.traces.document import Document, first_name
 from capvec.traces.fields import UNKNOWN, look_up
-from capvec.traces.formats import Format
+from capvec.traces.format import Format
 from capvec.traces.harbor import trial_result, verified_reward
 from capvec.traces.messages import read_content
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from capvec.errors import UsageError
 from capvec.records import Trace
-from capvec.traces.conversation import acceptable
+from capvec.traces.conversation import acceptable, arguments_of
 from capvec.traces.counts import by_protocol
 from capvec.traces.document import Document
 from capvec.traces.fields import TRACE_FIELDS, UNKNOWN, look_up
-from capvec.traces.formats import Format
+from capvec.traces.format import Format
 from capvec.traces.messages import looks_like_messages, read_messages
 
 
@@ -23,7 +23,7 @@ def looks_like_chat(value: Any, named: Mapping[str, str]) -> bool:
     """Whether a JSON value is meant to be a chat: it is a list of messages, or has a list of them."""
     if isinstance(value, list):
         return looks_like_messages(value)
-    return isinstance(value, dict) and isinstance(look_up(value, "messages", named)[1], list)
+    return isinstance(value, dict) and isinstance(_talk(value, named)[1], list)
 
 
 def chat_trace(document: Document, named: Mapping[str, str]) -> Trace:
@@ -44,7 +44,7 @@ def chat_trace(document: Document, named: Mapping[str, str]) -> Trace:
         name, value = look_up(chat, field, named)
         return value, name
 
-    key, talk = look_up(chat, "messages", named)
+    key, talk = _talk(chat, named)
     if talk is None:
         raise UsageError(
             f"{document.name}: neither an ATIF trajectory (schema_version and steps), nor a run in another format that "
@@ -68,6 +68,12 @@ def chat_trace(document: Document, named: Mapping[str, str]) -> Trace:
         no_cmd=counts.no_cmd,
         uncounted=counts.why,
     )
+
+
+def _talk(chat: Mapping[str, Any], named: Mapping[str, str]) -> tuple[str, Any]:
+    """The key of the messages, and the messages, which published data sets may have as JSON in a string."""
+    key, talk = look_up(chat, "messages", named)
+    return key, arguments_of(talk)
 
 
 def _system(chat: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,21 +1,25 @@
-"""What a format of traces is."""
+"""The formats that traces are read from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-from capvec.records import Trace
-from capvec.traces.document import Document
+from capvec.traces import atif, chats, inspect_log, mini_swe_agent, nemo_gym, openhands, swe_agent
+from capvec.traces.format import Format
+
+FORMATS: tuple[Format, ...] = (
+    atif.FORMAT,
+    inspect_log.FORMAT,
+    nemo_gym.FORMAT,
+    openhands.FORMAT,
+    mini_swe_agent.FORMAT,
+    swe_agent.FORMAT,
+    chats.FORMAT,
+)
+"""The formats in the order in which they are tried."""
 
 
-@dataclass(frozen=True)
-class Format:
-    """A format that traces are read from. Each has a module, and stands in the list `FORMATS` of `read.py`."""
-
-    name: str
-    looks_like: Callable[[Any, Mapping[str, str]], bool]
-    """Whether a document's value is meant to be of this format, given the user's names of fields."""
-    read: Callable[[Document, Mapping[str, str]], Iterable[Trace]]
-    """The traces of such a document; see `read_traces` for what it raises."""
+def format_of(value: Any, fields: Mapping[str, str]) -> Format | None:
+    """The format that a document's value is meant to be of, given the user's names of fields; None if of none."""
+    return next((known for known in FORMATS if known.looks_like(value, fields)), None)

@@ -13,7 +13,7 @@ from capvec.records import Trace
 from capvec.traces.conversation import acceptable
 from capvec.traces.document import Archive, Document, NotATrace
 from capvec.traces.fields import look_up
-from capvec.traces.formats import Format
+from capvec.traces.format import Format
 from capvec.traces.messages import read_messages
 
 _GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}

@@ -39,6 +39,8 @@ _ROLES = {
 }
 """Role of a message → the role in a chat template. A tool's answer becomes a user message, as in `atif.py`."""
 
+_CONTENTS = ("content", "value", "text", "system_prompt")
+"""Keys of a message's content: of the APIs, of ShareGPT, and of published trajectories of SWE-agent."""
 _TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
 _IMAGE_PARTS = {"image", "image_url", "input_image", "computer_screenshot"}
 _THOUGHTS = {"thinking", "redacted_thinking", "reasoning", "reasoning_text"}
@@ -165,18 +167,19 @@ def _said(document: Document, entry: dict[str, Any], key: str) -> Iterator[_Said
 
 
 def _message(document: Document, message: dict[str, Any], key: str) -> _Said:
-    form = ("from", "value") if "from" in message and "role" not in message else ("role", "content")
-    name = message.get(form[0])
+    role_key = "role" if "role" in message else "from"
+    name = message[role_key]
     if not isinstance(name, str) or name not in _ROLES:
-        raise document.broken(f"{key}.{form[0]}", name, f"one of {', '.join(_ROLES)}")
-    role, content = _ROLES[name], message.get(form[1])
+        raise document.broken(f"{key}.{role_key}", name, f"one of {', '.join(_ROLES)}")
+    content_key = next((one for one in _CONTENTS if message.get(one) is not None), _CONTENTS[0])
+    role, content = _ROLES[name], message.get(content_key)
     calls = [*read_calls(document, message.get("tool_calls"), f"{key}.tool_calls")]
     if isinstance(legacy := message.get("function_call"), dict):
         calls += read_calls(document, [legacy], f"{key}.function_call")
-    if content is None and role == "assistant" and (calls or form[1] in message):
+    if content is None and role == "assistant" and (calls or content_key in message):
         # OpenAI's content is null if the reply consists of calls only, or was refused.
         content = document.optional(message.get("refusal"), f"{key}.refusal", str) or ""
-    text, among = _content(document, content, f"{key}.{form[1]}", role)
+    text, among = _content(document, content, f"{key}.{content_key}", role)
     return _Said(role, with_calls(text, [*among, *calls]), is_item=message.get("type") == "message")
 
 

@@ -1,7 +1,7 @@
 """Turns a trajectory of mini-swe-agent 1.x or 2.x (`.traj.json`) into a trace.
 
 Version 2 ends the messages with one of the role `exit`, which holds the patch or the reason of the end. The model did
-not see it, so it is left out. A trajectory has no verdict: where SWE-bench graded the patch, the verdict is elsewhere.
+not see it, so it is left out. A trajectory has no verdict; `swe_bench.py` reads those of SWE-bench.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from capvec.records import Trace
 from capvec.traces.conversation import acceptable
 from capvec.traces.document import Document, first_name
 from capvec.traces.fields import UNKNOWN, look_up
-from capvec.traces.formats import Format
+from capvec.traces.format import Format
 from capvec.traces.messages import read_messages
 
 

@@ -16,7 +16,7 @@ from capvec.traces.conversation import acceptable
 from capvec.traces.counts import by_protocol
 from capvec.traces.document import Document, NotATrace, first_name
 from capvec.traces.fields import UNKNOWN, look_up
-from capvec.traces.formats import Format
+from capvec.traces.format import Format
 from capvec.traces.messages import looks_like_messages, read_messages
 
 
@@ -29,8 +29,9 @@ def _looks_like(value: Any, _named: Mapping[str, str]) -> bool:
 
 def _read(document: Document, named: Mapping[str, str]) -> Iterator[Trace]:
     root = document.value
-    request = root.get("responses_create_params", root)
-    response = document.optional(root.get("response"), "response", dict) or root
+    stored = "responses_create_params" not in root
+    request = root if stored else root["responses_create_params"]
+    response = root if stored else document.optional(root.get("response"), "response", dict) or {}
     output = document.optional(response.get("output"), "response.output", list)
     if output is None:
         raise NotATrace("a request without a response")

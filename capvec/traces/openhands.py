@@ -15,7 +15,7 @@ from capvec.records import Trace
 from capvec.traces.conversation import acceptable
 from capvec.traces.document import Document, NotATrace, first_name
 from capvec.traces.fields import UNKNOWN, look_up
-from capvec.traces.formats import Format
+from capvec.traces.format import Format
 from capvec.traces.messages import read_messages
 
 _LISTS = ("history", "trajectory", "events")
@@ -51,19 +51,29 @@ _BOOKKEEPING = {
 def _looks_like(value: Any, _named: Mapping[str, str]) -> bool:
     if isinstance(value, list):
         events = _flat(value)
-        return all(_is_event(event) for event in events) and any(_is_known(event) for event in events)
+        return all(is_event(event) for event in events) and any(_is_known(event) for event in events)
     if not isinstance(value, dict):
         return False
     evaluated = "test_result" in value and "instance_id" in value and "history" in value
     return evaluated or any(_looks_like(value.get(key), {}) for key in _LISTS if isinstance(value.get(key), list))
 
 
-def _is_event(event: Any) -> bool:
+def is_event(event: Any) -> bool:
+    """Whether a JSON value has the form of an event."""
     if not isinstance(event, dict) or "role" in event:
         return False
     if isinstance(kind := event.get("kind"), str):
         return kind in _KINDS or (kind.endswith("Event") and "source" in event)
     return isinstance(event.get("action"), str) != isinstance(event.get("observation"), str)
+
+
+def ordered(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The events of a run that were kept in a file each, in their order: by number, or by time where they have none."""
+    return sorted(events, key=lambda event: (number if isinstance(number := event.get("id"), int) else 0, _time(event)))
+
+
+def _time(event: Mapping[str, Any]) -> str:
+    return str(event.get("timestamp") or "")
 
 
 def _is_known(event: dict[str, Any]) -> bool:

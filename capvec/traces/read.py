@@ -4,33 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from capvec.errors import UsageError
 from capvec.records import Trace
-from capvec.traces import atif, chats, inspect_log, mini_swe_agent, nemo_gym, openhands, swe_agent
+from capvec.traces import atif
 from capvec.traces.conversation import check_conversation
 from capvec.traces.document import Document, NotATrace
-from capvec.traces.files import files_in, load
-from capvec.traces.formats import Format
+from capvec.traces.format import Format
+from capvec.traces.formats import FORMATS
+from capvec.traces.found import Found, PassedOver
 from capvec.traces.harbor import own_records, subagent_files, whole_runs, with_result
+from capvec.traces.swe_bench import with_verdict
 
-FORMATS: tuple[Format, ...] = (
-    atif.FORMAT,
-    inspect_log.FORMAT,
-    nemo_gym.FORMAT,
-    openhands.FORMAT,
-    mini_swe_agent.FORMAT,
-    swe_agent.FORMAT,
-    chats.FORMAT,
-)
-"""The formats that are read, in the order in which they are tried."""
-
-_NAMES = ", ".join(known.name for known in FORMATS)
-_EXPECTED = f"a file of one of the formats {_NAMES}, or a folder of these"
-_SHOWN = 3
+_EXPECTED = f"a file of one of the formats {', '.join(known.name for known in FORMATS)}, or a folder of these"
 
 
 def read_traces(
@@ -38,13 +26,13 @@ def read_traces(
 ) -> tuple[Trace, ...]:
     """Read every trace of a folder, at any depth, or of a file: JSON, JSON lines, or an archive of Inspect.
 
-    The formats are those of `FORMATS`, known by the content of a file and not by its name. What holds no trace is
+    The formats are those of `formats.py`, known by the content of a file and not by its name. What holds no trace is
     passed over and said: reports, results, a run without a reply, trajectories of subagents. A run that Harbor wrote in
     parts is one trace: the conversation of the last part, with the steps and counts of all.
 
     The reward of a trace is, in this order: capvec's own (None if the trial ended in `error`), the one of its file, the
-    one in Harbor's `result.json` beside or above the file, None. `steps` counts the model's replies without copied
-    context. `parse_fail` and `no_cmd` are None if they are unknown, and `uncounted` says why.
+    one in Harbor's `result.json` or in a report of SWE-bench beside or above the file, None. `steps` counts the model's
+    replies without copied context. `parse_fail` and `no_cmd` are None if they are unknown, and `uncounted` says why.
 
     Args:
         path: folder or file.
@@ -60,14 +48,15 @@ def read_traces(
             or if a part of a message has a type that is not read.
     """
     check_traces(path)
-    reading = _Reading(path, fields or {})
-    traces = tuple(_with_unique_ids([*reading.traces()]))
+    passed_over = PassedOver(path)
+    traces = tuple(_with_unique_ids([*_traces(Found(path, fields or {}, passed_over))]))
+    reasons = passed_over.lines()
     if not traces:
         raise UsageError(
-            f"--traces {path}: holds no trace: {'; '.join(reading.reasons()) or 'it is empty'}; expected {_EXPECTED}"
+            f"--traces {path}: holds no trace: {'; '.join(reasons) or 'it is empty'}; expected {_EXPECTED}"
         )
     if say is not None:
-        for reason in reading.reasons():
+        for reason in reasons:
             say(f"--traces {path}: passed over: {reason}")
     return traces
 
@@ -82,86 +71,40 @@ def check_traces(path: Path) -> None:
         raise UsageError(f"--traces {path}: no such file or folder; expected {_EXPECTED}")
 
 
-@dataclass
-class _Reading:
-    """The reading of one path, which keeps what it passes over."""
+def _traces(found: Found) -> Iterator[Trace]:
+    documents = [*found.documents()]
+    trajectories = [document for document, known in documents if known is atif.FORMAT]
+    others = [document for document, known in documents if known is not atif.FORMAT]
+    left_out = {
+        **dict.fromkeys(subagent_files(trajectories), "trajectories of subagents"),
+        **dict.fromkeys(own_records(trajectories, others), "an agent's own record of a run that is read as ATIF"),
+    }
+    runs = {parts[-1].name: parts for parts in whole_runs(trajectories)}
+    for document, known in documents:
+        if document.path in left_out:
+            found.passed_over.add(left_out[document.path], document.name)
+        elif known is not atif.FORMAT or document.name in runs:
+            yield from _read(runs.get(document.name, (document,)), known, found)
 
-    path: Path
-    fields: Mapping[str, str]
-    passed_over: dict[str, list[str]] = field(default_factory=dict)
-    """Reason → the names of what was passed over for it."""
 
-    def reasons(self) -> list[str]:
-        """For each reason, how many were passed over for it, and the first of them."""
-        return [
-            f"{reason} ({len(names)}: {', '.join(names[:_SHOWN])}{', …' if len(names) > _SHOWN else ''})"
-            for reason, names in self.passed_over.items()
-        ]
-
-    def traces(self) -> Iterator[Trace]:
-        found = [*self._documents()]
-        trajectories = [document for document, known in found if known is atif.FORMAT]
-        others = [document for document, known in found if known is not atif.FORMAT]
-        left_out = {
-            **dict.fromkeys(subagent_files(trajectories), "trajectories of subagents"),
-            **dict.fromkeys(own_records(trajectories, others), "an agent's own record of a run that is read as ATIF"),
-        }
-        runs = {parts[-1].name: parts for parts in whole_runs(trajectories)}
-        for document, known in found:
-            if document.path in left_out:
-                self._pass_over(left_out[document.path], document.name)
-            elif known is not atif.FORMAT or document.name in runs:
-                yield from self._read(runs.get(document.name, (document,)), known)
-
-    def _documents(self) -> Iterator[tuple[Document, Format]]:
-        for file in files_in(self.path):
-            try:
-                yield from self._documents_of(file)
-            except NotATrace as reason:
-                self._pass_over(str(reason), str(file))
-            except OSError as error:
-                raise UsageError(f"--traces {file}: cannot be read ({error.strerror})") from error
-
-    def _documents_of(self, file: Path) -> Iterator[tuple[Document, Format]]:
-        value, labels = load(file)
-        if (known := self._format_of(value)) is not None:
-            yield Document(str(file), value, file), known
-            return
-        values = value if isinstance(value, list) else [value]
-        formats = [self._format_of(entry) for entry in values]
-        if file != self.path and not any(formats):
-            raise NotATrace("JSON without a conversation")
-        for number, (entry, known) in enumerate(zip(values, formats, strict=True), start=1):
-            if isinstance(entry, UsageError):
-                raise entry
-            label = labels[number - 1] if labels else f", entry {number}" if isinstance(value, list) else ""
-            # What no format knows was meant as a chat, whose errors say what is missing.
-            yield Document(f"{file}{label}", entry, file, alone=len(values) == 1), known or chats.FORMAT
-
-    def _format_of(self, value: Any) -> Format | None:
-        return next((known for known in FORMATS if known.looks_like(value, self.fields)), None)
-
-    def _read(self, parts: Sequence[Document], known: Format) -> Iterator[Trace]:
+def _read(parts: Sequence[Document], known: Format, found: Found) -> Iterator[Trace]:
+    """The traces of one document, or of one run in parts."""
+    last = parts[-1]
+    try:
+        read = [trace for part in parts for trace in known.read(part, found.fields)]
+    except NotATrace as reason:
+        found.passed_over.add(str(reason), last.name)
+        return
+    for trace in read if len(parts) == 1 else [_joined(read)]:
+        judged = trace
+        if known is not atif.FORMAT:
+            judged = with_verdict(with_result(trace, last, found.fields), last.path, found.reports)
         try:
-            if len(parts) > 1:
-                read = [_joined([trace for part in parts for trace in known.read(part, self.fields)])]
-            else:
-                read = [*known.read(parts[0], self.fields)]
+            check_conversation(judged, last.name)
         except NotATrace as reason:
-            self._pass_over(str(reason), parts[-1].name)
-            return
-        for trace in read:
-            whole = trace if known is atif.FORMAT else with_result(trace, parts[0], self.fields)
-            try:
-                check_conversation(whole, parts[-1].name)
-            except NotATrace as reason:
-                self._pass_over(str(reason), parts[-1].name if len(read) == 1 else f"{parts[-1].name} ({trace.id})")
-            else:
-                yield whole
-
-    def _pass_over(self, reason: str, name: str) -> None:
-        short = name.removeprefix(f"{self.path}/").removeprefix(f"{self.path.parent}/")
-        self.passed_over.setdefault(reason, []).append(short)
+            found.passed_over.add(str(reason), last.name if len(read) == 1 else f"{last.name} ({trace.id})")
+        else:
+            yield judged
 
 
 def _joined(parts: Sequence[Trace]) -> Trace:

@@ -1,8 +1,8 @@
 """Turns a trajectory of SWE-agent (`.traj`) into a trace.
 
 `history` is the conversation, and `trajectory` lists the same steps without the prompts. A file of several attempts
-holds the chosen one at its top, or none yet; then the last attempt is read. A trajectory has no verdict: where
-SWE-bench graded the patch, the verdict is elsewhere.
+holds the chosen one at its top, or none yet; then the last attempt is read. A trajectory has no verdict;
+`swe_bench.py` reads those of SWE-bench.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from capvec.records import Trace
 from capvec.traces.conversation import acceptable
 from capvec.traces.document import Document, NotATrace, first_name
 from capvec.traces.fields import UNKNOWN, look_up
-from capvec.traces.formats import Format
+from capvec.traces.format import Format
 from capvec.traces.messages import looks_like_messages, read_messages
 
 _STEP = {"action", "observation", "response"}

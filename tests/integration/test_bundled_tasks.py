@@ -14,6 +14,7 @@ from support.tasks import solve
 
 from capvec.sandbox.base import Sandbox
 from capvec.sandbox.docker import DockerProvider
+from capvec.sandbox.reward import counted
 from capvec.sandbox.verifier import verify
 from capvec.tasks.loader import bundled_tasks, load_tasks
 from dev.tasks.families import FAMILIES, Instance
@@ -72,7 +73,7 @@ def score_after(provider: DockerProvider, name: str, command: str) -> float:
     with opened(provider, name) as sandbox:
         result = sandbox.run(command, timeout_s=20)
         assert not result.timed_out, result
-        return verify(sandbox, TASKS[name])
+        return counted(verify(sandbox, TASKS[name]))
 
 
 def filled(name: str, command: str) -> str:
@@ -87,9 +88,9 @@ def filled(name: str, command: str) -> str:
 @pytest.mark.parametrize("name", bundled_tasks())
 def test_doing_nothing_scores_0_and_then_the_own_solution_scores_1(provider: DockerProvider, name: str) -> None:
     with opened(provider, name) as sandbox:
-        assert verify(sandbox, TASKS[name]) == 0.0
+        assert verify(sandbox, TASKS[name]) == {"reward": 0.0}
         solve(sandbox, TASKS[name])
-        assert verify(sandbox, TASKS[name]) == 1.0
+        assert verify(sandbox, TASKS[name]) == {"reward": 1.0}
 
 
 @pytest.mark.parametrize("name", [f"{family}-1" for family in FAMILIES])

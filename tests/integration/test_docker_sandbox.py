@@ -64,8 +64,9 @@ def test_the_containers_own_processes_are_told_from_what_runs_beside_them(shared
     say(shared, "sleep 60 &")
     keepers = shared.processes.find_keepers()
     assert keepers == shared.processes.keepers
-    assert keepers.split()[0] == "1"
-    assert say(shared, f"tr '\\0' ' ' < /proc/{keepers.split()[1]}/cmdline") == "sleep infinity"
+    init, child = keepers.pids.split()
+    assert init == "1"
+    assert say(shared, f"tr '\\0' ' ' < /proc/{child}/cmdline") == "sleep infinity"
 
 
 class TestDockerSandbox(SandboxConformance):
@@ -346,7 +347,7 @@ def test_a_planted_reward_is_not_believed_however_it_is_kept(fresh, task, tmp_pa
         "mkdir -p /logs/verifier /tests; cd /logs/verifier; echo 1 > reward.txt; echo '{\"reward\": 1}' > reward.json"
     )
     fresh.run(f"{plant}; touch /tests/helper; chmod 444 *; chmod 555 . /logs /tests /", timeout_s=10)
-    assert verify(fresh, replace(task, path=tmp_path)) == 0.0
+    assert verify(fresh, replace(task, path=tmp_path)) == {"reward": 0.0}
 
 
 # ------------------------------------------------------------------------------------------------ cleaning up
@@ -413,7 +414,7 @@ def test_a_dockerfile_that_does_not_build_is_the_users_error_with_the_log(tmp_pa
 def test_a_base_image_that_is_nowhere_is_the_users_error(tmp_path):
     (tmp_path / "environment").mkdir()
     (tmp_path / "environment" / "Dockerfile").write_text("FROM capvec.invalid/no/such:image\n")
-    with pytest.raises(UsageError, match="make setup"):
+    with pytest.raises(UsageError, match="base image is missing: `docker pull`"):
         DockerProvider().prepare(Task("baseless", tmp_path, "x", "0"))
 
 
@@ -430,5 +431,5 @@ def test_an_image_is_built_once_and_again_when_its_files_change(tmp_path):
 
 def test_an_image_name_that_is_none_is_the_users_error_and_any_task_name_can_be_built(task):
     with pytest.raises(UsageError, match=r"'Not One'.*expected one such as"):
-        DockerProvider().prepare(replace(task, image="Not One"))
+        DockerProvider().prepare(replace(task, environment=Environment(image="Not One")))
     assert DockerProvider().prepare(replace(task, name="A._-b-")) == DockerProvider().prepare(task)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from capvec.records import CommandResult, Parse
+from capvec.thoughts import split_thought
 
 OBSERVATION_CHARS = 600
 """Default length of one observation in characters: about 150 tokens, so that small contexts hold several turns."""
-
-_THOUGHT = re.compile(r"\s*<think>.*?(?:</think>|\Z)", re.DOTALL)
-# Chat templates of thinking models open the thought in the prompt, so the reply may hold only its end.
-_HEADLESS_THOUGHT = re.compile(r"^[ \t]*</think>[ \t]*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -63,12 +59,8 @@ class AgentProtocol:
 
 
 def strip_thought(text: str) -> str:
-    """The reply without the thought at its start; a thought that never ends leaves nothing."""
-    if thought := _THOUGHT.match(text):
-        return text[thought.end() :]
-    if end := _HEADLESS_THOUGHT.search(text):
-        return text[end.end() :]
-    return text
+    """The reply without the thoughts at its start; a thought that never ends leaves nothing."""
+    return split_thought(text).answer
 
 
 def parser(read: Callable[[str], Parse], in_command: Callable[[str], bool]) -> Callable[[str], Parse]:

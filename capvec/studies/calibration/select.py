@@ -175,7 +175,11 @@ def run(study: SelectionStudy, *, jobs: int) -> bool:
         payload = session.payload
         finished = {outcome.id: outcome for outcome in payload.finished}
         with EngineClient(payload.engine_url, payload.engine_token) as client:
-            run_trials(TrialRunner(payload.plan, client, DockerProvider(), finished), session.recorder, jobs)
+            run_trials(
+                TrialRunner(payload.plan, client, DockerProvider(payload.plan.settings.capabilities), finished),
+                session.recorder,
+                jobs,
+            )
         results = session.finish()
         selection = results.judgement.selection if isinstance(results.judgement, SelectionJudgement) else None
         notes = () if selection is None else _in_words(selection.skill, selection.format, study.out)

@@ -1,11 +1,13 @@
 """What a collection says about a model without a direction."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.recorded_collection import collection
 from support.sections import cells, words
 
+from capvec.engines.protocol import ChatTemplateInfo
 from capvec.plan.options import SweepOptions
 from capvec.report.baseline import baseline_report, write_baseline
 from capvec.results import provenance
@@ -23,6 +25,12 @@ def test_rates_are_of_valid_trials_and_faults_of_replies():
     assert ["trained", "all", "1/2", "0.50"] in [row[:4] for row in found]
     assert ["held-out", "b", "0/1", "0.00"] in [row[:4] for row in found]
     assert "2 tasks, 2 attempts each" in words(method)
+
+
+def test_the_method_says_what_the_chat_template_did_otherwise():
+    plan, outcomes = collection(Path("r"))
+    method, _ = baseline_report(replace(plan, template=ChatTemplateInfo(system="refused")), outcomes).sections
+    assert "refuses a system prompt: it begins the first user message." in words(method)
 
 
 def test_capvec_report_makes_a_collections_report_again(tmp_path):

@@ -280,3 +280,19 @@ def test_two_tasks_of_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         load_tasks(f"{one},{two}")
     assert str(caught.value).startswith(f"two tasks are named 'greet': {one} and {two}")
+
+
+READY = """
+[environment]
+network_mode = "no-network"
+docker_image = "registry.example/ready:1"
+"""
+
+
+def test_a_ready_image_gives_way_to_the_dockerfile_where_that_is_asked_for_and_there(tmp_path: Path) -> None:
+    make_task(tmp_path, "both", toml=READY)
+    shutil.rmtree(make_task(tmp_path, "image-only", toml=READY) / "environment")
+    ready = {task.name: task.environment.image for task in load_tasks(str(tmp_path)).tasks}
+    assert ready == {"both": "registry.example/ready:1", "image-only": "registry.example/ready:1"}
+    forced = {task.name: task.environment.image for task in load_tasks(str(tmp_path), force_build=True).tasks}
+    assert forced == {"both": None, "image-only": "registry.example/ready:1"}

@@ -55,7 +55,7 @@ def test_steps_that_repeat_those_before_them_are_read_once(tmp_path):
 
 
 def test_requests_without_a_response_are_passed_over(tmp_path):
-    asked = {"responses_create_params": {"input": "Count."}}
+    asked = {"responses_create_params": {"input": "Count."}, "output": ""}
     said = []
     assert len(read_traces(lines(tmp_path / "a.jsonl", rollout(SAID), asked, rollout()), None, said.append)) == 1
     assert [line.split("passed over: ")[1] for line in said] == [

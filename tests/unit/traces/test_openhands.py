@@ -166,3 +166,28 @@ def test_events_of_the_sdk_are_read(tmp_path):
 def test_an_event_that_is_not_known_is_refused_by_name(tmp_path, events, named):
     with pytest.raises(UsageError, match=named):
         read_traces(put(tmp_path / "a.json", events))
+
+
+def test_events_with_a_file_each_are_the_run_of_their_folder(tmp_path):
+    for event in EVENTS:
+        put(tmp_path / "first" / "events" / f"{event['id']}.json", event)
+        put(tmp_path / "second" / "events" / f"{event['id']}.json", event)
+    for number, event in enumerate(sdk()):
+        put(
+            tmp_path / "third" / "events" / f"event-{number:05}-x.json",
+            event | {"id": f"{number}", "timestamp": f"2026-{number}"},
+        )
+    put(tmp_path / "third" / "base_state.json", {"id": "third", "agent": {}})
+    first, second, third = read_traces(tmp_path)
+    assert [message["content"] for message in first.messages] == TOLD
+    assert second.messages == first.messages
+    assert third.messages[0]["content"] == "Rules."
+    assert [trace.id for trace in (first, second, third)] == ["first", "second", "third"]
+
+
+def test_a_file_that_only_has_the_form_of_an_event_is_passed_over(tmp_path):
+    put(tmp_path / "workflow.json", {"action": "deploy"})
+    put(tmp_path / "run.json", EVENTS)
+    said = []
+    assert len(read_traces(tmp_path, None, said.append)) == 1
+    assert "JSON without a conversation (1: workflow.json)" in said[0]

@@ -99,6 +99,15 @@ def test_a_written_trajectory_reads_back_as_the_same_trace(tmp_path_factory, epi
     assert (trace.steps, trace.parse_fail, trace.no_cmd) == (len(episode.steps), episode.parse_fail, episode.no_cmd)
 
 
+def test_a_thought_is_kept_beside_the_reply_and_is_no_part_of_the_conversation(tmp_path):
+    thinking = replace(ACTED, reply=replace(ACTED.reply, thought="I look first."))
+    document = write(tmp_path / "a.json", Episode(OPENING, (thinking, DONE), "done"))
+    assert [step.get("reasoning_content") for step in document["steps"][-2:]] == ["I look first.", None]
+    assert document["steps"][-2]["message"] == ACTED.reply.text
+    (trace,) = read_traces(tmp_path / "a.json")
+    assert trace.messages == conversation(Episode(OPENING, (ACTED, DONE), "done"))
+
+
 def test_worked_examples_are_not_taken_for_steps_of_the_agent(tmp_path):
     document = write(tmp_path / "a.json", Episode(OPENING, (ACTED, DONE), "done"))
     # Opening: system, example task, example reply, instruction; then two replies.
