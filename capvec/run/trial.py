@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from capvec.agent.loop import LoopLimits, run_episode
 from capvec.agent.model import ChatModel
@@ -17,20 +16,9 @@ from capvec.errors import InfrastructureError
 from capvec.plan.plan import Plan
 from capvec.receipts import check_receipts
 from capvec.records import Config, Episode, Measured, Outcome, Reply, Task, TrialId, TrialSpec
+from capvec.run.control import Control, Judged, Scale, judge
 from capvec.sandbox.base import SandboxProvider
-from capvec.sandbox.reward import counted
-from capvec.sandbox.verifier import verify
 from capvec.traces import write_trajectory
-
-
-class _Judged(NamedTuple):
-    """What the verifier said."""
-
-    reward: float
-    """The one that counts."""
-    rewards: Mapping[str, float]
-    """All of them by name."""
-    solved: bool
 
 
 @dataclass(frozen=True)
@@ -58,7 +46,7 @@ class TrialRunner:
             self._write(spec, task, config, episode, outcome)
         return outcome
 
-    def _act(self, spec: TrialSpec, task: Task, config: Config) -> tuple[Episode | None, _Judged | None, str]:
+    def _act(self, spec: TrialSpec, task: Task, config: Config) -> tuple[Episode | None, Judged | None, str]:
         """The episode, the verifier's word, and the fault (empty without one); a fault leaves the episode so far."""
         episode = None
         try:
@@ -87,14 +75,10 @@ class TrialRunner:
                 )
                 if episode.end_reason == "error":
                     return episode, None, episode.error
-                return episode, self._judged(verify(sandbox, task)), ""
+                scale = Scale(settings.reward, settings.solved_at)
+                return episode, judge(sandbox, task, Control(self.sandboxes, self.plan.run, str(spec.id), scale)), ""
         except InfrastructureError as fault:
             return episode, None, f"{type(fault).__name__}: {fault}"
-
-    def _judged(self, rewards: Mapping[str, float]) -> _Judged:
-        settings = self.plan.settings
-        reward = counted(rewards, settings.reward)
-        return _Judged(reward, rewards, reward >= settings.solved_at)
 
     def _write(self, spec: TrialSpec, task: Task, config: Config, episode: Episode, outcome: Outcome) -> None:
         write_trajectory(
@@ -115,7 +99,7 @@ def error_outcome(run: str, spec: TrialSpec, config: Config, reason: str) -> Out
 
 
 def _outcome(
-    run: str, spec: TrialSpec, config: Config, episode: Episode | None, judged: _Judged | None, fault: str
+    run: str, spec: TrialSpec, config: Config, episode: Episode | None, judged: Judged | None, fault: str
 ) -> Outcome:
     steps = episode.steps if episode else ()
     return Outcome(
@@ -141,6 +125,7 @@ def _outcome(
         worker=os.environ.get("PYTEST_XDIST_WORKER", "main"),
         measured=_measured(config, [step.reply for step in steps]),
         error=fault,
+        note=judged.note if judged else "",
     )
 
 

@@ -16,6 +16,8 @@ The verifier runs where the agent was root. What it can trust there, and what it
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from capvec.errors import VerifierFault
 from capvec.records import CommandResult, Task, TaskStep
@@ -26,8 +28,18 @@ LOGS = "/logs/verifier"
 _log = logging.getLogger(__name__)
 
 
-def verify(sandbox: Sandbox, task: Task, step: TaskStep | None = None) -> dict[str, float]:
-    """Take the sandbox back, run the task's verifier, and return its rewards by name (`capvec.sandbox.reward`).
+@dataclass(frozen=True)
+class Verified:
+    """What a verifier did."""
+
+    rewards: Mapping[str, float]
+    """By name; at least one."""
+    ran: CommandResult
+    """How `tests/test.sh` ended, and what it printed."""
+
+
+def verify(sandbox: Sandbox, task: Task, step: TaskStep | None = None) -> Verified:
+    """Take the sandbox back, run the task's verifier, and read its rewards (`capvec.sandbox.reward`).
 
     Args:
         sandbox: the agent's sandbox, after the agent has ended.
@@ -48,11 +60,12 @@ def verify(sandbox: Sandbox, task: Task, step: TaskStep | None = None) -> dict[s
     if result.timed_out:
         raise VerifierFault(f"tests/test.sh ran longer than {verifier.timeout_s:g} s; it printed: {_tail(result)}")
     try:
-        return read_rewards(sandbox.read(f"{LOGS}/reward.json"), sandbox.read(f"{LOGS}/reward.txt"))
+        rewards = read_rewards(sandbox.read(f"{LOGS}/reward.json"), sandbox.read(f"{LOGS}/reward.txt"))
     except ValueError as error:
         raise VerifierFault(
             f"{error}; tests/test.sh ended with exit code {result.exit_code} and printed: {_tail(result)}"
         ) from error
+    return Verified(rewards, result)
 
 
 def _tail(result: CommandResult) -> str:

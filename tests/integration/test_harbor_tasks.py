@@ -62,7 +62,7 @@ def say(sandbox, command, timeout_s=10):
 
 
 def reward(sandbox):
-    return verify(sandbox, sandbox.task)["reward"]
+    return verify(sandbox, sandbox.task).rewards["reward"]
 
 
 # ------------------------------------------------------------------------------------------------ users
