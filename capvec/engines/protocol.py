@@ -89,6 +89,8 @@ class ChatTemplateInfo(Record):
     """Whether the model thinks before it answers where the switch is not used, as far as the template tells."""
     repeats_thoughts: bool = False
     """Whether it gives the thoughts of earlier replies back to the model."""
+    unmarked: str = ""
+    """Why the assistant's tokens cannot be told from the others; empty if they can."""
 
     def adaptations(self) -> tuple[str, ...]:
         """What is done because of the template; a sentence each."""

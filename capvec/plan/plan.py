@@ -59,8 +59,11 @@ def settings_for(
         template: its chat template; None before an engine has looked at it.
 
     Raises:
-        UsageError: thinking is to be switched, and the chat template has no switch.
+        UsageError: thinking is to be switched, and the chat template has no switch; or the assistant's tokens are to be
+            steered, and they are not known.
     """
+    if template is not None and template.unmarked and options.positions == "assistant":
+        raise UsageError(f"--positions assistant: {template.unmarked}; steer at other positions")
     return Settings(
         model=model,
         protocol=options.protocol,

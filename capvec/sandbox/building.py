@@ -213,13 +213,16 @@ def _cause(builder: Builder, text: str, log: str, version: str) -> str:
     features = buildkit_features(text)
     if builder.name == "classic" and features:
         return f"\nThe cause: BuildKit is missing{_missing(features)}"
+    if builder.name == "podman" and "a heredoc" in features:
+        return f"\nThe cause may be a heredoc: Podman has them from 4.8 on, and this is {version}."
     major = re.match(r"\d+", version)
     old = builder.name == "buildkit" and major is not None and int(major[0]) < _CURRENT
     if old and features and re.search("unknown (instruction|flag)", log, re.IGNORECASE):
         return (
             f"\nThe cause: the Dockerfile uses {', '.join(features)}, and the BuildKit of this Docker {version} is too "
             f"old for that. Install Docker {_CURRENT} or later (Debian 13 and Ubuntu have it; elsewhere: "
-            "https://docs.docker.com/engine/install/)"
+            "https://docs.docker.com/engine/install/); or, where Docker Hub answers, begin the Dockerfile with "
+            "`# syntax=docker/dockerfile:1`"
         )
     if re.search(_NO_IMAGE, _headline(log), re.IGNORECASE):
         remedy = (

@@ -5,9 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tempfile
-import time
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +13,9 @@ import docker.errors
 
 from capvec.errors import UsageError
 from capvec.records import Environment, Task
-from capvec.sandbox import docker_cli
-from capvec.sandbox.building import PROGRESS_S, Say, build_image
+from capvec.sandbox.building import Say, build_image
 from capvec.sandbox.docker_host import FAULTS, faults, reason
+from capvec.sandbox.pulling import pull_image
 
 
 @dataclass(frozen=True)
@@ -50,42 +47,32 @@ def prepare_image(client: docker.DockerClient, task: Task, environment: Environm
         UsageError: the Dockerfile does not build, or no registry has the image; the message carries the end of the log.
         SandboxUnavailable: Docker does not answer.
     """
-    if image := find_image(client, task, environment):
-        return image
     folder = task.path / environment.folder
     if environment.image is not None:
+        if image := _ready(client, task, environment.image):
+            return image
         try:
             return Image(_pull(client, task, environment.image, say), environment.image)
         except UsageError as error:
             if not (folder / "Dockerfile").is_file():
-                raise
+                wanted = "expected an image that Docker has or that a registry offers, or a Dockerfile beside it"
+                raise UsageError(f"{error}; {wanted}") from error
             say(f"{error}; built from {environment.folder}/Dockerfile instead")
-        if image := _built(client, task, environment):
-            return image
+    if image := _built(client, task, environment):
+        return image
     tag = image_tag(task, environment)
     image_id = build_image(client, folder, tag, name=task.name, timeout_s=environment.build_timeout_s, say=say)
     return Image(image_id, _dockerfile(environment))
 
 
 def find_image(client: docker.DockerClient, task: Task, environment: Environment) -> Image | None:
-    """The image of a container, without a pull or a build; None if Docker has none.
+    """The image of a container that `prepare_image` left, without a pull or a build; None if Docker has none.
 
     Raises:
         UsageError: the task's `docker_image` cannot be the name of an image.
     """
-    if environment.image is None:
-        return _built(client, task, environment)
-    try:
-        return Image(str(client.images.get(environment.image).id), environment.image)
-    except docker.errors.ImageNotFound:
-        return None
-    except docker.errors.APIError as error:
-        if error.status_code != 400:
-            raise
-        raise UsageError(
-            f"task {task.name}: docker_image = {environment.image!r} cannot be the name of an image "
-            f"({error.explanation}); expected one such as debian:bookworm-slim"
-        ) from error
+    ready = _ready(client, task, environment.image) if environment.image is not None else None
+    return ready or _built(client, task, environment)
 
 
 def image_tag(task: Task, environment: Environment) -> str:
@@ -93,6 +80,20 @@ def image_tag(task: Task, environment: Environment) -> str:
     # Unlike a repository's, a task's name may have two separators in a row, or one at an end.
     repository = re.sub(r"[._-]{2,}", "-", task.name.lower()).strip("._-") or "task"
     return f"capvec/{repository}:{_digest(task.path / environment.folder)}"
+
+
+def _ready(client: docker.DockerClient, task: Task, name: str) -> Image | None:
+    try:
+        return Image(str(client.images.get(name).id), name)
+    except docker.errors.ImageNotFound:
+        return None
+    except docker.errors.APIError as error:
+        if error.status_code != 400:
+            raise
+        raise UsageError(
+            f"task {task.name}: docker_image = {name!r} cannot be the name of an image "
+            f"({error.explanation}); expected one such as debian:bookworm-slim"
+        ) from error
 
 
 def _built(client: docker.DockerClient, task: Task, environment: Environment) -> Image | None:
@@ -107,37 +108,13 @@ def _dockerfile(environment: Environment) -> str:
 
 
 def _pull(client: docker.DockerClient, task: Task, name: str, say: Say) -> str:
-    """Pull an image; without credentials where the helper that has them fails."""
     what = f"task {task.name}: docker_image = {name!r}"
     try:
-        try:
-            with warnings.catch_warnings(action="ignore", category=UserWarning):  # of the same helper
-                return _pulled(client, name, what, say)
-        except FAULTS as error:
-            if not docker_cli.names_a_helper(str(error)):
-                raise
-            say(f"{what}: a credential helper failed ({reason(error)}); pulling without credentials")
-            with tempfile.TemporaryDirectory() as scratch:
-                client.api.reload_config(str(docker_cli.without_helpers(Path(scratch) / "settings")))
-            return _pulled(client, name, what, say)
+        return pull_image(client, name, say=lambda line: say(f"{what}: {line}"))
     except FAULTS as error:
         with faults():
             client.ping()  # where Docker itself is gone, it is not about the image
-        raise UsageError(
-            f"{what} cannot be pulled ({reason(error)}); expected an image that Docker has or that a registry offers"
-        ) from error
-
-
-def _pulled(client: docker.DockerClient, name: str, what: str, say: Say) -> str:
-    repository, tag = docker.utils.parse_repository_tag(name)
-    told = time.monotonic()
-    for entry in client.api.pull(repository, tag=tag or "latest", stream=True, decode=True):
-        if "error" in entry:
-            raise docker.errors.DockerException(entry["error"])
-        if time.monotonic() - told > PROGRESS_S:
-            told = time.monotonic()
-            say(f"{what}: pulling, {entry.get('status', '')} {entry.get('id', '')}".rstrip())
-    return str(client.images.get(name).id)
+        raise UsageError(f"{what} cannot be pulled ({reason(error)})") from error
 
 
 def _digest(folder: Path) -> str:

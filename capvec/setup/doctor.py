@@ -136,7 +136,12 @@ def _plugin(name: str) -> tuple[bool, str, str]:
     remedy = f"run `capvec setup`, which installs it where it can; or install it by hand: {docker_cli.INSTALL}"
     if (program := docker_cli.command_with(name)) is None:
         return False, f"without it, {PLUGINS[name].without}", remedy
-    return True, f"{docker_cli.version_of(program, name)} ({program})", ""
+    words = (docker_cli.version_of(program, name) or "").split()
+    return (
+        True,
+        f"version {next((word for word in words if word.lstrip('v')[:1].isdigit()), 'unknown')} in {program}",
+        "",
+    )
 
 
 def _base_image() -> tuple[bool, str, str]:

@@ -78,10 +78,10 @@ def summarise_rewards(
         None where every trial has one reward of 0 or 1, and where no outcome has a reward.
     """
     outcomes = [outcome for group in groups.values() for outcome in group]
-    rewards = [outcome.reward for outcome in outcomes if outcome.outcome != "error" and outcome.reward is not None]
-    partial, several = not set(rewards) <= {0.0, 1.0}, any(len(outcome.rewards) > 1 for outcome in outcomes)
+    partial, several = are_partial(outcomes), any(len(outcome.rewards) > 1 for outcome in outcomes)
     if not (partial or several):
         return None
+    rewards = valid_rewards(outcomes)
     scale = _Scale(min(0.0, *rewards), max(1.0, *rewards))
     rows = [_of_config(name, group, [] if name == baseline else bases[name], scale) for name, group in groups.items()]
     known = {row.config: row.effect for row in rows}
@@ -96,6 +96,16 @@ def summarise_rewards(
         for row in rows
     )
     return RewardSummary(partial, scale.low, scale.high, configs)
+
+
+def valid_rewards(outcomes: Sequence[Outcome]) -> list[float]:
+    """The rewards that count; errors have none."""
+    return [one.reward for one in outcomes if one.outcome != "error" and one.reward is not None]
+
+
+def are_partial(outcomes: Sequence[Outcome]) -> bool:
+    """Whether a reward is neither 0 nor 1, so that the mean reward is not the pass rate."""
+    return not set(valid_rewards(outcomes)) <= {0.0, 1.0}
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ def _checked(document: Document) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     steps = document.typed(root.get("steps"), "steps", list)
     for index, step in enumerate(steps):
         document.typed(step, f"steps[{index}]", dict)
-        if step.get("source") not in _ROLES:
+        if str(step.get("source")) not in _ROLES:
             raise document.broken(f"steps[{index}].source", step.get("source"), "system, user or agent")
         if not isinstance(step.get("message"), str | list):
             raise document.broken(f"steps[{index}].message", step.get("message"), "text or a list of content parts")

@@ -75,8 +75,9 @@ def _whole(document: Document, output: list[Any]) -> list[Any]:
 
 def _task(root: Mapping[str, Any], named: Mapping[str, str]) -> str:
     index = root.get("_ng_task_index")
-    beside = root.get("verifier_metadata")
-    names = [look_up(source, "task", named)[1] for source in (root, beside) if isinstance(source, dict)]
+    request = root.get("responses_create_params")
+    beside = (root.get("verifier_metadata"), request.get("metadata") if isinstance(request, dict) else None)
+    names = [look_up(source, "task", named)[1] for source in (root, *beside) if isinstance(source, dict)]
     return first_name([*names, None if index is None else f"task {index}"], UNKNOWN)
 
 

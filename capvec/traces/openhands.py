@@ -78,8 +78,8 @@ def _time(event: Mapping[str, Any]) -> str:
 
 def _is_known(event: dict[str, Any]) -> bool:
     """Whether it is an event of a type that is read, and not only one in the form of an event."""
-    action, observation = event.get("action"), event.get("observation")
-    return event.get("kind") in _KINDS or action in _ACTIONS or observation in _OBSERVATIONS
+    known = {"kind": _KINDS, "action": _ACTIONS, "observation": _OBSERVATIONS}
+    return any(isinstance(event.get(key), str) and event[key] in names for key, names in known.items())
 
 
 def _flat(events: Sequence[Any]) -> list[Any]:
@@ -126,21 +126,23 @@ def _reward(document: Document, root: Mapping[str, Any], named: Mapping[str, str
 def _entries(document: Document, events: Sequence[dict[str, Any]], key: str) -> Iterator[dict[str, Any]]:
     """The events as messages of a chat. Calls that one response made at once are one message."""
     responses: set[str] = set()
+    spoken = False
     for index, event in enumerate(events):
         where = f"{key}[{index}]"
+        answer = _reach(event, "tool_call_metadata", "model_response")
         if isinstance(event.get("kind"), str):
             yield from _sdk_entry(document, event, where)
-        elif "observation" in event:
+        elif "observation" in event and "action" not in event:
             yield from _observed(document, event, where)
+        elif isinstance(answer, dict) and event.get("source") != "user":
+            response = str(answer.get("id") or where)
+            if response not in responses:
+                yield _answer(document, answer, where)
+            responses.add(response)
         else:
-            answer = _reach(event, "tool_call_metadata", "model_response")
-            response = str(_reach(answer, "id"))
-            if isinstance(answer, dict) and event.get("source") != "user":
-                if response not in responses:
-                    yield _answer(document, answer, where)
-                responses.add(response)
-            else:
-                yield from _acted(document, event, where, first=not responses and index == 0)
+            for entry in _acted(document, event, where, asks=not spoken):
+                yield entry
+                spoken = spoken or entry["role"] != "system"
 
 
 def _answer(document: Document, answer: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -149,17 +151,17 @@ def _answer(document: Document, answer: Mapping[str, Any], where: str) -> dict[s
     return {**message, "role": "assistant"}
 
 
-def _acted(document: Document, event: Mapping[str, Any], where: str, *, first: bool) -> Iterator[dict[str, Any]]:
-    action, args = event["action"], _args(document, event, where)
+def _acted(document: Document, event: Mapping[str, Any], where: str, *, asks: bool) -> Iterator[dict[str, Any]]:
+    action, args = document.typed(event.get("action"), f"{where}.action", str), _args(document, event, where)
     if action in _SILENT:
         return
     if action not in _ACTIONS:
         raise _unknown(document, where, "action", action)
-    # The events of old evaluations have no source: the first is the task.
-    by_user = event.get("source") == "user" or (first and action == "message" and "source" not in event)
+    # The events of old evaluations have no source: the first message is the task.
+    by_user = event.get("source") == "user" or (asks and action == "message" and event.get("source") is None)
     if action in {"message", "system"}:
         role = "system" if action == "system" else "user" if by_user else "assistant"
-        images = args.get("image_urls") or args.get("images_urls") or []
+        images = document.optional(args.get("image_urls") or args.get("images_urls"), f"{where}.image_urls", list) or []
         parts = [{"type": "text", "text": args.get("content") or ""}, *({"type": "image"} for _ in images)]
         yield {"role": role, "content": parts}
         return
@@ -183,7 +185,7 @@ def _args(document: Document, event: Mapping[str, Any], where: str) -> dict[str,
 
 
 def _observed(document: Document, event: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
-    observation = event["observation"]
+    observation = document.typed(event["observation"], f"{where}.observation", str)
     if observation in _SILENT:
         return
     if observation not in _OBSERVATIONS:

@@ -95,6 +95,8 @@ def _read(parts: Sequence[Document], known: Format, found: Found) -> Iterator[Tr
     except NotATrace as reason:
         found.passed_over.add(str(reason), last.name)
         return
+    except RecursionError as error:
+        raise UsageError(f"{last.name}: is nested too deeply to be read, expected a run") from error
     for trace in read if len(parts) == 1 else [_joined(read)]:
         judged = trace
         if known is not atif.FORMAT:

@@ -24,10 +24,16 @@ _STEP = {"action", "observation", "response"}
 def _looks_like(value: Any, _named: Mapping[str, str]) -> bool:
     if not isinstance(value, dict):
         return False
-    steps, attempts = value.get("trajectory"), value.get("attempts")
+    attempts = value.get("attempts")
+    return any(_is_run(run) for run in (value, *(attempts if isinstance(attempts, list) else ())))
+
+
+def _is_run(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    steps = value.get("trajectory")
     stepped = isinstance(steps, list) and bool(steps) and isinstance(steps[0], dict) and steps[0].keys() >= _STEP
-    attempted = isinstance(attempts, list) and any(_looks_like(attempt, {}) for attempt in attempts)
-    return stepped or attempted or looks_like_messages(value.get("history"))
+    return stepped or looks_like_messages(value.get("history"))
 
 
 def _read(document: Document, named: Mapping[str, str]) -> Iterator[Trace]:

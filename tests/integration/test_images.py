@@ -163,7 +163,7 @@ def test_nor_does_it_stop_the_pull_of_a_public_image(client):
 # ---------------------------------------------------------------------------------------------------- docker_image
 
 
-def test_an_image_that_cannot_be_had_is_built_from_the_dockerfile_beside_it(task):
+def test_an_image_that_cannot_be_had_is_built_from_the_dockerfile_beside_it(client, task):
     write(task, f"{BASE}COPY one.txt /one.txt\n")
     named = Environment(image="capvec.invalid/no/such:image")
     one = Task(task.name, task.path, "x", "0", named)
@@ -171,7 +171,7 @@ def test_an_image_that_cannot_be_had_is_built_from_the_dockerfile_beside_it(task
     assert image.endswith(" from environment/Dockerfile")
     assert "docker_image = 'capvec.invalid/no/such:image' cannot be pulled" in said[0]
     assert "built from environment/Dockerfile instead" in said[0]
-    assert prepared(one)[0] == image
+    assert str(find_image(client, one, named)) == image
 
 
 def test_without_a_dockerfile_it_is_the_users_error(task):

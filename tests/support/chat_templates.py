@@ -87,6 +87,11 @@ ONE_TURN = (
     "{% if messages | length > 2 %}{{ raise_exception('one turn only') }}{% endif %}"
     "{% for m in messages %}" + _SAY + "{% endfor %}" + _ASK
 )
+TWO_TURNS = (
+    "{% if messages | length > 5 %}{{ raise_exception('too many turns') }}{% endif %}"
+    "{% for m in messages %}" + _SAY + "{% endfor %}" + _ASK
+)
+NEEDS_A_REPLY = "{{ messages[1]['content'][0:0] }}{% for m in messages %}" + _SAY + "{% endfor %}" + _ASK
 NO_ASSISTANT = (
     "{% for m in messages %}{% if m['role'] == 'assistant' %}{{ raise_exception('Unknown role') }}{% endif %}"
     + _SAY + "{% endfor %}" + _ASK
@@ -103,6 +108,7 @@ USABLE = {
 }  # fmt: skip
 REFUSED = {
     "shouting": SHOUTING, "escaping": ESCAPING, "first-turn": FIRST_TURN, "one-turn": ONE_TURN,
+    "two-turns": TWO_TURNS, "needs-a-reply": NEEDS_A_REPLY,
     "no-assistant": NO_ASSISTANT, "no-start": NO_START, "failing": FAILING, "broken": BROKEN,
 }  # fmt: skip
 _SPECIAL = {

@@ -40,6 +40,7 @@ _TALK = (
     {"role": "assistant", "content": '{"done": false, "why": "one <more> step"}'},
     {"role": "user", "content": "(no output)"},
 )
+_LONG = (*_TALK[:4], *_TALK[:4], *_TALK[:4], _TALK[4])
 _THOUGHT = "Is this a thought of mine?"
 
 
@@ -164,7 +165,11 @@ def _source(tokenizer: Any, name: str) -> str:
 def _with_content(template: ChatTemplate, name: str) -> ChatTemplate:
     """Content as text, or as parts where the template reads no text."""
     forms = (template, replace(template, parts=True))
-    problems = [_problem(form, _TALK) or _problem(form, _TALK[:2], prompt=False) for form in forms]
+    problems = [
+        next((why for talk in (_TALK, _TALK[:1], _LONG) if (why := _problem(form, talk))), "")
+        or _problem(form, _TALK[:2], prompt=False)
+        for form in forms
+    ]
     for form, problem in zip(forms, problems, strict=True):
         if not problem:
             return form

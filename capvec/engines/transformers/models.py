@@ -23,6 +23,7 @@ from capvec.engines.transformers import modeling_capvec
 from capvec.engines.transformers.chat_template import inspect_template
 from capvec.engines.transformers.hooks import ResidualPath, check_order
 from capvec.engines.transformers.loaded import LoadedModel, forward
+from capvec.engines.transformers.render import with_marks
 from capvec.errors import UsageError
 
 BLOCK_PATHS = (
@@ -73,7 +74,7 @@ def load_model(
             f"cannot load the model {name!r}: {_first_lines(error)} Expected a folder with config.json, weights and a "
             "tokenizer, or the id of a causal or image-text model that this version of transformers knows."
         ) from error
-    template = inspect_template(tokenizer, name)
+    template = with_marks(inspect_template(tokenizer, name))
     model = model.to(place).eval().requires_grad_(False)
     text = config.get_text_config(decoder=True)
     path = find_residual_path(model, int(text.num_hidden_layers))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from capvec.engines.transformers.chat_template import ChatTemplate
@@ -53,6 +53,16 @@ def render_marked(
             "assistant's tokens are not known"
         )
     return Rendered(ids, tuple(overlaps(coded["offset_mapping"], spans)))
+
+
+def with_marks(template: ChatTemplate) -> ChatTemplate:
+    """The template with what is known of the assistant's tokens, found out with a small conversation."""
+    talk = [{"role": "user", "content": "List the files."}, {"role": "assistant", "content": "ls -l"}]
+    try:
+        render_marked(template, talk, prompt=False)
+    except UsageError as error:
+        return replace(template, info=replace(template.info, unmarked=str(error)))
+    return template
 
 
 def _assistant_spans(

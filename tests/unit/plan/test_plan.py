@@ -221,6 +221,13 @@ def test_thinking_cannot_be_switched_where_the_template_has_no_switch(asked):
     assert settings_for(SweepOptions(thinking=asked), GenerationDefaults(), "m").thinking == asked
 
 
+def test_the_assistants_tokens_are_steered_only_where_they_are_known():
+    template = ChatTemplateInfo(unmarked="Slow has no character offsets")
+    with pytest.raises(UsageError, match=r"^--positions assistant: Slow has no character offsets; steer at other"):
+        settings_for(SweepOptions(positions="assistant"), GenerationDefaults(), "m", template)
+    assert settings_for(SweepOptions(positions="prompt"), GenerationDefaults(), "m", template).model == "m"
+
+
 def test_every_control_names_the_configs_that_it_is_there_for():
     direction = Direction(np.ones((3, 4), np.float32))
     steered = [steered_config(direction, layer, alpha, "stored") for layer, alpha in ((1, 2.0), (1, 4.0), (2, 2.0))]

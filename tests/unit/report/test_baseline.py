@@ -27,6 +27,16 @@ def test_rates_are_of_valid_trials_and_faults_of_replies():
     assert "2 tasks, 2 attempts each" in words(method)
 
 
+def test_partial_rewards_have_a_column_and_a_threshold_of_its_own_is_stated():
+    plan, outcomes = collection(Path("r"))
+    partial = [replace(one, reward=reward) for one, reward in zip(outcomes, (0.75, 0.5, 0.1, None), strict=True)]
+    asked = replace(plan, settings=replace(plan.settings, solved_at=0.75))
+    method, rates = baseline_report(asked, partial).sections
+    # (0.75 + 0.5 + 0.1)/3; the error has no reward.
+    assert [row[-1] for row in cells(rates)] == ["0.45", "0.62", "0.10", "0.62", "0.10"]
+    assert "A trial is solved from a reward of 0.75." in words(method)
+
+
 def test_the_method_says_what_the_chat_template_did_otherwise():
     plan, outcomes = collection(Path("r"))
     method, _ = baseline_report(replace(plan, template=ChatTemplateInfo(system="refused")), outcomes).sections

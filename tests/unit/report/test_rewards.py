@@ -99,9 +99,17 @@ def test_named_rewards_have_a_mean_each_and_a_column_each_and_their_names_are_no
     assert read_run(folder)["reward.reward"].sum() == read_run(folder)["reward"].sum()
 
 
-def test_the_reward_that_was_asked_for_is_named_in_the_method_and_on_the_card(folder):
+def test_the_reward_that_was_asked_for_is_named_in_the_method(folder):
     change(folder, named, reward="accuracy")
     assert "A trial is solved from a reward named `accuracy` of 1." in (folder / "RESULTS.md").read_text()
+
+
+def test_p_values_beside_interim_analyses_are_said_not_to_allow_for_them(folder):
+    provenance = json.loads((folder / "provenance.json").read_text())
+    provenance["options"]["sequential"] = True
+    (folder / "provenance.json").write_text(json.dumps(provenance))
+    change(folder, halved)
+    assert "These p-values do not allow for interim analyses." in (folder / "RESULTS.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -38,10 +38,12 @@ def test_request_and_response_are_one_conversation(tmp_path):
 
 def test_worked_replies_of_the_request_are_no_steps_and_a_request_may_be_text(tmp_path):
     shown = rollout(SAID, responses_create_params={"input": [ASKED, SAID, ASKED]}, task_id="t", id="x")
-    text = rollout(SAID, responses_create_params={"input": "Count.", "instructions": "Rules."})
+    request = {"input": "Count.", "instructions": "Rules.", "metadata": {"instance_id": "django-1"}}
+    text = rollout(SAID, responses_create_params=request)
     first, second = read_traces(lines(tmp_path / "a.jsonl", shown, text))
     assert (first.id, first.task, first.steps) == ("x", "t", 1)
     assert [message["content"] for message in second.messages] == ["Rules.", "Count.", "Two."]
+    assert second.task == "django-1"
 
 
 def test_steps_that_repeat_those_before_them_are_read_once(tmp_path):

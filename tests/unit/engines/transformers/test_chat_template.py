@@ -96,6 +96,8 @@ def test_a_missing_generation_prompt_is_the_beginning_of_an_assistants_message()
         ("escaping", "it drops or rewrites what the user says"),
         ("first-turn", "it drops or rewrites what the assistant says"),
         ("one-turn", "cannot render a conversation of user, assistant, user, assistant, …: one turn only"),
+        ("two-turns", "cannot render a conversation of user, assistant, user, assistant, …: too many turns"),
+        ("needs-a-reply", "cannot render a conversation of user: "),
         ("no-assistant", "Unknown role"),
         ("no-start", "no generation prompt, and an assistant's message does not begin where it would be"),
         ("failing", "has no attribute 'name'"),

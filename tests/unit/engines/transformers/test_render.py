@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.tiny_models import CHATML, byte_tokenizer
 
 from capvec.engines.transformers.chat_template import ChatTemplate
-from capvec.engines.transformers.render import render_marked
+from capvec.engines.transformers.render import render_marked, with_marks
 from capvec.errors import UsageError
 
 pytestmark = pytest.mark.unit
@@ -92,6 +92,8 @@ def test_a_template_that_rewrites_what_was_said_is_refused():
         marked(SHOUTING, say("hello", "quiet"))
     slow = byte_tokenizer(CHATML)
     slow.__class__ = type("Bytes", (slow.__class__,), {"is_fast": False})
+    assert "Bytes has no character offsets" in with_marks(ChatTemplate(slow)).info.unmarked
+    assert with_marks(ChatTemplate(byte_tokenizer(CHATML))).info.unmarked == ""
     with pytest.raises(UsageError, match="Bytes has no character offsets"):
         render_marked(ChatTemplate(slow), say("hello", "quiet"), prompt=False)
 
