@@ -16,6 +16,8 @@ The verifier runs where the agent was root. What it can trust there, and what it
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from capvec.errors import VerifierFault
 from capvec.records import CommandResult, Task, TaskStep
@@ -27,8 +29,18 @@ LOGS = "/logs/verifier"
 _log = logging.getLogger(__name__)
 
 
-def verify(sandbox: Sandbox, task: Task, step: TaskStep | None = None) -> dict[str, float]:
-    """Run the task's verifier and return its rewards by name (`capvec.sandbox.reward`).
+@dataclass(frozen=True)
+class Verified:
+    """What a verifier did."""
+
+    rewards: Mapping[str, float]
+    """By name; at least one."""
+    ran: CommandResult
+    """How `tests/test.sh` ended, and what it printed."""
+
+
+def verify(sandbox: Sandbox, task: Task, step: TaskStep | None = None) -> Verified:
+    """Run the task's verifier and read its rewards (`capvec.sandbox.reward`).
 
     It runs in the sandbox, which is taken back before; or in one of its own, to which the artifacts are copied.
 
@@ -49,7 +61,7 @@ def verify(sandbox: Sandbox, task: Task, step: TaskStep | None = None) -> dict[s
     return _judge(sandbox, task, step)
 
 
-def _judge_apart(sandbox: Sandbox, task: Task, step: TaskStep) -> dict[str, float]:
+def _judge_apart(sandbox: Sandbox, task: Task, step: TaskStep) -> Verified:
     """Judge in a container of the verifier's own, which gets the artifacts."""
     for collect in step.verifier.collect:
         sandbox.enter(user=collect.user, network=None)
@@ -61,7 +73,7 @@ def _judge_apart(sandbox: Sandbox, task: Task, step: TaskStep) -> dict[str, floa
         return _judge(own, task, step)
 
 
-def _judge(sandbox: Sandbox, task: Task, step: TaskStep) -> dict[str, float]:
+def _judge(sandbox: Sandbox, task: Task, step: TaskStep) -> Verified:
     """Run the verifier in a sandbox that can be trusted, and read its rewards."""
     verifier = step.verifier
     sandbox.enter(user=verifier.user, network=verifier.network)
@@ -71,11 +83,12 @@ def _judge(sandbox: Sandbox, task: Task, step: TaskStep) -> dict[str, float]:
     if result.timed_out:
         raise VerifierFault(f"tests/test.sh ran longer than {verifier.timeout_s:g} s; it printed: {_tail(result)}")
     try:
-        return read_rewards(sandbox.read(f"{LOGS}/reward.json"), sandbox.read(f"{LOGS}/reward.txt"))
+        rewards = read_rewards(sandbox.read(f"{LOGS}/reward.json"), sandbox.read(f"{LOGS}/reward.txt"))
     except ValueError as error:
         raise VerifierFault(
             f"{error}; tests/test.sh ended with exit code {result.exit_code} and printed: {_tail(result)}"
         ) from error
+    return Verified(rewards, result)
 
 
 def _tail(result: CommandResult) -> str:

@@ -153,7 +153,6 @@ def _refuse_pending(folder: Path, task: Task) -> None:
         "verifier.collect of another service": any(one.service != "main" for one in step.verifier.collect),
         "artifacts of another service": any(one.service != "main" for one in step.artifacts),
         "tests/docker-compose.yaml": any(one.compose for one in task.environments[1:]),
-        "environment.skills_dir": task.skills_dir,
         f"environment/{COMPOSE}": task.environment.compose,
     }
     if unmet := [key for key, value in wanted.items() if value]:

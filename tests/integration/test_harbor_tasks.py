@@ -11,6 +11,7 @@ from support.tasks import make_task
 
 from capvec.errors import InfrastructureError, UsageError
 from capvec.sandbox.docker import DockerProvider
+from capvec.sandbox.skills import skills_in_words
 from capvec.sandbox.verifier import verify
 from capvec.tasks import load_task
 
@@ -63,7 +64,7 @@ def say(sandbox, command, timeout_s=10):
 
 
 def reward(sandbox):
-    return verify(sandbox, sandbox.task)["reward"]
+    return verify(sandbox, sandbox.task).rewards["reward"]
 
 
 # ------------------------------------------------------------------------------------------------ users
@@ -249,3 +250,16 @@ def test_artifacts_beyond_the_limit_are_the_agents_failure_and_no_error(folder):
         assert reward(sandbox) == 1.0
         sandbox.run("truncate -s 1025M /logs/artifacts/large", timeout_s=10)
         assert reward(sandbox) == 0.0
+
+
+# ------------------------------------------------------------------------------------------------ skills
+
+
+def test_the_agent_is_told_of_the_skills_in_its_container(folder):
+    folder.write("environment/skills/pdf/SKILL.md", "---\nname: pdf\ndescription: Read a PDF.\n---\n")
+    folder.dockerfile("COPY skills /skills")
+    folder.settings("", environment='skills_dir = "/skills"')
+    with folder.open() as sandbox:
+        words = skills_in_words(sandbox, sandbox.task.skills_dir)
+        assert words.splitlines()[1:] == ["- pdf: Read a PDF. (/skills/pdf/SKILL.md)"]
+        assert skills_in_words(sandbox, "/none") == ""
