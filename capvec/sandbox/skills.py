@@ -8,7 +8,7 @@ from capvec.errors import InfrastructureError
 from capvec.sandbox.base import Sandbox
 
 _LIST = 'for file in "$1"/*/SKILL.md; do [ -f "$file" ] && printf "%s\\n" "$file"; done; true'
-_FIELD = re.compile(r"^(name|description):[ \t]*(.+?)[ \t]*$", re.MULTILINE)
+_FIELD = re.compile(r"^(name|description):[ \t]*(.+?)[ \t\r]*$", re.MULTILINE)
 _HEAD = re.compile(r"\A---\r?\n(.*?)^---\r?$", re.DOTALL | re.MULTILINE)
 
 
