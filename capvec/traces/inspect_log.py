@@ -62,8 +62,8 @@ def _log(document: Document) -> Any:
     except (ValueError, OSError, KeyError, BadZipFile, NotImplementedError) as error:
         reason = f"{type(error).__name__}: {error}".split("\n")[0]
         raise UsageError(
-            f"{document.name}: Inspect's library cannot read this log ({reason}); expected a log of its own version or an "
-            f"older one: try a newer inspect_ai"
+            f"{document.name}: Inspect's library cannot read this log ({reason}); expected a log that is "
+            f"complete and no newer than the library: try a newer inspect_ai"
         ) from error
 
 
