@@ -16,12 +16,17 @@ from capvec.steering import IsolationCheck, Op, Receipt, Steer
 
 AlphaUnit = Literal["stored", "norm", "ambient"]
 ParseStatus = Literal["strict", "repaired", "failed"]
+Capabilities = Literal["none", "default"]
+"""Linux capabilities of a container: none but those that its task adds, or also those of a plain Docker container."""
 Status = Literal["solved", "unsolved", "error"]
 Layers = int | str | None
 """The layer of a config; a text such as `20+22` for several; None if nothing is steered."""
 EndReason = Literal["done", "max_steps", "parse_fail_limit", "no_cmd_limit", "context_full", "time", "error"]
+Thinking = Literal["on", "off", "default"]
+"""Whether a model thinks before it answers; `default` leaves it to the chat template."""
 Message = Mapping[str, str]
-"""One chat message, `{"role": "system" | "user" | "assistant", "content": text}`."""
+"""One chat message, `{"role": "system" | "user" | "assistant", "content": text}`. An assistant's may have the thought
+that led to it in `reasoning_content`."""
 
 
 # ------------------------------------------------------------------------------------------------ tasks
@@ -29,14 +34,112 @@ Message = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Limits(Record):
-    """The resources of one sandbox."""
+    """The resources of one container."""
 
     cpus: float = 1.0
-    memory_mb: int = 512
-    pids: int = 128
+    memory_mb: int = 2048
+    pids: int = 1024
     network: bool = False
     cap_add: tuple[str, ...] = ()
-    """The Linux capabilities of the container, which has no others; `task.toml` documents the need for each."""
+    """Linux capabilities that `task.toml` asks for, each with a reason there."""
+
+
+@dataclass(frozen=True)
+class Healthcheck(Record):
+    """A command that tells whether a container is ready, with the meaning of Docker's `HEALTHCHECK`."""
+
+    command: str
+    interval_s: float = 5.0
+    timeout_s: float = 30.0
+    start_period_s: float = 0.0
+    """Failures within this time do not count."""
+    start_interval_s: float = 5.0
+    retries: int = 3
+    """Failures in a row after which the container counts as broken."""
+
+
+@dataclass(frozen=True)
+class Environment(Record):
+    """One container of a task, or several where its folder has a `docker-compose.yaml`."""
+
+    folder: str = "environment"
+    """The folder with its Dockerfile, as a path in the task's folder."""
+    image: str | None = None
+    """A ready image to use instead of building the Dockerfile."""
+    compose: bool = False
+    """Whether the folder has a `docker-compose.yaml`, with services beside the agent's container `main`."""
+    build_timeout_s: float = 600.0
+    limits: Limits = field(default_factory=Limits)
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables of the container, for every program in it."""
+    workdir: str | None = None
+    """Where programs start; None for the image's own."""
+    healthcheck: Healthcheck | None = None
+
+
+@dataclass(frozen=True)
+class Phase(Record):
+    """How the agent acts in the container."""
+
+    timeout_s: float = 600.0
+    """Seconds for all its commands together."""
+    user: str | None = None
+    """Name or number; None for the image's own."""
+    network: bool | None = None
+    """Whether it reaches the public network; None for as the container is."""
+
+
+@dataclass(frozen=True)
+class Collect(Record):
+    """A command that saves what a service holds in memory, before the artifacts are copied."""
+
+    command: str
+    service: str = "main"
+    timeout_s: float = 60.0
+    user: str | None = None
+
+
+@dataclass(frozen=True)
+class Artifact(Record):
+    """A file or folder that is copied from the agent's container to the verifier's, to the same path."""
+
+    source: str
+    exclude: tuple[str, ...] = ()
+    """Patterns of names in a folder that are left out."""
+    service: str = "main"
+
+
+@dataclass(frozen=True)
+class Verifier(Record):
+    """How an attempt is judged."""
+
+    timeout_s: float = 600.0
+    env: Mapping[str, str] = field(default_factory=dict)
+    user: str | None = None
+    """Name or number; None for the image's own."""
+    network: bool | None = None
+    """Whether it reaches the public network; None for as the container is."""
+    environment: Environment | None = None
+    """Its own container; None where it runs in the agent's."""
+    tests: tuple[str, ...] = ("tests",)
+    """Folders in the task's folder whose content becomes `/tests`, later ones over earlier ones; empty where the image
+    of its own container has `/tests` already."""
+    collect: tuple[Collect, ...] = ()
+
+
+@dataclass(frozen=True)
+class TaskStep(Record):
+    """One instruction of a task, and how it is judged. Most tasks have one step."""
+
+    name: str
+    """Empty for the only step of a task without `[[steps]]`."""
+    instruction: str
+    agent: Phase = field(default_factory=Phase)
+    verifier: Verifier = field(default_factory=Verifier)
+    artifacts: tuple[Artifact, ...] = ()
+    healthcheck: Healthcheck | None = None
+    min_reward: Mapping[str, float] = field(default_factory=dict)
+    """Reward → the least value with which the next step follows."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +150,35 @@ class Task(Record):
     """Unique within a sweep; letters, digits, `.`, `_` and `-`."""
     path: Path
     instruction: str
+    """Of a task with several steps, that of the first."""
     checksum: str
     """SHA-256 over the folder's files, hex."""
-    limits: Limits = field(default_factory=Limits)
-    image: str | None = None
-    """A ready image to use instead of building `environment/Dockerfile`."""
-    build_timeout_s: float = 600.0
-    agent_timeout_s: float = 600.0
-    verifier_timeout_s: float = 120.0
-    env: Mapping[str, str] = field(default_factory=dict)
-    """Environment variables of the container, for agent, verifier and solution."""
-    verifier_env: Mapping[str, str] = field(default_factory=dict)
+    environment: Environment = field(default_factory=Environment)
+    agent: Phase = field(default_factory=Phase)
+    verifier: Verifier = field(default_factory=Verifier)
+    artifacts: tuple[Artifact, ...] = ()
+    skills_dir: str | None = None
+    """Folder of the container with skills for the agent."""
     solution_env: Mapping[str, str] = field(default_factory=dict)
+    several: tuple[TaskStep, ...] = ()
+    """The steps of a task with `[[steps]]`; empty for others."""
+    step_reward: Literal["mean", "final"] = "mean"
+    """Whether the reward is the mean over the steps or that of the last one."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> tuple[TaskStep, ...]:
+        """Every step, in order; at least one."""
+        return self.several or (TaskStep("", self.instruction, self.agent, self.verifier, self.artifacts),)
+
+    @property
+    def environments(self) -> tuple[Environment, ...]:
+        """The agent's container, and those that a verifier has for itself."""
+        found = [self.environment]
+        for step in self.steps:
+            if step.verifier.environment is not None and step.verifier.environment not in found:
+                found.append(step.verifier.environment)
+        return tuple(found)
 
 
 # ------------------------------------------------------------------------------------------------ configs and trials
@@ -156,6 +275,7 @@ class Reply(Record):
     """One reply of the model."""
 
     text: str
+    """The answer, without the thought before it; empty if the reply ended within the thought."""
     finish_reason: Literal["stop", "length"]
     prompt_tokens: int
     completion_tokens: int
@@ -169,6 +289,8 @@ class Reply(Record):
     """The steers of that earlier request, which the engine keeps with the keys and values."""
     isolation: IsolationCheck | None = None
     """The check of positions without a steer; None from an engine that does not make it."""
+    thought: str = ""
+    """What the model thought before it answered, without tags; empty if nothing."""
 
 
 @dataclass(frozen=True)
@@ -272,6 +394,9 @@ class Outcome(Record):
     outcome: Status
     """`error` means that the infrastructure failed, never the model."""
     reward: float | None = None
+    """The reward that counts; None for an error."""
+    rewards: Mapping[str, float] = field(default_factory=dict)
+    """All rewards of the verifier by name; empty for an error, and in lines of an earlier capvec."""
     steps: int = 0
     parse_fail: int = 0
     """Replies that the protocol could not parse."""
@@ -290,6 +415,8 @@ class Outcome(Record):
     measured: tuple[Measured, ...] = ()
     """One per steer of the config; empty if there was no reply."""
     error: str = ""
+    note: str = ""
+    """Why it counts as judged although the verifier failed on what the agent left."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "trial", str(self.id))
@@ -314,7 +441,10 @@ class Outcome(Record):
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval; both ends in [0, 1] for a proportion, in [−1, 1] for a difference."""
+    """A confidence interval; both ends in [0, 1] for a proportion, in [−1, 1] for a difference of two.
+
+    Of a reward it is on the scale of the rewards.
+    """
 
     low: float
     high: float

@@ -28,6 +28,7 @@ FLOW: tuple[dict[str, str], ...] = (
         "records": "tasks, configs, trials, outcomes",
         "receipts": "was the reply steered as asked",
         "text": "numbers and names as shown",
+        "thoughts": "a reply's thought and answer",
     },
     {
         "tasks": "what is asked",

@@ -12,7 +12,7 @@ from itertools import takewhile
 from capvec.agent.model import ChatModel
 from capvec.agent.protocols import OBSERVATION_CHARS, AgentProtocol
 from capvec.errors import ContextOverflow, InfrastructureError
-from capvec.records import EndReason, Episode, Message, Reply, Step
+from capvec.records import EndReason, Episode, Message, Reply, Step, Thinking
 from capvec.sandbox.base import Sandbox
 from capvec.steering import Steer
 
@@ -36,6 +36,8 @@ class LoopLimits:
     """Consecutive replies without a command, after which the episode ends."""
     observation_chars: int = OBSERVATION_CHARS
     """Characters of command output in one observation."""
+    thinking: Thinking | None = None
+    """Whether the model thinks before it answers; None is the engine's default."""
 
 
 def run_episode(
@@ -87,6 +89,7 @@ def run_episode(
                     temperature=limits.temperature,
                     stop=protocol.stop,
                     steers=steers,
+                    thinking=limits.thinking,
                 )
             except ContextOverflow:
                 if not steps:
@@ -145,9 +148,14 @@ def _conversation(opening: Sequence[dict[str, str]], steps: Sequence[Step], obse
     """The opening, then each reply with its observation; `observation` is the last one."""
     talk = list(opening)
     for step in steps:
-        talk.append({"role": "assistant", "content": step.reply.text})
+        talk.append({"role": "assistant", "content": step.reply.text} | _thought(step.reply))
         talk.append({"role": "user", "content": observation if step is steps[-1] else step.observation})
     return talk
+
+
+def _thought(reply: Reply) -> dict[str, str]:
+    """In a field of its own, so that the chat template decides whether the model reads it again."""
+    return {"reasoning_content": reply.thought} if reply.thought else {}
 
 
 def _in_a_row(flags: Iterable[bool]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from capvec.records import Message, Reply
+from capvec.records import Message, Reply, Thinking
 from capvec.steering import Steer
 
 
@@ -21,6 +21,7 @@ class ChatModel(Protocol):
         temperature: float,
         stop: Sequence[str] = (),
         steers: Sequence[Steer] = (),
+        thinking: Thinking | None = None,
     ) -> Reply:
         """Answer `messages` under `steers`.
 
@@ -31,6 +32,7 @@ class ChatModel(Protocol):
             temperature: 0 takes the most likely token.
             stop: strings before which the reply ends.
             steers: to apply; the reply has a receipt for each.
+            thinking: whether the model thinks before it answers; None is the engine's default.
 
         Raises:
             ContextOverflow: the prompt leaves no room for a reply.

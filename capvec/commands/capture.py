@@ -34,6 +34,8 @@ def run(options: argparse.Namespace) -> int:
     traces = _usable(read, recipe, source)
     with engine(options.model, options.base_url, out.parent / "engine.log") as client:
         health = client.health()
+        for line in health.template.adaptations():
+            say(line)
         say(f"{len(traces)} of {len(read)} traces of {source}, through {health.model}, pooling {recipe.pooling}")
         activations = capture_traces(traces, client, say, recipe.pooling)
     ActivationFile(traces, activations, health).save(out)

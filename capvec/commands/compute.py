@@ -61,6 +61,8 @@ def _from_traces(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDire
     traces, source = traces_of(options.traces, recipe)
     with engine(options.model, options.base_url, Path(options.out) / "engine.log") as client:
         health = client.health()
+        for line in health.template.adaptations():
+            say(line)
         built = build_direction(
             traces,
             recipe=recipe,

@@ -30,7 +30,7 @@ def traces_of(path: str | None, recipe: Recipe) -> tuple[tuple[Trace, ...], str]
     if path is None:
         bundled = read_traces(bundled_traces(recipe.contrast), recipe.trace_fields)
         return bundled, f"the bundled {recipe.contrast} traces"
-    return read_traces(Path(path), recipe.trace_fields), path
+    return read_traces(Path(path), recipe.trace_fields, say), path
 
 
 @contextmanager

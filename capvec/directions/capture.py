@@ -8,7 +8,7 @@ import numpy as np
 
 from capvec.directions.activations import Activations, cut_in_words
 from capvec.engines.client import EngineClient
-from capvec.engines.protocol import Captured, EngineInfo
+from capvec.engines.protocol import Captured, ChatTemplateInfo, EngineInfo
 from capvec.records import Message, Trace
 
 REQUEST_CHARACTERS = 100_000
@@ -81,7 +81,9 @@ def capture_all(
 
 def engine_identity(health: EngineInfo) -> str:
     """Everything about an engine that changes residuals, as a key for the cache."""
-    return f"{health.model} {health.revision} {health.dtype} {health.context_length}"
+    usual, found = ChatTemplateInfo(), health.template
+    rendered = "" if (found.system, found.switch) == (usual.system, usual.switch) else f" {found.system} {found.switch}"
+    return f"{health.model} {health.revision} {health.dtype} {health.context_length}{rendered}"
 
 
 def _requests(conversations: Sequence[Sequence[Message]]) -> Iterator[list[int]]:

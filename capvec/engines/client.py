@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import httpx
 import safetensors
 import safetensors.numpy
 
-from capvec.engines.protocol import Captured, DirectionInfo, EngineInfo
+from capvec.engines.protocol import CLIENT_IDLE_S, Captured, DirectionInfo, EngineInfo
 from capvec.errors import ContextOverflow, EngineUnavailable, SteeringFault, UsageError
-from capvec.records import Message, Reply
+from capvec.records import Message, Reply, Thinking
 from capvec.steering import IsolationCheck, Receipt, Steer
+from capvec.thoughts import Said, split_thought
 
 TIMEOUT_S = 600.0
 """For one reply: a busy engine on a small machine is slow; a dead one refuses the connection at once."""
+_BROKEN = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
+"""The connection ended before the answer: a server closed it when it was idle, or died."""
 
 
 class EngineClient:
@@ -30,7 +33,10 @@ class EngineClient:
     def __init__(self, url: str, token: str) -> None:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         # The engine is on loopback, so proxies from the environment must not apply.
-        self._http = httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=TIMEOUT_S, trust_env=False)
+        limits = httpx.Limits(keepalive_expiry=CLIENT_IDLE_S)
+        self._http = httpx.Client(
+            base_url=url.rstrip("/"), headers=headers, timeout=TIMEOUT_S, trust_env=False, limits=limits
+        )
         self._url = url
 
     def __enter__(self) -> Self:
@@ -64,6 +70,7 @@ class EngineClient:
         temperature: float,
         stop: Sequence[str] = (),
         steers: Sequence[Steer] = (),
+        thinking: Thinking | None = None,
     ) -> Reply:
         """Answer a conversation under `steers`.
 
@@ -84,14 +91,17 @@ class EngineClient:
             body["stop"] = list(stop)
         if steers:
             body["steering"] = [steer.to_json() for steer in steers]
+        if thinking is not None:
+            body["thinking"] = thinking
         started = time.monotonic()
         data = self._ask("POST", "/v1/chat/completions", json=body)
         elapsed = time.monotonic() - started
         try:
             choice, usage = data["choices"][0], data["usage"]
+            said = _said(choice["message"])
             isolation = choice.get("steering_isolation")
             return Reply(
-                text=choice["message"]["content"] or "",
+                text=said.answer,
                 finish_reason="length" if choice["finish_reason"] == "length" else "stop",
                 prompt_tokens=usage["prompt_tokens"],
                 completion_tokens=usage["completion_tokens"],
@@ -100,6 +110,7 @@ class EngineClient:
                 cached_under=tuple(Steer.from_json(steer) for steer in choice.get("steering_of_cached", ())),
                 receipts=tuple(Receipt.from_json(receipt) for receipt in choice.get("steering_receipts", ())),
                 isolation=IsolationCheck.from_json(isolation) if isolation is not None else None,
+                thought=said.thought,
             )
         except (KeyError, IndexError, TypeError, UsageError) as error:
             raise EngineUnavailable(f"{self._url} sent a reply that is not a chat completion: {error!r}") from error
@@ -149,7 +160,11 @@ class EngineClient:
 
     def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         try:
-            response = self._http.request(method, path, **arguments)
+            try:
+                response = self._http.request(method, path, **arguments)
+            except _BROKEN:
+                # Every request of the protocol has the same answer when it is sent again.
+                response = self._http.request(method, path, **arguments)
         except httpx.HTTPError as error:
             raise EngineUnavailable(
                 f"the engine at {self._url} did not answer: {type(error).__name__}: {error}"
@@ -157,6 +172,12 @@ class EngineClient:
         if response.is_success:
             return response
         raise _fault(response, self._url)
+
+
+def _said(message: Mapping[str, Any]) -> Said:
+    """Thought and answer; split here where the server leaves both, with their tags, in the content."""
+    content, thought = message["content"] or "", message.get("reasoning_content")
+    return Said(thought, content) if thought else split_thought(content, opened=False)
 
 
 def _fault(response: httpx.Response, url: str) -> Exception:

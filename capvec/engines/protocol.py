@@ -1,6 +1,8 @@
 """The protocol between engines and clients: OpenAI's chat completions, and what capvec adds. Imports no torch.
 
-* `POST /v1/chat/completions`: OpenAI's fields, and `steering`, a list of `Steer` records. The choice has
+* `POST /v1/chat/completions`: OpenAI's fields; `thinking`, `on`, `off` (if absent) or `default`, for a chat template
+  with such a switch; and `steering`, a list of `Steer` records. A message may have `reasoning_content`, the thought
+  before its `content`, and so may the message of the choice. The choice has
   `steering_receipts`, one `Receipt` for each steer in the same order; `steering_isolation`, an `IsolationCheck`, in
   unsteered replies too; and `steering_of_cached`, the steers under which reused prompt tokens were computed.
 * `POST /v1/directions`: the bytes of a safetensors file with the tensor `directions`, floating point
@@ -16,16 +18,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from capvec.records import Thinking
 from capvec.serial import Record
 from capvec.steering import BlockLayout
 
 TOKEN_VARIABLE = "CAPVEC_ENGINE_TOKEN"
 """The environment variable that carries the bearer token, so that it shows in no process list."""
+
+SERVER_IDLE_S, CLIENT_IDLE_S = 120.0, 2.0
+"""Seconds after which each end closes an idle connection. The client's are fewer than any usual server's, so that no
+request is sent into a connection that the server is just closing."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,68 @@ class ModelSource(Record):
     """Passed by the engine to all clients, those that did not start it included."""
 
 
+_SYSTEM = {
+    "refused": "refuses a system prompt",
+    "dropped": "drops the system prompt",
+    "dropped-after-reply": "drops the system prompt of a conversation that ends in a reply, as captures do",
+}
+
+
+@dataclass(frozen=True)
+class ChatTemplateInfo(Record):
+    """What the model's chat template was found to do, by rendering small conversations when the model was loaded."""
+
+    system: Literal["own", "refused", "dropped", "dropped-after-reply"] = "own"
+    """What it does with a system message; the last value is of a conversation that ends in a reply. Where it has no
+    place for the system text, that begins the first user message."""
+    generation_prompt: Literal["own", "derived"] = "own"
+    """`derived`: it has none, and the text with which it begins the assistant's messages is used."""
+    alternates: bool = False
+    """Whether it refuses two user messages in a row."""
+    user_first: bool = False
+    """Whether it refuses a conversation that the assistant begins."""
+    blank: str = ""
+    """What is sent for an empty message, where it refuses one."""
+    switch: str = ""
+    """The variable that switches thinking; empty if there is none."""
+    thinks: bool = False
+    """Whether the model thinks before it answers where the switch is not used, as far as the template tells."""
+    repeats_thoughts: bool = False
+    """Whether it gives the thoughts of earlier replies back to the model."""
+    unmarked: str = ""
+    """Why the assistant's tokens cannot be told from the others; empty if they can."""
+
+    def adaptations(self) -> tuple[str, ...]:
+        """What is done because of the template; a sentence each."""
+        said = []
+        if self.system != "own":
+            said.append(f"The model's chat template {_SYSTEM[self.system]}: it begins the first user message.")
+        if self.generation_prompt == "derived":
+            said.append(
+                "The model's chat template has no generation prompt: the beginning of its assistant messages is used."
+            )
+        if self.blank:
+            said.append(f"The model's chat template refuses empty messages: {self.blank!r} stands for an empty reply.")
+        return tuple(said)
+
+    def in_words(self, thinking: Thinking | None) -> tuple[str, ...]:
+        """What is done because of the template, and how the model thinks; one sentence or two each.
+
+        Args:
+            thinking: of the run; None where the template has no switch.
+        """
+        thinks = (self._thinking_in_words(thinking),) if self.switch or self.thinks else ()
+        return (*self.adaptations(), *thinks)
+
+    def _thinking_in_words(self, thinking: Thinking | None) -> str:
+        default = "the chat template's default"
+        if thinking == "off" or (thinking == "default" and not self.thinks):
+            return f"Thinking is off ({self.switch if thinking == 'off' else default})."
+        how = self.switch if thinking == "on" else default
+        back = "gives thoughts back to the model" if self.repeats_thoughts else "does not give them back to the model"
+        return f"Thinking is on ({how}). Thoughts are in the trajectories and are no commands; the template {back}."
+
+
 @dataclass(frozen=True)
 class EngineInfo(Record):
     """The engine and its model."""
@@ -75,6 +144,7 @@ class EngineInfo(Record):
     defaults: GenerationDefaults = GenerationDefaults()
     model_type: str = ""
     """The architecture's name in Hugging Face's configs, such as `llama`; empty if unknown."""
+    template: ChatTemplateInfo = ChatTemplateInfo()
 
     @property
     def layout(self) -> BlockLayout:

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 import safetensors
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from capvec.errors import SteeringFault, UsageError
 from capvec.pooling import parse_pooling
-from capvec.records import Message
+from capvec.records import Message, Thinking
 from capvec.steering import Steer
 
 _CHAT_FIELDS = frozenset(
-    "model messages max_tokens max_completion_tokens temperature seed stop steering n stream".split()
+    "model messages max_tokens max_completion_tokens temperature seed stop steering thinking n stream".split()
 )
 _CAPTURE_FIELDS = frozenset(("conversations", "pooling", "names"))
 
@@ -49,6 +49,7 @@ class ChatRequest:
     temperature: float
     stop: tuple[str, ...]
     steers: tuple[Steer, ...]
+    thinking: Thinking | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def parse_chat(raw: bytes, n_layers: int) -> ChatRequest:
         temperature=_number(body.get("temperature", 1.0), "temperature", least=0),
         stop=_stop(body.get("stop") or []),
         steers=_steers(body.get("steering") or (), n_layers),
+        thinking=_thinking(body.get("thinking")),
     )
 
 
@@ -165,11 +167,20 @@ def _messages(raw: Any) -> tuple[Message, ...]:
             raise _invalid(f"messages: {str(message)[:80]}: expected text for role and content")
     if any(_has_surrogate(text) for message in raw for text in message.values()):
         raise _invalid("messages: received a lone surrogate; expected Unicode text")
-    return tuple({"role": message["role"], "content": message["content"]} for message in raw)
+    return tuple(
+        {key: message[key] for key in ("role", "content", "reasoning_content") if isinstance(message.get(key), str)}
+        for message in raw
+    )
 
 
 def _has_surrogate(text: Any) -> bool:
     return isinstance(text, str) and any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _thinking(raw: Any) -> Thinking | None:
+    if raw not in (None, *get_args(Thinking)):
+        raise _invalid(f"thinking: {raw!r}; expected one of {', '.join(get_args(Thinking))}")
+    return cast("Thinking | None", raw)
 
 
 def _stop(raw: Any) -> tuple[str, ...]:

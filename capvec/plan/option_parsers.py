@@ -127,6 +127,17 @@ def parse_share(option: str, text: str, what: str) -> float:
     return value
 
 
+def parse_reward_name(text: str) -> str:
+    """A name that a verifier may give to a reward.
+
+    Raises:
+        UsageError: it is empty, or has characters that cannot be printed.
+    """
+    if not text or not text.isprintable():
+        raise UsageError(f"--reward {text!r}: expected the name of a reward in reward.json, as in --reward accuracy")
+    return text
+
+
 def parse_run_name(text: str) -> str:
     """A name for a folder under `reports/`.
 

@@ -24,10 +24,11 @@ from capvec.plan.option_parsers import (
     parse_controls,
     parse_grid_layers,
     parse_layers,
+    parse_reward_name,
     parse_run_name,
     parse_share,
 )
-from capvec.records import AlphaUnit
+from capvec.records import AlphaUnit, Capabilities, Thinking
 from capvec.stats.assumed import EQUIVALENCE_MARGIN, UNKNOWN_RATE, UNKNOWN_SPREAD
 from capvec.steering import Op, Positions
 
@@ -50,6 +51,7 @@ PLACES: Mapping[str, Place] = {
     "doctor": Place("capvec doctor", "Check what a sweep needs, and say how to get what is missing."),
     "setup": Place("capvec setup", "Prepare what a sweep needs: Docker, the base image and the bundled model."),
     "serve": Place("capvec serve", "Run a model server until Ctrl-C, for --base-url."),
+    "check": Place("capvec check", "Prove tasks: their own solutions are judged solved, and doing nothing is not."),
     "collect": Place("capvec collect", "Run the baseline and keep its traces, for --traces."),
     "capture": Place("capvec capture", "Save the residuals of traces to a file, for `capvec compute`."),
     "compute": Place("capvec compute", "Build a direction from traces, and test and rank it at every layer."),
@@ -142,7 +144,7 @@ OPTIONS: tuple[Option, ...] = (
         default=Default("stored")),
     # ------------------------------------------------------------------------------------ building the direction
     Option("traces", "PATH", "recipe", ("sweep", *_CAPTURING),
-        "A folder, or a JSONL file of ATIF trajectories or of chats, to build the direction from.",
+        "A folder or a file of traces to build the direction from, in the formats of docs/guides/traces.md.",
         default=Default(words="those bundled for --contrast")),
     Option("activations", "FILE", "recipe", ("compute",),
         "A file that `capvec capture` wrote, in place of --traces and --model."),
@@ -179,6 +181,22 @@ OPTIONS: tuple[Option, ...] = (
     Option("tasks", "NAME|PATH", "trials", _ACTING,
         "`sprint` (5 tasks), `multi` (6), `full` (98), or a folder of Harbor tasks.", default=Default("multi"),
         differs={"calibration": Default(words="those of the selection"), "select": Default("full")}),
+    Option("TASKS", "TASKS", "trials", ("check",),
+        "As --tasks of a sweep: `sprint`, `multi`, `full`, or a folder of Harbor tasks.", required=True),
+    Option("skip_unsupported", None, "trials", ("sweep", "collect", "check"),
+        "Leave out tasks that cannot run here, with the reasons in the report, instead of stopping."),
+    Option("allow_network", None, "trials", ("sweep", "collect", "check"),
+        "Let tasks that ask for a public network have it. The model's commands then reach it too."),
+    Option("skip_unfit", None, "trials", ("sweep", "collect"),
+        "Leave out tasks that `capvec check` finds unfit, with the reasons in the report, instead of stopping."),
+    Option("no_check", None, "trials", _ACTING,
+        "Run tasks without a proof that their verifiers tell a right answer from a wrong one."),
+    Option("capabilities", "C", "trials", ("sweep", "collect", "check"),
+        "Linux capabilities of containers: `none`, or `default`, those of a plain Docker container, which `apt-get`, "
+        "`chown` and `su` need. The model's commands then have them too.",
+        partial(choice, "--capabilities", choices=get_args(Capabilities)), Default("none")),
+    Option("force_build", None, "trials", ("sweep", "collect", "check"),
+        "Build a task's Dockerfile where it has one, although its `docker_image` names a ready image."),
     Option("attempts", "N", "trials", _ACTING, "Attempts of each (task, config).",
         partial(at_least, "--attempts", minimum=1), Default("1"), differs={"calibration": Default("2")}),
     Option("controls", "LIST", "trials", _STUDIES,
@@ -195,8 +213,18 @@ OPTIONS: tuple[Option, ...] = (
     Option("protocol", "NAME", "trials", _ACTING,
         f"How replies carry commands: {_either(f'`{name}`' for name in PROTOCOLS)}.",
         partial(choice, "--protocol", choices=tuple(PROTOCOLS)), Default("bash-block")),
+    Option("thinking", "MODE", "trials", _ACTING,
+        "Whether the model thinks before it answers: `on`, `off`, or `default` for the default of its chat template. "
+        "`on` and `off` are refused where the template has no such switch. Thoughts count toward --max-tokens.",
+        partial(choice, "--thinking", choices=get_args(Thinking)), Default(words="off, where there is a switch")),
+    Option("reward", "NAME", "trials", ("sweep", "collect", "check"),
+        "Which reward counts, where verifiers write several by name.", parse_reward_name,
+        Default(words="`reward`, or the only one")),
+    Option("solved_at", "R", "trials", ("sweep", "collect", "check"), "Least reward of a trial that is solved.",
+        partial(number, "--solved-at"), Default("1")),
     Option("jobs", "N", "trials", ("select", "collect"), "Trials at a time.", partial(at_least, "--jobs", minimum=1),
         Default("4")),
+    Option("jobs", "N", "trials", ("check",), "Tasks at a time.", partial(at_least, "--jobs", minimum=1), Default("4")),
     # ---------------------------------------------------------------------------------- power and early stopping
     Option("effect", "D", "power", _SWEEP,
         "A difference in pass rate that would matter: the verdict's equivalence margin.",

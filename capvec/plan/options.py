@@ -11,7 +11,7 @@ from capvec.errors import UsageError
 from capvec.plan.option_help import options_of
 from capvec.plan.option_parsers import Control
 from capvec.plan.option_table import OPTIONS, PLACES
-from capvec.records import AlphaUnit
+from capvec.records import AlphaUnit, Capabilities, Thinking
 from capvec.serial import Record
 from capvec.steering import Op, Positions
 
@@ -84,6 +84,12 @@ class SweepOptions(Record):
     positions: Positions = _DEFAULTS["positions"]
     keep_norm: bool = False
     tasks: str = _DEFAULTS["tasks"]
+    skip_unsupported: bool = False
+    allow_network: bool = False
+    no_check: bool = False
+    skip_unfit: bool = False
+    capabilities: Capabilities = _DEFAULTS["capabilities"]
+    force_build: bool = False
     attempts: int = _DEFAULTS["attempts"]
     controls: tuple[Control, ...] = _DEFAULTS["controls"]
     seed: int = _DEFAULTS["seed"]
@@ -97,6 +103,12 @@ class SweepOptions(Record):
     max_tokens: int | None = None
     temperature: float = _DEFAULTS["temperature"]
     protocol: str = _DEFAULTS["protocol"]
+    thinking: Thinking | None = None
+    """None is off, where the chat template has a switch."""
+    reward: str | None = None
+    """The name of the verifier's reward that counts; None: `reward`, or the only one."""
+    solved_at: float = _DEFAULTS["solved_at"]
+    """The least reward of a trial that is solved."""
     effect: float | None = None
     """A difference in pass rate that would matter; None for the verdict's margin."""
     base_rate: float | str | None = None

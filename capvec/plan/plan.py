@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 from capvec.directions.direction import Direction
-from capvec.engines.protocol import GenerationDefaults
+from capvec.engines.protocol import ChatTemplateInfo, GenerationDefaults
 from capvec.errors import UsageError
 from capvec.plan.option_parsers import Control
 from capvec.plan.options import SweepOptions
 from capvec.receipts import closed_forms
-from capvec.records import AlphaUnit, Config, ControlOf, Task, TrialId, TrialSpec
+from capvec.records import AlphaUnit, Capabilities, Config, ControlOf, Task, Thinking, TrialId, TrialSpec
 from capvec.serial import Record
 from capvec.steering import BlockLayout, Op, Positions, Steer, vector_hash
 from capvec.text import counted
@@ -35,10 +35,35 @@ class Settings(Record):
     max_steps: int
     max_tokens: int
     temperature: float
+    thinking: Thinking | None = None
+    """None where the chat template has no switch, and in a run of an earlier capvec."""
+    allow_network: bool = False
+    """Whether tasks that ask for a public network have it."""
+    capabilities: Capabilities = "none"
+    """Linux capabilities of the containers."""
+    reward: str | None = None
+    """The name of the verifier's reward that counts (`--reward`); None: `reward`, or the only one."""
+    solved_at: float = 1.0
+    """The least reward of a trial that is solved (`--solved-at`)."""
 
 
-def settings_for(options: SweepOptions, defaults: GenerationDefaults, model: str) -> Settings:
-    """The settings that the user asked for, completed by the model's defaults."""
+def settings_for(
+    options: SweepOptions, defaults: GenerationDefaults, model: str, template: ChatTemplateInfo | None = None
+) -> Settings:
+    """The settings that the user asked for, completed by the model's defaults.
+
+    Args:
+        options: the user's.
+        defaults: the model's.
+        model: its name.
+        template: its chat template; None before an engine has looked at it.
+
+    Raises:
+        UsageError: thinking is to be switched, and the chat template has no switch; or the assistant's tokens are to be
+            steered, and they are not known.
+    """
+    if template is not None and template.unmarked and options.positions == "assistant":
+        raise UsageError(f"--positions assistant: {template.unmarked}; steer at other positions")
     return Settings(
         model=model,
         protocol=options.protocol,
@@ -46,7 +71,23 @@ def settings_for(options: SweepOptions, defaults: GenerationDefaults, model: str
         max_steps=options.max_steps or defaults.max_steps,
         max_tokens=options.max_tokens or defaults.max_tokens,
         temperature=options.temperature,
+        thinking=options.thinking if template is None else _thinking(options.thinking, template, model),
+        allow_network=options.allow_network,
+        capabilities=options.capabilities,
+        reward=options.reward,
+        solved_at=options.solved_at,
     )
+
+
+def _thinking(asked: Thinking | None, template: ChatTemplateInfo, model: str) -> Thinking | None:
+    """What was asked for, or off, as far as there is a switch."""
+    if template.switch:
+        return asked or "off"
+    if asked in ("on", "off"):
+        raise UsageError(
+            f"--thinking {asked}: the chat template of {model} has no switch for thinking; leave the option out"
+        )
+    return None
 
 
 @dataclass(frozen=True)
@@ -69,6 +110,12 @@ class Plan(Record):
     effect: float | None = None
     """The equivalence margin (`--effect`), a difference in pass rate; None for the verdict's default
     (`results.interim.equivalence_margin_of`)."""
+    template: ChatTemplateInfo = field(default_factory=ChatTemplateInfo)
+    """What the served model's chat template was found to do."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Task that was asked for and does not run → why."""
+    unproved: Mapping[str, str] = field(default_factory=dict)
+    """Task that runs, and of which no check showed that it can be solved → why."""
     merged: tuple[str, ...] = ()
     """Sentences on the runs that a merged run was made of; empty for any other run."""
 

@@ -7,9 +7,12 @@ from collections.abc import Iterator, Sequence
 from capvec.plan.plan import Plan
 from capvec.records import Outcome
 from capvec.report.markdown import markdown
+from capvec.report.method import solved_otherwise
+from capvec.report.rewards import reward
 from capvec.report.section import Code, Paragraph, Report, Row, Section, Strong, Table, left, right
 from capvec.report.task_families import solved_of
 from capvec.stats.intervals import wilson
+from capvec.stats.rewards import are_partial, valid_rewards
 from capvec.tasks.splits import groups
 from capvec.text import counted, interval, number
 
@@ -31,23 +34,31 @@ def baseline_report(plan: Plan, outcomes: Sequence[Outcome]) -> Report:
         f"{settings.temperature:g}, at most {settings.max_steps} replies of {settings.max_tokens} tokens, protocol ",
         Code(settings.protocol),
         ".",
+        *solved_otherwise(settings),
     )
-    columns = (
-        *left("split", "task family"),
-        *right("solved", "rate", "95 % Wilson", "errors", "steps", "parse_fail", "no_cmd"),
-    )
+    measures = ("solved", "rate", "95 % Wilson", "errors", "steps", "parse_fail", "no_cmd")
+    columns = (*left("split", "task family"), *right(*measures, *(["mean reward"] if are_partial(outcomes) else [])))
     note = Paragraph("parse_fail and no_cmd are shares of replies. Errors are excluded from rates.")
     rates = Section("rates", "Rates", (Table(columns, tuple(_rows(plan, outcomes))), note))
     solved = solved_of(outcomes)
-    method = Section("method", "Method", (Paragraph(done),))
+    found = (Paragraph(line) for line in plan.template.in_words(settings.thinking))
+    method = Section("method", "Method", (Paragraph(done), *found))
     return Report(f"{settings.model} without a direction", f"{solved} trials solved.", (method, rates))
 
 
 def _rows(plan: Plan, outcomes: Sequence[Outcome]) -> Iterator[Row]:
-    yield (Strong("all"), "all", *_rates(outcomes))
+    partial = are_partial(outcomes)
+    yield (Strong("all"), "all", *_rates(outcomes), *_mean_reward(outcomes, partial=partial))
     for split, family, tasks in groups(plan.tasks):
         found = [outcome for outcome in outcomes if outcome.task in tasks]
-        yield (split if family else Strong(split), family or "all", *_rates(found))
+        name = split if family else Strong(split)
+        yield (name, family or "all", *_rates(found), *_mean_reward(found, partial=partial))
+
+
+def _mean_reward(outcomes: Sequence[Outcome], *, partial: bool) -> tuple[str, ...]:
+    """One cell where rewards of the collection are neither 0 nor 1, and none elsewhere."""
+    rewards = valid_rewards(outcomes)
+    return (reward(sum(rewards) / len(rewards) if rewards else None),) if partial else ()
 
 
 def _rates(outcomes: Sequence[Outcome]) -> tuple[str, ...]:

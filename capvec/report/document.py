@@ -12,6 +12,7 @@ from capvec.report.interim import interim_section
 from capvec.report.interpretation import interpretation_section
 from capvec.report.method import method_section
 from capvec.report.receipts import receipts_section
+from capvec.report.rewards import rewards_section
 from capvec.report.robustness import robustness_section
 from capvec.report.section import Report
 from capvec.report.task_families import task_families_section
@@ -29,6 +30,7 @@ def sweep_report(results: Results) -> Report:
         interpretation_section(results),
         method_section(results),
         results_section(results),
+        rewards_section(results),
         dose_response_section(results),
         interim_section(summary),
         robustness_section(summary),

@@ -15,7 +15,7 @@ from capvec.report.markdown import inline, markdown
 from capvec.report.section import Report
 from capvec.report.verdict import verdict, warnings
 from capvec.results.results import Results
-from capvec.results.table import trial_table
+from capvec.results.table import NAMED_REWARD, named_rewards, trial_table
 
 MASTER_COLUMNS = (
     "run,task,config,layer,alpha,attempt,seed,outcome,reward,steps,parse_fail,no_cmd,end_reason,"
@@ -48,7 +48,8 @@ def write_documents(results: Results, trials: Embedded, folder: Path, table: Pat
         The report, for the terminal.
     """
     plan, report = results.plan, sweep_report(results)
-    trial_table(plan, results.outcomes).to_csv(table, columns=MASTER_COLUMNS, index=False)
+    columns = [*MASTER_COLUMNS, *(f"{NAMED_REWARD}{name}" for name in named_rewards(results.outcomes))]
+    trial_table(plan, results.outcomes).to_csv(table, columns=columns, index=False)
     _write(folder / "RESULTS.md", markdown(report))
     tasks, configs = [task.name for task in plan.tasks], [config.name for config in plan.configs]
     _write(folder / "report.html", page(report, trials, tasks, configs))

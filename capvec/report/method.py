@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from capvec.plan.plan import Plan
+from capvec.plan.plan import Plan, Settings
 from capvec.records import Outcome
-from capvec.report.section import Code, Markdown, Paragraph, Section
+from capvec.report.rewards import solved_in_words
+from capvec.report.section import Bullets, Code, Inline, Markdown, Paragraph, Section, join
 from capvec.results.results import Results
 from capvec.text import counted
 
 
 def method_section(results: Results) -> Section:
-    """One paragraph, and one more for a merged run."""
+    """One paragraph, one for each thing that the chat template does otherwise, and one for a merged run."""
     plan, settings = results.plan, results.plan.settings
     done = Paragraph(
         (
@@ -26,10 +27,42 @@ def method_section(results: Results) -> Section:
             Code(settings.prompt_style),
             f", at most {settings.max_steps} steps of {settings.max_tokens} tokens, temperature "
             f"{settings.temperature:g}.",
+            *solved_otherwise(settings),
         )
     )
+    found = [Paragraph(line) for line in plan.template.in_words(settings.thinking)]
     merged = [Paragraph(Markdown(" ".join(plan.merged)))] if plan.merged else []
-    return Section("method", "Method", (done, *merged))
+    return Section("method", "Method", (done, *found, *_permitted(plan), *_unproved(plan), *_left_out(plan), *merged))
+
+
+def _permitted(plan: Plan) -> Iterator[Paragraph]:
+    """What tasks may do that a sandbox does not allow by default."""
+    if plan.settings.allow_network:
+        yield Paragraph(("Tasks that ask for a public network had it (", Code("--allow-network"), ")."))
+    if plan.settings.capabilities != "none":
+        yield Paragraph(
+            ("Containers had the capabilities of a plain Docker container (", Code("--capabilities default"), ").")
+        )
+
+
+def _unproved(plan: Plan) -> Iterator[Paragraph]:
+    """The tasks of which it is not known that they can be solved."""
+    for why in dict.fromkeys(plan.unproved.values()):
+        names = [name for name, reason in plan.unproved.items() if reason == why]
+        yield Paragraph(f"{counted(len(names), 'task')} unproved, since {why}: {', '.join(names)}.")
+
+
+def _left_out(plan: Plan) -> Iterator[Paragraph | Bullets]:
+    """The tasks that were asked for and did not run."""
+    if plan.left_out:
+        yield Paragraph(f"{counted(len(plan.left_out), 'task')} did not run:")
+        yield Bullets(tuple(join(Code(name), f": {why}") for name, why in plan.left_out.items()))
+
+
+def solved_otherwise(settings: Settings) -> tuple[Inline, ...]:
+    """Which reward counts and from where on a trial is solved, where that was asked for; nothing by default."""
+    asked = settings.reward is not None or settings.solved_at != Settings.solved_at
+    return (" ", *solved_in_words(settings)) if asked else ()
 
 
 def _tasks(plan: Plan, outcomes: Sequence[Outcome]) -> str:

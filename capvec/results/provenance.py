@@ -17,7 +17,7 @@ from capvec import __version__
 from capvec.directions.recipe import Recipe
 from capvec.directions.study_direction import StudyDirection
 from capvec.errors import UsageError
-from capvec.plan.plan import Plan
+from capvec.plan.plan import Plan, Settings
 from capvec.steering import Steer
 
 _PACKAGES = ("capvec", "torch", "transformers", "pytest", "pytest-xdist", "docker", "numpy", "scipy", "pandas")
@@ -42,7 +42,7 @@ def write(
         plan: tasks, configs and seeds.
         health: the engine's description of itself and its model.
         direction: of the steered configs, with its source; None if no config is steered.
-        images: image id of each task.
+        images: the images of each task, as `SandboxProvider.prepare` returns them.
     """
     path = folder / "provenance.json"
     earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
@@ -67,6 +67,8 @@ def write(
             }
             for task in plan.tasks
         },
+        "left_out": dict(plan.left_out),
+        "unproved": dict(plan.unproved),
         "seeds": {str(trial.id): trial.seed for trial in plan.trials},
         "python": sys.version.split()[0],
         "platform": f"{platform.system()} {platform.machine()}",
@@ -83,11 +85,13 @@ def check_same_study(
     plan: Plan,
     health: Mapping[str, Any],
     direction: StudyDirection,
+    images: Mapping[str, str] | None = None,
 ) -> None:
     """Make sure that a resumed run continues as it began, so that outcomes of two different runs are never pooled.
 
     Raises:
-        UsageError: the study, model, settings, direction, a threshold of its contrast, a task, a config's steers, or
+        UsageError: the study, model, settings, direction, a threshold of its contrast, a task or what its images
+            came from, a config's steers, or
             the plan of `--sequential` differ from the run's `provenance.json`; the message names all differences.
     """
     path = folder / "provenance.json"
@@ -100,7 +104,9 @@ def check_same_study(
         "model": health,
         "settings": plan.settings.to_json(),
         "direction": {"hash": direction.direction.hash},
-        "tasks": {task.name: {"checksum": task.checksum} for task in plan.tasks},
+        "tasks": {
+            task.name: {"checksum": task.checksum, "image": (images or {}).get(task.name, "")} for task in plan.tasks
+        },
         "configs": [config.to_json() for config in plan.configs],
         "seeds": [str(trial.id) for trial in plan.trials],
     }
@@ -126,11 +132,13 @@ def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "study": record.get("study", "sweep"),
         "model": tuple(record["model"][key] for key in ("model", "revision", "dtype")),
-        **{f"settings.{name}": value for name, value in record["settings"].items()},
+        # Through the record, so that what an earlier capvec did not record is what it did.
+        **{f"settings.{name}": value for name, value in Settings.from_json(record["settings"]).to_json().items()},
         "direction": record["direction"]["hash"] if record["direction"] else None,
         **{f"--{name}": value for name, value in _thresholds(record.get("options", {})).items()},
         **_looks(record),
         **{f"task {name}": task["checksum"] for name, task in record["tasks"].items()},
+        **{f"images of {name}": sources for name, task in record["tasks"].items() if (sources := _sources(task))},
         # Through the record, so that a run from before steers had a field goes on where its default is what was done.
         **{
             f"config {config['name']}": [Steer.from_json(steer).to_json() for steer in config["steers"]]
@@ -143,6 +151,11 @@ def _thresholds(options: Mapping[str, Any]) -> dict[str, float]:
     """Of a direction that was built from traces; what a run of an earlier capvec did not ask for was the default."""
     recipe = options.get("recipe")
     return Recipe.from_json(recipe).thresholds if recipe is not None and not options.get("direction") else {}
+
+
+def _sources(task: Mapping[str, Any]) -> list[str]:
+    """What the images of a task are; ids are left out, since each build of the same files has another."""
+    return [image.partition(" from ")[2] for image in task.get("image", "").split(", ") if " from " in image]
 
 
 def _looks(record: Mapping[str, Any]) -> dict[str, Any]:

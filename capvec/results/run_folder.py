@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from capvec.engines.protocol import EngineInfo
+from capvec.engines.protocol import ChatTemplateInfo, EngineInfo
 from capvec.errors import UsageError
 from capvec.plan.plan import Plan, Settings
 from capvec.records import Config, Outcome, Task, TrialId, TrialSpec
@@ -78,6 +78,9 @@ def plan_of(folder: Path, provenance: Mapping[str, Any]) -> Plan:
         study=provenance.get("study", "sweep"),
         sequential=provenance.get("options", {}).get("sequential", False),
         effect=provenance.get("options", {}).get("effect"),
+        template=ChatTemplateInfo.from_json(provenance["model"].get("template", {})),
+        left_out=provenance.get("left_out", {}),
+        unproved=provenance.get("unproved", {}),
         merged=shard_lines(provenance.get("merged", ())),
     )
 

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+NAMED_REWARD = "reward."
+"""What the columns of named rewards begin with."""
+
+
 def read_run(path: str | Path) -> pd.DataFrame:
     """Read the trials of a run, finished or not, as a pandas DataFrame.
 
@@ -24,8 +28,9 @@ def read_run(path: str | Path) -> pd.DataFrame:
     Returns:
         One row per trial on record, in the plan's order. The columns are the fields of `trials.jsonl`
         (`capvec.records.Outcome` documents them: `trial`, `task`, `config`, `outcome`, `reward`, `steps`, …), with
-        `layer` as text, and the `family` and the `split` of the task. `outcome` is `solved`, `unsolved` or `error`;
-        an error says nothing about the model, so leave these rows out of every rate.
+        `layer` as text, and the `family` and the `split` of the task. Where verifiers wrote several rewards there is a
+        column for each, `reward.NAME`, which is empty for a trial without it. `outcome` is `solved`, `unsolved` or
+        `error`; an error says nothing about the model, so leave these rows out of every rate.
 
     Raises:
         UsageError: there is no run, or none of its trials is on record.
@@ -50,4 +55,15 @@ def trial_table(plan: Plan, outcomes: Sequence[Outcome]) -> pd.DataFrame:
     return table.assign(
         family=[family_of(tasks[name]) for name in table["task"]],
         split=[split_of(tasks[name]) for name in table["task"]],
+        **{
+            f"{NAMED_REWARD}{name}": [outcome.rewards.get(name) for outcome in outcomes]
+            for name in named_rewards(outcomes)
+        },
     )
+
+
+def named_rewards(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+    """The names of all rewards, where a verifier wrote several; none elsewhere, as `reward` says it all."""
+    if all(len(outcome.rewards) < 2 for outcome in outcomes):
+        return ()
+    return tuple(dict.fromkeys(name for outcome in outcomes for name in outcome.rewards))

@@ -17,6 +17,7 @@ class Turn:
     """One reply, and the observation that followed it."""
 
     reply: str
+    """The thought and the answer."""
     tokens: tuple[int, int]
     """Their number in the prompt and in the reply."""
     observation: str
@@ -99,7 +100,7 @@ def _turns(path: Path) -> tuple[Turn, ...]:
     steps = json.loads(path.read_text(encoding="utf-8"))["steps"]
     return tuple(
         Turn(
-            step["message"],
+            step.get("reasoning_content", "") + step["message"],
             (step["metrics"]["prompt_tokens"], step["metrics"]["completion_tokens"]),
             step["extra"]["observation"],
         )

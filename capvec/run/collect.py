@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from capvec.plan.plan import Plan, interleave, settings_for
 from capvec.records import Config, Outcome
 from capvec.results import provenance
 from capvec.results.ledger import Ledger
+from capvec.run.preparation import TaskPreparation
 from capvec.run.recorder import TrialRecorder, run_trials
 from capvec.run.trial import TrialRunner
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.docker_host import check_docker
 from capvec.sandbox.reaper import reap
 from capvec.tasks import load_tasks
-from capvec.tasks.loader import notes_in_words
+from capvec.tasks.loader import left_out_in_words, notes_in_words
 from capvec.text import one_line
 
 
@@ -36,29 +38,44 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
         The plan, and the outcomes in its order.
 
     Raises:
-        UsageError: a bad option, or `out` is not empty.
+        UsageError: a bad option, `out` is not empty, or nothing can be measured with a task.
         InfrastructureError: Docker or the engine does not answer.
     """
     if out.exists() and any(out.iterdir()):
         raise UsageError(f"{out} is not empty; choose a new folder, so that two collections do not mix")
-    tasks = load_tasks(options.tasks)
+    loaded = load_tasks(
+        options.tasks,
+        skip=options.skip_unsupported,
+        allow_network=options.allow_network,
+        force_build=options.force_build,
+    )
     get_protocol(options.protocol)
     check_docker()
-    for line in notes_in_words(tasks):
-        print(f"capvec: {one_line(line)}")
+    for line in (*notes_in_words(loaded.tasks), *left_out_in_words(loaded.left_out)):
+        _say(line)
     source = resolve_model(options.model)
+    prepared = TaskPreparation(options, _say).prepare(loaded.tasks)
     out.mkdir(parents=True, exist_ok=True)
     with client_of(source, out / "engine.log") as client:
         health = client.health()
-        settings = settings_for(options, health.defaults, health.model)
+        settings = settings_for(options, health.defaults, health.model, health.template)
+        for line in health.template.in_words(settings.thinking):
+            print(f"capvec: {line}")
         baseline = Config(Config.BASELINE, "baseline")
-        trials = interleave(tasks, [baseline], options.attempts, options.seed)
-        plan = Plan(out.name, out, tasks, (baseline,), trials, settings)
-        provider = DockerProvider()
-        images = {task.name: provider.prepare(task) for task in tasks}
-        about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": None, "images": images}
+        trials = interleave(prepared.tasks, [baseline], options.attempts, options.seed)
+        plan = replace(
+            Plan(out.name, out, prepared.tasks, (baseline,), trials, settings),
+            left_out={**loaded.left_out, **prepared.unfit},
+            unproved=prepared.unproved,
+            template=health.template,
+        )
+        about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": None, "images": prepared.images}
         provenance.write(out, command_line=options.command_line, options=options.recorded("collect"), **about)
         recorder = TrialRecorder(plan, Ledger(out / "trials.jsonl"), say=print)
-        run_trials(TrialRunner(plan, client, provider), recorder, jobs)
+        run_trials(TrialRunner(plan, client, DockerProvider(options.capabilities, _say)), recorder, jobs)
     reap(plan.run)
     return plan, recorder.outcomes
+
+
+def _say(line: str) -> None:
+    print(f"capvec: {one_line(line)}", flush=True)

@@ -58,6 +58,7 @@ def _build(
     traces = read_traces(
         bundled_traces(options.recipe.contrast) if options.traces is None else Path(options.traces),
         options.recipe.trace_fields,
+        None if options.traces is None else say,
     )
 
     def capture(chosen: Sequence[Trace]) -> Activations:

@@ -66,6 +66,11 @@ class Study(Protocol):
         """The tasks to run."""
         ...
 
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """Task that was asked for and cannot run → why."""
+        ...
+
     def config_names(self) -> tuple[Config, ...]:
         """The configs for `--collect-only`: names without steers, since no engine is started."""
         ...

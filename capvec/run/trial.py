@@ -16,12 +16,9 @@ from capvec.errors import InfrastructureError
 from capvec.plan.plan import Plan
 from capvec.receipts import check_receipts
 from capvec.records import Config, Episode, Measured, Outcome, Reply, Task, TrialId, TrialSpec
+from capvec.run.control import Control, Judged, Scale, judge
 from capvec.sandbox.base import SandboxProvider
-from capvec.sandbox.verifier import verify
 from capvec.traces import write_trajectory
-
-SOLVED_AT = 1.0
-"""The reward from which a trial counts as solved, as in Harbor's pass rate."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +37,8 @@ class TrialRunner:
             return self.finished[spec.id]
         started, clock = datetime.now(UTC), time.monotonic()
         task, config = self.plan.task(spec.task), self.plan.config(spec.config)
-        episode, reward, fault = self._act(spec, task, config)
-        outcome = _outcome(self.plan.run, spec, config, episode, reward, fault)
+        episode, judged, fault = self._act(spec, task, config)
+        outcome = _outcome(self.plan.run, spec, config, episode, judged, fault)
         outcome = replace(
             outcome, started=started.isoformat(timespec="milliseconds"), wall_s=round(time.monotonic() - clock, 3)
         )
@@ -49,8 +46,8 @@ class TrialRunner:
             self._write(spec, task, config, episode, outcome)
         return outcome
 
-    def _act(self, spec: TrialSpec, task: Task, config: Config) -> tuple[Episode | None, float | None, str]:
-        """The episode, the reward and the fault, (empty if there was none); a fault leaves the episode so far."""
+    def _act(self, spec: TrialSpec, task: Task, config: Config) -> tuple[Episode | None, Judged | None, str]:
+        """The episode, the verifier's word, and the fault (empty without one); a fault leaves the episode so far."""
         episode = None
         try:
             with self.sandboxes.open(task, run=self.plan.run, trial=str(spec.id)) as sandbox:
@@ -69,7 +66,8 @@ class TrialRunner:
                         max_steps=settings.max_steps,
                         max_tokens=settings.max_tokens,
                         temperature=settings.temperature,
-                        sandbox_s=task.agent_timeout_s,
+                        sandbox_s=task.agent.timeout_s,
+                        thinking=settings.thinking,
                     ),
                     seed=spec.seed,
                     steers=config.steers,
@@ -77,7 +75,8 @@ class TrialRunner:
                 )
                 if episode.end_reason == "error":
                     return episode, None, episode.error
-                return episode, verify(sandbox, task), ""
+                scale = Scale(settings.reward, settings.solved_at)
+                return episode, judge(sandbox, task, Control(self.sandboxes, self.plan.run, str(spec.id), scale)), ""
         except InfrastructureError as fault:
             return episode, None, f"{type(fault).__name__}: {fault}"
 
@@ -100,10 +99,9 @@ def error_outcome(run: str, spec: TrialSpec, config: Config, reason: str) -> Out
 
 
 def _outcome(
-    run: str, spec: TrialSpec, config: Config, episode: Episode | None, reward: float | None, fault: str
+    run: str, spec: TrialSpec, config: Config, episode: Episode | None, judged: Judged | None, fault: str
 ) -> Outcome:
     steps = episode.steps if episode else ()
-    solved = reward is not None and reward >= SOLVED_AT
     return Outcome(
         run=run,
         task=spec.task,
@@ -112,13 +110,14 @@ def _outcome(
         alpha=config.alpha,
         attempt=spec.attempt,
         seed=spec.seed,
-        outcome="error" if reward is None else "solved" if solved else "unsolved",
-        reward=reward,
+        outcome="error" if judged is None else "solved" if judged.solved else "unsolved",
+        reward=judged.reward if judged else None,
+        rewards=judged.rewards if judged else {},
         steps=len(steps),
         parse_fail=episode.parse_fail if episode else 0,
         repaired=episode.repaired if episode else 0,
         no_cmd=episode.no_cmd if episode else 0,
-        end_reason=episode.end_reason if episode and reward is not None else "error",
+        end_reason=episode.end_reason if episode and judged else "error",
         prompt_tokens=sum(step.reply.prompt_tokens for step in steps),
         completion_tokens=sum(step.reply.completion_tokens for step in steps),
         model_s=round(sum(step.reply.model_s for step in steps), 3),
@@ -126,6 +125,7 @@ def _outcome(
         worker=os.environ.get("PYTEST_XDIST_WORKER", "main"),
         measured=_measured(config, [step.reply for step in steps]),
         error=fault,
+        note=judged.note if judged else "",
     )
 
 

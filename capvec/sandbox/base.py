@@ -20,6 +20,21 @@ class Sandbox(Protocol):
     has ended.
     """
 
+    def enter(self, *, user: str | None, network: bool | None) -> None:
+        """Begin a phase of the task: say who runs commands and programs, and whether they reach the public network.
+
+        The shell begins anew in the working directory of the environment.
+
+        Args:
+            user: name or number; None for the image's own user.
+            network: None for as the environment says.
+
+        Raises:
+            UsageError: the image has no such user.
+            SandboxUnavailable: the sandbox is gone.
+        """
+        ...
+
     def run(self, command: str, *, timeout_s: float) -> CommandResult:
         """Run a command of the agent in the trial's persistent shell.
 
@@ -59,8 +74,10 @@ class Sandbox(Protocol):
     def take_back(self) -> tuple[str, ...]:
         """End the agent's access to the machine, so that a verifier that runs in it can be trusted.
 
-        Every process that the agent left running is killed. The system's own files are restored: the commands, their
-        libraries, and everything else that decides which program a name stands for. Other files stay as they are.
+        Every process that the agent left running is killed; those that the image's ENTRYPOINT started live on. The
+        system's own files are restored: the commands, their libraries, and everything else that decides which program a
+        name stands for. `/logs/verifier` is emptied, and `/tests` is again what the image has there. Other files stay
+        as they are.
 
         Returns:
             The paths that were restored; empty if the agent changed none.
@@ -102,13 +119,13 @@ class SandboxProvider(Protocol):
     """Makes sandboxes for tasks."""
 
     def prepare(self, task: Task) -> str:
-        """Build or find the image of a task, before the first sandbox of the task is opened. Calls are idempotent.
+        """Build or find the images of a task, before the first sandbox of the task is opened. Calls are idempotent.
 
         Args:
             task: the task; its `path` holds `environment/`.
 
         Returns:
-            The image's id, a digest, for `provenance.json`.
+            The id of each image and what it is, for `provenance.json`: `sha256:… from environment/Dockerfile`.
 
         Raises:
             UsageError: the environment does not build; the message carries the end of the build log.

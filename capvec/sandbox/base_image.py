@@ -7,10 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import docker.errors
-import requests.exceptions
 
 from capvec.errors import SandboxUnavailable
-from capvec.sandbox.docker_host import connect, faults
+from capvec.sandbox.docker_host import FAULTS, connect, faults
+from capvec.sandbox.pulling import pull_image
 
 REPOSITORY, TAG = "debian", "bookworm-slim"
 BASE_IMAGE = f"{REPOSITORY}:{TAG}"
@@ -53,10 +53,10 @@ def pull_base_image(repository: str = REPOSITORY, *, limit_s: float = 300.0) -> 
 def _pull(repository: str, pulled: threading.Event) -> None:
     # Docker answered a moment ago, so what fails from here on is the registry or the way there.
     with (
-        suppress(docker.errors.DockerException, requests.exceptions.RequestException, SandboxUnavailable),
+        suppress(*FAULTS, SandboxUnavailable),
         connect() as client,
     ):
-        client.images.pull(repository, TAG)
+        pull_image(client, f"{repository}:{TAG}", say=lambda _line: None)
         pulled.set()
 
 

@@ -2,89 +2,164 @@
 
 from __future__ import annotations
 
-import os
 import time
-import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import docker
 import docker.errors
 
-from capvec.errors import SandboxUnavailable
-from capvec.records import CommandResult, Task
+from capvec.errors import SandboxUnavailable, UsageError
+from capvec.records import Capabilities, CommandResult, Environment, Task
 from capvec.sandbox import files
 from capvec.sandbox.base import Sandbox
+from capvec.sandbox.building import Say
+from capvec.sandbox.containers import ImageConfig, Started, check_runs, labels_of, new_name, start_container
 from capvec.sandbox.docker_host import connect, faults
-from capvec.sandbox.images import find_image, prepare_image
-from capvec.sandbox.processes import GRACE_S, Processes
-from capvec.sandbox.reaper import PID_LABEL, RUN_LABEL, TRIAL_LABEL, owner_label, remove, remove_late
+from capvec.sandbox.health import wait_until_healthy
+from capvec.sandbox.images import prepare_image
+from capvec.sandbox.network import Connection, wanted_by_agent
+from capvec.sandbox.processes import GRACE_S, Keepers, Processes
+from capvec.sandbox.reaper import remove
+from capvec.sandbox.root_work import Origin
 from capvec.sandbox.shell import Finished, PersistentShell, quote_command
 from capvec.sandbox.streams import Output
-from capvec.sandbox.system_files import Origin, put_back
+from capvec.sandbox.system_files import put_back
+from capvec.sandbox.users import ROOT, Users
 
 FREEZE_S = 15.0
 """How long to retry freezing a container."""
-KEEPER = "65534:65534"
-"""User of the container's own two processes, init and its child. Without CAP_KILL no agent can end them, not even with
-`kill -9 -1`, and so no agent can turn its trial into an infrastructure error that way. Where a task adds capabilities,
-both run as the image's user instead: Docker gives none to the execs of a container whose own user is not root."""
 
 
+@dataclass(frozen=True)
 class DockerProvider:
     """Makes sandboxes on the Docker of the environment: `DOCKER_HOST`, or else the local socket."""
 
+    capabilities: Capabilities = "none"
+    """`none` leaves a container those that its task adds; `default` gives it also those of a plain container, and lets
+    its programs gain privileges (`sudo`)."""
+    say: Say = lambda _line: None
+    """Takes lines about images: a build that takes long, a pull that fails."""
+
     def prepare(self, task: Task) -> str:
-        """Build, pull or find the task's image. Returns its id. See `SandboxProvider.prepare`."""
+        """Build, pull or find the task's images, and check that they have its users. See `SandboxProvider.prepare`."""
         with faults(), connect() as client:
-            return prepare_image(client, task)
+            images = [str(prepare_image(client, task, one, self.say)) for one in task.environments]
+            for step in task.steps:
+                own = step.verifier.environment
+                self._check_users(client, task, task.environment, agent=step.agent.user)
+                self._check_users(client, task, own or task.environment, verifier=step.verifier.user)
+        return ", ".join(images)
 
     @contextmanager
     def open(self, task: Task, *, run: str, trial: str) -> Iterator[Sandbox]:
         """A running container for one trial, removed when the context ends. See `SandboxProvider.open`."""
         with connect() as client, ExitStack() as cleanup:
             with faults():
-                image = find_image(client, task) or prepare_image(client, task)
-                config: dict[str, Any] = client.api.inspect_image(image)["Config"] or {}
-                # The name is known before the container exists, so that nothing can be lost between the two.
-                name = f"capvec-{uuid.uuid4().hex[:20]}"
-                user, home = config.get("User") or "0", config.get("WorkingDir") or "/"
-                settings = _settings(client, task, run, trial) | {
-                    "user": user if task.limits.cap_add else KEEPER,
-                    "working_dir": "/",  # of the keepers, who may have no access to the image's
-                }
-                cleanup.callback(remove, client, name)
-                try:
-                    container = client.containers.create(image, name=name, **settings)
-                except KeyboardInterrupt:
-                    remove_late(client, name)
-                    raise
-                container.start()
-                sandbox = DockerSandbox(client, name, user=user, workdir=home)
-            cleanup.callback(sandbox.hang_up)
+                launch = Launch(client, task, self.capabilities, labels_of(run, trial), cleanup, self.say)
+                sandbox = launch.start(task.environment, wanted=wanted_by_agent(task), users=_users(task))
+            if task.environment.healthcheck is not None:
+                wait_until_healthy(sandbox, task.environment.healthcheck)
+            first = task.steps[0].agent
+            sandbox.enter(user=first.user, network=first.network)
             yield sandbox
+
+    def _check_users(
+        self, client: docker.DockerClient, task: Task, environment: Environment, **users: str | None
+    ) -> None:
+        """Check that an image has the users of a task.
+
+        Raises:
+            UsageError: it has not.
+        """
+        named = {phase: user for phase, user in users.items() if user not in (None, "root", ROOT)}
+        if not named:
+            return
+        image, name = ImageConfig.of(client, task, environment, self.say), new_name()
+        with ExitStack() as cleanup:
+            cleanup.callback(remove, client, name)
+            client.containers.create(image.id, ["true"], name=name)
+            found = Users(lambda path: files.read(client.api, name, path), image.user)
+            for phase, user in named.items():
+                try:
+                    found.number(user)
+                except UsageError as error:
+                    raise UsageError(f"task {task.name}: {phase}.user: {error}") from error
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Starts the containers of one trial, which are removed together."""
+
+    client: docker.DockerClient
+    task: Task
+    capabilities: Capabilities
+    labels: Mapping[str, str]
+    cleanup: ExitStack
+    say: Say
+
+    def start(
+        self, environment: Environment, *, wanted: tuple[bool, ...], users: Iterable[str | None]
+    ) -> DockerSandbox:
+        """A sandbox in a new container of an environment."""
+        image, name = ImageConfig.of(self.client, self.task, environment, self.say), new_name()
+        connection = Connection(self.client, name, wanted=wanted)
+        started = start_container(
+            self.client,
+            image,
+            environment,
+            connection,
+            name=name,
+            capabilities=self.capabilities,
+            labels=self.labels,
+            cleanup=self.cleanup,
+        )
+        try:
+            sandbox = DockerSandbox(self, started, users)
+        except (SandboxUnavailable, docker.errors.APIError):
+            check_runs(self.client, started)
+            raise
+        self.cleanup.callback(sandbox.hang_up)
+        return sandbox
 
 
 class DockerSandbox:
     """One container. Commands run in one persistent shell, the verifier's programs in processes of their own."""
 
-    def __init__(self, client: docker.DockerClient, container: str, *, user: str, workdir: str) -> None:
-        """Start the shell.
+    def __init__(self, launch: Launch, started: Started, users: Iterable[str | None]) -> None:
+        """Find the container's own processes.
 
         Args:
-            client: connected to the container's Docker.
-            container: name of a container that was just started.
-            user: who runs commands and programs, from the image.
-            workdir: where they start, from the image.
+            launch: what started it.
+            started: a container that was just started.
+            users: those of all phases, who are looked up while no agent can have changed who they are.
         """
-        self._client, self._api = client, cast("Any", client.api)
-        self._container, self._workdir = container, workdir
+        self._launch, self._started = launch, started
+        self._client, self._api = launch.client, cast("Any", launch.client.api)
+        self._container, self._workdir = started.name, started.workdir
         self._cwd: str | None = None
-        self._origin = Origin.of(client, container)
-        self.processes = Processes(client, container, user=user)
-        self._shell: PersistentShell | None = self._start_shell()
+        self._users = Users(self.read, started.image.user)
+        for user in users:
+            self._users.number(user)
+        self._origin = Origin.of(launch.client, started.name)
+        self.processes = Processes(
+            launch.client,
+            started.name,
+            user=self._users.number(None),
+            killer=ROOT if started.capable else None,
+            services=bool(started.image.entrypoint),
+        )
+        self._shell: PersistentShell | None = None
+
+    def enter(self, *, user: str | None, network: bool | None) -> None:
+        """Begin a phase of the task. See `Sandbox.enter`."""
+        self.hang_up()
+        with faults():
+            self.processes.user, self._cwd = self._users.number(user), None
+            self._started.connection.set(network)
 
     def run(self, command: str, *, timeout_s: float) -> CommandResult:
         """Run a command in the persistent shell. See `Sandbox.run`."""
@@ -137,12 +212,13 @@ class DockerSandbox:
     def take_back(self) -> tuple[str, ...]:
         """Kill what the agent left running and restore the system's files. See `Sandbox.take_back`."""
         with faults():
+            self.processes.revive()
             self._pause()
             try:
                 # After a restart even the container's own second process is a program that the agent may have put
                 # there; without it, init ends.
-                alive = "1" if self.processes.restarted else self.processes.keepers
-                wrong = put_back(self._client, self._container, self._origin, keep=alive)
+                alive = Keepers("1", "") if self.processes.restarted else self.processes.keepers
+                wrong = put_back(self._client, self._container, self._origin, alive)
             finally:
                 self._api.unpause(self._container)
             self.hang_up()
@@ -165,8 +241,7 @@ class DockerSandbox:
             InfrastructureError: the file is larger than `files.READ_LIMIT`.
         """
         with faults():
-            archive = files.fetch(self._api, self._container, path)
-        return None if archive is None else files.unpack(archive)
+            return files.read(self._api, self._container, path)
 
     def hang_up(self) -> None:
         """Close the shell; `run` starts a new one."""
@@ -229,24 +304,9 @@ class DockerSandbox:
         self._shell = self._start_shell()
 
 
-def _settings(client: docker.DockerClient, task: Task, run: str, trial: str) -> dict[str, Any]:
-    limits = task.limits
-    memory = f"{limits.memory_mb}m"
-    # Docker refuses more CPUs than the machine has. Every machine has one, so most tasks need not ask.
-    cpus = limits.cpus if limits.cpus <= 1 else min(limits.cpus, client.info()["NCPU"])
-    return {
-        "entrypoint": ["sleep"],
-        "command": ["infinity"],
-        "init": True,
-        "healthcheck": {"test": ["NONE"]},
-        "network_mode": "bridge" if limits.network else "none",
-        "cap_drop": ["ALL"],
-        "cap_add": list(limits.cap_add),
-        "security_opt": ["no-new-privileges"],
-        "pids_limit": limits.pids,
-        "mem_limit": memory,
-        "memswap_limit": memory,
-        "nano_cpus": int(cpus * 1e9),
-        "environment": dict(task.env),
-        "labels": {RUN_LABEL: run, TRIAL_LABEL: trial, PID_LABEL: owner_label(os.getpid())},
-    }
+def _users(task: Task) -> Iterator[str | None]:
+    """The users of all phases in the agent's container."""
+    for step in task.steps:
+        yield step.agent.user
+        yield from (collect.user for collect in step.verifier.collect)
+        yield step.verifier.user if step.verifier.environment is None else None

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
+INSTALL = (
+    "Debian 13: `sudo apt-get install docker-buildx docker-compose`; Ubuntu: `sudo apt-get install docker-buildx "
+    "docker-compose-v2`; elsewhere: https://docs.docker.com/engine/install/"
+)
 _ASK_S = 60
-
-
-def config_folder() -> Path:
-    """The folder of the command line's settings and of the user's plugins."""
-    return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+_BUILDKIT_BUILT_IN = range(19, 23)
+"""Major versions of the command line that have BuildKit themselves; later ones need the plugin buildx."""
+_CONFIG = "config.json"
 
 
 def commands() -> tuple[str, ...]:
     """Every `docker` on `PATH`, in its order. Some have plugins that others lack."""
     found: dict[Path, str] = {}
     for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
-        program = Path(folder or ".") / "docker"
-        if program.is_file() and os.access(program, os.X_OK):
-            found.setdefault(program.resolve(), str(program.absolute()))
+        # shutil.which takes a folder that may not be read for one without the program.
+        if program := shutil.which("docker", path=folder or os.curdir):
+            found.setdefault(Path(program).resolve(), os.path.abspath(program))
     return tuple(found.values())
 
 
@@ -31,9 +37,22 @@ def command_with(plugin: str) -> str | None:
 
 def version_of(program: str, plugin: str) -> str | None:
     """What `docker PLUGIN version` prints, on one line; None if it fails."""
+    return _ask(program, plugin, "version")
+
+
+def command_with_buildkit() -> str | None:
+    """The first `docker` on `PATH` that builds with BuildKit without a plugin; None if none does."""
+    for program in commands():
+        version = re.match(r"Docker version (\d+)", _ask(program, "--version") or "")
+        if version is not None and int(version[1]) in _BUILDKIT_BUILT_IN:
+            return program
+    return None
+
+
+def _ask(*command: str) -> str | None:
     try:
         done = subprocess.run(
-            (program, plugin, "version"),
+            command,
             capture_output=True,
             text=True,
             errors="replace",
@@ -44,3 +63,51 @@ def version_of(program: str, plugin: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return " ".join(done.stdout.split()) if done.returncode == 0 else None
+
+
+# ------------------------------------------------------------------------------------------------ the user's settings
+
+
+def config_folder() -> Path:
+    """The folder of the user's settings and plugins."""
+    return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+
+
+def context_name() -> str:
+    """The context that the command line and the SDK take: the name of one, or `default`."""
+    if os.environ.get("DOCKER_HOST"):
+        return "default"
+    return os.environ.get("DOCKER_CONTEXT") or _settings().get("currentContext") or "default"
+
+
+def without_helpers(folder: Path) -> Path:
+    """Write the user's settings without their credential helpers into a folder, for `DOCKER_CONFIG`.
+
+    Contexts, proxies, plugins and passwords in the file itself stay.
+
+    Returns:
+        The path of its `config.json`.
+    """
+    own = config_folder()
+    folder.mkdir(parents=True)
+    for path in own.iterdir() if own.is_dir() else ():
+        if path.name != _CONFIG:
+            (folder / path.name).symlink_to(path.absolute())
+    kept = {key: value for key, value in _settings().items() if key not in {"credsStore", "credHelpers"}}
+    # The SDK takes settings without any `auths` for none, and reads the user's own after all.
+    kept["auths"] = kept.get("auths") or {"capvec.invalid": {}}
+    (folder / _CONFIG).write_text(json.dumps(kept), encoding="utf-8")
+    return folder / _CONFIG
+
+
+def names_a_helper(text: str) -> bool:
+    """Whether an error is about a credential helper that is missing, logged out or broken."""
+    return re.search(r"docker-credential-|credentials? store|getting credentials", text, re.IGNORECASE) is not None
+
+
+def _settings() -> dict[str, Any]:
+    try:
+        settings = json.loads((config_folder() / _CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return settings if isinstance(settings, dict) else {}

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import docker
+import docker.credentials.errors
 import docker.errors
 import requests.exceptions
 import urllib3.exceptions
 
 from capvec.errors import SandboxUnavailable
+from capvec.sandbox import docker_cli
+
+FAULTS = (
+    docker.errors.DockerException,
+    docker.credentials.errors.StoreError,  # these two are no DockerException
+    docker.errors.StreamParseError,
+    requests.exceptions.RequestException,
+    urllib3.exceptions.HTTPError,
+    json.JSONDecodeError,
+    OSError,
+)
+"""Everything that a call of the Docker SDK raises where Docker, the way there or the user's Docker settings fail."""
 
 
 def check_docker() -> dict[str, Any]:
@@ -33,10 +47,16 @@ def connect() -> Iterator[docker.DockerClient]:
     Raises:
         SandboxUnavailable: Docker does not answer there.
     """
-    where = os.environ.get("DOCKER_HOST") or "the local socket"
+    context = docker_cli.context_name()
+    where = os.environ.get("DOCKER_HOST") or (
+        "the local socket" if context == "default" else f"the address of the context {context}"
+    )
     try:
+        if docker.ContextAPI.get_context(context) is None:  # the SDK would take the local socket, without a word
+            raise docker.errors.ContextNotFound(context)
         client = docker.from_env(timeout=120)
-    except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
+    # The SDK parses settings and addresses without a check, so that any error can come of a wrong one.
+    except Exception as error:
         raise SandboxUnavailable(
             f"Docker does not answer at {where} ({_why(error)}). Start `dockerd`, or run `make setup`, which installs "
             "and starts it where it can; `capvec doctor` lists what is missing"
@@ -52,12 +72,7 @@ def faults() -> Iterator[None]:
     """Turn what the Docker SDK raises into `SandboxUnavailable`."""
     try:
         yield
-    except (
-        docker.errors.DockerException,
-        requests.exceptions.RequestException,
-        urllib3.exceptions.HTTPError,
-        OSError,
-    ) as error:
+    except FAULTS as error:
         if (response := getattr(error, "response", None)) is not None:
             response.close()  # the SDK leaves the connection of a failed streaming call open
         raise SandboxUnavailable(f"Docker failed: {reason(error)}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,42 @@ def pack(source: Path, target: str) -> bytes:
     return buffer.getvalue()
 
 
+def folders(paths: Iterable[str]) -> bytes:
+    """An archive of empty folders of root's that every user may write to."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for path in paths:
+            member = tarfile.TarInfo(path.lstrip("/"))
+            member.type, member.mode = tarfile.DIRTYPE, 0o777
+            archive.addfile(member)
+    return buffer.getvalue()
+
+
+def is_folder(api: Any, container: str, path: str) -> bool:
+    """Whether a container has a folder at this path, or a link there."""
+    try:
+        chunks, stat = api.get_archive(container, path)
+    except docker.errors.APIError as error:
+        if not _says_no_such_file(error):
+            raise
+        error.response.close()
+        return False
+    _abandon(chunks)
+    return any(stat["mode"] >> bit & 1 for bit in (31, 27))
+
+
 def unpack(archive: bytes) -> bytes | None:
     """The content of the one regular file of an archive; None if it holds something else."""
     with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
         member = opened.next()
         file = opened.extractfile(member) if member is not None and member.isfile() else None
         return file.read() if file is not None else None
+
+
+def read(api: Any, container: str, path: str) -> bytes | None:
+    """The content of a regular file of a container; None for anything else. See `fetch`."""
+    archive = fetch(api, container, path)
+    return None if archive is None else unpack(archive)
 
 
 def fetch(api: Any, container: str, path: str) -> bytes | None:

@@ -1,96 +1,120 @@
-"""Images of tasks, built from `environment/` once for each content."""
+"""Images of tasks: pulled, or built once for each content of their folder."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import docker
 import docker.errors
 
 from capvec.errors import UsageError
-from capvec.records import Task
+from capvec.records import Environment, Task
+from capvec.sandbox.building import Say, build_image
+from capvec.sandbox.docker_host import FAULTS, faults, reason
+from capvec.sandbox.pulling import pull_image
 
-_LOG_LINES = 15
+
+@dataclass(frozen=True)
+class Image:
+    """The image of one container of a task."""
+
+    id: str
+    """A digest."""
+    source: str
+    """The `docker_image` that it is, or the Dockerfile that it was built from, as a path in the task's folder."""
+
+    def __str__(self) -> str:
+        """As in `provenance.json`: `sha256:… from environment/Dockerfile`."""
+        return f"{self.id} from {self.source}"
 
 
-def prepare_image(client: docker.DockerClient, task: Task) -> str:
-    """Build or pull the task's image unless Docker has it. Returns its id.
+def prepare_image(client: docker.DockerClient, task: Task, environment: Environment, say: Say) -> Image:
+    """Find the image of a container, pull it, or build it.
+
+    A `docker_image` that cannot be had is built from the Dockerfile beside it, if there is one.
+
+    Args:
+        client: connected to the Docker that will have the image.
+        task: whose container it is.
+        environment: one of `task.environments`.
+        say: takes a line about a build that takes long, and about what was done instead of what was asked.
 
     Raises:
         UsageError: the Dockerfile does not build, or no registry has the image; the message carries the end of the log.
+        SandboxUnavailable: Docker does not answer.
     """
-    if image := find_image(client, task):
+    folder = task.path / environment.folder
+    if environment.image is not None:
+        if image := _ready(client, task, environment.image):
+            return image
+        try:
+            return Image(_pull(client, task, environment.image, say), environment.image)
+        except UsageError as error:
+            if not (folder / "Dockerfile").is_file():
+                wanted = "expected an image that Docker has or that a registry offers, or a Dockerfile beside it"
+                raise UsageError(f"{error}; {wanted}") from error
+            say(f"{error}; built from {environment.folder}/Dockerfile instead")
+    if image := _built(client, task, environment):
         return image
-    return _pull(client, task) if task.image is not None else _build(client, task)
+    tag = image_tag(task, environment)
+    image_id = build_image(client, folder, tag, name=task.name, timeout_s=environment.build_timeout_s, say=say)
+    return Image(image_id, _dockerfile(environment))
 
 
-def find_image(client: docker.DockerClient, task: Task) -> str | None:
-    """The id of the task's image; None if Docker does not have it.
+def find_image(client: docker.DockerClient, task: Task, environment: Environment) -> Image | None:
+    """The image of a container that `prepare_image` left, without a pull or a build; None if Docker has none.
 
     Raises:
         UsageError: the task's `docker_image` cannot be the name of an image.
     """
+    ready = _ready(client, task, environment.image) if environment.image is not None else None
+    return ready or _built(client, task, environment)
+
+
+def image_tag(task: Task, environment: Environment) -> str:
+    """The name of an image that is built: it changes with every byte and mode of the environment's folder."""
+    # Unlike a repository's, a task's name may have two separators in a row, or one at an end.
+    repository = re.sub(r"[._-]{2,}", "-", task.name.lower()).strip("._-") or "task"
+    return f"capvec/{repository}:{_digest(task.path / environment.folder)}"
+
+
+def _ready(client: docker.DockerClient, task: Task, name: str) -> Image | None:
     try:
-        return str(client.images.get(image_tag(task)).id)
+        return Image(str(client.images.get(name).id), name)
     except docker.errors.ImageNotFound:
         return None
     except docker.errors.APIError as error:
         if error.status_code != 400:
             raise
         raise UsageError(
-            f"task {task.name}: docker_image = {task.image!r} cannot be the name of an image ({error.explanation}); "
-            "expected one such as debian:bookworm-slim"
+            f"task {task.name}: docker_image = {name!r} cannot be the name of an image "
+            f"({error.explanation}); expected one such as debian:bookworm-slim"
         ) from error
 
 
-def image_tag(task: Task) -> str:
-    """The image's name: the task's `docker_image`, or one that changes with every byte of `environment/`."""
-    # Unlike a repository's, a task's name may have two separators in a row, or one at an end.
-    repository = re.sub(r"[._-]{2,}", "-", task.name.lower()).strip("._-") or "task"
-    return task.image or f"capvec/{repository}:{_digest(task.path / 'environment')}"
-
-
-def _build(client: docker.DockerClient, task: Task) -> str:
+def _built(client: docker.DockerClient, task: Task, environment: Environment) -> Image | None:
     try:
-        image, _ = client.images.build(
-            path=str(task.path / "environment"),
-            tag=image_tag(task),
-            rm=True,
-            forcerm=True,
-            timeout=int(task.build_timeout_s),
-        )
-    except docker.errors.BuildError as error:
-        raise UsageError(
-            f"task {task.name}: {task.path / 'environment' / 'Dockerfile'} does not build: {error.msg}\n"
-            f"{_tail(error.build_log)}{_hint(str(error.msg))}"
-        ) from error
-    except docker.errors.APIError as error:
-        if (
-            (error.status_code is not None and error.status_code < 500)
-            or "pull" in str(error)
-            or "lookup" in str(error)
-        ):
-            raise UsageError(
-                f"task {task.name}: {task.path / 'environment' / 'Dockerfile'} does not build: {error.explanation}"
-                f"{_hint(str(error.explanation))}"
-            ) from error
-        raise
-    return str(image.id)
+        return Image(str(client.images.get(image_tag(task, environment)).id), _dockerfile(environment))
+    except docker.errors.ImageNotFound:
+        return None
 
 
-def _pull(client: docker.DockerClient, task: Task) -> str:
+def _dockerfile(environment: Environment) -> str:
+    return f"{environment.folder}/Dockerfile"
+
+
+def _pull(client: docker.DockerClient, task: Task, name: str, say: Say) -> str:
+    what = f"task {task.name}: docker_image = {name!r}"
     try:
-        return str(client.images.pull(task.image).id)
-    except docker.errors.APIError as error:
-        raise UsageError(
-            f"task {task.name}: docker_image = {task.image!r} cannot be pulled ({error.explanation}); expected an "
-            "image that Docker has or that a registry offers"
-        ) from error
+        return pull_image(client, name, say=lambda line: say(f"{what}: {line}"))
+    except FAULTS as error:
+        with faults():
+            client.ping()  # where Docker itself is gone, it is not about the image
+        raise UsageError(f"{what} cannot be pulled ({reason(error)})") from error
 
 
 def _digest(folder: Path) -> str:
@@ -100,22 +124,11 @@ def _digest(folder: Path) -> str:
         relative = path.relative_to(folder).as_posix()
         if path.is_symlink():
             digest.update(f"link {relative} {os.readlink(path)}\0".encode())
-        elif path.is_file():
+            continue
+        mode = path.stat().st_mode & 0o7777  # COPY keeps all of it
+        if path.is_file():
             data = path.read_bytes()
-            digest.update(f"file {relative} {path.stat().st_mode & 0o111} {len(data)}\0".encode() + data)
+            digest.update(f"file {relative} {mode:o} {len(data)}\0".encode() + data)
         else:
-            digest.update(f"folder {relative}\0".encode())
+            digest.update(f"folder {relative} {mode:o}\0".encode())
     return digest.hexdigest()[:12]
-
-
-def _tail(log: Iterable[Any]) -> str:
-    lines = "".join(str(entry.get("stream") or entry.get("error") or "") for entry in log).splitlines()
-    return "\n".join(f"  {line}" for line in lines[-_LOG_LINES:])
-
-
-def _hint(message: str) -> str:
-    """The remedy, if the message tells of a missing base image."""
-    words = ("pull", "lookup", "manifest", "not found", "registry")
-    if any(word in message.lower() for word in words):
-        return "\nIf its base image is missing, run `make setup`, which pulls or builds debian:bookworm-slim."
-    return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import docker
 import docker.errors
@@ -14,6 +14,24 @@ from capvec.sandbox.streams import ExecStream, Output
 
 GRACE_S = 3.0
 """How long to repeat an attempt that fails for a reason that passes by itself."""
+READY_S = 10
+"""How long to wait for an image's ENTRYPOINT to start the container's command."""
+SPARED = r"""
+# spared PID: it is one of $keep, and no later process of that number; where there is $born, also one that they started.
+spared() {
+  case " $keep " in *" $1 "*) listed=1 ;; *) listed= ;; esac
+  if [ -z "$born" ]; then [ "$listed" ]; return; fi
+  read -r stat 2>/dev/null <"/proc/$1/stat" || return 1
+  set -- ${stat##*) }
+  if [ "$listed" ] && [ "${20}" -le "$born" ]; then return 0; fi
+  case $2 in 0 | 1) return 1 ;; esac
+  spared "$2"
+}
+"""
+"""A shell function that tells the container's own processes. It uses builtins only.
+
+Where an agent's process loses its parent, init adopts it; so that init has started something says nothing.
+"""
 _LIST_KEEPERS = """
 child=
 until [ "$child" ]; do
@@ -30,13 +48,36 @@ echo "1 $child"
 The child is found by its parent's PID. A process of `docker exec` cannot be mistaken for it: its parent is outside the
 container and counts as 0.
 """
-_KILL_OTHERS = """
+_LIST_SERVICES = f"""
+tries=0
+while [ $((tries += 1)) -le {READY_S * 10} ]; do
+  for entry in /proc/[0-9]*; do
+    case $(tr '\\0' ' ' <"$entry/cmdline") in "sleep infinity "|"sh -c sleep infinity ") break 2 ;; esac
+  done 2>/dev/null
+  sleep 0.1
+done
+found=
+for entry in /proc/[0-9]*; do
+  [ "$entry" = "/proc/$$" ] || found="$found ${{entry#/proc/}}"
+done
+read -r stat <"/proc/$$/stat"
+set -- ${{stat##*) }}
+echo "${{20}}$found"
+"""
+"""Waits until an ENTRYPOINT has started the container's command. Prints when it looked, and the PIDs of all others."""
+_KILL_OTHERS = (
+    """
+keep=$0 born=$1 also=$2
+"""
+    + SPARED
+    + """
 round=0
 while [ $((round += 1)) -lt 2000 ]; do
   left=
   for entry in /proc/[0-9]*; do
     pid=${entry#/proc/}
-    case " $0 $$ " in *" $pid "*) continue ;; esac
+    case " $also $$ " in *" $pid "*) continue ;; esac
+    spared "$pid" && continue
     kill -9 "$pid" 2>/dev/null && left=1
     [ -d "$entry" ] && left=1
   done
@@ -44,48 +85,80 @@ while [ $((round += 1)) -lt 2000 ]; do
 done
 exit 1
 """
-"""Kills every process except those named in `$0`. It uses builtins only, so that it works where no process can start.
+)
+"""Kills every process except the container's own and the PID `$2`. It uses builtins only, so that it works where no
+process can start.
 
 It exits with 0 after a whole round that found nothing, and with 1 if a process is left that it cannot kill.
 """
 
 
+class Keepers(NamedTuple):
+    """The processes of a container that are its own."""
+
+    pids: str
+    """Separated by spaces."""
+    born: str
+    """None of them started later, in clock ticks since the boot; what they start is the container's own too. Empty for
+    a container without an ENTRYPOINT, whose own processes start nothing."""
+
+
 class Processes:
     """The programs that run in one container."""
 
-    def __init__(self, client: docker.DockerClient, container: str, *, user: str) -> None:
+    def __init__(
+        self, client: docker.DockerClient, container: str, *, user: str, killer: str | None, services: bool
+    ) -> None:
         """Find the container's own processes.
 
         Args:
             client: connected to the container's Docker.
             container: name of a running container.
-            user: who runs the programs.
+            user: number of the user who runs the programs.
+            killer: number of the user who may end those of all others; None if there is none.
+            services: whether the image's ENTRYPOINT runs, and may have started further processes.
 
         Raises:
             SandboxUnavailable: the container has no `sh`.
         """
-        self._api, self._container, self._user = cast("Any", client.api), container, user
+        self._api, self._container = cast("Any", client.api), container
+        self.user, self._killer, self._services = user, killer, services
         self.restarted = False
         """Whether the container was restarted since it was last known to be the image's."""
+        self._may_restart = False
         self.keepers = self.find_keepers()
-        """PIDs of the container's own processes, init and its child, separated by a space."""
+        """The container's own processes: init and its child, or all that the ENTRYPOINT started."""
+        self._may_restart = True
 
     def start(
-        self, argv: list[str], *, stdin: bool = False, env: dict[str, str] | None = None, workdir: str = "/"
+        self,
+        argv: list[str],
+        *,
+        stdin: bool = False,
+        env: dict[str, str] | None = None,
+        workdir: str = "/",
+        user: str | None = None,
     ) -> tuple[str, ExecStream]:
-        """Start a program. Returns the id of its `docker exec`, and its output."""
+        """Start a program. Returns the id of its `docker exec`, and its output.
+
+        A container that has ended was ended by the agent, and is started again.
+        """
         deadline = time.monotonic() + GRACE_S
         while True:
             try:
                 created = self._api.exec_create(
-                    self._container, argv, stdin=stdin, environment=env, workdir=workdir, user=self._user
+                    self._container, argv, stdin=stdin, environment=env, workdir=workdir, user=user or self.user
                 )
                 return created["Id"], ExecStream(self._api.exec_start(created["Id"], socket=True))
             except docker.errors.APIError as error:
+                said = str(error.explanation)
                 # After a pause, Docker believes for a moment longer that the container is paused.
-                if "is paused" not in str(error.explanation) or time.monotonic() > deadline:
+                if time.monotonic() > deadline or not ("is paused" in said or (self._may_restart and _ended(said))):
                     raise
                 error.response.close()
+                if _ended(said):
+                    self.restart()
+                    self.restarted = True
                 time.sleep(0.02)
 
     def collect(self, exec_id: str, stream: ExecStream, output: Output, deadline: float) -> int | None:
@@ -116,8 +189,7 @@ class Processes:
 
     def kill_others(self, keep: int | None = None) -> None:
         """Kill everything except the container's own processes and the PID `keep`, until nothing is left."""
-        kept = f"{self.keepers} {keep}" if keep is not None else self.keepers
-        exec_id, stream = self.start(["sh", "-c", _KILL_OTHERS, kept])
+        exec_id, stream = self.start(["sh", "-c", _KILL_OTHERS, *self.keepers, str(keep or "")], user=self._killer)
         with closing(stream):
             exit_code = self.collect(exec_id, stream, Output(), time.monotonic() + 10)
         if exit_code != 0:
@@ -126,17 +198,31 @@ class Processes:
             self.restart()
             self.restarted = True
 
+    def revive(self) -> None:
+        """Start the container again if the agent ended it."""
+        if not self._api.inspect_container(self._container)["State"]["Running"]:
+            self.restart()
+            self.restarted = True
+
     def restart(self) -> None:
         """End every process by restarting the container, which keeps its files."""
         self._api.restart(self._container, timeout=0)
+        self._may_restart = False
         self.keepers = self.find_keepers()
+        self._may_restart = True
 
-    def find_keepers(self) -> str:
-        """Ask the container for the PIDs of its own processes, `keepers`."""
+    def find_keepers(self) -> Keepers:
+        """Ask the container for its own processes, `keepers`."""
         output = Output()
-        exec_id, stream = self.start(["sh", "-c", _LIST_KEEPERS])
+        exec_id, stream = self.start(["sh", "-c", _LIST_SERVICES if self._services else _LIST_KEEPERS])
         with closing(stream):
-            exit_code = self.collect(exec_id, stream, output, time.monotonic() + 20)
+            exit_code = self.collect(exec_id, stream, output, time.monotonic() + 20 + READY_S)
         if exit_code != 0:
             raise SandboxUnavailable(f"the container cannot run sh, which every command needs: {output.text().strip()}")
-        return " ".join(output.text().split())
+        first, *others = output.text().split()
+        return Keepers(" ".join(others), first) if self._services else Keepers(" ".join((first, *others)), "")
+
+
+def _ended(said: str) -> bool:
+    """Whether Docker says that a container is not running."""
+    return "is not running" in said or "stopped" in said

@@ -1,9 +1,8 @@
 """The system's own files, restored from the image before the verifier runs.
 
 The verifier's `bash`, `cmp` or `sed` come from a file system that the agent could write to, and an agent that replaces
-one of them can write its own reward. Nothing inside the container can tell whether it did. Therefore a second container
-of the same image, which the agent never reached, restores the first: it shares the first one's processes, sees its file
-system at `/proc/1/root`, and uses its own programs while everything in the first one is frozen.
+one of them can write its own reward. Nothing inside the container can tell whether it did. Therefore they are restored
+from outside (`capvec.sandbox.root_work`), while everything in the container is frozen.
 
 A changed file is recognised by the time of its inode's last change, which no process can set. (Docker's own list of
 changed paths is based on size and modification time, which an agent can forge, and takes longer.)
@@ -11,20 +10,11 @@ changed paths is based on size and modification time, which an agent can forge, 
 
 from __future__ import annotations
 
-import calendar
-import time
-import uuid
-from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any, Self
-
 import docker
 
-from capvec.errors import SandboxUnavailable
-from capvec.sandbox.reaper import remove
+from capvec.sandbox.processes import SPARED, Keepers
+from capvec.sandbox.root_work import COMMANDS, EMPTY, Origin, work_as_root
 
-COMMANDS = ("/bin", "/sbin", "/usr/bin", "/usr/sbin")
 LIBRARIES = (
     *("/lib", "/lib32", "/lib64", "/libx32"),
     *("/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32", "/usr/libexec"),
@@ -36,19 +26,23 @@ SETTINGS = (
 )
 PACKAGES = ("/var/lib/dpkg", "/var/lib/rpm")
 """The package manager's lists, restored together with the files so that a verifier can install packages."""
-_CAPABILITIES = ("SYS_PTRACE", "KILL", "DAC_OVERRIDE", "CHOWN", "FOWNER", "FSETID")
-"""Capabilities to read another container's file system, to end processes, and to write files of any owner."""
-_LIMIT_S = 120.0
+TRUSTED = ("/logs/verifier", "/tests")
+"""Folders that the verifier trusts, emptied before it runs. An image's own `/tests` comes back."""
 
-_SCRIPT = r"""
+_SCRIPT = (
+    r"""
 set -eu
-since=$1 keep=$2 path=$3 commands=$4 system=$5 packages=$6
+since=$1 keep=$2 born=$3 path=$4 commands=$5 system=$6 packages=$7
 root=/proc/1/root
 put_back='' may_be_missing=''
 
+"""
+    + SPARED
+    + r"""
 for entry in /proc/[0-9]*; do
-  case " $keep $$ " in *" ${entry#/proc/} "*) continue ;; esac
-  kill -9 "${entry#/proc/}" 2>/dev/null || :
+  pid=${entry#/proc/}
+  if [ "$pid" = $$ ] || spared "$pid"; then continue; fi
+  kill -9 "$pid" 2>/dev/null || :
 done
 
 exists() { [ -e "$1" ] || [ -L "$1" ]; }
@@ -116,47 +110,31 @@ while [ -n "$path" ]; do
   case " $system " in *" $place "*) ;; *) unshadow "$place" ;; esac
 done
 
+"""
+    + EMPTY
+    + r"""
+empty /logs/verifier 777
+if [ ! -e "$root/logs/artifacts" ]; then empty /logs/artifacts 777; fi
+rm -rf "$root/tests"
+if exists /tests; then cp -a /tests "$root/tests"; fi
+
 new=$(find "$root/dev" -maxdepth 1 ! -name shm ! -name pts ! -name mqueue -newerct "$since" 2>/dev/null) || new=unknown
 if [ -n "$new" ]; then say /dev; fi
 """
+)
 
 
-@dataclass(frozen=True)
-class Origin:
-    """What a container was before an agent had access to it."""
-
-    image: str
-    """Id of its image."""
-    since: str
-    """When it started, in the form that `find` reads: `@` and seconds since 1970, with their fraction."""
-    path: str
-    """`PATH` of its programs; empty if the image sets none."""
-    labels: Mapping[str, str]
-    """Labels by which the reaper finds its containers."""
-
-    @classmethod
-    def of(cls, client: docker.DockerClient, container: str) -> Self:
-        """Ask Docker. Call it right after a start, before an agent can have done anything."""
-        found: Any = client.api.inspect_container(container)
-        config = found["Config"]
-        path = next((entry[5:] for entry in config["Env"] or () if entry.startswith("PATH=")), "")
-        # RFC 3339 with up to nine digits of a second, in UTC.
-        whole, _, fraction = found["State"]["StartedAt"].rstrip("Z").partition(".")
-        since = f"@{calendar.timegm(time.strptime(whole, '%Y-%m-%dT%H:%M:%S'))}.{fraction or '0'}"
-        return cls(found["Image"], since, path, config["Labels"])
-
-
-def put_back(client: docker.DockerClient, container: str, origin: Origin, *, keep: str) -> tuple[str, ...]:
+def put_back(client: docker.DockerClient, container: str, origin: Origin, keep: Keepers) -> tuple[str, ...]:
     """End the processes of a frozen container and restore the system's files.
 
     A second call restores the same paths again, since they changed after the start. If the image's `find` is not GNU's,
-    changes cannot be recognised, and everything is restored.
+    changes cannot be recognised, and everything is restored. The folders in `TRUSTED` are emptied as well.
 
     Args:
         client: connected to the container's Docker.
         container: name of a paused container. Its processes die when it resumes, before they do anything else.
         origin: what the container was before the agent.
-        keep: PIDs in the container, separated by spaces, that stay alive.
+        keep: the processes that stay alive.
 
     Returns:
         The paths that had changed. `/dev` among them is not restored: only a restart of the container does that.
@@ -164,32 +142,12 @@ def put_back(client: docker.DockerClient, container: str, origin: Origin, *, kee
     Raises:
         SandboxUnavailable: the files cannot be restored, so that no verifier in this container can be trusted.
     """
-    name = f"{container}-{uuid.uuid4().hex[:8]}"
     system = (COMMANDS, (*COMMANDS, *LIBRARIES, *SETTINGS), PACKAGES)
-    with ExitStack() as cleanup:
-        cleanup.callback(remove, client, name)
-        helper = client.containers.create(
-            origin.image,
-            name=name,
-            entrypoint=["sh", "-c", _SCRIPT, "sh", origin.since, keep, origin.path, *map(" ".join, system)],
-            command=[],
-            user="0",
-            working_dir="/",
-            environment={"PATH": ":".join(filter(None, (*reversed(COMMANDS), origin.path)))},
-            init=False,
-            healthcheck={"test": ["NONE"]},
-            pid_mode=f"container:{container}",
-            network_mode="none",
-            cap_drop=["ALL"],
-            cap_add=list(_CAPABILITIES),
-            security_opt=["no-new-privileges"],
-            labels=dict(origin.labels),
-        )
-        helper.start()
-        exit_code = helper.wait(timeout=_LIMIT_S)["StatusCode"]
-        if exit_code != 0:
-            said = helper.logs(stdout=False, tail=5).decode(errors="replace").strip()
-            raise SandboxUnavailable(
-                f"the system's files cannot be restored before the verifier runs (exit code {exit_code}): {said}"
-            )
-        return tuple(helper.logs(stderr=False).decode(errors="replace").splitlines())
+    return work_as_root(
+        client,
+        container,
+        origin,
+        _SCRIPT,
+        (origin.since, *keep, origin.path, *map(" ".join, system)),
+        what="the system's files cannot be restored before the verifier runs",
+    )

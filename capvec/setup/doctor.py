@@ -131,12 +131,17 @@ def _compose() -> tuple[bool, str, str]:
 
 def _plugin(name: str) -> tuple[bool, str, str]:
     from capvec.sandbox import docker_cli  # noqa: PLC0415
-    from capvec.setup.plugins import MANUAL, PLUGINS  # noqa: PLC0415
+    from capvec.setup.plugins import PLUGINS  # noqa: PLC0415
 
-    remedy = f"run `capvec setup`, which installs it where it can; or {MANUAL}"
+    remedy = f"run `capvec setup`, which installs it where it can; or install it by hand: {docker_cli.INSTALL}"
     if (program := docker_cli.command_with(name)) is None:
         return False, f"without it, {PLUGINS[name].without}", remedy
-    return True, f"{docker_cli.version_of(program, name)} ({program})", ""
+    words = (docker_cli.version_of(program, name) or "").split()
+    return (
+        True,
+        f"version {next((word for word in words if word.lstrip('v')[:1].isdigit()), 'unknown')} in {program}",
+        "",
+    )
 
 
 def _base_image() -> tuple[bool, str, str]:

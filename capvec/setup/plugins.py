@@ -32,10 +32,6 @@ PLUGINS = {
     "buildx": Plugin(("docker-buildx",), 0, "Dockerfiles that need BuildKit do not build"),
     "compose": Plugin(("docker-compose-v2", "docker-compose"), 2, "tasks with a docker-compose.yaml do not run"),
 }
-MANUAL = (
-    "install them by hand (Debian 13: `sudo apt-get install docker-buildx docker-compose`; Ubuntu: "
-    "`sudo apt-get install docker-buildx docker-compose-v2`; elsewhere: https://docs.docker.com/engine/install/)"
-)
 
 
 def missing_plugins() -> tuple[str, ...]:
@@ -57,7 +53,7 @@ def ensure_plugins(say: Callable[[str], None]) -> None:
             failure = "they do not run here"
     if missing := missing_plugins():
         lost = " and ".join(PLUGINS[name].without for name in missing)
-        say(f"without docker {' and '.join(missing)}, {lost}: {failure}; {MANUAL}")
+        say(f"without docker {' and '.join(missing)}, {lost}: {failure}. Install them by hand: {docker_cli.INSTALL}")
 
 
 def _install(names: tuple[str, ...], say: Callable[[str], None]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +12,7 @@ from capvec.stats.intervals import clustered
 from capvec.stats.pairing import sign_flip
 
 Metric = Literal["pass_rate", "parse_fail", "no_cmd", "steps"]
+AnyMetric = Metric | Literal["reward"]
 SECONDARY: tuple[Metric, ...] = ("parse_fail", "no_cmd", "steps")
 
 DECIMALS = 12
@@ -23,8 +24,8 @@ class Effect:
     """A config against the baseline on the tasks that both have valid trials of."""
 
     config: str
-    metric: Metric
-    """`pass_rate`, a share; the others are per run."""
+    metric: AnyMetric
+    """`pass_rate`, a share; the others are per run. The reward's effects are in `stats.rewards`."""
     tasks: int
     n: int
     """Valid trials of the config on those tasks."""
@@ -35,7 +36,7 @@ class Effect:
     pvalue: float
     """Two-sided, by the sign-flip test over tasks. On the pass rate it allows for interim analyses (`--sequential`)."""
     interval: Interval | None = None
-    """95 %, clustered by task (`intervals.clustered`); for the pass rate only."""
+    """95 %, clustered by task (`intervals.clustered`); for the pass rate and the reward only."""
     holm: float | None = None
     """`pvalue` after Holm over the comparisons that the summary lists; None for a config that is not among them."""
     attempts: float = 1.0
@@ -52,11 +53,31 @@ def paired_effect(
         None where the two share no task with valid trials.
     """
     ours, base = _by_task(outcomes, config, metric), _by_task(outcomes, baseline, metric)
+    return effect_by_task(config, metric, ours, base)
+
+
+def effect_by_task(
+    config: str,
+    metric: AnyMetric,
+    ours: Mapping[str, Sequence[float]],
+    base: Mapping[str, Sequence[float]],
+) -> Effect | None:
+    """The effect from the values of both arms, with the task as the unit.
+
+    Args:
+        config: its name.
+        metric: for `pass_rate` and `reward`, of which the effect has an interval, values from 0 to 1.
+        ours: task → the value of each valid trial of the config, at least one.
+        base: the same of the baseline.
+
+    Returns:
+        None where the two share no task.
+    """
     shared = [task for task in ours if task in base]
     if not shared:
         return None
     values, bases = [_mean(ours[task]) for task in shared], [_mean(base[task]) for task in shared]
-    differences = [value - other for value, other in zip(values, bases, strict=True)]
+    differences = [_difference(value, other) for value, other in zip(values, bases, strict=True)]
     test = sign_flip(differences)
     pairs = _mean([2 / (1 / len(ours[task]) + 1 / len(base[task])) for task in shared])
     return Effect(
@@ -68,9 +89,15 @@ def paired_effect(
         value=round(_mean(values), DECIMALS),
         difference=round(test.statistic, DECIMALS),
         pvalue=test.pvalue,
-        interval=clustered(differences, pairs) if metric == "pass_rate" else None,
+        interval=clustered(differences, pairs) if metric in ("pass_rate", "reward") else None,
         attempts=1 / _mean([1 / min(len(ours[task]), len(base[task])) for task in shared]),
     )
+
+
+def _difference(value: float, other: float) -> float:
+    """Exactly 0 where rounding alone tells the two apart."""
+    difference = value - other
+    return difference if abs(difference) > 10**-DECIMALS else 0.0
 
 
 def _by_task(outcomes: Sequence[Outcome], config: str, metric: Metric) -> dict[str, list[float]]:

@@ -1,4 +1,4 @@
-"""Intervals for a proportion, and for a difference of pass rates that is measured task by task."""
+"""Intervals for a proportion, a mean, and a difference that is measured task by task."""
 
 from __future__ import annotations
 
@@ -23,6 +23,29 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
         ValueError: n < 1, or successes outside 0 to n.
     """
     return _interval(successes, n, level, "wilson")
+
+
+def wilson_of_mean(mean: float, n: int, level: float = 0.95) -> Interval:
+    """Wilson's interval with a mean of numbers from 0 to 1 in the place of the share of successes.
+
+    No such numbers spread more around their mean than zeros and ones, so it covers at least as often as it does for a
+    share. Of zeros and ones it is `wilson`.
+
+    Args:
+        mean: 0 to 1.
+        n: how many numbers, at least 1.
+        level: of confidence, between 0 and 1.
+
+    Raises:
+        ValueError: n < 1, or a mean outside 0 to 1.
+    """
+    if n < 1 or not 0 <= mean <= 1:
+        raise ValueError(f"a mean of {mean:g} over {n} numbers: expected n ≥ 1 and a mean from 0 to 1")
+    z = float(stats.norm.ppf((1 + level) / 2))
+    centre = mean + z * z / (2 * n)
+    half = z * math.sqrt(mean * (1 - mean) / n + (z / (2 * n)) ** 2)
+    whole = 1 + z * z / n
+    return Interval(max(0.0, (centre - half) / whole), min(1.0, (centre + half) / whole))
 
 
 def clopper_pearson(successes: int, n: int, level: float = 0.95) -> Interval:

@@ -12,10 +12,11 @@ from capvec.records import Config, Outcome
 from capvec.stats.assumed import EQUIVALENCE_MARGIN, UNKNOWN_SPREAD
 from capvec.stats.config_summary import ConfigSummary, counts_by_task, summarise_config, valid_trials
 from capvec.stats.drift import Drift, drift
-from capvec.stats.effects import SECONDARY, Effect
+from capvec.stats.effects import SECONDARY, AnyMetric, Effect
 from capvec.stats.format_change import format_change
 from capvec.stats.multiplicity import holm
 from capvec.stats.power import SweepDesign, minimum_detectable_effect, observed_rate, observed_spread
+from capvec.stats.rewards import RewardSummary, summarise_rewards
 from capvec.stats.sensitivity import Reading
 from capvec.stats.sequential import Sequential
 from capvec.stats.verdict import LEVEL, Detectable, decide
@@ -41,15 +42,20 @@ class Summary:
     up to its stop; the baseline's own row has all blocks that were wanted of it."""
     bases: Mapping[str, ConfigSummary] = field(default_factory=dict)
     """Config that stopped early → the baseline on its blocks."""
+    rewards: RewardSummary | None = None
+    """The mean rewards; None where every trial has one reward of 0 or 1, and the pass rate is all there is to say."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON: an infinite odds ratio is the text "inf", one that does not exist is null.
 
-        Without interim analyses there are no keys `sequential` and `bases`.
+        Without interim analyses there are no keys `sequential` and `bases`, and where every trial has one reward of 0
+        or 1 there is no key `rewards`.
         """
         data: dict[str, Any] = _plain(asdict(self))
         if self.sequential is None:
             del data["sequential"], data["bases"]
+        if self.rewards is None:
+            del data["rewards"]
         return data
 
     @property
@@ -107,7 +113,8 @@ def summarise(
     ended = sequential.ends if sequential is not None else ()
     own = {name: summarise_config(baseline, bases[name], [], baseline) for name in ended}
     observed = drift(outcomes, baseline), spread_between_tasks(base)
-    unnamed = Summary(tuple(rows), baseline, tested, secondary, *observed, sequential, own)
+    rewards = summarise_rewards(groups, bases, baseline, tested)
+    unnamed = Summary(tuple(rows), baseline, tested, secondary, *observed, sequential, own, rewards)
     return replace(unnamed, configs=tuple(_decided(row, unnamed, equivalence_margin) for row in rows))
 
 
@@ -132,7 +139,7 @@ def _adjust(
     read = {
         reading: _holm_by_config({row.config: _read(row, reading) for row in members}) for reading in get_args(Reading)
     }
-    planned = [(row.config, metric) for row in members for metric in SECONDARY]
+    planned: list[tuple[str, AnyMetric]] = [(row.config, metric) for row in members for metric in SECONDARY]
     found = {(effect.config, effect.metric): effect.pvalue for row in members for effect in row.secondary}
     other = dict(zip(planned, holm([found.get(key, 1.0) for key in planned]), strict=True))
     adjusted = [

@@ -38,7 +38,13 @@ class SweepStudy:
         if options.traces is not None:
             check_traces(Path(options.traces))
         self.options = options
-        self.tasks = load_tasks(options.tasks)
+        loaded = load_tasks(
+            options.tasks,
+            skip=options.skip_unsupported,
+            allow_network=options.allow_network,
+            force_build=options.force_build,
+        )
+        self.tasks, self.left_out = loaded.tasks, loaded.left_out
 
     @property
     def asked(self) -> Mapping[str, Any]:

@@ -1,13 +1,10 @@
 """Parses `task.toml` of a Harbor task, schema 1.0 to 1.4: text in, checked settings out.
 
-Field names and defaults are Harbor's (`harbor.models.task.config`; https://www.harborframework.com/docs/tasks). The
-older spellings `version`, `memory = "4G"`, `storage = "10G"` and `allow_internet` are read as well. Three rules are
-capvec's own:
+Field names, defaults and meaning are Harbor's (`harbor.models.task.config`, version 0.26). The older spellings
+`version`, `memory = "4G"`, `storage = "10G"` and `allow_internet` are read as well. Two rules are capvec's own:
 
-* A key that asks for something that capvec lacks (steps, GPUs, MCP servers, other users, …) is refused. Other keys
+* A key that asks for something that capvec lacks (GPUs, MCP servers, Windows, host allowlists) is refused. Other keys
   without effect are ignored and listed in `Settings.notes`, which are printed at startup.
-* The network is closed unless `network_mode = "public"` or `allow_internet = true` opens it. (Harbor's default is
-  public.) A note says so where neither key is set.
 * `[metadata.capvec]` is capvec's own table, in a place that Harbor keeps and does not interpret. `cap_add = ["CHOWN"]`
   adds Linux capabilities, and `cap_reason` must say why; `pids = 256` limits the number of processes.
 """
@@ -19,42 +16,68 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+from typing import Any, Literal
 
 from capvec.errors import UsageError
-from capvec.records import Limits
+from capvec.records import Artifact, Collect, Environment, Healthcheck, Limits, Phase
 from capvec.tasks.table import Table
 
 MIN_CPUS = 0.01
-DEFAULT_BUILD_TIMEOUT_S = 600.0
-DEFAULT_VERIFIER_TIMEOUT_S = 600.0
-DEFAULT_AGENT_TIMEOUT_S = 600.0
-"""Harbor has no default; a trial needs one."""
-
 _TEMPLATE = re.compile(r"\$\{([^}:]+)(?::-([^}]*))?\}")
 _TOML_PLACE = re.compile(r"^(?P<what>.*) \(at (?P<where>.*)\)$", re.DOTALL)
 _NETWORK = {"public": True, "no-network": False}
+_STEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+Mode = Literal["shared", "separate"]
+Host = Mapping[str, str]
+"""Variables of this machine, to which `${VAR}` in an `env` table refers."""
+
+
+@dataclass(frozen=True)
+class VerifierSettings:
+    """One `[verifier]` table; None where a key is not set."""
+
+    timeout_s: float | None
+    env: Mapping[str, str]
+    user: str | None
+    network: bool | None
+    mode: Mode | None
+    environment: Environment | None
+    collect: tuple[Collect, ...]
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """One `[[steps]]` table."""
+
+    name: str
+    agent: Phase
+    verifier: VerifierSettings
+    artifacts: tuple[Artifact, ...]
+    healthcheck: Healthcheck | None
+    min_reward: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Settings:
     """The content of `task.toml` in capvec's units: seconds, MB, environments with every template resolved."""
 
-    limits: Limits
-    image: str | None
-    build_timeout_s: float
-    agent_timeout_s: float
-    verifier_timeout_s: float
-    env: Mapping[str, str]
-    verifier_env: Mapping[str, str]
+    environment: Environment
+    agent: Phase
+    verifier: VerifierSettings
+    artifacts: tuple[Artifact, ...]
+    skills_dir: str | None
     solution_env: Mapping[str, str]
+    steps: tuple[StepSettings, ...]
+    step_reward: Literal["mean", "final"]
     metadata: Mapping[str, Any]
-    notes: tuple[str, ...]
-    """Keys without effect in capvec, and defaults that differ from Harbor's."""
+    notes: tuple[str, ...] = field(default=())
+    """Keys without effect in capvec."""
 
 
-def parse_settings(text: str, *, file: str, host_env: Mapping[str, str] | None = None) -> Settings:
+def parse_settings(text: str, *, file: str, host_env: Host | None = None) -> Settings:
     """Read a `task.toml`.
 
     Args:
@@ -63,35 +86,32 @@ def parse_settings(text: str, *, file: str, host_env: Mapping[str, str] | None =
         host_env: variables that `${VAR}` in an `env` table refers to; by default those of this process.
 
     Raises:
-        UsageError: a key is wrong; the message names file, key, value and expectation. Or the text is not TOML; the
-            message names file, line and column.
+        UsageError: a key is wrong or asks for what capvec lacks; the message names file, key, value and expectation.
+            Or the text is not TOML; the message names file, line and column.
     """
     root = Table(_load(text, file), file=file)
-    _schema_version(root)
-    _refuse_unsupported(root)
-    environment, verifier, agent = root.table("environment"), root.table("verifier"), root.table("agent")
-    own = root.table("metadata").table("capvec")
     host = os.environ if host_env is None else host_env
-    storage = _size_mb(environment, "storage_mb", "storage")
-    limits, notes = _limits(environment, own)
-    for phase in (agent, verifier):
-        _check_phase_network(phase, limits)
+    _schema_version(root)
+    own = root.table("metadata").table("capvec")
+    environment = _environment(root.table("environment"), host, own)
+    agent = _phase(root.table("agent"), Phase())
     settings = Settings(
-        limits=limits,
-        image=environment.text("docker_image"),
-        build_timeout_s=environment.positive("build_timeout_sec", DEFAULT_BUILD_TIMEOUT_S),
-        agent_timeout_s=agent.positive("timeout_sec", DEFAULT_AGENT_TIMEOUT_S),
-        verifier_timeout_s=verifier.positive("timeout_sec", DEFAULT_VERIFIER_TIMEOUT_S),
-        env=_env(environment, host),
-        verifier_env=_env(verifier, host),
+        environment=environment,
+        agent=agent,
+        verifier=_verifier(root.table("verifier"), host),
+        artifacts=_artifacts(root),
+        skills_dir=root.table("environment").text("skills_dir"),
         solution_env=_env(root.table("solution"), host),
+        steps=_steps(root, agent, host),
+        step_reward=_step_reward(root),
         metadata=_plain(root.table("metadata").take_all()),
-        notes=(),
     )
-    if storage is not None:
-        notes.append("environment.storage_mb is not enforced: Docker's default storage driver has no quota")
+    for ours in ("task", "source"):
+        root.ignore(ours)
     own.forbid_unknown()
-    notes += [f"{key} has no effect in capvec" for key in root.unread()]
+    notes = [f"{key} has no effect in capvec" for key in root.unread()]
+    if root.table("environment").take("storage_mb") or root.table("environment").take("storage"):
+        notes.insert(0, "environment.storage_mb is not enforced: Docker's default storage driver has no quota")
     return replace(settings, notes=tuple(notes))
 
 
@@ -113,40 +133,50 @@ def _schema_version(root: Table) -> None:
         root.reject(key, 'a Harbor task schema that capvec reads: "1.0" to "1.4"')
 
 
-def _refuse_unsupported(root: Table) -> None:
-    """Refuse keys that would change the task if they were ignored."""
-    environment, verifier, agent = root.table("environment"), root.table("verifier"), root.table("agent")
+# ------------------------------------------------------------------------------------------------ containers
+
+
+def _environment(table: Table, host: Host, own: Table) -> Environment:
+    """`[environment]`, or `[verifier.environment]` with the same keys."""
+    _refuse_unsupported(table)
+    _size_mb(table, "storage_mb", "storage")
+    return Environment(
+        image=table.text("docker_image"),
+        build_timeout_s=table.positive("build_timeout_sec", Environment().build_timeout_s),
+        limits=_limits(table, own),
+        env=_env(table, host),
+        workdir=_absolute(table, "workdir"),
+        healthcheck=_healthcheck(table),
+    )
+
+
+def _refuse_unsupported(environment: Table) -> None:
+    """Refuse what would change the task if it were ignored."""
     operating_system = environment.text("os")
     if operating_system is not None and operating_system.lower() != "linux":
         environment.reject("os", '"linux": capvec runs Linux containers only')
     if environment.whole("gpus", 0, minimum=0):
         environment.reject("gpus", "0: sandboxes have no GPU")
-    for table, key, reason in (
-        (root, "steps", "multi-step tasks are not supported; make one folder for each step"),
-        (root, "multi_step_reward_strategy", "multi-step tasks are not supported"),
-        (environment, "mcp_servers", "MCP servers are not supported"),
-        (environment, "tpu", "sandboxes have no TPU"),
-        (environment, "gpu_types", "sandboxes have no GPU"),
-        (environment, "skills_dir", "agent skills are not supported"),
-        (environment, "healthcheck", "health checks are not supported"),
-        (environment, "workdir", "set WORKDIR in environment/Dockerfile instead"),
-        (environment, "allowed_hosts", 'host allowlists are not supported; use "public" or "no-network"'),
-        (agent, "allowed_hosts", "host allowlists are not supported"),
-        (verifier, "allowed_hosts", "host allowlists are not supported"),
-        (agent, "user", "the agent runs as the image's own user; set USER in environment/Dockerfile"),
-        (verifier, "user", "the verifier runs as the image's own user"),
-        (verifier, "environment", "a verifier in a container of its own is not supported"),
-        (verifier, "collect", "compose services are not supported"),
+    for key, reason in (
+        ("mcp_servers", "MCP servers are not supported"),
+        ("tpu", "sandboxes have no TPU"),
+        ("gpu_types", "sandboxes have no GPU"),
     ):
-        if table.take(key) not in (None, "", [], {}):
-            table.reject(key, f"nothing here: {reason}")
-    if verifier.text("environment_mode") not in (None, "shared"):
-        verifier.reject("environment_mode", '"shared": a verifier in a container of its own is not supported')
+        _refuse(environment, key, reason)
+    _refuse_hosts(environment)
 
 
-def _limits(environment: Table, own: Table) -> tuple[Limits, list[str]]:
+def _refuse(table: Table, key: str, reason: str) -> None:
+    if table.take(key) not in (None, "", [], {}):
+        table.reject(key, f"nothing here: {reason}")
+
+
+def _refuse_hosts(table: Table) -> None:
+    _refuse(table, "allowed_hosts", 'host allowlists are not supported; use "public" or "no-network"')
+
+
+def _limits(environment: Table, own: Table) -> Limits:
     default = Limits()
-    network, notes = _network(environment)
     cap_add = tuple(name.upper().removeprefix("CAP_") for name in own.strings("cap_add"))
     reason = own.text("cap_reason")
     if cap_add and not (reason or "").strip():
@@ -157,35 +187,21 @@ def _limits(environment: Table, own: Table) -> tuple[Limits, list[str]]:
     cpus = environment.positive("cpus", default.cpus)
     if cpus < MIN_CPUS:
         environment.reject("cpus", f"at least {MIN_CPUS}, the least that Docker accepts")
-    limits = Limits(
+    older, newer = environment.flag("allow_internet"), _network(environment)
+    return Limits(
         cpus=cpus,
         memory_mb=default.memory_mb if memory_mb is None else memory_mb,
         pids=own.whole("pids", default.pids, minimum=1),
-        network=network,
+        network=newer if newer is not None else older is not False,  # public by default, as in Harbor
         cap_add=cap_add,
     )
-    return limits, notes
 
 
-def _network(environment: Table) -> tuple[bool, list[str]]:
-    older = environment.flag("allow_internet")
-    mode = environment.text("network_mode")
-    if mode is not None:
-        if mode not in _NETWORK:
-            environment.reject("network_mode", '"public" or "no-network"')
-        return _NETWORK[mode], []
-    if older is not None:
-        return older, []
-    note = "environment.network_mode is not set: the sandbox has no network (Harbor's default is public)"
-    return Limits().network, [note]
-
-
-def _check_phase_network(phase: Table, limits: Limits) -> None:
-    """Refuse a network mode of a phase that is not the environment's."""
-    mode = phase.text("network_mode")
-    if mode is not None and _NETWORK.get(mode) != limits.network:
-        same = "public" if limits.network else "no-network"
-        phase.reject("network_mode", f'"{same}", as for the environment: one sandbox has one network mode')
+def _network(table: Table) -> bool | None:
+    mode = table.text("network_mode")
+    if mode is not None and mode not in _NETWORK:
+        table.reject("network_mode", '"public" or "no-network"')
+    return None if mode is None else _NETWORK[mode]
 
 
 def _size_mb(table: Table, key: str, older: str) -> int | None:
@@ -203,7 +219,31 @@ def _size_mb(table: Table, key: str, older: str) -> int | None:
     return megabytes
 
 
-def _env(table: Table, host: Mapping[str, str]) -> dict[str, str]:
+def _absolute(table: Table, key: str) -> str | None:
+    path = table.text(key)
+    if path is not None and not path.startswith("/"):
+        table.reject(key, "an absolute path in the container")
+    return path
+
+
+def _healthcheck(parent: Table) -> Healthcheck | None:
+    if parent.take("healthcheck") is None:
+        return None
+    table, default = parent.table("healthcheck"), Healthcheck("")
+    command = table.text("command")
+    if command is None:
+        table.reject("command", "a shell command that exits with 0 once the container is ready")
+    return Healthcheck(
+        command=command,
+        interval_s=table.positive("interval_sec", default.interval_s),
+        timeout_s=table.positive("timeout_sec", default.timeout_s),
+        start_period_s=table.number("start_period_sec", default.start_period_s, minimum=0.0),
+        start_interval_s=table.positive("start_interval_sec", default.start_interval_s),
+        retries=table.whole("retries", default.retries, minimum=1),
+    )
+
+
+def _env(table: Table, host: Host) -> dict[str, str]:
     """An `env` table. As in Harbor, a value that is exactly `${VAR}` or `${VAR:-default}` is taken from the host."""
     env = table.table("env")
     resolved = {}
@@ -218,6 +258,113 @@ def _env(table: Table, host: Mapping[str, str]) -> dict[str, str]:
             env.reject(key, f"the variable {template[1] if template else key} set on this machine: export it first")
         resolved[key] = found
     return resolved
+
+
+# ------------------------------------------------------------------------------------------------ phases
+
+
+def _phase(table: Table, default: Phase) -> Phase:
+    """An `[agent]` table; what it leaves out is as in `default`."""
+    _refuse_hosts(table)
+    network = _network(table)
+    return Phase(
+        timeout_s=table.positive("timeout_sec", default.timeout_s),
+        user=_user(table) or default.user,
+        network=default.network if network is None else network,
+    )
+
+
+def _user(table: Table) -> str | None:
+    """A name or a number."""
+    user = table.take("user")
+    if user is None:
+        return None
+    number = isinstance(user, int) and not isinstance(user, bool) and user >= 0
+    if not number and not (isinstance(user, str) and user.strip()):
+        table.reject("user", "the name or the number of a user of the image")
+    return str(user)
+
+
+def _verifier(table: Table, host: Host) -> VerifierSettings:
+    _refuse_hosts(table)
+    mode = table.text("environment_mode")
+    if mode not in (None, "shared", "separate"):
+        table.reject("environment_mode", '"shared" or "separate"')
+    environment = None
+    if table.take("environment") is not None:
+        if mode == "shared":
+            table.reject("environment_mode", '"separate", since there is a verifier.environment')
+        own = table.table("environment")
+        environment = _environment(own, host, Table({}, file=""))
+    collect = table.tables("collect")
+    return VerifierSettings(
+        timeout_s=table.positive("timeout_sec", 0.0) if table.take("timeout_sec") is not None else None,
+        env=_env(table, host),
+        user=_user(table),
+        network=_network(table),
+        mode=mode,  # type: ignore[arg-type]
+        environment=environment,
+        collect=tuple(_collect(one) for one in collect),
+    )
+
+
+def _collect(table: Table) -> Collect:
+    command = table.text("command")
+    if command is None:
+        table.reject("command", "a shell command")
+    return Collect(command, table.text("service") or "main", table.positive("timeout_sec", 60.0), _user(table))
+
+
+def _artifacts(parent: Table) -> tuple[Artifact, ...]:
+    """`artifacts`: paths of the agent's container, or tables with more."""
+    artifacts = []
+    for table in parent.tables("artifacts", text_key="source"):
+        source = table.text("source")
+        if source is None or ".." in PurePosixPath(source).parts:
+            table.reject("source", "a path in the container without ..")
+        table.text("destination")  # where Harbor keeps its copy on the host
+        artifacts.append(Artifact(source, table.strings("exclude"), table.text("service") or "main"))
+    return tuple(artifacts)
+
+
+def _steps(root: Table, agent: Phase, host: Host) -> tuple[StepSettings, ...]:
+    steps: list[StepSettings] = []
+    for table in root.tables("steps"):
+        name = table.text("name")
+        if name is None or not _STEP_NAME.fullmatch(name):
+            table.reject("name", "the name of a folder under steps/: letters, digits, '.', '_' and '-'")
+        if any(step.name.lower() == name.lower() for step in steps):
+            table.reject("name", "a name that no other step has")
+        steps.append(
+            StepSettings(
+                name=name,
+                agent=_phase(table.table("agent"), agent),
+                verifier=_verifier(table.table("verifier"), host),
+                artifacts=_artifacts(table),
+                healthcheck=_healthcheck(table),
+                min_reward=_min_reward(table),
+            )
+        )
+    return tuple(steps)
+
+
+def _min_reward(table: Table) -> dict[str, float]:
+    value = table.take("min_reward")
+    if value is None:
+        return {}
+    given = value if isinstance(value, dict) else {"reward": value}
+    if not all(isinstance(one, int | float) and not isinstance(one, bool) for one in given.values()):
+        table.reject("min_reward", "a number, or a table of rewards and numbers")
+    return {key: float(one) for key, one in given.items()}
+
+
+def _step_reward(root: Table) -> Literal["mean", "final"]:
+    strategy = root.text("multi_step_reward_strategy") or "mean"
+    if strategy == "final":
+        return "final"
+    if strategy != "mean":
+        root.reject("multi_step_reward_strategy", '"mean" or "final"')
+    return "mean"
 
 
 def _plain(value: Any) -> Any:

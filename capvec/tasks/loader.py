@@ -1,7 +1,8 @@
 """Loads task folders as `Task` records.
 
-A task is a folder in Harbor's format: `task.toml`, `instruction.md`, `environment/Dockerfile` (optional if
-`docker_image` is set), `tests/test.sh` and, optionally, `solution/solve.sh`. The folder's name is the task's name.
+A task is a folder in Harbor's format: `task.toml`, `instruction.md`, `environment/` with a Dockerfile or a
+`docker-compose.yaml` (optional if `docker_image` is set), `tests/test.sh` and, optionally, `solution/solve.sh`; with
+`[[steps]]` each step has its own of these in `steps/NAME/`. The folder's name is the task's name.
 """
 
 from __future__ import annotations
@@ -10,69 +11,165 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from capvec.errors import UsageError
-from capvec.records import Task
+from capvec.records import Environment, Task, Verifier
 from capvec.tasks.checksum import folder_checksum
 from capvec.tasks.config import Settings, parse_settings
+from capvec.tasks.files import read_text
+from capvec.tasks.steps import COMPOSE, agent_environment, steps_of
+from capvec.text import counted
 
 BUNDLED = Path(__file__).parent / "bundled"
 FULL = "full"
 """Name of the set of all bundled tasks."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_TASK_PARTS = ("task.toml", "instruction.md", "environment", "tests", "solution")
-_COMPOSE = ("docker-compose.yaml", "docker-compose.yml", "compose.yaml", "compose.yml")
+_TASK_PARTS = ("task.toml", "instruction.md", "environment", "tests", "solution", "steps")
 
 
-def load_task(folder: Path) -> Task:
+@dataclass(frozen=True)
+class LoadedTasks:
+    """The tasks that `--tasks` names."""
+
+    tasks: tuple[Task, ...]
+    left_out: Mapping[str, str]
+    """Task that cannot run here → why; empty unless such tasks may be left out."""
+
+
+def load_task(folder: Path, *, allow_network: bool = False) -> Task:
     """Read and check one task folder.
 
+    Args:
+        folder: in Harbor's format.
+        allow_network: whether a task may reach the public network.
+
     Raises:
-        UsageError: a file is missing or broken; the message names it, and the key if one is wrong.
+        UsageError: a file is missing or broken, or the task needs what capvec lacks or may not give; the message names
+            the file, and the key if one is wrong.
     """
     folder = _absolute(folder)
     _check_name(folder)
     settings = _settings(folder)
-    instruction = _read_text(folder / "instruction.md", "the instruction for the agent")
-    if not instruction.strip():
-        raise UsageError(f"{folder / 'instruction.md'}: empty; expected the instruction for the agent")
-    _check_files(folder, settings)
-    return Task(
+    environment, steps = agent_environment(folder, settings), steps_of(folder, settings)
+    task = Task(
         name=folder.name,
         path=folder,
-        instruction=instruction.strip(),
+        instruction=steps[0].instruction,
         checksum=folder_checksum(folder),
-        limits=settings.limits,
-        image=settings.image,
-        build_timeout_s=settings.build_timeout_s,
-        agent_timeout_s=settings.agent_timeout_s,
-        verifier_timeout_s=settings.verifier_timeout_s,
-        env=settings.env,
-        verifier_env=settings.verifier_env,
+        environment=environment,
+        agent=steps[0].agent,
+        verifier=steps[0].verifier,
+        artifacts=settings.artifacts,
+        skills_dir=settings.skills_dir,
         solution_env=settings.solution_env,
+        several=steps if settings.steps else (),
+        step_reward=settings.step_reward,
         metadata=settings.metadata,
     )
+    if not allow_network and (phase := _networked(task)):
+        raise UsageError(
+            f"{folder / 'task.toml'}: {phase} reaches the public network (Harbor's default where network_mode is not "
+            'set); expected --allow-network, which permits it, or network_mode = "no-network"'
+        )
+    _refuse_pending(folder, task)
+    return task
 
 
-def load_tasks(name_or_path: str) -> tuple[Task, ...]:
+def load_tasks(
+    name_or_path: str, *, skip: bool = False, allow_network: bool = False, force_build: bool = False
+) -> LoadedTasks:
     """Load the tasks that `--tasks` names, in the order given and each once.
 
     Args:
         name_or_path: `sprint`, `multi`, `full`, a bundled task, one task folder, or a folder of task folders; or
             several of these, separated by commas. A bundled name takes precedence over a folder of the same name,
             which `./multi` refers to.
+        skip: leave out tasks that cannot run here.
+        allow_network: whether tasks may reach the public network.
+        force_build: whether a Dockerfile is built although the task names a ready image.
 
     Raises:
-        UsageError: the name is unknown, the folder holds no task, two tasks share a name, or tasks are broken; the
-            message lists all that are broken.
+        UsageError: the name is unknown, the folder holds no task, two tasks share a name, or tasks cannot be used (with
+            `skip`, all of them); the message lists these.
     """
+    folders = _all_folders(name_or_path)
+    tasks, errors = _load_each(folders, allow_network)
+    if errors and (not tasks or not skip):
+        listed = "".join(f"\n  {name}: {error}" for name, error in errors.items())
+        others = "; --skip-unsupported leaves them out" if tasks else ""
+        raise UsageError(f"{len(errors)} of {len(folders)} tasks cannot be used{others}:{listed}")
+    return LoadedTasks(tuple(map(_from_dockerfile, tasks)) if force_build else tasks, errors)
+
+
+def left_out_in_words(left_out: Mapping[str, str]) -> tuple[str, ...]:
+    """A line that counts the tasks that were left out, and one for each with the reason."""
+    if not left_out:
+        return ()
+    reasons = (f"{name}: {why}" for name, why in left_out.items())
+    return (f"{counted(len(left_out), 'task')} left out:", *reasons)
+
+
+def _all_folders(name_or_path: str) -> list[Path]:
     parts = [name_or_path] if Path(name_or_path).exists() else [part.strip() for part in name_or_path.split(",")]
     folders = list(dict.fromkeys(folder for part in parts for folder in _folders(part)))
     _check_unique(folders)
-    return _load_all(folders)
+    return folders
+
+
+def _load_each(folders: list[Path], allow_network: bool) -> tuple[tuple[Task, ...], dict[str, str]]:
+    """The tasks that can be used, and why others cannot."""
+    tasks, errors = [], {}
+    for folder in folders:
+        try:
+            tasks.append(load_task(folder, allow_network=allow_network))
+        except UsageError as error:
+            errors[folder.name] = str(error)
+    return tuple(tasks), errors
+
+
+def _from_dockerfile(task: Task) -> Task:
+    """The task with no ready image where it has a Dockerfile."""
+
+    def built(environment: Environment) -> Environment:
+        there = (task.path / environment.folder / "Dockerfile").is_file()
+        return replace(environment, image=None) if there else environment
+
+    def judged(verifier: Verifier) -> Verifier:
+        return replace(verifier, environment=built(verifier.environment)) if verifier.environment else verifier
+
+    several = tuple(replace(step, verifier=judged(step.verifier)) for step in task.several)
+    return replace(task, environment=built(task.environment), verifier=judged(task.verifier), several=several)
+
+
+def _refuse_pending(folder: Path, task: Task) -> None:
+    """Refuse what no sandbox provides yet."""
+    step = task.steps[0]
+    wanted = {
+        "steps": len(task.several),
+        "verifier.environment": step.verifier.environment,
+        "verifier.collect": step.verifier.collect,
+        "environment.skills_dir": task.skills_dir,
+        f"environment/{COMPOSE}": task.environment.compose,
+    }
+    if unmet := [key for key, value in wanted.items() if value]:
+        raise UsageError(f"{folder}: {', '.join(unmet)}: not supported")
+
+
+def _networked(task: Task) -> str:
+    """What of the task reaches the public network; empty if nothing does."""
+    if task.environment.limits.network:
+        return "environment"
+    for step in task.steps:
+        own = step.verifier.environment
+        if step.agent.network:
+            return "agent"
+        if step.verifier.network or (step.verifier.network is None and own is not None and own.limits.network):
+            return "verifier"
+    return ""
 
 
 def notes_in_words(tasks: Iterable[Task]) -> tuple[str, ...]:
@@ -149,19 +246,6 @@ def _check_unique(folders: Iterable[Path]) -> None:
             )
 
 
-def _load_all(folders: list[Path]) -> tuple[Task, ...]:
-    tasks, errors = [], []
-    for folder in folders:
-        try:
-            tasks.append(load_task(folder))
-        except UsageError as error:
-            errors.append(f"{folder.name}: {error}")
-    if errors:
-        listed = "".join(f"\n  {error}" for error in errors)
-        raise UsageError(f"{len(errors)} of {len(folders)} tasks cannot be used:{listed}")
-    return tuple(tasks)
-
-
 def _check_name(folder: Path) -> None:
     if not _NAME.fullmatch(folder.name):
         raise UsageError(
@@ -172,32 +256,7 @@ def _check_name(folder: Path) -> None:
 
 def _settings(folder: Path) -> Settings:
     file = folder / "task.toml"
-    return parse_settings(_read_text(file, "the task's settings in Harbor's format"), file=str(file))
-
-
-def _check_files(folder: Path, settings: Settings) -> None:
-    _require(folder / "tests" / "test.sh", "the verifier, which writes /logs/verifier/reward.txt or reward.json")
-    if settings.image is None:
-        _require(folder / "environment" / "Dockerfile", "this file, or environment.docker_image in task.toml")
-    for name in _COMPOSE:
-        if (folder / "environment" / name).exists():
-            raise UsageError(
-                f"{folder / 'environment' / name}: compose environments are not supported; "
-                "expected one container, described by environment/Dockerfile"
-            )
-
-
-def _require(file: Path, expected: str) -> None:
-    if not file.is_file():
-        raise UsageError(f"{file}: no such file; expected {expected}")
-
-
-def _read_text(file: Path, expected: str) -> str:
-    _require(file, expected)
-    try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file}: byte {error.start} is not UTF-8; expected UTF-8 text") from error
+    return parse_settings(read_text(file, "the task's settings in Harbor's format"), file=str(file))
 
 
 def _absolute(path: Path) -> Path:

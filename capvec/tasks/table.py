@@ -21,6 +21,7 @@ class Table:
         self._prefix = prefix
         self._known: set[str] = set()
         self._tables: dict[str, Table] = {}
+        self._lists: dict[str, tuple[Table, ...]] = {}
 
     def reject(self, key: str, expected: str) -> NoReturn:
         """Raise the error for a key."""
@@ -69,6 +70,15 @@ class Table:
             self.reject(key, "a number above 0")
         return float(value)
 
+    def number(self, key: str, default: float, *, minimum: float) -> float:
+        """A finite number of at least `minimum`."""
+        value = self.take(key)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int | float) or not minimum <= value < math.inf:
+            self.reject(key, f"a number of at least {minimum:g}")
+        return float(value)
+
     @overload
     def whole(self, key: str, default: int, *, minimum: int) -> int: ...
     @overload
@@ -91,11 +101,41 @@ class Table:
             self.reject(key, "a list of non-empty strings")
         return tuple(value)
 
+    def tables(self, key: str, *, text_key: str | None = None) -> tuple[Table, ...]:
+        """The tables of a list (`[[key]]`), empty if it is not set; the same objects at every call.
+
+        Args:
+            key: of the list.
+            text_key: where an entry may be a mere string, the key that it stands for.
+        """
+        if key not in self._lists:
+            entries = self.take(key)
+            if entries is None:
+                entries = []
+            if not isinstance(entries, list):
+                self.reject(key, "a list of tables")
+            if text_key is not None:
+                entries = [{text_key: entry} if isinstance(entry, str) else entry for entry in entries]
+            if not all(isinstance(entry, dict) for entry in entries):
+                self.reject(key, "a list of tables" + (" or of strings" if text_key else ""))
+            self._lists[key] = tuple(
+                Table(entry, file=self._file, prefix=f"{self._prefix}{key}[{number}].")
+                for number, entry in enumerate(entries)
+            )
+        return self._lists[key]
+
+    def ignore(self, key: str) -> None:
+        """Mark a key, with all that it holds, as known."""
+        self._known.add(key)
+
     def unread(self) -> Iterator[str]:
         """Full names of the keys that were not read, in the order of the file."""
         for key in self._values:
             if key in self._tables:
                 yield from self._tables[key].unread()
+            elif key in self._lists:
+                for table in self._lists[key]:
+                    yield from table.unread()
             elif key not in self._known:
                 yield f"{self._prefix}{key}"
 

@@ -10,9 +10,11 @@ from capvec.errors import UsageError
 from capvec.records import Config, Trace
 from capvec.traces.conversation import acceptable, with_calls
 from capvec.traces.counts import ReplyCounts, by_protocol, by_terminus_2
-from capvec.traces.document import Document
+from capvec.traces.document import Document, first_name
 from capvec.traces.fields import UNKNOWN, look_up
-from capvec.traces.harbor import trial_result
+from capvec.traces.format import Format
+from capvec.traces.harbor import trial_result, verified_reward
+from capvec.traces.messages import read_content
 
 LATEST_MINOR = 8
 """The latest N of the schema versions `ATIF-v1.N` that can be read."""
@@ -22,11 +24,13 @@ _ROLES = {"system": "system", "user": "user", "agent": "assistant"}
 _COUNTED = ("parse_fail", "no_cmd")
 
 
-def looks_like_trajectory(value: Any) -> bool:
-    """Whether a JSON value is meant to be a trajectory: it names the schema, or has a list of steps."""
-    return isinstance(value, dict) and (
-        str(value.get("schema_version", "")).startswith("ATIF") or isinstance(value.get("steps"), list)
-    )
+def looks_like_trajectory(value: Any, _named: Mapping[str, str]) -> bool:
+    """Whether a JSON value is meant to be a trajectory: it names the schema, or has steps with sources."""
+    if not isinstance(value, dict):
+        return False
+    steps = value.get("steps")
+    sourced = isinstance(steps, list) and any(isinstance(step, dict) and "source" in step for step in steps)
+    return sourced or str(value.get("schema_version", "")).startswith("ATIF")
 
 
 def own_trace(document: Document) -> Trace | None:
@@ -50,7 +54,10 @@ def own_trace(document: Document) -> Trace | None:
     messages = []
     for index, step in enumerate(steps):
         messages.append(
-            {"role": _ROLES[step["source"]], "content": document.text(step["message"], f"steps[{index}].message")}
+            {
+                "role": _ROLES[step["source"]],
+                "content": read_content(document, step["message"], f"steps[{index}].message"),
+            }
         )
         extra = document.optional(step.get("extra"), f"steps[{index}].extra", dict) or {}
         if observed := document.optional(extra.get("observation"), f"steps[{index}].extra.observation", str):
@@ -82,19 +89,19 @@ def foreign_trace(document: Document, named: Mapping[str, str]) -> Trace:
         UsageError: a key is missing or wrong; the message names it.
     """
     root, steps = _checked(document)
-    extra, result = _extra(document), trial_result(document.path)
+    extra, result = _extra(document), trial_result(document)
     counts = _counts(document, steps, named)
     models = [root["agent"].get("model_name"), *(step.get("model_name") for step in steps)]
     return Trace(
-        id=_first_text([root.get("trajectory_id"), root.get("session_id"), document.path.stem]),
-        task=_first_text([_name(look_up(source, "task", named)[1]) for source in (extra, result)]),
-        model=_first_text(models),
+        id=first_name([root.get("trajectory_id"), root.get("session_id"), document.path.stem], UNKNOWN),
+        task=first_name((_name(look_up(source, "task", named)[1]) for source in (extra, result)), UNKNOWN),
+        model=first_name(models, UNKNOWN),
         messages=acceptable(_foreign_messages(document, steps)),
         reward=_reward(document, extra, result, named),
         steps=len(_replies(steps)),
         parse_fail=counts.parse_fail,
         no_cmd=counts.no_cmd,
-        config=_first_text([extra.get("config"), Config.BASELINE]),
+        config=first_name([extra.get("config")], Config.BASELINE),
         uncounted=counts.why,
     )
 
@@ -105,10 +112,7 @@ def _reward(
     key, value = look_up(extra, "reward", named)
     if value is not None:
         return document.reward(value, f"extra.{key}")
-    verified = document.optional(result.get("verifier_result"), "verifier_result (result.json)", dict) or {}
-    rewards = document.optional(verified.get("rewards"), "verifier_result.rewards (result.json)", dict) or {}
-    key, value = look_up(rewards, "reward", named)
-    return document.reward(value, f"verifier_result.rewards.{key} (result.json)")
+    return verified_reward(document, result, named)
 
 
 def _counts(document: Document, steps: list[dict[str, Any]], named: Mapping[str, str]) -> ReplyCounts:
@@ -122,7 +126,7 @@ def _counts(document: Document, steps: list[dict[str, Any]], named: Mapping[str,
     elif protocol is not None:
         derived = by_protocol(
             document.typed(protocol, "protocol", str),
-            [document.text(step["message"], "steps[].message") for step in replies],
+            [read_content(document, step["message"], "steps[].message") for step in replies],
         )
     else:
         derived = ReplyCounts(None, None, f"trajectories of {agent.get('name')} do not record these counts")
@@ -143,7 +147,7 @@ def _checked(document: Document) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     steps = document.typed(root.get("steps"), "steps", list)
     for index, step in enumerate(steps):
         document.typed(step, f"steps[{index}]", dict)
-        if step.get("source") not in _ROLES:
+        if str(step.get("source")) not in _ROLES:
             raise document.broken(f"steps[{index}].source", step.get("source"), "system, user or agent")
         if not isinstance(step.get("message"), str | list):
             raise document.broken(f"steps[{index}].message", step.get("message"), "text or a list of content parts")
@@ -169,14 +173,14 @@ def _foreign_messages(document: Document, steps: list[dict[str, Any]]) -> Iterat
             document.typed(call, f"steps[{index}].tool_calls[]", dict)
             for call in document.optional(step.get("tool_calls"), f"steps[{index}].tool_calls", list) or []
         ]
-        text = document.text(step["message"], f"steps[{index}].message")
+        text = read_content(document, step["message"], f"steps[{index}].message")
         said = with_calls(text, [(call.get("function_name"), call.get("arguments", {})) for call in calls])
         yield {"role": _ROLES[step["source"]], "content": said}
         key = f"steps[{index}].observation"
         observation = document.optional(step.get("observation"), key, dict) or {}
         results = document.optional(observation.get("results"), f"{key}.results", list) or []
         observed = [
-            document.text(content, f"{key}.results[].content")
+            read_content(document, content, f"{key}.results[].content")
             for result in results
             if (content := document.typed(result, f"{key}.results[]", dict).get("content")) is not None
         ]
@@ -189,5 +193,8 @@ def _name(value: Any) -> Any:
     return value.get("name") if isinstance(value, dict) else value
 
 
-def _first_text(values: list[Any]) -> str:
-    return next((value for value in values if isinstance(value, str) and value), UNKNOWN)
+def _read(document: Document, named: Mapping[str, str]) -> Iterator[Trace]:
+    yield own_trace(document) or foreign_trace(document, named)
+
+
+FORMAT = Format("ATIF", looks_like_trajectory, _read)

@@ -1,42 +1,29 @@
-"""Turns one chat, a line of a JSONL, into a trace.
+"""Turns one chat into a trace.
 
-A chat is an object with a list of messages, `{"role", "content"}` as OpenAI's or `{"from", "value"}` as ShareGPT's. The
-reward and any other field of `fields.py` stand beside the list.
+A chat is a list of messages, or an object that has one; `messages.py` says which messages are read. The reward and any
+other field of `fields.py` stand beside the list.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from capvec.errors import UsageError
 from capvec.records import Trace
-from capvec.traces.conversation import acceptable, with_calls
+from capvec.traces.conversation import acceptable, arguments_of
 from capvec.traces.counts import by_protocol
 from capvec.traces.document import Document
 from capvec.traces.fields import TRACE_FIELDS, UNKNOWN, look_up
-
-_ROLES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "tool": "user",
-    "function": "user",
-    "observation": "user",
-    "environment": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "agent": "assistant",
-    "model": "assistant",
-}
-"""Role of a message → the role in a chat template. A tool's answer becomes a user message, as in `atif.py`."""
+from capvec.traces.format import Format
+from capvec.traces.messages import looks_like_messages, read_messages
 
 
 def looks_like_chat(value: Any, named: Mapping[str, str]) -> bool:
-    """Whether a JSON value is meant to be a chat: it has a list of messages."""
-    return isinstance(value, dict) and isinstance(look_up(value, "messages", named)[1], list)
+    """Whether a JSON value is meant to be a chat: it is a list of messages, or has a list of them."""
+    if isinstance(value, list):
+        return looks_like_messages(value)
+    return isinstance(value, dict) and isinstance(_talk(value, named)[1], list)
 
 
 def chat_trace(document: Document, named: Mapping[str, str]) -> Trace:
@@ -47,24 +34,24 @@ def chat_trace(document: Document, named: Mapping[str, str]) -> Trace:
     source lacks comes from the parser of the protocol that it names.
 
     Raises:
-        UsageError: a key is missing or wrong; the message names it.
+        UsageError: a key is missing or wrong, or a part is not understood; the message names it.
     """
-    if not isinstance(document.value, dict):
-        raise UsageError(f"{document.name}: is {type(document.value).__name__}, expected an object with messages")
+    chat = {"messages": document.value} if looks_like_messages(document.value) else document.value
+    if not isinstance(chat, dict):
+        raise UsageError(f"{document.name}: is {type(chat).__name__}, expected an object with messages")
 
     def found(field: str) -> tuple[Any, str]:
-        name, value = look_up(document.value, field, named)
+        name, value = look_up(chat, field, named)
         return value, name
 
-    key, talk = look_up(document.value, "messages", named)
+    key, talk = _talk(chat, named)
     if talk is None:
         raise UsageError(
-            f"{document.name}: neither an ATIF trajectory (an object with schema_version and steps) nor a chat (an "
-            f"object with {', '.join(TRACE_FIELDS['messages'])}); use --trace-fields messages=NAME for another name"
+            f"{document.name}: neither an ATIF trajectory (schema_version and steps), nor a run in another format that "
+            f"capvec reads, nor a chat (an object with {', '.join(TRACE_FIELDS['messages'])}); use "
+            f"--trace-fields messages=NAME for another name"
         )
-    messages = [
-        _message(document, message, f"{key}[{index}]") for index, message in enumerate(document.typed(talk, key, list))
-    ]
+    messages = read_messages(document, [*_system(chat), *document.typed(talk, key, list), *_completion(chat)], key)
     replies = [message["content"] for message in messages if message["role"] == "assistant"]
     steps, task, model, name = (found(field)[0] for field in ("steps", "task", "model", "id"))
     counts = by_protocol(document.optional(*found("protocol"), str), replies).known_first(
@@ -83,6 +70,29 @@ def chat_trace(document: Document, named: Mapping[str, str]) -> Trace:
     )
 
 
+def _talk(chat: Mapping[str, Any], named: Mapping[str, str]) -> tuple[str, Any]:
+    """The key of the messages, and the messages, which published data sets may have as JSON in a string."""
+    key, talk = look_up(chat, "messages", named)
+    return key, arguments_of(talk)
+
+
+def _system(chat: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The system prompt, which Anthropic's requests have beside their messages."""
+    prompt = chat.get("system")
+    return [{"role": "system", "content": prompt}] if prompt and isinstance(prompt, str | list) else []
+
+
+def _completion(chat: Mapping[str, Any]) -> list[Any]:
+    """The reply to the messages, where the log of one request has it beside them, in OpenAI's or Anthropic's form."""
+    response = chat.get("response")
+    if not isinstance(response, dict):
+        return []
+    choices = response.get("choices")
+    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+        return [choices[0].get("message")]
+    return [response] if "role" in response or response.get("object") == "response" else []
+
+
 def _label(document: Document, value: Any, key: str) -> str:
     """The name of a task or a model, which may be a number."""
     if value is None:
@@ -92,25 +102,8 @@ def _label(document: Document, value: Any, key: str) -> str:
     return document.typed(value, key, str)
 
 
-def _message(document: Document, message: Any, key: str) -> dict[str, str]:
-    message = document.typed(message, key, dict)
-    form = ("from", "value") if "from" in message and "role" not in message else ("role", "content")
-    role, content = (message.get(name) for name in form)
-    if not isinstance(role, str) or role not in _ROLES:
-        raise document.broken(f"{key}.{form[0]}", role, f"one of {', '.join(_ROLES)}")
-    # OpenAI's content is null if the reply consists of calls only.
-    calls = document.optional(message.get("tool_calls"), f"{key}.tool_calls", list) or []
-    text = "" if content is None and calls else document.text(content, f"{key}.{form[1]}")
-    return {"role": _ROLES[role], "content": with_calls(text, [_call(document, call, key) for call in calls])}
+def _read(document: Document, named: Mapping[str, str]) -> Iterator[Trace]:
+    yield chat_trace(document, named)
 
 
-def _call(document: Document, call: Any, key: str) -> tuple[Any, Any]:
-    """Name and arguments of one of OpenAI's tool calls. The arguments are parsed if they are JSON in a string."""
-    function = document.typed(
-        document.typed(call, f"{key}.tool_calls[]", dict).get("function"), f"{key}.tool_calls[].function", dict
-    )
-    arguments = function.get("arguments", {})
-    try:
-        return function.get("name"), json.loads(arguments) if isinstance(arguments, str) else arguments
-    except ValueError:  # the model wrote no JSON
-        return function.get("name"), arguments
+FORMAT = Format("chat", looks_like_chat, _read)

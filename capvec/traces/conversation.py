@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+from capvec.errors import UsageError
+from capvec.records import Trace
+from capvec.traces.document import NotATrace
 
 
 def acceptable(messages: Iterable[dict[str, str]]) -> tuple[dict[str, str], ...]:
@@ -13,7 +17,8 @@ def acceptable(messages: Iterable[dict[str, str]]) -> tuple[dict[str, str], ...]
     for index, message in enumerate(messages):
         role = "user" if message["role"] == "system" and index > 0 else message["role"]
         if joined and joined[-1]["role"] == role:
-            joined[-1] = {"role": role, "content": f"{joined[-1]['content']}\n\n{message['content']}"}
+            said = "\n\n".join(text for text in (joined[-1]["content"], message["content"]) if text)
+            joined[-1] = {"role": role, "content": said}
         else:
             joined.append({"role": role, "content": message["content"]})
     return tuple(joined)
@@ -26,3 +31,52 @@ def with_calls(text: str, calls: Iterable[tuple[Any, Any]]) -> str:
         for name, arguments in calls
     ]
     return "\n".join(part for part in (text, *said) if part)
+
+
+def arguments_of(written: Any) -> Any:
+    """The arguments of a call. Models write them as JSON in a string, which is parsed if it is JSON."""
+    try:
+        return json.loads(written) if isinstance(written, str) else written
+    except (ValueError, RecursionError):
+        return written
+
+
+def check_conversation(trace: Trace, source: str) -> None:
+    """Check that a model can be given the conversation.
+
+    Raises:
+        NotATrace: no message is the assistant's.
+        UsageError: there is no message, the assistant speaks first, or a text has no UTF-8; the message names `source`
+            and the trace.
+    """
+    named = f"{source}: trace {trace.id!a}"
+    for index, text in enumerate([trace.id, trace.task, trace.model, *_contents(trace.messages)]):
+        if (found := _lone_surrogate(text)) is not None:
+            where = "its id, task or model" if index < 3 else f"message {index - 2} of its conversation"
+            raise UsageError(
+                f"{named}: {where} holds the lone surrogate U+{found:04X}, which has no UTF-8; expected Unicode text: "
+                f"remove it, or replace it by U+FFFD"
+            )
+    if not trace.messages:
+        raise UsageError(f"{named}: has an empty conversation, expected messages of a user and an assistant")
+    spoken = [message["role"] for message in trace.messages if message["role"] != "system"]
+    if "assistant" not in spoken:
+        raise NotATrace("without a reply of the model")
+    if spoken[0] == "assistant":
+        raise UsageError(
+            f"{named}: the assistant speaks first, which many chat templates refuse; expected a user's message before "
+            f"the first reply"
+        )
+
+
+def _contents(messages: Sequence[dict[str, str]]) -> list[str]:
+    return [message["content"] for message in messages]
+
+
+def _lone_surrogate(text: str) -> int | None:
+    """The first lone surrogate in a text. In Python every surrogate of a text is a lone one."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return ord(text[error.start])
+    return None

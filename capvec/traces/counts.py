@@ -22,6 +22,7 @@ from typing import Any
 
 from capvec.agent.protocols import PROTOCOLS
 from capvec.traces.document import Document
+from capvec.traces.messages import read_content
 
 _TERMINUS_COMPLAINT = "Previous response had parsing errors:"
 
@@ -65,7 +66,9 @@ def by_terminus_2(document: Document, replies: Sequence[dict[str, Any]], parser:
     silent = [step for step in parsed if not step.get("tool_calls")]
     if parser != "json" and silent and len(silent) == len(parsed):
         return ReplyCounts(sum(failed), None, f"terminus-2 recorded raw replies for its parser {parser!r}")
-    reread = [PROTOCOLS["terminus-json"].parse(document.text(step["message"], "steps[].message")) for step in silent]
+    reread = [
+        PROTOCOLS["terminus-json"].parse(read_content(document, step["message"], "steps[].message")) for step in silent
+    ]
     return ReplyCounts(sum(failed), sum(not parse.commands and not parse.done for parse in reread))
 
 

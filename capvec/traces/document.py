@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,17 +14,36 @@ _T = TypeVar("_T")
 _WORDS: dict[type, str] = {str: "text", dict: "an object", list: "a list", int: "a whole number"}
 
 
+class NotATrace(Exception):
+    """A value that holds no conversation of its own, such as a report; the message says why. It is passed over."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The value of a document that is a zip file."""
+
+    members: frozenset[str]
+    """The names of the files in it."""
+
+
 @dataclass(frozen=True)
 class Document:
-    """A JSON value that should hold a trace.
+    """A JSON value, or an `Archive`, that should hold a trace.
 
     Every method that checks a value raises `UsageError` with the file and the key if the check fails.
     """
 
     name: str
-    """The file, and the line of a JSONL, for error messages."""
+    """The file, and the line or entry where it holds several values, for error messages."""
     value: Any
     path: Path
+    alone: bool = True
+    """Whether it is the whole file, and not one line or entry of it."""
+
+    @property
+    def stem(self) -> str:
+        """The file's name without its suffixes, and the line or entry: the name of a trace that has none."""
+        return self.name.removeprefix(f"{self.path.parent}/").replace(self.path.name, self.path.name.split(".")[0], 1)
 
     def broken(self, key: str, got: Any, expected: str) -> UsageError:
         """The error for a key whose value is not as expected."""
@@ -39,6 +59,11 @@ class Document:
     def optional(self, value: Any, key: str, kind: type[_T]) -> _T | None:
         """`value`, checked to be a `kind` or None."""
         return None if value is None else self.typed(value, key, kind)
+
+    def objects(self, value: Any, key: str) -> list[dict[str, Any]]:
+        """A list of objects; None is an empty one."""
+        entries = self.optional(value, key, list) or []
+        return [self.typed(entry, f"{key}[{index}]", dict) for index, entry in enumerate(entries)]
 
     def count(self, value: Any, key: str) -> int | None:
         """A whole number of at least 0, or None."""
@@ -62,12 +87,8 @@ class Document:
         """A finite number, or None; true counts as 1 and false as 0."""
         return float(value) if isinstance(value, bool) else self.number(value, key)
 
-    def text(self, content: Any, key: str) -> str:
-        """The content of a message: text, or a list of content parts, of which other than text become `[type]`."""
-        if isinstance(content, str):
-            return content
-        parts = []
-        for part in self.typed(content, key, list):
-            kind = self.typed(part, f"{key}[]", dict).get("type")
-            parts.append(str(part.get("text") or "") if kind == "text" else f"[{kind}]")
-        return "\n".join(parts)
+
+def first_name(values: Iterable[Any], default: str) -> str:
+    """The first of the values that names something: text that is not empty, or a whole number."""
+    named = (str(value) for value in values if isinstance(value, str | int) and not isinstance(value, bool))
+    return next((value for value in named if value), default)

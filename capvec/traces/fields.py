@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 TRACE_FIELDS: Mapping[str, tuple[str, ...]] = {
-    "id": ("id", "trace_id", "trial_name", "session_id"),
+    "id": ("id", "trace_id", "trial_name", "session_id", "trajectory_id", "traj_id"),
     "task": ("task", "task_id", "task_name", "instance_id", "problem_id"),
     "model": ("model", "model_name"),
     "messages": ("messages", "conversation", "conversations", "trajectory", "traj"),

@@ -9,27 +9,31 @@ refers to the next.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from capvec.errors import UsageError
-from capvec.traces.document import Document
+from capvec.records import Trace
+from capvec.traces.document import Document, first_name
+from capvec.traces.fields import look_up
 
 
-def trial_result(path: Path) -> dict[str, Any]:
-    """Harbor's `result.json` of the trial of a trajectory; empty if there is none.
+def trial_result(document: Document) -> dict[str, Any]:
+    """Harbor's `result.json` of the trial of a document; empty if there is none.
 
     Raises:
         UsageError: the file is not JSON.
     """
-    # The lines of a JSONL are many trials, for which no single result holds.
-    for folder in () if path.suffix == ".jsonl" else (path.parent, path.parent.parent):
+    path = document.path
+    # The lines of a file are many trials, for which no single result holds.
+    for folder in (path.parent, path.parent.parent) if document.alone else ():
         file = folder / "result.json"
         if file.is_file() and file != path:
             try:
                 result = json.loads(file.read_bytes())
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UsageError(f"{file}: not JSON ({error}); expected Harbor's result of a trial") from error
             # A job has a result.json too, without these keys.
             if isinstance(result, dict) and ("verifier_result" in result or "task_name" in result):
@@ -37,10 +41,29 @@ def trial_result(path: Path) -> dict[str, Any]:
     return {}
 
 
+def verified_reward(document: Document, result: Mapping[str, Any], named: Mapping[str, str]) -> float | None:
+    """The verifier's reward in Harbor's result of a trial.
+
+    Raises:
+        UsageError: the reward is not a number; the message names the key.
+    """
+    verified = document.optional(result.get("verifier_result"), "verifier_result (result.json)", dict) or {}
+    rewards = document.optional(verified.get("rewards"), "verifier_result.rewards (result.json)", dict) or {}
+    key, value = look_up(rewards, "reward", named)
+    return document.reward(value, f"verifier_result.rewards.{key} (result.json)")
+
+
+def with_result(trace: Trace, document: Document, named: Mapping[str, str]) -> Trace:
+    """A trace from an agent's own record of one of Harbor's trials, with the task and the reward of the trial."""
+    result = trial_result(document)
+    reward = verified_reward(document, result, named) if trace.reward is None else trace.reward
+    return replace(trace, task=first_name([look_up(result, "task", named)[1]], trace.task), reward=reward)
+
+
 def whole_runs(documents: Sequence[Document]) -> Iterator[tuple[Document, ...]]:
     """Each run as its parts in order, usually one. Files of subagents are left out: they are not runs of a task."""
-    by_path = {document.path: document for document in documents if document.path.suffix == ".json"}
-    inner = {path for document in documents for path in _subagents(document)}
+    by_path = {document.path: document for document in documents if document.alone}
+    inner = subagent_files(documents)
     earlier = {after: document for document in documents if (after := _continuation(document)) and after in by_path}
     continued = {document.path for document in earlier.values()}
     for document in documents:
@@ -50,6 +73,17 @@ def whole_runs(documents: Sequence[Document]) -> Iterator[tuple[Document, ...]]:
         while parts[0].path in earlier:
             parts.insert(0, earlier[parts[0].path])
         yield tuple(parts)
+
+
+def subagent_files(documents: Sequence[Document]) -> set[Path]:
+    """The files of subagents that runs refer to."""
+    return {path for document in documents for path in _subagents(document)}
+
+
+def own_records(trajectories: Sequence[Document], others: Sequence[Document]) -> set[Path]:
+    """The files of `others` in which an agent recorded, in its own format, a run that Harbor kept as ATIF as well."""
+    kept = {document.path.parent for document in trajectories if document.alone and trial_result(document)}
+    return {document.path for document in others if not kept.isdisjoint(document.path.parents)}
 
 
 def _continuation(document: Document) -> Path | None:

@@ -2,70 +2,111 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from capvec.errors import UsageError
 from capvec.records import Trace
-from capvec.traces.atif import foreign_trace, looks_like_trajectory, own_trace
-from capvec.traces.chats import chat_trace, looks_like_chat
-from capvec.traces.document import Document
-from capvec.traces.harbor import whole_runs
+from capvec.traces import atif
+from capvec.traces.conversation import check_conversation
+from capvec.traces.document import Document, NotATrace
+from capvec.traces.format import Format
+from capvec.traces.formats import FORMATS
+from capvec.traces.found import Found, PassedOver
+from capvec.traces.harbor import own_records, subagent_files, whole_runs, with_result
+from capvec.traces.swe_bench import with_verdict
 
-_EXPECTED = "ATIF trajectories (.json), a JSONL of trajectories or of chats with a reward, or a folder of these"
+_EXPECTED = f"a file of one of the formats {', '.join(known.name for known in FORMATS)}, or a folder of these"
 
 
-def read_traces(path: Path, fields: Mapping[str, str] | None = None) -> tuple[Trace, ...]:
-    """Read every trace of a folder (`.json` and `.jsonl` at any depth), of a `.jsonl` (one per line) or of one `.json`.
+def read_traces(
+    path: Path, fields: Mapping[str, str] | None = None, say: Callable[[str], None] | None = None
+) -> tuple[Trace, ...]:
+    """Read every trace of a folder, at any depth, or of a file: JSON, JSON lines, or an archive of Inspect.
 
-    A trace is an ATIF trajectory, v1.0 to v1.8, of capvec or another agent, or a chat (`chats.py`; in a folder only as
-    a line of a JSONL). Other files of a folder are skipped: reports, results, a JSONL whose first line is not a trace,
-    and trajectories of subagents. A run that Harbor wrote in parts is one trace: the conversation of the last part,
-    with the steps and counts of all.
+    The formats are those of `formats.py`, known by the content of a file and not by its name. What holds no trace is
+    passed over and said: reports, results, a run without a reply, trajectories of subagents. A run that Harbor wrote in
+    parts is one trace: the conversation of the last part, with the steps and counts of all.
 
-    The reward of a trace is, in this order: capvec's own (None if the trial ended in `error`), the one beside the
-    conversation, the one in Harbor's `result.json` beside or above the file, None. `steps` counts the model's replies
-    without copied context. `parse_fail` and `no_cmd` are None if they are unknown, and `uncounted` says why.
+    The reward of a trace is, in this order: capvec's own (None if the trial ended in `error`), the one of its file, the
+    one in Harbor's `result.json` or in a report of SWE-bench beside or above the file, None. `steps` counts the model's
+    replies without copied context. `parse_fail` and `no_cmd` are None if they are unknown, and `uncounted` says why.
 
     Args:
         path: folder or file.
         fields: field → its name in the files, in addition to the names in `TRACE_FIELDS`.
+        say: takes a line for each reason for which something was passed over.
 
     Returns:
         The traces in the order of paths and lines, with unique ids.
 
     Raises:
         UsageError: the path does not exist or holds no trace, or a trace is broken; the message names file, line and
-            key.
+            key. A trace is broken as well if it is empty, if the assistant speaks first, if a text of it has no UTF-8,
+            or if a part of a message has a type that is not read.
     """
-    fields = fields or {}
     check_traces(path)
-    runs = list(whole_runs(list(_documents(path, fields))))
-    if not runs:
-        raise UsageError(f"--traces {path}: holds no ATIF trajectory and no JSONL of chats; expected {_EXPECTED}")
-    return tuple(_with_unique_ids([_joined([_trace(part, fields) for part in parts]) for parts in runs]))
+    passed_over = PassedOver(path)
+    traces = tuple(_with_unique_ids([*_traces(Found(path, fields or {}, passed_over))]))
+    reasons = passed_over.lines()
+    if not traces:
+        raise UsageError(
+            f"--traces {path}: holds no trace: {'; '.join(reasons) or 'it is empty'}; expected {_EXPECTED}"
+        )
+    if say is not None:
+        for reason in reasons:
+            say(f"--traces {path}: passed over: {reason}")
+    return traces
 
 
 def check_traces(path: Path) -> None:
     """Check the path of traces without reading them.
 
     Raises:
-        UsageError: the path does not exist, or is a file other than `.json` and `.jsonl`.
+        UsageError: the path does not exist.
     """
     if not path.exists():
         raise UsageError(f"--traces {path}: no such file or folder; expected {_EXPECTED}")
-    if path.is_file() and path.suffix not in {".json", ".jsonl"}:
-        raise UsageError(f"--traces {path}: neither .json nor .jsonl; expected {_EXPECTED}")
 
 
-def _trace(document: Document, fields: Mapping[str, str]) -> Trace:
-    if looks_like_trajectory(document.value):
-        return own_trace(document) or foreign_trace(document, fields)
-    return chat_trace(document, fields)
+def _traces(found: Found) -> Iterator[Trace]:
+    documents = [*found.documents()]
+    trajectories = [document for document, known in documents if known is atif.FORMAT]
+    others = [document for document, known in documents if known is not atif.FORMAT]
+    left_out = {
+        **dict.fromkeys(subagent_files(trajectories), "trajectories of subagents"),
+        **dict.fromkeys(own_records(trajectories, others), "an agent's own record of a run that is read as ATIF"),
+    }
+    runs = {parts[-1].name: parts for parts in whole_runs(trajectories)}
+    for document, known in documents:
+        if document.path in left_out:
+            found.passed_over.add(left_out[document.path], document.name)
+        elif known is not atif.FORMAT or document.name in runs:
+            yield from _read(runs.get(document.name, (document,)), known, found)
+
+
+def _read(parts: Sequence[Document], known: Format, found: Found) -> Iterator[Trace]:
+    """The traces of one document, or of one run in parts."""
+    last = parts[-1]
+    try:
+        read = [trace for part in parts for trace in known.read(part, found.fields)]
+    except NotATrace as reason:
+        found.passed_over.add(str(reason), last.name)
+        return
+    except RecursionError as error:
+        raise UsageError(f"{last.name}: is nested too deeply to be read, expected a run") from error
+    for trace in read if len(parts) == 1 else [_joined(read)]:
+        judged = trace
+        if known is not atif.FORMAT:
+            judged = with_verdict(with_result(trace, last, found.fields), last.path, found.reports)
+        try:
+            check_conversation(judged, last.name)
+        except NotATrace as reason:
+            found.passed_over.add(str(reason), last.name if len(read) == 1 else f"{last.name} ({trace.id})")
+        else:
+            yield judged
 
 
 def _joined(parts: Sequence[Trace]) -> Trace:
@@ -81,44 +122,6 @@ def _joined(parts: Sequence[Trace]) -> Trace:
 def _total(counts: Sequence[int | None]) -> int | None:
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None
-
-
-def _documents(path: Path, fields: Mapping[str, str]) -> Iterator[Document]:
-    if path.is_dir():
-        for file in sorted(file for file in path.rglob("*.json*") if file.suffix in {".json", ".jsonl"}):
-            if file.suffix == ".jsonl":
-                if _starts_with_a_trace(file, fields):
-                    yield from _lines(file)
-            elif looks_like_trajectory(value := _load(file.read_bytes(), str(file))):
-                yield Document(str(file), value, file)
-    elif path.suffix == ".jsonl":
-        yield from _lines(path)
-    else:
-        yield Document(str(path), _load(path.read_bytes(), str(path)), path)
-
-
-def _starts_with_a_trace(file: Path, fields: Mapping[str, str]) -> bool:
-    """Whether a JSONL holds traces. It may be the log of something else, which may end in the middle of a line."""
-    first = next((line for line in file.read_bytes().split(b"\n") if line.strip()), b"null")
-    try:
-        value = json.loads(first)
-    except (ValueError, RecursionError):
-        return False
-    return looks_like_trajectory(value) or looks_like_chat(value, fields)
-
-
-def _lines(file: Path) -> Iterator[Document]:
-    for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
-        if line.strip():
-            name = f"{file}, line {number}"
-            yield Document(name, _load(line, name), file)
-
-
-def _load(data: bytes, name: str) -> Any:
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{name}: not JSON ({error}); expected an ATIF trajectory or a chat") from error
 
 
 def _with_unique_ids(traces: Sequence[Trace]) -> Iterator[Trace]:

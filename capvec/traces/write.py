@@ -85,6 +85,8 @@ def _agent_step(step: Step) -> dict[str, Any]:
     reply, parse = step.reply, step.parse
     ids = [f"call_{step.index}_{number}" for number in range(len(parse.commands))]
     data: dict[str, Any] = {"source": "agent", "message": reply.text, "llm_call_count": 1}
+    if reply.thought:
+        data["reasoning_content"] = reply.thought
     if step.timestamp:
         data["timestamp"] = step.timestamp
     if parse.commands:

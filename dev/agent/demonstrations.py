@@ -23,7 +23,7 @@ from typing import Any
 from capvec.agent.loop import LoopLimits, run_episode
 from capvec.agent.prompts import opening_messages
 from capvec.errors import CapvecError, InfrastructureError
-from capvec.records import Episode, Task
+from capvec.records import Environment, Episode, Task
 from capvec.sandbox.base import Sandbox
 from capvec.sandbox.docker import DockerProvider
 from dev.agent.demonstrators import PROTOCOL, Demonstration, demonstrate
@@ -80,7 +80,7 @@ def make(jobs: Sequence[Job], workers: int) -> Iterator[dict[str, Any]]:
 
 
 def _play_batch(jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    workshop = Task("demonstrations", Path(), "", "", image="debian:bookworm-slim")
+    workshop = Task("demonstrations", Path(), "", "", environment=Environment(image="debian:bookworm-slim"))
     with DockerProvider().open(workshop, run="demonstrations", trial=f"{jobs[0].number}") as sandbox:
         return [_play(job, sandbox) for job in jobs]
 

@@ -13,7 +13,7 @@ from support.real_sweeps import containers
 from support.sandbox_conformance import SandboxConformance
 
 from capvec.errors import InfrastructureError, SandboxUnavailable, UsageError
-from capvec.records import Limits, Task
+from capvec.records import Environment, Limits, Task
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.docker_host import check_docker
 from capvec.sandbox.files import READ_LIMIT
@@ -29,7 +29,13 @@ def task(tmp_path_factory):
     folder = tmp_path_factory.mktemp("task")
     (folder / "environment").mkdir()
     (folder / "environment" / "Dockerfile").write_text("FROM debian:bookworm-slim\nWORKDIR /app\nENV GREETING=hello\n")
-    return Task("plain", folder, "do it", "0", limits=Limits(memory_mb=128, pids=64), env={"FROM_TASK": "yes"})
+    return Task(
+        "plain",
+        folder,
+        "do it",
+        "0",
+        environment=Environment(limits=Limits(memory_mb=128, pids=64), env={"FROM_TASK": "yes"}),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +50,12 @@ def fresh(task):
         yield sandbox
 
 
+def with_limits(task, **limits):
+    """The task with other limits."""
+    environment = task.environment
+    return replace(task, environment=replace(environment, limits=replace(environment.limits, **limits)))
+
+
 def say(sandbox, command, timeout_s=10):
     return sandbox.run(command, timeout_s=timeout_s).output.strip()
 
@@ -52,8 +64,9 @@ def test_the_containers_own_processes_are_told_from_what_runs_beside_them(shared
     say(shared, "sleep 60 &")
     keepers = shared.processes.find_keepers()
     assert keepers == shared.processes.keepers
-    assert keepers.split()[0] == "1"
-    assert say(shared, f"tr '\\0' ' ' < /proc/{keepers.split()[1]}/cmdline") == "sleep infinity"
+    init, child = keepers.pids.split()
+    assert init == "1"
+    assert say(shared, f"tr '\\0' ' ' < /proc/{child}/cmdline") == "sleep infinity"
 
 
 class TestDockerSandbox(SandboxConformance):
@@ -231,7 +244,7 @@ def test_stopping_the_agent_works_where_no_further_process_may_start(fresh):
 
 
 def test_a_process_that_became_another_user_is_ended_too_and_files_stay(task):
-    needy = replace(task, limits=replace(task.limits, cap_add=("SETUID", "SETGID")))
+    needy = with_limits(task, cap_add=("SETUID", "SETGID"))
     with DockerProvider().open(needy, run=RUN, trial="setuid") as sandbox:
         say(sandbox, "echo kept > /app/file; setpriv --reuid=1000 --regid=1000 --clear-groups sleep 987 &")
         everything = ("sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
@@ -262,7 +275,7 @@ def test_no_capabilities_no_new_privileges_and_no_network(shared):
 
 
 def test_a_needed_capability_can_be_added_back(task):
-    needy = replace(task, limits=replace(task.limits, cap_add=("CHOWN",)))
+    needy = with_limits(task, cap_add=("CHOWN",))
     with DockerProvider().open(needy, run=RUN, trial="cap") as sandbox:
         status = say(sandbox, "grep CapEff /proc/self/status")
     assert int(status.split()[1], 16) == 1  # CAP_CHOWN is bit 0
@@ -283,7 +296,7 @@ def test_an_agent_cannot_end_its_own_sandbox(fresh, command):
 
 
 def test_more_cpus_than_the_engine_has_are_all_of_them(task):
-    greedy = replace(task, limits=replace(task.limits, cpus=4096.0))
+    greedy = with_limits(task, cpus=4096.0)
     with DockerProvider().open(greedy, run=RUN, trial="cpus") as sandbox:
         assert say(sandbox, "echo runs") == "runs"
 
@@ -334,7 +347,7 @@ def test_a_planted_reward_is_not_believed_however_it_is_kept(fresh, task, tmp_pa
         "mkdir -p /logs/verifier /tests; cd /logs/verifier; echo 1 > reward.txt; echo '{\"reward\": 1}' > reward.json"
     )
     fresh.run(f"{plant}; touch /tests/helper; chmod 444 *; chmod 555 . /logs /tests /", timeout_s=10)
-    assert verify(fresh, replace(task, path=tmp_path)) == 0.0
+    assert verify(fresh, replace(task, path=tmp_path)).rewards == {"reward": 0.0}
 
 
 # ------------------------------------------------------------------------------------------------ cleaning up
@@ -401,7 +414,7 @@ def test_a_dockerfile_that_does_not_build_is_the_users_error_with_the_log(tmp_pa
 def test_a_base_image_that_is_nowhere_is_the_users_error(tmp_path):
     (tmp_path / "environment").mkdir()
     (tmp_path / "environment" / "Dockerfile").write_text("FROM capvec.invalid/no/such:image\n")
-    with pytest.raises(UsageError, match="make setup"):
+    with pytest.raises(UsageError, match="base image is missing: `docker pull`"):
         DockerProvider().prepare(Task("baseless", tmp_path, "x", "0"))
 
 
@@ -418,5 +431,5 @@ def test_an_image_is_built_once_and_again_when_its_files_change(tmp_path):
 
 def test_an_image_name_that_is_none_is_the_users_error_and_any_task_name_can_be_built(task):
     with pytest.raises(UsageError, match=r"'Not One'.*expected one such as"):
-        DockerProvider().prepare(replace(task, image="Not One"))
+        DockerProvider().prepare(replace(task, environment=Environment(image="Not One")))
     assert DockerProvider().prepare(replace(task, name="A._-b-")) == DockerProvider().prepare(task)

@@ -160,7 +160,7 @@ def test_a_tokenizer_without_a_chat_template_is_refused(tmp_path):
     from capvec.engines.transformers.models import load_model
 
     with pytest.raises(UsageError, match="no chat template"):
-        load_model(str(save_tiny(tmp_path, "llama", chat_template=False)))
+        load_model(str(save_tiny(tmp_path, "llama", chat_template=None)))
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path):

@@ -8,16 +8,19 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 import safetensors.numpy
+from support.chat_templates import tokenizer_of
 from support.engine_conformance import HELLO, TALK, EngineConformance, ask, put_direction
-from support.tiny_models import CONTEXT, LAYERS, WIDTH, save_tiny
+from support.tiny_models import CONTEXT, LAYERS, WIDTH, save_reciting, save_tiny
 
+from capvec.agent.protocols import get_protocol
 from capvec.engines.client import EngineClient
-from capvec.engines.process import start_engine
+from capvec.engines.process import client_of, start_engine
 from capvec.engines.protocol import ModelSource
 from capvec.errors import EngineUnavailable, UsageError
 from capvec.steering import Steer
@@ -172,3 +175,53 @@ def test_the_engine_ends_when_the_process_that_started_it_is_killed(model_folder
     while os.path.exists(f"/proc/{pid}/exe") and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not os.path.exists(f"/proc/{pid}/exe")
+
+
+# ---------------------------------------------------------------------------------------------------- chat templates
+
+
+@contextmanager
+def reciting(folder, name, said, talk, thinking):
+    """A client of an engine whose model answers `talk` with `said`."""
+    from capvec.engines.transformers.chat_template import inspect_template
+
+    tokenizer = tokenizer_of(name)
+    prompt = inspect_template(tokenizer, name).ids(talk, prompt=True, thinking=thinking)
+    save_reciting(folder, tokenizer, prompt, said)
+    with client_of(ModelSource(str(folder), name), folder / "engine.log") as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "thinking"),
+    [
+        ("deepseek-v3", "I look.\n</think>\n\n```bash\nls\n```", "on"),
+        (
+            "gpt-oss",
+            "<|channel|>analysis<|message|>I look.<|end|><|start|>assistant<|channel|>final<|message|>```bash\nls\n```",
+            None,
+        ),
+    ],
+)
+def test_what_a_model_thinks_is_apart_from_what_it_answers_and_no_command(tmp_path, name, said, thinking):
+    parse = get_protocol("bash-block").parse
+    with reciting(tmp_path, name, said, HELLO, thinking) as client:
+        reply = ask(client, max_tokens=200, temperature=0, thinking=thinking)
+        assert (reply.thought, reply.text.strip(), reply.finish_reason) == ("I look.", "```bash\nls\n```", "stop")
+        assert parse(reply.text).commands == ("ls",)
+        # Cut within its thought, the reply answers nothing.
+        half = len(tokenizer_of(name)(said[: said.index("look")], add_special_tokens=False)["input_ids"])
+        cut = ask(client, max_tokens=half, temperature=0, thinking=thinking)
+        assert (cut.thought, cut.text, cut.finish_reason) == ("I", "", "length")
+
+
+def test_a_model_without_a_system_role_answers_the_system_text_in_the_first_message(tmp_path):
+    talk = [{"role": "system", "content": "You act in a shell."}, *HELLO]
+    with reciting(tmp_path, "gemma", "DONE", talk, None) as client:
+        assert client.health().template.system == "refused"
+        assert ask(client, talk, max_tokens=20, temperature=0).text == "DONE"
+        client.capture([talk], "last")
+        with pytest.raises(EngineUnavailable, match=r"400 .*cannot render a conversation of user, user: .*alternate"):
+            ask(client, [*HELLO, *HELLO])
+        with pytest.raises(UsageError, match=r"^mine: .*cannot render a conversation of assistant: .*; leave it out"):
+            client.capture([[{"role": "assistant", "content": "hi"}]], "last", names=["mine"])

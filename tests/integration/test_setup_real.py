@@ -17,6 +17,7 @@ import docker
 import httpx
 import pytest
 from support import REPOSITORY
+from support.registry import registry
 from support.tiny_models import save_tiny
 
 from capvec.errors import SandboxUnavailable, UsageError
@@ -115,6 +116,17 @@ def test_a_registry_that_does_not_answer_holds_up_set_up_only_so_long():
         start = time.monotonic()
         assert not pull_base_image(f"127.0.0.1:{silent.getsockname()[1]}/debian", limit_s=2)
         assert 2 <= time.monotonic() - start < 4
+
+
+def test_the_base_image_is_pulled_without_a_credential_helper(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text('{"credsStore": "not-installed"}')
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    with registry() as name:
+        repository = name.removesuffix(":1")
+        assert pull_base_image(repository, limit_s=30)
+    client = docker.from_env()
+    client.images.remove(f"{repository}:{TAG}")
+    client.close()
 
 
 def test_a_registry_that_is_not_there_is_noticed_at_once():

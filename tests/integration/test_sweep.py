@@ -10,8 +10,9 @@ from collections import Counter
 import numpy as np
 import pytest
 import safetensors.numpy
+from support.chat_templates import DEEPSEEK_V3, GEMMA, ONE_TURN
 from support.real_sweeps import REWARD, TRIALS, ledger, no_container_is_left, no_traceback, write_task
-from support.tiny_models import LAYERS, WIDTH
+from support.tiny_models import CHATML, LAYERS, WIDTH, save_tiny
 
 from capvec.traces import read_traces
 
@@ -31,6 +32,7 @@ def test_a_collection_keeps_traces_outcomes_and_what_made_them(given, tmp_path, 
         "2",
         "--max-tokens",
         "6",
+        "--no-check",
     ]
     assert main(["collect", "--out", str(tmp_path / "traces"), *arguments, "--attempts", "2", "--jobs", "2"]) == 0
     assert no_container_is_left("traces")
@@ -286,6 +288,49 @@ def test_every_manner_of_steering_is_a_sweep_with_controls_and_receipts(sweep, r
         assert f"| {steered} | {where} | 1 | {'shift' if steered.startswith('steered') else 'level'} |" in text
     zero = outcomes[f"zero-L{layer}{suffix}"]
     assert [measured["expected"] for measured in zero["measured"]] in ([0.0], [0.0, 0.0], [None])
+
+
+def test_a_template_without_a_system_role_is_swept_and_what_was_done_is_said(sweep, report, given):
+    folder = save_tiny(given / "gemma", "llama", chat_template=GEMMA)
+    result = sweep("--model", str(folder), "-k", "easy")
+    assert result.ret == pytest.ExitCode.OK
+    said = "The model's chat template refuses a system prompt: it begins the first user message."
+    result.stdout.fnmatch_lines([f"*{said}"])
+    assert said in (report / "RESULTS.md").read_text()
+    assert {entry["error"] for entry in ledger(report).values()} == {""}
+    assert json.loads((report / "provenance.json").read_text())["model"]["template"]["system"] == "refused"
+
+
+def test_a_model_that_thinks_does_so_when_asked_and_its_thoughts_are_kept(sweep, report, given):
+    folder = save_tiny(given / "thinking", "llama", chat_template=DEEPSEEK_V3)
+    assert sweep("--model", str(folder), "-k", "easy", "--thinking", "on").ret == pytest.ExitCode.OK
+    assert json.loads((report / "provenance.json").read_text())["settings"]["thinking"] == "on"
+    assert "Thinking is on (thinking)." in (report / "RESULTS.md").read_text()
+    # A thought that the prompt opened and the token limit cut: kept, and no command.
+    steps = [
+        step
+        for path in (report / "trajectories").iterdir()
+        for step in json.loads(path.read_text())["steps"]
+        if "llm_call_count" in step
+    ]
+    assert steps
+    assert {step["message"] for step in steps} == {""}
+    assert any(step.get("reasoning_content") for step in steps)
+    assert not any(step.get("tool_calls") for step in steps)
+
+
+@pytest.mark.parametrize(
+    ("template", "arguments", "said"),
+    [
+        (ONE_TURN, (), "the chat template of * cannot be used: *one turn only; expected one that renders*"),
+        (CHATML, ("--thinking", "on"), "--thinking on: the chat template of tiny has no switch for thinking*"),
+    ],
+)
+def test_a_template_that_cannot_do_what_is_asked_ends_the_sweep_before_a_trial(sweep, given, template, arguments, said):
+    folder = save_tiny(given / "tiny-again" / "tiny", "llama", chat_template=template)
+    result = sweep("--model", str(folder), "-k", "easy", *arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: *{said}"])
 
 
 def test_an_engine_that_runs_already_is_used_and_left_running(sweep, report, given, pytester, monkeypatch):

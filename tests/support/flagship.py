@@ -12,6 +12,7 @@ def build_flagship(device: str = "cuda"):
     import torch
     from transformers import Qwen3_5ForCausalLM, Qwen3_5TextConfig
 
+    from capvec.engines.transformers.chat_template import inspect_template
     from capvec.engines.transformers.loaded import LoadedModel
     from capvec.engines.transformers.models import find_residual_path
 
@@ -38,7 +39,7 @@ def build_flagship(device: str = "cuda"):
         torch.set_default_dtype(before)
     return LoadedModel(
         model=model.eval().requires_grad_(False),
-        tokenizer=byte_tokenizer(CHATML),
+        template=inspect_template(byte_tokenizer(CHATML), "flagship"),
         path=find_residual_path(model, LAYERS),
         name="flagship",
         revision=None,

@@ -20,7 +20,9 @@ def write_task(folder: Path, test: str) -> None:
     (folder / "environment").mkdir(parents=True)
     (folder / "tests").mkdir()
     (folder / "environment" / "Dockerfile").write_text(DOCKERFILE)
-    (folder / "task.toml").write_text('schema_version = "1.4"\n[environment]\nmemory_mb = 128\n')
+    (folder / "task.toml").write_text(
+        'schema_version = "1.4"\n[environment]\nmemory_mb = 128\nnetwork_mode = "no-network"\n'
+    )
     (folder / "instruction.md").write_text(f"Do {folder.name}.\n")
     (folder / "tests" / "test.sh").write_text(test)
     (folder / "tests" / "test.sh").chmod(stat.S_IRWXU)

@@ -34,6 +34,10 @@ class ScriptedSandbox:
         self.taken_back = False
         """Whether `take_back` was called after the last command."""
 
+    def enter(self, *, user: str | None, network: bool | None) -> None:
+        """Nothing changes."""
+        self._check()
+
     def run(self, command: str, *, timeout_s: float) -> CommandResult:
         """The script's answer."""
         self.taken_back = False

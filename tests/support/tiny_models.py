@@ -13,12 +13,12 @@ SPREAD = 0.3
 """Standard deviation of the weights. At the usual 0.02 a reply is sampling noise, independent of the prompt."""
 
 
-def save_tiny(folder: Path, architecture: str, *, chat_template: bool = True) -> Path:
+def save_tiny(folder: Path, architecture: str, *, chat_template: str | None = CHATML) -> Path:
     """Save a model of one of `ARCHITECTURES` into `folder`, float32, with a byte-level tokenizer."""
     import torch
 
     torch.manual_seed(0)
-    tokenizer = byte_tokenizer(CHATML if chat_template else None)
+    tokenizer = byte_tokenizer(chat_template)
     model = ARCHITECTURES[architecture](len(tokenizer))
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(folder)
@@ -31,6 +31,33 @@ def load_tiny(folder: Path, architecture: str):
     from capvec.engines.transformers.models import load_model
 
     return load_model(str(save_tiny(folder, architecture)), dtype="float32", device="cpu")
+
+
+def save_reciting(folder: Path, tokenizer, prompt: list[int], text: str) -> Path:
+    """Save a model that answers a prompt of that length with `text`, at temperature 0, whatever the prompt says.
+
+    Its blocks add nothing, so that the position alone decides the next token.
+    """
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=len(tokenizer), n_embd=512, n_layer=2, n_head=4, n_positions=1024, tie_word_embeddings=False
+        )
+    )
+    said = tokenizer(text, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+    with torch.no_grad():
+        for weights in (*model.transformer.h.parameters(), model.transformer.wte.weight, model.lm_head.weight):
+            weights.zero_()
+        places = torch.nn.init.normal_(model.transformer.wpe.weight)
+        for index, token in enumerate(said):
+            model.lm_head.weight[token] += places[len(prompt) - 1 + index]
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def byte_tokenizer(template: str | None):

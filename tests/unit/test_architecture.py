@@ -48,7 +48,8 @@ def test_no_breach_is_listed_that_is_mended(imports):
 def test_every_third_party_import_is_declared(imports):
     """Those inside functions too. The name of a distribution may differ from what is imported, as PyYAML from yaml."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    declared = {normalised(Requirement(line).name) for line in project["dependencies"]}
+    extras = [line for extra in project["optional-dependencies"].values() for line in extra]
+    declared = {normalised(Requirement(line).name) for line in [*project["dependencies"], *extras]}
     providers = packages_distributions()
     for one in imports:
         name = one.target.partition(".")[0]

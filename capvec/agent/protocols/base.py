@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from capvec.records import CommandResult, Parse
+from capvec.thoughts import split_thought
 
 OBSERVATION_CHARS = 600
 """Default length of one observation in characters: about 150 tokens, so that small contexts hold several turns."""
-
-_THOUGHT = re.compile(r"\s*<think>.*?(?:</think>|\Z)", re.DOTALL)
-# Chat templates of thinking models open the thought in the prompt, so the reply may hold only its end.
-_HEADLESS_THOUGHT = re.compile(r"^[ \t]*</think>[ \t]*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -63,12 +59,36 @@ class AgentProtocol:
 
 
 def strip_thought(text: str) -> str:
-    """The reply without the thought at its start; a thought that never ends leaves nothing."""
-    if thought := _THOUGHT.match(text):
-        return text[thought.end() :]
-    if end := _HEADLESS_THOUGHT.search(text):
-        return text[end.end() :]
-    return text
+    """The reply without the thoughts at its start; a thought that never ends leaves nothing."""
+    return split_thought(text).answer
+
+
+def parser(read: Callable[[str], Parse], in_command: Callable[[str], bool]) -> Callable[[str], Parse]:
+    r"""A protocol's parser from its reader of answers: Windows line ends and the thought at the start are removed.
+
+    Line ends are the reply's own if all of them are `\r\n`. Where the thought's beginning is not in the reply, its end
+    may be a line of a command instead: `in_command` says whether the beginning of a reply ends inside a command. The
+    reply is then read as a whole. It is so too if only that reading has a command; if both have one, the reply fails.
+    """
+
+    def parse(text: str) -> Parse:
+        if text.count("\n") == text.count("\r\n"):
+            text = text.replace("\r\n", "\n")
+        answer = strip_thought(text)
+        parsed = read(answer)
+        if answer == text or text.lstrip().startswith("<think>"):
+            return parsed
+        whole = read(text)
+        if in_command(text[: len(text) - len(answer)].rpartition("</think>")[0]):
+            return whole
+        holds_end = any("</think>" in command for command in whole.commands)
+        if not parsed.commands and not parsed.done:
+            return whole if holds_end or (whole.status == "failed" and not parsed.error) else parsed
+        if holds_end:
+            return failed("The line </think> may end a thought or belong to a command; write it in another way.")
+        return parsed
+
+    return parse
 
 
 def clip(text: str, limit: int) -> str:

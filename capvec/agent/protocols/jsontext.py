@@ -1,4 +1,8 @@
-"""Finding a JSON object in a model's text, and repairing the usual faults."""
+"""Finding a JSON object in a model's text, and repairing the faults that lose nothing.
+
+Every string of an object is whole, or there is no object. An object that lacks its last bracket counts only for a
+caller that can tell that nothing else is missing. An object with the same key twice is none, since one value is lost.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from typing import Any
 # Possessive, and an open string runs to the end: linear time on a reply made of quotes.
 _STRING = r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)'
 _TRAILING_COMMA = re.compile(rf"({_STRING})|,(?=\s*[}}\]])", re.DOTALL)
-_TOKEN = re.compile(rf"{_STRING}|[{{}}\[\]]", re.DOTALL)
+_LAST_COMMA = re.compile(r",(?=\s*\Z)")
 MAX_CANDIDATES = 8
 """Most opening braces to try, which bounds the time for a reply made of braces."""
 
@@ -25,6 +29,8 @@ class Found:
     end: int
     mended: str
     """The repair; empty if the text was valid."""
+    unclosed: bool = False
+    """Whether the text lacks the object's last bracket, so that it may be cut."""
 
 
 def decode(text: str, start: int = 0) -> Found | None:
@@ -32,12 +38,13 @@ def decode(text: str, start: int = 0) -> Found | None:
     for strict, mended in ((True, ""), (False, "a string held a bare line break or control character")):
         if found := _decode(text, start, strict, mended):
             return found
-    rest = text[start:].rstrip().removesuffix("```")
-    cut = _TRAILING_COMMA.sub(lambda match: match[1] or "", rest)
-    closed = cut + _missing_closers(cut)
-    if found := _decode(closed, 0, False, "the JSON had a trailing comma or lacked its end"):
-        # The repair moves the end; what matters is whether anything follows the object.
-        return Found(found.value, start, len(text) - len(closed[found.end :]), found.mended)
+    # Both lines keep the places of the rest, so that `end` holds for the text.
+    rest = _TRAILING_COMMA.sub(lambda match: match[1] or " ", text[start:])
+    if found := _decode(rest, 0, False, "the JSON had a trailing comma"):
+        return Found(found.value, start, start + found.end, found.mended)
+    rest = _LAST_COMMA.sub(" ", rest.rstrip().removesuffix("```"))
+    if found := _decode(rest + "}", 0, False, "the JSON lacked its last bracket"):
+        return Found(found.value, start, len(text), found.mended, unclosed=True)
     return None
 
 
@@ -63,24 +70,14 @@ def _braces(text: str) -> Iterator[int]:
 
 def _decode(text: str, start: int, strict: bool, mended: str) -> Found | None:
     try:
-        value, end = json.JSONDecoder(strict=strict).raw_decode(text, start)
+        value, end = json.JSONDecoder(strict=strict, object_pairs_hook=_once).raw_decode(text, start)
     except (ValueError, RecursionError):  # RecursionError: thousands of nested brackets
         return None
     return Found(value, start, end, mended) if isinstance(value, dict) else None
 
 
-def _missing_closers(text: str) -> str:
-    """The brackets that would close what the text leaves open; empty if a bracket closes the wrong thing."""
-    open_brackets: list[str] = []
-    for match in _TOKEN.finditer(text):
-        token = match[0]
-        if token in "{[":
-            open_brackets.append("}" if token == "{" else "]")
-        elif token in "}]":
-            if not open_brackets:
-                break
-            if open_brackets.pop() != token:
-                return ""
-            if not open_brackets:
-                return ""
-    return "".join(reversed(open_brackets))
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ValueError("a key stands twice")
+    return value

@@ -2,38 +2,51 @@ r"""`terminus-json`: one JSON object in each reply, as in Terminal-Bench's Termi
 
     {"analysis": "…", "plan": "…", "commands": [{"keystrokes": "ls\n", "duration": 0.1}], "task_complete": false}
 
-How a reply is parsed, after a thought (`<think>…</think>`) at its start is removed:
+What is run is what the model wrote, whole, or nothing. How a reply is parsed, after a thought (`<think>…</think>`) at
+its start is removed:
 
 - strict: the whole text is such an object. `duration` and `task_complete` may be missing, as in Terminus 2;
-- repaired: text or a code fence around the object (the first one with `commands` or `task_complete` counts), a
-  trailing comma, missing closing brackets, bare line breaks in strings, `task_complete` as the string "true" or
-  "false", a `duration` that is not a number, a missing `analysis` or `plan` (nothing that runs is lost);
-- failed: no such object, `commands` missing while `task_complete` is not true, or a command that is not an object
-  with text in `keystrokes`. Nothing of a failed reply is run;
+- repaired: text or a code fence around the object, a trailing comma, a missing last bracket if a key follows the
+  commands, bare line breaks in strings, `task_complete` as the string "true" or "false", a `duration` that is not a
+  number, a missing `analysis` or `plan` (nothing that runs is lost);
+- failed: no such object, `commands` missing while `task_complete` is not true, a command that is not an object with
+  text in `keystrokes`, or one that leaves a heredoc open. So is an object that is cut, holds a key twice, or stands
+  among parts of another: quotes or brackets around it show that a string ended too early. Nothing of a failed reply is
+  run;
 - done: `task_complete` is true; commands beside it run first;
 - no_cmd: `commands` is empty, or holds only empty keystrokes (Terminus 2's way to wait), and the task is not complete.
 
-The shell is not a terminal: keystrokes are run as a command, with or without a final line break. `duration` is ignored,
-because each command runs until it ends or times out.
+The shell is not a terminal: keystrokes are run as a command, with or without a final line break. `\r\n` becomes `\n` if
+every line of the keystrokes ends so; otherwise it stays where it stands in a heredoc or in quotes, and a reply with one
+elsewhere fails. `duration` is ignored, because each command runs until it ends or times out.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
-from capvec.agent.protocols.base import AgentProtocol, failed, strip_thought
+from capvec.agent.protocols.base import AgentProtocol, failed, parser
 from capvec.agent.protocols.jsontext import find_object
+from capvec.agent.protocols.shelltext import problem, unix_lines
 from capvec.records import Parse
 
+_KEY = re.compile(r'"(?:commands|keystrokes|task_complete)"')
 
-def parse(text: str) -> Parse:
-    """Read a `terminus-json` reply. Never raises."""
-    text = strip_thought(text).strip()
+
+def _parse(text: str) -> Parse:
+    text = text.strip()
     found = find_object(text, lambda value: "commands" in value or "task_complete" in value)
     if found is None:
-        return failed("The reply holds no JSON object with the keys analysis, plan, commands and task_complete.")
+        return failed(
+            "The reply holds no whole JSON object with the keys analysis, plan, commands and task_complete, each once."
+        )
+    if found.unclosed and ("commands" not in found.value or list(found.value)[-1] == "commands"):
+        return failed("The JSON object lacks its end, so its commands may be cut.")
+    if _torn(text[: found.start], text[found.end :]):
+        return failed("The reply is more than one JSON object, or a string in it ends too early: escape its quotes.")
     notes = [found.mended] if found.mended else []
     if text[: found.start].strip() or text[found.end :].strip():
         notes.append("text around the JSON object was ignored")
@@ -45,16 +58,31 @@ def parse(text: str) -> Parse:
         notes.append(note)
     if "commands" not in found.value and not complete:
         return failed("The JSON object lacks the key commands.")
-    commands, problem = _commands(found.value.get("commands", []), notes)
-    if problem:
-        return failed(problem)
+    sure = not found.mended and "task_complete" in found.value
+    commands, fault = _commands(found.value.get("commands", []), notes, sure=sure)
+    if fault:
+        return failed(fault)
     return Parse("repaired" if notes else "strict", commands, complete, "; ".join(notes))
+
+
+parse = parser(_parse, lambda _: False)
+"""Read a `terminus-json` reply. Never raises."""
 
 
 def render(commands: Sequence[str], done: bool = False) -> str:
     """The strict reply that runs the commands in order and then, if `done`, ends."""
     strokes = [{"keystrokes": command + "\n", "duration": 1.0} for command in commands]
     return json.dumps({"analysis": "", "plan": "", "commands": strokes, "task_complete": done}, ensure_ascii=False)
+
+
+def _torn(before: str, after: str) -> bool:
+    """Whether the text around an object holds parts of another, or the rest of a command that a quote has cut."""
+    _, quote, rest = after.partition('"')
+    return (
+        before.count("{") > before.count("}")
+        or _KEY.search(before + after) is not None
+        or bool(quote and ("}" in rest or "]" in rest))
+    )
 
 
 def _complete(value: Any) -> tuple[bool, str]:
@@ -64,8 +92,8 @@ def _complete(value: Any) -> tuple[bool, str]:
     return said, "task_complete was not true or false"
 
 
-def _commands(value: Any, notes: list[str]) -> tuple[tuple[str, ...], str]:
-    """The commands, and what is wrong with them; repairs are added to `notes`."""
+def _commands(value: Any, notes: list[str], *, sure: bool) -> tuple[tuple[str, ...], str]:
+    """The commands, and what is wrong with them; repairs are added to `notes`; `sure`: the object is whole."""
     if not isinstance(value, list):
         return (), f"commands must be a list of objects, not {type(value).__name__}."
     commands = []
@@ -75,7 +103,9 @@ def _commands(value: Any, notes: list[str]) -> tuple[tuple[str, ...], str]:
         duration = entry.get("duration", 1.0)
         if isinstance(duration, bool) or not isinstance(duration, int | float):
             notes.append(f"the duration of command {number} was not a number")
-        command = entry["keystrokes"].removesuffix("\n")
+        command = unix_lines(entry["keystrokes"]).removesuffix("\n").removesuffix("\r")
+        if found := problem(command, sure=sure):
+            return (), f"Command {number}: {found}"
         if command.strip():
             commands.append(command)
     return tuple(commands), ""

@@ -1,17 +1,28 @@
-"""`tool-call`: tool calls in tags, as Qwen and Hermes write them.
+r"""`tool-call`: tool calls in tags, as Qwen and Hermes write them.
 
     <tool_call>{"name": "bash", "arguments": {"command": "ls"}}</tool_call>                     Qwen2.5, Qwen3, Hermes
     <tool_call><function=bash><parameter=command>ls</parameter></function></tool_call>          Qwen3-Coder, Qwen3.5
 
-How a reply is parsed, after a thought (`<think>…</think>`) at its start is removed:
+What is run is every command that the model wrote, whole, or nothing. How a reply is parsed, after a thought
+(`<think>…</think>`) at its start is removed:
 
 - strict: any number of well-formed calls, with free text only before the first. They run in order;
-- done: a call of `finish` or `submit`; calls before it run first, calls after it are dropped (repaired);
-- repaired: a missing closing tag, a function outside `<tool_call>`, a bare JSON call without tags, repaired JSON (see
-  `jsontext`), `parameters` for `arguments`, arguments given as JSON in a string, text between or after the calls;
-- failed: a call is malformed, names another tool, or has no text in `command`. Then nothing of the reply is run,
-  because later calls may depend on that call;
+- done: a call of `finish` or `submit`, as the last one; calls before it run first;
+- repaired: a missing `</tool_call>` after a whole JSON call, a function outside `<tool_call>`, a bare JSON call
+  without tags, repaired JSON (see `jsontext`), a bracket too many, `parameters` for `arguments`, arguments given as
+  JSON in a string, text between or after the calls;
+- failed: a call is malformed, names another tool, holds an argument twice, or has no text in `command`; a call follows
+  `finish`; a tag stands outside the calls. Then nothing of the reply is run, because later calls may depend on that
+  call;
 - no_cmd: no call at all, or only calls of `bash` with an empty command.
+
+The second form has no way to quote a tag. A value ends at the first `</parameter>` that another parameter or
+`</function>` follows, and that form fails without `</parameter></function>`, with a parameter or a call inside a
+value, and with a command that leaves a quotation open: each may be a command that a tag has cut. A command that leaves
+a heredoc open fails in both forms.
+
+`\r\n` becomes `\n` if every line of the command ends so. Otherwise it stays where it stands in a heredoc or in quotes,
+and a reply with one elsewhere fails.
 """
 
 from __future__ import annotations
@@ -22,20 +33,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from capvec.agent.protocols.base import AgentProtocol, failed, strip_thought
+from capvec.agent.protocols.base import AgentProtocol, failed, parser
 from capvec.agent.protocols.jsontext import Found, decode, find_object
+from capvec.agent.protocols.shelltext import problem, unix_lines
 from capvec.records import Parse
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 FINISHERS = ("finish", "submit")
 
 _START = re.compile(r"<tool_call>|<function=")
+_TAG = re.compile(r"</?tool_call>|</?function\b|</?parameter\b")
 _FUNCTION = re.compile(r"<function=([^>\s]*)>")
-_FUNCTION_END = re.compile(r"</function>|(?=</tool_call>|<tool_call>|<function=)|\Z")
+_FUNCTION_END = re.compile(r"\s*</function>")
 _PARAMETER = re.compile(r"\s*<parameter=([^>\s]*)>")
-_PARAMETER_CLOSE = "</parameter>"
-_PARAMETER_LOST = re.compile(r"<parameter=|</function>|</tool_call>|<tool_call>|\Z")
+_VALUE_END = re.compile(r"</parameter>(?=\s*(?:<parameter=[^>\s]*>|</function>\s*(?:</?tool_call>|<function=|\Z)))")
+_NESTED = re.compile(r"<parameter=[^>\s]*>|<function=[^>\s]*>|<tool_call>\s*\{")
+_LINE_BREAK_BEFORE, _LINE_BREAK_AFTER = re.compile(r"\A\r?\n"), re.compile(r"\r?\n\Z")
 _SPACE = re.compile(r"\s*")
+_SPARE_BRACKETS = re.compile(r"[\s}\]]*")
+
+
+class _Unreadable(Exception):
+    """A call that cannot be read; the message is a whole sentence."""
 
 
 @dataclass(frozen=True)
@@ -45,27 +64,30 @@ class _Call:
     end: int
     """Where the call, closing tag included, ends in the text."""
     mended: str = ""
+    tagged: bool = False
+    """Whether tags and not JSON strings show where its values end."""
 
 
-def parse(text: str) -> Parse:
-    """Read a `tool-call` reply. Never raises."""
-    calls, notes, problem = _read(strip_thought(text))
-    if problem:
-        return failed(problem)
-    commands: list[str] = []
-    for number, call in enumerate(calls, start=1):
-        if call.name in FINISHERS:
-            if number < len(calls):
-                notes.append(f"{len(calls) - number} calls after {call.name} were dropped")
-            return Parse("repaired" if notes else "strict", tuple(commands), True, "; ".join(notes))
-        if call.name != "bash":
-            return failed(f"There is no tool {call.name!r:.60}; the tools are bash and finish.")
-        command = call.arguments.get("command") if isinstance(call.arguments, dict) else None
-        if not isinstance(command, str):
-            return failed('The call of bash lacks its argument "command", which must be text.')
-        if command.strip():
-            commands.append(command)
-    return Parse("repaired" if notes else "strict", tuple(commands), False, "; ".join(notes))
+def _parse(text: str) -> Parse:
+    try:
+        calls, notes = _read(text)
+        commands = [_command(call) for call in calls if call.name not in FINISHERS]
+    except _Unreadable as fault:
+        return failed(str(fault))
+    done = bool(calls) and calls[-1].name in FINISHERS
+    if len(commands) + done != len(calls):
+        return failed("Calls follow finish, which ends the work; call finish alone, after the others are answered.")
+    commands = [command for command in commands if command.strip()]
+    return Parse("repaired" if notes else "strict", tuple(commands), done, "; ".join(notes))
+
+
+def _in_command(text: str) -> bool:
+    """Whether a text ends inside a parameter."""
+    return text.rfind("<parameter=") > text.rfind("</parameter>")
+
+
+parse = parser(_parse, _in_command)
+"""Read a `tool-call` reply. Never raises."""
 
 
 def render(commands: Sequence[str], done: bool = False) -> str:
@@ -76,41 +98,58 @@ def render(commands: Sequence[str], done: bool = False) -> str:
     return "\n".join(f"{OPEN}\n{json.dumps(call, ensure_ascii=False)}\n{CLOSE}" for call in calls)
 
 
-def _read(text: str) -> tuple[list[_Call], list[str], str]:
-    """The calls in order, the repairs, and what cannot be parsed."""
+def _command(call: _Call) -> str:
+    """The command of a call of `bash`."""
+    if call.name != "bash":
+        raise _Unreadable(f"There is no tool {call.name!r:.60}; the tools are bash and finish.")
+    command = call.arguments.get("command") if isinstance(call.arguments, dict) else None
+    if not isinstance(command, str):
+        raise _Unreadable('The call of bash lacks its argument "command", which must be text.')
+    command = unix_lines(command)
+    if found := problem(command, sure=not call.tagged and not call.mended):
+        raise _Unreadable(found)
+    return command
+
+
+def _read(text: str) -> tuple[list[_Call], list[str]]:
+    """The calls in order, and the repairs."""
     if not _START.search(text):
         return _read_bare(text)
     calls: list[_Call] = []
     notes: list[str] = []
+    outside: list[str] = []
     position = 0
     while start := _START.search(text, position):
-        if calls and text[position : start.start()].strip():
-            notes.append("text between the calls was ignored")
+        outside.append(text[position : start.start()])
         call = _read_call(text, start)
         if call is None:
-            return [], [], f"Tool call {len(calls) + 1} cannot be read: expected JSON with name and arguments."
+            raise _Unreadable(f"Tool call {len(calls) + 1} cannot be read: expected JSON with name and arguments.")
         if call.mended:
             notes.append(call.mended)
         calls.append(call)
         position = call.end
-    if text[position:].strip():
+    outside.append(text[position:])
+    if tag := next(filter(None, map(_TAG.search, outside)), None):
+        raise _Unreadable(f"{tag[0]} stands outside a call, so a command may be cut; write each tag of a call once.")
+    if any(between.strip() for between in outside[1:-1]):
+        notes.append("text between the calls was ignored")
+    if outside[-1].strip():
         notes.append("text after the last call was ignored")
-    return calls, notes, ""
+    return calls, notes
 
 
 def _read_call(text: str, start: re.Match[str]) -> _Call | None:
     if start[0] != OPEN:
-        call = _read_function(text, start.start())
-        return replace(call, mended="a function stood outside <tool_call>") if call else None
-    body = _skip_space(text, start.end())
+        call = _close(text, _read_function(text, start.start()))
+        return replace(call, mended="a function stood outside <tool_call>")
+    body = _skip(_SPACE, text, start.end())
     if text.startswith("<function=", body):
-        call = _read_function(text, body)
-        return _close(text, call) if call else None
+        return _close(text, _read_function(text, body))
     found = decode(text, body)
-    if found is None or found.mended:
-        # Repair within this call only, so that the next one is kept.
-        limits = [at for at in (text.find(CLOSE, body), text.find(OPEN, body)) if at >= 0]
-        found = decode(text[: min(limits, default=len(text))], body)
+    if found is None or found.unclosed:
+        # Repair within this call only, so that the next one is kept. The arguments must be closed.
+        end = text.find(CLOSE, body)
+        found = decode(text[:end], body) if end >= 0 and text[:end].rstrip().endswith("}") else None
     return _close(text, _from_json(found)) if found else None
 
 
@@ -121,58 +160,68 @@ def _from_json(found: Found) -> _Call:
         arguments, mended = value["parameters"], "the arguments were called parameters"
     if isinstance(arguments, str):
         inner = decode(arguments.strip())
-        arguments, mended = (inner.value if inner else None), "the arguments were JSON in a string"
+        whole = inner is not None and not inner.unclosed and inner.end == len(arguments.strip())
+        arguments, mended = (inner.value if inner and whole else None), "the arguments were JSON in a string"
     return _Call(value.get("name"), arguments, found.end, mended)
 
 
-def _read_function(text: str, start: int) -> _Call | None:
+def _read_function(text: str, start: int) -> _Call:
     """The XML form at `text[start]`, without the tags around it."""
     head = _FUNCTION.match(text, start)
     if head is None:
-        return None
-    position, mended = head.end(), ""
+        raise _Unreadable("A call begins with <function=bash>.")
+    position = head.end()
     arguments: dict[str, str] = {}
     while parameter := _PARAMETER.match(text, position):
-        arguments[parameter[1]], position, closed = _read_value(text, parameter.end())
-        mended = mended if closed else f"{_PARAMETER_CLOSE} was missing"
-    end = _FUNCTION_END.search(text, position)
-    if end is None or not end[0]:
-        mended = mended or "</function> was missing"
-    return _Call(head[1], arguments, end.end() if end else len(text), mended)
+        if parameter[1] in arguments:
+            raise _Unreadable(f"The parameter {parameter[1]!r:.40} stands twice in one call.")
+        arguments[parameter[1]], position = _read_value(text, parameter.end())
+    end = _FUNCTION_END.match(text, position)
+    if end is None:
+        raise _Unreadable("A call ends with </function></tool_call>, and nothing else stands around its parameters.")
+    return _Call(head[1], arguments, end.end(), tagged=True)
 
 
-def _read_value(text: str, start: int) -> tuple[str, int, bool]:
-    """The parameter's value, where it ends, and whether its closing tag was there."""
-    end = text.find(_PARAMETER_CLOSE, start)
-    closed = end >= 0 and not re.compile(r"<parameter=|<tool_call>").search(text, start, end)
-    if not closed:
-        lost = _PARAMETER_LOST.search(text, start)
-        end = lost.start() if lost else len(text)
+def _read_value(text: str, start: int) -> tuple[str, int]:
+    """The parameter's value, and where its closing tag ends."""
+    end = _VALUE_END.search(text, start)
+    if end is None:
+        raise _Unreadable("A call ends with </parameter></function></tool_call>; without them it may be cut.")
+    if nested := _NESTED.search(text, start, end.start()):
+        raise _Unreadable(f"{nested[0]} stands inside a value, so it is unclear where the value ends.")
+    value = unix_lines(text[start : end.start()])
     # The format puts the value on its own lines; one line break on each side is not part of it.
-    value = text[start:end].removeprefix("\n").removesuffix("\n")
-    return value, end + (len(_PARAMETER_CLOSE) if closed else 0), closed
+    return _LINE_BREAK_AFTER.sub("", _LINE_BREAK_BEFORE.sub("", value)), end.end()
 
 
 def _close(text: str, call: _Call) -> _Call:
-    """The call with its closing tag; a missing one is a repair."""
-    end = _skip_space(text, call.end)
+    """The call with its closing tag; a bracket too many before it, or a missing tag, is a repair."""
+    end = _skip(_SPACE, text, call.end)
     if text.startswith(CLOSE, end):
         return replace(call, end=end + len(CLOSE))
+    if not call.tagged and text.startswith(CLOSE, spare := _skip(_SPARE_BRACKETS, text, end)):
+        return replace(call, end=spare + len(CLOSE), mended=call.mended or "the JSON had a bracket too many")
+    if end < len(text) and not _START.match(text, end):
+        raise _Unreadable(f"A call ends with {CLOSE}; other text stands there, so the call may be cut.")
+    if call.tagged and "#" in call.arguments.get("command", "").rpartition("\n")[2]:
+        raise _Unreadable(f"A call ends with {CLOSE}; without it, the last tags may stand in a comment of the command.")
     return replace(call, mended=call.mended or f"{CLOSE} was missing")
 
 
-def _skip_space(text: str, start: int) -> int:
-    space = _SPACE.match(text, start)
-    return space.end() if space else start
+def _skip(pattern: re.Pattern[str], text: str, start: int) -> int:
+    found = pattern.match(text, start)
+    return found.end() if found else start
 
 
-def _read_bare(text: str) -> tuple[list[_Call], list[str], str]:
+def _read_bare(text: str) -> tuple[list[_Call], list[str]]:
     """A JSON call without tags counts only if the reply holds nothing else but a code fence."""
     found = find_object(text, lambda value: "name" in value and ("arguments" in value or "parameters" in value))
     around = text if found is None else text[: found.start] + text[found.end :]
     if found is None or re.sub(r"```\w*", "", around).strip():
-        return [], [], ""
-    return [_from_json(found)], [f"{OPEN} was missing"], ""
+        return [], []
+    if found.unclosed:
+        raise _Unreadable("The call lacks its last bracket, so it may be cut.")
+    return [_from_json(found)], [f"{OPEN} was missing"]
 
 
 _TOOLS = (

@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 
-from capvec.engines.protocol import TOKEN_VARIABLE, GenerationDefaults
+from capvec.engines.protocol import SERVER_IDLE_S, TOKEN_VARIABLE, GenerationDefaults
 from capvec.errors import CapvecError
 
 MAX_ROWS = 32
@@ -47,7 +47,10 @@ def main() -> int:
     app = build_app(
         Engine(loaded, scheduler, token, defaults=GenerationDefaults.from_json(json.loads(options.defaults)))
     )
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=int(SERVER_IDLE_S)
+    )
+    server = uvicorn.Server(config)
 
     def end_with_parent() -> None:
         sys.stdin.buffer.read()

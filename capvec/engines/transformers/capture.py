@@ -53,14 +53,18 @@ def prepare(loaded: LoadedModel, messages: Sequence[Message], pooling: str, name
         name: what to call the conversation in errors.
 
     Raises:
-        UsageError: the pooling uses the assistant's tokens and there is none.
+        UsageError: the chat template cannot render the conversation, or the pooling uses the assistant's tokens and
+            there is none.
     """
     prompt, said = messages[-1]["role"] != "assistant", [False]
-    if pooling in OF_THE_ASSISTANT:
-        rendered = loaded.render_marked(messages, prompt=prompt)
-        ids, said = rendered.ids, list(rendered.assistant)
-    else:
-        ids = tuple(loaded.render(messages, prompt=prompt))
+    try:
+        if pooling in OF_THE_ASSISTANT:
+            rendered = loaded.render_marked(messages, prompt=prompt)
+            ids, said = rendered.ids, list(rendered.assistant)
+        else:
+            ids = tuple(loaded.render(messages, prompt=prompt))
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}; leave it out") from error
     cut = max(0, len(ids) - loaded.context_length)
     spoken = [position for position, mine in enumerate(said[cut:]) if mine]
     if pooling in OF_THE_ASSISTANT and not spoken:

@@ -232,7 +232,7 @@ class Decoder:
         full = len(row.generated) >= row.request.max_tokens
         if not (ended or full or row.request.stop):
             return None
-        text = self._loaded.tokenizer.decode(row.generated, skip_special_tokens=True)
+        text = self._loaded.template.decode(row.generated)
         cuts = [at for stop in row.request.stop if (at := text.find(stop)) >= 0]
         if not (ended or full or cuts):
             return None

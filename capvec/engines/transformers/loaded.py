@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from capvec.engines.transformers.chat_template import ChatTemplate
 from capvec.engines.transformers.hooks import ResidualPath
-from capvec.engines.transformers.render import Rendered, render_ids, render_marked
+from capvec.engines.transformers.render import Rendered, render_marked
 from capvec.errors import UsageError
-from capvec.records import Message
+from capvec.records import Message, Thinking
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,17 @@ class LoadedModel:
     """A loaded model, with the parts that steering needs."""
 
     model: nn.Module
-    tokenizer: Any
+    template: ChatTemplate
     path: ResidualPath
     name: str
     revision: str | None
     d_model: int
     context_length: int
     stop_ids: frozenset[int]
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.template.tokenizer
 
     @property
     def n_layers(self) -> int:
@@ -42,17 +47,13 @@ class LoadedModel:
     def dtype(self) -> torch.dtype:
         return next(self.model.parameters()).dtype
 
-    def render(self, messages: Sequence[Message], *, prompt: bool) -> list[int]:
-        """Token ids of a conversation in the model's chat template, ending in a generation prompt if `prompt`."""
-        return render_ids(self.tokenizer, messages, prompt=prompt)
+    def render(self, messages: Sequence[Message], *, prompt: bool, thinking: Thinking | None = None) -> list[int]:
+        """Token ids of a conversation, as `ChatTemplate.ids`."""
+        return self.template.ids(messages, prompt=prompt, thinking=thinking)
 
-    def render_marked(self, messages: Sequence[Message], *, prompt: bool) -> Rendered:
-        """The same tokens, and which of them are the assistant's.
-
-        Raises:
-            UsageError: as `capvec.engines.transformers.render.render_marked`.
-        """
-        return render_marked(self.tokenizer, messages, prompt=prompt)
+    def render_marked(self, messages: Sequence[Message], *, prompt: bool, thinking: Thinking | None = None) -> Rendered:
+        """The same tokens, and which of them are the assistant's; arguments and errors as `render.render_marked`."""
+        return render_marked(self.template, messages, prompt=prompt, thinking=thinking)
 
 
 LAST = torch.tensor([-1])

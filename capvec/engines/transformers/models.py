@@ -20,9 +20,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from capvec.engines.transformers import modeling_capvec
+from capvec.engines.transformers.chat_template import inspect_template
 from capvec.engines.transformers.hooks import ResidualPath, check_order
 from capvec.engines.transformers.loaded import LoadedModel, forward_uncached, refusing
 from capvec.engines.transformers.proof import check_decoding
+from capvec.engines.transformers.render import with_marks
 from capvec.errors import UsageError
 
 BLOCK_PATHS = (
@@ -57,8 +59,8 @@ def load_model(
         dtype: `auto` is bfloat16 on CUDA and float32 on a CPU, where bfloat16 is slower to prefill.
 
     Raises:
-        UsageError: there is no such model, it has no chat template, its decoder blocks were not found, or it fails one
-            of `CHECKS`.
+        UsageError: there is no such model, it has no chat template that an agent can use, its decoder blocks were not
+            found, or it fails one of `CHECKS`.
     """
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     precision = _dtype(dtype, place)
@@ -73,17 +75,13 @@ def load_model(
             f"cannot load the model {name!r}: {_first_lines(error)} Expected a folder with config.json, weights and a "
             "tokenizer, or the id of a causal or image-text model that this version of transformers knows."
         ) from error
-    if not getattr(tokenizer, "chat_template", None):
-        raise UsageError(
-            f"the tokenizer of {name!r} has no chat template, so a conversation cannot be rendered; "
-            "expected an instruction-tuned model, or add chat_template.jinja to its folder"
-        )
+    template = with_marks(inspect_template(tokenizer, name))
     model = model.to(place).eval().requires_grad_(False)
     text = config.get_text_config(decoder=True)
     path = find_residual_path(model, int(text.num_hidden_layers))
     loaded = LoadedModel(
         model=model,
-        tokenizer=tokenizer,
+        template=template,
         path=path,
         name=label or name,
         revision=getattr(config, "_commit_hash", None) or _folder_digest(Path(name)),

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
+from capvec.engines.transformers.chat_template import ChatTemplate
 from capvec.errors import UsageError
-from capvec.records import Message
+from capvec.records import Message, Thinking
+from capvec.thoughts import KNOWN_TAGS
 
-_THOUGHT = re.compile(r"(</?think>)")
+_TAG = re.compile("(" + "|".join(re.escape(tag) for tags in KNOWN_TAGS for tag in (tags.open, tags.close)) + ")")
 """Tags by which templates remove the thoughts of earlier turns."""
+_SAID = ("content", "reasoning_content")
 
 
 @dataclass(frozen=True)
@@ -25,13 +28,10 @@ class Rendered:
     the template's own words. Worked examples at the start of a conversation are assistant messages."""
 
 
-def render_ids(tokenizer: Any, messages: Sequence[Message], *, prompt: bool) -> list[int]:
-    """Token ids of a conversation in the model's chat template, ending in a generation prompt if `prompt`."""
-    return [int(token) for token in _apply(tokenizer, messages, prompt=prompt, tokenize=True)]
-
-
-def render_marked(tokenizer: Any, messages: Sequence[Message], *, prompt: bool) -> Rendered:
-    """The same token ids as `render_ids`, and which of them are the assistant's.
+def render_marked(
+    template: ChatTemplate, messages: Sequence[Message], *, prompt: bool, thinking: Thinking | None = None
+) -> Rendered:
+    """The same token ids as `ChatTemplate.ids`, and which of them are the assistant's, thoughts included.
 
     Templates strip replies and move or remove thoughts, so searching the rendered text for a reply is not reliable.
     Instead the conversation is rendered again with placeholders for the assistant's words, whose places are then known.
@@ -40,13 +40,14 @@ def render_marked(tokenizer: Any, messages: Sequence[Message], *, prompt: bool) 
     Raises:
         UsageError: the template rewrites the assistant's words, or the tokenizer has no character offsets.
     """
-    text = _apply(tokenizer, messages, prompt=prompt, tokenize=False)
-    spans = _assistant_spans(tokenizer, messages, text, prompt=prompt)
+    render = partial(template.text, prompt=prompt, thinking=thinking)
+    tokenizer, text = template.tokenizer, render(messages)
+    spans = _assistant_spans(render, messages, text)
     if not getattr(tokenizer, "is_fast", False):
         raise UsageError(f"{type(tokenizer).__name__} has no character offsets to find the assistant's tokens by")
     coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids = tuple(int(token) for token in coded["input_ids"])
-    if list(ids) != render_ids(tokenizer, messages, prompt=prompt):
+    if list(ids) != template.ids(messages, prompt=prompt, thinking=thinking):
         raise UsageError(
             f"{type(tokenizer).__name__} tokenizes a rendered conversation differently than the conversation, so the "
             "assistant's tokens are not known"
@@ -54,36 +55,37 @@ def render_marked(tokenizer: Any, messages: Sequence[Message], *, prompt: bool) 
     return Rendered(ids, tuple(overlaps(coded["offset_mapping"], spans)))
 
 
-def _apply(tokenizer: Any, messages: Sequence[Message], *, prompt: bool, tokenize: bool) -> Any:
-    # Templates without a thinking mode ignore the flag; with one, thoughts could fill a short reply.
-    return tokenizer.apply_chat_template(
-        [dict(message) for message in messages],
-        add_generation_prompt=prompt,
-        tokenize=tokenize,
-        return_dict=False,
-        enable_thinking=False,
-    )
+def with_marks(template: ChatTemplate) -> ChatTemplate:
+    """The template with what is known of the assistant's tokens, found out with a small conversation."""
+    talk = [{"role": "user", "content": "List the files."}, {"role": "assistant", "content": "ls -l"}]
+    try:
+        render_marked(template, talk, prompt=False)
+    except UsageError as error:
+        return replace(template, info=replace(template.info, unmarked=str(error)))
+    return template
 
 
-def _assistant_spans(tokenizer: Any, messages: Sequence[Message], text: str, *, prompt: bool) -> list[tuple[int, int]]:
+def _assistant_spans(
+    render: Callable[[Sequence[Message]], str], messages: Sequence[Message], text: str
+) -> list[tuple[int, int]]:
     """The assistant's words in the rendered text, as `(start, end)` in characters, in order."""
     secret = hashlib.sha256(repr(messages).encode()).hexdigest()[:16]  # no text holds its own digest
     said: list[str] = []
 
     def hide(part: str) -> str:
         words = part.strip()
-        if not words or _THOUGHT.fullmatch(part):
+        if not words or _TAG.fullmatch(part):
             return part
         said.append(words)
         return part.replace(words, f"[{secret}.{len(said) - 1}]")
 
     hidden = [
-        dict(message) | {"content": "".join(hide(part) for part in _THOUGHT.split(message["content"]))}
+        dict(message) | {key: "".join(map(hide, _TAG.split(message[key]))) for key in _SAID if key in message}
         if message["role"] == "assistant"
         else dict(message)
         for message in messages
     ]
-    pieces = re.split(rf"\[{secret}\.(\d+)\]", _apply(tokenizer, hidden, prompt=prompt, tokenize=False))
+    pieces = re.split(rf"\[{secret}\.(\d+)\]", render(hidden))
     pieces[1::2] = [said[int(number)] for number in pieces[1::2]]
     if "".join(pieces) != text:
         raise UsageError(

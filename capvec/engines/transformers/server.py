@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -33,6 +33,7 @@ from capvec.engines.transformers.capture import Limits, capture_batch, plan_batc
 from capvec.engines.transformers.decode import Request
 from capvec.engines.transformers.loaded import LoadedModel
 from capvec.engines.transformers.scheduler import Scheduler
+from capvec.errors import UsageError
 from capvec.receipts import check_finite
 from capvec.records import Reply
 from capvec.steering import direction_hash
@@ -67,6 +68,7 @@ class Engine:
             blocks=loaded.path.name,
             defaults=self.defaults,
             model_type=getattr(loaded.model.config, "model_type", ""),
+            template=loaded.template.info,
         )
         return JSONResponse(record.to_json())
 
@@ -78,7 +80,8 @@ class Engine:
     async def chat(self, http: HttpRequest) -> Response:
         request = self._request(parse_chat(await http.body(), self.loaded.n_layers))
         reply = await asyncio.wrap_future(self.scheduler.generate(request))
-        return JSONResponse(self._answer(reply))
+        said = self.loaded.template.split(reply.text, request.tokens)
+        return JSONResponse(self._answer(replace(reply, text=said.answer, thought=said.thought)))
 
     async def capture(self, http: HttpRequest) -> Response:
         asked = parse_capture(await http.body())
@@ -133,10 +136,13 @@ class Engine:
 
     def _tokens(self, asked: ChatRequest) -> tuple[tuple[int, ...], tuple[bool, ...] | None]:
         # Marked only where a steer needs it: some chat templates do not reveal which tokens are the assistant's.
-        if any(steer.positions == "assistant" for steer in asked.steers):
-            rendered = self.loaded.render_marked(asked.messages, prompt=True)
-            return rendered.ids, rendered.assistant
-        return tuple(self.loaded.render(asked.messages, prompt=True)), None
+        try:
+            if any(steer.positions == "assistant" for steer in asked.steers):
+                rendered = self.loaded.render_marked(asked.messages, prompt=True, thinking=asked.thinking)
+                return rendered.ids, rendered.assistant
+            return tuple(self.loaded.render(asked.messages, prompt=True, thinking=asked.thinking)), None
+        except UsageError as error:  # the user of an agent did not write its conversation
+            raise RequestError(str(error), "template_fault") from error
 
     def _direction(self, key: str) -> Tensor:
         if key not in self.directions:
@@ -150,7 +156,7 @@ class Engine:
         check_finite(reply.receipts, reply.isolation)
         choice = {
             "index": 0,
-            "message": {"role": "assistant", "content": reply.text},
+            "message": {"role": "assistant", "content": reply.text, "reasoning_content": reply.thought or None},
             "finish_reason": reply.finish_reason,
             "steering_receipts": [receipt.to_json() for receipt in reply.receipts],
             "steering_isolation": reply.isolation.to_json() if reply.isolation is not None else None,

@@ -55,7 +55,7 @@ class BakeMismatch(InfrastructureError):
 
 def conversations(loaded: LoadedModel, style: str) -> list[Tokens]:
     """Prompts of bundled tasks and one long conversation, in the model's chat template."""
-    instructions = [task.instruction for task in load_tasks("full")]
+    instructions = [task.instruction for task in load_tasks("full").tasks]
     chosen = [*instructions[:: len(instructions) // SHORT][:SHORT], "\n\n".join(instructions[:LONG])]
     protocol = get_protocol("bash-block")
     prompts: list[tuple[Message, ...]] = [opening_messages(text, protocol, style) for text in chosen]

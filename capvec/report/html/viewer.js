@@ -39,6 +39,7 @@
     for (let at = 0; at < most; at += 1) {
       const [one, other] = [left.steps[at], right.steps[at]];
       if (!one || !other) return { at, why: `only ${one ? left.config : right.config} continues` };
+      if (one.thought !== other.thought) return { at, why: "the thoughts differ" };
       if (one.reply !== other.reply) return { at, why: "the replies differ" };
       if (one.observation !== other.observation) return { at, why: "the replies match, the observations differ" };
     }
@@ -87,6 +88,7 @@
       return box;
     }
     const against = parting && other ? other : undefined;
+    if (step.thought) box.append(text("thought", "observation", step.thought, against && against.thought));
     box.append(text("reply", "reply", step.reply, against && against.reply), tags(step));
     if (step.observation) box.append(text("observed", "observation", step.observation, against && against.observation));
     return box;

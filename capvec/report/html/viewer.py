@@ -81,6 +81,7 @@ class _Reader:
     def _step(self, step: Mapping[str, Any]) -> dict[str, Any]:
         extra = step["extra"]
         return {
+            "thought": self._short(step.get("reasoning_content") or ""),
             "reply": self._short(step["message"]),
             "observation": self._short(extra["observation"]),
             "parse": extra["parse"]["status"],

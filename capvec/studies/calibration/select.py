@@ -68,6 +68,7 @@ class SelectionStudy:
     """Both directions over their grids, on the dev split of the trained families."""
 
     name = "selection"
+    left_out: Mapping[str, str] = {}
 
     def __init__(self, options: SweepOptions, grids: Mapping[str, Grid], out: Path) -> None:
         """Read the tasks and keep those of the dev split.
@@ -76,7 +77,7 @@ class SelectionStudy:
             UsageError: a bad task folder, or no task of a trained family.
         """
         self.options, self.grids, self.out = options, grids, out
-        everything = load_tasks(options.tasks)
+        everything = load_tasks(options.tasks).tasks
         self.families = dev_families(everything)
         self.tasks = split_tasks(everything, self.families).dev
         if not self.tasks:
@@ -174,7 +175,11 @@ def run(study: SelectionStudy, *, jobs: int) -> bool:
         payload = session.payload
         finished = {outcome.id: outcome for outcome in payload.finished}
         with EngineClient(payload.engine_url, payload.engine_token) as client:
-            run_trials(TrialRunner(payload.plan, client, DockerProvider(), finished), session.recorder, jobs)
+            run_trials(
+                TrialRunner(payload.plan, client, DockerProvider(payload.plan.settings.capabilities), finished),
+                session.recorder,
+                jobs,
+            )
         results = session.finish()
         selection = results.judgement.selection if isinstance(results.judgement, SelectionJudgement) else None
         notes = () if selection is None else _in_words(selection.skill, selection.format, study.out)

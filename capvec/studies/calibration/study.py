@@ -42,6 +42,7 @@ class CalibrationStudy:
     """Compares configs of known effect with the baseline, and judges whether each effect was found."""
 
     name = "calibration"
+    left_out: Mapping[str, str] = {}
 
     def __init__(self, options: SweepOptions) -> None:
         """Read the selection, and the tasks that it was not made on.
@@ -51,7 +52,7 @@ class CalibrationStudy:
         """
         self.options = options
         self.selection = _selection(options.selection)
-        self.splits = split_tasks(load_tasks(options.tasks), self.selection.dev_families)
+        self.splits = split_tasks(load_tasks(options.tasks).tasks, self.selection.dev_families)
         self.tasks: tuple[Task, ...] = (*self.splits.test, *self.splits.held_out)
         if not self.splits.test:
             raise UsageError(
@@ -98,7 +99,7 @@ class CalibrationStudy:
 
     def _contrast_tasks(self) -> tuple[Task, ...]:
         """The tasks of the contrast, which need not be among `--tasks`."""
-        everything = {task.name: task for task in load_tasks(self.selection.tasks)}
+        everything = {task.name: task for task in load_tasks(self.selection.tasks).tasks}
         if missing := [name for name in self.selection.contrast_tasks if name not in everything]:
             raise UsageError(
                 f"--tasks {self.selection.tasks}: {', '.join(missing)} were used for the selection and are missing now"

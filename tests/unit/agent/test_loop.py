@@ -58,6 +58,33 @@ def run(replies, *, shell=None, limits=LIMITS, protocol=BASH, **options):
     return episode, model, shell
 
 
+class Thinker(ScriptedModel):
+    """Thinks before each reply."""
+
+    def complete(self, messages, **options):
+        return replace(super().complete(messages, **options), thought="I look first.")
+
+
+def test_a_thought_runs_nothing_is_kept_and_goes_back_in_a_field_of_its_own():
+    model, shell = Thinker([BASH.render(["ls"]), "DONE"]), Shell()
+    limits = replace(LIMITS, thinking="on")
+    episode = run_episode(OPENING, model=model, sandbox=shell, protocol=BASH, limits=limits, seed=1)
+    assert shell.ran == ["ls"]
+    assert [step.reply.thought for step in episode.steps] == ["I look first."] * 2
+    assert model.seen[1][len(OPENING)] == {
+        "role": "assistant",
+        "content": BASH.render(["ls"]),
+        "reasoning_content": "I look first.",
+    }
+
+
+def test_a_reply_that_ended_within_its_thought_is_no_command():
+    episode, model, shell = run(["", "DONE"])
+    assert shell.ran == []
+    assert episode.steps[0].parse.no_cmd
+    assert "no command" in model.seen[1][-1]["content"]
+
+
 def test_the_model_sees_its_replies_and_what_they_did_until_it_is_done():
     episode, model, shell = run([BASH.render(["ls"]), "DONE"])
     assert episode.end_reason == "done"

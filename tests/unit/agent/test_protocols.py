@@ -35,6 +35,12 @@ replies = st.lists(pieces | st.text(max_size=8), max_size=12).map("".join)
 @example(text="```" + "x" * 100_000)
 @example(text='{"commands":' * 20_000)
 @example(text="<tool_call>" + '{"a":' * 20_000)
+@example(text="```bash\n" + "((" * 10_000 + "\n```")
+@example(text="```bash\n" + "$[${`" * 5_000 + "\n```")
+@example(text="```bash\n" + "cat <<EOF\n```\nEOF\n" * 2_000)
+@example(text="```bash\n" + "case x in " * 2_000 + "\n```")
+@example(text="<function=bash><parameter=command>" + "</parameter> " * 8_000)
+@example(text="```bash\n```\n</think>\n" * 2_000)
 def test_any_text_gives_a_parse_and_always_the_same(name, text):
     protocol = get_protocol(name)
     parse = protocol.parse(text)
@@ -93,7 +99,21 @@ def kind(parse):
         ("```bash\ncd /app\nls\n```", "strict", ("cd /app\nls",), False),
         ("```sh\nls\n```", "repaired", ("ls",), False),
         ("```\nls\n```", "repaired", ("ls",), False),
-        ("```bash\nls", "repaired", ("ls",), False),
+        ("```bash\nls", "failed", (), False),
+        ("```bash\nls```", "failed", (), False),
+        ("```bash ls```", "repaired", ("ls",), False),
+        ("```bash\r\nls\r\n```\r\n", "strict", ("ls",), False),
+        ("```bash\nls\r\npwd\n```", "failed", (), False),
+        ("```bash\ncat > f <<EOF\na\r\nEOF\n```", "strict", ("cat > f <<EOF\na\r\nEOF",), False),
+        ("```bash\ncat > f <<EOF\na\n```", "failed", (), False),
+        ("```bash\ncat > f <<EOF\na\n```\nEOF", "failed", (), False),
+        ("```bash\ncat > f <<EOF\na\n```\nOnce more:\n```bash\ncat > f <<EOF\na\nEOF\n```", "failed", (), False),
+        ("```bash\ncat > f <<EOF\na\nEOF\n```\nb\n```\nEOF\n```", "failed", (), False),
+        ("```bash\nls\n```\n```sh\npwd\n```", "failed", (), False),
+        ("```bash\nls\n```\n```\na.txt", "repaired", ("ls",), False),
+        (f"```bash\nls\necho {MARKER}\n```", "repaired", ("ls",), True),
+        (f"```bash\nmake &&\necho {MARKER}\n```", "failed", (), False),
+        (f"```bash\necho {MARKER}\nrm f\n```", "failed", (), False),
         ("```bash\na\n```\n```bash\nb\n```", "failed", (), False),
         ("```python\nx\n```", "failed", (), False),
         ("I am thinking.", "no_cmd", (), False),
@@ -131,6 +151,15 @@ LS = {"keystrokes": "ls\n", "duration": 0.1}
         (terminus([{"keys": "ls"}]), "failed", (), False),
         ('{"analysis": "a"}', "failed", (), False),
         ('{"commands": [{"keystrokes": "rm -rf /app/ca', "failed", (), False),
+        (terminus([LS])[:-1], "repaired", ("ls",), False),
+        (terminus([LS, LS])[:80], "failed", (), False),
+        ('{"task_complete": true', "failed", (), False),
+        (terminus([LS]) + terminus([LS]), "failed", (), False),
+        ('{"commands": [{"keystrokes": "a"}], "commands": [{"keystrokes": "b"}]}', "failed", (), False),
+        ('{"commands": [{"keystrokes": "echo "}]}" > f"}]}', "failed", (), False),
+        (terminus([{"keystrokes": "ls\r\n"}]), "strict", ("ls",), False),
+        (terminus([{"keystrokes": "ls\r"}]), "strict", ("ls",), False),
+        (terminus([{"keystrokes": "ls\r\npwd\n"}]), "failed", (), False),
     ],
 )
 def test_what_a_terminus_reply_is_taken_for(text, status, commands, done):
@@ -158,6 +187,16 @@ XML = "<tool_call>\n<function=bash>\n<parameter=command>\nls\n</parameter>\n</fu
         (call("bash", cmd="ls"), "failed", (), False),
         (call("bash", command="a") + call("browser"), "failed", (), False),
         ("<tool_call>ls</tool_call>", "failed", (), False),
+        (call("finish") + call("bash", command="ls"), "failed", (), False),
+        (call("bash", command="ls").replace("}}", "}"), "repaired", ("ls",), False),
+        (call("bash", command="ls").replace("}}", "}}}"), "repaired", ("ls",), False),
+        (call("bash", command="ls").replace("}}", ""), "failed", (), False),
+        (XML.replace("\n", "\r\n"), "strict", ("ls",), False),
+        (XML.replace("ls\n</parameter>", "ls"), "failed", (), False),
+        (XML.replace("ls", "ls\n</parameter>\n<parameter=command>\npwd"), "failed", (), False),
+        (XML.replace("ls", "cat <<EOF"), "failed", (), False),
+        (XML.replace("ls", "# " + XML.replace("\n", "")), "failed", (), False),
+        ('{"name": "bash", "arguments": {"command": "ls"}', "failed", (), False),
         ("I am thinking.", "no_cmd", (), False),
         (call("bash", command=""), "no_cmd", (), False),
     ],

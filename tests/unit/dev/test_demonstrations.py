@@ -19,7 +19,7 @@ pytestmark = pytest.mark.unit
 
 def test_no_demonstration_is_of_a_held_out_family_or_of_a_bundled_instance() -> None:
     jobs = plan(1500, seed=0)
-    bundled = {task.instruction for task in load_tasks("full")}
+    bundled = {task.instruction for task in load_tasks("full").tasks}
     assert len(jobs) == 1500
     assert all(FAMILIES[job.family].split == "trained" for job in jobs)
     assert not {job.instance.instruction for job in jobs} & bundled

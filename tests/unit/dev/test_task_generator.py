@@ -32,7 +32,7 @@ def test_another_seed_makes_other_tasks_that_load(tmp_path: Path) -> None:
     made = generate(tmp_path, seed="another", instances=1)
     assert len(made) == len(FAMILIES)
     instructions = {load_task(folder).instruction for folder in made}
-    bundled = {task.instruction for task in load_tasks("full")}
+    bundled = {task.instruction for task in load_tasks("full").tasks}
     assert len(instructions - bundled) > len(FAMILIES) * 0.8
 
 

@@ -32,6 +32,16 @@ def test_a_chat_keeps_what_it_says():
     assert (asked.max_tokens, asked.stop, asked.steers, asked.seed) == (5, ("x",), (steer,), 7)
 
 
+def test_a_chat_says_whether_to_think_and_a_message_may_hold_a_thought():
+    talk = [*HELLO, {"role": "assistant", "content": "ls", "reasoning_content": "a", "name": "x"}, *HELLO]
+    asked = chat(thinking="on", messages=talk)
+    assert asked.thinking == "on"
+    assert asked.messages == (*HELLO, {"role": "assistant", "content": "ls", "reasoning_content": "a"}, *HELLO)
+    assert chat().thinking is None
+    with pytest.raises(RequestError, match="thinking: True; expected one of on, off, default"):
+        chat(thinking=True)
+
+
 @pytest.mark.parametrize("raw", [b"{", b"[]", b"\xff"])
 def test_a_body_that_is_no_json_object_is_refused(raw):
     with pytest.raises(RequestError, match="the body is") as refusal:

@@ -40,7 +40,8 @@ def test_an_option_reads_its_own_default_and_names_itself_where_a_value_is_bad(o
         assert not (option.required and text)
         if text is not None:
             option.parse(text)
-    if option.parse is not str and option.name != "base_rate":  # any text but a number is the folder of a run
+    # Any text but a number is the folder of a run, and any text is the name of a reward.
+    if option.parse is not str and option.name not in {"base_rate", "reward"}:
         with pytest.raises(UsageError, match=re.escape(option.flag)):
             option.parse("no/such value")
     assert option.help.endswith(".")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capvec.directions.direction import Direction, orthogonal_controls
-from capvec.engines.protocol import GenerationDefaults
+from capvec.engines.protocol import ChatTemplateInfo, GenerationDefaults
 from capvec.errors import UsageError
 from capvec.plan.option_parsers import parse_controls
 from capvec.plan.options import SweepOptions
@@ -198,6 +198,34 @@ def test_where_the_user_does_not_say_the_model_is_used_as_its_engine_tells():
     assert (asked.prompt_style, asked.max_steps, asked.max_tokens) == ("brief", 20, 96)
     asked = settings_for(SweepOptions(max_steps=3, max_tokens=4), defaults, "pocket")
     assert (asked.prompt_style, asked.max_steps, asked.max_tokens) == ("brief", 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("asked", "switch", "used"),
+    [
+        (None, "enable_thinking", "off"), ("on", "enable_thinking", "on"), ("default", "thinking", "default"),
+        (None, "", None), ("default", "", None),
+    ],
+)  # fmt: skip
+def test_thinking_is_off_unless_asked_for_where_the_template_has_a_switch(asked, switch, used):
+    template = ChatTemplateInfo(switch=switch)
+    made = settings_for(SweepOptions(thinking=asked), GenerationDefaults(), "m", template)
+    assert made.thinking == used
+
+
+@pytest.mark.parametrize("asked", ["on", "off"])
+def test_thinking_cannot_be_switched_where_the_template_has_no_switch(asked):
+    with pytest.raises(UsageError, match=f"^--thinking {asked}: the chat template of m has no switch"):
+        settings_for(SweepOptions(thinking=asked), GenerationDefaults(), "m", ChatTemplateInfo())
+    # Before an engine has looked at the template, nothing is known of it.
+    assert settings_for(SweepOptions(thinking=asked), GenerationDefaults(), "m").thinking == asked
+
+
+def test_the_assistants_tokens_are_steered_only_where_they_are_known():
+    template = ChatTemplateInfo(unmarked="Slow has no character offsets")
+    with pytest.raises(UsageError, match=r"^--positions assistant: Slow has no character offsets; steer at other"):
+        settings_for(SweepOptions(positions="assistant"), GenerationDefaults(), "m", template)
+    assert settings_for(SweepOptions(positions="prompt"), GenerationDefaults(), "m", template).model == "m"
 
 
 def test_every_control_names_the_configs_that_it_is_there_for():

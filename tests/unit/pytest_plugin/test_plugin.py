@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from support.tasks import CLOSED
 
 # Before pytester takes note of what is loaded: it unloads the rest after each run, and NumPy cannot be loaded twice.
 import capvec.run.session  # noqa: F401
@@ -72,7 +73,7 @@ def chosen(pytester):
         (folder / "instruction.md").write_text("Do it.\n")
         (folder / "environment" / "Dockerfile").write_text("FROM debian:bookworm-slim\n")
         (folder / "tests" / "test.sh").write_text("true\n")
-        (folder / "task.toml").write_text(f'[metadata]\nfamily = "{family}"\nsplit = "{split}"\n')
+        (folder / "task.toml").write_text(f'{CLOSED}[metadata]\nfamily = "{family}"\nsplit = "{split}"\n')
     points = [GridPoint(mode, 1, 0.5, 1.0, 0.1, 1, 1, 0, 0.0, 0.0) for mode in ("baseline", "skill", "format")]
     settings = Settings("pocket", "bash-block", "brief", 1, 1, 0.7)
     tasks = str(pytester.path / "tasks")

@@ -1,11 +1,13 @@
 """What a collection says about a model without a direction."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.recorded_collection import collection
 from support.sections import cells, words
 
+from capvec.engines.protocol import ChatTemplateInfo
 from capvec.plan.options import SweepOptions
 from capvec.report.baseline import baseline_report, write_baseline
 from capvec.results import provenance
@@ -23,6 +25,22 @@ def test_rates_are_of_valid_trials_and_faults_of_replies():
     assert ["trained", "all", "1/2", "0.50"] in [row[:4] for row in found]
     assert ["held-out", "b", "0/1", "0.00"] in [row[:4] for row in found]
     assert "2 tasks, 2 attempts each" in words(method)
+
+
+def test_partial_rewards_have_a_column_and_a_threshold_of_its_own_is_stated():
+    plan, outcomes = collection(Path("r"))
+    partial = [replace(one, reward=reward) for one, reward in zip(outcomes, (0.75, 0.5, 0.1, None), strict=True)]
+    asked = replace(plan, settings=replace(plan.settings, solved_at=0.75))
+    method, rates = baseline_report(asked, partial).sections
+    # (0.75 + 0.5 + 0.1)/3; the error has no reward.
+    assert [row[-1] for row in cells(rates)] == ["0.45", "0.62", "0.10", "0.62", "0.10"]
+    assert "A trial is solved from a reward of 0.75." in words(method)
+
+
+def test_the_method_says_what_the_chat_template_did_otherwise():
+    plan, outcomes = collection(Path("r"))
+    method, _ = baseline_report(replace(plan, template=ChatTemplateInfo(system="refused")), outcomes).sections
+    assert "refuses a system prompt: it begins the first user message." in words(method)
 
 
 def test_capvec_report_makes_a_collections_report_again(tmp_path):

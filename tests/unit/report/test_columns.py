@@ -15,7 +15,7 @@ from capvec.directions.audit import Audit, Confound
 from capvec.directions.contrast import ContrastRecord, RuleCount
 from capvec.directions.metadata import Metadata
 from capvec.directions.recipe import Recipe
-from capvec.engines.protocol import EngineInfo, GenerationDefaults
+from capvec.engines.protocol import ChatTemplateInfo, EngineInfo, GenerationDefaults
 from capvec.plan.option_parsers import Control
 from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Settings
@@ -31,6 +31,7 @@ from capvec.stats.matched_controls import MatchedComparison, RankTest
 from capvec.stats.mediation import Category, Mediation
 from capvec.stats.pairing import McNemarResult, SignFlipResult
 from capvec.stats.pooled import FisherResult
+from capvec.stats.rewards import ConfigRewards, NamedMean, RewardSummary
 from capvec.stats.sensitivity import Sensitivity
 from capvec.stats.sequential import InterimAnalysis, Sequential, SequentialTest
 from capvec.stats.stratified import CmhResult
@@ -55,12 +56,14 @@ RECORDS = {
         "verdict.detectable": Detectable, "drift": Drift,
         "drift.pass_trend": DriftTest, "matched_controls[]": MatchedComparison,
         "matched_controls[].rank": RankTest, "gates[]": GateResult,
+        "rewards": RewardSummary, "rewards.configs[]": ConfigRewards, "rewards.configs[].named": NamedMean,
         "sequential": Sequential, "sequential.tests[]": SequentialTest,
         "sequential.tests[].analyses[]": InterimAnalysis,
     },
     "provenance.json": {
         "options": SweepOptions, "options.recipe": Recipe, "options.controls[]": Control, "options.grids": Grid,
-        "settings": Settings, "model": EngineInfo, "model.defaults": GenerationDefaults, "direction.metadata": Metadata,
+        "settings": Settings, "model": EngineInfo, "model.defaults": GenerationDefaults,
+        "model.template": ChatTemplateInfo, "direction.metadata": Metadata,
         "direction.contrast": ContrastRecord, "direction.contrast.rules[]": RuleCount, "direction.audit": Audit,
         "direction.audit.confounds[]": Confound, "configs[]": Config, "configs[].steers[]": Steer,
         "configs[].control": ControlOf,
@@ -87,7 +90,8 @@ OF_OTHER_STUDIES = {
     ("provenance.json", "direction"): ["contrast_tasks", "format"],
     ("provenance.json", "direction.contrast"): ["skill", "format"],
 }
-OF_SEQUENTIAL = ["sequential", "bases", "skipped_trials"]
+OPTIONAL = ["rewards", "sequential", "bases", "skipped_trials"]
+"""Keys of `summary.json` that only some runs have."""
 POINTS = ("selection.baseline", "selection.skill", "selection.format")
 KEYED = {"tasks", "options.grids"}
 """Places of `provenance.json` where the keys are names, and each value is an object that the table is of."""
@@ -189,8 +193,8 @@ def test_the_ranking_is_documented_column_by_column(documented, written):
 
 def test_the_summary_is_documented_key_by_key(documented, written):
     keys = json.loads((written / "summary.json").read_text())
-    assert not set(OF_SEQUENTIAL) & set(keys)
-    assert documented["summary.json"][""] == [*keys, *OF_SEQUENTIAL]
+    assert not set(OPTIONAL) & set(keys)
+    assert documented["summary.json"][""] == [*keys, *OPTIONAL]
 
 
 def test_what_a_session_says_of_itself_is_documented_key_by_key(documented, written):

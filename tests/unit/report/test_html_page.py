@@ -169,6 +169,16 @@ def test_long_texts_are_cut_in_the_middle_and_the_page_says_so(tmp_path):
     assert f"{steps} texts are longer" in embedded.in_words()
 
 
+def test_a_thought_is_in_the_page_beside_the_reply(tmp_path):
+    plan = write_recorded(tmp_path / "r", finished=False)
+    path = plan.trajectory(plan.trials[0].id)
+    document = json.loads(path.read_text())
+    next(step for step in document["steps"] if "llm_call_count" in step)["reasoning_content"] = "I look."
+    path.write_text(json.dumps(document))
+    embedded = embed(tmp_path / "r" / "trajectories", read_run_folder(tmp_path / "r").outcomes)
+    assert {step["thought"] for trial in embedded.trials for step in trial["steps"]} == {"", "I look."}
+
+
 def test_too_many_trials_are_left_out_pair_by_pair_and_counted(tmp_path):
     write_recorded(tmp_path / "r", finished=False)
     folder, outcomes = tmp_path / "r" / "trajectories", read_run_folder(tmp_path / "r").outcomes

@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import pytest
 from support.recorded_run import write_recorded
+from support.results import results_of
+from support.sections import sentences
 
+from capvec.engines.protocol import ChatTemplateInfo
 from capvec.records import TrialSpec
-from capvec.report.method import attempts
+from capvec.report.method import attempts, method_section
 
 pytestmark = pytest.mark.unit
 
@@ -22,3 +25,15 @@ def test_attempts_that_differ_between_tasks_and_configs_are_said_to(tmp_path, ke
         for attempt in range(1, (kept if (each.name, other.name) == (task, config) else 3) + 1)
     ]
     assert attempts(replace(plan, trials=tuple(trials))) == said
+
+
+def test_what_the_chat_template_did_otherwise_is_said_and_how_the_model_thought(tmp_path):
+    plan = write_recorded(tmp_path / "r")
+    assert len(sentences(method_section(results_of(plan, [])))) == 1
+    settings = replace(plan.settings, thinking="on")
+    found = replace(plan, settings=settings, template=ChatTemplateInfo(system="dropped", switch="enable_thinking"))
+    assert sentences(method_section(results_of(found, [])))[1:] == [
+        "The model's chat template drops the system prompt: it begins the first user message.",
+        "Thinking is on (enable_thinking). Thoughts are in the trajectories and are no commands; the template does not "
+        "give them back to the model.",
+    ]

@@ -23,10 +23,11 @@ def zero(tmp_path):
     settings = Settings("m", "bash-block", "brief", 1, 1, 0.7)
     plan = Plan("r", tmp_path, (Task("t0", Path("t0"), "do", "0"),), CONFIGS, (), settings)
 
-    def check(ours, theirs, marks="1"):
+    def check(ours, theirs, marks="1", **thoughts):
         for config, said in (("z", ours), ("baseline", theirs)):
             metrics = {"prompt_tokens": 9, "completion_tokens": len(said)}
             step = {"message": said, "metrics": metrics, "extra": {"observation": ""}, "llm_call_count": 1}
+            step |= {"reasoning_content": thoughts[config]} if config in thoughts else {}
             (tmp_path / "trajectories" / f"t0-{config}-t1.json").write_text(json.dumps({"steps": [step]}))
         return check_zero(plan, runs(baseline="1", z=marks))
 
@@ -40,6 +41,11 @@ def test_zero_that_says_what_the_baseline_says_is_met_and_one_other_reply_is_not
     (gate,) = zero("ls", "cat")
     assert not gate.met
     assert "the first: t0, attempt 1, reply 0" in gate.reason
+
+
+def test_zero_that_thinks_otherwise_than_the_baseline_is_not_met(zero):
+    assert zero("ls", "ls", z="I look.", baseline="I look.")[0].met
+    assert not zero("ls", "ls", z="I look!", baseline="I look.")[0].met
 
 
 def test_zero_that_could_not_be_compared_is_not_met_and_one_that_was_not_run_is_not_judged(zero):

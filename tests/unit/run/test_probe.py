@@ -15,7 +15,6 @@ from capvec.records import CommandResult
 from capvec.run import probe as probing
 from capvec.run.probe import choose_trials, run_probe
 from capvec.run.trial import TrialRunner
-from capvec.sandbox.verifier import CLEAR
 from dev.agent.scripted_model import ScriptedModel
 
 pytestmark = pytest.mark.unit
@@ -40,7 +39,7 @@ def runner(tmp_path):
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test.sh").write_text("true\n")
     (tmp_path / "tests" / "test.sh").chmod(stat.S_IRWXU)
-    done = {f"sh -c {CLEAR}": CommandResult("", 0), "bash /tests/test.sh": CommandResult("", 0)}
+    done = {"bash /tests/test.sh": CommandResult("", 0)}
 
     def runner(replies, reward=b"1"):
         files = {"/logs/verifier/reward.txt": reward} if reward else {}

@@ -13,7 +13,6 @@ from capvec.errors import EngineUnavailable, SandboxUnavailable
 from capvec.plan.plan import Plan, Settings
 from capvec.records import CommandResult, Config, Measured, Outcome, Task, TrialSpec
 from capvec.run.trial import TrialRunner
-from capvec.sandbox.verifier import CLEAR
 from capvec.steering import BlockLayout, Receipt, Steer
 from dev.agent.scripted_model import ScriptedModel
 
@@ -32,18 +31,27 @@ def run(tmp_path):
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test.sh").write_text("true\n")
 
-    def run(replies, *, config="steered", receipts=(), reward=b"1", script=None, model=ScriptedModel):
-        files = {"/logs/verifier/reward.txt": reward} if reward is not None else {}
-        cleared = {f"sh -c {CLEAR}": CommandResult("", 0)}
+    def run(
+        replies,
+        *,
+        config="steered",
+        receipts=(),
+        reward=b"1",
+        script=None,
+        model=ScriptedModel,
+        reward_name=None,
+        solved_at=1.0,
+    ):
+        name = "reward.json" if reward is not None and reward.startswith(b"{") else "reward.txt"
+        files = {f"/logs/verifier/{name}": reward} if reward is not None else {}
         script = {
-            **cleared,
             "bash /tests/test.sh": CommandResult("", 0),
             "ls": CommandResult("a\n", 0),
             **(script or {}),
         }
         task = Task("t", tmp_path, "Do it.", "0")
         spec = TrialSpec("t", config, 1, 7)
-        settings = Settings("m", "bash-block", "zero-shot", 4, 32, 0.7)
+        settings = Settings("m", "bash-block", "zero-shot", 4, 32, 0.7, reward=reward_name, solved_at=solved_at)
         plan = Plan("r", tmp_path, (task,), CONFIGS, (spec,), settings, layout=BlockLayout("layers", 3))
         return TrialRunner(plan, model(replies, receipts=receipts), ScriptedProvider(script, files)).run(spec)
 
@@ -71,14 +79,22 @@ def prompt(run, tmp_path):
 
 TIMES = {"model_s", "sandbox_s", "wall_s"}
 """These may round to 0 where model and sandbox are scripted."""
+OF_CONTROLS = {"note"}
+"""Filled where a control ran (tests/integration/test_check.py)."""
 
 
 def test_every_field_of_an_outcome_is_filled(run, prompt):
     replies = ["```bash\nls\n```\n```bash\nls\n```", "```\nls\n```", "I am thinking.", "DONE"]
     outcomes = [run(replies, config="baseline"), run(["DONE"], receipts=[receipt(prompt)]), run(["DONE"])]
-    empty = {
-        one.name for one in fields(Outcome) if {getattr(outcome, one.name) for outcome in outcomes} == {one.default}
-    } - TIMES
+    empty = (
+        {
+            one.name
+            for one in fields(Outcome)
+            if all(getattr(outcome, one.name) in (one.default, {}) for outcome in outcomes)
+        }
+        - TIMES
+        - OF_CONTROLS
+    )
     assert not empty, f"capvec/run/trial.py does not fill {sorted(empty)} of Outcome"
 
 
@@ -86,6 +102,36 @@ def test_every_field_of_an_outcome_is_filled(run, prompt):
 def test_the_verifier_decides(run, reward, status):
     outcome = run(["```bash\nls\n```", "DONE"], config="baseline", reward=reward)
     assert (outcome.outcome, outcome.end_reason, outcome.steps, outcome.seed) == (status, "done", 2, 7)
+
+
+@pytest.mark.parametrize(
+    ("reward", "solved_at", "status"),
+    [
+        (b"0.5", 0.5, "solved"),
+        (b"0.49", 0.5, "unsolved"),
+        (b"0.9999999", 1.0, "unsolved"),
+        (b"1e99", 1.0, "solved"),
+        (b"-1", -1.0, "solved"),
+        (b"-1.5", -1.0, "unsolved"),
+    ],
+)
+def test_a_trial_is_solved_from_the_reward_that_was_asked_for(run, reward, solved_at, status):
+    outcome = run(["DONE"], config="baseline", reward=reward, solved_at=solved_at)
+    assert (outcome.outcome, outcome.reward) == (status, float(reward))
+
+
+def test_all_named_rewards_are_kept_beside_the_one_that_counts(run):
+    outcome = run(["DONE"], config="baseline", reward=b'{"accuracy": 0.5, "speed": 1}', reward_name="speed")
+    assert (outcome.outcome, outcome.reward, outcome.rewards) == ("solved", 1.0, {"accuracy": 0.5, "speed": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [(None, "say which one counts with --reward"), ("cost", "no reward 'cost', which --reward asks")]
+)
+def test_rewards_without_one_that_counts_are_an_error_and_never_unsolved(run, name, said):
+    outcome = run(["DONE"], config="baseline", reward=b'{"accuracy": 0, "speed": 0}', reward_name=name)
+    assert (outcome.outcome, outcome.reward, outcome.rewards) == ("error", None, {})
+    assert said in outcome.error
 
 
 def test_a_reply_whose_receipt_shows_the_steer_counts(run, prompt):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from capvec.errors import UsageError
-from capvec.records import Limits
+from capvec.records import Artifact, Collect, Environment, Healthcheck, Limits, Phase
 from capvec.tasks.config import parse_settings
 
 pytestmark = pytest.mark.unit
@@ -30,7 +31,7 @@ def test_the_older_spellings_mean_the_same_as_the_new_ones() -> None:
         file="task.toml",
     )
     assert older == newer
-    assert newer.limits == Limits(memory_mb=4096, network=True)
+    assert newer.environment.limits == Limits(memory_mb=4096, network=True)
 
 
 @pytest.mark.parametrize(
@@ -38,22 +39,21 @@ def test_the_older_spellings_mean_the_same_as_the_new_ones() -> None:
     [("1G", 1024), ("1.5g", 1536), ("512M", 512), (" 64m ", 64), ("2048K", 2)],  # 1G = 1024 MB, as in Harbor
 )
 def test_memory_sizes_are_counted_in_binary_units(text: str, megabytes: int) -> None:
-    assert parse_settings(f'[environment]\nmemory = "{text}"', file="t").limits.memory_mb == megabytes
+    assert parse_settings(f'[environment]\nmemory = "{text}"', file="t").environment.limits.memory_mb == megabytes
 
 
-def test_the_network_is_closed_unless_the_task_opens_it_and_the_difference_from_harbor_is_noted() -> None:
-    unset = parse_settings("", file="t")
-    assert not unset.limits.network
-    assert [note.split()[0] for note in unset.notes] == ["environment.network_mode"]
-    closed = parse_settings('[environment]\nnetwork_mode = "no-network"\nallow_internet = true', file="t")
-    assert not closed.limits.network  # the newer key wins, as in Harbor
-    assert closed.notes == ()
-    assert not parse_settings("[environment]\nallow_internet = false", file="t").limits.network
+def test_the_network_is_public_unless_the_task_closes_it_as_in_harbor() -> None:
+    def network(toml: str) -> bool:
+        return parse_settings(toml, file="t").environment.limits.network
+
+    assert network("")
+    assert network("[environment]\nallow_internet = true")
+    assert not network("[environment]\nallow_internet = false")
+    assert not network('[environment]\nnetwork_mode = "no-network"\nallow_internet = true')  # the newer key wins
 
 
 def test_keys_without_effect_are_ignored_and_listed() -> None:
     toml = """
-        artifacts = ["/app/out"]
         speed = "high"
         [task]
         name = "org/greet"
@@ -66,9 +66,7 @@ def test_keys_without_effect_are_ignored_and_listed() -> None:
     """
     assert [note.split()[0] for note in parse_settings(toml, file="t").notes] == [
         "environment.storage_mb",
-        "artifacts",
         "speed",
-        "task",
         "environment.colour",
         "verifier.retries",
     ]
@@ -78,7 +76,7 @@ def test_templates_in_an_environment_are_filled_from_the_host() -> None:
     toml = '[verifier.env]\nKEY = "${SECRET}"\nMODE = "${MODE:-fast}"\nURL = "${URL:-}"\nPLAIN = "${SECRET}/b"\n'
     settings = parse_settings(toml, file="t", host_env={"SECRET": "s3"})
     # Harbor resolves a value only where the whole of it is one template.
-    assert settings.verifier_env == {"KEY": "s3", "MODE": "fast", "URL": "", "PLAIN": "${SECRET}/b"}
+    assert settings.verifier.env == {"KEY": "s3", "MODE": "fast", "URL": "", "PLAIN": "${SECRET}/b"}
 
 
 def test_an_unset_host_variable_is_named() -> None:
@@ -124,27 +122,88 @@ def test_a_wrong_value_is_named_with_file_key_and_expectation(toml: str, named: 
 @pytest.mark.parametrize(
     ("toml", "key"),
     [
-        ('[[steps]]\nname = "one"', "steps"),
-        ('multi_step_reward_strategy = "mean"', "multi_step_reward_strategy"),
         ('[environment]\nos = "windows"', "environment.os"),
         ("[environment]\ngpus = 1", "environment.gpus"),
         ('[environment]\ngpu_types = ["H100"]', "environment.gpu_types"),
         ('[environment.tpu]\ntype = "v6e"\ntopology = "2x4"', "environment.tpu"),
         ('[[environment.mcp_servers]]\nname = "m"\nurl = "http://m"', "environment.mcp_servers"),
-        ('[environment]\nskills_dir = "/skills"', "environment.skills_dir"),
-        ('[environment.healthcheck]\ncommand = "true"', "environment.healthcheck"),
-        ('[environment]\nworkdir = "/srv"', "environment.workdir"),
         ('[environment]\nallowed_hosts = ["example.com"]', "environment.allowed_hosts"),
-        ('[agent]\nuser = "nobody"', "agent.user"),
-        ("[verifier]\nuser = 0", "verifier.user"),
-        ('[verifier]\nenvironment_mode = "separate"', "verifier.environment_mode"),
-        ("[verifier.environment]\ncpus = 1", "verifier.environment"),
-        ('[[verifier.collect]]\ncommand = "dump"', "verifier.collect"),
-        ('[verifier]\nnetwork_mode = "public"', "verifier.network_mode"),
+        ('[agent]\nallowed_hosts = ["example.com"]', "agent.allowed_hosts"),
+        ('[verifier.environment]\nos = "windows"', "verifier.environment.os"),
+        ("[verifier.environment]\ngpus = 1", "verifier.environment.gpus"),
+        ('[[steps]]\nname = "a"\n[steps.verifier]\nallowed_hosts = ["a.b"]', "steps[0].verifier.allowed_hosts"),
     ],
 )
 def test_a_feature_of_harbor_that_capvec_lacks_is_refused_and_never_dropped(toml: str, key: str) -> None:
     assert refusal(toml).startswith(f"task.toml: {key} = ")
+
+
+def test_phases_containers_and_steps_are_read_in_capvecs_units() -> None:
+    toml = """
+        artifacts = ["/app/out", { source = "/var/log", exclude = ["*.tmp"], service = "db", destination = "logs" }]
+        multi_step_reward_strategy = "final"
+        [environment]
+        workdir = "/srv"
+        skills_dir = "/skills"
+        healthcheck = { command = "curl localhost", retries = 2, start_period_sec = 1 }
+        [agent]
+        user = 1000
+        network_mode = "no-network"
+        [verifier]
+        user = "root"
+        [verifier.environment]
+        docker_image = "judge"
+        memory_mb = 64
+        network_mode = "no-network"
+        [[verifier.collect]]
+        command = "dump > /tmp/db"
+        service = "db"
+        [[steps]]
+        name = "one"
+        min_reward = 0.5
+        agent = { timeout_sec = 5 }
+        [[steps]]
+        name = "two"
+        min_reward = { speed = 2 }
+        verifier = { environment_mode = "shared", timeout_sec = 3 }
+    """
+    read = parse_settings(toml, file="t")
+    assert read.artifacts == (Artifact("/app/out"), Artifact("/var/log", ("*.tmp",), "db"))
+    assert (read.environment.workdir, read.skills_dir, read.step_reward) == ("/srv", "/skills", "final")
+    assert read.environment.healthcheck == Healthcheck("curl localhost", retries=2, start_period_s=1.0)
+    assert read.agent == Phase(user="1000", network=False)
+    assert (read.verifier.user, read.verifier.collect) == ("root", (Collect("dump > /tmp/db", "db"),))
+    assert read.verifier.environment == Environment(image="judge", limits=Limits(memory_mb=64))
+    one, two = read.steps
+    assert (one.agent, one.min_reward) == (replace(read.agent, timeout_s=5.0), {"reward": 0.5})
+    assert (two.min_reward, two.verifier.mode, two.verifier.timeout_s) == ({"speed": 2.0}, "shared", 3.0)
+    assert read.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("toml", "named"),
+    [
+        ("artifacts = 3", "artifacts = 3"),
+        ("artifacts = [3]", "artifacts = [3]"),
+        ('artifacts = ["/a/../b"]', "artifacts[0].source = '/a/../b'"),
+        ('[environment]\nworkdir = "app"', "environment.workdir = 'app'"),
+        ("[environment.healthcheck]\nretries = 1", "environment.healthcheck.command is not set"),
+        ("[agent]\nuser = true", "agent.user = True"),
+        ("[agent]\nuser = -1", "agent.user = -1"),
+        ('[verifier]\nenvironment_mode = "own"', "verifier.environment_mode = 'own'"),
+        (
+            '[verifier]\nenvironment_mode = "shared"\n[verifier.environment]\ncpus = 1',
+            "verifier.environment_mode = 'shared'",
+        ),
+        ("[[verifier.collect]]\ntimeout_sec = 1", "verifier.collect[0].command is not set"),
+        ('[[steps]]\nname = "../up"', "steps[0].name = '../up'"),
+        ('[[steps]]\nname = "a"\n[[steps]]\nname = "A"', "steps[1].name = 'A'"),
+        ('[[steps]]\nname = "a"\nmin_reward = "high"', "steps[0].min_reward = 'high'"),
+        ('multi_step_reward_strategy = "best"', "multi_step_reward_strategy = 'best'"),
+    ],
+)
+def test_a_wrong_value_of_a_phase_or_a_step_is_named(toml: str, named: str) -> None:
+    assert refusal(toml).startswith(f"task.toml: {named}; expected ")
 
 
 def test_harbors_defaults_written_out_are_not_refused() -> None:
@@ -172,7 +231,7 @@ def test_invalid_toml_is_named_with_file_and_line() -> None:
 def test_a_timeout_is_taken_exactly_when_it_is_finite_and_positive(seconds: float) -> None:
     toml = f"[agent]\ntimeout_sec = {str(seconds) if isinstance(seconds, int) else format_float(seconds)}"
     if 0 < seconds < float("inf"):
-        assert parse_settings(toml, file="t").agent_timeout_s == seconds
+        assert parse_settings(toml, file="t").agent.timeout_s == seconds
     else:
         assert "agent.timeout_sec" in refusal(toml)
 
@@ -185,8 +244,31 @@ def format_float(value: float) -> str:
 
 # Any value under a key that the loader reads gives settings or a message that names the key.
 values = st.sampled_from(["0", "-1", "1.5", "true", "inf", '""', '"x"', "[]", "[1]", "{}", "{ a = 1 }", "2026-03-01"])
-tables = ("version", "steps", "agent", "agent.timeout_sec", "verifier.env", "metadata", "metadata.capvec")
-settings = ("cpus", "memory", "storage_mb", "os", "gpus", "network_mode", "mcp_servers")
+tables = (
+    "version",
+    "steps",
+    "artifacts",
+    "multi_step_reward_strategy",
+    "agent",
+    "agent.user",
+    "verifier.collect",
+    "agent.timeout_sec",
+    "verifier.env",
+    "metadata",
+    "metadata.capvec",
+)
+settings = (
+    "workdir",
+    "healthcheck",
+    "skills_dir",
+    "cpus",
+    "memory",
+    "storage_mb",
+    "os",
+    "gpus",
+    "network_mode",
+    "mcp_servers",
+)
 keys = st.sampled_from([*tables, *(f"environment.{key}" for key in settings)])
 
 

@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.tasks import make_task
+from support.tasks import CLOSED, make_task
 
 from capvec.errors import UsageError
-from capvec.records import Limits, Task
+from capvec.records import Environment, Limits, Phase, Task, Verifier
 from capvec.tasks.checksum import folder_checksum
-from capvec.tasks.loader import bundled_sets, load_task, load_tasks, notes_in_words
+from capvec.tasks.loader import bundled_sets, left_out_in_words, load_task, load_tasks, notes_in_words
 
 pytestmark = pytest.mark.unit
 
@@ -41,18 +41,18 @@ def test_every_field_of_a_complete_task_arrives_in_the_record(tmp_path: Path) ->
         env = { STAGE = "test" }
     """
     folder = make_task(tmp_path, toml=toml)
-    assert load_task(folder) == Task(
+    assert load_task(folder, allow_network=True) == Task(
         name="greet",
         path=folder,
         instruction="Say hello.",
         checksum=folder_checksum(folder),
-        limits=Limits(cpus=2.0, memory_mb=768, pids=64, network=True, cap_add=("CHOWN", "SETUID")),
-        image=None,
-        build_timeout_s=30.0,
-        agent_timeout_s=90.0,
-        verifier_timeout_s=12.5,
-        env={"STAGE": "test"},
-        verifier_env={"EXPECTED": "42"},
+        environment=Environment(
+            build_timeout_s=30.0,
+            limits=Limits(cpus=2.0, memory_mb=768, pids=64, network=True, cap_add=("CHOWN", "SETUID")),
+            env={"STAGE": "test"},
+        ),
+        agent=Phase(timeout_s=90.0),
+        verifier=Verifier(timeout_s=12.5, env={"EXPECTED": "42"}),
         solution_env={"TOKEN": "t"},
         metadata={
             "difficulty": "easy",
@@ -65,31 +65,73 @@ def test_every_field_of_a_complete_task_arrives_in_the_record(tmp_path: Path) ->
     )
 
 
-def test_an_empty_task_toml_gives_a_hardened_sandbox_and_harbors_timeouts(tmp_path: Path) -> None:
-    task = load_task(make_task(tmp_path, toml=""))
-    assert task.limits == Limits(cpus=1.0, memory_mb=512, pids=128, network=False, cap_add=())
-    assert (task.build_timeout_s, task.verifier_timeout_s) == (600.0, 600.0)  # Harbor's defaults, in seconds
+def test_an_empty_task_toml_has_harbors_network_and_timeouts(tmp_path: Path) -> None:
+    task = load_task(make_task(tmp_path, toml=""), allow_network=True)
+    assert task.environment.limits == Limits(cpus=1.0, memory_mb=2048, pids=1024, network=True, cap_add=())
+    assert (task.environment.build_timeout_s, task.verifier.timeout_s) == (600.0, 600.0)  # Harbor's, in seconds
+
+
+@pytest.mark.parametrize(
+    ("toml", "phase"),
+    [
+        ("", "environment"),
+        ('[environment]\nnetwork_mode = "public"', "environment"),
+        ("[environment]\nallow_internet = true", "environment"),
+        (f'{CLOSED}[agent]\nnetwork_mode = "public"', "agent"),
+        (f'{CLOSED}[verifier]\nnetwork_mode = "public"', "verifier"),
+        (f"{CLOSED}[verifier.environment]\ncpus = 1", "verifier"),
+    ],
+)
+def test_a_task_that_reaches_the_public_network_needs_the_option(tmp_path: Path, toml: str, phase: str) -> None:
+    folder = make_task(tmp_path, toml=toml)
+    with pytest.raises(UsageError, match=f"{phase} reaches the public network .* expected --allow-network"):
+        load_task(folder)
+
+
+def test_tasks_that_cannot_run_are_left_out_with_the_reason_on_request(tmp_path: Path) -> None:
+    make_task(tmp_path, "closed")
+    make_task(tmp_path, "open", toml="")
+    make_task(tmp_path, "windows", toml=f'{CLOSED}os = "windows"')
+    with pytest.raises(UsageError, match="2 of 3 tasks cannot be used; --skip-unsupported leaves them out"):
+        load_tasks(str(tmp_path))
+    loaded = load_tasks(str(tmp_path), skip=True)
+    assert [task.name for task in loaded.tasks] == ["closed"]
+    assert {name: why.split("; expected")[0].split(": ")[1] for name, why in loaded.left_out.items()} == {
+        "open": "environment reaches the public network (Harbor's default where network_mode is not set)",
+        "windows": "environment.os = 'windows'",
+    }
+    count, *reasons = left_out_in_words(loaded.left_out)
+    assert count.startswith("2 tasks left out")
+    assert [reason.split(":")[0] for reason in reasons] == ["open", "windows"]
+
+
+def test_tasks_none_of_which_can_run_are_an_error_even_then(tmp_path: Path) -> None:
+    make_task(tmp_path, toml="")
+    with pytest.raises(UsageError, match="1 of 1 tasks cannot be used:"):
+        load_tasks(str(tmp_path), skip=True)
 
 
 def test_a_loaded_task_survives_json(tmp_path: Path) -> None:
-    task = load_task(make_task(tmp_path, toml="[metadata]\ncreated = 2026-03-01\nweights = [0.5, { at = 10:30:00 }]\n"))
+    task = load_task(
+        make_task(tmp_path, toml=f"{CLOSED}[metadata]\ncreated = 2026-03-01\nweights = [0.5, {{ at = 10:30:00 }}]\n")
+    )
     assert task.metadata == {"created": "2026-03-01", "weights": [0.5, {"at": "10:30:00"}]}
     assert Task.from_json(task.to_json()) == task
 
 
 def test_a_note_that_several_tasks_have_is_one_line_that_counts_them(tmp_path: Path) -> None:
-    plain, closed = "", '[environment]\nnetwork_mode = "no-network"\n'
-    for name, toml in {"a": plain, "b": closed, "c": plain + 'speed = "high"', "d": plain}.items():
+    noted = f"{CLOSED}colour = 1\n"
+    for name, toml in {"a": noted, "b": CLOSED, "c": f"{noted}speed = 2", "d": noted}.items():
         make_task(tmp_path, name, toml=toml)
-    network, speed = notes_in_words(load_tasks(str(tmp_path)))
-    assert network.startswith("task a and 2 more: environment.network_mode ")
-    assert speed.startswith("task c: speed ")
+    colour, speed = notes_in_words(load_tasks(str(tmp_path)).tasks)
+    assert colour.startswith("task a and 2 more: environment.colour ")
+    assert speed.startswith("task c: environment.speed ")
 
 
 def test_a_ready_image_needs_no_dockerfile(tmp_path: Path) -> None:
-    folder = make_task(tmp_path, toml='[environment]\ndocker_image = "debian:bookworm-slim"\n')
+    folder = make_task(tmp_path, toml=f'{CLOSED}docker_image = "debian:bookworm-slim"\n')
     (folder / "environment" / "Dockerfile").unlink()
-    assert load_task(folder).image == "debian:bookworm-slim"
+    assert load_task(folder).environment.image == "debian:bookworm-slim"
 
 
 def test_a_task_without_a_solution_loads(tmp_path: Path) -> None:
@@ -135,30 +177,30 @@ def test_a_folder_whose_name_cannot_be_a_task_name_is_refused(tmp_path: Path, na
 
 
 def test_the_bundled_sets_have_the_sizes_of_the_contract() -> None:
-    assert len(load_tasks("sprint")) == 5
-    assert len(load_tasks("multi")) == 6
-    assert {task.name for task in load_tasks("sprint,multi")} < {task.name for task in load_tasks("full")}
+    assert len(load_tasks("sprint").tasks) == 5
+    assert len(load_tasks("multi").tasks) == 6
+    assert {task.name for task in load_tasks("sprint,multi").tasks} < {task.name for task in load_tasks("full").tasks}
 
 
 def test_a_set_keeps_its_order() -> None:
-    assert tuple(task.name for task in load_tasks("multi")) == bundled_sets()["multi"]
+    assert tuple(task.name for task in load_tasks("multi").tasks) == bundled_sets()["multi"]
 
 
 def test_every_bundled_task_says_family_and_difficulty_and_closes_the_network() -> None:
-    for task in load_tasks("full"):
+    for task in load_tasks("full").tasks:
         assert {"family", "category"} <= set(task.metadata)
         assert task.metadata["difficulty"] in {"easy", "medium", "hard"}
-        assert not task.limits.network
+        assert not task.environment.limits.network
         assert (task.path / "solution" / "solve.sh").stat().st_mode & 0o100
 
 
 def test_no_bundled_task_gives_a_note() -> None:
-    assert notes_in_words(load_tasks("full")) == ()
+    assert notes_in_words(load_tasks("full").tasks) == ()
 
 
 def test_names_and_paths_mix_in_a_comma_list_and_each_task_comes_once(tmp_path: Path) -> None:
     folder = make_task(tmp_path)
-    names = [task.name for task in load_tasks(f"append-line-2, {folder},sprint,{tmp_path}")]
+    names = [task.name for task in load_tasks(f"append-line-2, {folder},sprint,{tmp_path}").tasks]
     assert names[:2] == ["append-line-2", "greet"]
     assert sorted(names) == sorted(("greet", *bundled_sets()["sprint"]))
 
@@ -169,7 +211,7 @@ def test_a_folder_of_tasks_loads_in_the_order_of_names_and_skips_what_is_no_task
     (tmp_path / "README.md").write_text("tasks\n")
     (tmp_path / "shared-notes").mkdir()
     make_task(tmp_path, ".hidden")
-    assert [task.name for task in load_tasks(str(tmp_path))] == ["a", "b"]
+    assert [task.name for task in load_tasks(str(tmp_path)).tasks] == ["a", "b"]
 
 
 def test_one_task_folder_loads_even_relative_to_the_working_directory(
@@ -177,14 +219,14 @@ def test_one_task_folder_loads_even_relative_to_the_working_directory(
 ) -> None:
     folder = make_task(tmp_path)
     monkeypatch.chdir(folder)
-    (task,) = load_tasks(".")
+    (task,) = load_tasks(".").tasks
     assert (task.name, task.path) == ("greet", folder)
 
 
 def test_a_path_with_a_comma_is_a_path(tmp_path: Path) -> None:
     odd = tmp_path / "a,b"
     make_task(odd)
-    assert [task.name for task in load_tasks(str(odd))] == ["greet"]
+    assert [task.name for task in load_tasks(str(odd)).tasks] == ["greet"]
 
 
 def test_an_unknown_name_lists_what_there_is() -> None:
@@ -238,3 +280,19 @@ def test_two_tasks_of_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         load_tasks(f"{one},{two}")
     assert str(caught.value).startswith(f"two tasks are named 'greet': {one} and {two}")
+
+
+READY = """
+[environment]
+network_mode = "no-network"
+docker_image = "registry.example/ready:1"
+"""
+
+
+def test_a_ready_image_gives_way_to_the_dockerfile_where_that_is_asked_for_and_there(tmp_path: Path) -> None:
+    make_task(tmp_path, "both", toml=READY)
+    shutil.rmtree(make_task(tmp_path, "image-only", toml=READY) / "environment")
+    ready = {task.name: task.environment.image for task in load_tasks(str(tmp_path)).tasks}
+    assert ready == {"both": "registry.example/ready:1", "image-only": "registry.example/ready:1"}
+    forced = {task.name: task.environment.image for task in load_tasks(str(tmp_path), force_build=True).tasks}
+    assert forced == {"both": None, "image-only": "registry.example/ready:1"}

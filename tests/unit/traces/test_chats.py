@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from support.traces import chat, lines
 
@@ -83,7 +85,7 @@ def test_sharegpts_conversations_are_read(tmp_path):
         (chat(messages=[3]), "key `messages[0]` is 3"),
         (chat(messages=[{"role": "robot", "content": ""}]), "key `messages[0].role` is 'robot'"),
         (chat(messages=[{"role": "user"}]), "key `messages[0].content` is None"),
-        (chat(messages=[{"role": "user", "content": "", "tool_calls": [1]}]), "key `messages[0].tool_calls[]` is 1"),
+        (chat(messages=[{"role": "user", "content": "", "tool_calls": [1]}]), "key `messages[0].tool_calls[0]` is 1"),
         (chat(reward="high"), "key `reward` is 'high'"),
         (chat(score="high", reward=None), "key `score` is 'high'"),
         (chat(task=[1]), "key `task` is [1]"),
@@ -96,3 +98,15 @@ def test_a_broken_chat_is_refused_with_file_line_and_key(tmp_path, line, named):
         read_traces(lines(tmp_path / "a.jsonl", chat(), line))
     assert "a.jsonl, line 2" in str(refusal.value)
     assert named in str(refusal.value)
+
+
+def test_messages_of_published_data_sets_may_be_a_string_and_have_their_text_under_other_keys(tmp_path):
+    talk = [
+        {"role": "system", "system_prompt": "Rules.", "text": None},
+        {"role": "user", "system_prompt": None, "text": "Count."},
+        {"role": "ai", "text": "Two."},
+    ]
+    rows = [{"traj_id": "a", "trajectory": talk, "resolved": 1}, {"traj_id": "b", "messages": json.dumps(talk)}]
+    for trace in read_traces(lines(tmp_path / "a.jsonl", *rows)):
+        assert [message["content"] for message in trace.messages] == ["Rules.", "Count.", "Two."]
+    assert [trace.id for trace in read_traces(tmp_path)] == ["a", "b"]

@@ -50,7 +50,7 @@ def test_raw_replies_of_terminus_2_are_read_again_by_the_protocol(tmp_path):
 
 def test_replies_are_counted_by_the_protocol_that_a_trajectory_names_and_by_the_source_before_all(tmp_path):
     steps = [{"source": "agent", "message": text} for text in ("```bash\nls\n```", "```python\n1\n```", "Hm.")]
-    document = foreign(steps=steps, extra={"protocol": "bash-block"})
+    document = foreign(steps=[{"source": "user", "message": "Go."}, *steps], extra={"protocol": "bash-block"})
     (trace,) = read_traces(put(tmp_path / "a.json", document))
     assert (trace.parse_fail, trace.no_cmd, trace.uncounted) == (1, 1, "")
     (counted,) = read_traces(put(tmp_path / "a.json", document | {"extra": {"parse_failures": 7}}))

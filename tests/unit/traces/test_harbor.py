@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from support.traces import COMPLAINT, agent, foreign, put, terminus
+from support.traces import COMPLAINT, agent, chat, foreign, put, terminus
 
 from capvec.traces import read_traces
 
 pytestmark = pytest.mark.unit
+
+RECORD = {"trajectory_format": "mini-swe-agent-1.1", "info": {"mini_version": "2.4.6"}, "messages": chat()["messages"]}
 
 
 def test_harbors_result_beside_the_agents_folder_gives_reward_and_task(tmp_path):
@@ -34,6 +36,33 @@ def test_a_run_that_harbor_wrote_in_parts_is_one_trace_without_its_subagents(tmp
     put(folder / "trajectory.cont-1.json", second)
     put(folder / "trajectory.summary.json", terminus(agent("So far…"), session_id="s1-summary"))
     put(folder.parent / "result.json", {"task_name": "t9", "verifier_result": {"rewards": {"reward": 1}}})
-    (trace,) = read_traces(tmp_path)
+    said = []
+    (trace,) = read_traces(tmp_path, None, said.append)
     assert (trace.id, trace.task, trace.reward) == ("s-cont-1", "t9", 1.0)
+    assert any("trajectories of subagents (1: trial/agent/trajectory.summary.json)" in line for line in said)
     assert (trace.steps, trace.parse_fail, trace.no_cmd) == (2, 1, 0)
+
+
+def test_an_agents_own_record_beside_harbors_trajectory_is_no_second_run(tmp_path):
+    put(tmp_path / "trial" / "agent" / "trajectory.json", foreign())
+    put(tmp_path / "trial" / "agent" / "mini-swe-agent.trajectory.json", RECORD)
+    put(tmp_path / "trial" / "result.json", {"task_name": "t9", "verifier_result": {"rewards": {"reward": 0.0}}})
+    said = []
+    (trace,) = read_traces(tmp_path, None, said.append)
+    assert (trace.id, trace.task, trace.reward) == ("s1", "t9", 0.0)
+    assert any("own record" in line and "mini-swe-agent.trajectory.json" in line for line in said)
+
+
+def test_an_agents_own_record_alone_has_the_task_and_the_reward_of_the_trial(tmp_path):
+    put(tmp_path / "trial" / "agent" / "mini-swe-agent.trajectory.json", RECORD)
+    put(tmp_path / "trial" / "result.json", {"task_name": "t9", "verifier_result": {"rewards": {"reward": 1}}})
+    (trace,) = read_traces(tmp_path)
+    assert (trace.task, trace.reward) == ("t9", 1.0)
+
+
+def test_a_trial_that_ended_before_the_first_reply_is_passed_over(tmp_path):
+    put(tmp_path / "1" / "agent" / "trajectory.json", foreign(steps=[{"source": "user", "message": "Count."}]))
+    put(tmp_path / "2" / "agent" / "trajectory.json", foreign())
+    said = []
+    assert len(read_traces(tmp_path, None, said.append)) == 1
+    assert "without a reply of the model (1: 1/agent/trajectory.json)" in said[0]

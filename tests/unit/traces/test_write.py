@@ -45,8 +45,9 @@ DONE = Step(2, reply("DONE"), Parse("strict", done=True))
 
 def outcome_of(episode, *, status="solved", reward=1.0):
     return Outcome(
-        "run1", SPEC.task, SPEC.config, 22, 4.0, 0, 7, status, reward,
-        len(episode.steps), episode.parse_fail, episode.repaired, episode.no_cmd, episode.end_reason,
+        "run1", SPEC.task, SPEC.config, 22, 4.0, 0, 7, status, reward=reward,
+        steps=len(episode.steps), parse_fail=episode.parse_fail, repaired=episode.repaired, no_cmd=episode.no_cmd,
+        end_reason=episode.end_reason,
     )  # fmt: skip
 
 
@@ -97,6 +98,15 @@ def test_a_written_trajectory_reads_back_as_the_same_trace(tmp_path_factory, epi
     assert trace.messages == conversation(episode)
     assert (trace.task, trace.model, trace.config, trace.reward) == ("greet", "pocket", "L22a4", reward)
     assert (trace.steps, trace.parse_fail, trace.no_cmd) == (len(episode.steps), episode.parse_fail, episode.no_cmd)
+
+
+def test_a_thought_is_kept_beside_the_reply_and_is_no_part_of_the_conversation(tmp_path):
+    thinking = replace(ACTED, reply=replace(ACTED.reply, thought="I look first."))
+    document = write(tmp_path / "a.json", Episode(OPENING, (thinking, DONE), "done"))
+    assert [step.get("reasoning_content") for step in document["steps"][-2:]] == ["I look first.", None]
+    assert document["steps"][-2]["message"] == ACTED.reply.text
+    (trace,) = read_traces(tmp_path / "a.json")
+    assert trace.messages == conversation(Episode(OPENING, (ACTED, DONE), "done"))
 
 
 def test_worked_examples_are_not_taken_for_steps_of_the_agent(tmp_path):
@@ -167,7 +177,9 @@ def test_numbers_that_json_lacks_and_lone_surrogates_do_not_break_the_file(tmp_p
     odd = Reply("\ud800", "stop", 1, 1, float("nan"))
     document = write(tmp_path / "a.json", Episode(OPENING, (Step(0, odd, Parse("strict")),), "max_steps"))
     assert document["steps"][-1]["metrics"]["extra"]["model_s"] == "nan"
-    assert read_traces(tmp_path / "a.json")[0].messages[-1]["content"] == "\ud800"
+    assert document["steps"][-1]["message"] == "\ud800"
+    with pytest.raises(UsageError, match=r"lone surrogate U\+D800"):  # no model can be given it again
+        read_traces(tmp_path / "a.json")
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):

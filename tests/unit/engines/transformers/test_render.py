@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.tiny_models import CHATML, byte_tokenizer
 
-from capvec.engines.transformers.render import render_ids, render_marked
+from capvec.engines.transformers.chat_template import ChatTemplate
+from capvec.engines.transformers.render import render_marked, with_marks
 from capvec.errors import UsageError
 
 pytestmark = pytest.mark.unit
@@ -39,8 +40,8 @@ def say(*contents):
 def marked(template, messages, prompt=False):
     """The runs of text that are marked. Tokens are bytes here, so that this is what the mask says, letter by letter."""
     tokenizer = byte_tokenizer(template)
-    rendered = render_marked(tokenizer, messages, prompt=prompt)
-    assert list(rendered.ids) == render_ids(tokenizer, messages, prompt=prompt)
+    rendered = render_marked(ChatTemplate(tokenizer), messages, prompt=prompt)
+    assert list(rendered.ids) == ChatTemplate(tokenizer).ids(messages, prompt=prompt)
     assert len(rendered.ids) == len(rendered.assistant)
     pairs = zip(rendered.ids, rendered.assistant, strict=True)
     return [tokenizer.decode([token for token, _ in run]) for mine, run in groupby(pairs, key=lambda p: p[1]) if mine]
@@ -58,7 +59,7 @@ def test_what_the_assistant_said_is_marked_and_nothing_else(template, prompt):
 @pytest.mark.parametrize("template", [CHATML, TRIMMED, THINKING])
 def test_a_user_who_repeats_the_assistant_is_not_taken_for_it(template):
     tokenizer = byte_tokenizer(template)
-    rendered = render_marked(tokenizer, say("yes", "yes", "yes", "no"), prompt=False)
+    rendered = render_marked(ChatTemplate(tokenizer), say("yes", "yes", "yes", "no"), prompt=False)
     first = rendered.assistant.index(True)
     before = tokenizer.decode(rendered.ids[:first])
     assert before.count("yes") == 1
@@ -91,8 +92,10 @@ def test_a_template_that_rewrites_what_was_said_is_refused():
         marked(SHOUTING, say("hello", "quiet"))
     slow = byte_tokenizer(CHATML)
     slow.__class__ = type("Bytes", (slow.__class__,), {"is_fast": False})
+    assert "Bytes has no character offsets" in with_marks(ChatTemplate(slow)).info.unmarked
+    assert with_marks(ChatTemplate(byte_tokenizer(CHATML))).info.unmarked == ""
     with pytest.raises(UsageError, match="Bytes has no character offsets"):
-        render_marked(slow, say("hello", "quiet"), prompt=False)
+        render_marked(ChatTemplate(slow), say("hello", "quiet"), prompt=False)
 
 
 def test_a_token_of_white_space_without_offsets_stands_after_the_one_before_it():

@@ -47,6 +47,8 @@ def test_tasks_of_dev_families_or_of_no_split_leave_nothing_to_test_on(tmp_path)
     (folder / "instruction.md").write_text("Do.\n")
     (folder / "environment" / "Dockerfile").write_text("FROM debian:bookworm-slim\n")
     (folder / "tests" / "test.sh").write_text("true\n")
-    (folder / "task.toml").write_text('[metadata]\nfamily = "a"\nsplit = "trained"\n')
+    (folder / "task.toml").write_text(
+        '[metadata]\nfamily = "a"\nsplit = "trained"\n[environment]\nnetwork_mode = "no-network"\n'
+    )
     with pytest.raises(UsageError, match="layer and strength were not selected on"):
         CalibrationStudy(parse_calibration_options(raw | {"tasks": str(tmp_path / "tasks")}))

@@ -1,0 +1,262 @@
+"""Builds a Dockerfile: with BuildKit through Docker's command line, or else with the classic builder.
+
+Three things that are no fault of the Dockerfile are put right and said: a credential helper that fails, a frontend
+that cannot be fetched, and BuildKit missing from the machine, without which the classic builder still builds most.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO
+
+import docker
+import docker.errors
+import psutil
+
+from capvec.errors import UsageError
+from capvec.sandbox import docker_cli
+from capvec.sandbox.base_image import BASE_IMAGE
+from capvec.sandbox.docker_host import faults
+from capvec.sandbox.dockerfile import FRONTEND, buildkit_features, syntax, without_syntax
+from capvec.text import printable
+
+Say = Callable[[str], None]
+
+PROGRESS_S = 15.0
+"""How often a build that takes long says so."""
+_GRACE_S = 5.0
+_LOG_LINES = 15
+_LOG_BYTES = 64_000
+_NO_IMAGE = r"resolve source metadata|/manifests/|manifest unknown|pull access denied|dial tcp|lookup|registry"
+_CURRENT = 23
+"""The major version of Docker from which its BuildKit has heredocs and `COPY --link`."""
+
+
+@dataclass(frozen=True)
+class Builder:
+    """A command that builds a folder's Dockerfile."""
+
+    argv: tuple[str, ...]
+    name: str
+    """`buildkit`, `classic` or `podman`."""
+
+
+@dataclass(frozen=True)
+class _Build:
+    """One attempt: what is built, how and with which settings."""
+
+    builder: Builder
+    folder: Path
+    tag: str
+    env: dict[str, str]
+    dockerfile: Path | None = None
+    """Instead of the folder's own."""
+
+    @property
+    def argv(self) -> list[str]:
+        if self.builder.name != "buildkit":
+            return [*self.builder.argv, str(self.folder), self.tag]
+        file = self.dockerfile or self.folder / "Dockerfile"
+        return [*self.builder.argv, "--progress=plain", f"--tag={self.tag}", f"--file={file}", str(self.folder)]
+
+
+def find_builder(client: docker.DockerClient) -> Builder:
+    """BuildKit where the client's Docker and a `docker` on `PATH` have it; else the classic builder."""
+    classic = (sys.executable, "-m", "capvec.sandbox.classic_builder")
+    components = client.version().get("Components") or ()
+    if any("podman" in str(component.get("Name")).lower() for component in components):
+        return Builder(classic, "podman")  # its builder knows what BuildKit does, and speaks the classic API
+    if program := docker_cli.command_with("buildx"):
+        # The builder inside Docker, whatever `docker buildx use` chose: others do not see the local images.
+        return Builder((program, "buildx", "build", f"--builder={docker_cli.context_name()}", "--load"), "buildkit")
+    if program := docker_cli.command_with_buildkit():
+        return Builder((program, "build"), "buildkit")
+    return Builder(classic, "classic")
+
+
+def build_image(client: docker.DockerClient, folder: Path, tag: str, *, name: str, timeout_s: float, say: Say) -> str:
+    """Build a folder's Dockerfile. Returns the id of the image.
+
+    Args:
+        client: connected to the Docker that will have the image.
+        folder: with the Dockerfile; the context of the build.
+        tag: name of the image.
+        name: of the task, for messages.
+        timeout_s: seconds until the build is ended.
+        say: takes a line about a build that takes long, and what was put right.
+
+    Raises:
+        UsageError: it does not build. The message has the cause where that is known, and the end of the log.
+        SandboxUnavailable: Docker does not answer any more.
+    """
+    builder, text = find_builder(client), _read(folder / "Dockerfile")
+    _refuse_what_would_differ(builder, text, f"task {name}: {folder / 'Dockerfile'}")
+    with tempfile.TemporaryDirectory(prefix="capvec-build-") as scratch:
+        build = _Build(builder, folder, tag, _environment(Path(scratch)))
+        deadline = time.monotonic() + timeout_s
+        while (log := _run(build, name, deadline, say)) is not None:
+            if time.monotonic() >= deadline:
+                log = f"{log}\nERROR: it did not end within {timeout_s:g} s (build_timeout_sec)"
+            elif (mended := _mended(build, text, log, Path(scratch))) is not None:
+                build, why = mended
+                say(f"task {name}: {why}")
+                continue
+            with faults():
+                client.ping()  # a Docker that went away is no fault of the Dockerfile
+            why = _headline(log) + _cause(builder, text, log, str(client.version().get("Version")))
+            raise UsageError(f"task {name}: {folder / 'Dockerfile'} does not build: {why}\n{_tail(log)}")
+    try:
+        return str(client.images.get(tag).id)
+    except docker.errors.ImageNotFound as error:
+        raise UsageError(
+            f"task {name}: {builder.argv[0]} built {tag} on another Docker than {client.api.base_url}; set DOCKER_HOST "
+            "to the one that is meant"
+        ) from error
+
+
+def _environment(scratch: Path) -> dict[str, str]:
+    """The variables of a build. State of buildx that only it reads goes to a folder that can be written."""
+    return os.environ | {
+        "DOCKER_BUILDKIT": "1",
+        "BUILDX_CONFIG": str(scratch / "buildx"),
+        "BUILDX_NO_DEFAULT_ATTESTATIONS": "1",
+    }
+
+
+def _run(build: _Build, name: str, deadline: float, say: Say) -> str | None:
+    """Run the builder until it ends or the time is up. Returns its log if it failed, or None."""
+    started = time.monotonic()
+    with tempfile.TemporaryFile() as log, _process(build, log) as process:
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                if process.wait(min(PROGRESS_S, left)) == 0:
+                    return None
+                break
+            except subprocess.TimeoutExpired:
+                last = (_text(log).rstrip().splitlines() or ["no output yet"])[-1]
+                say(f"building the image of task {name}, {time.monotonic() - started:.0f} s: {last.strip()[:100]}")
+        return _text(log)
+
+
+@contextmanager
+def _process(build: _Build, log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """The builder, which is ended with the processes that it started when the context ends."""
+    process = subprocess.Popen(build.argv, env=build.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            _end(process.pid)
+        process.wait()
+
+
+def _end(pid: int) -> None:
+    """End a process and its descendants; first in a way that lets BuildKit's client stop its build."""
+    with suppress(psutil.NoSuchProcess):
+        first = psutil.Process(pid)
+        family = [*first.children(recursive=True), first]
+        for end in (psutil.Process.terminate, psutil.Process.kill):
+            for process in family:
+                with suppress(psutil.NoSuchProcess):
+                    end(process)
+            _, family = psutil.wait_procs(family, _GRACE_S)
+
+
+def _text(log: IO[bytes]) -> str:
+    """The end of the log so far. Positioned reads: the writer's place in the file is the reader's too."""
+    size = os.fstat(log.fileno()).st_size
+    start = max(0, size - _LOG_BYTES)
+    return printable(os.pread(log.fileno(), size - start, start).decode("utf-8", "replace"))
+
+
+# ------------------------------------------------------------------------------------------------------- what failed
+
+
+def _mended(build: _Build, text: str, log: str, scratch: Path) -> tuple[_Build, str] | None:
+    """The build without what made it fail, and a sentence about that; None if nothing can be done."""
+    settings = scratch / "settings"
+    if docker_cli.names_a_helper(log) and not settings.exists():
+        docker_cli.without_helpers(settings)
+        why = f"a credential helper failed ({_headline(log)}); building without credentials"
+        return replace(build, env=build.env | {"DOCKER_CONFIG": str(settings)}), why
+    plain = without_syntax(text)
+    if build.builder.name == "buildkit" and build.dockerfile is None and plain and FRONTEND in _headline(log):
+        file = scratch / "Dockerfile"
+        file.write_text(plain, encoding="utf-8", errors="surrogateescape")
+        if (ignore := build.folder / "Dockerfile.dockerignore").is_file():
+            (scratch / "Dockerfile.dockerignore").write_bytes(ignore.read_bytes())
+        why = (
+            f"{syntax(text)} of the Dockerfile's `# syntax` line cannot be fetched; building with the one inside Docker"
+        )
+        return replace(build, dockerfile=file), why
+    return None
+
+
+def _refuse_what_would_differ(builder: Builder, text: str, what: str) -> None:
+    """Refuse arguments that the classic builder leaves empty without a word."""
+    silent = [feature for feature in buildkit_features(text) if feature.startswith("ARG ")]
+    if builder.name == "classic" and silent:
+        raise UsageError(f"{what} needs BuildKit{_missing(silent)}")
+
+
+def _cause(builder: Builder, text: str, log: str, version: str) -> str:
+    """The cause and the remedy, where the log tells them; `version` is Docker's."""
+    features = buildkit_features(text)
+    if builder.name == "classic" and features:
+        return f"\nThe cause: BuildKit is missing{_missing(features)}"
+    if builder.name == "podman" and "a heredoc" in features:
+        return f"\nThe cause may be a heredoc: Podman has them from 4.8 on, and this is {version}."
+    major = re.match(r"\d+", version)
+    old = builder.name == "buildkit" and major is not None and int(major[0]) < _CURRENT
+    if old and features and re.search("unknown (instruction|flag)", log, re.IGNORECASE):
+        return (
+            f"\nThe cause: the Dockerfile uses {', '.join(features)}, and the BuildKit of this Docker {version} is too "
+            f"old for that. Install Docker {_CURRENT} or later (Debian 13 and Ubuntu have it; elsewhere: "
+            "https://docs.docker.com/engine/install/); or, where Docker Hub answers, begin the Dockerfile with "
+            "`# syntax=docker/dockerfile:1`"
+        )
+    if re.search(_NO_IMAGE, _headline(log), re.IGNORECASE):
+        remedy = (
+            "`make setup` pulls or builds it" if BASE_IMAGE in text else "`docker pull` it where a registry answers"
+        )
+        return f"\nIf its base image is missing: {remedy}."
+    return ""
+
+
+def _missing(features: list[str] | tuple[str, ...]) -> str:
+    return (
+        f": the Dockerfile uses {', '.join(features)}, and no `docker` on PATH has the plugin buildx. Run "
+        f"`capvec setup`, which installs it where it can, or install it by hand: {docker_cli.INSTALL}"
+    )
+
+
+def _is_error(line: str) -> bool:
+    return re.match(r"(?:#\d+ )?error\b", line.strip(), re.IGNORECASE) is not None
+
+
+def _headline(log: str) -> str:
+    """The last line that tells of an error, without the names of the layers that passed it on."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    line = next((line for line in reversed(lines) if _is_error(line)), lines[-1] if lines else "no output")
+    line = re.sub(r"^(?:#\d+ )?error:? ", "", line, flags=re.IGNORECASE)
+    return re.sub(r"(?:failed to solve(?: with frontend \S+)?: |rpc error: code = \w+ desc = )+", "", line)[:500]
+
+
+def _tail(log: str) -> str:
+    return "\n".join(f"  {line}" for line in log.rstrip().splitlines()[-_LOG_LINES:])
+
+
+def _read(dockerfile: Path) -> str:
+    try:
+        return dockerfile.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise UsageError(f"cannot read {dockerfile}: {error.strerror}") from error

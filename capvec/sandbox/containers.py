@@ -1,0 +1,165 @@
+"""Creates the container of an environment, hardened, with the ENTRYPOINT, user and folders that it has in Harbor."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, cast
+
+import docker
+
+from capvec.errors import InfrastructureError, UsageError
+from capvec.records import Capabilities, Environment, Limits, Task
+from capvec.sandbox import files
+from capvec.sandbox.building import Say
+from capvec.sandbox.images import find_image, prepare_image
+from capvec.sandbox.network import Connection
+from capvec.sandbox.reaper import PID_LABEL, RUN_LABEL, TRIAL_LABEL, owner_label, remove, remove_late
+
+KEEPER = "65534:65534"
+"""User of the container's own two processes, init and its child. Without CAP_KILL no agent can end them, not even with
+`kill -9 -1`. Where there are capabilities, or an ENTRYPOINT, both run as the image's user instead: Docker gives no
+capabilities to the execs of a container whose own user is not root."""
+COMMAND = ["sh", "-c", "sleep infinity"]
+"""What a container with an ENTRYPOINT is asked to run, as by Harbor."""
+_FIRST = ("/init", "/sbin/init", "/lib/systemd/systemd", "/usr/lib/systemd/systemd")
+"""An ENTRYPOINT that must be the first process."""
+LOG_FOLDERS = ("/logs", "/logs/agent", "/logs/verifier", "/logs/artifacts")
+"""Folders that Harbor mounts, for any user to write to."""
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """What an image says of its containers."""
+
+    id: str
+    user: str
+    """As in its Dockerfile, or root."""
+    workdir: str
+    entrypoint: tuple[str, ...]
+
+    @classmethod
+    def of(cls, client: docker.DockerClient, task: Task, environment: Environment, say: Say) -> ImageConfig:
+        """The image of an environment, built where Docker does not have it."""
+        found = (find_image(client, task, environment) or prepare_image(client, task, environment, say)).id
+        config: dict[str, Any] = cast("Any", client.api).inspect_image(found)["Config"] or {}
+        return cls(
+            found, config.get("User") or "0", config.get("WorkingDir") or "/", tuple(config.get("Entrypoint") or ())
+        )
+
+
+@dataclass(frozen=True)
+class Started:
+    """A container that runs."""
+
+    name: str
+    image: ImageConfig
+    workdir: str
+    capable: bool
+    """Whether its own processes are root's with Docker's default capabilities."""
+    connection: Connection
+
+
+def start_container(
+    client: docker.DockerClient,
+    image: ImageConfig,
+    environment: Environment,
+    connection: Connection,
+    *,
+    name: str,
+    capabilities: Capabilities,
+    labels: Mapping[str, str],
+    cleanup: ExitStack,
+) -> Started:
+    """Create a container and start it; it is removed when `cleanup` ends.
+
+    Raises:
+        UsageError: the image has no folder `environment.workdir`.
+    """
+    settings = {
+        **_limits(client, environment.limits),
+        **_privileges(capabilities, environment.limits),
+        **_own_processes(image, environment, capabilities),
+        "healthcheck": {"test": ["NONE"]},
+        "network_mode": connection.mode,
+        "environment": dict(environment.env),
+        "labels": dict(labels),
+    }
+    cleanup.callback(remove, client, name)
+    try:
+        container = client.containers.create(image.id, name=name, **settings)
+    except KeyboardInterrupt:
+        remove_late(client, name)
+        raise
+    api = cast("Any", client.api)
+    if environment.workdir is not None and not files.is_folder(api, name, environment.workdir):
+        raise UsageError(f"workdir = {environment.workdir!r} is no folder of the image; expected one")
+    api.put_archive(name, "/", files.folders(LOG_FOLDERS))
+    connection.set(None)
+    container.start()
+    capable = capabilities == "default" and image.user in ("0", "root")
+    return Started(name, image, environment.workdir or image.workdir, capable, connection)
+
+
+def new_name() -> str:
+    """A container's name, known before the container exists, so that nothing can be lost between the two."""
+    return f"capvec-{uuid.uuid4().hex[:20]}"
+
+
+def labels_of(run: str, trial: str) -> dict[str, str]:
+    """The labels by which the reaper finds the containers of a trial of this process."""
+    return {RUN_LABEL: run, TRIAL_LABEL: trial, PID_LABEL: owner_label(os.getpid())}
+
+
+def check_runs(client: docker.DockerClient, started: Started) -> None:
+    """Check that the image's ENTRYPOINT has not ended.
+
+    Raises:
+        InfrastructureError: it has; the message carries the end of its output.
+    """
+    state: Any = cast("Any", client.api).inspect_container(started.name)["State"]
+    if not state["Running"]:
+        said = client.containers.get(started.name).logs(tail=5).decode(errors="replace").strip()
+        raise InfrastructureError(
+            f"the image's ENTRYPOINT {' '.join(started.image.entrypoint)} ended with exit code {state['ExitCode']} "
+            f"and printed: {said[-400:] or 'nothing'}"
+        )
+
+
+def _own_processes(image: ImageConfig, environment: Environment, capabilities: Capabilities) -> dict[str, Any]:
+    if image.entrypoint:
+        return {
+            "command": COMMAND,
+            "user": image.user,
+            "working_dir": environment.workdir or image.workdir,
+            "init": image.entrypoint[0] not in _FIRST,
+        }
+    hardened = capabilities == "none" and not environment.limits.cap_add
+    return {
+        "entrypoint": ["sleep"],
+        "command": ["infinity"],
+        "user": KEEPER if hardened else image.user,
+        "working_dir": "/",  # of the keepers, who may have no access to the image's
+        "init": True,
+    }
+
+
+def _privileges(capabilities: Capabilities, limits: Limits) -> dict[str, Any]:
+    if capabilities == "default":
+        return {"cap_add": list(limits.cap_add)}
+    return {"cap_drop": ["ALL"], "cap_add": list(limits.cap_add), "security_opt": ["no-new-privileges"]}
+
+
+def _limits(client: docker.DockerClient, limits: Limits) -> dict[str, Any]:
+    memory = f"{limits.memory_mb}m"
+    # Docker refuses more CPUs than the machine has. Every machine has one, so most tasks need not ask.
+    cpus = limits.cpus if limits.cpus <= 1 else min(limits.cpus, client.info()["NCPU"])
+    return {
+        "pids_limit": limits.pids,
+        "mem_limit": memory,
+        "memswap_limit": memory,
+        "nano_cpus": int(cpus * 1e9),
+    }

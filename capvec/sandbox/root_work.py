@@ -1,0 +1,123 @@
+"""The instrument's own work on a container's files, done as root, independent of what the container's users may do.
+
+Nothing inside the container can be trusted with it: the agent may have replaced its programs, and a container without
+capabilities has no user who may write everywhere. Therefore a second container of the same image, which the agent never
+reached, does it: it shares the first one's processes, sees its file system at `/proc/1/root`, and uses its own
+programs. It has the capabilities to read and write any file there and to end any process, and no others.
+"""
+
+from __future__ import annotations
+
+import calendar
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Self
+
+import docker
+
+from capvec.errors import SandboxUnavailable
+from capvec.sandbox.reaper import remove
+
+COMMANDS = ("/bin", "/sbin", "/usr/bin", "/usr/sbin")
+_CAPABILITIES = ("SYS_PTRACE", "KILL", "DAC_OVERRIDE", "CHOWN", "FOWNER", "FSETID")
+_LIMIT_S = 120.0
+
+EMPTY = r"""
+# empty FOLDER MODE: as a folder of root's with nothing in it, and real folders on the way to it.
+empty() {
+  root_folder "${1%/*}"
+  rm -rf "$root$1"
+  mkdir "$root$1"
+  chmod "$2" "$root$1"
+}
+root_folder() {
+  [ -n "$1" ] || return 0
+  root_folder "${1%/*}"
+  if [ -L "$root$1" ] || [ ! -d "$root$1" ]; then rm -rf "$root$1"; mkdir "$root$1"; chmod 755 "$root$1"; fi
+  chmod a+rx "$root$1"
+}
+"""
+"""Shell functions that empty folders below `$root`."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a container was before an agent had access to it."""
+
+    image: str
+    """Id of its image."""
+    since: str
+    """When it started, in the form that `find` reads: `@` and seconds since 1970, with their fraction."""
+    path: str
+    """`PATH` of its programs; empty if the image sets none."""
+    labels: Mapping[str, str]
+    """Labels by which the reaper finds its containers."""
+
+    @classmethod
+    def of(cls, client: docker.DockerClient, container: str) -> Self:
+        """Ask Docker. Call it right after a start, before an agent can have done anything."""
+        found: Any = client.api.inspect_container(container)
+        config = found["Config"]
+        path = next((entry[5:] for entry in config["Env"] or () if entry.startswith("PATH=")), "")
+        # RFC 3339 with up to nine digits of a second, in UTC.
+        whole, _, fraction = found["State"]["StartedAt"].rstrip("Z").partition(".")
+        since = f"@{calendar.timegm(time.strptime(whole, '%Y-%m-%dT%H:%M:%S'))}.{fraction or '0'}"
+        return cls(found["Image"], since, path, config["Labels"])
+
+
+def work_as_root(
+    client: docker.DockerClient, container: str, origin: Origin, script: str, arguments: Sequence[str], *, what: str
+) -> tuple[str, ...]:
+    """Run a shell script beside a container, whose file system is at `/proc/1/root`. Returns the lines that it printed.
+
+    Args:
+        client: connected to the container's Docker.
+        container: name of the container, which runs or is paused.
+        origin: what the container was before the agent.
+        script: for the image's `sh`.
+        arguments: of the script, from `$1`.
+        what: cannot be done if the script fails, for the message.
+
+    Raises:
+        SandboxUnavailable: the script failed.
+    """
+    name = f"{container}-{uuid.uuid4().hex[:8]}"
+    with ExitStack() as cleanup:
+        cleanup.callback(remove, client, name)
+        helper = client.containers.create(
+            origin.image,
+            name=name,
+            entrypoint=["sh", "-c", script, "sh", *arguments],
+            command=[],
+            user="0",
+            working_dir="/",
+            environment={"PATH": ":".join(filter(None, (*reversed(COMMANDS), origin.path)))},
+            init=False,
+            healthcheck={"test": ["NONE"]},
+            pid_mode=f"container:{container}",
+            network_mode="none",
+            cap_drop=["ALL"],
+            cap_add=list(_CAPABILITIES),
+            security_opt=["no-new-privileges"],
+            labels=dict(origin.labels),
+        )
+        helper.start()
+        exit_code = helper.wait(timeout=_LIMIT_S)["StatusCode"]
+        if exit_code != 0:
+            said = helper.logs(stdout=False, tail=5).decode(errors="replace").strip()
+            raise SandboxUnavailable(f"{what} (exit code {exit_code}): {said}")
+        return tuple(helper.logs(stderr=False).decode(errors="replace").splitlines())
+
+
+def empty_folders(client: docker.DockerClient, container: str, origin: Origin, folders: Sequence[str]) -> None:
+    """Make folders of a container empty, or anew where they are missing or no folders.
+
+    Raises:
+        SandboxUnavailable: they cannot be emptied.
+    """
+    script = f'set -eu\nroot=/proc/1/root\n{EMPTY}\nfor folder in "$@"; do empty "$folder" 755; done'
+    what = f"{', '.join(folders)} cannot be emptied"
+    work_as_root(client, container, origin, script, folders, what=what)

@@ -1,0 +1,99 @@
+"""Turns a log of Inspect, `.eval` or JSON, into a trace for each sample and epoch, through Inspect's own library."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+from zipfile import BadZipFile
+
+from capvec.errors import UsageError
+from capvec.records import Trace
+from capvec.traces.conversation import acceptable
+from capvec.traces.document import Archive, Document, NotATrace
+from capvec.traces.fields import look_up
+from capvec.traces.format import Format
+from capvec.traces.messages import read_messages
+
+_GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
+"""Inspect's grades in letters (correct, partial, incorrect, no answer) and its words for them, as its metrics count."""
+
+
+def _looks_like(value: Any, _named: Mapping[str, str]) -> bool:
+    if isinstance(value, Archive):
+        return "header.json" in value.members or "_journal/start.json" in value.members
+    return isinstance(value, dict) and isinstance(value.get("eval"), dict) and {"status", "version"} <= value.keys()
+
+
+def _read(document: Document, named: Mapping[str, str]) -> Iterator[Trace]:
+    log = _log(document)
+    if not log.samples:
+        raise NotATrace("a log of Inspect without samples")
+    for sample in log.samples:
+        name = f"{log.eval.task}/{sample.id}"
+        messages = read_messages(document, [_entry(message) for message in sample.messages], f"{name}.messages")
+        yield Trace(
+            id=f"{name}/{sample.epoch}",
+            task=name,
+            model=log.eval.model,
+            messages=acceptable(messages),
+            reward=_reward(document, sample, named),
+            steps=sum(message["role"] == "assistant" for message in messages),
+            parse_fail=None,
+            no_cmd=None,
+            uncounted="logs of Inspect do not record these counts",
+        )
+
+
+def _log(document: Document) -> Any:
+    try:
+        from inspect_ai.log import read_eval_log  # noqa: PLC0415
+    except ImportError as error:
+        raise UsageError(
+            f"{document.name}: is a log of Inspect, which is read through Inspect's own library ({error}); install it "
+            f"with `pip install 'capvec[inspect]'`"
+        ) from error
+    kind = "eval" if isinstance(document.value, Archive) else "json"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the library, about its own older logs
+            return read_eval_log(str(document.path), format=kind, resolve_attachments=True)
+    except (ValueError, OSError, KeyError, BadZipFile, NotImplementedError) as error:
+        reason = f"{type(error).__name__}: {error}".split("\n")[0]
+        raise UsageError(f"{document.name}: Inspect's library cannot read this log ({reason})") from error
+
+
+def _entry(message: Any) -> dict[str, Any]:
+    """A message as an object. What a failed tool gave is its error, which stands beside the content."""
+    entry: dict[str, Any] = message.model_dump(exclude_none=True)
+    failed = entry.get("error")
+    return entry | {"content": failed["message"]} if failed and not entry.get("content") else entry
+
+
+def _reward(document: Document, sample: Any, named: Mapping[str, str]) -> float | None:
+    """The score of the scorer that the user names, or else of the first."""
+    scores = {name: score.value for name, score in (sample.scores or {}).items()}
+    if not scores:
+        return None
+    scorer, value = look_up(scores, "reward", named)
+    if value is None:
+        scorer, value = next(iter(scores.items()))
+    key = f"scores.{scorer} of sample {sample.id}"
+    if isinstance(value, dict):
+        scorer, value = look_up(value, "reward", named)
+        return document.reward(value, f"{key}.{scorer}")
+    if isinstance(value, str) and (grade := _GRADES.get(value, _GRADES.get(value.lower()))) is not None:
+        return grade
+    unscored = isinstance(value, float) and math.isnan(value)  # what Inspect writes for it
+    return None if unscored else document.reward(_number(value), key)
+
+
+def _number(value: Any) -> Any:
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+FORMAT = Format("Inspect", _looks_like, _read)

@@ -1,0 +1,238 @@
+"""Reads the messages of a chat in the forms in which the APIs of models write them.
+
+An entry of a list of messages is one of
+
+- a message, `{"role", "content"}` of OpenAI and Anthropic or `{"from", "value"}` of ShareGPT, with text or a list of
+  content parts, and with tool calls beside the content (OpenAI) or among its parts (Anthropic);
+- an item of OpenAI's Responses API, such as `{"type": "function_call", …}`;
+- a whole response of that API, `{"object": "response", "output": […]}`.
+
+Text and calls are kept, an image becomes `[image]`, and a model's thoughts are left out. Any other type of part or item
+is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from capvec.errors import UsageError
+from capvec.traces.conversation import arguments_of, with_calls
+from capvec.traces.document import Document
+
+_ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "tool": "user",
+    "function": "user",
+    "observation": "user",
+    "environment": "user",
+    "ipython": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "ai": "assistant",
+    "agent": "assistant",
+    "model": "assistant",
+}
+"""Role of a message → the role in a chat template. A tool's answer becomes a user message, as in `atif.py`."""
+
+_CONTENTS = ("content", "value", "text", "system_prompt")
+"""Keys of a message's content: of the APIs, of ShareGPT, and of published trajectories of SWE-agent."""
+_TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
+_IMAGE_PARTS = {"image", "image_url", "input_image", "computer_screenshot"}
+_THOUGHTS = {"thinking", "redacted_thinking", "reasoning", "reasoning_text"}
+
+_CALL_ITEMS: dict[str, tuple[str, str]] = {
+    "function_call": ("name", "arguments"),
+    "custom_tool_call": ("name", "input"),
+    "mcp_call": ("name", "arguments"),
+    "local_shell_call": ("", "action"),
+    "shell_call": ("", "action"),
+    "apply_patch_call": ("", "operation"),
+    "web_search_call": ("", "action"),
+    "computer_call": ("", "action"),
+}
+"""Type of a Responses item that calls a tool → the keys of the tool's name and of its arguments.
+
+Where there is no such key, the tool has the name of the item, without `_call`.
+"""
+_OUTPUT_ITEMS = {
+    "function_call_output",
+    "custom_tool_call_output",
+    "local_shell_call_output",
+    "shell_call_output",
+    "apply_patch_call_output",
+    "computer_call_output",
+}
+_SILENT_ITEMS = {"reasoning", "mcp_list_tools"}
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What one entry says, in the roles of chat templates."""
+
+    role: str
+    content: str
+    is_item: bool = False
+    """Whether it is an item of the Responses API, which writes one reply as several items."""
+
+
+def looks_like_messages(value: Any) -> bool:
+    """Whether a JSON value is a list of messages or of Responses items."""
+    return isinstance(value, list) and bool(value) and all(_is_entry(entry) for entry in value)
+
+
+def _is_entry(entry: Any) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    spoken = isinstance(entry.get("role"), str) or ("from" in entry and "value" in entry)
+    kind = _kind(entry)
+    return spoken or kind in _CALL_ITEMS or kind in _OUTPUT_ITEMS or kind in _SILENT_ITEMS or _is_response(entry)
+
+
+def _is_response(entry: dict[str, Any]) -> bool:
+    return entry.get("object") == "response" and isinstance(entry.get("output"), list)
+
+
+def read_messages(document: Document, entries: Sequence[Any], key: str) -> list[dict[str, str]]:
+    """The messages of a conversation, each of the assistant one reply of the model.
+
+    Args:
+        document: for error messages.
+        entries: the list of messages.
+        key: the name of the list in the document, for error messages.
+
+    Returns:
+        Objects with `role` (`system`, `user` or `assistant`) and `content`.
+
+    Raises:
+        UsageError: an entry is broken, or a part of it is not understood; the message names the key or the type.
+    """
+    messages: list[dict[str, str]] = []
+    continues = False
+    for index, entry in enumerate(entries):
+        for said in _said(document, document.typed(entry, f"{key}[{index}]", dict), f"{key}[{index}]"):
+            if continues and said.is_item and said.role == messages[-1]["role"] == "assistant":
+                both = (messages[-1]["content"], said.content)
+                messages[-1] = {"role": said.role, "content": "\n".join(text for text in both if text)}
+            else:
+                messages.append({"role": said.role, "content": said.content})
+            continues = said.is_item
+    return messages
+
+
+def read_content(document: Document, content: Any, key: str) -> str:
+    """The text of a content without calls: text, or a list of content parts.
+
+    Raises:
+        UsageError: the content is neither, or a part is not understood; the message names the key or the type.
+    """
+    text, calls = _content(document, content, key, "user")
+    return with_calls(text, calls)
+
+
+def read_calls(document: Document, calls: Any, key: str) -> Iterator[tuple[Any, Any]]:
+    """Name and arguments of each of a message's tool calls, as OpenAI or Inspect write them.
+
+    Raises:
+        UsageError: a call is broken; the message names the key.
+    """
+    for index, call in enumerate(document.objects(calls, key)):
+        # OpenAI's custom tools have an input, and Inspect's functions are a name.
+        function = call.get("function", call.get("custom", call))
+        if isinstance(function, str):
+            function = {"name": function, "arguments": call.get("arguments")}
+        function = document.typed(function, f"{key}[{index}].function", dict)
+        name = document.typed(function.get("name"), f"{key}[{index}].name", str)
+        yield name, arguments_of(function.get("arguments", function.get("input", {})))
+
+
+def _said(document: Document, entry: dict[str, Any], key: str) -> Iterator[_Said]:
+    kind = _kind(entry)
+    if "role" in entry or "from" in entry:
+        yield _message(document, entry, key)
+    elif _is_response(entry):
+        for index, item in enumerate(entry["output"]):
+            inner = f"{key}.output[{index}]"
+            yield from _said(document, document.typed(item, inner, dict), inner)
+    elif kind in _CALL_ITEMS:
+        yield from _called(document, entry, key)
+    elif kind in _OUTPUT_ITEMS:
+        yield _Said("user", _output(document, entry.get("output"), f"{key}.output"), is_item=True)
+    elif kind not in _SILENT_ITEMS:
+        raise _unknown(document, key, kind, "a role, or the type of a Responses item that capvec reads")
+
+
+def _message(document: Document, message: dict[str, Any], key: str) -> _Said:
+    role_key = "role" if "role" in message else "from"
+    name = message[role_key]
+    if not isinstance(name, str) or name not in _ROLES:
+        raise document.broken(f"{key}.{role_key}", name, f"one of {', '.join(_ROLES)}")
+    content_key = next((one for one in _CONTENTS if message.get(one) is not None), _CONTENTS[0])
+    role, content = _ROLES[name], message.get(content_key)
+    calls = [*read_calls(document, message.get("tool_calls"), f"{key}.tool_calls")]
+    if isinstance(legacy := message.get("function_call"), dict):
+        calls += read_calls(document, [legacy], f"{key}.function_call")
+    if content is None and role == "assistant" and (calls or content_key in message):
+        # OpenAI's content is null if the reply consists of calls only, or was refused.
+        content = document.optional(message.get("refusal"), f"{key}.refusal", str) or ""
+    text, among = _content(document, content, f"{key}.{content_key}", role)
+    return _Said(role, with_calls(text, [*among, *calls]), is_item=message.get("type") == "message")
+
+
+def _content(document: Document, content: Any, key: str, role: str) -> tuple[str, list[tuple[Any, Any]]]:
+    """The text of a content, and the calls among its parts."""
+    if isinstance(content, str):
+        return content, []
+    texts: list[str] = []
+    calls: list[tuple[Any, Any]] = []
+    for index, part in enumerate(document.typed(content, key, list)):
+        where = f"{key}[{index}]"
+        kind = _kind(document.typed(part, where, dict))
+        if kind in _TEXT_PARTS:
+            texts.append(document.optional(part.get(_TEXT_PARTS[kind]), f"{where}.{_TEXT_PARTS[kind]}", str) or "")
+        elif kind in _IMAGE_PARTS:
+            texts.append("[image]")
+        elif kind == "tool_use" and role == "assistant" and "input" in part:
+            calls.append((document.typed(part.get("name"), f"{where}.name", str), part["input"]))
+        elif kind == "tool_result" and role == "user":
+            texts.append(_output(document, part.get("content"), f"{where}.content"))
+        elif kind not in _THOUGHTS:
+            raise _unknown(document, where, kind, f"text, an image, a tool's call or its result (role {role})")
+    return "\n".join(texts), calls
+
+
+def _called(document: Document, item: dict[str, Any], key: str) -> Iterator[_Said]:
+    name_key, arguments_key = _CALL_ITEMS[item["type"]]
+    name = document.typed(item.get(name_key), f"{key}.{name_key}", str) if name_key else item["type"][: -len("_call")]
+    # What a custom tool is given is text of any kind, and stays as it is.
+    written = item.get(arguments_key)
+    arguments = written if arguments_key == "input" else arguments_of(written)
+    yield _Said("assistant", with_calls("", [(name, arguments)]), is_item=True)
+    if item["type"] == "mcp_call" and (answer := item.get("output") or item.get("error")) is not None:
+        yield _Said("user", _output(document, answer, f"{key}.output"), is_item=True)
+
+
+def _output(document: Document, output: Any, key: str) -> str:
+    """The text of what a tool gave: text, parts, one part, a shell's streams, or nothing."""
+    if output is None:
+        return ""
+    parts = [output] if isinstance(output, dict) else output
+    if isinstance(parts, list) and parts and all(isinstance(part, dict) and "stdout" in part for part in parts):
+        streams = [(part.get("stdout"), part.get("stderr")) for part in parts]
+        return "\n".join(str(stream) for pair in streams for stream in pair if stream)
+    return read_content(document, parts, key)
+
+
+def _kind(entry: dict[str, Any]) -> str:
+    """The type of an entry or a part; nothing if it has none."""
+    return str(entry.get("type") or "")
+
+
+def _unknown(document: Document, key: str, kind: str, expected: str) -> UsageError:
+    return UsageError(
+        f"{document.name}: `{key}` has the type {kind!r}, which capvec does not read; expected {expected}"
+    )

@@ -1,0 +1,214 @@
+"""Task folders as Harbor's users write them, judged in real containers as Harbor judges them."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+
+import pytest
+from support.real_sweeps import containers
+from support.tasks import make_task
+
+from capvec.errors import InfrastructureError, UsageError
+from capvec.sandbox.docker import DockerProvider
+from capvec.sandbox.verifier import verify
+from capvec.tasks import load_task
+
+pytestmark = pytest.mark.integration
+RUN = f"test-harbor-{os.getpid()}"
+
+
+class Folder:
+    """A task folder that a test writes, and its sandboxes."""
+
+    def __init__(self, parent):
+        self.path = make_task(parent)
+        self.write("task.toml", '[environment]\nnetwork_mode = "no-network"\nmemory_mb = 256\n')
+
+    def write(self, name, text):
+        file = self.path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        file.chmod(0o755)
+
+    def dockerfile(self, *lines, folder="environment"):
+        self.write(f"{folder}/Dockerfile", "\n".join(("FROM debian:bookworm-slim", *lines)) + "\n")
+
+    def settings(self, text, *, environment="", network="no-network"):
+        self.write("task.toml", f'[environment]\nnetwork_mode = "{network}"\nmemory_mb = 256\n{environment}\n{text}\n')
+
+    def judge(self, command):
+        """The verifier is this one command: the reward is 1 where it succeeds."""
+        written = f"({command}) && reward=1 || reward=0\necho $reward > /logs/verifier/reward.txt\n"
+        self.write("tests/test.sh", written)
+
+    @contextmanager
+    def open(self, capabilities="none"):
+        task = load_task(self.path, allow_network=True)
+        provider = DockerProvider(capabilities)
+        provider.prepare(task)
+        with provider.open(task, run=RUN, trial="t") as sandbox:
+            sandbox.task = task
+            yield sandbox
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Folder(tmp_path)
+
+
+def say(sandbox, command, timeout_s=10):
+    return sandbox.run(command, timeout_s=timeout_s).output.strip()
+
+
+def reward(sandbox):
+    return verify(sandbox, sandbox.task).rewards["reward"]
+
+
+# ------------------------------------------------------------------------------------------------ users
+
+
+def test_an_image_with_a_user_of_its_own_is_judged(folder):
+    folder.dockerfile("RUN useradd -m dev && mkdir /app && chown dev /app", "USER dev", "WORKDIR /app")
+    folder.judge('[ "$(cat /app/hello.txt) $(id -un)" = "hi dev" ]')
+    with folder.open() as sandbox:
+        assert say(sandbox, "echo hi > hello.txt; id -un; ls -ld /logs/artifacts | cut -c 1-10") == "dev\ndrwxrwxrwx"
+        assert reward(sandbox) == 1.0
+    with folder.open() as sandbox:
+        assert reward(sandbox) == 0.0
+
+
+@pytest.mark.parametrize("image_user", ["dev:dev", "root"])
+def test_each_phase_has_its_user(folder, image_user):
+    folder.dockerfile("RUN useradd dev && useradd -u 1234 judge", f"USER {image_user}")
+    folder.settings('[agent]\nuser = "dev"\n[verifier]\nuser = "judge"')
+    folder.judge('[ "$(id -u) $(cat /tmp/who)" = "1234 dev" ]')
+    with folder.open() as sandbox:
+        say(sandbox, "id -un > /tmp/who")
+        assert reward(sandbox) == 1.0
+
+
+def test_a_user_stays_who_it_was_when_the_agent_changes_the_list_of_users(folder):
+    folder.dockerfile("RUN useradd -u 1234 judge")
+    folder.settings('[verifier]\nuser = "judge"')
+    folder.judge("[ $(id -u) = 1234 ]")
+    with folder.open() as sandbox:
+        say(sandbox, "rm /etc/passwd")
+        assert reward(sandbox) == 1.0
+
+
+@pytest.mark.parametrize("phase", ["agent", "verifier"])
+def test_a_user_that_the_image_lacks_is_refused_before_anything_runs(folder, phase):
+    folder.settings(f'[{phase}]\nuser = "nobody-knows"')
+    with pytest.raises(UsageError, match=rf"task greet: {phase}\.user: the image has no user 'nobody-knows'"):
+        DockerProvider().prepare(load_task(folder.path))
+
+
+# ------------------------------------------------------------------------------------------------ capabilities
+
+
+def test_default_capabilities_are_those_of_a_plain_container(folder):
+    folder.dockerfile("RUN useradd dev", "RUN cp /usr/bin/id /usr/bin/suid && chmod u+s /usr/bin/suid")
+    folder.judge("chown dev /tmp/file && [ $(stat -c %U /tmp/file) = dev ]")
+    for capabilities, expected in (("default", 1.0), ("none", 0.0)):
+        with folder.open(capabilities) as sandbox:
+            say(sandbox, "touch /tmp/file")
+            bounding = int(say(sandbox, "grep CapBnd /proc/self/status | cut -f 2"), 16)
+            assert bounding == (0xA80425FB if capabilities == "default" else 0)
+            assert say(sandbox, "grep NoNewPrivs /proc/self/status | cut -f 2") == ("0" if expected else "1")
+            assert reward(sandbox) == expected
+
+
+@pytest.mark.parametrize(
+    "command", ["kill -9 -1", "kill -9 $(grep -l ^sleep /proc/[0-9]*/cmdline | tr -dc '0-9\\n')", "kill -15 1"]
+)
+def test_an_agent_with_capabilities_that_ends_its_container_has_failed_and_that_is_no_error(folder, command):
+    folder.judge("[ -e /tmp/kept ]")
+    with folder.open("default") as sandbox:
+        say(sandbox, "touch /tmp/kept")
+        sandbox.run(f"{command}; sleep 2", timeout_s=10)
+        assert say(sandbox, "echo alive") == "alive"
+        assert reward(sandbox) == 1.0
+
+
+# ------------------------------------------------------------------------------------------------ ENTRYPOINT
+
+SERVICE = r"""#!/bin/bash
+(while :; do date +%s%N > /run/service.beat; sleep 0.1; done) &
+exec "$@"
+"""
+BEATS = 'a=$(cat /run/service.beat) && sleep 0.5 && [ "$a" != "$(cat /run/service.beat)" ]'
+
+
+@pytest.fixture
+def with_service(folder):
+    folder.write("environment/start.sh", SERVICE)
+    folder.dockerfile("COPY start.sh /start.sh", 'ENTRYPOINT ["/start.sh"]', 'CMD ["bash"]')
+    folder.judge(BEATS)
+    return folder
+
+
+def test_a_service_that_the_entrypoint_starts_lives_for_the_agent_and_for_the_verifier(with_service):
+    with with_service.open() as sandbox:
+        assert sandbox.run(BEATS, timeout_s=10).exit_code == 0
+        sandbox.run("(while :; do echo x >> /tmp/agent; sleep 0.05; done) & sleep 60", timeout_s=1)
+        assert sandbox.run(BEATS, timeout_s=10).exit_code == 0
+        sandbox.run("setsid sh -c 'while :; do echo x >> /tmp/agent; sleep 0.05; done' >/dev/null 2>&1 &", timeout_s=5)
+        assert reward(sandbox) == 1.0
+        grown = sandbox.execute(("sh", "-c", "wc -c </tmp/agent; sleep 0.5; wc -c </tmp/agent"), timeout_s=5).output
+        assert len(set(grown.split())) == 1
+
+
+def test_a_service_that_the_agent_ended_is_the_agents_failure(with_service):
+    with with_service.open() as sandbox:
+        sandbox.run("kill -9 $(grep -l start.sh /proc/[0-9]*/cmdline | tr -dc '0-9\\n' | grep -v $$)", timeout_s=5)
+        assert reward(sandbox) == 0.0
+
+
+def test_an_entrypoint_that_ends_is_reported_with_what_it_said(folder):
+    folder.dockerfile('ENTRYPOINT ["sh", "-c", "echo cannot start; exit 3"]')
+    with pytest.raises(InfrastructureError, match="exit code 3 and printed: cannot start"), folder.open():
+        pass
+    assert containers(RUN) == []
+
+
+# ------------------------------------------------------------------------------------------------ the environment
+
+
+def test_programs_start_in_the_environments_workdir(folder):
+    folder.dockerfile("RUN mkdir -p /srv/work", "WORKDIR /app")
+    folder.settings("", environment='workdir = "/srv/work"')
+    folder.judge("[ $PWD = /srv/work ]")
+    with folder.open() as sandbox:
+        assert say(sandbox, "pwd") == "/srv/work"
+        assert reward(sandbox) == 1.0
+
+
+def test_a_workdir_that_the_image_lacks_is_named(folder):
+    folder.settings("", environment='workdir = "/srv/none"')
+    with pytest.raises(UsageError, match="/srv/none"), folder.open():
+        pass
+    assert containers(RUN) == []
+
+
+def test_a_container_is_ready_when_its_healthcheck_succeeds(folder):
+    check = '[environment.healthcheck]\ncommand = "echo x >> /tmp/n; [ $(wc -l </tmp/n) = 3 ]"\ninterval_sec = 0.1\n'
+    folder.settings(check)
+    with folder.open() as sandbox:
+        assert say(sandbox, "wc -l </tmp/n") == "3"
+    folder.settings(check + "retries = 2\n")
+    with pytest.raises(InfrastructureError, match=r"failed 2 times in a row.*ended with 1"), folder.open():
+        pass
+
+
+@pytest.mark.parametrize(("environment", "agent", "verifier"), [(False, True, False), (True, False, True)])
+def test_each_phase_has_the_network_that_it_asks_for(folder, environment, agent, verifier):
+    mode = {True: "public", False: "no-network"}
+    folder.settings(
+        f'[agent]\nnetwork_mode = "{mode[agent]}"\n[verifier]\nnetwork_mode = "{mode[verifier]}"',
+        network=mode[environment],
+    )
+    folder.judge(f'[ "$(ls /sys/class/net | grep -c eth)" = {int(verifier)} ]')
+    with folder.open() as sandbox:
+        assert say(sandbox, "ls /sys/class/net | grep -c eth") == str(int(agent))
+        assert reward(sandbox) == 1.0

@@ -1,0 +1,223 @@
+"""Images of tasks on a real Docker: Dockerfiles that need BuildKit, builds without it, images that cannot be had."""
+
+import json
+import random
+import time
+import uuid
+
+import docker
+import psutil
+import pytest
+from support.registry import registry
+
+from capvec.errors import UsageError
+from capvec.records import Environment, Task
+from capvec.sandbox import building, docker_cli
+from capvec.sandbox.docker import DockerProvider
+from capvec.sandbox.docker_host import check_docker
+from capvec.sandbox.images import find_image, image_tag
+
+pytestmark = pytest.mark.integration
+
+BASE = "FROM debian:bookworm-slim\n"
+BUILDKIT = {
+    "heredoc-run": BASE + "WORKDIR /app\nRUN <<EOF\nset -e\necho one > /app/one.txt\nEOF\n",
+    "heredoc-copy": BASE + "WORKDIR /app\nCOPY <<EOF /app/one.txt\none\nEOF\n",
+    "copy-chmod": BASE + "COPY --chmod=755 one.txt /app/one.txt\n",
+    "run-mount": f"# syntax=docker/dockerfile:1\n{BASE}"
+    "RUN --mount=type=cache,target=/var/cache/apt mkdir /app && echo one > /app/one.txt\n",
+}
+"""Dockerfiles that make /app/one.txt with what only BuildKit has."""
+
+
+@pytest.fixture(scope="module")
+def client():
+    client = docker.from_env()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def task(client, tmp_path):
+    """A task whose folder is filled by the test; its images are removed after it."""
+    (tmp_path / "task" / "environment").mkdir(parents=True)
+    (tmp_path / "task" / "environment" / "one.txt").write_text("one\n")
+    name = f"images-{uuid.uuid4().hex[:8]}"
+    yield Task(name, tmp_path / "task", "x", "0")
+    for image in client.images.list(f"capvec/{name}"):
+        client.images.remove(image.id, force=True)
+
+
+@pytest.fixture
+def no_docker_command(tmp_path, monkeypatch):
+    """No `docker` on `PATH`, and so no BuildKit."""
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+
+
+@pytest.fixture
+def no_helper(tmp_path, monkeypatch):
+    """The user's settings name a credential helper that is not installed, as after an uninstallation."""
+    settings = tmp_path / "settings"
+    settings.mkdir()
+    for path in docker_cli.config_folder().glob("cli-plugins"):
+        (settings / "cli-plugins").symlink_to(path)
+    (settings / "config.json").write_text(json.dumps({"credsStore": "not-installed"}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(settings))
+
+
+def write(task, dockerfile):
+    (task.path / "environment" / "Dockerfile").write_text(dockerfile)
+
+
+def prepared(task):
+    """The image of a task, and what was said about it."""
+    said = []
+    return DockerProvider(said.append).prepare(task), said
+
+
+def read(client, task, path):
+    image = find_image(client, task, task.environment)
+    return client.containers.run(image.id, ["cat", path], remove=True, network_mode="none").decode()
+
+
+# ---------------------------------------------------------------------------------------------------------- BuildKit
+
+
+@pytest.mark.parametrize("name", BUILDKIT)
+def test_a_dockerfile_that_needs_buildkit_builds_or_an_old_buildkit_is_named(name, client, task):
+    write(task, BUILDKIT[name])
+    if name.startswith("heredoc") and int(check_docker()["Version"].partition(".")[0]) < 23:
+        with pytest.raises(UsageError, match=r"uses a heredoc, and the BuildKit of this Docker .* is too old"):
+            prepared(task)
+        return
+    image, _ = prepared(task)
+    assert image.startswith("sha256:")
+    assert image.endswith(" from environment/Dockerfile")
+    assert read(client, task, "/app/one.txt") == "one\n"
+
+
+def test_arguments_have_their_defaults_and_buildkits_own_values(client, task):
+    write(task, f"{BASE}ARG WHO=world\nARG TARGETARCH\nRUN echo $WHO $TARGETARCH > /out\n")
+    prepared(task)
+    who, architecture = read(client, task, "/out").split()
+    assert who == "world"
+    assert architecture == client.version()["Arch"]
+
+
+@pytest.mark.usefixtures("no_docker_command")
+def test_without_buildkit_the_classic_builder_builds_what_needs_none(client, task):
+    write(task, f"{BASE}ARG WHO=world\nCOPY one.txt /one.txt\nRUN echo $WHO > /out\n")
+    (task.path / "environment" / ".dockerignore").write_text("ignored\n")
+    prepared(task)
+    assert read(client, task, "/out") == "world\n"
+
+
+@pytest.mark.usefixtures("no_docker_command")
+@pytest.mark.parametrize(
+    "dockerfile", [*BUILDKIT.values(), f"{BASE}ARG TARGETARCH\nRUN echo $TARGETARCH\n"], ids=[*BUILDKIT, "platform"]
+)
+def test_without_buildkit_what_needs_it_is_refused_with_the_cause_and_the_remedy(dockerfile, task):
+    write(task, dockerfile)
+    with pytest.raises(UsageError, match=r"BuildKit.*no `docker` on PATH has the plugin buildx. Run `capvec setup`"):
+        prepared(task)
+
+
+# ------------------------------------------------------------------------------------------------ credential helpers
+
+
+@pytest.mark.usefixtures("no_helper")
+def test_a_missing_credential_helper_does_not_stop_a_local_build(client, task):
+    write(task, f"{BASE}COPY one.txt /one.txt\n")
+    prepared(task)
+    assert read(client, task, "/one.txt") == "one\n"
+
+
+@pytest.mark.usefixtures("no_helper", "no_docker_command")
+def test_nor_does_it_stop_the_classic_builder(client, task):
+    write(task, f"{BASE}COPY one.txt /one.txt\n")
+    _, said = prepared(task)
+    assert "docker-credential-not-installed" in said[0]
+    assert "without credentials" in said[0]
+    assert read(client, task, "/one.txt") == "one\n"
+
+
+@pytest.mark.usefixtures("no_helper")
+def test_nor_does_it_stop_a_build_on_a_public_image(task):
+    with registry() as name:
+        write(task, f"FROM {name}\nCOPY one.txt /one.txt\n")
+        image, said = prepared(task)
+    assert image.startswith("sha256:")
+    assert "docker-credential-not-installed" in said[0]
+
+
+@pytest.mark.usefixtures("no_helper")
+def test_nor_does_it_stop_the_pull_of_a_public_image(client):
+    with registry() as name:
+        image, said = prepared(Task("pulled", docker_cli.config_folder(), "x", "0", Environment(image=name)))
+    client.images.remove(name)
+    assert image.endswith(f" from {name}")
+    assert "docker-credential-not-installed" in said[0]
+
+
+# ---------------------------------------------------------------------------------------------------- docker_image
+
+
+def test_an_image_that_cannot_be_had_is_built_from_the_dockerfile_beside_it(client, task):
+    write(task, f"{BASE}COPY one.txt /one.txt\n")
+    named = Environment(image="capvec.invalid/no/such:image")
+    one = Task(task.name, task.path, "x", "0", named)
+    image, said = prepared(one)
+    assert image.endswith(" from environment/Dockerfile")
+    assert "docker_image = 'capvec.invalid/no/such:image' cannot be pulled" in said[0]
+    assert "built from environment/Dockerfile instead" in said[0]
+    assert str(find_image(client, one, named)) == image
+
+
+def test_without_a_dockerfile_it_is_the_users_error(task):
+    named = Environment(image="capvec.invalid/no/such:image")
+    with pytest.raises(UsageError, match=r"cannot be pulled .*lookup"):
+        prepared(Task(task.name, task.path, "x", "0", named))
+
+
+def test_an_image_that_docker_has_is_taken_as_it_is(client, task):
+    write(task, f"{BASE}RUN exit 1\n")
+    image, said = prepared(Task(task.name, task.path, "x", "0", Environment(image="debian:bookworm-slim")))
+    assert image == f"{client.images.get('debian:bookworm-slim').id} from debian:bookworm-slim"
+    assert said == []
+
+
+# ------------------------------------------------------------------------------------------------------------ builds
+
+
+@pytest.mark.parametrize("docker_command", [True, False], ids=["buildkit", "classic"])
+def test_a_build_that_takes_long_says_so_and_is_ended_when_its_time_is_up(docker_command, task, monkeypatch, request):
+    if not docker_command:
+        request.getfixturevalue("no_docker_command")
+    monkeypatch.setattr(building, "PROGRESS_S", 1.0)
+    seconds = str(random.randrange(1000, 10000))
+    write(task, f"{BASE}RUN echo before-the-wait && sleep {seconds}\n")
+    slow = Task(task.name, task.path, "x", "0", Environment(build_timeout_s=4.0))
+    said = []
+    start = time.monotonic()
+    with pytest.raises(UsageError, match=r"(?s)does not build: it did not end within 4 s.*before-the-wait"):
+        DockerProvider(said.append).prepare(slow)
+    assert time.monotonic() - start < 12
+    assert any(f"building the image of task {task.name}, 3 s:" in line for line in said)
+    for _ in range(50):
+        if not any(process.info["cmdline"] == ["sleep", seconds] for process in psutil.process_iter(["cmdline"])):
+            return
+        time.sleep(0.2)
+    pytest.fail("the step still runs")
+
+
+def test_every_byte_and_mode_of_the_folder_gives_another_image(task):
+    write(task, BASE)
+    tags = [image_tag(task, task.environment)]
+    (task.path / "environment" / "one.txt").write_text("two\n")
+    tags.append(image_tag(task, task.environment))
+    (task.path / "environment" / "one.txt").chmod(0o600)
+    tags.append(image_tag(task, task.environment))
+    (task.path / "environment" / "sub").mkdir()
+    tags.append(image_tag(task, task.environment))
+    assert len(set(tags)) == len(tags)

@@ -1,0 +1,254 @@
+"""What a chat template can do is found out at load, and conversations are put in a form that it renders."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.chat_templates import USABLE, tokenizer_of
+from support.tiny_models import byte_tokenizer
+
+from capvec.agent.prompts import STYLES, opening_messages
+from capvec.agent.protocols import PROTOCOLS
+from capvec.engines.protocol import ChatTemplateInfo
+from capvec.engines.transformers.chat_template import inspect_template
+from capvec.engines.transformers.render import render_marked
+from capvec.errors import UsageError
+
+pytestmark = pytest.mark.unit
+
+SYSTEM = {"role": "system", "content": "You act in a shell."}
+FOUND = {
+    "chatml": ChatTemplateInfo(),
+    "gemma": ChatTemplateInfo(system="refused", alternates=True, user_first=True),
+    "mistral": ChatTemplateInfo(system="dropped-after-reply", alternates=True, user_first=True, blank=" "),
+    "llama": ChatTemplateInfo(),
+    "qwen3": ChatTemplateInfo(switch="enable_thinking", thinks=True),
+    "keeping": ChatTemplateInfo(switch="enable_thinking", thinks=True, repeats_thoughts=True),
+    "deepseek-r1": ChatTemplateInfo(thinks=True),
+    "deepseek-v3": ChatTemplateInfo(switch="thinking"),
+    "magistral": ChatTemplateInfo(repeats_thoughts=True),
+    "gpt-oss": ChatTemplateInfo(),
+    "no-prompt": ChatTemplateInfo(generation_prompt="derived"),
+    "dropping": ChatTemplateInfo(system="dropped"),
+    "parts": ChatTemplateInfo(),
+}
+
+
+def user(text):
+    return {"role": "user", "content": text}
+
+
+def assistant(text, **more):
+    return {"role": "assistant", "content": text, **more}
+
+
+def template_of(name):
+    return inspect_template(tokenizer_of(name), name)
+
+
+TEMPLATES = {name: template_of(name) for name in USABLE}
+
+
+@pytest.mark.parametrize("name", USABLE)
+def test_what_a_family_of_templates_does_is_found(name):
+    assert TEMPLATES[name].info == FOUND[name]
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("name", USABLE)
+def test_the_conversations_of_the_agent_are_rendered_with_all_that_is_said(name, protocol, style):
+    opening = opening_messages("List the files.", PROTOCOLS[protocol], style, "Work carefully.")
+    talk = [*opening, assistant("ls"), user("a.txt"), assistant(""), user("Error: no command.")]
+    for thinking in ("on", "off", "default", None):
+        text = TEMPLATES[name].text(talk, prompt=True, thinking=thinking)
+        assert [said["content"] for said in talk if said["content"].strip() not in text] == []
+        assert TEMPLATES[name].tokenizer.decode(TEMPLATES[name].ids(talk, prompt=True, thinking=thinking)) == text
+
+
+def test_a_system_text_that_the_template_drops_after_a_reply_is_kept_in_a_capture():
+    template, talk = TEMPLATES["mistral"], [SYSTEM, user("go"), assistant("ls")]
+    assert template.text(talk, prompt=False) == "<s>[INST] You act in a shell.\n\ngo[/INST] ls</s>"
+    assert template.text([*talk, user("a")], prompt=True).endswith("[INST] You act in a shell.\n\na[/INST]")
+
+
+@pytest.mark.parametrize("name", ["gemma", "dropping"])
+def test_a_system_text_that_the_template_takes_nowhere_begins_the_first_user_message(name):
+    template = TEMPLATES[name]
+    text = template.text([SYSTEM, user("go"), assistant("ls"), user("a")], prompt=True)
+    assert text == template.text([user("You act in a shell.\n\ngo"), assistant("ls"), user("a")], prompt=True)
+    assert template.text([SYSTEM], prompt=True) == template.text([user("You act in a shell.")], prompt=True)
+
+
+def test_a_missing_generation_prompt_is_the_beginning_of_an_assistants_message():
+    bare, whole = (TEMPLATES[name].text([user("go")], prompt=True) for name in ("no-prompt", "chatml"))
+    assert bare == whole
+    assert TEMPLATES["no-prompt"].text([user("go")], prompt=False) == "<|im_start|>user\ngo<|im_end|>\n"
+    # A template whose user messages end where a reply begins needs none.
+    assert TEMPLATES["mistral"].text([user("go")], prompt=True).endswith("go[/INST]")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("shouting", "it drops or rewrites what the user says"),
+        ("escaping", "it drops or rewrites what the user says"),
+        ("first-turn", "it drops or rewrites what the assistant says"),
+        ("one-turn", "cannot render a conversation of user, assistant, user, assistant, …: one turn only"),
+        ("two-turns", "cannot render a conversation of user, assistant, user, assistant, …: too many turns"),
+        ("needs-a-reply", "cannot render a conversation of user: "),
+        ("no-assistant", "Unknown role"),
+        ("no-start", "no generation prompt, and an assistant's message does not begin where it would be"),
+        ("failing", "has no attribute 'name'"),
+        ("broken", "Unexpected end of template"),
+    ],
+)
+def test_a_template_that_the_agent_cannot_use_is_refused_at_load_in_one_sentence(name, said):
+    with pytest.raises(UsageError) as refused:
+        template_of(name)
+    message = str(refused.value)
+    assert message.startswith(f"the chat template of {name!r} cannot be used: ")
+    assert said in message
+    assert message.endswith("put another chat_template.jinja into the model's folder")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("template", [None, {"tool_use": USABLE["chatml"], "rag": USABLE["llama"]}])
+def test_a_tokenizer_without_a_template_to_use_is_refused(template):
+    with pytest.raises(UsageError, match=r"^the tokenizer of 'm' has (no chat template|several chat templates)"):
+        inspect_template(byte_tokenizer(template), "m")
+
+
+def test_a_conversation_that_a_template_refuses_is_named_by_its_roles():
+    with pytest.raises(UsageError, match=r"cannot render a conversation of user, user: .*roles must alternate"):
+        TEMPLATES["gemma"].text([user("a"), user("b")], prompt=True)
+
+
+# ---------------------------------------------------------------------------------------------------- thinking
+
+
+@pytest.mark.parametrize(
+    ("name", "on", "off"),
+    [
+        ("qwen3", "assistant\n", "assistant\n<think>\n\n</think>\n\n"),
+        ("deepseek-v3", "<think>", "</think>"),
+    ],
+)
+def test_a_switch_is_used_and_is_off_unless_asked_for(name, on, off):
+    texts = {mode: TEMPLATES[name].text([user("go")], prompt=True, thinking=mode) for mode in ("on", "off", None)}
+    assert texts["on"].endswith(on)
+    assert texts["off"].endswith(off)
+    assert texts[None] == texts["off"]
+
+
+def test_default_is_what_the_template_does_by_itself():
+    talk = [user("go")]
+    qwen, deepseek = TEMPLATES["qwen3"], TEMPLATES["deepseek-v3"]
+    assert qwen.text(talk, prompt=True, thinking="default") == qwen.text(talk, prompt=True, thinking="on")
+    assert deepseek.text(talk, prompt=True, thinking="default") == deepseek.text(talk, prompt=True, thinking="off")
+
+
+@pytest.mark.parametrize("name", USABLE)
+def test_a_thought_is_given_back_only_by_a_template_that_does_so_itself(name):
+    template = TEMPLATES[name]
+    text = template.text([user("go"), assistant("ls", reasoning_content="I look."), user("a")], prompt=True)
+    assert ("I look." in text) == template.info.repeats_thoughts == (name in ("keeping", "magistral"))
+
+
+@pytest.mark.parametrize(
+    ("name", "reply", "thought", "answer"),
+    [
+        ("chatml", "<think>a\nb</think>\n\nls", "a\nb", "\n\nls"),
+        ("qwen3", "<think>\na\n</think>\n\nls", "a", "\n\nls"),
+        ("qwen3", "ls", "", "ls"),
+        ("qwen3", "cat <<E\n</think>\nE", "", "cat <<E\n</think>\nE"),
+        ("qwen3", "<think>\nnever ends ```bash\nls\n```", "never ends ```bash\nls\n```", ""),
+        ("deepseek-r1", "a\n</think>\n\nls", "a", "\n\nls"),
+        ("deepseek-r1", "<think>\na</think>ls", "a", "ls"),
+        ("deepseek-r1", "cut in ```bash\nls\n```", "cut in ```bash\nls\n```", ""),
+        ("deepseek-r1", "", "", ""),
+        ("magistral", "[THINK]a[/THINK]ls", "a", "ls"),
+        ("magistral", "ls", "", "ls"),
+        ("gpt-oss", "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>ls", "a", "ls"),
+        ("gpt-oss", "<|channel|>final<|message|>ls", "", "ls"),
+        ("gpt-oss", "<|channel|>analysis<|message|>cut", "cut", ""),
+    ],
+)
+def test_thought_and_answer_are_told_apart_by_the_tokens_of_the_model(name, reply, thought, answer):
+    template = TEMPLATES[name]
+    ids = template.tokenizer(reply + "<|im_end|>", add_special_tokens=False)["input_ids"]
+    prompt = template.ids([user("go")], prompt=True, thinking="on")
+    said = template.split(template.decode(ids), prompt)
+    assert (said.thought, said.answer) == (thought, answer)
+
+
+def test_a_user_who_writes_a_tag_opens_no_thought():
+    template = TEMPLATES["qwen3"]
+    said = template.split("ls", template.ids([user("what is <think>")], prompt=True, thinking="on"))
+    assert (said.thought, said.answer) == ("", "ls")
+
+
+def test_no_tag_is_left_in_an_answer_that_the_template_would_refuse_in_a_message():
+    template = TEMPLATES["gpt-oss"]
+    reply = "<|channel|>final<|message|>ls<|channel|>final<|message|>again"
+    ids = template.tokenizer(reply, add_special_tokens=False)["input_ids"]
+    said = template.split(template.decode(ids), template.ids([user("go")], prompt=True))
+    template.text([user("go"), assistant(said.answer), user("a")], prompt=True)
+    assert said.answer == "lsfinalagain"
+
+
+@pytest.mark.parametrize("name", [name for name in USABLE if FOUND[name].repeats_thoughts])
+def test_a_thought_that_is_given_back_is_the_assistants(name):
+    talk = [user("go"), assistant("ls", reasoning_content="I look."), user("a")]
+    rendered = render_marked(TEMPLATES[name], talk, prompt=True)
+    mine = [token for token, said in zip(rendered.ids, rendered.assistant, strict=True) if said]
+    assert TEMPLATES[name].tokenizer.decode(mine) == "I look.ls"
+
+
+TEXT = st.text(st.characters(blacklist_categories=("Cs", "Cc")) | st.just("\n"), max_size=12).filter(
+    lambda text: "think>" not in text and "<|" not in text
+)
+
+
+@given(name=st.sampled_from(sorted(USABLE)), contents=st.lists(TEXT, min_size=1, max_size=5), system=TEXT)
+@settings(max_examples=60, deadline=None)
+def test_whatever_is_said_is_rendered_and_the_assistants_part_is_marked(name, contents, system):
+    template = TEMPLATES[name]
+    talk = [{"role": "system", "content": system}] + [(user, assistant)[n % 2](text) for n, text in enumerate(contents)]
+    text = template.text(talk, prompt=len(contents) % 2 == 1)
+    assert all(said["content"].strip() in text for said in talk)
+    rendered = render_marked(template, talk, prompt=len(contents) % 2 == 1)
+    mine = [token for token, said in zip(rendered.ids, rendered.assistant, strict=True) if said]
+    assert template.tokenizer.decode(mine) == "".join(said.strip() for said in contents[1::2])
+
+
+# ---------------------------------------------------------------------------------------------------- in words
+
+
+@pytest.mark.parametrize(
+    ("info", "thinking", "words"),
+    [
+        (ChatTemplateInfo(), None, ()),
+        (FOUND["gemma"], None, ("refuses a system prompt: it begins the first user message.",)),
+        (FOUND["dropping"], None, ("drops the system prompt: ",)),
+        (FOUND["no-prompt"], None, ("has no generation prompt",)),
+        (
+            FOUND["mistral"],
+            None,
+            (
+                "of a conversation that ends in a reply",
+                "refuses empty messages: ' ' stands for",
+            ),
+        ),
+        (FOUND["qwen3"], "off", ("Thinking is off (enable_thinking).",)),
+        (FOUND["qwen3"], "on", ("Thinking is on (enable_thinking). Thoughts are in the trajectories",)),
+        (FOUND["deepseek-v3"], "default", ("Thinking is off (the chat template's default).",)),
+        (FOUND["deepseek-r1"], None, ("Thinking is on (the chat template's default).",)),
+        (FOUND["keeping"], "on", ("the template gives thoughts back to the model.",)),
+    ],
+)
+def test_what_was_found_is_said(info, thinking, words):
+    said = info.in_words(thinking)
+    assert len(said) == len(words)
+    assert all(word in line for word, line in zip(words, said, strict=True))

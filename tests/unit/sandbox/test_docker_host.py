@@ -1,0 +1,82 @@
+"""Whatever keeps Docker from answering is one sentence. Nothing listens at the addresses of these tests."""
+
+import json
+
+import docker.credentials.errors
+import docker.errors
+import pytest
+import requests.exceptions
+import urllib3.exceptions
+
+from capvec.errors import SandboxUnavailable, UsageError
+from capvec.sandbox.docker_host import check_docker, connect, faults
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"DOCKER_HOST": "tcp://127.0.0.1:1"},
+        {"DOCKER_HOST": "garbage://x"},
+        {"DOCKER_HOST": "ssh://capvec.invalid"},
+        {"DOCKER_HOST": "tcp://127.0.0.1:99999999"},
+        {"DOCKER_HOST": "tcp://[::1"},
+        {"DOCKER_HOST": "http://local host"},
+        {"DOCKER_HOST": "tcp://127.0.0.1:1", "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": "/nowhere"},
+    ],
+)
+def test_an_address_that_is_none_or_does_not_answer_is_one_sentence(variables, monkeypatch):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SandboxUnavailable) as caught:
+        check_docker()
+    assert str(caught.value).startswith(f"Docker does not answer at {variables['DOCKER_HOST']} (")
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_that_are_no_settings_are_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.delenv("DOCKER_CONTEXT", raising=False)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(SandboxUnavailable, match=r"^Docker does not answer at the local socket "), connect():
+        pass
+
+
+def test_a_context_that_is_not_there_is_named_and_no_other_docker_is_taken(tmp_path, monkeypatch):
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setenv("DOCKER_CONTEXT", "gone")
+    with pytest.raises(SandboxUnavailable, match=r"^Docker does not answer at the address of the context gone "):
+        check_docker()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        docker.errors.BuildError("no", ()),
+        docker.errors.APIError("no"),
+        docker.errors.TLSParameterError("no"),
+        docker.errors.ImageLoadError("no"),
+        docker.errors.InvalidVersion("no"),
+        docker.errors.StreamParseError("no"),
+        docker.credentials.errors.StoreError("no"),
+        docker.credentials.errors.CredentialsNotFound("no"),
+        requests.exceptions.ReadTimeout("no"),
+        requests.exceptions.ChunkedEncodingError("no"),
+        urllib3.exceptions.ProtocolError("no"),
+        json.JSONDecodeError("no", "", 0),
+        BrokenPipeError("no"),
+        TimeoutError("no"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_every_error_of_the_sdk_is_a_fault_of_the_sandbox(error):
+    with pytest.raises(SandboxUnavailable, match=r"^Docker failed: [^\n]*no[^\n]*$"), faults():
+        raise error
+
+
+def test_an_error_of_the_user_stays_one():
+    with pytest.raises(UsageError, match=r"^mine$"), faults():
+        raise UsageError("mine")

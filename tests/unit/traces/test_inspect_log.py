@@ -1,0 +1,80 @@
+"""Logs of Inspect, through its own library. `tests/data/traces/inspect` was written by inspect_ai 0.3.285 (mockllm)."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+
+import pytest
+from support import REPOSITORY
+from support.traces import put
+
+from capvec.errors import UsageError
+from capvec.traces import read_traces
+
+pytestmark = pytest.mark.unit
+
+WRITTEN = REPOSITORY / "tests" / "data" / "traces" / "inspect" / "files.eval"
+
+
+@pytest.fixture
+def inspect_log():
+    return pytest.importorskip("inspect_ai.log", reason="Inspect: pip install 'capvec[inspect]'")
+
+
+@pytest.mark.parametrize("form", ["eval", "json"])
+def test_each_epoch_of_a_sample_is_a_trace(tmp_path, inspect_log, form):
+    file = tmp_path / "log"  # known by its content
+    if form == "eval":
+        shutil.copy(WRITTEN, file)
+    else:
+        inspect_log.write_eval_log(inspect_log.read_eval_log(str(WRITTEN)), str(file), format="json")
+    right, wrong = read_traces(file)
+    assert (right.id, wrong.id) == ("files/name-1/1", "files/name-1/2")
+    assert (right.task, right.model, right.reward, right.steps) == ("files/name-1", "mockllm/model", 1.0, 3)
+    assert (wrong.task, wrong.reward, wrong.steps) == ("files/name-1", 0.0, 2)
+    assert [message["content"] for message in right.messages] == [
+        "Name the file.",
+        'I list.\n<tool_call>{"name": "listing", "arguments": {"path": "/nowhere"}}</tool_call>',
+        "no such folder",  # the error of the tool
+        'tool call for tool listing\n<tool_call>{"name": "listing", "arguments": {"path": "/app"}}</tool_call>',
+        "a.txt",
+        "It is a.txt.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("scores", "named", "reward"),
+    [
+        ({"a": "C"}, {}, 1.0),
+        ({"a": "P"}, {}, 0.5),
+        ({"a": "N"}, {}, 0.0),
+        ({"a": 0.25}, {}, 0.25),
+        ({"a": "0.5"}, {}, 0.5),
+        ({"a": True}, {}, 1.0),
+        ({"a": "I", "b": "C"}, {}, 0.0),
+        ({"a": "I", "b": "C"}, {"reward": "b"}, 1.0),
+        ({"a": {"x": 0.5, "reward": 1}}, {}, 1.0),
+        ({"a": {"x": 0.5}}, {}, None),
+        ({"a": float("nan")}, {}, None),
+        ({}, {}, None),
+        (None, {}, None),
+    ],
+)
+def test_scores_are_the_reward(tmp_path, inspect_log, scores, named, reward):
+    log = inspect_log.read_eval_log(str(WRITTEN))
+    (first, _) = log.samples
+    score = next(iter(first.scores.values()))
+    first.scores = scores and {name: score.model_copy(update={"value": value}) for name, value in scores.items()}
+    log.samples = [first]
+    inspect_log.write_eval_log(log, str(tmp_path / "a.eval"))
+    (trace,) = read_traces(tmp_path / "a.eval", named)
+    assert trace.reward == reward
+
+
+@pytest.mark.skipif(importlib.util.find_spec("inspect_ai") is not None, reason="the library is installed")
+def test_without_the_library_it_is_named(tmp_path):
+    log = put(tmp_path / "log.json", {"version": 2, "status": "success", "eval": {"task": "t"}, "samples": []})
+    for file in (WRITTEN, log):
+        with pytest.raises(UsageError, match=r"pip install 'capvec\[inspect\]'"):
+            read_traces(file)

@@ -1,0 +1,210 @@
+"""The messages of a chat in every form: text and calls are kept, and a part that is not known is refused by name."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.traces import chat, put
+
+from capvec.errors import UsageError
+from capvec.traces import read_traces
+
+pytestmark = pytest.mark.unit
+
+ASKED = {"role": "user", "content": "Go."}
+KNOWN = {
+    "text", "input_text", "output_text", "refusal", "image", "image_url", "input_image", "computer_screenshot",
+    "thinking", "redacted_thinking", "reasoning", "reasoning_text", "tool_use", "tool_result",
+}  # fmt: skip
+
+
+def read(folder, messages):
+    (trace,) = read_traces(put(folder / "a.json", chat(messages=messages)))
+    return trace
+
+
+def called(name, arguments):
+    return f"<tool_call>{json.dumps({'name': name, 'arguments': arguments}, ensure_ascii=False)}</tool_call>"
+
+
+def test_anthropics_parts_are_read(tmp_path):
+    trace = read(
+        tmp_path,
+        [
+            {"role": "user", "content": [{"type": "text", "text": "Do it"}, {"type": "image", "source": {}}]},
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "thinking", "thinking": "Hm.", "signature": "x"},
+                    {"type": "text", "text": "I list."},
+                    {"type": "tool_use", "id": "1", "name": "bash", "input": {"command": "ls -la /app"}},
+                ],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {"type": "tool_result", "tool_use_id": "1", "content": [{"type": "text", "text": "a.txt"}]},
+                    {"type": "tool_result", "tool_use_id": "2", "content": "b.txt"},
+                    {"type": "tool_result", "tool_use_id": "3"},
+                ],
+            },
+        ],
+    )
+    assert [message["content"] for message in trace.messages] == [
+        "Do it\n[image]",
+        "I list.\n" + called("bash", {"command": "ls -la /app"}),
+        "a.txt\nb.txt\n",
+    ]
+
+
+def test_the_items_of_one_response_are_one_reply(tmp_path):
+    items = [
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Do it"}]},
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}]},
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "I list."}]},
+        {"type": "function_call", "call_id": "1", "name": "bash", "arguments": '{"command": "ls"}'},
+        {"type": "custom_tool_call", "call_id": "2", "name": "patch", "input": "*** 1"},
+        {"type": "function_call_output", "call_id": "1", "output": "a"},
+        {"type": "custom_tool_call_output", "call_id": "2", "output": [{"type": "input_text", "text": "b"}]},
+        {"type": "local_shell_call", "action": {"type": "exec", "command": ["ls"]}},
+        {"type": "local_shell_call_output", "output": "c"},
+        {"type": "shell_call", "action": {"commands": ["ls"]}},
+        {"type": "shell_call_output", "output": [{"stdout": "d", "stderr": "e", "outcome": {}}]},
+        {"type": "mcp_call", "name": "find", "arguments": "{}", "output": "f"},
+        {"type": "computer_call", "action": {"type": "click"}},
+        {"type": "computer_call_output", "output": {"type": "computer_screenshot", "image_url": "data:"}},
+    ]
+    trace = read(tmp_path, items)
+    assert [message["content"] for message in trace.messages] == [
+        "Do it",
+        "\n".join(["I list.", called("bash", {"command": "ls"}), called("patch", "*** 1")]),
+        "a\n\nb",
+        called("local_shell", {"type": "exec", "command": ["ls"]}),
+        "c",
+        called("shell", {"commands": ["ls"]}),
+        "d\ne",
+        called("find", {}),
+        "f",
+        called("computer", {"type": "click"}),
+        "[image]",
+    ]
+    assert trace.steps == 5
+
+
+def test_openais_older_and_newer_calls_and_refusals_are_read(tmp_path):
+    custom = {"id": "1", "type": "custom", "custom": {"name": "patch", "input": "x"}}
+    trace = read(
+        tmp_path,
+        [
+            ASKED,
+            {"role": "assistant", "content": None, "function_call": {"name": "ls", "arguments": "{}"}},
+            {"role": "function", "name": "ls", "content": "a"},
+            {"role": "assistant", "content": None, "tool_calls": [custom]},
+            {"role": "tool", "content": "ok"},
+            {"role": "assistant", "content": None, "refusal": "No."},
+        ],
+    )
+    replies = [message["content"] for message in trace.messages if message["role"] == "assistant"]
+    assert replies == [called("ls", {}), called("patch", "x"), "No."]
+
+
+def test_the_log_of_one_request_has_its_system_prompt_and_its_reply(tmp_path):
+    message = {"role": "assistant", "content": "Hi."}
+    for response in ({"choices": [{"message": message}]}, {"type": "message", **message}):
+        request = {"system": "Rules.", "messages": [ASKED], "response": response}
+        (trace,) = read_traces(put(tmp_path / "a.json", request))
+        assert [said["content"] for said in trace.messages] == ["Rules.", "Go.", "Hi."]
+
+
+@pytest.mark.parametrize(
+    ("entry", "named"),
+    [
+        ({"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}, "input_audio"),
+        ({"role": "user", "content": [{"text": "without a type"}]}, "messages[1].content[0]"),
+        ({"role": "user", "content": [{"type": "document", "source": {}}]}, "document"),
+        ({"role": "user", "content": [{"type": "tool_result", "content": [{"type": "video"}]}]}, "video"),
+        ({"role": "user", "content": [{"type": "tool_use", "name": "a", "input": {}}]}, "tool_use"),
+        ({"role": "assistant", "content": [{"type": "tool_result", "content": "a"}]}, "tool_result"),
+        ({"role": "assistant", "content": [{"type": "server_tool_use", "name": "a", "input": {}}]}, "server_tool_use"),
+        ({"type": "file_search_call", "queries": []}, "file_search_call"),
+        ({"type": "function_call_output", "output": [{"type": "input_file"}]}, "input_file"),
+        ({"type": ["x"]}, "messages[1]"),
+    ],
+)
+def test_a_part_that_is_not_understood_is_refused_by_its_type(tmp_path, entry, named):
+    with pytest.raises(UsageError, match=r"a\.json") as refusal:
+        read(tmp_path, [ASKED, entry])
+    assert named in str(refusal.value)
+
+
+@given(kind=st.text(max_size=12).filter(lambda kind: kind not in KNOWN), role=st.sampled_from(["user", "assistant"]))
+def test_no_unknown_type_of_part_is_ever_read(tmp_path_factory, kind, role):
+    message = {"role": role, "content": [{"type": kind, "text": "secret"}]}
+    with pytest.raises(UsageError):
+        read(tmp_path_factory.getbasetemp(), [ASKED, message, {"role": "assistant", "content": "x"}])
+
+
+words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
+turns = st.lists(st.tuples(words, words, words), min_size=1, max_size=4)
+
+
+def as_openai(turns):
+    for number, (said, command, answer) in enumerate(turns):
+        function = {"name": "bash", "arguments": json.dumps({"command": command})}
+        yield {"role": "assistant", "content": said, "tool_calls": [{"id": str(number), "function": function}]}
+        yield {"role": "tool", "tool_call_id": str(number), "content": answer}
+
+
+def as_anthropic(turns):
+    for number, (said, command, answer) in enumerate(turns):
+        call = {"type": "tool_use", "id": str(number), "name": "bash", "input": {"command": command}}
+        yield {"role": "assistant", "content": [{"type": "text", "text": said}, call]}
+        yield {"role": "user", "content": [{"type": "tool_result", "tool_use_id": str(number), "content": answer}]}
+
+
+def as_responses(turns):
+    for number, (said, command, answer) in enumerate(turns):
+        arguments = json.dumps({"command": command})
+        yield {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": said}]}
+        yield {"type": "function_call", "call_id": str(number), "name": "bash", "arguments": arguments}
+        yield {"type": "function_call_output", "call_id": str(number), "output": answer}
+
+
+def as_openhands(turns):
+    yield {"id": 0, "source": "user", "action": "message", "args": {"content": "Go."}}
+    for number, (said, command, answer) in enumerate(turns):
+        call = {"function": {"name": "bash", "arguments": json.dumps({"command": command})}}
+        made = {"id": f"r{number}", "choices": [{"message": {"content": said, "tool_calls": [call]}}]}
+        about = {"tool_call_metadata": {"model_response": made}}
+        yield {"source": "agent", "action": "run", "args": {"command": command, "thought": said}, **about}
+        yield {"source": "agent", "observation": "run", "content": answer, "extras": {}, **about}
+
+
+@settings(max_examples=25)
+@given(turns=turns)
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda turns: {"messages": [ASKED, *as_openai(turns)]},
+        lambda turns: {"messages": [ASKED, *as_anthropic(turns)]},
+        lambda turns: [ASKED, *as_responses(turns)],
+        lambda turns: {"responses_create_params": {"input": "Go."}, "response": {"output": [*as_responses(turns)]}},
+        lambda turns: {"history": [ASKED, *as_openai(turns)], "trajectory": [], "info": {}},
+        lambda turns: {
+            "messages": [ASKED, *as_openai(turns), {"role": "exit", "content": "p"}],
+            "info": {"mini_version": "2"},
+        },
+        lambda turns: [*as_openhands(turns)],
+    ],
+    ids=["openai", "anthropic", "responses", "nemo-gym", "swe-agent", "mini-swe-agent", "openhands"],
+)
+def test_every_format_keeps_each_text_command_and_answer(tmp_path_factory, wrapped, turns):
+    (trace,) = read_traces(put(tmp_path_factory.getbasetemp() / "any.json", wrapped(turns)))
+    told = [
+        text for said, command, answer in turns for text in (f"{said}\n{called('bash', {'command': command})}", answer)
+    ]
+    assert [message["content"] for message in trace.messages] == ["Go.", *told]
+    assert trace.steps == len(turns)
