@@ -48,6 +48,7 @@ LATENT: dict[str, Any] = {"num_key_value_heads": 4}
 ROTARY_LATENT = LATENT | {"head_dim": 4}
 ROTARY_LATENT_TEXT = {"text_config": ROTARY_LATENT}
 MIXED = {"layer_types": ["linear_attention", "linear_attention", "linear_attention", "full_attention"]}
+CONVOLUTIONS = {"layer_types": ["conv", "full_attention", "conv", "full_attention"]}
 SECTIONS = {"text_config": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}}}
 
 OVER: dict[str, dict[str, Any]] = {
@@ -55,12 +56,12 @@ OVER: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("deepseek_v3", "axk1", "youtu"), ROTARY_LATENT),
     **dict.fromkeys(("deepseek_v32", "glm_moe_dsa", "axk2"), LATENT),
     **dict.fromkeys(("granitemoehybrid", "olmo_hybrid"), MIXED),
+    **dict.fromkeys(("lfm2", "lfm2_moe"), CONVOLUTIONS),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "glm4v", "glm46v", "glm_ocr", "paddleocr_vl"), SECTIONS),
     **dict.fromkeys(("mistral_large4", "kimi_k25"), ROTARY_LATENT_TEXT),
     "bamba": {"attn_layer_indices": [2]},
     "dots1": {"n_shared_experts": 1},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
-    "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv", "full_attention"]},
     "mamba2": {"head_dim": 8},
     "zamba2": {
         "layers_block_type": ["linear_attention", "hybrid", "linear_attention", "hybrid"],
