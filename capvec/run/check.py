@@ -9,11 +9,12 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event
 from typing import Literal
 
-from capvec.errors import UsageError, VerifierFault
+from capvec.errors import InfrastructureError, SandboxUnavailable, UsageError, VerifierFault
 from capvec.records import CommandResult, Task
 from capvec.run.control import Scale
 from capvec.sandbox.docker import DockerProvider
@@ -126,23 +127,32 @@ class Checker:
         with ThreadPoolExecutor(self._jobs) as pool:
             try:
                 for done in as_completed([pool.submit(self._check_one, task) for task in tasks]):
-                    found |= {check.task: check for check in [done.result()] if check is not None}
+                    check = done.result()
+                    found[check.task] = check
                     if time.monotonic() - said >= _SAY_EVERY_S:
                         said = time.monotonic()
                         self._say(f"checked {len(found)} of {counted(len(tasks), 'task')}")
             except BaseException:
                 self.stop()
                 raise
-        return tuple(found[task.name] for task in tasks if task.name in found)
+        return tuple(found[task.name] for task in tasks)
 
     def stop(self) -> None:
         """End a check that another thread runs, and remove its containers."""
         self._stopped.set()
-        reap(self._run)
+        with suppress(SandboxUnavailable):  # Docker is gone, and so are they
+            reap(self._run)
 
-    def _check_one(self, task: Task) -> TaskCheck | None:
+    def go_on(self) -> None:
+        """Do nothing, unless the check was stopped.
+
+        Raises:
+            InfrastructureError: it was.
+        """
         if self._stopped.is_set():
-            return None
+            raise InfrastructureError("the check of the tasks was stopped")
+
+    def _check_one(self, task: Task) -> TaskCheck:
         started = time.monotonic()
         nothing = self._attempt(task, solved=False)
         solution = self._attempt(task, solved=True) if has_solution(task) else None
@@ -154,7 +164,9 @@ class Checker:
     def _attempt(self, task: Task, *, solved: bool) -> Attempt:
         trial = f"{task.name}-{'solution' if solved else 'nothing'}"
         ran: list[tuple[str, CommandResult]] = []
+        self.go_on()
         with self._sandboxes.open(task, run=self._run, trial=trial) as sandbox:
+            self.go_on()  # `stop` removed the containers that it saw
             if solved:
                 ran.append(("the solution", solve(sandbox, task)))
             try:

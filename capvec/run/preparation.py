@@ -49,7 +49,7 @@ class TaskPreparation:
             UsageError: an image does not build, or nothing can be measured with a task (with `--skip-unfit`, with any).
             InfrastructureError: Docker does not answer.
         """
-        images = {task.name: self._sandboxes.prepare(task) for task in tasks}
+        images = {task.name: self._image(task) for task in tasks}
         if self._options.no_check:
             return PreparedTasks(tuple(tasks), images, {}, {task.name: NOT_CHECKED for task in tasks})
         checks = self._checks(tasks, images)
@@ -70,6 +70,10 @@ class TaskPreparation:
     def stop(self) -> None:
         """End a preparation that another thread runs, as soon as its container can be removed."""
         self._checker.stop()
+
+    def _image(self, task: Task) -> str:
+        self._checker.go_on()
+        return self._sandboxes.prepare(task)
 
     def _say(self, line: str) -> None:
         self._print(one_line(line))

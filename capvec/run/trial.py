@@ -17,7 +17,8 @@ from capvec.plan.plan import Plan
 from capvec.receipts import check_receipts
 from capvec.records import Config, Episode, Measured, Outcome, Reply, Task, TrialId, TrialSpec
 from capvec.run.control import Control, Judged, Scale, judge
-from capvec.sandbox.base import SandboxProvider
+from capvec.sandbox.base import Sandbox, SandboxProvider
+from capvec.sandbox.skills import skills_in_words
 from capvec.traces import write_trajectory
 
 
@@ -58,7 +59,9 @@ class TrialRunner:
 
                 protocol = get_protocol(settings.protocol)
                 episode = run_episode(
-                    opening_messages(task.instruction, protocol, settings.prompt_style, config.system_suffix),
+                    opening_messages(
+                        _instruction(sandbox, task), protocol, settings.prompt_style, config.system_suffix
+                    ),
                     model=self.model,
                     sandbox=sandbox,
                     protocol=protocol,
@@ -91,6 +94,12 @@ class TrialRunner:
             episode=episode,
             outcome=outcome,
         )
+
+
+def _instruction(sandbox: Sandbox, task: Task) -> str:
+    """The task's instruction, and the list of its skills."""
+    skills = skills_in_words(sandbox, task.skills_dir) if task.skills_dir is not None else ""
+    return f"{task.instruction}\n\n{skills}" if skills else task.instruction
 
 
 def error_outcome(run: str, spec: TrialSpec, config: Config, reason: str) -> Outcome:

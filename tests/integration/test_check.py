@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,11 @@ from support.real_sweeps import ledger, no_container_is_left
 from support.tasks import CLOSED, make_task
 
 from capvec.commands.main import main
+from capvec.errors import InfrastructureError
 from capvec.plan.plan import Plan, Settings
 from capvec.records import Config, Outcome, TrialSpec
+from capvec.run.check import Checker
+from capvec.run.control import Scale
 from capvec.run.trial import TrialRunner
 from capvec.sandbox.docker import DockerProvider
 from capvec.tasks.loader import load_task
@@ -83,6 +88,22 @@ def test_every_task_is_judged_by_its_solution_and_by_doing_nothing(tmp_path, cac
     assert "chown: changing ownership of '/app/hi': Operation not permitted" in said
     assert "frobnicate: command not found" in said
     assert len(list(cache.rglob("checks/*.json"))) == 2  # what was fit
+    assert no_container_is_left(f"check-{os.getpid()}")
+
+
+def test_a_check_that_is_stopped_ends_at_once_and_leaves_no_container(tmp_path):
+    task = load_task(write(tmp_path, "slow", "sleep 600\n", "true\n"))
+    provider = DockerProvider()
+    provider.prepare(task)
+    checker = Checker(provider, Scale(), jobs=1, say=print)
+    with ThreadPoolExecutor(1) as pool:
+        checked = pool.submit(checker.check, [task])
+        deadline = time.monotonic() + 60
+        while no_container_is_left(f"check-{os.getpid()}") and time.monotonic() < deadline:
+            time.sleep(0.1)
+        checker.stop()
+        with pytest.raises(InfrastructureError):
+            checked.result(timeout=60)
     assert no_container_is_left(f"check-{os.getpid()}")
 
 
