@@ -415,6 +415,8 @@ class Outcome(Record):
     measured: tuple[Measured, ...] = ()
     """One per steer of the config; empty if there was no reply."""
     error: str = ""
+    note: str = ""
+    """Why it counts as judged although the verifier failed on what the agent left."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "trial", str(self.id))

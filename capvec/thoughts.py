@@ -41,17 +41,17 @@ class Said:
     """The rest, unchanged."""
 
 
-def split_thought(text: str, tags: ThoughtTags = THINK, *, opened: bool = False) -> Said:
+def split_thought(text: str, tags: ThoughtTags = THINK, *, opened: bool | None = None) -> Said:
     """Split a reply into the thoughts at its start and the answer.
 
     Chat templates may open the thought in the prompt, so that the reply holds only its end. Where this is not known,
-    an end without a beginning counts at the start of the reply or on a line of its own. Tags later in the answer are
-    part of it, since a command may hold them.
+    an end without a beginning counts on a line of its own too, and not at the start of the reply alone. Other tags in
+    the answer are part of it, since a command may hold them.
 
     Args:
         text: of the reply.
         tags: of the model.
-        opened: whether the prompt ends in an open thought.
+        opened: whether the prompt ends in an open thought; None if that is not known.
 
     Returns:
         The parts. A thought that never ends leaves no answer.
@@ -67,7 +67,7 @@ def split_thought(text: str, tags: ThoughtTags = THINK, *, opened: bool = False)
     return Said("\n\n".join(filter(None, said)), rest)
 
 
-def _headless(text: str, tags: ThoughtTags, *, opened: bool) -> tuple[str, str] | None:
+def _headless(text: str, tags: ThoughtTags, *, opened: bool | None) -> tuple[str, str] | None:
     """The thought whose beginning is not in the text, and what follows it."""
     if re.match(rf"\s*{re.escape(tags.open)}", text):
         return None
@@ -75,7 +75,8 @@ def _headless(text: str, tags: ThoughtTags, *, opened: bool) -> tuple[str, str] 
         thought, _, rest = text.partition(tags.close)
         return thought, rest
     closing = re.escape(tags.close)
-    end = re.search(rf"\A\s*{closing}|^[ \t]*{closing}[ \t]*$", text, re.MULTILINE)
+    line = rf"|^[ \t]*{closing}[ \t]*$" if opened is None else ""
+    end = re.search(rf"\A\s*{closing}{line}", text, re.MULTILINE)
     if end is None or tags.open in text[: end.start()]:
         return None
     return text[: end.start()], text[end.end() :]

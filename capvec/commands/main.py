@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from capvec import __version__
-from capvec.commands import bake, capture, collect, compute, doctor, export, report, serve, setup
+from capvec.commands import bake, capture, check, collect, compute, doctor, export, report, serve, setup
 from capvec.errors import CapvecError
 from capvec.plan.option_help import add_arguments
 from capvec.plan.option_table import PLACES
@@ -17,6 +17,7 @@ COMMANDS = {
     "doctor": doctor,
     "setup": setup,
     "serve": serve,
+    "check": check,
     "collect": collect,
     "capture": capture,
     "compute": compute,

@@ -175,9 +175,9 @@ class EngineClient:
 
 
 def _said(message: Mapping[str, Any]) -> Said:
-    """Thought and answer; split here where the server leaves both in the content."""
+    """Thought and answer; split here where the server leaves both, with their tags, in the content."""
     content, thought = message["content"] or "", message.get("reasoning_content")
-    return Said(thought, content) if thought else split_thought(content)
+    return Said(thought, content) if thought else split_thought(content, opened=False)
 
 
 def _fault(response: httpx.Response, url: str) -> Exception:

@@ -86,6 +86,8 @@ class SweepOptions(Record):
     tasks: str = _DEFAULTS["tasks"]
     skip_unsupported: bool = False
     allow_network: bool = False
+    no_check: bool = False
+    skip_unfit: bool = False
     capabilities: Capabilities = _DEFAULTS["capabilities"]
     force_build: bool = False
     attempts: int = _DEFAULTS["attempts"]

@@ -114,6 +114,8 @@ class Plan(Record):
     """What the served model's chat template was found to do."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Task that was asked for and does not run → why."""
+    unproved: Mapping[str, str] = field(default_factory=dict)
+    """Task that runs, and of which no check showed that it can be solved → why."""
     merged: tuple[str, ...] = ()
     """Sentences on the runs that a merged run was made of; empty for any other run."""
 

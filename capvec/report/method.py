@@ -32,7 +32,7 @@ def method_section(results: Results) -> Section:
     )
     found = [Paragraph(line) for line in plan.template.in_words(settings.thinking)]
     merged = [Paragraph(Markdown(" ".join(plan.merged)))] if plan.merged else []
-    return Section("method", "Method", (done, *found, *_permitted(plan), *_left_out(plan), *merged))
+    return Section("method", "Method", (done, *found, *_permitted(plan), *_unproved(plan), *_left_out(plan), *merged))
 
 
 def _permitted(plan: Plan) -> Iterator[Paragraph]:
@@ -43,6 +43,13 @@ def _permitted(plan: Plan) -> Iterator[Paragraph]:
         yield Paragraph(
             ("Containers had the capabilities of a plain Docker container (", Code("--capabilities default"), ").")
         )
+
+
+def _unproved(plan: Plan) -> Iterator[Paragraph]:
+    """The tasks of which it is not known that they can be solved."""
+    for why in dict.fromkeys(plan.unproved.values()):
+        names = [name for name, reason in plan.unproved.items() if reason == why]
+        yield Paragraph(f"{counted(len(names), 'task')} unproved, since {why}: {', '.join(names)}.")
 
 
 def _left_out(plan: Plan) -> Iterator[Paragraph | Bullets]:

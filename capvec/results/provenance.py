@@ -68,6 +68,7 @@ def write(
             for task in plan.tasks
         },
         "left_out": dict(plan.left_out),
+        "unproved": dict(plan.unproved),
         "seeds": {str(trial.id): trial.seed for trial in plan.trials},
         "python": sys.version.split()[0],
         "platform": f"{platform.system()} {platform.machine()}",

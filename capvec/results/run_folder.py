@@ -80,6 +80,7 @@ def plan_of(folder: Path, provenance: Mapping[str, Any]) -> Plan:
         effect=provenance.get("options", {}).get("effect"),
         template=ChatTemplateInfo.from_json(provenance["model"].get("template", {})),
         left_out=provenance.get("left_out", {}),
+        unproved=provenance.get("unproved", {}),
         merged=shard_lines(provenance.get("merged", ())),
     )
 

@@ -15,6 +15,7 @@ from capvec.plan.plan import Plan, interleave, settings_for
 from capvec.records import Config, Outcome
 from capvec.results import provenance
 from capvec.results.ledger import Ledger
+from capvec.run.preparation import TaskPreparation
 from capvec.run.recorder import TrialRecorder, run_trials
 from capvec.run.trial import TrialRunner
 from capvec.sandbox.docker import DockerProvider
@@ -37,7 +38,7 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
         The plan, and the outcomes in its order.
 
     Raises:
-        UsageError: a bad option, or `out` is not empty.
+        UsageError: a bad option, `out` is not empty, or nothing can be measured with a task.
         InfrastructureError: Docker or the engine does not answer.
     """
     if out.exists() and any(out.iterdir()):
@@ -48,12 +49,12 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
         allow_network=options.allow_network,
         force_build=options.force_build,
     )
-    tasks = loaded.tasks
     get_protocol(options.protocol)
     check_docker()
-    for line in (*notes_in_words(tasks), *left_out_in_words(loaded.left_out)):
-        print(f"capvec: {one_line(line)}")
+    for line in (*notes_in_words(loaded.tasks), *left_out_in_words(loaded.left_out)):
+        _say(line)
     source = resolve_model(options.model)
+    prepared = TaskPreparation(options, _say).prepare(loaded.tasks)
     out.mkdir(parents=True, exist_ok=True)
     with client_of(source, out / "engine.log") as client:
         health = client.health()
@@ -61,14 +62,20 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
         for line in health.template.in_words(settings.thinking):
             print(f"capvec: {line}")
         baseline = Config(Config.BASELINE, "baseline")
-        trials = interleave(tasks, [baseline], options.attempts, options.seed)
-        plan = Plan(out.name, out, tasks, (baseline,), trials, settings, left_out=loaded.left_out)
-        plan = replace(plan, template=health.template)
-        provider = DockerProvider(options.capabilities, lambda line: print(f"capvec: {one_line(line)}"))
-        images = {task.name: provider.prepare(task) for task in tasks}
-        about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": None, "images": images}
+        trials = interleave(prepared.tasks, [baseline], options.attempts, options.seed)
+        plan = replace(
+            Plan(out.name, out, prepared.tasks, (baseline,), trials, settings),
+            left_out={**loaded.left_out, **prepared.unfit},
+            unproved=prepared.unproved,
+            template=health.template,
+        )
+        about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": None, "images": prepared.images}
         provenance.write(out, command_line=options.command_line, options=options.recorded("collect"), **about)
         recorder = TrialRecorder(plan, Ledger(out / "trials.jsonl"), say=print)
-        run_trials(TrialRunner(plan, client, provider), recorder, jobs)
+        run_trials(TrialRunner(plan, client, DockerProvider(options.capabilities, _say)), recorder, jobs)
     reap(plan.run)
     return plan, recorder.outcomes
+
+
+def _say(line: str) -> None:
+    print(f"capvec: {one_line(line)}", flush=True)

@@ -29,9 +29,9 @@ from capvec.results.interim import drawn_order, not_needed
 from capvec.results.ledger import Ledger
 from capvec.results.results import Results, summarise_run
 from capvec.run.assumptions import assumptions_of
+from capvec.run.preparation import PreparedTasks, TaskPreparation
 from capvec.run.recorder import TrialRecorder
 from capvec.run.study import Study, StudyContext, StudyDesign
-from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.docker_host import check_docker
 from capvec.sandbox.reaper import reap
 from capvec.serial import Record
@@ -86,11 +86,12 @@ class StudySession:
     # -------------------------------------------------------------------------------------------- before
 
     def prepare(self) -> None:
-        """Start or find the engine, build the images and the directions, and fix the plan; `begin` comes next.
+        """Start or find the engine, build the images and the directions, check the tasks and fix the plan.
+
+        `begin` comes next.
 
         Raises:
-            UsageError: the model, the direction, a layer or a task's environment is not usable, or a resumed run was
-                another study.
+            UsageError: the model, the direction, a layer or a task is not usable, or a resumed run was another study.
             InfrastructureError: Docker or the engine does not answer.
         """
         options = self.options
@@ -103,25 +104,22 @@ class StudySession:
         if not self.folder.exists():
             self._resources.callback(self._discard)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor(1) as pool:
-            images = pool.submit(self._prepare_images)
-            url, token = self._engine(source)
-            client = self._resources.enter_context(EngineClient(url, token))
-            health = client.health()
-            digests = images.result()
+        url, token, prepared = self._engine_and_tasks(source)
+        client = self._resources.enter_context(EngineClient(url, token))
+        health = client.health()
         settings = settings_for(options, health.defaults, health.model, health.template)
         for line in health.template.in_words(settings.thinking):
             self._say(line)
         design = self.study.design(StudyContext(client, health, settings, self.folder, self._say))
-        plan = _plan_of(self.study, self.folder, design.configs, settings)
+        plan = _plan_of(self.study, self.folder, design.configs, settings, prepared)
         plan = replace(plan, layout=health.layout, template=health.template)
         if options.gate is not None:
             check_names(options.gate, plan.configs)
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": design.directions}
-        provenance.check_same_study(self.folder, options=self.study.asked, images=digests, **about)
+        provenance.check_same_study(self.folder, options=self.study.asked, images=prepared.images, **about)
         recorder = TrialRecorder(plan, Ledger(self.folder / "trials.jsonl"), self._say)
         payload = WorkerPayload(plan, url, token, recorder.finished)
-        self._prepared = _Prepared(design, recorder, payload, about | {"images": digests})
+        self._prepared = _Prepared(design, recorder, payload, about | {"images": prepared.images})
 
     def begin(self) -> None:
         """Write `provenance.json`, and say how many trials will run."""
@@ -154,6 +152,17 @@ class StudySession:
         assert self._prepared is not None, "prepare() has not run"
         return self._prepared
 
+    def _engine_and_tasks(self, source: ModelSource | None) -> tuple[str, str, PreparedTasks]:
+        """URL and token of the engine, and the tasks; both are made ready at the same time."""
+        preparation = TaskPreparation(self.options, self._say)
+        with ThreadPoolExecutor(1) as pool:
+            tasks = pool.submit(preparation.prepare, self.study.tasks)
+            try:
+                return *self._engine(source), tasks.result()
+            except BaseException:
+                preparation.stop()
+                raise
+
     def _engine(self, source: ModelSource | None) -> tuple[str, str]:
         """URL and token of an engine that serves `source`; of the one at `--base-url` if that is None."""
         if source is None:
@@ -161,10 +170,6 @@ class StudySession:
         self._say(f"starting the engine with {source.name}")
         engine = self._resources.enter_context(start_engine(source, log_path=self.folder / "engine.log"))
         return engine.url, engine.token
-
-    def _prepare_images(self) -> dict[str, str]:
-        provider = DockerProvider(self.options.capabilities, lambda line: self._say(one_line(line)))
-        return {task.name: provider.prepare(task) for task in self.study.tasks}
 
     def _discard(self) -> None:
         """Remove the folder of a run whose preparation failed; called after the engine, which logs there, has ended."""
@@ -226,15 +231,24 @@ def config_names(study: Study, root: Path) -> WorkerPayload:
     _check(study.options)
     settings = settings_for(study.options, GenerationDefaults(), study.options.model)
     folder = root / "reports" / (study.options.run or "collect-only")
-    return WorkerPayload(_plan_of(study, folder, study.config_names(), settings), "", "")
+    prepared = PreparedTasks(study.tasks, {}, {}, {})
+    return WorkerPayload(_plan_of(study, folder, study.config_names(), settings, prepared), "", "")
 
 
-def _plan_of(study: Study, folder: Path, configs: tuple[Config, ...], settings: Settings) -> Plan:
-    options = study.options
-    tasks = drawn_order(study.tasks, options.seed) if options.sequential else study.tasks
-    trials = interleave(tasks, configs, options.attempts, options.seed)
-    plan = Plan(folder.name, folder, study.tasks, configs, trials, settings, study.name)
-    return replace(plan, sequential=options.sequential, effect=options.effect, left_out=dict(study.left_out))
+def _plan_of(
+    study: Study, folder: Path, configs: tuple[Config, ...], settings: Settings, prepared: PreparedTasks
+) -> Plan:
+    options, tasks = study.options, prepared.tasks
+    order = drawn_order(tasks, options.seed) if options.sequential else tasks
+    trials = interleave(order, configs, options.attempts, options.seed)
+    plan = Plan(folder.name, folder, tasks, configs, trials, settings, study.name)
+    return replace(
+        plan,
+        sequential=options.sequential,
+        effect=options.effect,
+        left_out={**study.left_out, **prepared.unfit},
+        unproved=prepared.unproved,
+    )
 
 
 def _check(options: SweepOptions) -> None:

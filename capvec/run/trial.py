@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from capvec.agent.loop import LoopLimits, run_episode
 from capvec.agent.model import ChatModel
@@ -17,20 +16,10 @@ from capvec.errors import InfrastructureError
 from capvec.plan.plan import Plan
 from capvec.receipts import check_receipts
 from capvec.records import Config, Episode, Measured, Outcome, Reply, Task, TrialId, TrialSpec
-from capvec.sandbox.base import SandboxProvider
-from capvec.sandbox.reward import counted
-from capvec.sandbox.verifier import verify
+from capvec.run.control import Control, Judged, Scale, judge
+from capvec.sandbox.base import Sandbox, SandboxProvider
+from capvec.sandbox.skills import skills_in_words
 from capvec.traces import write_trajectory
-
-
-class _Judged(NamedTuple):
-    """What the verifier said."""
-
-    reward: float
-    """The one that counts."""
-    rewards: Mapping[str, float]
-    """All of them by name."""
-    solved: bool
 
 
 @dataclass(frozen=True)
@@ -58,7 +47,7 @@ class TrialRunner:
             self._write(spec, task, config, episode, outcome)
         return outcome
 
-    def _act(self, spec: TrialSpec, task: Task, config: Config) -> tuple[Episode | None, _Judged | None, str]:
+    def _act(self, spec: TrialSpec, task: Task, config: Config) -> tuple[Episode | None, Judged | None, str]:
         """The episode, the verifier's word, and the fault (empty without one); a fault leaves the episode so far."""
         episode = None
         try:
@@ -70,7 +59,9 @@ class TrialRunner:
 
                 protocol = get_protocol(settings.protocol)
                 episode = run_episode(
-                    opening_messages(task.instruction, protocol, settings.prompt_style, config.system_suffix),
+                    opening_messages(
+                        _instruction(sandbox, task), protocol, settings.prompt_style, config.system_suffix
+                    ),
                     model=self.model,
                     sandbox=sandbox,
                     protocol=protocol,
@@ -87,14 +78,10 @@ class TrialRunner:
                 )
                 if episode.end_reason == "error":
                     return episode, None, episode.error
-                return episode, self._judged(verify(sandbox, task)), ""
+                scale = Scale(settings.reward, settings.solved_at)
+                return episode, judge(sandbox, task, Control(self.sandboxes, self.plan.run, str(spec.id), scale)), ""
         except InfrastructureError as fault:
             return episode, None, f"{type(fault).__name__}: {fault}"
-
-    def _judged(self, rewards: Mapping[str, float]) -> _Judged:
-        settings = self.plan.settings
-        reward = counted(rewards, settings.reward)
-        return _Judged(reward, rewards, reward >= settings.solved_at)
 
     def _write(self, spec: TrialSpec, task: Task, config: Config, episode: Episode, outcome: Outcome) -> None:
         write_trajectory(
@@ -109,13 +96,19 @@ class TrialRunner:
         )
 
 
+def _instruction(sandbox: Sandbox, task: Task) -> str:
+    """The task's instruction, and the list of its skills."""
+    skills = skills_in_words(sandbox, task.skills_dir) if task.skills_dir is not None else ""
+    return f"{task.instruction}\n\n{skills}" if skills else task.instruction
+
+
 def error_outcome(run: str, spec: TrialSpec, config: Config, reason: str) -> Outcome:
     """The outcome of a trial that the infrastructure ended before there was an episode."""
     return _outcome(run, spec, config, None, None, reason)
 
 
 def _outcome(
-    run: str, spec: TrialSpec, config: Config, episode: Episode | None, judged: _Judged | None, fault: str
+    run: str, spec: TrialSpec, config: Config, episode: Episode | None, judged: Judged | None, fault: str
 ) -> Outcome:
     steps = episode.steps if episode else ()
     return Outcome(
@@ -141,6 +134,7 @@ def _outcome(
         worker=os.environ.get("PYTEST_XDIST_WORKER", "main"),
         measured=_measured(config, [step.reply for step in steps]),
         error=fault,
+        note=judged.note if judged else "",
     )
 
 

@@ -6,11 +6,30 @@ command that fails is a result; an exception means that the sandbox failed, and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
-from capvec.records import CommandResult, Task
+from capvec.records import Artifact, CommandResult, Task, TaskStep
+
+MOST_BYTES, MOST_FILES = 1 << 30, 100_000
+"""Of all artifacts of a step together. One that goes beyond is left out."""
+
+
+@dataclass
+class Budget:
+    """What artifacts may still hold."""
+
+    bytes_left: int = MOST_BYTES
+    files_left: int = MOST_FILES
+
+    def spend(self, size: int) -> bool:
+        """Count a file of so many bytes. False if it goes beyond."""
+        self.bytes_left -= size
+        self.files_left -= 1
+        return self.bytes_left >= 0 and self.files_left >= 0
 
 
 class Sandbox(Protocol):
@@ -111,6 +130,48 @@ class Sandbox(Protocol):
         Raises:
             SandboxUnavailable: the sandbox is gone.
             InfrastructureError: the file is too large to read.
+        """
+        ...
+
+    def take(self, artifact: Artifact, budget: Budget) -> BinaryIO | None:
+        """Copy a file or folder out, while no process of the sandbox runs.
+
+        Args:
+            artifact: what to copy.
+            budget: what it may hold, which is reduced.
+
+        Returns:
+            An archive for `place`, from which `capvec.sandbox.artifacts.clean` has removed what is not safe; None if
+            there is no such file or folder, or it goes beyond the budget.
+
+        Raises:
+            SandboxUnavailable: the sandbox is gone.
+        """
+        ...
+
+    def place(self, archives: Sequence[tuple[str, BinaryIO]]) -> None:
+        """Put what `take` gave into this sandbox, at the same paths. Folders then hold nothing else.
+
+        Args:
+            archives: path and archive of each.
+
+        Raises:
+            SandboxUnavailable: the sandbox is gone.
+        """
+        ...
+
+    def open_verifier(self, step: TaskStep) -> AbstractContextManager[Sandbox]:
+        """Start the sandbox of a verifier that has one of its own, which the agent never had access to.
+
+        Args:
+            step: whose `verifier.environment` it is.
+
+        Returns:
+            A context manager that gives the running sandbox, which is removed when the context ends.
+
+        Raises:
+            SandboxUnavailable: it cannot be started.
+            InfrastructureError: it does not become healthy.
         """
         ...
 

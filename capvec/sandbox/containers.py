@@ -74,11 +74,7 @@ def start_container(
     labels: Mapping[str, str],
     cleanup: ExitStack,
 ) -> Started:
-    """Create a container and start it; it is removed when `cleanup` ends.
-
-    Raises:
-        UsageError: the image has no folder `environment.workdir`.
-    """
+    """Create a container and start it; it is removed when `cleanup` ends."""
     settings = {
         **_limits(client, environment.limits),
         **_privileges(capabilities, environment.limits),
@@ -94,10 +90,7 @@ def start_container(
     except KeyboardInterrupt:
         remove_late(client, name)
         raise
-    api = cast("Any", client.api)
-    if environment.workdir is not None and not files.is_folder(api, name, environment.workdir):
-        raise UsageError(f"workdir = {environment.workdir!r} is no folder of the image; expected one")
-    api.put_archive(name, "/", files.folders(LOG_FOLDERS))
+    cast("Any", client.api).put_archive(name, "/", files.folders(LOG_FOLDERS))
     connection.set(None)
     container.start()
     capable = capabilities == "default" and image.user in ("0", "root")
@@ -127,6 +120,17 @@ def check_runs(client: docker.DockerClient, started: Started) -> None:
             f"the image's ENTRYPOINT {' '.join(started.image.entrypoint)} ended with exit code {state['ExitCode']} "
             f"and printed: {said[-400:] or 'nothing'}"
         )
+
+
+def check_workdir(client: docker.DockerClient, container: str, task: Task, environment: Environment) -> None:
+    """Check that a container has the working directory of its environment.
+
+    Raises:
+        UsageError: it has not.
+    """
+    workdir = environment.workdir
+    if workdir is not None and not files.is_folder(client.api, container, workdir):
+        raise UsageError(f"task {task.name}: workdir = {workdir!r} is no folder of the image; expected one that it has")
 
 
 def _own_processes(image: ImageConfig, environment: Environment, capabilities: Capabilities) -> dict[str, Any]:

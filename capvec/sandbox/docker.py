@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import docker
 import docker.errors
 
 from capvec.errors import SandboxUnavailable, UsageError
-from capvec.records import Capabilities, CommandResult, Environment, Task
+from capvec.records import Artifact, Capabilities, CommandResult, Environment, Task, TaskStep
 from capvec.sandbox import files
-from capvec.sandbox.base import Sandbox
+from capvec.sandbox.artifacts import clean, is_folder
+from capvec.sandbox.base import Budget, Sandbox
 from capvec.sandbox.building import Say
-from capvec.sandbox.containers import ImageConfig, Started, check_runs, labels_of, new_name, start_container
+from capvec.sandbox.containers import (
+    ImageConfig,
+    Started,
+    check_runs,
+    check_workdir,
+    labels_of,
+    new_name,
+    start_container,
+)
 from capvec.sandbox.docker_host import connect, faults
 from capvec.sandbox.health import wait_until_healthy
 from capvec.sandbox.images import prepare_image
-from capvec.sandbox.network import Connection, wanted_by_agent
+from capvec.sandbox.network import Connection, wanted_by_agent, wanted_by_verifier
 from capvec.sandbox.processes import GRACE_S, Keepers, Processes
 from capvec.sandbox.reaper import remove
-from capvec.sandbox.root_work import Origin
+from capvec.sandbox.root_work import Origin, empty_folders
 from capvec.sandbox.shell import Finished, PersistentShell, quote_command
 from capvec.sandbox.streams import Output
 from capvec.sandbox.system_files import put_back
@@ -50,8 +59,8 @@ class DockerProvider:
             images = [str(prepare_image(client, task, one, self.say)) for one in task.environments]
             for step in task.steps:
                 own = step.verifier.environment
-                self._check_users(client, task, task.environment, agent=step.agent.user)
-                self._check_users(client, task, own or task.environment, verifier=step.verifier.user)
+                self._check_image(client, task, task.environment, agent=step.agent.user)
+                self._check_image(client, task, own or task.environment, verifier=step.verifier.user)
         return ", ".join(images)
 
     @contextmanager
@@ -67,21 +76,22 @@ class DockerProvider:
             sandbox.enter(user=first.user, network=first.network)
             yield sandbox
 
-    def _check_users(
+    def _check_image(
         self, client: docker.DockerClient, task: Task, environment: Environment, **users: str | None
     ) -> None:
-        """Check that an image has the users of a task.
+        """Check that an image has the users and the working directory of a task.
 
         Raises:
             UsageError: it has not.
         """
         named = {phase: user for phase, user in users.items() if user not in (None, "root", ROOT)}
-        if not named:
+        if not named and environment.workdir is None:
             return
         image, name = ImageConfig.of(client, task, environment, self.say), new_name()
         with ExitStack() as cleanup:
             cleanup.callback(remove, client, name)
             client.containers.create(image.id, ["true"], name=name)
+            check_workdir(client, name, task, environment)
             found = Users(lambda path: files.read(client.api, name, path), image.user)
             for phase, user in named.items():
                 try:
@@ -242,6 +252,43 @@ class DockerSandbox:
         """
         with faults():
             return files.read(self._api, self._container, path)
+
+    def take(self, artifact: Artifact, budget: Budget) -> BinaryIO | None:
+        """Copy a file or folder out, with the container frozen. See `Sandbox.take`."""
+        path = artifact.source.rstrip("/")
+        with faults():
+            self.processes.revive()
+            self._pause()
+            try:
+                chunks = files.tree(self._api, self._container, path) if path else None
+                if chunks is None:
+                    return None
+                with closing(chunks):
+                    return clean(chunks, artifact, budget)
+            finally:
+                self._api.unpause(self._container)
+
+    def place(self, archives: Sequence[tuple[str, BinaryIO]]) -> None:
+        """Put archives into the container. See `Sandbox.place`."""
+        with faults():
+            if folders := [path.rstrip("/") for path, archive in archives if is_folder(archive)]:
+                empty_folders(self._client, self._container, self._origin, folders)
+            for _, archive in archives:
+                self._api.put_archive(self._container, "/", archive)
+
+    @contextmanager
+    def open_verifier(self, step: TaskStep) -> Iterator[Sandbox]:
+        """A container of the verifier's own environment. See `Sandbox.open_verifier`."""
+        environment = step.verifier.environment
+        assert environment is not None, "the verifier has no environment of its own"
+        with ExitStack() as cleanup:
+            with faults():
+                sandbox = replace(self._launch, cleanup=cleanup).start(
+                    environment, wanted=wanted_by_verifier(environment, step), users=(step.verifier.user,)
+                )
+            if environment.healthcheck is not None:
+                wait_until_healthy(sandbox, environment.healthcheck)
+            yield sandbox
 
     def hang_up(self) -> None:
         """Close the shell; `run` starts a new one."""

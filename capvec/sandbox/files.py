@@ -37,6 +37,24 @@ def folders(paths: Iterable[str]) -> bytes:
     return buffer.getvalue()
 
 
+def tree(api: Any, container: str, path: str) -> Generator[bytes] | None:
+    """The archive of a file or folder of a container with all that is in it; None if there is neither.
+
+    A link is neither, wherever it leads.
+    """
+    try:
+        chunks, stat = api.get_archive(container, path)
+    except docker.errors.APIError as error:
+        if not _says_no_such_file(error):
+            raise
+        error.response.close()
+        return None
+    if not _is_regular(stat["mode"]) and not stat["mode"] >> 31 & 1:
+        _abandon(chunks)
+        return None
+    return chunks  # type: ignore[no-any-return]
+
+
 def is_folder(api: Any, container: str, path: str) -> bool:
     """Whether a container has a folder at this path, or a link there."""
     try:

@@ -14,6 +14,8 @@ from capvec.sandbox.streams import ExecStream, Output
 
 GRACE_S = 3.0
 """How long to repeat an attempt that fails for a reason that passes by itself."""
+QUIET_S, DRAIN_S = 0.1, 1.0
+"""How long to wait for more output of a program that has ended, at once and in all."""
 READY_S = 10
 """How long to wait for an image's ENTRYPOINT to start the container's command."""
 SPARED = r"""
@@ -172,6 +174,7 @@ class Processes:
             # output open for ever.
             code = self._api.exec_inspect(exec_id)["ExitCode"]
             if code is not None:
+                _drain(stream, output)
                 return int(code)
             if now >= deadline:
                 return None
@@ -221,6 +224,15 @@ class Processes:
             raise SandboxUnavailable(f"the container cannot run sh, which every command needs: {output.text().strip()}")
         first, *others = output.text().split()
         return Keepers(" ".join(others), first) if self._services else Keepers(" ".join((first, *others)), "")
+
+
+def _drain(stream: ExecStream, output: Output) -> None:
+    """Read what arrived after the last read and before the end: on busy cores that may be all that was printed."""
+    deadline = time.monotonic() + DRAIN_S
+    while piece := stream.receive(min(deadline, time.monotonic() + QUIET_S)):
+        output.add(piece)
+        if time.monotonic() > deadline:
+            return
 
 
 def _ended(said: str) -> bool:

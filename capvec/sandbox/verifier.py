@@ -16,9 +16,12 @@ The verifier runs where the agent was root. What it can trust there, and what it
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from capvec.errors import VerifierFault
 from capvec.records import CommandResult, Task, TaskStep
+from capvec.sandbox.artifacts import copy_artifacts
 from capvec.sandbox.base import Sandbox
 from capvec.sandbox.reward import read_rewards
 
@@ -26,8 +29,20 @@ LOGS = "/logs/verifier"
 _log = logging.getLogger(__name__)
 
 
-def verify(sandbox: Sandbox, task: Task, step: TaskStep | None = None) -> dict[str, float]:
-    """Take the sandbox back, run the task's verifier, and return its rewards by name (`capvec.sandbox.reward`).
+@dataclass(frozen=True)
+class Verified:
+    """What a verifier did."""
+
+    rewards: Mapping[str, float]
+    """By name; at least one."""
+    ran: CommandResult
+    """How `tests/test.sh` ended, and what it printed."""
+
+
+def verify(sandbox: Sandbox, task: Task, step: TaskStep | None = None) -> Verified:
+    """Run the task's verifier and read its rewards (`capvec.sandbox.reward`).
+
+    It runs in the sandbox, which is taken back before; or in one of its own, to which the artifacts are copied.
 
     Args:
         sandbox: the agent's sandbox, after the agent has ended.
@@ -38,9 +53,29 @@ def verify(sandbox: Sandbox, task: Task, step: TaskStep | None = None) -> dict[s
         VerifierFault: the verifier ran out of time, or wrote no reward, or one that is no usable number.
         SandboxUnavailable: the sandbox is gone or cannot be restored.
     """
+    step = step or task.steps[0]
+    if step.verifier.environment is not None:
+        return _judge_apart(sandbox, task, step)
     if restored := sandbox.take_back():
         _log.warning("%s: restored from the image before the verifier ran: %s", task.name, ", ".join(restored))
-    verifier = (step or task.steps[0]).verifier
+    return _judge(sandbox, task, step)
+
+
+def _judge_apart(sandbox: Sandbox, task: Task, step: TaskStep) -> Verified:
+    """Judge in a container of the verifier's own, which gets the artifacts."""
+    for collect in step.verifier.collect:
+        sandbox.enter(user=collect.user, network=None)
+        result = sandbox.execute(("sh", "-c", collect.command), timeout_s=collect.timeout_s)
+        if result.exit_code != 0:
+            _log.warning("%s: verifier.collect %r failed: %s", task.name, collect.command, _tail(result))
+    with sandbox.open_verifier(step) as own:
+        copy_artifacts(step, sandbox, own)
+        return _judge(own, task, step)
+
+
+def _judge(sandbox: Sandbox, task: Task, step: TaskStep) -> Verified:
+    """Run the verifier in a sandbox that can be trusted, and read its rewards."""
+    verifier = step.verifier
     sandbox.enter(user=verifier.user, network=verifier.network)
     for folder in verifier.tests:
         sandbox.upload(task.path / folder, "/tests")
@@ -48,11 +83,12 @@ def verify(sandbox: Sandbox, task: Task, step: TaskStep | None = None) -> dict[s
     if result.timed_out:
         raise VerifierFault(f"tests/test.sh ran longer than {verifier.timeout_s:g} s; it printed: {_tail(result)}")
     try:
-        return read_rewards(sandbox.read(f"{LOGS}/reward.json"), sandbox.read(f"{LOGS}/reward.txt"))
+        rewards = read_rewards(sandbox.read(f"{LOGS}/reward.json"), sandbox.read(f"{LOGS}/reward.txt"))
     except ValueError as error:
         raise VerifierFault(
             f"{error}; tests/test.sh ended with exit code {result.exit_code} and printed: {_tail(result)}"
         ) from error
+    return Verified(rewards, result)
 
 
 def _tail(result: CommandResult) -> str:

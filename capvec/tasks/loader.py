@@ -150,9 +150,9 @@ def _refuse_pending(folder: Path, task: Task) -> None:
     step = task.steps[0]
     wanted = {
         "steps": len(task.several),
-        "verifier.environment": step.verifier.environment,
-        "verifier.collect": step.verifier.collect,
-        "environment.skills_dir": task.skills_dir,
+        "verifier.collect of another service": any(one.service != "main" for one in step.verifier.collect),
+        "artifacts of another service": any(one.service != "main" for one in step.artifacts),
+        "tests/docker-compose.yaml": any(one.compose for one in task.environments[1:]),
         f"environment/{COMPOSE}": task.environment.compose,
     }
     if unmet := [key for key, value in wanted.items() if value]:

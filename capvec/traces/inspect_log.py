@@ -61,7 +61,10 @@ def _log(document: Document) -> Any:
             return read_eval_log(str(document.path), format=kind, resolve_attachments=True)
     except (ValueError, OSError, KeyError, BadZipFile, NotImplementedError) as error:
         reason = f"{type(error).__name__}: {error}".split("\n")[0]
-        raise UsageError(f"{document.name}: Inspect's library cannot read this log ({reason})") from error
+        raise UsageError(
+            f"{document.name}: Inspect's library cannot read this log ({reason}); expected a log that is "
+            f"complete and no newer than the library: try a newer inspect_ai"
+        ) from error
 
 
 def _entry(message: Any) -> dict[str, Any]:

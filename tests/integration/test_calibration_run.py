@@ -34,7 +34,7 @@ def given(tmp_path_factory):
     command = [
         sys.executable, "-m", "capvec.studies.calibration.select", "--model", str(root / "tiny"), "--tasks",
         str(root / "tasks"), "--layer", "1,2", "--alpha", "0.5", "--format-layer", "2", "--max-steps", "2",
-        "--max-tokens", "6", "--run", "choice", "--out", str(root / "selection.json"),
+        "--max-tokens", "6", "--run", "choice", "--no-check", "--out", str(root / "selection.json"),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
     return root, done
@@ -47,7 +47,7 @@ def calibration(pytester, given):
         return pytester.runpytest_subprocess(
             "--pyargs", "capvec", "-p", "no:cacheprovider", "-m", "calibration", "--run", "r", "--model",
             str(root / "tiny"), "--selection", str(root / "selection.json"), "--attempts", "1",
-            "--controls", "random:1", "--max-steps", "2", "--max-tokens", "6", *arguments,
+            "--controls", "random:1", "--max-steps", "2", "--max-tokens", "6", "--no-check", *arguments,
         )  # fmt: skip
 
     return run

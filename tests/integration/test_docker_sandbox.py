@@ -347,7 +347,7 @@ def test_a_planted_reward_is_not_believed_however_it_is_kept(fresh, task, tmp_pa
         "mkdir -p /logs/verifier /tests; cd /logs/verifier; echo 1 > reward.txt; echo '{\"reward\": 1}' > reward.json"
     )
     fresh.run(f"{plant}; touch /tests/helper; chmod 444 *; chmod 555 . /logs /tests /", timeout_s=10)
-    assert verify(fresh, replace(task, path=tmp_path)) == {"reward": 0.0}
+    assert verify(fresh, replace(task, path=tmp_path)).rewards == {"reward": 0.0}
 
 
 # ------------------------------------------------------------------------------------------------ cleaning up

@@ -11,6 +11,7 @@ from support.tasks import make_task
 
 from capvec.errors import InfrastructureError, UsageError
 from capvec.sandbox.docker import DockerProvider
+from capvec.sandbox.skills import skills_in_words
 from capvec.sandbox.verifier import verify
 from capvec.tasks import load_task
 
@@ -34,8 +35,9 @@ class Folder:
     def dockerfile(self, *lines, folder="environment"):
         self.write(f"{folder}/Dockerfile", "\n".join(("FROM debian:bookworm-slim", *lines)) + "\n")
 
-    def settings(self, text, *, environment="", network="no-network"):
-        self.write("task.toml", f'[environment]\nnetwork_mode = "{network}"\nmemory_mb = 256\n{environment}\n{text}\n')
+    def settings(self, text, *, top="", environment="", network="no-network"):
+        lines = (top, "[environment]", f'network_mode = "{network}"', "memory_mb = 256", environment, text, "")
+        self.write("task.toml", "\n".join(lines))
 
     def judge(self, command):
         """The verifier is this one command: the reward is 1 where it succeeds."""
@@ -62,7 +64,7 @@ def say(sandbox, command, timeout_s=10):
 
 
 def reward(sandbox):
-    return verify(sandbox, sandbox.task)["reward"]
+    return verify(sandbox, sandbox.task).rewards["reward"]
 
 
 # ------------------------------------------------------------------------------------------------ users
@@ -159,7 +161,7 @@ def test_a_service_that_the_entrypoint_starts_lives_for_the_agent_and_for_the_ve
         assert len(set(grown.split())) == 1
 
 
-def test_a_service_that_the_agent_ended_is_the_agents_failure(with_service):
+def test_a_service_that_the_agent_ended_is(with_service):
     with with_service.open() as sandbox:
         sandbox.run("kill -9 $(grep -l start.sh /proc/[0-9]*/cmdline | tr -dc '0-9\\n' | grep -v $$)", timeout_s=5)
         assert reward(sandbox) == 0.0
@@ -212,3 +214,52 @@ def test_each_phase_has_the_network_that_it_asks_for(folder, environment, agent,
     with folder.open() as sandbox:
         assert say(sandbox, "ls /sys/class/net | grep -c eth") == str(int(agent))
         assert reward(sandbox) == 1.0
+
+
+# ------------------------------------------------------------------------------------------------ a verifier of its own
+
+
+def test_a_verifier_in_a_container_of_its_own_sees_the_artifacts_and_nothing_else(folder):
+    folder.dockerfile("RUN mkdir -p /app/out && touch /app/out/old")
+    folder.dockerfile(
+        "RUN useradd judge && mkdir -p /app/out && touch /app/out/stale /app/kept", "COPY . /tests", folder="tests"
+    )
+    folder.settings(
+        '[verifier]\nuser = "judge"\nenvironment_mode = "separate"\nenv = { MARK = "v" }\n'
+        '[[verifier.collect]]\ncommand = "echo held > /app/out/held"\n'
+        '[verifier.environment]\nnetwork_mode = "no-network"\nmemory_mb = 128\nenv = { OWN = "e" }\n',
+        top='artifacts = ["/app/missing", { source = "/app/out", exclude = ["*.log"] }]',
+    )
+    folder.judge(
+        '[ "$MARK$OWN $(id -un)" = "ve judge" ] && [ -e /app/kept ] && [ ! -e /app/out/stale ] && cd /app/out && '
+        '[ "$(find . | sort | tr "\\n" " ")" = ". ./held ./in ./run.sh " ] && [ "$(readlink in)" = run.sh ] && '
+        '[ "$(stat -c "%U %a" run.sh)" = "root 755" ] && [ "$(cat /logs/artifacts/said)" = hi ]'
+    )
+    with folder.open() as sandbox:
+        say(sandbox, "cd /app/out; rm old; echo x > a.log; ln -s run.sh in; ln -s /etc/passwd outward; mkfifo pipe")
+        say(sandbox, "echo 1 > run.sh; chmod 6700 run.sh; echo hi > /logs/artifacts/said; echo 1 > /tests 2>&1")
+        assert reward(sandbox) == 1.0
+        assert len(containers(RUN)) == 1
+
+
+def test_artifacts_beyond_the_limit_are_the_agents_failure_and_no_error(folder):
+    folder.settings('[verifier]\nenvironment_mode = "separate"')
+    folder.judge("[ -e /logs/artifacts/done ]")
+    with folder.open() as sandbox:
+        say(sandbox, "touch /logs/artifacts/done")
+        assert reward(sandbox) == 1.0
+        sandbox.run("truncate -s 1025M /logs/artifacts/large", timeout_s=10)
+        assert reward(sandbox) == 0.0
+
+
+# ------------------------------------------------------------------------------------------------ skills
+
+
+def test_the_agent_is_told_of_the_skills_in_its_container(folder):
+    folder.write("environment/skills/pdf/SKILL.md", "---\nname: pdf\ndescription: Read a PDF.\n---\n")
+    folder.dockerfile("COPY skills /skills")
+    folder.settings("", environment='skills_dir = "/skills"')
+    with folder.open() as sandbox:
+        words = skills_in_words(sandbox, sandbox.task.skills_dir)
+        assert words.splitlines()[1:] == ["- pdf: Read a PDF. (/skills/pdf/SKILL.md)"]
+        assert skills_in_words(sandbox, "/none") == ""

@@ -32,6 +32,7 @@ def test_a_collection_keeps_traces_outcomes_and_what_made_them(given, tmp_path, 
         "2",
         "--max-tokens",
         "6",
+        "--no-check",
     ]
     assert main(["collect", "--out", str(tmp_path / "traces"), *arguments, "--attempts", "2", "--jobs", "2"]) == 0
     assert no_container_is_left("traces")

@@ -99,7 +99,7 @@ def test_ctrl_c_keeps_what_was_measured_and_leaves_no_container(given, tmp_path,
         sys.executable, "-m", "pytest", "--pyargs", "capvec", "-p", "no:cacheprovider", "-m", "sweep", "-n", workers,
         "--run", f"ctrl-c-{workers}", "--model", str(given / "tiny"), "--direction", str(given / "dir.safetensors"),
         "--layer", "1", "--tasks", f"{given / 'tasks' / 'easy'},{tmp_path / 'tasks' / 'slow'}", "--max-steps", "1",
-        "--max-tokens", "4",
+        "--max-tokens", "4", "--no-check",
     ]  # fmt: skip
     report = tmp_path / "reports" / f"ctrl-c-{workers}"
 

@@ -119,14 +119,14 @@ def warned(caplog):
 def test_what_an_agent_does_to_the_verifiers_tools_earns_nothing_and_is_no_error(task, what, caplog):
     command, put_back = CHEATS[what]
     with opened(task, FAKE, command) as sandbox:
-        assert verify(sandbox, task) == {"reward": 0.0}
+        assert verify(sandbox, task).rewards == {"reward": 0.0}
     assert put_back is None or warned(caplog) == put_back
 
 
 @pytest.mark.parametrize("what", ["another bash", "no system at all", "closed folders", "another library"])
 def test_an_answer_that_is_right_earns_its_reward_whatever_else_was_done(task, what, caplog):
     with opened(task, FAKE, HONEST, CHEATS[what][0]) as sandbox:
-        assert verify(sandbox, task) == {"reward": 1.0}
+        assert verify(sandbox, task).rewards == {"reward": 1.0}
     assert warned(caplog)
 
 
@@ -197,9 +197,9 @@ def test_what_is_installed_is_put_back_with_the_files_so_that_a_verifier_can_ins
 def test_an_image_whose_find_cannot_tell_gets_everything_back_each_time(tmp_path):
     task = make_task(tmp_path, "RUN rm /usr/bin/find")
     with opened(task, FAKE, CHEATS["another cmp"][0]) as sandbox:
-        assert verify(sandbox, task) == {"reward": 0.0}
+        assert verify(sandbox, task).rewards == {"reward": 0.0}
     with opened(task, HONEST) as sandbox:
-        assert verify(sandbox, task) == {"reward": 1.0}
+        assert verify(sandbox, task).rewards == {"reward": 1.0}
 
 
 def test_a_path_of_the_image_that_is_a_link_is_followed(tmp_path):

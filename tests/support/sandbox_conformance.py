@@ -10,7 +10,8 @@ from __future__ import annotations
 import pytest
 
 from capvec.errors import SandboxUnavailable
-from capvec.records import CommandResult
+from capvec.records import Artifact, CommandResult
+from capvec.sandbox.base import Budget
 
 SCRIPT = {
     "echo hello": CommandResult("hello\n", 0),
@@ -81,6 +82,20 @@ class SandboxConformance:
 
     def test_a_file_that_is_not_there_reads_as_none(self, sandbox):
         assert sandbox.read("/nowhere/at/all") is None
+
+    def test_what_is_taken_from_one_sandbox_can_be_placed_in_another(self, provider, task, sandbox, tmp_path):
+        (tmp_path / "sub").mkdir()
+        (tmp_path / "sub" / "file").write_bytes(b"content")
+        (tmp_path / "sub" / "left.log").write_bytes(b"out")
+        sandbox.upload(tmp_path, "/made")
+        archive = sandbox.take(Artifact("/made", exclude=("*.log",)), Budget())
+        with provider.open(task, run="conformance", trial="other") as other:
+            with archive:
+                other.place([("/made", archive)])
+            assert other.read("/made/sub/file") == b"content"
+            assert other.read("/made/sub/left.log") is None
+        assert sandbox.take(Artifact("/nowhere"), Budget()) is None
+        assert sandbox.take(Artifact("/made"), Budget(bytes_left=5)) is None
 
     def test_after_its_context_a_sandbox_is_unavailable(self, provider, task):
         with provider.open(task, run="conformance", trial="t") as sandbox:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from capvec.errors import SandboxUnavailable
-from capvec.records import CommandResult, Task
+from capvec.records import Artifact, CommandResult, Task, TaskStep
+from capvec.sandbox.artifacts import clean
+from capvec.sandbox.base import Budget
 
 Answer = CommandResult | Exception | None
 """What a command gives: a result, an exception to raise, or None for a command that is not found."""
@@ -27,6 +32,7 @@ class ScriptedSandbox:
             files: path → content, as `read` returns it.
         """
         self._look_up: Callable[[str], Answer] = dict(script).get if isinstance(script, Mapping) else script
+        self._script, self._given = script, files
         self._files = dict(files or {})
         self._open = True
         self.commands: list[str] = []
@@ -70,6 +76,33 @@ class ScriptedSandbox:
         """A file that was given or uploaded."""
         self._check()
         return self._files.get(path)
+
+    def take(self, artifact: Artifact, budget: Budget) -> BinaryIO | None:
+        """An archive of the files at or below the path."""
+        self._check()
+        archive, name = BytesIO(), PurePosixPath(artifact.source).name
+        found = {path: data for path, data in self._files.items() if f"{path}/".startswith(f"{artifact.source}/")}
+        with tarfile.open(fileobj=archive, mode="w") as opened:
+            for path, data in found.items():
+                member = tarfile.TarInfo(name + path.removeprefix(artifact.source))
+                member.size = len(data)
+                opened.addfile(member, BytesIO(data))
+        return clean([archive.getvalue()], artifact, budget) if found else None
+
+    def place(self, archives: Sequence[tuple[str, BinaryIO]]) -> None:
+        """Keep the files in memory."""
+        self._check()
+        for _, archive in archives:
+            with tarfile.open(fileobj=archive) as opened:
+                for member in opened:
+                    content = opened.extractfile(member)
+                    self._files[f"/{member.name}"] = content.read() if content else b""
+
+    @contextmanager
+    def open_verifier(self, step: TaskStep) -> Iterator[ScriptedSandbox]:
+        """Another sandbox with the same script, and what this one was opened with."""
+        self._check()
+        yield ScriptedSandbox(self._script, self._given)
 
     def close(self) -> None:
         """Make the sandbox unavailable."""

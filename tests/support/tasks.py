@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from capvec.records import Task
-from capvec.sandbox.base import Sandbox
-
 CLOSED = '[environment]\nnetwork_mode = "no-network"\n'
 """A `task.toml` that asks for no network."""
 
@@ -22,11 +19,3 @@ def make_task(parent: Path, name: str = "greet", toml: str = CLOSED) -> Path:
     (folder / "tests" / "test.sh").write_text("echo 1 > /logs/verifier/reward.txt\n")
     (folder / "solution" / "solve.sh").write_text("true\n")
     return folder
-
-
-def solve(sandbox: Sandbox, task: Task) -> None:
-    """Run the task's own solution, which must succeed."""
-    sandbox.upload(task.path / "solution", "/solution")
-    command = ("bash", "/solution/solve.sh")
-    result = sandbox.execute(command, timeout_s=task.agent.timeout_s, env=dict(task.solution_env))
-    assert result.exit_code == 0, result.output

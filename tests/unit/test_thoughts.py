@@ -13,7 +13,7 @@ TEXT = st.text(max_size=30).filter(lambda text: not any(tag in text for t in KNO
 
 
 @pytest.mark.parametrize("tags", KNOWN_TAGS, ids=lambda tags: tags.open)
-@given(thought=TEXT, answer=TEXT, opened=st.booleans())
+@given(thought=TEXT, answer=TEXT, opened=st.sampled_from((True, False, None)))
 def test_a_thought_and_an_answer_are_both_whole(tags, thought, answer, opened):
     said = Said(thought.strip(), answer)
     assert split_thought(f"{tags.open}{thought}{tags.close}{answer}", tags, opened=opened) == said
@@ -42,6 +42,14 @@ def test_a_thought_and_an_answer_are_both_whole(tags, thought, answer, opened):
 )
 def test_tags_count_at_the_start_of_a_reply_or_where_an_end_stands_on_a_line_of_its_own(text, said):
     assert split_thought(text) == said
+
+
+@pytest.mark.parametrize("lines", ["EOF", "DONE\nEOF\n```"])
+def test_where_the_prompt_opened_no_thought_a_command_may_hold_its_end(lines):
+    command = f"```bash\ncat > t <<EOF\n</think>\n{lines}"
+    assert split_thought(command, opened=False) == Said("", command)
+    assert split_thought(f"<think>a</think>{command}", opened=False) == Said("a", command)
+    assert split_thought("</think>ls", opened=False) == Said("", "ls")
 
 
 def test_what_a_prompt_opened_ends_at_the_first_end():

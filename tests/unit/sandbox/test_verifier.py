@@ -23,7 +23,7 @@ def task(tmp_path):
 
 def judged(task, script=None, **files):
     paths = {f"/logs/verifier/{name.replace('_', '.')}": content for name, content in files.items()}
-    return verify(ScriptedSandbox(script or RAN, paths), task)
+    return verify(ScriptedSandbox(script or RAN, paths), task).rewards
 
 
 def test_the_rewards_are_read_from_the_verifiers_folder(task):

@@ -78,3 +78,11 @@ def test_without_the_library_it_is_named(tmp_path):
     for file in (WRITTEN, log):
         with pytest.raises(UsageError, match=r"pip install 'capvec\[inspect\]'"):
             read_traces(file)
+
+
+@pytest.mark.usefixtures("inspect_log")
+def test_a_log_that_the_library_cannot_read_is_one_sentence(tmp_path):
+    log = put(tmp_path / "log.json", {"version": 2, "status": "success", "eval": {"task": "t"}})
+    with pytest.raises(UsageError, match=r"log\.json: Inspect's library cannot read this log") as refusal:
+        read_traces(log)
+    assert "\n" not in str(refusal.value)

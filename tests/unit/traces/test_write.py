@@ -45,8 +45,9 @@ DONE = Step(2, reply("DONE"), Parse("strict", done=True))
 
 def outcome_of(episode, *, status="solved", reward=1.0):
     return Outcome(
-        "run1", SPEC.task, SPEC.config, 22, 4.0, 0, 7, status, reward,
-        len(episode.steps), episode.parse_fail, episode.repaired, episode.no_cmd, episode.end_reason,
+        "run1", SPEC.task, SPEC.config, 22, 4.0, 0, 7, status, reward=reward,
+        steps=len(episode.steps), parse_fail=episode.parse_fail, repaired=episode.repaired, no_cmd=episode.no_cmd,
+        end_reason=episode.end_reason,
     )  # fmt: skip
 
 

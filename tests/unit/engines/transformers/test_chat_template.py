@@ -162,6 +162,7 @@ def test_a_thought_is_given_back_only_by_a_template_that_does_so_itself(name):
         ("chatml", "<think>a\nb</think>\n\nls", "a\nb", "\n\nls"),
         ("qwen3", "<think>\na\n</think>\n\nls", "a", "\n\nls"),
         ("qwen3", "ls", "", "ls"),
+        ("qwen3", "cat <<E\n</think>\nE", "", "cat <<E\n</think>\nE"),
         ("qwen3", "<think>\nnever ends ```bash\nls\n```", "never ends ```bash\nls\n```", ""),
         ("deepseek-r1", "a\n</think>\n\nls", "a", "\n\nls"),
         ("deepseek-r1", "<think>\na</think>ls", "a", "ls"),

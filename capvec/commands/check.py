@@ -1,0 +1,76 @@
+"""`capvec check`: tasks proved in real containers."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from capvec.commands.shared import say
+
+if TYPE_CHECKING:
+    from capvec.run.check import TaskCheck
+
+EPILOG = """\
+Every task runs twice, as a trial would: its own solution must be judged
+solved, and doing nothing must not. A sweep checks what was not proved before
+on this machine, and runs no task that fails. A task without a solution is
+checked for doing nothing, and counts as unproved.
+exit code: 0 when every task is fit, 1 when one is not
+
+example: capvec check my/tasks
+"""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check the tasks anew, and print a table; 1 when one is unfit."""
+    from capvec.run.check import Checker  # noqa: PLC0415
+    from capvec.run.control import Scale  # noqa: PLC0415
+    from capvec.run.proofs import Proofs  # noqa: PLC0415
+    from capvec.sandbox.docker import DockerProvider  # noqa: PLC0415
+    from capvec.sandbox.docker_host import check_docker  # noqa: PLC0415
+    from capvec.tasks import load_tasks  # noqa: PLC0415
+    from capvec.tasks.loader import left_out_in_words, notes_in_words  # noqa: PLC0415
+    from capvec.text import one_line  # noqa: PLC0415
+
+    loaded = load_tasks(
+        options.TASKS,
+        skip=options.skip_unsupported,
+        allow_network=options.allow_network,
+        force_build=options.force_build,
+    )
+    check_docker()
+    for line in (*notes_in_words(loaded.tasks), *left_out_in_words(loaded.left_out)):
+        say(one_line(line))
+    provider = DockerProvider(options.capabilities, say)
+    images = {task.name: provider.prepare(task) for task in loaded.tasks}
+    scale = Scale(options.reward, options.solved_at)
+    proofs = Proofs(scale, options.capabilities)
+    checks = Checker(provider, scale, jobs=options.jobs, say=say).check(loaded.tasks)
+    for task, check in zip(loaded.tasks, checks, strict=True):
+        proofs.keep(task, images[task.name], check)
+    print("\n".join(_report(checks)))
+    return 1 if any(check.problem for check in checks) else 0
+
+
+def _report(checks: Sequence[TaskCheck]) -> list[str]:
+    """A table, and below it what is wrong with each unfit task."""
+    from capvec.text import align, counted  # noqa: PLC0415
+
+    rows = [
+        (
+            check.task,
+            check.solution.shown if check.solution is not None else "–",
+            check.nothing.shown,
+            f"{check.seconds:.1f}",
+            check.verdict,
+        )
+        for check in checks
+    ]
+    wrong = [line for check in checks for line in check.lines()]
+    unfit = sum(bool(check.problem) for check in checks)
+    unproved = sum(check.verdict == "unproved" for check in checks)
+    counts = [f"{len(checks) - unfit - unproved} of {counted(len(checks), 'task')} proved"]
+    counts += [f"{unfit} unfit"] if unfit else []
+    counts += [f"{unproved} without a solution"] if unproved else []
+    return ["", *align([("task", "solution", "nothing", "seconds", "verdict"), *rows]), "", *wrong, ", ".join(counts)]

@@ -1,0 +1,210 @@
+"""Proves tasks in real containers: the own solution of each must be judged solved, and doing nothing must not.
+
+Both run as a trial would run them, in a container of the task's own, with the same verifier.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import Event
+from typing import Literal
+
+from capvec.errors import InfrastructureError, SandboxUnavailable, UsageError, VerifierFault
+from capvec.records import CommandResult, Task
+from capvec.run.control import Scale
+from capvec.sandbox.docker import DockerProvider
+from capvec.sandbox.reaper import reap
+from capvec.sandbox.reward import counted as counted_reward
+from capvec.sandbox.solution import has_solution, solve
+from capvec.sandbox.symptoms import NETWORK, PERMISSION, Symptom, symptoms
+from capvec.sandbox.verifier import verify
+from capvec.serial import Record
+from capvec.text import counted, one_line, printable
+
+_SHOWN = 5
+"""Last lines of an output to show."""
+_SAY_EVERY_S = 5.0
+
+
+@dataclass(frozen=True)
+class Attempt(Record):
+    """One attempt at a task, and what the verifier made of it."""
+
+    reward: float | None
+    """The one that counts; None where the verifier gave no usable one."""
+    solved: bool = False
+    evidence: tuple[str, ...] = ()
+    """How the programs ended and the last lines that they printed."""
+    symptoms: tuple[Symptom, ...] = ()
+    """Signs that tools failed."""
+
+    @property
+    def shown(self) -> str:
+        return "none" if self.reward is None else f"{self.reward:g}"
+
+
+@dataclass(frozen=True)
+class TaskCheck(Record):
+    """What the check of one task found."""
+
+    task: str
+    nothing: Attempt
+    """Of an agent that does nothing."""
+    solution: Attempt | None
+    """Of the task's own solution; None where it has none."""
+    seconds: float
+    networked: bool
+    """Whether any of it reaches the public network."""
+    capable: bool = False
+    """Whether its containers had the capabilities of a plain Docker container."""
+    solved_at: float = 1.0
+    """The least reward that counts as solved."""
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be measured with the task, in a few words; empty if it is fit."""
+        return "; ".join(words for words, _ in self._problems())
+
+    @property
+    def verdict(self) -> Literal["proved", "unproved", "unfit"]:
+        """`unproved` is a task without a solution that is not known to be unfit."""
+        return "unfit" if self.problem else "unproved" if self.solution is None else "proved"
+
+    def lines(self) -> Iterator[str]:
+        """What is wrong, with the evidence below each problem, and how to mend it."""
+        for words, attempt in self._problems():
+            yield f"{self.task}: {words}"
+            yield from (f"    {line}" for line in attempt.evidence)
+            yield from (f"  → {symptom}{self._advice(symptom)}" for symptom in attempt.symptoms)
+
+    def _problems(self) -> Iterator[tuple[str, Attempt]]:
+        nothing, solution = self.nothing, self.solution
+        if solution is not None and solution.reward is None:
+            yield "after its own solution, its verifier gives no reward", solution
+        elif nothing.reward is None:
+            yield "where nothing is done, its verifier gives no reward", nothing
+        elif solution is not None and not solution.solved:
+            yield (
+                f"its own solution is judged {solution.shown}, and must be judged at least {self.solved_at:g}",
+                solution,
+            )
+        elif solution is None and nothing.symptoms:
+            yield f"it has no solution, and its verifier's own tools seem to fail: {nothing.symptoms[0]}", nothing
+        if nothing.solved:
+            yield f"doing nothing is judged {nothing.shown}, and must be judged below {self.solved_at:g}", nothing
+
+    def _advice(self, symptom: Symptom) -> str:
+        if symptom.kind == NETWORK and not self.networked:
+            return ': network_mode = "public" in its task.toml, and --allow-network, give it a network'
+        if symptom.kind == PERMISSION and not self.capable:
+            return ": --capabilities default gives its containers those of a plain Docker container"
+        return ""
+
+
+class Checker:
+    """Checks tasks, several at a time. Progress is said every few seconds."""
+
+    def __init__(self, sandboxes: DockerProvider, scale: Scale, *, jobs: int, say: Callable[[str], None]) -> None:
+        """Make one that checks `jobs` tasks at a time, and prints a line of progress with `say`."""
+        self._sandboxes, self._scale, self._jobs, self._say = sandboxes, scale, jobs, say
+        self._run = f"check-{os.getpid()}"
+        self._stopped = Event()
+
+    def check(self, tasks: Sequence[Task]) -> tuple[TaskCheck, ...]:
+        """Check each task once; in their order.
+
+        Raises:
+            UsageError: the image of a task does not build.
+            InfrastructureError: Docker does not answer.
+        """
+        found: dict[str, TaskCheck] = {}
+        said = time.monotonic()
+        with ThreadPoolExecutor(self._jobs) as pool:
+            try:
+                for done in as_completed([pool.submit(self._check_one, task) for task in tasks]):
+                    check = done.result()
+                    found[check.task] = check
+                    if time.monotonic() - said >= _SAY_EVERY_S:
+                        said = time.monotonic()
+                        self._say(f"checked {len(found)} of {counted(len(tasks), 'task')}")
+            except BaseException:
+                self.stop()
+                raise
+        return tuple(found[task.name] for task in tasks)
+
+    def stop(self) -> None:
+        """End a check that another thread runs, and remove its containers."""
+        self._stopped.set()
+        with suppress(SandboxUnavailable):  # Docker is gone, and so are they
+            reap(self._run)
+
+    def go_on(self) -> None:
+        """Do nothing, unless the check was stopped.
+
+        Raises:
+            InfrastructureError: it was.
+        """
+        if self._stopped.is_set():
+            raise InfrastructureError("the check of the tasks was stopped")
+
+    def _check_one(self, task: Task) -> TaskCheck:
+        started = time.monotonic()
+        nothing = self._attempt(task, solved=False)
+        solution = self._attempt(task, solved=True) if has_solution(task) else None
+        networked = any(environment.limits.network for environment in task.environments)
+        seconds = round(time.monotonic() - started, 3)
+        capable = self._sandboxes.capabilities == "default"
+        return TaskCheck(task.name, nothing, solution, seconds, networked, capable, self._scale.solved_at)
+
+    def _attempt(self, task: Task, *, solved: bool) -> Attempt:
+        trial = f"{task.name}-{'solution' if solved else 'nothing'}"
+        ran: list[tuple[str, CommandResult]] = []
+        self.go_on()
+        with self._sandboxes.open(task, run=self._run, trial=trial) as sandbox:
+            self.go_on()  # `stop` removed the containers that it saw
+            if solved:
+                ran.append(("the solution", solve(sandbox, task)))
+            try:
+                verified = verify(sandbox, task)
+                ran.append(("the verifier", verified.ran))
+                reward = counted_reward(verified.rewards, self._scale.reward)
+            except VerifierFault as fault:
+                said = printable(str(fault))
+                return Attempt(
+                    None, False, (*_evidence(ran), *said.splitlines()), _signs(ran, CommandResult(said, None))
+                )
+        return Attempt(reward, reward >= self._scale.solved_at, tuple(_evidence(ran)), _signs(ran))
+
+
+def refusal(checks: Sequence[TaskCheck], of: int, options: str) -> UsageError:
+    """The error for tasks with which nothing can be measured.
+
+    Args:
+        checks: of these tasks.
+        of: how many tasks there are.
+        options: what the user may type instead of mending them.
+    """
+    listed = "".join(f"\n  {line}" for check in checks for line in check.lines())
+    return UsageError(
+        f"{len(checks)} of {counted(of, 'task')} cannot tell a right answer from a wrong one here; expected tasks "
+        f"whose own solution is judged solved, and doing nothing is not. Mend them, or {options}:{listed}"
+    )
+
+
+def _evidence(ran: Sequence[tuple[str, CommandResult]]) -> Iterator[str]:
+    for what, result in ran:
+        ended = "ran out of time" if result.timed_out else f"ended with exit code {result.exit_code}"
+        lines = [one_line(line) for line in result.output.strip().splitlines()[-_SHOWN:]]
+        yield f"{what} {ended} and printed {'at last:' if lines else 'nothing'}"
+        yield from (f"  {line}" for line in lines)
+
+
+def _signs(ran: Sequence[tuple[str, CommandResult]], *others: CommandResult) -> tuple[Symptom, ...]:
+    """The first sign of each kind."""
+    results = [*(result for _, result in ran), *others]
+    return tuple({symptom.kind: symptom for result in reversed(results) for symptom in symptoms(result)}.values())

@@ -1,0 +1,139 @@
+"""Artifacts: what a verifier in a container of its own gets of the agent's work.
+
+Everything in them is the agent's, so little of it is believed: there is a limit on bytes and on files, files belong to
+root and are readable by all, bits that give privileges are cleared, links that lead out of the artifact and special
+files are left out, and no link is followed.
+"""
+
+from __future__ import annotations
+
+import logging
+import posixpath
+import tarfile
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+from typing import BinaryIO, cast
+
+from capvec.records import Artifact, TaskStep
+from capvec.sandbox.base import Budget, Sandbox
+
+PUBLISHED = "/logs/artifacts"
+"""A folder whose content is an artifact of every task, as in Harbor."""
+_IN_MEMORY = 1 << 24
+
+_log = logging.getLogger(__name__)
+
+
+def artifacts_of(step: TaskStep) -> tuple[Artifact, ...]:
+    """The artifacts of a step, first the folder that every task publishes."""
+    declared = any(artifact.source.rstrip("/") == PUBLISHED for artifact in step.artifacts)
+    return step.artifacts if declared else (Artifact(PUBLISHED), *step.artifacts)
+
+
+def copy_artifacts(step: TaskStep, source: Sandbox, target: Sandbox) -> None:
+    """Copy the artifacts of a step from the agent's sandbox to the verifier's, to the same paths.
+
+    An artifact that is missing, or too large, is not there for the verifier, which judges that.
+
+    Raises:
+        SandboxUnavailable: a sandbox is gone.
+    """
+    budget, taken = Budget(), []
+    for artifact in artifacts_of(step):
+        archive = source.take(artifact, budget)
+        if archive is None:
+            _log.warning("artifact %s is missing, or goes beyond the limits, and is not copied", artifact.source)
+        else:
+            taken.append((artifact.source, archive))
+    target.place(taken)
+    for _, archive in taken:
+        archive.close()
+
+
+def clean(chunks: Iterable[bytes], artifact: Artifact, budget: Budget) -> BinaryIO | None:
+    """Rewrite an archive of a container's path, as Docker gives it, for the place where it is unpacked.
+
+    Args:
+        chunks: the archive; every name in it begins with the last part of the path.
+        artifact: what it is an archive of.
+        budget: what is left; the artifact counts against it even if it goes beyond.
+
+    Returns:
+        An archive to unpack at `/`; None if the artifact goes beyond the budget.
+    """
+    cleaned = cast("BinaryIO", tempfile.SpooledTemporaryFile(_IN_MEMORY))  # noqa: SIM115 (the caller closes it)
+    with (
+        tarfile.open(fileobj=_Stream(chunks), mode="r|") as given,  # type: ignore[call-overload]
+        tarfile.open(fileobj=cleaned, mode="w") as written,
+    ):
+        within = _rewrite(given, written, artifact, budget)
+    if not within:
+        cleaned.close()
+        return None
+    cleaned.seek(0)
+    return cleaned
+
+
+def _rewrite(given: tarfile.TarFile, written: tarfile.TarFile, artifact: Artifact, budget: Budget) -> bool:
+    """Copy what is safe of an archive. False as soon as it goes beyond the budget."""
+    root = PurePosixPath("/", artifact.source)
+    for member in given:
+        below = PurePosixPath(*PurePosixPath(member.name).parts[1:])
+        if ".." in below.parts or _excluded(below, artifact.exclude) or not _keep(member, root, root / below):
+            continue
+        if not budget.spend(member.size):
+            return False
+        member.name = str(root / below).lstrip("/")
+        written.addfile(member, given.extractfile(member) if member.isreg() else None)
+    return True
+
+
+def is_folder(archive: BinaryIO) -> bool:
+    """Whether a cleaned archive begins with a folder, and so is one of a folder."""
+    with tarfile.open(fileobj=archive) as opened:
+        first = opened.next()
+    archive.seek(0)
+    return first is not None and first.isdir()
+
+
+def _keep(member: tarfile.TarInfo, root: PurePosixPath, path: PurePosixPath) -> bool:
+    """Whether a member is copied; its owner, mode and link are made safe."""
+    member.uid = member.gid = 0
+    member.uname = member.gname = "root"
+    member.pax_headers = {}
+    if member.isdir():
+        member.mode = 0o755
+    elif member.isreg():
+        member.mode = 0o755 if member.mode & 0o111 else 0o644
+    elif member.issym():
+        aim = PurePosixPath(posixpath.normpath(path.parent / member.linkname))
+        return aim.is_relative_to(root)
+    elif member.islnk():
+        below = PurePosixPath(*PurePosixPath(member.linkname).parts[1:])
+        member.linkname = str(root / below).lstrip("/")
+        return ".." not in below.parts
+    else:
+        return False
+    return True
+
+
+def _excluded(path: PurePosixPath, patterns: Sequence[str]) -> bool:
+    """Whether a pattern matches the path, one of its names, or a folder on the way to it."""
+    names = (*path.parts, *(str(parent) for parent in path.parents), str(path))
+    return any(fnmatchcase(name, pattern.rstrip("/")) for pattern in patterns for name in names)
+
+
+class _Stream:
+    """Chunks as a file that can only be read forwards."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks: Iterator[bytes] = iter(chunks)
+        self._rest = b""
+
+    def read(self, size: int) -> bytes:
+        while len(self._rest) < size and (chunk := next(self._chunks, b"")):
+            self._rest += chunk
+        piece, self._rest = self._rest[:size], self._rest[size:]
+        return piece

@@ -1,0 +1,177 @@
+"""Tasks are proved in real containers, and a verifier that fails by itself is told from one that the agent broke."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from support.real_sweeps import ledger, no_container_is_left
+from support.tasks import CLOSED, make_task
+
+from capvec.commands.main import main
+from capvec.errors import InfrastructureError
+from capvec.plan.plan import Plan, Settings
+from capvec.records import Config, Outcome, TrialSpec
+from capvec.run.check import Checker
+from capvec.run.control import Scale
+from capvec.run.trial import TrialRunner
+from capvec.sandbox.docker import DockerProvider
+from capvec.tasks.loader import load_task
+from dev.agent.scripted_model import ScriptedModel
+
+pytestmark = pytest.mark.integration
+pytest_plugins = ("pytester",)
+
+REWARD = "&& echo 1 > /logs/verifier/reward.txt || echo 0 > /logs/verifier/reward.txt\n"
+SAYS_HI = f'[ "$(cat /app/hi)" = hi ] {REWARD}'
+FETCHES = f"apt-get update && apt-get install -y curl {REWARD}"
+TASKS = {
+    "fit": (SAYS_HI, "echo hi > /app/hi\n"),
+    "wrong": (SAYS_HI, "echo ho > /app/hi; echo I said ho; exit 3\n"),
+    "content": ("echo 1 > /logs/verifier/reward.txt\n", "true\n"),
+    "open": (SAYS_HI, None),
+    "fetching": (FETCHES, "true\n"),
+    "fetching-open": (FETCHES, None),
+    "owner": (f'[ "$(stat -c %U /app/hi)" = nobody ] {REWARD}', "touch /app/hi; chown nobody /app/hi\n"),
+    "mute": ("frobnicate /app\n", "true\n"),
+}
+"""Name → the verifier, and the solution if there is one."""
+EXPECTED = {
+    "fit": ("1", "0", "proved"),
+    "wrong": ("0", "0", "unfit"),
+    "content": ("1", "1", "unfit"),
+    "open": ("–", "0", "unproved"),
+    "fetching": ("0", "0", "unfit"),
+    "fetching-open": ("–", "0", "unfit"),
+    "owner": ("0", "0", "unfit"),
+    "mute": ("none", "none", "unfit"),
+}
+"""Name → the rewards of the solution and of doing nothing, and the verdict."""
+
+
+def write(parent: Path, name: str, test: str, solution: str | None, toml: str = CLOSED) -> Path:
+    folder = make_task(parent, name, toml)
+    (folder / "tests" / "test.sh").write_text(test)
+    if solution is None:
+        shutil.rmtree(folder / "solution")
+    else:
+        (folder / "solution" / "solve.sh").write_text(solution)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """Nothing is proved before."""
+    monkeypatch.setenv("CAPVEC_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_every_task_is_judged_by_its_solution_and_by_doing_nothing(tmp_path, cache, capsys):
+    for name, (test, solution) in TASKS.items():
+        write(tmp_path / "tasks", name, test, solution)
+    assert main(["check", str(tmp_path / "tasks")]) == 1
+    said = capsys.readouterr().out
+    rows = [line.split() for line in said.splitlines() if line.split()[:1] and line.split()[0] in TASKS]
+    assert {row[0]: (row[1], row[2], row[4]) for row in rows} == EXPECTED
+    assert said.endswith("1 of 8 tasks proved, 6 unfit, 1 without a solution\n")
+    assert "the solution ended with exit code 3" in said
+    assert "I said ho" in said
+    # What would have let it work is named beside the sign of its lack.
+    resolving = [line for line in said.splitlines() if "Temporary failure resolving" in line and "--allow" in line]
+    assert len(resolving) == 2
+    assert all('network_mode = "public"' in line for line in resolving)
+    assert "chown: changing ownership of '/app/hi': Operation not permitted" in said
+    assert "frobnicate: command not found" in said
+    assert len(list(cache.rglob("checks/*.json"))) == 2  # what was fit
+    assert no_container_is_left(f"check-{os.getpid()}")
+
+
+def test_a_check_that_is_stopped_ends_at_once_and_leaves_no_container(tmp_path):
+    task = load_task(write(tmp_path, "slow", "sleep 600\n", "true\n"))
+    provider = DockerProvider()
+    provider.prepare(task)
+    checker = Checker(provider, Scale(), jobs=1, say=print)
+    with ThreadPoolExecutor(1) as pool:
+        checked = pool.submit(checker.check, [task])
+        deadline = time.monotonic() + 60
+        while no_container_is_left(f"check-{os.getpid()}") and time.monotonic() < deadline:
+            time.sleep(0.1)
+        checker.stop()
+        with pytest.raises(InfrastructureError):
+            checked.result(timeout=60)
+    assert no_container_is_left(f"check-{os.getpid()}")
+
+
+def test_a_sweep_refuses_unfit_tasks_by_name_or_leaves_them_out_and_says_what_is_unproved(sweep, report, tmp_path):
+    for name in ("fit", "wrong", "content", "open"):
+        write(tmp_path / "tasks", name, *TASKS[name])
+    asked = ("--tasks", str(tmp_path / "tasks"))
+    refused = sweep(*asked, check=True)
+    assert refused.ret == pytest.ExitCode.USAGE_ERROR
+    assert not report.exists()
+    refused.stderr.fnmatch_lines(
+        [
+            "*2 of 4 tasks cannot tell a right answer from a wrong one here*--skip-unfit*--no-check*",
+            "*content: doing nothing is judged 1, and must be judged below 1",
+            "*wrong: its own solution is judged 0, and must be judged at least 1",
+            "*I said ho",
+        ]
+    )
+    swept = sweep(*asked, "--skip-unfit", check=True)
+    assert swept.ret == pytest.ExitCode.OK
+    # The others were proved by the first session.
+    swept.stdout.fnmatch_lines(["capvec: checking 2 tasks that this machine has not proved before"])
+    assert {entry["task"] for entry in ledger(report).values()} == {"fit", "open"}
+    provenance = json.loads((report / "provenance.json").read_text())
+    assert set(provenance["left_out"]) == {"wrong", "content"}
+    assert provenance["unproved"] == {"open": "it has no solution"}
+    text = (report / "RESULTS.md").read_text()
+    assert "1 task unproved, since it has no solution: open." in text
+    assert "`content`: doing nothing is judged 1" in text
+
+
+@pytest.fixture
+def judged(tmp_path):
+    """The outcome of an agent that runs one command in a task with this verifier and solution."""
+
+    def run(command: str, test: str, solution: str | None) -> Outcome:
+        toml = CLOSED + "[verifier]\ntimeout_sec = 3\n"
+        task = load_task(write(tmp_path, "t", test, solution, toml))
+        spec, config = TrialSpec("t", "baseline", 1, 0), Config("baseline", "baseline")
+        settings = Settings("m", "bash-block", "zero-shot", 4, 32, 0.7)
+        plan = Plan(f"test-check-{os.getpid()}", tmp_path, (task,), (config,), (spec,), settings)
+        model = ScriptedModel([f"```bash\n{command}\n```", "DONE"])
+        return TrialRunner(plan, model, DockerProvider()).run(spec)
+
+    return run
+
+
+@pytest.mark.parametrize("solution", ["echo hi > /app/hi\n", None])
+@pytest.mark.parametrize(
+    ("command", "test"),
+    [
+        ("mkfifo /app/hi", SAYS_HI),
+        ('echo "curl: (6) Could not resolve host: example.org" > /app/hi', f"cat /app/hi; {SAYS_HI}"),
+        ("echo exit 127 > /app/setup.sh", f"[ ! -e /app/setup.sh ] || . /app/setup.sh\n{SAYS_HI}"),
+    ],
+    ids=["it hangs", "a sign of its own", "no reward"],
+)
+def test_an_agent_that_makes_the_verifier_fail_has_not_solved_the_task(judged, command, test, solution):
+    outcome = judged(command, test, solution)
+    assert (outcome.outcome, outcome.reward, outcome.error) == ("unsolved", 0.0, "")
+    assert "only on what the agent left" in outcome.note
+
+
+@pytest.mark.parametrize(
+    ("test", "solution"),
+    [("frobnicate /app\n", "true\n"), ("frobnicate /app\n", None), (FETCHES, None), ("sleep 60\n", None)],
+)
+def test_a_verifier_that_fails_where_no_agent_was_is_an_error(judged, test, solution):
+    outcome = judged("true", test, solution)
+    assert (outcome.outcome, outcome.reward) == ("error", None)
+    assert ", too: " in outcome.error

@@ -1,0 +1,107 @@
+"""Whose fault a verifier's failure is: a control decides, out of the agent's reach, and not what was printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from support.scripted_sandbox import ScriptedSandbox
+from support.tasks import make_task
+
+from capvec.errors import VerifierFault
+from capvec.records import CommandResult, Task
+from capvec.run.control import Control, Judged, Scale, judge
+from capvec.tasks.loader import load_task
+
+pytestmark = pytest.mark.unit
+
+SIGN = "curl: (6) Could not resolve host: astral.sh\n"
+MUTE = b""
+
+
+@dataclass
+class Verifiers:
+    """Opens sandboxes whose verifiers print and write what was given for each."""
+
+    given: list[tuple[bytes, list[str]]]
+    """Of each sandbox: the reward that is written, and what the verifier prints at each call."""
+    opened: list[ScriptedSandbox] = field(default_factory=list)
+
+    @contextmanager
+    def open(self, task: Task, **_: str) -> Iterator[ScriptedSandbox]:
+        """The next sandbox."""
+        assert task.name == "greet"
+        reward, printed = self.given[len(self.opened)]
+        calls = iter(printed)
+
+        def answer(command: str) -> CommandResult:
+            return CommandResult(next(calls) if command == "bash /tests/test.sh" else "", 0)
+
+        sandbox = ScriptedSandbox(answer, {"/logs/verifier/reward.txt": reward} if reward else {})
+        self.opened.append(sandbox)
+        yield sandbox
+
+    def prepare(self, task: Task) -> str:
+        return task.name
+
+
+@pytest.fixture(params=[True, False], ids=["solution", "no solution"])
+def task(request: pytest.FixtureRequest, tmp_path: Path) -> Task:
+    folder = make_task(tmp_path)
+    if not request.param:
+        (folder / "solution" / "solve.sh").unlink()
+    return load_task(folder)
+
+
+def judged(task: Task, *given: tuple[bytes, list[str]]) -> tuple[Judged, int]:
+    """How the attempt of the first sandbox is judged, and how many sandboxes that took."""
+    sandboxes = Verifiers(list(given))
+    with sandboxes.open(task, run="r", trial="t") as sandbox:
+        return judge(sandbox, task, Control(sandboxes, "r", "t", Scale())), len(sandboxes.opened)
+
+
+@pytest.mark.parametrize(("reward", "printed"), [(b"1", SIGN), (b"1", ""), (b"0", "1 failed\n")])
+def test_a_verifier_without_a_sign_of_failure_or_one_that_is_content_needs_no_control(
+    task: Task, reward: bytes, printed: str
+) -> None:
+    found, sandboxes = judged(task, (reward, [printed]))
+    assert (found.solved, found.note, sandboxes) == (reward == b"1", "", 1)
+
+
+@pytest.mark.parametrize("first", [(b"0", [SIGN]), (MUTE, [""])])
+@pytest.mark.parametrize("control", [(MUTE, [""]), (b"0", [SIGN])])
+def test_where_the_control_fails_too_the_instrument_is_at_fault(
+    task: Task, first: tuple[bytes, list[str]], control: tuple[bytes, list[str]]
+) -> None:
+    with pytest.raises(VerifierFault, match=", too: "):
+        judged(task, first, control)
+
+
+@pytest.mark.parametrize("first", [(b"0", [SIGN, SIGN]), (MUTE, ["", ""])])
+def test_where_the_control_is_as_it_should_be_the_attempt_failed_and_not_the_verifier(
+    task: Task, first: tuple[bytes, list[str]]
+) -> None:
+    found, sandboxes = judged(task, first, (b"1", [""]))
+    assert (found.reward, found.solved, sandboxes) == (0.0, False, 2)
+    assert "only on what the agent left" in found.note
+
+
+def test_a_fault_that_passed_is_judged_again(task: Task) -> None:
+    found, _ = judged(task, (b"0", [SIGN, ""]), (b"1", [""]))
+    assert (found.reward, found.rewards, found.note) == (0.0, {"reward": 0.0}, "")
+
+
+def test_a_solution_that_is_no_longer_judged_solved_shows_a_fault_that_leaves_no_sign(tmp_path: Path) -> None:
+    with pytest.raises(VerifierFault, match="it is not judged solved"):
+        judged(load_task(make_task(tmp_path)), (b"0", [SIGN]), (b"0", [""]))
+
+
+def test_the_control_runs_the_solution_where_there_is_one(tmp_path: Path) -> None:
+    sandboxes, task = Verifiers([(b"0", [SIGN, SIGN]), (b"1", [""])]), load_task(make_task(tmp_path))
+    with sandboxes.open(task, run="r", trial="t") as sandbox:
+        judge(sandbox, task, Control(sandboxes, "r", "t", Scale()))
+    assert "bash /solution/solve.sh" in sandboxes.opened[1].commands
+    assert "bash /solution/solve.sh" not in sandboxes.opened[0].commands
