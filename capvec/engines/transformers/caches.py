@@ -1,15 +1,18 @@
-"""Key-value caches of rows: joining them into a batch, taking rows out, and reusing the start of a prompt.
+"""Caches of rows: joining them into a batch, taking rows out, and reusing the start of a prompt.
 
-Rows of a batch are padded on the left. What a cache allows depends on its layers:
+Rows of a batch are padded on the left. What a cache allows depends on its layers, by their exact types: a subclass may
+keep more than its base does.
 
-* attention only (`DynamicLayer`): rows can be joined, and a prefix can be reused;
-* attention and linear attention (as in Qwen3.5): rows can be joined, since a linear layer's state has no length. Such a
-  state cannot be cut to fewer tokens, so no prefix is reused;
+* attention (`DynamicLayer`), or nothing (`DummyLayer`, as where layers share one cache): rows can be joined, and a
+  prefix can be reused;
+* a state (`LinearAttentionLayer`) in all layers (Mamba), in some (Qwen3.5) or beside attention in one layer
+  (Falcon-H1): rows can be joined, since a state has no length. It cannot be cut to fewer tokens: no prefix is reused;
 * other layers: a row stays alone.
 """
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +21,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer, LinearAttentionLayer
+from transformers.cache_utils import (
+    CacheLayerMixin,
+    DummyLayer,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    LinearAttentionAndFullAttentionLayer,
+    LinearAttentionLayer,
+)
 
 from capvec.steering import Steer
 
@@ -26,65 +36,74 @@ SteeredToken = tuple[int, tuple[bool, ...]]
 """A token, and whether it belongs to each kind of positions of the row's steers, in order of their names."""
 
 
+CROPPABLE = (DynamicLayer, DummyLayer)
+JOINABLE = (*CROPPABLE, LinearAttentionLayer, LinearAttentionAndFullAttentionLayer)
+
+
 def new_cache(config: Any) -> DynamicCache:
-    """An empty cache. If all layers are attention, sliding layers keep all keys too, so that rows can be cut."""
+    """An empty cache. Sliding layers keep all keys too where that lets rows be joined and cut."""
     typed = DynamicCache(config=config)
-    return DynamicCache() if all(isinstance(layer, DynamicLayer) for layer in _layers(typed)) else typed
+    layers = [_attention() if type(layer) is DynamicSlidingWindowLayer else layer for layer in _layers(typed)]
+    if all(type(layer) is DynamicLayer for layer in layers):
+        return DynamicCache()
+    if all(type(layer) in JOINABLE for layer in layers):
+        typed.layers = layers
+    return typed
 
 
 def joinable(cache: DynamicCache) -> bool:
     """Whether rows with such caches can share a batch."""
-    return all(type(layer) in (DynamicLayer, LinearAttentionLayer) for layer in _layers(cache))
+    return all(type(layer) in JOINABLE for layer in _layers(cache))
 
 
 def croppable(cache: DynamicCache) -> bool:
     """Whether the cache can be cut to its first tokens."""
-    return all(type(layer) is DynamicLayer for layer in _layers(cache))
+    return all(type(layer) in CROPPABLE for layer in _layers(cache))
+
+
+def has_positions(cache: DynamicCache) -> bool:
+    """Whether a layer keeps something of every position, so that a mask says which of them are padding."""
+    return any(isinstance(layer, CacheLayerMixin) for layer in _layers(cache))
 
 
 def join(caches: Sequence[DynamicCache], lengths: Sequence[int]) -> DynamicCache:
     """One cache of a batch from caches of parts, each padded on the left to the longest.
 
     Args:
-        caches: of one or more rows each.
+        caches: of one or more rows each; they must not be used afterwards, as their states are moved.
         lengths: cached positions of each, its padding included.
     """
     if len(caches) == 1:
         return caches[0]
-    longest = max(lengths)
+    pads = [max(lengths) - length for length in lengths]
     joined = DynamicCache()
     for parts in zip(*(_layers(cache) for cache in caches), strict=True):
-        first = parts[0]
-        if isinstance(first, LinearAttentionLayer):
-            joined.layers.append(_join_states(parts))
-        else:
-            pads = [longest - length for length in lengths]
-            keys = torch.cat([_pad(part.keys, pad) for part, pad in zip(parts, pads, strict=True)])
-            values = torch.cat([_pad(part.values, pad) for part, pad in zip(parts, pads, strict=True)])
-            joined.layers.append(_attention(keys, values))
+        layer = copy.copy(parts[0])
+        if isinstance(layer, LinearAttentionLayer):
+            _join_states(layer, parts)
+        if _has_keys(layer):
+            for name in ("keys", "values"):
+                padded = [_pad(getattr(part, name), pad) for part, pad in zip(parts, pads, strict=True)]
+                setattr(layer, name, torch.cat(padded))
+        joined.layers.append(layer)
     return joined
 
 
 def take(cache: DynamicCache, rows: Sequence[int], length: int) -> DynamicCache:
-    """The last `length` positions of some rows. `cache` must not be used afterwards, as its linear layers are moved."""
+    """The last `length` positions of some rows. `cache` must not be used afterwards, as its states are moved."""
     taken = DynamicCache()
     index: Any = torch.tensor(rows)
     for layer in _layers(cache):
-        if isinstance(layer, LinearAttentionLayer):
-            layer.reorder_cache(index)
-            taken.layers.append(layer)
-        else:
-            start, here = layer.keys.shape[-2] - length, index.to(layer.keys.device)
-            keys, values = (states[:, :, start:].index_select(0, here) for states in (layer.keys, layer.values))
-            taken.layers.append(_attention(keys, values))
+        kept = _positions(layer, slice(-length, None))
+        kept.reorder_cache(index)
+        taken.layers.append(kept)
     return taken
 
 
 def crop(cache: DynamicCache, length: int) -> DynamicCache:
     """A cache of the first `length` positions that shares memory with `cache`; appending to it copies."""
     cropped = DynamicCache()
-    for layer in _layers(cache):
-        cropped.layers.append(_attention(layer.keys[:, :, :length], layer.values[:, :, :length]))
+    cropped.layers += [_positions(layer, slice(length)) for layer in _layers(cache)]
     return cropped
 
 
@@ -132,7 +151,7 @@ class PrefixStore:
         key, cache = (steers, tuple(tokens)), crop(cache, len(tokens))
         for old in [old for old in self._entries if old[0] == steers and old[1] == key[1][: len(old[1])]]:
             del self._entries[old]
-        size = sum(layer.keys.nbytes + layer.values.nbytes for layer in _layers(cache))
+        size = sum(layer.keys.nbytes + layer.values.nbytes for layer in _layers(cache) if _has_keys(layer))
         self._entries[key] = _Entry(key[1], steers, cache, size)
         while self._entries and sum(entry.bytes for entry in self._entries.values()) > self._capacity:
             self._entries.popitem(last=False)
@@ -143,11 +162,20 @@ def _layers(cache: DynamicCache) -> list[Any]:
     return list(cache.layers)
 
 
-def _attention(keys: Tensor, values: Tensor) -> DynamicLayer:
-    layer: DynamicLayer = DynamicLayer()  # type: ignore[no-untyped-call]
-    layer.lazy_initialization(keys, values)
-    layer.keys, layer.values = keys, values
-    return layer
+def _attention() -> Any:
+    return DynamicLayer()  # type: ignore[no-untyped-call]
+
+
+def _has_keys(layer: Any) -> bool:
+    return getattr(layer, "keys", None) is not None
+
+
+def _positions(layer: Any, kept: slice) -> Any:
+    """The layer with some of its positions, sharing memory with it."""
+    part = copy.copy(layer)
+    if _has_keys(layer):
+        part.keys, part.values = layer.keys[:, :, kept], layer.values[:, :, kept]
+    return part
 
 
 def _common(a: Sequence[SteeredToken], b: Sequence[SteeredToken]) -> int:
@@ -159,11 +187,9 @@ def _pad(states: Tensor, count: int) -> Tensor:
     return torch.nn.functional.pad(states, (0, 0, count, 0)) if count else states
 
 
-def _join_states(parts: Sequence[LinearAttentionLayer]) -> LinearAttentionLayer:
-    joined = parts[0]
+def _join_states(joined: LinearAttentionLayer, parts: Sequence[LinearAttentionLayer]) -> None:
     for states in ("conv_states", "recurrent_states"):
         for index in range(joined.number_of_states):
             rows = [getattr(part, states)[index] for part in parts]
             if all(row is not None for row in rows):
                 getattr(joined, states)[index] = torch.cat(rows)
-    return joined

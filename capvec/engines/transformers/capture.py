@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from capvec.engines.transformers.hooks import record
-from capvec.engines.transformers.loaded import LoadedModel
+from capvec.engines.transformers.loaded import LAST, LoadedModel, call
 from capvec.errors import SteeringFault, UsageError
 from capvec.pooling import mean_last_of
 from capvec.records import Message
@@ -163,12 +163,13 @@ def capture_batch(
         chosen[row, start + torch.tensor(one.chosen)] = True
     positions = (real.long().cumsum(dim=1) - 1).clamp(min=0)
     with record(loaded.path, chosen.to(loaded.device)) as kept:
-        loaded.model(
+        call(
+            loaded.model,
             input_ids=ids.to(loaded.device),
             attention_mask=real.long().to(loaded.device),
             position_ids=positions.to(loaded.device),
             use_cache=False,
-            logits_to_keep=1,
+            logits_to_keep=LAST,
         )
     if len(kept) != loaded.n_layers:
         raise SteeringFault(f"{len(kept)} block outputs in one forward pass of a model with {loaded.n_layers} layers")

@@ -6,7 +6,7 @@ reply is the one that the request gets alone, up to floating-point rounding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -14,10 +14,19 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from capvec.engines.transformers.caches import PrefixStore, SteeredToken, croppable, join, joinable, new_cache, take
+from capvec.engines.transformers.caches import (
+    PrefixStore,
+    SteeredToken,
+    croppable,
+    has_positions,
+    join,
+    joinable,
+    new_cache,
+    take,
+)
 from capvec.engines.transformers.hooks import Accumulators, accumulators, steer, steered_at
 from capvec.engines.transformers.loaded import LoadedModel, forward
-from capvec.engines.transformers.sampling import RowSampler
+from capvec.engines.transformers.sampling import RowSampler, Sampler
 from capvec.records import Reply
 from capvec.steering import Steer
 
@@ -49,7 +58,7 @@ class Request:
 class _Row:
     request: Request
     result: Future[Reply]
-    sampler: RowSampler
+    sampler: Sampler
     accumulators: Accumulators
     generated: list[int] = field(default_factory=list)
     reused: int = 0
@@ -87,11 +96,19 @@ def _wasted(host: _Group, group: _Group) -> int:
     return (longest - host.length) * len(host.rows) + (longest - group.length) * len(group.rows)
 
 
+def sampler_of(request: Request) -> Sampler:
+    """The sampler that a request asks for."""
+    return RowSampler(request.seed, request.temperature)
+
+
 class Decoder:
     """The running batch. Not thread-safe: one thread owns it, and the model with it."""
 
-    def __init__(self, loaded: LoadedModel, *, prefix_bytes: int) -> None:
+    def __init__(
+        self, loaded: LoadedModel, *, prefix_bytes: int, sampler: Callable[[Request], Sampler] = sampler_of
+    ) -> None:
         self._loaded = loaded
+        self._sampler = sampler
         self._prefixes = PrefixStore(prefix_bytes)
         self._groups: list[_Group] = []
 
@@ -151,7 +168,7 @@ class Decoder:
         row = _Row(
             request,
             result,
-            RowSampler(request.seed, request.temperature),
+            self._sampler(request),
             accumulators(request.steers, request.vectors),
         )
         row.reused, row.reused_under = reused, under
@@ -183,7 +200,7 @@ class Decoder:
             logits = forward(
                 self._loaded.model,
                 input_ids=torch.tensor([[row.generated[-1]] for row in rows], device=device),
-                attention_mask=real.long(),
+                attention_mask=real.long() if has_positions(group.cache) else None,
                 position_ids=lengths[:, None],
                 past_key_values=group.cache,
             )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from capvec.engines.transformers.chat_template import ChatTemplate
 from capvec.engines.transformers.hooks import ResidualPath
 from capvec.engines.transformers.render import Rendered, render_marked
+from capvec.errors import UsageError
 from capvec.records import Message, Thinking
 
 
@@ -53,8 +56,76 @@ class LoadedModel:
         return render_marked(self.template, messages, prompt=prompt, thinking=thinking)
 
 
+LAST = torch.tensor([-1])
+"""As `logits_to_keep`: the logits of the last position. For the number 1, Gemma 4 runs some blocks on that position
+only, so that the residuals of the others are neither steered nor seen."""
+
+
 def forward(model: nn.Module, **inputs: Any) -> Tensor:
     """One forward pass with a cache. Returns the logits of the last position, float32 `[batch, vocab]`."""
-    output = model(**inputs, use_cache=True, logits_to_keep=1)
-    logits: Tensor = output.logits[:, -1, :].float()
-    return logits
+    return call(model, **inputs, use_cache=True, logits_to_keep=LAST)[:, -1]
+
+
+def forward_uncached(model: nn.Module, ids: Tensor) -> Tensor:
+    """One forward pass without a cache, over rows without padding.
+
+    Args:
+        model: the model.
+        ids: int `[batch, positions]`.
+
+    Returns:
+        The logits of every position, float32 `[batch, positions, vocab]`.
+    """
+    positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+    rows = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "position_ids": positions}
+    return call(model, **rows, use_cache=False)
+
+
+def cache_keyword(model: nn.Module) -> str:
+    """The keyword under which a model takes its cache. Many would swallow another one without a word.
+
+    Raises:
+        UsageError: it takes no cache under a keyword that is known here.
+    """
+    named = inspect.signature(model.forward).parameters
+    for keyword in ("past_key_values", "cache_params"):
+        if keyword in named:
+            return keyword
+    raise UsageError(
+        f"{type(model).__name__} takes no cache as `past_key_values` or `cache_params`, so this engine cannot decode "
+        "it; use a model of another architecture"
+    )
+
+
+def call(model: nn.Module, **inputs: Any) -> Tensor:
+    """The logits of a forward pass, float32.
+
+    The cache, `past_key_values`, is passed under the model's own keyword. What the model takes no argument for, such as
+    positions in a recurrent one, is left out.
+    """
+    if "past_key_values" in inputs:
+        inputs[cache_keyword(model)] = inputs.pop("past_key_values")
+    named = inspect.signature(model.forward).parameters
+    if not any(one.kind is inspect.Parameter.VAR_KEYWORD for one in named.values()):
+        inputs = {name: value for name, value in inputs.items() if name in named}
+    logits: Tensor = model(**inputs).logits
+    return logits.float()
+
+
+@contextmanager
+def refusing(model: nn.Module, case: str) -> Iterator[None]:
+    """Turn any exception of a model's code, when a check at load runs it, into one sentence.
+
+    Raises:
+        UsageError: in place of another exception.
+    """
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"{type(model).__name__} cannot be decoded by this engine: {case}, it fails with {type(error).__name__} "
+            f"({' '.join(str(error).split())[:200]}); use a model of another architecture (docs/guides/model.md says "
+            "which)"
+        ) from error

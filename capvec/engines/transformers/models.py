@@ -22,7 +22,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from capvec.engines.transformers import modeling_capvec
 from capvec.engines.transformers.chat_template import inspect_template
 from capvec.engines.transformers.hooks import ResidualPath, check_order
-from capvec.engines.transformers.loaded import LoadedModel, forward
+from capvec.engines.transformers.loaded import LoadedModel, forward_uncached, refusing
+from capvec.engines.transformers.proof import check_decoding
 from capvec.engines.transformers.render import with_marks
 from capvec.errors import UsageError
 
@@ -58,8 +59,8 @@ def load_model(
         dtype: `auto` is bfloat16 on CUDA and float32 on a CPU, where bfloat16 is slower to prefill.
 
     Raises:
-        UsageError: there is no such model, it has no chat template that an agent can use, or its decoder blocks were
-            not found or do not run in their order.
+        UsageError: there is no such model, it has no chat template that an agent can use, its decoder blocks were not
+            found, or it fails one of `CHECKS`.
     """
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     precision = _dtype(dtype, place)
@@ -123,10 +124,11 @@ def find_residual_path(model: nn.Module, n_layers: int) -> ResidualPath:
 def _check_order(loaded: LoadedModel) -> None:
     """Layer numbers mean the order in which the blocks run."""
     one = torch.ones(1, 1, dtype=torch.long, device=loaded.device)
-    check_order(loaded.path, lambda: forward(loaded.model, input_ids=one, attention_mask=one, position_ids=one - 1))
+    with refusing(loaded.model, "with one token"):
+        check_order(loaded.path, lambda: forward_uncached(loaded.model, one))
 
 
-CHECKS: tuple[Callable[[LoadedModel], None], ...] = (_check_order,)
+CHECKS: tuple[Callable[[LoadedModel], None], ...] = (_check_order, check_decoding)
 """What a model must pass when it is loaded, in this order; each raises `UsageError`."""
 
 

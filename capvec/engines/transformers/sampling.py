@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
+
+
+class Sampler(Protocol):
+    """Draws the tokens of one reply."""
+
+    def draw(self, logits: Tensor) -> int:
+        """The next token, for float32 logits `[vocab]`."""
 
 
 class RowSampler:

@@ -61,7 +61,7 @@ def watch(blocks: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def jitter(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Round each module's output once more, up or down at random: h ← h·(1 ± ε), with ε of float32.
+    """Round each module's output once more, up or down at random: h ← h·(1 ± ε), with ε of its dtype.
 
     It measures what rounding alone does to results computed from these outputs.
     """
@@ -70,7 +70,7 @@ def jitter(modules: Sequence[nn.Module]) -> Iterator[None]:
     def shake(_module: nn.Module, _args: Any, output: Any) -> Any:
         hidden = hidden_of(output)
         signs = torch.randint(0, 2, hidden.shape, generator=random).to(hidden) * 2 - 1
-        shaken = hidden * (1 + torch.finfo(torch.float32).eps * signs)
+        shaken = hidden * (1 + torch.finfo(hidden.dtype).eps * signs)
         return (shaken, *output[1:]) if isinstance(output, tuple) else shaken
 
     with ExitStack() as stack:
