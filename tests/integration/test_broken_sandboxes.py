@@ -54,4 +54,4 @@ def test_what_a_broken_sandbox_holds_is_judged(task, commands) -> None:
     with DockerProvider().open(task, run=RUN, trial="broken") as sandbox:
         for command, timeout_s in commands:
             sandbox.run(command, timeout_s=timeout_s)
-        assert verify(sandbox, task) == {"reward": 0.0}
+        assert verify(sandbox, task).rewards == {"reward": 0.0}
