@@ -31,12 +31,12 @@ from capvec.sandbox.docker_host import connect, faults
 from capvec.sandbox.health import wait_until_healthy
 from capvec.sandbox.images import prepare_image
 from capvec.sandbox.network import Connection, wanted_by_agent, wanted_by_verifier
-from capvec.sandbox.processes import GRACE_S, Keepers, Processes
+from capvec.sandbox.processes import GRACE_S, Keepers, Processes, cannot_execute
 from capvec.sandbox.reaper import remove
 from capvec.sandbox.root_work import Origin, empty_folders
-from capvec.sandbox.shell import Finished, PersistentShell, quote_command
+from capvec.sandbox.shell import Finished, PersistentShell, ShellLost, quote_command
 from capvec.sandbox.streams import Output
-from capvec.sandbox.system_files import put_back
+from capvec.sandbox.system_files import put_back, restore_commands
 from capvec.sandbox.users import ROOT, Users
 
 FREEZE_S = 15.0
@@ -176,7 +176,10 @@ class DockerSandbox:
         started = time.monotonic()
         output = Output()
         with faults():
-            shell, lost = self._living_shell(output)
+            try:
+                shell, lost = self._living_shell(output)
+            except ShellLost as why:
+                return _without_shell(why, time.monotonic() - started)
             finished = shell.run(quote_command(command), output, timeout_s=timeout_s)
             timed_out = finished.exit_code is None and not finished.ended
             if timed_out:
@@ -187,7 +190,8 @@ class DockerSandbox:
                 self._cwd = finished.cwd
             else:
                 lost = True
-                self._replace_shell()
+                with suppress(ShellLost):  # the next command says so
+                    self._replace_shell()
         return CommandResult(
             output=output.text(),
             exit_code=None if timed_out else exit_code,
@@ -210,7 +214,8 @@ class DockerSandbox:
             with closing(stream):
                 exit_code = self.processes.collect(exec_id, stream, output, started + timeout_s)
                 if exit_code is None:
-                    self.processes.kill_others()
+                    with suppress(ShellLost):
+                        self.processes.kill_others()
         return CommandResult(
             output=output.text(),
             exit_code=exit_code,
@@ -222,7 +227,10 @@ class DockerSandbox:
     def take_back(self) -> tuple[str, ...]:
         """Kill what the agent left running and restore the system's files. See `Sandbox.take_back`."""
         with faults():
-            self.processes.revive()
+            try:
+                self.processes.revive()
+            except ShellLost:
+                restore_commands(self._client, self._container, self._origin)
             self._pause()
             try:
                 # After a restart even the container's own second process is a program that the agent may have put
@@ -330,9 +338,11 @@ class DockerSandbox:
                 shell = PersistentShell(stream)
                 unless_started.pop_all()
             return shell
-        except (docker.errors.APIError, SandboxUnavailable):
-            if self._cwd == "/":
+        except (docker.errors.APIError, ShellLost) as error:
+            if isinstance(error, docker.errors.APIError) and not cannot_execute(str(error.explanation)):
                 raise
+            if self._cwd == "/":
+                raise ShellLost("the container has no sh that can run") from error
             self._cwd = "/"  # the directory is gone
             return self._start_shell()
 
@@ -340,7 +350,10 @@ class DockerSandbox:
         """Kill what a timed-out command started, and what that starts in turn; the shell too if it does not answer."""
         deadline = time.monotonic() + GRACE_S
         while True:
-            self.processes.kill_others(keep=shell.pid)
+            try:
+                self.processes.kill_others(keep=shell.pid)
+            except ShellLost:
+                return Finished(None, None, ended=True)
             finished = shell.wait(output, timeout_s=0.5)
             if finished.cwd is not None or finished.ended or time.monotonic() > deadline:
                 return finished
@@ -349,6 +362,12 @@ class DockerSandbox:
         self.hang_up()
         self.processes.kill_others()
         self._shell = self._start_shell()
+
+
+def _without_shell(why: ShellLost, seconds: float) -> CommandResult:
+    """The result of a command that nothing can run any more, with a shell's exit code for that."""
+    said = f"The shell cannot be started any more: {why}"
+    return CommandResult(said, 127, shell_restarted=True, duration_s=round(seconds, 4))
 
 
 def _users(task: Task) -> Iterator[str | None]:

@@ -10,6 +10,7 @@ import docker
 import docker.errors
 
 from capvec.errors import SandboxUnavailable
+from capvec.sandbox.shell import ShellLost
 from capvec.sandbox.streams import ExecStream, Output
 
 GRACE_S = 3.0
@@ -83,7 +84,7 @@ while [ $((round += 1)) -lt 2000 ]; do
     kill -9 "$pid" 2>/dev/null && left=1
     [ -d "$entry" ] && left=1
   done
-  [ -z "$left" ] && exit 0
+  [ -z "$left" ] && echo killed && exit 0
 done
 exit 1
 """
@@ -91,7 +92,7 @@ exit 1
 """Kills every process except the container's own and the PID `$2`. It uses builtins only, so that it works where no
 process can start.
 
-It exits with 0 after a whole round that found nothing, and with 1 if a process is left that it cannot kill.
+It prints `killed` after a whole round that found nothing, and exits with 1 if a process is left that it cannot kill.
 """
 
 
@@ -128,8 +129,11 @@ class Processes:
         self.restarted = False
         """Whether the container was restarted since it was last known to be the image's."""
         self._may_restart = False
-        self.keepers = self.find_keepers()
-        """The container's own processes: init and its child, or all that the ENTRYPOINT started."""
+        try:
+            self.keepers = self.find_keepers()
+            """The container's own processes: init and its child, or all that the ENTRYPOINT started."""
+        except ShellLost as lost:
+            raise SandboxUnavailable(f"the container cannot run sh, which every command needs: {lost}") from lost
         self._may_restart = True
 
     def start(
@@ -144,6 +148,9 @@ class Processes:
         """Start a program. Returns the id of its `docker exec`, and its output.
 
         A container that has ended was ended by the agent, and is started again.
+
+        Raises:
+            ShellLost: it cannot be started again.
         """
         deadline = time.monotonic() + GRACE_S
         while True:
@@ -160,7 +167,6 @@ class Processes:
                 error.response.close()
                 if _ended(said):
                     self.restart()
-                    self.restarted = True
                 time.sleep(0.02)
 
     def collect(self, exec_id: str, stream: ExecStream, output: Output, deadline: float) -> int | None:
@@ -191,39 +197,67 @@ class Processes:
         return None
 
     def kill_others(self, keep: int | None = None) -> None:
-        """Kill everything except the container's own processes and the PID `keep`, until nothing is left."""
+        """Kill everything except the container's own processes and the PID `keep`, until nothing is left.
+
+        Raises:
+            ShellLost: nothing in the container can do it, and the container cannot be started again.
+        """
+        output = Output()
         exec_id, stream = self.start(["sh", "-c", _KILL_OTHERS, *self.keepers, str(keep or "")], user=self._killer)
         with closing(stream):
-            exit_code = self.collect(exec_id, stream, Output(), time.monotonic() + 10)
-        if exit_code != 0:
+            self.collect(exec_id, stream, output, time.monotonic() + 10)
+        if output.text().split() != ["killed"]:
             # They multiply faster than they die, or run as another user, whom only CAP_KILL could touch, or the
             # killer cannot start. Ending the container ends them all at once, and keeps the files.
             self.restart()
-            self.restarted = True
 
     def revive(self) -> None:
-        """Start the container again if the agent ended it."""
+        """Start the container again if the agent ended it.
+
+        Raises:
+            ShellLost: it cannot be started again.
+        """
         if not self._api.inspect_container(self._container)["State"]["Running"]:
             self.restart()
-            self.restarted = True
 
     def restart(self) -> None:
-        """End every process by restarting the container, which keeps its files."""
-        self._api.restart(self._container, timeout=0)
-        self._may_restart = False
-        self.keepers = self.find_keepers()
-        self._may_restart = True
+        """End every process by restarting the container, which keeps its files.
+
+        Raises:
+            ShellLost: what the container or its `sh` needs is gone.
+        """
+        self.restarted, self._may_restart = True, False
+        try:
+            self._api.restart(self._container, timeout=0)
+            self.keepers = self.find_keepers()
+        except docker.errors.APIError as error:
+            said = str(error.explanation)
+            if not (cannot_execute(said) or _ended(said)):
+                raise
+            error.response.close()
+            raise ShellLost("the container cannot be started again") from error
+        finally:
+            self._may_restart = True
 
     def find_keepers(self) -> Keepers:
-        """Ask the container for its own processes, `keepers`."""
+        """Ask the container for its own processes, `keepers`.
+
+        Raises:
+            ShellLost: its `sh` does not answer.
+        """
         output = Output()
         exec_id, stream = self.start(["sh", "-c", _LIST_SERVICES if self._services else _LIST_KEEPERS])
         with closing(stream):
             exit_code = self.collect(exec_id, stream, output, time.monotonic() + 20 + READY_S)
-        if exit_code != 0:
-            raise SandboxUnavailable(f"the container cannot run sh, which every command needs: {output.text().strip()}")
-        first, *others = output.text().split()
+        first, *others = numbers = output.text().split() or [""]
+        if exit_code != 0 or not all(number.isdecimal() for number in numbers):
+            raise ShellLost(output.text().strip()[-200:] or f"sh ended with exit code {exit_code}")
         return Keepers(" ".join(others), first) if self._services else Keepers(" ".join((first, *others)), "")
+
+
+def cannot_execute(said: str) -> bool:
+    """Whether Docker says that a program of a container is missing or cannot run."""
+    return "OCI runtime" in said or "executable file not found" in said
 
 
 def _drain(stream: ExecStream, output: Output) -> None:

@@ -13,7 +13,6 @@ import shlex
 import time
 from dataclasses import dataclass
 
-from capvec.errors import SandboxUnavailable
 from capvec.sandbox.streams import ExecStream, Output
 
 _START_S = 20.0
@@ -29,6 +28,10 @@ printf '\\n%s %s %s %s\\n' {mark} "$?" "$PWD" {mark} >&{fd}
 processes are used up can still be repaired. The mark follows the command, which cannot see it."""
 _WIDE_FD, _NARROW_FD = 198, 9
 """Descriptors of the saved output: a high one in bash; other shells accept one digit only."""
+
+
+class ShellLost(Exception):
+    """The agent has left its container without a shell that works; no fault of the infrastructure."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +56,14 @@ class PersistentShell:
             stream: connected to a shell that was just started.
 
         Raises:
-            SandboxUnavailable: the shell does not answer within 20 seconds.
+            ShellLost: it ends, or does not answer within 20 seconds.
         """
         self._stream = stream
         self._mark = f"capvec-{secrets.token_hex(16)}"
         stream.send(_START.format(wide=_WIDE_FD, narrow=_NARROW_FD, mark=self._mark))
-        first = self._read_until(re.compile(rb"%b (\d+) (\w*)\n" % self._mark.encode()), Output(), _START_S)
+        first = self._read_until(re.compile(rb"%b (\d{1,9}) (\w*)\n" % self._mark.encode()), Output(), _START_S)
         if first is None:
-            raise SandboxUnavailable("the shell in the container did not start")
+            raise ShellLost("what is called sh in the container does not answer as a shell")
         self.pid = int(first[1])
         self._fd = _WIDE_FD if first[2] else _NARROW_FD
 
@@ -79,7 +82,7 @@ class PersistentShell:
     def wait(self, output: Output, *, timeout_s: float) -> Finished:
         """Continue to read the output of the last command."""
         mark = self._mark.encode()
-        match = self._read_until(re.compile(rb"\n%b (\d+) (.*?) %b\n" % (mark, mark), re.DOTALL), output, timeout_s)
+        match = self._read_until(re.compile(rb"\n%b (\d{1,3}) (.*?) %b\n" % (mark, mark), re.DOTALL), output, timeout_s)
         if match is None:
             return Finished(None, None, self._stream.ended)
         return Finished(int(match[1]), match[2].decode(errors="replace"), ended=False)

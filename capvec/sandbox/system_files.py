@@ -10,9 +10,15 @@ changed paths is based on size and modification time, which an agent can forge, 
 
 from __future__ import annotations
 
+import tarfile
+from contextlib import ExitStack
+from tempfile import TemporaryFile
+from typing import IO, Any, cast
+
 import docker
 
 from capvec.sandbox.processes import SPARED, Keepers
+from capvec.sandbox.reaper import remove
 from capvec.sandbox.root_work import COMMANDS, EMPTY, Origin, work_as_root
 
 LIBRARIES = (
@@ -151,3 +157,39 @@ def put_back(client: docker.DockerClient, container: str, origin: Origin, keep: 
         (origin.since, *keep, origin.path, *map(" ".join, system)),
         what="the system's files cannot be restored before the verifier runs",
     )
+
+
+def restore_commands(client: docker.DockerClient, container: str, origin: Origin) -> None:
+    """Start a container that cannot start, since the agent removed what its first processes need.
+
+    The image's commands and libraries are written over what is there. `put_back` does the rest.
+
+    Raises:
+        docker.errors.APIError: Docker cannot write them, or cannot start the container.
+    """
+    name, api = f"{container}-image", cast("Any", client.api)
+    with ExitStack() as cleanup, TemporaryFile() as archive:
+        cleanup.callback(remove, client, name)
+        client.containers.create(origin.image, ["true"], name=name, labels=dict(origin.labels))
+        exported = cleanup.enter_context(TemporaryFile())
+        exported.writelines(api.export(name))
+        exported.seek(0)
+        _select(exported, archive)
+        archive.seek(0)
+        api.put_archive(container, "/", archive)
+        api.start(container)
+
+
+def _select(exported: IO[bytes], selected: IO[bytes]) -> None:
+    """Copy commands, libraries and the folders above them from one tar archive to another."""
+    wanted = [place.strip("/") for place in (*COMMANDS, *LIBRARIES)]
+    with tarfile.open(fileobj=exported, mode="r:") as source, tarfile.open(fileobj=selected, mode="w:") as target:
+        root = tarfile.TarInfo("./")
+        root.type, root.mode = tarfile.DIRTYPE, 0o755
+        target.addfile(root)
+        for member in source:
+            if any(
+                f"{member.name}/".startswith(f"{place}/") or f"{place}/".startswith(f"{member.name}/")
+                for place in wanted
+            ):
+                target.addfile(member, source.extractfile(member) if member.isfile() else None)

@@ -43,6 +43,9 @@ RIGHT = [
 FAKE_BASH = r"""printf '#!/bin/sh\nmkdir -p /logs/verifier; echo 1 > /logs/verifier/reward.txt\n' > /tmp/bash
 chmod 755 /tmp/bash; mv /tmp/bash /bin/bash"""
 
+TO_EXPECTED = "cd /; rm -rf /app; ln -s /tests/expected /app"
+"""Lets every path of the task lead to the verifier's own files."""
+
 CHEATS = [
     ("another bash", FAKE_BASH),
     ("a cmp and a tr that find everything right", "cd /usr/bin; ln -sf true cmp; ln -sf true tr; echo > {target}"),
@@ -96,6 +99,28 @@ def test_every_bundled_task_is_proved(capsys: pytest.CaptureFixture[str]) -> Non
 def test_every_plausible_wrong_answer_of_the_family_scores_0(provider: DockerProvider, name: str) -> None:
     for wrong in instance(name).wrong:
         assert score_after(provider, name, wrong.command) == 0.0, wrong.why
+    assert score_after(provider, name, TO_EXPECTED) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("make-folders-1", "cd /app; ln -s / top"),
+        ("pack-folder-1", "mkdir /tmp/x; cd /tmp/x; ln -s /tests/expected/* .; tar -czf {target} ."),
+        (
+            "pack-folder-1",
+            "mkdir /tmp/x; cd /tmp/x; for f in {source}/*; do ln -s /tests/expected/${f#/app/} .; done; "
+            "tar -czf {target} .",
+        ),
+        ("fix-script-1", "cat > {target} <<'EOF'\ncat /tests/expected/*.out\nEOF"),
+        ("write-text-1", "ln -s /proc/self/root/tests/expected /tmp/e; cp -as /tmp/e/. /app; ln -sf {target} {target}"),
+    ],
+)
+def test_no_part_of_the_answer_may_lead_to_the_verifiers_own_files(
+    provider: DockerProvider, name: str, command: str
+) -> None:
+    command = command.replace("{target}", filled(name, "{target}")).replace("{source}", filled(name, "{source}"))
+    assert score_after(provider, name, command) == 0.0
 
 
 @pytest.mark.parametrize(("name", "command", "how"), RIGHT)

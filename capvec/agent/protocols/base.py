@@ -67,26 +67,17 @@ def parser(read: Callable[[str], Parse], in_command: Callable[[str], bool]) -> C
     r"""A protocol's parser from its reader of answers: Windows line ends and the thought at the start are removed.
 
     Line ends are the reply's own if all of them are `\r\n`. Where the thought's beginning is not in the reply, its end
-    may be a line of a command instead: `in_command` says whether the beginning of a reply ends inside a command. The
-    reply is then read as a whole. It is so too if only that reading has a command; if both have one, the reply fails.
+    may be a line of a command instead. `in_command` says whether the text before it shows that.
     """
 
     def parse(text: str) -> Parse:
         if text.count("\n") == text.count("\r\n"):
             text = text.replace("\r\n", "\n")
         answer = strip_thought(text)
-        parsed = read(answer)
-        if answer == text or text.lstrip().startswith("<think>"):
-            return parsed
-        whole = read(text)
-        if in_command(text[: len(text) - len(answer)].rpartition("</think>")[0]):
-            return whole
-        holds_end = any("</think>" in command for command in whole.commands)
-        if not parsed.commands and not parsed.done:
-            return whole if holds_end or (whole.status == "failed" and not parsed.error) else parsed
-        if holds_end:
-            return failed("The line </think> may end a thought or belong to a command; write it in another way.")
-        return parsed
+        headless = answer != text and not text.lstrip().startswith("<think>")
+        if headless and in_command(text[: len(text) - len(answer)].rpartition("</think>")[0]):
+            return read(text)
+        return read(answer)
 
     return parse
 

@@ -87,12 +87,11 @@ def _parse(text: str) -> Parse:
 
 
 def _in_command(text: str) -> bool:
-    """Whether a text ends in an open block, inside a heredoc or, in a block for a shell, a quotation."""
-    blocks, _ = _split(text)
-    if not blocks or blocks[-1].closed:
-        return False
-    shell = scan(blocks[-1].content)
-    return bool(shell.heredoc or (shell.open and blocks[-1].language in _SHELLS))
+    """Whether a block of the text leaves a heredoc open, or a block for a shell a quotation."""
+    blocks = [(block, scan(block.content)) for block in _split(text)[0]]
+    return any(
+        (shell.heredoc and not block.language) or (shell.open and block.language in _SHELLS) for block, shell in blocks
+    )
 
 
 parse = parser(_parse, _in_command)
@@ -125,6 +124,9 @@ def _doubt(block: _Block, others: Sequence[_Block], outside: Sequence[str]) -> s
         return _UNCLOSED
     if found := problem(block.content, sure=not others and len(block.fence) >= len(LONG)):
         return f"{found} If it holds a fence, open and close the block with a longer one (````)."
+    for other in others:
+        if not other.language and scan(other.content).heredoc:
+            return problem(other.content, sure=True)
     shell = scan(block.content)
     around = [*outside, *(line for other in others for line in other.content.split("\n"))]
     if shell.markers & {line.strip() for line in around}:

@@ -95,6 +95,8 @@ class _Scanner:
         self.text, self.at = text, 0
         self.frames = [_Frame("command")]
         self.markers: set[str] = set()
+        self.joined = -1
+        """Where an escaped sign or an expansion ended, so that a word goes on."""
         self.open, self.heredoc, self.carriage_return = "", "", False
 
     def read(self) -> ShellText:
@@ -102,7 +104,7 @@ class _Scanner:
             kind = self.frames[-1].kind
             if kind == '"':
                 self._in_double()
-            elif kind == "{":
+            elif kind == "${":
                 self._in_braces()
             else:
                 self._in_command()
@@ -131,7 +133,7 @@ class _Scanner:
         elif text.startswith("$((", self.at) and (end := self._arithmetic_end(self.at + 1)):
             self.at = end
         elif text.startswith(("$(", "${"), self.at):
-            self.frames.append(_Frame(text[self.at + 1], quoted))
+            self.frames.append(_Frame(text[self.at : self.at + 2], quoted))
             self.at += 2
         else:
             return bool(self._take(_BRACKETED))
@@ -170,11 +172,13 @@ class _Scanner:
         if self._take(_PLAIN):
             return
         text, frame, sign = self.text, self.frames[-1], self.text[self.at]
+        starts_word = self.at == 0 or (text[self.at - 1] in _WORD_ENDS and self.at != self.joined)
+        continued = starts_word and text.startswith("\\\n", self.at)
         if sign in "\\'\"`$" and (
             self._take(_ESCAPE) or self._quotation(quoted=False) or self._expansion(quoted=False)
         ):
+            self.joined = self.at if self.frames[-1] is frame and not continued else -1
             return
-        starts_word = self.at == 0 or text[self.at - 1] in _WORD_ENDS
         if sign == "#" and starts_word:
             self._take(_COMMENT)
         elif sign == "<":
@@ -196,8 +200,9 @@ class _Scanner:
         frame = self.frames[-1]
         if sign == "(":
             self.frames.append(_Frame("("))
-        elif frame.kind == "(" and not frame.cases:
+        elif frame.kind in ("(", "$(") and not frame.cases:
             self.frames.pop()
+            self.joined = self.at if frame.kind == "$(" else -1
             self.frames[-1].heredocs += frame.heredocs
 
     def _less_than(self) -> None:

@@ -65,7 +65,12 @@ def _parse(text: str) -> Parse:
     return Parse("repaired" if notes else "strict", commands, complete, "; ".join(notes))
 
 
-parse = parser(_parse, lambda _: False)
+def _in_command(text: str) -> bool:
+    """Whether a text ends inside an object with commands."""
+    return '"keystrokes"' in text and text.count("{") > text.count("}")
+
+
+parse = parser(_parse, _in_command)
 """Read a `terminus-json` reply. Never raises."""
 
 

@@ -82,8 +82,8 @@ def _parse(text: str) -> Parse:
 
 
 def _in_command(text: str) -> bool:
-    """Whether a text ends inside a parameter."""
-    return text.rfind("<parameter=") > text.rfind("</parameter>")
+    """Whether a text ends inside a call: it begins one and does not hold whole calls alone."""
+    return bool(_START.search(text)) and _parse(text).status == "failed"
 
 
 parse = parser(_parse, _in_command)
@@ -113,7 +113,7 @@ def _command(call: _Call) -> str:
 
 def _read(text: str) -> tuple[list[_Call], list[str]]:
     """The calls in order, and the repairs."""
-    if not _START.search(text):
+    if not _TAG.search(text):
         return _read_bare(text)
     calls: list[_Call] = []
     notes: list[str] = []

@@ -20,7 +20,7 @@ PARTS = (
 )  # fmt: skip
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(command=st.lists(st.sampled_from(PARTS), max_size=10).map("".join))
 def test_what_is_open_is_what_bash_misses(command):
     bash = subprocess.run(["bash", "-n"], input=command.encode(), capture_output=True, timeout=20, check=False)
@@ -44,6 +44,11 @@ def test_what_is_open_is_what_bash_misses(command):
         ("echo 'a", "a ' quotation"),
         ("echo \"$(echo ')')", 'a " quotation'),
         ("echo it\\'s # don't", ""),
+        ("(ls)# it's", ""),
+        ("echo $(ls)#'", "a ' quotation"),
+        ("echo $((1))#'", "a ' quotation"),
+        ("echo \\ #'", "a ' quotation"),
+        ("echo $(#'\n)", ""),
     ],
 )
 def test_heredocs_and_quotations_that_are_not_closed_are_found(command, open_part):

@@ -139,6 +139,7 @@ def runs_nothing_less(parse, command):
 @example(command="cat > d <<'EOF'\n</parameter>\n</function>\n</tool_call>\n<tool_call>\n<function=bash>\n"
          "<parameter=command>\nEOF", thought="")  # fmt: skip
 @example(command="cat > d <<'EOF'\ncat <<END\n</think>\n```bash\nls\n```\nEOF", thought="")
+@example(command="cat > f.md <<EOF\n````\nEOF", thought=THOUGHTS[2])
 def test_a_reply_runs_the_whole_command_or_nothing(name, writer, command, thought):
     parse = get_protocol(name).parse(thought + writer(command))
     assert runs_nothing_less(parse, command)
@@ -150,6 +151,8 @@ def test_a_reply_runs_the_whole_command_or_nothing(name, writer, command, though
 @settings(max_examples=8, deadline=None)
 @texts
 @example(command="cat > f <<EOF\n</think>\nDONE\nEOF", thought="")
+@example(command="cat > f <<EOF\n```\n</think>\n```bash\nls\n```\nEOF", thought="")
+@example(command="cat > f <<EOF\n</tool_call>\n</think>\n" + xml("ls") + "\nEOF", thought="")
 @example(command="echo '\n</think>\n' > f", thought="")
 @example(command="echo '\n````\n```' > f", thought="")
 @example(command='cat > f <<EOF\n"}]}\n"}}\nEOF', thought="")

@@ -14,7 +14,14 @@ fail() {
   exit 0
 }
 
+# place PATH: the folder that holds it is the one of that name. A link on the way to it could lead to tests/expected.
+place() {
+  holder="$(dirname "/app/$1")"
+  [ "$(readlink -m "$holder")" = "$holder" ] || fail "$holder leads elsewhere"
+}
+
 regular() {
+  place "$1"
   [ -f "/app/$1" ] && [ ! -L "/app/$1" ] || fail "/app/$1 is missing or not a regular file"
 }
 
@@ -38,11 +45,13 @@ holds() {
 
 # gone FILE: nothing of that name.
 gone() {
+  place "$1"
   [ ! -e "/app/$1" ] && [ ! -L "/app/$1" ] || fail "/app/$1 is still there"
 }
 
 # folder PATH: a real directory.
 folder() {
+  place "$1"
   [ -d "/app/$1" ] && [ ! -L "/app/$1" ] || fail "/app/$1 is not a directory"
 }
 
@@ -54,6 +63,7 @@ mode() {
 
 # link NAME TARGET: a symbolic link that leads to the file TARGET.
 link() {
+  place "$1"
   [ -L "/app/$1" ] && [ "$(readlink -f "/app/$1")" = "/app/$2" ] || fail "/app/$1 is no link to /app/$2"
 }
 
@@ -65,16 +75,18 @@ archive() {
   tar -xzf "/app/$1" -C "$unpacked" --no-same-owner 2> /dev/null || fail "/app/$1 cannot be unpacked"
   found=
   while IFS= read -r -d '' inside; do
-    diff -r "$inside" "$expected/$2" > /dev/null 2>&1 && found="$inside"
+    diff -r --no-dereference "$inside" "$expected/$2" > /dev/null 2>&1 && found="$inside"
   done < <(find "$unpacked" -type d -print0)
   [ -n "$found" ] || fail "/app/$1 does not hold the files of $2"
 }
 
-# prints SCRIPT: it runs, and prints what tests/expected/SCRIPT.out holds.
+# prints SCRIPT: it runs, and prints what tests/expected/SCRIPT.out held: the script must not find it there.
 prints() {
   regular "$1"
+  wanted="$(cat "$expected/$1.out")"
+  rm -rf "$expected"
   output="$(cd /app && timeout 5 bash "/app/$1" 2> /dev/null | head -c 65536)"
-  [ "$output" = "$(cat "$expected/$1.out")" ] || fail "bash /app/$1 does not print the right text"
+  [ "$output" = "$wanted" ] || fail "bash /app/$1 does not print the right text"
 }
 
 same roster.txt
