@@ -54,7 +54,7 @@ def outcome_of(episode, *, status="solved", reward=1.0):
 def write(path, episode, config=CONFIG, **outcome):
     write_trajectory(
         path, spec=SPEC, task=TASK, config=config, model_name="pocket", protocol="bash-block",
-        episode=episode, outcome=outcome_of(episode, **outcome),
+        episodes=[episode], outcome=outcome_of(episode, **outcome),
     )  # fmt: skip
     return json.loads(path.read_text())
 
