@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from capvec.errors import StepFault, VerifierFault
-from capvec.records import Task, TaskStep
+from capvec.records import Task
 from capvec.sandbox.base import Sandbox, SandboxProvider
 from capvec.sandbox.reward import counted, of_steps
 from capvec.sandbox.solution import has_solution, solve
@@ -83,8 +83,12 @@ class Control:
     trial: str
     scale: Scale
 
-    def fault(self, task: Task, step: TaskStep) -> str:
+    def fault(self, task: Task, before: Sequence[Mapping[str, float]] = ()) -> str:
         """Run the verifier where no agent was. Returns how it failed; empty if it is as it should be.
+
+        Args:
+            task: whose verifier it is.
+            before: the rewards of the steps before the one whose verifier is in doubt.
 
         Raises:
             StepFault: a step cannot begin there either.
@@ -92,7 +96,7 @@ class Control:
         """
         with self.sandboxes.open(task, run=self.run, trial=f"{self.trial}-control") as sandbox:
             if not has_solution(task):
-                doubt = self._after_nothing(sandbox, task, step)
+                doubt = self._after_nothing(sandbox, task, before)
                 return f"where nothing was done, too: {doubt}" if doubt else ""
             judged, doubt = self._after_solution(sandbox, task)
         if judged is not None and judged.solved:
@@ -112,11 +116,10 @@ class Control:
                 break
         return so_far, doubt
 
-    def _after_nothing(self, sandbox: Sandbox, task: Task, until: TaskStep) -> str:
-        before = task.steps[: task.steps.index(until)]
-        for step in (*before, until):
+    def _after_nothing(self, sandbox: Sandbox, task: Task, before: Sequence[Mapping[str, float]]) -> str:
+        for step in task.steps[: len(before) + 1]:
             begin(sandbox, task, step)
-        _, doubt = _verify(sandbox, task, [{} for _ in before], self.scale)
+        _, doubt = _verify(sandbox, task, before, self.scale)
         return doubt
 
 
@@ -134,13 +137,12 @@ def ready(sandbox: Sandbox, task: Task, control: Control, before: Judged) -> Jud
         VerifierFault: the same, and a verifier failed where no agent was.
         SandboxUnavailable: a sandbox is gone or cannot be restored.
     """
-    step = task.steps[len(before.steps)]
     try:
-        begin(sandbox, task, step)
+        begin(sandbox, task, task.steps[len(before.steps)])
     except StepFault as fault:
         if not before.steps:
             raise
-        if other := control.fault(task, step):
+        if other := control.fault(task, before.steps):
             raise VerifierFault(f"{fault}; and {other}") from fault
         return control.scale.judged(task, (*before.steps, {}), _notes(before, f"on what the agent left, {fault}"))
     return None
@@ -164,7 +166,7 @@ def judge(sandbox: Sandbox, task: Task, control: Control, before: Judged | None 
     judged, doubt = _verify(sandbox, task, before.steps, control.scale)
     if judged is not None and not doubt:
         return replace(judged, note=before.note)
-    if fault := control.fault(task, task.steps[len(before.steps)]):
+    if fault := control.fault(task, before.steps):
         raise VerifierFault(f"{doubt}; and {fault}")
     judged, doubt = _verify(sandbox, task, before.steps, control.scale)
     note = f"the verifier fails only on what the agent left: {doubt}" if doubt else ""
