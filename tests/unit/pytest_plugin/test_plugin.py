@@ -134,7 +134,7 @@ def test_bad_input_to_a_calibration_is_one_readable_line(sweep, chosen, argument
         ),
         (("--reference", "none.gguf"), "--reference none.gguf: no such file; *"),
         (("--traces", "no/such"), "--traces no/such: no such file or folder; *"),
-        (("--traces", "notes.txt"), "--traces notes.txt: neither .json nor .jsonl; *"),
+        (("--traces", "nowhere.txt"), "--traces nowhere.txt: no such file or folder; *"),
         (("--protocol", "smoke-signals"), "*smoke-signals*bash-block*"),
         (("--gate", "wins(steered)"), "*--gate*wins(steered)*improves(CONFIG)*"),
         (("--controls", "placebo"), "*--controls 'placebo'*zero*"),

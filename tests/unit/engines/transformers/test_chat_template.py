@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,16 +45,14 @@ def assistant(text, **more):
     return {"role": "assistant", "content": text, **more}
 
 
+@cache
 def template_of(name):
     return inspect_template(tokenizer_of(name), name)
 
 
-TEMPLATES = {name: template_of(name) for name in USABLE}
-
-
 @pytest.mark.parametrize("name", USABLE)
 def test_what_a_family_of_templates_does_is_found(name):
-    assert TEMPLATES[name].info == FOUND[name]
+    assert template_of(name).info == FOUND[name]
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -62,31 +62,31 @@ def test_the_conversations_of_the_agent_are_rendered_with_all_that_is_said(name,
     opening = opening_messages("List the files.", PROTOCOLS[protocol], style, "Work carefully.")
     talk = [*opening, assistant("ls"), user("a.txt"), assistant(""), user("Error: no command.")]
     for thinking in ("on", "off", "default", None):
-        text = TEMPLATES[name].text(talk, prompt=True, thinking=thinking)
+        text = template_of(name).text(talk, prompt=True, thinking=thinking)
         assert [said["content"] for said in talk if said["content"].strip() not in text] == []
-        assert TEMPLATES[name].tokenizer.decode(TEMPLATES[name].ids(talk, prompt=True, thinking=thinking)) == text
+        assert template_of(name).tokenizer.decode(template_of(name).ids(talk, prompt=True, thinking=thinking)) == text
 
 
 def test_a_system_text_that_the_template_drops_after_a_reply_is_kept_in_a_capture():
-    template, talk = TEMPLATES["mistral"], [SYSTEM, user("go"), assistant("ls")]
+    template, talk = template_of("mistral"), [SYSTEM, user("go"), assistant("ls")]
     assert template.text(talk, prompt=False) == "<s>[INST] You act in a shell.\n\ngo[/INST] ls</s>"
     assert template.text([*talk, user("a")], prompt=True).endswith("[INST] You act in a shell.\n\na[/INST]")
 
 
 @pytest.mark.parametrize("name", ["gemma", "dropping"])
 def test_a_system_text_that_the_template_takes_nowhere_begins_the_first_user_message(name):
-    template = TEMPLATES[name]
+    template = template_of(name)
     text = template.text([SYSTEM, user("go"), assistant("ls"), user("a")], prompt=True)
     assert text == template.text([user("You act in a shell.\n\ngo"), assistant("ls"), user("a")], prompt=True)
     assert template.text([SYSTEM], prompt=True) == template.text([user("You act in a shell.")], prompt=True)
 
 
 def test_a_missing_generation_prompt_is_the_beginning_of_an_assistants_message():
-    bare, whole = (TEMPLATES[name].text([user("go")], prompt=True) for name in ("no-prompt", "chatml"))
+    bare, whole = (template_of(name).text([user("go")], prompt=True) for name in ("no-prompt", "chatml"))
     assert bare == whole
-    assert TEMPLATES["no-prompt"].text([user("go")], prompt=False) == "<|im_start|>user\ngo<|im_end|>\n"
+    assert template_of("no-prompt").text([user("go")], prompt=False) == "<|im_start|>user\ngo<|im_end|>\n"
     # A template whose user messages end where a reply begins needs none.
-    assert TEMPLATES["mistral"].text([user("go")], prompt=True).endswith("go[/INST]")
+    assert template_of("mistral").text([user("go")], prompt=True).endswith("go[/INST]")
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_tokenizer_without_a_template_to_use_is_refused(template):
 
 def test_a_conversation_that_a_template_refuses_is_named_by_its_roles():
     with pytest.raises(UsageError, match=r"cannot render a conversation of user, user: .*roles must alternate"):
-        TEMPLATES["gemma"].text([user("a"), user("b")], prompt=True)
+        template_of("gemma").text([user("a"), user("b")], prompt=True)
 
 
 # ---------------------------------------------------------------------------------------------------- thinking
@@ -136,7 +136,7 @@ def test_a_conversation_that_a_template_refuses_is_named_by_its_roles():
     ],
 )
 def test_a_switch_is_used_and_is_off_unless_asked_for(name, on, off):
-    texts = {mode: TEMPLATES[name].text([user("go")], prompt=True, thinking=mode) for mode in ("on", "off", None)}
+    texts = {mode: template_of(name).text([user("go")], prompt=True, thinking=mode) for mode in ("on", "off", None)}
     assert texts["on"].endswith(on)
     assert texts["off"].endswith(off)
     assert texts[None] == texts["off"]
@@ -144,14 +144,14 @@ def test_a_switch_is_used_and_is_off_unless_asked_for(name, on, off):
 
 def test_default_is_what_the_template_does_by_itself():
     talk = [user("go")]
-    qwen, deepseek = TEMPLATES["qwen3"], TEMPLATES["deepseek-v3"]
+    qwen, deepseek = template_of("qwen3"), template_of("deepseek-v3")
     assert qwen.text(talk, prompt=True, thinking="default") == qwen.text(talk, prompt=True, thinking="on")
     assert deepseek.text(talk, prompt=True, thinking="default") == deepseek.text(talk, prompt=True, thinking="off")
 
 
 @pytest.mark.parametrize("name", USABLE)
 def test_a_thought_is_given_back_only_by_a_template_that_does_so_itself(name):
-    template = TEMPLATES[name]
+    template = template_of(name)
     text = template.text([user("go"), assistant("ls", reasoning_content="I look."), user("a")], prompt=True)
     assert ("I look." in text) == template.info.repeats_thoughts == (name in ("keeping", "magistral"))
 
@@ -176,7 +176,7 @@ def test_a_thought_is_given_back_only_by_a_template_that_does_so_itself(name):
     ],
 )
 def test_thought_and_answer_are_told_apart_by_the_tokens_of_the_model(name, reply, thought, answer):
-    template = TEMPLATES[name]
+    template = template_of(name)
     ids = template.tokenizer(reply + "<|im_end|>", add_special_tokens=False)["input_ids"]
     prompt = template.ids([user("go")], prompt=True, thinking="on")
     said = template.split(template.decode(ids), prompt)
@@ -184,13 +184,13 @@ def test_thought_and_answer_are_told_apart_by_the_tokens_of_the_model(name, repl
 
 
 def test_a_user_who_writes_a_tag_opens_no_thought():
-    template = TEMPLATES["qwen3"]
+    template = template_of("qwen3")
     said = template.split("ls", template.ids([user("what is <think>")], prompt=True, thinking="on"))
     assert (said.thought, said.answer) == ("", "ls")
 
 
 def test_no_tag_is_left_in_an_answer_that_the_template_would_refuse_in_a_message():
-    template = TEMPLATES["gpt-oss"]
+    template = template_of("gpt-oss")
     reply = "<|channel|>final<|message|>ls<|channel|>final<|message|>again"
     ids = template.tokenizer(reply, add_special_tokens=False)["input_ids"]
     said = template.split(template.decode(ids), template.ids([user("go")], prompt=True))
@@ -201,9 +201,9 @@ def test_no_tag_is_left_in_an_answer_that_the_template_would_refuse_in_a_message
 @pytest.mark.parametrize("name", [name for name in USABLE if FOUND[name].repeats_thoughts])
 def test_a_thought_that_is_given_back_is_the_assistants(name):
     talk = [user("go"), assistant("ls", reasoning_content="I look."), user("a")]
-    rendered = render_marked(TEMPLATES[name], talk, prompt=True)
+    rendered = render_marked(template_of(name), talk, prompt=True)
     mine = [token for token, said in zip(rendered.ids, rendered.assistant, strict=True) if said]
-    assert TEMPLATES[name].tokenizer.decode(mine) == "I look.ls"
+    assert template_of(name).tokenizer.decode(mine) == "I look.ls"
 
 
 TEXT = st.text(st.characters(blacklist_categories=("Cs", "Cc")) | st.just("\n"), max_size=12).filter(
@@ -214,7 +214,7 @@ TEXT = st.text(st.characters(blacklist_categories=("Cs", "Cc")) | st.just("\n"),
 @given(name=st.sampled_from(sorted(USABLE)), contents=st.lists(TEXT, min_size=1, max_size=5), system=TEXT)
 @settings(max_examples=60, deadline=None)
 def test_whatever_is_said_is_rendered_and_the_assistants_part_is_marked(name, contents, system):
-    template = TEMPLATES[name]
+    template = template_of(name)
     talk = [{"role": "system", "content": system}] + [(user, assistant)[n % 2](text) for n, text in enumerate(contents)]
     text = template.text(talk, prompt=len(contents) % 2 == 1)
     assert all(said["content"].strip() in text for said in talk)
