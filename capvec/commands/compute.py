@@ -61,7 +61,8 @@ def _from_traces(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDire
     traces, source = traces_of(options.traces, recipe)
     with engine(options.model, options.base_url, Path(options.out) / "engine.log") as client:
         health = client.health()
-        for line in health.template.adaptations():
+        limit = (health.context_limit,) if health.context_limit else ()
+        for line in (*limit, *health.template.adaptations()):
             say(line)
         built = build_direction(
             traces,

@@ -145,6 +145,13 @@ class EngineInfo(Record):
     model_type: str = ""
     """The architecture's name in Hugging Face's configs, such as `llama`; empty if unknown."""
     template: ChatTemplateInfo = ChatTemplateInfo()
+    context_limit: str = ""
+    """Why the context is shorter than the config's or than asked for, in one sentence; empty if it is not."""
+
+    def in_words(self, thinking: Thinking | None) -> tuple[str, ...]:
+        """What a user should know of the model when a run starts; the argument is that of the template's method."""
+        limit = (self.context_limit,) if self.context_limit else ()
+        return (*limit, *self.template.in_words(thinking))
 
     @property
     def layout(self) -> BlockLayout:

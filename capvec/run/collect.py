@@ -59,7 +59,7 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
     with client_of(source, out / "engine.log") as client:
         health = client.health()
         settings = settings_for(options, health.defaults, health.model, health.template)
-        for line in health.template.in_words(settings.thinking):
+        for line in health.in_words(settings.thinking):
             print(f"capvec: {line}")
         baseline = Config(Config.BASELINE, "baseline")
         trials = interleave(prepared.tasks, [baseline], options.attempts, options.seed)

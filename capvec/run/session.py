@@ -108,7 +108,7 @@ class StudySession:
         client = self._resources.enter_context(EngineClient(url, token))
         health = client.health()
         settings = settings_for(options, health.defaults, health.model, health.template)
-        for line in health.template.in_words(settings.thinking):
+        for line in health.in_words(settings.thinking):
             self._say(line)
         design = self.study.design(StudyContext(client, health, settings, self.folder, self._say))
         plan = _plan_of(self.study, self.folder, design.configs, settings, prepared)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import random
 from concurrent.futures import Future
 
 import pytest
@@ -46,10 +47,10 @@ TOKENS = 4
 LAYER, ALPHA = LAYERS // 2, 3.0
 
 
-def load(folder):
+def load(folder, context_length=None):
     from capvec.engines.transformers.models import load_model
 
-    return load_model(str(folder), dtype="float32", device="cpu")
+    return load_model(str(folder), dtype="float32", device="cpu", context_length=context_length)
 
 
 def uncached(loaded, prompt, vector):
@@ -106,6 +107,59 @@ def test_an_architecture_gives_what_a_loop_without_a_cache_gives(model_type, ima
 def test_what_cannot_be_decoded_is_refused_when_it_is_loaded(model_type, tmp_path):
     with pytest.raises(UsageError, match=REFUSED[model_type]):
         load(save_architecture(tmp_path, model_type))
+
+
+# ------------------------------------------------------------------------------------------------ a limited context
+
+LIMIT = 48
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 1e4,
+    "short_factor": [1.0] * 4,
+    "long_factor": [4.0] * 4,
+    "original_max_position_embeddings": LIMIT,
+}
+DYNAMIC = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}
+LIMITED = {
+    "phi3": {"rope_parameters": LONGROPE, "original_max_position_embeddings": LIMIT},
+    "phimoe": {"rope_parameters": LONGROPE | {"short_mscale": 1.0, "long_mscale": 1.5}},
+    "llama": {"rope_parameters": DYNAMIC, "max_position_embeddings": LIMIT},
+    "deepseek_v32": {"index_topk": LIMIT},
+    "glm_moe_dsa": {"index_topk": LIMIT},
+    "minimax_m3_vl_text": {"index_topk_blocks": 6, "index_block_size": 8},
+}
+"""Models that compute a token otherwise in a text of more than `LIMIT` tokens."""
+
+
+@pytest.mark.parametrize("model_type", LIMITED)
+def test_a_context_ends_where_a_longer_one_would_change_the_reply(model_type, tmp_path):
+    from starlette.testclient import TestClient
+
+    from capvec.engines.transformers.server import Engine, build_app
+
+    loaded = load(save_architecture(tmp_path, model_type, **LIMITED[model_type]), context_length=400)
+    assert loaded.context_length == LIMIT
+    object.__setattr__(loaded, "stop_ids", frozenset())
+    dice = random.Random(0)
+    rows = [([dice.randrange(32, 127) for _ in range(length)], None) for length in (7, LIMIT - TOKENS, 20)]
+    expected = [loaded.tokenizer.decode(uncached(loaded, *row), skip_special_tokens=True) for row in rows]
+    assert [decoded(loaded, [row])[0] for row in rows] == expected
+    assert decoded(loaded, rows) == expected
+
+    with TestClient(build_app(Engine(loaded, None, "secret")), headers={"Authorization": "Bearer secret"}) as http:
+        assert f"limited to {LIMIT} of 400 tokens" in http.get("/health").json()["context_limit"]
+        messages = [{"role": "user", "content": "x" * LIMIT}]
+        answer = http.post("/v1/chat/completions", json={"messages": messages})
+    assert answer.json()["error"]["code"] == "context_length_exceeded"
+
+
+@pytest.mark.parametrize("model_type", ["phi3", "phimoe", "llama"])
+def test_beyond_that_length_a_reply_would_be_another(model_type, tmp_path):
+    loaded = load(save_architecture(tmp_path, model_type, **LIMITED[model_type]))
+    object.__setattr__(loaded, "stop_ids", frozenset())
+    dice = random.Random(0)
+    short, long = (([dice.randrange(32, 127) for _ in range(length)], None) for length in (7, LIMIT + 20))
+    assert decoded(loaded, [short, long])[0] != decoded(loaded, [short])[0]
 
 
 # ------------------------------------------------------------------------------------------------ a wrong decode

@@ -86,14 +86,14 @@ def tiny_config(config_class: Any, **over: Any) -> Any:
     return config_class(**given | over)
 
 
-def save_architecture(folder: Path, model_type: str, *, image: bool = False) -> Path:
-    """Save a model of a type that transformers knows, float32, with a byte-level tokenizer."""
+def save_architecture(folder: Path, model_type: str, *, image: bool = False, **over: Any) -> Path:
+    """Save a model of a type that transformers knows, float32, with a byte-level tokenizer; `over` is of its config."""
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     torch.manual_seed(0)
-    config = tiny_config(CONFIG_MAPPING[model_type], **OVER.get(model_type, {}))
+    config = tiny_config(CONFIG_MAPPING[model_type], **OVER.get(model_type, {}) | over)
     classes = AutoModelForImageTextToText if image else AutoModelForCausalLM
     with torch.device("meta"):
         size = sum(one.numel() for one in classes.from_config(config).parameters())

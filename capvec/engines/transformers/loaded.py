@@ -30,6 +30,8 @@ class LoadedModel:
     d_model: int
     context_length: int
     stop_ids: frozenset[int]
+    context_limit: str = ""
+    """Why the context is shorter than asked for, as `context_of` says it."""
 
     @property
     def tokenizer(self) -> Any:

@@ -21,6 +21,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from capvec.engines.transformers import modeling_capvec
 from capvec.engines.transformers.chat_template import inspect_template
+from capvec.engines.transformers.context import context_of
 from capvec.engines.transformers.hooks import ResidualPath, check_order
 from capvec.engines.transformers.loaded import LoadedModel, forward_uncached, refusing
 from capvec.engines.transformers.proof import check_decoding
@@ -54,7 +55,7 @@ def load_model(
     Args:
         name: a folder or a Hugging Face id.
         label: the model's name in reports; `name` by default.
-        context_length: overrides the model's config.
+        context_length: overrides the model's config, up to the length that `context_of` allows.
         device: `auto` takes CUDA where there is one.
         dtype: `auto` is bfloat16 on CUDA and float32 on a CPU, where bfloat16 is slower to prefill.
 
@@ -79,6 +80,7 @@ def load_model(
     model = model.to(place).eval().requires_grad_(False)
     text = config.get_text_config(decoder=True)
     path = find_residual_path(model, int(text.num_hidden_layers))
+    length, limit = context_of(text, context_length)
     loaded = LoadedModel(
         model=model,
         template=template,
@@ -86,7 +88,8 @@ def load_model(
         name=label or name,
         revision=getattr(config, "_commit_hash", None) or _folder_digest(Path(name)),
         d_model=int(text.hidden_size),
-        context_length=context_length or int(getattr(text, "max_position_embeddings", 0) or 4096),
+        context_length=length,
+        context_limit=limit,
         stop_ids=_stop_ids(model, tokenizer),
     )
     for check in CHECKS:

@@ -69,6 +69,7 @@ class Engine:
             defaults=self.defaults,
             model_type=getattr(loaded.model.config, "model_type", ""),
             template=loaded.template.info,
+            context_limit=loaded.context_limit,
         )
         return JSONResponse(record.to_json())
 

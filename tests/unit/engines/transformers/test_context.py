@@ -1,0 +1,61 @@
+"""How long a conversation a model can be decoded in, by its config."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+pytestmark = pytest.mark.unit
+
+LONGROPE = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [4.0] * 4, "rope_theta": 1e4}
+DYNAMIC = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4}
+
+
+def context_of(model_type, asked=None, **config):
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    from capvec.engines.transformers import context
+
+    return context.context_of(CONFIG_MAPPING[model_type](**config).get_text_config(decoder=True), asked)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "asked", "config", "length", "why"),
+    [
+        ("llama", None, {"max_position_embeddings": 900}, 900, ""),
+        ("llama", 100, {"max_position_embeddings": 900}, 100, ""),
+        ("mamba", None, {}, 4096, ""),
+        ("gemma3_text", None, {"max_position_embeddings": 900}, 900, ""),
+        ("llama", None, {"max_position_embeddings": 900, "rope_parameters": DYNAMIC}, 900, ""),
+        ("llama", 2000, {"max_position_embeddings": 900, "rope_parameters": DYNAMIC}, 900, r"\(dynamic\)"),
+        (
+            "llama",
+            None,
+            {"max_position_embeddings": 900, "rope_parameters": LONGROPE | {"original_max_position_embeddings": 90}},
+            90,
+            "limited to 90 of 900 tokens: .* rotary frequencies",
+        ),
+        (
+            "gemma3_text",
+            2000,
+            {
+                "max_position_embeddings": 900,
+                "rope_parameters": {
+                    "full_attention": DYNAMIC,
+                    "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+                },
+            },
+            900,
+            r"\(dynamic\)",
+        ),
+        ("deepseek_v32", None, {"index_topk": 64}, 64, "attention chooses among"),
+        ("deepseek_v32", 60, {"index_topk": 64}, 60, ""),
+        ("glm_moe_dsa", None, {"index_topk": 64}, 64, "attention chooses among"),
+        ("minimax_m3_vl_text", None, {"index_topk_blocks": 3, "index_block_size": 8}, 24, "attention chooses among"),
+    ],
+)
+def test_the_context_ends_where_tokens_would_be_computed_otherwise(model_type, asked, config, length, why):
+    found, said = context_of(model_type, asked, **config)
+    assert found == length
+    assert re.search(why, said) if why else said == ""
