@@ -1,8 +1,8 @@
 """How long a conversation a model can be decoded in.
 
-Some models compute the same token otherwise in a long text than in a short one. A cache keeps what was computed while the
-text was short, and rows of a batch share one computation, so replies then differ from those without a cache, or change
-with what is decoded beside them. The context ends where that begins:
+Some models compute the same token otherwise in a long text than in a short one. A cache keeps what was computed while
+the text was short, and rows of a batch share one computation, so replies then differ from those without a cache, or
+change with what is decoded beside them. The context ends where that begins:
 
 * rotary frequencies that depend on the longest position (`longrope`, `dynamic`);
 * attention that chooses some of the earlier tokens (DeepSeek V3.2): the choice among equals goes by the cache's shape.
