@@ -67,7 +67,7 @@ class Project:
         cleanup.callback(remove_project, self.client, name)
         with tempfile.TemporaryDirectory(prefix="capvec-compose-") as scratch:
             file = Path(scratch) / FILE
-            file.write_text(json.dumps(self._file(name, capabilities, labels)), encoding="utf-8")
+            file.write_text(json.dumps(self._file(name, capabilities, labels)).replace("$", "$$"), encoding="utf-8")
             try:
                 self._compose(name, file, "--no-start")
             except KeyboardInterrupt:
@@ -126,13 +126,12 @@ class Project:
         kept = dict(self.services.services[MAIN])
         settings = settings_of(self.client, self.main, self.environment, capabilities)
         cpus = settings.pop("nano_cpus") / 1e9
-        own = {key: value.replace("$", "$$") for key, value in self.environment.env.items()}
         return {
             **kept,
             "cpus": cpus,
             **settings,
             **self._limits(MAIN),
-            "environment": {**kept.get("environment", {}), **own},
+            "environment": {**kept.get("environment", {}), **self.environment.env},
             "container_name": name,
             # What the agent could change would run in its container; and `up --wait` fails for one that is disabled.
             **({"healthcheck": {"disable": True}} if self.main.healthcheck else {}),

@@ -64,7 +64,7 @@ class Services:
     program: str
     """The `docker` that has compose."""
     services: Mapping[str, Mapping[str, Any]]
-    """Service → its settings in Compose's format, `$` written as `$$`; without its image."""
+    """Service → its settings in Compose's format, without its image."""
     images: Mapping[str, str]
     """Service → the ready image that it names."""
     builds: Mapping[str, Build]
@@ -163,8 +163,8 @@ class _Reader:
             listed = service.get("env_file") or []
             for entry in listed if isinstance(listed, list) else [listed]:
                 path = str(entry.get("path") if isinstance(entry, dict) else entry)
-                if "$" in path:
-                    self._refuse(f"services.{name}.env_file", f"{path!r}: expected a path without variables")
+                if "$" in path or path.startswith("~"):
+                    self._refuse(f"services.{name}.env_file", f"{path!r}: expected a path without variables and ~")
                 self._inside(self._folder / path, f"services.{name}.env_file")
             if service.get("label_file"):
                 self._refuse(f"services.{name}.label_file")
@@ -191,7 +191,7 @@ class _Reader:
                 f"{self._what}: {', '.join(f'${{{name}}}' for name in unset)}: not set; expected a default such as "
                 f"${{{unset[0]}:-value}}, or environment.env in task.toml"
             )
-        resolved: dict[str, Any] = json.loads(printed)
+        resolved: dict[str, Any] = json.loads(printed.replace("$$", "$"))  # it is written to be read again
         return resolved
 
     # -------------------------------------------------------------------------------------------- after compose
@@ -202,6 +202,7 @@ class _Reader:
         for key, value in table.items():
             if value not in (None, False, "", [], {}) and key not in (*kept, *_READ, *_NO_EFFECT):
                 self._refuse(f"{where}.{key}")
+        self._refuse_unset(f"{where}.environment", table.get("environment") or {})
         clean = {key: table[key] for key in kept if table.get(key) is not None}
         if name == MAIN and not _IDLE.search(" ".join(table.get("command") or ["sleep infinity"])):
             self._refuse(
@@ -218,6 +219,12 @@ class _Reader:
         for path in self._tmpfs(table) if name == MAIN else ():
             self._refuse_ours(f"{where}.tmpfs", path)
         return clean
+
+    def _refuse_unset(self, where: str, given: Mapping[str, Any]) -> None:
+        """Refuse a name without a value: compose would take it from this machine, whose secrets stay here."""
+        for key, value in given.items():
+            if value is None:
+                self._refuse(f"{where}.{key}", "no value; expected one, or environment.env in task.toml")
 
     def _tmpfs(self, table: Mapping[str, Any]) -> list[str]:
         listed = table.get("tmpfs") or []
@@ -246,7 +253,7 @@ class _Reader:
                 self._refuse(key, f"{source}:{target} could change the task; expected it read-only (`:ro`)")
             if not path.exists():
                 self._refuse(key, f"{source} does not exist")
-            return clean | {"source": str(path).replace("$", "$$"), "read_only": True}
+            return clean | {"source": str(path), "read_only": True}
         if kind == "volume":
             return clean | {"read_only": bool(mount.get("read_only"))} | ({"source": source} if source else {})
         self._refuse(key, f"type {kind}: expected a named volume, tmpfs, or a bind")
@@ -269,7 +276,8 @@ class _Reader:
                 self._refuse(f"{where}.{key}")
         context = self._inside(Path(table["context"]), f"{where}.context")
         dockerfile = self._inside(context / table.get("dockerfile", "Dockerfile"), f"{where}.dockerfile")
-        given = {key: str(value).replace("$$", "$") for key, value in (table.get("args") or {}).items()}
+        self._refuse_unset(f"{where}.args", table.get("args") or {})
+        given = {key: str(value) for key, value in (table.get("args") or {}).items()}
         options = [f"--build-arg={key}={value}" for key, value in given.items()]
         options += [f"--target={table['target']}"] if table.get("target") else []
         return Build(context, dockerfile, tuple(options))

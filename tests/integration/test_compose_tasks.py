@@ -135,7 +135,7 @@ def test_services_reach_outside_only_where_the_task_may(folder, public):
     if public:
         folder.write("task.toml", "[environment]\nmemory_mb = 256\n")
     # A host that is there refuses a closed port at once; where there is no way to it, nothing answers.
-    knock = "timeout 2 bash -c 'exec 3<>/dev/tcp/{}/9' 2>&1 | grep -o refused"
+    knock = "timeout 2 bash -c 'exec 3<>/dev/tcp/{}/9' 2>&1 | grep -o refused | head -n 1"
     with folder.open() as sandbox:
         client = docker.from_env()
         try:
@@ -219,6 +219,9 @@ HOSTILE = {
     "  main:\n    command: python server.py": "services.main.command",
     "  words:\n    env_file: ../../secret": "services.words.env_file",
     "  words: &a\n    'env\\u005ffile': x\n    \"env\\u005ffile\": [link]": "services.words.env_file",
+    "  words:\n    env_file: ~/secret": "services.words.env_file",
+    "  words:\n    environment: [SECRET]": "services.words.environment.SECRET: no value",
+    "  words:\n    env_file: [/etc/hostname]\n    env_file: []": "",
     "  words:\n    extends: {file: ../../x.yaml, service: x}": "services.words.extends.file",
     "  words:\n    build: {context: ../..}": "services.words.build.context",
     "  words:\n    build: {context: ., network: host}": "services.words.build.network",
@@ -238,13 +241,13 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_what_would_leave_the_sandbox_is_refused_by_name(folder, text):
+def test_what_would_leave_the_sandbox_is_refused_by_name(folder, text, monkeypatch):
+    monkeypatch.setenv("SECRET", "of this machine")
     (folder.path / "environment" / "link").symlink_to("/etc/hostname")
-    head = "services:\n"
     words = text.replace("words:\n", "words:\n    image: debian:bookworm-slim\n").replace(
         "words: {}", "words: {image: debian:bookworm-slim}"
     )
-    folder.write("environment/docker-compose.yaml", head + words + "\n")
+    folder.write("environment/docker-compose.yaml", f"services:\n{words}\n")
     with pytest.raises(UsageError, match=rf"^task greet: .*docker-compose\.yaml: .*{HOSTILE[text]}"):
         DockerProvider().prepare(load_task(folder.path))
 
