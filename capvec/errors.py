@@ -36,5 +36,9 @@ class VerifierFault(InfrastructureError):
     """The verifier gave no usable reward: it is missing, empty or not a number, or the verifier timed out."""
 
 
+class StepFault(InfrastructureError):
+    """A step of a task cannot begin: its `setup.sh` failed, or its healthcheck did."""
+
+
 class ContextOverflow(InfrastructureError):
     """The prompt does not fit the model's context, so the model was not called."""

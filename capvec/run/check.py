@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event
 from typing import Literal
 
-from capvec.errors import InfrastructureError, SandboxUnavailable, UsageError, VerifierFault
-from capvec.records import CommandResult, Task
+from capvec.errors import InfrastructureError, SandboxUnavailable, StepFault, UsageError, VerifierFault
+from capvec.records import CommandResult, Task, TaskStep
 from capvec.run.control import Scale
+from capvec.sandbox.base import Sandbox
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.reaper import reap
-from capvec.sandbox.reward import counted as counted_reward
 from capvec.sandbox.solution import has_solution, solve
+from capvec.sandbox.steps import begin, goes_on
 from capvec.sandbox.symptoms import NETWORK, PERMISSION, Symptom, symptoms
 from capvec.sandbox.verifier import verify
 from capvec.serial import Record
@@ -167,18 +168,19 @@ class Checker:
         self.go_on()
         with self._sandboxes.open(task, run=self._run, trial=trial) as sandbox:
             self.go_on()  # `stop` removed the containers that it saw
-            if solved:
-                ran.append(("the solution", solve(sandbox, task)))
+            rewards = list[Mapping[str, float]]()
             try:
-                verified = verify(sandbox, task)
-                ran.append(("the verifier", verified.ran))
-                reward = counted_reward(verified.rewards, self._scale.reward)
-            except VerifierFault as fault:
+                for step in task.steps:
+                    rewards.append(_do(sandbox, task, step, ran, solved=solved))
+                    if not goes_on(step, rewards[-1]):
+                        break
+                judged = self._scale.judged(task, rewards)
+            except (VerifierFault, StepFault) as fault:
                 said = printable(str(fault))
                 return Attempt(
                     None, False, (*_evidence(ran), *said.splitlines()), _signs(ran, CommandResult(said, None))
                 )
-        return Attempt(reward, reward >= self._scale.solved_at, tuple(_evidence(ran)), _signs(ran))
+        return Attempt(judged.reward, judged.solved, tuple(_evidence(ran)), _signs(ran))
 
 
 def refusal(checks: Sequence[TaskCheck], of: int, options: str) -> UsageError:
@@ -194,6 +196,24 @@ def refusal(checks: Sequence[TaskCheck], of: int, options: str) -> UsageError:
         f"{len(checks)} of {counted(of, 'task')} cannot tell a right answer from a wrong one here; expected tasks "
         f"whose own solution is judged solved, and doing nothing is not. Mend them, or {options}:{listed}"
     )
+
+
+def _do(
+    sandbox: Sandbox, task: Task, step: TaskStep, ran: list[tuple[str, CommandResult]], *, solved: bool
+) -> Mapping[str, float]:
+    """Do one step and add what ran to `ran`. Returns its rewards; empty where it needs what was not done before."""
+    of = f" of step {step.name}" if step.name else ""
+    try:
+        begin(sandbox, task, step)
+    except StepFault:
+        if solved or step == task.steps[0]:
+            raise
+        return {}
+    if solved:
+        ran.append((f"the solution{of}", solve(sandbox, task, step)))
+    verified = verify(sandbox, task, step)
+    ran.append((f"the verifier{of}", verified.ran))
+    return verified.rewards
 
 
 def _evidence(ran: Sequence[tuple[str, CommandResult]]) -> Iterator[str]:

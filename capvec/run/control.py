@@ -8,20 +8,39 @@ there is none.
 - The control fails too: the instrument is at fault, and the trial is an `error`.
 - The control is as it should be: the verifier works here and now, and judges the attempt once more, since the fault may
   have passed. If it fails again, what differs is the agent's work, and the trial is unsolved.
+
+A task with several steps is judged step by step. The control of a step is the whole task's solution; without one,
+nothing is done up to that step. A step that cannot begin on what the agent left is told from a broken one likewise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from capvec.errors import VerifierFault
+from capvec.errors import StepFault, VerifierFault
 from capvec.records import Task
 from capvec.sandbox.base import Sandbox, SandboxProvider
-from capvec.sandbox.reward import counted
+from capvec.sandbox.reward import counted, of_steps
 from capvec.sandbox.solution import has_solution, solve
+from capvec.sandbox.steps import begin, goes_on
 from capvec.sandbox.symptoms import symptoms
 from capvec.sandbox.verifier import verify
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How an attempt was judged, up to the last step that was reached."""
+
+    reward: float = 0.0
+    """The one that counts."""
+    rewards: Mapping[str, float] = field(default_factory=dict)
+    """All of them by name."""
+    solved: bool = False
+    note: str = ""
+    """Why it counts as judged although the verifier failed; empty where it did not."""
+    steps: tuple[Mapping[str, float], ...] = ()
+    """The rewards of each step; empty for one that the agent made impossible to judge, which ends the attempt."""
 
 
 @dataclass(frozen=True)
@@ -32,18 +51,27 @@ class Scale:
     """Its name; None for `reward`, or the only one."""
     solved_at: float = 1.0
 
+    def judged(self, task: Task, steps: Sequence[Mapping[str, float]], note: str = "") -> Judged:
+        """The task's rewards from those of the steps so far. A reward that no step reached so far wrote is 0.
 
-@dataclass(frozen=True)
-class Judged:
-    """How an attempt was judged."""
+        Raises:
+            VerifierFault: every step was judged, and the reward that counts is missing.
+        """
+        rewards = of_steps(steps, task.step_reward)
+        try:
+            reward = counted(rewards, self.reward) if rewards else 0.0
+        except VerifierFault:
+            if len(steps) == len(task.steps) and all(steps):
+                raise
+            reward = 0.0
+        return Judged(reward, rewards, all(steps) and reward >= self.solved_at, note, tuple(steps))
 
-    reward: float = 0.0
-    """The one that counts."""
-    rewards: Mapping[str, float] = field(default_factory=dict)
-    """All of them by name."""
-    solved: bool = False
-    note: str = ""
-    """Why it counts as judged although the verifier failed; empty where it did not."""
+    def of_step(self, rewards: Mapping[str, float]) -> float:
+        """What a single step earned; 0 where it did not write the reward that counts."""
+        try:
+            return counted(rewards, self.reward)
+        except VerifierFault:
+            return 0.0
 
 
 @dataclass(frozen=True)
@@ -55,53 +83,117 @@ class Control:
     trial: str
     scale: Scale
 
-    def fault(self, task: Task) -> str:
+    def fault(self, task: Task, before: Sequence[Mapping[str, float]] = ()) -> str:
         """Run the verifier where no agent was. Returns how it failed; empty if it is as it should be.
 
+        Args:
+            task: whose verifier it is.
+            before: the rewards of the steps before the one whose verifier is in doubt.
+
         Raises:
+            StepFault: a step cannot begin there either.
             SandboxUnavailable: nothing can run sandboxes.
         """
         with self.sandboxes.open(task, run=self.run, trial=f"{self.trial}-control") as sandbox:
-            solution = has_solution(task)
-            if solution:
-                solve(sandbox, task)
-            judged, doubt = _verify(sandbox, task, self.scale)
-        if not solution:
-            return f"where nothing was done, too: {doubt}" if doubt else ""
+            if not has_solution(task):
+                doubt = self._after_nothing(sandbox, task, before)
+                return f"where nothing was done, too: {doubt}" if doubt else ""
+            judged, doubt = self._after_solution(sandbox, task)
         if judged is not None and judged.solved:
             return ""
         return f"after the task's own solution, too: {doubt or 'it is not judged solved'}"
 
+    def _after_solution(self, sandbox: Sandbox, task: Task) -> tuple[Judged | None, str]:
+        so_far = Judged()
+        for step in task.steps:
+            begin(sandbox, task, step)
+            solve(sandbox, task, step)
+            judged, doubt = _verify(sandbox, task, so_far.steps, self.scale)
+            if judged is None:
+                return None, doubt
+            so_far = judged
+            if not goes_on(step, judged.steps[-1]):
+                break
+        return so_far, doubt
 
-def judge(sandbox: Sandbox, task: Task, control: Control) -> Judged:
-    """Run the task's verifier, and a control where it seems to have failed.
+    def _after_nothing(self, sandbox: Sandbox, task: Task, before: Sequence[Mapping[str, float]]) -> str:
+        for step in task.steps[: len(before) + 1]:
+            begin(sandbox, task, step)
+        _, doubt = _verify(sandbox, task, before, self.scale)
+        return doubt
+
+
+def ready(sandbox: Sandbox, task: Task, control: Control, before: Judged) -> Judged | None:
+    """Begin the next step of an attempt. Returns how the attempt is judged where what the agent left prevents it.
+
+    Args:
+        sandbox: the agent's.
+        task: that is worked on.
+        control: how to run a control.
+        before: how the attempt was judged so far.
+
+    Raises:
+        StepFault: the step cannot begin, and not by the agent's work.
+        VerifierFault: the same, and a verifier failed where no agent was.
+        SandboxUnavailable: a sandbox is gone or cannot be restored.
+    """
+    try:
+        begin(sandbox, task, task.steps[len(before.steps)])
+    except StepFault as fault:
+        if not before.steps:
+            raise
+        if other := control.fault(task, before.steps):
+            raise VerifierFault(f"{fault}; and {other}") from fault
+        return control.scale.judged(task, (*before.steps, {}), _notes(before, f"on what the agent left, {fault}"))
+    return None
+
+
+def judge(sandbox: Sandbox, task: Task, control: Control, before: Judged | None = None) -> Judged:
+    """Run the verifier of a step, and a control where it seems to have failed.
 
     Args:
         sandbox: the agent's, after the agent has ended.
         task: that was worked on.
         control: how to run a control.
+        before: how the attempt was judged before this step; None at the first.
 
     Raises:
         VerifierFault: the verifier failed, and not by the agent's work.
+        StepFault: a step cannot begin where no agent was.
         SandboxUnavailable: a sandbox is gone or cannot be restored.
     """
-    judged, doubt = _verify(sandbox, task, control.scale)
+    before = before or Judged()
+    judged, doubt = _verify(sandbox, task, before.steps, control.scale)
     if judged is not None and not doubt:
-        return judged
-    if fault := control.fault(task):
+        return replace(judged, note=before.note)
+    if fault := control.fault(task, before.steps):
         raise VerifierFault(f"{doubt}; and {fault}")
-    judged, doubt = _verify(sandbox, task, control.scale)
+    judged, doubt = _verify(sandbox, task, before.steps, control.scale)
     note = f"the verifier fails only on what the agent left: {doubt}" if doubt else ""
-    return replace(judged or Judged(), note=note)
+    judged = judged or control.scale.judged(task, (*before.steps, {}))
+    return replace(judged, note=_notes(before, note))
 
 
-def _verify(sandbox: Sandbox, task: Task, scale: Scale) -> tuple[Judged | None, str]:
-    """How the attempt is judged, None where it is not; and why that is in doubt, empty if it is not."""
+def _notes(before: Judged, note: str) -> str:
+    return "; ".join(filter(None, (before.note, note)))
+
+
+def _verify(
+    sandbox: Sandbox, task: Task, before: Sequence[Mapping[str, float]], scale: Scale
+) -> tuple[Judged | None, str]:
+    """How the attempt is judged, None where it is not; and why that is in doubt, empty if it is not.
+
+    Args:
+        sandbox: after the step's agent has ended.
+        task: that was worked on.
+        before: the rewards of each step before.
+        scale: by which the attempt is judged.
+    """
     try:
-        verified = verify(sandbox, task)
-        reward = counted(verified.rewards, scale.reward)
+        verified = verify(sandbox, task, task.steps[len(before)])
+        judged = scale.judged(task, (*before, verified.rewards))
     except VerifierFault as fault:
         return None, str(fault)
-    judged = Judged(reward, verified.rewards, reward >= scale.solved_at)
-    signs = "" if judged.solved else "; ".join(map(str, symptoms(verified.ran)))
+    reward = scale.of_step(verified.rewards)
+    signs = "" if reward >= scale.solved_at else "; ".join(map(str, symptoms(verified.ran)))
     return judged, signs and f"the verifier's tools failed, and it wrote the reward {reward:g}: {signs}"

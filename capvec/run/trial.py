@@ -8,17 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from capvec.agent.loop import LoopLimits, run_episode
+from capvec.agent.loop import LoopLimits, run_episode, step_seed
 from capvec.agent.model import ChatModel
 from capvec.agent.prompts import opening_messages
 from capvec.agent.protocols import get_protocol
 from capvec.errors import InfrastructureError
 from capvec.plan.plan import Plan
 from capvec.receipts import check_receipts
-from capvec.records import Config, Episode, Measured, Outcome, Reply, Task, TrialId, TrialSpec
-from capvec.run.control import Control, Judged, Scale, judge
+from capvec.records import Config, Episode, Measured, Outcome, Reply, Task, TaskStep, TrialId, TrialSpec
+from capvec.run.control import Control, Judged, Scale, judge, ready
 from capvec.sandbox.base import Sandbox, SandboxProvider
 from capvec.sandbox.skills import skills_in_words
+from capvec.sandbox.steps import goes_on
 from capvec.traces import write_trajectory
 
 
@@ -38,52 +39,75 @@ class TrialRunner:
             return self.finished[spec.id]
         started, clock = datetime.now(UTC), time.monotonic()
         task, config = self.plan.task(spec.task), self.plan.config(spec.config)
-        episode, judged, fault = self._act(spec, task, config)
-        outcome = _outcome(self.plan.run, spec, config, episode, judged, fault)
+        episodes: list[Episode] = []
+        judged = None
+        try:
+            judged = self._do(spec, task, config, episodes)
+            fault = episodes[-1].error
+        except InfrastructureError as error:
+            fault = f"{type(error).__name__}: {error}"
+        outcome = _outcome(self.plan.run, spec, config, episodes, judged, fault)
         outcome = replace(
             outcome, started=started.isoformat(timespec="milliseconds"), wall_s=round(time.monotonic() - clock, 3)
         )
-        if episode is not None:
-            self._write(spec, task, config, episode, outcome)
+        if episodes:
+            self._write(spec, task, config, episodes, outcome)
         return outcome
 
-    def _act(self, spec: TrialSpec, task: Task, config: Config) -> tuple[Episode | None, Judged | None, str]:
-        """The episode, the verifier's word, and the fault (empty without one); a fault leaves the episode so far."""
-        episode = None
-        try:
-            with self.sandboxes.open(task, run=self.plan.run, trial=str(spec.id)) as sandbox:
-                settings = self.plan.settings
+    def _do(self, spec: TrialSpec, task: Task, config: Config, episodes: list[Episode]) -> Judged | None:
+        """Let the model do the steps of a task in one sandbox, each in an episode of its own, which is appended.
 
-                def check(reply: Reply) -> None:
-                    check_receipts(reply, config, self.plan.layout)
+        Returns:
+            How they are judged; None where the last episode ended in a fault, which it holds.
 
-                protocol = get_protocol(settings.protocol)
-                episode = run_episode(
-                    opening_messages(
-                        _instruction(sandbox, task), protocol, settings.prompt_style, config.system_suffix
-                    ),
-                    model=self.model,
-                    sandbox=sandbox,
-                    protocol=protocol,
-                    limits=LoopLimits(
-                        max_steps=settings.max_steps,
-                        max_tokens=settings.max_tokens,
-                        temperature=settings.temperature,
-                        sandbox_s=task.agent.timeout_s,
-                        thinking=settings.thinking,
-                    ),
-                    seed=spec.seed,
-                    steers=config.steers,
-                    on_reply=check,
-                )
-                if episode.end_reason == "error":
-                    return episode, None, episode.error
-                scale = Scale(settings.reward, settings.solved_at)
-                return episode, judge(sandbox, task, Control(self.sandboxes, self.plan.run, str(spec.id), scale)), ""
-        except InfrastructureError as fault:
-            return episode, None, f"{type(fault).__name__}: {fault}"
+        Raises:
+            InfrastructureError: of any kind; the episodes so far are there.
+        """
+        settings, judged = self.plan.settings, Judged()
+        control = Control(self.sandboxes, self.plan.run, str(spec.id), Scale(settings.reward, settings.solved_at))
+        with self.sandboxes.open(task, run=self.plan.run, trial=str(spec.id)) as sandbox:
+            skills = skills_in_words(sandbox, task.skills_dir) if task.skills_dir is not None else ""
+            for number, step in enumerate(task.steps):
+                if prevented := ready(sandbox, task, control, judged):
+                    return prevented
+                seed = step_seed(spec.seed, -number) if number else spec.seed
+                episodes.append(self._act(sandbox, step, skills, config, seed))
+                if episodes[-1].end_reason == "error":
+                    return None
+                judged = judge(sandbox, task, control, judged)
+                if not goes_on(step, judged.steps[-1]):
+                    break
+        return judged
 
-    def _write(self, spec: TrialSpec, task: Task, config: Config, episode: Episode, outcome: Outcome) -> None:
+    def _act(self, sandbox: Sandbox, step: TaskStep, skills: str, config: Config, seed: int) -> Episode:
+        """One conversation with the model, about one step."""
+        settings = self.plan.settings
+        protocol = get_protocol(settings.protocol)
+        instruction = f"{step.instruction}\n\n{skills}" if skills else step.instruction
+
+        def check(reply: Reply) -> None:
+            check_receipts(reply, config, self.plan.layout)
+
+        return run_episode(
+            opening_messages(instruction, protocol, settings.prompt_style, config.system_suffix),
+            model=self.model,
+            sandbox=sandbox,
+            protocol=protocol,
+            limits=LoopLimits(
+                max_steps=settings.max_steps,
+                max_tokens=settings.max_tokens,
+                temperature=settings.temperature,
+                sandbox_s=step.agent.timeout_s,
+                thinking=settings.thinking,
+            ),
+            seed=seed,
+            steers=config.steers,
+            on_reply=check,
+        )
+
+    def _write(
+        self, spec: TrialSpec, task: Task, config: Config, episodes: Sequence[Episode], outcome: Outcome
+    ) -> None:
         write_trajectory(
             self.plan.trajectory(spec.id),
             spec=spec,
@@ -91,26 +115,20 @@ class TrialRunner:
             config=config,
             model_name=self.plan.settings.model,
             protocol=self.plan.settings.protocol,
-            episode=episode,
+            episodes=episodes,
             outcome=outcome,
         )
 
 
-def _instruction(sandbox: Sandbox, task: Task) -> str:
-    """The task's instruction, and the list of its skills."""
-    skills = skills_in_words(sandbox, task.skills_dir) if task.skills_dir is not None else ""
-    return f"{task.instruction}\n\n{skills}" if skills else task.instruction
-
-
 def error_outcome(run: str, spec: TrialSpec, config: Config, reason: str) -> Outcome:
     """The outcome of a trial that the infrastructure ended before there was an episode."""
-    return _outcome(run, spec, config, None, None, reason)
+    return _outcome(run, spec, config, (), None, reason)
 
 
 def _outcome(
-    run: str, spec: TrialSpec, config: Config, episode: Episode | None, judged: Judged | None, fault: str
+    run: str, spec: TrialSpec, config: Config, episodes: Sequence[Episode], judged: Judged | None, fault: str
 ) -> Outcome:
-    steps = episode.steps if episode else ()
+    steps = [step for episode in episodes for step in episode.steps]
     return Outcome(
         run=run,
         task=spec.task,
@@ -123,10 +141,10 @@ def _outcome(
         reward=judged.reward if judged else None,
         rewards=judged.rewards if judged else {},
         steps=len(steps),
-        parse_fail=episode.parse_fail if episode else 0,
-        repaired=episode.repaired if episode else 0,
-        no_cmd=episode.no_cmd if episode else 0,
-        end_reason=episode.end_reason if episode and judged else "error",
+        parse_fail=sum(episode.parse_fail for episode in episodes),
+        repaired=sum(episode.repaired for episode in episodes),
+        no_cmd=sum(episode.no_cmd for episode in episodes),
+        end_reason=episodes[-1].end_reason if judged else "error",
         prompt_tokens=sum(step.reply.prompt_tokens for step in steps),
         completion_tokens=sum(step.reply.completion_tokens for step in steps),
         model_s=round(sum(step.reply.model_s for step in steps), 3),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 from capvec.errors import VerifierFault
 
@@ -69,6 +69,21 @@ def counted(rewards: Mapping[str, float], name: str | None = None) -> float:
             f"with --reward, as in --reward {next(iter(rewards))}"
         )
     return next(iter(rewards.values()))
+
+
+def of_steps(steps: Sequence[Mapping[str, float]], strategy: Literal["mean", "final"]) -> dict[str, float]:
+    """The rewards of a task from those of its steps.
+
+    Args:
+        steps: name → reward of each step that was judged, in order; empty for one that the agent made impossible to
+            judge.
+        strategy: `mean` over the steps, by name, where a step without the name counts as 0; or those of the `final`
+            one.
+    """
+    if strategy == "final":
+        return dict(steps[-1])
+    names = dict.fromkeys(name for rewards in steps for name in rewards)
+    return {name: sum(rewards.get(name, 0.0) for rewards in steps) / len(steps) for name in names}
 
 
 def _of_json(data: bytes) -> dict[str, float]:

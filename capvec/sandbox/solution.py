@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from capvec.records import CommandResult, Task
+from pathlib import Path
+
+from capvec.records import CommandResult, Task, TaskStep
 from capvec.sandbox.base import Sandbox
 
 
 def has_solution(task: Task) -> bool:
-    """Whether the task brings a solution."""
-    return (task.path / "solution" / "solve.sh").is_file()
+    """Whether the task brings a solution of every step."""
+    return all((_folder(task, step) / "solve.sh").is_file() for step in task.steps)
 
 
-def solve(sandbox: Sandbox, task: Task) -> CommandResult:
-    """Run `solution/solve.sh`, within the agent's time; how it ends does not say whether the task is solved.
+def solve(sandbox: Sandbox, task: Task, step: TaskStep) -> CommandResult:
+    """Run `solve.sh` of a step, within the agent's time; how it ends does not say whether the step is solved.
 
     Raises:
         SandboxUnavailable: the sandbox is gone.
     """
-    sandbox.upload(task.path / "solution", "/solution")
+    sandbox.upload(_folder(task, step), "/solution")
     command = ("bash", "/solution/solve.sh")
-    return sandbox.execute(command, timeout_s=task.agent.timeout_s, env=dict(task.solution_env))
+    return sandbox.execute(command, timeout_s=step.agent.timeout_s, env=dict(task.solution_env))
+
+
+def _folder(task: Task, step: TaskStep) -> Path:
+    """That of the step, or the task's where the step has none."""
+    own = task.path / "steps" / step.name / "solution"
+    return own if step.name and own.is_dir() else task.path / "solution"

@@ -147,11 +147,11 @@ def _from_dockerfile(task: Task) -> Task:
 
 def _refuse_pending(folder: Path, task: Task) -> None:
     """Refuse what no sandbox provides yet."""
-    step = task.steps[0]
+    collected = [one.service for step in task.steps for one in step.verifier.collect]
+    copied = [one.service for step in task.steps for one in step.artifacts]
     wanted = {
-        "steps": len(task.several),
-        "verifier.collect of another service": any(one.service != "main" for one in step.verifier.collect),
-        "artifacts of another service": any(one.service != "main" for one in step.artifacts),
+        "verifier.collect of another service": set(collected) - {"main"},
+        "artifacts of another service": set(copied) - {"main"},
         f"a network_mode of one phase beside {COMPOSE}": _changes_network(task),
     }
     if unmet := [key for key, value in wanted.items() if value]:

@@ -5,6 +5,10 @@ The format is specified in Harbor's RFC 0001, https://harborframework.com/docs/t
 In capvec's own files, worked examples of the opening are steps with `is_copied_context`, so that they do not count as
 the agent's. `observation.results` holds the output of each command, and `extra.observation` of an agent step the text
 that the model received, which may differ.
+
+A task with several steps has an episode for each. They stand one after the other, and `extra.step` names the step of
+the task. The instruction of a later episode is a user's step; the rest of its opening is the first's and not repeated.
+The model saw each episode alone.
 """
 
 from __future__ import annotations
@@ -31,18 +35,20 @@ def write_trajectory(
     config: Config,
     model_name: str,
     protocol: str,
-    episode: Episode,
+    episodes: Sequence[Episode],
     outcome: Outcome,
 ) -> None:
     """Write one trial as an ATIF v1.8 file, completely or not at all. Missing folders are made.
+
+    `episodes` are those of the task's steps that were reached, in order; at least one.
 
     `agent.extra` holds the steering: `layer` and `direction` (several are joined by `+`), `alpha` as typed,
     `alpha_stored` in stored units with one number for each of `config.steers`, and the dose.
     `metrics.extra` of each reply holds its receipts, and the isolation check, steered or not. `extra.outcome`
     is the complete outcome. Numbers that are not finite become text, since JSON has none.
     """
-    own = [_agent_step(step) for step in episode.steps]
-    steps = [*_opening_steps(episode.messages), *own]
+    own = [step for episode in episodes for step in episode.steps]
+    steps = list(_steps(task, episodes))
     document = {
         "schema_version": SCHEMA_VERSION,
         "session_id": f"{outcome.run}/{spec.id}",
@@ -55,20 +61,31 @@ def write_trajectory(
         },
         "steps": [{"step_id": number, **step} for number, step in enumerate(steps, start=1)],
         "final_metrics": {
-            "total_prompt_tokens": sum(step.reply.prompt_tokens for step in episode.steps),
-            "total_completion_tokens": sum(step.reply.completion_tokens for step in episode.steps),
+            "total_prompt_tokens": sum(step.reply.prompt_tokens for step in own),
+            "total_completion_tokens": sum(step.reply.completion_tokens for step in own),
             "total_steps": len(steps),
-            "extra": {"agent_steps": len(own), "end_reason": episode.end_reason},
+            "extra": {"agent_steps": len(own), "end_reason": episodes[-1].end_reason},
         },
         "extra": {
             "outcome": outcome.to_json(),
             "task": {"name": task.name, "checksum": task.checksum},
             "spec": spec.to_json(),
-            "error": episode.error,
+            "error": episodes[-1].error,
         },
     }
     # ASCII only: a lone surrogate in a reply has no UTF-8.
     _write_atomically(path, json.dumps(_finite(document), indent=1, allow_nan=False))
+
+
+def _steps(task: Task, episodes: Sequence[Episode]) -> Iterator[dict[str, Any]]:
+    """The steps of all episodes; those of a task with several steps say to which of them they belong."""
+    calls = 0
+    for number, (episode, part) in enumerate(zip(episodes, task.steps, strict=False)):
+        opening = list(_opening_steps(episode.messages))
+        replies = [_agent_step(step, calls + step.index) for step in episode.steps]
+        calls += len(replies)
+        for step in (*(opening[-1:] if number else opening), *replies):
+            yield step | {"extra": {"step": part.name, **step.get("extra", {})}} if part.name else step
 
 
 def _opening_steps(messages: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
@@ -81,9 +98,9 @@ def _opening_steps(messages: Sequence[Mapping[str, str]]) -> Iterator[dict[str, 
         yield step
 
 
-def _agent_step(step: Step) -> dict[str, Any]:
+def _agent_step(step: Step, number: int) -> dict[str, Any]:
     reply, parse = step.reply, step.parse
-    ids = [f"call_{step.index}_{number}" for number in range(len(parse.commands))]
+    ids = [f"call_{number}_{call}" for call in range(len(parse.commands))]
     data: dict[str, Any] = {"source": "agent", "message": reply.text, "llm_call_count": 1}
     if reply.thought:
         data["reasoning_content"] = reply.thought

@@ -146,7 +146,7 @@ def write_trial(plan: Plan, spec: TrialSpec, number: int, say: Say = plain) -> O
         config=config,
         model_name="m",
         protocol="bash-block",
-        episode=Episode(opening, tuple(steps), "done"),
+        episodes=[Episode(opening, tuple(steps), "done")],
         outcome=outcome,
     )
     return outcome

@@ -59,7 +59,8 @@ class _Reader:
         try:
             text = (self.folder / f"{outcome.trial}.json").read_text(encoding="utf-8")
             steps = json.loads(text)["steps"]
-            opening = [step for step in steps if "llm_call_count" not in step and not step.get("is_copied_context")]
+            first = next((place for place, step in enumerate(steps) if "llm_call_count" in step), len(steps))
+            opening = [step for step in steps[:first] if not step.get("is_copied_context")]
             examples = sum(bool(step.get("is_copied_context")) for step in steps)
             return {
                 "task": outcome.task,
@@ -70,13 +71,21 @@ class _Reader:
                 "error": self._short(outcome.error),
                 "opening": [[step["source"], self._opening(step["message"])] for step in opening],
                 "examples": examples,
-                "steps": [self._step(step) for step in steps if "llm_call_count" in step],
+                "steps": list(self._replies(steps[first:])),
             }
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def _opening(self, text: str) -> int:
         return self.openings.setdefault(self._short(text), len(self.openings))
+
+    def _replies(self, steps: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Each reply; the first to a later instruction of the task, with that instruction."""
+        instruction = ""
+        for step in steps:
+            if "llm_call_count" in step:
+                yield self._step(step) | ({"instruction": self._short(instruction)} if instruction else {})
+            instruction = "" if "llm_call_count" in step else step["message"]
 
     def _step(self, step: Mapping[str, Any]) -> dict[str, Any]:
         extra = step["extra"]

@@ -179,6 +179,19 @@ def test_a_thought_is_in_the_page_beside_the_reply(tmp_path):
     assert {step["thought"] for trial in embedded.trials for step in trial["steps"]} == {"", "I look."}
 
 
+def test_a_later_instruction_of_a_task_stands_with_the_reply_to_it_and_not_in_the_opening(tmp_path):
+    plan = write_recorded(tmp_path / "r", finished=False)
+    path = plan.trajectory(plan.trials[0].id)
+    document = json.loads(path.read_text())
+    document["steps"].insert(-1, {"source": "user", "message": "Now the next."})
+    path.write_text(json.dumps(document))
+    embedded = embed(tmp_path / "r" / "trajectories", read_run_folder(tmp_path / "r").outcomes)
+    shown = [step.get("instruction") for trial in embedded.trials for step in trial["steps"]]
+    assert shown.count("Now the next.") == 1
+    assert set(shown) == {None, "Now the next."}
+    assert "Now the next." not in embedded.openings
+
+
 def test_too_many_trials_are_left_out_pair_by_pair_and_counted(tmp_path):
     write_recorded(tmp_path / "r", finished=False)
     folder, outcomes = tmp_path / "r" / "trajectories", read_run_folder(tmp_path / "r").outcomes

@@ -111,6 +111,19 @@ def test_tasks_none_of_which_can_run_are_an_error_even_then(tmp_path: Path) -> N
         load_tasks(str(tmp_path), skip=True)
 
 
+@pytest.mark.parametrize(
+    "what",
+    ['artifacts = [{ source = "/a", service = "db" }]', '[[steps.verifier.collect]]\ncommand = "true"\nservice = "db"'],
+)
+def test_what_any_step_wants_of_another_service_is_refused(tmp_path: Path, what: str) -> None:
+    folder = make_task(tmp_path, toml=f'{CLOSED}[[steps]]\nname = "a"\n[[steps]]\nname = "b"\n{what}\n')
+    for name in "ab":
+        (folder / "steps" / name).mkdir(parents=True)
+        (folder / "steps" / name / "instruction.md").write_text("Do it.\n")
+    with pytest.raises(UsageError, match="of another service: not supported"):
+        load_task(folder)
+
+
 def test_a_loaded_task_survives_json(tmp_path: Path) -> None:
     task = load_task(
         make_task(tmp_path, toml=f"{CLOSED}[metadata]\ncreated = 2026-03-01\nweights = [0.5, {{ at = 10:30:00 }}]\n")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.traces import put
 
 from capvec.errors import UsageError
-from capvec.records import CommandResult, Config, Episode, Outcome, Parse, Reply, Step, Task, TrialSpec
+from capvec.records import CommandResult, Config, Episode, Outcome, Parse, Reply, Step, Task, TaskStep, TrialSpec
 from capvec.steering import IsolationCheck, Receipt, Steer
 from capvec.traces import read_traces, write_trajectory
 
@@ -54,7 +54,7 @@ def outcome_of(episode, *, status="solved", reward=1.0):
 def write(path, episode, config=CONFIG, **outcome):
     write_trajectory(
         path, spec=SPEC, task=TASK, config=config, model_name="pocket", protocol="bash-block",
-        episode=episode, outcome=outcome_of(episode, **outcome),
+        episodes=[episode], outcome=outcome_of(episode, **outcome),
     )  # fmt: skip
     return json.loads(path.read_text())
 
@@ -115,6 +115,28 @@ def test_worked_examples_are_not_taken_for_steps_of_the_agent(tmp_path):
     copied = [step.get("is_copied_context", False) for step in document["steps"]]
     assert copied == [False, True, True, False, False, False]
     assert read_traces(tmp_path / "a.json")[0].steps == 2
+
+
+def test_the_episodes_of_several_steps_are_one_conversation_in_which_each_says_its_step(tmp_path):
+    second = Episode((*OPENING[:3], {"role": "user", "content": "Say bye."}), (ACTED, DONE), "max_steps")
+    path = tmp_path / "a.json"
+    write_trajectory(
+        path, spec=SPEC, task=replace(TASK, several=(TaskStep("hello", ""), TaskStep("bye", ""))), config=CONFIG,
+        model_name="pocket", protocol="bash-block", episodes=[Episode(OPENING, (ACTED, DONE), "done"), second],
+        outcome=outcome_of(second),
+    )  # fmt: skip
+    document = json.loads(path.read_text())
+    steps = document["steps"]
+    assert [step["step_id"] for step in steps] == list(range(1, 10))
+    assert [step["extra"]["step"] for step in steps] == ["hello"] * 6 + ["bye"] * 3
+    calls = [call["tool_call_id"] for step in steps for call in step.get("tool_calls", [])]
+    assert len(calls) == len(set(calls)) == 2
+    assert document["final_metrics"]["extra"] == {"agent_steps": 4, "end_reason": "max_steps"}
+    assert document["final_metrics"]["total_prompt_tokens"] == 40
+    (trace,) = read_traces(path)
+    alone = conversation(Episode(OPENING, (ACTED, DONE), "done"))
+    assert trace.messages == (*alone, {"role": "user", "content": "Say bye."}, *alone[len(OPENING) :])
+    assert trace.steps == 4
 
 
 def test_the_file_has_the_shape_that_atif_1_8_asks_for(tmp_path):

@@ -1,0 +1,167 @@
+"""A trial of a task with several steps, against a scripted model and sandbox."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from support.scripted_sandbox import ScriptedSandbox
+
+from capvec.errors import SandboxUnavailable
+from capvec.plan.plan import Plan, Settings
+from capvec.records import CommandResult, Config, Outcome, Task, TaskStep, TrialSpec
+from capvec.run.trial import TrialRunner
+from dev.agent.scripted_model import ScriptedModel
+
+pytestmark = pytest.mark.unit
+TEST, SETUP, PWD = "bash /tests/test.sh", "bash /app/setup.sh", "pwd"
+SIGN = CommandResult("curl: (6) Could not resolve host: astral.sh\n", 0)
+
+
+class Judging(ScriptedSandbox):
+    """Each call of the verifier writes the next rewards and gives the next result; `setup.sh` as scripted."""
+
+    def __init__(self, calls, setups) -> None:
+        super().__init__(lambda _command: CommandResult("", 0))
+        self.calls, self.setups = iter(calls), iter(setups)
+
+    def take_back(self) -> tuple[str, ...]:
+        self.commands.append("take back")
+        return super().take_back()
+
+    def execute(self, argv, *, timeout_s, env=None):
+        command = " ".join(argv)
+        result = super().execute(argv, timeout_s=timeout_s, env=env)
+        if command == TEST:
+            rewards, result = next(self.calls)
+            self._files["/logs/verifier/reward.json"] = json.dumps(rewards).encode()
+        if command == SETUP:
+            result = CommandResult("", next(self.setups))
+        if isinstance(result, Exception):
+            raise result
+        return CommandResult("/app\n", 0) if command == PWD else result
+
+
+class Sandboxes:
+    """Opens the sandboxes that were given, the agent's first."""
+
+    def __init__(self, *given) -> None:
+        self.given, self.opened = iter(given), []
+
+    @contextmanager
+    def open(self, task: Task, **_: str) -> Iterator[Judging]:
+        assert task.name == "t"
+        self.opened.append(Judging(*next(self.given)))
+        yield self.opened[-1]
+
+    def prepare(self, task: Task) -> str:
+        return task.name
+
+
+@pytest.fixture
+def run(tmp_path):
+    def run(*sandboxes, strategy="mean", least=None, replies=("DONE",) * 3, reward=None, solution=False):
+        sandboxes = [one if isinstance(one, tuple) else (one, ()) for one in sandboxes]
+        setups = any(setups for _, setups in sandboxes)
+        for name in ("a", "b", "c"):
+            folder = tmp_path / "steps" / name
+            (folder / "tests").mkdir(parents=True)
+            (folder / "tests" / "test.sh").write_text("true\n")
+            if solution:
+                (folder / "solution").mkdir()
+                (folder / "solution" / "solve.sh").write_text("true\n")
+            if setups:
+                (folder / "workdir").mkdir()
+                (folder / "workdir" / "setup.sh").write_text("true\n")
+        several = tuple(TaskStep(name, f"Do {name}.", min_reward=least or {}) for name in ("a", "b", "c"))
+        task = Task("t", tmp_path, "Do a.", "0", several=several, step_reward=strategy)
+        spec, config = TrialSpec("t", "baseline", 1, 7), Config("baseline", "baseline")
+        settings = Settings("m", "bash-block", "zero-shot", 4, 32, 0.7, reward=reward)
+        plan = Plan("r", tmp_path, (task,), (config,), (spec,), settings)
+        run.sandboxes = Sandboxes(*sandboxes)
+        return TrialRunner(plan, ScriptedModel(list(replies)), run.sandboxes).run(spec)
+
+    return run
+
+
+def wrote(*rewards):
+    """A verifier that ends well, and writes these at its calls."""
+    fine = CommandResult("", 0)
+    return [one if isinstance(one, tuple) else (one, fine) for one in rewards]
+
+
+def summary(outcome: Outcome):
+    return outcome.outcome, outcome.reward, outcome.steps
+
+
+@pytest.mark.parametrize(("strategy", "reward"), [("mean", 0.5), ("final", 1.0)])
+def test_the_reward_is_the_mean_of_the_steps_or_that_of_the_last(run, strategy, reward):
+    outcome = run(wrote({"reward": 0.5}, {"reward": 0}, {"reward": 1}), strategy=strategy)
+    assert summary(outcome) == ("solved" if reward == 1 else "unsolved", reward, 3)
+
+
+def test_a_name_that_a_step_did_not_write_counts_as_0(run):
+    outcome = run(wrote({"x": 1}, {"x": 1, "y": 3}, {"y": 3}), reward="y")
+    assert (outcome.outcome, outcome.rewards) == ("solved", {"x": 2 / 3, "y": 2.0})
+
+
+@pytest.mark.parametrize("reward", ["reward", "later"])
+def test_steps_after_one_below_its_least_reward_are_not_run_and_not_counted(run, reward):
+    outcome = run(wrote({"reward": 0.9}, {"reward": 0.5}), least={"reward": 0.6}, reward=reward)
+    assert summary(outcome) == ("unsolved", 0.7 if reward == "reward" else 0.0, 2)
+
+
+def test_a_least_reward_that_was_not_written_is_not_met(run):
+    assert summary(run(wrote({"reward": 1}), least={"other": 0.0})) == ("solved", 1.0, 1)
+
+
+def test_a_reward_that_no_step_wrote_is_an_error(run):
+    wrong = wrote({"x": 1}, {"x": 1}, {"x": 1})
+    outcome = run(wrong, wrong, reward="y")
+    assert (outcome.outcome, outcome.reward) == ("error", None)
+
+
+def test_the_container_is_taken_back_before_each_verifier_and_before_the_next_agent(run):
+    run(wrote({"reward": 1}, {"reward": 1}, {"reward": 1}))
+    (sandbox,) = run.sandboxes.opened
+    assert sandbox.commands == [*["take back", TEST, "take back"] * 2, "take back", TEST]
+
+
+def test_a_fault_in_a_later_step_is_an_error_and_keeps_what_was_said(run, tmp_path: Path):
+    outcome = run([*wrote({"reward": 1}), ({}, SandboxUnavailable("it is gone"))])
+    assert (*summary(outcome), outcome.end_reason) == ("error", None, 2, "error")
+    steps = json.loads((tmp_path / "trajectories" / "t-baseline-t1.json").read_text())["steps"]
+    assert [step["extra"]["step"] for step in steps] == ["a", "a", "a", "b", "b"]
+
+
+@pytest.mark.parametrize("again", [SIGN, CommandResult("", 0)])
+def test_only_the_step_whose_verifier_seems_to_have_failed_is_judged_again(run, again):
+    """The control does all three steps, by their solutions; the agent's attempt goes on where it was."""
+    passes = wrote({"reward": 1}, {"reward": 1}, {"reward": 1})
+    own = wrote({"reward": 1}, ({"reward": 0}, SIGN), ({"reward": 0.25}, again), {"reward": 1})
+    outcome = run(own, passes, solution=True)
+    assert summary(outcome) == ("unsolved", 0.75, 3)
+    assert ("only on what the agent left" in outcome.note) == (again is SIGN)
+
+
+def test_a_later_step_whose_verifier_fails_where_nothing_was_done_is_an_error(run):
+    own = wrote({"reward": 1}, ({"reward": 0}, SIGN))
+    outcome = run(own, wrote(({"reward": 0}, SIGN)))
+    assert (outcome.outcome, ", too: " in outcome.error) == ("error", True)
+
+
+def test_a_step_that_cannot_begin_on_what_the_agent_left_earns_nothing(run):
+    passes = wrote({"reward": 1}, {"reward": 1}, {"reward": 1})
+    outcome = run((wrote({"reward": 1}), (0, 1)), (passes, (0, 0, 0)), solution=True)
+    assert summary(outcome) == ("unsolved", 0.5, 1)
+    assert "setup.sh ended with exit code 1" in outcome.note
+
+
+@pytest.mark.parametrize("setups", [((1,), ()), ((0, 1), (0, 1))])
+def test_a_step_that_cannot_begin_anywhere_is_an_error(run, setups):
+    passes = wrote({"reward": 1}, {"reward": 1})
+    outcome = run((passes, setups[0]), (passes, setups[1]), solution=True)
+    assert (outcome.outcome, "setup.sh ended with exit code 1" in outcome.error) == ("error", True)
