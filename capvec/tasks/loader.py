@@ -152,11 +152,20 @@ def _refuse_pending(folder: Path, task: Task) -> None:
     wanted = {
         "verifier.collect of another service": set(collected) - {"main"},
         "artifacts of another service": set(copied) - {"main"},
-        "tests/docker-compose.yaml": any(one.compose for one in task.environments[1:]),
-        f"environment/{COMPOSE}": task.environment.compose,
+        f"a network_mode of one phase beside {COMPOSE}": _changes_network(task),
     }
     if unmet := [key for key, value in wanted.items() if value]:
         raise UsageError(f"{folder}: {', '.join(unmet)}: not supported")
+
+
+def _changes_network(task: Task) -> bool:
+    """Whether a phase asks for another network than its services have."""
+    for step in task.steps:
+        own = step.verifier.environment or task.environment
+        phases = ((task.environment, step.agent.network), (own, step.verifier.network))
+        if any(one.compose and network not in (None, one.limits.network) for one, network in phases):
+            return True
+    return False
 
 
 def _networked(task: Task) -> str:

@@ -176,11 +176,13 @@ def test_text_that_is_not_utf8_is_refused_by_file_and_byte(tmp_path: Path) -> No
         load_task(folder)
 
 
-def test_a_compose_environment_is_refused(tmp_path: Path) -> None:
-    folder = make_task(tmp_path)
+@pytest.mark.parametrize("phase", ["agent", "verifier"])
+def test_services_have_one_network_for_all_phases(tmp_path: Path, phase: str) -> None:
+    folder = make_task(tmp_path, toml=f'{CLOSED}[{phase}]\nnetwork_mode = "public"\n')
+    load_task(folder, allow_network=True)
     (folder / "environment" / "docker-compose.yaml").write_text("services: {}\n")
-    with pytest.raises(UsageError, match=r"docker-compose\.yaml: "):
-        load_task(folder)
+    with pytest.raises(UsageError, match=r"a network_mode of one phase beside docker-compose\.yaml: not supported"):
+        load_task(folder, allow_network=True)
 
 
 @pytest.mark.parametrize("name", ["two words", "caf\u00e9", "-flag", "a+b"])
