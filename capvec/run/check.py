@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event
-from typing import Literal
+from typing import Literal, Self
 
 from capvec.errors import InfrastructureError, SandboxUnavailable, StepFault, UsageError, VerifierFault
 from capvec.records import CommandResult, Task, TaskStep
@@ -65,6 +65,14 @@ class TaskCheck(Record):
     """Whether its containers had the capabilities of a plain Docker container."""
     solved_at: float = 1.0
     """The least reward that counts as solved."""
+    built: bool = True
+    """Whether Docker has its images; if not, nothing ran."""
+
+    @classmethod
+    def unbuilt(cls, task: Task, error: UsageError) -> Self:
+        """That of a task whose image cannot be had."""
+        lines = tuple(printable(str(error)).splitlines())
+        return cls(task.name, Attempt(None, evidence=lines), None, 0.0, networked=False, built=False)
 
     @property
     def problem(self) -> str:
@@ -85,6 +93,9 @@ class TaskCheck(Record):
 
     def _problems(self) -> Iterator[tuple[str, Attempt]]:
         nothing, solution = self.nothing, self.solution
+        if not self.built:
+            yield f"its image cannot be had: {nothing.evidence[0]}", nothing
+            return
         if solution is not None and solution.reward is None:
             yield "after its own solution, its verifier gives no reward", solution
         elif nothing.reward is None:
