@@ -57,7 +57,7 @@ class TaskPreparation:
         if unfit and not (self._options.skip_unfit and len(unfit) < len(tasks)):
             ways = ("leave them out with --skip-unfit, or ",) if len(unfit) < len(tasks) else ()
             raise refusal(unfit, len(tasks), f"{''.join(ways)}run them as they are with --no-check")
-        left_out = {check.task: one_line(check.problem) for check in unfit}
+        left_out = {check.task: check.reason for check in unfit}
         fit = tuple(task for task in built if task.name not in left_out)
         unproved = {task.name: NOT_CHECKED for task in fit if task.name not in checks}
         unproved |= {

@@ -72,8 +72,8 @@ def load_task(folder: Path, *, allow_network: bool = False) -> Task:
     )
     if not allow_network and (phase := _networked(task)):
         raise UsageError(
-            f"{folder / 'task.toml'}: {phase} reaches the public network (Harbor's default where network_mode is not "
-            'set); expected --allow-network, which permits it, or network_mode = "no-network"'
+            f"{folder / 'task.toml'}: {phase} reaches the public network, as it does in Harbor where network_mode "
+            'is not set; expected --allow-network, which permits it, or network_mode = "no-network"'
         )
     _refuse_pending(folder, task)
     return task
