@@ -12,15 +12,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
 import docker
 import docker.errors
-import psutil
 
 from capvec.errors import UsageError
 from capvec.sandbox import docker_cli
@@ -33,7 +31,6 @@ Say = Callable[[str], None]
 
 PROGRESS_S = 15.0
 """How often a build that takes long says so."""
-_GRACE_S = 5.0
 _LOG_LINES = 15
 _LOG_BYTES = 64_000
 _NO_IMAGE = r"resolve source metadata|/manifests/|manifest unknown|pull access denied|dial tcp|lookup|registry"
@@ -58,15 +55,20 @@ class _Build:
     folder: Path
     tag: str
     env: dict[str, str]
+    own: Path
+    """The Dockerfile."""
+    options: tuple[str, ...] = ()
+    """Of BuildKit's command."""
     dockerfile: Path | None = None
-    """Instead of the folder's own."""
+    """Instead of its own."""
 
     @property
     def argv(self) -> list[str]:
         if self.builder.name != "buildkit":
             return [*self.builder.argv, str(self.folder), self.tag]
-        file = self.dockerfile or self.folder / "Dockerfile"
-        return [*self.builder.argv, "--progress=plain", f"--tag={self.tag}", f"--file={file}", str(self.folder)]
+        file = self.dockerfile or self.own
+        options = ("--progress=plain", f"--tag={self.tag}", f"--file={file}", *self.options)
+        return [*self.builder.argv, *options, str(self.folder)]
 
 
 def find_builder(client: docker.DockerClient) -> Builder:
@@ -83,7 +85,17 @@ def find_builder(client: docker.DockerClient) -> Builder:
     return Builder(classic, "classic")
 
 
-def build_image(client: docker.DockerClient, folder: Path, tag: str, *, name: str, timeout_s: float, say: Say) -> str:
+def build_image(
+    client: docker.DockerClient,
+    folder: Path,
+    tag: str,
+    *,
+    name: str,
+    timeout_s: float,
+    say: Say,
+    dockerfile: Path | None = None,
+    options: tuple[str, ...] = (),
+) -> str:
     """Build a folder's Dockerfile. Returns the id of the image.
 
     Args:
@@ -93,15 +105,20 @@ def build_image(client: docker.DockerClient, folder: Path, tag: str, *, name: st
         name: of the task, for messages.
         timeout_s: seconds until the build is ended.
         say: takes a line about a build that takes long, and what was put right.
+        dockerfile: instead of `Dockerfile` in the folder.
+        options: further ones of `docker build`, which need BuildKit.
 
     Raises:
         UsageError: it does not build. The message has the cause where that is known, and the end of the log.
         SandboxUnavailable: Docker does not answer any more.
     """
-    builder, text = find_builder(client), _read(folder / "Dockerfile")
-    _refuse_what_would_differ(builder, text, f"task {name}: {folder / 'Dockerfile'}")
+    own = dockerfile or folder / "Dockerfile"
+    builder, text = find_builder(client), _read(own)
+    _refuse_what_would_differ(builder, text, f"task {name}: {own}")
+    if builder.name != "buildkit" and (options or own != folder / "Dockerfile"):
+        raise UsageError(f"task {name}: {own} needs BuildKit{_missing(options or (str(own),))}")
     with tempfile.TemporaryDirectory(prefix="capvec-build-") as scratch:
-        build = _Build(builder, folder, tag, _environment(Path(scratch)))
+        build = _Build(builder, folder, tag, _environment(Path(scratch)), own, options)
         deadline = time.monotonic() + timeout_s
         while (log := _run(build, name, deadline, say)) is not None:
             if time.monotonic() >= deadline:
@@ -113,7 +130,7 @@ def build_image(client: docker.DockerClient, folder: Path, tag: str, *, name: st
             with faults():
                 client.ping()  # a Docker that went away is no fault of the Dockerfile
             why = _headline(log) + _cause(builder, text, log, str(client.version().get("Version")))
-            raise UsageError(f"task {name}: {folder / 'Dockerfile'} does not build: {why}\n{_tail(log)}")
+            raise UsageError(f"task {name}: {own} does not build: {why}\n{_tail(log)}")
     try:
         return str(client.images.get(tag).id)
     except docker.errors.ImageNotFound as error:
@@ -135,7 +152,7 @@ def _environment(scratch: Path) -> dict[str, str]:
 def _run(build: _Build, name: str, deadline: float, say: Say) -> str | None:
     """Run the builder until it ends or the time is up. Returns its log if it failed, or None."""
     started = time.monotonic()
-    with tempfile.TemporaryFile() as log, _process(build, log) as process:
+    with tempfile.TemporaryFile() as log, docker_cli.process(build.argv, build.env, log, log) as process:
         while (left := deadline - time.monotonic()) > 0:
             try:
                 if process.wait(min(PROGRESS_S, left)) == 0:
@@ -145,30 +162,6 @@ def _run(build: _Build, name: str, deadline: float, say: Say) -> str | None:
                 last = (_text(log).rstrip().splitlines() or ["no output yet"])[-1]
                 say(f"building the image of task {name}, {time.monotonic() - started:.0f} s: {last.strip()[:100]}")
         return _text(log)
-
-
-@contextmanager
-def _process(build: _Build, log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """The builder, which is ended with the processes that it started when the context ends."""
-    process = subprocess.Popen(build.argv, env=build.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            _end(process.pid)
-        process.wait()
-
-
-def _end(pid: int) -> None:
-    """End a process and its descendants; first in a way that lets BuildKit's client stop its build."""
-    with suppress(psutil.NoSuchProcess):
-        first = psutil.Process(pid)
-        family = [*first.children(recursive=True), first]
-        for end in (psutil.Process.terminate, psutil.Process.kill):
-            for process in family:
-                with suppress(psutil.NoSuchProcess):
-                    end(process)
-            _, family = psutil.wait_procs(family, _GRACE_S)
 
 
 def _text(log: IO[bytes]) -> str:
@@ -192,7 +185,7 @@ def _mended(build: _Build, text: str, log: str, scratch: Path) -> tuple[_Build, 
     if build.builder.name == "buildkit" and build.dockerfile is None and plain and FRONTEND in _headline(log):
         file = scratch / "Dockerfile"
         file.write_text(plain, encoding="utf-8", errors="surrogateescape")
-        if (ignore := build.folder / "Dockerfile.dockerignore").is_file():
+        if (ignore := build.own.with_name(f"{build.own.name}.dockerignore")).is_file():
             (scratch / "Dockerfile.dockerignore").write_bytes(ignore.read_bytes())
         why = (
             f"{syntax(text)} of the Dockerfile's `# syntax` line cannot be fetched; building with the one inside Docker"

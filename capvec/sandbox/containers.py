@@ -40,14 +40,25 @@ class ImageConfig:
     """As in its Dockerfile, or root."""
     workdir: str
     entrypoint: tuple[str, ...]
+    healthcheck: bool
+    """Whether it has a HEALTHCHECK."""
 
     @classmethod
     def of(cls, client: docker.DockerClient, task: Task, environment: Environment, say: Say) -> ImageConfig:
         """The image of an environment, built where Docker does not have it."""
-        found = (find_image(client, task, environment) or prepare_image(client, task, environment, say)).id
+        image = find_image(client, task, environment) or prepare_image(client, task, environment, say)
+        return cls.inspect(client, image.id)
+
+    @classmethod
+    def inspect(cls, client: docker.DockerClient, found: str) -> ImageConfig:
+        """An image that Docker has, by its id."""
         config: dict[str, Any] = cast("Any", client.api).inspect_image(found)["Config"] or {}
         return cls(
-            found, config.get("User") or "0", config.get("WorkingDir") or "/", tuple(config.get("Entrypoint") or ())
+            id=found,
+            user=config.get("User") or "0",
+            workdir=config.get("WorkingDir") or "/",
+            entrypoint=tuple(config.get("Entrypoint") or ()),
+            healthcheck=bool(config.get("Healthcheck")),
         )
 
 
@@ -60,7 +71,8 @@ class Started:
     workdir: str
     capable: bool
     """Whether its own processes are root's with Docker's default capabilities."""
-    connection: Connection
+    connection: Connection | None
+    """None where the network is one for all phases."""
 
 
 def start_container(
@@ -76,9 +88,7 @@ def start_container(
 ) -> Started:
     """Create a container and start it; it is removed when `cleanup` ends."""
     settings = {
-        **_limits(client, environment.limits),
-        **_privileges(capabilities, environment.limits),
-        **_own_processes(image, environment, capabilities),
+        **settings_of(client, image, environment, capabilities),
         "healthcheck": {"test": ["NONE"]},
         "network_mode": connection.mode,
         "environment": dict(environment.env),
@@ -95,6 +105,17 @@ def start_container(
     container.start()
     capable = capabilities == "default" and image.user in ("0", "root")
     return Started(name, image, environment.workdir or image.workdir, capable, connection)
+
+
+def settings_of(
+    client: docker.DockerClient, image: ImageConfig, environment: Environment, capabilities: Capabilities
+) -> dict[str, Any]:
+    """Limits, privileges and own processes of the container of an environment."""
+    return {
+        **_limits(client, environment.limits),
+        **privileges(capabilities, environment.limits),
+        **_own_processes(image, environment, capabilities),
+    }
 
 
 def new_name() -> str:
@@ -164,19 +185,23 @@ def _own_processes(image: ImageConfig, environment: Environment, capabilities: C
     }
 
 
-def _privileges(capabilities: Capabilities, limits: Limits) -> dict[str, Any]:
+def privileges(capabilities: Capabilities, limits: Limits) -> dict[str, Any]:
+    """What a container may do as root."""
     if capabilities == "default":
         return {"cap_add": list(limits.cap_add)}
     return {"cap_drop": ["ALL"], "cap_add": list(limits.cap_add), "security_opt": ["no-new-privileges"]}
 
 
+def most_cpus(client: docker.DockerClient, cpus: float) -> float:
+    """A number of CPUs that the machine has: Docker refuses more. Every machine has one, so most need not ask."""
+    return cpus if cpus <= 1 else min(cpus, float(client.info()["NCPU"]))
+
+
 def _limits(client: docker.DockerClient, limits: Limits) -> dict[str, Any]:
     memory = f"{limits.memory_mb}m"
-    # Docker refuses more CPUs than the machine has. Every machine has one, so most tasks need not ask.
-    cpus = limits.cpus if limits.cpus <= 1 else min(limits.cpus, client.info()["NCPU"])
     return {
         "pids_limit": limits.pids,
         "mem_limit": memory,
         "memswap_limit": memory,
-        "nano_cpus": int(cpus * 1e9),
+        "nano_cpus": int(most_cpus(client, limits.cpus) * 1e9),
     }

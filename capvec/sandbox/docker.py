@@ -18,6 +18,8 @@ from capvec.sandbox import files
 from capvec.sandbox.artifacts import clean, is_folder
 from capvec.sandbox.base import Budget, Sandbox
 from capvec.sandbox.building import Say
+from capvec.sandbox.compose import Project
+from capvec.sandbox.compose_images import prepare_images
 from capvec.sandbox.containers import (
     ImageConfig,
     Started,
@@ -30,7 +32,6 @@ from capvec.sandbox.containers import (
 )
 from capvec.sandbox.docker_host import connect, faults
 from capvec.sandbox.health import wait_until_healthy
-from capvec.sandbox.images import prepare_image
 from capvec.sandbox.network import Connection, wanted_by_agent, wanted_by_verifier
 from capvec.sandbox.processes import GRACE_S, Keepers, Processes, cannot_execute
 from capvec.sandbox.reaper import remove
@@ -57,7 +58,7 @@ class DockerProvider:
     def prepare(self, task: Task) -> str:
         """Build, pull or find the task's images, and check that they have its users. See `SandboxProvider.prepare`."""
         with faults(), connect() as client:
-            images = [str(prepare_image(client, task, one, self.say)) for one in task.environments]
+            images = [str(image) for one in task.environments for image in prepare_images(client, task, one, self.say)]
             for step in task.steps:
                 own = step.verifier.environment
                 self._check_image(client, task, task.environment, agent=step.agent.user)
@@ -88,7 +89,7 @@ class DockerProvider:
         named = {phase: user for phase, user in users.items() if user not in (None, "root", ROOT)}
         if not named and environment.workdir is None:
             return
-        image, name = ImageConfig.of(client, task, environment, self.say), new_name()
+        image, name = _image_of(client, task, environment, self.say), new_name()
         with ExitStack() as cleanup:
             cleanup.callback(remove, client, name)
             client.containers.create(image.id, ["true"], name=name)
@@ -115,21 +116,21 @@ class Launch:
     def start(
         self, environment: Environment, *, wanted: tuple[bool, ...], users: Iterable[str | None]
     ) -> DockerSandbox:
-        """A sandbox in a new container of an environment."""
-        image, name = ImageConfig.of(self.client, self.task, environment, self.say), new_name()
-        if environment is self.task.environment and not image.entrypoint:
-            environment = root_reads_all(environment, (step.agent.user or image.user for step in self.task.steps))
-        connection = Connection(self.client, name, wanted=wanted)
-        started = start_container(
-            self.client,
-            image,
-            environment,
-            connection,
-            name=name,
-            capabilities=self.capabilities,
-            labels=self.labels,
-            cleanup=self.cleanup,
-        )
+        """A sandbox in a new container of an environment, with its services beside it."""
+        name = new_name()
+        settings: dict[str, Any] = {
+            "capabilities": self.capabilities,
+            "labels": self.labels,
+            "cleanup": self.cleanup,
+        }
+        if environment.compose:
+            started = Project.of(self.client, self.task, environment, self.say).start(name, **settings)
+        else:
+            image = ImageConfig.of(self.client, self.task, environment, self.say)
+            if environment is self.task.environment and not image.entrypoint:
+                environment = root_reads_all(environment, (step.agent.user or image.user for step in self.task.steps))
+            connection = Connection(self.client, name, wanted=wanted)
+            started = start_container(self.client, image, environment, connection, name=name, **settings)
         try:
             sandbox = DockerSandbox(self, started, users)
         except (SandboxUnavailable, docker.errors.APIError):
@@ -172,7 +173,8 @@ class DockerSandbox:
         self.hang_up()
         with faults():
             self.processes.user, self._cwd = self._users.number(user), None
-            self._started.connection.set(network)
+            if self._started.connection is not None:
+                self._started.connection.set(network)
 
     def run(self, command: str, *, timeout_s: float) -> CommandResult:
         """Run a command in the persistent shell. See `Sandbox.run`."""
@@ -375,6 +377,13 @@ def _without_shell(why: ShellLost, seconds: float) -> CommandResult:
     """The result of a command that nothing can run any more, with a shell's exit code for that."""
     said = f"The shell cannot be started any more: {why}"
     return CommandResult(said, 127, shell_restarted=True, duration_s=round(seconds, 4))
+
+
+def _image_of(client: docker.DockerClient, task: Task, environment: Environment, say: Say) -> ImageConfig:
+    """The image of an environment's container, with the user and the working directory that its services give it."""
+    if environment.compose:
+        return Project.of(client, task, environment, say).main
+    return ImageConfig.of(client, task, environment, say)
 
 
 def _users(task: Task) -> Iterator[str | None]:

@@ -7,14 +7,20 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import psutil
 
 INSTALL = (
     "Debian 13: `sudo apt-get install docker-buildx docker-compose`; Ubuntu: `sudo apt-get install docker-buildx "
     "docker-compose-v2`; elsewhere: https://docs.docker.com/engine/install/"
 )
 _ASK_S = 60
+_GRACE_S = 5.0
 _BUILDKIT_BUILT_IN = range(19, 23)
 """Major versions of the command line that have BuildKit themselves; later ones need the plugin buildx."""
 _CONFIG = "config.json"
@@ -47,6 +53,45 @@ def command_with_buildkit() -> str | None:
         if version is not None and int(version[1]) in _BUILDKIT_BUILT_IN:
             return program
     return None
+
+
+@contextmanager
+def process(
+    argv: Sequence[str], env: Mapping[str, str], stdout: IO[bytes], stderr: IO[bytes]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A command, which is ended with the processes that it started when the context ends."""
+    started = subprocess.Popen(argv, env=dict(env), stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr)
+    try:
+        yield started
+    finally:
+        if started.poll() is None:
+            _end(started.pid)
+        started.wait()
+
+
+def run(argv: Sequence[str], env: Mapping[str, str], *, timeout_s: float) -> tuple[int | None, str, str]:
+    """Run a command. Returns its exit code, what it printed and its errors; None for one that ran out of time."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
+        code = None
+        with process(argv, env, out, errors) as started, suppress(subprocess.TimeoutExpired):
+            code = started.wait(timeout_s)
+        texts = []
+        for file in (out, errors):
+            file.seek(0)
+            texts.append(file.read().decode(errors="replace"))
+    return code, texts[0], texts[1]
+
+
+def _end(pid: int) -> None:
+    """End a process and its descendants; first in a way that lets BuildKit's client stop its build."""
+    with suppress(psutil.NoSuchProcess):
+        first = psutil.Process(pid)
+        family = [*first.children(recursive=True), first]
+        for end in (psutil.Process.terminate, psutil.Process.kill):
+            for one in family:
+                with suppress(psutil.NoSuchProcess):
+                    end(one)
+            _, family = psutil.wait_procs(family, _GRACE_S)
 
 
 def _ask(*command: str) -> str | None:

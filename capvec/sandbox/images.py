@@ -52,7 +52,8 @@ def prepare_image(client: docker.DockerClient, task: Task, environment: Environm
         if image := _ready(client, task, environment.image):
             return image
         try:
-            return Image(_pull(client, task, environment.image, say), environment.image)
+            what = f"task {task.name}: docker_image = {environment.image!r}"
+            return Image(pull(client, environment.image, what, say), environment.image)
         except UsageError as error:
             if not (folder / "Dockerfile").is_file():
                 wanted = "expected an image that Docker has or that a registry offers, or a Dockerfile beside it"
@@ -107,8 +108,13 @@ def _dockerfile(environment: Environment) -> str:
     return f"{environment.folder}/Dockerfile"
 
 
-def _pull(client: docker.DockerClient, task: Task, name: str, say: Say) -> str:
-    what = f"task {task.name}: docker_image = {name!r}"
+def pull(client: docker.DockerClient, name: str, what: str, say: Say) -> str:
+    """Pull an image. Returns its id; `what` names it for messages.
+
+    Raises:
+        UsageError: no registry has it, or none answers.
+        SandboxUnavailable: Docker does not answer.
+    """
     try:
         return pull_image(client, name, say=lambda line: say(f"{what}: {line}"))
     except FAULTS as error:

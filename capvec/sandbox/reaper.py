@@ -1,12 +1,18 @@
-"""Removing containers: the one of a trial that ended, and those of runs that were killed."""
+"""Removing what trials left: that of a trial that ended, and that of runs that were killed.
+
+This is its container, or the containers, networks and volumes of its compose projects.
+"""
 
 from __future__ import annotations
 
 import os
 import platform
 import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any, cast
 
 import docker
 import docker.errors
@@ -17,24 +23,65 @@ from capvec.errors import SandboxUnavailable
 from capvec.sandbox.docker_host import connect, faults, reason
 
 RUN_LABEL, TRIAL_LABEL, PID_LABEL = "capvec.run", "capvec.trial", "capvec.pid"
+PROJECT_LABEL = "com.docker.compose.project"
 STOPPED = {"exited", "dead"}
 LATE_S = 2.0
 """Seconds after an interrupted request in which Docker may still create the container."""
 
 
 def reap(run: str | None = None) -> int:
-    """Remove the containers of runs whose process is gone, and every container of `run`. Returns their number.
+    """Remove what runs left whose process is gone, and everything of `run`. Returns the number of containers.
 
-    Containers of a sweep that still runs are left alone.
+    What belongs to a sweep that still runs is left alone.
     """
     removed = 0
+
+    def ended(labels: Mapping[str, str], state: str) -> bool:
+        return (run is not None and labels.get(RUN_LABEL) == run) or is_orphan(labels[PID_LABEL], state)
+
     with connect() as client, faults():
         for container in client.api.containers(all=True, filters={"label": PID_LABEL}):
-            labels = container["Labels"]
-            named = run is not None and labels.get(RUN_LABEL) == run
-            if named or is_orphan(labels[PID_LABEL], container["State"]):
+            if ended(container["Labels"], container["State"]):
                 removed += remove(client, container["Id"])
+        _remove_networks_and_volumes(client, PID_LABEL, lambda labels: ended(labels, state=""))
     return removed
+
+
+def remove_project(client: docker.DockerClient, project: str) -> None:
+    """Remove the containers, networks and volumes of a compose project.
+
+    Raises:
+        SandboxUnavailable: Docker refuses.
+    """
+    label = f"{PROJECT_LABEL}={project}"
+    with faults():
+        for container in client.api.containers(all=True, filters={"label": label}):
+            remove(client, container["Id"])
+        _remove_networks_and_volumes(client, label, lambda _labels: True)
+
+
+def _remove_networks_and_volumes(
+    client: docker.DockerClient, label: str, chosen: Callable[[Mapping[str, str]], bool]
+) -> None:
+    """Remove the chosen ones of those with a label, unless a container uses them."""
+    api = cast("Any", client.api)
+    for network in api.networks(filters={"label": label}):
+        if chosen(network["Labels"]):
+            with _unless_in_use():
+                api.remove_network(network["Id"])
+    for volume in api.volumes(filters={"label": label})["Volumes"] or ():
+        if chosen(volume["Labels"]):
+            with _unless_in_use():
+                api.remove_volume(volume["Name"], force=True)
+
+
+@contextmanager
+def _unless_in_use() -> Iterator[None]:
+    try:
+        yield
+    except docker.errors.APIError as error:
+        if error.status_code not in (403, 404, 409):  # in use, gone, or another process is removing it
+            raise
 
 
 def remove(client: docker.DockerClient, container: str) -> int:

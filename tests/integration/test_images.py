@@ -73,7 +73,7 @@ def write(task, dockerfile):
 def prepared(task):
     """The image of a task, and what was said about it."""
     said = []
-    return DockerProvider(said.append).prepare(task), said
+    return DockerProvider(say=said.append).prepare(task), said
 
 
 def read(client, task, path):
@@ -201,7 +201,7 @@ def test_a_build_that_takes_long_says_so_and_is_ended_when_its_time_is_up(docker
     said = []
     start = time.monotonic()
     with pytest.raises(UsageError, match=r"(?s)does not build: it did not end within 4 s.*before-the-wait"):
-        DockerProvider(said.append).prepare(slow)
+        DockerProvider(say=said.append).prepare(slow)
     assert time.monotonic() - start < 12
     assert any(f"building the image of task {task.name}, 3 s:" in line for line in said)
     for _ in range(50):
