@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from capvec.errors import UsageError
 from capvec.records import Config, Trace
-from capvec.traces.conversation import acceptable, with_calls
+from capvec.traces.conversation import acceptable, with_calls, without_thought
 from capvec.traces.counts import ReplyCounts, by_protocol, by_terminus_2
 from capvec.traces.document import Document, first_name
 from capvec.traces.fields import UNKNOWN, look_up
@@ -80,8 +80,8 @@ def foreign_trace(document: Document, named: Mapping[str, str]) -> Trace:
 
     Tool calls become text after the message, as `<tool_call>{"name": …, "arguments": …}</tool_call>`. Observations
     become user messages, and images become `[image]`. Chat templates refuse late system messages and consecutive
-    messages of one role: the former become user messages, the latter are joined. `reasoning_content` is left out, as
-    the templates of reasoning models leave out the reasoning of earlier turns.
+    messages of one role: the former become user messages, the latter are joined. `reasoning_content` and a thought at
+    the start of a message are left out, as the templates of reasoning models leave out the reasoning of earlier turns.
 
     Task, reward, parse_fail and no_cmd come from `extra`; task and reward else from Harbor's `result.json`.
 
@@ -126,7 +126,7 @@ def _counts(document: Document, steps: list[dict[str, Any]], named: Mapping[str,
     elif protocol is not None:
         derived = by_protocol(
             document.typed(protocol, "protocol", str),
-            [read_content(document, step["message"], "steps[].message") for step in replies],
+            [without_thought(read_content(document, step["message"], "steps[].message")) for step in replies],
         )
     else:
         derived = ReplyCounts(None, None, f"trajectories of {agent.get('name')} do not record these counts")
@@ -174,6 +174,8 @@ def _foreign_messages(document: Document, steps: list[dict[str, Any]]) -> Iterat
             for call in document.optional(step.get("tool_calls"), f"steps[{index}].tool_calls", list) or []
         ]
         text = read_content(document, step["message"], f"steps[{index}].message")
+        if step["source"] == "agent":
+            text = without_thought(text)
         said = with_calls(text, [(call.get("function_name"), call.get("arguments", {})) for call in calls])
         yield {"role": _ROLES[step["source"]], "content": said}
         key = f"steps[{index}].observation"

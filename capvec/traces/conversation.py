@@ -8,7 +8,12 @@ from typing import Any
 
 from capvec.errors import UsageError
 from capvec.records import Trace
+from capvec.thoughts import KNOWN_TAGS, split_thought
 from capvec.traces.document import NotATrace
+
+_ASKED_FOR = {"<thinking>", "<thought>", "<reasoning>"}
+"""Tags for which prompts ask, so that what stands in them may be a part of the reply."""
+_THOUGHT_TAGS = tuple(tags for tags in KNOWN_TAGS if tags.open not in _ASKED_FOR)
 
 
 def acceptable(messages: Iterable[dict[str, str]]) -> tuple[dict[str, str], ...]:
@@ -22,6 +27,15 @@ def acceptable(messages: Iterable[dict[str, str]]) -> tuple[dict[str, str], ...]
         else:
             joined.append({"role": role, "content": message["content"]})
     return tuple(joined)
+
+
+def without_thought(reply: str) -> str:
+    """A reply without the thoughts at its start, in whichever model's tags, since templates leave them out as well."""
+    for tags in _THOUGHT_TAGS:
+        said = split_thought(reply, tags)
+        if said.answer != reply:
+            return said.answer.lstrip()
+    return reply
 
 
 def with_calls(text: str, calls: Iterable[tuple[Any, Any]]) -> str:

@@ -13,12 +13,12 @@ is refused by name.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from capvec.errors import UsageError
-from capvec.traces.conversation import arguments_of, with_calls
+from capvec.traces.conversation import arguments_of, with_calls, without_thought
 from capvec.traces.document import Document
 
 _ROLES = {
@@ -68,6 +68,12 @@ _OUTPUT_ITEMS = {
     "computer_call_output",
 }
 _SILENT_ITEMS = {"reasoning", "mcp_list_tools"}
+_REFUSED_ITEMS = {
+    "code_interpreter_call", "file_search_call", "image_generation_call", "tool_search_call", "tool_search_output",
+    "mcp_approval_request", "mcp_approval_response", "item_reference", "compaction",
+}  # fmt: skip
+"""Items that are known for the API's, so that a conversation is recognised by them, and not read."""
+_ITEMS: tuple[Collection[str], ...] = (_CALL_ITEMS, _OUTPUT_ITEMS, _SILENT_ITEMS, _REFUSED_ITEMS)
 
 
 @dataclass(frozen=True)
@@ -82,15 +88,15 @@ class _Said:
 
 def looks_like_messages(value: Any) -> bool:
     """Whether a JSON value is a list of messages or of Responses items."""
-    return isinstance(value, list) and bool(value) and all(_is_entry(entry) for entry in value)
-
-
-def _is_entry(entry: Any) -> bool:
-    if not isinstance(entry, dict):
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
         return False
+    # One entry that is known is enough: what is not known is refused by name when it is read.
+    return any(_is_entry(entry) for entry in value) and all(_is_entry(entry) or _kind(entry) for entry in value)
+
+
+def _is_entry(entry: dict[str, Any]) -> bool:
     spoken = isinstance(entry.get("role"), str) or ("from" in entry and "value" in entry)
-    kind = _kind(entry)
-    return spoken or kind in _CALL_ITEMS or kind in _OUTPUT_ITEMS or kind in _SILENT_ITEMS or _is_response(entry)
+    return spoken or _is_response(entry) or any(_kind(entry) in kinds for kinds in _ITEMS)
 
 
 def _is_response(entry: dict[str, Any]) -> bool:
@@ -180,6 +186,8 @@ def _message(document: Document, message: dict[str, Any], key: str) -> _Said:
         # OpenAI's content is null if the reply consists of calls only, or was refused.
         content = document.optional(message.get("refusal"), f"{key}.refusal", str) or ""
     text, among = _content(document, content, f"{key}.{content_key}", role)
+    if role == "assistant":
+        text = without_thought(text)
     return _Said(role, with_calls(text, [*among, *calls]), is_item=message.get("type") == "message")
 
 

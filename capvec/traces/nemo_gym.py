@@ -23,7 +23,9 @@ from capvec.traces.messages import looks_like_messages, read_messages
 def _looks_like(value: Any, _named: Mapping[str, str]) -> bool:
     if not isinstance(value, dict):
         return False
-    exchanged = isinstance(value.get("input"), str | list) and looks_like_messages(value.get("output"))
+    given, output = value.get("input"), value.get("output")
+    talk = [*(given if isinstance(given, list) else []), *(output if isinstance(output, list) else [])]
+    exchanged = isinstance(given, str | list) and bool(output) and looks_like_messages(talk)
     return exchanged or isinstance(value.get("responses_create_params"), dict)
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.traces import chat, put
+from support.traces import chat, foreign, lines, put
 
 from capvec.errors import UsageError
 from capvec.traces import read_traces
@@ -130,6 +130,7 @@ def test_the_log_of_one_request_has_its_system_prompt_and_its_reply(tmp_path):
         ({"role": "assistant", "content": [{"type": "tool_result", "content": "a"}]}, "tool_result"),
         ({"role": "assistant", "content": [{"type": "server_tool_use", "name": "a", "input": {}}]}, "server_tool_use"),
         ({"type": "file_search_call", "queries": []}, "file_search_call"),
+        ({"type": "item_reference", "id": "m"}, "item_reference"),
         ({"type": "function_call_output", "output": [{"type": "input_file"}]}, "input_file"),
         ({"type": ["x"]}, "messages[1]"),
     ],
@@ -138,6 +139,83 @@ def test_a_part_that_is_not_understood_is_refused_by_its_type(tmp_path, entry, n
     with pytest.raises(UsageError, match=r"a\.json") as refusal:
         read(tmp_path, [ASKED, entry])
     assert named in str(refusal.value)
+
+
+UNREAD = [
+    "code_interpreter_call", "file_search_call", "image_generation_call", "item_reference", "compaction",
+    "mcp_approval_request", "tool_search_call", "an_item_of_tomorrow",
+]  # fmt: skip
+SAID = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Hi."}]}
+
+
+@pytest.mark.parametrize("kind", UNREAD)
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda item: [ASKED, item, SAID],
+        lambda item: [item, SAID],
+        lambda item: {"input": "Go.", "output": [item, SAID]},
+        lambda item: {"input": [ASKED, item], "output": [SAID]},
+        lambda item: {"input": [ASKED], "output": [item]},
+        lambda item: {"responses_create_params": {"input": [item]}, "response": {"output": [SAID]}},
+    ],
+    ids=["list", "first of a list", "output", "input", "output alone", "rollout"],
+)
+def test_an_item_that_is_not_read_makes_no_conversation_invisible(tmp_path, kind, wrapped):
+    """In a file of its own, and as a line among lines that are traces."""
+    value = wrapped({"type": kind, "id": "i"})
+    for folder in (put(tmp_path / "run" / "a.json", value).parent, lines(tmp_path / "a.jsonl", chat(), value)):
+        with pytest.raises(UsageError, match=rf"a\.json.*has the type '{kind}', which capvec does not read"):
+            read_traces(folder)
+
+
+def test_a_list_without_any_message_is_still_passed_over(tmp_path):
+    put(tmp_path / "log.json", [{"type": "session"}, {"type": "text", "text": "x"}])
+    put(tmp_path / "job.json", {"input": "a.txt", "output": [{"type": "file"}]})
+    put(tmp_path / "a.json", chat())
+    said = []
+    assert len(read_traces(tmp_path, None, said.append)) == 1
+    assert "JSON without a conversation (2: job.json, log.json)" in said[0]
+
+
+THOUGHTS = {
+    "whole": "<think>\nHm. `ls`?\n</think>\n\n",
+    "empty": "<think></think>",
+    "its end alone": "Hm.\n</think>\n",
+    "of Mistral": "[THINK]Hm.[/THINK]",
+    "of gpt-oss": "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>",
+}
+
+
+@pytest.mark.parametrize("thought", THOUGHTS.values(), ids=THOUGHTS)
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda text: chat(messages=[ASKED, {"role": "assistant", "content": text}]),
+        lambda text: chat(messages=[ASKED, {"role": "assistant", "content": [{"type": "text", "text": text}]}]),
+        lambda text: {"conversations": [{"from": "human", "value": "Go."}, {"from": "gpt", "value": text}]},
+        lambda text: {"input": "Go.", "output": [{**SAID, "content": [{"type": "output_text", "text": text}]}]},
+        lambda text: foreign(
+            steps=[{"source": "user", "message": "Go."}, {"source": "agent", "message": text}],
+        ),
+        lambda text: [
+            {"source": "user", "action": "message", "args": {"content": "Go."}},
+            {"source": "agent", "action": "message", "args": {"content": text}},
+        ],
+    ],
+    ids=["chat", "parts", "sharegpt", "responses", "atif", "openhands"],
+)
+def test_a_thought_at_the_start_of_a_reply_is_left_out_in_every_format(tmp_path, wrapped, thought):
+    (trace,) = read_traces(put(tmp_path / "a.json", wrapped(f"{thought}Two.")))
+    assert trace.messages[-1] == {"role": "assistant", "content": "Two."}
+
+
+def test_tags_that_are_no_thought_at_the_start_of_a_reply_stay(tmp_path):
+    kept = ["Two. <think>no</think>", "<thought>I was asked for it.</thought> Two.", "  Two."]
+    for text in kept:
+        assert read(tmp_path, [ASKED, {"role": "assistant", "content": text}]).messages[-1]["content"] == text
+    asked = {"role": "user", "content": "<think>mine</think> Go."}
+    assert read(tmp_path, [asked, SAID]).messages[0]["content"] == asked["content"]
 
 
 @given(kind=st.text(max_size=12).filter(lambda kind: kind not in KNOWN), role=st.sampled_from(["user", "assistant"]))
