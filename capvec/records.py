@@ -295,7 +295,7 @@ class Reply(Record):
 
 @dataclass(frozen=True)
 class Parse(Record):
-    """The result of parsing a reply; depends on the text alone."""
+    """The result of parsing a reply; depends on its text, and on whether the token limit cut it."""
 
     status: ParseStatus
     commands: tuple[str, ...] = ()

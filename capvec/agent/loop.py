@@ -11,6 +11,7 @@ from itertools import takewhile
 
 from capvec.agent.model import ChatModel
 from capvec.agent.protocols import OBSERVATION_CHARS, AgentProtocol
+from capvec.agent.protocols.base import encodable
 from capvec.errors import ContextOverflow, InfrastructureError
 from capvec.records import EndReason, Episode, Message, Reply, Step, Thinking
 from capvec.sandbox.base import Sandbox
@@ -97,7 +98,7 @@ def run_episode(
                 return ended("context_full")
             if steps:
                 steps[-1] = replace(steps[-1], observation=observation)
-            parse = protocol.parse(reply.text)
+            parse, reply = protocol.read(reply), _encodable(reply)
             steps.append(Step(len(steps), reply, parse, timestamp=datetime.now(UTC).isoformat(timespec="milliseconds")))
             if on_reply is not None:
                 on_reply(reply)
@@ -117,6 +118,14 @@ def step_seed(seed: int, index: int) -> int:
     Hashing (48 bits of SHA-256) keeps steps and neighbouring trial seeds from sharing a stream.
     """
     return int.from_bytes(hashlib.sha256(f"{seed}:{index}".encode()).digest()[:6], "big")
+
+
+def _encodable(reply: Reply) -> Reply:
+    """The reply as it is kept and sent back: a lone surrogate, which no request can hold, is U+FFFD there.
+
+    It is parsed as it came, so that a command that holds one fails instead of running as another.
+    """
+    return replace(reply, text=encodable(reply.text), thought=encodable(reply.thought))
 
 
 def _time_left(steps: Sequence[Step], limits: LoopLimits) -> float:

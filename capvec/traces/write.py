@@ -73,7 +73,7 @@ def write_trajectory(
             "error": episodes[-1].error,
         },
     }
-    # ASCII only: a lone surrogate in a reply has no UTF-8.
+    # ASCII only, so that the file can be read whatever its texts hold.
     _write_atomically(path, json.dumps(_finite(document), indent=1, allow_nan=False))
 
 

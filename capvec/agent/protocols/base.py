@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from capvec.records import CommandResult, Parse
+from capvec.records import CommandResult, Parse, Reply
 from capvec.thoughts import split_thought
 
 OBSERVATION_CHARS = 600
 """Default length of one observation in characters: about 150 tokens, so that small contexts hold several turns."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_NO_SHELL_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,19 @@ class AgentProtocol:
     """
     stop: tuple[str, ...] = ()
     """Strings at which decoding stops."""
+
+    def read(self, reply: Reply) -> Parse:
+        """Parse a reply of which it is known whether the token limit cut it.
+
+        What looks like the end of a command may be a part of one that was cut. So a cut reply fails if it ends with its
+        command, or with its word that the work is done: if its last character decides what it does.
+        """
+        parse = self.parse(reply.text)
+        if reply.finish_reason == "length" and (parse.commands or parse.done):
+            shorter = self.parse(reply.text.rstrip()[:-1])
+            if (shorter.commands, shorter.done) != (parse.commands, parse.done):
+                return failed("The reply was cut by the token limit, so its command may be cut; write a shorter reply.")
+        return parse
 
     def observation(self, results: Sequence[CommandResult], parse: Parse, *, limit: int = OBSERVATION_CHARS) -> str:
         """The text from which the model learns what its reply did; never empty.
@@ -66,6 +83,8 @@ def strip_thought(text: str) -> str:
 def parser(read: Callable[[str], Parse], in_command: Callable[[str], bool]) -> Callable[[str], Parse]:
     r"""A protocol's parser from its reader of answers: Windows line ends and the thought at the start are removed.
 
+    A command with a character that no shell can be given (NUL, a lone surrogate) fails; it would run as another one.
+
     Line ends are the reply's own if all of them are `\r\n`. Where the thought's beginning is not in the reply, its end
     may be a line of a command instead. `in_command` says whether the text before it shows that.
     """
@@ -76,10 +95,24 @@ def parser(read: Callable[[str], Parse], in_command: Callable[[str], bool]) -> C
         answer = strip_thought(text)
         headless = answer != text and not text.lstrip().startswith("<think>")
         if headless and in_command(text[: len(text) - len(answer)].rpartition("</think>")[0]):
-            return read(text)
-        return read(answer)
+            answer = text
+        return _sendable(read(answer))
 
     return parse
+
+
+def encodable(text: str) -> str:
+    """The text with U+FFFD for every lone surrogate, which has no UTF-8."""
+    return _SURROGATE.sub("\ufffd", text)
+
+
+def _sendable(parse: Parse) -> Parse:
+    """The parse, failed if a shell cannot be given one of its commands as it is."""
+    for command in parse.commands:
+        if sign := _NO_SHELL_TEXT.search(command):
+            what = "the NUL character" if sign[0] == "\0" else f"the lone surrogate U+{ord(sign[0]):04X}"
+            return failed(f"A command holds {what}, which no shell can be given; leave it out, or let printf write it.")
+    return replace(parse, error=encodable(parse.error))
 
 
 def clip(text: str, limit: int) -> str:

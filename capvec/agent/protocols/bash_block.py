@@ -11,9 +11,11 @@ at its start is removed:
   case or punctuation: repaired;
 - one block, and the text around it is exactly `DONE` or the marker: the block runs, then done: repaired;
 - no block and no marker, or a block without content: no_cmd, strict. So is a thought that never ends;
-- repaired and run: a block tagged `sh`, `shell`, `console`, `zsh` or not at all; a block on one line; a command that
-  begins on the line of the opening fence; one `bash` block beside blocks in other languages or untagged; a block whose
-  heredoc holds fences as short as its own, if they pair up and the heredoc ends before the block does;
+- fences are of backticks or tildes, and the tag `mswea_bash_command` (mini-swe-agent 2) is as good as `bash`;
+- repaired and run: a full stop or a special token (`<|im_end|>`) behind the last fence; a block tagged `sh`, `shell`,
+  `console`, `zsh` or not at all; a block on one line; a command that begins on the line of the opening fence; one
+  `bash` block beside blocks in other languages or untagged; a block whose heredoc holds fences as short as its own, if
+  they pair up and the heredoc ends before the block does;
 - failed: several blocks that could be the command (one action a reply, as mini-swe-agent), or only blocks in another
   language; a fence that is never closed, as after the last token that the model may write; a block that leaves a
   heredoc open, or whose heredoc seems to go on after it, or that leaves a quotation open and has a fence of fewer
@@ -39,11 +41,13 @@ DONE = "DONE"
 LONG = "`" * 8
 """A fence that no command holds, so that it is sure to end the block."""
 
-_SHELLS = ("bash", "sh", "shell", "console", "zsh")
-_OPENING = re.compile(r"[ \t]*(`{3,})[ \t]*([^`\s]*)[ \t]*([^`\r]*)\r?")
-_CLOSING = re.compile(r"[ \t]*(`{3,})[ \t]*\r?")
+_BASH = ("bash", "mswea_bash_command")
+_SHELLS = (*_BASH, "sh", "shell", "console", "zsh")
+_OPENING = re.compile(r"[ \t]*(`{3,}|~{3,})[ \t]*([^`\s]*)[ \t]*([^`\r]*)\r?")
+_CLOSING = re.compile(r"[ \t]*(`{3,}|~{3,})[ \t]*\r?")
+_TAIL = re.compile(r"(?:(?<=```|~~~)\.|(?:(?:<\|\w{1,40}\|>|</s>)\s?){1,4})\Z")
 # Possessive (`*+`), so that a long line that is never closed takes linear time.
-_INLINE = re.compile(r"[ \t]*```(?:(bash|sh|shell|console|zsh)[ \t]+)?(?=[^`]*[^`\s])([^`\r]*+)```[ \t]*\r?")
+_INLINE = re.compile(rf"[ \t]*```(?:({'|'.join(_SHELLS)})[ \t]+)?(?=[^`]*[^`\s])([^`\r]*+)```[ \t]*\r?")
 _MARKER_LINE = re.compile(rf"\s*echo\s+([\"']?){MARKER}\1\s*")
 _CONTINUED = re.compile(r"(?:\\|&&|\|&?)\s*\Z")
 MAX_HEREDOCS, MAX_BLOCKS = 8, 100
@@ -62,9 +66,11 @@ class _Block:
 
 
 def _parse(text: str) -> Parse:
-    blocks, outside = _split(text)
+    tail = _TAIL.search(whole := text.rstrip())
+    blocks, outside = _split(whole[: tail.start()] if tail else text)
+    notes = [f"{tail[0]!r} at the end was ignored"] if tail else []
     if not blocks:
-        return _parse_prose("\n".join(outside))
+        return _parse_prose("\n".join(outside), notes)
     if len(blocks) == MAX_BLOCKS:
         return failed(f"The reply has {MAX_BLOCKS} blocks or more; exactly one command block is allowed.")
     candidates = [block for block in blocks if block.language in _SHELLS] or [
@@ -78,8 +84,9 @@ def _parse(text: str) -> Parse:
     others = [other for other in blocks if other is not block]
     if doubt := _doubt(block, others, outside):
         return failed(doubt)
-    notes = [block.mended] if block.mended else []
-    if block.language != "bash":
+    if block.mended:
+        notes.append(block.mended)
+    if block.language not in _BASH:
         notes.append(f"the block was tagged {block.language!r}, not bash")
     if others:
         notes.append(f"{len(others)} other blocks were ignored")
@@ -120,10 +127,12 @@ def render(commands: Sequence[str], done: bool = False) -> str:
 def _doubt(block: _Block, others: Sequence[_Block], outside: Sequence[str]) -> str:
     """Why the block may hold less than the command that the model wrote; empty if it cannot."""
     dangling = any(not other.closed and not other.content.strip() for other in others)
-    if not block.closed or (dangling and block.content.strip()):
+    if not block.closed:
         return _UNCLOSED
-    if found := problem(block.content, sure=not others and len(block.fence) >= len(LONG)):
-        return f"{found} If it holds a fence, open and close the block with a longer one (````)."
+    found = _UNCLOSED if dangling and block.content.strip() else ""
+    if found := found or problem(block.content, sure=not others and len(block.fence) >= len(LONG)):
+        longer = "`" * max(len(LONG), len(block.fence) + 1)
+        return f"{found} If it holds a fence, open and close the block with {len(longer)} backticks ({longer})."
     for other in others:
         if not other.language and scan(other.content).heredoc:
             return problem(other.content, sure=True)
@@ -189,7 +198,7 @@ def _next_end(lines: Sequence[str], start: int, fence: str) -> int | None:
 
 def _closes(line: str, fence: str) -> bool:
     closing = _CLOSING.fullmatch(line)
-    return closing is not None and len(closing[1]) >= len(fence)
+    return closing is not None and closing[1].startswith(fence)
 
 
 def _paired(lines: Sequence[str]) -> bool:
@@ -223,14 +232,14 @@ def _parse_block(content: str, notes: list[str], *, said_done: bool) -> Parse:
     return Parse("repaired" if notes else "strict", (command,) if command.strip() else (), done, "; ".join(notes))
 
 
-def _parse_prose(text: str) -> Parse:
+def _parse_prose(text: str, notes: list[str]) -> Parse:
     said = text.strip()
-    if said in {DONE, MARKER}:
-        return Parse("strict", done=True)
     last = said.rsplit("\n", 1)[-1].strip()
-    if last in {DONE, MARKER} or said.strip("*_`.! ").upper() in {DONE, MARKER}:
-        return Parse("repaired", done=True, error="the done marker did not stand alone")
-    return Parse("strict")
+    if said not in {DONE, MARKER}:
+        if last not in {DONE, MARKER} and said.strip("*_`.! ").upper() not in {DONE, MARKER}:
+            return Parse("strict")
+        notes.append("the done marker did not stand alone")
+    return Parse("repaired" if notes else "strict", done=True, error="; ".join(notes))
 
 
 BASH_BLOCK = AgentProtocol(

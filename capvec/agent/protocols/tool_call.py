@@ -8,9 +8,9 @@ What is run is every command that the model wrote, whole, or nothing. How a repl
 
 - strict: any number of well-formed calls, with free text only before the first. They run in order;
 - done: a call of `finish` or `submit`, as the last one; calls before it run first;
-- repaired: a missing `</tool_call>` after a whole JSON call, a function outside `<tool_call>`, a bare JSON call
-  without tags, repaired JSON (see `jsontext`), a bracket too many, `parameters` for `arguments`, arguments given as
-  JSON in a string, text between or after the calls;
+- repaired: a missing `</tool_call>` after a whole JSON call, a function outside `<tool_call>`, JSON calls without tags
+  or a list of them and nothing else, repaired JSON (see `jsontext`), a bracket too many, `parameters` for `arguments`,
+  arguments given as JSON in a string, text between or after the calls;
 - failed: a call is malformed, names another tool, holds an argument twice, or has no text in `command`; a call follows
   `finish`; a tag stands outside the calls. Then nothing of the reply is run, because later calls may depend on that
   call;
@@ -18,8 +18,8 @@ What is run is every command that the model wrote, whole, or nothing. How a repl
 
 The second form has no way to quote a tag. A value ends at the first `</parameter>` that another parameter or
 `</function>` follows, and that form fails without `</parameter></function>`, with a parameter or a call inside a
-value, and with a command that leaves a quotation open: each may be a command that a tag has cut. A command that leaves
-a heredoc open fails in both forms.
+value, with a command that leaves a quotation open, and where text follows a call whose last tags stand on a line of the
+command after a `#`: each may be a command that a tag has cut. A command that leaves a heredoc open fails in both forms.
 
 `\r\n` becomes `\n` if every line of the command ends so. Otherwise it stays where it stands in a heredoc or in quotes,
 and a reply with one elsewhere fails.
@@ -49,7 +49,11 @@ _PARAMETER = re.compile(r"\s*<parameter=([^>\s]*)>")
 _VALUE_END = re.compile(r"</parameter>(?=\s*(?:<parameter=[^>\s]*>|</function>\s*(?:</?tool_call>|<function=|\Z)))")
 _NESTED = re.compile(r"<parameter=[^>\s]*>|<function=[^>\s]*>|<tool_call>\s*\{")
 _LINE_BREAK_BEFORE, _LINE_BREAK_AFTER = re.compile(r"\A\r?\n"), re.compile(r"\r?\n\Z")
+_COMMENT = re.compile(r"(?:\A|[\s;&|()<>`])#")
 _SPACE = re.compile(r"\s*")
+_BETWEEN_BARE = re.compile(r"```\w*|[\s,]")
+MAX_BARE = 16
+"""Most calls without tags in one reply, which bounds the time for a hostile one."""
 _SPARE_BRACKETS = re.compile(r"[\s}\]]*")
 
 
@@ -66,6 +70,8 @@ class _Call:
     mended: str = ""
     tagged: bool = False
     """Whether tags and not JSON strings show where its values end."""
+    commented: bool = False
+    """Whether these tags may stand in a comment of the command."""
 
 
 def _parse(text: str) -> Parse:
@@ -172,14 +178,16 @@ def _read_function(text: str, start: int) -> _Call:
         raise _Unreadable("A call begins with <function=bash>.")
     position = head.end()
     arguments: dict[str, str] = {}
+    commented = False
     while parameter := _PARAMETER.match(text, position):
         if parameter[1] in arguments:
             raise _Unreadable(f"The parameter {parameter[1]!r:.40} stands twice in one call.")
         arguments[parameter[1]], position = _read_value(text, parameter.end())
+        commented = bool(_COMMENT.search(text[parameter.end() : position].rpartition("\n")[2]))
     end = _FUNCTION_END.match(text, position)
     if end is None:
         raise _Unreadable("A call ends with </function></tool_call>, and nothing else stands around its parameters.")
-    return _Call(head[1], arguments, end.end(), tagged=True)
+    return _Call(head[1], arguments, end.end(), tagged=True, commented=commented)
 
 
 def _read_value(text: str, start: int) -> tuple[str, int]:
@@ -188,7 +196,7 @@ def _read_value(text: str, start: int) -> tuple[str, int]:
     if end is None:
         raise _Unreadable("A call ends with </parameter></function></tool_call>; without them it may be cut.")
     if nested := _NESTED.search(text, start, end.start()):
-        raise _Unreadable(f"{nested[0]} stands inside a value, so it is unclear where the value ends.")
+        raise _Unreadable(f"{nested[0]:.40} stands inside a value, so it is unclear where the value ends.")
     value = unix_lines(text[start : end.start()])
     # The format puts the value on its own lines; one line break on each side is not part of it.
     return _LINE_BREAK_AFTER.sub("", _LINE_BREAK_BEFORE.sub("", value)), end.end()
@@ -198,12 +206,16 @@ def _close(text: str, call: _Call) -> _Call:
     """The call with its closing tag; a bracket too many before it, or a missing tag, is a repair."""
     end = _skip(_SPACE, text, call.end)
     if text.startswith(CLOSE, end):
-        return replace(call, end=end + len(CLOSE))
+        end += len(CLOSE)
+        after = _skip(_SPACE, text, end)
+        if call.commented and after < len(text) and not _START.match(text, after):
+            raise _Unreadable(f"Text follows {CLOSE}, so its tags may stand in a comment of the command.")
+        return replace(call, end=end)
     if not call.tagged and text.startswith(CLOSE, spare := _skip(_SPARE_BRACKETS, text, end)):
         return replace(call, end=spare + len(CLOSE), mended=call.mended or "the JSON had a bracket too many")
     if end < len(text) and not _START.match(text, end):
         raise _Unreadable(f"A call ends with {CLOSE}; other text stands there, so the call may be cut.")
-    if call.tagged and "#" in call.arguments.get("command", "").rpartition("\n")[2]:
+    if call.commented:
         raise _Unreadable(f"A call ends with {CLOSE}; without it, the last tags may stand in a comment of the command.")
     return replace(call, mended=call.mended or f"{CLOSE} was missing")
 
@@ -214,14 +226,23 @@ def _skip(pattern: re.Pattern[str], text: str, start: int) -> int:
 
 
 def _read_bare(text: str) -> tuple[list[_Call], list[str]]:
-    """A JSON call without tags counts only if the reply holds nothing else but a code fence."""
-    found = find_object(text, lambda value: "name" in value and ("arguments" in value or "parameters" in value))
-    around = text if found is None else text[: found.start] + text[found.end :]
-    if found is None or re.sub(r"```\w*", "", around).strip():
+    """JSON calls without tags count only if the reply holds nothing else but a code fence and the marks of a list."""
+    found: list[Found] = []
+    around, position = "", 0
+    while len(found) < MAX_BARE and (call := find_object(text[position:], _is_call)):
+        found.append(call)
+        around += text[position : position + call.start]
+        position += call.end
+    around = _BETWEEN_BARE.sub("", around + text[position:])
+    if not found or around not in {"", "[", "[]"}:
         return [], []
-    if found.unclosed:
+    if found[-1].unclosed or around == "[":
         raise _Unreadable("The call lacks its last bracket, so it may be cut.")
-    return [_from_json(found)], [f"{OPEN} was missing"]
+    return [_from_json(call) for call in found], [f"{OPEN} was missing"]
+
+
+def _is_call(value: dict[str, Any]) -> bool:
+    return "name" in value and ("arguments" in value or "parameters" in value)
 
 
 _TOOLS = (

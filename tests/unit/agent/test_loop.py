@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -214,6 +215,34 @@ def test_every_config_draws_with_the_same_seed_at_the_same_step_and_never_twice(
     assert seeds[0] == seeds[1] == [step_seed(11, 0), step_seed(11, 1), step_seed(11, 2)]
     # Neighbouring trial seeds must not meet at neighbouring steps, as seed + step would.
     assert len({step_seed(seed, step) for seed in range(50) for step in range(50)}) == 2500
+
+
+@pytest.mark.parametrize("name", ["tool-call", "terminus-json"])
+def test_a_lone_surrogate_runs_nothing_and_every_request_can_still_be_sent(name):
+    protocol = get_protocol(name)
+    escaped = protocol.render(["echo X"]).replace("X", "\\ud83d")
+    bare = protocol.render(["echo \udc00", "ls"])
+    episode, model, shell = run([escaped, bare, "<parameter=\ud800>", protocol.render([], True)], protocol=protocol)
+    assert (episode.end_reason, episode.parse_fail, shell.ran) == ("done", 3, [])
+    assert "U+D83D" in episode.steps[0].observation
+    assert "echo \ufffd" in episode.steps[1].reply.text
+    json.dumps([list(seen) for seen in model.seen], ensure_ascii=False).encode()
+
+
+class Limited(ScriptedModel):
+    """Reaches the token limit with every reply."""
+
+    def complete(self, messages, **options):
+        return replace(super().complete(messages, **options), finish_reason="length")
+
+
+def test_a_reply_that_the_token_limit_cut_behind_its_command_is_told_so_and_not_run():
+    model, shell = Limited([BASH.render(["ls"]), BASH.render(["pwd"]) + "\nThis prints"]), Shell()
+    episode = run_episode(
+        OPENING, model=model, sandbox=shell, protocol=BASH, limits=replace(LIMITS, max_steps=2), seed=1
+    )
+    assert (episode.parse_fail, shell.ran) == (1, ["pwd"])
+    assert "token limit" in episode.steps[0].observation
 
 
 def test_a_failed_reply_is_told_what_was_wrong_and_a_silent_one_that_it_has_no_command():

@@ -23,7 +23,7 @@ pieces = st.sampled_from(
     ["```", "```bash\n", "\n```\n", "ls", "DONE", "<think>", "</think>", "<tool_call>", "</tool_call>", "{", "}", "[",
      '"', "\\", "<function=bash>", "<parameter=command>", "</parameter>", '{"name": "bash", "arguments": ',
      '{"command": "ls"}', '"commands": [', '{"keystrokes": "ls\\n"}', ",", '"task_complete": true', "9" * 5000,
-     "NaN", "\ud800", "\x00", "\r\n", " "]
+     "NaN", "\ud800", "\x00", "\r\n", " ", "~~~", "<|im_end|>", "\\ud83d", '{"name": "bash", "arguments": {}}']
 )  # fmt: skip
 replies = st.lists(pieces | st.text(max_size=8), max_size=12).map("".join)
 
@@ -41,11 +41,15 @@ replies = st.lists(pieces | st.text(max_size=8), max_size=12).map("".join)
 @example(text="```bash\n" + "case x in " * 2_000 + "\n```")
 @example(text="<function=bash><parameter=command>" + "</parameter> " * 8_000)
 @example(text="```bash\n```\n</think>\n" * 2_000)
+@example(text="<|" + "x" * 38 + "|>" + "</s>" * 20_000 + ".")
+@example(text='{"name": "bash", "arguments": {"command": "ls\n"}},' * 2_000)
 def test_any_text_gives_a_parse_and_always_the_same(name, text):
     protocol = get_protocol(name)
     parse = protocol.parse(text)
     assert parse == protocol.parse(text)
-    assert all(command.strip() for command in parse.commands)
+    assert all(command.strip() and "\0" not in command for command in parse.commands)
+    for said in (*parse.commands, parse.error):
+        said.encode()
     if parse.status == "failed":
         assert parse.error
         assert not parse.commands
@@ -123,6 +127,18 @@ def kind(parse):
         (MARKER, "strict", (), True),
         (f"```bash\necho {MARKER}\n```", "strict", (), True),
         ("I will be DONE soon.", "no_cmd", (), False),
+        ("DONE<|im_end|>", "repaired", (), True),
+        ("```mswea_bash_command\nls\n```", "strict", ("ls",), False),
+        ("```mswea_bash_command\nls\n```\n```bash\npwd\n```", "failed", (), False),
+        ("~~~bash\nls\n~~~", "strict", ("ls",), False),
+        ("~~~bash\nls\n```\n", "failed", (), False),
+        ("```bash\nls\n~~~\n```", "strict", ("ls\n~~~",), False),
+        ("```bash\nls\n```<|im_end|>", "repaired", ("ls",), False),
+        ("```bash\nls\n```\n<|im_end|>\n", "repaired", ("ls",), False),
+        ("```bash\nls\n```.", "repaired", ("ls",), False),
+        ("```bash\nls\n```.\nThen more.", "failed", (), False),
+        ("```bash\ncat <<EOF\n```.\n", "failed", (), False),
+        ("```bash\ncat > f <<EOF\n```.\nEOF\n```", "strict", ("cat > f <<EOF\n```.\nEOF",), False),
     ],
 )
 def test_what_a_bash_block_reply_is_taken_for(text, status, commands, done):
@@ -170,6 +186,8 @@ def call(name, **arguments):
     return f"<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
 
 
+BARE = json.dumps({"name": "bash", "arguments": {"command": "ls"}})
+SHORT = "<tool_call><function=bash><parameter=command>ls</parameter></function></tool_call>"
 XML = "<tool_call>\n<function=bash>\n<parameter=command>\nls\n</parameter>\n</function>\n</tool_call>"
 
 
@@ -197,12 +215,50 @@ XML = "<tool_call>\n<function=bash>\n<parameter=command>\nls\n</parameter>\n</fu
         (XML.replace("ls", "cat <<EOF"), "failed", (), False),
         (XML.replace("ls", "# " + XML.replace("\n", "")), "failed", (), False),
         ('{"name": "bash", "arguments": {"command": "ls"}', "failed", (), False),
+        (f"{BARE}\n{BARE}", "repaired", ("ls", "ls"), False),
+        (f"```json\n[{BARE},\n{BARE}]\n```", "repaired", ("ls", "ls"), False),
+        (f"[{BARE}, {BARE}", "failed", (), False),
+        (f"{BARE}\n{BARE[:-1]}", "failed", (), False),
+        (f"I would call {BARE}", "no_cmd", (), False),
+        (SHORT.replace("ls", "ls # all"), "strict", ("ls # all",), False),
+        (SHORT.replace("ls", "ls # all") + "\nrm x", "failed", (), False),
+        (SHORT.replace("ls", "ls # all") * 2, "strict", ("ls # all",) * 2, False),
+        (SHORT.replace("ls", "echo $#") + "\nThen I wait.", "repaired", ("echo $#",), False),
+        (XML.replace("ls", "ls # all") + "\nThen I wait.", "repaired", ("ls # all",), False),
         ("I am thinking.", "no_cmd", (), False),
         (call("bash", command=""), "no_cmd", (), False),
     ],
 )
 def test_what_a_tool_call_reply_is_taken_for(text, status, commands, done):
     assert kind(get_protocol("tool-call").parse(text)) == (status, commands, done)
+
+
+@each_protocol
+@given(before=plain, after=plain, sign=st.sampled_from("\0\ud800\udbff\udc00\udfff"), ascii=st.booleans())
+def test_a_command_that_no_shell_can_be_given_fails_and_its_sentence_can_be_sent(name, before, after, sign, ascii):
+    command = f"echo {before}{sign}{after}"
+    text = json.dumps(command, ensure_ascii=ascii)
+    reply = {
+        "bash-block": f"```bash\n{command}\n```",
+        "tool-call": f'<tool_call>{{"name": "bash", "arguments": {{"command": {text}}}}}</tool_call>',
+        "terminus-json": f'{{"analysis": "", "plan": "", "commands": [{{"keystrokes": {text}}}]}}',
+    }[name]
+    parse = get_protocol(name).parse(reply)
+    assert (parse.status, parse.commands) == ("failed", ())
+    get_protocol(name).observation([], parse).encode()
+
+
+def test_a_surrogate_pair_of_json_is_a_character():
+    reply = call("bash", command="echo 🙂")
+    assert "\\ud83d\\ude42" in reply
+    assert get_protocol("tool-call").parse(reply) == Parse("strict", ("echo 🙂",))
+
+
+def test_a_block_that_may_be_cut_is_told_how_long_a_fence_it_needs():
+    protocol, command = get_protocol("bash-block"), "echo '\n```\n'"
+    for cut in (f"```bash\n{command}\n```", "```bash\necho '\n```"):
+        assert "8 backticks (````````)" in protocol.parse(cut).error
+    assert protocol.parse(f"````````bash\n{command}\n````````") == Parse("strict", (command,))
 
 
 def test_an_unknown_protocol_is_refused_with_those_there_are():

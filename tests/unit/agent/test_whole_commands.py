@@ -10,9 +10,16 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from capvec.agent.protocols import get_protocol
+from capvec.records import Reply
 
 pytestmark = pytest.mark.unit
 
+IN_COMMENTS = (
+    "ls # </parameter></function></tool_call>\nrm x",
+    "# </parameter></function>\nls",
+    "ls \\\n# </parameter></function></tool_call>\n\nrm x",
+)
+"""Commands in whose comments the tags of a call stand; a beginning of such a reply cannot be told from a whole one."""
 PLAIN = (
     "ls -la /app",
     "cd /app && make test 2>&1 | tail -n 5",
@@ -32,7 +39,8 @@ PLAIN = (
 )  # fmt: skip
 
 LINES = (
-    "", "text", "it's", 'say "hi"', "```", "```python", "```bash", "````", "ends in ```", "ls", "DONE", "\ttab", "a\r",
+    "", "text", "it's", 'say "hi"', "```", "```python", "```bash", "````", "ends in ```", "~~~", "```.",
+    "~~~<|im_end|>", "ls", "DONE", "\ttab", "a\r",
     "echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT", "</parameter>", "</function>", "</tool_call>", "<tool_call>",
     "<function=bash>", "<parameter=command>", "</parameter>\n</function>\n</tool_call>", "<think>", "</think>",
     '{"name": "bash", "arguments": {"command": "ls"}}', '{"commands": [{"keystrokes": "ls"}]}', '"}]}', '"}}',
@@ -89,6 +97,8 @@ WRITERS = {
         lambda command: f"```bash\n{command}\n```",
         lambda command: f"````bash\n{command}\n````",
         lambda command: f"```sh\n{command}\n```",
+        lambda command: f"~~~bash\n{command}\n~~~",
+        lambda command: f"```mswea_bash_command\n{command}\n```<|im_end|>\n",
         lambda command: f"```\n{command}\n```",
         lambda command: f"I look first.\n\n```bash\n{command}\n```\n\nIt's what I need.",
         lambda command: f"```bash\n{command}\n```\nOutput:\n```\nf.md\n```",
@@ -105,6 +115,7 @@ WRITERS = {
         lambda command: tool_call(sloppy(command)),
         lambda command: tool_call(bare_quotes(command)),
         lambda command: f"I call bash.\n{tool_call(json.dumps(command, ensure_ascii=False))}\nThen I wait.",
+        lambda command: json.dumps([{"name": "bash", "arguments": {"command": command}}]),
     ),
     "terminus-json": (
         lambda command: terminus(json.dumps(command + "\n")),
@@ -164,6 +175,39 @@ def test_a_reply_that_is_cut_runs_the_whole_command_or_nothing(name, writer, com
     protocol = get_protocol(name)
     for end in range(len(text)):
         assert runs_nothing_less(protocol.parse(text[:end]), command), text[:end]
+
+
+def read_cut(protocol, text):
+    return protocol.read(Reply(text, "length", prompt_tokens=1, completion_tokens=1, model_s=0.0))
+
+
+@pytest.mark.parametrize("command", [*IN_COMMENTS, "DONE", "cat > f <<EOF\n```\nEOF", "echo '```.\n```'"])
+@pytest.mark.parametrize(("name", "writer"), [row for row in NAMED if row.values[1] not in BROKEN])
+def test_a_reply_that_the_token_limit_cut_runs_the_whole_command_or_nothing(name, writer, command):
+    text, protocol = writer(command), get_protocol(name)
+    for end in range(len(text)):
+        assert runs_nothing_less(parse := read_cut(protocol, text[:end]), command), text[:end]
+        assert parse == protocol.parse(text[:end]) or parse.status == "failed"
+
+
+@pytest.mark.parametrize("name", list(WRITERS))
+def test_a_reply_that_the_token_limit_cut_runs_a_command_that_other_text_follows(name):
+    protocol, text = get_protocol(name), WRITERS[name][0]("ls -l")
+    assert "token limit" in read_cut(protocol, text).error or name == "terminus-json"  # a key follows its commands
+    for rest in ("\nThen I wa", ""):
+        whole = Reply(text + rest, "stop", prompt_tokens=1, completion_tokens=1, model_s=0.0)
+        assert protocol.read(whole) == protocol.parse(text + rest)
+    assert read_cut(protocol, text + "\nThen I wa") == protocol.parse(text + "\nThen I wa")
+    assert read_cut(protocol, text + "\nThen I wa").commands == ("ls -l",)
+
+
+@pytest.mark.parametrize("name", list(WRITERS))
+def test_what_may_be_the_beginning_of_a_word_does_not_end_the_work(name):
+    protocol = get_protocol(name)
+    said = (
+        protocol.render([], True).replace(" true}", " true") if name == "terminus-json" else protocol.render([], True)
+    )
+    assert not read_cut(protocol, said).done
 
 
 @each_writer
