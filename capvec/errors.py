@@ -24,6 +24,10 @@ class SandboxUnavailable(InfrastructureError):
     """Docker, an image or a container is not usable. A command that fails in a container does not raise this."""
 
 
+class EnvironmentFault(InfrastructureError):
+    """The container of a task does not become ready: its ENTRYPOINT ends, or its healthcheck fails."""
+
+
 class EngineUnavailable(InfrastructureError):
     """The engine cannot be reached, refused the request, or died."""
 

@@ -24,7 +24,8 @@ example: capvec check my/tasks
 
 def run(options: argparse.Namespace) -> int:
     """Check the tasks anew, and print a table; 1 when one is unfit."""
-    from capvec.run.check import Checker  # noqa: PLC0415
+    from capvec.errors import UsageError  # noqa: PLC0415
+    from capvec.run.check import Checker, TaskCheck  # noqa: PLC0415
     from capvec.run.control import Scale  # noqa: PLC0415
     from capvec.run.proofs import Proofs  # noqa: PLC0415
     from capvec.sandbox.docker import DockerProvider  # noqa: PLC0415
@@ -43,12 +44,19 @@ def run(options: argparse.Namespace) -> int:
     for line in (*notes_in_words(loaded.tasks), *left_out_in_words(loaded.left_out)):
         say(one_line(line))
     provider = DockerProvider(options.capabilities, say)
-    images = {task.name: provider.prepare(task) for task in loaded.tasks}
+    images, unbuilt = dict[str, str](), list[TaskCheck]()
+    for task in loaded.tasks:
+        try:
+            images[task.name] = provider.prepare(task)
+        except UsageError as error:
+            unbuilt.append(TaskCheck.unbuilt(task, error))
+    built = [task for task in loaded.tasks if task.name in images]
     scale = Scale(options.reward, options.solved_at)
     proofs = Proofs(scale, options.capabilities)
-    checks = Checker(provider, scale, jobs=options.jobs, say=say).check(loaded.tasks)
-    for task, check in zip(loaded.tasks, checks, strict=True):
+    checks = Checker(provider, scale, jobs=options.jobs, say=say).check(built)
+    for task, check in zip(built, checks, strict=True):
         proofs.keep(task, images[task.name], check)
+    checks = (*unbuilt, *checks)
     print("\n".join(_report(checks)))
     return 1 if any(check.problem for check in checks) else 0
 

@@ -12,9 +12,16 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event
-from typing import Literal
+from typing import Literal, Self
 
-from capvec.errors import InfrastructureError, SandboxUnavailable, StepFault, UsageError, VerifierFault
+from capvec.errors import (
+    EnvironmentFault,
+    InfrastructureError,
+    SandboxUnavailable,
+    StepFault,
+    UsageError,
+    VerifierFault,
+)
 from capvec.records import CommandResult, Task, TaskStep
 from capvec.run.control import Scale
 from capvec.sandbox.base import Sandbox
@@ -65,6 +72,14 @@ class TaskCheck(Record):
     """Whether its containers had the capabilities of a plain Docker container."""
     solved_at: float = 1.0
     """The least reward that counts as solved."""
+    built: bool = True
+    """Whether its container was there; if not, nothing ran."""
+
+    @classmethod
+    def unbuilt(cls, task: Task, error: UsageError | EnvironmentFault) -> Self:
+        """That of a task whose container cannot be had, or does not become ready."""
+        lines = tuple(printable(str(error)).splitlines())
+        return cls(task.name, Attempt(None, evidence=lines), None, 0.0, networked=False, built=False)
 
     @property
     def problem(self) -> str:
@@ -82,9 +97,33 @@ class TaskCheck(Record):
             yield f"{self.task}: {words}"
             yield from (f"    {line}" for line in attempt.evidence)
             yield from (f"  → {symptom}{self._advice(symptom)}" for symptom in attempt.symptoms)
+            if attempt is self.solution:
+                yield f"  → {self._allowed}"
+
+    @property
+    def reason(self) -> str:
+        """The problem with its evidence, on one line."""
+        return one_line("; ".join(line.strip() for line in self.lines()).removeprefix(f"{self.task}: "))
+
+    @property
+    def _allowed(self) -> str:
+        """What its containers were allowed, and what would allow more."""
+        powers = (
+            "the Linux capabilities of a plain container"
+            if self.capable
+            else "no Linux capabilities (see --capabilities)"
+        )
+        network = "a public network" if self.networked else "no network (network_mode in its task.toml)"
+        return (
+            f"its containers had {powers} and {network}; processes that a solution leaves running are ended before the "
+            "verifier begins"
+        )
 
     def _problems(self) -> Iterator[tuple[str, Attempt]]:
         nothing, solution = self.nothing, self.solution
+        if not self.built:
+            yield f"its container cannot be had: {nothing.evidence[0]}", nothing
+            return
         if solution is not None and solution.reward is None:
             yield "after its own solution, its verifier gives no reward", solution
         elif nothing.reward is None:
@@ -120,7 +159,6 @@ class Checker:
         """Check each task once; in their order.
 
         Raises:
-            UsageError: the image of a task does not build.
             InfrastructureError: Docker does not answer.
         """
         found: dict[str, TaskCheck] = {}
@@ -155,8 +193,11 @@ class Checker:
 
     def _check_one(self, task: Task) -> TaskCheck:
         started = time.monotonic()
-        nothing = self._attempt(task, solved=False)
-        solution = self._attempt(task, solved=True) if has_solution(task) else None
+        try:
+            nothing = self._attempt(task, solved=False)
+            solution = self._attempt(task, solved=True) if has_solution(task) else None
+        except (UsageError, EnvironmentFault) as error:
+            return TaskCheck.unbuilt(task, error)
         networked = any(environment.limits.network for environment in task.environments)
         seconds = round(time.monotonic() - started, 3)
         capable = self._sandboxes.capabilities == "default"
@@ -164,7 +205,7 @@ class Checker:
 
     def _attempt(self, task: Task, *, solved: bool) -> Attempt:
         trial = f"{task.name}-{'solution' if solved else 'nothing'}"
-        ran: list[tuple[str, CommandResult]] = []
+        ran: list[tuple[str, CommandResult | None]] = []
         self.go_on()
         with self._sandboxes.open(task, run=self._run, trial=trial) as sandbox:
             self.go_on()  # `stop` removed the containers that it saw
@@ -199,7 +240,7 @@ def refusal(checks: Sequence[TaskCheck], of: int, options: str) -> UsageError:
 
 
 def _do(
-    sandbox: Sandbox, task: Task, step: TaskStep, ran: list[tuple[str, CommandResult]], *, solved: bool
+    sandbox: Sandbox, task: Task, step: TaskStep, ran: list[tuple[str, CommandResult | None]], *, solved: bool
 ) -> Mapping[str, float]:
     """Do one step and add what ran to `ran`. Returns its rewards; empty where it needs what was not done before."""
     of = f" of step {step.name}" if step.name else ""
@@ -212,19 +253,23 @@ def _do(
     if solved:
         ran.append((f"the solution{of}", solve(sandbox, task, step)))
     verified = verify(sandbox, task, step)
+    ran += [(note, None) for note in verified.notes]
     ran.append((f"the verifier{of}", verified.ran))
     return verified.rewards
 
 
-def _evidence(ran: Sequence[tuple[str, CommandResult]]) -> Iterator[str]:
+def _evidence(ran: Sequence[tuple[str, CommandResult | None]]) -> Iterator[str]:
     for what, result in ran:
+        if result is None:
+            yield what
+            continue
         ended = "ran out of time" if result.timed_out else f"ended with exit code {result.exit_code}"
         lines = [one_line(line) for line in result.output.strip().splitlines()[-_SHOWN:]]
         yield f"{what} {ended} and printed {'at last:' if lines else 'nothing'}"
         yield from (f"  {line}" for line in lines)
 
 
-def _signs(ran: Sequence[tuple[str, CommandResult]], *others: CommandResult) -> tuple[Symptom, ...]:
+def _signs(ran: Sequence[tuple[str, CommandResult | None]], *others: CommandResult) -> tuple[Symptom, ...]:
     """The first sign of each kind."""
-    results = [*(result for _, result in ran), *others]
+    results = [*(result for _, result in ran if result is not None), *others]
     return tuple({symptom.kind: symptom for result in reversed(results) for symptom in symptoms(result)}.values())

@@ -38,7 +38,8 @@ class Judged:
     """All of them by name."""
     solved: bool = False
     note: str = ""
-    """Why it counts as judged although the verifier failed; empty where it did not."""
+    """What became of the agent's work before the verifier saw it, and why the attempt counts as judged although the
+    verifier failed; empty for a solved attempt."""
     steps: tuple[Mapping[str, float], ...] = ()
     """The rewards of each step; empty for one that the agent made impossible to judge, which ends the attempt."""
 
@@ -165,17 +166,17 @@ def judge(sandbox: Sandbox, task: Task, control: Control, before: Judged | None 
     before = before or Judged()
     judged, doubt = _verify(sandbox, task, before.steps, control.scale)
     if judged is not None and not doubt:
-        return replace(judged, note=before.note)
+        return replace(judged, note="" if judged.solved else _notes(before, judged.note))
     if fault := control.fault(task, before.steps):
         raise VerifierFault(f"{doubt}; and {fault}")
     judged, doubt = _verify(sandbox, task, before.steps, control.scale)
     note = f"the verifier fails only on what the agent left: {doubt}" if doubt else ""
     judged = judged or control.scale.judged(task, (*before.steps, {}))
-    return replace(judged, note=_notes(before, note))
+    return replace(judged, note="" if judged.solved else _notes(before, judged.note, note))
 
 
-def _notes(before: Judged, note: str) -> str:
-    return "; ".join(filter(None, (before.note, note)))
+def _notes(before: Judged, *notes: str) -> str:
+    return "; ".join(filter(None, (before.note, *notes)))
 
 
 def _verify(
@@ -191,7 +192,7 @@ def _verify(
     """
     try:
         verified = verify(sandbox, task, task.steps[len(before)])
-        judged = scale.judged(task, (*before, verified.rewards))
+        judged = scale.judged(task, (*before, verified.rewards), "; ".join(verified.notes))
     except VerifierFault as fault:
         return None, str(fault)
     reward = scale.of_step(verified.rewards)

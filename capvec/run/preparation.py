@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from capvec.errors import UsageError
 from capvec.plan.options import SweepOptions
 from capvec.records import Task
 from capvec.run.check import Checker, TaskCheck, refusal
@@ -49,20 +50,20 @@ class TaskPreparation:
             UsageError: an image does not build, or nothing can be measured with a task (with `--skip-unfit`, with any).
             InfrastructureError: Docker does not answer.
         """
-        images = {task.name: self._image(task) for task in tasks}
-        if self._options.no_check:
-            return PreparedTasks(tuple(tasks), images, {}, {task.name: NOT_CHECKED for task in tasks})
-        checks = self._checks(tasks, images)
+        images, unbuilt = self._images(tasks)
+        built = [task for task in tasks if task.name in images]
+        checks = unbuilt | ({} if self._options.no_check else self._checks(built, images))
         unfit = [check for check in checks.values() if check.problem]
         if unfit and not (self._options.skip_unfit and len(unfit) < len(tasks)):
             ways = ("leave them out with --skip-unfit, or ",) if len(unfit) < len(tasks) else ()
             raise refusal(unfit, len(tasks), f"{''.join(ways)}run them as they are with --no-check")
-        prepared = PreparedTasks(
-            tuple(task for task in tasks if not checks[task.name].problem),
-            images,
-            {check.task: one_line(check.problem) for check in unfit},
-            {name: NO_SOLUTION for name, check in checks.items() if check.solution is None and not check.problem},
-        )
+        left_out = {check.task: check.reason for check in unfit}
+        fit = tuple(task for task in built if task.name not in left_out)
+        unproved = {task.name: NOT_CHECKED for task in fit if task.name not in checks}
+        unproved |= {
+            task.name: NO_SOLUTION for task in fit if task.name in checks and checks[task.name].solution is None
+        }
+        prepared = PreparedTasks(fit, images, left_out, unproved)
         for line in _in_words(prepared):
             self._say(line)
         return prepared
@@ -71,9 +72,18 @@ class TaskPreparation:
         """End a preparation that another thread runs, as soon as its container can be removed."""
         self._checker.stop()
 
-    def _image(self, task: Task) -> str:
-        self._checker.go_on()
-        return self._sandboxes.prepare(task)
+    def _images(self, tasks: Sequence[Task]) -> tuple[dict[str, str], dict[str, TaskCheck]]:
+        """The images, and the tasks that `--skip-unfit` leaves out since theirs cannot be had."""
+        images, unbuilt = dict[str, str](), dict[str, TaskCheck]()
+        for task in tasks:
+            self._checker.go_on()
+            try:
+                images[task.name] = self._sandboxes.prepare(task)
+            except UsageError as error:
+                if not self._options.skip_unfit:
+                    raise
+                unbuilt[task.name] = TaskCheck.unbuilt(task, error)
+        return images, unbuilt
 
     def _say(self, line: str) -> None:
         self._print(one_line(line))
@@ -92,7 +102,7 @@ class TaskPreparation:
 
 def _in_words(prepared: PreparedTasks) -> list[str]:
     lines = [f"left out {name}: {why}" for name, why in prepared.unfit.items()]
-    if prepared.unproved:
+    if NO_SOLUTION in prepared.unproved.values():
         names = ", ".join(prepared.unproved)
         lines.append(f"{counted(len(prepared.unproved), 'task')} unproved, without a solution: {names}")
     return lines

@@ -7,7 +7,6 @@ files are left out, and no link is followed.
 
 from __future__ import annotations
 
-import logging
 import posixpath
 import tarfile
 import tempfile
@@ -17,13 +16,11 @@ from pathlib import PurePosixPath
 from typing import BinaryIO, cast
 
 from capvec.records import Artifact, TaskStep
-from capvec.sandbox.base import Budget, Sandbox
+from capvec.sandbox.base import MOST_BYTES, MOST_FILES, Budget, Sandbox
 
 PUBLISHED = "/logs/artifacts"
 """A folder whose content is an artifact of every task, as in Harbor."""
 _IN_MEMORY = 1 << 24
-
-_log = logging.getLogger(__name__)
 
 
 def artifacts_of(step: TaskStep) -> tuple[Artifact, ...]:
@@ -32,24 +29,29 @@ def artifacts_of(step: TaskStep) -> tuple[Artifact, ...]:
     return step.artifacts if declared else (Artifact(PUBLISHED), *step.artifacts)
 
 
-def copy_artifacts(step: TaskStep, source: Sandbox, target: Sandbox) -> None:
+def copy_artifacts(step: TaskStep, source: Sandbox, target: Sandbox) -> tuple[str, ...]:
     """Copy the artifacts of a step from the agent's sandbox to the verifier's, to the same paths.
 
     An artifact that is missing, or too large, is not there for the verifier, which judges that.
 
+    Returns:
+        A sentence for each declared artifact that was not copied.
+
     Raises:
         SandboxUnavailable: a sandbox is gone.
     """
-    budget, taken = Budget(), []
+    budget, taken, notes = Budget(), [], []
     for artifact in artifacts_of(step):
         archive = source.take(artifact, budget)
-        if archive is None:
-            _log.warning("artifact %s is missing, or goes beyond the limits, and is not copied", artifact.source)
-        else:
+        if archive is None and artifact.source != PUBLISHED:
+            why = f"goes beyond {MOST_BYTES >> 20} MiB or {MOST_FILES} files" if budget.spent else "is missing"
+            notes.append(f"the artifact {artifact.source} {why} and was not copied")
+        elif archive is not None:
             taken.append((artifact.source, archive))
     target.place(taken)
     for _, archive in taken:
         archive.close()
+    return tuple(notes)
 
 
 def clean(chunks: Iterable[bytes], artifact: Artifact, budget: Budget) -> BinaryIO | None:

@@ -25,11 +25,16 @@ class Budget:
     bytes_left: int = MOST_BYTES
     files_left: int = MOST_FILES
 
+    @property
+    def spent(self) -> bool:
+        """Whether a file went beyond it."""
+        return self.bytes_left < 0 or self.files_left < 0
+
     def spend(self, size: int) -> bool:
         """Count a file of so many bytes. False if it goes beyond."""
         self.bytes_left -= size
         self.files_left -= 1
-        return self.bytes_left >= 0 and self.files_left >= 0
+        return not self.spent
 
 
 class Sandbox(Protocol):

@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import docker
 
-from capvec.errors import InfrastructureError
+from capvec.errors import EnvironmentFault
 from capvec.records import Capabilities, Environment, Limits, Task
 from capvec.sandbox import docker_cli, files
 from capvec.sandbox.building import Say
@@ -62,7 +62,7 @@ class Project:
         """Bring the services up, and wait until they are healthy; they are removed when `cleanup` ends.
 
         Raises:
-            InfrastructureError: a service does not start, ends, or does not become healthy.
+            EnvironmentFault: a service does not start, ends, or does not become healthy.
         """
         cleanup.callback(remove_project, self.client, name)
         with tempfile.TemporaryDirectory(prefix="capvec-compose-") as scratch:
@@ -87,7 +87,7 @@ class Project:
         argv += ["--no-build", "--pull=never", "--quiet-pull", *options]
         code, _, said = docker_cli.run(argv, env, timeout_s=WAIT_S + 60)
         if code != 0:
-            raise InfrastructureError(
+            raise EnvironmentFault(
                 f"the services of {self.environment.folder}/{FILE} do not start: {' '.join(said.split())[-400:]}"
                 f"{self._printed(name)}"
             )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import docker
 
-from capvec.errors import InfrastructureError, UsageError
+from capvec.errors import EnvironmentFault, UsageError
 from capvec.records import Capabilities, Environment, Limits, Task
 from capvec.sandbox import files
 from capvec.sandbox.building import Say
@@ -21,8 +21,8 @@ from capvec.sandbox.reaper import PID_LABEL, RUN_LABEL, TRIAL_LABEL, owner_label
 
 KEEPER = "65534:65534"
 """User of the container's own two processes, init and its child. Without CAP_KILL no agent can end them, not even with
-`kill -9 -1`. Where there are capabilities, or an ENTRYPOINT, both run as the image's user instead: Docker gives no
-capabilities to the execs of a container whose own user is not root."""
+`kill -9 -1`. Where there are capabilities both are root's instead: Docker gives no capabilities to the execs of a
+container whose own user is not root. An ENTRYPOINT runs as the image's user."""
 COMMAND = ["sh", "-c", "sleep infinity"]
 """What a container with an ENTRYPOINT is asked to run, as by Harbor."""
 _FIRST = ("/init", "/sbin/init", "/lib/systemd/systemd", "/usr/lib/systemd/systemd")
@@ -132,12 +132,12 @@ def check_runs(client: docker.DockerClient, started: Started) -> None:
     """Check that the image's ENTRYPOINT has not ended.
 
     Raises:
-        InfrastructureError: it has; the message carries the end of its output.
+        EnvironmentFault: it has; the message carries the end of its output.
     """
     state: Any = cast("Any", client.api).inspect_container(started.name)["State"]
     if not state["Running"]:
         said = client.containers.get(started.name).logs(tail=5).decode(errors="replace").strip()
-        raise InfrastructureError(
+        raise EnvironmentFault(
             f"the image's ENTRYPOINT {' '.join(started.image.entrypoint)} ended with exit code {state['ExitCode']} "
             f"and printed: {said[-400:] or 'nothing'}"
         )
@@ -154,6 +154,19 @@ def check_workdir(client: docker.DockerClient, container: str, task: Task, envir
         raise UsageError(f"task {task.name}: workdir = {workdir!r} is no folder of the image; expected one that it has")
 
 
+def root_reads_all(environment: Environment, agents: Iterable[str]) -> Environment:
+    """The environment of agents, in which root may read and write every file if none of them is root.
+
+    A verifier of root's reads what such an agent wrote for itself alone, as it does in a plain container. The agent
+    gains nothing, since no program of its may gain privileges.
+    """
+    if any(agent.partition(":")[0] in ("0", "root") for agent in agents):
+        return environment
+    limits = environment.limits
+    added = tuple(dict.fromkeys((*limits.cap_add, "DAC_OVERRIDE")))
+    return replace(environment, limits=replace(limits, cap_add=added))
+
+
 def _own_processes(image: ImageConfig, environment: Environment, capabilities: Capabilities) -> dict[str, Any]:
     if image.entrypoint:
         return {
@@ -166,7 +179,7 @@ def _own_processes(image: ImageConfig, environment: Environment, capabilities: C
     return {
         "entrypoint": ["sleep"],
         "command": ["infinity"],
-        "user": KEEPER if hardened else image.user,
+        "user": KEEPER if hardened else "0",
         "working_dir": "/",  # of the keepers, who may have no access to the image's
         "init": True,
     }

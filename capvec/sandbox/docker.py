@@ -27,6 +27,7 @@ from capvec.sandbox.containers import (
     check_workdir,
     labels_of,
     new_name,
+    root_reads_all,
     start_container,
 )
 from capvec.sandbox.docker_host import connect, faults
@@ -126,6 +127,8 @@ class Launch:
             started = Project.of(self.client, self.task, environment, self.say).start(name, **settings)
         else:
             image = ImageConfig.of(self.client, self.task, environment, self.say)
+            if environment is self.task.environment and not image.entrypoint:
+                environment = root_reads_all(environment, (step.agent.user or image.user for step in self.task.steps))
             connection = Connection(self.client, name, wanted=wanted)
             started = start_container(self.client, image, environment, connection, name=name, **settings)
         try:
@@ -229,10 +232,7 @@ class DockerSandbox:
     def take_back(self) -> tuple[str, ...]:
         """Kill what the agent left running and restore the system's files. See `Sandbox.take_back`."""
         with faults():
-            try:
-                self.processes.revive()
-            except ShellLost:
-                restore_commands(self._client, self._container, self._origin)
+            self._revive()
             self._pause()
             try:
                 # After a restart even the container's own second process is a program that the agent may have put
@@ -267,7 +267,7 @@ class DockerSandbox:
         """Copy a file or folder out, with the container frozen. See `Sandbox.take`."""
         path = artifact.source.rstrip("/")
         with faults():
-            self.processes.revive()
+            self._revive()
             self._pause()
             try:
                 chunks = files.tree(self._api, self._container, path) if path else None
@@ -306,6 +306,13 @@ class DockerSandbox:
             with suppress(OSError):
                 self._shell.close()
             self._shell = None
+
+    def _revive(self) -> None:
+        """Start the container again if the agent ended it, with the image's programs where it cannot without them."""
+        try:
+            self.processes.revive()
+        except ShellLost:
+            restore_commands(self._client, self._container, self._origin)
 
     def _pause(self) -> None:
         """Freeze all processes. On busy cores runc may find no moment for it, and leaves the retry to the caller."""

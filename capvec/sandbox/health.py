@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from capvec.errors import InfrastructureError
+from capvec.errors import EnvironmentFault
 from capvec.records import CommandResult, Healthcheck
 from capvec.sandbox.base import Sandbox
 
@@ -15,7 +15,7 @@ def wait_until_healthy(sandbox: Sandbox, check: Healthcheck) -> None:
     """Repeat the command of a healthcheck until it succeeds, with the meaning of Docker's `HEALTHCHECK`.
 
     Raises:
-        InfrastructureError: it failed as often in a row as the check allows; the message carries its last output.
+        EnvironmentFault: it failed as often in a row as the check allows; the message carries its last output.
         SandboxUnavailable: the sandbox is gone.
     """
     started, failures = time.monotonic(), 0
@@ -26,7 +26,7 @@ def wait_until_healthy(sandbox: Sandbox, check: Healthcheck) -> None:
             return
         failures += not starting
         if failures >= check.retries:
-            raise InfrastructureError(
+            raise EnvironmentFault(
                 f"the healthcheck {check.command!r} of the task failed {failures} times in a row; the last time it "
                 f"{_ended(result, check)} and printed: {result.output.strip()[-_SHOWN:] or 'nothing'}"
             )

@@ -101,7 +101,7 @@ def _of_json(data: bytes) -> dict[str, float]:
         try:
             rewards[name] = _number(value)
         except (TypeError, ValueError, OverflowError) as error:
-            raise _unusable("reward.json", data, f"{expected}, and {name!r} is none") from error
+            raise _unusable("reward.json", data, f"{expected}, and {name!r} has another value") from error
     return rewards
 
 
@@ -116,7 +116,8 @@ def _number(value: Any) -> float:
 
 
 def _unusable(file: str, data: bytes, expected: str) -> ValueError:
-    return ValueError(f"/logs/verifier/{file} holds {data[:80]!r}; expected {expected}")
+    shown = repr(data[:80].decode(errors="replace")) if data.strip() else "nothing"
+    return ValueError(f"/logs/verifier/{file} holds {shown}; expected {expected}")
 
 
 def _listed(names: Iterable[str]) -> str:

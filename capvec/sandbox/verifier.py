@@ -5,7 +5,7 @@ The verifier runs where the agent was root. What it can trust there, and what it
 - No process of the agent is alive; the environment is the image's and the task's.
 - The system's own commands and libraries, and the files that the dynamic loader reads, are the image's
   (`capvec.sandbox.system_files` lists the paths). No file that the agent put elsewhere on `PATH` replaces one of them.
-  A warning lists the paths that had to be restored.
+  `Verified.notes` lists the paths that had to be restored.
 - `/tests` holds the task's files, and `/logs/verifier` is empty.
 - Everything else is as the agent left it, since it may be what the task asks for. This includes an interpreter of the
   image under `/usr/local` or `/opt`, and the places where interpreters look for modules and settings
@@ -15,8 +15,7 @@ The verifier runs where the agent was root. What it can trust there, and what it
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from capvec.errors import VerifierFault
@@ -26,7 +25,6 @@ from capvec.sandbox.base import Sandbox
 from capvec.sandbox.reward import read_rewards
 
 LOGS = "/logs/verifier"
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,8 @@ class Verified:
     """By name; at least one."""
     ran: CommandResult
     """How `tests/test.sh` ended, and what it printed."""
+    notes: tuple[str, ...] = ()
+    """What became of the agent's work before the verifier saw it, in sentences."""
 
 
 def verify(sandbox: Sandbox, task: Task, step: TaskStep | None = None) -> Verified:
@@ -56,24 +56,25 @@ def verify(sandbox: Sandbox, task: Task, step: TaskStep | None = None) -> Verifi
     step = step or task.steps[0]
     if step.verifier.environment is not None:
         return _judge_apart(sandbox, task, step)
-    if restored := sandbox.take_back():
-        _log.warning("%s: restored from the image before the verifier ran: %s", task.name, ", ".join(restored))
-    return _judge(sandbox, task, step)
+    restored = ", ".join(sandbox.take_back())
+    notes = (f"restored from the image before the verifier ran: {restored}",) if restored else ()
+    return _judge(sandbox, task, step, notes)
 
 
 def _judge_apart(sandbox: Sandbox, task: Task, step: TaskStep) -> Verified:
     """Judge in a container of the verifier's own, which gets the artifacts."""
+    notes = []
     for collect in step.verifier.collect:
         sandbox.enter(user=collect.user, network=None)
         result = sandbox.execute(("sh", "-c", collect.command), timeout_s=collect.timeout_s)
         if result.exit_code != 0:
-            _log.warning("%s: verifier.collect %r failed: %s", task.name, collect.command, _tail(result))
+            notes.append(f"verifier.collect {collect.command!r} failed: {_tail(result)}")
     with sandbox.open_verifier(step) as own:
-        copy_artifacts(step, sandbox, own)
-        return _judge(own, task, step)
+        notes += copy_artifacts(step, sandbox, own)
+        return _judge(own, task, step, notes)
 
 
-def _judge(sandbox: Sandbox, task: Task, step: TaskStep) -> Verified:
+def _judge(sandbox: Sandbox, task: Task, step: TaskStep, notes: Sequence[str]) -> Verified:
     """Run the verifier in a sandbox that can be trusted, and read its rewards."""
     verifier = step.verifier
     sandbox.enter(user=verifier.user, network=verifier.network)
@@ -81,14 +82,16 @@ def _judge(sandbox: Sandbox, task: Task, step: TaskStep) -> Verified:
         sandbox.upload(task.path / folder, "/tests")
     result = sandbox.execute(("bash", "/tests/test.sh"), timeout_s=verifier.timeout_s, env=dict(verifier.env))
     if result.timed_out:
-        raise VerifierFault(f"tests/test.sh ran longer than {verifier.timeout_s:g} s; it printed: {_tail(result)}")
+        raise VerifierFault(
+            f"tests/test.sh ran longer than verifier.timeout_sec, {verifier.timeout_s:g} s; it printed: {_tail(result)}"
+        )
     try:
         rewards = read_rewards(sandbox.read(f"{LOGS}/reward.json"), sandbox.read(f"{LOGS}/reward.txt"))
     except ValueError as error:
         raise VerifierFault(
             f"{error}; tests/test.sh ended with exit code {result.exit_code} and printed: {_tail(result)}"
         ) from error
-    return Verified(rewards, result)
+    return Verified(rewards, result, tuple(notes))
 
 
 def _tail(result: CommandResult) -> str:

@@ -323,6 +323,8 @@ def _artifacts(parent: Table) -> tuple[Artifact, ...]:
         if source is None or ".." in PurePosixPath(source).parts:
             table.reject("source", "a path in the container without ..")
         table.text("destination")  # where Harbor keeps its copy on the host
+        # A path that is not absolute begins at the root, as for `docker cp`.
+        source = source if source.startswith("/") else f"/{source}"
         artifacts.append(Artifact(source, table.strings("exclude"), table.text("service") or "main"))
     return tuple(artifacts)
 

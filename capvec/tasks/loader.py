@@ -72,10 +72,10 @@ def load_task(folder: Path, *, allow_network: bool = False) -> Task:
     )
     if not allow_network and (phase := _networked(task)):
         raise UsageError(
-            f"{folder / 'task.toml'}: {phase} reaches the public network (Harbor's default where network_mode is not "
-            'set); expected --allow-network, which permits it, or network_mode = "no-network"'
+            f"{folder / 'task.toml'}: {phase} reaches the public network, as it does in Harbor where network_mode "
+            'is not set; expected --allow-network, which permits it, or network_mode = "no-network"'
         )
-    _refuse_pending(folder, task)
+    _refuse_unsupported(folder, task)
     return task
 
 
@@ -145,8 +145,8 @@ def _from_dockerfile(task: Task) -> Task:
     return replace(task, environment=built(task.environment), verifier=judged(task.verifier), several=several)
 
 
-def _refuse_pending(folder: Path, task: Task) -> None:
-    """Refuse what no sandbox provides yet."""
+def _refuse_unsupported(folder: Path, task: Task) -> None:
+    """Refuse what no sandbox provides."""
     collected = [one.service for step in task.steps for one in step.verifier.collect]
     copied = [one.service for step in task.steps for one in step.artifacts]
     wanted = {

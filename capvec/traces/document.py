@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from capvec.errors import UsageError
+from capvec.traces.fields import plain_value
 
 _T = TypeVar("_T")
 _WORDS: dict[type, str] = {str: "text", dict: "an object", list: "a list", int: "a whole number"}
@@ -84,8 +85,9 @@ class Document:
         return float(value)
 
     def reward(self, value: Any, key: str) -> float | None:
-        """A finite number, or None; true counts as 1 and false as 0."""
-        return float(value) if isinstance(value, bool) else self.number(value, key)
+        """A finite number, or None; true counts as 1 and false as 0, and each of them may be written as text."""
+        plain = plain_value(value)
+        return float(plain) if isinstance(plain, bool) else self.number(plain, key)
 
 
 def first_name(values: Iterable[Any], default: str) -> str:

@@ -46,6 +46,8 @@ class Found:
     path: Path
     fields: Mapping[str, str]
     passed_over: PassedOver
+    unrewarded: PassedOver
+    """Runs of Harbor whose verifier gave rewards of which none has a known name."""
     reports: dict[Path, dict[str, float]] = field(default_factory=dict)
     """Folder → the verdicts of SWE-bench in it."""
     events: dict[Path, list[tuple[Path, Any]]] = field(default_factory=dict)

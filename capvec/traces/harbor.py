@@ -4,6 +4,9 @@
 run whose context was summarised has more files there: trajectories of the subagents that wrote the summary, to which
 the run refers, and, with the option `linear_history`, parts of the run (`trajectory.cont-1.json`, …), each of which
 refers to the next.
+
+A trial of several steps has `steps/<step>/agent/trajectory.json` for each, and what the verifier said of each under
+`step_results` of the one `result.json`.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +27,14 @@ from capvec.traces.fields import look_up
 def trial_result(document: Document) -> dict[str, Any]:
     """Harbor's `result.json` of the trial of a document; empty if there is none.
 
+    For a step of a trial of several, `verifier_result` is the one of the step.
+
     Raises:
         UsageError: the file is not JSON.
     """
     path = document.path
     # The lines of a file are many trials, for which no single result holds.
-    for folder in (path.parent, path.parent.parent) if document.alone else ():
+    for folder in _trial_folders(path) if document.alone else ():
         file = folder / "result.json"
         if file.is_file() and file != path:
             try:
@@ -37,8 +43,24 @@ def trial_result(document: Document) -> dict[str, Any]:
                 raise UsageError(f"{file}: not JSON ({error}); expected Harbor's result of a trial") from error
             # A job has a result.json too, without these keys.
             if isinstance(result, dict) and ("verifier_result" in result or "task_name" in result):
-                return result
+                return _of_step(document, result, path.relative_to(folder).parts)
     return {}
+
+
+def _trial_folders(path: Path) -> list[Path]:
+    """The folders that may be that of a file's trial, from the nearest."""
+    near = [*path.parents[:4]]
+    return near[:2] + [trial for step, trial in pairwise(near[1:]) if step.name == "steps"]
+
+
+def _of_step(document: Document, result: dict[str, Any], parts: Sequence[str]) -> dict[str, Any]:
+    """The result of the step in whose folder a file is; that of the trial if it is in none."""
+    if parts[0] != "steps":
+        return result
+    for step in document.objects(result.get("step_results"), "step_results (result.json)"):
+        if step.get("step_name") == parts[1]:
+            return {**result, "verifier_result": step.get("verifier_result")}
+    return result
 
 
 def verified_reward(document: Document, result: Mapping[str, Any], named: Mapping[str, str]) -> float | None:
@@ -47,10 +69,18 @@ def verified_reward(document: Document, result: Mapping[str, Any], named: Mappin
     Raises:
         UsageError: the reward is not a number; the message names the key.
     """
-    verified = document.optional(result.get("verifier_result"), "verifier_result (result.json)", dict) or {}
-    rewards = document.optional(verified.get("rewards"), "verifier_result.rewards (result.json)", dict) or {}
-    key, value = look_up(rewards, "reward", named)
+    key, value = look_up(_rewards(document, result), "reward", named)
     return document.reward(value, f"verifier_result.rewards.{key} (result.json)")
+
+
+def unnamed_rewards(document: Document) -> list[str]:
+    """The names of the verifier's rewards of a trial."""
+    return sorted(_rewards(document, trial_result(document)))
+
+
+def _rewards(document: Document, result: Mapping[str, Any]) -> dict[str, Any]:
+    verified = document.optional(result.get("verifier_result"), "verifier_result (result.json)", dict) or {}
+    return document.optional(verified.get("rewards"), "verifier_result.rewards (result.json)", dict) or {}
 
 
 def with_result(trace: Trace, document: Document, named: Mapping[str, str]) -> Trace:

@@ -89,14 +89,7 @@ def _reward(document: Document, sample: Any, named: Mapping[str, str]) -> float 
     if isinstance(value, str) and (grade := _GRADES.get(value, _GRADES.get(value.lower()))) is not None:
         return grade
     unscored = isinstance(value, float) and math.isnan(value)  # what Inspect writes for it
-    return None if unscored else document.reward(_number(value), key)
-
-
-def _number(value: Any) -> Any:
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
+    return None if unscored else document.reward(value, key)
 
 
 FORMAT = Format("Inspect", _looks_like, _read)

@@ -31,11 +31,19 @@ _ROLES = {
     "observation": "user",
     "environment": "user",
     "ipython": "user",
+    "tool-response": "user",
+    "tool_response": "user",
+    "function_response": "user",
     "assistant": "assistant",
     "gpt": "assistant",
     "ai": "assistant",
     "agent": "assistant",
     "model": "assistant",
+    "bot": "assistant",
+    "chatgpt": "assistant",
+    "function_call": "assistant",
+    "tool_call": "assistant",
+    "tool-call": "assistant",
 }
 """Role of a message → the role in a chat template. A tool's answer becomes a user message, as in `atif.py`."""
 
@@ -177,17 +185,20 @@ def _message(document: Document, message: dict[str, Any], key: str) -> _Said:
     name = message[role_key]
     if not isinstance(name, str) or name not in _ROLES:
         raise document.broken(f"{key}.{role_key}", name, f"one of {', '.join(_ROLES)}")
-    content_key = next((one for one in _CONTENTS if message.get(one) is not None), _CONTENTS[0])
+    given = [one for one in _CONTENTS if message.get(one) is not None]
+    content_key = next((one for one in given if message[one]), given[0] if given else _CONTENTS[0])
     role, content = _ROLES[name], message.get(content_key)
     calls = [*read_calls(document, message.get("tool_calls"), f"{key}.tool_calls")]
     if isinstance(legacy := message.get("function_call"), dict):
         calls += read_calls(document, [legacy], f"{key}.function_call")
-    if content is None and role == "assistant" and (calls or content_key in message):
-        # OpenAI's content is null if the reply consists of calls only, or was refused.
+    if content is None and (content_key in message or (role == "assistant" and calls)):
+        # OpenAI's content is null if the reply consists of calls only, or was refused, and if a tool gave nothing.
         content = document.optional(message.get("refusal"), f"{key}.refusal", str) or ""
     text, among = _content(document, content, f"{key}.{content_key}", role)
     if role == "assistant":
         text = without_thought(text)
+    if name == "function_call" and isinstance(call := arguments_of(text), dict) and "name" in call:
+        text, calls = "", [*read_calls(document, [call], f"{key}.{content_key}")]
     return _Said(role, with_calls(text, [*among, *calls]), is_item=message.get("type") == "message")
 
 
@@ -199,6 +210,9 @@ def _content(document: Document, content: Any, key: str, role: str) -> tuple[str
     calls: list[tuple[Any, Any]] = []
     for index, part in enumerate(document.typed(content, key, list)):
         where = f"{key}[{index}]"
+        if isinstance(part, str):
+            texts.append(part)
+            continue
         kind = _kind(document.typed(part, where, dict))
         if kind in _TEXT_PARTS:
             texts.append(document.optional(part.get(_TEXT_PARTS[kind]), f"{where}.{_TEXT_PARTS[kind]}", str) or "")
@@ -230,9 +244,18 @@ def _output(document: Document, output: Any, key: str) -> str:
         return ""
     parts = [output] if isinstance(output, dict) else output
     if isinstance(parts, list) and parts and all(isinstance(part, dict) and "stdout" in part for part in parts):
-        streams = [(part.get("stdout"), part.get("stderr")) for part in parts]
-        return "\n".join(str(stream) for pair in streams for stream in pair if stream)
+        streams = [(part.get("stdout"), part.get("stderr"), _outcome(part.get("outcome"))) for part in parts]
+        return "\n".join(str(stream) for command in streams for stream in command if stream)
     return read_content(document, parts, key)
+
+
+def _outcome(outcome: Any) -> str:
+    """How a command of a shell ended, which the item tells the model."""
+    if not isinstance(outcome, dict):
+        return ""
+    if outcome.get("type") == "timeout":
+        return "[timeout]"
+    return "" if outcome.get("exit_code") is None else f"[exit code {outcome['exit_code']}]"
 
 
 def _kind(entry: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from capvec.traces.conversation import acceptable
 from capvec.traces.document import Document, NotATrace, first_name
 from capvec.traces.fields import UNKNOWN, look_up
 from capvec.traces.format import Format
-from capvec.traces.messages import read_messages
+from capvec.traces.messages import read_content, read_messages
 
 _LISTS = ("history", "trajectory", "events")
 """Keys under which an object may have the events."""
@@ -46,6 +46,8 @@ _BOOKKEEPING = {
     "hidden", "is_input", "impl_source", "is_static", "wait_for_response", "timeout",
 }  # fmt: skip
 """Arguments of an action that are OpenHands's own and not the model's."""
+_RECALLED = ("repo_instructions", "additional_agent_instructions", "conversation_instructions")
+"""Texts of a recall that the prompt contained."""
 
 
 def _looks_like(value: Any, _named: Mapping[str, str]) -> bool:
@@ -186,11 +188,39 @@ def _args(document: Document, event: Mapping[str, Any], where: str) -> dict[str,
 
 def _observed(document: Document, event: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
     observation = document.typed(event["observation"], f"{where}.observation", str)
+    content = document.optional(event.get("content"), f"{where}.content", str) or ""
+    extras = document.optional(event.get("extras"), f"{where}.extras", dict) or {}
+    if observation == "recall":
+        yield from ({"role": "user", "content": text} for text in _recalled(document, extras, where))
+        return
     if observation in _SILENT:
         return
     if observation not in _OBSERVATIONS:
         raise _unknown(document, where, "observation", observation)
-    yield {"role": "user", "content": document.optional(event.get("content"), f"{where}.content", str) or ""}
+    if observation == "run":
+        content = _as_shown(content, extras.get("metadata") or extras)
+    yield {"role": "user", "content": content}
+
+
+def _recalled(document: Document, extras: Mapping[str, Any], where: str) -> list[str]:
+    """What the prompt had of a recall: instructions and microagents. `content` only says that there are some."""
+    known = document.objects(extras.get("microagent_knowledge"), f"{where}.extras.microagent_knowledge")
+    texts = [*(extras.get(key) for key in _RECALLED), *(agent.get("content") for agent in known)]
+    return [text for text in texts if isinstance(text, str) and text]
+
+
+def _as_shown(output: str, metadata: Any) -> str:
+    """The output of a command with the lines that OpenHands puts after it for the model. Its own -1 is no exit code."""
+    if not isinstance(metadata, dict):
+        return output
+    shown = f"{metadata.get('prefix') or ''}{output}{metadata.get('suffix') or ''}"
+    code = metadata.get("exit_code")
+    lines = [
+        ("Current working directory: {}", metadata.get("working_dir")),
+        ("Python interpreter: {}", metadata.get("py_interpreter_path")),
+        ("Command finished with exit code {}", None if code in (None, -1) else str(code)),
+    ]
+    return "\n".join([shown, *(f"[{line.format(value)}]" for line, value in lines if value)])
 
 
 def _sdk_entry(document: Document, event: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
@@ -209,7 +239,9 @@ def _sdk_entry(document: Document, event: Mapping[str, Any], where: str) -> Iter
         yield {"type": "message", "role": "assistant", "content": event.get("thought") or "", "tool_calls": [call]}
     elif kind == "ObservationEvent":
         seen = document.typed(event.get("observation"), f"{where}.observation", dict)
-        yield {"role": "user", "content": seen.get("content") or seen.get("output") or seen.get("error") or ""}
+        content = seen.get("content") or seen.get("output") or seen.get("error") or ""
+        text = read_content(document, content, f"{where}.observation.content")
+        yield {"role": "user", "content": _as_shown(text, seen.get("metadata"))}
     elif kind in {"AgentErrorEvent", "UserRejectObservation"}:
         yield {"role": "user", "content": event.get("error") or event.get("rejection_reason") or ""}
     elif kind not in _SILENT_KINDS:

@@ -12,10 +12,11 @@ from capvec.records import Trace
 from capvec.traces import atif
 from capvec.traces.conversation import check_conversation
 from capvec.traces.document import Document, NotATrace
+from capvec.traces.fields import FieldNames
 from capvec.traces.format import Format
 from capvec.traces.formats import FORMATS
 from capvec.traces.found import Found, PassedOver
-from capvec.traces.harbor import own_records, subagent_files, whole_runs, with_result
+from capvec.traces.harbor import own_records, subagent_files, unnamed_rewards, whole_runs, with_result
 from capvec.traces.swe_bench import with_verdict
 
 _EXPECTED = f"a file of one of the formats {', '.join(known.name for known in FORMATS)}, or a folder of these"
@@ -37,27 +38,30 @@ def read_traces(
     Args:
         path: folder or file.
         fields: field → its name in the files, in addition to the names in `TRACE_FIELDS`.
-        say: takes a line for each reason for which something was passed over.
+        say: takes a line for each reason for which something was passed over, or a reward is unknown.
 
     Returns:
         The traces in the order of paths and lines, with unique ids.
 
     Raises:
-        UsageError: the path does not exist or holds no trace, or a trace is broken; the message names file, line and
-            key. A trace is broken as well if it is empty, if the assistant speaks first, if a text of it has no UTF-8,
-            or if a part of a message has a type that is not read.
+        UsageError: the path does not exist or holds no trace, no trace has a field of `fields`, or a trace is broken;
+            the message names file, line and key. A trace is broken as well if it is empty, if the assistant speaks
+            first, if a text of it has no UTF-8, or if a part of a message has a type that is not read.
     """
     check_traces(path)
-    passed_over = PassedOver(path)
-    traces = tuple(_with_unique_ids([*_traces(Found(path, fields or {}, passed_over))]))
+    names, passed_over, unrewarded = FieldNames(fields or {}), PassedOver(path), PassedOver(path)
+    traces = tuple(_with_unique_ids([*_traces(Found(path, names, passed_over, unrewarded))]))
     reasons = passed_over.lines()
     if not traces:
         raise UsageError(
             f"--traces {path}: holds no trace: {'; '.join(reasons) or 'it is empty'}; expected {_EXPECTED}"
         )
+    _check_found(path, names)
     if say is not None:
         for reason in reasons:
             say(f"--traces {path}: passed over: {reason}")
+        for rewards in unrewarded.lines():
+            say(f"--traces {path}: unknown reward: {rewards}; choose one with --trace-fields reward=NAME")
     return traces
 
 
@@ -69,6 +73,16 @@ def check_traces(path: Path) -> None:
     """
     if not path.exists():
         raise UsageError(f"--traces {path}: no such file or folder; expected {_EXPECTED}")
+
+
+def _check_found(path: Path, names: FieldNames) -> None:
+    """Check that some trace had each field that the user named."""
+    for field, name in names.items():
+        if field not in names.found:
+            raise UsageError(
+                f"--trace-fields {field}={name}: no trace of {path} has it; expected the name of a field beside the "
+                f"messages, in which a dot reaches into an object"
+            )
 
 
 def _traces(found: Found) -> Iterator[Trace]:
@@ -106,6 +120,8 @@ def _read(parts: Sequence[Document], known: Format, found: Found) -> Iterator[Tr
         except NotATrace as reason:
             found.passed_over.add(str(reason), last.name if len(read) == 1 else f"{last.name} ({trace.id})")
         else:
+            if judged.reward is None and (rewards := unnamed_rewards(last)):
+                found.unrewarded.add(f"Harbor's verifier gave {', '.join(rewards)}", last.name)
             yield judged
 
 
@@ -125,8 +141,15 @@ def _total(counts: Sequence[int | None]) -> int | None:
 
 
 def _with_unique_ids(traces: Sequence[Trace]) -> Iterator[Trace]:
-    """Trajectories of other agents may share one session id: the second with an id gets `#2`."""
+    """Trajectories of other agents may share one session id: the second gets `#2`, or the next number that is free."""
+    taken = {trace.id for trace in traces}
     seen: Counter[str] = Counter()
     for trace in traces:
         seen[trace.id] += 1
-        yield trace if seen[trace.id] == 1 else replace(trace, id=f"{trace.id}#{seen[trace.id]}")
+        if seen[trace.id] == 1:
+            yield trace
+            continue
+        while (name := f"{trace.id}#{seen[trace.id]}") in taken:
+            seen[trace.id] += 1
+        taken.add(name)
+        yield replace(trace, id=name)

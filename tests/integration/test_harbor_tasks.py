@@ -90,6 +90,17 @@ def test_each_phase_has_its_user(folder, image_user):
         assert reward(sandbox) == 1.0
 
 
+@pytest.mark.parametrize("image_user", ["dev", "root"])
+def test_roots_verifier_reads_what_another_user_kept_to_itself_and_that_user_gains_nothing(folder, image_user):
+    folder.dockerfile("RUN useradd dev && mkdir -m 777 /app", f"USER {image_user}", "WORKDIR /app")
+    folder.settings('[agent]\nuser = "dev"\n[verifier]\nuser = "root"')
+    folder.judge('[ "$(cat /app/own)" = mine ]')
+    with folder.open() as sandbox:
+        assert say(sandbox, "umask 077; echo mine > own; cat /etc/shadow; kill -9 1; echo $?").endswith("1")
+        assert "root:" not in say(sandbox, "cat /etc/shadow")
+        assert reward(sandbox) == 1.0
+
+
 def test_a_user_stays_who_it_was_when_the_agent_changes_the_list_of_users(folder):
     folder.dockerfile("RUN useradd -u 1234 judge")
     folder.settings('[verifier]\nuser = "judge"')

@@ -110,24 +110,26 @@ def opened(task, *commands):
         yield sandbox
 
 
-def warned(caplog):
-    """What was put back, as the log says."""
-    return {path for record in caplog.records for path in record.getMessage().rpartition(": ")[2].split(", ")}
+def put_back_by(verified):
+    """What was put back, as the notes say."""
+    return {path for note in verified.notes for path in note.rpartition(": ")[2].split(", ")}
 
 
 @pytest.mark.parametrize("what", CHEATS)
-def test_what_an_agent_does_to_the_verifiers_tools_earns_nothing_and_is_no_error(task, what, caplog):
+def test_what_an_agent_does_to_the_verifiers_tools_earns_nothing_and_is_no_error(task, what):
     command, put_back = CHEATS[what]
     with opened(task, FAKE, command) as sandbox:
-        assert verify(sandbox, task).rewards == {"reward": 0.0}
-    assert put_back is None or warned(caplog) == put_back
+        verified = verify(sandbox, task)
+    assert verified.rewards == {"reward": 0.0}
+    assert put_back is None or put_back_by(verified) == put_back
 
 
 @pytest.mark.parametrize("what", ["another bash", "no system at all", "closed folders", "another library"])
-def test_an_answer_that_is_right_earns_its_reward_whatever_else_was_done(task, what, caplog):
+def test_an_answer_that_is_right_earns_its_reward_whatever_else_was_done(task, what):
     with opened(task, FAKE, HONEST, CHEATS[what][0]) as sandbox:
-        assert verify(sandbox, task).rewards == {"reward": 1.0}
-    assert warned(caplog)
+        verified = verify(sandbox, task)
+    assert verified.rewards == {"reward": 1.0}
+    assert put_back_by(verified)
 
 
 def test_nothing_is_put_back_after_an_agent_that_left_the_system_alone(task):

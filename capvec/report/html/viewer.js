@@ -89,7 +89,7 @@
     }
     const against = parting && other ? other : undefined;
     if (step.instruction) box.append(text("observed", "next instruction", step.instruction));
-    if (step.thought) box.append(text("thought", "observation", step.thought, against && against.thought));
+    if (step.thought) box.append(text("thought", "thought", step.thought, against && against.thought));
     box.append(text("reply", "reply", step.reply, against && against.reply), tags(step));
     if (step.observation) box.append(text("observed", "observation", step.observation, against && against.observation));
     return box;

@@ -35,7 +35,7 @@ def test_the_rewards_are_read_from_the_verifiers_folder(task):
 
 
 @pytest.mark.parametrize(
-    ("files", "said"), [({}, "neither reward.json nor"), ({"reward_txt": b""}, "reward.txt holds b''")]
+    ("files", "said"), [({}, "neither reward.json nor"), ({"reward_txt": b""}, "reward.txt holds nothing")]
 )
 def test_no_reward_is_a_fault_that_shows_what_the_verifier_printed(task, files, said):
     with pytest.raises(VerifierFault, match=rf"{said}.*exit code 0.*2 passed"):
@@ -44,7 +44,7 @@ def test_no_reward_is_a_fault_that_shows_what_the_verifier_printed(task, files, 
 
 def test_a_verifier_that_runs_out_of_time_is_a_fault_even_with_a_reward_on_disk(task):
     script = {"bash /tests/test.sh": CommandResult("thinking", None, timed_out=True)}
-    with pytest.raises(VerifierFault, match=r"longer than 600 s.*thinking"):
+    with pytest.raises(VerifierFault, match=r"longer than .*600 s.*thinking"):
         judged(task, script, reward_txt=b"1")
 
 

@@ -84,7 +84,7 @@ def test_an_empty_task_toml_has_harbors_network_and_timeouts(tmp_path: Path) -> 
 )
 def test_a_task_that_reaches_the_public_network_needs_the_option(tmp_path: Path, toml: str, phase: str) -> None:
     folder = make_task(tmp_path, toml=toml)
-    with pytest.raises(UsageError, match=f"{phase} reaches the public network .* expected --allow-network"):
+    with pytest.raises(UsageError, match=f"{phase} reaches the public network.* expected --allow-network"):
         load_task(folder)
 
 
@@ -97,7 +97,7 @@ def test_tasks_that_cannot_run_are_left_out_with_the_reason_on_request(tmp_path:
     loaded = load_tasks(str(tmp_path), skip=True)
     assert [task.name for task in loaded.tasks] == ["closed"]
     assert {name: why.split("; expected")[0].split(": ")[1] for name, why in loaded.left_out.items()} == {
-        "open": "environment reaches the public network (Harbor's default where network_mode is not set)",
+        "open": "environment reaches the public network, as it does in Harbor where network_mode is not set",
         "windows": "environment.os = 'windows'",
     }
     count, *reasons = left_out_in_words(loaded.left_out)

@@ -26,6 +26,15 @@ def test_a_chat_becomes_a_trace(tmp_path):
         ({"score": 0.5, "reward": None}, "reward", 0.5),
         ({"success": True, "reward": None}, "reward", 1.0),
         ({"resolved": False, "reward": None}, "reward", 0.0),
+        ({"score": 3, "success": False, "reward": None}, "reward", 0.0),
+        ({"reward": 0.0, "resolved": True}, "reward", 1.0),
+        ({"score": 3, "success": True, "reward": None}, "reward", 3.0),
+        ({"reward": 0.5, "passed": False}, "reward", 0.5),
+        ({"reward": "1"}, "reward", 1.0),
+        ({"reward": "0.5"}, "reward", 0.5),
+        ({"reward": "true"}, "reward", 1.0),
+        ({"reward": "False"}, "reward", 0.0),
+        ({"score": "3", "success": "false", "reward": None}, "reward", 0.0),
         ({"instance_id": "django-1"}, "task", "django-1"),
         ({"problem_id": 17}, "task", "17"),
         ({"model_name": "big"}, "model", "big"),
@@ -76,6 +85,40 @@ def test_sharegpts_conversations_are_read(tmp_path):
     assert trace.messages == ({"role": "user", "content": "Go."}, {"role": "assistant", "content": "DONE"})
 
 
+def test_sharegpts_calls_are_the_assistants_and_their_results_the_users(tmp_path):
+    call = {"name": "bash", "arguments": {"command": "ls"}}
+    talk = [
+        {"from": "human", "value": "Count."},
+        {"from": "function_call", "value": json.dumps(call)},
+        {"from": "observation", "value": "a b"},
+        {"from": "function_call", "value": "no JSON"},
+        {"from": "observation", "value": "?"},
+        {"from": "gpt", "value": "Two."},
+    ]
+    (trace,) = read_traces(lines(tmp_path / "a.jsonl", {"conversations": talk}))
+    said = [f"<tool_call>{json.dumps(call)}</tool_call>", "a b", "no JSON", "?", "Two."]
+    assert [message["content"] for message in trace.messages] == ["Count.", *said]
+    assert [message["role"] for message in trace.messages] == ["user", "assistant"] * 3
+
+
+def test_nothing_to_say_plain_parts_and_text_beside_an_empty_content_are_read(tmp_path):
+    talk = [
+        {"role": "user", "content": ["Count.", {"type": "text", "text": "Please."}]},
+        {"role": "assistant", "content": "ls"},
+        {"role": "tool", "content": None},
+        {"role": "assistant", "content": "", "text": "Two."},
+    ]
+    (trace,) = read_traces(lines(tmp_path / "a.jsonl", chat(messages=talk)))
+    assert [message["content"] for message in trace.messages] == ["Count.\nPlease.", "ls", "", "Two."]
+
+
+@pytest.mark.parametrize("field", ["reward", "task", "messages"])
+def test_a_name_of_a_field_that_no_trace_has_is_refused(tmp_path, field):
+    file = lines(tmp_path / "a.jsonl", chat())
+    with pytest.raises(UsageError, match=rf"--trace-fields {field}=typo\.path: no trace of .*a\.jsonl has it"):
+        read_traces(file, {field: "typo.path"})
+
+
 @pytest.mark.parametrize(
     ("line", "named"),
     [
@@ -87,6 +130,7 @@ def test_sharegpts_conversations_are_read(tmp_path):
         (chat(messages=[{"role": "user"}]), "key `messages[0].content` is None"),
         (chat(messages=[{"role": "user", "content": "", "tool_calls": [1]}]), "key `messages[0].tool_calls[0]` is 1"),
         (chat(reward="high"), "key `reward` is 'high'"),
+        (chat(reward="nan"), "key `reward` is nan"),
         (chat(score="high", reward=None), "key `score` is 'high'"),
         (chat(task=[1]), "key `task` is [1]"),
         (chat(parse_fail=-1), "key `parse_fail` is -1"),

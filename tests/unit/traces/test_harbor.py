@@ -66,3 +66,33 @@ def test_a_trial_that_ended_before_the_first_reply_is_passed_over(tmp_path):
     said = []
     assert len(read_traces(tmp_path, None, said.append)) == 1
     assert "without a reply of the model (1: 1/agent/trajectory.json)" in said[0]
+
+
+def test_the_step_of_a_trial_has_the_verdict_on_the_step(tmp_path):
+    verdicts = [
+        {"step_name": "a", "verifier_result": {"rewards": {"reward": 1.0}}},
+        {"step_name": "b", "verifier_result": {"rewards": {"reward": 0.0}}},
+        {"step_name": "c", "verifier_result": None},
+    ]
+    result = {"task_name": "t9", "verifier_result": {"rewards": {"reward": 0.5}}, "step_results": verdicts}
+    put(tmp_path / "trial" / "result.json", result)
+    for step in "abcd":
+        put(tmp_path / "trial" / "steps" / step / "agent" / "trajectory.json", foreign(session_id=step))
+    traces = read_traces(tmp_path)
+    assert [(trace.id, trace.reward) for trace in traces] == [("a", 1.0), ("b", 0.0), ("c", None), ("d", 0.5)]
+    assert {trace.task for trace in traces} == {"t9"}
+
+
+def test_rewards_of_which_none_has_a_known_name_are_said_and_one_can_be_named(tmp_path):
+    put(tmp_path / "trial" / "agent" / "trajectory.json", foreign())
+    rewards = {"tests": 1.0, "style": 0.25}
+    put(tmp_path / "trial" / "result.json", {"task_name": "t9", "verifier_result": {"rewards": rewards}})
+    said = []
+    (trace,) = read_traces(tmp_path, None, said.append)
+    assert trace.reward is None
+    (line,) = [line for line in said if "unknown reward" in line]
+    assert "gave style, tests (1: trial/agent/trajectory.json); choose one with --trace-fields reward=NAME" in line
+    named = []
+    (trace,) = read_traces(tmp_path, {"reward": "style"}, named.append)
+    assert trace.reward == 0.25
+    assert not any("unknown reward" in line for line in named)

@@ -191,3 +191,42 @@ def test_a_file_that_only_has_the_form_of_an_event_is_passed_over(tmp_path):
     said = []
     assert len(read_traces(tmp_path, None, said.append)) == 1
     assert "JSON without a conversation (1: workflow.json)" in said[0]
+
+
+def test_a_command_is_shown_with_the_lines_that_openhands_puts_after_its_output(tmp_path):
+    about = {"exit_code": 2, "working_dir": "/w", "py_interpreter_path": "/p", "prefix": "", "suffix": "!"}
+    shown = "out!\n[Current working directory: /w]\n[Python interpreter: /p]\n[Command finished with exit code 2]"
+    asked = {"source": "user", "action": "message", "args": {"content": "Go."}}
+    ran = {"source": "agent", "action": "run", "args": {"command": "x"}}
+    for extras, told in (
+        ({"metadata": about}, shown),
+        ({"exit_code": 0, "command_id": 3}, "out\n[Command finished with exit code 0]"),
+        ({"metadata": {"exit_code": -1}}, "out"),
+    ):
+        seen = {"source": "agent", "observation": "run", "content": "out", "extras": extras}
+        (trace,) = read_traces(put(tmp_path / "a.json", [asked, ran, seen]))
+        assert trace.messages[-1]["content"] == told
+    said = {"kind": "MessageEvent", "llm_message": {"role": "user", "content": "Go."}}
+    call = {"name": "terminal", "arguments": "{}"}
+    content = [{"type": "text", "text": "out"}]
+    terminal = {"kind": "TerminalObservation", "content": content, "metadata": about, "exit_code": 2}
+    run = [said, {"kind": "ActionEvent", "tool_call": call}, {"kind": "ObservationEvent", "observation": terminal}]
+    (trace,) = read_traces(put(tmp_path / "a.json", run))
+    assert trace.messages[-1]["content"] == shown
+
+
+def test_what_the_prompt_had_of_a_recall_is_the_users(tmp_path):
+    extras = {
+        "recall_type": "workspace_context",
+        "repo_instructions": "Use make.",
+        "additional_agent_instructions": "",
+        "microagent_knowledge": [{"name": "git", "trigger": "git", "content": "Commit often."}],
+    }
+    run = [
+        {"source": "user", "action": "message", "args": {"content": "Go."}},
+        {"source": "user", "action": "recall", "args": {"query": "Go."}},
+        {"source": "user", "observation": "recall", "content": "Added workspace context", "extras": extras},
+        {"source": "agent", "action": "message", "args": {"content": "Done."}},
+    ]
+    (trace,) = read_traces(put(tmp_path / "a.json", run))
+    assert trace.messages[0] == {"role": "user", "content": "Go.\n\nUse make.\n\nCommit often."}

@@ -6,6 +6,8 @@ import gzip
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.traces import chat, foreign, lines, put
 
 from capvec.errors import UsageError
@@ -27,6 +29,14 @@ def test_a_jsonl_holds_one_trajectory_a_line_and_shared_ids_are_told_apart(tmp_p
     put(tmp_path / "result.json", {"task_name": "t9", "verifier_result": {"rewards": {"reward": 1.0}}})
     traces = read_traces(file)
     assert [(trace.id, trace.reward) for trace in traces] == [("s1", 0.0), ("s1#2", None)]
+
+
+@given(ids=st.lists(st.sampled_from(["x", "x#2", "x#2#2", "x#3", "y"]), min_size=1, max_size=8))
+def test_ids_are_unique_and_the_first_trace_of_an_id_keeps_it(tmp_path_factory, ids):
+    file = lines(tmp_path_factory.getbasetemp() / "ids.jsonl", *(chat(id=name) for name in ids))
+    names = [trace.id for trace in read_traces(file)]
+    assert len(set(names)) == len(names)
+    assert all(names[ids.index(name)] == name for name in ids)
 
 
 def test_a_jsonl_line_that_is_not_json_is_named_by_its_number(tmp_path):
