@@ -103,6 +103,8 @@ class TaskCheck(Record):
     @property
     def reason(self) -> str:
         """The problem with its evidence, on one line."""
+        if not self.built:
+            return one_line(f"{self.problem}: {self.nothing.evidence[0]}")
         return one_line("; ".join(line.strip() for line in self.lines()).removeprefix(f"{self.task}: "))
 
     @property
@@ -122,7 +124,7 @@ class TaskCheck(Record):
     def _problems(self) -> Iterator[tuple[str, Attempt]]:
         nothing, solution = self.nothing, self.solution
         if not self.built:
-            yield f"its container cannot be had: {nothing.evidence[0]}", nothing
+            yield "its environment cannot be made", nothing
             return
         if solution is not None and solution.reward is None:
             yield "after its own solution, its verifier gives no reward", solution

@@ -50,6 +50,8 @@ EXPECTED = {
     "fetching-open": ("–", "0", "unfit"),
     "owner": ("0", "0", "unfit"),
     "mute": ("none", "none", "unfit"),
+    "unbuilt": ("–", "none", "unfit"),
+    "unready": ("–", "none", "unfit"),
 }
 """Name → the rewards of the solution and of doing nothing, and the verdict."""
 
@@ -64,6 +66,11 @@ def write(parent: Path, name: str, test: str, solution: str | None, toml: str = 
     return folder
 
 
+def write_unbuilt(parent: Path) -> None:
+    folder = write(parent, "unbuilt", *TASKS["fit"])
+    (folder / "environment" / "Dockerfile").write_text("FROM debian:bookworm-slim\nRUN echo doomed; false\n")
+
+
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     """Nothing is proved before."""
@@ -74,11 +81,14 @@ def cache(tmp_path, monkeypatch):
 def test_every_task_is_judged_by_its_solution_and_by_doing_nothing(tmp_path, cache, capsys):
     for name, (test, solution) in TASKS.items():
         write(tmp_path / "tasks", name, test, solution)
+    write_unbuilt(tmp_path / "tasks")
+    unready = f"{CLOSED}healthcheck = {{ command = 'echo not yet; false', retries = 1 }}\n"
+    write(tmp_path / "tasks", "unready", *TASKS["fit"], unready)
     assert main(["check", str(tmp_path / "tasks")]) == 1
     said = capsys.readouterr().out
-    rows = [line.split() for line in said.splitlines() if line.split()[:1] and line.split()[0] in TASKS]
+    rows = [line.split() for line in said.splitlines() if line.split()[:1] and line.split()[0] in EXPECTED]
     assert {row[0]: (row[1], row[2], row[4]) for row in rows} == EXPECTED
-    assert said.endswith("1 of 8 tasks proved, 6 unfit, 1 without a solution\n")
+    assert said.endswith("1 of 10 tasks proved, 8 unfit, 1 without a solution\n")
     assert "the solution ended with exit code 3" in said
     assert "I said ho" in said
     # What would have let it work is named beside the sign of its lack.
@@ -122,13 +132,16 @@ def test_a_sweep_refuses_unfit_tasks_by_name_or_leaves_them_out_and_says_what_is
             "*I said ho",
         ]
     )
+    write_unbuilt(tmp_path / "tasks")
     swept = sweep(*asked, "--skip-unfit", check=True)
     assert swept.ret == pytest.ExitCode.OK
     # The others were proved by the first session.
     swept.stdout.fnmatch_lines(["capvec: checking 2 tasks that this machine has not proved before"])
     assert {entry["task"] for entry in ledger(report).values()} == {"fit", "open"}
     provenance = json.loads((report / "provenance.json").read_text())
-    assert set(provenance["left_out"]) == {"wrong", "content"}
+    assert set(provenance["left_out"]) == {"wrong", "content", "unbuilt"}
+    assert "its environment cannot be made: task unbuilt: " in provenance["left_out"]["unbuilt"]
+    assert "I said ho" in provenance["left_out"]["wrong"]
     assert provenance["unproved"] == {"open": "it has no solution"}
     text = (report / "RESULTS.md").read_text()
     assert "1 task unproved, since it has no solution: open." in text
