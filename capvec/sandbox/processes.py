@@ -84,7 +84,7 @@ while [ $((round += 1)) -lt 2000 ]; do
     kill -9 "$pid" 2>/dev/null && left=1
     [ -d "$entry" ] && left=1
   done
-  [ -z "$left" ] && echo killed && exit 0
+  [ -z "$left" ] && exit 42
 done
 exit 1
 """
@@ -92,8 +92,10 @@ exit 1
 """Kills every process except the container's own and the PID `$2`. It uses builtins only, so that it works where no
 process can start.
 
-It prints `killed` after a whole round that found nothing, and exits with 1 if a process is left that it cannot kill.
+It exits with 42 after a whole round that found nothing, as no other program called `sh` would, and with 1 if a process
+is left that it cannot kill.
 """
+_KILLED = 42
 
 
 class Keepers(NamedTuple):
@@ -202,11 +204,10 @@ class Processes:
         Raises:
             ShellLost: nothing in the container can do it, and the container cannot be started again.
         """
-        output = Output()
         exec_id, stream = self.start(["sh", "-c", _KILL_OTHERS, *self.keepers, str(keep or "")], user=self._killer)
         with closing(stream):
-            self.collect(exec_id, stream, output, time.monotonic() + 10)
-        if output.text().split() != ["killed"]:
+            exit_code = self.collect(exec_id, stream, Output(), time.monotonic() + 10)
+        if exit_code != _KILLED:
             # They multiply faster than they die, or run as another user, whom only CAP_KILL could touch, or the
             # killer cannot start. Ending the container ends them all at once, and keeps the files.
             self.restart()
@@ -249,6 +250,10 @@ class Processes:
         exec_id, stream = self.start(["sh", "-c", _LIST_SERVICES if self._services else _LIST_KEEPERS])
         with closing(stream):
             exit_code = self.collect(exec_id, stream, output, time.monotonic() + 20 + READY_S)
+            # On busy cores the end of a program is known before what it printed has arrived.
+            late = time.monotonic() + GRACE_S
+            while exit_code == 0 and not output.text() and not stream.ended and time.monotonic() < late:
+                output.add(stream.receive(late))
         first, *others = numbers = output.text().split() or [""]
         if exit_code != 0 or not all(number.isdecimal() for number in numbers):
             raise ShellLost(output.text().strip()[-200:] or f"sh ended with exit code {exit_code}")
