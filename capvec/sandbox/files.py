@@ -42,30 +42,33 @@ def tree(api: Any, container: str, path: str) -> Generator[bytes] | None:
 
     A link is neither, wherever it leads.
     """
-    try:
-        chunks, stat = api.get_archive(container, path)
-    except docker.errors.APIError as error:
-        if not _says_no_such_file(error):
-            raise
-        error.response.close()
+    if (found := _archive(api, container, path)) is None:
         return None
+    chunks, stat = found
     if not _is_regular(stat["mode"]) and not stat["mode"] >> 31 & 1:
         _abandon(chunks)
         return None
-    return chunks  # type: ignore[no-any-return]
+    return chunks
 
 
 def is_folder(api: Any, container: str, path: str) -> bool:
     """Whether a container has a folder at this path, or a link there."""
-    try:
-        chunks, stat = api.get_archive(container, path)
-    except docker.errors.APIError as error:
-        if not _says_no_such_file(error):
-            raise
-        error.response.close()
+    if (found := _archive(api, container, path)) is None:
         return False
+    chunks, stat = found
     _abandon(chunks)
     return any(stat["mode"] >> bit & 1 for bit in (31, 27))
+
+
+def _archive(api: Any, container: str, path: str) -> tuple[Generator[bytes], dict[str, Any]] | None:
+    """The archive of a path of a container and what Docker says of it; None if there is nothing."""
+    try:
+        return api.get_archive(container, path)  # type: ignore[no-any-return]
+    except docker.errors.APIError as error:
+        if not _says_no_such_file(error):
+            raise  # the container is gone, not the file
+        error.response.close()
+        return None
 
 
 def unpack(archive: bytes) -> bytes | None:
@@ -88,13 +91,9 @@ def fetch(api: Any, container: str, path: str) -> bytes | None:
     Raises:
         InfrastructureError: the file is larger than `READ_LIMIT`.
     """
-    try:
-        chunks, stat = api.get_archive(container, path)
-    except docker.errors.APIError as error:
-        if not _says_no_such_file(error):
-            raise  # the container is gone, not the file
-        error.response.close()
+    if (found := _archive(api, container, path)) is None:
         return None
+    chunks, stat = found
     if not _is_regular(stat["mode"]):
         _abandon(chunks)
         return None
