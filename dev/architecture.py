@@ -21,6 +21,7 @@ FLOW: tuple[dict[str, str], ...] = (
     {
         "errors": "types of failure",
         "cache": "where the cache is",
+        "storage": "writing files",
         "arguments": "checks of what was typed",
         "serial": "records to JSON and back",
         "pooling": "tokens a residual is read at",
