@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import docker
@@ -80,6 +80,11 @@ class Dockerd:
         """Stop the daemon and start it again."""
         self.stop()
         self.start()
+
+    def close(self) -> None:
+        """End the daemon at once."""
+        if self.pid is not None:
+            self.kill()
 
     def answers(self) -> bool:
         """Whether it answers within a second. (The SDK leaves a socket open where nothing listens.)"""
@@ -148,10 +153,11 @@ def dockerd(root: Path | None = None) -> Iterator[Dockerd]:
     with subprocess.Popen([*namespaces, "sh", "-c", "sleep infinity & wait"], stdin=subprocess.DEVNULL) as entry:
         try:
             daemon = Dockerd(made, _child(entry))
-            daemon.start()
-            yield daemon
-            daemon.start()
-            daemon.remove_containers()
+            with closing(daemon):
+                daemon.start()
+                yield daemon
+                daemon.start()
+                daemon.remove_containers()
         finally:
             entry.kill()
     if root is None:
