@@ -140,28 +140,34 @@ class Dockerd:
 
 
 @contextmanager
-def dockerd(root: Path | None = None) -> Iterator[Dockerd]:
-    """A daemon that runs; everything that it started ends with the context.
+def dockerd(size: str = "4g") -> Iterator[Dockerd]:
+    """A daemon that runs; everything that it started or wrote ends with the context.
 
     Args:
-        root: an empty folder for all that it writes, on a file system of the caller's choice; None for a new one.
+        size: of the file system that it has to itself, in memory, as `mount` reads it: a small one is soon full.
     """
-    made = Path(tempfile.mkdtemp(prefix="dockerd-")) if root is None else root
-    (made / "daemon.json").write_text("{}")
-    # The first process of the namespaces waits for orphans. When it is killed, all others are.
-    namespaces = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    with subprocess.Popen([*namespaces, "sh", "-c", "sleep infinity & wait"], stdin=subprocess.DEVNULL) as entry:
-        try:
-            daemon = Dockerd(made, _child(entry))
-            with closing(daemon):
-                daemon.start()
-                yield daemon
-                daemon.start()
-                daemon.remove_containers()
-        finally:
-            entry.kill()
-    if root is None:
-        shutil.rmtree(made, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="dockerd-") as name, _in_memory(Path(name), size) as root:
+        (root / "daemon.json").write_text("{}")
+        # The first process of the namespaces waits for orphans. When it is killed, all others are.
+        namespaces = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        with subprocess.Popen([*namespaces, "sh", "-c", "sleep infinity & wait"], stdin=subprocess.DEVNULL) as entry:
+            try:
+                with closing(Dockerd(root, _child(entry))) as daemon:
+                    daemon.start()
+                    yield daemon
+                    daemon.start()
+                    daemon.remove_containers()
+            finally:
+                entry.kill()
+
+
+@contextmanager
+def _in_memory(folder: Path, size: str) -> Iterator[Path]:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "capvec-siege", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def _child(entry: subprocess.Popen[bytes]) -> int:
