@@ -43,9 +43,18 @@ def refusal(path: Path | str, error: OSError) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file by this text in UTF-8. A reader sees the old content or the new, and a failure leaves the old.
+    """Replace a file by this text in UTF-8, as `write_bytes` does.
 
     Characters that UTF-8 cannot hold, such as half of a surrogate pair, are written as escapes.
+
+    Raises:
+        StorageFault: the disk is full or read-only, or refuses otherwise.
+    """
+    write_bytes(path, text.encode(errors="backslashreplace"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace a file. A reader sees the old content or the new, and a failure leaves the old.
 
     Raises:
         StorageFault: the disk is full or read-only, or refuses otherwise.
@@ -53,8 +62,8 @@ def write_text(path: Path, text: str) -> None:
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     with writing(path):
         try:
-            with new.open("w", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(text)
+            with new.open("wb") as file:
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(new, path)

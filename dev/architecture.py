@@ -31,6 +31,8 @@ FLOW: tuple[dict[str, str], ...] = (
         "receipts": "was the reply steered as asked",
         "text": "numbers and names as shown",
         "thoughts": "a reply's thought and answer",
+        "signals": "Ctrl-C, SIGTERM, SIGHUP",
+        "exits": "how a command ends",
     },
     {
         "tasks": "what is asked",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from capvec import __version__
 from capvec.commands import bake, capture, check, collect, compute, doctor, export, report, serve, setup
-from capvec.errors import CapvecError
+from capvec.exits import accept_any_character, exit_code_of
 from capvec.plan.option_help import add_arguments
 from capvec.plan.option_table import PLACES
 from capvec.plan.options import read_options, typed
@@ -37,28 +37,28 @@ The commands below prepare a sweep, do its steps one by one, and use its results
 EPILOG = """\
 capvec COMMAND --help lists the options of a command.
 exit codes: 0 done; 1 done, and something is missing or failed; 2 an error,
-which standard error explains; 130 interrupted by Ctrl-C
+which standard error explains; 130 stopped by Ctrl-C, 143 by SIGTERM, 129 by
+SIGHUP
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code, as `EPILOG` lists them."""
     given = sys.argv[1:] if arguments is None else list(arguments)
+    accept_any_character()  # before a help text is printed
     parser = _parser()
     if not given:
         parser.print_help(sys.stderr)
         return 2
     raw = vars(parser.parse_args(given))
     command = raw.pop("command")
-    try:
+
+    def run() -> int:
         values = read_options(command, raw)
         options = argparse.Namespace(**values, typed=typed(raw), command_line=["capvec", *given])
         return int(COMMANDS[command].run(options))
-    except CapvecError as error:
-        print(f"capvec: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+
+    return exit_code_of(run)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -17,8 +16,9 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from capvec.engines.protocol import EngineInfo
-from capvec.errors import UsageError
+from capvec.errors import StorageFault, UsageError
 from capvec.records import Message, Trace
+from capvec.storage import make_folder, write_bytes
 
 _CACHE_VERSION = 3
 """Increased when a conversation is captured differently; 3 introduced batches and poolings."""
@@ -130,8 +130,9 @@ def cached_activations(
     if (kept := _cached(path)) is not None:
         return kept
     activations = capture()
-    cache.mkdir(parents=True, exist_ok=True)
-    _write(path, safetensors.numpy.save(activations.arrays(), {"pooling": activations.pooling}))
+    with suppress(StorageFault):  # without a cache they are captured again
+        make_folder(cache)
+        write_bytes(path, safetensors.numpy.save(activations.arrays(), {"pooling": activations.pooling}))
     return activations
 
 
@@ -170,8 +171,8 @@ class ActivationFile:
             "pooling": self.activations.pooling,
             "engine": json.dumps(self.engine.to_json()),
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, safetensors.numpy.save(arrays, about))
+        make_folder(path.parent)
+        write_bytes(path, safetensors.numpy.save(arrays, about))
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -204,15 +205,3 @@ def _read(path: Path) -> tuple[dict[str, NDArray[np.generic]], dict[str, str]]:
     """The arrays and the metadata of a safetensors file."""
     with safetensors.safe_open(path, framework="numpy") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write through a temporary file, so that a killed command leaves no partial file under the final name."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

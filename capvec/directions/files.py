@@ -20,6 +20,7 @@ A capvec direction may have a v_0. GGUF files keep it under the key `capvec.dire
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import re
@@ -36,6 +37,7 @@ from numpy.typing import NDArray
 
 from capvec.directions.metadata import Metadata
 from capvec.errors import UsageError
+from capvec.storage import write_bytes, writing
 
 FORMATS = ("pt", "safetensors", "gguf")
 """Direction file formats, named by their suffix."""
@@ -103,11 +105,12 @@ def write_file(path: Path, contents: FileContents, model_hint: str) -> None:
     """
     suffix = path.suffix.removeprefix(".")
     if suffix == "safetensors":
-        path.write_bytes(to_safetensors(contents))
+        write_bytes(path, to_safetensors(contents))
     elif suffix == "pt":
         _write_pt(path, contents)
     elif suffix == "gguf":
-        _write_gguf(path, contents, model_hint)
+        with writing(path):
+            _write_gguf(path, contents, model_hint)
     else:
         raise UsageError(f"{path}: directions are written as .{', .'.join(FORMATS)}; choose one of these suffixes")
 
@@ -137,9 +140,10 @@ def _write_pt(path: Path, contents: FileContents) -> None:
     layer = {} if contents.metadata.layer is None else {"layer": contents.metadata.layer}
     # Copies: torch warns of arrays that it could write to and must not.
     tensors = {name: torch.from_numpy(array.copy()) for name, array in _arrays(contents).items()}
-    # An open file, since torch names the records inside the archive after a path.
-    with path.open("wb") as file:
-        torch.save({**tensors, **layer, "metadata": _header(contents)}, file)
+    # In memory, since torch names the records inside the archive after a path.
+    archive = io.BytesIO()
+    torch.save({**tensors, **layer, "metadata": _header(contents)}, archive)
+    write_bytes(path, archive.getvalue())
 
 
 def _write_gguf(path: Path, contents: FileContents, model_hint: str) -> None:

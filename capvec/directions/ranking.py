@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
 from capvec.errors import UsageError
+from capvec.storage import write_text
 
 LEVEL = 0.05
 """Significance level of the verdict."""
@@ -125,10 +127,11 @@ class Ranking:
 
     def write_csv(self, path: Path, flags: Sequence[str] = ()) -> None:
         """Write `ranking.csv`, with the names of the flagged confounds in the column `flags` of every row."""
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [*LayerRank.__dataclass_fields__, "flags"], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({**asdict(row), "flags": ";".join(flags)} for row in self.rows)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, [*LayerRank.__dataclass_fields__, "flags"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({**asdict(row), "flags": ";".join(flags)} for row in self.rows)
+        write_text(path, text.getvalue())
 
 
 def _rank_of(line: dict[str, str]) -> LayerRank:

@@ -16,7 +16,7 @@ from capvec.report.html.viewer import embed
 from capvec.results.lock import locked_new
 from capvec.results.results import Results
 from capvec.results.run_folder import RunFolder, read_run_folder
-from capvec.storage import writing
+from capvec.storage import write_text, writing
 from capvec.studies.regenerate import results_of_run
 
 _VECTORS = ("dir.pt", "dir.safetensors", "dir.gguf")
@@ -60,7 +60,7 @@ def _write(finished: RunFolder, results: Results, out: Path, license_id: str) ->
     trials = rewritten(embed(run / "trajectories", results.outcomes), lambda text: without_private(text, private))
     write_documents(clean, trials, out, table)
     card = model_card(clean, finished.engine, license_id)
-    (out / "README.md").write_text(without_paths(card, places), encoding="utf-8")
+    write_text(out / "README.md", without_paths(card, places))
     _check_that_nothing_leaks(out, private)
 
 

@@ -12,6 +12,7 @@ from capvec.pytest_plugin.gates import gate_reports
 from capvec.records import Outcome, TrialId
 from capvec.results.results import Results
 from capvec.run.session import StudySession
+from capvec.signals import finishing
 
 
 class Controller:
@@ -51,10 +52,11 @@ class Controller:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if self._results is not None:
             return  # the report of a gate
-        if result := getattr(report, "capvec", None):
-            self._study.recorder.record(Outcome.from_json(result))
-        elif report.failed and (trial := self._trial(report.nodeid)) is not None:
-            self._study.recorder.record_crash(trial, report.longreprtext)
+        with finishing():  # a trial is on record everywhere or nowhere
+            if result := getattr(report, "capvec", None):
+                self._study.recorder.record(Outcome.from_json(result))
+            elif report.failed and (trial := self._trial(report.nodeid)) is not None:
+                self._study.recorder.record_crash(trial, report.longreprtext)
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
@@ -84,6 +86,10 @@ class Controller:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _finish(self, *, interrupted: bool) -> Results:
+        with finishing():
+            return self._judge(interrupted=interrupted)
+
+    def _judge(self, *, interrupted: bool) -> Results:
         self._results = self._study.finish(interrupted=interrupted)
         self._closing = self._report(self._results)
         return self._results

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +18,12 @@ import pytest
 from _pytest.mark.expression import Expression
 
 from capvec.errors import CapvecError, InfrastructureError, UsageError
+from capvec.exits import accept_any_character, refused
 from capvec.plan.options import parse_options
 from capvec.pytest_plugin.options import add_options, given_options
 from capvec.records import Outcome, TrialSpec
 from capvec.run.trial import TrialRunner, error_outcome
+from capvec.signals import stopping_on_signals
 from capvec.text import printable
 
 # What is slow to import (pandas, SciPy, HTTP, Docker) is imported by the functions that need it, so that a session
@@ -67,8 +69,9 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """
     if not config.option.plan or config.option.help:
         return None
+    accept_any_character()
     try:
-        with _readable_errors("study"):
+        with stopping_on_signals(), _readable_errors("study"):
             return 0 if _dry_run(config) else 1
     except pytest.Session.Failed:
         return 1
@@ -85,6 +88,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         name = requested_study(config.option.markexpr)
     if name is None:
         return
+    signals = ExitStack()
+    signals.enter_context(stopping_on_signals())
+    config.add_cleanup(signals.close)  # after every other cleanup
     with _readable_errors(name):
         config.stash[_payload_key] = _payload(name, config)
 
@@ -305,6 +311,8 @@ def _readable_errors(study: str) -> Iterator[None]:
         yield
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
+    except OSError as error:
+        raise pytest.UsageError(refused(error)) from None
     except CapvecError as error:
         # In the form of a UsageError; pytest.exit would print it twice, with the name of an exception.
         print(f"ERROR: capvec cannot start the {study}: {error}\n", file=sys.stderr)

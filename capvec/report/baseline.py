@@ -13,6 +13,7 @@ from capvec.report.section import Code, Paragraph, Report, Row, Section, Strong,
 from capvec.report.task_families import solved_of
 from capvec.stats.intervals import wilson
 from capvec.stats.rewards import are_partial, valid_rewards
+from capvec.storage import write_text
 from capvec.tasks.splits import groups
 from capvec.text import counted, interval, number
 
@@ -21,7 +22,7 @@ BASELINE = "BASELINE.md"
 
 def write_baseline(plan: Plan, outcomes: Sequence[Outcome]) -> None:
     """Write `BASELINE.md` into the folder of a collection."""
-    (plan.folder / BASELINE).write_text(markdown(baseline_report(plan, outcomes)), encoding="utf-8")
+    write_text(plan.folder / BASELINE, markdown(baseline_report(plan, outcomes)))
 
 
 def baseline_report(plan: Plan, outcomes: Sequence[Outcome]) -> Report:

@@ -16,6 +16,7 @@ from capvec.report.section import Report
 from capvec.report.verdict import verdict, warnings
 from capvec.results.results import Results
 from capvec.results.table import NAMED_REWARD, named_rewards, trial_table
+from capvec.storage import make_folder, write_text
 
 MASTER_COLUMNS = (
     "run,task,config,layer,alpha,attempt,seed,outcome,reward,steps,parse_fail,no_cmd,end_reason,"
@@ -30,7 +31,7 @@ def write_reports(results: Results) -> Report:
         The report, for the terminal.
     """
     folder = results.plan.folder
-    _write(folder / "summary.json", json.dumps(_summary(results), indent=2, allow_nan=False) + "\n")
+    write_text(folder / "summary.json", json.dumps(_summary(results), indent=2, allow_nan=False) + "\n")
     trials = embed(folder / "trajectories", results.outcomes)
     return write_documents(results, trials, folder, folder / "master_summary.csv")
 
@@ -49,19 +50,15 @@ def write_documents(results: Results, trials: Embedded, folder: Path, table: Pat
     """
     plan, report = results.plan, sweep_report(results)
     columns = [*MASTER_COLUMNS, *(f"{NAMED_REWARD}{name}" for name in named_rewards(results.outcomes))]
-    trial_table(plan, results.outcomes).to_csv(table, columns=columns, index=False)
-    _write(folder / "RESULTS.md", markdown(report))
+    write_text(table, trial_table(plan, results.outcomes).to_csv(columns=columns, index=False))
+    write_text(folder / "RESULTS.md", markdown(report))
     tasks, configs = [task.name for task in plan.tasks], [config.name for config in plan.configs]
-    _write(folder / "report.html", page(report, trials, tasks, configs))
+    write_text(folder / "report.html", page(report, trials, tasks, configs))
     plots = folder / "plots"
-    plots.mkdir(exist_ok=True)
+    make_folder(plots)
     for chart in report.charts:
-        _write(plots / f"{chart.name}.svg", svg(chart))
+        write_text(plots / f"{chart.name}.svg", svg(chart))
     return report
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def _summary(results: Results) -> dict[str, object]:

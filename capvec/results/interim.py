@@ -7,7 +7,6 @@ a resumed run derives them again from `trials.jsonl`; `stopped.json` only inform
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from capvec.plan.plan import Plan, trial_seed
@@ -15,6 +14,7 @@ from capvec.records import Config, Outcome, Task, TrialId
 from capvec.stats.assumed import EQUIVALENCE_MARGIN
 from capvec.stats.sequential import FEWEST_TASKS, Block, Sequential, SequentialTest, schedule, sequential_test
 from capvec.stats.verdict import LEVEL
+from capvec.storage import write_text
 from capvec.text import signed
 
 STOPPED = "stopped.json"
@@ -163,7 +163,6 @@ class Monitor:
         if not reasons:
             path.unlink(missing_ok=True)
             return
-        new = path.with_suffix(".new")
         # Only trials after the analysis: stopped controls may still have trials to run in its last block.
         skipped = self.skipped
         published = {
@@ -171,8 +170,7 @@ class Monitor:
             for trial in self._plan.trials
             if trial.id in skipped
         }
-        new.write_text(json.dumps(published, indent=2) + "\n", encoding="utf-8")
-        os.replace(new, path)  # so that no worker reads half a file
+        write_text(path, json.dumps(published, indent=2) + "\n")  # whole, since workers read it
         for name, reason in reasons.items():
             if name not in known:
                 self._say(f"{name} {reason}")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from capvec.errors import UsageError
 from capvec.records import Outcome, TrialId
+from capvec.storage import writing
+from capvec.text import reason
 
 TRIALS = "trials.jsonl"
 """Its name in a run folder."""
@@ -22,11 +24,21 @@ class Ledger:
         self.path = path
 
     def append(self, outcome: Outcome) -> None:
-        """Write one line and wait until the disk has it."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(outcome.to_json(), allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        """Write one line and wait until the disk has it; if it cannot, the file is as it was.
+
+        Raises:
+            StorageFault: the disk is full or read-only, or refuses otherwise.
+        """
+        line = json.dumps(outcome.to_json(), allow_nan=False).encode() + b"\n"
+        with writing(self.path), self.path.open("ab", buffering=0) as file:
+            before = os.fstat(file.fileno()).st_size
+            try:
+                while line:
+                    line = line[file.write(line) :]
+                os.fsync(file.fileno())
+            except BaseException:
+                file.truncate(before)
+                raise
 
     def read(self) -> tuple[Outcome, ...]:
         """Every outcome on disk, oldest first; the latest of a trial that ran again replaces the earlier one in place.
@@ -34,29 +46,39 @@ class Ledger:
         A last line that was cut off by a crash is dropped: that trial did not finish.
 
         Raises:
-            UsageError: another line is not an outcome; the message names file and line.
+            UsageError: another line is not an outcome, or the file cannot be read; the message names file and line.
         """
-        if not self.path.exists():
+        try:
+            *lines, torn = self.path.read_bytes().split(b"\n")
+        except FileNotFoundError:
             return ()
+        except OSError as error:
+            raise UsageError(f"{self.path} cannot be read ({reason(error)})") from error
         latest: dict[TrialId, Outcome] = {}
-        text = self.path.read_text(encoding="utf-8")
-        for number, line in enumerate(text.splitlines(), start=1):
+        for number, line in enumerate([*lines, torn] if torn else lines, start=1):
             try:
                 outcome = Outcome.from_json(json.loads(line))
-            except (json.JSONDecodeError, UsageError) as error:
-                if number == len(text.splitlines()) and not text.endswith("\n"):
+            except (ValueError, RecursionError, UsageError) as error:
+                if line is torn:
                     break
-                raise UsageError(f"{self.path}, line {number}: {error}") from error
+                raise UsageError(
+                    f"{self.path}, line {number} is no outcome ({reason(error)}): put the file back as it was, or take "
+                    "that line out, and its trial will run again"
+                ) from error
             latest[outcome.id] = outcome
         return tuple(latest.values())
 
     def mend(self) -> None:
-        """Cut a torn last line off, so that the next append starts on a line of its own."""
+        """Cut a torn last line off, so that the next append starts on a line of its own.
+
+        Raises:
+            StorageFault: the file cannot be written.
+        """
         if self.path.exists():
             data = self.path.read_bytes()
             whole = data.rfind(b"\n") + 1
             if whole < len(data):
-                with self.path.open("r+b") as file:
+                with writing(self.path), self.path.open("r+b") as file:
                     file.truncate(whole)
 
 

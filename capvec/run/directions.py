@@ -18,6 +18,7 @@ from capvec.errors import EngineUnavailable, UsageError
 from capvec.models import bundled_traces
 from capvec.plan.options import SweepOptions
 from capvec.records import Trace
+from capvec.storage import make_folder
 from capvec.traces import read_traces
 
 
@@ -31,7 +32,7 @@ def obtain_direction(
         EngineUnavailable: the engine holds another direction than the one that was sent.
     """
     vectors = folder / "vectors"
-    vectors.mkdir(parents=True, exist_ok=True)
+    make_folder(vectors)
     if options.direction is not None:
         loaded = named_direction("--direction", options.direction, health.n_layers, health.d_model)
         obtained = StudyDirection(loaded, options.direction)

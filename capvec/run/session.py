@@ -36,6 +36,7 @@ from capvec.run.study import Study, StudyContext, StudyDesign
 from capvec.sandbox.docker_host import check_docker
 from capvec.sandbox.reaper import reap
 from capvec.serial import Record
+from capvec.signals import finishing
 from capvec.tasks.loader import left_out_in_words, notes_in_words
 from capvec.text import counted, one_line
 
@@ -194,6 +195,7 @@ class StudySession:
 
     def _reap_at_end(self) -> None:
         try:
+            reap(self.folder.name)  # this process's own, which it left where it was stopped
             self._reap()
         except SandboxUnavailable:
             self._say("Docker no longer answers; the next run removes the containers that may be left")
@@ -218,8 +220,9 @@ class StudySession:
         )
 
     def close(self) -> None:
-        """Stop the engine and remove containers; safe to call more than once."""
-        self._resources.close()
+        """Stop the engine and remove containers, whatever signals come meanwhile; safe to call more than once."""
+        with finishing(then_stop=False):
+            self._resources.close()
 
 
 def run_folder(options: SweepOptions, root: Path) -> Path:

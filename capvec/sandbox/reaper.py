@@ -30,14 +30,18 @@ LATE_S = 2.0
 
 
 def reap(run: str | None = None) -> int:
-    """Remove what runs left whose process is gone, and everything of `run`. Returns the number of containers.
+    """Remove what runs left whose process is gone, and what this process started for `run`.
 
-    What belongs to a sweep that still runs is left alone.
+    What belongs to another sweep that still runs is left alone, also if it is called the same.
+
+    Returns:
+        The number of containers.
     """
-    removed = 0
+    removed, this = 0, owner_label(os.getpid())
 
     def ended(labels: Mapping[str, str], state: str) -> bool:
-        return (run is not None and labels.get(RUN_LABEL) == run) or is_orphan(labels[PID_LABEL], state)
+        own = run is not None and labels.get(RUN_LABEL) == run and labels[PID_LABEL] == this
+        return own or is_orphan(labels[PID_LABEL], state)
 
     with connect() as client, faults():
         for container in client.api.containers(all=True, filters={"label": PID_LABEL}):

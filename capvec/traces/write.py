@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from capvec import __version__
 from capvec.records import Config, Episode, Outcome, Step, Task, TrialSpec
+from capvec.storage import make_folder, write_text
 
 SCHEMA_VERSION = "ATIF-v1.8"
 
@@ -74,7 +73,7 @@ def write_trajectory(
         },
     }
     # ASCII only, so that the file can be read whatever its texts hold.
-    _write_atomically(path, json.dumps(_finite(document), indent=1, allow_nan=False))
+    _write(path, json.dumps(_finite(document), indent=1, allow_nan=False))
 
 
 def _steps(task: Task, episodes: Sequence[Episode]) -> Iterator[dict[str, Any]]:
@@ -167,13 +166,6 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _write_atomically(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.write(text + "\n")
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+def _write(path: Path, text: str) -> None:
+    make_folder(path.parent)
+    write_text(path, text + "\n")

@@ -24,6 +24,7 @@ from capvec.plan.plan import Settings
 from capvec.records import Message, Task
 from capvec.run.directions import send_direction
 from capvec.run.study import StudyContext
+from capvec.storage import make_folder
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def build_positive_controls(
     for direction in (skill, form, *random):
         send_direction(direction, context.client)
     vectors = context.folder / "vectors"
-    vectors.mkdir(exist_ok=True)
+    make_folder(vectors)
     skill.save(vectors / "dir.safetensors")
     form.save(vectors / "format.safetensors")
     skill.save(vectors / "dir.pt")

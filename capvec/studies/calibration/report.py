@@ -28,6 +28,7 @@ from capvec.report.task_families import solved_of
 from capvec.report.terminal import block_lines
 from capvec.stats.effects import Effect
 from capvec.stats.summary import Summary, summarise
+from capvec.storage import write_text
 from capvec.studies.calibration.configs import Arms
 from capvec.studies.calibration.judge import DATA, CalibrationJudgement
 from capvec.studies.calibration.selection import GridPoint, Selection
@@ -81,7 +82,7 @@ def calibration_report(plan: Plan, judgement: CalibrationJudgement) -> Report:
 
 
 def _write(plan: Plan, name: str, text: str) -> None:
-    (plan.folder / name).write_text(text, encoding="utf-8")
+    write_text(plan.folder / name, text)
 
 
 def _summaries(plan: Plan, measured: SplitOutcomes) -> Iterator[tuple[str, Summary]]:

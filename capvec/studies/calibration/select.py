@@ -16,7 +16,8 @@ from typing import Any
 
 from capvec.directions.direction import Direction
 from capvec.engines.client import EngineClient
-from capvec.errors import CapvecError, UsageError
+from capvec.errors import UsageError
+from capvec.exits import exit_code_of
 from capvec.plan.option_help import add_arguments
 from capvec.plan.option_table import PLACES
 from capvec.plan.options import SweepOptions, parse_options, read_options
@@ -191,10 +192,11 @@ def run(study: SelectionStudy, *, jobs: int) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse the command line and select. 0 when both selections will do, 1 when not, 2 on an error."""
+    """Parse the command line and select. 0 when both selections will do, 1 when not, else as `exit_code_of`."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     raw = vars(_parser().parse_args(given)) | {"command_line": [PLACES["select"].command, *given]}
-    try:
+
+    def select() -> int:
         values = read_options("select", raw)
         layers, alphas = values["layer"], values["alpha"]
         grids = {
@@ -203,11 +205,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         }
         out = BUNDLED if values["out"] is None else Path(values["out"])
         return 0 if run(SelectionStudy(parse_options(raw, "select"), grids, out), jobs=values["jobs"]) else 1
-    except CapvecError as error:
-        print(f"capvec: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+
+    return exit_code_of(select)
 
 
 def _parser() -> argparse.ArgumentParser:

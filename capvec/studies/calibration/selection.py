@@ -12,6 +12,7 @@ from typing import Any, Self
 from capvec.errors import UsageError
 from capvec.plan.plan import Settings
 from capvec.serial import Record
+from capvec.storage import write_text
 
 BUNDLED = Path(__file__).parent / "selection.json"
 FORMAT_MARGIN = 0.10
@@ -84,7 +85,7 @@ class Selection(Record):
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""
-        path.write_text(json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -52,6 +52,25 @@ def test_a_line_that_a_crash_cut_off_is_dropped_and_mended(tmp_path):
     assert [o.task for o in ledger.read()] == ["a", "b"]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [b"\xff\xfe", b"[" * 100_000, b"9" * 5000, b"{}", b'{"trial": "\\ud800"}'],
+    ids=["bytes", "nested", "huge", "empty", "half"],
+)
+def test_a_line_that_is_no_outcome_is_one_sentence_and_as_the_last_it_is_torn(tmp_path, line):
+    ledger = Ledger(tmp_path / "trials.jsonl")
+    ledger.append(an_outcome("a"))
+    with ledger.path.open("ab") as file:
+        file.write(line)
+    assert [o.task for o in ledger.read()] == ["a"]
+    with ledger.path.open("ab") as file:
+        file.write(b"\n")
+    with pytest.raises(UsageError, match=r"trials\.jsonl, line 2 is no outcome \(.*\): put the file back") as refused:
+        ledger.read()
+    assert len(str(refused.value)) < 700
+    assert "\n" not in str(refused.value)
+
+
 def test_a_damaged_line_in_the_middle_is_an_error_that_names_it(tmp_path):
     ledger = Ledger(tmp_path / "trials.jsonl")
     ledger.append(an_outcome("a"))

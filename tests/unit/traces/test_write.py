@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.traces import put
 
-from capvec.errors import UsageError
+from capvec.errors import StorageFault, UsageError
 from capvec.records import CommandResult, Config, Episode, Outcome, Parse, Reply, Step, Task, TaskStep, TrialSpec
 from capvec.steering import IsolationCheck, Receipt, Steer
 from capvec.traces import read_traces, write_trajectory
@@ -211,8 +211,8 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     def refuse(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("capvec.traces.write.os.replace", refuse)
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr("capvec.storage.os.replace", refuse)
+    with pytest.raises(StorageFault, match=r"a\.json cannot be written \(disk full\)"):
         write(tmp_path / "a.json", Episode(OPENING, (ACTED, DONE), "done"))
     assert (tmp_path / "a.json").read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["a.json"]

@@ -1,0 +1,55 @@
+"""How a command ends: its exit code and its one sentence, whatever stopped it."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+from capvec.errors import CapvecError
+from capvec.signals import exit_code, stopping_on_signals
+from capvec.text import one_line
+
+
+def exit_code_of(command: Callable[[], int]) -> int:
+    """Run a command to its end.
+
+    Returns:
+        Its own exit code; 2 after an error, which standard error explains; 128 and the signal's number after Ctrl-C,
+        SIGTERM or SIGHUP; 141 where nobody reads its output any more.
+    """
+    accept_any_character()
+    with stopping_on_signals():
+        try:
+            code = command()
+            sys.stdout.flush()
+        except CapvecError as error:
+            return _say(str(error))
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still in the buffer
+            return 128 + signal.SIGPIPE
+        except OSError as error:
+            return _say(refused(error))
+        except KeyboardInterrupt as stop:
+            return exit_code(stop)
+        return code
+
+
+def accept_any_character() -> None:
+    """Let standard output and error write a character that their encoding lacks as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def refused(error: OSError) -> str:
+    """What the operating system refused, on one line."""
+    what = error.filename if error.filename is not None else "a file or the output"
+    return one_line(f"{what}: {error.strerror or error}; mend that and try again")
+
+
+def _say(message: str) -> int:
+    print(f"capvec: {message}", file=sys.stderr)
+    return 2

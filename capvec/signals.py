@@ -1,0 +1,125 @@
+"""Ctrl-C, SIGTERM and SIGHUP: the first one stops this process, and those that follow let it finish its work.
+
+What has begun to stop removes containers, ends its engine and writes its reports. A second Ctrl-C in the midst of that
+would leave half of it, so it is ignored for `PATIENCE_S`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import FrameType
+
+PATIENCE_S = 60.0
+"""Seconds for the work that is left. After these, a signal stops the process once more."""
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Stopped(KeyboardInterrupt):
+    """The process was told to stop."""
+
+    def __init__(self, number: int) -> None:
+        """Take the signal's number."""
+        super().__init__(f"{signal.Signals(number).name}, so the run stops")
+        self.number = number
+
+
+def exit_code(stop: KeyboardInterrupt) -> int:
+    """128 and the number of the signal, as a shell has it: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
+    return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
+
+
+@dataclass
+class _State:
+    """Of this process, since signals are the process's too."""
+
+    since: float | None = None
+    """When the first signal came, on the monotonic clock."""
+    shields: int = 0
+    """Blocks of `finishing` that are under way."""
+    held: int | None = None
+    """The signal that came in one of them."""
+    terminals: frozenset[int] = frozenset()
+    """The devices of the terminals that it was started on."""
+    nowhere: int = -1
+    """The null device, opened beforehand for a process that is out of descriptors."""
+
+
+_state = _State()
+
+
+@contextmanager
+def stopping_on_signals() -> Iterator[None]:
+    """Raise `Stopped` at the first of these signals; one that is ignored (`nohup`) stays ignored.
+
+    Once a signal came, the handlers stay, so that one more does no harm while the interpreter ends.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread can take signals
+        return
+    if _state.nowhere < 0:
+        _state.terminals, _state.nowhere = _terminals(), os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    before = {one: signal.getsignal(one) for one in _STOPS}
+    for one, handler in before.items():
+        if handler not in (signal.SIG_IGN, None):
+            signal.signal(one, _stop)
+    try:
+        yield
+    finally:
+        if _state.since is None:
+            for one, handler in before.items():
+                if handler is not None:
+                    signal.signal(one, handler)
+
+
+@contextmanager
+def finishing(*, then_stop: bool = True) -> Iterator[None]:
+    """Let the block end before a signal stops the process; with `then_stop` false, the signal is forgotten after it."""
+    _state.shields += 1
+    try:
+        yield
+    finally:
+        _state.shields -= 1
+    if not _state.shields and (number := _state.held) is not None:
+        _state.held = None
+        if then_stop:
+            raise Stopped(number)
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    if number == signal.SIGHUP:
+        _leave_terminal()
+    now = time.monotonic()
+    if _state.since is not None and now - _state.since < PATIENCE_S:
+        return
+    _state.since = now
+    if _state.shields:
+        _state.held = number
+    else:
+        raise Stopped(number)
+
+
+def _leave_terminal() -> None:
+    """Send to nowhere what is still written to a terminal that is gone, where each write would fail."""
+    for descriptor in _open_files():
+        with suppress(OSError):
+            if os.fstat(descriptor).st_rdev in _state.terminals and not os.isatty(descriptor):
+                os.dup2(_state.nowhere, descriptor)
+
+
+def _open_files() -> list[int]:
+    """All of them, since pytest keeps copies of standard output."""
+    try:
+        return [int(name) for name in os.listdir("/dev/fd")]
+    except OSError:
+        return [0, 1, 2]
+
+
+def _terminals() -> frozenset[int]:
+    """The devices of the terminals that standard output and error are."""
+    return frozenset(os.fstat(descriptor).st_rdev for descriptor in (0, 1, 2) if os.isatty(descriptor))

@@ -1,0 +1,63 @@
+"""How commands end: real ones, with real streams that fail."""
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+from support.recorded_run import write_recorded
+
+from capvec.exits import refused
+
+pytestmark = pytest.mark.unit
+
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii", "PYTHONCOERCECLOCALE": "0"}
+
+
+def capvec(*arguments: object, env=(), **streams: object) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "capvec.commands.main", *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams
+    return subprocess.run(command, env=os.environ | dict(env), check=False, **pipes)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run in a folder whose name no ASCII locale can say."""
+    return write_recorded(tmp_path_factory.mktemp("größe-日本") / "läuft").folder
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["doctor"], ["report", "{run}"], ["report", "nö-such-rün"]])
+def test_an_encoding_that_lacks_a_letter_stops_no_command(run, arguments):
+    given = [word.replace("{run}", str(run)) for word in arguments]
+    plain, poor = capvec(*given), capvec(*given, env=ASCII)
+    assert poor.returncode == plain.returncode
+    assert b"Traceback" not in poor.stdout + poor.stderr
+    assert (poor.stdout + poor.stderr).isascii()
+
+
+def test_a_report_is_the_same_whatever_the_locale(run):
+    capvec("report", run)
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    assert capvec("report", run, env=ASCII).returncode == 0
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+
+
+def test_an_output_on_a_full_disk_is_one_line_and_exit_code_2(run):
+    with open("/dev/full", "wb") as full:
+        done = capvec("report", run, stdout=full)
+    assert done.returncode == 2
+    assert done.stderr == b"capvec: a file or the output: No space left on device; mend that and try again\n"
+
+
+def test_a_reader_that_leaves_early_is_no_error(run):
+    read, write = os.pipe()
+    os.close(read)
+    done = capvec("report", run, stdout=write)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_refusal_names_the_file_and_the_reason():
+    said = refused(OSError(errno.EDQUOT, "Disk quota exceeded", "reports/r"))
+    assert said == "reports/r: Disk quota exceeded; mend that and try again"
