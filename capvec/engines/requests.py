@@ -25,6 +25,8 @@ _CHAT_FIELDS = frozenset(
 _CAPTURE_FIELDS = frozenset(("conversations", "pooling", "names"))
 _MESSAGE_FIELDS = ("role", "content", "reasoning_content")
 
+MAX_MESSAGE = 2000
+"""Most characters of an error message, which may quote what was received."""
 MAX_STOPS, MAX_STEERS = 64, 1024
 """Most entries of `stop` and of `steering`: each step looks for every one of them."""
 
@@ -79,6 +81,8 @@ def error_response(error: Exception) -> tuple[dict[str, Any], int]:
         code = "steering_fault"
     else:
         message = f"{type(error).__name__}: {error}"
+    if len(message) > MAX_MESSAGE:
+        message = message[:MAX_MESSAGE] + " …"
     kind = "server_error" if status >= 500 else "invalid_request_error"
     return {"error": {"message": message, "type": kind, "code": code}}, status
 

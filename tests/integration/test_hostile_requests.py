@@ -31,7 +31,7 @@ def engine(tmp_path_factory):
     # A short context, since a request without `max_tokens` fills it.
     loaded = replace(load_tiny(tmp_path_factory.mktemp("model"), "llama"), context_length=96)
     scheduler = Scheduler(loaded, max_rows=4, prefix_bytes=1 << 20)
-    with served(build_app(Engine(loaded, scheduler, TOKEN)), Bounds(request_s=0.3, linger_s=0.1)) as running:
+    with served(build_app(Engine(loaded, scheduler, TOKEN)), Bounds(request_s=3, linger_s=0.1)) as running:
         yield running
     scheduler.close()
 
@@ -240,7 +240,7 @@ def test_any_direction_is_held_or_refused_and_a_steer_along_it_too(engine, value
         ),
         max_size=3,
     ),
-    body=st.binary(max_size=20),
+    body=st.binary(min_size=3, max_size=20),
     half_close=st.booleans(),
 )  # fmt: skip
 def test_any_request_is_answered(engine, method, path, lines, body, half_close):
