@@ -41,6 +41,8 @@ MARKERS = {
     "unit": "fast: no Docker, no weights, no network",
     "integration": "uses the real engine, real weights or real containers",
     "gpu": "needs a CUDA device",
+    "siege": "faults, attacks and hostile input that take long or break what they touch",
+    "slow": "of the siege: left out of `make test`",
 }
 _payload_key: pytest.StashKey[WorkerPayload] = pytest.StashKey()
 _outcome_key = pytest.StashKey[Outcome]()
@@ -145,7 +147,7 @@ def run_trial(request: pytest.FixtureRequest, engine: EngineClient) -> TrialRunn
 
     payload = request.config.stash[_payload_key]
     finished = {outcome.id: outcome for outcome in payload.finished}
-    return TrialRunner(payload.plan, engine, DockerProvider(payload.plan.settings.capabilities), finished)
+    return TrialRunner(payload.plan, engine, DockerProvider.of(payload.plan.settings), finished)
 
 
 @pytest.fixture
