@@ -19,6 +19,7 @@ from capvec.errors import (
     InfrastructureError,
     SandboxUnavailable,
     StepFault,
+    StorageExceeded,
     UsageError,
     VerifierFault,
 )
@@ -196,14 +197,20 @@ class Checker:
     def _check_one(self, task: Task) -> TaskCheck:
         started = time.monotonic()
         try:
-            nothing = self._attempt(task, solved=False)
-            solution = self._attempt(task, solved=True) if has_solution(task) else None
+            nothing = self._within_bounds(task, solved=False)
+            solution = self._within_bounds(task, solved=True) if has_solution(task) else None
         except (UsageError, EnvironmentFault) as error:
             return TaskCheck.unbuilt(task, error)
         networked = any(environment.limits.network for environment in task.environments)
         seconds = round(time.monotonic() - started, 3)
         capable = self._sandboxes.capabilities == "default"
         return TaskCheck(task.name, nothing, solution, seconds, networked, capable, self._scale.solved_at)
+
+    def _within_bounds(self, task: Task, *, solved: bool) -> Attempt:
+        try:
+            return self._attempt(task, solved=solved)
+        except StorageExceeded as exceeded:
+            return Attempt(None, evidence=(str(exceeded),))
 
     def _attempt(self, task: Task, *, solved: bool) -> Attempt:
         trial = f"{task.name}-{'solution' if solved else 'nothing'}"

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.unit
 def test_unsupported_keys_of_a_task_are_listed_before_an_engine_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    toml = '[environment]\nnetwork_mode = "no-network"\nstorage = "10G"\n"colour\\u001b[2J" = "blue"\n'
+    toml = '[environment]\nnetwork_mode = "no-network"\nspeed = "high"\n"colour\\u001b[2J" = "blue"\n'
     folder = make_task(tmp_path, toml=toml)
     said: list[str] = []
     study = SweepStudy(parse_options({"tasks": str(folder), "model": "no such model"}))
@@ -29,7 +29,7 @@ def test_unsupported_keys_of_a_task_are_listed_before_an_engine_starts(
         asked.prepare()
     # Without the control sequence, which a terminal would act on.
     assert [line.split()[:3] for line in said] == [
-        ["task", "greet:", "environment.storage_mb"],
+        ["task", "greet:", "environment.speed"],
         ["task", "greet:", "environment.colour"],
     ]
     assert all(line.isprintable() for line in said)
