@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 from support.dockerd import dockerd, why_not
-from support.hostile import HONEST, RUN, STORAGE_MB, trial, write_task
+from support.hostile_agents import HONEST, RUN, STORAGE_MB, trial, write_task
 from support.real_sweeps import no_container_is_left
 
 from capvec.sandbox.base_image import BASE_IMAGE
