@@ -27,9 +27,9 @@ def test_unsupported_keys_of_a_task_are_listed_before_an_engine_starts(
     monkeypatch.setattr(session, "reap", lambda: 0)
     with closing(session.StudySession(study, tmp_path, said.append)) as asked, pytest.raises(UsageError, match="model"):
         asked.prepare()
-    # Without the control sequence, which a terminal would act on.
+    # The control sequence, which a terminal would act on, is shown by its escape.
     assert [line.split()[:3] for line in said] == [
         ["task", "greet:", "environment.speed"],
-        ["task", "greet:", "environment.colour"],
+        ["task", "greet:", "environment.colour\\x1b[2J"],
     ]
     assert all(line.isprintable() for line in said)
