@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event
 from typing import Literal, Self
 
@@ -19,12 +19,14 @@ from capvec.errors import (
     InfrastructureError,
     SandboxUnavailable,
     StepFault,
+    StorageExceeded,
     UsageError,
     VerifierFault,
 )
 from capvec.records import CommandResult, Task, TaskStep
 from capvec.run.control import Scale
-from capvec.sandbox.base import Sandbox
+from capvec.run.progress import Work
+from capvec.sandbox.base import ENDED, Sandbox
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.reaper import reap
 from capvec.sandbox.solution import has_solution, solve
@@ -36,7 +38,6 @@ from capvec.text import counted, one_line, printable
 
 _SHOWN = 5
 """Last lines of an output to show."""
-_SAY_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Attempt(Record):
     """How the programs ended and the last lines that they printed."""
     symptoms: tuple[Symptom, ...] = ()
     """Signs that tools failed."""
+    ended: bool = False
+    """Whether processes that it had left running were ended before the verifier ran."""
 
     @property
     def shown(self) -> str:
@@ -72,6 +75,8 @@ class TaskCheck(Record):
     """Whether its containers had the capabilities of a plain Docker container."""
     solved_at: float = 1.0
     """The least reward that counts as solved."""
+    kept: Attempt | None = None
+    """Of its solution where processes live on beside the verifier; None unless that may be what its solution lacks."""
     built: bool = True
     """Whether its container was there; if not, nothing ran."""
 
@@ -98,6 +103,11 @@ class TaskCheck(Record):
             yield from (f"    {line}" for line in attempt.evidence)
             yield from (f"  → {symptom}{self._advice(symptom)}" for symptom in attempt.symptoms)
             if attempt is self.solution:
+                if self.kept is not None and self.kept.solved:
+                    yield (
+                        f"  → with --keep-processes, which lets processes that it leaves running live on beside the "
+                        f"verifier, its own solution is judged {self.kept.shown}"
+                    )
                 yield f"  → {self._allowed}"
 
     @property
@@ -116,10 +126,7 @@ class TaskCheck(Record):
             else "no Linux capabilities (see --capabilities)"
         )
         network = "a public network" if self.networked else "no network (network_mode in its task.toml)"
-        return (
-            f"its containers had {powers} and {network}; processes that a solution leaves running are ended before the "
-            "verifier begins"
-        )
+        return f"its containers had {powers} and {network}"
 
     def _problems(self) -> Iterator[tuple[str, Attempt]]:
         nothing, solution = self.nothing, self.solution
@@ -149,11 +156,13 @@ class TaskCheck(Record):
 
 
 class Checker:
-    """Checks tasks, several at a time. Progress is said every few seconds."""
+    """Checks tasks, several at a time."""
 
-    def __init__(self, sandboxes: DockerProvider, scale: Scale, *, jobs: int, say: Callable[[str], None]) -> None:
-        """Make one that checks `jobs` tasks at a time, and prints a line of progress with `say`."""
-        self._sandboxes, self._scale, self._jobs, self._say = sandboxes, scale, jobs, say
+    def __init__(
+        self, sandboxes: DockerProvider, scale: Scale, *, jobs: int, show: Callable[[Work], None] = lambda _work: None
+    ) -> None:
+        """Make one that checks `jobs` tasks at a time, and shows its progress whenever a task begins or ends."""
+        self._sandboxes, self._scale, self._jobs, self._show = sandboxes, scale, jobs, show
         self._run = f"check-{os.getpid()}"
         self._stopped = Event()
 
@@ -163,16 +172,20 @@ class Checker:
         Raises:
             InfrastructureError: Docker does not answer.
         """
-        found: dict[str, TaskCheck] = {}
-        said = time.monotonic()
+        found = dict[str, TaskCheck]()
+
+        def show() -> None:
+            # The pool takes them in order: at work are the first that have no result.
+            at_work = [task.name for task in tasks if task.name not in found][: self._jobs]
+            self._show(Work("tasks checked", len(found), len(tasks) - len(found), tuple(at_work)))
+
         with ThreadPoolExecutor(self._jobs) as pool:
+            show()
             try:
                 for done in as_completed([pool.submit(self._check_one, task) for task in tasks]):
                     check = done.result()
                     found[check.task] = check
-                    if time.monotonic() - said >= _SAY_EVERY_S:
-                        said = time.monotonic()
-                        self._say(f"checked {len(found)} of {counted(len(tasks), 'task')}")
+                    show()
             except BaseException:
                 self.stop()
                 raise
@@ -196,20 +209,30 @@ class Checker:
     def _check_one(self, task: Task) -> TaskCheck:
         started = time.monotonic()
         try:
-            nothing = self._attempt(task, solved=False)
-            solution = self._attempt(task, solved=True) if has_solution(task) else None
+            nothing = self._within_bounds(task, solved=False)
+            solution = self._within_bounds(task, solved=True) if has_solution(task) else None
+            kept = None
+            if solution is not None and solution.ended and not solution.solved:
+                kept = self._within_bounds(task, solved=True, keep_processes=True)
         except (UsageError, EnvironmentFault) as error:
             return TaskCheck.unbuilt(task, error)
         networked = any(environment.limits.network for environment in task.environments)
         seconds = round(time.monotonic() - started, 3)
         capable = self._sandboxes.capabilities == "default"
-        return TaskCheck(task.name, nothing, solution, seconds, networked, capable, self._scale.solved_at)
+        return TaskCheck(task.name, nothing, solution, seconds, networked, capable, self._scale.solved_at, kept)
 
-    def _attempt(self, task: Task, *, solved: bool) -> Attempt:
+    def _within_bounds(self, task: Task, *, solved: bool, keep_processes: bool = False) -> Attempt:
+        try:
+            return self._attempt(task, solved=solved, keep_processes=keep_processes)
+        except StorageExceeded as exceeded:
+            return Attempt(None, evidence=(str(exceeded),))
+
+    def _attempt(self, task: Task, *, solved: bool, keep_processes: bool) -> Attempt:
         trial = f"{task.name}-{'solution' if solved else 'nothing'}"
+        sandboxes = replace(self._sandboxes, keep_processes=keep_processes or self._sandboxes.keep_processes)
         ran: list[tuple[str, CommandResult | None]] = []
         self.go_on()
-        with self._sandboxes.open(task, run=self._run, trial=trial) as sandbox:
+        with sandboxes.open(task, run=self._run, trial=trial) as sandbox:
             self.go_on()  # `stop` removed the containers that it saw
             rewards = list[Mapping[str, float]]()
             try:
@@ -219,11 +242,12 @@ class Checker:
                         break
                 judged = self._scale.judged(task, rewards)
             except (VerifierFault, StepFault) as fault:
+                if isinstance(fault, VerifierFault):
+                    ran += [(note, None) for note in fault.notes]
                 said = printable(str(fault))
-                return Attempt(
-                    None, False, (*_evidence(ran), *said.splitlines()), _signs(ran, CommandResult(said, None))
-                )
-        return Attempt(judged.reward, judged.solved, tuple(_evidence(ran)), _signs(ran))
+                evidence, signs = (*_evidence(ran), *said.splitlines()), _signs(ran, CommandResult(said, None))
+                return Attempt(None, False, evidence, signs, _ended(ran))
+        return Attempt(judged.reward, judged.solved, tuple(_evidence(ran)), _signs(ran), _ended(ran))
 
 
 def refusal(checks: Sequence[TaskCheck], of: int, options: str) -> UsageError:
@@ -269,6 +293,11 @@ def _evidence(ran: Sequence[tuple[str, CommandResult | None]]) -> Iterator[str]:
         lines = [one_line(line) for line in result.output.strip().splitlines()[-_SHOWN:]]
         yield f"{what} {ended} and printed {'at last:' if lines else 'nothing'}"
         yield from (f"  {line}" for line in lines)
+
+
+def _ended(ran: Sequence[tuple[str, CommandResult | None]]) -> bool:
+    """Whether a note says that processes were ended."""
+    return any(result is None and what.startswith(ENDED) for what, result in ran)
 
 
 def _signs(ran: Sequence[tuple[str, CommandResult | None]], *others: CommandResult) -> tuple[Symptom, ...]:

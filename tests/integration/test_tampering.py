@@ -80,7 +80,7 @@ CHEATS = {
     "a test.sh that leads elsewhere": ("mkdir /tests; ln -s /app/fake /tests/test.sh; chmod 555 /tests", set()),
     "a pipe where the reward goes": ("mkdir -p /logs/verifier; mkfifo /logs/verifier/reward.txt", set()),
     "a folder where the reward goes": ("mkdir -p /logs/verifier/reward.txt/x; chmod 0 /logs/verifier/*", set()),
-    "a very large reward": ("mkdir -p /logs/verifier; truncate -s 1T /logs/verifier/reward.json", set()),
+    "a very large reward": ("mkdir -p /logs/verifier; truncate -s 1G /logs/verifier/reward.json", set()),
     "no users": ("rm /etc/passwd /etc/group", set()),
 }
 """What an agent does after FAKE, and the paths that are then put back (None: many)."""
@@ -112,7 +112,9 @@ def opened(task, *commands):
 
 def put_back_by(verified):
     """What was put back, as the notes say."""
-    return {path for note in verified.notes for path in note.rpartition(": ")[2].split(", ")}
+    return {
+        path for note in verified.notes if note.startswith("restored") for path in note.rpartition(": ")[2].split(", ")
+    }
 
 
 @pytest.mark.parametrize("what", CHEATS)
@@ -135,7 +137,7 @@ def test_an_answer_that_is_right_earns_its_reward_whatever_else_was_done(task, w
 def test_nothing_is_put_back_after_an_agent_that_left_the_system_alone(task):
     work = "mkdir -p /opt/x /home/y; echo > /etc/new; rm /etc/motd; printf '#!/bin/sh\n' > /usr/local/bin/mine"
     with opened(task, work, "chmod 755 /usr/local/bin/mine; ls /usr/bin; cat /bin/sh > /dev/null") as sandbox:
-        assert sandbox.take_back() == ()
+        assert sandbox.take_back().restored == ()
         assert sandbox.execute(("sh", "-c", "mine && ls /opt/x /etc/new"), timeout_s=10).exit_code == 0
 
 
@@ -154,7 +156,7 @@ def test_a_container_that_could_not_be_frozen_at_once_is_frozen_in_a_second_try(
             really(container)
 
         monkeypatch.setattr(sandbox._api, "pause", pause)
-        assert sandbox.take_back() == ()
+        assert sandbox.take_back().restored == ()
         assert len(tries) == 2
 
 
@@ -162,7 +164,7 @@ SYSTEM = "/bin /sbin /lib /lib64 /usr/bin /usr/sbin /usr/lib /usr/lib64 /usr/lib
 PLACES = "/app /etc/* /var /home /opt /root /srv /usr/local"
 WORK = """mkdir -p /app/deep/er; cd /app; echo x > file; ln file hard; ln -s nowhere link; mkfifo pipe
 chmod 4711 file; chmod 1777 deep; mkdir shut; chmod 000 shut; touch -d 2001-02-03 deep/er
-rm -r /var/log /media; echo x >> /etc/passwd; echo 127.0.0.2 me >> /etc/hosts; truncate -s 1T sparse"""
+rm -r /var/log /media; echo x >> /etc/passwd; echo 127.0.0.2 me >> /etc/hosts; truncate -s 1G sparse"""
 TAMPERING = r"""rm -rf /usr/libexec /usr/sbin/*; ln -s /app /usr/libexec; chmod 4755 /usr/bin/diff
 mv /usr/bin/sed /usr/bin/dir; mkdir /usr/lib/new; mkfifo /usr/bin/new; touch $'/usr/bin/a new\nname' /usr/bin/.new
 rm /lib64; mkdir /lib64; chmod 700 /usr/lib"""
@@ -186,14 +188,14 @@ def test_the_system_is_as_in_the_image_and_the_agents_work_as_it_was(task):
     with opened(task, WORK) as sandbox:
         before = state(sandbox, PLACES)
         sandbox.run(TAMPERING, timeout_s=30)
-        assert {*sandbox.take_back()} == {"/usr/bin", "/usr/sbin", "/usr/lib", "/usr/libexec", "/lib64"}
+        assert {*sandbox.take_back().restored} == {"/usr/bin", "/usr/sbin", "/usr/lib", "/usr/libexec", "/lib64"}
         assert state(sandbox, SYSTEM) == pristine
         assert state(sandbox, PLACES) == before
 
 
 def test_what_is_installed_is_put_back_with_the_files_so_that_a_verifier_can_install(task):
     with opened(task, "touch /usr/bin/installed; echo 'Package: installed' >> /var/lib/dpkg/status") as sandbox:
-        assert set(sandbox.take_back()) == {"/usr/bin", "/var/lib/dpkg"}
+        assert set(sandbox.take_back().restored) == {"/usr/bin", "/var/lib/dpkg"}
 
 
 def test_an_image_whose_find_cannot_tell_gets_everything_back_each_time(tmp_path):
@@ -208,7 +210,7 @@ def test_a_path_of_the_image_that_is_a_link_is_followed(tmp_path):
     links = "RUN mkdir -p /srv/real/bin && ln -s /srv/real /opt/tools"
     task = make_task(tmp_path, links, "ENV PATH=/opt/tools/bin/:$PATH")
     with opened(task, FAKE, "cp /app/fake /srv/real/bin/bash; cp /app/fake /srv/real/bin/mine") as sandbox:
-        assert sandbox.take_back() == ("/srv/real/bin/bash",)
+        assert sandbox.take_back().restored == ("/srv/real/bin/bash",)
         assert sandbox.execute(("bash", "-c", "command -v mine"), timeout_s=10).output == "/opt/tools/bin/mine\n"
 
 
