@@ -189,14 +189,13 @@ class StudySession:
                 elif path.name != LOCK:  # whoever waits for it must find the folder as it is
                     path.unlink(missing_ok=True)
 
-    def _reap(self) -> None:
-        if removed := reap():
+    def _reap(self, run: str | None = None) -> None:
+        if removed := reap(run):
             self._say(f"removed {counted(removed, 'container')} of earlier runs")
 
     def _reap_at_end(self) -> None:
         try:
-            reap(self.folder.name)  # this process's own, which it left where it was stopped
-            self._reap()
+            self._reap(self.folder.name)  # and this process's own, which it left where it was stopped
         except SandboxUnavailable:
             self._say("Docker no longer answers; the next run removes the containers that may be left")
 
