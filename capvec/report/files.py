@@ -19,7 +19,7 @@ from capvec.results.table import NAMED_REWARD, named_rewards, trial_table
 
 MASTER_COLUMNS = (
     "run,task,config,layer,alpha,attempt,seed,outcome,reward,steps,parse_fail,no_cmd,end_reason,"
-    "prompt_tokens,completion_tokens,model_s,sandbox_s,wall_s,error,family,split"
+    "prompt_tokens,completion_tokens,model_s,sandbox_s,wall_s,tries,error,family,split"
 ).split(",")
 
 
@@ -77,6 +77,7 @@ def _summary(results: Results) -> dict[str, object]:
         "expected_trials": completeness.expected,
         "missing_trials": [str(trial) for trial in completeness.missing],
         "interrupted": completeness.interrupted,
+        "stopped": completeness.stopped,
     }
     if plan.sequential:
         data["skipped_trials"] = completeness.skipped

@@ -25,6 +25,8 @@ class Scheduler:
         self._max_rows = max_rows
         self._jobs: queue.Queue[Job | None] = queue.Queue()
         self._step_is_due = False
+        self.steps = 0
+        """Steps and other jobs done so far."""
         self._thread = threading.Thread(target=self._run, name="decoder", daemon=True)
         self._thread.start()
 
@@ -73,3 +75,4 @@ class Scheduler:
                 job()
             self._step_is_due = False
             self._decoder.step()
+            self.steps += 1

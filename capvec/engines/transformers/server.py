@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -20,7 +21,7 @@ from starlette.routing import Route
 from torch import Tensor
 
 from capvec import __version__
-from capvec.engines.protocol import DirectionInfo, EngineInfo, GenerationDefaults
+from capvec.engines.protocol import DirectionInfo, EngineInfo, EngineState, GenerationDefaults
 from capvec.engines.requests import (
     ChatRequest,
     RequestError,
@@ -50,6 +51,8 @@ class Engine:
     """Content hash to vectors, float32 `[n_layers, d_model]`, on the model's device."""
     defaults: GenerationDefaults = field(default_factory=GenerationDefaults)
     """Passed on to clients."""
+    requests: int = 0
+    """Chats and captures that were begun and not answered."""
 
     # ---------------------------------------------------------------------------------------- endpoints
 
@@ -73,6 +76,9 @@ class Engine:
         )
         return JSONResponse(record.to_json())
 
+    async def state(self, _request: HttpRequest) -> Response:
+        return JSONResponse(EngineState(tuple(self.directions), self.requests, self.scheduler.steps).to_json())
+
     async def models(self, _request: HttpRequest) -> Response:
         return JSONResponse(
             {"object": "list", "data": [{"id": self.loaded.name, "object": "model", "owned_by": "capvec"}]}
@@ -80,7 +86,8 @@ class Engine:
 
     async def chat(self, http: HttpRequest) -> Response:
         request = self._request(parse_chat(await http.body(), self.loaded.n_layers))
-        reply = await asyncio.wrap_future(self.scheduler.generate(request))
+        with self._counted():
+            reply = await asyncio.wrap_future(self.scheduler.generate(request))
         said = self.loaded.template.split(reply.text, request.tokens)
         return JSONResponse(self._answer(replace(reply, text=said.answer, thought=said.thought)))
 
@@ -94,7 +101,8 @@ class Engine:
         for rows in plan_batches([len(one.ids) for one in prepared], Limits.of(self.loaded.device)):
             # One batch at a time, so that a new reply waits for one and not for all.
             work = partial(capture_batch, self.loaded, [prepared[row] for row in rows])
-            residuals[rows] = await asyncio.wrap_future(self.scheduler.call(work))
+            with self._counted():
+                residuals[rows] = await asyncio.wrap_future(self.scheduler.call(work))
         tensors = {
             "residuals": residuals,
             "tokens": torch.tensor([one.tokens for one in prepared]),
@@ -112,6 +120,15 @@ class Engine:
         return JSONResponse(DirectionInfo(key, loaded.n_layers, loaded.d_model, norms).to_json())
 
     # ---------------------------------------------------------------------------------------- requests
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count a request while it waits for the model."""
+        self.requests += 1
+        try:
+            yield
+        finally:
+            self.requests -= 1
 
     def _request(self, asked: ChatRequest) -> Request:
         loaded = self.loaded
@@ -195,6 +212,7 @@ def build_app(engine: Engine) -> Starlette:
 
     routes = [
         Route("/health", guarded(engine.health)),
+        Route("/v1/state", guarded(engine.state)),
         Route("/v1/models", guarded(engine.models)),
         Route("/v1/chat/completions", guarded(engine.chat), methods=["POST"]),
         Route("/v1/capture", guarded(engine.capture), methods=["POST"]),
