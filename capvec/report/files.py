@@ -19,7 +19,7 @@ from capvec.results.table import NAMED_REWARD, named_rewards, trial_table
 
 MASTER_COLUMNS = (
     "run,task,config,layer,alpha,attempt,seed,outcome,reward,steps,parse_fail,no_cmd,end_reason,"
-    "prompt_tokens,completion_tokens,model_s,sandbox_s,wall_s,tries,error,family,split"
+    "prompt_tokens,completion_tokens,model_s,sandbox_s,wall_s,error,family,split"
 ).split(",")
 
 
@@ -48,7 +48,8 @@ def write_documents(results: Results, trials: Embedded, folder: Path, table: Pat
         The report, for the terminal.
     """
     plan, report = results.plan, sweep_report(results)
-    columns = [*MASTER_COLUMNS, *(f"{NAMED_REWARD}{name}" for name in named_rewards(results.outcomes))]
+    tries = ("tries",) if any(outcome.lost for outcome in results.outcomes) else ()
+    columns = [*MASTER_COLUMNS, *tries, *(f"{NAMED_REWARD}{name}" for name in named_rewards(results.outcomes))]
     trial_table(plan, results.outcomes).to_csv(table, columns=columns, index=False)
     _write(folder / "RESULTS.md", markdown(report))
     tasks, configs = [task.name for task in plan.tasks], [config.name for config in plan.configs]
@@ -77,8 +78,9 @@ def _summary(results: Results) -> dict[str, object]:
         "expected_trials": completeness.expected,
         "missing_trials": [str(trial) for trial in completeness.missing],
         "interrupted": completeness.interrupted,
-        "stopped": completeness.stopped,
     }
+    if completeness.stopped:
+        data["stopped"] = completeness.stopped
     if plan.sequential:
         data["skipped_trials"] = completeness.skipped
     return data
