@@ -51,7 +51,14 @@ def closing_lines(results: Results, lines: Iterable[str]) -> tuple[str, ...]:
     errors, gates = errors_section(results.outcomes), gates_section(results)
     retried = retried_section(results.outcomes)
     written = f"report: {folder / 'RESULTS.md'} and {folder / 'report.html'}"
-    return (*lines, *section_lines(errors, None), *section_lines(retried, None), *counts, *section_lines(gates, None), written)
+    return (
+        *lines,
+        *section_lines(errors, None),
+        *section_lines(retried, None),
+        *counts,
+        *section_lines(gates, None),
+        written,
+    )
 
 
 def section_lines(section: Section | None, width: int | None = WIDTH) -> list[str]:

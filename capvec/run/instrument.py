@@ -6,18 +6,19 @@ in one moment. What one of them has waited for in vain is put up in a file, wher
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from capvec.errors import InfrastructureError
+from capvec.errors import InfrastructureError, StorageFault
 from capvec.plan.options import SweepOptions
 from capvec.records import InstrumentPart
 from capvec.serial import Record
+from capvec.storage import write_text
 from capvec.text import one_line
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 5.0
@@ -81,9 +82,8 @@ class Notice:
             return
         self._reason = one_line(reason)
         if self._path is not None:
-            draft = self._path.with_name(f"{self._path.name}.{os.getpid()}")
-            draft.write_text(self._reason, encoding="utf-8")
-            draft.replace(self._path)
+            with suppress(StorageFault):  # then the others wait for themselves
+                write_text(self._path, self._reason)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from capvec.records import InstrumentPart, LostTry, Outcome, TrialId, TrialSpec
 from capvec.run.instrument import Absence, Instrument, Notice, Patience
 from capvec.run.trial import TrialRunner
 from capvec.sandbox.base import SandboxProvider
+from capvec.storage import make_folder, writing
 
 OUTAGES = 3
 """Tries of one trial that outages may take. One that meets more may well be their cause, and is left in its error."""
@@ -38,7 +39,11 @@ class TrialRepeater:
     retries: int
 
     def run(self, spec: TrialSpec) -> Outcome:
-        """Run one trial until it is judged or has no try left. Never raises an `InfrastructureError`."""
+        """Run one trial until it is judged or has no try left.
+
+        Raises:
+            StorageFault: a trajectory cannot be written.
+        """
         outcome = self.runner.run(spec)
         while spec.id not in self.runner.finished and outcome.outcome == "error":
             absence = self.instrument.absence()
@@ -71,8 +76,9 @@ class TrialRepeater:
         plan = self.runner.plan
         if (trajectory := plan.trajectory(spec.id)).exists():
             kept = plan.lost_try(spec.id, len(lost))
-            kept.parent.mkdir(exist_ok=True)
-            trajectory.replace(kept)
+            make_folder(kept.parent)
+            with writing(kept):
+                trajectory.replace(kept)
         with suppress(SandboxUnavailable):  # the try finds out, too
             self.runner.sandboxes.clear(run=plan.run, trial=str(spec.id))
         return replace(self.runner.run(spec), lost=lost)
