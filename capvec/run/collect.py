@@ -78,7 +78,7 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
         provenance.write(out, command_line=options.command_line, options=options.recorded("collect"), **about)
         recorder = TrialRecorder(plan, Ledger(out / TRIALS), say=print)
         patience = Patience.of(options, engine.start_s)
-        sandboxes = DockerProvider(options.capabilities, _say)
+        sandboxes = DockerProvider.of(plan.settings, _say)
         runner = repeater(plan, client, sandboxes, weights=health.weights, patience=patience)
         notice = runner.instrument.notice
         look = EngineLook(client, health.weights, notice, engine)

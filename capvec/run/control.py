@@ -194,7 +194,7 @@ def _verify(
         verified = verify(sandbox, task, task.steps[len(before)])
         judged = scale.judged(task, (*before, verified.rewards), "; ".join(verified.notes))
     except VerifierFault as fault:
-        return None, str(fault)
+        return None, "; ".join((*fault.notes, str(fault)))
     reward = scale.of_step(verified.rewards)
     signs = "" if reward >= scale.solved_at else "; ".join(map(str, symptoms(verified.ran)))
     return judged, signs and f"the verifier's tools failed, and it wrote the reward {reward:g}: {signs}"

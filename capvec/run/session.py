@@ -60,7 +60,7 @@ class WorkerPayload(Record):
 
     def trials(self, client: EngineClient) -> TrialRepeater:
         """What runs the trials, with a client of the engine."""
-        sandboxes = DockerProvider(self.plan.settings.capabilities)
+        sandboxes = DockerProvider.of(self.plan.settings)
         finished = {outcome.id: outcome for outcome in self.finished}
         return repeater(self.plan, client, sandboxes, weights=self.weights, patience=self.patience, finished=finished)
 
