@@ -20,8 +20,8 @@ from dataclasses import dataclass
 
 from capvec.errors import VerifierFault
 from capvec.records import CommandResult, Task, TaskStep
-from capvec.sandbox.artifacts import copy_artifacts
 from capvec.sandbox.base import Sandbox
+from capvec.sandbox.evidence import Evidence, saved
 from capvec.sandbox.reward import read_rewards
 
 LOGS = "/logs/verifier"
@@ -37,9 +37,11 @@ class Verified:
     """How `tests/test.sh` ended, and what it printed."""
     notes: tuple[str, ...] = ()
     """What became of the agent's work before the verifier saw it, in sentences."""
+    failed: tuple[str, ...] = ()
+    """Those of them that tell of a command of `verifier.collect` that failed beside the agent's container."""
 
 
-def verify(sandbox: Sandbox, task: Task, step: TaskStep | None = None) -> Verified:
+def verify(sandbox: Sandbox, task: Task, step: TaskStep | None = None, evidence: Evidence | None = None) -> Verified:
     """Run the task's verifier and read its rewards (`capvec.sandbox.reward`).
 
     It runs in the sandbox, which is taken back before; or in one of its own, to which the artifacts are copied.
@@ -48,33 +50,26 @@ def verify(sandbox: Sandbox, task: Task, step: TaskStep | None = None) -> Verifi
         sandbox: the agent's sandbox, after the agent has ended.
         task: the task that was worked on.
         step: the step of it; None for the first.
+        evidence: what was saved of the attempt; None to save it now.
 
     Raises:
         VerifierFault: the verifier ran out of time, or wrote no reward, or one that is no usable number.
         SandboxUnavailable: the sandbox is gone or cannot be restored.
     """
     step = step or task.steps[0]
+    if evidence is None:
+        with saved(sandbox, task, step) as now:
+            return verify(sandbox, task, step, now)
     if step.verifier.environment is not None:
-        return _judge_apart(sandbox, task, step)
+        with sandbox.open_verifier(step) as own:
+            evidence.place(own)
+            return _judge(own, task, step, evidence.notes, evidence.failed)
     restored = ", ".join(sandbox.take_back())
     notes = (f"restored from the image before the verifier ran: {restored}",) if restored else ()
-    return _judge(sandbox, task, step, notes)
+    return _judge(sandbox, task, step, (*evidence.notes, *notes), evidence.failed)
 
 
-def _judge_apart(sandbox: Sandbox, task: Task, step: TaskStep) -> Verified:
-    """Judge in a container of the verifier's own, which gets the artifacts."""
-    notes = []
-    for collect in step.verifier.collect:
-        sandbox.enter(user=collect.user, network=None)
-        result = sandbox.execute(("sh", "-c", collect.command), timeout_s=collect.timeout_s)
-        if result.exit_code != 0:
-            notes.append(f"verifier.collect {collect.command!r} failed: {_tail(result)}")
-    with sandbox.open_verifier(step) as own:
-        notes += copy_artifacts(step, sandbox, own)
-        return _judge(own, task, step, notes)
-
-
-def _judge(sandbox: Sandbox, task: Task, step: TaskStep, notes: Sequence[str]) -> Verified:
+def _judge(sandbox: Sandbox, task: Task, step: TaskStep, notes: Sequence[str], failed: Sequence[str]) -> Verified:
     """Run the verifier in a sandbox that can be trusted, and read its rewards."""
     verifier = step.verifier
     sandbox.enter(user=verifier.user, network=verifier.network)
@@ -82,16 +77,16 @@ def _judge(sandbox: Sandbox, task: Task, step: TaskStep, notes: Sequence[str]) -
         sandbox.upload(task.path / folder, "/tests")
     result = sandbox.execute(("bash", "/tests/test.sh"), timeout_s=verifier.timeout_s, env=dict(verifier.env))
     if result.timed_out:
-        raise VerifierFault(
+        said = (
             f"tests/test.sh ran longer than verifier.timeout_sec, {verifier.timeout_s:g} s; it printed: {_tail(result)}"
         )
+        raise VerifierFault("; ".join((said, *notes)))
     try:
         rewards = read_rewards(sandbox.read(f"{LOGS}/reward.json"), sandbox.read(f"{LOGS}/reward.txt"))
     except ValueError as error:
-        raise VerifierFault(
-            f"{error}; tests/test.sh ended with exit code {result.exit_code} and printed: {_tail(result)}"
-        ) from error
-    return Verified(rewards, result, tuple(notes))
+        said = f"{error}; tests/test.sh ended with exit code {result.exit_code} and printed: {_tail(result)}"
+        raise VerifierFault("; ".join((said, *notes))) from error
+    return Verified(rewards, result, tuple(notes), tuple(failed))
 
 
 def _tail(result: CommandResult) -> str:
