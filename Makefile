@@ -5,13 +5,14 @@ PYTHON ?= $(or $(shell for p in python3 python3.11 python3.12 python3.13 python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help sweep calibration test unit setup doctor docs lint lock clean
+.PHONY: help sweep calibration test unit siege setup doctor docs lint lock clean
 
 help:
 	@echo 'make sweep    set up, then: pytest -n 4 -m sweep --alpha 4   (more options: make sweep ARGS="--attempts 3")'
 	@echo 'make calibration  set up, then: pytest -n 16 -m calibration   (the short form: make calibration ARGS="--attempts 1")'
-	@echo 'make test     set up, then the unit tests and the integration tests'
+	@echo 'make test     set up, then the unit tests, the integration tests and the quick part of the siege'
 	@echo 'make unit     the unit tests: no Docker, no weights, no network'
+	@echo 'make siege    set up, then faults, attacks and hostile input; as root it starts a second Docker daemon to break'
 	@echo 'make setup    virtual environment, Docker, base image, bundled model'
 	@echo 'make doctor   what is there and what is missing'
 	@echo 'make docs     the documentation, from docs/ into site/; a broken link fails'
@@ -28,10 +29,14 @@ calibration: setup
 test: setup .venv/.peers .venv/.browser
 	mkdir -p reports
 	$(BIN)/pytest -m unit -n 2 --junitxml reports/junit-unit.xml $(ARGS)
-	$(BIN)/pytest -m "integration or gpu" --durations 5 --junitxml reports/junit-integration.xml $(ARGS)
+	$(BIN)/pytest -m "integration or gpu or (siege and not slow)" --durations 5 --junitxml reports/junit-integration.xml $(ARGS)
 
 unit: .venv/.peers
 	$(BIN)/pytest -m unit $(ARGS)
+
+siege: setup
+	mkdir -p reports
+	$(BIN)/pytest -m siege --durations 10 --junitxml reports/junit-siege.xml $(ARGS)
 
 setup: .venv/.installed
 	@$(BIN)/capvec setup

@@ -20,6 +20,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "capvec"
 FLOW: tuple[dict[str, str], ...] = (
     {
         "errors": "types of failure",
+        "reading": "files of others, within bounds",
         "cache": "where the cache is",
         "arguments": "checks of what was typed",
         "serial": "records to JSON and back",

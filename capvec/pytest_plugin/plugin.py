@@ -41,6 +41,8 @@ MARKERS = {
     "unit": "fast: no Docker, no weights, no network",
     "integration": "uses the real engine, real weights or real containers",
     "gpu": "needs a CUDA device",
+    "siege": "faults, attacks and hostile input that take long or break what they touch",
+    "slow": "of the siege: left out of `make test`",
 }
 _payload_key: pytest.StashKey[WorkerPayload] = pytest.StashKey()
 _outcome_key = pytest.StashKey[Outcome]()

@@ -18,6 +18,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from capvec.errors import UsageError
+from capvec.reading import TEXT, read_text
 from capvec.records import Environment, Task, TaskStep
 from capvec.sandbox import docker_cli
 from capvec.sandbox.base import MAIN
@@ -174,8 +175,8 @@ class _Reader:
     def _refuse_outside_files(self) -> None:
         """Refuse what makes compose read files outside the task."""
         try:
-            document = yaml.safe_load(self._file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            document = yaml.safe_load(read_text(self._file, TEXT))
+        except (UsageError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise UsageError(f"{self._what}: {' '.join(str(error).split())}; expected one YAML document") from error
         if not isinstance(document, dict) or not isinstance(document.get("services") or {}, dict):
             raise UsageError(f"{self._what}: expected a table with `services`")

@@ -7,6 +7,10 @@ import os
 import stat
 from pathlib import Path
 
+from capvec.reading import MIB, open_regular
+from capvec.tasks.files import LARGEST_TASK
+
+_PIECE = MIB
 _JUNK = frozenset({"__pycache__", ".DS_Store"})
 """Files that tools leave behind; they are not part of the task."""
 
@@ -20,15 +24,20 @@ def folder_checksum(folder: Path) -> str:
     digest = hashlib.sha256()
     for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in _files(folder)):
         if path.is_symlink():
-            kind, content = "link", os.fsencode(os.readlink(path))
-        else:
-            kind = "exec" if path.stat().st_mode & stat.S_IXUSR else "file"
-            content = path.read_bytes()
-        encoded = name.encode("utf-8", "surrogateescape")
-        digest.update(f"{kind} {len(encoded)} {len(content)}\n".encode())
-        digest.update(encoded)
-        digest.update(content)
+            target = os.fsencode(os.readlink(path))
+            digest.update(_opening("link", name, len(target)) + target)
+            continue
+        with open_regular(path, LARGEST_TASK) as file:
+            status = os.fstat(file.fileno())
+            digest.update(_opening("exec" if status.st_mode & stat.S_IXUSR else "file", name, status.st_size))
+            while piece := file.read(_PIECE):
+                digest.update(piece)
     return digest.hexdigest()
+
+
+def _opening(kind: str, name: str, length: int) -> bytes:
+    encoded = name.encode("utf-8", "surrogateescape")
+    return f"{kind} {len(encoded)} {length}\n".encode() + encoded
 
 
 def _files(folder: Path) -> list[Path]:

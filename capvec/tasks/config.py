@@ -14,19 +14,18 @@ from __future__ import annotations
 import datetime
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from capvec.errors import UsageError
+from capvec.reading import parse_toml
 from capvec.records import Artifact, Collect, Environment, Healthcheck, Limits, Phase
-from capvec.tasks.table import Table
+from capvec.tasks.table import LARGEST_WHOLE, Table
 
 MIN_CPUS = 0.01
 _TEMPLATE = re.compile(r"\$\{([^}:]+)(?::-([^}]*))?\}")
-_TOML_PLACE = re.compile(r"^(?P<what>.*) \(at (?P<where>.*)\)$", re.DOTALL)
 _NETWORK = {"public": True, "no-network": False}
 _STEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -89,7 +88,7 @@ def parse_settings(text: str, *, file: str, host_env: Host | None = None) -> Set
         UsageError: a key is wrong or asks for what capvec lacks; the message names file, key, value and expectation.
             Or the text is not TOML; the message names file, line and column.
     """
-    root = Table(_load(text, file), file=file)
+    root = Table(parse_toml(text, file), file=file)
     host = os.environ if host_env is None else host_env
     _schema_version(root)
     own = root.table("metadata").table("capvec")
@@ -113,15 +112,6 @@ def parse_settings(text: str, *, file: str, host_env: Host | None = None) -> Set
     if root.table("environment").take("storage_mb") or root.table("environment").take("storage"):
         notes.insert(0, "environment.storage_mb is not enforced: Docker's default storage driver has no quota")
     return replace(settings, notes=tuple(notes))
-
-
-def _load(text: str, file: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        match = _TOML_PLACE.match(str(error))
-        what, where = (match["what"], match["where"]) if match else (str(error), "unknown place")
-        raise UsageError(f"{file}, {where}: not valid TOML: {what}") from error
 
 
 def _schema_version(root: Table) -> None:
@@ -210,9 +200,9 @@ def _size_mb(table: Table, key: str, older: str) -> int | None:
     text = table.text(older)
     if text is None:
         return size
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([GMK])", text.strip().upper())
+    match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]+)?)([GMK])", text.strip().upper())
     megabytes = int(float(match[1]) * {"G": 1024, "M": 1, "K": 1 / 1024}[match[2]]) if match else 0
-    if megabytes < 1:
+    if not 1 <= megabytes <= LARGEST_WHOLE:
         table.reject(older, 'a size of at least 1 MB such as "4G" or "512M"')
     if size is not None and size != megabytes:
         table.reject(older, f"{size} MB as {key} says, or only one of the two keys")
@@ -279,7 +269,7 @@ def _user(table: Table) -> str | None:
     user = table.take("user")
     if user is None:
         return None
-    number = isinstance(user, int) and not isinstance(user, bool) and user >= 0
+    number = isinstance(user, int) and not isinstance(user, bool) and 0 <= user < LARGEST_WHOLE
     if not number and not (isinstance(user, str) and user.strip()):
         table.reject("user", "the name or the number of a user of the image")
     return str(user)
@@ -357,8 +347,8 @@ def _min_reward(table: Table) -> dict[str, float]:
     if value is None:
         return {}
     given = value if isinstance(value, dict) else {"reward": value}
-    if not all(isinstance(one, int | float) and not isinstance(one, bool) for one in given.values()):
-        table.reject("min_reward", "a number, or a table of rewards and numbers")
+    if not all(isinstance(one, int | float) and not isinstance(one, bool) and isfinite(one) for one in given.values()):
+        table.reject("min_reward", "a finite number, or a table of rewards and such numbers")
     return {key: float(one) for key, one in given.items()}
 
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from capvec.errors import UsageError
+from capvec.reading import GIB, TEXT, is_loop, kind, leads_out, read_bytes, shown, size, walk
+
+LARGEST_TASK = 4 * GIB
+"""Bytes of all files of a task folder."""
+_REMEDY = "a task folder holds folders, regular files and links that stay inside it"
 
 
 def require(file: Path, expected: str) -> None:
@@ -14,17 +20,46 @@ def require(file: Path, expected: str) -> None:
         UsageError: it does not; the message says what was expected there.
     """
     if not file.is_file():
-        raise UsageError(f"{file}: no such file; expected {expected}")
+        there = "not a regular file" if os.path.lexists(file) else "no such file"
+        raise UsageError(f"{shown(file)}: {there}; expected {expected}")
 
 
-def read_text(file: Path, expected: str) -> str:
+def read_text(file: Path, expected: str, largest: int = TEXT) -> str:
     """The content of a text file.
 
+    Args:
+        file: its path.
+        expected: what it should be, for messages.
+        largest: bytes that it may have.
+
     Raises:
-        UsageError: it does not exist or is not UTF-8.
+        UsageError: it does not exist, is no regular file, is larger, or is not UTF-8.
     """
     require(file, expected)
     try:
-        return file.read_text(encoding="utf-8")
+        return read_bytes(file, largest).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{file}: byte {error.start} is not UTF-8; expected UTF-8 text") from error
+        raise UsageError(f"{shown(file)}: byte {error.start} is not UTF-8; expected UTF-8 text") from error
+
+
+def check_tree(folder: Path) -> None:
+    """Check everything in a task folder before any of it is opened, hashed or copied into a container.
+
+    Raises:
+        UsageError: something is neither a folder nor a regular file, a link leads out of the folder, or there is more
+            than a task may have.
+    """
+    total = 0
+    for entry in walk(folder):
+        if entry.is_symlink():
+            if is_loop(Path(entry.path)):
+                raise UsageError(f"{shown(entry.path)}: is a link to itself; {_REMEDY}")
+            if (target := leads_out(Path(entry.path), folder)) is not None:
+                raise UsageError(f"{shown(entry.path)}: leads out of the task, to {shown(target)}; {_REMEDY}")
+        elif not entry.is_dir(follow_symlinks=False):
+            status = entry.stat(follow_symlinks=False)
+            if (found := kind(status.st_mode)) is not None:
+                raise UsageError(f"{shown(entry.path)}: is {found}; {_REMEDY}")
+            total += status.st_size
+    if total > LARGEST_TASK:
+        raise UsageError(f"{shown(folder)}: its files have {size(total)}; expected at most {size(LARGEST_TASK)}")

@@ -13,13 +13,15 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from capvec.errors import UsageError
+from capvec.reading import MOST_ENTRIES, SETTINGS, shown
 from capvec.records import Environment, Task, Verifier
 from capvec.tasks.checksum import folder_checksum
 from capvec.tasks.config import Settings, parse_settings
-from capvec.tasks.files import read_text
+from capvec.tasks.files import check_tree, read_text
 from capvec.tasks.steps import COMPOSE, agent_environment, steps_of
 from capvec.text import counted
 
@@ -53,6 +55,7 @@ def load_task(folder: Path, *, allow_network: bool = False) -> Task:
     """
     folder = _absolute(folder)
     _check_name(folder)
+    check_tree(folder)
     settings = _settings(folder)
     environment, steps = agent_environment(folder, settings), steps_of(folder, settings)
     task = Task(
@@ -214,18 +217,29 @@ def _folders(name_or_path: str) -> list[Path]:
             f"{', '.join(sets)}, a bundled task, or the path of a task folder or of a folder of task folders"
         )
     if not path.is_dir():
-        raise UsageError(f"{path} is a file; expected a task folder or a folder of task folders")
+        raise UsageError(f"{shown(path)} is a file; expected a task folder or a folder of task folders")
     if (path / "task.toml").exists():
         return [_absolute(path)]
-    inside = [_absolute(child) for child in sorted(path.iterdir()) if _looks_like_a_task(child)]
+    inside = [_absolute(child) for child in sorted(_children(path)) if _looks_like_a_task(child)]
     if inside:
         return inside
     if _looks_like_a_task(path):
         return [_absolute(path)]
     raise UsageError(
-        f"--tasks: no task in {path}; expected it to hold task.toml, or folders that do, each with instruction.md, "
-        "environment/Dockerfile and tests/test.sh"
+        f"--tasks: no task in {shown(path)}; expected it to hold task.toml, or folders that do, each with "
+        "instruction.md, environment/Dockerfile and tests/test.sh"
     )
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            found = [Path(entry.path) for entry in islice(entries, MOST_ENTRIES + 1)]
+    except OSError as error:
+        raise UsageError(f"--tasks {shown(folder)}: cannot be read ({error.strerror})") from error
+    if len(found) > MOST_ENTRIES:
+        raise UsageError(f"--tasks {shown(folder)}: holds more than {MOST_ENTRIES:,} files; name a smaller folder")
+    return found
 
 
 def _looks_like_a_task(folder: Path) -> bool:
@@ -248,14 +262,14 @@ def _check_unique(folders: Iterable[Path]) -> None:
 def _check_name(folder: Path) -> None:
     if not _NAME.fullmatch(folder.name):
         raise UsageError(
-            f"{folder}: {folder.name!r} cannot be a task's name; expected letters, digits, '.', '_' and '-', "
+            f"{shown(folder)}: {folder.name!r} cannot be a task's name; expected letters, digits, '.', '_' and '-', "
             "beginning with a letter or digit. Rename the folder."
         )
 
 
 def _settings(folder: Path) -> Settings:
     file = folder / "task.toml"
-    return parse_settings(read_text(file, "the task's settings in Harbor's format"), file=str(file))
+    return parse_settings(read_text(file, "the task's settings in Harbor's format", SETTINGS), file=shown(file))
 
 
 def _absolute(path: Path) -> Path:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn, overload
 
 from capvec.errors import UsageError
+from capvec.reading import shown
+
+LARGEST = 2_000_000
+"""The largest number of seconds, CPUs and the like: 23 days, in milliseconds, are what timeouts of sockets hold."""
+LARGEST_WHOLE = 1 << 32
+"""The largest whole number: of processes, attempts, MB."""
+_LONGEST = 100
+"""Characters of a value in a message."""
 
 
 class Table:
@@ -25,8 +32,11 @@ class Table:
 
     def reject(self, key: str, expected: str) -> NoReturn:
         """Raise the error for a key."""
-        value = f"= {self._values[key]!r}" if key in self._values else "is not set"
-        raise UsageError(f"{self._file}: {self._prefix}{key} {value}; expected {expected}")
+        value = "is not set"
+        if key in self._values:
+            written = repr(self._values[key])
+            value = f"= {written if len(written) <= _LONGEST else written[:_LONGEST] + '…'}"
+        raise UsageError(f"{self._file}: {shown(self._prefix + key)} {value}; expected {expected}")
 
     def take(self, key: str) -> Any:
         """The raw value, or None if the key is not set (TOML has no null)."""
@@ -62,21 +72,21 @@ class Table:
         return value
 
     def positive(self, key: str, default: float) -> float:
-        """A finite number above 0. `inf`, `nan` and `true`, which Python counts as 1, are refused."""
+        """A number above 0 and up to `LARGEST`. `nan` and `true`, which Python counts as 1, are refused."""
         value = self.take(key)
         if value is None:
             return default
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-            self.reject(key, "a number above 0")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= LARGEST:
+            self.reject(key, f"a number above 0, at most {LARGEST:,}")
         return float(value)
 
     def number(self, key: str, default: float, *, minimum: float) -> float:
-        """A finite number of at least `minimum`."""
+        """A number of at least `minimum` and at most `LARGEST`."""
         value = self.take(key)
         if value is None:
             return default
-        if isinstance(value, bool) or not isinstance(value, int | float) or not minimum <= value < math.inf:
-            self.reject(key, f"a number of at least {minimum:g}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not minimum <= value <= LARGEST:
+            self.reject(key, f"a number of at least {minimum:g}, at most {LARGEST:,}")
         return float(value)
 
     @overload
@@ -84,12 +94,12 @@ class Table:
     @overload
     def whole(self, key: str, default: None, *, minimum: int) -> int | None: ...
     def whole(self, key: str, default: int | None, *, minimum: int) -> int | None:
-        """A whole number of at least `minimum`."""
+        """A whole number of at least `minimum` and at most `LARGEST_WHOLE`."""
         value = self.take(key)
         if value is None:
             return default
-        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-            self.reject(key, f"a whole number of at least {minimum}")
+        if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= LARGEST_WHOLE:
+            self.reject(key, f"a whole number of at least {minimum}, at most {LARGEST_WHOLE:,}")
         return value
 
     def strings(self, key: str) -> tuple[str, ...]:
@@ -137,7 +147,7 @@ class Table:
                 for table in self._lists[key]:
                     yield from table.unread()
             elif key not in self._known:
-                yield f"{self._prefix}{key}"
+                yield shown(self._prefix + key)
 
     def forbid_unknown(self) -> None:
         """Refuse keys that were not read.

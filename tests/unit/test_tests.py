@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,6 +84,14 @@ def files() -> list[Path]:
 @pytest.mark.parametrize("file", files(), ids=lambda file: str(file.relative_to(TESTS)))
 def test_a_test_imports_no_other_test_and_no_private_name(file: Path) -> None:
     assert not list(violations(file.read_text(), str(file.relative_to(REPOSITORY))))
+
+
+@pytest.mark.parametrize("file", sorted(TESTS.glob("*/**/test_*.py")), ids=lambda file: str(file.relative_to(TESTS)))
+def test_a_test_has_the_mark_of_its_folder_without_which_no_target_runs_it(file: Path) -> None:
+    folder = file.relative_to(TESTS).parts[0]
+    marks = {f"pytest.mark.{mark}" for mark in (folder, *(("gpu",) if folder == "integration" else ()))}
+    given = re.findall(r"^pytestmark = (\[[^]]*|.*)", file.read_text(), re.MULTILINE)
+    assert marks & set(re.findall(r"pytest\.mark\.\w+", str(given))), f"add pytestmark = pytest.mark.{folder}"
 
 
 @pytest.mark.parametrize(

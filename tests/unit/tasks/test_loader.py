@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
 
 import pytest
+from support.hostile import NO_FILES, put
 from support.tasks import CLOSED, make_task
 
 from capvec.errors import UsageError
@@ -314,3 +316,85 @@ def test_a_ready_image_gives_way_to_the_dockerfile_where_that_is_asked_for_and_t
     assert ready == {"both": "registry.example/ready:1", "image-only": "registry.example/ready:1"}
     forced = {task.name: task.environment.image for task in load_tasks(str(tmp_path), force_build=True).tasks}
     assert forced == {"both": None, "image-only": "registry.example/ready:1"}
+
+
+# ------------------------------------------------------------------------------------------------ files that are none
+
+
+@pytest.mark.parametrize("kind", [kind for kind in NO_FILES if kind != "folder"])
+@pytest.mark.parametrize(
+    "part", ["task.toml", "instruction.md", "environment/Dockerfile", "tests/test.sh", "solution/solve.sh", "notes"]
+)
+def test_a_part_of_a_task_that_is_no_file_is_refused_by_name_before_anything_is_opened(tmp_path, part, kind):
+    folder = make_task(tmp_path)
+    put(folder / part, kind)
+    with pytest.raises(UsageError, match=f"{part}: ") as refusal:
+        load_tasks(str(folder))
+    assert "a task folder holds folders, regular files and links that stay inside it" in str(refusal.value)
+
+
+@pytest.mark.parametrize("target", ["/", "/etc/passwd", "../../", "/proc/self"])
+@pytest.mark.parametrize("part", ["tests", "environment/data", "instruction.md"])
+def test_a_link_out_of_a_task_is_refused_with_its_end(tmp_path, part, target):
+    folder = make_task(tmp_path)
+    path = folder / part
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    path.symlink_to(target)
+    with pytest.raises(UsageError, match=rf"{part}: leads out of the task, to /.*links that stay inside it"):
+        load_task(folder)
+
+
+def test_links_inside_a_task_are_kept(tmp_path):
+    folder = make_task(tmp_path)
+    (folder / "tests" / "again.sh").symlink_to("test.sh")
+    (folder / "environment" / "shared").symlink_to("../tests")
+    (folder / "environment" / "later").symlink_to("made-by-the-build")
+    assert load_task(folder).checksum
+
+
+def test_a_task_that_is_too_large_is_refused_without_being_read(tmp_path):
+    folder = make_task(tmp_path)
+    with (folder / "environment" / "disk.img").open("wb") as file:
+        file.truncate(1 << 42)
+    with pytest.raises(UsageError, match="its files have 4096 GiB; expected at most 4 GiB"):
+        load_task(folder)
+    (folder / "environment" / "disk.img").unlink()
+    with (folder / "task.toml").open("wb") as file:
+        file.truncate(1 << 21)
+    with pytest.raises(UsageError, match=r"task\.toml: has 2 MiB; expected at most 1 MiB"):
+        load_task(folder)
+
+
+def test_a_name_with_escapes_is_shown_without_them(tmp_path):
+    folder = make_task(tmp_path)
+    name = b"bad\n\x1b[31m\xff"
+    os.mkfifo(os.fsencode(folder) + b"/" + name)
+    with pytest.raises(UsageError) as refusal:
+        load_task(folder)
+    assert str(refusal.value).isprintable()
+    assert r"bad\n\x1b[31m\udcff: is a fifo" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[agent]\ntimeout_sec = 9223372036854775807",
+        "[agent]\ntimeout_sec = 1e300",
+        "[environment]\nmemory_mb = 9223372036854775807",
+        '[environment]\nmemory = "1' + "0" * 400 + 'G"',
+        '[environment]\nmemory = "999999999999G"',
+        "[environment]\ncpus = 1e40",
+        "[metadata.capvec]\npids = 9223372036854775807",
+        "[agent]\nuser = 9223372036854775807",
+        "[verifier]\ntimeout_sec = " + "9" * 5000,
+        "[metadata]\nx = " + "[" * 100_000,
+    ],
+)
+def test_huge_numbers_and_nesting_in_the_settings_are_refused_in_one_line(tmp_path, line):
+    folder = make_task(tmp_path, toml=line)
+    with pytest.raises(UsageError, match=r"task\.toml") as refusal:
+        load_task(folder)
+    assert len(str(refusal.value)) < 500 + len(str(folder))
+    assert str(refusal.value).isprintable()

@@ -1,0 +1,291 @@
+"""How capvec opens what a user or a downloaded folder names: regular files within bounds, and JSON and TOML in them.
+
+A fifo, a device or a socket is refused and never waited for. A size is checked before anything is allocated for it.
+JSON and TOML may nest `DEEPEST` levels and hold whole numbers of `LONGEST_NUMBER` digits and of 64 bits, respectively.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from capvec.errors import UsageError
+
+MIB, GIB = 1 << 20, 1 << 30
+SETTINGS = MIB
+"""Bytes of the largest `task.toml`."""
+TEXT = 16 * MIB
+"""Bytes of the largest text of a task, such as its instruction or Dockerfile."""
+RECORD = 256 * MIB
+"""Bytes of the largest JSON file of a run folder or of a model's."""
+MOST_ENTRIES = 200_000
+"""Files and folders of the largest folder that is searched."""
+DEEPEST = 128
+"""Levels of lists, objects and tables."""
+LONGEST_NUMBER = 300
+"""Digits of a whole number in JSON: a float holds no longer one."""
+_TOML_WHOLE = 1 << 63
+_TOML_PLACE = re.compile(r"^(?P<what>.*) \(at (?P<where>.*)\)$", re.DOTALL)
+_TOML_PART = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+"""
+_TOML_DEEP_KEY = re.compile(rf"(?<![\w.-]){_TOML_PART}(?:\.[ \t]*+{_TOML_PART}){{{DEEPEST}}}")
+"""A dotted key of too many parts. tomllib takes time and memory with the square of their number."""
+_JSON_TEXT = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_WEIGHTS = {"{": 240, "[": 88, ",": 32, ":": 24}
+"""Sign of JSON → the most bytes that Python takes for what it stands for."""
+_ROOM = 64 * MIB
+"""Bytes that any document may take in memory."""
+_KINDS = {
+    stat.S_ISDIR: "a folder",
+    stat.S_ISFIFO: "a fifo",
+    stat.S_ISSOCK: "a socket",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+}
+
+
+# ------------------------------------------------------------------------------------------------ files
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """A path as a message shows it: what cannot be printed is escaped, so that it stays on its line."""
+    text = os.fspath(path)
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def open_regular(path: Path, largest: int) -> BinaryIO:
+    """Open a regular file, or a link to one, for reading.
+
+    Args:
+        path: the file.
+        largest: bytes that it may have.
+
+    Raises:
+        UsageError: it is missing, cannot be read, is no regular file, or is larger.
+    """
+    try:
+        _check_kind(path, os.stat(path).st_mode)  # some devices act on being opened
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise UsageError(f"{shown(path)}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{shown(path)}: cannot be read ({_reason(error)})") from error
+    file = os.fdopen(handle, "rb")
+    try:
+        status = os.fstat(handle)
+        _check_kind(path, status.st_mode)
+        if status.st_size > largest:
+            raise UsageError(f"{shown(path)}: has {size(status.st_size)}; expected at most {size(largest)}")
+    except UsageError:
+        file.close()
+        raise
+    return file
+
+
+def size(count: int) -> str:
+    """A number of bytes as a message shows it: `17 bytes`, `1.5 MiB`."""
+    for unit, name in ((GIB, "GiB"), (MIB, "MiB")):
+        if count >= unit:
+            return f"{count / unit:.4g} {name}"
+    return f"{count:,} bytes"
+
+
+def check_regular(path: Path, largest: int) -> None:
+    """Check a file that a library opens by its name.
+
+    Raises:
+        UsageError: as `open_regular`.
+    """
+    open_regular(path, largest).close()
+
+
+def read_bytes(path: Path, largest: int) -> bytes:
+    """The content of a regular file. It may grow while it is read, and no more than `largest` is taken.
+
+    Raises:
+        UsageError: as `open_regular`.
+    """
+    with open_regular(path, largest) as file:
+        try:
+            data = file.read(largest + 1)
+        except OSError as error:
+            raise UsageError(f"{shown(path)}: cannot be read ({_reason(error)})") from error
+    if len(data) > largest:
+        raise UsageError(f"{shown(path)}: grew beyond {size(largest)} while it was read")
+    return data
+
+
+def read_text(path: Path, largest: int) -> str:
+    """The content of a text file in UTF-8.
+
+    Raises:
+        UsageError: as `open_regular`, or it is not UTF-8.
+    """
+    try:
+        return read_bytes(path, largest).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{shown(path)}: byte {error.start} is not UTF-8; expected UTF-8 text") from error
+
+
+def walk(folder: Path, most: int = MOST_ENTRIES) -> Iterator[os.DirEntry[str]]:
+    """Everything in a folder at any depth, in no order. A link to a folder is not followed.
+
+    Raises:
+        UsageError: a folder cannot be read, or there are more than `most` entries.
+    """
+    waiting, count = [folder], 0
+    while waiting:
+        here = waiting.pop()
+        try:
+            with os.scandir(here) as entries:
+                for entry in entries:
+                    count += 1
+                    if count > most:
+                        raise UsageError(f"{shown(folder)}: holds more than {most:,} files; name a smaller folder")
+                    yield entry
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(Path(entry.path))
+        except OSError as error:
+            raise UsageError(f"{shown(here)}: cannot be read ({_reason(error)})") from error
+
+
+def leads_out(path: Path, folder: Path) -> str | None:
+    """Where a link leads if that is outside of a folder; None for a path inside of it."""
+    target, root = os.path.realpath(path), os.path.realpath(folder)
+    return None if os.path.commonpath([target, root]) == root else target
+
+
+def is_loop(path: Path) -> bool:
+    """Whether a link leads back to itself."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
+
+
+def kind(mode: int) -> str | None:
+    """What a file is if it is no regular one, as `a fifo`; None for a regular one."""
+    if stat.S_ISREG(mode):
+        return None
+    return next((name for is_kind, name in _KINDS.items() if is_kind(mode)), "no regular file")
+
+
+def _check_kind(path: Path, mode: int) -> None:
+    if (found := kind(mode)) is not None:
+        raise UsageError(f"{shown(path)}: is {found}; expected a regular file")
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+# ------------------------------------------------------------------------------------------------ JSON and TOML
+
+
+def parse_json(data: str | bytes) -> Any:
+    """The value of a JSON text, in UTF-8, UTF-16 or UTF-32 where it is bytes.
+
+    Raises:
+        ValueError: not JSON, not Unicode, too deep, with too long a number, or one that takes more than 10 times its
+            size in memory (above 64 MiB).
+    """
+    text = data if isinstance(data, str) else data.decode(json.detect_encoding(data), "surrogatepass")
+    _check_weight(text)
+    try:
+        value = json.loads(text, parse_int=_whole)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    _check_depth(value)
+    return value
+
+
+def read_json(path: Path, largest: int = RECORD) -> Any:
+    """The value of a JSON file.
+
+    Raises:
+        UsageError: as `open_regular`, or `parse_json` cannot read it.
+    """
+    try:
+        return parse_json(read_bytes(path, largest))
+    except ValueError as error:
+        raise UsageError(f"{shown(path)}: not JSON ({error})") from error
+
+
+def parse_toml(text: str, file: str) -> dict[str, Any]:
+    """The tables of a TOML text.
+
+    Args:
+        text: at most `SETTINGS` characters.
+        file: its name in messages.
+
+    Raises:
+        UsageError: not TOML, too deep, or with a whole number beyond 64 bits; the message names file, line and column
+            where they are known.
+    """
+    if _TOML_DEEP_KEY.search(text):
+        raise UsageError(f"{file}: a key has more than {DEEPEST} parts; expected tables that are nested less deeply")
+    try:
+        tables = tomllib.loads(text)
+        _check_depth(tables)
+    except tomllib.TOMLDecodeError as error:
+        match = _TOML_PLACE.match(str(error))
+        what, where = (match["what"], match["where"]) if match else (str(error), "unknown place")
+        raise UsageError(f"{file}, {where}: not valid TOML: {what}") from error
+    except RecursionError as error:
+        raise UsageError(f"{file}: not valid TOML: {_TOO_DEEP}") from error
+    except ValueError as error:  # of a number with thousands of digits, too
+        reason = _TOO_DEEP if str(error) == _TOO_DEEP else "a value is out of range"
+        raise UsageError(f"{file}: not valid TOML: {reason}") from error
+    for value in _leaves(tables):
+        if isinstance(value, int) and not -_TOML_WHOLE <= value < _TOML_WHOLE:
+            raise UsageError(f"{file}: not valid TOML: a whole number is beyond 64 bits")
+    return tables
+
+
+_TOO_DEEP = f"nested more than {DEEPEST} levels deep"
+
+
+def _whole(digits: str) -> int:
+    if len(digits.lstrip("-")) > LONGEST_NUMBER:
+        raise ValueError(f"a whole number of {len(digits):,} digits; expected at most {LONGEST_NUMBER}")
+    return int(digits)
+
+
+def _check_weight(text: str) -> None:
+    """Refuse what is small as text and large as Python's objects, such as millions of empty lists."""
+    allowed = max(_ROOM, 7 * len(text))  # beside the text itself
+    if max(_WEIGHTS.values()) * len(text) <= _ROOM or _weight(text) <= allowed:
+        return
+    if _weight(_JSON_TEXT.sub('""', text)) > allowed:
+        raise ValueError("so many lists and objects in so little text that they take more than 10 times its size")
+
+
+def _weight(text: str) -> int:
+    return sum(weight * text.count(sign) for sign, weight in _WEIGHTS.items())
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [item for one in level for item in _items(one) if isinstance(item, dict | list)]
+        if not level:
+            return
+    raise ValueError(_TOO_DEEP)
+
+
+def _items(value: Any) -> Any:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    level = [value]
+    while level:
+        yield from (one for one in level if not isinstance(one, dict | list))
+        level = [item for one in level for item in _items(one)]

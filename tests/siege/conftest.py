@@ -1,0 +1,33 @@
+"""Faults, attacks and hostile input that take long or break what they touch. `docs/siege.md` lists what each promises.
+
+`make siege` runs all of it, every night too; `make test` runs what is not marked `slow`, under three minutes in all. A
+test that stops Docker, or takes its disk or its memory, does it to the daemon of the fixture `dockerd`, never to the
+machine's own.
+"""
+
+from __future__ import annotations
+
+import pytest
+from support.dockerd import Dockerd, dockerd, why_not
+
+from capvec.sandbox.base_image import BASE_IMAGE
+
+
+@pytest.fixture(scope="session")
+def daemon():
+    """The one daemon of a session, with the base image of the bundled tasks. Tests ask for `dockerd`."""
+    if reason := why_not():
+        pytest.skip(reason)
+    with dockerd() as running:
+        running.load(BASE_IMAGE)
+        yield running
+
+
+@pytest.fixture(name="dockerd")
+def running_dockerd(daemon: Dockerd, monkeypatch):
+    """A Docker daemon of the tests' own, which runs, has no container, and is the one that capvec asks."""
+    monkeypatch.setenv("DOCKER_HOST", daemon.host)
+    daemon.start()
+    yield daemon
+    daemon.start()
+    daemon.remove_containers()
