@@ -36,6 +36,10 @@ class SteeringFault(InfrastructureError):
     """A receipt does not show the requested steer."""
 
 
+class StorageFault(InfrastructureError):
+    """A file of the run cannot be written: the disk is full, read-only or broken."""
+
+
 class VerifierFault(InfrastructureError):
     """The verifier gave no usable reward: it is missing, empty or not a number, or the verifier timed out."""
 

@@ -22,6 +22,7 @@ FLOW: tuple[dict[str, str], ...] = (
         "errors": "types of failure",
         "reading": "files of others, within bounds",
         "cache": "where the cache is",
+        "storage": "writing files",
         "arguments": "checks of what was typed",
         "serial": "records to JSON and back",
         "pooling": "tokens a residual is read at",
