@@ -43,6 +43,9 @@ class StorageFault(InfrastructureError):
 class VerifierFault(InfrastructureError):
     """The verifier gave no usable reward: it is missing, empty or not a number, or the verifier timed out."""
 
+    notes: tuple[str, ...] = ()
+    """What became of the agent's work before the verifier saw it, in sentences."""
+
 
 class StepFault(InfrastructureError):
     """A step of a task cannot begin: its `setup.sh` failed, or its healthcheck did."""

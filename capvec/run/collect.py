@@ -69,7 +69,7 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": None, "images": prepared.images}
         provenance.write(out, command_line=options.command_line, options=options.recorded("collect"), **about)
         recorder = TrialRecorder(plan, Ledger(out / TRIALS), say=print)
-        run_trials(TrialRunner(plan, client, DockerProvider(options.capabilities, _say)), recorder, jobs)
+        run_trials(TrialRunner(plan, client, DockerProvider.of(plan.settings, _say)), recorder, jobs)
     reap(plan.run)
     return plan, recorder.outcomes
 

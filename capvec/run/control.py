@@ -1,10 +1,9 @@
 """Judging an attempt, and telling a verifier that failed by itself from one that the agent broke.
 
-A verifier that writes no reward, or a low one after its own tools failed (commands of `verifier.collect` in services
-beside the agent's container are among them), has not judged the attempt. Whose fault that
-is cannot be read from what it printed, since the agent was root beside it. So a control is run, out of the agent's
-reach: the same verifier in a fresh container of the same image, after the task's own solution, or after nothing where
-there is none.
+A verifier that writes no reward, or a low one after its own tools failed, has not judged the attempt. Commands of
+`verifier.collect` in services beside the agent's container are among its tools. Whose fault that is cannot be read from
+what it printed, since the agent was root beside it. So a control is run, out of the agent's reach: the same verifier in
+a fresh container of the same image, after the task's own solution, or after nothing where there is none.
 
 - The control fails too: the instrument is at fault, and the trial is an `error`.
 - The control is as it should be: the verifier works here and now, and judges the attempt once more, since the fault may
@@ -203,7 +202,7 @@ def _verify(
         verified = verify(sandbox, task, task.steps[len(before)], evidence)
         judged = scale.judged(task, (*before, verified.rewards), "; ".join(verified.notes))
     except VerifierFault as fault:
-        return None, str(fault)
+        return None, "; ".join((*fault.notes, str(fault)))
     reward = scale.of_step(verified.rewards)
     signs = "" if reward >= scale.solved_at else "; ".join((*verified.failed, *map(str, symptoms(verified.ran))))
     return judged, signs and f"the verifier's tools failed, and it wrote the reward {reward:g}: {signs}"

@@ -2,10 +2,10 @@
 
 The verifier runs where the agent was root. What it can trust there, and what it cannot:
 
-- No process of the agent is alive; the environment is the image's and the task's.
+- No process of the agent is alive, unless `--keep-processes` was given; the environment is the image's and the task's.
 - The system's own commands and libraries, and the files that the dynamic loader reads, are the image's
   (`capvec.sandbox.system_files` lists the paths). No file that the agent put elsewhere on `PATH` replaces one of them.
-  `Verified.notes` lists the paths that had to be restored.
+  `Verified.notes` lists the paths that had to be restored, and the processes that were ended.
 - `/tests` holds the task's files, and `/logs/verifier` is empty.
 - Everything else is as the agent left it, since it may be what the task asks for. This includes an interpreter of the
   image under `/usr/local` or `/opt`, and the places where interpreters look for modules and settings
@@ -64,29 +64,37 @@ def verify(sandbox: Sandbox, task: Task, step: TaskStep | None = None, evidence:
         with sandbox.open_verifier(step) as own:
             evidence.place(own)
             return _judge(own, task, step, evidence.notes, evidence.failed)
-    restored = ", ".join(sandbox.take_back())
-    notes = (f"restored from the image before the verifier ran: {restored}",) if restored else ()
-    return _judge(sandbox, task, step, (*evidence.notes, *notes), evidence.failed)
+    notes = (*evidence.notes, *sandbox.take_back().in_words())
+    return _judge(sandbox, task, step, notes, evidence.failed)
 
 
 def _judge(sandbox: Sandbox, task: Task, step: TaskStep, notes: Sequence[str], failed: Sequence[str]) -> Verified:
     """Run the verifier in a sandbox that can be trusted, and read its rewards."""
+    try:
+        rewards, result = _run(sandbox, task, step)
+    except VerifierFault as fault:
+        fault.notes = tuple(notes)
+        raise
+    return Verified(rewards, result, tuple(notes), tuple(failed))
+
+
+def _run(sandbox: Sandbox, task: Task, step: TaskStep) -> tuple[Mapping[str, float], CommandResult]:
     verifier = step.verifier
     sandbox.enter(user=verifier.user, network=verifier.network)
     for folder in verifier.tests:
         sandbox.upload(task.path / folder, "/tests")
     result = sandbox.execute(("bash", "/tests/test.sh"), timeout_s=verifier.timeout_s, env=dict(verifier.env))
     if result.timed_out:
-        said = (
+        raise VerifierFault(
             f"tests/test.sh ran longer than verifier.timeout_sec, {verifier.timeout_s:g} s; it printed: {_tail(result)}"
         )
-        raise VerifierFault("; ".join((said, *notes)))
     try:
         rewards = read_rewards(sandbox.read(f"{LOGS}/reward.json"), sandbox.read(f"{LOGS}/reward.txt"))
     except ValueError as error:
-        said = f"{error}; tests/test.sh ended with exit code {result.exit_code} and printed: {_tail(result)}"
-        raise VerifierFault("; ".join((said, *notes))) from error
-    return Verified(rewards, result, tuple(notes), tuple(failed))
+        raise VerifierFault(
+            f"{error}; tests/test.sh ended with exit code {result.exit_code} and printed: {_tail(result)}"
+        ) from error
+    return rewards, result
 
 
 def _tail(result: CommandResult) -> str:

@@ -92,9 +92,10 @@ def test_a_run_does_not_go_on_with_another_threshold_unless_its_direction_was_lo
     [
         ({"solved_at": 0.5}, r"settings\.solved_at was 1\.0 and is 0\.5"),
         ({"reward": "accuracy"}, r"settings\.reward was None and is accuracy"),
+        ({"keep_processes": True}, r"settings\.keep_processes was False and is True"),
     ],
 )
-def test_a_run_does_not_go_on_with_another_reward_or_threshold_and_an_old_one_had_the_defaults(tmp_path, change, named):
+def test_a_run_does_not_go_on_where_it_is_judged_otherwise_and_an_old_one_had_the_defaults(tmp_path, change, named):
     config, folder = steered_config(DIRECTION, 1, 4.0), tmp_path / "provenance.json"
     check(tmp_path, config.to_json()["steers"], config)
     old = json.loads(folder.read_text())
