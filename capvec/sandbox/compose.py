@@ -28,6 +28,7 @@ from capvec.sandbox.compose_images import images_of
 from capvec.sandbox.containers import ImageConfig, Started, most_cpus, privileges, settings_of
 from capvec.sandbox.network import Connection
 from capvec.sandbox.reaper import LATE_S, PROJECT_LABEL, remove_project
+from capvec.sandbox.storage import of_service
 
 WAIT_S = 180
 """How long services may take until they run and are healthy."""
@@ -148,6 +149,7 @@ class Project:
                 service: {
                     **(self._main(capabilities) if service == MAIN else self._beside(service, capabilities)),
                     "container_name": _name(name, service),
+                    **of_service(self.environment.limits.storage_mb),
                     "image": self.images[service],
                     "labels": dict(labels),
                 }
