@@ -23,7 +23,7 @@ InstrumentPart = Literal["Docker", "engine"]
 """What all trials need."""
 Layers = int | str | None
 """The layer of a config; a text such as `20+22` for several; None if nothing is steered."""
-EndReason = Literal["done", "max_steps", "parse_fail_limit", "no_cmd_limit", "context_full", "time", "error"]
+EndReason = Literal["done", "max_steps", "parse_fail_limit", "no_cmd_limit", "context_full", "time", "storage", "error"]
 Thinking = Literal["on", "off", "default"]
 """Whether a model thinks before it answers; `default` leaves it to the chat template."""
 Message = Mapping[str, str]
@@ -41,6 +41,8 @@ class Limits(Record):
     cpus: float = 1.0
     memory_mb: int = 2048
     pids: int = 1024
+    storage_mb: int = 2048
+    """What the container may write to the disk."""
     network: bool = False
     cap_add: tuple[str, ...] = ()
     """Linux capabilities that `task.toml` asks for, each with a reason there."""
@@ -103,12 +105,15 @@ class Collect(Record):
 
 @dataclass(frozen=True)
 class Artifact(Record):
-    """A file or folder that is copied from the agent's container to the verifier's, to the same path."""
+    """A file or folder that is copied from a container of the agent's to the verifier's, to the same path."""
 
     source: str
     exclude: tuple[str, ...] = ()
     """Patterns of names in a folder that are left out."""
     service: str = "main"
+    destination: str = ""
+    """Where Harbor keeps its copy, in its folder of artifacts; empty for the path itself. It decides only which of two
+    services' artifacts is copied where these overlap."""
 
 
 @dataclass(frozen=True)

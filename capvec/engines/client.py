@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Self
@@ -20,6 +21,8 @@ TIMEOUT_S = 600.0
 """For one reply: a busy engine on a small machine is slow; a dead one refuses the connection at once."""
 PROBE_S = 10.0
 """For an answer that needs no model. An engine that takes longer is stalled."""
+RETRY_AFTER_MAX_S = 60.0
+"""A server that asks for a longer wait counts as not available."""
 _BROKEN = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 """The connection ended before the answer: a server closed it when it was idle, or died."""
 
@@ -58,11 +61,7 @@ class EngineClient:
         Raises:
             EngineUnavailable: there is no answer, or it is not a capvec engine's.
         """
-        data = self._ask("GET", "/health")
-        try:
-            return EngineInfo.from_json(data)
-        except UsageError as error:
-            raise EngineUnavailable(f"{self._url}/health is not a capvec engine's: {error}") from error
+        return self._health(TIMEOUT_S)
 
     def state(self) -> EngineState | None:
         """What the engine holds and does at this moment; None where it does not tell.
@@ -71,7 +70,10 @@ class EngineClient:
             EngineUnavailable: it does not answer.
         """
         response = self._request("GET", "/v1/state", timeout=PROBE_S)
-        return EngineState.from_json(self._json(response)) if response.is_success else None
+        try:
+            return EngineState.from_json(self._json(response)) if response.is_success else None
+        except UsageError as error:
+            raise EngineUnavailable(f"{response.url} is not a capvec engine's: {error}") from error
 
     def check(self, weights: Weights, directions: Collection[str] = ()) -> None:
         """Make sure that the engine is there, and what it was when the run began.
@@ -83,7 +85,7 @@ class EngineClient:
         Raises:
             EngineUnavailable: it is not.
         """
-        info = EngineInfo.from_json(self._ask("GET", "/health", timeout=PROBE_S))
+        info = self._health(PROBE_S)
         if info.weights != weights:
             raise EngineUnavailable(f"the engine at {self._url} now serves {info.weights}; expected {weights}")
         state = self.state()
@@ -193,6 +195,13 @@ class EngineClient:
         for key in self._directions.keys() - set(held):
             self._ask("POST", "/v1/directions", content=self._directions[key], timeout=PROBE_S)
 
+    def _health(self, timeout_s: float) -> EngineInfo:
+        data = self._ask("GET", "/health", timeout=timeout_s)
+        try:
+            return EngineInfo.from_json(data)
+        except UsageError as error:
+            raise EngineUnavailable(f"{self._url}/health is not a capvec engine's: {error}") from error
+
     def _ask(self, method: str, path: str, **arguments: Any) -> Any:
         return self._json(self._send(method, path, **arguments))
 
@@ -203,7 +212,11 @@ class EngineClient:
             raise EngineUnavailable(f"{response.url} sent no JSON: is this a capvec engine?") from error
 
     def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        deadline = time.monotonic() + TIMEOUT_S
         response = self._request(method, path, **arguments)
+        while (wait := _busy_for(response)) is not None and time.monotonic() + wait < deadline:
+            time.sleep(wait)
+            response = self._request(method, path, **arguments)
         if response.is_success:
             return response
         raise _fault(response, self._url)
@@ -219,6 +232,14 @@ class EngineClient:
             raise EngineUnavailable(
                 f"the engine at {self._url} did not answer: {type(error).__name__}: {error}"
             ) from error
+
+
+def _busy_for(response: httpx.Response) -> float | None:
+    """Seconds after which a busy server wants to be asked again; None if it says nothing of that."""
+    asked = response.headers.get("retry-after", "")
+    if response.status_code not in {429, 503} or not re.fullmatch(r"\d{1,4}", asked):
+        return None
+    return float(asked) if float(asked) <= RETRY_AFTER_MAX_S else None
 
 
 def _said(message: Mapping[str, Any]) -> Said:
@@ -238,7 +259,7 @@ def _fault(response: httpx.Response, url: str) -> Exception:
         return ContextOverflow(message)
     if code == "steering_fault":
         return SteeringFault(message)
-    if code == "invalid_value":
+    if code in {"invalid_value", "request_too_large"}:
         return UsageError(message)
     hint = " (the token goes into CAPVEC_ENGINE_TOKEN)" if response.status_code == 401 else ""
     return EngineUnavailable(f"the engine at {url} refused: {response.status_code} {message}{hint}")
