@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -54,7 +55,8 @@ def second_docker(dockerd):
         present = client.images.list(name=IMAGE)
     if not present:
         dockerd.load(IMAGE)
-    return dockerd
+    yield dockerd
+    gc.collect()  # while the warning of what the SDK leaves is ignored
 
 
 class Sweep:
