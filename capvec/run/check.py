@@ -19,6 +19,7 @@ from capvec.errors import (
     InfrastructureError,
     SandboxUnavailable,
     StepFault,
+    StorageExceeded,
     UsageError,
     VerifierFault,
 )
@@ -208,11 +209,11 @@ class Checker:
     def _check_one(self, task: Task) -> TaskCheck:
         started = time.monotonic()
         try:
-            nothing = self._attempt(task, solved=False)
-            solution = self._attempt(task, solved=True) if has_solution(task) else None
+            nothing = self._within_bounds(task, solved=False)
+            solution = self._within_bounds(task, solved=True) if has_solution(task) else None
             kept = None
             if solution is not None and solution.ended and not solution.solved:
-                kept = self._attempt(task, solved=True, keep_processes=True)
+                kept = self._within_bounds(task, solved=True, keep_processes=True)
         except (UsageError, EnvironmentFault) as error:
             return TaskCheck.unbuilt(task, error)
         networked = any(environment.limits.network for environment in task.environments)
@@ -220,7 +221,13 @@ class Checker:
         capable = self._sandboxes.capabilities == "default"
         return TaskCheck(task.name, nothing, solution, seconds, networked, capable, self._scale.solved_at, kept)
 
-    def _attempt(self, task: Task, *, solved: bool, keep_processes: bool = False) -> Attempt:
+    def _within_bounds(self, task: Task, *, solved: bool, keep_processes: bool = False) -> Attempt:
+        try:
+            return self._attempt(task, solved=solved, keep_processes=keep_processes)
+        except StorageExceeded as exceeded:
+            return Attempt(None, evidence=(str(exceeded),))
+
+    def _attempt(self, task: Task, *, solved: bool, keep_processes: bool) -> Attempt:
         trial = f"{task.name}-{'solution' if solved else 'nothing'}"
         sandboxes = replace(self._sandboxes, keep_processes=keep_processes or self._sandboxes.keep_processes)
         ran: list[tuple[str, CommandResult | None]] = []
