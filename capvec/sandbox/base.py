@@ -137,7 +137,8 @@ class Sandbox(Protocol):
         """Copy the contents of a folder of this machine into the sandbox.
 
         Args:
-            source: the folder. Executable bits are kept; the copies belong to root and are readable by all.
+            source: the folder. Executable bits are kept, and scripts (`.sh`) have them. The copies belong to root and
+                are readable by all.
             target: absolute path of a folder of the sandbox, made if it does not exist.
 
         Raises:

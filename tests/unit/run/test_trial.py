@@ -45,7 +45,7 @@ def run(tmp_path):
         name = "reward.json" if reward is not None and reward.startswith(b"{") else "reward.txt"
         files = {f"/logs/verifier/{name}": reward} if reward is not None else {}
         script = {
-            "bash /tests/test.sh": CommandResult("", 0),
+            "bash -c /tests/test.sh": CommandResult("", 0),
             "ls": CommandResult("a\n", 0),
             **(script or {}),
         }
