@@ -7,14 +7,14 @@ from pathlib import Path
 
 EPILOG = """\
 A `same-model` contrast needs failures of at least 15 steps.
-exit code: 1 when a trial ended in an error
+exit code: 1 when a trial ended in an error, or the disk or an outage stopped it
 
 example: capvec collect --model my/model --tasks my/tasks --out traces
 """
 
 
 def run(options: argparse.Namespace) -> int:
-    """1 when a trial ended in an error."""
+    """1 when a trial ended in an error or did not run."""
     from capvec.plan.options import parse_options  # noqa: PLC0415
     from capvec.report.baseline import write_baseline  # noqa: PLC0415
     from capvec.results.lock import locked_new  # noqa: PLC0415
@@ -28,4 +28,4 @@ def run(options: argparse.Namespace) -> int:
     solved = sum(outcome.outcome == "solved" for outcome in outcomes)
     errors = sum(outcome.outcome == "error" for outcome in outcomes)
     print(f"{len(outcomes)} traces in {out / 'trajectories'}: {solved} solved, {errors} errors")
-    return 1 if errors else 0
+    return 1 if errors or len(outcomes) < len(plan.trials) else 0

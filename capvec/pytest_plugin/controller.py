@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from capvec.errors import StorageFault
 from capvec.pytest_plugin.gates import gate_reports
 from capvec.records import Outcome, TrialId
 from capvec.results.results import Results
@@ -25,6 +26,8 @@ class Controller:
         self._file = ""
         """The file part of the trials' node ids."""
         self._results: Results | None = None
+        self._reported = True
+        """Whether the disk took the report."""
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -53,10 +56,16 @@ class Controller:
         if self._results is not None:
             return  # the report of a gate
         with finishing():  # a trial is on record everywhere or nowhere
-            if result := getattr(report, "capvec", None):
-                self._study.recorder.record(Outcome.from_json(result))
-            elif report.failed and (trial := self._trial(report.nodeid)) is not None:
-                self._study.recorder.record_crash(trial, report.longreprtext)
+            try:
+                self._record(report)
+            except StorageFault as fault:
+                self._study.stop(str(fault))
+
+    def _record(self, report: pytest.TestReport) -> None:
+        if result := getattr(report, "capvec", None):
+            self._study.recorder.record(Outcome.from_json(result))
+        elif report.failed and (trial := self._trial(report.nodeid)) is not None:
+            self._study.recorder.record_crash(trial, report.longreprtext)
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
@@ -84,7 +93,7 @@ class Controller:
             results = self._finish(interrupted=session.exitstatus == pytest.ExitCode.INTERRUPTED)
         if results.completeness.stopped and session.exitstatus == pytest.ExitCode.INTERRUPTED:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED  # by xdist, which ends so when its workers stop
-        if not results.good and session.exitstatus == pytest.ExitCode.OK:
+        if not (results.good and self._reported) and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _finish(self, *, interrupted: bool) -> Results:
@@ -93,7 +102,14 @@ class Controller:
 
     def _judge(self, *, interrupted: bool) -> Results:
         self._results = self._study.finish(interrupted=interrupted)
-        self._closing = self._report(self._results)
+        try:
+            self._closing = self._report(self._results)
+        except StorageFault as fault:
+            self._reported, folder = False, self._results.plan.folder
+            self._closing = (
+                f"{self._results.completeness}",
+                f"No report: {fault}. Then: capvec report {folder}",
+            )
         return self._results
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

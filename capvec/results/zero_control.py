@@ -87,12 +87,25 @@ def check_zero(plan: Plan, outcomes: Sequence[Outcome]) -> tuple[GateResult, ...
     Raises:
         FileNotFoundError: a trajectory is missing.
     """
-    ran = {outcome.config for outcome in outcomes}
-    zeros = [c.name for c in plan.configs if c.control is not None and c.control.kind == "zero" and c.name in ran]
     return tuple(
         GateResult(f"{name}: the baseline's tokens", *all_the_same(compare_with_baseline(plan, outcomes, name)))
-        for name in zeros
+        for name in _zeros(plan, outcomes)
     )
+
+
+def judge_zero(plan: Plan, outcomes: Sequence[Outcome]) -> tuple[GateResult, ...]:
+    """As `check_zero`; where a trajectory is missing, the gates are not met, since nothing shows that they are."""
+    try:
+        return check_zero(plan, outcomes)
+    except FileNotFoundError as error:
+        reason = f"{error.filename} is missing, so nothing shows that its replies are the baseline's"
+        return tuple(GateResult(f"{name}: the baseline's tokens", False, reason) for name in _zeros(plan, outcomes))
+
+
+def _zeros(plan: Plan, outcomes: Sequence[Outcome]) -> list[str]:
+    """The `zero` controls that have an outcome."""
+    ran = {outcome.config for outcome in outcomes}
+    return [c.name for c in plan.configs if c.control is not None and c.control.kind == "zero" and c.name in ran]
 
 
 def _turns(path: Path) -> tuple[Turn, ...]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 
-from capvec.errors import UsageError
+from capvec.errors import SandboxUnavailable, StorageFault, UsageError
 from capvec.plan.plan import Plan
 from capvec.records import Outcome, TrialId
 from capvec.results.interim import Monitor
@@ -15,6 +16,8 @@ from capvec.run.status_line import progress_on_stdout
 from capvec.run.trial import error_outcome
 from capvec.run.tries import TrialRepeater
 from capvec.run.watch import Watch
+from capvec.sandbox.reaper import reap
+from capvec.signals import finishing
 from capvec.text import printable
 
 
@@ -71,12 +74,19 @@ class TrialRecorder:
         self._expected |= dict.fromkeys(trials)
 
     def record(self, outcome: Outcome) -> None:
-        """Write an outcome to disk; one of `finished` is there already."""
+        """Write an outcome to disk; one of `finished` is there already.
+
+        Raises:
+            StorageFault: the disk refuses; the trial counts as not run, and the message says what it came to.
+        """
         if outcome in self.finished:
             return
+        try:
+            self._ledger.append(outcome)
+        except StorageFault as fault:
+            raise StorageFault(f"{fault} ({outcome.trial}, which was {outcome.outcome}, is not on record)") from fault
         self._recorded[outcome.id] = outcome
         self._ran.add(outcome.id)
-        self._ledger.append(outcome)
         if self.monitor is not None:
             self.monitor.note(outcome)
 
@@ -104,20 +114,36 @@ class TrialRecorder:
 def run_trials(trials: TrialRepeater, recorder: TrialRecorder, jobs: int, watch: Watch) -> None:
     """Run every trial of the plan in this process and record its outcome; prints the progress.
 
-    Where the instrument does not come back, the trials that have not begun are left out.
+    Where the instrument does not come back, or the disk is full, the trials that have not begun are left out.
     """
     specs = recorder.plan.trials
     recorder.expect(spec.id for spec in specs)
-    with ThreadPoolExecutor(jobs) as pool, progress_on_stdout(at_a_time=jobs, trouble=watch.words) as progress:
+    pool = ThreadPoolExecutor(jobs)
+    with progress_on_stdout(at_a_time=jobs, trouble=watch.words) as progress:
         progress.update(recorder.tally())
         watch.start(progress.say, progress.redraw)
         try:
             for done in as_completed([pool.submit(trials.run_unless_stopped, spec) for spec in specs]):
                 if (outcome := done.result()) is None:
                     continue
-                recorder.record(outcome)
+                with finishing():
+                    recorder.record(outcome)
                 if outcome.outcome == "error":
                     progress.say(f"capvec: error: {outcome.trial}: {printable(outcome.error)}")
                 progress.update(recorder.tally())
+        except StorageFault as fault:
+            _stop(pool, trials, recorder.plan, str(fault))
+        except BaseException as error:
+            _stop(pool, trials, recorder.plan, str(error) or type(error).__name__)
+            raise
         finally:
             watch.stop()
+            pool.shutdown(wait=False)
+
+
+def _stop(pool: ThreadPoolExecutor, trials: TrialRepeater, plan: Plan, reason: str) -> None:
+    """Begin no further trial, and take away the containers of those that run, which end by that."""
+    trials.instrument.notice.post(reason)
+    pool.shutdown(wait=False, cancel_futures=True)
+    with suppress(SandboxUnavailable):  # the next run removes what is left
+        reap(plan.run)

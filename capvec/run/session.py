@@ -185,6 +185,10 @@ class StudySession:
         reason = self._ready.notice.reason
         return f"{reason}. Mend that, and go on with --run {self.folder.name} --resume" if reason else ""
 
+    def stop(self, reason: str) -> None:
+        """Let no further trial begin."""
+        self._ready.notice.post(reason)
+
     def _patience(self, engine: SupervisedEngine | None) -> Patience:
         folder = self._resources.enter_context(TemporaryDirectory(prefix="capvec-"))
         return Patience.of(self.options, engine.start_s if engine is not None else 0.0, Path(folder) / "stopped")

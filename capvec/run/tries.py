@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 from capvec.engines.client import EngineClient
 from capvec.engines.protocol import Weights
-from capvec.errors import SandboxUnavailable
+from capvec.errors import SandboxUnavailable, StorageFault
 from capvec.plan.plan import Plan
 from capvec.records import InstrumentPart, LostTry, Outcome, TrialId, TrialSpec
 from capvec.run.instrument import Absence, Instrument, Notice, Patience
@@ -63,13 +63,24 @@ class TrialRepeater:
         return outcome
 
     def run_unless_stopped(self, spec: TrialSpec) -> Outcome | None:
-        """As `run`; None, and nothing runs, where the run stops."""
-        return None if self.instrument.notice.reason else self.run(spec)
+        """As `run`; None where the run stops, and nothing runs, or where the trajectory cannot be written.
+
+        A disk that refuses stops the run: the trial is not on record, and runs again when the run is resumed.
+        """
+        if self.instrument.notice.reason:
+            return None
+        try:
+            return self.run(spec)
+        except StorageFault as fault:
+            self.instrument.notice.post(str(fault))
+            return None
 
     def _begins_anew(self, outcome: Outcome, absence: Absence | None) -> bool:
         outages = sum(lost.away is not None for lost in outcome.lost)
         if absence is not None:
             return outages < OUTAGES
+        if self.instrument.notice.reason:
+            return False
         return len(outcome.lost) - outages < self.retries
 
     def _again(self, spec: TrialSpec, lost: tuple[LostTry, ...]) -> Outcome:

@@ -17,7 +17,7 @@ from capvec.results.lock import Writer, writer_of
 from capvec.results.merge import merge
 from capvec.results.results import Judgement, Results, summarise_run
 from capvec.results.run_folder import RunFolder, read_run_folder
-from capvec.results.zero_control import check_zero
+from capvec.results.zero_control import check_zero, judge_zero
 from capvec.stats.summary import Summary
 from capvec.studies.calibration.judge import judge_again
 from capvec.studies.calibration.report import CALIBRATION
@@ -97,6 +97,8 @@ def _judge(run: RunFolder, summary: Summary, earlier: Mapping[str, Any] | None) 
     same = earlier is not None and _counts(earlier["configs"]) == _counts(summary.to_json()["configs"])
     notes: tuple[str, ...] = ()
     if run.plan.study == "sweep":
+        if not same:
+            return Judgement(judge_zero(run.plan, run.outcomes)), ()
         with suppress(FileNotFoundError):
             return Judgement(check_zero(run.plan, run.outcomes)), ()
     if run.plan.study == "calibration":

@@ -13,7 +13,7 @@ from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Plan, SteeringMode, config_name, control_configs, steered_config
 from capvec.records import Config, Outcome
 from capvec.results.results import Judgement
-from capvec.results.zero_control import check_zero
+from capvec.results.zero_control import judge_zero
 from capvec.run.directions import obtain_direction
 from capvec.run.study import StudyContext, StudyDesign
 from capvec.stats.summary import Summary
@@ -89,7 +89,7 @@ class SweepStudy:
         design: StudyDesign,  # noqa: ARG002
     ) -> Judgement:
         """Judge the `zero` control, whose replies must be the baseline's."""
-        return Judgement(check_zero(plan, outcomes))
+        return Judgement(judge_zero(plan, outcomes))
 
     def _layers(self, obtained: StudyDirection, context: StudyContext) -> tuple[tuple[int, ...], ...]:
         layers = self.options.layers
