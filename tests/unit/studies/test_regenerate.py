@@ -90,7 +90,10 @@ def test_a_run_without_trajectories_keeps_its_verdict_on_alpha_0_while_the_count
     shutil.rmtree(run / "trajectories")
     Ledger(run / "trials.jsonl").append(changed)
     report([run], None)
-    assert [gate["condition"] for gate in json.loads((run / "summary.json").read_text())["gates"]] == ["no_harm(0.5)"]
+    unjudged, other = json.loads((run / "summary.json").read_text())["gates"]
+    assert [unjudged["condition"], other["condition"]] == [gate["condition"] for gate in gates]
+    assert not unjudged["met"]
+    assert unjudged["reason"].endswith(".json is missing, so nothing shows that its replies are the baseline's")
 
 
 def test_what_is_missing_of_a_run_is_said_where_its_reports_are_made_again(run):
