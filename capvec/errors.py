@@ -24,6 +24,10 @@ class SandboxUnavailable(InfrastructureError):
     """Docker, an image or a container is not usable. A command that fails in a container does not raise this."""
 
 
+class SandboxBroken(SandboxUnavailable):
+    """Docker answers, and refuses what is asked of a container that is there; the agent may have broken it."""
+
+
 class EnvironmentFault(InfrastructureError):
     """The container of a task does not become ready: its ENTRYPOINT ends, or its healthcheck fails."""
 

@@ -1,7 +1,8 @@
 """Judging an attempt, and telling a verifier that failed by itself from one that the agent broke.
 
-A verifier that writes no reward, or a low one after its own tools failed, has not judged the attempt. Whose fault that
-is cannot be read from what it printed, since the agent was root beside it. So a control is run, out of the agent's
+A verifier that writes no reward, or a low one after its own tools failed, has not judged the attempt; nor has one whose
+container cannot be made ready, although Docker answers. Whose fault that is cannot be read from what was printed, since
+the agent was root beside it. So a control is run, out of the agent's
 reach: the same verifier in a fresh container of the same image, after the task's own solution, or after nothing where
 there is none.
 
@@ -18,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from capvec.errors import StepFault, VerifierFault
+from capvec.errors import SandboxBroken, StepFault, VerifierFault
 from capvec.records import Task
 from capvec.sandbox.base import Sandbox, SandboxProvider
 from capvec.sandbox.reward import counted, of_steps
@@ -193,7 +194,7 @@ def _verify(
     try:
         verified = verify(sandbox, task, task.steps[len(before)])
         judged = scale.judged(task, (*before, verified.rewards), "; ".join(verified.notes))
-    except VerifierFault as fault:
+    except (VerifierFault, SandboxBroken) as fault:
         return None, str(fault)
     reward = scale.of_step(verified.rewards)
     signs = "" if reward >= scale.solved_at else "; ".join(map(str, symptoms(verified.ran)))

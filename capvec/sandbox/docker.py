@@ -12,9 +12,10 @@ from typing import Any, BinaryIO, cast
 import docker
 import docker.errors
 
-from capvec.errors import SandboxUnavailable, UsageError
+from capvec.errors import SandboxBroken, SandboxUnavailable, UsageError
 from capvec.records import Artifact, Capabilities, CommandResult, Environment, Task, TaskStep
 from capvec.sandbox import files
+from capvec.sandbox.accounts import are_readable, restore_accounts
 from capvec.sandbox.artifacts import clean, is_folder
 from capvec.sandbox.base import Budget, Sandbox
 from capvec.sandbox.building import Say
@@ -33,16 +34,18 @@ from capvec.sandbox.containers import (
 from capvec.sandbox.docker_host import connect, faults
 from capvec.sandbox.health import wait_until_healthy
 from capvec.sandbox.network import Connection, wanted_by_agent, wanted_by_verifier
-from capvec.sandbox.processes import GRACE_S, Keepers, Processes, cannot_execute
+from capvec.sandbox.processes import GRACE_S, Keepers, Processes
 from capvec.sandbox.reaper import remove
 from capvec.sandbox.root_work import Origin, empty_folders
 from capvec.sandbox.shell import Finished, PersistentShell, ShellLost, quote_command
 from capvec.sandbox.streams import Output
 from capvec.sandbox.system_files import put_back, restore_commands
-from capvec.sandbox.users import ROOT, Users
+from capvec.sandbox.users import GROUP, PASSWD, ROOT, Users
 
 FREEZE_S = 15.0
 """How long to retry freezing a container."""
+PLACE_S = 60.0
+"""How long root may take to make place for artifacts."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +218,10 @@ class DockerSandbox:
         output = Output()
         in_workdir = ["sh", "-c", 'cd "$1" 2>/dev/null; shift; exec "$@"', "sh", self._workdir, *argv]
         with faults():
-            exec_id, stream = self.processes.start(in_workdir, env=env)
+            try:
+                exec_id, stream = self.processes.start(in_workdir, env=env)
+            except ShellLost as why:
+                return _without_shell(why, time.monotonic() - started)
             with closing(stream):
                 exit_code = self.processes.collect(exec_id, stream, output, started + timeout_s)
                 if exit_code is None:
@@ -233,18 +239,18 @@ class DockerSandbox:
         """Kill what the agent left running and restore the system's files. See `Sandbox.take_back`."""
         with faults():
             self._revive()
-            self._pause()
-            try:
+            with self._still():
                 # After a restart even the container's own second process is a program that the agent may have put
                 # there; without it, init ends.
                 alive = Keepers("1", "") if self.processes.restarted else self.processes.keepers
-                wrong = put_back(self._client, self._container, self._origin, alive)
-            finally:
-                self._api.unpause(self._container)
+                wrong = (*self._mend_accounts(), *put_back(self._client, self._container, self._origin, alive))
             self.hang_up()
             if "/dev" in wrong or self.processes.restarted:
                 # Not otherwise: Docker would rewrite /etc/hosts, which may be the agent's work.
-                self.processes.restart()
+                try:
+                    self.processes.restart()
+                except ShellLost as lost:
+                    raise SandboxBroken(str(lost)) from lost
                 self._origin, self.processes.restarted = Origin.of(self._client, self._container), False
         return wrong
 
@@ -266,25 +272,24 @@ class DockerSandbox:
     def take(self, artifact: Artifact, budget: Budget) -> BinaryIO | None:
         """Copy a file or folder out, with the container frozen. See `Sandbox.take`."""
         path = artifact.source.rstrip("/")
-        with faults():
-            self._revive()
-            self._pause()
-            try:
-                chunks = files.tree(self._api, self._container, path) if path else None
-                if chunks is None:
-                    return None
-                with closing(chunks):
-                    return clean(chunks, artifact, budget)
-            finally:
-                self._api.unpause(self._container)
+        with faults(), self._still():
+            self._mend_accounts()
+            chunks = files.tree(self._api, self._container, path) if path else None
+            if chunks is None:
+                return None
+            with closing(chunks):
+                return clean(chunks, artifact, budget)
 
     def place(self, archives: Sequence[tuple[str, BinaryIO]]) -> None:
         """Put archives into the container. See `Sandbox.place`."""
         with faults():
-            if folders := [path.rstrip("/") for path, archive in archives if is_folder(archive)]:
+            folders = [path.rstrip("/") for path, archive in archives if is_folder(archive)]
+            if folders and not self._as_root("rm", "-rf", "--", *folders):
                 empty_folders(self._client, self._container, self._origin, folders)
             for _, archive in archives:
                 self._api.put_archive(self._container, "/", archive)
+            if archives and self.processes.user.partition(":")[0] != ROOT:
+                self._as_root("chmod", "-R", "a+rX", "--", *(path for path, _ in archives))
 
     @contextmanager
     def open_verifier(self, step: TaskStep) -> Iterator[Sandbox]:
@@ -296,6 +301,7 @@ class DockerSandbox:
                 sandbox = replace(self._launch, cleanup=cleanup).start(
                     environment, wanted=wanted_by_verifier(environment, step), users=(step.verifier.user,)
                 )
+            sandbox.enter(user=step.verifier.user, network=None)
             if environment.healthcheck is not None:
                 wait_until_healthy(sandbox, environment.healthcheck)
             yield sandbox
@@ -307,12 +313,37 @@ class DockerSandbox:
                 self._shell.close()
             self._shell = None
 
+    def _as_root(self, *argv: str) -> bool:
+        """Run a program of a container that no agent had access to. Whether it succeeded."""
+        exec_id, stream = self.processes.start(list(argv), user=ROOT)
+        with closing(stream):
+            return self.processes.collect(exec_id, stream, Output(), time.monotonic() + PLACE_S) == 0
+
     def _revive(self) -> None:
         """Start the container again if the agent ended it, with the image's programs where it cannot without them."""
         try:
             self.processes.revive()
         except ShellLost:
             restore_commands(self._client, self._container, self._origin)
+
+    def _mend_accounts(self) -> tuple[str, ...]:
+        """Restore the files of users in a paused container if Docker cannot read them. Returns their paths if so."""
+        if are_readable(self._client, self._container):
+            return ()
+        restore_accounts(self._client, self._container, self._origin)
+        return (PASSWD, GROUP)
+
+    @contextmanager
+    def _still(self) -> Iterator[None]:
+        """No process of the container acts meanwhile."""
+        if not self.processes.alive():
+            yield
+            return
+        self._pause()
+        try:
+            yield
+        finally:
+            self._api.unpause(self._container)
 
     def _pause(self) -> None:
         """Freeze all processes. On busy cores runc may find no moment for it, and leaves the retry to the caller."""
@@ -347,9 +378,7 @@ class DockerSandbox:
                 shell = PersistentShell(stream)
                 unless_started.pop_all()
             return shell
-        except (docker.errors.APIError, ShellLost) as error:
-            if isinstance(error, docker.errors.APIError) and not cannot_execute(str(error.explanation)):
-                raise
+        except ShellLost as error:
             if self._cwd == "/":
                 raise ShellLost("the container has no sh that can run") from error
             self._cwd = "/"  # the directory is gone
