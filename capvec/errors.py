@@ -54,10 +54,16 @@ class SteeringFault(InfrastructureError):
     fault = "steering"
 
 
+class StorageFault(InfrastructureError):
+    """A file of the run cannot be written: the disk is full, read-only or broken."""
+
+
 class VerifierFault(InfrastructureError):
     """The verifier gave no usable reward: it is missing, empty or not a number, or the verifier timed out."""
 
     fault = "verifier"
+    notes: tuple[str, ...] = ()
+    """What became of the agent's work before the verifier saw it, in sentences."""
 
 
 class StepFault(InfrastructureError):

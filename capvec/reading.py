@@ -11,7 +11,9 @@ import json
 import os
 import re
 import stat
+import struct
 import tomllib
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,6 +29,9 @@ RECORD = 256 * MIB
 """Bytes of the largest JSON file of a run folder or of a model's."""
 MOST_ENTRIES = 200_000
 """Files and folders of the largest folder that is searched."""
+MOST_MEMBERS = 50_000
+"""Members of the largest zip file."""
+_ZIP_ENTRY = b"PK\x01\x02"
 DEEPEST = 128
 """Levels of lists, objects and tables."""
 LONGEST_NUMBER = 300
@@ -131,6 +136,38 @@ def read_text(path: Path, largest: int) -> str:
         return read_bytes(path, largest).decode("utf-8")
     except UnicodeDecodeError as error:
         raise UsageError(f"{shown(path)}: byte {error.start} is not UTF-8; expected UTF-8 text") from error
+
+
+def open_zip(file: BinaryIO, largest: int) -> zipfile.ZipFile:
+    """Open a zip archive and check it before any of its members is unpacked.
+
+    Args:
+        file: open for reading; the archive does not close it.
+        largest: bytes that all members together may unpack to.
+
+    Raises:
+        ValueError: it is none, or its members are too many or too large.
+    """
+    _check_members(file)
+    try:
+        archive = zipfile.ZipFile(file)
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, OverflowError, OSError, struct.error) as error:
+        raise ValueError(f"a broken zip file ({error})") from error
+    unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > largest:
+        raise ValueError(f"a zip file that unpacks to {size(unpacked)}; expected at most {size(largest)}")
+    return archive
+
+
+def _check_members(file: BinaryIO) -> None:
+    """Bound the entries of a zip file's directory, for each of which Python makes a large object."""
+    file.seek(0)
+    count, end = 0, b""
+    while piece := file.read(MIB):
+        count += (end + piece).count(_ZIP_ENTRY)
+        end = piece[1 - len(_ZIP_ENTRY) :]
+    if count > MOST_MEMBERS:
+        raise ValueError(f"a zip file of {count:,} members; expected at most {MOST_MEMBERS:,}")
 
 
 def walk(folder: Path, most: int = MOST_ENTRIES) -> Iterator[os.DirEntry[str]]:

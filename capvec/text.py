@@ -110,6 +110,15 @@ def one_line(text: str) -> str:
     return " ".join(printable(text).split())[:LONGEST]
 
 
+def reason(error: BaseException) -> str:
+    """Why a file could not be read, on one line."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start} is no UTF-8"
+    return one_line(getattr(error, "strerror", None) or str(error))
+
+
 def code(text: str) -> str:
     """`one_line` as a code span of Markdown, in which neither Markdown nor HTML is read; empty for no text."""
     line = one_line(text).replace("`", "'")

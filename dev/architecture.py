@@ -22,6 +22,7 @@ FLOW: tuple[dict[str, str], ...] = (
         "errors": "types of failure",
         "reading": "files of others, within bounds",
         "cache": "where the cache is",
+        "storage": "writing files",
         "arguments": "checks of what was typed",
         "serial": "records to JSON and back",
         "pooling": "tokens a residual is read at",
@@ -56,10 +57,10 @@ value, and a report is made from one. The modules of the first row import only w
 ONLY_IN = {
     "docker": ("sandbox",),
     "pytest": ("pytest_plugin",),
-    "torch": ("engines/transformers", "directions/files.py", "directions/steer.py", "models", "publish/bake"),
+    "torch": ("engines/transformers", "directions/pt_file.py", "directions/steer.py", "models", "publish/bake"),
     "transformers": ("engines/transformers", "models", "publish/bake"),
     "peft": ("models",),
-    "gguf": ("directions/files.py",),
+    "gguf": ("directions/gguf_file.py",),
     "safetensors": (
         *("directions/files.py", "directions/activations.py", "engines/client.py", "engines/requests.py"),
         *("engines/transformers/models.py", "engines/transformers/server.py"),

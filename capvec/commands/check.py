@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     check_docker()
     for line in (*notes_in_words(loaded.tasks), *left_out_in_words(loaded.left_out)):
         say(one_line(line))
-    provider = DockerProvider(options.capabilities, say)
+    provider = DockerProvider.of(options, say)
     images, unbuilt = dict[str, str](), list[TaskCheck]()
     for task in loaded.tasks:
         try:
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
             unbuilt.append(TaskCheck.unbuilt(task, error))
     built = [task for task in loaded.tasks if task.name in images]
     scale = Scale(options.reward, options.solved_at)
-    proofs = Proofs(scale, options.capabilities)
+    proofs = Proofs(scale, options.capabilities, options.keep_processes)
     checks = Checker(provider, scale, jobs=options.jobs, say=say).check(built)
     for task, check in zip(built, checks, strict=True):
         proofs.keep(task, images[task.name], check)

@@ -17,12 +17,14 @@ def run(options: argparse.Namespace) -> int:
     """1 when a trial ended in an error."""
     from capvec.plan.options import parse_options  # noqa: PLC0415
     from capvec.report.baseline import write_baseline  # noqa: PLC0415
+    from capvec.results.lock import locked_new  # noqa: PLC0415
     from capvec.run.collect import collect  # noqa: PLC0415
 
     out = Path(options.out)
     asked = parse_options({**options.typed, "command_line": options.command_line}, "collect")
-    plan, outcomes = collect(asked, out=out, jobs=options.jobs)
-    write_baseline(plan, outcomes)
+    with locked_new(out, "--out"):
+        plan, outcomes = collect(asked, out=out, jobs=options.jobs)
+        write_baseline(plan, outcomes)
     solved = sum(outcome.outcome == "solved" for outcome in outcomes)
     errors = sum(outcome.outcome == "error" for outcome in outcomes)
     print(f"{len(outcomes)} traces in {out / 'trajectories'}: {solved} solved, {errors} errors")

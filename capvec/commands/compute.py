@@ -36,16 +36,19 @@ def run(options: argparse.Namespace) -> int:
     """Build it with the functions that a sweep uses."""
     from capvec.directions.direction import named_direction, save_all  # noqa: PLC0415
     from capvec.directions.study_direction import StudyDirection, with_metadata  # noqa: PLC0415
+    from capvec.results.lock import locked  # noqa: PLC0415
+    from capvec.storage import writing  # noqa: PLC0415
 
     recipe, out = recipe_of(vars(options)), Path(options.out)
     if options.reference is not None:
         named_direction("--reference", options.reference)  # an unreadable file is refused before an engine starts
     build = _from_file if options.activations is not None else _from_traces
-    built, health, source = build(options, recipe)
-    built = with_metadata(built, recipe, health)
-    out.mkdir(parents=True, exist_ok=True)
-    save_all(built.direction, out, model_hint=health.model_type or "unknown")
-    built.ranking.write_csv(out / "ranking.csv", built.audit.flags)
+    with locked(out, "--out"):
+        built, health, source = build(options, recipe)
+        built = with_metadata(built, recipe, health)
+        with writing(out):
+            save_all(built.direction, out, model_hint=health.model_type or "unknown")
+            built.ranking.write_csv(out / "ranking.csv", built.audit.flags)
     direction = StudyDirection(built.direction, source, built)
     found = [f"{built.ranking.verdict()}."] if built.ranking.found() else []  # else it is among the caveats
     print("", *_head(built), "", direction.describe(), *found, *direction.caveats(), sep="\n")

@@ -12,10 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from capvec.directions.files import FORMATS, FileContents, read_file, to_safetensors, write_file
+from capvec.directions.found import unsteerable
 from capvec.directions.metadata import Metadata
 from capvec.errors import UsageError
+from capvec.reading import shown
 from capvec.records import AlphaUnit
 from capvec.steering import direction_hash
+
+_LARGEST_VALUES = {"float16": 65504.0}
+"""Dtype of a residual → its largest value, where that is below float32's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +31,8 @@ class Direction:
     the class means, so that α = 1 moves the mean of the negatives onto the mean of the positives.
 
     Raises:
-        UsageError: `vectors` or `ambient_norm` has another shape or holds values that are not finite.
+        UsageError: `vectors` or `ambient_norm` has another shape or holds values that are not finite, or float32 does
+            not hold the square of a norm as a normal number.
     """
 
     vectors: NDArray[np.float32]
@@ -42,6 +48,9 @@ class Direction:
             raise UsageError(f"a direction of shape {list(vectors.shape)}; expected [n_layers, d_model]")
         if not np.isfinite(vectors).all():
             raise UsageError("a direction holds values that are not finite numbers")
+        for layer, norm in enumerate(np.linalg.norm(vectors.astype(np.float64), axis=1)):
+            if norm and (why := unsteerable(norm)) is not None:
+                raise UsageError(f"a direction that, at layer {layer}, {why}")
         vectors.setflags(write=False)
         object.__setattr__(self, "vectors", vectors)
         if self.ambient_norm is not None:
@@ -109,6 +118,25 @@ class Direction:
             )
         return float(alpha * self.ambient_norm[layer] / length)
 
+    def check_strength(self, stored: float, layer: int, dtype: str) -> None:
+        """Check that the model's dtype holds what a steer adds.
+
+        Args:
+            stored: α in the unit `stored`.
+            layer: L.
+            dtype: of the residual, as `float16`.
+
+        Raises:
+            UsageError: α·v_L has values beyond it.
+        """
+        largest = abs(stored) * float(np.abs(self.vectors[layer]).max())
+        most = _LARGEST_VALUES.get(dtype, float(np.finfo(np.float32).max))
+        if not largest <= most:
+            raise UsageError(
+                f"--alpha: at layer {layer}, α times the direction has values up to {largest:.3g}, and {dtype} holds "
+                f"none beyond {most:.3g}; choose a smaller alpha"
+            )
+
     def dose(self, stored: float, layer: int) -> float | None:
         """|α|·‖v_L‖ / ambient norm, for α in stored units; None if the ambient norm is not known or 0."""
         if self.ambient_norm is None or self.ambient_norm[layer] == 0:
@@ -122,12 +150,14 @@ class Direction:
         A `.pt` file is read with `weights_only=True`, so that reading runs no code. The file may hold
 
         * one tensor `[n_layers, d_model]`, alone or under a name such as `directions` or `dir`;
-        * one tensor `[d_model]` for each of some layers, in a list or under keys that end in the layer's number: `22`,
-          `layer_22`, `direction.22`;
+        * one tensor `[d_model]` for each of some layers, in a list or under keys that name the layer: `22`, `layer_22`,
+          `layers.22`, `block_22`, `blocks.22`, `direction.22`, `h.22`, `L22`, with letters, dots and underscores before
+          the word; `happy_v2` names none;
         * one tensor `[d_model]` beside the `layer` that it is for.
 
-        Layers that the file leaves out are zero. Values of every floating-point type become float32; ambient norms and
-        metadata are read where the file has them.
+        Layers that the file leaves out are zero. Values in float16, bfloat16, float32 and float64 become float32;
+        ambient norms and metadata are read where the file has them. A file has at most 1 GiB. Reading takes less than
+        10 times its size in memory, or 128 MiB.
 
         Args:
             path: the file; its suffix names the format.
@@ -137,12 +167,14 @@ class Direction:
 
         Raises:
             UsageError: the file is missing, unreadable or of another format, could only be read by running code, does
-                not fit the model, or holds a direction that is not finite or zero everywhere.
+                not fit the model, or holds a direction that cannot steer: one that is not finite, zero everywhere, too
+                short or too long for float32, sparse, quantized, complex, of whole numbers, or without values.
         """
+        contents = read_file(Path(path), n_layers, d_model)
         try:
-            return cls(*read_file(Path(path), n_layers, d_model))
-        except (OSError, UsageError) as error:
-            raise UsageError(f"{os.fspath(path)}: {error}") from error
+            return cls(*contents)
+        except UsageError as error:
+            raise UsageError(f"{shown(path)}: {error}") from error
 
     def save(self, path: str | os.PathLike[str], *, model_hint: str = "unknown") -> None:
         """Write a direction file, in the format that the suffix of its name stands for.
@@ -172,9 +204,9 @@ class Direction:
         if not 0 <= layer < self.n_layers:
             raise UsageError(f"--layer {layer}: the direction has {self.n_layers} layers, 0 to {self.n_layers - 1}")
         length = float(self.norms[layer])
-        if length == 0:
+        if (why := unsteerable(length)) is not None:
             raise UsageError(
-                f"--layer {layer}: the direction is zero there, so it would steer nothing; choose another layer"
+                f"--layer {layer}: the direction {why} there, so it would steer nothing; choose another layer"
             )
         return length
 

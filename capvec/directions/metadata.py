@@ -21,6 +21,7 @@ dictionary under `metadata`, and a GGUF file as strings whose keys are `capvec.`
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -64,8 +65,8 @@ class Metadata(Record):
         """
         fields = {name: header[name] for name in cls.__dataclass_fields__ if name in header and name != "layer"}
         layer = header.get("layer")
-        if layer is not None and not layer.isdecimal():
+        if layer is not None and not re.fullmatch("[0-9]{1,18}", layer):
             raise UsageError(
-                f"the direction's file names layer {layer!r}; expected the number of a decoder block, from 0"
+                f"the direction's file names layer {layer[:40]!r}; expected the number of a decoder block, from 0"
             )
         return cls(**fields, layer=int(layer) if layer is not None else None)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, SupportsIndex, get_args
 
 from capvec.directions.direction import Direction
+from capvec.directions.found import unsteerable
 from capvec.engines.transformers.calls import Receipts, residual_path, steer_calls
 from capvec.errors import UsageError
 from capvec.records import AlphaUnit
@@ -83,6 +84,8 @@ def steer(
         )
         for number in layers
     ]
+    for one in steers if op == "add" else ():
+        direction.check_strength(one.alpha, one.layer, str(next(model.parameters()).dtype).removeprefix("torch."))
     with steer_calls(model, steers, [direction.vectors[number] for number in layers]) as receipts:
         yield receipts
 
@@ -139,10 +142,8 @@ def _check_fit(model: Any, direction: Any, layers: Sequence[int]) -> None:
     for number in layers:
         if not 0 <= number < direction.n_layers:
             raise UsageError(f"layer is {number}; expected 0 to {direction.n_layers - 1}")
-        if direction.norms[number] == 0:
-            raise UsageError(
-                f"the direction is zero at layer {number}, so it would steer nothing; choose another layer"
-            )
+        if (why := unsteerable(float(direction.norms[number]))) is not None:
+            raise UsageError(f"layer {number}: the direction {why} there, so it would steer nothing; choose another")
 
 
 def _check_words(alpha_unit: str, op: str, positions: str) -> None:

@@ -195,6 +195,9 @@ OPTIONS: tuple[Option, ...] = (
         "Linux capabilities of containers: `none`, or `default`, those of a plain Docker container, which `apt-get`, "
         "`chown` and `su` need. The model's commands then have them too.",
         partial(choice, "--capabilities", choices=get_args(Capabilities)), Default("none")),
+    Option("keep_processes", None, "trials", ("sweep", "collect", "check"),
+        "Let processes that an agent leaves running, such as a server, live on beside the verifier. They can then "
+        "change what it reads and writes."),
     Option("force_build", None, "trials", ("sweep", "collect", "check"),
         "Build a task's Dockerfile where it has one, although its `docker_image` names a ready image."),
     Option("attempts", "N", "trials", _ACTING, "Attempts of each (task, config).",

@@ -89,6 +89,7 @@ class SweepOptions(Record):
     no_check: bool = False
     skip_unfit: bool = False
     capabilities: Capabilities = _DEFAULTS["capabilities"]
+    keep_processes: bool = False
     force_build: bool = False
     attempts: int = _DEFAULTS["attempts"]
     controls: tuple[Control, ...] = _DEFAULTS["controls"]

@@ -41,6 +41,8 @@ class Settings(Record):
     """Whether tasks that ask for a public network have it."""
     capabilities: Capabilities = "none"
     """Linux capabilities of the containers."""
+    keep_processes: bool = False
+    """Whether processes that an agent leaves running live on beside the verifier."""
     reward: str | None = None
     """The name of the verifier's reward that counts (`--reward`); None: `reward`, or the only one."""
     solved_at: float = 1.0
@@ -74,6 +76,7 @@ def settings_for(
         thinking=options.thinking if template is None else _thinking(options.thinking, template, model),
         allow_network=options.allow_network,
         capabilities=options.capabilities,
+        keep_processes=options.keep_processes,
         reward=options.reward,
         solved_at=options.solved_at,
     )

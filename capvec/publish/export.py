@@ -13,8 +13,10 @@ from capvec.errors import UsageError
 from capvec.publish.card import model_card
 from capvec.report.files import write_documents
 from capvec.report.html.viewer import embed
+from capvec.results.lock import locked_new
 from capvec.results.results import Results
 from capvec.results.run_folder import RunFolder, read_run_folder
+from capvec.storage import writing
 from capvec.studies.regenerate import results_of_run
 
 _VECTORS = ("dir.pt", "dir.safetensors", "dir.gguf")
@@ -40,9 +42,13 @@ def export(run: Path, out: Path, *, license_id: str, say: Callable[[str], None])
     _check_that_it_finished(finished)
     results, _ = results_of_run(finished)
     _check_that_all_ran(results)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"--out {out}: exists and is not an empty folder; choose another")
-    table = out / "results" / results.plan.run / "master_summary.csv"
+    with locked_new(out, "--out"), writing(out):
+        _write(finished, results, out, license_id)
+    say(f"{out}: read README.md before you publish it; its license is {license_id} (--license names another)")
+
+
+def _write(finished: RunFolder, results: Results, out: Path, license_id: str) -> None:
+    run, table = finished.folder, out / "results" / results.plan.run / "master_summary.csv"
     for folder in (out / "vectors", table.parent):
         folder.mkdir(parents=True, exist_ok=True)
     for name in (*_VECTORS, *(["ranking.csv"] if results.direction.ranking else ())):
@@ -56,7 +62,6 @@ def export(run: Path, out: Path, *, license_id: str, say: Callable[[str], None])
     card = model_card(clean, finished.engine, license_id)
     (out / "README.md").write_text(without_paths(card, places), encoding="utf-8")
     _check_that_nothing_leaks(out, private)
-    say(f"{out}: read README.md before you publish it; its license is {license_id} (--license names another)")
 
 
 def _check_that_it_finished(run: RunFolder) -> None:

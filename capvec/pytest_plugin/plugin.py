@@ -147,7 +147,7 @@ def run_trial(request: pytest.FixtureRequest, engine: EngineClient) -> TrialRunn
 
     payload = request.config.stash[_payload_key]
     finished = {outcome.id: outcome for outcome in payload.finished}
-    return TrialRunner(payload.plan, engine, DockerProvider(payload.plan.settings.capabilities), finished)
+    return TrialRunner(payload.plan, engine, DockerProvider.of(payload.plan.settings), finished)
 
 
 @pytest.fixture

@@ -43,6 +43,14 @@ def _permitted(plan: Plan) -> Iterator[Paragraph]:
         yield Paragraph(
             ("Containers had the capabilities of a plain Docker container (", Code("--capabilities default"), ").")
         )
+    if plan.settings.keep_processes:
+        yield Paragraph(
+            (
+                "Processes that an agent left running lived on while the verifier ran beside them (",
+                Code("--keep-processes"),
+                "). Such a process may change what the verifier reads, and its reward.",
+            )
+        )
 
 
 def _unproved(plan: Plan) -> Iterator[Paragraph]:

@@ -11,6 +11,9 @@ from pathlib import Path
 from capvec.errors import UsageError
 from capvec.records import Outcome, TrialId
 
+TRIALS = "trials.jsonl"
+"""Its name in a run folder."""
+
 
 class Ledger:
     """Appends outcomes as they arrive and reads them back; only the controller writes."""

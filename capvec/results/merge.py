@@ -12,8 +12,11 @@ from typing import Any
 from capvec.errors import UsageError
 from capvec.records import Outcome, TrialId
 from capvec.results.gates import split_gate
-from capvec.results.provenance import differences
+from capvec.results.ledger import TRIALS
+from capvec.results.lock import locked_new
+from capvec.results.provenance import PROVENANCE, differences
 from capvec.results.run_folder import RunFolder, read_run_folder
+from capvec.storage import write_text, writing
 
 _OF_A_SHARD = ("run", "capvec", "commit", "written", "command_line", "options", "python", "platform", "versions")
 _SHOWN = 120
@@ -45,20 +48,22 @@ def merge(folders: Sequence[Path], out: Path | None) -> Path:
         raise UsageError(
             f"{len(folders)} runs and no --out; give a new folder for the merged run, as in --out reports/all"
         )
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"--out {out} exists and is not an empty folder; choose another")
+    with locked_new(out, "--out"):
+        _merge(folders, out)
+    return out
+
+
+def _merge(folders: Sequence[Path], out: Path) -> None:
     runs = [read_run_folder(folder) for folder in folders]
     first = runs[0]
     for run in runs[1:]:
         _check_together(first, run)
     outcomes = _pool(runs)
-    out.mkdir(parents=True, exist_ok=True)
-    provenance = _provenance(runs, out)
-    (out / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+    write_text(out / PROVENANCE, json.dumps(_provenance(runs, out), indent=2) + "\n")
     lines = [json.dumps(outcome.to_json(), allow_nan=False) + "\n" for _, outcome in outcomes.values()]
-    (out / "trials.jsonl").write_text("".join(lines), encoding="utf-8")
-    _copy_files(runs, outcomes, out)
-    return out
+    write_text(out / TRIALS, "".join(lines))
+    with writing(out):
+        _copy_files(runs, outcomes, out)
 
 
 def _check_together(first: RunFolder, other: RunFolder) -> None:
@@ -133,7 +138,7 @@ def _provenance(runs: Sequence[RunFolder], out: Path) -> dict[str, Any]:
 
 
 def _shard(run: RunFolder) -> dict[str, Any]:
-    return {name: run.plan.run if name == "run" else run.provenance[name] for name in _OF_A_SHARD}
+    return {name: run.plan.run if name == "run" else run.provenance.get(name) for name in _OF_A_SHARD}
 
 
 def _configs(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:

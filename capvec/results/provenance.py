@@ -7,7 +7,7 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +19,15 @@ from capvec.directions.study_direction import StudyDirection
 from capvec.errors import UsageError
 from capvec.plan.plan import Plan, Settings
 from capvec.steering import Steer
+from capvec.storage import write_text
+from capvec.text import reason
 
+PROVENANCE = "provenance.json"
+_KEYS: dict[str, type | tuple[type, ...]] = {
+    "options": dict, "settings": dict, "model": dict, "direction": (dict, type(None)), "configs": list, "tasks": dict,
+    "seeds": (dict, list),
+}  # fmt: skip
+"""What a run is compared by, and read from → its type in JSON."""
 _PACKAGES = ("capvec", "torch", "transformers", "pytest", "pytest-xdist", "docker", "numpy", "scipy", "pandas")
 
 
@@ -44,8 +52,8 @@ def write(
         direction: of the steered configs, with its source; None if no config is steered.
         images: the images of each task, as `SandboxProvider.prepare` returns them.
     """
-    path = folder / "provenance.json"
-    earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    path = folder / PROVENANCE
+    earlier = read(folder) if path.exists() else None
     record = {
         "capvec": __version__,
         "commit": _commit(),
@@ -73,9 +81,44 @@ def write(
         "python": sys.version.split()[0],
         "platform": f"{platform.system()} {platform.machine()}",
         "versions": {name: _version(name) for name in _PACKAGES},
-        "earlier_sessions": [*earlier.pop("earlier_sessions"), earlier] if earlier else [],
+        "earlier_sessions": [*earlier.pop("earlier_sessions", ()), earlier] if earlier else [],
     }
-    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(record, indent=2) + "\n")
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The content of a run's `provenance.json`.
+
+    Raises:
+        UsageError: it is missing, cut off or lacks a key without which two runs cannot be compared.
+    """
+    path = folder / PROVENANCE
+    try:
+        record = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UsageError(f"{folder}: no {PROVENANCE}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path} cannot be read ({reason(error)})") from error
+    if lacking := list(_lacking(record)):
+        raise UsageError(f"{path} lacks {', '.join(lacking)}")
+    return dict(record)
+
+
+def check_comparable(folder: Path, trials: Path) -> None:
+    """Make sure that a run with trials on record says what they were, before anything is started for its sake.
+
+    Raises:
+        UsageError: `provenance.json` is missing, damaged, or lacks what a resumed run is compared by.
+    """
+    if not (folder / PROVENANCE).exists() and not (trials.exists() and trials.stat().st_size):
+        return  # nothing was recorded
+    try:
+        read(folder)
+    except UsageError as error:
+        raise UsageError(
+            f"--resume: {error}, so nothing shows that the trials in {trials.name} are of this study; put the file of "
+            "that run back, or choose another --run"
+        ) from error
 
 
 def check_same_study(
@@ -85,28 +128,25 @@ def check_same_study(
     plan: Plan,
     health: Mapping[str, Any],
     direction: StudyDirection,
-    images: Mapping[str, str] | None = None,
+    images: Mapping[str, str],
 ) -> None:
     """Make sure that a resumed run continues as it began, so that outcomes of two different runs are never pooled.
 
     Raises:
-        UsageError: the study, model, settings, direction, a threshold of its contrast, a task or what its images
-            came from, a config's steers, or
-            the plan of `--sequential` differ from the run's `provenance.json`; the message names all differences.
+        UsageError: `provenance.json` is damaged; or the study, model, settings, direction, a threshold of its contrast,
+            a task or what its images came from, a config's steers, or the plan of `--sequential` differ from those in
+            it; the message names all differences.
     """
-    path = folder / "provenance.json"
-    if not path.exists():
-        return
-    earlier = json.loads(path.read_text(encoding="utf-8"))
+    if not (folder / PROVENANCE).exists():
+        return  # `check_comparable` saw that nothing is on record
+    earlier = read(folder)
     now = {
         "study": plan.study,
         "options": options,
         "model": health,
         "settings": plan.settings.to_json(),
         "direction": {"hash": direction.direction.hash},
-        "tasks": {
-            task.name: {"checksum": task.checksum, "image": (images or {}).get(task.name, "")} for task in plan.tasks
-        },
+        "tasks": {task.name: {"checksum": task.checksum, "image": images[task.name]} for task in plan.tasks},
         "configs": [config.to_json() for config in plan.configs],
         "seeds": [str(trial.id) for trial in plan.trials],
     }
@@ -125,6 +165,8 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, t
         other: the same of the other run.
     """
     first, second = _identity(one), _identity(other)
+    for name in one["tasks"].keys() & other["tasks"].keys():
+        first[f"images of {name}"], second[f"images of {name}"] = _images(one["tasks"][name], other["tasks"][name])
     return {name: (value, second[name]) for name, value in first.items() if name in second and second[name] != value}
 
 
@@ -138,7 +180,6 @@ def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
         **{f"--{name}": value for name, value in _thresholds(record.get("options", {})).items()},
         **_looks(record),
         **{f"task {name}": task["checksum"] for name, task in record["tasks"].items()},
-        **{f"images of {name}": sources for name, task in record["tasks"].items() if (sources := _sources(task))},
         # Through the record, so that a run from before steers had a field goes on where its default is what was done.
         **{
             f"config {config['name']}": [Steer.from_json(steer).to_json() for steer in config["steers"]]
@@ -147,15 +188,37 @@ def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _lacking(record: Any) -> Iterator[str]:
+    """The keys that every run has had, and without which a comparison would compare nothing."""
+    if not isinstance(record, dict):
+        yield "everything: it is no JSON object"
+        return
+    for key, kind in _KEYS.items():
+        if key not in record or not isinstance(record[key], kind):
+            yield key
+        elif key == "model":
+            yield from (f"model.{name}" for name in ("model", "revision", "dtype") if name not in record[key])
+        elif key == "direction" and record[key] is not None and not record[key].get("hash"):
+            yield "direction.hash"
+        elif key == "tasks":
+            yield from (f"the checksum of {name}" for name, task in record[key].items() if not task.get("checksum"))
+        elif key == "configs":
+            yield from (f"the steers of {one.get('name', 'a config')}" for one in record[key] if "steers" not in one)
+
+
 def _thresholds(options: Mapping[str, Any]) -> dict[str, float]:
     """Of a direction that was built from traces; what a run of an earlier capvec did not ask for was the default."""
-    recipe = options.get("recipe")
-    return Recipe.from_json(recipe).thresholds if recipe is not None and not options.get("direction") else {}
+    return {} if options.get("direction") else Recipe.from_json(options.get("recipe") or {}).thresholds
 
 
-def _sources(task: Mapping[str, Any]) -> list[str]:
-    """What the images of a task are; ids are left out, since each build of the same files has another."""
-    return [image.partition(" from ")[2] for image in task.get("image", "").split(", ") if " from " in image]
+def _images(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """What the images of a task of two runs are: where they came from, since each build of the same files has another
+    id; the ids, if an earlier capvec recorded nothing else of one of them.
+    """
+    both = [[image.partition(" from ") for image in task.get("image", "").split(", ")] for task in (one, other)]
+    index = 2 if all(source for images in both for _, _, source in images) else 0
+    first, second = ([image[index] for image in images] for images in both)
+    return first, second
 
 
 def _looks(record: Mapping[str, Any]) -> dict[str, Any]:

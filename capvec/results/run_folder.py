@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,9 @@ from capvec.engines.protocol import ChatTemplateInfo, EngineInfo
 from capvec.errors import UsageError
 from capvec.plan.plan import Plan, Settings
 from capvec.records import Config, Outcome, Task, TrialId, TrialSpec
-from capvec.results.ledger import Ledger
+from capvec.results.ledger import TRIALS, Ledger
+from capvec.results.lock import writer_of
+from capvec.results.provenance import PROVENANCE, read
 from capvec.results.shards import shard_lines
 from capvec.results.summary_file import read_summary
 from capvec.tasks.splits import UNKNOWN
@@ -48,10 +49,11 @@ def read_run_folder(folder: Path) -> RunFolder:
     Raises:
         UsageError: no run there, or none with a trial on record.
     """
-    path = folder / "provenance.json"
-    if not path.is_file():
+    if not (folder / PROVENANCE).is_file():
+        if (writer := writer_of(folder)) is not None:
+            raise UsageError(f"{folder}: {writer} prepares a run there; it has no trial yet, so try again later")
         raise UsageError(f"{folder}: no run there (no provenance.json); expected a run folder, such as reports/latest")
-    provenance = json.loads(path.read_text(encoding="utf-8"))
+    provenance = read(folder)
     plan = plan_of(folder, provenance)
     recorded = {outcome.id: outcome for outcome in read_outcomes(folder)}
     outcomes = tuple(recorded[trial.id] for trial in plan.trials if trial.id in recorded)
@@ -62,7 +64,7 @@ def read_run_folder(folder: Path) -> RunFolder:
 
 def read_outcomes(folder: Path) -> tuple[Outcome, ...]:
     """The outcomes on record in a run folder, oldest first; none without `trials.jsonl`."""
-    return Ledger(folder / "trials.jsonl").read()
+    return Ledger(folder / TRIALS).read()
 
 
 def plan_of(folder: Path, provenance: Mapping[str, Any]) -> Plan:

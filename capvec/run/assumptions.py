@@ -9,6 +9,7 @@ from capvec.errors import UsageError
 from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Plan
 from capvec.records import Config
+from capvec.results.ledger import TRIALS
 from capvec.results.run_folder import read_outcomes
 from capvec.stats.assumed import EQUIVALENCE_MARGIN, UNKNOWN_RATE, UNKNOWN_SPREAD
 from capvec.stats.power import SweepDesign, observed_rate
@@ -68,7 +69,7 @@ def _assumed(options: SweepOptions) -> tuple[float, float, str]:
 
 
 def _from_run(folder: Path) -> tuple[float, float, str]:
-    path = folder / "trials.jsonl"
+    path = folder / TRIALS
     if not path.is_file():
         raise UsageError(
             f"--base-rate {folder}: expected a rate between 0 and 1, or the folder of an earlier run, and there is no "

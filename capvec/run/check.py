@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event
 from typing import Literal, Self
 
@@ -24,7 +24,7 @@ from capvec.errors import (
 )
 from capvec.records import CommandResult, Task, TaskStep
 from capvec.run.control import Scale
-from capvec.sandbox.base import Sandbox
+from capvec.sandbox.base import ENDED, Sandbox
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.reaper import reap
 from capvec.sandbox.solution import has_solution, solve
@@ -50,6 +50,8 @@ class Attempt(Record):
     """How the programs ended and the last lines that they printed."""
     symptoms: tuple[Symptom, ...] = ()
     """Signs that tools failed."""
+    ended: bool = False
+    """Whether processes that it had left running were ended before the verifier ran."""
 
     @property
     def shown(self) -> str:
@@ -72,6 +74,8 @@ class TaskCheck(Record):
     """Whether its containers had the capabilities of a plain Docker container."""
     solved_at: float = 1.0
     """The least reward that counts as solved."""
+    kept: Attempt | None = None
+    """Of its solution where processes live on beside the verifier; None unless that may be what its solution lacks."""
     built: bool = True
     """Whether its container was there; if not, nothing ran."""
 
@@ -98,6 +102,11 @@ class TaskCheck(Record):
             yield from (f"    {line}" for line in attempt.evidence)
             yield from (f"  → {symptom}{self._advice(symptom)}" for symptom in attempt.symptoms)
             if attempt is self.solution:
+                if self.kept is not None and self.kept.solved:
+                    yield (
+                        f"  → with --keep-processes, which lets processes that it leaves running live on beside the "
+                        f"verifier, its own solution is judged {self.kept.shown}"
+                    )
                 yield f"  → {self._allowed}"
 
     @property
@@ -116,10 +125,7 @@ class TaskCheck(Record):
             else "no Linux capabilities (see --capabilities)"
         )
         network = "a public network" if self.networked else "no network (network_mode in its task.toml)"
-        return (
-            f"its containers had {powers} and {network}; processes that a solution leaves running are ended before the "
-            "verifier begins"
-        )
+        return f"its containers had {powers} and {network}"
 
     def _problems(self) -> Iterator[tuple[str, Attempt]]:
         nothing, solution = self.nothing, self.solution
@@ -198,18 +204,22 @@ class Checker:
         try:
             nothing = self._attempt(task, solved=False)
             solution = self._attempt(task, solved=True) if has_solution(task) else None
+            kept = None
+            if solution is not None and solution.ended and not solution.solved:
+                kept = self._attempt(task, solved=True, keep_processes=True)
         except (UsageError, EnvironmentFault) as error:
             return TaskCheck.unbuilt(task, error)
         networked = any(environment.limits.network for environment in task.environments)
         seconds = round(time.monotonic() - started, 3)
         capable = self._sandboxes.capabilities == "default"
-        return TaskCheck(task.name, nothing, solution, seconds, networked, capable, self._scale.solved_at)
+        return TaskCheck(task.name, nothing, solution, seconds, networked, capable, self._scale.solved_at, kept)
 
-    def _attempt(self, task: Task, *, solved: bool) -> Attempt:
+    def _attempt(self, task: Task, *, solved: bool, keep_processes: bool = False) -> Attempt:
         trial = f"{task.name}-{'solution' if solved else 'nothing'}"
+        sandboxes = replace(self._sandboxes, keep_processes=keep_processes or self._sandboxes.keep_processes)
         ran: list[tuple[str, CommandResult | None]] = []
         self.go_on()
-        with self._sandboxes.open(task, run=self._run, trial=trial) as sandbox:
+        with sandboxes.open(task, run=self._run, trial=trial) as sandbox:
             self.go_on()  # `stop` removed the containers that it saw
             rewards = list[Mapping[str, float]]()
             try:
@@ -219,11 +229,12 @@ class Checker:
                         break
                 judged = self._scale.judged(task, rewards)
             except (VerifierFault, StepFault) as fault:
+                if isinstance(fault, VerifierFault):
+                    ran += [(note, None) for note in fault.notes]
                 said = printable(str(fault))
-                return Attempt(
-                    None, False, (*_evidence(ran), *said.splitlines()), _signs(ran, CommandResult(said, None))
-                )
-        return Attempt(judged.reward, judged.solved, tuple(_evidence(ran)), _signs(ran))
+                evidence, signs = (*_evidence(ran), *said.splitlines()), _signs(ran, CommandResult(said, None))
+                return Attempt(None, False, evidence, signs, _ended(ran))
+        return Attempt(judged.reward, judged.solved, tuple(_evidence(ran)), _signs(ran), _ended(ran))
 
 
 def refusal(checks: Sequence[TaskCheck], of: int, options: str) -> UsageError:
@@ -269,6 +280,11 @@ def _evidence(ran: Sequence[tuple[str, CommandResult | None]]) -> Iterator[str]:
         lines = [one_line(line) for line in result.output.strip().splitlines()[-_SHOWN:]]
         yield f"{what} {ended} and printed {'at last:' if lines else 'nothing'}"
         yield from (f"  {line}" for line in lines)
+
+
+def _ended(ran: Sequence[tuple[str, CommandResult | None]]) -> bool:
+    """Whether a note says that processes were ended."""
+    return any(result is None and what.startswith(ENDED) for what, result in ran)
 
 
 def _signs(ran: Sequence[tuple[str, CommandResult | None]], *others: CommandResult) -> tuple[Symptom, ...]:

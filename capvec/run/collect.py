@@ -8,13 +8,12 @@ from typing import Any
 
 from capvec.agent.protocols import get_protocol
 from capvec.engines.process import client_of
-from capvec.errors import UsageError
 from capvec.models import resolve_model
 from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Plan, interleave, settings_for
 from capvec.records import Config, Outcome
 from capvec.results import provenance
-from capvec.results.ledger import Ledger
+from capvec.results.ledger import TRIALS, Ledger
 from capvec.run.preparation import TaskPreparation
 from capvec.run.recorder import TrialRecorder, run_trials
 from capvec.run.trial import TrialRunner
@@ -31,18 +30,17 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
 
     Args:
         options: tasks, model, attempts, seed and the agent's settings; other options are ignored.
-        out: a new or empty folder; gets `trajectories/`, `trials.jsonl` and `provenance.json`.
+        out: a folder that nobody else writes (`results.lock.locked_new`); gets `trajectories/`, `trials.jsonl` and
+            `provenance.json`.
         jobs: trials at a time.
 
     Returns:
         The plan, and the outcomes in its order.
 
     Raises:
-        UsageError: a bad option, `out` is not empty, or nothing can be measured with a task.
+        UsageError: a bad option, or nothing can be measured with a task.
         InfrastructureError: Docker or the engine does not answer.
     """
-    if out.exists() and any(out.iterdir()):
-        raise UsageError(f"{out} is not empty; choose a new folder, so that two collections do not mix")
     loaded = load_tasks(
         options.tasks,
         skip=options.skip_unsupported,
@@ -55,7 +53,6 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
         _say(line)
     source = resolve_model(options.model)
     prepared = TaskPreparation(options, _say).prepare(loaded.tasks)
-    out.mkdir(parents=True, exist_ok=True)
     with client_of(source, out / "engine.log") as client:
         health = client.health()
         settings = settings_for(options, health.defaults, health.model, health.template)
@@ -71,8 +68,8 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
         )
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": None, "images": prepared.images}
         provenance.write(out, command_line=options.command_line, options=options.recorded("collect"), **about)
-        recorder = TrialRecorder(plan, Ledger(out / "trials.jsonl"), say=print)
-        run_trials(TrialRunner(plan, client, DockerProvider(options.capabilities, _say)), recorder, jobs)
+        recorder = TrialRecorder(plan, Ledger(out / TRIALS), say=print)
+        run_trials(TrialRunner(plan, client, DockerProvider.of(plan.settings, _say)), recorder, jobs)
     reap(plan.run)
     return plan, recorder.outcomes
 

@@ -194,7 +194,9 @@ def _verify(
     try:
         verified = verify(sandbox, task, task.steps[len(before)])
         judged = scale.judged(task, (*before, verified.rewards), "; ".join(verified.notes))
-    except (VerifierFault, SandboxBroken) as fault:
+    except VerifierFault as fault:
+        return None, "; ".join((*fault.notes, str(fault)))
+    except SandboxBroken as fault:
         return None, str(fault)
     reward = scale.of_step(verified.rewards)
     signs = "" if reward >= scale.solved_at else "; ".join(map(str, symptoms(verified.ran)))

@@ -46,7 +46,7 @@ def dry_run(study: Study, root: Path, jobs: int, say: Callable[[str], None]) -> 
         preparation_s = time.monotonic() - started
         payload = session.payload
         client = resources.enter_context(EngineClient(payload.engine_url, payload.engine_token))
-        probe = run_probe(TrialRunner(payload.plan, client, DockerProvider(options.capabilities)), jobs, say)
+        probe = run_probe(TrialRunner(payload.plan, client, DockerProvider.of(payload.plan.settings)), jobs, say)
     say("computing the power of the plan")
     detections = detections_of(payload.plan, session.assumptions)
     print()

@@ -38,9 +38,9 @@ class TaskPreparation:
     def __init__(self, options: SweepOptions, say: Callable[[str], None]) -> None:
         """Do it as the options say, and print progress with `say`."""
         self._options, self._print = options, say
-        self._sandboxes = DockerProvider(options.capabilities, self._say)
+        self._sandboxes = DockerProvider.of(options, self._say)
         scale = Scale(options.reward, options.solved_at)
-        self._proofs = Proofs(scale, options.capabilities)
+        self._proofs = Proofs(scale, options.capabilities, options.keep_processes)
         self._checker = Checker(self._sandboxes, scale, jobs=_JOBS, say=self._say)
 
     def prepare(self, tasks: Sequence[Task]) -> PreparedTasks:

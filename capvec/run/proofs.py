@@ -20,10 +20,11 @@ from capvec.run.control import Scale
 
 @dataclass(frozen=True)
 class Proofs:
-    """The proofs that hold where tasks are judged by this scale, in containers with these capabilities."""
+    """The proofs that hold where tasks are judged by this scale, and their containers are allowed this."""
 
     scale: Scale
     capabilities: Capabilities
+    keep_processes: bool = False
 
     def key(self, task: Task, image: str) -> str:
         """What a proof holds for, as a hash: the task's files and settings, its image, what is allowed, and capvec.

@@ -26,7 +26,8 @@ from capvec.results import provenance
 from capvec.results.direction import DirectionSummary
 from capvec.results.gates import check_gate, check_names, split_gate
 from capvec.results.interim import drawn_order, not_needed
-from capvec.results.ledger import Ledger
+from capvec.results.ledger import TRIALS, Ledger
+from capvec.results.lock import LOCK, locked, refuse_if_written
 from capvec.results.results import Results, summarise_run
 from capvec.run.assumptions import assumptions_of
 from capvec.run.preparation import PreparedTasks, TaskPreparation
@@ -95,15 +96,13 @@ class StudySession:
             InfrastructureError: Docker or the engine does not answer.
         """
         options = self.options
+        self._lock()
         check_docker()
         for line in (*notes_in_words(self.study.tasks), *left_out_in_words(self.study.left_out)):
             self._say(one_line(line))
         self._reap()
         self._resources.callback(self._reap_at_end)
         source = resolve_model(options.model) if options.base_url is None else None
-        if not self.folder.exists():
-            self._resources.callback(self._discard)
-        self.folder.mkdir(parents=True, exist_ok=True)
         url, token, prepared = self._engine_and_tasks(source)
         client = self._resources.enter_context(EngineClient(url, token))
         health = client.health()
@@ -117,7 +116,7 @@ class StudySession:
             check_names(options.gate, plan.configs)
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": design.directions}
         provenance.check_same_study(self.folder, options=self.study.asked, images=prepared.images, **about)
-        recorder = TrialRecorder(plan, Ledger(self.folder / "trials.jsonl"), self._say)
+        recorder = TrialRecorder(plan, Ledger(self.folder / TRIALS), self._say)
         payload = WorkerPayload(plan, url, token, recorder.finished)
         self._prepared = _Prepared(design, recorder, payload, about | {"images": prepared.images})
 
@@ -152,6 +151,15 @@ class StudySession:
         assert self._prepared is not None, "prepare() has not run"
         return self._prepared
 
+    def _lock(self) -> None:
+        """Keep other writers out of the folder until `close`, and look again at what is in it."""
+        existed = self.folder.exists()
+        self._resources.enter_context(locked(self.folder, "--run"))
+        if not existed:
+            self._resources.callback(self._discard)
+        _check_free(self.folder, self.options)
+        provenance.check_comparable(self.folder, self.folder / TRIALS)
+
     def _engine_and_tasks(self, source: ModelSource | None) -> tuple[str, str, PreparedTasks]:
         """URL and token of the engine, and the tasks; both are made ready at the same time."""
         preparation = TaskPreparation(self.options, self._say)
@@ -174,7 +182,11 @@ class StudySession:
     def _discard(self) -> None:
         """Remove the folder of a run whose preparation failed; called after the engine, which logs there, has ended."""
         if self._prepared is None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            for path in self.folder.iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                elif path.name != LOCK:  # whoever waits for it must find the folder as it is
+                    path.unlink(missing_ok=True)
 
     def _reap(self) -> None:
         if removed := reap():
@@ -217,9 +229,15 @@ def run_folder(options: SweepOptions, root: Path) -> Path:
         UsageError: the folder holds a run, and `--resume` is not given.
     """
     folder = root / "reports" / (options.run or datetime.now().strftime("%Y%m%d-%H%M%S"))
-    if (folder / "trials.jsonl").exists() and not options.resume:
-        raise UsageError(f"{folder} holds a run already: add --resume to finish it, or choose another --run")
+    refuse_if_written(folder, "--run")
+    _check_free(folder, options)
     return folder
+
+
+def _check_free(folder: Path, options: SweepOptions) -> None:
+    """Refuse a folder that holds a run, unless that is to be resumed."""
+    if (folder / TRIALS).exists() and not options.resume:
+        raise UsageError(f"{folder} holds a run already: add --resume to finish it, or choose another --run")
 
 
 def config_names(study: Study, root: Path) -> WorkerPayload:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 from capvec.records import Artifact, CommandResult, Task, TaskStep
 
@@ -35,6 +35,23 @@ class Budget:
         self.bytes_left -= size
         self.files_left -= 1
         return not self.spent
+
+
+ENDED = "ended before the verifier ran"
+
+
+class TakenBack(NamedTuple):
+    """What was done to a sandbox before its verifier."""
+
+    restored: tuple[str, ...] = ()
+    """Paths that the agent had changed, and that are the image's again."""
+    ended: tuple[str, ...] = ()
+    """Names of the processes that the agent had left running."""
+
+    def in_words(self) -> tuple[str, ...]:
+        """One sentence for each that is not empty."""
+        what = {"restored from the image before the verifier ran": self.restored, ENDED: self.ended}
+        return tuple(f"{did}: {', '.join(names)}" for did, names in what.items() if names)
 
 
 class Sandbox(Protocol):
@@ -62,8 +79,9 @@ class Sandbox(Protocol):
     def run(self, command: str, *, timeout_s: float) -> CommandResult:
         """Run a command of the agent in the trial's persistent shell.
 
-        The working directory, variables and functions survive to the next call. A command that outlives its time is
-        killed inside the sandbox, with every process that it started. If the shell itself ends, a new one replaces it.
+        The working directory, variables, functions and background jobs survive to the next call. A command that
+        outlives its time is killed inside the sandbox, with every process that it started; background jobs of earlier
+        commands live on. If the shell itself ends or hangs, a new one replaces it, and all processes are killed.
 
         Args:
             command: shell text of any length, which may hold any character.
@@ -72,7 +90,7 @@ class Sandbox(Protocol):
         Returns:
             `output` is stdout and stderr in the order of writing, cut in the middle if it is long (`dropped_bytes`).
             `exit_code` is the command's, 127 for a command that does not exist, and None with `timed_out`.
-            `shell_restarted` says whether the shell was replaced, so that variables are lost.
+            `shell_restarted` says whether the shell was replaced, so that variables and background jobs are lost.
 
         Raises:
             SandboxUnavailable: the sandbox is gone.
@@ -95,16 +113,16 @@ class Sandbox(Protocol):
         """
         ...
 
-    def take_back(self) -> tuple[str, ...]:
+    def take_back(self) -> TakenBack:
         """End the agent's access to the machine, so that a verifier that runs in it can be trusted.
 
-        Every process that the agent left running is killed; those that the image's ENTRYPOINT started live on. The
-        system's own files are restored: the commands, their libraries, and everything else that decides which program a
-        name stands for. `/logs/verifier` is emptied, and `/tests` is again what the image has there. Other files stay
-        as they are.
+        Every process that the agent left running is killed, unless the sandbox was made to keep them; those that the
+        image's ENTRYPOINT started live on. The system's own files are restored: the commands, their libraries, and
+        everything else that decides which program a name stands for. `/logs/verifier` is emptied, and `/tests` is again
+        what the image has there. Other files stay as they are.
 
         Returns:
-            The paths that were restored; empty if the agent changed none.
+            The paths that were restored, and the processes that were killed.
 
         Raises:
             SandboxUnavailable: the sandbox is gone, or cannot be restored.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Protocol, Self, cast
 
 import docker
 import docker.errors
@@ -17,7 +17,7 @@ from capvec.records import Artifact, Capabilities, CommandResult, Environment, T
 from capvec.sandbox import files
 from capvec.sandbox.accounts import are_readable, restore_accounts
 from capvec.sandbox.artifacts import clean, is_folder
-from capvec.sandbox.base import Budget, Sandbox
+from capvec.sandbox.base import Budget, Sandbox, TakenBack
 from capvec.sandbox.building import Say
 from capvec.sandbox.compose import Project
 from capvec.sandbox.compose_images import prepare_images
@@ -46,6 +46,18 @@ FREEZE_S = 15.0
 """How long to retry freezing a container."""
 PLACE_S = 60.0
 """How long root may take to make place for artifacts."""
+TELLABLE_S = 0.05
+"""Between two commands, so that the processes of one are older than those of the next in the kernel's clock ticks."""
+
+
+class Allowed(Protocol):
+    """What tasks are allowed: the options of a command, or the settings of a run."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    @property
+    def keep_processes(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -55,8 +67,15 @@ class DockerProvider:
     capabilities: Capabilities = "none"
     """`none` leaves a container those that its task adds; `default` gives it also those of a plain container, and lets
     its programs gain privileges (`sudo`)."""
+    keep_processes: bool = False
+    """Whether processes that an agent left running live on while a verifier runs beside them, as in Harbor."""
     say: Say = lambda _line: None
     """Takes lines about images: a build that takes long, a pull that fails."""
+
+    @classmethod
+    def of(cls, allowed: Allowed, say: Say = lambda _line: None) -> Self:
+        """That of a run, whose tasks are allowed this."""
+        return cls(allowed.capabilities, allowed.keep_processes, say)
 
     def prepare(self, task: Task) -> str:
         """Build, pull or find the task's images, and check that they have its users. See `SandboxProvider.prepare`."""
@@ -73,7 +92,8 @@ class DockerProvider:
         """A running container for one trial, removed when the context ends. See `SandboxProvider.open`."""
         with connect() as client, ExitStack() as cleanup:
             with faults():
-                launch = Launch(client, task, self.capabilities, labels_of(run, trial), cleanup, self.say)
+                labels = labels_of(run, trial)
+                launch = Launch(client, task, self.capabilities, self.keep_processes, labels, cleanup, self.say)
                 sandbox = launch.start(task.environment, wanted=wanted_by_agent(task), users=_users(task))
             if task.environment.healthcheck is not None:
                 wait_until_healthy(sandbox, task.environment.healthcheck)
@@ -112,6 +132,7 @@ class Launch:
     client: docker.DockerClient
     task: Task
     capabilities: Capabilities
+    keep_processes: bool
     labels: Mapping[str, str]
     cleanup: ExitStack
     say: Say
@@ -170,6 +191,8 @@ class DockerSandbox:
             services=bool(started.image.entrypoint),
         )
         self._shell: PersistentShell | None = None
+        self._last_end = 0.0
+        """When the last command ended, in monotonic seconds."""
 
     def enter(self, *, user: str | None, network: bool | None) -> None:
         """Begin a phase of the task. See `Sandbox.enter`."""
@@ -188,10 +211,11 @@ class DockerSandbox:
                 shell, lost = self._living_shell(output)
             except ShellLost as why:
                 return _without_shell(why, time.monotonic() - started)
+            sent = self._next_tick()
             finished = shell.run(quote_command(command), output, timeout_s=timeout_s)
             timed_out = finished.exit_code is None and not finished.ended
             if timed_out:
-                finished = self._end_command(shell, output)
+                finished = self._end_command(shell, output, sent)
             ended = finished.ended and not timed_out
             exit_code = self.processes.exit_code(self._shell_exec) if ended else finished.exit_code
             if finished.cwd is not None:
@@ -200,6 +224,7 @@ class DockerSandbox:
                 lost = True
                 with suppress(ShellLost):  # the next command says so
                     self._replace_shell()
+        self._last_end = time.monotonic()
         return CommandResult(
             output=output.text(),
             exit_code=None if timed_out else exit_code,
@@ -218,6 +243,7 @@ class DockerSandbox:
         output = Output()
         in_workdir = ["sh", "-c", 'cd "$1" 2>/dev/null; shift; exec "$@"', "sh", self._workdir, *argv]
         with faults():
+            sent = self._next_tick()
             try:
                 exec_id, stream = self.processes.start(in_workdir, env=env)
             except ShellLost as why:
@@ -226,7 +252,7 @@ class DockerSandbox:
                 exit_code = self.processes.collect(exec_id, stream, output, started + timeout_s)
                 if exit_code is None:
                     with suppress(ShellLost):
-                        self.processes.kill_others()
+                        self.processes.kill_others(since=sent)
         return CommandResult(
             output=output.text(),
             exit_code=exit_code,
@@ -235,24 +261,30 @@ class DockerSandbox:
             duration_s=round(time.monotonic() - started, 4),
         )
 
-    def take_back(self) -> tuple[str, ...]:
+    def take_back(self) -> TakenBack:
         """Kill what the agent left running and restore the system's files. See `Sandbox.take_back`."""
+        end = not self._launch.keep_processes
         with faults():
             self._revive()
             with self._still():
                 # After a restart even the container's own second process is a program that the agent may have put
                 # there; without it, init ends.
-                alive = Keepers("1", "") if self.processes.restarted else self.processes.keepers
-                wrong = (*self._mend_accounts(), *put_back(self._client, self._container, self._origin, alive))
+                own = self.processes.keepers
+                alive = Keepers("1", "") if self.processes.restarted else own
+                mended = self._mend_accounts()
+                taken = put_back(self._client, self._container, self._origin, alive, own=own.pids, end=end)
+                taken = taken._replace(restored=(*mended, *taken.restored))
             self.hang_up()
-            if "/dev" in wrong or self.processes.restarted:
+            if "/dev" in taken.restored or (end and self.processes.restarted):
                 # Not otherwise: Docker would rewrite /etc/hosts, which may be the agent's work.
                 try:
                     self.processes.restart()
                 except ShellLost as lost:
                     raise SandboxBroken(str(lost)) from lost
                 self._origin, self.processes.restarted = Origin.of(self._client, self._container), False
-        return wrong
+                if not end:
+                    taken = taken._replace(ended=("everything, since only a restart restores /dev",))
+        return taken
 
     def upload(self, source: Path, target: str) -> None:
         """Copy the contents of a folder into the sandbox. See `Sandbox.upload`."""
@@ -377,6 +409,7 @@ class DockerSandbox:
                 unless_started.callback(stream.close)
                 shell = PersistentShell(stream)
                 unless_started.pop_all()
+            self.processes.clock = max(shell.clock, self.processes.clock or shell.clock)
             return shell
         except ShellLost as error:
             if self._cwd == "/":
@@ -384,12 +417,17 @@ class DockerSandbox:
             self._cwd = "/"  # the directory is gone
             return self._start_shell()
 
-    def _end_command(self, shell: PersistentShell, output: Output) -> Finished:
-        """Kill what a timed-out command started, and what that starts in turn; the shell too if it does not answer."""
+    def _next_tick(self) -> float:
+        """Now, in monotonic seconds, and long enough after the last command to tell its processes from later ones."""
+        time.sleep(max(0.0, self._last_end + TELLABLE_S - time.monotonic()))
+        return time.monotonic()
+
+    def _end_command(self, shell: PersistentShell, output: Output, sent: float) -> Finished:
+        """Kill what a timed-out command started, and what that starts in turn. The shell may not answer even then."""
         deadline = time.monotonic() + GRACE_S
         while True:
             try:
-                self.processes.kill_others(keep=shell.pid)
+                self.processes.kill_others(keep=shell.pid, since=sent)
             except ShellLost:
                 return Finished(None, None, ended=True)
             finished = shell.wait(output, timeout_s=0.5)

@@ -18,6 +18,8 @@ GRACE_S = 3.0
 """How long to repeat an attempt that fails for a reason that passes by itself."""
 QUIET_S, DRAIN_S = 0.1, 1.0
 """How long to wait for more output of a program that has ended, at once and in all."""
+_TICKS_PER_S = 100
+"""Of the kernel's clock ticks, as programs see them: the same number on every architecture that Docker runs on."""
 READY_S = 10
 """How long to wait for an image's ENTRYPOINT to start the container's command."""
 SPARED = r"""
@@ -71,10 +73,19 @@ echo "${{20}}$found"
 """Waits until an ENTRYPOINT has started the container's command. Prints when it looked, and the PIDs of all others."""
 _KILL_OTHERS = (
     """
-keep=$0 born=$1 also=$2
+keep=$0 born=$1 also=$2 before=$3
 """
     + SPARED
     + """
+# older PID: it is from before $before, or was started by such a one other than $also.
+older() {
+  [ "$before" ] || return 1
+  read -r stat 2>/dev/null <"/proc/$1/stat" || return 1
+  set -- ${stat##*) }
+  if [ "${20}" -lt "$before" ]; then return 0; fi
+  case $2 in 0 | 1 | "$also") return 1 ;; esac
+  older "$2"
+}
 round=0
 while [ $((round += 1)) -lt 2000 ]; do
   left=
@@ -82,6 +93,7 @@ while [ $((round += 1)) -lt 2000 ]; do
     pid=${entry#/proc/}
     case " $also $$ " in *" $pid "*) continue ;; esac
     spared "$pid" && continue
+    older "$pid" && continue
     kill -9 "$pid" 2>/dev/null && left=1
     [ -d "$entry" ] && left=1
   done
@@ -90,8 +102,9 @@ done
 exit 1
 """
 )
-"""Kills every process except the container's own and the PID `$2`. It uses builtins only, so that it works where no
-process can start.
+"""Kills every process except the container's own, the PID `$2` and, where there is `$3`, those from before that time.
+
+It uses builtins only, so that it works where no process can start.
 
 It exits with 42 after a whole round that found nothing, as no other program called `sh` would, and with 1 if a process
 is left that it cannot kill.
@@ -131,6 +144,8 @@ class Processes:
         self.user, self._killer, self._services = user, killer, services
         self.restarted = False
         """Whether the container was restarted since it was last known to be the image's."""
+        self.clock: float | None = None
+        """Seconds since the boot, less monotonic seconds here; None before a shell has told the first."""
         self._may_restart = False
         try:
             self.keepers = self.find_keepers()
@@ -203,13 +218,19 @@ class Processes:
             time.sleep(0.02)
         return None
 
-    def kill_others(self, keep: int | None = None) -> None:
+    def kill_others(self, keep: int | None = None, *, since: float | None = None) -> None:
         """Kill everything except the container's own processes and the PID `keep`, until nothing is left.
+
+        Args:
+            keep: a PID.
+            since: in monotonic seconds; processes that are older, and what they started, live on if `clock` is known.
 
         Raises:
             ShellLost: nothing in the container can do it, and the container cannot be started again.
         """
-        exec_id, stream = self.start(["sh", "-c", _KILL_OTHERS, *self.keepers, str(keep or "")], user=self._killer)
+        before = "" if since is None or self.clock is None else str(int((since + self.clock) * _TICKS_PER_S))
+        arguments = (*self.keepers, str(keep or ""), before)
+        exec_id, stream = self.start(["sh", "-c", _KILL_OTHERS, *arguments], user=self._killer)
         with closing(stream):
             exit_code = self.collect(exec_id, stream, Output(), time.monotonic() + 10)
         if exit_code != _KILLED:

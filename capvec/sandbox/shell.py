@@ -18,7 +18,9 @@ from capvec.sandbox.streams import ExecStream, Output
 _START_S = 20.0
 _START = """exec 2>/dev/null
 if [ -n "$BASH_VERSION" ]; then eval 'exec {wide}>&1'; else exec {narrow}>&1; fi
-printf '%s %s %s\\n' {mark} $$ "${{BASH_VERSION:+bash}}"
+read -r up idle </proc/uptime
+printf '%s %s %s %s\\n' {mark} $$ "$up" "${{BASH_VERSION:+bash}}"
+unset up idle
 """
 """The shell's own standard error is closed: it would only carry echoes of what is sent (`set -v`, `set -x`)."""
 _COMMAND = """{{ eval {command}; }} </dev/null >&{fd} 2>&1
@@ -28,6 +30,11 @@ printf '\\n%s %s %s %s\\n' {mark} "$?" "$PWD" {mark} >&{fd}
 processes are used up can still be repaired. The mark follows the command, which cannot see it."""
 _WIDE_FD, _NARROW_FD = 198, 9
 """Descriptors of the saved output: a high one in bash; other shells accept one digit only."""
+
+
+_HOLD = "command kill -STOP $$\n"
+"""The shell stops itself instead of ending, so that Docker goes on to read what its background jobs print. A server
+whose output nobody reads dies when it logs a request."""
 
 
 class ShellLost(Exception):
@@ -61,11 +68,14 @@ class PersistentShell:
         self._stream = stream
         self._mark = f"capvec-{secrets.token_hex(16)}"
         stream.send(_START.format(wide=_WIDE_FD, narrow=_NARROW_FD, mark=self._mark))
-        first = self._read_until(re.compile(rb"%b (\d{1,9}) (\w*)\n" % self._mark.encode()), Output(), _START_S)
+        answer = re.compile(rb"%b (\d{1,9}) (\d{1,12}\.\d+) (\w*)\n" % self._mark.encode())
+        first = self._read_until(answer, Output(), _START_S)
         if first is None:
             raise ShellLost("what is called sh in the container does not answer as a shell")
         self.pid = int(first[1])
-        self._fd = _WIDE_FD if first[2] else _NARROW_FD
+        self.clock = float(first[2]) - time.monotonic()
+        """Seconds since the boot, less monotonic seconds here; too small by the time that the answer took."""
+        self._fd = _WIDE_FD if first[3] else _NARROW_FD
 
     def is_alive(self, output: Output) -> bool:
         """Whether the shell still listens. Output of background processes since the last command goes to `output`."""
@@ -88,8 +98,11 @@ class PersistentShell:
         return Finished(int(match[1]), match[2].decode(errors="replace"), ended=False)
 
     def close(self) -> None:
-        """Close the connection; the shell sees the end of its input."""
-        self._stream.close()
+        """Close the connection. Background jobs live on."""
+        try:
+            self._stream.send(_HOLD)
+        finally:
+            self._stream.close()
 
     def _read_until(self, pattern: re.Pattern[bytes], output: Output, timeout_s: float) -> re.Match[bytes] | None:
         """Read until the pattern matches. Everything before the match goes to `output`, in constant memory."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from capvec.records import CommandResult, Task, TaskStep
@@ -16,12 +17,15 @@ def has_solution(task: Task) -> bool:
 def solve(sandbox: Sandbox, task: Task, step: TaskStep) -> CommandResult:
     """Run `solve.sh` of a step, within the agent's time; how it ends does not say whether the step is solved.
 
+    It is a command in the agent's shell, so that what it leaves running goes on as what an agent leaves running.
+
     Raises:
         SandboxUnavailable: the sandbox is gone.
     """
     sandbox.upload(_folder(task, step), "/solution")
-    command = ("bash", "/solution/solve.sh")
-    return sandbox.execute(command, timeout_s=step.agent.timeout_s, env=dict(task.solution_env))
+    variables = [f"{name}={value}" for name, value in task.solution_env.items()]
+    command = shlex.join((*(["env", *variables] if variables else ()), "bash", "/solution/solve.sh"))
+    return sandbox.run(command, timeout_s=step.agent.timeout_s)
 
 
 def _folder(task: Task, step: TaskStep) -> Path:

@@ -18,9 +18,11 @@ from typing import IO, Any, cast
 import docker
 
 from capvec.sandbox.accounts import restore_accounts
+from capvec.sandbox.base import TakenBack
 from capvec.sandbox.processes import SPARED, Keepers
 from capvec.sandbox.reaper import remove
 from capvec.sandbox.root_work import COMMANDS, EMPTY, Origin, work_as_root
+from capvec.text import one_line
 
 LIBRARIES = (
     *("/lib", "/lib32", "/lib64", "/libx32"),
@@ -39,16 +41,25 @@ TRUSTED = ("/logs/verifier", "/tests")
 _SCRIPT = (
     r"""
 set -eu
-since=$1 keep=$2 born=$3 path=$4 commands=$5 system=$6 packages=$7
+since=$1 keep=$2 born=$3 own=$4 end=$5 path=$6 commands=$7 system=$8 packages=$9
 root=/proc/1/root
 put_back='' may_be_missing=''
 
 """
     + SPARED
     + r"""
-for entry in /proc/[0-9]*; do
+# name PID: say which program it is. The shell of a phase, whose parent is outside, and the dead are not worth a word.
+name() {
+  case " $own " in *" $1 "*) return ;; esac
+  read -r name 2>/dev/null <"/proc/$1/comm" && read -r stat 2>/dev/null <"/proc/$1/stat" || return 0
+  set -- ${stat##*) }
+  if [ "$1" != Z ] && [ "$2" != 0 ]; then printf 'ended %s\n' "$name"; fi
+}
+
+for entry in ${end:+/proc/[0-9]*}; do
   pid=${entry#/proc/}
   if [ "$pid" = $$ ] || spared "$pid"; then continue; fi
+  name "$pid"
   kill -9 "$pid" 2>/dev/null || :
 done
 
@@ -131,8 +142,10 @@ if [ -n "$new" ]; then say /dev; fi
 )
 
 
-def put_back(client: docker.DockerClient, container: str, origin: Origin, keep: Keepers) -> tuple[str, ...]:
-    """End the processes of a frozen container and restore the system's files.
+def put_back(
+    client: docker.DockerClient, container: str, origin: Origin, keep: Keepers, *, own: str, end: bool
+) -> TakenBack:
+    """End the processes of a frozen container, where that is asked for, and restore the system's files.
 
     A second call restores the same paths again, since they changed after the start. If the image's `find` is not GNU's,
     changes cannot be recognised, and everything is restored. The folders in `TRUSTED` are emptied as well.
@@ -142,22 +155,27 @@ def put_back(client: docker.DockerClient, container: str, origin: Origin, keep: 
         container: name of a paused container. Its processes die when it resumes, before they do anything else.
         origin: what the container was before the agent.
         keep: the processes that stay alive.
+        own: the PIDs of those that are not worth a word when they end.
+        end: whether any are to end.
 
     Returns:
-        The paths that had changed. `/dev` among them is not restored: only a restart of the container does that.
+        The paths that had changed, and the processes that end. `/dev` among the paths is not restored: only a restart
+        of the container does that.
 
     Raises:
         SandboxBroken: the files cannot be restored, so that no verifier in this container can be trusted.
     """
     system = (COMMANDS, (*COMMANDS, *LIBRARIES, *SETTINGS), PACKAGES)
-    return work_as_root(
+    lines = work_as_root(
         client,
         container,
         origin,
         _SCRIPT,
-        (origin.since, *keep, origin.path, *map(" ".join, system)),
+        (origin.since, *keep, own, "end" if end else "", origin.path, *map(" ".join, system)),
         what="the system's files cannot be restored before the verifier runs",
     )
+    ended = dict.fromkeys(one_line(line.removeprefix("ended ")) for line in lines if line.startswith("ended "))
+    return TakenBack(tuple(line for line in lines if line.startswith("/")), tuple(ended))
 
 
 def restore_commands(client: docker.DockerClient, container: str, origin: Origin) -> None:

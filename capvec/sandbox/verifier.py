@@ -2,10 +2,10 @@
 
 The verifier runs where the agent was root. What it can trust there, and what it cannot:
 
-- No process of the agent is alive; the environment is the image's and the task's.
+- No process of the agent is alive, unless `--keep-processes` was given; the environment is the image's and the task's.
 - The system's own commands and libraries, and the files that the dynamic loader reads, are the image's
   (`capvec.sandbox.system_files` lists the paths). No file that the agent put elsewhere on `PATH` replaces one of them.
-  `Verified.notes` lists the paths that had to be restored.
+  `Verified.notes` lists the paths that had to be restored, and the processes that were ended.
 - `/tests` holds the task's files, and `/logs/verifier` is empty.
 - Everything else is as the agent left it, since it may be what the task asks for. This includes an interpreter of the
   image under `/usr/local` or `/opt`, and the places where interpreters look for modules and settings
@@ -56,9 +56,7 @@ def verify(sandbox: Sandbox, task: Task, step: TaskStep | None = None) -> Verifi
     step = step or task.steps[0]
     if step.verifier.environment is not None:
         return _judge_apart(sandbox, task, step)
-    restored = ", ".join(sandbox.take_back())
-    notes = (f"restored from the image before the verifier ran: {restored}",) if restored else ()
-    return _judge(sandbox, task, step, notes)
+    return _judge(sandbox, task, step, sandbox.take_back().in_words())
 
 
 def _judge_apart(sandbox: Sandbox, task: Task, step: TaskStep) -> Verified:
@@ -76,6 +74,15 @@ def _judge_apart(sandbox: Sandbox, task: Task, step: TaskStep) -> Verified:
 
 def _judge(sandbox: Sandbox, task: Task, step: TaskStep, notes: Sequence[str]) -> Verified:
     """Run the verifier in a sandbox that can be trusted, and read its rewards."""
+    try:
+        rewards, result = _run(sandbox, task, step)
+    except VerifierFault as fault:
+        fault.notes = tuple(notes)
+        raise
+    return Verified(rewards, result, tuple(notes))
+
+
+def _run(sandbox: Sandbox, task: Task, step: TaskStep) -> tuple[Mapping[str, float], CommandResult]:
     verifier = step.verifier
     sandbox.enter(user=verifier.user, network=verifier.network)
     for folder in verifier.tests:
@@ -91,7 +98,7 @@ def _judge(sandbox: Sandbox, task: Task, step: TaskStep, notes: Sequence[str]) -
         raise VerifierFault(
             f"{error}; tests/test.sh ended with exit code {result.exit_code} and printed: {_tail(result)}"
         ) from error
-    return Verified(rewards, result, tuple(notes))
+    return rewards, result
 
 
 def _tail(result: CommandResult) -> str:

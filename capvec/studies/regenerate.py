@@ -13,6 +13,7 @@ from capvec.results.direction import DirectionSummary
 from capvec.results.gates import GateResult, check_gate, split_gate
 from capvec.results.interim import not_needed
 from capvec.results.ledger import Completeness, reconcile
+from capvec.results.lock import Writer, writer_of
 from capvec.results.merge import merge
 from capvec.results.results import Judgement, Results, summarise_run
 from capvec.results.run_folder import RunFolder, read_run_folder
@@ -21,6 +22,7 @@ from capvec.stats.summary import Summary
 from capvec.studies.calibration.judge import judge_again
 from capvec.studies.calibration.report import CALIBRATION
 from capvec.studies.reporting import write_all
+from capvec.text import counted
 
 
 def report(runs: Sequence[Path], out: Path | None) -> tuple[str, ...]:
@@ -45,12 +47,13 @@ def regenerate(folder: Path) -> tuple[str, ...]:
     Raises:
         UsageError: no run there, or none with a trial on record.
     """
+    writer = writer_of(folder)  # before the trials are read, which are final if nobody writes
     run = read_run_folder(folder)
     if run.provenance["direction"] is None:  # nothing is steered: a collection, which has one report
         write_baseline(run.plan, run.outcomes)
-        return (f"report: {folder / BASELINE}",)
+        return (f"report: {folder / BASELINE}", *_still_runs(run, writer))
     results, notes = results_of_run(run)
-    return write_all(results, (*notes, *_lost(run, results.direction)))
+    return write_all(results, (*notes, *_lost(run, results.direction), *_still_runs(run, writer)))
 
 
 def results_of_run(run: RunFolder) -> tuple[Results, tuple[str, ...]]:
@@ -68,6 +71,13 @@ def results_of_run(run: RunFolder) -> tuple[Results, tuple[str, ...]]:
         completeness=_completeness(run, summary, earlier),
     )
     return results, notes
+
+
+def _still_runs(run: RunFolder, writer: Writer | str | None) -> Iterator[str]:
+    """That a report is of a part, since the run goes on."""
+    if writer is not None:
+        done = f"{len(run.outcomes)} of {counted(len(run.plan.trials), 'trial')}"
+        yield f"{run.folder} is still being written by {writer}; this report is of the first {done}"
 
 
 def _lost(run: RunFolder, direction: DirectionSummary) -> Iterator[str]:

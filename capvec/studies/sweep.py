@@ -67,6 +67,8 @@ class SweepStudy:
             for layers in self._layers(obtained, context)
             for alpha in self._alphas
         ]
+        for one in (one for config in steered for one in config.steers if one.op == "add"):
+            obtained.direction.check_strength(one.alpha, one.layer, context.health.dtype)
         controls = control_configs(options.controls, steered, obtained.direction, obtained.controls)
         return StudyDesign((Config(Config.BASELINE, "baseline"), *steered, *controls), obtained)
 

@@ -243,13 +243,14 @@ HOSTILE = {
 @pytest.mark.parametrize("text", HOSTILE)
 def test_what_would_leave_the_sandbox_is_refused_by_name(folder, text, monkeypatch):
     monkeypatch.setenv("SECRET", "of this machine")
-    (folder.path / "environment" / "link").symlink_to("/etc/hostname")
     words = text.replace("words:\n", "words:\n    image: debian:bookworm-slim\n").replace(
         "words: {}", "words: {image: debian:bookworm-slim}"
     )
     folder.write("environment/docker-compose.yaml", f"services:\n{words}\n")
+    task = load_task(folder.path)
+    (folder.path / "environment" / "link").symlink_to("/etc/hostname")  # with it the task would not load
     with pytest.raises(UsageError, match=rf"^task greet: .*docker-compose\.yaml: .*{HOSTILE[text]}"):
-        DockerProvider().prepare(load_task(folder.path))
+        DockerProvider().prepare(task)
 
 
 def test_an_image_that_no_registry_has_is_refused_with_its_service(folder):

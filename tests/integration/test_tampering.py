@@ -112,7 +112,9 @@ def opened(task, *commands):
 
 def put_back_by(verified):
     """What was put back, as the notes say."""
-    return {path for note in verified.notes for path in note.rpartition(": ")[2].split(", ")}
+    return {
+        path for note in verified.notes if note.startswith("restored") for path in note.rpartition(": ")[2].split(", ")
+    }
 
 
 @pytest.mark.parametrize("what", CHEATS)
@@ -135,7 +137,7 @@ def test_an_answer_that_is_right_earns_its_reward_whatever_else_was_done(task, w
 def test_nothing_is_put_back_after_an_agent_that_left_the_system_alone(task):
     work = "mkdir -p /opt/x /home/y; echo > /etc/new; rm /etc/motd; printf '#!/bin/sh\n' > /usr/local/bin/mine"
     with opened(task, work, "chmod 755 /usr/local/bin/mine; ls /usr/bin; cat /bin/sh > /dev/null") as sandbox:
-        assert sandbox.take_back() == ()
+        assert sandbox.take_back().restored == ()
         assert sandbox.execute(("sh", "-c", "mine && ls /opt/x /etc/new"), timeout_s=10).exit_code == 0
 
 
@@ -154,7 +156,7 @@ def test_a_container_that_could_not_be_frozen_at_once_is_frozen_in_a_second_try(
             really(container)
 
         monkeypatch.setattr(sandbox._api, "pause", pause)
-        assert sandbox.take_back() == ()
+        assert sandbox.take_back().restored == ()
         assert len(tries) == 2
 
 
@@ -186,14 +188,14 @@ def test_the_system_is_as_in_the_image_and_the_agents_work_as_it_was(task):
     with opened(task, WORK) as sandbox:
         before = state(sandbox, PLACES)
         sandbox.run(TAMPERING, timeout_s=30)
-        assert {*sandbox.take_back()} == {"/usr/bin", "/usr/sbin", "/usr/lib", "/usr/libexec", "/lib64"}
+        assert {*sandbox.take_back().restored} == {"/usr/bin", "/usr/sbin", "/usr/lib", "/usr/libexec", "/lib64"}
         assert state(sandbox, SYSTEM) == pristine
         assert state(sandbox, PLACES) == before
 
 
 def test_what_is_installed_is_put_back_with_the_files_so_that_a_verifier_can_install(task):
     with opened(task, "touch /usr/bin/installed; echo 'Package: installed' >> /var/lib/dpkg/status") as sandbox:
-        assert set(sandbox.take_back()) == {"/usr/bin", "/var/lib/dpkg"}
+        assert set(sandbox.take_back().restored) == {"/usr/bin", "/var/lib/dpkg"}
 
 
 def test_an_image_whose_find_cannot_tell_gets_everything_back_each_time(tmp_path):
@@ -208,7 +210,7 @@ def test_a_path_of_the_image_that_is_a_link_is_followed(tmp_path):
     links = "RUN mkdir -p /srv/real/bin && ln -s /srv/real /opt/tools"
     task = make_task(tmp_path, links, "ENV PATH=/opt/tools/bin/:$PATH")
     with opened(task, FAKE, "cp /app/fake /srv/real/bin/bash; cp /app/fake /srv/real/bin/mine") as sandbox:
-        assert sandbox.take_back() == ("/srv/real/bin/bash",)
+        assert sandbox.take_back().restored == ("/srv/real/bin/bash",)
         assert sandbox.execute(("bash", "-c", "command -v mine"), timeout_s=10).output == "/opt/tools/bin/mine\n"
 
 

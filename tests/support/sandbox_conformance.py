@@ -11,7 +11,7 @@ import pytest
 
 from capvec.errors import SandboxUnavailable
 from capvec.records import Artifact, CommandResult
-from capvec.sandbox.base import Budget
+from capvec.sandbox.base import Budget, TakenBack
 
 SCRIPT = {
     "echo hello": CommandResult("hello\n", 0),
@@ -70,7 +70,7 @@ class SandboxConformance:
 
     def test_a_sandbox_that_was_taken_back_runs_programs_and_had_nothing_to_put_back(self, sandbox):
         sandbox.run("echo hello", timeout_s=10)
-        assert sandbox.take_back() == ()
+        assert sandbox.take_back() == TakenBack()
         assert sandbox.execute(("printf", "hello"), timeout_s=10).output == "hello"
 
     def test_what_is_uploaded_can_be_read_and_used(self, sandbox, tmp_path):

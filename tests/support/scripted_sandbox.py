@@ -13,7 +13,7 @@ from typing import BinaryIO
 from capvec.errors import SandboxUnavailable
 from capvec.records import Artifact, CommandResult, Task, TaskStep
 from capvec.sandbox.artifacts import clean
-from capvec.sandbox.base import Budget
+from capvec.sandbox.base import Budget, TakenBack
 
 Answer = CommandResult | Exception | None
 """What a command gives: a result, an exception to raise, or None for a command that is not found."""
@@ -59,11 +59,11 @@ class ScriptedSandbox:
         """The script's answer."""
         return self._answer(" ".join(argv))
 
-    def take_back(self) -> tuple[str, ...]:
+    def take_back(self) -> TakenBack:
         """Nothing to restore."""
         self._check()
         self.taken_back = True
-        return ()
+        return TakenBack()
 
     def upload(self, source: Path, target: str) -> None:
         """Keep the files in memory."""

@@ -135,7 +135,7 @@ def test_what_belongs_elsewhere_is_found(tmp_path, path, source):
         ("sandbox__a", "import docker.errors"),
         ("pytest_plugin__a", "import pytest"),
         ("engines__transformers__hooks__a", "import torch"),
-        ("directions__files", "import torch"),
+        ("directions__pt_file", "import torch"),
     ],
 )
 def test_what_is_where_it_belongs_is_fine(tmp_path, path, source):

@@ -24,6 +24,8 @@ from capvec.publish.bake.order import BakeOrder
 from capvec.publish.bake.plan import apply, make_plan
 from capvec.publish.bake.proof import Reference, conversations, observe, prove
 from capvec.publish.bake.record import BAKED, Baked
+from capvec.results.lock import LOCK, locked_new
+from capvec.storage import write_text, writing
 
 
 def bake(order: BakeOrder, say: Callable[[str], None]) -> Baked:
@@ -33,16 +35,20 @@ def bake(order: BakeOrder, say: Callable[[str], None]) -> Baked:
         UsageError: the order cannot be carried out, for instance because of the architecture.
         BakeMismatch: the folder does not match the hook, and was removed.
     """
-    source = resolve_model(order.model, say)
-    order.out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=order.out.parent, prefix=".baking-") as scratch:
+    with (
+        locked_new(order.out, "--out"),
+        tempfile.TemporaryDirectory(dir=order.out.parent, prefix=".baking-") as scratch,
+    ):
         made = Path(scratch) / order.out.name
+        source = resolve_model(order.model, say)
         reference, finished = _write(order, source, made, say)
         say("loading the folder and running the baked model on the same conversations")
         again = _load(str(made), source)
         baked = finished(architecture=type(again.model).__name__, proof=prove(reference, again))
-        (made / BAKED).write_text(json.dumps(baked.to_json(), indent=2) + "\n", encoding="utf-8")
-        os.replace(made, order.out)
+        write_text(made / BAKED, json.dumps(baked.to_json(), indent=2) + "\n")
+        with writing(order.out):
+            (order.out / LOCK).unlink()  # only an empty folder can be replaced by another
+            os.replace(made, order.out)
     return baked
 
 

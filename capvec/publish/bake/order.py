@@ -11,6 +11,7 @@ from capvec.arguments import at_least, choice, number
 from capvec.errors import UsageError
 from capvec.publish.bake.record import BakeOp
 from capvec.records import AlphaUnit
+from capvec.results.lock import refuse_used
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,7 @@ def parse_order(raw: Mapping[str, Any]) -> BakeOrder:
     if len(set(layers)) < len(layers):
         raise UsageError(f"--layer {raw['layer']!r}: a layer is named twice; double --alpha instead")
     out, direction = Path(raw["out"]), Path(raw["direction"])
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"--out {out}: exists and is not an empty folder; name a new one")
+    refuse_used(out, "--out")
     if not direction.is_file():
         raise UsageError(f"--direction {direction}: no such file; expected a direction as a sweep writes it")
     unit: AlphaUnit = choice("--alpha-unit", raw["alpha_unit"], get_args(AlphaUnit))

@@ -176,7 +176,7 @@ def run(study: SelectionStudy, *, jobs: int) -> bool:
         finished = {outcome.id: outcome for outcome in payload.finished}
         with EngineClient(payload.engine_url, payload.engine_token) as client:
             run_trials(
-                TrialRunner(payload.plan, client, DockerProvider(payload.plan.settings.capabilities), finished),
+                TrialRunner(payload.plan, client, DockerProvider.of(payload.plan.settings), finished),
                 session.recorder,
                 jobs,
             )

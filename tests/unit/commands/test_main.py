@@ -115,7 +115,7 @@ def test_collect_refuses_a_bad_option_by_name_before_it_makes_a_folder(option, v
 def test_collect_does_not_mix_two_collections(capsys, tmp_path):
     (tmp_path / "traces").mkdir()
     (tmp_path / "traces" / "one.json").touch()
-    assert "traces is not empty" in refusal(capsys, "collect", "--out", "traces")
+    assert "traces: exists and is not an empty folder" in refusal(capsys, "collect", "--out", "traces")
 
 
 def test_collect_without_an_engine_says_so(capsys, tmp_path):

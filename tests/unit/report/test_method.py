@@ -37,3 +37,19 @@ def test_what_the_chat_template_did_otherwise_is_said_and_how_the_model_thought(
         "Thinking is on (enable_thinking). Thoughts are in the trajectories and are no commands; the template does not "
         "give them back to the model.",
     ]
+
+
+def test_what_tasks_were_allowed_is_said(tmp_path):
+    plan = write_recorded(tmp_path / "r")
+    settings = replace(plan.settings, allow_network=True, capabilities="default", keep_processes=True)
+    said = sentences(method_section(results_of(replace(plan, settings=settings), [])))[1:]
+    assert [
+        option
+        for line in said
+        for option in ("--allow-network", "--capabilities default", "--keep-processes")
+        if option in line
+    ] == [
+        "--allow-network",
+        "--capabilities default",
+        "--keep-processes",
+    ]

@@ -289,7 +289,8 @@ def test_the_reports_hold_every_look_and_are_made_again_from_the_trials_alone(fo
 
 def test_a_run_with_looks_does_not_go_on_without_them_or_over_other_trials_nor_is_it_merged(folder, plan, tmp_path):
     built = built_direction()
-    about = {"health": HEALTH.to_json(), "direction": StudyDirection(built.direction, "the traces", built)}
+    direction = StudyDirection(built.direction, "the traces", built)
+    about = {"health": HEALTH.to_json(), "direction": direction, "images": {task.name: "sha256:0" for task in TASKS}}
     asked = SweepOptions(sequential=True).to_json()
     provenance.check_same_study(folder, options=asked, plan=plan, **about)
     with pytest.raises(UsageError, match=r"--sequential was over 288 trials, hash \w{8} and is False"):

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from support.recorded_run import write_recorded
 
+from capvec.commands.main import main
 from capvec.directions.direction import Direction
 from capvec.directions.recipe import Recipe
 from capvec.directions.study_direction import StudyDirection
 from capvec.errors import UsageError
 from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Plan, Settings, SteeringMode, steered_config
-from capvec.results.provenance import check_same_study, differences
+from capvec.results.provenance import check_comparable, check_same_study, differences
 
 pytestmark = pytest.mark.unit
 
@@ -31,11 +32,11 @@ def check(
     """Compare a run that steered so, and was asked for so, with a plan of one config and these settings."""
     earlier = {
         "study": "sweep", "model": HEALTH, "settings": SETTINGS.to_json(), "direction": {"hash": DIRECTION.hash},
-        "tasks": {}, "configs": [{"name": config.name, "steers": steers}], "options": before.to_json(),
+        "tasks": {}, "configs": [{"name": config.name, "steers": steers}], "options": before.to_json(), "seeds": {},
     }  # fmt: skip
     (folder / "provenance.json").write_text(json.dumps(earlier))
     plan = Plan("r", folder, (), (config,), (), settings)
-    about = {"plan": plan, "health": HEALTH, "direction": StudyDirection(DIRECTION, "file")}
+    about = {"plan": plan, "health": HEALTH, "direction": StudyDirection(DIRECTION, "file"), "images": {}}
     check_same_study(folder, options=now.to_json(), **about)
 
 
@@ -91,16 +92,17 @@ def test_a_run_does_not_go_on_with_another_threshold_unless_its_direction_was_lo
     [
         ({"solved_at": 0.5}, r"settings\.solved_at was 1\.0 and is 0\.5"),
         ({"reward": "accuracy"}, r"settings\.reward was None and is accuracy"),
+        ({"keep_processes": True}, r"settings\.keep_processes was False and is True"),
     ],
 )
-def test_a_run_does_not_go_on_with_another_reward_or_threshold_and_an_old_one_had_the_defaults(tmp_path, change, named):
+def test_a_run_does_not_go_on_where_it_is_judged_otherwise_and_an_old_one_had_the_defaults(tmp_path, change, named):
     config, folder = steered_config(DIRECTION, 1, 4.0), tmp_path / "provenance.json"
     check(tmp_path, config.to_json()["steers"], config)
     old = json.loads(folder.read_text())
     for name in change:
         del old["settings"][name]
     folder.write_text(json.dumps(old))
-    about = {"health": HEALTH, "direction": StudyDirection(DIRECTION, "file"), "options": SWEEP.to_json()}
+    about = {"health": HEALTH, "direction": StudyDirection(DIRECTION, "file"), "options": SWEEP.to_json(), "images": {}}
     check_same_study(tmp_path, plan=Plan("r", tmp_path, (), (config,), (), SETTINGS), **about)
     with pytest.raises(UsageError, match=named):
         check_same_study(tmp_path, plan=Plan("r", tmp_path, (), (config,), (), replace(SETTINGS, **change)), **about)
@@ -113,7 +115,7 @@ def test_a_run_from_before_a_threshold_was_an_option_went_by_its_default(tmp_pat
     del old["options"]["recipe"]["confound_auc"]
     folder.write_text(json.dumps(old))
     plan = Plan("r", tmp_path, (), (config,), (), SETTINGS)
-    about = {"plan": plan, "health": HEALTH, "direction": StudyDirection(DIRECTION, "file")}
+    about = {"plan": plan, "health": HEALTH, "direction": StudyDirection(DIRECTION, "file"), "images": {}}
     check_same_study(tmp_path, options=SWEEP.to_json(), **about)
     with pytest.raises(UsageError, match=r"--confound-auc was 0\.9 and is 0\.8"):
         check_same_study(tmp_path, options=SweepOptions(recipe=Recipe(confound_auc=0.8)).to_json(), **about)
@@ -124,6 +126,8 @@ def test_a_run_from_before_a_threshold_was_an_option_went_by_its_default(tmp_pat
     [
         ("sha256:1 from environment/Dockerfile", "sha256:2 from environment/Dockerfile", {}),
         ("sha256:1", "sha256:1 from environment/Dockerfile", {}),  # a run of an earlier capvec
+        ("sha256:1", "sha256:2 from environment/Dockerfile", {"images of t": (["sha256:1"], ["sha256:2"])}),
+        ("", "sha256:2 from environment/Dockerfile", {"images of t": ([""], ["sha256:2"])}),
         (
             "sha256:1 from debian:12, sha256:2 from tests/Dockerfile",
             "sha256:1 from environment/Dockerfile, sha256:2 from tests/Dockerfile",
@@ -140,3 +144,75 @@ def test_a_run_goes_on_with_rebuilt_images_and_not_with_images_from_elsewhere(be
         for image in (before, now)
     )  # fmt: skip
     assert differences(one, other) == changed
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    return write_recorded(tmp_path / "r", finished=False).folder
+
+
+def refusal(folder) -> str:
+    with pytest.raises(UsageError) as refused:
+        check_comparable(folder, folder / "trials.jsonl")
+    assert "\n" not in str(refused.value)
+    assert "put the file of that run back, or choose another --run" in str(refused.value)
+    return str(refused.value)
+
+
+def test_a_folder_without_a_trial_has_nothing_to_compare(tmp_path):
+    check_comparable(tmp_path, tmp_path / "trials.jsonl")
+    (tmp_path / "trials.jsonl").touch()
+    check_comparable(tmp_path, tmp_path / "trials.jsonl")
+
+
+def test_trials_of_which_nothing_says_what_they_were_are_never_taken(recorded):
+    check_comparable(recorded, recorded / "trials.jsonl")
+    (recorded / "provenance.json").unlink()
+    assert refusal(recorded).startswith(f"--resume: {recorded}: no provenance.json, so nothing shows")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda text: text[: len(text) // 2], "cannot be read"),
+        (lambda _: "", "cannot be read"),
+        (lambda text: text.encode() + b"\xff", "cannot be read (byte "),
+        (lambda _: "[" * 100_000, "cannot be read (it is nested too deeply)"),
+        (lambda _: "9" * 5000, "cannot be read"),
+        (lambda _: "[]", "lacks everything: it is no JSON object"),
+        (lambda _: "{}", "lacks options, settings, model, direction, configs, tasks, seeds"),
+    ],
+    ids=["cut off", "empty", "bytes", "nested", "huge number", "list", "no key"],
+)
+def test_a_damaged_provenance_is_one_sentence(recorded, damage, said, capsys):
+    path = recorded / "provenance.json"
+    damaged = damage(path.read_text())
+    path.write_bytes(damaged.encode() if isinstance(damaged, str) else damaged)
+    assert said in refusal(recorded)
+    assert main(["report", str(recorded)]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        (("options",), "options"),
+        (("settings",), "settings"),
+        (("model",), "model"),
+        (("model", "revision"), "model.revision"),
+        (("direction",), "direction"),
+        (("direction", "hash"), "direction.hash"),
+        (("tasks", "task0", "checksum"), "the checksum of task0"),
+        (("configs", 0, "steers"), "the steers of baseline"),
+        (("seeds",), "seeds"),
+    ],
+)
+def test_a_key_that_is_missing_switches_no_comparison_off(recorded, key, said):
+    path = recorded / "provenance.json"
+    record = json.loads(path.read_text())
+    place = record
+    for name in key[:-1]:
+        place = place[name]
+    del place[key[-1]]
+    path.write_text(json.dumps(record))
+    assert f"{path} lacks {said}, so nothing shows" in refusal(recorded)

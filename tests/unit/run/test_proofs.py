@@ -55,6 +55,7 @@ def test_another_image_scale_set_of_capabilities_and_capvec_are_checked_again(
     assert Proofs(Scale("accuracy"), "none").read(task, "sha256:1") is None
     assert Proofs(Scale(solved_at=0.5), "none").read(task, "sha256:1") is None
     assert Proofs(Scale(), "default").read(task, "sha256:1") is None
+    assert Proofs(Scale(), "none", keep_processes=True).read(task, "sha256:1") is None
     monkeypatch.setattr("capvec.run.proofs.__version__", "0.0.0")
     assert Proofs(Scale(), "none").read(task, "sha256:1") is None
 

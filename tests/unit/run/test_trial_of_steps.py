@@ -14,6 +14,7 @@ from capvec.errors import SandboxUnavailable
 from capvec.plan.plan import Plan, Settings
 from capvec.records import CommandResult, Config, Outcome, Task, TaskStep, TrialSpec
 from capvec.run.trial import TrialRunner
+from capvec.sandbox.base import TakenBack
 from dev.agent.scripted_model import ScriptedModel
 
 pytestmark = pytest.mark.unit
@@ -28,7 +29,7 @@ class Judging(ScriptedSandbox):
         super().__init__(lambda _command: CommandResult("", 0))
         self.calls, self.setups = iter(calls), iter(setups)
 
-    def take_back(self) -> tuple[str, ...]:
+    def take_back(self) -> TakenBack:
         self.commands.append("take back")
         return super().take_back()
 

@@ -1,0 +1,73 @@
+"""Writing files: whole or not at all, and one sentence where the disk refuses."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from capvec.errors import StorageFault
+
+_ADVICE = {
+    errno.ENOSPC: "make room on that disk and try again",
+    errno.EDQUOT: "make room in your quota and try again",
+    errno.EROFS: "choose a place that can be written",
+    errno.EACCES: "choose a place that you may write, or change its permissions",
+    errno.EPERM: "choose a place that you may write, or change its permissions",
+    errno.EIO: "the disk fails; choose another",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOTDIR: "a part of that path is a file; choose another place",
+    errno.EEXIST: "something else is there; choose another place",
+}
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What the operating system refuses while a file or folder is written, as one sentence that names it.
+
+    Raises:
+        StorageFault: it refused; the message says why and what to do.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StorageFault(refusal(path, error)) from error
+
+
+def refusal(path: Path | str, error: OSError) -> str:
+    """The sentence on a path that cannot be written."""
+    advice = _ADVICE.get(error.errno or 0, "mend that and try again")
+    return f"{path} cannot be written ({error.strerror or error}): {advice}"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file by this text in UTF-8. A reader sees the old content or the new, and a failure leaves the old.
+
+    Characters that UTF-8 cannot hold, such as half of a surrogate pair, are written as escapes.
+
+    Raises:
+        StorageFault: the disk is full or read-only, or refuses otherwise.
+    """
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    with writing(path):
+        try:
+            with new.open("w", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(new, path)
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, unless it is there.
+
+    Raises:
+        StorageFault: it cannot be made.
+    """
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
