@@ -21,7 +21,7 @@ Capabilities = Literal["none", "default"]
 Status = Literal["solved", "unsolved", "error"]
 Layers = int | str | None
 """The layer of a config; a text such as `20+22` for several; None if nothing is steered."""
-EndReason = Literal["done", "max_steps", "parse_fail_limit", "no_cmd_limit", "context_full", "time", "error"]
+EndReason = Literal["done", "max_steps", "parse_fail_limit", "no_cmd_limit", "context_full", "time", "storage", "error"]
 Thinking = Literal["on", "off", "default"]
 """Whether a model thinks before it answers; `default` leaves it to the chat template."""
 Message = Mapping[str, str]
@@ -39,6 +39,8 @@ class Limits(Record):
     cpus: float = 1.0
     memory_mb: int = 2048
     pids: int = 1024
+    storage_mb: int = 2048
+    """What the container may write to the disk."""
     network: bool = False
     cap_add: tuple[str, ...] = ()
     """Linux capabilities that `task.toml` asks for, each with a reason there."""

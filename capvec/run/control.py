@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from capvec.errors import SandboxBroken, StepFault, VerifierFault
+from capvec.errors import SandboxBroken, StepFault, StorageExceeded, VerifierFault
 from capvec.records import Task
 from capvec.sandbox.base import Sandbox, SandboxProvider
 from capvec.sandbox.reward import counted, of_steps
@@ -96,11 +96,14 @@ class Control:
             StepFault: a step cannot begin there either.
             SandboxUnavailable: nothing can run sandboxes.
         """
-        with self.sandboxes.open(task, run=self.run, trial=f"{self.trial}-control") as sandbox:
-            if not has_solution(task):
-                doubt = self._after_nothing(sandbox, task, before)
-                return f"where nothing was done, too: {doubt}" if doubt else ""
-            judged, doubt = self._after_solution(sandbox, task)
+        try:
+            with self.sandboxes.open(task, run=self.run, trial=f"{self.trial}-control") as sandbox:
+                if not has_solution(task):
+                    doubt = self._after_nothing(sandbox, task, before)
+                    return f"where nothing was done, too: {doubt}" if doubt else ""
+                judged, doubt = self._after_solution(sandbox, task)
+        except StorageExceeded as exceeded:
+            return f"where no agent was, too: {exceeded}"
         if judged is not None and judged.solved:
             return ""
         return f"after the task's own solution, too: {doubt or 'it is not judged solved'}"

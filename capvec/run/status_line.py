@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from capvec.run.progress import Progress, Tally
+from capvec.run.progress import Progress, Tally, Work
 
 # Control sequences of the VT100, which every terminal emulator of today knows.
 _ERASE_BELOW = "\x1b[J"
@@ -20,6 +20,8 @@ _MAKE_ROOM = "\x1bD\x1b[A"
 _SAVE, _RESTORE = "\x1b7", "\x1b8"
 _NEXT_ROW = "\x1b[B\r"
 _LOG_WIDTH = 100
+_SPARSE_S = 10.0
+"""Between two lines of a log on work other than trials."""
 
 
 def can_redraw(tty: bool, environ: Mapping[str, str] = os.environ) -> bool:
@@ -57,7 +59,7 @@ class StatusLine:
 
 
 class ProgressDisplay:
-    """Shows the progress of the trials."""
+    """Shows the progress of trials, or of other work."""
 
     def __init__(
         self,
@@ -71,26 +73,34 @@ class ProgressDisplay:
 
         Args:
             write: writes to the terminal or the log, at once.
-            live: whether to redraw a line as trials end; if not, a line is written after each quarter of them.
+            live: whether to redraw a line as trials end; if not, a line is written after each quarter of them, and at
+                most every few seconds after parts of other work.
             at_a_time: how many trials run in parallel.
             clock: in seconds.
         """
         self._write, self._clock, self._at_a_time = write, clock, at_a_time
         self._status = StatusLine(write) if live else None
         self._progress: Progress | None = None
-        self._quarters = 0
+        self._quarters, self._written = 0, 0.0
 
-    def update(self, tally: Tally) -> None:
-        """Show a tally that has changed; the first call, before a trial has ended, starts the clock."""
+    def update(self, tally: Tally | Work) -> None:
+        """Show a tally that has changed; the first call for what is counted, before any has ended, starts the clock."""
         now = self._clock()
-        if self._progress is None:
+        if self._progress is None or self._progress.tally.what != tally.what:
             self._progress = Progress.begin(tally, now, at_a_time=self._at_a_time)
+            self._quarters, self._written = 0, now
         self._progress = self._progress.at(tally, now)
-        quarters = 4 * tally.done // tally.total if tally.total else 0
-        if self._status is None and quarters > self._quarters:
+        if self._status is None and self._is_due(tally, now):
+            self._written = now
             self._write(f"{self._progress.line(_LOG_WIDTH)}\n")
-        self._quarters = quarters
         self.redraw()
+
+    def _is_due(self, tally: Tally | Work, now: float) -> bool:
+        """Whether a log gets a line."""
+        before, self._quarters = self._quarters, 4 * tally.done // tally.total if tally.total else 0
+        if isinstance(tally, Work):
+            return now - self._written >= _SPARSE_S
+        return self._quarters > before
 
     def say(self, line: str) -> None:
         """Write a line that stays."""

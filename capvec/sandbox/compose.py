@@ -26,6 +26,7 @@ from capvec.sandbox.compose_file import FILE, MAIN, Services, read_services
 from capvec.sandbox.compose_images import images_of
 from capvec.sandbox.containers import LOG_FOLDERS, ImageConfig, Started, most_cpus, privileges, settings_of
 from capvec.sandbox.reaper import LATE_S, PROJECT_LABEL, remove_project
+from capvec.sandbox.storage import of_service
 
 WAIT_S = 180
 """How long services may take until they run and are healthy."""
@@ -109,6 +110,7 @@ class Project:
             "services": {
                 service: {
                     **(self._main(name, capabilities) if service == MAIN else self._beside(service, capabilities)),
+                    **of_service(self.environment.limits.storage_mb),
                     "image": self.images[service],
                     "labels": dict(labels),
                 }

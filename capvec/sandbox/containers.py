@@ -18,6 +18,7 @@ from capvec.sandbox.building import Say
 from capvec.sandbox.images import find_image, prepare_image
 from capvec.sandbox.network import Connection
 from capvec.sandbox.reaper import PID_LABEL, RUN_LABEL, TRIAL_LABEL, owner_label, remove, remove_late
+from capvec.sandbox.storage import create_container
 
 KEEPER = "65534:65534"
 """User of the container's own two processes, init and its child. Without CAP_KILL no agent can end them, not even with
@@ -96,7 +97,7 @@ def start_container(
     }
     cleanup.callback(remove, client, name)
     try:
-        container = client.containers.create(image.id, name=name, **settings)
+        container = create_container(client, image.id, environment.limits.storage_mb, name=name, **settings)
     except KeyboardInterrupt:
         remove_late(client, name)
         raise

@@ -38,6 +38,7 @@ from capvec.sandbox.processes import GRACE_S, Keepers, Processes
 from capvec.sandbox.reaper import remove
 from capvec.sandbox.root_work import Origin, empty_folders
 from capvec.sandbox.shell import Finished, PersistentShell, ShellLost, quote_command
+from capvec.sandbox.storage import watched
 from capvec.sandbox.streams import Output
 from capvec.sandbox.system_files import put_back, restore_commands
 from capvec.sandbox.users import GROUP, PASSWD, ROOT, Users
@@ -161,6 +162,7 @@ class Launch:
             check_runs(self.client, started)
             raise
         self.cleanup.callback(sandbox.hang_up)
+        self.cleanup.enter_context(watched(started.name, environment.limits.storage_mb))
         return sandbox
 
 

@@ -31,7 +31,7 @@ def test_the_older_spellings_mean_the_same_as_the_new_ones() -> None:
         file="task.toml",
     )
     assert older == newer
-    assert newer.environment.limits == Limits(memory_mb=4096, network=True)
+    assert newer.environment.limits == Limits(memory_mb=4096, network=True, storage_mb=10240)
 
 
 @pytest.mark.parametrize(
@@ -59,13 +59,11 @@ def test_keys_without_effect_are_ignored_and_listed() -> None:
         name = "org/greet"
         [environment]
         network_mode = "no-network"
-        storage_mb = 10240
         colour = "blue"
         [verifier]
         retries = 3
     """
     assert [note.split()[0] for note in parse_settings(toml, file="t").notes] == [
-        "environment.storage_mb",
         "speed",
         "environment.colour",
         "verifier.retries",
