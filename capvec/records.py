@@ -103,12 +103,15 @@ class Collect(Record):
 
 @dataclass(frozen=True)
 class Artifact(Record):
-    """A file or folder that is copied from the agent's container to the verifier's, to the same path."""
+    """A file or folder that is copied from a container of the agent's to the verifier's, to the same path."""
 
     source: str
     exclude: tuple[str, ...] = ()
     """Patterns of names in a folder that are left out."""
     service: str = "main"
+    destination: str = ""
+    """Where Harbor keeps its copy, in its folder of artifacts; empty for the path itself. It decides only which of two
+    services' artifacts is copied where these overlap."""
 
 
 @dataclass(frozen=True)

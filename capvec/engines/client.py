@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -18,6 +19,8 @@ from capvec.thoughts import Said, split_thought
 
 TIMEOUT_S = 600.0
 """For one reply: a busy engine on a small machine is slow; a dead one refuses the connection at once."""
+RETRY_AFTER_MAX_S = 60.0
+"""A server that asks for a longer wait counts as not available."""
 _BROKEN = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 """The connection ended before the answer: a server closed it when it was idle, or died."""
 
@@ -159,19 +162,34 @@ class EngineClient:
             raise EngineUnavailable(f"{self._url}{path} sent no JSON: is this a capvec engine?") from error
 
     def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        deadline = time.monotonic() + TIMEOUT_S
+        response = self._request(method, path, **arguments)
+        while (wait := _busy_for(response)) is not None and time.monotonic() + wait < deadline:
+            time.sleep(wait)
+            response = self._request(method, path, **arguments)
+        if response.is_success:
+            return response
+        raise _fault(response, self._url)
+
+    def _request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         try:
             try:
-                response = self._http.request(method, path, **arguments)
+                return self._http.request(method, path, **arguments)
             except _BROKEN:
                 # Every request of the protocol has the same answer when it is sent again.
-                response = self._http.request(method, path, **arguments)
+                return self._http.request(method, path, **arguments)
         except httpx.HTTPError as error:
             raise EngineUnavailable(
                 f"the engine at {self._url} did not answer: {type(error).__name__}: {error}"
             ) from error
-        if response.is_success:
-            return response
-        raise _fault(response, self._url)
+
+
+def _busy_for(response: httpx.Response) -> float | None:
+    """Seconds after which a busy server wants to be asked again; None if it says nothing of that."""
+    asked = response.headers.get("retry-after", "")
+    if response.status_code not in {429, 503} or not re.fullmatch(r"\d{1,4}", asked):
+        return None
+    return float(asked) if float(asked) <= RETRY_AFTER_MAX_S else None
 
 
 def _said(message: Mapping[str, Any]) -> Said:
@@ -191,7 +209,7 @@ def _fault(response: httpx.Response, url: str) -> Exception:
         return ContextOverflow(message)
     if code == "steering_fault":
         return SteeringFault(message)
-    if code == "invalid_value":
+    if code in {"invalid_value", "request_too_large"}:
         return UsageError(message)
     hint = " (the token goes into CAPVEC_ENGINE_TOKEN)" if response.status_code == 401 else ""
     return EngineUnavailable(f"the engine at {url} refused: {response.status_code} {message}{hint}")

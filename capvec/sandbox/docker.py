@@ -17,7 +17,7 @@ from capvec.records import Artifact, Capabilities, CommandResult, Environment, T
 from capvec.sandbox import files
 from capvec.sandbox.accounts import are_readable, restore_accounts
 from capvec.sandbox.artifacts import clean, is_folder
-from capvec.sandbox.base import Budget, Sandbox, TakenBack
+from capvec.sandbox.base import MAIN, Budget, Sandbox, TakenBack
 from capvec.sandbox.building import Say
 from capvec.sandbox.compose import Project
 from capvec.sandbox.compose_images import prepare_images
@@ -32,19 +32,21 @@ from capvec.sandbox.containers import (
     start_container,
 )
 from capvec.sandbox.docker_host import connect, faults
+from capvec.sandbox.freezing import frozen
 from capvec.sandbox.health import wait_until_healthy
-from capvec.sandbox.network import Connection, wanted_by_agent, wanted_by_verifier
+from capvec.sandbox.network import wanted_by_agent, wanted_by_verifier
 from capvec.sandbox.processes import GRACE_S, Keepers, Processes
 from capvec.sandbox.reaper import remove
 from capvec.sandbox.root_work import Origin, empty_folders
+from capvec.sandbox.service import Service
 from capvec.sandbox.shell import Finished, PersistentShell, ShellLost, quote_command
 from capvec.sandbox.storage import watched
 from capvec.sandbox.streams import Output
 from capvec.sandbox.system_files import put_back, restore_commands
 from capvec.sandbox.users import GROUP, PASSWD, ROOT, Users
 
-FREEZE_S = 15.0
-"""How long to retry freezing a container."""
+_STOP_S = 10
+"""How long a container may take to end by itself before it is killed, as by Harbor."""
 PLACE_S = 60.0
 """How long root may take to make place for artifacts."""
 TELLABLE_S = 0.05
@@ -147,6 +149,7 @@ class Launch:
             "capabilities": self.capabilities,
             "labels": self.labels,
             "cleanup": self.cleanup,
+            "wanted": wanted,
         }
         if environment.compose:
             started = Project.of(self.client, self.task, environment, self.say).start(name, **settings)
@@ -154,8 +157,7 @@ class Launch:
             image = ImageConfig.of(self.client, self.task, environment, self.say)
             if environment is self.task.environment and not image.entrypoint:
                 environment = root_reads_all(environment, (step.agent.user or image.user for step in self.task.steps))
-            connection = Connection(self.client, name, wanted=wanted)
-            started = start_container(self.client, image, environment, connection, name=name, **settings)
+            started = start_container(self.client, image, environment, name=name, **settings)
         try:
             sandbox = DockerSandbox(self, started, users)
         except (SandboxUnavailable, docker.errors.APIError):
@@ -263,12 +265,29 @@ class DockerSandbox:
             duration_s=round(time.monotonic() - started, 4),
         )
 
+    def execute_beside(self, service: str, command: str, *, timeout_s: float, user: str | None) -> CommandResult:
+        """Run a command in the container of a service. See `Sandbox.execute_beside`."""
+        with faults():
+            return Service(self._client, self._name_of(service)).execute(command, timeout_s=timeout_s, user=user)
+
+    def stop(self) -> None:
+        """End the container; Docker keeps its files. See `Sandbox.stop`."""
+        self.hang_up()
+        with faults():
+            self._api.stop(self._container, timeout=_STOP_S)
+
+    def empty(self, folders: Sequence[str]) -> None:
+        """Empty folders as root. See `Sandbox.empty`."""
+        with faults():
+            self._revive()
+            empty_folders(self._client, self._container, self._origin, folders, mode="777")
+
     def take_back(self) -> TakenBack:
         """Kill what the agent left running and restore the system's files. See `Sandbox.take_back`."""
         end = not self._launch.keep_processes
         with faults():
             self._revive()
-            with self._still():
+            with frozen(self._api, self._container):
                 # After a restart even the container's own second process is a program that the agent may have put
                 # there; without it, init ends.
                 own = self.processes.keepers
@@ -304,15 +323,17 @@ class DockerSandbox:
             return files.read(self._api, self._container, path)
 
     def take(self, artifact: Artifact, budget: Budget) -> BinaryIO | None:
-        """Copy a file or folder out, with the container frozen. See `Sandbox.take`."""
-        path = artifact.source.rstrip("/")
-        with faults(), self._still():
-            self._mend_accounts()
-            chunks = files.tree(self._api, self._container, path) if path else None
-            if chunks is None:
-                return None
-            with closing(chunks):
-                return clean(chunks, artifact, budget)
+        """Copy a file or folder out, with its container and the agent's frozen. See `Sandbox.take`."""
+        with faults():
+            container = self._name_of(artifact.service)
+            with frozen(self._api, *dict.fromkeys((self._container, container))):
+                if container == self._container:
+                    self._mend_accounts()
+                chunks = files.tree(self._api, container, artifact.source)
+                if chunks is None:
+                    return None
+                with closing(chunks):
+                    return clean(chunks, artifact, budget)
 
     def place(self, archives: Sequence[tuple[str, BinaryIO]]) -> None:
         """Put archives into the container. See `Sandbox.place`."""
@@ -361,37 +382,15 @@ class DockerSandbox:
             restore_commands(self._client, self._container, self._origin)
 
     def _mend_accounts(self) -> tuple[str, ...]:
-        """Restore the files of users in a paused container if Docker cannot read them. Returns their paths if so."""
+        """Restore the files of users in a frozen container if Docker cannot read them. Returns their paths if so."""
         if are_readable(self._client, self._container):
             return ()
         restore_accounts(self._client, self._container, self._origin)
         return (PASSWD, GROUP)
 
-    @contextmanager
-    def _still(self) -> Iterator[None]:
-        """No process of the container acts meanwhile."""
-        if not self.processes.alive():
-            yield
-            return
-        self._pause()
-        try:
-            yield
-        finally:
-            self._api.unpause(self._container)
-
-    def _pause(self) -> None:
-        """Freeze all processes. On busy cores runc may find no moment for it, and leaves the retry to the caller."""
-        deadline = time.monotonic() + FREEZE_S
-        while True:
-            try:
-                self._api.pause(self._container)
-            except docker.errors.APIError as error:
-                if "unable to freeze" not in str(error.explanation) or time.monotonic() > deadline:
-                    raise
-                error.response.close()
-                time.sleep(0.1)
-            else:
-                return
+    def _name_of(self, service: str) -> str:
+        """Name of the container of a service."""
+        return self._container if service == MAIN else self._started.beside[service]
 
     def _living_shell(self, output: Output) -> tuple[PersistentShell, bool]:
         """The shell, and whether it is a new one because the old one died since the last command."""
@@ -459,5 +458,5 @@ def _users(task: Task) -> Iterator[str | None]:
     """The users of all phases in the agent's container."""
     for step in task.steps:
         yield step.agent.user
-        yield from (collect.user for collect in step.verifier.collect)
+        yield from (collect.user for collect in step.verifier.collect if collect.service == MAIN)
         yield step.verifier.user if step.verifier.environment is None else None

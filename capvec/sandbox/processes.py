@@ -180,7 +180,7 @@ class Processes:
                 return created["Id"], ExecStream(self._api.exec_start(created["Id"], socket=True))
             except docker.errors.APIError as error:
                 said = str(error.explanation)
-                if _cannot_execute(said):
+                if cannot_execute(said):
                     error.response.close()
                     raise ShellLost(said) from error
                 # After a pause, Docker believes for a moment longer that the container is paused.
@@ -192,22 +192,8 @@ class Processes:
                 time.sleep(0.02)
 
     def collect(self, exec_id: str, stream: ExecStream, output: Output, deadline: float) -> int | None:
-        """Read what a program prints until it ends. Returns its exit code; None if the deadline passed first."""
-        while True:
-            now = time.monotonic()
-            if piece := stream.receive(min(deadline, now + 1.0)):
-                output.add(piece)
-                continue
-            # The end of the program counts, not the end of its output: a process that it left behind may hold the
-            # output open for ever.
-            code = self._api.exec_inspect(exec_id)["ExitCode"]
-            if code is not None:
-                _drain(stream, output)
-                return int(code)
-            if now >= deadline:
-                return None
-            if stream.ended:
-                time.sleep(0.02)
+        """See `follow`."""
+        return follow(self._api, exec_id, stream, output, deadline)
 
     def exit_code(self, exec_id: str) -> int | None:
         """The exit code of a program that has ended. Docker may need a moment to notice; None after a second."""
@@ -301,7 +287,26 @@ class Processes:
         return Keepers(" ".join(others), first) if self._services else Keepers(" ".join((first, *others)), "")
 
 
-def _cannot_execute(said: str) -> bool:
+def follow(api: Any, exec_id: str, stream: ExecStream, output: Output, deadline: float) -> int | None:
+    """Read what a program prints until it ends. Returns its exit code; None if the deadline passed first."""
+    while True:
+        now = time.monotonic()
+        if piece := stream.receive(min(deadline, now + 1.0)):
+            output.add(piece)
+            continue
+        # The end of the program counts, not the end of its output: a process that it left behind may hold the output
+        # open for ever.
+        code = api.exec_inspect(exec_id)["ExitCode"]
+        if code is not None:
+            _drain(stream, output)
+            return int(code)
+        if now >= deadline:
+            return None
+        if stream.ended:
+            time.sleep(0.02)
+
+
+def cannot_execute(said: str) -> bool:
     """Whether Docker says that a program of a container is missing or cannot run."""
     return any(sign in said for sign in ("OCI runtime", "executable file not found", "unable to find user"))
 

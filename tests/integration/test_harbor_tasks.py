@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
 
 import pytest
 from support.real_sweeps import containers
-from support.tasks import make_task
+from support.tasks import TaskFolder
 
 from capvec.errors import InfrastructureError, UsageError
 from capvec.sandbox.docker import DockerProvider
@@ -19,18 +18,8 @@ pytestmark = pytest.mark.integration
 RUN = f"test-harbor-{os.getpid()}"
 
 
-class Folder:
-    """A task folder that a test writes, and its sandboxes."""
-
-    def __init__(self, parent):
-        self.path = make_task(parent)
-        self.write("task.toml", '[environment]\nnetwork_mode = "no-network"\nmemory_mb = 256\n')
-
-    def write(self, name, text):
-        file = self.path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-        file.chmod(0o755)
+class Folder(TaskFolder):
+    """A task folder with an image and settings of its own."""
 
     def dockerfile(self, *lines, folder="environment"):
         self.write(f"{folder}/Dockerfile", "\n".join(("FROM debian:bookworm-slim", *lines)) + "\n")
@@ -39,24 +28,10 @@ class Folder:
         lines = (top, "[environment]", f'network_mode = "{network}"', "memory_mb = 256", environment, text, "")
         self.write("task.toml", "\n".join(lines))
 
-    def judge(self, command):
-        """The verifier is this one command: the reward is 1 where it succeeds."""
-        written = f"({command}) && reward=1 || reward=0\necho $reward > /logs/verifier/reward.txt\n"
-        self.write("tests/test.sh", written)
-
-    @contextmanager
-    def open(self, capabilities="none"):
-        task = load_task(self.path, allow_network=True)
-        provider = DockerProvider(capabilities)
-        provider.prepare(task)
-        with provider.open(task, run=RUN, trial="t") as sandbox:
-            sandbox.task = task
-            yield sandbox
-
 
 @pytest.fixture
 def folder(tmp_path):
-    return Folder(tmp_path)
+    return Folder(tmp_path, RUN)
 
 
 def say(sandbox, command, timeout_s=10):

@@ -25,7 +25,7 @@ SOLVED_BY = {"make-folders": {"folders"}}
 def judged_beside(task: Task) -> Task:
     """The task with its verifier in the agent's container."""
     (step,) = task.steps
-    verifier = replace(step.verifier, environment=None, collect=())
+    verifier = replace(step.verifier, environment=None)
     return replace(task, steps=(replace(step, verifier=verifier),))
 
 

@@ -59,6 +59,20 @@ class ScriptedSandbox:
         """The script's answer."""
         return self._answer(" ".join(argv))
 
+    def execute_beside(self, service: str, command: str, *, timeout_s: float, user: str | None) -> CommandResult:
+        """The script's answer to the command after the service's name and a colon."""
+        return self._answer(f"{service}: {command}")
+
+    def stop(self) -> None:
+        """Nothing runs; it is kept as the command `stop`."""
+        self._check()
+        self.commands.append("stop")
+
+    def empty(self, folders: Sequence[str]) -> None:
+        """Forget the files in them."""
+        self._check()
+        self._files = {path: data for path, data in self._files.items() if not path.startswith(tuple(folders))}
+
     def take_back(self) -> TakenBack:
         """Nothing to restore."""
         self._check()
