@@ -181,11 +181,12 @@ def fetch(api: Any, container: str, path: str) -> bytes | None:
 
 
 def _as_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Owned by root and readable by all, independent of the host's umask; executable if it was."""
+    """Owned by root and readable by all, independent of the host's umask; executable if it was, or is a script."""
     member.uid = member.gid = 0
     member.uname = member.gname = "root"
     if member.isdir() or member.isreg():
-        member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+        runs = member.isdir() or member.mode & 0o100 or member.name.endswith(".sh")
+        member.mode = 0o755 if runs else 0o644
     return member
 
 

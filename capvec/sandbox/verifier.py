@@ -83,7 +83,8 @@ def _run(sandbox: Sandbox, task: Task, step: TaskStep) -> tuple[Mapping[str, flo
     sandbox.enter(user=verifier.user, network=verifier.network)
     for folder in verifier.tests:
         sandbox.upload(task.path / folder, "/tests")
-    result = sandbox.execute(("bash", "/tests/test.sh"), timeout_s=verifier.timeout_s, env=dict(verifier.env))
+    # Not `bash /tests/test.sh`: as in Harbor, its first line says what runs it, or else it is for bash.
+    result = sandbox.execute(("bash", "-c", "/tests/test.sh"), timeout_s=verifier.timeout_s, env=dict(verifier.env))
     if result.timed_out:
         raise VerifierFault(
             f"tests/test.sh ran longer than verifier.timeout_sec, {verifier.timeout_s:g} s; it printed: {_tail(result)}"

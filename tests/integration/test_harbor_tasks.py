@@ -11,6 +11,7 @@ from support.tasks import TaskFolder
 from capvec.errors import InfrastructureError, UsageError
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.skills import skills_in_words
+from capvec.sandbox.solution import solve
 from capvec.sandbox.verifier import verify
 from capvec.tasks import load_task
 
@@ -250,3 +251,34 @@ def test_the_agent_is_told_of_the_skills_in_its_container(folder):
         words = skills_in_words(sandbox, sandbox.task.skills_dir)
         assert words.splitlines()[1:] == ["- pdf: Read a PDF. (/skills/pdf/SKILL.md)"]
         assert skills_in_words(sandbox, "/none") == ""
+
+
+@pytest.mark.parametrize(
+    ("test", "solution"),
+    [
+        (
+            '#!/usr/bin/perl\nopen(F, ">/logs/verifier/reward.txt"); print F -s "/app/said" ? 1 : 0;\n',
+            '#!/usr/bin/perl\nopen(F, ">/app/said"); print F $ENV{WORD};\n',
+        ),
+        (
+            # Without a first line that names a program it is bash's.
+            "[[ $(</app/said) == hi ]] && echo 1 > /logs/verifier/reward.txt\n",
+            "words=(hi there); echo ${words[0]} > /app/said\n",
+        ),
+        (
+            '#!/bin/sh\n[ -z "$BASH_VERSION" ] && [ -e /app/said ] && echo 1 > /logs/verifier/reward.txt\n',
+            '#!/bin/sh\n[ -z "$BASH_VERSION" ] && echo hi > /app/said\n',
+        ),
+    ],
+    ids=["perl", "nothing", "sh"],
+)
+def test_scripts_are_run_by_what_their_first_line_names(folder, test, solution):
+    folder.dockerfile("WORKDIR /app")
+    folder.settings('[solution.env]\nWORD = "hi"')
+    folder.write("tests/test.sh", test)
+    folder.write("solution/solve.sh", solution)
+    for script in ("tests/test.sh", "solution/solve.sh"):
+        (folder.path / script).chmod(0o644)
+    with folder.open() as sandbox:
+        assert solve(sandbox, sandbox.task, sandbox.task.steps[0]).exit_code == 0
+        assert reward(sandbox) == 1.0

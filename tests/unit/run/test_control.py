@@ -44,7 +44,7 @@ class Verifiers:
         def answer(command: str) -> CommandResult | Exception:
             if refused and command.startswith(refused):
                 return SandboxBroken("Docker refuses")
-            return CommandResult(next(calls) if command == "bash /tests/test.sh" else "", 0)
+            return CommandResult(next(calls) if command == "bash -c /tests/test.sh" else "", 0)
 
         sandbox = ScriptedSandbox(answer, {"/logs/verifier/reward.txt": reward} if reward else {})
         self.opened.append(sandbox)
@@ -109,11 +109,11 @@ def test_the_control_runs_the_solution_where_there_is_one(tmp_path: Path) -> Non
     sandboxes, task = Verifiers([(b"0", [SIGN, SIGN]), (b"1", [""])]), load_task(make_task(tmp_path))
     with sandboxes.open(task, run="r", trial="t") as sandbox:
         judge(sandbox, task, Control(sandboxes, "r", "t", Scale()))
-    assert "bash /solution/solve.sh" in sandboxes.opened[1].commands
-    assert "bash /solution/solve.sh" not in sandboxes.opened[0].commands
+    assert "bash -c /solution/solve.sh" in sandboxes.opened[1].commands
+    assert "bash -c /solution/solve.sh" not in sandboxes.opened[0].commands
 
 
-@pytest.mark.parametrize("where", ["bash /tests/test.sh", "sh -c"])
+@pytest.mark.parametrize("where", ["bash -c /tests/test.sh", "sh -c"])
 def test_a_container_that_docker_refuses_is_the_agents_only_where_a_fresh_one_is_judged(
     tmp_path: Path, where: str
 ) -> None:
