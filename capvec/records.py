@@ -19,6 +19,8 @@ ParseStatus = Literal["strict", "repaired", "failed"]
 Capabilities = Literal["none", "default"]
 """Linux capabilities of a container: none but those that its task adds, or also those of a plain Docker container."""
 Status = Literal["solved", "unsolved", "error"]
+InstrumentPart = Literal["Docker", "engine"]
+"""What all trials need."""
 Layers = int | str | None
 """The layer of a config; a text such as `20+22` for several; None if nothing is steered."""
 EndReason = Literal["done", "max_steps", "parse_fail_limit", "no_cmd_limit", "context_full", "time", "storage", "error"]
@@ -384,6 +386,20 @@ class Measured(Record):
 
 
 @dataclass(frozen=True)
+class LostTry(Record):
+    """A try of a trial that a fault of the instrument ended, after which the trial began anew."""
+
+    error: str
+    away: InstrumentPart | None = None
+    """What was out, and came back after `waited_s`; None where nothing was, so that the try counts as a retry."""
+    waited_s: float = 0.0
+    started: str = ""
+    """ISO 8601, UTC."""
+    wall_s: float = 0.0
+    """Seconds from the start of the try to its end."""
+
+
+@dataclass(frozen=True)
 class Outcome(Record):
     """The result of one trial: one line of `trials.jsonl`."""
 
@@ -422,6 +438,10 @@ class Outcome(Record):
     error: str = ""
     note: str = ""
     """Why it counts as judged although the verifier failed on what the agent left."""
+    lost: tuple[LostTry, ...] = ()
+    """The tries before, oldest first; all other fields are of the last try."""
+    away: InstrumentPart | None = None
+    """What did not come back in time, so that the session stopped; of an error."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "trial", str(self.id))
@@ -429,6 +449,11 @@ class Outcome(Record):
     @property
     def id(self) -> TrialId:
         return TrialId(self.task, self.config, self.attempt)
+
+    @property
+    def tries(self) -> int:
+        """How often the trial began."""
+        return len(self.lost) + 1
 
     def to_json(self) -> dict[str, Any]:
         data = super().to_json()

@@ -30,12 +30,12 @@ from capvec.sandbox.containers import (
     root_reads_all,
     start_container,
 )
-from capvec.sandbox.docker_host import connect, faults
+from capvec.sandbox.docker_host import PROBE_S, Lifeline, connect, faults
 from capvec.sandbox.freezing import frozen
 from capvec.sandbox.health import wait_until_healthy
 from capvec.sandbox.network import wanted_by_agent, wanted_by_verifier
 from capvec.sandbox.processes import GRACE_S, Keepers, Processes, cannot_execute
-from capvec.sandbox.reaper import remove
+from capvec.sandbox.reaper import reap_trial, remove
 from capvec.sandbox.root_work import Origin, empty_folders
 from capvec.sandbox.service import Service
 from capvec.sandbox.shell import Finished, PersistentShell, ShellLost, quote_command
@@ -94,6 +94,8 @@ class DockerProvider:
         """A running container for one trial, removed when the context ends. See `SandboxProvider.open`."""
         with connect() as client, ExitStack() as cleanup:
             with faults():
+                lifeline = Lifeline(client)
+                cleanup.callback(lifeline.close)
                 labels = labels_of(run, trial)
                 launch = Launch(client, task, self.capabilities, self.keep_processes, labels, cleanup, self.say)
                 sandbox = launch.start(task.environment, wanted=wanted_by_agent(task), users=_users(task))
@@ -102,6 +104,16 @@ class DockerProvider:
             first = task.steps[0].agent
             sandbox.enter(user=first.user, network=first.network)
             yield sandbox
+            lifeline.check()
+
+    def check(self) -> None:
+        """Ask whether Docker answers. See `SandboxProvider.check`."""
+        with connect(PROBE_S):
+            pass
+
+    def clear(self, *, run: str, trial: str) -> None:
+        """Remove the containers of a trial. See `SandboxProvider.clear`."""
+        reap_trial(run, trial)
 
     def _check_image(
         self,
