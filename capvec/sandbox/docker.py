@@ -86,8 +86,10 @@ class DockerProvider:
             images = [str(image) for one in task.environments for image in prepare_images(client, task, one, self.say)]
             for step in task.steps:
                 own = step.verifier.environment
-                self._check_image(client, task, task.environment, agent=step.agent.user)
-                self._check_image(client, task, own or task.environment, verifier=step.verifier.user)
+                self._check_image(client, task, task.environment, {"agent": step.agent.user})
+                self._check_image(client, task, own or task.environment, {"verifier": step.verifier.user})
+                for hook in step.verifier.collect:
+                    self._check_image(client, task, task.environment, {"verifier.collect": hook.user}, hook.service)
         return ", ".join(images)
 
     @contextmanager
@@ -117,21 +119,27 @@ class DockerProvider:
         reap_trial(run, trial)
 
     def _check_image(
-        self, client: docker.DockerClient, task: Task, environment: Environment, **users: str | None
+        self,
+        client: docker.DockerClient,
+        task: Task,
+        environment: Environment,
+        users: Mapping[str, str | None],
+        service: str = MAIN,
     ) -> None:
-        """Check that an image has the users and the working directory of a task.
+        """Check that the image of a service has users of a task, and that of the agent its working directory.
 
         Raises:
             UsageError: it has not.
         """
         named = {phase: user for phase, user in users.items() if user not in (None, "root", ROOT)}
-        if not named and environment.workdir is None:
+        if not named and (environment.workdir is None or service != MAIN):
             return
-        image, name = _image_of(client, task, environment, self.say), new_name()
+        image, name = _image_of(client, task, environment, service, self.say), new_name()
         with ExitStack() as cleanup:
             cleanup.callback(remove, client, name)
             client.containers.create(image.id, ["true"], name=name)
-            check_workdir(client, name, task, environment)
+            if service == MAIN:
+                check_workdir(client, name, task, environment)
             found = Users(lambda path: files.read(client.api, name, path), image.user)
             for phase, user in named.items():
                 try:
@@ -459,10 +467,11 @@ def _without_shell(why: ShellLost, seconds: float) -> CommandResult:
     return CommandResult(said, 127, shell_restarted=True, duration_s=round(seconds, 4))
 
 
-def _image_of(client: docker.DockerClient, task: Task, environment: Environment, say: Say) -> ImageConfig:
-    """The image of an environment's container, with the user and the working directory that its services give it."""
+def _image_of(client: docker.DockerClient, task: Task, environment: Environment, service: str, say: Say) -> ImageConfig:
+    """The image of a service, that of `main` with the user and the working directory that the file gives it."""
     if environment.compose:
-        return Project.of(client, task, environment, say).main
+        project = Project.of(client, task, environment, say)
+        return project.main if service == MAIN else ImageConfig.inspect(client, project.images[service])
     return ImageConfig.of(client, task, environment, say)
 
 
