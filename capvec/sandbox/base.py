@@ -275,6 +275,27 @@ class SandboxProvider(Protocol):
 
         Raises:
             UsageError: as `prepare`.
-            SandboxUnavailable: nothing can run sandboxes on this machine.
+            SandboxUnavailable: nothing can run sandboxes on this machine; at the end of the context, too, where what
+                runs them was restarted meanwhile.
+        """
+        ...
+
+    def check(self) -> None:
+        """Make sure that sandboxes can be run at this moment.
+
+        Raises:
+            SandboxUnavailable: they cannot.
+        """
+        ...
+
+    def clear(self, *, run: str, trial: str) -> None:
+        """Remove the sandboxes of an earlier try of a trial, which could not be removed when it ended.
+
+        Args:
+            run: as for `open`.
+            trial: likewise.
+
+        Raises:
+            SandboxUnavailable: nothing can run sandboxes at the moment.
         """
         ...

@@ -142,6 +142,10 @@ class ScriptedProvider:
     script: Script
     files: Mapping[str, bytes] = field(default_factory=dict)
     opened: list[ScriptedSandbox] = field(default_factory=list)
+    away: Exception | None = None
+    """What `check` raises."""
+    cleared: list[tuple[str, str]] = field(default_factory=list)
+    """Run and trial of each call of `clear`."""
 
     def prepare(self, task: Task) -> str:
         """Nothing is built; the id is made of the task's name."""
@@ -156,3 +160,12 @@ class ScriptedProvider:
             yield sandbox
         finally:
             sandbox.close()
+
+    def check(self) -> None:
+        """Raise what was given."""
+        if self.away is not None:
+            raise self.away
+
+    def clear(self, *, run: str, trial: str) -> None:
+        """Note the call."""
+        self.cleared.append((run, trial))

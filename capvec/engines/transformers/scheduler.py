@@ -30,6 +30,8 @@ class Scheduler:
         self._idle_s = idle_s
         self._jobs: queue.Queue[Job | None] = queue.Queue()
         self._step_is_due = False
+        self.steps = 0
+        """Steps and other jobs done so far."""
         self._thread = threading.Thread(target=self._run, name="decoder", daemon=True)
         self._thread.start()
 
@@ -79,6 +81,7 @@ class Scheduler:
                 del job  # and with it the request
             self._step_is_due = False
             self._decoder.step()
+            self.steps += 1
 
     def _wait(self) -> Job | None:
         """The next job; memory is given back if there is none for a while."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import prod
@@ -17,7 +19,7 @@ from starlette.types import ASGIApp
 from torch import Tensor
 
 from capvec import __version__
-from capvec.engines.protocol import DirectionInfo, EngineInfo, GenerationDefaults
+from capvec.engines.protocol import DirectionInfo, EngineInfo, EngineState, GenerationDefaults
 from capvec.engines.requests import (
     ChatRequest,
     RequestError,
@@ -50,6 +52,8 @@ class Engine:
     """Content hash to vectors, float32 `[n_layers, d_model]`, on the model's device."""
     defaults: GenerationDefaults = field(default_factory=GenerationDefaults)
     """Passed on to clients."""
+    requests: int = 0
+    """Chats and captures that were begun and not answered."""
 
     # ---------------------------------------------------------------------------------------- endpoints
 
@@ -73,6 +77,9 @@ class Engine:
         )
         return JsonResponse(record.to_json())
 
+    async def state(self, _request: HttpRequest) -> Response:
+        return JsonResponse(EngineState(tuple(self.directions), self.requests, self.scheduler.steps).to_json())
+
     async def models(self, _request: HttpRequest) -> Response:
         return JsonResponse(
             {"object": "list", "data": [{"id": self.loaded.name, "object": "model", "owned_by": "capvec"}]}
@@ -80,7 +87,8 @@ class Engine:
 
     async def chat(self, http: HttpRequest) -> Response:
         request = self._request(parse_chat(await body_of(http), self.loaded.n_layers))
-        reply = await while_connected(http, self.scheduler.generate(request))
+        with self._counted():
+            reply = await while_connected(http, self.scheduler.generate(request))
         said = self.loaded.template.split(reply.text, request.tokens)
         return JsonResponse(self._answer(replace(reply, text=said.answer, thought=said.thought)))
 
@@ -102,7 +110,8 @@ class Engine:
         for rows in plan_batches([len(one.ids) for one in prepared], Limits.of(self.loaded.device)):
             # One batch at a time, so that a new reply waits for one and not for all.
             work = partial(capture_batch, self.loaded, [prepared[row] for row in rows])
-            residuals[rows] = await while_connected(http, self.scheduler.call(work))
+            with self._counted():
+                residuals[rows] = await while_connected(http, self.scheduler.call(work))
         tensors = {
             "residuals": residuals,
             "tokens": torch.tensor([one.tokens for one in prepared]),
@@ -128,6 +137,15 @@ class Engine:
         return JsonResponse(DirectionInfo(key, loaded.n_layers, loaded.d_model, norms).to_json())
 
     # ---------------------------------------------------------------------------------------- requests
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count a request while it waits for the model."""
+        self.requests += 1
+        try:
+            yield
+        finally:
+            self.requests -= 1
 
     def _request(self, asked: ChatRequest) -> Request:
         loaded = self.loaded
@@ -197,6 +215,7 @@ def build_app(engine: Engine, bounds: Bounds = BOUNDS) -> ASGIApp:
     """The ASGI application; every endpoint requires `Authorization: Bearer <token>`."""
     routes = {
         "/health": ("GET", engine.health),
+        "/v1/state": ("GET", engine.state),
         "/v1/models": ("GET", engine.models),
         "/v1/chat/completions": ("POST", engine.chat),
         "/v1/capture": ("POST", engine.capture),

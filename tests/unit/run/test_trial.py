@@ -81,6 +81,8 @@ TIMES = {"model_s", "sandbox_s", "wall_s"}
 """These may round to 0 where model and sandbox are scripted."""
 OF_CONTROLS = {"note"}
 """Filled where a control ran (tests/integration/test_check.py)."""
+OF_TRIES = {"lost", "away"}
+"""Filled where a trial began anew (tests/unit/run/test_tries.py)."""
 
 
 def test_every_field_of_an_outcome_is_filled(run, prompt):
@@ -94,6 +96,7 @@ def test_every_field_of_an_outcome_is_filled(run, prompt):
         }
         - TIMES
         - OF_CONTROLS
+        - OF_TRIES
     )
     assert not empty, f"capvec/run/trial.py does not fill {sorted(empty)} of Outcome"
 
