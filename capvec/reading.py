@@ -234,7 +234,7 @@ def parse_json(data: str | bytes) -> Any:
             size in memory (above 64 MiB).
     """
     text = data if isinstance(data, str) else data.decode(json.detect_encoding(data), "surrogatepass")
-    _check_weight(text)
+    check_weight(text)
     try:
         value = json.loads(text, parse_int=_whole)
     except RecursionError:
@@ -295,8 +295,12 @@ def _whole(digits: str) -> int:
     return int(digits)
 
 
-def _check_weight(text: str) -> None:
-    """Refuse what is small as text and large as Python's objects, such as millions of empty lists."""
+def check_weight(text: str) -> None:
+    """Refuse JSON that is small as text and large as Python's objects, such as millions of empty lists.
+
+    Raises:
+        ValueError: its values take more than 10 times the text's size in memory, and more than 64 MiB.
+    """
     allowed = max(_ROOM, 7 * len(text))  # beside the text itself
     if max(_WEIGHTS.values()) * len(text) <= _ROOM or _weight(text) <= allowed:
         return
