@@ -80,7 +80,6 @@ def _json(file: Path) -> tuple[Any, list[str]]:
         text = data.decode(json.detect_encoding(data), "surrogatepass")
     except ValueError as error:
         raise NotATrace(f"not text ({error})") from error
-    del data
     try:
         check_weight(text)
     except ValueError as error:
@@ -88,29 +87,37 @@ def _json(file: Path) -> tuple[Any, list[str]]:
     try:
         return parse_json(text), []
     except ValueError as error:
-        lines = list(_lines(text))
-        if len(lines) == 1 or not _is_json(lines[0][1]):
-            raise NotATrace(f"not JSON ({error})") from error
+        why = str(error)  # the error itself keeps the text
+    if json.detect_encoding(data) != "utf-8":
+        data = text.encode("utf-8", "surrogatepass")
+    del text  # it may take 4 times the bytes
+    return _json_lines(file, data, why)
+
+
+def _json_lines(file: Path, data: bytes, why: str) -> tuple[list[Any], list[str]]:
+    """The values of the lines that are not blank; `why` is what is wrong with all of the file as one value."""
+    if _LINE * data.count(b"\n") > max(_ROOM, 7 * len(data)):
+        raise NotATrace(f"so many short lines that they take more than 10 times the file's {size(len(data))} in memory")
+    lines = [(number, line) for number, line in enumerate(data.split(b"\n"), start=1) if line.strip()]
+    if len(lines) == 1 or not _is_json(lines[0][1]):
+        raise NotATrace(f"not JSON ({why})")
     return [*_values(file, lines)], [f", line {number}" for number, _ in lines]
 
 
-def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """The lines that are not blank, with their numbers."""
-    if _LINE * text.count("\n") > max(_ROOM, 7 * len(text)):
-        raise NotATrace(f"so many short lines that they take more than 10 times the file's {size(len(text))} in memory")
-    return ((number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip())
-
-
-def _is_json(line: str) -> bool:
+def _is_json(line: bytes) -> bool:
     try:
-        return isinstance(parse_json(line), dict | list)
+        return isinstance(_value(line), dict | list)
     except ValueError:
         return False
 
 
-def _values(file: Path, lines: list[tuple[int, str]]) -> Iterator[Any]:
+def _value(line: bytes) -> Any:
+    return parse_json(line.decode("utf-8", "surrogatepass"))
+
+
+def _values(file: Path, lines: list[tuple[int, bytes]]) -> Iterator[Any]:
     for number, line in lines:
         try:
-            yield parse_json(line)
+            yield _value(line)
         except ValueError as error:
             yield UsageError(f"{file}, line {number}: not JSON ({error}); expected a trace, as on the lines before")
