@@ -1,4 +1,4 @@
-"""The exceptions of capvec, in two groups.
+"""The exceptions of capvec, in two groups, and one that is neither: `StorageExceeded`.
 
 The user can correct a `UsageError`: a bad option, a broken task folder, a direction that does not fit the model. An
 `InfrastructureError` is a failure of the measurement: Docker is down, the engine died, a hook did not fire. A trial
@@ -49,6 +49,10 @@ class VerifierFault(InfrastructureError):
 
 class StepFault(InfrastructureError):
     """A step of a task cannot begin: its `setup.sh` failed, or its healthcheck did."""
+
+
+class StorageExceeded(CapvecError):
+    """A container wrote more to the disk than it may, and was ended. What an agent does to itself is no fault."""
 
 
 class ContextOverflow(InfrastructureError):

@@ -19,9 +19,11 @@ ParseStatus = Literal["strict", "repaired", "failed"]
 Capabilities = Literal["none", "default"]
 """Linux capabilities of a container: none but those that its task adds, or also those of a plain Docker container."""
 Status = Literal["solved", "unsolved", "error"]
+InstrumentPart = Literal["Docker", "engine"]
+"""What all trials need."""
 Layers = int | str | None
 """The layer of a config; a text such as `20+22` for several; None if nothing is steered."""
-EndReason = Literal["done", "max_steps", "parse_fail_limit", "no_cmd_limit", "context_full", "time", "error"]
+EndReason = Literal["done", "max_steps", "parse_fail_limit", "no_cmd_limit", "context_full", "time", "storage", "error"]
 Thinking = Literal["on", "off", "default"]
 """Whether a model thinks before it answers; `default` leaves it to the chat template."""
 Message = Mapping[str, str]
@@ -39,6 +41,8 @@ class Limits(Record):
     cpus: float = 1.0
     memory_mb: int = 2048
     pids: int = 1024
+    storage_mb: int = 2048
+    """What the container may write to the disk."""
     network: bool = False
     cap_add: tuple[str, ...] = ()
     """Linux capabilities that `task.toml` asks for, each with a reason there."""
@@ -101,12 +105,15 @@ class Collect(Record):
 
 @dataclass(frozen=True)
 class Artifact(Record):
-    """A file or folder that is copied from the agent's container to the verifier's, to the same path."""
+    """A file or folder that is copied from a container of the agent's to the verifier's, to the same path."""
 
     source: str
     exclude: tuple[str, ...] = ()
     """Patterns of names in a folder that are left out."""
     service: str = "main"
+    destination: str = ""
+    """Where Harbor keeps its copy, in its folder of artifacts; empty for the path itself. It decides only which of two
+    services' artifacts is copied where these overlap."""
 
 
 @dataclass(frozen=True)
@@ -379,6 +386,20 @@ class Measured(Record):
 
 
 @dataclass(frozen=True)
+class LostTry(Record):
+    """A try of a trial that a fault of the instrument ended, after which the trial began anew."""
+
+    error: str
+    away: InstrumentPart | None = None
+    """What was out, and came back after `waited_s`; None where nothing was, so that the try counts as a retry."""
+    waited_s: float = 0.0
+    started: str = ""
+    """ISO 8601, UTC."""
+    wall_s: float = 0.0
+    """Seconds from the start of the try to its end."""
+
+
+@dataclass(frozen=True)
 class Outcome(Record):
     """The result of one trial: one line of `trials.jsonl`."""
 
@@ -417,6 +438,10 @@ class Outcome(Record):
     error: str = ""
     note: str = ""
     """Why it counts as judged although the verifier failed on what the agent left."""
+    lost: tuple[LostTry, ...] = ()
+    """The tries before, oldest first; all other fields are of the last try."""
+    away: InstrumentPart | None = None
+    """What did not come back in time, so that the session stopped; of an error."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "trial", str(self.id))
@@ -424,6 +449,11 @@ class Outcome(Record):
     @property
     def id(self) -> TrialId:
         return TrialId(self.task, self.config, self.attempt)
+
+    @property
+    def tries(self) -> int:
+        """How often the trial began."""
+        return len(self.lost) + 1
 
     def to_json(self) -> dict[str, Any]:
         data = super().to_json()

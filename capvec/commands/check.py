@@ -24,10 +24,11 @@ example: capvec check my/tasks
 
 def run(options: argparse.Namespace) -> int:
     """Check the tasks anew, and print a table; 1 when one is unfit."""
-    from capvec.errors import UsageError  # noqa: PLC0415
-    from capvec.run.check import Checker, TaskCheck  # noqa: PLC0415
+    from capvec.run.check import Checker  # noqa: PLC0415
     from capvec.run.control import Scale  # noqa: PLC0415
+    from capvec.run.preparation import prepare_images  # noqa: PLC0415
     from capvec.run.proofs import Proofs  # noqa: PLC0415
+    from capvec.run.status_line import progress_on_stdout  # noqa: PLC0415
     from capvec.sandbox.docker import DockerProvider  # noqa: PLC0415
     from capvec.sandbox.docker_host import check_docker  # noqa: PLC0415
     from capvec.tasks import load_tasks  # noqa: PLC0415
@@ -43,20 +44,16 @@ def run(options: argparse.Namespace) -> int:
     check_docker()
     for line in (*notes_in_words(loaded.tasks), *left_out_in_words(loaded.left_out)):
         say(one_line(line))
-    provider = DockerProvider.of(options, say)
-    images, unbuilt = dict[str, str](), list[TaskCheck]()
-    for task in loaded.tasks:
-        try:
-            images[task.name] = provider.prepare(task)
-        except UsageError as error:
-            unbuilt.append(TaskCheck.unbuilt(task, error))
-    built = [task for task in loaded.tasks if task.name in images]
     scale = Scale(options.reward, options.solved_at)
+    with progress_on_stdout(at_a_time=options.jobs) as progress:
+        provider = DockerProvider.of(options, lambda line: progress.say(f"capvec: {line}"))
+        images, unbuilt = prepare_images(provider, loaded.tasks, keep_going=True, show=progress.update)
+        built = [task for task in loaded.tasks if task.name in images]
+        checks = Checker(provider, scale, jobs=options.jobs, show=progress.update).check(built)
     proofs = Proofs(scale, options.capabilities, options.keep_processes)
-    checks = Checker(provider, scale, jobs=options.jobs, say=say).check(built)
     for task, check in zip(built, checks, strict=True):
         proofs.keep(task, images[task.name], check)
-    checks = (*unbuilt, *checks)
+    checks = (*unbuilt.values(), *checks)
     print("\n".join(_report(checks)))
     return 1 if any(check.problem for check in checks) else 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from capvec.report.caveats import caveats_section
-from capvec.report.completion import errors_section, gates_section
+from capvec.report.completion import errors_section, gates_section, retried_section
 from capvec.report.config_table import dose_response_section, results_section
 from capvec.report.contrast import contrast_section
 from capvec.report.controls import controls_section
@@ -43,6 +43,7 @@ def sweep_report(results: Results) -> Report:
         receipts_section(outcomes),
         gates_section(results),
         errors_section(outcomes),
+        retried_section(outcomes),
     )
     return Report(
         title=plan.title,

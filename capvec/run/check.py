@@ -19,11 +19,13 @@ from capvec.errors import (
     InfrastructureError,
     SandboxUnavailable,
     StepFault,
+    StorageExceeded,
     UsageError,
     VerifierFault,
 )
 from capvec.records import CommandResult, Task, TaskStep
 from capvec.run.control import Scale
+from capvec.run.progress import Work
 from capvec.sandbox.base import ENDED, Sandbox
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.reaper import reap
@@ -36,7 +38,6 @@ from capvec.text import counted, one_line, printable
 
 _SHOWN = 5
 """Last lines of an output to show."""
-_SAY_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -155,11 +156,13 @@ class TaskCheck(Record):
 
 
 class Checker:
-    """Checks tasks, several at a time. Progress is said every few seconds."""
+    """Checks tasks, several at a time."""
 
-    def __init__(self, sandboxes: DockerProvider, scale: Scale, *, jobs: int, say: Callable[[str], None]) -> None:
-        """Make one that checks `jobs` tasks at a time, and prints a line of progress with `say`."""
-        self._sandboxes, self._scale, self._jobs, self._say = sandboxes, scale, jobs, say
+    def __init__(
+        self, sandboxes: DockerProvider, scale: Scale, *, jobs: int, show: Callable[[Work], None] = lambda _work: None
+    ) -> None:
+        """Make one that checks `jobs` tasks at a time, and shows its progress whenever a task begins or ends."""
+        self._sandboxes, self._scale, self._jobs, self._show = sandboxes, scale, jobs, show
         self._run = f"check-{os.getpid()}"
         self._stopped = Event()
 
@@ -169,16 +172,20 @@ class Checker:
         Raises:
             InfrastructureError: Docker does not answer.
         """
-        found: dict[str, TaskCheck] = {}
-        said = time.monotonic()
+        found = dict[str, TaskCheck]()
+
+        def show() -> None:
+            # The pool takes them in order: at work are the first that have no result.
+            at_work = [task.name for task in tasks if task.name not in found][: self._jobs]
+            self._show(Work("tasks checked", len(found), len(tasks) - len(found), tuple(at_work)))
+
         with ThreadPoolExecutor(self._jobs) as pool:
+            show()
             try:
                 for done in as_completed([pool.submit(self._check_one, task) for task in tasks]):
                     check = done.result()
                     found[check.task] = check
-                    if time.monotonic() - said >= _SAY_EVERY_S:
-                        said = time.monotonic()
-                        self._say(f"checked {len(found)} of {counted(len(tasks), 'task')}")
+                    show()
             except BaseException:
                 self.stop()
                 raise
@@ -202,11 +209,11 @@ class Checker:
     def _check_one(self, task: Task) -> TaskCheck:
         started = time.monotonic()
         try:
-            nothing = self._attempt(task, solved=False)
-            solution = self._attempt(task, solved=True) if has_solution(task) else None
+            nothing = self._within_bounds(task, solved=False)
+            solution = self._within_bounds(task, solved=True) if has_solution(task) else None
             kept = None
             if solution is not None and solution.ended and not solution.solved:
-                kept = self._attempt(task, solved=True, keep_processes=True)
+                kept = self._within_bounds(task, solved=True, keep_processes=True)
         except (UsageError, EnvironmentFault) as error:
             return TaskCheck.unbuilt(task, error)
         networked = any(environment.limits.network for environment in task.environments)
@@ -214,7 +221,13 @@ class Checker:
         capable = self._sandboxes.capabilities == "default"
         return TaskCheck(task.name, nothing, solution, seconds, networked, capable, self._scale.solved_at, kept)
 
-    def _attempt(self, task: Task, *, solved: bool, keep_processes: bool = False) -> Attempt:
+    def _within_bounds(self, task: Task, *, solved: bool, keep_processes: bool = False) -> Attempt:
+        try:
+            return self._attempt(task, solved=solved, keep_processes=keep_processes)
+        except StorageExceeded as exceeded:
+            return Attempt(None, evidence=(str(exceeded),))
+
+    def _attempt(self, task: Task, *, solved: bool, keep_processes: bool) -> Attempt:
         trial = f"{task.name}-{'solution' if solved else 'nothing'}"
         sandboxes = replace(self._sandboxes, keep_processes=keep_processes or self._sandboxes.keep_processes)
         ran: list[tuple[str, CommandResult | None]] = []

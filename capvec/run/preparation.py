@@ -10,7 +10,10 @@ from capvec.plan.options import SweepOptions
 from capvec.records import Task
 from capvec.run.check import Checker, TaskCheck, refusal
 from capvec.run.control import Scale
+from capvec.run.progress import Work
 from capvec.run.proofs import Proofs
+from capvec.run.status_line import ProgressDisplay
+from capvec.sandbox.base import SandboxProvider
 from capvec.sandbox.docker import DockerProvider
 from capvec.text import counted, one_line
 
@@ -32,16 +35,54 @@ class PreparedTasks:
     """Task that runs, and of which it is not known that it can be solved → why."""
 
 
+def prepare_images(
+    sandboxes: SandboxProvider,
+    tasks: Sequence[Task],
+    *,
+    keep_going: bool,
+    go_on: Callable[[], None] = lambda: None,
+    show: Callable[[Work], None] = lambda _work: None,
+) -> tuple[dict[str, str], dict[str, TaskCheck]]:
+    """Build, pull or find the images of tasks.
+
+    Args:
+        sandboxes: whose images they are.
+        tasks: to be checked, or run.
+        keep_going: whether a task whose images cannot be had is one of the result, and does not end the work.
+        go_on: called before each task; an exception of it ends the work.
+        show: takes the progress.
+
+    Returns:
+        Task → id of its image; and task → its check, for those whose images cannot be had.
+
+    Raises:
+        UsageError: the images of a task cannot be had, and that is to end the work.
+        SandboxUnavailable: Docker does not answer.
+    """
+    images, unbuilt = dict[str, str](), dict[str, TaskCheck]()
+    for done, task in enumerate(tasks):
+        go_on()
+        show(Work("images ready", done, len(tasks) - done, (task.name,)))
+        try:
+            images[task.name] = sandboxes.prepare(task)
+        except UsageError as error:
+            if not keep_going:
+                raise
+            unbuilt[task.name] = TaskCheck.unbuilt(task, error)
+    return images, unbuilt
+
+
 class TaskPreparation:
     """Prepares the tasks of a run."""
 
     def __init__(self, options: SweepOptions, say: Callable[[str], None]) -> None:
         """Do it as the options say, and print progress with `say`."""
         self._options, self._print = options, say
+        self._display = ProgressDisplay(self._write, live=False, at_a_time=_JOBS)
         self._sandboxes = DockerProvider.of(options, self._say)
         scale = Scale(options.reward, options.solved_at)
         self._proofs = Proofs(scale, options.capabilities, options.keep_processes)
-        self._checker = Checker(self._sandboxes, scale, jobs=_JOBS, say=self._say)
+        self._checker = Checker(self._sandboxes, scale, jobs=_JOBS, show=self._display.update)
 
     def prepare(self, tasks: Sequence[Task]) -> PreparedTasks:
         """Build the images, and check the tasks that were not proved before on this machine.
@@ -50,7 +91,13 @@ class TaskPreparation:
             UsageError: an image does not build, or nothing can be measured with a task (with `--skip-unfit`, with any).
             InfrastructureError: Docker does not answer.
         """
-        images, unbuilt = self._images(tasks)
+        images, unbuilt = prepare_images(
+            self._sandboxes,
+            tasks,
+            keep_going=self._options.skip_unfit,
+            go_on=self._checker.go_on,
+            show=self._display.update,
+        )
         built = [task for task in tasks if task.name in images]
         checks = unbuilt | ({} if self._options.no_check else self._checks(built, images))
         unfit = [check for check in checks.values() if check.problem]
@@ -72,21 +119,11 @@ class TaskPreparation:
         """End a preparation that another thread runs, as soon as its container can be removed."""
         self._checker.stop()
 
-    def _images(self, tasks: Sequence[Task]) -> tuple[dict[str, str], dict[str, TaskCheck]]:
-        """The images, and the tasks that `--skip-unfit` leaves out since theirs cannot be had."""
-        images, unbuilt = dict[str, str](), dict[str, TaskCheck]()
-        for task in tasks:
-            self._checker.go_on()
-            try:
-                images[task.name] = self._sandboxes.prepare(task)
-            except UsageError as error:
-                if not self._options.skip_unfit:
-                    raise
-                unbuilt[task.name] = TaskCheck.unbuilt(task, error)
-        return images, unbuilt
-
     def _say(self, line: str) -> None:
         self._print(one_line(line))
+
+    def _write(self, line: str) -> None:
+        self._say(line.strip().removeprefix("capvec: "))
 
     def _checks(self, tasks: Sequence[Task], images: Mapping[str, str]) -> dict[str, TaskCheck]:
         proofs = {task.name: self._proofs.read(task, images[task.name]) for task in tasks}

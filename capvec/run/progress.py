@@ -37,19 +37,53 @@ class Tally:
     def total(self) -> int:
         return self.done + self.left
 
+    @property
+    def what(self) -> str:
+        return "trials"
+
+    @property
+    def words(self) -> tuple[tuple[str, ...], ...]:
+        """The counts after `done/total`, the most complete first."""
+        solved, errors = f"{self.solved} solved", f"{self.errors} error{'' if self.errors == 1 else 's'}"
+        return (solved, f"{self.unsolved} unsolved", errors), (solved, errors), ()
+
+
+@dataclass(frozen=True)
+class Work:
+    """How far a preparation is."""
+
+    what: str
+    """What is counted, in the plural: `tasks checked`."""
+    done: int
+    left: int
+    now: tuple[str, ...] = ()
+    """Names of what is being worked on."""
+
+    @property
+    def total(self) -> int:
+        return self.done + self.left
+
+    @property
+    def words(self) -> tuple[tuple[str, ...], ...]:
+        """As of a tally: all names, or the first and how many more, or none."""
+        if not self.now:
+            return ((),)
+        more = f" and {len(self.now) - 1} more" if len(self.now) > 1 else ""
+        return (f"now {', '.join(self.now)}",), (f"now {self.now[0]}{more}",), ()
+
 
 @dataclass(frozen=True)
 class Progress:
-    """A tally, and when the latest trials ended."""
+    """A tally, and when the latest trials, or parts of other work, ended."""
 
-    tally: Tally
+    tally: Tally | Work
     ends: tuple[float, ...]
     """Seconds on any clock, oldest first: the start and the end of each trial, the last `WINDOW` + 1 of them."""
     least: int = LEAST
     """Trials that must have ended before a rate is shown."""
 
     @classmethod
-    def begin(cls, tally: Tally, now: float, *, at_a_time: int = 1) -> Progress:
+    def begin(cls, tally: Tally | Work, now: float, *, at_a_time: int = 1) -> Progress:
         """The progress before the first trial.
 
         Args:
@@ -60,7 +94,7 @@ class Progress:
         """
         return cls(tally, (now,), max(LEAST, at_a_time))
 
-    def at(self, tally: Tally, now: float) -> Progress:
+    def at(self, tally: Tally | Work, now: float) -> Progress:
         """The progress at a later time."""
         ended = max(tally.done - self.tally.done, 0)
         return replace(self, tally=tally, ends=(*self.ends, *[now] * ended)[-WINDOW - 1 :])
@@ -76,15 +110,23 @@ class Progress:
         """Seconds that the remaining trials take at `rate`; None while there is no rate."""
         return self.tally.left / self.rate if self.rate else None
 
-    def line(self, width: int) -> str:
-        """The progress in at most `width` characters; if space is short, the least important parts are left out."""
+    def line(self, width: int, trouble: str = "") -> str:
+        """The progress in at most `width` characters; if space is short, the least important parts are left out.
+
+        Args:
+            width: of the line.
+            trouble: what does not answer, which takes the place of the rate and the time that is left.
+        """
         tally = self.tally
-        done, solved = f"{tally.done}/{tally.total}", f"{tally.solved} solved"
-        errors = f"{tally.errors} error{'' if tally.errors == 1 else 's'}"
-        counts = (f"capvec: {done} trials", solved, f"{tally.unsolved} unsolved", errors)
+        done = f"{tally.done}/{tally.total}"
+        most, *fewer = tally.words
+        counts = (f"capvec: {done} {tally.what}", *most)
         rate = (per_time(self.rate),) if self.rate else ()
         left = (f"{in_words(self.seconds_left)} left" if self.seconds_left is not None else "…",) if tally.left else ()
-        forms = ((*counts, *rate, *left), (*counts, *left), (done, solved, errors, *left), (done, *left), (done,))
+        if trouble:
+            rate, left = (), (trouble,)
+        shorter = ((done, *words, *left) for words in fewer)
+        forms = ((*counts, *rate, *left), (*counts, *left), *shorter, *([left] if trouble else []), (done,))
         lines = (" · ".join(form) for form in forms)
         return next((line for line in lines if len(line) <= width), "")
 

@@ -12,7 +12,7 @@ from capvec.agent.loop import LoopLimits, run_episode, step_seed
 from capvec.agent.model import ChatModel
 from capvec.agent.prompts import opening_messages
 from capvec.agent.protocols import get_protocol
-from capvec.errors import InfrastructureError
+from capvec.errors import InfrastructureError, StorageExceeded
 from capvec.plan.plan import Plan
 from capvec.receipts import check_receipts
 from capvec.records import Config, Episode, Measured, Outcome, Reply, Task, TaskStep, TrialId, TrialSpec
@@ -44,6 +44,9 @@ class TrialRunner:
         try:
             judged = self._do(spec, task, config, episodes)
             fault = episodes[-1].error
+        except StorageExceeded as exceeded:
+            judged, fault = Judged(note=str(exceeded)), ""
+            episodes[-1:] = [replace(episode, end_reason="storage", error="") for episode in episodes[-1:]]
         except InfrastructureError as error:
             fault = f"{type(error).__name__}: {error}"
         outcome = _outcome(self.plan.run, spec, config, episodes, judged, fault)
@@ -52,6 +55,8 @@ class TrialRunner:
         )
         if episodes:
             self._write(spec, task, config, episodes, outcome)
+        else:
+            self.plan.trajectory(spec.id).unlink(missing_ok=True)  # of an earlier session
         return outcome
 
     def _do(self, spec: TrialSpec, task: Task, config: Config, episodes: list[Episode]) -> Judged | None:

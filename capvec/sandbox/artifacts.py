@@ -1,8 +1,8 @@
 """Artifacts: what a verifier in a container of its own gets of the agent's work.
 
-Everything in them is the agent's, so little of it is believed: there is a limit on bytes and on files, files belong to
-root and are readable by all, bits that give privileges are cleared, links that lead out of the artifact and special
-files are left out, and no link is followed.
+What is in them may be the agent's, that of a service too, so little of it is believed: there is a limit on bytes and on
+files, files belong to root and are readable by all, bits that give privileges are cleared, links that lead out of the
+artifact and special files are left out, and no link is followed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 from typing import BinaryIO, cast
 
 from capvec.records import Artifact, TaskStep
-from capvec.sandbox.base import MOST_BYTES, MOST_FILES, Budget, Sandbox
+from capvec.sandbox.base import MAIN, Budget
 
 PUBLISHED = "/logs/artifacts"
 """A folder whose content is an artifact of every task, as in Harbor."""
@@ -25,33 +25,32 @@ _IN_MEMORY = 1 << 24
 
 def artifacts_of(step: TaskStep) -> tuple[Artifact, ...]:
     """The artifacts of a step, first the folder that every task publishes."""
-    declared = any(artifact.source.rstrip("/") == PUBLISHED for artifact in step.artifacts)
+    declared = any(one.source.rstrip("/") == PUBLISHED and one.service == MAIN for one in step.artifacts)
     return step.artifacts if declared else (Artifact(PUBLISHED), *step.artifacts)
 
 
-def copy_artifacts(step: TaskStep, source: Sandbox, target: Sandbox) -> tuple[str, ...]:
-    """Copy the artifacts of a step from the agent's sandbox to the verifier's, to the same paths.
+def given_way(step: TaskStep) -> dict[Artifact, Artifact]:
+    """Artifact that is not copied → that of another service in whose place it would lie.
 
-    An artifact that is missing, or too large, is not there for the verifier, which judges that.
-
-    Returns:
-        A sentence for each declared artifact that was not copied.
-
-    Raises:
-        SandboxUnavailable: a sandbox is gone.
+    As in Harbor, those of `main` come first, and each keeps its place on the host: its `destination`, or else its path.
     """
-    budget, taken, notes = Budget(), [], []
-    for artifact in artifacts_of(step):
-        archive = source.take(artifact, budget)
-        if archive is None and artifact.source != PUBLISHED:
-            why = f"goes beyond {MOST_BYTES >> 20} MiB or {MOST_FILES} files" if budget.spent else "is missing"
-            notes.append(f"the artifact {artifact.source} {why} and was not copied")
-        elif archive is not None:
-            taken.append((artifact.source, archive))
-    target.place(taken)
-    for _, archive in taken:
-        archive.close()
-    return tuple(notes)
+    found: dict[Artifact, Artifact] = {}
+    kept: list[Artifact] = []
+    for artifact in sorted(artifacts_of(step), key=lambda one: one.service != MAIN):
+        others = (one for one in kept if one.service != artifact.service and _overlap(_place(one), _place(artifact)))
+        if (first := next(others, None)) is not None:
+            found[artifact] = first
+        else:
+            kept.append(artifact)
+    return found
+
+
+def _place(artifact: Artifact) -> PurePosixPath:
+    return PurePosixPath("/", artifact.destination or artifact.source)
+
+
+def _overlap(one: PurePosixPath, other: PurePosixPath) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
 
 
 def clean(chunks: Iterable[bytes], artifact: Artifact, budget: Budget) -> BinaryIO | None:

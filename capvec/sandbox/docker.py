@@ -16,7 +16,7 @@ from capvec.errors import SandboxUnavailable, UsageError
 from capvec.records import Artifact, Capabilities, CommandResult, Environment, Task, TaskStep
 from capvec.sandbox import files
 from capvec.sandbox.artifacts import clean, is_folder
-from capvec.sandbox.base import Budget, Sandbox, TakenBack
+from capvec.sandbox.base import MAIN, Budget, Sandbox, TakenBack
 from capvec.sandbox.building import Say
 from capvec.sandbox.compose import Project
 from capvec.sandbox.compose_images import prepare_images
@@ -30,19 +30,22 @@ from capvec.sandbox.containers import (
     root_reads_all,
     start_container,
 )
-from capvec.sandbox.docker_host import connect, faults
+from capvec.sandbox.docker_host import PROBE_S, Lifeline, connect, faults
+from capvec.sandbox.freezing import frozen
 from capvec.sandbox.health import wait_until_healthy
-from capvec.sandbox.network import Connection, wanted_by_agent, wanted_by_verifier
+from capvec.sandbox.network import wanted_by_agent, wanted_by_verifier
 from capvec.sandbox.processes import GRACE_S, Keepers, Processes, cannot_execute
-from capvec.sandbox.reaper import remove
+from capvec.sandbox.reaper import reap_trial, remove
 from capvec.sandbox.root_work import Origin, empty_folders
+from capvec.sandbox.service import Service
 from capvec.sandbox.shell import Finished, PersistentShell, ShellLost, quote_command
+from capvec.sandbox.storage import watched
 from capvec.sandbox.streams import Output
 from capvec.sandbox.system_files import put_back, restore_commands
 from capvec.sandbox.users import ROOT, Users
 
-FREEZE_S = 15.0
-"""How long to retry freezing a container."""
+_STOP_S = 10
+"""How long a container may take to end by itself before it is killed, as by Harbor."""
 TELLABLE_S = 0.05
 """Between two commands, so that the processes of one are older than those of the next in the kernel's clock ticks."""
 
@@ -80,8 +83,10 @@ class DockerProvider:
             images = [str(image) for one in task.environments for image in prepare_images(client, task, one, self.say)]
             for step in task.steps:
                 own = step.verifier.environment
-                self._check_image(client, task, task.environment, agent=step.agent.user)
-                self._check_image(client, task, own or task.environment, verifier=step.verifier.user)
+                self._check_image(client, task, task.environment, {"agent": step.agent.user})
+                self._check_image(client, task, own or task.environment, {"verifier": step.verifier.user})
+                for hook in step.verifier.collect:
+                    self._check_image(client, task, task.environment, {"verifier.collect": hook.user}, hook.service)
         return ", ".join(images)
 
     @contextmanager
@@ -89,6 +94,8 @@ class DockerProvider:
         """A running container for one trial, removed when the context ends. See `SandboxProvider.open`."""
         with connect() as client, ExitStack() as cleanup:
             with faults():
+                lifeline = Lifeline(client)
+                cleanup.callback(lifeline.close)
                 labels = labels_of(run, trial)
                 launch = Launch(client, task, self.capabilities, self.keep_processes, labels, cleanup, self.say)
                 sandbox = launch.start(task.environment, wanted=wanted_by_agent(task), users=_users(task))
@@ -97,23 +104,39 @@ class DockerProvider:
             first = task.steps[0].agent
             sandbox.enter(user=first.user, network=first.network)
             yield sandbox
+            lifeline.check()
+
+    def check(self) -> None:
+        """Ask whether Docker answers. See `SandboxProvider.check`."""
+        with connect(PROBE_S):
+            pass
+
+    def clear(self, *, run: str, trial: str) -> None:
+        """Remove the containers of a trial. See `SandboxProvider.clear`."""
+        reap_trial(run, trial)
 
     def _check_image(
-        self, client: docker.DockerClient, task: Task, environment: Environment, **users: str | None
+        self,
+        client: docker.DockerClient,
+        task: Task,
+        environment: Environment,
+        users: Mapping[str, str | None],
+        service: str = MAIN,
     ) -> None:
-        """Check that an image has the users and the working directory of a task.
+        """Check that the image of a service has users of a task, and that of the agent its working directory.
 
         Raises:
             UsageError: it has not.
         """
         named = {phase: user for phase, user in users.items() if user not in (None, "root", ROOT)}
-        if not named and environment.workdir is None:
+        if not named and (environment.workdir is None or service != MAIN):
             return
-        image, name = _image_of(client, task, environment, self.say), new_name()
+        image, name = _image_of(client, task, environment, service, self.say), new_name()
         with ExitStack() as cleanup:
             cleanup.callback(remove, client, name)
             client.containers.create(image.id, ["true"], name=name)
-            check_workdir(client, name, task, environment)
+            if service == MAIN:
+                check_workdir(client, name, task, environment)
             found = Users(lambda path: files.read(client.api, name, path), image.user)
             for phase, user in named.items():
                 try:
@@ -143,6 +166,7 @@ class Launch:
             "capabilities": self.capabilities,
             "labels": self.labels,
             "cleanup": self.cleanup,
+            "wanted": wanted,
         }
         if environment.compose:
             started = Project.of(self.client, self.task, environment, self.say).start(name, **settings)
@@ -150,14 +174,14 @@ class Launch:
             image = ImageConfig.of(self.client, self.task, environment, self.say)
             if environment is self.task.environment and not image.entrypoint:
                 environment = root_reads_all(environment, (step.agent.user or image.user for step in self.task.steps))
-            connection = Connection(self.client, name, wanted=wanted)
-            started = start_container(self.client, image, environment, connection, name=name, **settings)
+            started = start_container(self.client, image, environment, name=name, **settings)
         try:
             sandbox = DockerSandbox(self, started, users)
         except (SandboxUnavailable, docker.errors.APIError):
             check_runs(self.client, started)
             raise
         self.cleanup.callback(sandbox.hang_up)
+        self.cleanup.enter_context(watched(started.name, environment.limits.storage_mb))
         return sandbox
 
 
@@ -255,20 +279,34 @@ class DockerSandbox:
             duration_s=round(time.monotonic() - started, 4),
         )
 
+    def execute_beside(self, service: str, command: str, *, timeout_s: float, user: str | None) -> CommandResult:
+        """Run a command in the container of a service. See `Sandbox.execute_beside`."""
+        with faults():
+            return Service(self._client, self._name_of(service)).execute(command, timeout_s=timeout_s, user=user)
+
+    def stop(self) -> None:
+        """End the container; Docker keeps its files. See `Sandbox.stop`."""
+        self.hang_up()
+        with faults():
+            self._api.stop(self._container, timeout=_STOP_S)
+
+    def empty(self, folders: Sequence[str]) -> None:
+        """Empty folders as root. See `Sandbox.empty`."""
+        with faults():
+            self._revive()
+            empty_folders(self._client, self._container, self._origin, folders, mode="777")
+
     def take_back(self) -> TakenBack:
         """Kill what the agent left running and restore the system's files. See `Sandbox.take_back`."""
         end = not self._launch.keep_processes
         with faults():
             self._revive()
-            self._pause()
-            try:
+            with frozen(self._api, self._container):
                 # After a restart even the container's own second process is a program that the agent may have put
                 # there; without it, init ends.
                 own = self.processes.keepers
                 alive = Keepers("1", "") if self.processes.restarted else own
                 taken = put_back(self._client, self._container, self._origin, alive, own=own.pids, end=end)
-            finally:
-                self._api.unpause(self._container)
             self.hang_up()
             if "/dev" in taken.restored or (end and self.processes.restarted):
                 # Not otherwise: Docker would rewrite /etc/hosts, which may be the agent's work.
@@ -294,19 +332,17 @@ class DockerSandbox:
             return files.read(self._api, self._container, path)
 
     def take(self, artifact: Artifact, budget: Budget) -> BinaryIO | None:
-        """Copy a file or folder out, with the container frozen. See `Sandbox.take`."""
-        path = artifact.source.rstrip("/")
+        """Copy a file or folder out, with its container and the agent's frozen. See `Sandbox.take`."""
         with faults():
-            self._revive()
-            self._pause()
-            try:
-                chunks = files.tree(self._api, self._container, path) if path else None
+            if artifact.service == MAIN:
+                self._revive()
+            container = self._name_of(artifact.service)
+            with frozen(self._api, *dict.fromkeys((self._container, container))):
+                chunks = files.tree(self._api, container, artifact.source)
                 if chunks is None:
                     return None
                 with closing(chunks):
                     return clean(chunks, artifact, budget)
-            finally:
-                self._api.unpause(self._container)
 
     def place(self, archives: Sequence[tuple[str, BinaryIO]]) -> None:
         """Put archives into the container. See `Sandbox.place`."""
@@ -344,19 +380,9 @@ class DockerSandbox:
         except ShellLost:
             restore_commands(self._client, self._container, self._origin)
 
-    def _pause(self) -> None:
-        """Freeze all processes. On busy cores runc may find no moment for it, and leaves the retry to the caller."""
-        deadline = time.monotonic() + FREEZE_S
-        while True:
-            try:
-                self._api.pause(self._container)
-            except docker.errors.APIError as error:
-                if "unable to freeze" not in str(error.explanation) or time.monotonic() > deadline:
-                    raise
-                error.response.close()
-                time.sleep(0.1)
-            else:
-                return
+    def _name_of(self, service: str) -> str:
+        """Name of the container of a service."""
+        return self._container if service == MAIN else self._started.beside[service]
 
     def _living_shell(self, output: Output) -> tuple[PersistentShell, bool]:
         """The shell, and whether it is a new one because the old one died since the last command."""
@@ -415,10 +441,11 @@ def _without_shell(why: ShellLost, seconds: float) -> CommandResult:
     return CommandResult(said, 127, shell_restarted=True, duration_s=round(seconds, 4))
 
 
-def _image_of(client: docker.DockerClient, task: Task, environment: Environment, say: Say) -> ImageConfig:
-    """The image of an environment's container, with the user and the working directory that its services give it."""
+def _image_of(client: docker.DockerClient, task: Task, environment: Environment, service: str, say: Say) -> ImageConfig:
+    """The image of a service, that of `main` with the user and the working directory that the file gives it."""
     if environment.compose:
-        return Project.of(client, task, environment, say).main
+        project = Project.of(client, task, environment, say)
+        return project.main if service == MAIN else ImageConfig.inspect(client, project.images[service])
     return ImageConfig.of(client, task, environment, say)
 
 
@@ -426,5 +453,5 @@ def _users(task: Task) -> Iterator[str | None]:
     """The users of all phases in the agent's container."""
     for step in task.steps:
         yield step.agent.user
-        yield from (collect.user for collect in step.verifier.collect)
+        yield from (collect.user for collect in step.verifier.collect if collect.service == MAIN)
         yield step.verifier.user if step.verifier.environment is None else None

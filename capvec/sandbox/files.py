@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import posixpath
 import tarfile
 from collections.abc import Generator, Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import docker.errors
@@ -14,6 +15,10 @@ from capvec.errors import InfrastructureError
 
 READ_LIMIT = 1 << 20
 """Bytes of the largest file that is fetched."""
+_LINK, _FOLDER = 27, 31
+"""Bits of Go's `os.FileMode`, as Docker reports it."""
+_MOST_LINKS = 40
+"""Links on the way to a file, as many as Linux follows."""
 
 
 def pack(source: Path, target: str) -> bytes:
@@ -40,12 +45,15 @@ def folders(paths: Iterable[str]) -> bytes:
 def tree(api: Any, container: str, path: str) -> Generator[bytes] | None:
     """The archive of a file or folder of a container with all that is in it; None if there is neither.
 
-    A link is neither, wherever it leads.
+    A link is neither, wherever it leads. On the way to the path only links of the image are followed, since others may
+    lead to what their maker could not have read.
     """
-    if (found := _archive(api, container, path)) is None:
+    above, name = posixpath.split(posixpath.normpath(path))
+    folder = _folder(api, container, above)
+    if folder is None or not name or (found := _archive(api, container, posixpath.join(folder, name))) is None:
         return None
     chunks, stat = found
-    if not _is_regular(stat["mode"]) and not stat["mode"] >> 31 & 1:
+    if not _is_regular(stat["mode"]) and not stat["mode"] >> _FOLDER & 1:
         _abandon(chunks)
         return None
     return chunks
@@ -57,7 +65,46 @@ def is_folder(api: Any, container: str, path: str) -> bool:
         return False
     chunks, stat = found
     _abandon(chunks)
-    return any(stat["mode"] >> bit & 1 for bit in (31, 27))
+    return any(stat["mode"] >> bit & 1 for bit in (_FOLDER, _LINK))
+
+
+def _folder(api: Any, container: str, path: str) -> str | None:
+    """A folder with the image's links followed; None if there is none, or another link is on the way to it."""
+    way, parts, links = "/", path.split("/"), 0
+    while parts:
+        part = parts.pop(0)
+        if part in ("", "."):
+            continue
+        if part == "..":
+            way = posixpath.dirname(way)
+            continue
+        step = posixpath.join(way, part)
+        if (found := _archive(api, container, step)) is None:
+            return None
+        chunks, stat = found
+        if not stat["mode"] >> _LINK & 1:
+            _abandon(chunks)
+            way = step
+            continue
+        aim = _aim(b"".join(chunks))
+        if (links := links + 1) > _MOST_LINKS or not _is_of_image(api, container, step):
+            return None
+        way, parts = "/" if aim.startswith("/") else way, [*aim.split("/"), *parts]
+    return way
+
+
+def _aim(archive: bytes) -> str:
+    """Where the link leads that an archive holds."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        return opened.getmembers()[0].linkname
+
+
+def _is_of_image(api: Any, container: str, path: str) -> bool:
+    """Whether a path of a container is as its image has it. What lies on a volume is not."""
+    mounts = [mount["Destination"] for mount in api.inspect_container(container)["Mounts"]]
+    if any(PurePosixPath(path).is_relative_to(mount) for mount in mounts):
+        return False
+    return all(change["Path"] != path for change in api.diff(container) or ())
 
 
 def _archive(api: Any, container: str, path: str) -> tuple[Generator[bytes], dict[str, Any]] | None:
@@ -106,17 +153,18 @@ def fetch(api: Any, container: str, path: str) -> bytes | None:
 
 
 def _as_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Owned by root and readable by all, independent of the host's umask; executable if it was."""
+    """Owned by root and readable by all, independent of the host's umask; executable if it was, or is a script."""
     member.uid = member.gid = 0
     member.uname = member.gname = "root"
     if member.isdir() or member.isreg():
-        member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+        runs = member.isdir() or member.mode & 0o100 or member.name.endswith(".sh")
+        member.mode = 0o755 if runs else 0o644
     return member
 
 
 def _is_regular(mode: int) -> bool:
     """Whether a mode of Go's `os.FileMode`, as Docker reports it, is that of a regular file."""
-    kinds = (31, 27, 26, 25, 24, 21, 19)  # directory, link, device, pipe, socket, character device, irregular
+    kinds = (_FOLDER, _LINK, 26, 25, 24, 21, 19)  # the last: device, pipe, socket, character device, irregular
     return not any(mode >> bit & 1 for bit in kinds)
 
 

@@ -187,22 +187,8 @@ class Processes:
                 time.sleep(0.02)
 
     def collect(self, exec_id: str, stream: ExecStream, output: Output, deadline: float) -> int | None:
-        """Read what a program prints until it ends. Returns its exit code; None if the deadline passed first."""
-        while True:
-            now = time.monotonic()
-            if piece := stream.receive(min(deadline, now + 1.0)):
-                output.add(piece)
-                continue
-            # The end of the program counts, not the end of its output: a process that it left behind may hold the
-            # output open for ever.
-            code = self._api.exec_inspect(exec_id)["ExitCode"]
-            if code is not None:
-                _drain(stream, output)
-                return int(code)
-            if now >= deadline:
-                return None
-            if stream.ended:
-                time.sleep(0.02)
+        """See `follow`."""
+        return follow(self._api, exec_id, stream, output, deadline)
 
     def exit_code(self, exec_id: str) -> int | None:
         """The exit code of a program that has ended. Docker may need a moment to notice; None after a second."""
@@ -279,6 +265,25 @@ class Processes:
         if exit_code != 0 or not all(number.isdecimal() for number in numbers):
             raise ShellLost(output.text().strip()[-200:] or f"sh ended with exit code {exit_code}")
         return Keepers(" ".join(others), first) if self._services else Keepers(" ".join((first, *others)), "")
+
+
+def follow(api: Any, exec_id: str, stream: ExecStream, output: Output, deadline: float) -> int | None:
+    """Read what a program prints until it ends. Returns its exit code; None if the deadline passed first."""
+    while True:
+        now = time.monotonic()
+        if piece := stream.receive(min(deadline, now + 1.0)):
+            output.add(piece)
+            continue
+        # The end of the program counts, not the end of its output: a process that it left behind may hold the output
+        # open for ever.
+        code = api.exec_inspect(exec_id)["ExitCode"]
+        if code is not None:
+            _drain(stream, output)
+            return int(code)
+        if now >= deadline:
+            return None
+        if stream.ended:
+            time.sleep(0.02)
 
 
 def cannot_execute(said: str) -> bool:

@@ -112,12 +112,14 @@ def work_as_root(
         return tuple(helper.logs(stderr=False).decode(errors="replace").splitlines())
 
 
-def empty_folders(client: docker.DockerClient, container: str, origin: Origin, folders: Sequence[str]) -> None:
+def empty_folders(
+    client: docker.DockerClient, container: str, origin: Origin, folders: Sequence[str], *, mode: str = "755"
+) -> None:
     """Make folders of a container empty, or anew where they are missing or no folders.
 
     Raises:
         SandboxUnavailable: they cannot be emptied.
     """
-    script = f'set -eu\nroot=/proc/1/root\n{EMPTY}\nfor folder in "$@"; do empty "$folder" 755; done'
+    script = f'set -eu\nroot=/proc/1/root\n{EMPTY}\nfor folder in "$@"; do empty "$folder" {mode}; done'
     what = f"{', '.join(folders)} cannot be emptied"
     work_as_root(client, container, origin, script, folders, what=what)

@@ -108,10 +108,7 @@ def parse_settings(text: str, *, file: str, host_env: Host | None = None) -> Set
     for ours in ("task", "source"):
         root.ignore(ours)
     own.forbid_unknown()
-    notes = [f"{key} has no effect in capvec" for key in root.unread()]
-    if root.table("environment").take("storage_mb") or root.table("environment").take("storage"):
-        notes.insert(0, "environment.storage_mb is not enforced: Docker's default storage driver has no quota")
-    return replace(settings, notes=tuple(notes))
+    return replace(settings, notes=tuple(f"{key} has no effect in capvec" for key in root.unread()))
 
 
 def _schema_version(root: Table) -> None:
@@ -129,7 +126,6 @@ def _schema_version(root: Table) -> None:
 def _environment(table: Table, host: Host, own: Table) -> Environment:
     """`[environment]`, or `[verifier.environment]` with the same keys."""
     _refuse_unsupported(table)
-    _size_mb(table, "storage_mb", "storage")
     return Environment(
         image=table.text("docker_image"),
         build_timeout_s=table.positive("build_timeout_sec", Environment().build_timeout_s),
@@ -174,6 +170,7 @@ def _limits(environment: Table, own: Table) -> Limits:
     if "ALL" in cap_add:
         own.reject("cap_add", "the names of the capabilities that the task needs: ALL would undo the sandbox")
     memory_mb = _size_mb(environment, "memory_mb", "memory")
+    storage_mb = _size_mb(environment, "storage_mb", "storage")
     cpus = environment.positive("cpus", default.cpus)
     if cpus < MIN_CPUS:
         environment.reject("cpus", f"at least {MIN_CPUS}, the least that Docker accepts")
@@ -181,6 +178,7 @@ def _limits(environment: Table, own: Table) -> Limits:
     return Limits(
         cpus=cpus,
         memory_mb=default.memory_mb if memory_mb is None else memory_mb,
+        storage_mb=default.storage_mb if storage_mb is None else storage_mb,
         pids=own.whole("pids", default.pids, minimum=1),
         network=newer if newer is not None else older is not False,  # public by default, as in Harbor
         cap_add=cap_add,
@@ -312,10 +310,12 @@ def _artifacts(parent: Table) -> tuple[Artifact, ...]:
         source = table.text("source")
         if source is None or ".." in PurePosixPath(source).parts:
             table.reject("source", "a path in the container without ..")
-        table.text("destination")  # where Harbor keeps its copy on the host
-        # A path that is not absolute begins at the root, as for `docker cp`.
+        service = table.text("service") or "main"
+        if service != "main" and not source.startswith("/"):
+            table.reject("source", f"an absolute path in the container of the service {service}")
+        # In the agent's container a path that is not absolute begins at the root, as for `docker cp`.
         source = source if source.startswith("/") else f"/{source}"
-        artifacts.append(Artifact(source, table.strings("exclude"), table.text("service") or "main"))
+        artifacts.append(Artifact(source, table.strings("exclude"), service, table.text("destination") or ""))
     return tuple(artifacts)
 
 

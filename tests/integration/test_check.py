@@ -105,7 +105,7 @@ def test_a_check_that_is_stopped_ends_at_once_and_leaves_no_container(tmp_path):
     task = load_task(write(tmp_path, "slow", "sleep 600\n", "true\n"))
     provider = DockerProvider()
     provider.prepare(task)
-    checker = Checker(provider, Scale(), jobs=1, say=print)
+    checker = Checker(provider, Scale(), jobs=1)
     with ThreadPoolExecutor(1) as pool:
         checked = pool.submit(checker.check, [task])
         deadline = time.monotonic() + 60

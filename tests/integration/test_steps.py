@@ -113,8 +113,8 @@ def test_a_step_that_cannot_begin_on_what_the_agent_left_is_no_error(write):
 def test_the_solutions_of_all_steps_prove_the_task(write):
     task, provider = load_task(write()), DockerProvider()
     provider.prepare(task)
-    (check,) = Checker(provider, Scale(solved_at=0.75), jobs=1, say=print).check([task])
+    (check,) = Checker(provider, Scale(solved_at=0.75), jobs=1).check([task])
     assert (check.verdict, check.solution.reward, check.nothing.reward) == ("proved", 0.75, 0.0)
-    (check,) = Checker(provider, Scale(), jobs=1, say=print).check([task])
+    (check,) = Checker(provider, Scale(), jobs=1).check([task])
     assert check.verdict == "unfit"
     assert "the verifier of step second ended with exit code 0 and printed nothing" in check.solution.evidence

@@ -21,7 +21,7 @@ import docker
 import docker.errors
 import psutil
 
-PROGRAMS = ("dockerd", "unshare", "nsenter")
+PROGRAMS = ("dockerd", "unshare", "nsenter", "mkfs.ext4", "mount")
 START_S = 60.0
 """Most seconds until a daemon that was started answers, or one that was told to stop has ended."""
 
@@ -140,13 +140,15 @@ class Dockerd:
 
 
 @contextmanager
-def dockerd(size: str = "4g") -> Iterator[Dockerd]:
+def dockerd(size: str = "8G", *, quotas: bool = False) -> Iterator[Dockerd]:
     """A daemon that runs; everything that it started or wrote ends with the context.
 
     Args:
-        size: of the file system that it has to itself, in memory, as `mount` reads it: a small one is soon full.
+        size: of the file system that it has to itself, in a sparse file, as `truncate` reads it: a small one is soon
+            full. (In memory, what containers write to the disk would count as their memory.)
+        quotas: whether it is one on which Docker can bound what a container writes; needs `mkfs.xfs`.
     """
-    with tempfile.TemporaryDirectory(prefix="dockerd-") as name, _in_memory(Path(name), size) as root:
+    with tempfile.TemporaryDirectory(prefix="dockerd-") as scratch, _file_system(Path(scratch), size, quotas) as root:
         (root / "daemon.json").write_text("{}")
         # The first process of the namespaces waits for orphans. When it is killed, all others are.
         namespaces = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -162,12 +164,19 @@ def dockerd(size: str = "4g") -> Iterator[Dockerd]:
 
 
 @contextmanager
-def _in_memory(folder: Path, size: str) -> Iterator[Path]:
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "capvec-siege", str(folder)], check=True)
+def _file_system(scratch: Path, size: str, quotas: bool) -> Iterator[Path]:
+    image, root = scratch / "image", scratch / "root"
+    root.mkdir()
+    for command in (
+        ["truncate", "--size", size, str(image)],
+        ["mkfs.xfs", "-q", str(image)] if quotas else ["mkfs.ext4", "-q", "-m", "0", str(image)],
+        ["mount", "-o", "loop,pquota" if quotas else "loop", str(image), str(root)],
+    ):
+        subprocess.run(command, check=True)
     try:
-        yield folder
+        yield root
     finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        subprocess.run(["umount", "--lazy", str(root)], check=True)
 
 
 def _child(entry: subprocess.Popen[bytes]) -> int:

@@ -38,7 +38,7 @@ class Verifiers:
         calls = iter(printed)
 
         def answer(command: str) -> CommandResult:
-            return CommandResult(next(calls) if command == "bash /tests/test.sh" else "", 0)
+            return CommandResult(next(calls) if command == "bash -c /tests/test.sh" else "", 0)
 
         sandbox = ScriptedSandbox(answer, {"/logs/verifier/reward.txt": reward} if reward else {})
         self.opened.append(sandbox)
@@ -103,5 +103,5 @@ def test_the_control_runs_the_solution_where_there_is_one(tmp_path: Path) -> Non
     sandboxes, task = Verifiers([(b"0", [SIGN, SIGN]), (b"1", [""])]), load_task(make_task(tmp_path))
     with sandboxes.open(task, run="r", trial="t") as sandbox:
         judge(sandbox, task, Control(sandboxes, "r", "t", Scale()))
-    assert "bash /solution/solve.sh" in sandboxes.opened[1].commands
-    assert "bash /solution/solve.sh" not in sandboxes.opened[0].commands
+    assert "bash -c /solution/solve.sh" in sandboxes.opened[1].commands
+    assert "bash -c /solution/solve.sh" not in sandboxes.opened[0].commands

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.unit
 def test_unsupported_keys_of_a_task_are_listed_before_an_engine_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    toml = '[environment]\nnetwork_mode = "no-network"\nstorage = "10G"\n"colour\\u001b[2J" = "blue"\n'
+    toml = '[environment]\nnetwork_mode = "no-network"\nspeed = "high"\n"colour\\u001b[2J" = "blue"\n'
     folder = make_task(tmp_path, toml=toml)
     said: list[str] = []
     study = SweepStudy(parse_options({"tasks": str(folder), "model": "no such model"}))
@@ -27,9 +27,9 @@ def test_unsupported_keys_of_a_task_are_listed_before_an_engine_starts(
     monkeypatch.setattr(session, "reap", lambda: 0)
     with closing(session.StudySession(study, tmp_path, said.append)) as asked, pytest.raises(UsageError, match="model"):
         asked.prepare()
-    # Without the control sequence, which a terminal would act on.
+    # The control sequence, which a terminal would act on, is shown by its escape.
     assert [line.split()[:3] for line in said] == [
-        ["task", "greet:", "environment.storage_mb"],
-        ["task", "greet:", "environment.colour"],
+        ["task", "greet:", "environment.speed"],
+        ["task", "greet:", "environment.colour\\x1b[2J"],
     ]
     assert all(line.isprintable() for line in said)

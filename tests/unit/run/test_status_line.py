@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.terminal import Screen
 
 from capvec.run import status_line
-from capvec.run.progress import Tally
+from capvec.run.progress import Tally, Work
 from capvec.run.status_line import ProgressDisplay, StatusLine, can_redraw, progress_on_stdout
 
 pytestmark = pytest.mark.unit
@@ -155,3 +155,35 @@ def test_a_command_whose_output_is_a_pipe_writes_plain_lines(capsys):
         "capvec: error: b",
         "capvec: 2/2 trials · 1 solved · 0 unsolved · 1 error",
     ]
+
+
+@pytest.mark.usefixtures("wide")
+def test_other_work_names_what_is_done_and_each_kind_has_its_own_clock():
+    screen, now = Screen(), [0.0]
+    display = ProgressDisplay(screen.write, live=True, clock=lambda: now[0])
+    display.update(Work("images ready", 0, 10, ("first",)))
+    assert screen.lines == ["", "capvec: 0/10 images ready · now first · …"]
+    now[0] = 100.0
+    display.update(Work("tasks checked", 0, 10, ("first", "second", "third")))
+    now[0] = 130.0
+    display.update(Work("tasks checked", 3, 7, ("fourth", "fifth")))
+    assert screen.lines == ["", "capvec: 3/10 tasks checked · now fourth, fifth · 6/min · about 2 min left"]
+
+
+@pytest.mark.parametrize("columns", range(8, 120, 7))
+def test_long_names_leave_room_for_the_counts(monkeypatch, columns):
+    monkeypatch.setattr(status_line.shutil, "get_terminal_size", lambda: os.terminal_size((columns, 5)))
+    screen = Screen(columns=columns, rows=5)
+    ProgressDisplay(screen.write, live=True).update(Work("tasks checked", 1, 2, ("x" * 60, "y" * 60)))
+    assert len(screen.lines[1]) < columns
+    assert "1/3" in screen.lines[1]
+
+
+def test_a_log_hears_of_other_work_every_few_seconds():
+    written, now = [], [0.0]
+    display = ProgressDisplay(written.append, live=False, clock=lambda: now[0])
+    for done in range(41):
+        now[0] = 1.0 * done
+        display.update(Work("tasks checked", done, 40 - done, ("one",)))
+    assert [line.split(" ")[1] for line in written] == ["10/40", "20/40", "30/40", "40/40"]
+    assert written[0] == "capvec: 10/40 tasks checked · now one · 60/min · about 30 s left\n"

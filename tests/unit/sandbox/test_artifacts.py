@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capvec.records import Artifact, TaskStep
-from capvec.sandbox.artifacts import artifacts_of, clean
+from capvec.sandbox.artifacts import artifacts_of, clean, given_way
 from capvec.sandbox.base import Budget
 
 pytestmark = pytest.mark.unit
@@ -93,3 +93,29 @@ def test_what_every_task_publishes_comes_first_and_once():
     step = TaskStep("", "x", artifacts=(Artifact("/a"),))
     assert [one.source for one in artifacts_of(step)] == ["/logs/artifacts", "/a"]
     assert artifacts_of(TaskStep("", "x", artifacts=(Artifact("/logs/artifacts/"),))) == (Artifact("/logs/artifacts/"),)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "overlap"),
+    [
+        (Artifact("/out"), Artifact("/out", service="db"), True),
+        (Artifact("/out", service="db"), Artifact("/out/sub", service="web"), True),
+        (Artifact("/out/sub"), Artifact("/out", service="db"), True),
+        (Artifact("/out"), Artifact("/outer", service="db"), False),
+        (Artifact("/out"), Artifact("/out", service="db", destination="db"), False),
+        (Artifact("/x", destination="out"), Artifact("/out", service="db"), True),
+        (Artifact("/out"), Artifact("/out/sub"), False),  # of one service: the same files
+        (Artifact("/logs/artifacts/"), Artifact("/logs/artifacts/db", service="db"), True),
+    ],
+)
+def test_of_two_services_artifacts_in_one_place_the_first_is_kept_and_main_is_first(first, second, overlap):
+    expected = {second: first} if overlap else {}
+    assert given_way(TaskStep("", "x", artifacts=(first, second))) == expected
+    if first.service == "main" != second.service:
+        assert given_way(TaskStep("", "x", artifacts=(second, first))) == expected
+
+
+def test_what_a_service_publishes_is_not_what_the_agent_does():
+    step = TaskStep("", "x", artifacts=(Artifact("/logs/artifacts", service="db"),))
+    assert artifacts_of(step)[0] == Artifact("/logs/artifacts")
+    assert given_way(step) == {step.artifacts[0]: Artifact("/logs/artifacts")}

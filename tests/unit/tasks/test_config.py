@@ -31,7 +31,7 @@ def test_the_older_spellings_mean_the_same_as_the_new_ones() -> None:
         file="task.toml",
     )
     assert older == newer
-    assert newer.environment.limits == Limits(memory_mb=4096, network=True)
+    assert newer.environment.limits == Limits(memory_mb=4096, network=True, storage_mb=10240)
 
 
 @pytest.mark.parametrize(
@@ -59,13 +59,11 @@ def test_keys_without_effect_are_ignored_and_listed() -> None:
         name = "org/greet"
         [environment]
         network_mode = "no-network"
-        storage_mb = 10240
         colour = "blue"
         [verifier]
         retries = 3
     """
     assert [note.split()[0] for note in parse_settings(toml, file="t").notes] == [
-        "environment.storage_mb",
         "speed",
         "environment.colour",
         "verifier.retries",
@@ -168,7 +166,7 @@ def test_phases_containers_and_steps_are_read_in_capvecs_units() -> None:
         verifier = { environment_mode = "shared", timeout_sec = 3 }
     """
     read = parse_settings(toml, file="t")
-    assert read.artifacts == (Artifact("/app/out"), Artifact("/var/log", ("*.tmp",), "db"))
+    assert read.artifacts == (Artifact("/app/out"), Artifact("/var/log", ("*.tmp",), "db", "logs"))
     assert (read.environment.workdir, read.skills_dir, read.step_reward) == ("/srv", "/skills", "final")
     assert read.environment.healthcheck == Healthcheck("curl localhost", retries=2, start_period_s=1.0)
     assert read.agent == Phase(user="1000", network=False)
@@ -186,6 +184,7 @@ def test_phases_containers_and_steps_are_read_in_capvecs_units() -> None:
         ("artifacts = 3", "artifacts = 3"),
         ("artifacts = [3]", "artifacts = [3]"),
         ('artifacts = ["/a/../b"]', "artifacts[0].source = '/a/../b'"),
+        ('artifacts = [{ source = "a", service = "db" }]', "artifacts[0].source = 'a'"),
         ('[environment]\nworkdir = "app"', "environment.workdir = 'app'"),
         ("[environment.healthcheck]\nretries = 1", "environment.healthcheck.command is not set"),
         ("[agent]\nuser = true", "agent.user = True"),
