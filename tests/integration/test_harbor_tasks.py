@@ -222,7 +222,8 @@ def test_a_verifier_in_a_container_of_its_own_sees_the_artifacts_and_nothing_els
     )
     folder.judge(
         '[ "$MARK$OWN $(id -un)" = "ve judge" ] && [ -e /app/kept ] && [ ! -e /app/out/stale ] && cd /app/out && '
-        '[ "$(find . | sort | tr "\\n" " ")" = ". ./held ./in ./run.sh " ] && [ "$(readlink in)" = run.sh ] && '
+        '[ "$(find . | sort | tr "\\n" " ")" = ". ./held ./in ./outward ./pipe ./run.sh " ] && '
+        '[ "$(readlink in)" = run.sh ] && [ ! -e outward ] && [ ! -e pipe ] && '
         '[ "$(stat -c "%U %a" run.sh)" = "root 755" ] && [ "$(cat /logs/artifacts/said)" = hi ]'
     )
     with folder.open() as sandbox:
