@@ -209,7 +209,10 @@ def test_each_phase_has_the_network_that_it_asks_for(folder, environment, agent,
 def test_a_verifier_in_a_container_of_its_own_sees_the_artifacts_and_nothing_else(folder):
     folder.dockerfile("RUN mkdir -p /app/out && touch /app/out/old")
     folder.dockerfile(
-        "RUN useradd judge && mkdir -p /app/out && touch /app/out/stale /app/kept", "COPY . /tests", folder="tests"
+        "RUN useradd judge && mkdir -p /app/out && touch /app/out/stale /app/kept",
+        "COPY . /tests",
+        "RUN chmod 644 /tests/test.sh",
+        folder="tests",
     )
     folder.settings(
         '[verifier]\nuser = "judge"\nenvironment_mode = "separate"\nenv = { MARK = "v" }\n'
@@ -219,7 +222,8 @@ def test_a_verifier_in_a_container_of_its_own_sees_the_artifacts_and_nothing_els
     )
     folder.judge(
         '[ "$MARK$OWN $(id -un)" = "ve judge" ] && [ -e /app/kept ] && [ ! -e /app/out/stale ] && cd /app/out && '
-        '[ "$(find . | sort | tr "\\n" " ")" = ". ./held ./in ./run.sh " ] && [ "$(readlink in)" = run.sh ] && '
+        '[ "$(find . | sort | tr "\\n" " ")" = ". ./held ./in ./outward ./pipe ./run.sh " ] && '
+        '[ "$(readlink in)" = run.sh ] && [ ! -e outward ] && [ ! -e pipe ] && '
         '[ "$(stat -c "%U %a" run.sh)" = "root 755" ] && [ "$(cat /logs/artifacts/said)" = hi ]'
     )
     with folder.open() as sandbox:
@@ -229,6 +233,31 @@ def test_a_verifier_in_a_container_of_its_own_sees_the_artifacts_and_nothing_els
         assert len(containers(RUN)) == 1
 
 
+def test_on_the_way_to_an_artifact_no_link_of_the_agents_is_followed(folder):
+    folder.dockerfile(
+        "RUN useradd dev && mkdir -m 777 /app && echo right > /root/answer && ln -s /app /by-image", "USER dev"
+    )
+    folder.settings(
+        '[verifier]\nuser = "root"\nenvironment_mode = "separate"',
+        top='artifacts = ["/app/out/answer", "/by-image/own", "/app/loop/x", "/app/loop", "/app/far"]',
+    )
+    folder.judge("[ $(cat /by-image/own) = mine ] && [ ! -e /app/out ]")
+    with folder.open() as sandbox:
+        say(
+            sandbox,
+            "ln -s /root /app/out; ln -s loop /app/loop; ln -s $(printf %0300d 1) /app/far; echo mine > /app/own",
+        )
+        assert sandbox.read("/app/loop") is None
+        verified = verify(sandbox, sandbox.task)
+        assert [note.split(" is missing, or lies behind a link")[0] for note in verified.notes] == [
+            "the artifact /app/out/answer",
+            "the artifact /app/loop/x",
+            "the artifact /app/loop",
+            "the artifact /app/far",
+        ]
+        assert verified.rewards == {"reward": 1.0}
+
+
 def test_artifacts_beyond_the_limit_are_the_agents_failure_and_no_error(folder):
     folder.settings('[verifier]\nenvironment_mode = "separate"')
     folder.judge("[ -e /logs/artifacts/done ]")
@@ -236,7 +265,10 @@ def test_artifacts_beyond_the_limit_are_the_agents_failure_and_no_error(folder):
         say(sandbox, "touch /logs/artifacts/done")
         assert reward(sandbox) == 1.0
         sandbox.run("truncate -s 1025M /logs/artifacts/large", timeout_s=10)
-        assert reward(sandbox) == 0.0
+        judged = verify(sandbox, sandbox.task)
+    assert judged.rewards == {"reward": 0.0}
+    (note,) = judged.notes
+    assert note == "the artifact /logs/artifacts goes beyond 1024 MiB or 100000 files and was not copied"
 
 
 # ------------------------------------------------------------------------------------------------ skills
