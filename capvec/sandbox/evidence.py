@@ -105,7 +105,7 @@ class Evidence:
             if archive is not None:
                 self._cleanup.callback(archive.close)
                 archives[artifact] = archive
-            elif artifact != Artifact(PUBLISHED):
+            elif artifact != Artifact(PUBLISHED) or budget.spent:  # the folder is there, unless the agent removed it
                 notes.append(f"the artifact {_named(artifact)} {_why_not(artifact, way, budget)} and was not copied")
         return _Saved(archives, tuple(notes), failed)
 

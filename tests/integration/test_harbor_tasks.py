@@ -237,7 +237,10 @@ def test_artifacts_beyond_the_limit_are_the_agents_failure_and_no_error(folder):
         say(sandbox, "touch /logs/artifacts/done")
         assert reward(sandbox) == 1.0
         sandbox.run("truncate -s 1025M /logs/artifacts/large", timeout_s=10)
-        assert reward(sandbox) == 0.0
+        judged = verify(sandbox, sandbox.task)
+    assert judged.rewards == {"reward": 0.0}
+    (note,) = judged.notes
+    assert note == "the artifact /logs/artifacts goes beyond 1024 MiB or 100000 files and was not copied"
 
 
 # ------------------------------------------------------------------------------------------------ skills
