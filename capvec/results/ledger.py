@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from capvec.errors import UsageError
+from capvec.reading import GIB, open_regular, parse_json, shown
 from capvec.records import Outcome, TrialId
 from capvec.storage import writing
-from capvec.text import reason
+from capvec.text import one_line
 
 TRIALS = "trials.jsonl"
 """Its name in a run folder."""
+_LARGEST = 4 * GIB
+"""Bytes that are read."""
 
 
 class Ledger:
@@ -48,24 +51,22 @@ class Ledger:
         Raises:
             UsageError: another line is not an outcome, or the file cannot be read; the message names file and line.
         """
-        try:
-            *lines, torn = self.path.read_bytes().split(b"\n")
-        except FileNotFoundError:
+        if not self.path.exists():
             return ()
-        except OSError as error:
-            raise UsageError(f"{self.path} cannot be read ({reason(error)})") from error
         latest: dict[TrialId, Outcome] = {}
-        for number, line in enumerate([*lines, torn] if torn else lines, start=1):
-            try:
-                outcome = Outcome.from_json(json.loads(line))
-            except (ValueError, RecursionError, UsageError) as error:
-                if line is torn:
-                    break
-                raise UsageError(
-                    f"{self.path}, line {number} is no outcome ({reason(error)}): put the file back as it was, or take "
-                    "that line out, and its trial will run again"
-                ) from error
-            latest[outcome.id] = outcome
+        with open_regular(self.path, _LARGEST) as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    outcome = Outcome.from_json(parse_json(line))
+                except (ValueError, LookupError, TypeError, AttributeError, UsageError) as error:
+                    if not line.endswith(b"\n"):
+                        break
+                    why = str(error) if isinstance(error, ValueError | UsageError) else "not an outcome of a trial"
+                    raise UsageError(
+                        f"{shown(self.path)}, line {number}: {one_line(why)}; put the file back as it was, or take "
+                        "that line out, and its trial will run again"
+                    ) from error
+                latest[outcome.id] = outcome
         return tuple(latest.values())
 
     def mend(self) -> None:
