@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from capvec.errors import UsageError
+from capvec.errors import UsageError, fault_of
 from capvec.serial import Record
 from capvec.steering import IsolationCheck, Op, Receipt, Steer
 
@@ -436,6 +436,8 @@ class Outcome(Record):
     measured: tuple[Measured, ...] = ()
     """One per steer of the config; empty if there was no reply."""
     error: str = ""
+    fault: str = field(init=False)
+    """The class of an error (`errors.fault_of`), for people and for tools that read the file; empty otherwise."""
     note: str = ""
     """Why it counts as judged although the verifier failed on what the agent left."""
     lost: tuple[LostTry, ...] = ()
@@ -445,6 +447,7 @@ class Outcome(Record):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "trial", str(self.id))
+        object.__setattr__(self, "fault", fault_of(self.error) if self.outcome == "error" else "")
 
     @property
     def id(self) -> TrialId:
@@ -462,7 +465,7 @@ class Outcome(Record):
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """As for every record; also reads lines of an earlier capvec, with one shift per trial."""
-        old = {name: value for name, value in data.items() if name != "trial"}
+        old = {name: value for name, value in data.items() if name not in ("trial", "fault")}
         expected, mean = old.pop("shift_expected", None), old.pop("shift_measured", None)
         if mean is not None:
             old["measured"] = [{"layer": data["layer"], "op": "add", "expected": expected, "mean": mean}]

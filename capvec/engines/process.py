@@ -19,6 +19,9 @@ from capvec.engines.client import EngineClient
 from capvec.engines.protocol import TOKEN_VARIABLE, ModelSource
 from capvec.errors import EngineUnavailable, UsageError
 
+SLEEPING_THREADS = ("OMP_WAIT_POLICY", "PASSIVE")
+"""A variable for a process that imports torch. OpenMP's threads wait for each other many times a token. By default they
+spin, which slows what else runs on the same cores: tests/benchmarks/wait_policy.py."""
 READY_S = 1800.0
 """Time for loading a large model from a hub; a process that ends is noticed at once."""
 
@@ -62,9 +65,7 @@ def start_engine(
     command += ["--label", source.name]
     command += ["--context-length", str(source.context_length)] if source.context_length else []
     command += ["--defaults", json.dumps(source.defaults.to_json()), "--port", str(port)]
-    # OpenMP's threads wait for each other many times a token. By default they spin, which slows the trials on the same
-    # cores: tests/benchmarks/wait_policy.py.
-    environment = {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | {TOKEN_VARIABLE: token, "PYTHONUNBUFFERED": "1"}
+    environment = dict([SLEEPING_THREADS]) | os.environ | {TOKEN_VARIABLE: token, "PYTHONUNBUFFERED": "1"}
     with log_path.open("ab") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, start_new_session=True

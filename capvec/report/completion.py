@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from capvec.records import LostTry, Outcome
+from capvec.report.error_difference import in_words
 from capvec.report.section import Block, Bullets, Code, Inline, Paragraph, Section, Strong, Text
 from capvec.results.results import Results
 from capvec.text import counted, one_line, printable
@@ -42,11 +44,12 @@ def errors_section(outcomes: Sequence[Outcome]) -> Section | None:
     if not failed:
         return None
     items: tuple[Text, ...] = tuple((Code(outcome.trial), ": ", _reason(outcome)) for outcome in failed)
+    by_class = Paragraph(f"By what failed: {in_words(Counter(outcome.fault for outcome in failed))}.")
     again = Paragraph((Code("--resume"), " runs these trials again."))
     brief = [Paragraph(f"error: {outcome.trial}: {_first_line(outcome)}") for outcome in failed[:_ERRORS_SHOWN]]
     if len(failed) > _ERRORS_SHOWN:
         brief.append(Paragraph(f"and {len(failed) - _ERRORS_SHOWN} more errors; RESULTS.md lists them all"))
-    return Section("errors", "Infrastructure errors", (Bullets(items), again), tuple(brief))
+    return Section("errors", "Infrastructure errors", (Bullets(items), by_class, again), tuple(brief))
 
 
 def retried_section(outcomes: Sequence[Outcome]) -> Section | None:

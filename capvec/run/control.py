@@ -1,9 +1,10 @@
 """Judging an attempt, and telling a verifier that failed by itself from one that the agent broke.
 
-A verifier that writes no reward, or a low one after its own tools failed, has not judged the attempt. Commands of
-`verifier.collect` in services beside the agent's container are among its tools. Whose fault that is cannot be read from
-what it printed, since the agent was root beside it. So a control is run, out of the agent's reach: the same verifier in
-a fresh container of the same image, after the task's own solution, or after nothing where there is none.
+A verifier that writes no reward, or a low one after its own tools failed, has not judged the attempt; nor has one whose
+container cannot be made ready, although Docker answers. Commands of `verifier.collect` in services beside the agent's
+container are among its tools. Whose fault that is cannot be read from what was printed, since the agent was root beside
+it. So a control is run, out of the agent's reach: the same verifier in a fresh container of the same image, after the
+task's own solution, or after nothing where there is none.
 
 - The control fails too: the instrument is at fault, and the trial is an `error`.
 - The control is as it should be: the verifier works here and now, and judges the attempt once more, since the fault may
@@ -16,9 +17,10 @@ nothing is done up to that step. A step that cannot begin on what the agent left
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
-from capvec.errors import StepFault, StorageExceeded, VerifierFault
+from capvec.errors import SandboxBroken, StepFault, StorageExceeded, VerifierFault
 from capvec.records import Task
 from capvec.sandbox.base import Sandbox, SandboxProvider
 from capvec.sandbox.evidence import Evidence, saved
@@ -168,13 +170,20 @@ def judge(sandbox: Sandbox, task: Task, control: Control, before: Judged | None 
         SandboxUnavailable: a sandbox is gone or cannot be restored.
     """
     before = before or Judged()
-    with saved(sandbox, task, task.steps[len(before.steps)]) as evidence:
-        judged, doubt = _verify(sandbox, task, before.steps, control.scale, evidence)
+    with ExitStack() as cleanup:
+        evidence, judged = None, None
+        try:
+            evidence = cleanup.enter_context(saved(sandbox, task, task.steps[len(before.steps)]))
+        except SandboxBroken as broken:
+            doubt = str(broken)
+        else:
+            judged, doubt = _verify(sandbox, task, before.steps, control.scale, evidence)
         if judged is not None and not doubt:
             return replace(judged, note="" if judged.solved else _notes(before, judged.note))
         if fault := control.fault(task, before.steps):
             raise VerifierFault(f"{doubt}; and {fault}")
-        evidence.renew()
+        if evidence is not None:
+            evidence.renew()
         judged, doubt = _verify(sandbox, task, before.steps, control.scale, evidence)
     note = f"the verifier fails only on what the agent left: {doubt}" if doubt else ""
     judged = judged or control.scale.judged(task, (*before.steps, {}))
@@ -206,6 +215,8 @@ def _verify(
         judged = scale.judged(task, (*before, verified.rewards), "; ".join(verified.notes))
     except VerifierFault as fault:
         return None, "; ".join((*fault.notes, str(fault)))
+    except SandboxBroken as fault:
+        return None, str(fault)
     reward = scale.of_step(verified.rewards)
     signs = "" if reward >= scale.solved_at else "; ".join((*verified.failed, *map(str, symptoms(verified.ran))))
     return judged, signs and f"the verifier's tools failed, and it wrote the reward {reward:g}: {signs}"

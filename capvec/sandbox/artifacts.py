@@ -1,8 +1,9 @@
 """Artifacts: what a verifier in a container of its own gets of the agent's work.
 
 What is in them may be the agent's, that of a service too, so little of it is believed: there is a limit on bytes and on
-files, files belong to root and are readable by all, bits that give privileges are cleared, links that lead out of the
-artifact and special files are left out, and no link is followed.
+files, all belongs to root, bits that give privileges are cleared, and no link is followed. A special file, and a link
+that leads out of the artifact, becomes a link to itself. A verifier sees that something is there, and reaches nothing
+by it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import posixpath
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import BinaryIO, cast
@@ -80,13 +81,16 @@ def clean(chunks: Iterable[bytes], artifact: Artifact, budget: Budget) -> Binary
 def _rewrite(given: tarfile.TarFile, written: tarfile.TarFile, artifact: Artifact, budget: Budget) -> bool:
     """Copy what is safe of an archive. False as soon as it goes beyond the budget."""
     root = PurePosixPath("/", artifact.source)
+    files: set[str] = set()
     for member in given:
         below = PurePosixPath(*PurePosixPath(member.name).parts[1:])
-        if ".." in below.parts or _excluded(below, artifact.exclude) or not _keep(member, root, root / below):
+        if ".." in below.parts or _excluded(below, artifact.exclude):
             continue
         if not budget.spend(member.size):
             return False
-        member.name = str(root / below).lstrip("/")
+        _make_safe(member, root, root / below, files)
+        if member.isreg():
+            files.add(member.name)
         written.addfile(member, given.extractfile(member) if member.isreg() else None)
     return True
 
@@ -99,25 +103,29 @@ def is_folder(archive: BinaryIO) -> bool:
     return first is not None and first.isdir()
 
 
-def _keep(member: tarfile.TarInfo, root: PurePosixPath, path: PurePosixPath) -> bool:
-    """Whether a member is copied; its owner, mode and link are made safe."""
+def _make_safe(member: tarfile.TarInfo, root: PurePosixPath, path: PurePosixPath, files: Container[str]) -> None:
+    """Make owner, mode, name and link of a member of an archive safe; `files` are the names of earlier ones."""
     member.uid = member.gid = 0
     member.uname = member.gname = "root"
     member.pax_headers = {}
+    member.name = str(path).lstrip("/")
+    member.mode &= 0o777
     if member.isdir():
-        member.mode = 0o755
+        member.mode |= 0o700
     elif member.isreg():
-        member.mode = 0o755 if member.mode & 0o111 else 0o644
-    elif member.issym():
-        aim = PurePosixPath(posixpath.normpath(path.parent / member.linkname))
-        return aim.is_relative_to(root)
-    elif member.islnk():
-        below = PurePosixPath(*PurePosixPath(member.linkname).parts[1:])
-        member.linkname = str(root / below).lstrip("/")
-        return ".." not in below.parts
-    else:
-        return False
-    return True
+        member.mode |= 0o400  # a root without capabilities may read no other
+    elif not _leads_inside(member, root, path, files):
+        member.type, member.linkname, member.size = tarfile.SYMTYPE, path.name, 0
+
+
+def _leads_inside(member: tarfile.TarInfo, root: PurePosixPath, path: PurePosixPath, files: Container[str]) -> bool:
+    """Whether a member is a link within the artifact. A hard link then names the new place of its file."""
+    if member.issym():
+        return PurePosixPath(posixpath.normpath(path.parent / member.linkname)).is_relative_to(root)
+    if member.islnk():
+        member.linkname = str(root / PurePosixPath(*PurePosixPath(member.linkname).parts[1:])).lstrip("/")
+        return member.linkname in files
+    return False
 
 
 def _excluded(path: PurePosixPath, patterns: Sequence[str]) -> bool:

@@ -15,7 +15,7 @@ import docker.errors
 import requests.exceptions
 import urllib3.exceptions
 
-from capvec.errors import SandboxUnavailable
+from capvec.errors import SandboxBroken, SandboxUnavailable
 from capvec.sandbox import docker_cli
 
 FAULTS = (
@@ -75,13 +75,14 @@ def connect(timeout_s: float = TIMEOUT_S) -> Iterator[docker.DockerClient]:
 
 @contextmanager
 def faults() -> Iterator[None]:
-    """Turn what the Docker SDK raises into `SandboxUnavailable`."""
+    """Turn what the Docker SDK raises into `SandboxUnavailable`, and a refusal of Docker's into `SandboxBroken`."""
     try:
         yield
     except FAULTS as error:
+        refused = isinstance(error, docker.errors.APIError) and "no such container" not in str(error).lower()
         if (response := getattr(error, "response", None)) is not None:
             response.close()  # the SDK leaves the connection of a failed streaming call open
-        raise SandboxUnavailable(f"Docker failed: {reason(error)}") from error
+        raise (SandboxBroken if refused else SandboxUnavailable)(f"Docker failed: {reason(error)}") from error
 
 
 class Lifeline:

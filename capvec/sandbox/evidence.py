@@ -105,7 +105,7 @@ class Evidence:
             if archive is not None:
                 self._cleanup.callback(archive.close)
                 archives[artifact] = archive
-            elif artifact != Artifact(PUBLISHED):
+            elif artifact != Artifact(PUBLISHED) or budget.spent:  # the folder is there, unless the agent removed it
                 notes.append(f"the artifact {_named(artifact)} {_why_not(artifact, way, budget)} and was not copied")
         return _Saved(archives, tuple(notes), failed)
 
@@ -129,15 +129,15 @@ def saved(sandbox: Sandbox, task: Task, step: TaskStep) -> Iterator[Evidence]:
 
 
 def _failure(hook: Collect, ran: CommandResult) -> str:
-    """Which command failed and how."""
-    ended = f"ended with exit code {ran.exit_code}"
+    """Which command failed, how, and what to do about it."""
+    ended, mend = f"ended with exit code {ran.exit_code}", "mend the command or the service"
     if ran.timed_out:
-        ended = f"ran longer than its timeout_sec, {hook.timeout_s:g} s,"
+        ended, mend = f"ran longer than its timeout_sec, {hook.timeout_s:g} s,", "raise timeout_sec"
     lines = " / ".join(one_line(line) for line in ran.output.strip().splitlines()[-_SHOWN:])
     return (
         f"verifier.collect: {one_line(hook.command)!r} in the service {hook.service} {ended} and printed "
-        f"{f'at last: {lines}' if lines else 'nothing'}; expected exit code 0, since the verifier may miss what the "
-        "command saves"
+        f"{f'at last: {lines}' if lines else 'nothing'}, so the verifier may miss what it saves: where the task's own "
+        f"solution meets this too, {mend}"
     )
 
 

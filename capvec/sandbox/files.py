@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import docker.errors
+import docker.utils
 
 from capvec.errors import InfrastructureError
 
@@ -61,11 +62,38 @@ def tree(api: Any, container: str, path: str) -> Generator[bytes] | None:
 
 def is_folder(api: Any, container: str, path: str) -> bool:
     """Whether a container has a folder at this path, or a link there."""
+    stat = _ask(api, container, path)
+    return stat is not None and any(stat["mode"] >> bit & 1 for bit in (_FOLDER, _LINK))
+
+
+def _ask(api: Any, container: str, path: str) -> dict[str, Any] | None:
+    """What Docker says of a path of a container; None if there is nothing."""
     if (found := _archive(api, container, path)) is None:
-        return False
+        return None
     chunks, stat = found
     _abandon(chunks)
-    return any(stat["mode"] >> bit & 1 for bit in (_FOLDER, _LINK))
+    return stat
+
+
+def size_of(api: Any, container: str, path: str) -> int | None:
+    """Bytes of the regular file at a path of a container, links followed; 0 for nothing, None for anything else.
+
+    Docker is asked for the path's properties alone, which takes it a few milliseconds. Nothing is opened.
+    """
+    asked = f"{api.base_url}/v{api.api_version}/containers/{container}/archive"
+    for _ in range(2):
+        with api.head(asked, params={"path": path}, timeout=api.timeout) as answer:
+            if answer.status_code == 404:
+                return 0
+            said = answer.headers.get("X-Docker-Container-Path-Stat")
+        if said is None:
+            _ask(api, container, path)  # which raises what has failed, unless it is the path
+            return None
+        stat = docker.utils.decode_json_header(said)
+        if not stat["linkTarget"]:
+            return int(stat["size"]) if _is_regular(stat["mode"]) else None
+        path = stat["linkTarget"]
+    return None
 
 
 def _folder(api: Any, container: str, path: str) -> str | None:
@@ -108,7 +136,7 @@ def _is_of_image(api: Any, container: str, path: str) -> bool:
 
 
 def _archive(api: Any, container: str, path: str) -> tuple[Generator[bytes], dict[str, Any]] | None:
-    """The archive of a path of a container and what Docker says of it; None if there is nothing."""
+    """The archive of a path of a container and what Docker says of it; None if nothing is there."""
     try:
         return api.get_archive(container, path)  # type: ignore[no-any-return]
     except docker.errors.APIError as error:
@@ -177,4 +205,4 @@ def _abandon(chunks: Generator[bytes]) -> None:
 def _says_no_such_file(error: docker.errors.APIError) -> bool:
     said = str(error.explanation).lower()
     missing = isinstance(error, docker.errors.NotFound) and "no such container" not in said
-    return missing or "not a directory" in said
+    return missing or "not a directory" in said or "too many links" in said

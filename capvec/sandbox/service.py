@@ -19,8 +19,8 @@ from capvec.sandbox.docker_host import reason
 from capvec.sandbox.processes import GRACE_S, cannot_execute, follow
 from capvec.sandbox.streams import ExecStream, Output
 
-_CANNOT = 126
-"""The exit code of a shell for a program that cannot be run."""
+_CANNOT, _MISSING = 126, 127
+"""Exit codes of a shell, and of Docker, for a program that cannot be run."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,9 @@ class Service:
             late = time.monotonic() + GRACE_S
             while exit_code and not output.text() and not stream.ended and time.monotonic() < late:
                 output.add(stream.receive(late))
+        silent = exit_code in (_CANNOT, _MISSING) and not output.text()
         return CommandResult(
-            output=output.text(),
+            output="nothing, as where the service has no sh" if silent else output.text(),
             exit_code=exit_code,
             timed_out=exit_code is None,
             dropped_bytes=output.dropped,
@@ -87,4 +88,4 @@ class Service:
             printed = container.logs(tail=5).decode(errors="replace").strip()[-300:]
             code = container.attrs["State"]["ExitCode"]
             return f"the service has ended with exit code {code}; it printed last: {printed or 'nothing'}"
-        return reason(error) if cannot_execute(said) or "unable to find user" in said else None
+        return reason(error) if cannot_execute(said) else None

@@ -219,7 +219,8 @@ def test_a_verifier_in_a_container_of_its_own_sees_the_artifacts_and_nothing_els
     )
     folder.judge(
         '[ "$MARK$OWN $(id -un)" = "ve judge" ] && [ -e /app/kept ] && [ ! -e /app/out/stale ] && cd /app/out && '
-        '[ "$(find . | sort | tr "\\n" " ")" = ". ./held ./in ./run.sh " ] && [ "$(readlink in)" = run.sh ] && '
+        '[ "$(find . | sort | tr "\\n" " ")" = ". ./held ./in ./outward ./pipe ./run.sh " ] && '
+        '[ "$(readlink in)" = run.sh ] && [ ! -e outward ] && [ ! -e pipe ] && '
         '[ "$(stat -c "%U %a" run.sh)" = "root 755" ] && [ "$(cat /logs/artifacts/said)" = hi ]'
     )
     with folder.open() as sandbox:
@@ -236,7 +237,10 @@ def test_artifacts_beyond_the_limit_are_the_agents_failure_and_no_error(folder):
         say(sandbox, "touch /logs/artifacts/done")
         assert reward(sandbox) == 1.0
         sandbox.run("truncate -s 1025M /logs/artifacts/large", timeout_s=10)
-        assert reward(sandbox) == 0.0
+        judged = verify(sandbox, sandbox.task)
+    assert judged.rewards == {"reward": 0.0}
+    (note,) = judged.notes
+    assert note == "the artifact /logs/artifacts goes beyond 1024 MiB or 100000 files and was not copied"
 
 
 # ------------------------------------------------------------------------------------------------ skills

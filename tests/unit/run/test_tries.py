@@ -51,7 +51,7 @@ def fault(number=1, out_s=0.0):
 def trials(tmp_path):
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test.sh").write_text("true\n")
-    script = {"bash /tests/test.sh": CommandResult("", 0), "ls": CommandResult("a\n", 0)}
+    script = {"bash -c /tests/test.sh": CommandResult("", 0), "ls": CommandResult("a\n", 0)}
 
     def trials(*replies, retries=1, limit=5.0, reward=b"1"):
         """A repeater, its only trial, and the model and sandboxes of it."""

@@ -58,7 +58,7 @@ def test_only_commands_beside_the_agents_container_are_asked_again_and_only_wher
         step, script=lambda command: CommandResult("no", 2) if "save" in command else DONE, renew=True
     )
     assert (commands, failed) == (["save", "stop", "dump"], ())
-    assert "'save' in the service main ended with exit code 2 and printed at last: no;" in note
+    assert "'save' in the service main ended with exit code 2 and printed at last: no, so" in note
 
 
 def test_what_a_command_printed_is_told_on_one_line_without_control_characters():
