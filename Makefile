@@ -60,8 +60,9 @@ doctor: .venv/.installed
 	@touch $@
 
 # Without their own requirements: see pyproject.toml.
-.venv/.peers: .venv/.installed requirements-test.lock
+.venv/.peers: .venv/.installed requirements-test.lock requirements-plugins.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-test.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/plugins -r requirements-plugins.lock
 	@touch $@
 
 # The report's page is tested in a real browser: Debian's, installed here where we may; elsewhere those tests skip.

@@ -21,6 +21,7 @@ from capvec.errors import CapvecError, InfrastructureError, UsageError
 from capvec.exits import accept_any_character, refused
 from capvec.plan.options import parse_options
 from capvec.pytest_plugin.options import add_options, given_options
+from capvec.pytest_plugin.other_plugins import refuse_other_plugins
 from capvec.records import Outcome, TrialSpec
 from capvec.run.trial import error_outcome
 from capvec.signals import stopping_on_signals
@@ -260,6 +261,7 @@ def _payload(name: str, config: pytest.Config) -> WorkerPayload:
     if config.option.collectonly:
         return config_names(_study(name, config), _root(config))
 
+    refuse_other_plugins(config)
     from capvec.pytest_plugin.controller import Controller  # noqa: PLC0415 (slow)
     from capvec.pytest_plugin.progress import progress_of  # noqa: PLC0415 (slow)
     from capvec.studies.reporting import write_all  # noqa: PLC0415 (slow)
