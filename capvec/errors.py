@@ -7,9 +7,15 @@ that meets one has the outcome `error` and is never counted as unsolved.
 
 from __future__ import annotations
 
+import re
+from typing import ClassVar
+
 
 class CapvecError(Exception):
     """Base of all errors that capvec raises; the message is complete and written for the user."""
+
+    fault: ClassVar[str] = "other"
+    """What failed, in a word, by which the report counts errors of trials."""
 
 
 class UsageError(CapvecError):
@@ -23,17 +29,29 @@ class InfrastructureError(CapvecError):
 class SandboxUnavailable(InfrastructureError):
     """Docker, an image or a container is not usable. A command that fails in a container does not raise this."""
 
+    fault = "docker"
+
+
+class SandboxBroken(SandboxUnavailable):
+    """Docker answers, and refuses what is asked of a container that is there; the agent may have broken it."""
+
 
 class EnvironmentFault(InfrastructureError):
     """The container of a task does not become ready: its ENTRYPOINT ends, or its healthcheck fails."""
+
+    fault = "task"
 
 
 class EngineUnavailable(InfrastructureError):
     """The engine cannot be reached, refused the request, or died."""
 
+    fault = "engine"
+
 
 class SteeringFault(InfrastructureError):
     """A receipt does not show the requested steer."""
+
+    fault = "steering"
 
 
 class StorageFault(InfrastructureError):
@@ -43,12 +61,15 @@ class StorageFault(InfrastructureError):
 class VerifierFault(InfrastructureError):
     """The verifier gave no usable reward: it is missing, empty or not a number, or the verifier timed out."""
 
+    fault = "verifier"
     notes: tuple[str, ...] = ()
     """What became of the agent's work before the verifier saw it, in sentences."""
 
 
 class StepFault(InfrastructureError):
     """A step of a task cannot begin: its `setup.sh` failed, or its healthcheck did."""
+
+    fault = "task"
 
 
 class StorageExceeded(CapvecError):
@@ -57,3 +78,29 @@ class StorageExceeded(CapvecError):
 
 class ContextOverflow(InfrastructureError):
     """The prompt does not fit the model's context, so the model was not called."""
+
+    fault = "context"
+
+
+_NAME = re.compile(r"(?:\w+\.)*(\w*)")
+_DISK = re.compile(r"no space left|disk quota exceeded|read-only file system", re.IGNORECASE)
+_NETWORK = re.compile(r"network is unreachable|no route to host|name resolution|could not resolve", re.IGNORECASE)
+
+
+def fault_of(error: str) -> str:
+    """The class of an error from the text that a trial keeps of it, `SandboxUnavailable: Docker failed: ...`.
+
+    Returns:
+        `docker`, `engine`, `steering`, `verifier`, `task`, `context`, `disk`, `network`, `worker` for a trial whose
+        process ended, or `other`. Docker's own words tell a full disk and a network that is down.
+    """
+    match = _NAME.match(error)
+    name = match[1] if match else ""
+    found = {one.__name__: one.fault for one in _all(InfrastructureError)}.get(name, "other")
+    if found in ("docker", "other"):
+        found = "disk" if _DISK.search(error) else "network" if _NETWORK.search(error) else found
+    return "worker" if found == "other" and name == "worker" else found
+
+
+def _all(base: type[CapvecError]) -> list[type[CapvecError]]:
+    return [base, *(found for one in base.__subclasses__() for found in _all(one))]

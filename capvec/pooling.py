@@ -8,7 +8,7 @@ from capvec.errors import UsageError
 
 POOLINGS = ("last", "last-assistant", "mean-assistant", "mean-last:K")
 """The last token; the assistant's last token; all of the assistant's tokens; the last K tokens."""
-_MEAN_LAST = re.compile(r"mean-last:([1-9]\d*)")
+_MEAN_LAST = re.compile(r"mean-last:([1-9]\d{0,8})", re.ASCII)
 
 
 def parse_pooling(text: str) -> str:

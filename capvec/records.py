@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from capvec.errors import UsageError
+from capvec.errors import UsageError, fault_of
 from capvec.serial import Record
 from capvec.steering import IsolationCheck, Op, Receipt, Steer
 
@@ -19,6 +19,8 @@ ParseStatus = Literal["strict", "repaired", "failed"]
 Capabilities = Literal["none", "default"]
 """Linux capabilities of a container: none but those that its task adds, or also those of a plain Docker container."""
 Status = Literal["solved", "unsolved", "error"]
+InstrumentPart = Literal["Docker", "engine"]
+"""What all trials need."""
 Layers = int | str | None
 """The layer of a config; a text such as `20+22` for several; None if nothing is steered."""
 EndReason = Literal["done", "max_steps", "parse_fail_limit", "no_cmd_limit", "context_full", "time", "storage", "error"]
@@ -103,12 +105,15 @@ class Collect(Record):
 
 @dataclass(frozen=True)
 class Artifact(Record):
-    """A file or folder that is copied from the agent's container to the verifier's, to the same path."""
+    """A file or folder that is copied from a container of the agent's to the verifier's, to the same path."""
 
     source: str
     exclude: tuple[str, ...] = ()
     """Patterns of names in a folder that are left out."""
     service: str = "main"
+    destination: str = ""
+    """Where Harbor keeps its copy, in its folder of artifacts; empty for the path itself. It decides only which of two
+    services' artifacts is copied where these overlap."""
 
 
 @dataclass(frozen=True)
@@ -381,6 +386,20 @@ class Measured(Record):
 
 
 @dataclass(frozen=True)
+class LostTry(Record):
+    """A try of a trial that a fault of the instrument ended, after which the trial began anew."""
+
+    error: str
+    away: InstrumentPart | None = None
+    """What was out, and came back after `waited_s`; None where nothing was, so that the try counts as a retry."""
+    waited_s: float = 0.0
+    started: str = ""
+    """ISO 8601, UTC."""
+    wall_s: float = 0.0
+    """Seconds from the start of the try to its end."""
+
+
+@dataclass(frozen=True)
 class Outcome(Record):
     """The result of one trial: one line of `trials.jsonl`."""
 
@@ -417,15 +436,27 @@ class Outcome(Record):
     measured: tuple[Measured, ...] = ()
     """One per steer of the config; empty if there was no reply."""
     error: str = ""
+    fault: str = field(init=False)
+    """The class of an error (`errors.fault_of`), for people and for tools that read the file; empty otherwise."""
     note: str = ""
     """Why it counts as judged although the verifier failed on what the agent left."""
+    lost: tuple[LostTry, ...] = ()
+    """The tries before, oldest first; all other fields are of the last try."""
+    away: InstrumentPart | None = None
+    """What did not come back in time, so that the session stopped; of an error."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "trial", str(self.id))
+        object.__setattr__(self, "fault", fault_of(self.error) if self.outcome == "error" else "")
 
     @property
     def id(self) -> TrialId:
         return TrialId(self.task, self.config, self.attempt)
+
+    @property
+    def tries(self) -> int:
+        """How often the trial began."""
+        return len(self.lost) + 1
 
     def to_json(self) -> dict[str, Any]:
         data = super().to_json()
@@ -434,7 +465,7 @@ class Outcome(Record):
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """As for every record; also reads lines of an earlier capvec, with one shift per trial."""
-        old = {name: value for name, value in data.items() if name != "trial"}
+        old = {name: value for name, value in data.items() if name not in ("trial", "fault")}
         expected, mean = old.pop("shift_expected", None), old.pop("shift_measured", None)
         if mean is not None:
             old["measured"] = [{"layer": data["layer"], "op": "add", "expected": expected, "mean": mean}]

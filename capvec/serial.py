@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,7 +13,41 @@ from cattrs.preconf.json import make_converter
 
 from capvec.errors import UsageError
 
+
+def _whole(value: Any, _: type[int]) -> int:
+    """A whole number, which JSON may write as 3.0. By itself the converter would read 3.5 as 3, and true as 1."""
+    if not _is_number(value) or int(value) != value:
+        raise ValueError(f"{reprlib.repr(value)}: expected a whole number")
+    return int(value)
+
+
+def _number(value: Any, _: type[float]) -> float:
+    if not _is_number(value):
+        raise ValueError(f"{reprlib.repr(value)}: expected a number")
+    return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _text(value: Any, _: type[str]) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{reprlib.repr(value)}: expected a text")
+    return value
+
+
+def _switch(value: Any, _: type[bool]) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{reprlib.repr(value)}: expected true or false")
+    return value
+
+
 _converter = make_converter(forbid_extra_keys=True)
+_converter.register_structure_hook(int, _whole)
+_converter.register_structure_hook(float, _number)
+_converter.register_structure_hook(str, _text)
+_converter.register_structure_hook(bool, _switch)
 _converter.register_structure_hook(Path, lambda value, _: Path(value))
 _converter.register_unstructure_hook(Path, str)
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Self
 
 import httpx
 import safetensors
 import safetensors.numpy
 
-from capvec.engines.protocol import CLIENT_IDLE_S, Captured, DirectionInfo, EngineInfo
+from capvec.engines.protocol import CLIENT_IDLE_S, Captured, DirectionInfo, EngineInfo, EngineState, Weights
 from capvec.errors import ContextOverflow, EngineUnavailable, SteeringFault, UsageError
 from capvec.records import Message, Reply, Thinking
 from capvec.steering import IsolationCheck, Receipt, Steer
@@ -18,6 +19,10 @@ from capvec.thoughts import Said, split_thought
 
 TIMEOUT_S = 600.0
 """For one reply: a busy engine on a small machine is slow; a dead one refuses the connection at once."""
+PROBE_S = 10.0
+"""For an answer that needs no model. An engine that takes longer is stalled."""
+RETRY_AFTER_MAX_S = 60.0
+"""A server that asks for a longer wait counts as not available."""
 _BROKEN = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 """The connection ended before the answer: a server closed it when it was idle, or died."""
 
@@ -38,6 +43,7 @@ class EngineClient:
             base_url=url.rstrip("/"), headers=headers, timeout=TIMEOUT_S, trust_env=False, limits=limits
         )
         self._url = url
+        self._directions: dict[str, bytes] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -55,11 +61,38 @@ class EngineClient:
         Raises:
             EngineUnavailable: there is no answer, or it is not a capvec engine's.
         """
-        data = self._ask("GET", "/health")
+        return self._health(TIMEOUT_S)
+
+    def state(self) -> EngineState | None:
+        """What the engine holds and does at this moment; None where it does not tell.
+
+        Raises:
+            EngineUnavailable: it does not answer.
+        """
+        response = self._request("GET", "/v1/state", timeout=PROBE_S)
         try:
-            return EngineInfo.from_json(data)
+            return EngineState.from_json(self._json(response)) if response.is_success else None
         except UsageError as error:
-            raise EngineUnavailable(f"{self._url}/health is not a capvec engine's: {error}") from error
+            raise EngineUnavailable(f"{response.url} is not a capvec engine's: {error}") from error
+
+    def check(self, weights: Weights, directions: Collection[str] = ()) -> None:
+        """Make sure that the engine is there, and what it was when the run began.
+
+        Args:
+            weights: those that it must serve.
+            directions: hashes of those that it must hold.
+
+        Raises:
+            EngineUnavailable: it is not.
+        """
+        info = self._health(PROBE_S)
+        if info.weights != weights:
+            raise EngineUnavailable(f"the engine at {self._url} now serves {info.weights}; expected {weights}")
+        state = self.state()
+        if state is not None and (missing := set(directions) - set(state.directions)):
+            raise EngineUnavailable(
+                f"the engine at {self._url} was started again, and does not hold {len(missing)} of the directions yet"
+            )
 
     def complete(
         self,
@@ -149,29 +182,64 @@ class EngineClient:
         Raises:
             UsageError: the engine cannot read the file, or the direction does not fit its model.
         """
-        return DirectionInfo.from_json(self._ask("POST", "/v1/directions", content=data))
+        info = DirectionInfo.from_json(self._ask("POST", "/v1/directions", content=data))
+        self._directions[info.hash] = data
+        return info
+
+    def restore_directions(self, held: Collection[str] = ()) -> None:
+        """Send the directions again that this client sent, except for those that the engine holds.
+
+        Raises:
+            EngineUnavailable: it does not answer.
+        """
+        for key in self._directions.keys() - set(held):
+            self._ask("POST", "/v1/directions", content=self._directions[key], timeout=PROBE_S)
+
+    def _health(self, timeout_s: float) -> EngineInfo:
+        data = self._ask("GET", "/health", timeout=timeout_s)
+        try:
+            return EngineInfo.from_json(data)
+        except UsageError as error:
+            raise EngineUnavailable(f"{self._url}/health is not a capvec engine's: {error}") from error
 
     def _ask(self, method: str, path: str, **arguments: Any) -> Any:
-        response = self._send(method, path, **arguments)
+        return self._json(self._send(method, path, **arguments))
+
+    def _json(self, response: httpx.Response) -> Any:
         try:
             return response.json()
         except ValueError as error:
-            raise EngineUnavailable(f"{self._url}{path} sent no JSON: is this a capvec engine?") from error
+            raise EngineUnavailable(f"{response.url} sent no JSON: is this a capvec engine?") from error
 
     def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        deadline = time.monotonic() + TIMEOUT_S
+        response = self._request(method, path, **arguments)
+        while (wait := _busy_for(response)) is not None and time.monotonic() + wait < deadline:
+            time.sleep(wait)
+            response = self._request(method, path, **arguments)
+        if response.is_success:
+            return response
+        raise _fault(response, self._url)
+
+    def _request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         try:
             try:
-                response = self._http.request(method, path, **arguments)
+                return self._http.request(method, path, **arguments)
             except _BROKEN:
                 # Every request of the protocol has the same answer when it is sent again.
-                response = self._http.request(method, path, **arguments)
+                return self._http.request(method, path, **arguments)
         except httpx.HTTPError as error:
             raise EngineUnavailable(
                 f"the engine at {self._url} did not answer: {type(error).__name__}: {error}"
             ) from error
-        if response.is_success:
-            return response
-        raise _fault(response, self._url)
+
+
+def _busy_for(response: httpx.Response) -> float | None:
+    """Seconds after which a busy server wants to be asked again; None if it says nothing of that."""
+    asked = response.headers.get("retry-after", "")
+    if response.status_code not in {429, 503} or not re.fullmatch(r"\d{1,4}", asked):
+        return None
+    return float(asked) if float(asked) <= RETRY_AFTER_MAX_S else None
 
 
 def _said(message: Mapping[str, Any]) -> Said:
@@ -191,7 +259,7 @@ def _fault(response: httpx.Response, url: str) -> Exception:
         return ContextOverflow(message)
     if code == "steering_fault":
         return SteeringFault(message)
-    if code == "invalid_value":
+    if code in {"invalid_value", "request_too_large"}:
         return UsageError(message)
     hint = " (the token goes into CAPVEC_ENGINE_TOKEN)" if response.status_code == 401 else ""
     return EngineUnavailable(f"the engine at {url} refused: {response.status_code} {message}{hint}")

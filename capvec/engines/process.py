@@ -13,11 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 from capvec.engines.client import EngineClient
 from capvec.engines.protocol import TOKEN_VARIABLE, ModelSource
 from capvec.errors import EngineUnavailable, UsageError
 
+SLEEPING_THREADS = ("OMP_WAIT_POLICY", "PASSIVE")
+"""A variable for a process that imports torch. OpenMP's threads wait for each other many times a token. By default they
+spin, which slows what else runs on the same cores: tests/benchmarks/wait_policy.py."""
 READY_S = 1800.0
 """Time for loading a large model from a hub; a process that ends is noticed at once."""
 
@@ -28,39 +32,46 @@ class RunningEngine:
 
     url: str
     token: str
-    pid: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self.process.pid
 
 
 @contextmanager
-def start_engine(source: ModelSource, *, log_path: Path, port: int = 0) -> Iterator[RunningEngine]:
+def start_engine(
+    source: ModelSource, *, log_path: Path, port: int = 0, token: str = "", cancelled: Event | None = None
+) -> Iterator[RunningEngine]:
     """Start an engine that serves `source`; it is stopped when the context ends.
 
     Args:
         source: the model.
         log_path: file to which the engine's output is appended.
         port: TCP port; 0 takes a free one.
+        token: bearer token; if empty, that of the environment or a new one.
+        cancelled: set by another thread to end the start.
 
     Yields:
         The engine, ready for requests.
 
     Raises:
         UsageError: the model cannot be loaded.
-        EngineUnavailable: the process ended, or was not ready in time.
+        EngineUnavailable: the process ended, was not ready in time, or the start was cancelled.
     """
-    token = os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(32)
+    token = token or os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(32)
     command = [sys.executable, "-m", "capvec.engines.transformers", "--model", source.path_or_id]
     command += ["--label", source.name]
     command += ["--context-length", str(source.context_length)] if source.context_length else []
     command += ["--defaults", json.dumps(source.defaults.to_json()), "--port", str(port)]
-    # OpenMP's threads wait for each other many times a token. By default they spin, which slows the trials on the same
-    # cores: tests/benchmarks/wait_policy.py.
-    environment = {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | {TOKEN_VARIABLE: token, "PYTHONUNBUFFERED": "1"}
+    environment = dict([SLEEPING_THREADS]) | os.environ | {TOKEN_VARIABLE: token, "PYTHONUNBUFFERED": "1"}
     with log_path.open("ab") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, start_new_session=True
         )
     try:
-        yield RunningEngine(_wait_ready(process, log_path), token, process.pid)
+        yield RunningEngine(_wait_ready(process, log_path, cancelled or Event()), token, process)
     finally:
         _stop(process)
 
@@ -72,10 +83,12 @@ def client_of(source: ModelSource, log_path: Path) -> Iterator[EngineClient]:
         yield client
 
 
-def _wait_ready(process: subprocess.Popen[bytes], log_path: Path) -> str:
+def _wait_ready(process: subprocess.Popen[bytes], log_path: Path, cancelled: Event) -> str:
     assert process.stdout is not None
     deadline = time.monotonic() + READY_S
     while time.monotonic() < deadline:
+        if cancelled.is_set():
+            raise EngineUnavailable("the start of the engine was cancelled")
         if select.select([process.stdout], [], [], 1.0)[0]:
             line = process.stdout.readline()
             if not line:

@@ -12,6 +12,13 @@
   is optional and names the conversations in errors. `capvec.engines.transformers.capture.prepare` defines the
   poolings.
 * `GET /health`: an `EngineInfo` record.
+* `GET /v1/state`: an `EngineState` record. An engine may do without; then a stalled one is not noticed, and all
+  directions are sent again after an outage.
+
+Every refusal is JSON, `{"error": {"message": …, "type": …, "code": …}}`: 400 for what makes no sense, 401, 404, 405,
+408 for a request that does not arrive whole, 413 for one that is too large, and 503 with `Retry-After` from a busy
+engine, which `capvec.engines.client` heeds. An object with the same key twice is refused, and so are NaN and Infinity.
+`capvec.engines.serving` does this for any engine.
 """
 
 from __future__ import annotations
@@ -123,6 +130,10 @@ class ChatTemplateInfo(Record):
         return f"Thinking is on ({how}). Thoughts are in the trajectories and are no commands; the template {back}."
 
 
+Weights = tuple[str, str | None, str]
+"""Name, revision and dtype of a model."""
+
+
 @dataclass(frozen=True)
 class EngineInfo(Record):
     """The engine and its model."""
@@ -154,6 +165,11 @@ class EngineInfo(Record):
         return (*limit, *self.template.in_words(thinking))
 
     @property
+    def weights(self) -> Weights:
+        """What must not change while a run lasts."""
+        return self.model, self.revision, self.dtype
+
+    @property
     def layout(self) -> BlockLayout:
         """The decoder blocks, as receipts name them."""
         return BlockLayout(self.blocks, self.n_layers)
@@ -172,6 +188,18 @@ class DirectionInfo(Record):
     n_layers: int
     d_model: int
     norms: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class EngineState(Record):
+    """What an engine holds and does at one moment."""
+
+    directions: tuple[str, ...]
+    """Hashes of those that it holds."""
+    requests: int
+    """Chats and captures that were begun and not answered."""
+    steps: int
+    """Forward passes so far. Where it stands still and there are requests, the engine is stalled."""
 
 
 @dataclass(frozen=True, eq=False)

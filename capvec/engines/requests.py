@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
@@ -22,6 +23,12 @@ _CHAT_FIELDS = frozenset(
     "model messages max_tokens max_completion_tokens temperature seed stop steering thinking n stream".split()
 )
 _CAPTURE_FIELDS = frozenset(("conversations", "pooling", "names"))
+_MESSAGE_FIELDS = ("role", "content", "reasoning_content")
+
+MAX_MESSAGE = 2000
+"""Most characters of an error message, which may quote what was received."""
+MAX_STOPS, MAX_STEERS = 64, 1024
+"""Most entries of `stop` and of `steering`: each step looks for every one of them."""
 
 
 class RequestError(Exception):
@@ -31,11 +38,12 @@ class RequestError(Exception):
         message: what was received and what was expected.
         code: OpenAI's, if it has one for this error.
         status: of the HTTP response.
+        headers: of the HTTP response.
     """
 
-    def __init__(self, message: str, code: str, status: int = 400) -> None:
+    def __init__(self, message: str, code: str, status: int = 400, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
-        self.code, self.status = code, status
+        self.code, self.status, self.headers = code, status, dict(headers or {})
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,8 @@ def error_response(error: Exception) -> tuple[dict[str, Any], int]:
         code = "steering_fault"
     else:
         message = f"{type(error).__name__}: {error}"
+    if len(message) > MAX_MESSAGE:
+        message = message[:MAX_MESSAGE] + " …"
     kind = "server_error" if status >= 500 else "invalid_request_error"
     return {"error": {"message": message, "type": kind, "code": code}}, status
 
@@ -84,16 +94,16 @@ def parse_chat(raw: bytes, n_layers: int) -> ChatRequest:
         RequestError: not JSON, an unknown field, or a value of the wrong type or range.
     """
     body = _object(raw, _CHAT_FIELDS)
-    if body.get("stream") or body.get("n", 1) != 1:
+    if _given(body, "stream", False) is not False or _given(body, "n", 1) != 1:
         raise RequestError("n and stream: expected n = 1 without stream", "unsupported_value")
     wanted = body.get("max_completion_tokens", body.get("max_tokens"))
     return ChatRequest(
         messages=_messages(body.get("messages")),
         max_tokens=None if wanted is None else _whole(wanted, "max_tokens", least=1),
-        seed=_whole(body.get("seed") or 0, "seed"),
-        temperature=_number(body.get("temperature", 1.0), "temperature", least=0),
-        stop=_stop(body.get("stop") or []),
-        steers=_steers(body.get("steering") or (), n_layers),
+        seed=_whole(_given(body, "seed", 0), "seed"),
+        temperature=_number(_given(body, "temperature", 1.0), "temperature", least=0),
+        stop=_stop(_given(body, "stop", [])),
+        steers=_steers(_given(body, "steering", []), n_layers),
         thinking=_thinking(body.get("thinking")),
     )
 
@@ -109,14 +119,17 @@ def parse_capture(raw: bytes) -> CaptureRequest:
     conversations = body.get("conversations")
     if not isinstance(conversations, list) or not conversations:
         raise _invalid("conversations: expected a list of lists of messages, not empty")
-    names = body.get("names") or [f"conversation {number}" for number in range(1, len(conversations) + 1)]
+    names = _given(body, "names", []) or [f"conversation {number}" for number in range(1, len(conversations) + 1)]
     if (
         not isinstance(names, list)
         or len(names) != len(conversations)
         or not all(isinstance(name, str) for name in names)
     ):
         raise _invalid(f"names: expected {len(conversations)} texts, one for each conversation")
-    pooling = parse_pooling(str(body.get("pooling", "last")))
+    pooling = _given(body, "pooling", "last")
+    if not isinstance(pooling, str):
+        raise _invalid(f"pooling: {_shown(pooling)}; expected a text")
+    pooling = parse_pooling(pooling)
     return CaptureRequest(tuple(map(_messages, conversations)), pooling, tuple(names))
 
 
@@ -131,32 +144,61 @@ def parse_direction(raw: bytes, n_layers: int, d_model: int) -> NDArray[np.float
     """
     try:
         vectors = safetensors.numpy.load(raw)["directions"]
-    except (safetensors.SafetensorError, KeyError) as error:
+    except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
         raise _invalid("the body is not a direction; expected a safetensors file with a tensor `directions`") from error
     if vectors.shape != (n_layers, d_model) or not np.issubdtype(vectors.dtype, np.floating):
         raise _invalid(
             f"the direction has shape {list(vectors.shape)} and holds {vectors.dtype}; expected "
             f"{[n_layers, d_model]}, the model's layers and width, in floating point"
         )
-    if not np.isfinite(vectors).all():
-        raise _invalid("the direction holds values that are not finite; expected finite numbers")
-    return vectors.astype(np.float32)
+    with np.errstate(over="ignore"):
+        vectors = vectors.astype(np.float32)
+        if not np.isfinite(np.linalg.norm(vectors, axis=1)).all():
+            raise _invalid("the direction holds values or norms that are not finite; expected finite ones in float32")
+    return vectors
 
 
 def _invalid(message: str) -> RequestError:
     return RequestError(message, "invalid_value")
 
 
+def _shown(value: Any) -> str:
+    """A value in an error message, cut where it is long or deep."""
+    return reprlib.repr(value)[:200]
+
+
 def _object(raw: bytes, known: frozenset[str]) -> Mapping[str, Any]:
     try:
-        body = json.loads(raw)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        body = json.loads(raw, parse_constant=_no_constant, object_pairs_hook=_unique)
+    except RecursionError:
+        raise RequestError("the body is nested too deeply; expected a few levels", "invalid_json") from None
+    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, or an integer of thousands of digits
         raise RequestError(f"the body is not JSON: {error}", "invalid_json") from error
     if not isinstance(body, dict):
         raise RequestError(f"the body is a JSON {type(body).__name__}; expected an object", "invalid_json")
-    if unknown := set(body) - known:
-        raise RequestError(f"unknown fields {sorted(unknown)}; expected some of {sorted(known)}", "unknown_parameter")
+    if unknown := sorted(set(body) - known):
+        raise RequestError(f"unknown fields {_shown(unknown)}; expected some of {sorted(known)}", "unknown_parameter")
     return body
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; refused if a key stands in it twice, since readers differ in which of the values they take."""
+    known: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in known:
+            raise ValueError(f"the key {_shown(key)} stands twice in an object")
+        known[key] = value
+    return known
+
+
+def _given(body: Mapping[str, Any], name: str, default: Any) -> Any:
+    """A field's value; null stands for an absent one, as in OpenAI's protocol."""
+    value = body.get(name)
+    return default if value is None else value
 
 
 def _messages(raw: Any) -> tuple[Message, ...]:
@@ -164,39 +206,49 @@ def _messages(raw: Any) -> tuple[Message, ...]:
         raise _invalid("messages: expected a list of {role, content}, not empty")
     for message in raw:
         if not isinstance(message, dict) or not all(isinstance(message.get(key), str) for key in ("role", "content")):
-            raise _invalid(f"messages: {str(message)[:80]}: expected text for role and content")
-    if any(_has_surrogate(text) for message in raw for text in message.values()):
-        raise _invalid("messages: received a lone surrogate; expected Unicode text")
-    return tuple(
-        {key: message[key] for key in ("role", "content", "reasoning_content") if isinstance(message.get(key), str)}
-        for message in raw
+            raise _invalid(f"messages: {_shown(message)}: expected text for role and content")
+    messages = tuple(
+        {key: message[key] for key in _MESSAGE_FIELDS if isinstance(message.get(key), str)} for message in raw
     )
+    for message in messages:
+        for text in message.values():
+            _text(text, "messages")
+    return messages
 
 
-def _has_surrogate(text: Any) -> bool:
-    return isinstance(text, str) and any("\ud800" <= letter <= "\udfff" for letter in text)
+def _text(text: str, name: str) -> str:
+    """The text itself, if it can be encoded."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise _invalid(f"{name}: received a lone surrogate; expected Unicode text") from None
+    return text
 
 
 def _thinking(raw: Any) -> Thinking | None:
-    if raw not in (None, *get_args(Thinking)):
-        raise _invalid(f"thinking: {raw!r}; expected one of {', '.join(get_args(Thinking))}")
+    if raw is not None and raw not in get_args(Thinking):
+        raise _invalid(f"thinking: {_shown(raw)}; expected one of {', '.join(get_args(Thinking))}")
     return cast("Thinking | None", raw)
 
 
 def _stop(raw: Any) -> tuple[str, ...]:
     stops = [raw] if isinstance(raw, str) else raw
-    if not isinstance(stops, list) or not all(isinstance(text, str) and text for text in stops):
-        raise _invalid(f"stop: {raw!r}; expected a text or a list of texts, none empty")
-    return tuple(stops)
+    if (
+        not isinstance(stops, list)
+        or len(stops) > MAX_STOPS
+        or not all(isinstance(text, str) and text for text in stops)
+    ):
+        raise _invalid(f"stop: {_shown(raw)}; expected a text or a list of at most {MAX_STOPS} texts, none empty")
+    return tuple(_text(text, "stop") for text in stops)
 
 
 def _steers(raw: Any, n_layers: int) -> tuple[Steer, ...]:
-    if not isinstance(raw, list | tuple) or not all(isinstance(steer, dict) for steer in raw):
-        raise _invalid("steering: expected a list of steers")
+    if not isinstance(raw, list) or len(raw) > MAX_STEERS or not all(isinstance(steer, dict) for steer in raw):
+        raise _invalid(f"steering: expected a list of at most {MAX_STEERS} steers")
     try:
         steers = tuple(Steer.from_json(steer) for steer in raw)
     except UsageError as error:
-        raise _invalid(f"steering: {error}") from error
+        raise _invalid(f"steering: {str(error)[:400]}") from error
     for steer in steers:
         _number(steer.alpha, "steering: alpha")
         if not 0 <= steer.layer < n_layers:
@@ -205,15 +257,18 @@ def _steers(raw: Any, n_layers: int) -> tuple[Steer, ...]:
 
 
 def _number(value: Any, name: str, least: float | None = None) -> float:
-    number = not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)
-    if not number or (least is not None and value < least):
+    try:
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number) or (least is not None and number < least):
         bound = f" of at least {least}" if least is not None else ""
-        raise _invalid(f"{name}: {value!r}; expected a finite number{bound}")
-    return float(value)
+        raise _invalid(f"{name}: {_shown(value)}; expected a finite number{bound}")
+    return number
 
 
 def _whole(value: Any, name: str, least: int | None = None) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or (least is not None and value < least):
         bound = f" of at least {least}" if least is not None else ""
-        raise _invalid(f"{name}: {value!r}; expected a whole number{bound}")
+        raise _invalid(f"{name}: {_shown(value)}; expected a whole number{bound}")
     return value

@@ -225,6 +225,12 @@ OPTIONS: tuple[Option, ...] = (
         Default(words="`reward`, or the only one")),
     Option("solved_at", "R", "trials", ("sweep", "collect", "check"), "Least reward of a trial that is solved.",
         partial(number, "--solved-at"), Default("1")),
+    Option("retries", "N", "trials", _ACTING,
+        "How often a trial that ended in an error is tried again. An unsolved trial never is, and tries that an outage "
+        "of Docker or the engine took do not count.", partial(at_least, "--retries", minimum=0), Default("1")),
+    Option("max_outage", "S", "trials", _ACTING,
+        "Seconds to wait where Docker or the engine is out; then the run stops.",
+        partial(number, "--max-outage", minimum=0.0), Default("120")),
     Option("jobs", "N", "trials", ("select", "collect"), "Trials at a time.", partial(at_least, "--jobs", minimum=1),
         Default("4")),
     Option("jobs", "N", "trials", ("check",), "Tasks at a time.", partial(at_least, "--jobs", minimum=1), Default("4")),

@@ -110,6 +110,10 @@ class SweepOptions(Record):
     """The name of the verifier's reward that counts; None: `reward`, or the only one."""
     solved_at: float = _DEFAULTS["solved_at"]
     """The least reward of a trial that is solved."""
+    retries: int = _DEFAULTS["retries"]
+    """How often a trial that ended in an error is tried again."""
+    max_outage: float = _DEFAULTS["max_outage"]
+    """Seconds to wait for Docker or the engine."""
     effect: float | None = None
     """A difference in pass rate that would matter; None for the verdict's margin."""
     base_rate: float | str | None = None

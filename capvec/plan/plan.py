@@ -157,6 +157,10 @@ class Plan(Record):
         """The file of a trial's trajectory."""
         return self.folder / "trajectories" / f"{trial}.json"
 
+    def lost_try(self, trial: TrialId, number: int) -> Path:
+        """The file of the trajectory of a try that a fault of the instrument ended; tries count from 1."""
+        return self.folder / "lost" / f"{trial}-try{number}.json"
+
     @cached_property
     def _by_text(self) -> dict[str, TrialSpec]:
         return {str(trial.id): trial for trial in self.trials}

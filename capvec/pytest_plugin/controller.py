@@ -80,11 +80,13 @@ class Controller:
         results = self._results
         if results is None:  # stopped before the first trial
             results = self._finish(interrupted=session.exitstatus == pytest.ExitCode.INTERRUPTED)
+        if results.completeness.stopped and session.exitstatus == pytest.ExitCode.INTERRUPTED:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED  # by xdist, which ends so when its workers stop
         if not results.good and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _finish(self, *, interrupted: bool) -> Results:
-        self._results = self._study.finish(interrupted=interrupted)
+        self._results = self._study.finish(interrupted=interrupted and not self._study.stopped)
         self._closing = self._report(self._results)
         return self._results
 

@@ -21,7 +21,7 @@ from capvec.errors import CapvecError, InfrastructureError, UsageError
 from capvec.plan.options import parse_options
 from capvec.pytest_plugin.options import add_options, given_options
 from capvec.records import Outcome, TrialSpec
-from capvec.run.trial import TrialRunner, error_outcome
+from capvec.run.trial import error_outcome
 from capvec.text import printable
 
 # What is slow to import (pandas, SciPy, HTTP, Docker) is imported by the functions that need it, so that a session
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from capvec.engines.client import EngineClient
     from capvec.run.session import WorkerPayload
     from capvec.run.study import Study
+    from capvec.run.tries import TrialRepeater
 
 STUDIES = ("sweep", "calibration")
 """The marks that run a study: `-m sweep` runs `suite/test_sweep.py`, and so on. A session runs one study."""
@@ -141,24 +142,28 @@ def direction(request: pytest.FixtureRequest) -> Direction:
 
 
 @pytest.fixture(scope="session")
-def run_trial(request: pytest.FixtureRequest, engine: EngineClient) -> TrialRunner:
-    """Runs trials of the plan with the study's engine and Docker."""
-    from capvec.sandbox.docker import DockerProvider  # noqa: PLC0415 (slow)
-
-    payload = request.config.stash[_payload_key]
-    finished = {outcome.id: outcome for outcome in payload.finished}
-    return TrialRunner(payload.plan, engine, DockerProvider.of(payload.plan.settings), finished)
+def run_trial(request: pytest.FixtureRequest, engine: EngineClient) -> TrialRepeater:
+    """Runs trials of the plan with the study's engine and Docker, again where these fail."""
+    return request.config.stash[_payload_key].trials(engine)
 
 
 @pytest.fixture
-def outcome(request: pytest.FixtureRequest, run_trial: TrialRunner) -> Outcome:
-    """The outcome of the trial that the test is parametrised with; the test is skipped if its config has stopped."""
+def outcome(request: pytest.FixtureRequest, run_trial: TrialRepeater) -> Outcome:
+    """The outcome of the trial that the test is parametrised with.
+
+    The test is skipped if its config has stopped, or if the session stops because the instrument is out.
+    """
     from capvec.results.interim import why_stopped  # noqa: PLC0415 (slow)
 
     spec: TrialSpec = request.param
-    if spec.id not in run_trial.finished and (why := why_stopped(run_trial.plan, spec.id)) is not None:
+    runner = run_trial.runner
+    if spec.id not in runner.finished and (why := why_stopped(runner.plan, spec.id)) is not None:
         pytest.skip(why)
-    result = run_trial.run(spec)
+    result = run_trial.run_unless_stopped(spec)
+    if stopped := run_trial.instrument.notice.reason:
+        request.session.shouldfail = stopped
+    if result is None:
+        pytest.skip(stopped)
     request.node.stash[_outcome_key] = result
     if result.outcome == "error":
         raise InfrastructureError(result.error)
@@ -258,8 +263,12 @@ def _payload(name: str, config: pytest.Config) -> WorkerPayload:
     study.prepare()
     study.begin()
     config.pluginmanager.register(Controller(study, write_all), "capvec-controller")
-    if progress := progress_of(config, study.recorder.tally):
+    say = speaker(config)
+    if progress := progress_of(config, study.recorder.tally, study.watch.words):
         config.pluginmanager.register(progress, "capvec-progress")
+        study.watch.start(progress.around(say), progress.redraw)
+    else:
+        study.watch.start(say)
     return study.payload
 
 

@@ -16,8 +16,16 @@ from capvec.run.progress import Tally
 from capvec.run.status_line import ProgressDisplay, can_redraw
 
 
-def progress_of(config: pytest.Config, tally: Callable[[], Tally]) -> ProgressHooks | None:
-    """The hooks to register in the controller; None if this session shows no line."""
+def progress_of(
+    config: pytest.Config, tally: Callable[[], Tally], trouble: Callable[[], str] = str
+) -> ProgressHooks | None:
+    """The hooks to register in the controller; None if this session shows no line.
+
+    Args:
+        config: of the session.
+        tally: the counts of the trials so far.
+        trouble: what does not answer at the moment; empty if all does.
+    """
     reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or not can_redraw(bool(reporter.isatty)):
         return None
@@ -32,7 +40,7 @@ def progress_of(config: pytest.Config, tally: Callable[[], Tally]) -> ProgressHo
         terminal.write_raw(text, flush=True)  # raw: pytest keeps account of the width of its own output
 
     workers = getattr(config.option, "numprocesses", None) or 1
-    return ProgressHooks(tally, ProgressDisplay(write, live=True, at_a_time=workers))
+    return ProgressHooks(tally, ProgressDisplay(write, live=True, at_a_time=workers, trouble=trouble))
 
 
 class ProgressHooks:
@@ -74,7 +82,21 @@ class ProgressHooks:
 
     @contextmanager
     def _out_of_the_way(self, *, come_back: bool = True) -> Iterator[None]:
-        self._display.hide()
-        yield
-        if self._running and come_back:
-            self._display.update(self._tally())
+        with self._display.out_of_the_way():
+            yield
+            if self._running and come_back:
+                self._display.update(self._tally())
+
+    def redraw(self) -> None:
+        """Show what does not answer; called from another thread, between what pytest writes."""
+        if self._running:
+            self._display.redraw()
+
+    def around(self, say: Callable[[str], None]) -> Callable[[str], None]:
+        """A function that prints a line as `say` does, from another thread, while the line of progress is hidden."""
+
+        def between(line: str) -> None:
+            with self._display.out_of_the_way():
+                say(line)
+
+        return between

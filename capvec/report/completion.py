@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
-from capvec.records import Outcome
+from capvec.records import LostTry, Outcome
+from capvec.report.error_difference import in_words
 from capvec.report.section import Block, Bullets, Code, Inline, Paragraph, Section, Strong, Text
 from capvec.results.results import Results
-from capvec.text import one_line, printable
+from capvec.text import counted, one_line, printable
 
 _ERRORS_SHOWN = 5
 
@@ -42,11 +44,34 @@ def errors_section(outcomes: Sequence[Outcome]) -> Section | None:
     if not failed:
         return None
     items: tuple[Text, ...] = tuple((Code(outcome.trial), ": ", _reason(outcome)) for outcome in failed)
+    by_class = Paragraph(f"By what failed: {in_words(Counter(outcome.fault for outcome in failed))}.")
     again = Paragraph((Code("--resume"), " runs these trials again."))
     brief = [Paragraph(f"error: {outcome.trial}: {_first_line(outcome)}") for outcome in failed[:_ERRORS_SHOWN]]
     if len(failed) > _ERRORS_SHOWN:
         brief.append(Paragraph(f"and {len(failed) - _ERRORS_SHOWN} more errors; RESULTS.md lists them all"))
-    return Section("errors", "Infrastructure errors", (Bullets(items), again), tuple(brief))
+    return Section("errors", "Infrastructure errors", (Bullets(items), by_class, again), tuple(brief))
+
+
+def retried_section(outcomes: Sequence[Outcome]) -> Section | None:
+    """Every try that a fault of the instrument ended, with its reason; None where there is none."""
+    lost = [(outcome, number, one) for outcome in outcomes for number, one in enumerate(outcome.lost, start=1)]
+    if not lost:
+        return None
+    trials = counted(len({outcome.id for outcome, _, _ in lost}), "trial")
+    about = Paragraph(
+        f"{trials} began anew after a fault of the instrument, in a fresh container, from the same seed. Each counts "
+        "once, by its last try; a trial that was judged is never tried again. What the lost tries did is under `lost/`."
+    )
+    items: tuple[Text, ...] = tuple(
+        (Code(outcome.trial), f", try {number}", _waited(one), ": ", Code(one_line(one.error) or "no reason was given"))
+        for outcome, number, one in lost
+    )
+    brief = Paragraph(f"{trials} began anew after a fault of the instrument; RESULTS.md says why")
+    return Section("retried", "Trials that began anew", (about, Bullets(items)), (brief,))
+
+
+def _waited(lost: LostTry) -> str:
+    return "" if lost.away is None else f" ({lost.away} was out; waited {lost.waited_s:.0f} s)"
 
 
 def _reason(outcome: Outcome) -> Inline:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from capvec.report.caveats import caveats_section
-from capvec.report.completion import errors_section, gates_section
+from capvec.report.completion import errors_section, gates_section, retried_section
 from capvec.report.config_table import dose_response_section, results_section
 from capvec.report.contrast import contrast_section
 from capvec.report.controls import controls_section
 from capvec.report.direction import direction_section
+from capvec.report.error_difference import error_difference_section, error_difference_status
 from capvec.report.interim import interim_section
 from capvec.report.interpretation import interpretation_section
 from capvec.report.method import method_section
@@ -25,7 +26,10 @@ def sweep_report(results: Results) -> Report:
     """Everything that `RESULTS.md` and `report.html` say, and what the terminal shows of it."""
     plan, summary, outcomes = results.plan, results.summary, results.outcomes
     status = [" ".join((verdict(summary), *uncompared(summary))), f"{results.completeness}."]
+    if results.completeness.interrupted:
+        status.reverse()
     sections = (
+        error_difference_section(results),
         verdict_section(results),
         interpretation_section(results),
         method_section(results),
@@ -43,10 +47,11 @@ def sweep_report(results: Results) -> Report:
         receipts_section(outcomes),
         gates_section(results),
         errors_section(outcomes),
+        retried_section(outcomes),
     )
     return Report(
         title=plan.title,
-        status=" ".join(reversed(status) if results.completeness.interrupted else status),
+        status=" ".join(filter(None, (error_difference_status(results), *status))),
         sections=tuple(section for section in sections if section is not None),
         warnings=warnings(plan, summary),
         about=(

@@ -48,7 +48,8 @@ def write_documents(results: Results, trials: Embedded, folder: Path, table: Pat
         The report, for the terminal.
     """
     plan, report = results.plan, sweep_report(results)
-    columns = [*MASTER_COLUMNS, *(f"{NAMED_REWARD}{name}" for name in named_rewards(results.outcomes))]
+    tries = ("tries",) if any(outcome.lost for outcome in results.outcomes) else ()
+    columns = [*MASTER_COLUMNS, *tries, *(f"{NAMED_REWARD}{name}" for name in named_rewards(results.outcomes))]
     trial_table(plan, results.outcomes).to_csv(table, columns=columns, index=False)
     _write(folder / "RESULTS.md", markdown(report))
     tasks, configs = [task.name for task in plan.tasks], [config.name for config in plan.configs]
@@ -78,6 +79,8 @@ def _summary(results: Results) -> dict[str, object]:
         "missing_trials": [str(trial) for trial in completeness.missing],
         "interrupted": completeness.interrupted,
     }
+    if completeness.stopped:
+        data["stopped"] = completeness.stopped
     if plan.sequential:
         data["skipped_trials"] = completeness.skipped
     return data

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from textwrap import wrap
 
-from capvec.report.completion import errors_section, gates_section
+from capvec.report.completion import errors_section, gates_section, retried_section
 from capvec.report.section import (
     Block,
     Bullets,
@@ -25,7 +25,7 @@ from capvec.report.section import (
 from capvec.results.results import Results
 from capvec.text import WIDTH, align, printable
 
-_SHOWN = ("results", "rewards", "verdict", "interim-analyses", "controls")
+_SHOWN = ("error-difference", "results", "rewards", "verdict", "interim-analyses", "controls")
 """Sections, in the order of the terminal: what matters most comes last and stays in view."""
 
 
@@ -47,10 +47,18 @@ def closing_lines(results: Results, lines: Iterable[str]) -> tuple[str, ...]:
         lines: of the study itself.
     """
     completeness, folder = results.completeness, results.plan.folder
-    counts = [str(completeness)] if completeness.missing or completeness.interrupted else []
+    counts = [str(completeness)] if completeness.missing or completeness.interrupted or completeness.stopped else []
     errors, gates = errors_section(results.outcomes), gates_section(results)
+    retried = retried_section(results.outcomes)
     written = f"report: {folder / 'RESULTS.md'} and {folder / 'report.html'}"
-    return (*lines, *section_lines(errors, None), *counts, *section_lines(gates, None), written)
+    return (
+        *lines,
+        *section_lines(errors, None),
+        *section_lines(retried, None),
+        *counts,
+        *section_lines(gates, None),
+        written,
+    )
 
 
 def section_lines(section: Section | None, width: int | None = WIDTH) -> list[str]:

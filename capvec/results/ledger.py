@@ -71,11 +71,15 @@ class Completeness:
     """Whether the user stopped the session."""
     skipped: int = 0
     """Trials that did not run because their config had stopped; they are neither recorded nor missing."""
+    stopped: str = ""
+    """Why the session ended before its last trial, where the instrument did not come back."""
 
     def __str__(self) -> str:
         counts = f"{'Interrupted: ' if self.interrupted else ''}{self.recorded} of {self.expected} trials recorded"
         if self.skipped:
             counts += f", {self.skipped} not needed since their configs stopped early"
+        if self.stopped:
+            counts = f"Stopped: {self.stopped}. {counts}"
         if not self.missing:
             return counts
         return f"{counts}; NOT RUN: {', '.join(map(str, self.missing[:5]))}{', …' if len(self.missing) > 5 else ''}"
@@ -88,6 +92,7 @@ def reconcile(
     *,
     interrupted: bool = False,
     not_needed: Collection[TrialId] = (),
+    stopped: str = "",
 ) -> Completeness:
     """Compare the collected trials with those on record; a missing trial is never counted as unsolved.
 
@@ -98,10 +103,11 @@ def reconcile(
         ran: the trials that ran in this session.
         interrupted: whether the user stopped the session.
         not_needed: the trials after their config's stop.
+        stopped: why the session ended before its last trial; empty if it did not.
     """
     wanted = tuple(dict.fromkeys(expected))
     recorded = {outcome.id for outcome in outcomes if outcome.outcome != "error" or outcome.id in ran}
     absent = [trial for trial in wanted if trial not in recorded]
     missing = tuple(trial for trial in absent if trial not in not_needed)
     skipped = len(absent) - len(missing)
-    return Completeness(len(wanted), len(wanted) - len(absent), missing, interrupted, skipped)
+    return Completeness(len(wanted), len(wanted) - len(absent), missing, interrupted, skipped, stopped)

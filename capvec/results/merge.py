@@ -153,12 +153,14 @@ def _configs(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
 
 
 def _copy_files(runs: Sequence[RunFolder], outcomes: Mapping[TrialId, tuple[RunFolder, Outcome]], out: Path) -> None:
-    """Copy the trajectories that were kept, and the direction."""
-    for trial, (run, _) in outcomes.items():
-        source = run.plan.trajectory(trial)
-        if source.is_file():
-            (out / "trajectories").mkdir(exist_ok=True)
-            shutil.copyfile(source, out / "trajectories" / source.name)
+    """Copy the trajectories that were kept, those of lost tries included, and the direction."""
+    for trial, (run, outcome) in outcomes.items():
+        lost = (run.plan.lost_try(trial, number) for number in range(1, outcome.tries))
+        for source in (run.plan.trajectory(trial), *lost):
+            if source.is_file():
+                folder = out / source.parent.name
+                folder.mkdir(exist_ok=True)
+                shutil.copyfile(source, folder / source.name)
     vectors = next((run.folder / "vectors" for run in runs if (run.folder / "vectors").is_dir()), None)
     if vectors is not None:
         shutil.copytree(vectors, out / "vectors")

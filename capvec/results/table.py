@@ -53,6 +53,7 @@ def trial_table(plan: Plan, outcomes: Sequence[Outcome]) -> pd.DataFrame:
     table["layer"] = [None if outcome.layer is None else str(outcome.layer) for outcome in outcomes]
     tasks = {task.name: task for task in plan.tasks}
     return table.assign(
+        tries=[outcome.tries for outcome in outcomes],
         family=[family_of(tasks[name]) for name in table["task"]],
         split=[split_of(tasks[name]) for name in table["task"]],
         **{

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from capvec.agent.protocols import get_protocol
-from capvec.engines.process import client_of
+from capvec.engines.client import EngineClient
+from capvec.engines.supervised import SupervisedEngine
+from capvec.errors import SandboxUnavailable
 from capvec.models import resolve_model
 from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Plan, interleave, settings_for
 from capvec.records import Config, Outcome
 from capvec.results import provenance
 from capvec.results.ledger import TRIALS, Ledger
+from capvec.run.instrument import Patience
 from capvec.run.preparation import TaskPreparation
 from capvec.run.recorder import TrialRecorder, run_trials
-from capvec.run.trial import TrialRunner
+from capvec.run.tries import repeater
+from capvec.run.watch import EngineLook, Watch, docker_look
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.docker_host import check_docker
 from capvec.sandbox.reaper import reap
 from capvec.tasks import load_tasks
 from capvec.tasks.loader import left_out_in_words, notes_in_words
-from capvec.text import one_line
+from capvec.text import counted, one_line
 
 
 def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple[Outcome, ...]]:
@@ -53,7 +58,10 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
         _say(line)
     source = resolve_model(options.model)
     prepared = TaskPreparation(options, _say).prepare(loaded.tasks)
-    with client_of(source, out / "engine.log") as client:
+    with (
+        closing(SupervisedEngine(source, out / "engine.log")) as engine,
+        EngineClient(engine.url, engine.token) as client,
+    ):
         health = client.health()
         settings = settings_for(options, health.defaults, health.model, health.template)
         for line in health.in_words(settings.thinking):
@@ -69,8 +77,16 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": None, "images": prepared.images}
         provenance.write(out, command_line=options.command_line, options=options.recorded("collect"), **about)
         recorder = TrialRecorder(plan, Ledger(out / TRIALS), say=print)
-        run_trials(TrialRunner(plan, client, DockerProvider.of(plan.settings, _say)), recorder, jobs)
-    reap(plan.run)
+        patience = Patience.of(options, engine.start_s)
+        sandboxes = DockerProvider.of(plan.settings, _say)
+        runner = repeater(plan, client, sandboxes, weights=health.weights, patience=patience)
+        notice = runner.instrument.notice
+        look = EngineLook(client, health.weights, notice, engine)
+        run_trials(runner, recorder, jobs, Watch(docker_look(sandboxes), look, patience))
+    with suppress(SandboxUnavailable):  # the next run removes what is left
+        reap(plan.run)
+    if notice.reason:
+        _say(f"stopped after {counted(len(recorder.outcomes), 'trial')} of {len(plan.trials)}: {notice.reason}")
     return plan, recorder.outcomes
 
 

@@ -1,9 +1,10 @@
 """Judging an attempt, and telling a verifier that failed by itself from one that the agent broke.
 
-A verifier that writes no reward, or a low one after its own tools failed, has not judged the attempt. Whose fault that
-is cannot be read from what it printed, since the agent was root beside it. So a control is run, out of the agent's
-reach: the same verifier in a fresh container of the same image, after the task's own solution, or after nothing where
-there is none.
+A verifier that writes no reward, or a low one after its own tools failed, has not judged the attempt; nor has one whose
+container cannot be made ready, although Docker answers. Commands of `verifier.collect` in services beside the agent's
+container are among its tools. Whose fault that is cannot be read from what was printed, since the agent was root beside
+it. So a control is run, out of the agent's reach: the same verifier in a fresh container of the same image, after the
+task's own solution, or after nothing where there is none.
 
 - The control fails too: the instrument is at fault, and the trial is an `error`.
 - The control is as it should be: the verifier works here and now, and judges the attempt once more, since the fault may
@@ -16,11 +17,13 @@ nothing is done up to that step. A step that cannot begin on what the agent left
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
-from capvec.errors import StepFault, StorageExceeded, VerifierFault
+from capvec.errors import SandboxBroken, StepFault, StorageExceeded, VerifierFault
 from capvec.records import Task
 from capvec.sandbox.base import Sandbox, SandboxProvider
+from capvec.sandbox.evidence import Evidence, saved
 from capvec.sandbox.reward import counted, of_steps
 from capvec.sandbox.solution import has_solution, solve
 from capvec.sandbox.steps import begin, goes_on
@@ -167,12 +170,21 @@ def judge(sandbox: Sandbox, task: Task, control: Control, before: Judged | None 
         SandboxUnavailable: a sandbox is gone or cannot be restored.
     """
     before = before or Judged()
-    judged, doubt = _verify(sandbox, task, before.steps, control.scale)
-    if judged is not None and not doubt:
-        return replace(judged, note="" if judged.solved else _notes(before, judged.note))
-    if fault := control.fault(task, before.steps):
-        raise VerifierFault(f"{doubt}; and {fault}")
-    judged, doubt = _verify(sandbox, task, before.steps, control.scale)
+    with ExitStack() as cleanup:
+        evidence, judged = None, None
+        try:
+            evidence = cleanup.enter_context(saved(sandbox, task, task.steps[len(before.steps)]))
+        except SandboxBroken as broken:
+            doubt = str(broken)
+        else:
+            judged, doubt = _verify(sandbox, task, before.steps, control.scale, evidence)
+        if judged is not None and not doubt:
+            return replace(judged, note="" if judged.solved else _notes(before, judged.note))
+        if fault := control.fault(task, before.steps):
+            raise VerifierFault(f"{doubt}; and {fault}")
+        if evidence is not None:
+            evidence.renew()
+        judged, doubt = _verify(sandbox, task, before.steps, control.scale, evidence)
     note = f"the verifier fails only on what the agent left: {doubt}" if doubt else ""
     judged = judged or control.scale.judged(task, (*before.steps, {}))
     return replace(judged, note="" if judged.solved else _notes(before, judged.note, note))
@@ -183,7 +195,11 @@ def _notes(before: Judged, *notes: str) -> str:
 
 
 def _verify(
-    sandbox: Sandbox, task: Task, before: Sequence[Mapping[str, float]], scale: Scale
+    sandbox: Sandbox,
+    task: Task,
+    before: Sequence[Mapping[str, float]],
+    scale: Scale,
+    evidence: Evidence | None = None,
 ) -> tuple[Judged | None, str]:
     """How the attempt is judged, None where it is not; and why that is in doubt, empty if it is not.
 
@@ -192,12 +208,15 @@ def _verify(
         task: that was worked on.
         before: the rewards of each step before.
         scale: by which the attempt is judged.
+        evidence: what was saved of the step; None to save it now.
     """
     try:
-        verified = verify(sandbox, task, task.steps[len(before)])
+        verified = verify(sandbox, task, task.steps[len(before)], evidence)
         judged = scale.judged(task, (*before, verified.rewards), "; ".join(verified.notes))
     except VerifierFault as fault:
         return None, "; ".join((*fault.notes, str(fault)))
+    except SandboxBroken as fault:
+        return None, str(fault)
     reward = scale.of_step(verified.rewards)
-    signs = "" if reward >= scale.solved_at else "; ".join(map(str, symptoms(verified.ran)))
+    signs = "" if reward >= scale.solved_at else "; ".join((*verified.failed, *map(str, symptoms(verified.ran))))
     return judged, signs and f"the verifier's tools failed, and it wrote the reward {reward:g}: {signs}"

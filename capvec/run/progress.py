@@ -110,15 +110,23 @@ class Progress:
         """Seconds that the remaining trials take at `rate`; None while there is no rate."""
         return self.tally.left / self.rate if self.rate else None
 
-    def line(self, width: int) -> str:
-        """The progress in at most `width` characters; if space is short, the least important parts are left out."""
+    def line(self, width: int, trouble: str = "") -> str:
+        """The progress in at most `width` characters; if space is short, the least important parts are left out.
+
+        Args:
+            width: of the line.
+            trouble: what does not answer, which takes the place of the rate and the time that is left.
+        """
         tally = self.tally
         done = f"{tally.done}/{tally.total}"
         most, *fewer = tally.words
         counts = (f"capvec: {done} {tally.what}", *most)
         rate = (per_time(self.rate),) if self.rate else ()
         left = (f"{in_words(self.seconds_left)} left" if self.seconds_left is not None else "…",) if tally.left else ()
-        forms = ((*counts, *rate, *left), (*counts, *left), *((done, *words, *left) for words in fewer), (done,))
+        if trouble:
+            rate, left = (), (trouble,)
+        shorter = ((done, *words, *left) for words in fewer)
+        forms = ((*counts, *rate, *left), (*counts, *left), *shorter, *([left] if trouble else []), (done,))
         lines = (" · ".join(form) for form in forms)
         return next((line for line in lines if len(line) <= width), "")
 

@@ -12,7 +12,9 @@ from capvec.results.interim import Monitor
 from capvec.results.ledger import Completeness, Ledger, reconcile
 from capvec.run.progress import Tally
 from capvec.run.status_line import progress_on_stdout
-from capvec.run.trial import TrialRunner, error_outcome
+from capvec.run.trial import error_outcome
+from capvec.run.tries import TrialRepeater
+from capvec.run.watch import Watch
 from capvec.text import printable
 
 
@@ -90,22 +92,32 @@ class TrialRecorder:
         left = self._expected.keys() - self._ran - self.kept - self.skipped
         return Tally.of((self._recorded[trial].outcome for trial in self._ran - self.kept), len(left))
 
-    def completeness(self, not_needed: Iterable[TrialId], *, interrupted: bool) -> Completeness:
+    def completeness(self, not_needed: Iterable[TrialId], *, interrupted: bool, stopped: str = "") -> Completeness:
         """The collected trials compared with those on record, as `reconcile` does."""
         recorded = self._recorded.values()
         skipped = frozenset(not_needed)
-        return reconcile(self._expected, recorded, self._ran, interrupted=interrupted, not_needed=skipped)
+        return reconcile(
+            self._expected, recorded, self._ran, interrupted=interrupted, not_needed=skipped, stopped=stopped
+        )
 
 
-def run_trials(runner: TrialRunner, recorder: TrialRecorder, jobs: int) -> None:
-    """Run every trial of the plan in this process and record its outcome; prints the progress."""
-    trials = runner.plan.trials
-    recorder.expect(trial.id for trial in trials)
-    with ThreadPoolExecutor(jobs) as pool, progress_on_stdout(at_a_time=jobs) as progress:
+def run_trials(trials: TrialRepeater, recorder: TrialRecorder, jobs: int, watch: Watch) -> None:
+    """Run every trial of the plan in this process and record its outcome; prints the progress.
+
+    Where the instrument does not come back, the trials that have not begun are left out.
+    """
+    specs = recorder.plan.trials
+    recorder.expect(spec.id for spec in specs)
+    with ThreadPoolExecutor(jobs) as pool, progress_on_stdout(at_a_time=jobs, trouble=watch.words) as progress:
         progress.update(recorder.tally())
-        for done in as_completed([pool.submit(runner.run, trial) for trial in trials]):
-            outcome = done.result()
-            recorder.record(outcome)
-            if outcome.outcome == "error":
-                progress.say(f"capvec: error: {outcome.trial}: {printable(outcome.error)}")
-            progress.update(recorder.tally())
+        watch.start(progress.say, progress.redraw)
+        try:
+            for done in as_completed([pool.submit(trials.run_unless_stopped, spec) for spec in specs]):
+                if (outcome := done.result()) is None:
+                    continue
+                recorder.record(outcome)
+                if outcome.outcome == "error":
+                    progress.say(f"capvec: error: {outcome.trial}: {printable(outcome.error)}")
+                progress.update(recorder.tally())
+        finally:
+            watch.stop()

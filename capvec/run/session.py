@@ -6,17 +6,18 @@ import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from capvec.agent.protocols import get_protocol
 from capvec.directions.direction import Direction
 from capvec.engines.client import EngineClient
-from capvec.engines.process import start_engine
-from capvec.engines.protocol import TOKEN_VARIABLE, GenerationDefaults, ModelSource
+from capvec.engines.protocol import TOKEN_VARIABLE, GenerationDefaults, ModelSource, Weights
+from capvec.engines.supervised import SupervisedEngine
 from capvec.errors import SandboxUnavailable, UsageError
 from capvec.models import resolve_model
 from capvec.plan.options import SweepOptions
@@ -30,9 +31,13 @@ from capvec.results.ledger import TRIALS, Ledger
 from capvec.results.lock import LOCK, locked, refuse_if_written
 from capvec.results.results import Results, summarise_run
 from capvec.run.assumptions import assumptions_of
+from capvec.run.instrument import Notice, Patience
 from capvec.run.preparation import PreparedTasks, TaskPreparation
 from capvec.run.recorder import TrialRecorder
 from capvec.run.study import Study, StudyContext, StudyDesign
+from capvec.run.tries import TrialRepeater, repeater
+from capvec.run.watch import EngineLook, Watch, docker_look
+from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.docker_host import check_docker
 from capvec.sandbox.reaper import reap
 from capvec.serial import Record
@@ -49,6 +54,15 @@ class WorkerPayload(Record):
     engine_token: str
     finished: tuple[Outcome, ...] = ()
     """Outcomes of earlier sessions that stay (`--resume`)."""
+    weights: Weights = ("", None, "")
+    """What the engine serves."""
+    patience: Patience = field(default_factory=Patience)
+
+    def trials(self, client: EngineClient) -> TrialRepeater:
+        """What runs the trials, with a client of the engine."""
+        sandboxes = DockerProvider.of(self.plan.settings)
+        finished = {outcome.id: outcome for outcome in self.finished}
+        return repeater(self.plan, client, sandboxes, weights=self.weights, patience=self.patience, finished=finished)
 
     def direction(self) -> Direction:
         """Read the study's direction from the run folder."""
@@ -64,6 +78,8 @@ class _Prepared:
     payload: WorkerPayload
     provenance: dict[str, Any]
     """Arguments of `provenance.write`."""
+    watch: Watch
+    notice: Notice
 
 
 class StudySession:
@@ -103,7 +119,8 @@ class StudySession:
         self._reap()
         self._resources.callback(self._reap_at_end)
         source = resolve_model(options.model) if options.base_url is None else None
-        url, token, prepared = self._engine_and_tasks(source)
+        engine, prepared = self._engine_and_tasks(source)
+        url, token = _address(engine, options)
         client = self._resources.enter_context(EngineClient(url, token))
         health = client.health()
         settings = settings_for(options, health.defaults, health.model, health.template)
@@ -117,8 +134,13 @@ class StudySession:
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": design.directions}
         provenance.check_same_study(self.folder, options=self.study.asked, images=prepared.images, **about)
         recorder = TrialRecorder(plan, Ledger(self.folder / TRIALS), self._say)
-        payload = WorkerPayload(plan, url, token, recorder.finished)
-        self._prepared = _Prepared(design, recorder, payload, about | {"images": prepared.images})
+        patience = self._patience(engine)
+        payload = WorkerPayload(plan, url, token, recorder.finished, health.weights, patience)
+        notice = Notice(patience.notice)
+        look = EngineLook(client, health.weights, notice, engine)
+        watch = Watch(docker_look(DockerProvider()), look, patience)
+        self._resources.callback(watch.stop)  # before the engine ends
+        self._prepared = _Prepared(design, recorder, payload, about | {"images": prepared.images}, watch, notice)
 
     def begin(self) -> None:
         """Write `provenance.json`, and say how many trials will run."""
@@ -151,6 +173,21 @@ class StudySession:
         assert self._prepared is not None, "prepare() has not run"
         return self._prepared
 
+    @property
+    def watch(self) -> Watch:
+        """Of Docker and the engine, to be started with the trials; available after `prepare`."""
+        return self._ready.watch
+
+    @property
+    def stopped(self) -> str:
+        """Why the session stops before its last trial, and how to go on; empty if it does not."""
+        reason = self._ready.notice.reason
+        return f"{reason}. Mend that, and go on with --run {self.folder.name} --resume" if reason else ""
+
+    def _patience(self, engine: SupervisedEngine | None) -> Patience:
+        folder = self._resources.enter_context(TemporaryDirectory(prefix="capvec-"))
+        return Patience.of(self.options, engine.start_s if engine is not None else 0.0, Path(folder) / "stopped")
+
     def _lock(self) -> None:
         """Keep other writers out of the folder until `close`, and look again at what is in it."""
         existed = self.folder.exists()
@@ -160,24 +197,23 @@ class StudySession:
         _check_free(self.folder, self.options)
         provenance.check_comparable(self.folder, self.folder / TRIALS)
 
-    def _engine_and_tasks(self, source: ModelSource | None) -> tuple[str, str, PreparedTasks]:
-        """URL and token of the engine, and the tasks; both are made ready at the same time."""
+    def _engine_and_tasks(self, source: ModelSource | None) -> tuple[SupervisedEngine | None, PreparedTasks]:
+        """The engine and the tasks, which are made ready at the same time."""
         preparation = TaskPreparation(self.options, self._say)
         with ThreadPoolExecutor(1) as pool:
             tasks = pool.submit(preparation.prepare, self.study.tasks)
             try:
-                return *self._engine(source), tasks.result()
+                return self._engine(source), tasks.result()
             except BaseException:
                 preparation.stop()
                 raise
 
-    def _engine(self, source: ModelSource | None) -> tuple[str, str]:
-        """URL and token of an engine that serves `source`; of the one at `--base-url` if that is None."""
+    def _engine(self, source: ModelSource | None) -> SupervisedEngine | None:
+        """An engine that serves `source`; None where the one at `--base-url` is used."""
         if source is None:
-            return str(self.options.base_url), os.environ.get(TOKEN_VARIABLE, "")
+            return None
         self._say(f"starting the engine with {source.name}")
-        engine = self._resources.enter_context(start_engine(source, log_path=self.folder / "engine.log"))
-        return engine.url, engine.token
+        return self._resources.enter_context(closing(SupervisedEngine(source, self.folder / "engine.log")))
 
     def _discard(self) -> None:
         """Remove the folder of a run whose preparation failed; called after the engine, which logs there, has ended."""
@@ -203,6 +239,7 @@ class StudySession:
     def finish(self, *, interrupted: bool = False) -> Results:
         """Judge the outcomes on record."""
         prepared = self._ready
+        prepared.watch.stop()
         plan, outcomes = prepared.payload.plan, prepared.recorder.outcomes
         summary = summarise_run(plan, outcomes)
         judgement = self.study.judge(plan, outcomes, summary, prepared.design)
@@ -214,12 +251,21 @@ class StudySession:
             direction=DirectionSummary.of(prepared.design.directions),
             judgement=judgement,
             gates=(*judgement.gates, *check_gate(self.options.gate, summary, len(plan.tasks))),
-            completeness=prepared.recorder.completeness(skipped, interrupted=interrupted),
+            completeness=prepared.recorder.completeness(skipped, interrupted=interrupted, stopped=self.stopped),
         )
 
     def close(self) -> None:
         """Stop the engine and remove containers; safe to call more than once."""
         self._resources.close()
+
+
+def _address(engine: SupervisedEngine | None, options: SweepOptions) -> tuple[str, str]:
+    """URL and token of the engine, or of the one at `--base-url`."""
+    return (
+        (engine.url, engine.token)
+        if engine is not None
+        else (str(options.base_url), os.environ.get(TOKEN_VARIABLE, ""))
+    )
 
 
 def run_folder(options: SweepOptions, root: Path) -> Path:

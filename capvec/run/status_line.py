@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from threading import RLock
 from typing import Any
 
 from capvec.run.progress import Progress, Tally, Work
@@ -67,6 +68,7 @@ class ProgressDisplay:
         *,
         live: bool,
         at_a_time: int = 1,
+        trouble: Callable[[], str] = str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Show nothing yet.
@@ -76,8 +78,10 @@ class ProgressDisplay:
             live: whether to redraw a line as trials end; if not, a line is written after each quarter of them, and at
                 most every few seconds after parts of other work.
             at_a_time: how many trials run in parallel.
+            trouble: what does not answer at the moment; empty if all does.
             clock: in seconds.
         """
+        self._lock, self._trouble = RLock(), trouble
         self._write, self._clock, self._at_a_time = write, clock, at_a_time
         self._status = StatusLine(write) if live else None
         self._progress: Progress | None = None
@@ -85,15 +89,16 @@ class ProgressDisplay:
 
     def update(self, tally: Tally | Work) -> None:
         """Show a tally that has changed; the first call for what is counted, before any has ended, starts the clock."""
-        now = self._clock()
-        if self._progress is None or self._progress.tally.what != tally.what:
-            self._progress = Progress.begin(tally, now, at_a_time=self._at_a_time)
-            self._quarters, self._written = 0, now
-        self._progress = self._progress.at(tally, now)
-        if self._status is None and self._is_due(tally, now):
-            self._written = now
-            self._write(f"{self._progress.line(_LOG_WIDTH)}\n")
-        self.redraw()
+        with self._lock:
+            now = self._clock()
+            if self._progress is None or self._progress.tally.what != tally.what:
+                self._progress = Progress.begin(tally, now, at_a_time=self._at_a_time)
+                self._quarters, self._written = 0, now
+            self._progress = self._progress.at(tally, now)
+            if self._status is None and self._is_due(tally, now):
+                self._written = now
+                self._write(f"{self._progress.line(_LOG_WIDTH)}\n")
+            self.redraw()
 
     def _is_due(self, tally: Tally | Work, now: float) -> bool:
         """Whether a log gets a line."""
@@ -104,30 +109,45 @@ class ProgressDisplay:
 
     def say(self, line: str) -> None:
         """Write a line that stays."""
-        self.hide()
-        self._write(f"{line}\n")
+        with self.out_of_the_way():
+            self._write(f"{line}\n")
         self.redraw()
 
     def redraw(self) -> None:
-        """Show the line again after it was hidden."""
-        if self._status is not None and self._progress is not None and self._progress.tally.total:
-            # The last column stays free: terminals differ in where they leave the cursor there.
-            self._status.show(self._progress.line(shutil.get_terminal_size().columns - 1))
+        """Show the line again after it was hidden, or because the trouble has changed."""
+        with self._lock:
+            if self._status is not None and self._progress is not None and self._progress.tally.total:
+                # The last column stays free: terminals differ in where they leave the cursor there.
+                width = shutil.get_terminal_size().columns - 1
+                self._status.show(self._progress.line(width, self._trouble()))
 
     def hide(self) -> None:
         """Erase the line."""
-        if self._status is not None:
-            self._status.hide()
+        with self._lock:
+            if self._status is not None:
+                self._status.hide()
+
+    @contextmanager
+    def out_of_the_way(self) -> Iterator[None]:
+        """Erase the line; until the context ends, no other thread shows it."""
+        with self._lock:
+            self.hide()
+            yield
 
 
 @contextmanager
-def progress_on_stdout(*, at_a_time: int) -> Iterator[ProgressDisplay]:
-    """Show the progress of a command's trials on stdout; a terminal is clean at the end."""
+def progress_on_stdout(*, at_a_time: int, trouble: Callable[[], str] = str) -> Iterator[ProgressDisplay]:
+    """Show the progress of a command's trials on stdout; a terminal is clean at the end.
+
+    Args:
+        at_a_time: how many trials run in parallel.
+        trouble: what does not answer at the moment; empty if all does.
+    """
 
     def write(text: str) -> None:
         print(text, end="", flush=True)
 
-    display = ProgressDisplay(write, live=can_redraw(sys.stdout.isatty()), at_a_time=at_a_time)
+    display = ProgressDisplay(write, live=can_redraw(sys.stdout.isatty()), at_a_time=at_a_time, trouble=trouble)
     try:
         yield display
     finally:

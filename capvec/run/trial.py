@@ -55,6 +55,8 @@ class TrialRunner:
         )
         if episodes:
             self._write(spec, task, config, episodes, outcome)
+        else:
+            self.plan.trajectory(spec.id).unlink(missing_ok=True)  # of an earlier session
         return outcome
 
     def _do(self, spec: TrialSpec, task: Task, config: Config, episodes: list[Episode]) -> Judged | None:

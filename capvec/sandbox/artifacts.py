@@ -1,8 +1,9 @@
 """Artifacts: what a verifier in a container of its own gets of the agent's work.
 
-Everything in them is the agent's, so little of it is believed: there is a limit on bytes and on files, files belong to
-root and are readable by all, bits that give privileges are cleared, links that lead out of the artifact and special
-files are left out, and no link is followed.
+What is in them may be the agent's, that of a service too, so little of it is believed: there is a limit on bytes and on
+files, all belongs to root, bits that give privileges are cleared, and no link is followed. A special file, and a link
+that leads out of the artifact, becomes a link to itself. A verifier sees that something is there, and reaches nothing
+by it.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from __future__ import annotations
 import posixpath
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import BinaryIO, cast
 
 from capvec.records import Artifact, TaskStep
-from capvec.sandbox.base import MOST_BYTES, MOST_FILES, Budget, Sandbox
+from capvec.sandbox.base import MAIN, Budget
 
 PUBLISHED = "/logs/artifacts"
 """A folder whose content is an artifact of every task, as in Harbor."""
@@ -25,33 +26,32 @@ _IN_MEMORY = 1 << 24
 
 def artifacts_of(step: TaskStep) -> tuple[Artifact, ...]:
     """The artifacts of a step, first the folder that every task publishes."""
-    declared = any(artifact.source.rstrip("/") == PUBLISHED for artifact in step.artifacts)
+    declared = any(one.source.rstrip("/") == PUBLISHED and one.service == MAIN for one in step.artifacts)
     return step.artifacts if declared else (Artifact(PUBLISHED), *step.artifacts)
 
 
-def copy_artifacts(step: TaskStep, source: Sandbox, target: Sandbox) -> tuple[str, ...]:
-    """Copy the artifacts of a step from the agent's sandbox to the verifier's, to the same paths.
+def given_way(step: TaskStep) -> dict[Artifact, Artifact]:
+    """Artifact that is not copied → that of another service in whose place it would lie.
 
-    An artifact that is missing, or too large, is not there for the verifier, which judges that.
-
-    Returns:
-        A sentence for each declared artifact that was not copied.
-
-    Raises:
-        SandboxUnavailable: a sandbox is gone.
+    As in Harbor, those of `main` come first, and each keeps its place on the host: its `destination`, or else its path.
     """
-    budget, taken, notes = Budget(), [], []
-    for artifact in artifacts_of(step):
-        archive = source.take(artifact, budget)
-        if archive is None and artifact.source != PUBLISHED:
-            why = f"goes beyond {MOST_BYTES >> 20} MiB or {MOST_FILES} files" if budget.spent else "is missing"
-            notes.append(f"the artifact {artifact.source} {why} and was not copied")
-        elif archive is not None:
-            taken.append((artifact.source, archive))
-    target.place(taken)
-    for _, archive in taken:
-        archive.close()
-    return tuple(notes)
+    found: dict[Artifact, Artifact] = {}
+    kept: list[Artifact] = []
+    for artifact in sorted(artifacts_of(step), key=lambda one: one.service != MAIN):
+        others = (one for one in kept if one.service != artifact.service and _overlap(_place(one), _place(artifact)))
+        if (first := next(others, None)) is not None:
+            found[artifact] = first
+        else:
+            kept.append(artifact)
+    return found
+
+
+def _place(artifact: Artifact) -> PurePosixPath:
+    return PurePosixPath("/", artifact.destination or artifact.source)
+
+
+def _overlap(one: PurePosixPath, other: PurePosixPath) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
 
 
 def clean(chunks: Iterable[bytes], artifact: Artifact, budget: Budget) -> BinaryIO | None:
@@ -81,13 +81,16 @@ def clean(chunks: Iterable[bytes], artifact: Artifact, budget: Budget) -> Binary
 def _rewrite(given: tarfile.TarFile, written: tarfile.TarFile, artifact: Artifact, budget: Budget) -> bool:
     """Copy what is safe of an archive. False as soon as it goes beyond the budget."""
     root = PurePosixPath("/", artifact.source)
+    files: set[str] = set()
     for member in given:
         below = PurePosixPath(*PurePosixPath(member.name).parts[1:])
-        if ".." in below.parts or _excluded(below, artifact.exclude) or not _keep(member, root, root / below):
+        if ".." in below.parts or _excluded(below, artifact.exclude):
             continue
         if not budget.spend(member.size):
             return False
-        member.name = str(root / below).lstrip("/")
+        _make_safe(member, root, root / below, files)
+        if member.isreg():
+            files.add(member.name)
         written.addfile(member, given.extractfile(member) if member.isreg() else None)
     return True
 
@@ -100,25 +103,29 @@ def is_folder(archive: BinaryIO) -> bool:
     return first is not None and first.isdir()
 
 
-def _keep(member: tarfile.TarInfo, root: PurePosixPath, path: PurePosixPath) -> bool:
-    """Whether a member is copied; its owner, mode and link are made safe."""
+def _make_safe(member: tarfile.TarInfo, root: PurePosixPath, path: PurePosixPath, files: Container[str]) -> None:
+    """Make owner, mode, name and link of a member of an archive safe; `files` are the names of earlier ones."""
     member.uid = member.gid = 0
     member.uname = member.gname = "root"
     member.pax_headers = {}
+    member.name = str(path).lstrip("/")
+    member.mode &= 0o777
     if member.isdir():
-        member.mode = 0o755
+        member.mode |= 0o700
     elif member.isreg():
-        member.mode = 0o755 if member.mode & 0o111 else 0o644
-    elif member.issym():
-        aim = PurePosixPath(posixpath.normpath(path.parent / member.linkname))
-        return aim.is_relative_to(root)
-    elif member.islnk():
-        below = PurePosixPath(*PurePosixPath(member.linkname).parts[1:])
-        member.linkname = str(root / below).lstrip("/")
-        return ".." not in below.parts
-    else:
-        return False
-    return True
+        member.mode |= 0o400  # a root without capabilities may read no other
+    elif not _leads_inside(member, root, path, files):
+        member.type, member.linkname, member.size = tarfile.SYMTYPE, path.name, 0
+
+
+def _leads_inside(member: tarfile.TarInfo, root: PurePosixPath, path: PurePosixPath, files: Container[str]) -> bool:
+    """Whether a member is a link within the artifact. A hard link then names the new place of its file."""
+    if member.issym():
+        return PurePosixPath(posixpath.normpath(path.parent / member.linkname)).is_relative_to(root)
+    if member.islnk():
+        member.linkname = str(root / PurePosixPath(*PurePosixPath(member.linkname).parts[1:])).lstrip("/")
+        return member.linkname in files
+    return False
 
 
 def _excluded(path: PurePosixPath, patterns: Sequence[str]) -> bool:

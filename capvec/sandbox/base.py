@@ -14,6 +14,10 @@ from typing import BinaryIO, NamedTuple, Protocol
 
 from capvec.records import Artifact, CommandResult, Task, TaskStep
 
+MAIN = "main"
+"""The service that is the agent's container."""
+LOG_FOLDERS = ("/logs/agent", "/logs/verifier", "/logs/artifacts")
+"""Folders that Harbor mounts, for any user to write to."""
 MOST_BYTES, MOST_FILES = 1 << 30, 100_000
 """Of all artifacts of a step together. One that goes beyond is left out."""
 
@@ -133,7 +137,8 @@ class Sandbox(Protocol):
         """Copy the contents of a folder of this machine into the sandbox.
 
         Args:
-            source: the folder. Executable bits are kept; the copies belong to root and are readable by all.
+            source: the folder. Executable bits are kept, and scripts (`.sh`) have them. The copies belong to root and
+                are readable by all.
             target: absolute path of a folder of the sandbox, made if it does not exist.
 
         Raises:
@@ -156,16 +161,55 @@ class Sandbox(Protocol):
         """
         ...
 
-    def take(self, artifact: Artifact, budget: Budget) -> BinaryIO | None:
-        """Copy a file or folder out, while no process of the sandbox runs.
+    def execute_beside(self, service: str, command: str, *, timeout_s: float, user: str | None) -> CommandResult:
+        """Run a command in a service beside the sandbox, which the agent reaches over the network at most.
+
+        It runs with the `sh`, the environment and the working directory of the service.
 
         Args:
-            artifact: what to copy.
+            service: its name in `docker-compose.yaml`.
+            command: shell text.
+            timeout_s: seconds until the command is waited for no longer.
+            user: name or number; None for the service's own.
+
+        Returns:
+            As `execute`. The exit code is 126 where the service has ended, or cannot run the command.
+
+        Raises:
+            SandboxUnavailable: the service is gone.
+        """
+        ...
+
+    def stop(self) -> None:
+        """End every process of the sandbox, and leave its files and the services beside it as they are.
+
+        Raises:
+            SandboxUnavailable: the sandbox is gone.
+        """
+        ...
+
+    def empty(self, folders: Sequence[str]) -> None:
+        """Make folders of the sandbox empty and writable for every user.
+
+        Args:
+            folders: absolute paths; made where they are missing.
+
+        Raises:
+            SandboxUnavailable: the sandbox is gone, or they cannot be emptied.
+        """
+        ...
+
+    def take(self, artifact: Artifact, budget: Budget) -> BinaryIO | None:
+        """Copy a file or folder out, while no process of the sandbox runs, nor of the service that it belongs to.
+
+        Args:
+            artifact: what to copy, of the sandbox or of a service beside it.
             budget: what it may hold, which is reduced.
 
         Returns:
             An archive for `place`, from which `capvec.sandbox.artifacts.clean` has removed what is not safe; None if
-            there is no such file or folder, or it goes beyond the budget.
+            there is no such file or folder, or it goes beyond the budget. Links are not followed, but for those of the
+            image on the way to the path.
 
         Raises:
             SandboxUnavailable: the sandbox is gone.
@@ -231,6 +275,27 @@ class SandboxProvider(Protocol):
 
         Raises:
             UsageError: as `prepare`.
-            SandboxUnavailable: nothing can run sandboxes on this machine.
+            SandboxUnavailable: nothing can run sandboxes on this machine; at the end of the context, too, where what
+                runs them was restarted meanwhile.
+        """
+        ...
+
+    def check(self) -> None:
+        """Make sure that sandboxes can be run at this moment.
+
+        Raises:
+            SandboxUnavailable: they cannot.
+        """
+        ...
+
+    def clear(self, *, run: str, trial: str) -> None:
+        """Remove the sandboxes of an earlier try of a trial, which could not be removed when it ended.
+
+        Args:
+            run: as for `open`.
+            trial: likewise.
+
+        Raises:
+            SandboxUnavailable: nothing can run sandboxes at the moment.
         """
         ...

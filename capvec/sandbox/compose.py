@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +21,12 @@ import docker
 from capvec.errors import EnvironmentFault
 from capvec.records import Capabilities, Environment, Limits, Task
 from capvec.sandbox import docker_cli, files
+from capvec.sandbox.base import LOG_FOLDERS, MAIN
 from capvec.sandbox.building import Say
-from capvec.sandbox.compose_file import FILE, MAIN, Services, read_services
+from capvec.sandbox.compose_file import FILE, Services, read_services
 from capvec.sandbox.compose_images import images_of
-from capvec.sandbox.containers import LOG_FOLDERS, ImageConfig, Started, most_cpus, privileges, settings_of
+from capvec.sandbox.containers import ImageConfig, Started, most_cpus, privileges, settings_of
+from capvec.sandbox.network import Connection
 from capvec.sandbox.reaper import LATE_S, PROJECT_LABEL, remove_project
 from capvec.sandbox.storage import of_service
 
@@ -59,8 +61,18 @@ class Project:
         user, workdir = settings.get("user", main.user), settings.get("working_dir", main.workdir)
         return cls(client, task, environment, services, found, replace(main, user=user, workdir=workdir))
 
-    def start(self, name: str, *, capabilities: Capabilities, labels: Mapping[str, str], cleanup: ExitStack) -> Started:
+    def start(
+        self,
+        name: str,
+        *,
+        wanted: Sequence[bool],
+        capabilities: Capabilities,
+        labels: Mapping[str, str],
+        cleanup: ExitStack,
+    ) -> Started:
         """Bring the services up, and wait until they are healthy; they are removed when `cleanup` ends.
+
+        Of the networks that the phases want, the first is the default.
 
         Raises:
             EnvironmentFault: a service does not start, ends, or does not become healthy.
@@ -68,19 +80,44 @@ class Project:
         cleanup.callback(remove_project, self.client, name)
         with tempfile.TemporaryDirectory(prefix="capvec-compose-") as scratch:
             file = Path(scratch) / FILE
-            file.write_text(json.dumps(self._file(name, capabilities, labels)).replace("$", "$$"), encoding="utf-8")
+            switched = len(set(wanted)) > 1
+            written = self._file(name, capabilities, labels, public=wanted[0] and not switched)
+            file.write_text(json.dumps(written).replace("$", "$$"), encoding="utf-8")
             try:
                 self._compose(name, file, "--no-start")
             except KeyboardInterrupt:
                 time.sleep(LATE_S)  # Docker completes a request even if its caller has left
                 raise
-            cast("Any", self.client.api).put_archive(name, "/", files.folders(LOG_FOLDERS))
-            beside = [service for service in self.services.services if service != MAIN]
+            cast("Any", self.client.api).put_archive(name, "/", files.folders(("/logs", *LOG_FOLDERS)))
+            connection = self._connection(name, labels, default=wanted[0]) if switched else None
+            beside = {service: _name(name, service) for service in self.services.services if service != MAIN}
             if beside:
                 self._compose(name, file, "--detach", "--no-recreate", "--wait", f"--wait-timeout={WAIT_S}", *beside)
             self._compose(name, file, "--detach", "--no-recreate", MAIN)
         capable = capabilities == "default" and self.main.user in ("0", "root")
-        return Started(name, self.main, self.environment.workdir or self.main.workdir, capable, None)
+        workdir = self.environment.workdir or self.main.workdir
+        return Started(name, self.main, workdir, capable, connection, beside)
+
+    def _connection(self, name: str, labels: Mapping[str, str], *, default: bool) -> Connection:
+        """Connect the services, which are not up yet, to a network beside the file's own, which phases open and close.
+
+        Over it no service reaches another, so that their names always stand for addresses that stay.
+        """
+        network = f"{name}-public"
+        self.client.networks.create(
+            network,
+            options={"com.docker.network.bridge.enable_icc": "false"},
+            labels={**labels, PROJECT_LABEL: name},
+        )
+        reaching = [_name(name, service) for service in self.services.services if not self._is_internal(service)]
+        connection = Connection(self.client, reaching, network=network, default=default, connected=False)
+        connection.set(None)
+        return connection
+
+    def _is_internal(self, service: str) -> bool:
+        """Whether the file has a service on networks alone that lead nowhere."""
+        joined = self.services.services[service].get("networks") or ()
+        return bool(joined) and all(self.services.networks[network]["internal"] for network in joined)
 
     def _compose(self, name: str, file: Path, *options: str) -> None:
         env = {key: value for key, value in os.environ.items() if not key.startswith("COMPOSE_")}
@@ -104,12 +141,14 @@ class Project:
                 printed += f"; {service} (exit code {state['ExitCode']}) printed: {last or 'nothing'}"
         return printed
 
-    def _file(self, name: str, capabilities: Capabilities, labels: Mapping[str, str]) -> dict[str, Any]:
-        public = self.environment.limits.network
+    def _file(
+        self, name: str, capabilities: Capabilities, labels: Mapping[str, str], *, public: bool
+    ) -> dict[str, Any]:
         return {
             "services": {
                 service: {
-                    **(self._main(name, capabilities) if service == MAIN else self._beside(service, capabilities)),
+                    **(self._main(capabilities) if service == MAIN else self._beside(service, capabilities)),
+                    "container_name": _name(name, service),
                     **of_service(self.environment.limits.storage_mb),
                     "image": self.images[service],
                     "labels": dict(labels),
@@ -123,7 +162,7 @@ class Project:
             "volumes": {volume: {"labels": dict(labels)} for volume in self.services.volumes},
         }
 
-    def _main(self, name: str, capabilities: Capabilities) -> dict[str, Any]:
+    def _main(self, capabilities: Capabilities) -> dict[str, Any]:
         """The agent's container: what it is without services, and what the file adds."""
         kept = dict(self.services.services[MAIN])
         settings = settings_of(self.client, self.main, self.environment, capabilities)
@@ -134,7 +173,6 @@ class Project:
             **settings,
             **self._limits(MAIN),
             "environment": {**kept.get("environment", {}), **self.environment.env},
-            "container_name": name,
             # What the agent could change would run in its container; and `up --wait` fails for one that is disabled.
             **({"healthcheck": {"disable": True}} if self.main.healthcheck else {}),
         }
@@ -159,3 +197,8 @@ class Project:
         if "mem_limit" in found:
             found["memswap_limit"] = found["mem_limit"]
         return found
+
+
+def _name(project: str, service: str) -> str:
+    """Name of the container of a service; that of `main` is the project's."""
+    return project if service == MAIN else f"{project}-{service}"

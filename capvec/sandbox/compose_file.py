@@ -19,12 +19,11 @@ import yaml  # type: ignore[import-untyped]
 
 from capvec.errors import UsageError
 from capvec.reading import TEXT, read_text
-from capvec.records import Environment, Task
+from capvec.records import Environment, Task, TaskStep
 from capvec.sandbox import docker_cli
+from capvec.sandbox.base import MAIN
 
 FILE = "docker-compose.yaml"
-MAIN = "main"
-"""The service that is the agent's container."""
 _UNSET = "capvec.invalid/unset"
 _LOGS = ("verifier", "agent", "artifacts")
 _S = 60.0
@@ -88,7 +87,36 @@ def read_services(task: Task, environment: Environment) -> Services:
             f"task {task.name}: {file} needs the plugin compose, which no `docker` on PATH has. Run `capvec setup`, "
             f"which installs it where it can, or install it by hand: {docker_cli.INSTALL}"
         )
-    return _Reader(file, f"task {task.name}: {file}").read(program, _variables(task, environment))
+    what = f"task {task.name}: {file}"
+    services = _Reader(file, what).read(program, _variables(task, environment))
+    if environment == task.environment:
+        for step in task.steps:
+            _check_named(what, step, services.services)
+    return services
+
+
+def _check_named(what: str, step: TaskStep, services: Mapping[str, Mapping[str, Any]]) -> None:
+    """Check that commands and artifacts of a step are of services that there are, where Docker can copy files.
+
+    Raises:
+        UsageError: they are not.
+    """
+    for key, service in (
+        *(("verifier.collect", one.service) for one in step.verifier.collect),
+        *(("artifacts", one.service) for one in step.artifacts),
+    ):
+        if service not in services:
+            raise UsageError(
+                f"{what}: {key} in task.toml names the service {service!r}; expected one of {', '.join(services)}"
+            )
+    for artifact in step.artifacts if step.verifier.environment is not None else ():
+        settings = services[artifact.service]
+        mounted = [mount["target"] for mount in settings["volumes"] if mount["type"] == "tmpfs"]
+        if any(PurePosixPath(artifact.source).is_relative_to(path) for path in (*mounted, *_tmpfs(settings))):
+            raise UsageError(
+                f"{what}: the artifact {artifact.source} is on a tmpfs of the service {artifact.service}, from which "
+                "Docker copies no file; expected a folder of the image or a volume"
+            )
 
 
 def _variables(task: Task, environment: Environment) -> dict[str, str]:
@@ -217,7 +245,7 @@ class _Reader:
             clean["networks"] = {key: {"aliases": [*found, *aliases]} for key, found in networks.items()}
         mounts = [self._mount(name, mount) for mount in table.get("volumes") or ()]
         clean["volumes"] = [mount for mount in mounts if mount]
-        for path in self._tmpfs(table) if name == MAIN else ():
+        for path in _tmpfs(table) if name == MAIN else ():
             self._refuse_ours(f"{where}.tmpfs", path)
         return clean
 
@@ -226,10 +254,6 @@ class _Reader:
         for key, value in given.items():
             if value is None:
                 self._refuse(f"{where}.{key}", "no value; expected one, or environment.env in task.toml")
-
-    def _tmpfs(self, table: Mapping[str, Any]) -> list[str]:
-        listed = table.get("tmpfs") or []
-        return [str(one).split(":")[0] for one in (listed if isinstance(listed, list) else [listed])]
 
     def _attached(self, where: str, name: str, table: Mapping[str, Any]) -> list[str]:
         for key, value in table.items():
@@ -321,6 +345,12 @@ class _Reader:
 
 def _tables(parent: Mapping[str, Any], key: str) -> Collection[tuple[str, Any]]:
     return (parent.get(key) or {}).items()
+
+
+def _tmpfs(table: Mapping[str, Any]) -> list[str]:
+    """The folders of a service that are in memory."""
+    listed = table.get("tmpfs") or []
+    return [str(one).split(":")[0] for one in (listed if isinstance(listed, list) else [listed])]
 
 
 def _one_line(text: str) -> str:

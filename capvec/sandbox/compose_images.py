@@ -9,8 +9,9 @@ import docker
 import docker.errors
 
 from capvec.records import Environment, Task
+from capvec.sandbox.base import MAIN
 from capvec.sandbox.building import Say, build_image
-from capvec.sandbox.compose_file import FILE, MAIN, Build, Services, read_services
+from capvec.sandbox.compose_file import FILE, Build, Services, read_services
 from capvec.sandbox.images import Image, image_tag, prepare_image, pull
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import docker
@@ -14,9 +14,10 @@ import docker
 from capvec.errors import EnvironmentFault, UsageError
 from capvec.records import Capabilities, Environment, Limits, Task
 from capvec.sandbox import files
+from capvec.sandbox.base import LOG_FOLDERS
 from capvec.sandbox.building import Say
 from capvec.sandbox.images import find_image, prepare_image
-from capvec.sandbox.network import Connection
+from capvec.sandbox.network import CLOSED, PUBLIC, Connection
 from capvec.sandbox.reaper import PID_LABEL, RUN_LABEL, TRIAL_LABEL, owner_label, remove, remove_late
 from capvec.sandbox.storage import create_container
 
@@ -28,8 +29,6 @@ COMMAND = ["sh", "-c", "sleep infinity"]
 """What a container with an ENTRYPOINT is asked to run, as by Harbor."""
 _FIRST = ("/init", "/sbin/init", "/lib/systemd/systemd", "/usr/lib/systemd/systemd")
 """An ENTRYPOINT that must be the first process."""
-LOG_FOLDERS = ("/logs", "/logs/agent", "/logs/verifier", "/logs/artifacts")
-"""Folders that Harbor mounts, for any user to write to."""
 
 
 @dataclass(frozen=True)
@@ -74,24 +73,32 @@ class Started:
     """Whether its own processes are root's with Docker's default capabilities."""
     connection: Connection | None
     """None where the network is one for all phases."""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """Service beside the container → name of its container."""
 
 
 def start_container(
     client: docker.DockerClient,
     image: ImageConfig,
     environment: Environment,
-    connection: Connection,
     *,
     name: str,
+    wanted: Sequence[bool],
     capabilities: Capabilities,
     labels: Mapping[str, str],
     cleanup: ExitStack,
 ) -> Started:
-    """Create a container and start it; it is removed when `cleanup` ends."""
+    """Create a container and start it; it is removed when `cleanup` ends.
+
+    Of the networks that its phases want, the first is the default.
+    """
+    # A container without network could not be given one that resolves names.
+    public = any(wanted)
+    connection = Connection(client, [name], network=PUBLIC, default=wanted[0], connected=public)
     settings = {
         **settings_of(client, image, environment, capabilities),
         "healthcheck": {"test": ["NONE"]},
-        "network_mode": connection.mode,
+        "network_mode": PUBLIC if public else CLOSED,
         "environment": dict(environment.env),
         "labels": dict(labels),
     }
@@ -101,7 +108,7 @@ def start_container(
     except KeyboardInterrupt:
         remove_late(client, name)
         raise
-    cast("Any", client.api).put_archive(name, "/", files.folders(LOG_FOLDERS))
+    cast("Any", client.api).put_archive(name, "/", files.folders(("/logs", *LOG_FOLDERS)))
     connection.set(None)
     container.start()
     capable = capabilities == "default" and image.user in ("0", "root")

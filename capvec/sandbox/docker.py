@@ -12,11 +12,12 @@ from typing import Any, BinaryIO, Protocol, Self, cast
 import docker
 import docker.errors
 
-from capvec.errors import SandboxUnavailable, UsageError
+from capvec.errors import SandboxBroken, SandboxUnavailable, UsageError
 from capvec.records import Artifact, Capabilities, CommandResult, Environment, Task, TaskStep
 from capvec.sandbox import files
+from capvec.sandbox.accounts import are_readable, restore_accounts
 from capvec.sandbox.artifacts import clean, is_folder
-from capvec.sandbox.base import Budget, Sandbox, TakenBack
+from capvec.sandbox.base import MAIN, Budget, Sandbox, TakenBack
 from capvec.sandbox.building import Say
 from capvec.sandbox.compose import Project
 from capvec.sandbox.compose_images import prepare_images
@@ -30,20 +31,24 @@ from capvec.sandbox.containers import (
     root_reads_all,
     start_container,
 )
-from capvec.sandbox.docker_host import connect, faults
+from capvec.sandbox.docker_host import PROBE_S, Lifeline, connect, faults
+from capvec.sandbox.freezing import frozen
 from capvec.sandbox.health import wait_until_healthy
-from capvec.sandbox.network import Connection, wanted_by_agent, wanted_by_verifier
-from capvec.sandbox.processes import GRACE_S, Keepers, Processes, cannot_execute
-from capvec.sandbox.reaper import remove
+from capvec.sandbox.network import wanted_by_agent, wanted_by_verifier
+from capvec.sandbox.processes import GRACE_S, Keepers, Processes
+from capvec.sandbox.reaper import reap_trial, remove
 from capvec.sandbox.root_work import Origin, empty_folders
+from capvec.sandbox.service import Service
 from capvec.sandbox.shell import Finished, PersistentShell, ShellLost, quote_command
 from capvec.sandbox.storage import watched
 from capvec.sandbox.streams import Output
 from capvec.sandbox.system_files import put_back, restore_commands
-from capvec.sandbox.users import ROOT, Users
+from capvec.sandbox.users import GROUP, PASSWD, ROOT, Users
 
-FREEZE_S = 15.0
-"""How long to retry freezing a container."""
+_STOP_S = 10
+"""How long a container may take to end by itself before it is killed, as by Harbor."""
+PLACE_S = 60.0
+"""How long root may take to make place for artifacts."""
 TELLABLE_S = 0.05
 """Between two commands, so that the processes of one are older than those of the next in the kernel's clock ticks."""
 
@@ -81,8 +86,10 @@ class DockerProvider:
             images = [str(image) for one in task.environments for image in prepare_images(client, task, one, self.say)]
             for step in task.steps:
                 own = step.verifier.environment
-                self._check_image(client, task, task.environment, agent=step.agent.user)
-                self._check_image(client, task, own or task.environment, verifier=step.verifier.user)
+                self._check_image(client, task, task.environment, {"agent": step.agent.user})
+                self._check_image(client, task, own or task.environment, {"verifier": step.verifier.user})
+                for hook in step.verifier.collect:
+                    self._check_image(client, task, task.environment, {"verifier.collect": hook.user}, hook.service)
         return ", ".join(images)
 
     @contextmanager
@@ -90,6 +97,8 @@ class DockerProvider:
         """A running container for one trial, removed when the context ends. See `SandboxProvider.open`."""
         with connect() as client, ExitStack() as cleanup:
             with faults():
+                lifeline = Lifeline(client)
+                cleanup.callback(lifeline.close)
                 labels = labels_of(run, trial)
                 launch = Launch(client, task, self.capabilities, self.keep_processes, labels, cleanup, self.say)
                 sandbox = launch.start(task.environment, wanted=wanted_by_agent(task), users=_users(task))
@@ -98,23 +107,39 @@ class DockerProvider:
             first = task.steps[0].agent
             sandbox.enter(user=first.user, network=first.network)
             yield sandbox
+            lifeline.check()
+
+    def check(self) -> None:
+        """Ask whether Docker answers. See `SandboxProvider.check`."""
+        with connect(PROBE_S):
+            pass
+
+    def clear(self, *, run: str, trial: str) -> None:
+        """Remove the containers of a trial. See `SandboxProvider.clear`."""
+        reap_trial(run, trial)
 
     def _check_image(
-        self, client: docker.DockerClient, task: Task, environment: Environment, **users: str | None
+        self,
+        client: docker.DockerClient,
+        task: Task,
+        environment: Environment,
+        users: Mapping[str, str | None],
+        service: str = MAIN,
     ) -> None:
-        """Check that an image has the users and the working directory of a task.
+        """Check that the image of a service has users of a task, and that of the agent its working directory.
 
         Raises:
             UsageError: it has not.
         """
         named = {phase: user for phase, user in users.items() if user not in (None, "root", ROOT)}
-        if not named and environment.workdir is None:
+        if not named and (environment.workdir is None or service != MAIN):
             return
-        image, name = _image_of(client, task, environment, self.say), new_name()
+        image, name = _image_of(client, task, environment, service, self.say), new_name()
         with ExitStack() as cleanup:
             cleanup.callback(remove, client, name)
             client.containers.create(image.id, ["true"], name=name)
-            check_workdir(client, name, task, environment)
+            if service == MAIN:
+                check_workdir(client, name, task, environment)
             found = Users(lambda path: files.read(client.api, name, path), image.user)
             for phase, user in named.items():
                 try:
@@ -144,6 +169,7 @@ class Launch:
             "capabilities": self.capabilities,
             "labels": self.labels,
             "cleanup": self.cleanup,
+            "wanted": wanted,
         }
         if environment.compose:
             started = Project.of(self.client, self.task, environment, self.say).start(name, **settings)
@@ -151,8 +177,7 @@ class Launch:
             image = ImageConfig.of(self.client, self.task, environment, self.say)
             if environment is self.task.environment and not image.entrypoint:
                 environment = root_reads_all(environment, (step.agent.user or image.user for step in self.task.steps))
-            connection = Connection(self.client, name, wanted=wanted)
-            started = start_container(self.client, image, environment, connection, name=name, **settings)
+            started = start_container(self.client, image, environment, name=name, **settings)
         try:
             sandbox = DockerSandbox(self, started, users)
         except (SandboxUnavailable, docker.errors.APIError):
@@ -243,7 +268,10 @@ class DockerSandbox:
         in_workdir = ["sh", "-c", 'cd "$1" 2>/dev/null; shift; exec "$@"', "sh", self._workdir, *argv]
         with faults():
             sent = self._next_tick()
-            exec_id, stream = self.processes.start(in_workdir, env=env)
+            try:
+                exec_id, stream = self.processes.start(in_workdir, env=env)
+            except ShellLost as why:
+                return _without_shell(why, time.monotonic() - started)
             with closing(stream):
                 exit_code = self.processes.collect(exec_id, stream, output, started + timeout_s)
                 if exit_code is None:
@@ -257,24 +285,43 @@ class DockerSandbox:
             duration_s=round(time.monotonic() - started, 4),
         )
 
+    def execute_beside(self, service: str, command: str, *, timeout_s: float, user: str | None) -> CommandResult:
+        """Run a command in the container of a service. See `Sandbox.execute_beside`."""
+        with faults():
+            return Service(self._client, self._name_of(service)).execute(command, timeout_s=timeout_s, user=user)
+
+    def stop(self) -> None:
+        """End the container; Docker keeps its files. See `Sandbox.stop`."""
+        self.hang_up()
+        with faults():
+            self._api.stop(self._container, timeout=_STOP_S)
+
+    def empty(self, folders: Sequence[str]) -> None:
+        """Empty folders as root. See `Sandbox.empty`."""
+        with faults():
+            self._revive()
+            empty_folders(self._client, self._container, self._origin, folders, mode="777")
+
     def take_back(self) -> TakenBack:
         """Kill what the agent left running and restore the system's files. See `Sandbox.take_back`."""
         end = not self._launch.keep_processes
         with faults():
             self._revive()
-            self._pause()
-            try:
+            with frozen(self._api, self._container):
                 # After a restart even the container's own second process is a program that the agent may have put
                 # there; without it, init ends.
                 own = self.processes.keepers
                 alive = Keepers("1", "") if self.processes.restarted else own
+                mended = self._mend_accounts()
                 taken = put_back(self._client, self._container, self._origin, alive, own=own.pids, end=end)
-            finally:
-                self._api.unpause(self._container)
+                taken = taken._replace(restored=(*mended, *taken.restored))
             self.hang_up()
             if "/dev" in taken.restored or (end and self.processes.restarted):
                 # Not otherwise: Docker would rewrite /etc/hosts, which may be the agent's work.
-                self.processes.restart()
+                try:
+                    self.processes.restart()
+                except ShellLost as lost:
+                    raise SandboxBroken(str(lost)) from lost
                 self._origin, self.processes.restarted = Origin.of(self._client, self._container), False
                 if not end:
                     taken = taken._replace(ended=("everything, since only a restart restores /dev",))
@@ -296,27 +343,28 @@ class DockerSandbox:
             return files.read(self._api, self._container, path)
 
     def take(self, artifact: Artifact, budget: Budget) -> BinaryIO | None:
-        """Copy a file or folder out, with the container frozen. See `Sandbox.take`."""
-        path = artifact.source.rstrip("/")
+        """Copy a file or folder out, with its container and the agent's frozen. See `Sandbox.take`."""
         with faults():
-            self._revive()
-            self._pause()
-            try:
-                chunks = files.tree(self._api, self._container, path) if path else None
+            container = self._name_of(artifact.service)
+            with frozen(self._api, *dict.fromkeys((self._container, container))):
+                if container == self._container:
+                    self._mend_accounts()
+                chunks = files.tree(self._api, container, artifact.source)
                 if chunks is None:
                     return None
                 with closing(chunks):
                     return clean(chunks, artifact, budget)
-            finally:
-                self._api.unpause(self._container)
 
     def place(self, archives: Sequence[tuple[str, BinaryIO]]) -> None:
         """Put archives into the container. See `Sandbox.place`."""
         with faults():
-            if folders := [path.rstrip("/") for path, archive in archives if is_folder(archive)]:
+            folders = [path.rstrip("/") for path, archive in archives if is_folder(archive)]
+            if folders and not self._as_root("rm", "-rf", "--", *folders):
                 empty_folders(self._client, self._container, self._origin, folders)
             for _, archive in archives:
                 self._api.put_archive(self._container, "/", archive)
+            if archives and self.processes.user.partition(":")[0] != ROOT:
+                self._as_root("chmod", "-R", "a+rX", "--", *(path for path, _ in archives))
 
     @contextmanager
     def open_verifier(self, step: TaskStep) -> Iterator[Sandbox]:
@@ -328,6 +376,7 @@ class DockerSandbox:
                 sandbox = replace(self._launch, cleanup=cleanup).start(
                     environment, wanted=wanted_by_verifier(environment, step), users=(step.verifier.user,)
                 )
+            sandbox.enter(user=step.verifier.user, network=None)
             if environment.healthcheck is not None:
                 wait_until_healthy(sandbox, environment.healthcheck)
             yield sandbox
@@ -339,6 +388,12 @@ class DockerSandbox:
                 self._shell.close()
             self._shell = None
 
+    def _as_root(self, *argv: str) -> bool:
+        """Run a program of a container that no agent had access to. Whether it succeeded."""
+        exec_id, stream = self.processes.start(list(argv), user=ROOT)
+        with closing(stream):
+            return self.processes.collect(exec_id, stream, Output(), time.monotonic() + PLACE_S) == 0
+
     def _revive(self) -> None:
         """Start the container again if the agent ended it, with the image's programs where it cannot without them."""
         try:
@@ -346,19 +401,16 @@ class DockerSandbox:
         except ShellLost:
             restore_commands(self._client, self._container, self._origin)
 
-    def _pause(self) -> None:
-        """Freeze all processes. On busy cores runc may find no moment for it, and leaves the retry to the caller."""
-        deadline = time.monotonic() + FREEZE_S
-        while True:
-            try:
-                self._api.pause(self._container)
-            except docker.errors.APIError as error:
-                if "unable to freeze" not in str(error.explanation) or time.monotonic() > deadline:
-                    raise
-                error.response.close()
-                time.sleep(0.1)
-            else:
-                return
+    def _mend_accounts(self) -> tuple[str, ...]:
+        """Restore the files of users in a frozen container if Docker cannot read them. Returns their paths if so."""
+        if are_readable(self._client, self._container):
+            return ()
+        restore_accounts(self._client, self._container, self._origin)
+        return (PASSWD, GROUP)
+
+    def _name_of(self, service: str) -> str:
+        """Name of the container of a service."""
+        return self._container if service == MAIN else self._started.beside[service]
 
     def _living_shell(self, output: Output) -> tuple[PersistentShell, bool]:
         """The shell, and whether it is a new one because the old one died since the last command."""
@@ -380,9 +432,7 @@ class DockerSandbox:
                 unless_started.pop_all()
             self.processes.clock = max(shell.clock, self.processes.clock or shell.clock)
             return shell
-        except (docker.errors.APIError, ShellLost) as error:
-            if isinstance(error, docker.errors.APIError) and not cannot_execute(str(error.explanation)):
-                raise
+        except ShellLost as error:
             if self._cwd == "/":
                 raise ShellLost("the container has no sh that can run") from error
             self._cwd = "/"  # the directory is gone
@@ -417,10 +467,11 @@ def _without_shell(why: ShellLost, seconds: float) -> CommandResult:
     return CommandResult(said, 127, shell_restarted=True, duration_s=round(seconds, 4))
 
 
-def _image_of(client: docker.DockerClient, task: Task, environment: Environment, say: Say) -> ImageConfig:
-    """The image of an environment's container, with the user and the working directory that its services give it."""
+def _image_of(client: docker.DockerClient, task: Task, environment: Environment, service: str, say: Say) -> ImageConfig:
+    """The image of a service, that of `main` with the user and the working directory that the file gives it."""
     if environment.compose:
-        return Project.of(client, task, environment, say).main
+        project = Project.of(client, task, environment, say)
+        return project.main if service == MAIN else ImageConfig.inspect(client, project.images[service])
     return ImageConfig.of(client, task, environment, say)
 
 
@@ -428,5 +479,5 @@ def _users(task: Task) -> Iterator[str | None]:
     """The users of all phases in the agent's container."""
     for step in task.steps:
         yield step.agent.user
-        yield from (collect.user for collect in step.verifier.collect)
+        yield from (collect.user for collect in step.verifier.collect if collect.service == MAIN)
         yield step.verifier.user if step.verifier.environment is None else None

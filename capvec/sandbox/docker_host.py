@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import docker
@@ -14,7 +15,7 @@ import docker.errors
 import requests.exceptions
 import urllib3.exceptions
 
-from capvec.errors import SandboxUnavailable
+from capvec.errors import SandboxBroken, SandboxUnavailable
 from capvec.sandbox import docker_cli
 
 FAULTS = (
@@ -27,6 +28,8 @@ FAULTS = (
     OSError,
 )
 """Everything that a call of the Docker SDK raises where Docker, the way there or the user's Docker settings fail."""
+TIMEOUT_S, PROBE_S = 120.0, 10.0
+"""Seconds to wait for an answer: of a busy Docker to a request, and of one that is only asked whether it is there."""
 
 
 def check_docker() -> dict[str, Any]:
@@ -41,8 +44,11 @@ def check_docker() -> dict[str, Any]:
 
 
 @contextmanager
-def connect() -> Iterator[docker.DockerClient]:
+def connect(timeout_s: float = TIMEOUT_S) -> Iterator[docker.DockerClient]:
     """A client of the Docker at `DOCKER_HOST`, or else at the local socket, closed when the context ends.
+
+    Args:
+        timeout_s: seconds to wait for an answer.
 
     Raises:
         SandboxUnavailable: Docker does not answer there.
@@ -54,7 +60,7 @@ def connect() -> Iterator[docker.DockerClient]:
     try:
         if docker.ContextAPI.get_context(context) is None:  # the SDK would take the local socket, without a word
             raise docker.errors.ContextNotFound(context)
-        client = docker.from_env(timeout=120)
+        client = docker.from_env(timeout=timeout_s)
     # The SDK parses settings and addresses without a check, so that any error can come of a wrong one.
     except Exception as error:
         raise SandboxUnavailable(
@@ -69,13 +75,49 @@ def connect() -> Iterator[docker.DockerClient]:
 
 @contextmanager
 def faults() -> Iterator[None]:
-    """Turn what the Docker SDK raises into `SandboxUnavailable`."""
+    """Turn what the Docker SDK raises into `SandboxUnavailable`, and a refusal of Docker's into `SandboxBroken`."""
     try:
         yield
     except FAULTS as error:
+        refused = isinstance(error, docker.errors.APIError) and "no such container" not in str(error).lower()
         if (response := getattr(error, "response", None)) is not None:
             response.close()  # the SDK leaves the connection of a failed streaming call open
-        raise SandboxUnavailable(f"Docker failed: {reason(error)}") from error
+        raise (SandboxBroken if refused else SandboxUnavailable)(f"Docker failed: {reason(error)}") from error
+
+
+class Lifeline:
+    """A connection that lasts as long as Docker does. It tells that Docker ended, even where it is back by now.
+
+    A Docker that ends takes its containers with it. One that is started again afterwards is not what the agent left.
+    """
+
+    def __init__(self, client: docker.DockerClient) -> None:
+        """Open the connection: a stream of events, of which there are none."""
+        self._stream = client.events(filters={"label": "capvec.lifeline"})
+        self._cut = threading.Event()
+        threading.Thread(target=self._wait, name="docker-lifeline", daemon=True).start()
+
+    def check(self) -> None:
+        """Make sure that Docker has run since the connection was opened, and is not about to end.
+
+        Raises:
+            SandboxUnavailable: it has not, or is.
+        """
+        with connect(PROBE_S):  # one that ends refuses new connections first, and then ends its containers
+            if self._cut.is_set():
+                raise SandboxUnavailable("Docker was restarted, and ended the container of the trial")
+
+    def close(self) -> None:
+        """Close the connection."""
+        if not self._cut.is_set():
+            with suppress(AttributeError, *FAULTS):  # the SDK looks for a socket that may be gone by now
+                self._stream.close()
+
+    def _wait(self) -> None:
+        with suppress(AttributeError, ValueError, *FAULTS):
+            for _ in self._stream:
+                pass
+        self._cut.set()
 
 
 def _why(error: BaseException) -> str:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import io
+import posixpath
 import tarfile
 from collections.abc import Generator, Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import docker.errors
+import docker.utils
 
 from capvec.errors import InfrastructureError
 
 READ_LIMIT = 1 << 20
 """Bytes of the largest file that is fetched."""
+_LINK, _FOLDER = 27, 31
+"""Bits of Go's `os.FileMode`, as Docker reports it."""
+_MOST_LINKS = 40
+"""Links on the way to a file, as many as Linux follows."""
 
 
 def pack(source: Path, target: str) -> bytes:
@@ -40,12 +46,15 @@ def folders(paths: Iterable[str]) -> bytes:
 def tree(api: Any, container: str, path: str) -> Generator[bytes] | None:
     """The archive of a file or folder of a container with all that is in it; None if there is neither.
 
-    A link is neither, wherever it leads.
+    A link is neither, wherever it leads. On the way to the path only links of the image are followed, since others may
+    lead to what their maker could not have read.
     """
-    if (found := _archive(api, container, path)) is None:
+    above, name = posixpath.split(posixpath.normpath(path))
+    folder = _folder(api, container, above)
+    if folder is None or not name or (found := _archive(api, container, posixpath.join(folder, name))) is None:
         return None
     chunks, stat = found
-    if not _is_regular(stat["mode"]) and not stat["mode"] >> 31 & 1:
+    if not _is_regular(stat["mode"]) and not stat["mode"] >> _FOLDER & 1:
         _abandon(chunks)
         return None
     return chunks
@@ -53,15 +62,81 @@ def tree(api: Any, container: str, path: str) -> Generator[bytes] | None:
 
 def is_folder(api: Any, container: str, path: str) -> bool:
     """Whether a container has a folder at this path, or a link there."""
+    stat = _ask(api, container, path)
+    return stat is not None and any(stat["mode"] >> bit & 1 for bit in (_FOLDER, _LINK))
+
+
+def _ask(api: Any, container: str, path: str) -> dict[str, Any] | None:
+    """What Docker says of a path of a container; None if there is nothing."""
     if (found := _archive(api, container, path)) is None:
-        return False
+        return None
     chunks, stat = found
     _abandon(chunks)
-    return any(stat["mode"] >> bit & 1 for bit in (31, 27))
+    return stat
+
+
+def size_of(api: Any, container: str, path: str) -> int | None:
+    """Bytes of the regular file at a path of a container, links followed; 0 for nothing, None for anything else.
+
+    Docker is asked for the path's properties alone, which takes it a few milliseconds. Nothing is opened.
+    """
+    asked = f"{api.base_url}/v{api.api_version}/containers/{container}/archive"
+    for _ in range(2):
+        with api.head(asked, params={"path": path}, timeout=api.timeout) as answer:
+            if answer.status_code == 404:
+                return 0
+            said = answer.headers.get("X-Docker-Container-Path-Stat")
+        if said is None:
+            _ask(api, container, path)  # which raises what has failed, unless it is the path
+            return None
+        stat = docker.utils.decode_json_header(said)
+        if not stat["linkTarget"]:
+            return int(stat["size"]) if _is_regular(stat["mode"]) else None
+        path = stat["linkTarget"]
+    return None
+
+
+def _folder(api: Any, container: str, path: str) -> str | None:
+    """A folder with the image's links followed; None if there is none, or another link is on the way to it."""
+    way, parts, links = "/", path.split("/"), 0
+    while parts:
+        part = parts.pop(0)
+        if part in ("", "."):
+            continue
+        if part == "..":
+            way = posixpath.dirname(way)
+            continue
+        step = posixpath.join(way, part)
+        if (found := _archive(api, container, step)) is None:
+            return None
+        chunks, stat = found
+        if not stat["mode"] >> _LINK & 1:
+            _abandon(chunks)
+            way = step
+            continue
+        aim = _aim(b"".join(chunks))
+        if (links := links + 1) > _MOST_LINKS or not _is_of_image(api, container, step):
+            return None
+        way, parts = "/" if aim.startswith("/") else way, [*aim.split("/"), *parts]
+    return way
+
+
+def _aim(archive: bytes) -> str:
+    """Where the link leads that an archive holds."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        return opened.getmembers()[0].linkname
+
+
+def _is_of_image(api: Any, container: str, path: str) -> bool:
+    """Whether a path of a container is as its image has it. What lies on a volume is not."""
+    mounts = [mount["Destination"] for mount in api.inspect_container(container)["Mounts"]]
+    if any(PurePosixPath(path).is_relative_to(mount) for mount in mounts):
+        return False
+    return all(change["Path"] != path for change in api.diff(container) or ())
 
 
 def _archive(api: Any, container: str, path: str) -> tuple[Generator[bytes], dict[str, Any]] | None:
-    """The archive of a path of a container and what Docker says of it; None if there is nothing."""
+    """The archive of a path of a container and what Docker says of it; None if nothing is there."""
     try:
         return api.get_archive(container, path)  # type: ignore[no-any-return]
     except docker.errors.APIError as error:
@@ -106,17 +181,18 @@ def fetch(api: Any, container: str, path: str) -> bytes | None:
 
 
 def _as_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Owned by root and readable by all, independent of the host's umask; executable if it was."""
+    """Owned by root and readable by all, independent of the host's umask; executable if it was, or is a script."""
     member.uid = member.gid = 0
     member.uname = member.gname = "root"
     if member.isdir() or member.isreg():
-        member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+        runs = member.isdir() or member.mode & 0o100 or member.name.endswith(".sh")
+        member.mode = 0o755 if runs else 0o644
     return member
 
 
 def _is_regular(mode: int) -> bool:
     """Whether a mode of Go's `os.FileMode`, as Docker reports it, is that of a regular file."""
-    kinds = (31, 27, 26, 25, 24, 21, 19)  # directory, link, device, pipe, socket, character device, irregular
+    kinds = (_FOLDER, _LINK, 26, 25, 24, 21, 19)  # the last: device, pipe, socket, character device, irregular
     return not any(mode >> bit & 1 for bit in kinds)
 
 
@@ -129,4 +205,4 @@ def _abandon(chunks: Generator[bytes]) -> None:
 def _says_no_such_file(error: docker.errors.APIError) -> bool:
     said = str(error.explanation).lower()
     missing = isinstance(error, docker.errors.NotFound) and "no such container" not in said
-    return missing or "not a directory" in said
+    return missing or "not a directory" in said or "too many links" in said

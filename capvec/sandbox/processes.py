@@ -10,6 +10,7 @@ import docker
 import docker.errors
 
 from capvec.errors import SandboxUnavailable
+from capvec.sandbox.accounts import are_readable
 from capvec.sandbox.shell import ShellLost
 from capvec.sandbox.streams import ExecStream, Output
 
@@ -139,7 +140,7 @@ class Processes:
         Raises:
             SandboxUnavailable: the container has no `sh`.
         """
-        self._api, self._container = cast("Any", client.api), container
+        self._client, self._api, self._container = client, cast("Any", client.api), container
         self.user, self._killer, self._services = user, killer, services
         self.restarted = False
         """Whether the container was restarted since it was last known to be the image's."""
@@ -167,10 +168,11 @@ class Processes:
         A container that has ended was ended by the agent, and is started again.
 
         Raises:
-            ShellLost: it cannot be started again.
+            ShellLost: it cannot be started again, or what Docker needs to start a program in it is gone.
         """
         deadline = time.monotonic() + GRACE_S
         while True:
+            self._check_accounts()
             try:
                 created = self._api.exec_create(
                     self._container, argv, stdin=stdin, environment=env, workdir=workdir, user=user or self.user
@@ -178,6 +180,9 @@ class Processes:
                 return created["Id"], ExecStream(self._api.exec_start(created["Id"], socket=True))
             except docker.errors.APIError as error:
                 said = str(error.explanation)
+                if cannot_execute(said):
+                    error.response.close()
+                    raise ShellLost(said) from error
                 # After a pause, Docker believes for a moment longer that the container is paused.
                 if time.monotonic() > deadline or not ("is paused" in said or (self._may_restart and _ended(said))):
                     raise
@@ -187,22 +192,8 @@ class Processes:
                 time.sleep(0.02)
 
     def collect(self, exec_id: str, stream: ExecStream, output: Output, deadline: float) -> int | None:
-        """Read what a program prints until it ends. Returns its exit code; None if the deadline passed first."""
-        while True:
-            now = time.monotonic()
-            if piece := stream.receive(min(deadline, now + 1.0)):
-                output.add(piece)
-                continue
-            # The end of the program counts, not the end of its output: a process that it left behind may hold the
-            # output open for ever.
-            code = self._api.exec_inspect(exec_id)["ExitCode"]
-            if code is not None:
-                _drain(stream, output)
-                return int(code)
-            if now >= deadline:
-                return None
-            if stream.ended:
-                time.sleep(0.02)
+        """See `follow`."""
+        return follow(self._api, exec_id, stream, output, deadline)
 
     def exit_code(self, exec_id: str) -> int | None:
         """The exit code of a program that has ended. Docker may need a moment to notice; None after a second."""
@@ -233,13 +224,17 @@ class Processes:
             # killer cannot start. Ending the container ends them all at once, and keeps the files.
             self.restart()
 
+    def alive(self) -> bool:
+        """Whether the container runs, so that any process of its can."""
+        return bool(self._api.inspect_container(self._container)["State"]["Running"])
+
     def revive(self) -> None:
         """Start the container again if the agent ended it.
 
         Raises:
             ShellLost: it cannot be started again.
         """
-        if not self._api.inspect_container(self._container)["State"]["Running"]:
+        if not self.alive():
             self.restart()
 
     def restart(self) -> None:
@@ -250,16 +245,27 @@ class Processes:
         """
         self.restarted, self._may_restart = True, False
         try:
-            self._api.restart(self._container, timeout=0)
+            self._api.stop(self._container, timeout=0)
+            self._check_accounts()
+            self._api.start(self._container)
             self.keepers = self.find_keepers()
         except docker.errors.APIError as error:
-            said = str(error.explanation)
-            if not (cannot_execute(said) or _ended(said)):
+            # It could be started before, so what it needs for that is gone, unless the container is.
+            if isinstance(error, docker.errors.NotFound):
                 raise
             error.response.close()
             raise ShellLost("the container cannot be started again") from error
         finally:
             self._may_restart = True
+
+    def _check_accounts(self) -> None:
+        """Check that Docker can start a program without being held up for ever.
+
+        Raises:
+            ShellLost: it cannot.
+        """
+        if not are_readable(self._client, self._container):
+            raise ShellLost("Docker cannot read the container's /etc/passwd or /etc/group")
 
     def find_keepers(self) -> Keepers:
         """Ask the container for its own processes, `keepers`.
@@ -281,9 +287,28 @@ class Processes:
         return Keepers(" ".join(others), first) if self._services else Keepers(" ".join((first, *others)), "")
 
 
+def follow(api: Any, exec_id: str, stream: ExecStream, output: Output, deadline: float) -> int | None:
+    """Read what a program prints until it ends. Returns its exit code; None if the deadline passed first."""
+    while True:
+        now = time.monotonic()
+        if piece := stream.receive(min(deadline, now + 1.0)):
+            output.add(piece)
+            continue
+        # The end of the program counts, not the end of its output: a process that it left behind may hold the output
+        # open for ever.
+        code = api.exec_inspect(exec_id)["ExitCode"]
+        if code is not None:
+            _drain(stream, output)
+            return int(code)
+        if now >= deadline:
+            return None
+        if stream.ended:
+            time.sleep(0.02)
+
+
 def cannot_execute(said: str) -> bool:
     """Whether Docker says that a program of a container is missing or cannot run."""
-    return "OCI runtime" in said or "executable file not found" in said
+    return any(sign in said for sign in ("OCI runtime", "executable file not found", "unable to find user"))
 
 
 def _drain(stream: ExecStream, output: Output) -> None:

@@ -34,16 +34,31 @@ def reap(run: str | None = None) -> int:
 
     What belongs to a sweep that still runs is left alone.
     """
-    removed = 0
 
-    def ended(labels: Mapping[str, str], state: str) -> bool:
+    def is_left(labels: Mapping[str, str], state: str) -> bool:
         return (run is not None and labels.get(RUN_LABEL) == run) or is_orphan(labels[PID_LABEL], state)
 
+    return _remove_all(is_left)
+
+
+def reap_trial(run: str, trial: str) -> int:
+    """Remove what this process left of a trial, its control included. Returns the number of containers."""
+    left, owner = (trial, f"{trial}-control"), owner_label(os.getpid())
+
+    def is_left(labels: Mapping[str, str], _state: str) -> bool:
+        return labels[PID_LABEL] == owner and labels.get(RUN_LABEL) == run and labels.get(TRIAL_LABEL) in left
+
+    return _remove_all(is_left)
+
+
+def _remove_all(chosen: Callable[[Mapping[str, str], str], bool]) -> int:
+    """Remove what is chosen by its labels and, of a container, its state. Returns the number of containers."""
+    removed = 0
     with connect() as client, faults():
         for container in client.api.containers(all=True, filters={"label": PID_LABEL}):
-            if ended(container["Labels"], container["State"]):
+            if chosen(container["Labels"], container["State"]):
                 removed += remove(client, container["Id"])
-        _remove_networks_and_volumes(client, PID_LABEL, lambda labels: ended(labels, state=""))
+        _remove_networks_and_volumes(client, PID_LABEL, lambda labels: chosen(labels, ""))
     return removed
 
 

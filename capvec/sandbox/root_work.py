@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import docker
 
-from capvec.errors import SandboxUnavailable
+from capvec.errors import SandboxBroken
 from capvec.sandbox.reaper import remove
 
 COMMANDS = ("/bin", "/sbin", "/usr/bin", "/usr/sbin")
@@ -82,7 +82,7 @@ def work_as_root(
         what: cannot be done if the script fails, for the message.
 
     Raises:
-        SandboxUnavailable: the script failed.
+        SandboxBroken: the script failed.
     """
     name = f"{container}-{uuid.uuid4().hex[:8]}"
     with ExitStack() as cleanup:
@@ -108,16 +108,18 @@ def work_as_root(
         exit_code = helper.wait(timeout=_LIMIT_S)["StatusCode"]
         if exit_code != 0:
             said = helper.logs(stdout=False, tail=5).decode(errors="replace").strip()
-            raise SandboxUnavailable(f"{what} (exit code {exit_code}): {said}")
+            raise SandboxBroken(f"{what} (exit code {exit_code}): {said}")
         return tuple(helper.logs(stderr=False).decode(errors="replace").splitlines())
 
 
-def empty_folders(client: docker.DockerClient, container: str, origin: Origin, folders: Sequence[str]) -> None:
+def empty_folders(
+    client: docker.DockerClient, container: str, origin: Origin, folders: Sequence[str], *, mode: str = "755"
+) -> None:
     """Make folders of a container empty, or anew where they are missing or no folders.
 
     Raises:
-        SandboxUnavailable: they cannot be emptied.
+        SandboxBroken: they cannot be emptied.
     """
-    script = f'set -eu\nroot=/proc/1/root\n{EMPTY}\nfor folder in "$@"; do empty "$folder" 755; done'
+    script = f'set -eu\nroot=/proc/1/root\n{EMPTY}\nfor folder in "$@"; do empty "$folder" {mode}; done'
     what = f"{', '.join(folders)} cannot be emptied"
     work_as_root(client, container, origin, script, folders, what=what)

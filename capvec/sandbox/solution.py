@@ -24,7 +24,7 @@ def solve(sandbox: Sandbox, task: Task, step: TaskStep) -> CommandResult:
     """
     sandbox.upload(_folder(task, step), "/solution")
     variables = [f"{name}={value}" for name, value in task.solution_env.items()]
-    command = shlex.join((*(["env", *variables] if variables else ()), "bash", "/solution/solve.sh"))
+    command = shlex.join((*(["env", *variables] if variables else ()), "bash", "-c", "/solution/solve.sh"))
     return sandbox.run(command, timeout_s=step.agent.timeout_s)
 
 

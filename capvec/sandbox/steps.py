@@ -7,7 +7,7 @@ from pathlib import Path
 
 from capvec.errors import InfrastructureError, SandboxUnavailable, StepFault
 from capvec.records import Task, TaskStep
-from capvec.sandbox.base import Sandbox
+from capvec.sandbox.base import LOG_FOLDERS, Sandbox
 from capvec.sandbox.health import wait_until_healthy
 
 _SHOWN = 400
@@ -17,7 +17,8 @@ def begin(sandbox: Sandbox, task: Task, step: TaskStep) -> None:
     """Begin a step: afterwards its agent may act.
 
     Where the verifier of the step before ran in this sandbox, what it left is removed first: its processes, `/tests`,
-    `/logs/verifier`, and what it changed of the system. Then the content of `steps/NAME/workdir` is copied into the
+    and what it changed of the system. The folders of logs are emptied, as Harbor moves what is in them to the step's
+    results. Then the content of `steps/NAME/workdir` is copied into the
     working directory, `setup.sh` in it is run as the agent's user, and the step's healthcheck is waited for.
 
     Args:
@@ -32,6 +33,8 @@ def begin(sandbox: Sandbox, task: Task, step: TaskStep) -> None:
     earlier = task.steps[: task.steps.index(step)]
     if earlier and earlier[-1].verifier.environment is None:
         sandbox.take_back()
+    if earlier:
+        sandbox.empty(LOG_FOLDERS)
     sandbox.enter(user=step.agent.user, network=None)
     if step.name:
         _set_up(sandbox, task, step, task.path / "steps" / step.name / "workdir")

@@ -45,6 +45,8 @@ _PATTERNS = {
     ),
     PROGRAM: (
         r"^/tests/\S+: line \d+: .*: (?:command not found|No such file or directory|Permission denied)",
+        r"^/tests/\S+: \d+: .*: (?:not found|Permission denied)",  # dash
+        r"^/tests/\S+: .*: bad interpreter",
         r"No module named '?(?:pytest|unittest2?|nose2?|tox|uv|pip)\b",
         r"can't open file '/tests/",
     ),

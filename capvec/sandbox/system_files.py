@@ -17,6 +17,7 @@ from typing import IO, Any, cast
 
 import docker
 
+from capvec.sandbox.accounts import restore_accounts
 from capvec.sandbox.base import TakenBack
 from capvec.sandbox.processes import SPARED, Keepers
 from capvec.sandbox.reaper import remove
@@ -162,7 +163,7 @@ def put_back(
         of the container does that.
 
     Raises:
-        SandboxUnavailable: the files cannot be restored, so that no verifier in this container can be trusted.
+        SandboxBroken: the files cannot be restored, so that no verifier in this container can be trusted.
     """
     system = (COMMANDS, (*COMMANDS, *LIBRARIES, *SETTINGS), PACKAGES)
     lines = work_as_root(
@@ -180,7 +181,7 @@ def put_back(
 def restore_commands(client: docker.DockerClient, container: str, origin: Origin) -> None:
     """Start a container that cannot start, since the agent removed what its first processes need.
 
-    The image's commands and libraries are written over what is there. `put_back` does the rest.
+    The image's commands and libraries, and its users, are written over what is there. `put_back` does the rest.
 
     Raises:
         docker.errors.APIError: Docker cannot write them, or cannot start the container.
@@ -195,6 +196,7 @@ def restore_commands(client: docker.DockerClient, container: str, origin: Origin
         _select(exported, archive)
         archive.seek(0)
         api.put_archive(container, "/", archive)
+        restore_accounts(client, container, origin)
         api.start(container)
 
 

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 
 from capvec.errors import VerifierFault
 from capvec.records import CommandResult, Task, TaskStep
-from capvec.sandbox.artifacts import copy_artifacts
 from capvec.sandbox.base import Sandbox
+from capvec.sandbox.evidence import Evidence, saved
 from capvec.sandbox.reward import read_rewards
 
 LOGS = "/logs/verifier"
@@ -37,9 +37,11 @@ class Verified:
     """How `tests/test.sh` ended, and what it printed."""
     notes: tuple[str, ...] = ()
     """What became of the agent's work before the verifier saw it, in sentences."""
+    failed: tuple[str, ...] = ()
+    """Those of them that tell of a command of `verifier.collect` that failed beside the agent's container."""
 
 
-def verify(sandbox: Sandbox, task: Task, step: TaskStep | None = None) -> Verified:
+def verify(sandbox: Sandbox, task: Task, step: TaskStep | None = None, evidence: Evidence | None = None) -> Verified:
     """Run the task's verifier and read its rewards (`capvec.sandbox.reward`).
 
     It runs in the sandbox, which is taken back before; or in one of its own, to which the artifacts are copied.
@@ -48,38 +50,32 @@ def verify(sandbox: Sandbox, task: Task, step: TaskStep | None = None) -> Verifi
         sandbox: the agent's sandbox, after the agent has ended.
         task: the task that was worked on.
         step: the step of it; None for the first.
+        evidence: what was saved of the attempt; None to save it now.
 
     Raises:
         VerifierFault: the verifier ran out of time, or wrote no reward, or one that is no usable number.
         SandboxUnavailable: the sandbox is gone or cannot be restored.
     """
     step = step or task.steps[0]
+    if evidence is None:
+        with saved(sandbox, task, step) as now:
+            return verify(sandbox, task, step, now)
     if step.verifier.environment is not None:
-        return _judge_apart(sandbox, task, step)
-    return _judge(sandbox, task, step, sandbox.take_back().in_words())
+        with sandbox.open_verifier(step) as own:
+            evidence.place(own)
+            return _judge(own, task, step, evidence.notes, evidence.failed)
+    notes = (*evidence.notes, *sandbox.take_back().in_words())
+    return _judge(sandbox, task, step, notes, evidence.failed)
 
 
-def _judge_apart(sandbox: Sandbox, task: Task, step: TaskStep) -> Verified:
-    """Judge in a container of the verifier's own, which gets the artifacts."""
-    notes = []
-    for collect in step.verifier.collect:
-        sandbox.enter(user=collect.user, network=None)
-        result = sandbox.execute(("sh", "-c", collect.command), timeout_s=collect.timeout_s)
-        if result.exit_code != 0:
-            notes.append(f"verifier.collect {collect.command!r} failed: {_tail(result)}")
-    with sandbox.open_verifier(step) as own:
-        notes += copy_artifacts(step, sandbox, own)
-        return _judge(own, task, step, notes)
-
-
-def _judge(sandbox: Sandbox, task: Task, step: TaskStep, notes: Sequence[str]) -> Verified:
+def _judge(sandbox: Sandbox, task: Task, step: TaskStep, notes: Sequence[str], failed: Sequence[str]) -> Verified:
     """Run the verifier in a sandbox that can be trusted, and read its rewards."""
     try:
         rewards, result = _run(sandbox, task, step)
     except VerifierFault as fault:
         fault.notes = tuple(notes)
         raise
-    return Verified(rewards, result, tuple(notes))
+    return Verified(rewards, result, tuple(notes), tuple(failed))
 
 
 def _run(sandbox: Sandbox, task: Task, step: TaskStep) -> tuple[Mapping[str, float], CommandResult]:
@@ -87,7 +83,8 @@ def _run(sandbox: Sandbox, task: Task, step: TaskStep) -> tuple[Mapping[str, flo
     sandbox.enter(user=verifier.user, network=verifier.network)
     for folder in verifier.tests:
         sandbox.upload(task.path / folder, "/tests")
-    result = sandbox.execute(("bash", "/tests/test.sh"), timeout_s=verifier.timeout_s, env=dict(verifier.env))
+    # Not `bash /tests/test.sh`: as in Harbor, its first line says what runs it, or else it is for bash.
+    result = sandbox.execute(("bash", "-c", "/tests/test.sh"), timeout_s=verifier.timeout_s, env=dict(verifier.env))
     if result.timed_out:
         raise VerifierFault(
             f"tests/test.sh ran longer than verifier.timeout_sec, {verifier.timeout_s:g} s; it printed: {_tail(result)}"

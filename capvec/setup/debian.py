@@ -57,11 +57,17 @@ def unpack(suite: str, packages: Sequence[str], folder: Path) -> None:
     The sources and the state of this machine's apt stay as they are, and root is not needed.
 
     Raises:
-        UsageError: there is no apt here, or it failed. The message has the end of its output.
+        UsageError: there is no apt here, it knows no mirror of Debian, or it failed. The message has the end of its
+            output.
     """
     if not KEYRING.is_file():
         raise UsageError(f"packages of Debian {suite} cannot be verified here: no {KEYRING}")
-    source = (mirrors(suite) or (f"deb http://deb.debian.org/debian {suite} main",))[0]
+    if not (known := mirrors(suite)):
+        raise UsageError(
+            f"packages of Debian {suite} come from the mirror that apt uses, and apt has read none of Debian's here; "
+            "expected one in its sources, read by `apt-get update` as root"
+        )
+    source = known[0]
     with tempfile.TemporaryDirectory() as state:
         settings = _settings_of_its_own(Path(state), source.replace("deb ", f"deb [signed-by={KEYRING}] ", 1))
         for arguments in (("update",), ("download", *packages)):

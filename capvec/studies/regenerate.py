@@ -125,7 +125,8 @@ def _completeness(run: RunFolder, summary: Summary, earlier: Mapping[str, Any] |
     missing = tuple(trial for trial in absent if trial not in valid)
     expected, left_out = int(earlier["expected_trials"]), int(earlier.get("skipped_trials", 0))
     interrupted = earlier.get("interrupted", False)
-    return Completeness(expected, expected - len(missing) - left_out, missing, interrupted, left_out)
+    stopped = earlier.get("stopped", "") if missing else ""
+    return Completeness(expected, expected - len(missing) - left_out, missing, interrupted, left_out, stopped)
 
 
 def _counts(rows: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:

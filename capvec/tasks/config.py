@@ -310,10 +310,12 @@ def _artifacts(parent: Table) -> tuple[Artifact, ...]:
         source = table.text("source")
         if source is None or ".." in PurePosixPath(source).parts:
             table.reject("source", "a path in the container without ..")
-        table.text("destination")  # where Harbor keeps its copy on the host
-        # A path that is not absolute begins at the root, as for `docker cp`.
+        service = table.text("service") or "main"
+        if service != "main" and not source.startswith("/"):
+            table.reject("source", f"an absolute path in the container of the service {service}")
+        # In the agent's container a path that is not absolute begins at the root, as for `docker cp`.
         source = source if source.startswith("/") else f"/{source}"
-        artifacts.append(Artifact(source, table.strings("exclude"), table.text("service") or "main"))
+        artifacts.append(Artifact(source, table.strings("exclude"), service, table.text("destination") or ""))
     return tuple(artifacts)
 
 

@@ -78,7 +78,7 @@ def load_task(folder: Path, *, allow_network: bool = False) -> Task:
             f"{folder / 'task.toml'}: {phase} reaches the public network, as it does in Harbor where network_mode "
             'is not set; expected --allow-network, which permits it, or network_mode = "no-network"'
         )
-    _refuse_unsupported(folder, task)
+    _refuse_missing_services(folder, task)
     return task
 
 
@@ -148,27 +148,17 @@ def _from_dockerfile(task: Task) -> Task:
     return replace(task, environment=built(task.environment), verifier=judged(task.verifier), several=several)
 
 
-def _refuse_unsupported(folder: Path, task: Task) -> None:
-    """Refuse what no sandbox provides."""
-    collected = [one.service for step in task.steps for one in step.verifier.collect]
-    copied = [one.service for step in task.steps for one in step.artifacts]
-    wanted = {
-        "verifier.collect of another service": set(collected) - {"main"},
-        "artifacts of another service": set(copied) - {"main"},
-        f"a network_mode of one phase beside {COMPOSE}": _changes_network(task),
-    }
-    if unmet := [key for key, value in wanted.items() if value]:
-        raise UsageError(f"{folder}: {', '.join(unmet)}: not supported")
-
-
-def _changes_network(task: Task) -> bool:
-    """Whether a phase asks for another network than its services have."""
-    for step in task.steps:
-        own = step.verifier.environment or task.environment
-        phases = ((task.environment, step.agent.network), (own, step.verifier.network))
-        if any(one.compose and network not in (None, one.limits.network) for one, network in phases):
-            return True
-    return False
+def _refuse_missing_services(folder: Path, task: Task) -> None:
+    """Refuse services of commands and artifacts where no file describes any."""
+    for step in task.steps if not task.environment.compose else ():
+        named = [("verifier.collect", one.service) for one in step.verifier.collect]
+        named += [("artifacts", one.service) for one in step.artifacts]
+        for key, service in named:
+            if service != "main":
+                raise UsageError(
+                    f"{folder / 'task.toml'}: {key}: there is no service {service!r}, since environment/ has no "
+                    f'{COMPOSE}; expected service = "main", or that file'
+                )
 
 
 def _networked(task: Task) -> str:

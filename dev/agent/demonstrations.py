@@ -29,7 +29,7 @@ from capvec.sandbox.docker import DockerProvider
 from dev.agent.demonstrators import PROTOCOL, Demonstration, demonstrate
 from dev.agent.scripted_model import ScriptedModel
 from dev.tasks.families import FAMILIES, Instance
-from dev.tasks.generate import BUNDLED_INSTANCES, BUNDLED_SEED, expected_files, make_instance, verifier
+from dev.tasks.generate import BUNDLED_INSTANCES, BUNDLED_SEED, collected, expected_files, make_instance, verifier
 
 PROMPT_STYLE = "brief"
 BATCH = 250
@@ -127,11 +127,12 @@ def _furnish(instance: Instance) -> str:
 
 
 def _examine(instance: Instance) -> str:
-    """Shell text that runs the instance's verifier as a trial does, and prints the reward."""
+    """Shell text that runs the instance's verifier on what the trusted demonstrator left, and prints the reward."""
     expected = {f"expected/{name}": content for name, content in expected_files(instance).items()}
     place = "\n".join(_place("/tests", {"test.sh": verifier(instance)} | expected))
+    collect = "\n".join(f"({command})" for command in collected(instance))
     run = "bash /tests/test.sh > /dev/null 2>&1; cat /logs/verifier/reward.txt; cd /app"
-    return f"cd / && rm -rf /tests\n{place}\n{run}"
+    return f"cd / && rm -rf /tests /logs/artifacts/*\n{collect}\n{place}\n{run}"
 
 
 def _place(root: str, files: Mapping[str, str]) -> Iterator[str]:

@@ -19,8 +19,15 @@ from dev.tasks.families import FAMILIES, Family, Instance
 BUNDLED_SEED = 0
 BUNDLED_INSTANCES = 2
 _VERIFIER = Path(__file__).parent / "families" / "verifier.sh"
+_COLLECT = """\
+[[verifier.collect]]
+command = "{command}"
+timeout_sec = 10.0
+
+"""
 _SETTINGS = """\
 schema_version = "1.4"
+artifacts = ["/app"]
 
 [metadata]
 author_name = "capvec"
@@ -36,8 +43,9 @@ timeout_sec = 300.0
 
 [verifier]
 timeout_sec = 30.0
+environment_mode = "separate"
 
-[environment]
+{collect}[environment]
 build_timeout_sec = 300.0
 cpus = 1
 memory_mb = 256
@@ -53,7 +61,8 @@ def make_instance(family: Family, seed: int | str, number: int) -> Instance:
 def write_task(family: Family, instance: Instance, folder: Path, seed: str) -> None:
     """Write one Harbor task folder, in place of one that exists."""
     shutil.rmtree(folder, ignore_errors=True)
-    _write(folder / "task.toml", _SETTINGS.format(**_settings(family), seed=seed))
+    collect = "".join(_COLLECT.format(command=command) for command in collected(instance))
+    _write(folder / "task.toml", _SETTINGS.format(**_settings(family), seed=seed, collect=collect))
     _write(folder / "instruction.md", instance.instruction + "\n")
     run = f"RUN {' && '.join(instance.setup)}\n" if instance.setup else ""
     _write(folder / "environment" / "Dockerfile", f"FROM debian:bookworm-slim\nWORKDIR /app\nCOPY data/ /app/\n{run}")
@@ -72,6 +81,13 @@ def verifier(instance: Instance) -> str:
     return _VERIFIER.read_text(encoding="utf-8") + "".join(
         f"{line}\n" for line in (*kept, *instance.checks, "", "reward=1", "echo solved")
     )
+
+
+def collected(instance: Instance) -> list[str]:
+    """The commands of `verifier.collect`, which run scripts where the agent was and no expectation is."""
+    scripts = [check.split()[1] for check in instance.checks if check.startswith("prints ")]
+    keep = "head -c 65536 > /logs/artifacts/output"
+    return [f"cd /app && timeout 5 bash {script} < /dev/null 2> /dev/null | {keep}" for script in scripts]
 
 
 def expected_files(instance: Instance) -> dict[str, str]:

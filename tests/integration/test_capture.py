@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import time
 import weakref
+from concurrent.futures import Future
 from dataclasses import replace
 from itertools import pairwise
 from typing import ClassVar
@@ -249,5 +251,37 @@ def test_replies_in_flight_wait_for_one_batch_and_not_for_all(llama, monkeypatch
         assert len(drawn) == 6
         assert all(before < after for before, after in pairwise(drawn))
         assert not reply.done()
+    finally:
+        scheduler.close()
+
+
+def test_a_reply_that_is_given_up_leaves_the_batch_and_the_others_go_on(llama):
+    from capvec.engines.transformers.decode import Decoder, Request
+
+    decoder = Decoder(replace(llama, stop_ids=frozenset()), prefix_bytes=0)
+    given_up, kept = Future(), Future()
+    for result in (given_up, kept):
+        decoder.add(Request((5, 6, 7), 4, seed=0, temperature=1.0), result)
+    given_up.set_exception(TimeoutError())
+    decoder.step()
+    assert decoder.rows == 1
+    while decoder.rows:
+        decoder.step()
+    assert kept.result().completion_tokens == 4
+
+
+def test_an_engine_without_work_forgets_the_starts_of_conversations(llama):
+    from capvec.engines.transformers.decode import Request
+    from capvec.engines.transformers.scheduler import Scheduler
+
+    scheduler = Scheduler(llama, max_rows=4, prefix_bytes=1 << 24, idle_s=0.3)
+    try:
+
+        def reused() -> int:
+            return scheduler.generate(Request((5, 6, 7, 8), 1, seed=0, temperature=1.0)).result().cached_tokens
+
+        assert [reused(), reused()] == [0, 3]
+        time.sleep(1.5)
+        assert reused() == 0
     finally:
         scheduler.close()

@@ -7,12 +7,11 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import docker
 import pytest
-from support.tasks import make_task
+from support.tasks import TaskFolder
 
 from capvec.errors import InfrastructureError, UsageError
 from capvec.sandbox.docker import DockerProvider
@@ -56,40 +55,18 @@ volumes:
 ASK = " (exec 3<>/dev/tcp/words/8000 && cat <&3) "
 
 
-class Folder:
-    """A task with services that a test writes."""
-
-    def __init__(self, parent):
-        self.path = make_task(parent, toml='[environment]\nnetwork_mode = "no-network"\nmemory_mb = 256\n')
-        self.write("environment/serve.pl", SERVE)
-        self.write(
-            "environment/words.Dockerfile",
-            'FROM debian:bookworm-slim\nARG WORD\nCOPY serve.pl /\nRUN printf "%s\\n" "$WORD" > /word\n',
-        )
-        self.write("environment/docker-compose.yaml", COMPOSE)
-        self.write("tests/test.sh", f'[ "$(cat /app/out) $(cat /shared/x)" = "$({ASK}) y" ]; echo $((!$?)) > $LOG\n')
-        self.settings('[verifier.env]\nLOG = "/logs/verifier/reward.txt"')
-
-    def write(self, name, text):
-        (self.path / name).write_text(text)
-
-    def settings(self, text):
-        with (self.path / "task.toml").open("a") as file:
-            file.write(text + "\n")
-
-    @contextmanager
-    def open(self, capabilities="none"):
-        task = load_task(self.path, allow_network=True)
-        provider = DockerProvider(capabilities)
-        provider.prepare(task)
-        with provider.open(task, run=RUN, trial="t") as sandbox:
-            sandbox.task = task
-            yield sandbox
-
-
 @pytest.fixture
 def folder(tmp_path):
-    yield Folder(tmp_path)
+    folder = TaskFolder(tmp_path, RUN)
+    folder.write("environment/serve.pl", SERVE)
+    folder.write(
+        "environment/words.Dockerfile",
+        'FROM debian:bookworm-slim\nARG WORD\nCOPY serve.pl /\nRUN printf "%s\\n" "$WORD" > /word\n',
+    )
+    folder.write("environment/docker-compose.yaml", COMPOSE)
+    folder.write("tests/test.sh", f'[ "$(cat /app/out) $(cat /shared/x)" = "$({ASK}) y" ]; echo $((!$?)) > $LOG\n')
+    folder.add_settings('[verifier.env]\nLOG = "/logs/verifier/reward.txt"')
+    yield folder
     reap(RUN)
 
 
@@ -112,7 +89,7 @@ def say(sandbox, command, timeout_s=10):
 
 
 def test_services_are_reached_by_name_and_judged_and_gone_after_the_trial(folder):
-    folder.settings('[environment.env]\nOWN = "a$b"')
+    folder.add_settings('[environment.env]\nOWN = "a$b"')
     with folder.open() as sandbox:
         assert say(sandbox, ASK) == say(sandbox, ASK.replace("words", "colours")) == "blue$5"
         where = (folder.path / "environment").resolve()
@@ -181,7 +158,7 @@ def test_a_verifier_has_services_of_its_own(folder):
     )
     text = (folder.path / "task.toml").read_text()
     folder.write("task.toml", f'artifacts = ["/app/out"]\n{text}')
-    folder.settings('[verifier]\nenvironment_mode = "separate"')
+    folder.add_settings('[verifier]\nenvironment_mode = "separate"')
     with folder.open() as sandbox:
         say(sandbox, f"{ASK} > out")
         assert verify(sandbox, sandbox.task).rewards["reward"] == 1.0

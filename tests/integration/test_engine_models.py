@@ -170,7 +170,8 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path):
         load_model(str(tmp_path))
 
 
-def test_a_full_store_lets_go_of_what_was_used_least_recently(loaded):
+def test_a_full_store_lets_go_of_what_was_used_least_recently(loaded, monkeypatch):
+    from capvec.engines.transformers import caches
     from capvec.engines.transformers.caches import PrefixStore, croppable, new_cache
     from capvec.engines.transformers.loaded import forward
 
@@ -190,3 +191,6 @@ def test_a_full_store_lets_go_of_what_was_used_least_recently(loaded):
     for start in (1, 5, 9):
         store.keep((), [start, 2, 3, 4], cached([start, 2, 3, 4]))
     assert [store.find((), [start, 2, 3, 4, 5])[1] for start in (1, 5, 9)] == [0, 4, 4]
+    monkeypatch.setattr(caches, "MAX_PREFIXES", 1)
+    store.keep((), [7, 2, 3, 4], cached([7, 2, 3, 4]))
+    assert [store.find((), [start, 2, 3, 4, 5])[1] for start in (5, 9, 7)] == [0, 0, 4]

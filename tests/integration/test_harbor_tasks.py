@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
 
 import pytest
 from support.real_sweeps import containers
-from support.tasks import make_task
+from support.tasks import TaskFolder
 
 from capvec.errors import InfrastructureError, UsageError
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.skills import skills_in_words
+from capvec.sandbox.solution import solve
 from capvec.sandbox.verifier import verify
 from capvec.tasks import load_task
 
@@ -19,18 +19,8 @@ pytestmark = pytest.mark.integration
 RUN = f"test-harbor-{os.getpid()}"
 
 
-class Folder:
-    """A task folder that a test writes, and its sandboxes."""
-
-    def __init__(self, parent):
-        self.path = make_task(parent)
-        self.write("task.toml", '[environment]\nnetwork_mode = "no-network"\nmemory_mb = 256\n')
-
-    def write(self, name, text):
-        file = self.path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-        file.chmod(0o755)
+class Folder(TaskFolder):
+    """A task folder with an image and settings of its own."""
 
     def dockerfile(self, *lines, folder="environment"):
         self.write(f"{folder}/Dockerfile", "\n".join(("FROM debian:bookworm-slim", *lines)) + "\n")
@@ -39,24 +29,10 @@ class Folder:
         lines = (top, "[environment]", f'network_mode = "{network}"', "memory_mb = 256", environment, text, "")
         self.write("task.toml", "\n".join(lines))
 
-    def judge(self, command):
-        """The verifier is this one command: the reward is 1 where it succeeds."""
-        written = f"({command}) && reward=1 || reward=0\necho $reward > /logs/verifier/reward.txt\n"
-        self.write("tests/test.sh", written)
-
-    @contextmanager
-    def open(self, capabilities="none"):
-        task = load_task(self.path, allow_network=True)
-        provider = DockerProvider(capabilities)
-        provider.prepare(task)
-        with provider.open(task, run=RUN, trial="t") as sandbox:
-            sandbox.task = task
-            yield sandbox
-
 
 @pytest.fixture
 def folder(tmp_path):
-    return Folder(tmp_path)
+    return Folder(tmp_path, RUN)
 
 
 def say(sandbox, command, timeout_s=10):
@@ -243,7 +219,8 @@ def test_a_verifier_in_a_container_of_its_own_sees_the_artifacts_and_nothing_els
     )
     folder.judge(
         '[ "$MARK$OWN $(id -un)" = "ve judge" ] && [ -e /app/kept ] && [ ! -e /app/out/stale ] && cd /app/out && '
-        '[ "$(find . | sort | tr "\\n" " ")" = ". ./held ./in ./run.sh " ] && [ "$(readlink in)" = run.sh ] && '
+        '[ "$(find . | sort | tr "\\n" " ")" = ". ./held ./in ./outward ./pipe ./run.sh " ] && '
+        '[ "$(readlink in)" = run.sh ] && [ ! -e outward ] && [ ! -e pipe ] && '
         '[ "$(stat -c "%U %a" run.sh)" = "root 755" ] && [ "$(cat /logs/artifacts/said)" = hi ]'
     )
     with folder.open() as sandbox:
@@ -260,7 +237,10 @@ def test_artifacts_beyond_the_limit_are_the_agents_failure_and_no_error(folder):
         say(sandbox, "touch /logs/artifacts/done")
         assert reward(sandbox) == 1.0
         sandbox.run("truncate -s 1025M /logs/artifacts/large", timeout_s=10)
-        assert reward(sandbox) == 0.0
+        judged = verify(sandbox, sandbox.task)
+    assert judged.rewards == {"reward": 0.0}
+    (note,) = judged.notes
+    assert note == "the artifact /logs/artifacts goes beyond 1024 MiB or 100000 files and was not copied"
 
 
 # ------------------------------------------------------------------------------------------------ skills
@@ -274,3 +254,34 @@ def test_the_agent_is_told_of_the_skills_in_its_container(folder):
         words = skills_in_words(sandbox, sandbox.task.skills_dir)
         assert words.splitlines()[1:] == ["- pdf: Read a PDF. (/skills/pdf/SKILL.md)"]
         assert skills_in_words(sandbox, "/none") == ""
+
+
+@pytest.mark.parametrize(
+    ("test", "solution"),
+    [
+        (
+            '#!/usr/bin/perl\nopen(F, ">/logs/verifier/reward.txt"); print F -s "/app/said" ? 1 : 0;\n',
+            '#!/usr/bin/perl\nopen(F, ">/app/said"); print F $ENV{WORD};\n',
+        ),
+        (
+            # Without a first line that names a program it is bash's.
+            "[[ $(</app/said) == hi ]] && echo 1 > /logs/verifier/reward.txt\n",
+            "words=(hi there); echo ${words[0]} > /app/said\n",
+        ),
+        (
+            '#!/bin/sh\n[ -z "$BASH_VERSION" ] && [ -e /app/said ] && echo 1 > /logs/verifier/reward.txt\n',
+            '#!/bin/sh\n[ -z "$BASH_VERSION" ] && echo hi > /app/said\n',
+        ),
+    ],
+    ids=["perl", "nothing", "sh"],
+)
+def test_scripts_are_run_by_what_their_first_line_names(folder, test, solution):
+    folder.dockerfile("WORKDIR /app")
+    folder.settings('[solution.env]\nWORD = "hi"')
+    folder.write("tests/test.sh", test)
+    folder.write("solution/solve.sh", solution)
+    for script in ("tests/test.sh", "solution/solve.sh"):
+        (folder.path / script).chmod(0o644)
+    with folder.open() as sandbox:
+        assert solve(sandbox, sandbox.task, sandbox.task.steps[0]).exit_code == 0
+        assert reward(sandbox) == 1.0

@@ -39,28 +39,54 @@ def test_a_verifier_without_a_reward_is_an_error_and_the_rest_is_kept(sweep, rep
     assert no_container_is_left()
 
 
-def test_an_engine_that_dies_mid_sweep_leaves_errors_and_what_was_measured(sweep, report, pytester):
-    pytester.makepyfile(
-        sabotage="""
-        import psutil
+KILL = """
+import psutil
 
-        def pytest_runtest_logreport(report):
-            if report.when == "call":
-                for process in psutil.Process().children(recursive=True):
-                    if "capvec.engines.transformers" in process.cmdline():
-                        process.kill()
-        """
-    )
+def pytest_runtest_logreport(report, left=[{times}]):
+    for process in psutil.Process().children(recursive=True):
+        if left[0] and report.when == "call" and "capvec.engines.transformers" in process.cmdline():
+            process.kill()
+            left[0] -= 1
+"""
+"""A plugin that kills the engine at the ends of the first trials."""
+
+
+def test_an_engine_that_dies_is_started_again_and_no_trial_is_lost(sweep, report, pytester):
+    pytester.makepyfile(sabotage=KILL.format(times=1))
+    result = sweep("-n", "2", "-p", "sabotage")
+    assert result.ret == pytest.ExitCode.OK
+    outcomes = ledger(report)
+    assert set(outcomes) == TRIALS
+    # The receipts of every steered trial were checked: the new engine has the direction.
+    assert all(one["outcome"] != "error" and one["measured"] for name, one in outcomes.items() if "steered" in name)
+    lost = [(name, one) for name, outcome in outcomes.items() for one in outcome["lost"]]
+    assert {one["away"] for _, one in lost} == {"engine"}
+    assert "did not answer" in lost[0][1]["error"]
+    assert len((report / "trials.jsonl").read_text().splitlines()) == len(TRIALS)
+    assert f"`{lost[0][0]}`, try 1 (engine was out" in (report / "RESULTS.md").read_text()
+    result.stdout.fnmatch_lines(["*began anew after a fault of the instrument*"])
+    assert no_traceback(result)
+    assert no_container_is_left()
+
+
+def test_an_engine_that_dies_twice_stops_the_sweep_which_resume_completes(sweep, report, pytester):
+    pytester.makepyfile(sabotage=KILL.format(times=2))
     result = sweep("-n", "0", "-p", "sabotage")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     outcomes = list(ledger(report).values())
-    assert len(outcomes) == 4
-    assert outcomes[0]["outcome"] in {"solved", "unsolved"}
-    assert [entry["outcome"] for entry in outcomes[1:]] == ["error"] * 3
-    assert all("did not answer" in entry["error"] for entry in outcomes[1:])
-    assert (report / "summary.json").exists()
+    assert [one["outcome"] == "error" for one in outcomes] == [False, False, True]
+    assert outcomes[-1]["away"] == "engine"
+    assert "ended twice" in outcomes[-1]["error"]
+    result.stdout.fnmatch_lines(["Stopped: the engine ended twice*--run r --resume. 3 of 4 trials*NOT RUN: *"])
+    summary = json.loads((report / "summary.json").read_text())
+    assert (summary["interrupted"], "ended twice" in summary["stopped"]) == (False, True)
     assert no_traceback(result)
     assert no_container_is_left()
+    assert sweep("-n", "0", "--resume").ret == pytest.ExitCode.OK
+    again = ledger(report)
+    assert set(again) == TRIALS
+    assert [again[one["trial"]] for one in outcomes[:2]] == outcomes[:2]
+    assert "stopped" not in json.loads((report / "summary.json").read_text())
 
 
 def test_a_worker_that_crashes_is_an_error_and_never_unsolved(sweep, report, pytester):

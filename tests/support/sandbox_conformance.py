@@ -97,6 +97,15 @@ class SandboxConformance:
         assert sandbox.take(Artifact("/nowhere"), Budget()) is None
         assert sandbox.take(Artifact("/made"), Budget(bytes_left=5)) is None
 
+    def test_folders_are_emptied_and_what_was_written_outlives_a_stop(self, sandbox, tmp_path):
+        (tmp_path / "file").write_bytes(b"content")
+        for folder in ("/logs/artifacts", "/kept"):
+            sandbox.upload(tmp_path, folder)
+        sandbox.empty(["/logs/artifacts", "/logs/new"])
+        sandbox.stop()
+        assert sandbox.read("/logs/artifacts/file") is None
+        assert sandbox.read("/kept/file") == b"content"
+
     def test_after_its_context_a_sandbox_is_unavailable(self, provider, task):
         with provider.open(task, run="conformance", trial="t") as sandbox:
             sandbox.run("echo hello", timeout_s=10)

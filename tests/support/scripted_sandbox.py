@@ -59,6 +59,20 @@ class ScriptedSandbox:
         """The script's answer."""
         return self._answer(" ".join(argv))
 
+    def execute_beside(self, service: str, command: str, *, timeout_s: float, user: str | None) -> CommandResult:
+        """The script's answer to the command after the service's name and a colon."""
+        return self._answer(f"{service}: {command}")
+
+    def stop(self) -> None:
+        """Nothing runs; it is kept as the command `stop`."""
+        self._check()
+        self.commands.append("stop")
+
+    def empty(self, folders: Sequence[str]) -> None:
+        """Forget the files in them."""
+        self._check()
+        self._files = {path: data for path, data in self._files.items() if not path.startswith(tuple(folders))}
+
     def take_back(self) -> TakenBack:
         """Nothing to restore."""
         self._check()
@@ -128,6 +142,10 @@ class ScriptedProvider:
     script: Script
     files: Mapping[str, bytes] = field(default_factory=dict)
     opened: list[ScriptedSandbox] = field(default_factory=list)
+    away: Exception | None = None
+    """What `check` raises."""
+    cleared: list[tuple[str, str]] = field(default_factory=list)
+    """Run and trial of each call of `clear`."""
 
     def prepare(self, task: Task) -> str:
         """Nothing is built; the id is made of the task's name."""
@@ -142,3 +160,12 @@ class ScriptedProvider:
             yield sandbox
         finally:
             sandbox.close()
+
+    def check(self) -> None:
+        """Raise what was given."""
+        if self.away is not None:
+            raise self.away
+
+    def clear(self, *, run: str, trial: str) -> None:
+        """Note the call."""
+        self.cleared.append((run, trial))

@@ -47,6 +47,7 @@ class ScriptedSession:
         self.payload = WorkerPayload(plan, "", "")
         self.recorder = TalkativeRecorder(plan, Ledger(Path("trials.jsonl")), say)
         self.results = None
+        self.stopped = ""
 
     def finish(self, *, interrupted: bool = False) -> Results:
         assert self.results is None, "finished twice"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from capvec.errors import UsageError
 from capvec.records import Outcome, TrialId, TrialSpec
+from capvec.steering import Steer
 
 pytestmark = pytest.mark.unit
 
@@ -43,3 +44,18 @@ def test_an_outcomes_id_follows_its_task_config_and_attempt_and_is_written_besid
     assert (moved.trial, moved.id) == ("a-b-t2", TrialId("a", "b", 2))
     assert list(moved.to_json())[:3] == ["run", "trial", "task"]
     assert Outcome.from_json(moved.to_json()) == moved
+
+
+def test_a_whole_number_may_be_written_with_a_point_and_any_number_without():
+    steer = Steer.from_json({"layer": 3.0, "direction": "d", "alpha": 2})
+    assert (steer, type(steer.layer), type(steer.alpha)) == (Steer(3, "d", 2.0), int, float)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("layer", 1.5), ("layer", True), ("layer", "1"), ("layer", float("inf")), ("layer", None), ("alpha", "2"),
+     ("alpha", False), ("alpha", 10**400), ("direction", 5), ("keep_norm", 1), ("keep_norm", "no"), ("op", ["add"])],
+)  # fmt: skip
+def test_a_value_of_another_type_is_no_record_and_is_not_converted(field, value):
+    with pytest.raises(UsageError, match=rf"not a Steer record: .*Steer\.{field}"):
+        Steer.from_json({"layer": 1, "direction": "d", "alpha": 1.0, field: value})

@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 
-from capvec.engines.protocol import SERVER_IDLE_S, TOKEN_VARIABLE, GenerationDefaults
+from capvec.engines.protocol import TOKEN_VARIABLE, GenerationDefaults
 from capvec.errors import CapvecError
 
 MAX_ROWS = 32
@@ -31,8 +31,8 @@ def main() -> int:
     # Standard output is for the ready line; what libraries print goes to the log.
     ready, sys.stdout = sys.stdout, sys.stderr
 
-    import uvicorn  # noqa: PLC0415 (`--help` should not wait for torch)
-
+    # `--help` should not wait for torch.
+    from capvec.engines.serving import server as server_of  # noqa: PLC0415
     from capvec.engines.transformers.models import load_model  # noqa: PLC0415
     from capvec.engines.transformers.scheduler import Scheduler  # noqa: PLC0415
     from capvec.engines.transformers.server import Engine, build_app  # noqa: PLC0415
@@ -47,10 +47,7 @@ def main() -> int:
     app = build_app(
         Engine(loaded, scheduler, token, defaults=GenerationDefaults.from_json(json.loads(options.defaults)))
     )
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=int(SERVER_IDLE_S)
-    )
-    server = uvicorn.Server(config)
+    server = server_of(app)
 
     def end_with_parent() -> None:
         sys.stdin.buffer.read()

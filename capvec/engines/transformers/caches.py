@@ -13,6 +13,7 @@ keep more than its base does.
 from __future__ import annotations
 
 import copy
+import ctypes
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -116,6 +117,10 @@ class _Entry:
     bytes: int
 
 
+MAX_PREFIXES = 256
+"""Most entries of a `PrefixStore`: each prompt is compared with all of them."""
+
+
 class PrefixStore:
     """Caches of finished rows; the least recently used is dropped first.
 
@@ -149,12 +154,28 @@ class PrefixStore:
         if not croppable(cache):
             return
         key, cache = (steers, tuple(tokens)), crop(cache, len(tokens))
-        for old in [old for old in self._entries if old[0] == steers and old[1] == key[1][: len(old[1])]]:
+        for old in [old for old in self._entries if old[0] == steers and _begins(old[1], key[1])]:
             del self._entries[old]
         size = sum(layer.keys.nbytes + layer.values.nbytes for layer in _layers(cache) if _has_keys(layer))
         self._entries[key] = _Entry(key[1], steers, cache, size)
-        while self._entries and sum(entry.bytes for entry in self._entries.values()) > self._capacity:
+        while self._entries and (len(self._entries) > MAX_PREFIXES or self._bytes() > self._capacity):
             self._entries.popitem(last=False)
+
+    def clear(self) -> None:
+        """Drop all entries."""
+        self._entries.clear()
+
+    def _bytes(self) -> int:
+        return sum(entry.bytes for entry in self._entries.values())
+
+
+def give_back_memory() -> None:
+    """Return what was freed to the device and, with glibc, to the system; both are kept for later use otherwise."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _layers(cache: DynamicCache) -> list[Any]:
@@ -176,6 +197,11 @@ def _positions(layer: Any, kept: slice) -> Any:
     if _has_keys(layer):
         part.keys, part.values = layer.keys[:, :, kept], layer.values[:, :, kept]
     return part
+
+
+def _begins(start: Sequence[SteeredToken], tokens: Sequence[SteeredToken]) -> bool:
+    length = len(start)
+    return length <= len(tokens) and start[-1] == tokens[length - 1] and start == tokens[:length]
 
 
 def _common(a: Sequence[SteeredToken], b: Sequence[SteeredToken]) -> int:

@@ -7,8 +7,10 @@ reply is the one that the request gets alone, up to floating-point rounding.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -30,6 +32,7 @@ from capvec.engines.transformers.sampling import RowSampler, Sampler
 from capvec.records import Reply
 from capvec.steering import Steer
 
+T = TypeVar("T")
 WASTE = 8192
 """Most positions of padding over all rows of a batch; beyond it, a row of another length gets a batch of its own. Every
 step copies the padding, and one conversation of 8,000 tokens would delay 15 short ones. The bound is an estimate:
@@ -101,6 +104,18 @@ def sampler_of(request: Request) -> Sampler:
     return RowSampler(request.seed, request.temperature)
 
 
+def answer(result: Future[T], value: T) -> None:
+    """Set the result of a request, unless it was given up meanwhile."""
+    with suppress(InvalidStateError):
+        result.set_result(value)
+
+
+def fail(result: Future[T], error: Exception) -> None:
+    """Set the exception of a request, unless it was given up meanwhile."""
+    with suppress(InvalidStateError):
+        result.set_exception(error)
+
+
 class Decoder:
     """The running batch. Not thread-safe: one thread owns it, and the model with it."""
 
@@ -117,6 +132,10 @@ class Decoder:
         """Rows that are being decoded."""
         return sum(len(group.rows) for group in self._groups)
 
+    def forget(self) -> None:
+        """Drop the starts of conversations that were kept for reuse."""
+        self._prefixes.clear()
+
     @torch.inference_mode()
     def add(self, request: Request, result: Future[Reply]) -> None:
         """Compute the prompt, draw the first token and add the row to the batch; an exception is set on `result`."""
@@ -126,20 +145,18 @@ class Decoder:
             row, cache = self._prefill(request, result)
             self._enter(_Group([row], cache))
         except Exception as error:  # for this request only; the other rows go on
-            if not result.done():
-                result.set_exception(error)
+            fail(result, error)
 
     @torch.inference_mode()
     def step(self) -> None:
-        """Draw one token for every row; finished rows answer and leave."""
+        """Draw one token for every row; finished rows answer and leave, and so do those given up."""
         for group in self._groups:
             try:
                 self._advance(group)
                 self._settle(group)
             except Exception as error:  # for the requests of this group only
                 for row in group.rows:
-                    if not row.result.done():
-                        row.result.set_exception(error)
+                    fail(row.result, error)
                 group.rows = []
         self._groups = [group for group in self._groups if group.rows]
 
@@ -211,16 +228,16 @@ class Decoder:
     def _settle(self, group: _Group) -> bool:
         """Answer the finished rows and remove them from the cache; whether rows are left."""
         endings = [self._ending(row) for row in group.rows]
-        if not any(endings):
+        left = [i for i, row in enumerate(group.rows) if endings[i] is None and not row.result.done()]
+        if len(left) == len(group.rows):
             return True
-        left = [index for index, ending in enumerate(endings) if ending is None]
         for index, (row, ending) in enumerate(zip(group.rows, endings, strict=True)):
             if ending is not None:
                 # What leaked into this row is in its keys and values, which must serve no other reply.
                 if croppable(group.cache) and ending.isolation is not None and ending.isolation.leak_max == 0.0:
                     own = take(group.cache, [index], len(row.cached))
                     self._prefixes.keep(row.request.steers, row.seen, own)
-                row.result.set_result(ending)
+                answer(row.result, ending)
         group.rows = [group.rows[index] for index in left]
         if left:
             group.cache = take(group.cache, left, group.length)

@@ -8,23 +8,30 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from capvec.engines.transformers.decode import Decoder, Request
+from capvec.engines.transformers.caches import give_back_memory
+from capvec.engines.transformers.decode import Decoder, Request, answer, fail
 from capvec.engines.transformers.loaded import LoadedModel
 from capvec.errors import EngineUnavailable
 from capvec.records import Reply
 
 T = TypeVar("T")
 Job = Callable[[], None]
+IDLE_S = 60.0
+"""Seconds without work after which memory is given back. Most commands of an agent take less, and the start of its
+conversation is used again after them."""
 
 
 class Scheduler:
     """Runs requests and other work on the model from one thread, because models keep state between calls."""
 
-    def __init__(self, loaded: LoadedModel, *, max_rows: int, prefix_bytes: int) -> None:
+    def __init__(self, loaded: LoadedModel, *, max_rows: int, prefix_bytes: int, idle_s: float = IDLE_S) -> None:
         self._decoder = Decoder(loaded, prefix_bytes=prefix_bytes)
         self._max_rows = max_rows
+        self._idle_s = idle_s
         self._jobs: queue.Queue[Job | None] = queue.Queue()
         self._step_is_due = False
+        self.steps = 0
+        """Steps and other jobs done so far."""
         self._thread = threading.Thread(target=self._run, name="decoder", daemon=True)
         self._thread.start()
 
@@ -43,9 +50,9 @@ class Scheduler:
                 return
             self._step_is_due = True
             try:
-                result.set_result(work())
+                answer(result, work())
             except Exception as error:  # for the caller
-                result.set_exception(error)
+                fail(result, error)
 
         self._put(job, result)
         return result
@@ -65,11 +72,22 @@ class Scheduler:
         while True:
             while self._decoder.rows < self._max_rows and not self._step_is_due:
                 try:
-                    job = self._jobs.get(block=self._decoder.rows == 0)
+                    job = self._jobs.get_nowait() if self._decoder.rows else self._wait()
                 except queue.Empty:
                     break
                 if job is None:
                     return
                 job()
+                del job  # and with it the request
             self._step_is_due = False
             self._decoder.step()
+            self.steps += 1
+
+    def _wait(self) -> Job | None:
+        """The next job; memory is given back if there is none for a while."""
+        try:
+            return self._jobs.get(timeout=self._idle_s)
+        except queue.Empty:
+            self._decoder.forget()
+            give_back_memory()
+            return self._jobs.get()

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
-import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import prod
 from typing import Any
 from uuid import uuid4
 
 import numpy as np
 import safetensors.torch
 import torch
-from starlette.applications import Starlette
 from starlette.requests import Request as HttpRequest
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.responses import Response
+from starlette.types import ASGIApp
 from torch import Tensor
 
 from capvec import __version__
-from capvec.engines.protocol import DirectionInfo, EngineInfo, GenerationDefaults
+from capvec.engines.protocol import DirectionInfo, EngineInfo, EngineState, GenerationDefaults
 from capvec.engines.requests import (
     ChatRequest,
     RequestError,
-    error_response,
     parse_capture,
     parse_chat,
     parse_direction,
 )
+from capvec.engines.serving import BOUNDS, Bounds, JsonResponse, body_of, endpoints, while_connected
 from capvec.engines.transformers.capture import Limits, capture_batch, plan_batches, prepare
 from capvec.engines.transformers.decode import Request
 from capvec.engines.transformers.loaded import LoadedModel
@@ -37,6 +36,9 @@ from capvec.errors import UsageError
 from capvec.receipts import check_finite
 from capvec.records import Reply
 from capvec.steering import direction_hash
+
+MAX_CAPTURE_BYTES, MAX_DIRECTIONS_BYTES = 1 << 30, 1 << 30
+"""Most residuals of one answer, and most directions held, in float32."""
 
 
 @dataclass
@@ -50,6 +52,8 @@ class Engine:
     """Content hash to vectors, float32 `[n_layers, d_model]`, on the model's device."""
     defaults: GenerationDefaults = field(default_factory=GenerationDefaults)
     """Passed on to clients."""
+    requests: int = 0
+    """Chats and captures that were begun and not answered."""
 
     # ---------------------------------------------------------------------------------------- endpoints
 
@@ -71,30 +75,43 @@ class Engine:
             template=loaded.template.info,
             context_limit=loaded.context_limit,
         )
-        return JSONResponse(record.to_json())
+        return JsonResponse(record.to_json())
+
+    async def state(self, _request: HttpRequest) -> Response:
+        return JsonResponse(EngineState(tuple(self.directions), self.requests, self.scheduler.steps).to_json())
 
     async def models(self, _request: HttpRequest) -> Response:
-        return JSONResponse(
+        return JsonResponse(
             {"object": "list", "data": [{"id": self.loaded.name, "object": "model", "owned_by": "capvec"}]}
         )
 
     async def chat(self, http: HttpRequest) -> Response:
-        request = self._request(parse_chat(await http.body(), self.loaded.n_layers))
-        reply = await asyncio.wrap_future(self.scheduler.generate(request))
+        request = self._request(parse_chat(await body_of(http), self.loaded.n_layers))
+        with self._counted():
+            reply = await while_connected(http, self.scheduler.generate(request))
         said = self.loaded.template.split(reply.text, request.tokens)
-        return JSONResponse(self._answer(replace(reply, text=said.answer, thought=said.thought)))
+        return JsonResponse(self._answer(replace(reply, text=said.answer, thought=said.thought)))
 
     async def capture(self, http: HttpRequest) -> Response:
-        asked = parse_capture(await http.body())
+        asked = parse_capture(await body_of(http))
+        shape = len(asked.conversations), self.loaded.n_layers, self.loaded.d_model
+        if (size := 4 * prod(shape)) > MAX_CAPTURE_BYTES:
+            raise RequestError(
+                f"{shape[0]} conversations have {size:,} bytes of residuals; expected at most {MAX_CAPTURE_BYTES:,}, "
+                "so send fewer at once",
+                "request_too_large",
+                413,
+            )
         prepared = [
             prepare(self.loaded, messages, asked.pooling, name)
             for messages, name in zip(asked.conversations, asked.names, strict=True)
         ]
-        residuals = torch.empty(len(prepared), self.loaded.n_layers, self.loaded.d_model)
+        residuals = torch.empty(shape)
         for rows in plan_batches([len(one.ids) for one in prepared], Limits.of(self.loaded.device)):
             # One batch at a time, so that a new reply waits for one and not for all.
             work = partial(capture_batch, self.loaded, [prepared[row] for row in rows])
-            residuals[rows] = await asyncio.wrap_future(self.scheduler.call(work))
+            with self._counted():
+                residuals[rows] = await while_connected(http, self.scheduler.call(work))
         tensors = {
             "residuals": residuals,
             "tokens": torch.tensor([one.tokens for one in prepared]),
@@ -105,13 +122,30 @@ class Engine:
 
     async def put_direction(self, http: HttpRequest) -> Response:
         loaded = self.loaded
-        vectors = parse_direction(await http.body(), loaded.n_layers, loaded.d_model)
+        vectors = parse_direction(await body_of(http), loaded.n_layers, loaded.d_model)
         key = direction_hash(vectors)
+        held = vectors.nbytes * len(self.directions.keys() | {key})
+        if held > MAX_DIRECTIONS_BYTES:
+            raise RequestError(
+                f"the engine holds {len(self.directions)} directions, and has no room for another within "
+                f"{MAX_DIRECTIONS_BYTES:,} bytes; start another engine",
+                "too_many_directions",
+                413,
+            )
         self.directions[key] = torch.tensor(vectors, device=loaded.device)
         norms = tuple(np.linalg.norm(vectors.astype(np.float64), axis=1).tolist())
-        return JSONResponse(DirectionInfo(key, loaded.n_layers, loaded.d_model, norms).to_json())
+        return JsonResponse(DirectionInfo(key, loaded.n_layers, loaded.d_model, norms).to_json())
 
     # ---------------------------------------------------------------------------------------- requests
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count a request while it waits for the model."""
+        self.requests += 1
+        try:
+            yield
+        finally:
+            self.requests -= 1
 
     def _request(self, asked: ChatRequest) -> Request:
         loaded = self.loaded
@@ -147,9 +181,9 @@ class Engine:
 
     def _direction(self, key: str) -> Tensor:
         if key not in self.directions:
-            known = ", ".join(self.directions) or "none"
+            known = ", ".join(list(self.directions)[-20:]) or "none"
             raise RequestError(
-                f"no direction {key}; POST it to /v1/directions first (known: {known})", "not_found", 404
+                f"no direction {key[:80]!r}; POST it to /v1/directions first (last known: {known})", "not_found", 404
             )
         return self.directions[key]
 
@@ -177,30 +211,17 @@ class Engine:
         }
 
 
-def build_app(engine: Engine) -> Starlette:
+def build_app(engine: Engine, bounds: Bounds = BOUNDS) -> ASGIApp:
     """The ASGI application; every endpoint requires `Authorization: Bearer <token>`."""
-
-    def guarded(endpoint: Callable[[HttpRequest], Awaitable[Response]]) -> Callable[[HttpRequest], Awaitable[Response]]:
-        async def call(request: HttpRequest) -> Response:
-            given = request.headers.get("authorization", "")
-            try:
-                if not hmac.compare_digest(given.encode(), f"Bearer {engine.token}".encode()):
-                    raise RequestError("missing or wrong bearer token", "invalid_api_key", 401)
-                return await endpoint(request)
-            except Exception as error:  # every failure is answered in JSON
-                body, status = error_response(error)
-                return JSONResponse(body, status_code=status)
-
-        return call
-
-    routes = [
-        Route("/health", guarded(engine.health)),
-        Route("/v1/models", guarded(engine.models)),
-        Route("/v1/chat/completions", guarded(engine.chat), methods=["POST"]),
-        Route("/v1/capture", guarded(engine.capture), methods=["POST"]),
-        Route("/v1/directions", guarded(engine.put_direction), methods=["POST"]),
-    ]
-    return Starlette(routes=routes)
+    routes = {
+        "/health": ("GET", engine.health),
+        "/v1/state": ("GET", engine.state),
+        "/v1/models": ("GET", engine.models),
+        "/v1/chat/completions": ("POST", engine.chat),
+        "/v1/capture": ("POST", engine.capture),
+        "/v1/directions": ("POST", engine.put_direction),
+    }
+    return endpoints(routes, engine.token, bounds)
 
 
 def _device_name(device: torch.device) -> str:

@@ -27,8 +27,6 @@ from capvec.results.results import Judgement
 from capvec.run.recorder import run_trials
 from capvec.run.session import StudySession
 from capvec.run.study import StudyContext, StudyDesign
-from capvec.run.trial import TrialRunner
-from capvec.sandbox.docker import DockerProvider
 from capvec.serial import Record
 from capvec.stats.config_summary import ConfigSummary
 from capvec.stats.summary import Summary
@@ -173,13 +171,8 @@ def run(study: SelectionStudy, *, jobs: int) -> bool:
         session.prepare()
         session.begin()
         payload = session.payload
-        finished = {outcome.id: outcome for outcome in payload.finished}
         with EngineClient(payload.engine_url, payload.engine_token) as client:
-            run_trials(
-                TrialRunner(payload.plan, client, DockerProvider.of(payload.plan.settings), finished),
-                session.recorder,
-                jobs,
-            )
+            run_trials(payload.trials(client), session.recorder, jobs, session.watch)
         results = session.finish()
         selection = results.judgement.selection if isinstance(results.judgement, SelectionJudgement) else None
         notes = () if selection is None else _in_words(selection.skill, selection.format, study.out)

@@ -1,5 +1,9 @@
 """The `capvec` command: what it prints, and its exit code."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from support.help_texts import options_in
@@ -215,3 +219,26 @@ def test_ctrl_c_ends_without_a_traceback(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "CHECKS", {"Python": interrupt})
     assert main(["doctor"]) == 130
     assert capsys.readouterr().err == ""
+
+
+IMPORTING = """
+import os, sys
+from capvec.commands.main import main
+
+class Looking:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            sys.exit("policy " + os.environ.get("OMP_WAIT_POLICY", "none"))
+
+sys.meta_path.insert(0, Looking())
+main(["bake", "--direction", sys.argv[1], "--layer", "0", "--alpha", "1", "--out", sys.argv[1] + ".out"])
+"""
+
+
+@pytest.mark.parametrize(("typed", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_the_threads_of_bake_sleep_while_they_wait_unless_the_user_said_otherwise(tmp_path, typed, policy):
+    (tmp_path / "dir.pt").touch()
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | typed
+    command = (sys.executable, "-c", IMPORTING, tmp_path / "dir.pt")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.stderr == f"policy {policy}\n"

@@ -19,7 +19,7 @@ from capvec.engines.protocol import ChatTemplateInfo, EngineInfo, GenerationDefa
 from capvec.plan.option_parsers import Control
 from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Settings
-from capvec.records import Config, ControlOf, Interval, Measured, Outcome
+from capvec.records import Config, ControlOf, Interval, LostTry, Measured, Outcome
 from capvec.report.files import MASTER_COLUMNS
 from capvec.results.gates import GateResult
 from capvec.results.zero_control import Comparison
@@ -47,7 +47,7 @@ pytestmark = pytest.mark.unit
 
 REPORTS = REPOSITORY / "reports"
 RECORDS = {
-    "trials.jsonl": {"": Outcome, "measured[]": Measured},
+    "trials.jsonl": {"": Outcome, "lost[]": LostTry, "measured[]": Measured},
     "summary.json": {
         "configs[]": ConfigSummary, "wilson": Interval,
         "fisher": FisherResult, "sign_flip": SignFlipResult, "mcnemar": McNemarResult,
@@ -90,7 +90,7 @@ OF_OTHER_STUDIES = {
     ("provenance.json", "direction"): ["contrast_tasks", "format"],
     ("provenance.json", "direction.contrast"): ["skill", "format"],
 }
-OPTIONAL = ["rewards", "sequential", "bases", "skipped_trials"]
+OPTIONAL = ["rewards", "sequential", "bases", "skipped_trials", "stopped"]
 """Keys of `summary.json` that only some runs have."""
 POINTS = ("selection.baseline", "selection.skill", "selection.format")
 KEYED = {"tasks", "options.grids"}

@@ -11,7 +11,7 @@ import pytest
 from support.scripted_sandbox import ScriptedSandbox
 from support.tasks import make_task
 
-from capvec.errors import VerifierFault
+from capvec.errors import SandboxBroken, VerifierFault
 from capvec.records import CommandResult, Task
 from capvec.run.control import Control, Judged, Scale, judge
 from capvec.tasks.loader import load_task
@@ -28,6 +28,8 @@ class Verifiers:
 
     given: list[tuple[bytes, list[str]]]
     """Of each sandbox: the reward that is written, and what the verifier prints at each call."""
+    refused: list[str] = field(default_factory=list)
+    """Of each sandbox, as far as given: how the commands begin that Docker refuses to run there."""
     opened: list[ScriptedSandbox] = field(default_factory=list)
 
     @contextmanager
@@ -37,8 +39,12 @@ class Verifiers:
         reward, printed = self.given[len(self.opened)]
         calls = iter(printed)
 
-        def answer(command: str) -> CommandResult:
-            return CommandResult(next(calls) if command == "bash /tests/test.sh" else "", 0)
+        refused = dict(enumerate(self.refused)).get(len(self.opened))
+
+        def answer(command: str) -> CommandResult | Exception:
+            if refused and command.startswith(refused):
+                return SandboxBroken("Docker refuses")
+            return CommandResult(next(calls) if command == "bash -c /tests/test.sh" else "", 0)
 
         sandbox = ScriptedSandbox(answer, {"/logs/verifier/reward.txt": reward} if reward else {})
         self.opened.append(sandbox)
@@ -103,5 +109,25 @@ def test_the_control_runs_the_solution_where_there_is_one(tmp_path: Path) -> Non
     sandboxes, task = Verifiers([(b"0", [SIGN, SIGN]), (b"1", [""])]), load_task(make_task(tmp_path))
     with sandboxes.open(task, run="r", trial="t") as sandbox:
         judge(sandbox, task, Control(sandboxes, "r", "t", Scale()))
-    assert "bash /solution/solve.sh" in sandboxes.opened[1].commands
-    assert "bash /solution/solve.sh" not in sandboxes.opened[0].commands
+    assert "bash -c /solution/solve.sh" in sandboxes.opened[1].commands
+    assert "bash -c /solution/solve.sh" not in sandboxes.opened[0].commands
+
+
+@pytest.mark.parametrize("where", ["bash -c /tests/test.sh", "sh -c"])
+def test_a_container_that_docker_refuses_is_the_agents_only_where_a_fresh_one_is_judged(
+    tmp_path: Path, where: str
+) -> None:
+    """Docker refuses to run the verifier, or already a command that saves what it is to see."""
+    collect = '[[verifier.collect]]\ncommand = "true"\n'
+    task = load_task(make_task(tmp_path, toml=f'{collect}[environment]\nnetwork_mode = "no-network"\n'))
+    for refused in ([where], [where, where]):
+        sandboxes = Verifiers([(b"1", [""]), (b"1", [""])], refused=refused)
+        with sandboxes.open(task, run="r", trial="t") as sandbox:
+            control = Control(sandboxes, "r", "t", Scale())
+            if len(refused) == 1:
+                found = judge(sandbox, task, control)
+                assert (found.reward, found.solved) == (0.0, False)
+                assert "only on what the agent left: Docker refuses" in found.note
+            else:
+                with pytest.raises(VerifierFault, match="Docker refuses; and after the task's own solution, too"):
+                    judge(sandbox, task, control)

@@ -39,7 +39,7 @@ def runner(tmp_path):
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test.sh").write_text("true\n")
     (tmp_path / "tests" / "test.sh").chmod(stat.S_IRWXU)
-    done = {"bash /tests/test.sh": CommandResult("", 0)}
+    done = {"bash -c /tests/test.sh": CommandResult("", 0)}
 
     def runner(replies, reward=b"1"):
         files = {"/logs/verifier/reward.txt": reward} if reward else {}

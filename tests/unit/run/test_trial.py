@@ -45,7 +45,7 @@ def run(tmp_path):
         name = "reward.json" if reward is not None and reward.startswith(b"{") else "reward.txt"
         files = {f"/logs/verifier/{name}": reward} if reward is not None else {}
         script = {
-            "bash /tests/test.sh": CommandResult("", 0),
+            "bash -c /tests/test.sh": CommandResult("", 0),
             "ls": CommandResult("a\n", 0),
             **(script or {}),
         }
@@ -81,6 +81,8 @@ TIMES = {"model_s", "sandbox_s", "wall_s"}
 """These may round to 0 where model and sandbox are scripted."""
 OF_CONTROLS = {"note"}
 """Filled where a control ran (tests/integration/test_check.py)."""
+OF_TRIES = {"lost", "away"}
+"""Filled where a trial began anew (tests/unit/run/test_tries.py)."""
 
 
 def test_every_field_of_an_outcome_is_filled(run, prompt):
@@ -94,6 +96,7 @@ def test_every_field_of_an_outcome_is_filled(run, prompt):
         }
         - TIMES
         - OF_CONTROLS
+        - OF_TRIES
     )
     assert not empty, f"capvec/run/trial.py does not fill {sorted(empty)} of Outcome"
 

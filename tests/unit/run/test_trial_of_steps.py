@@ -18,7 +18,7 @@ from capvec.sandbox.base import TakenBack
 from dev.agent.scripted_model import ScriptedModel
 
 pytestmark = pytest.mark.unit
-TEST, SETUP, PWD = "bash /tests/test.sh", "bash /app/setup.sh", "pwd"
+TEST, SETUP, PWD = "bash -c /tests/test.sh", "bash /app/setup.sh", "pwd"
 SIGN = CommandResult("curl: (6) Could not resolve host: astral.sh\n", 0)
 
 

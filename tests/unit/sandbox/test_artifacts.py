@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capvec.records import Artifact, TaskStep
-from capvec.sandbox.artifacts import artifacts_of, clean
+from capvec.sandbox.artifacts import artifacts_of, clean, given_way
 from capvec.sandbox.base import Budget
 
 pytestmark = pytest.mark.unit
@@ -46,13 +46,17 @@ def link(name, aim, kind=tarfile.SYMTYPE):
     return (name, kind, aim, 0o777, b"")
 
 
+def leads_to_itself(member):
+    return member.issym() and member.name.endswith(f"/{member.linkname}")
+
+
 def test_files_keep_their_place_and_lose_their_owner_and_their_privileges():
     folder = ("out", tarfile.DIRTYPE, "", 0o4700, b"")
     found = copied(folder, file("out/run", b"x", 0o6711), file("out/sub/plain", mode=0))
     assert {name: (one.mode, one.uid) for name, one in found.items()} == {
-        "app/out": (0o755, 0),
-        "app/out/run": (0o755, 0),
-        "app/out/sub/plain": (0o644, 0),
+        "app/out": (0o700, 0),
+        "app/out/run": (0o711, 0),
+        "app/out/sub/plain": (0o400, 0),
     }
 
 
@@ -62,14 +66,25 @@ def test_links_within_the_artifact_are_kept(aim):
 
 
 @pytest.mark.parametrize("aim", ["/etc/passwd", "../../etc", "..", "/app/outer", "sub/../../x"])
-def test_links_out_of_the_artifact_are_left_out(aim):
-    assert copied(link("out/in", aim)) == {}
+def test_links_out_of_the_artifact_lead_to_themselves(aim):
+    assert leads_to_itself(copied(link("out/in", aim))["app/out/in"])
 
 
-def test_hard_links_name_the_new_place_and_special_files_are_left_out():
-    found = copied(file("out/a"), link("out/b", "out/a", tarfile.LNKTYPE), link("out/p", "", tarfile.FIFOTYPE))
+def test_hard_links_name_the_new_place():
+    found = copied(file("out/a"), link("out/b", "out/a", tarfile.LNKTYPE))
     assert found["app/out/b"].linkname == "app/out/a"
-    assert set(found) == {"app/out/a", "app/out/b"}
+
+
+@pytest.mark.parametrize("kind", [tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE])
+def test_special_files_and_hard_links_to_them_are_seen_and_lead_to_themselves(kind):
+    found = copied(("out/p", kind, "", 0o644, b""), link("out/q", "out/p", tarfile.LNKTYPE))
+    assert set(found) == {"app/out/p", "app/out/q"}
+    assert all(map(leads_to_itself, found.values()))
+
+
+def test_a_hard_link_to_what_is_left_out_leads_to_itself():
+    found = copied(file("out/a.log"), link("out/b", "out/a.log", tarfile.LNKTYPE))
+    assert leads_to_itself(found["app/out/b"])
 
 
 def test_excluded_names_are_left_out_with_what_is_below_them():
@@ -93,3 +108,29 @@ def test_what_every_task_publishes_comes_first_and_once():
     step = TaskStep("", "x", artifacts=(Artifact("/a"),))
     assert [one.source for one in artifacts_of(step)] == ["/logs/artifacts", "/a"]
     assert artifacts_of(TaskStep("", "x", artifacts=(Artifact("/logs/artifacts/"),))) == (Artifact("/logs/artifacts/"),)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "overlap"),
+    [
+        (Artifact("/out"), Artifact("/out", service="db"), True),
+        (Artifact("/out", service="db"), Artifact("/out/sub", service="web"), True),
+        (Artifact("/out/sub"), Artifact("/out", service="db"), True),
+        (Artifact("/out"), Artifact("/outer", service="db"), False),
+        (Artifact("/out"), Artifact("/out", service="db", destination="db"), False),
+        (Artifact("/x", destination="out"), Artifact("/out", service="db"), True),
+        (Artifact("/out"), Artifact("/out/sub"), False),  # of one service: the same files
+        (Artifact("/logs/artifacts/"), Artifact("/logs/artifacts/db", service="db"), True),
+    ],
+)
+def test_of_two_services_artifacts_in_one_place_the_first_is_kept_and_main_is_first(first, second, overlap):
+    expected = {second: first} if overlap else {}
+    assert given_way(TaskStep("", "x", artifacts=(first, second))) == expected
+    if first.service == "main" != second.service:
+        assert given_way(TaskStep("", "x", artifacts=(second, first))) == expected
+
+
+def test_what_a_service_publishes_is_not_what_the_agent_does():
+    step = TaskStep("", "x", artifacts=(Artifact("/logs/artifacts", service="db"),))
+    assert artifacts_of(step)[0] == Artifact("/logs/artifacts")
+    assert given_way(step) == {step.artifacts[0]: Artifact("/logs/artifacts")}

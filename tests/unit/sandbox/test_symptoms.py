@@ -26,6 +26,8 @@ pytestmark = pytest.mark.unit
         (PERMISSION, "chown: changing ownership of '/app/x': Operation not permitted"),
         (PERMISSION, "PermissionError: [Errno 1] Operation not permitted: '/app/x'"),
         (PROGRAM, "/tests/test.sh: line 7: uvx: command not found"),
+        (PROGRAM, "/tests/test.sh: 7: uvx: not found"),
+        (PROGRAM, "/tests/test.sh: /usr/bin/python3: bad interpreter: No such file or directory"),
         (PROGRAM, "/usr/bin/python3: No module named pytest"),
         (PROGRAM, "python3: can't open file '/tests/check.py': [Errno 2] No such file or directory"),
         (TESTS, "collected 0 items"),

@@ -11,7 +11,7 @@ from capvec.sandbox.verifier import verify
 
 pytestmark = pytest.mark.unit
 
-RAN = {"bash /tests/test.sh": CommandResult("2 passed\n", 0)}
+RAN = {"bash -c /tests/test.sh": CommandResult("2 passed\n", 0)}
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_no_reward_is_a_fault_that_shows_what_the_verifier_printed(task, files, 
 
 
 def test_a_verifier_that_runs_out_of_time_is_a_fault_even_with_a_reward_on_disk(task):
-    script = {"bash /tests/test.sh": CommandResult("thinking", None, timed_out=True)}
+    script = {"bash -c /tests/test.sh": CommandResult("thinking", None, timed_out=True)}
     with pytest.raises(VerifierFault, match=r"longer than .*600 s.*thinking"):
         judged(task, script, reward_txt=b"1")
 
@@ -52,4 +52,4 @@ def test_the_agent_is_stopped_and_its_logs_are_cleared_before_the_verifier_runs(
     sandbox = ScriptedSandbox(RAN, {"/logs/verifier/reward.txt": b"1"})
     verify(sandbox, task)
     assert sandbox.taken_back
-    assert sandbox.commands == ["bash /tests/test.sh"]
+    assert sandbox.commands == ["bash -c /tests/test.sh"]

@@ -126,6 +126,15 @@ def test_on_ubuntu_there_is_no_mirror_of_debian_to_take(programs):
     assert debian.mirrors("bookworm") == ()
 
 
+def test_without_a_mirror_of_debian_nothing_is_fetched_from_elsewhere(programs, tmp_path, monkeypatch):
+    programs("apt-get", "echo Ubuntu noble http://mirror.example/ubuntu/")
+    (tmp_path / "keys").touch()
+    monkeypatch.setattr(debian, "KEYRING", tmp_path / "keys")
+    with pytest.raises(UsageError, match="apt has read none of Debian's here; expected one in its sources"):
+        debian.unpack("trixie", ["hello"], tmp_path / "unpacked")
+    assert not (tmp_path / "unpacked").exists()
+
+
 def test_away_from_debian_there_are_neither_mirrors_nor_proxies(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert (debian.mirrors("bookworm"), debian.proxies()) == ((), ())
@@ -224,7 +233,8 @@ def test_without_a_docker_command_there_is_nothing_to_plug_into(tmp_path):
 def test_a_download_that_fails_is_said_with_the_end_of_what_apt_said(no_plugins, monkeypatch, tmp_path):
     (tmp_path / "keyring").touch()
     monkeypatch.setattr(debian, "KEYRING", tmp_path / "keyring")
-    no_plugins("apt-get", 'case "$*" in *update*) echo E: no route to host >&2; exit 100;; esac')
+    listed, failing = "echo Debian bookworm http://mirror.example/debian/", "echo E: no route to host >&2; exit 100"
+    no_plugins("apt-get", f'case "$*" in *indextargets*) {listed};; *update*) {failing};; esac')
     said = []
     ensure_plugins(said.append)
     assert "E: no route to host" in said[-1]

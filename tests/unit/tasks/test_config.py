@@ -166,7 +166,7 @@ def test_phases_containers_and_steps_are_read_in_capvecs_units() -> None:
         verifier = { environment_mode = "shared", timeout_sec = 3 }
     """
     read = parse_settings(toml, file="t")
-    assert read.artifacts == (Artifact("/app/out"), Artifact("/var/log", ("*.tmp",), "db"))
+    assert read.artifacts == (Artifact("/app/out"), Artifact("/var/log", ("*.tmp",), "db", "logs"))
     assert (read.environment.workdir, read.skills_dir, read.step_reward) == ("/srv", "/skills", "final")
     assert read.environment.healthcheck == Healthcheck("curl localhost", retries=2, start_period_s=1.0)
     assert read.agent == Phase(user="1000", network=False)
@@ -184,6 +184,7 @@ def test_phases_containers_and_steps_are_read_in_capvecs_units() -> None:
         ("artifacts = 3", "artifacts = 3"),
         ("artifacts = [3]", "artifacts = [3]"),
         ('artifacts = ["/a/../b"]', "artifacts[0].source = '/a/../b'"),
+        ('artifacts = [{ source = "a", service = "db" }]', "artifacts[0].source = 'a'"),
         ('[environment]\nworkdir = "app"', "environment.workdir = 'app'"),
         ("[environment.healthcheck]\nretries = 1", "environment.healthcheck.command is not set"),
         ("[agent]\nuser = true", "agent.user = True"),

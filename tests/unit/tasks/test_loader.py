@@ -117,13 +117,16 @@ def test_tasks_none_of_which_can_run_are_an_error_even_then(tmp_path: Path) -> N
     "what",
     ['artifacts = [{ source = "/a", service = "db" }]', '[[steps.verifier.collect]]\ncommand = "true"\nservice = "db"'],
 )
-def test_what_any_step_wants_of_another_service_is_refused(tmp_path: Path, what: str) -> None:
+def test_a_service_that_no_file_describes_is_refused(tmp_path: Path, what: str) -> None:
     folder = make_task(tmp_path, toml=f'{CLOSED}[[steps]]\nname = "a"\n[[steps]]\nname = "b"\n{what}\n')
     for name in "ab":
         (folder / "steps" / name).mkdir(parents=True)
         (folder / "steps" / name / "instruction.md").write_text("Do it.\n")
-    with pytest.raises(UsageError, match="of another service: not supported"):
+    key = what.partition(" ")[0].strip("[]").partition("\n")[0].removeprefix("steps.").removesuffix("]]")
+    with pytest.raises(UsageError, match=rf"task\.toml: {key}: there is no service 'db', since environment/ has no"):
         load_task(folder)
+    (folder / "environment" / "docker-compose.yaml").write_text("services: {db: {image: x}}\n")
+    load_task(folder)
 
 
 def test_a_loaded_task_survives_json(tmp_path: Path) -> None:
@@ -179,12 +182,12 @@ def test_text_that_is_not_utf8_is_refused_by_file_and_byte(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("phase", ["agent", "verifier"])
-def test_services_have_one_network_for_all_phases(tmp_path: Path, phase: str) -> None:
+def test_a_phase_with_a_network_of_its_own_may_have_services(tmp_path: Path, phase: str) -> None:
     folder = make_task(tmp_path, toml=f'{CLOSED}[{phase}]\nnetwork_mode = "public"\n')
-    load_task(folder, allow_network=True)
     (folder / "environment" / "docker-compose.yaml").write_text("services: {}\n")
-    with pytest.raises(UsageError, match=r"a network_mode of one phase beside docker-compose\.yaml: not supported"):
-        load_task(folder, allow_network=True)
+    load_task(folder, allow_network=True)
+    with pytest.raises(UsageError, match=f"{phase} reaches the public network"):
+        load_task(folder)
 
 
 @pytest.mark.parametrize("name", ["two words", "caf\u00e9", "-flag", "a+b"])

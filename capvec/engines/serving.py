@@ -1,0 +1,297 @@
+"""How an engine serves HTTP: it answers in JSON whatever arrives, and bounds what it takes in.
+
+Uvicorn and h11 serve, and by themselves answer in plain text what is no HTTP, and wait without end for the rest of a
+request. `endpoints` makes an application, and `server` its server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import h11
+import uvicorn
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from capvec.engines.protocol import SERVER_IDLE_S
+from capvec.engines.requests import RequestError, error_response
+
+T = TypeVar("T")
+Endpoint = Callable[[Request], Awaitable[Response]]
+RETRY_AFTER_S = 1
+"""Seconds after which a busy engine may be asked again."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a server takes in."""
+
+    body_bytes: int = 32 << 20
+    """Of one request; a direction of 128 layers of width 16,384 in float64 has half of it."""
+    requests: int = 256
+    """Read and answered at a time."""
+    connections: int = 1024
+    """Open at a time."""
+    request_s: float = 60.0
+    """Seconds for a whole request to arrive."""
+    idle_s: float = SERVER_IDLE_S
+    """Seconds after which an idle connection is closed."""
+    linger_s: float = 2.0
+    """Seconds for which the rest of a refused request is read: a client that is still sending may miss the answer."""
+
+
+BOUNDS = Bounds()
+
+
+class JsonResponse(Response):
+    """JSON in ASCII, since a lone surrogate in an error message has no other encoding."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False).encode()
+
+
+# ------------------------------------------------------------------------------------------------ application
+
+
+def endpoints(routes: Mapping[str, tuple[str, Endpoint]], token: str, bounds: Bounds = BOUNDS) -> ASGIApp:
+    """The application; every request requires `Authorization: Bearer <token>`, and every failure is answered in JSON.
+
+    Args:
+        routes: path → method and endpoint. `GET` is answered even when the engine is busy.
+        token: the bearer token.
+        bounds: of the requests.
+    """
+    expected = f"Bearer {token}".encode()
+    running = 0
+
+    async def answer(request: Request) -> Response:
+        nonlocal running
+        if not hmac.compare_digest(request.headers.get("authorization", "").encode(), expected):
+            raise RequestError("missing or wrong bearer token", "invalid_api_key", 401, {"WWW-Authenticate": "Bearer"})
+        method, endpoint = _route(routes, request)
+        if method == "GET":
+            return await endpoint(request)
+        if running >= bounds.requests:
+            raise _busy(f"{running} requests")
+        running += 1
+        try:
+            return await endpoint(request)
+        finally:
+            running -= 1
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        arrived = False
+
+        async def watched() -> Message:
+            nonlocal arrived
+            message = await receive()
+            arrived = not message.get("more_body", False)
+            return message
+
+        try:
+            response = await answer(Request(scope, watched))
+        except ClientDisconnect:
+            return
+        except Exception as error:
+            response = refusal(error)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(bounds.linger_s):
+                    while not arrived:
+                        await watched()
+        await response(scope, receive, send)
+
+    return app
+
+
+def refusal(error: Exception) -> JsonResponse:
+    """The answer that an exception stands for."""
+    body, status = error_response(error)
+    return JsonResponse(body, status, error.headers if isinstance(error, RequestError) else None)
+
+
+async def body_of(request: Request, most: int = BOUNDS.body_bytes) -> bytes:
+    """The body of a request.
+
+    Raises:
+        RequestError: it has more than `most` bytes.
+    """
+    too_large = RequestError(
+        f"the body is too large; expected at most {most:,} bytes, so send less at once", "request_too_large", 413
+    )
+    if int(request.headers.get("content-length", 0)) > most:
+        raise too_large
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > most:
+            raise too_large
+    return bytes(body)
+
+
+async def while_connected(request: Request, work: Future[T]) -> T:
+    """The result of `work`, which is given up when the client leaves; the body must have been read.
+
+    Raises:
+        ClientDisconnect: the client left.
+    """
+    result: asyncio.Future[Any] = asyncio.wrap_future(work)
+    gone: asyncio.Future[Any] = asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait({gone, result}, return_when=asyncio.FIRST_COMPLETED)
+        if result.done():
+            return work.result()
+        raise ClientDisconnect
+    finally:
+        gone.cancel()
+        result.cancel()
+        if not work.cancel():  # it has begun; whoever does it sees that it is done
+            with suppress(InvalidStateError):
+                work.set_exception(ClientDisconnect())
+
+
+def _route(routes: Mapping[str, tuple[str, Endpoint]], request: Request) -> tuple[str, Endpoint]:
+    path, asked = request.scope["path"], request.method
+    if path not in routes:
+        raise RequestError(f"no endpoint {path[:80]!r}; expected one of {', '.join(routes)}", "not_found", 404)
+    method, _ = found = routes[path]
+    if asked != method and (asked, method) != ("HEAD", "GET"):
+        raise RequestError(f"{asked[:20]} {path}: expected {method}", "method_not_allowed", 405, {"Allow": method})
+    return found
+
+
+def _busy(what: str) -> RequestError:
+    return RequestError(
+        f"the engine is busy with {what}; ask again in {RETRY_AFTER_S} s",
+        "overloaded",
+        503,
+        {"Retry-After": str(RETRY_AFTER_S)},
+    )
+
+
+# ------------------------------------------------------------------------------------------------ connections
+
+
+def server(app: ASGIApp, bounds: Bounds = BOUNDS) -> uvicorn.Server:
+    """A server for an application; its `run(sockets=[…])` returns when `should_exit` is set."""
+    config = uvicorn.Config(
+        app,
+        http=partial(JsonProtocol, bounds),  # type: ignore[arg-type]
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        timeout_keep_alive=int(bounds.idle_s),
+    )
+    return uvicorn.Server(config)
+
+
+class JsonProtocol(H11Protocol):
+    """One connection."""
+
+    def __init__(self, bounds: Bounds, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._bounds = bounds
+        self._deadline: asyncio.TimerHandle | None = None
+        self._refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self._bounds.connections:
+            self._refuse(_busy(f"{self._bounds.connections} connections"))
+        else:
+            self.timeout_keep_alive_task = self.loop.call_later(self._bounds.idle_s, self.timeout_keep_alive_handler)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._disarm()
+
+    def data_received(self, data: bytes) -> None:
+        if not self._refused:
+            super().data_received(data)
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        if not self._receiving:
+            self._disarm()
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(self._bounds.request_s, self._late)
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """A client that closed its side is gone, as far as one can tell; its request is given up, and it is told so."""
+        if self._refused or not (self._receiving or self._answering):
+            return None  # asyncio closes the connection
+        said = (
+            "before the whole request had arrived" if self._receiving else "before the answer: keep it open until then"
+        )
+        self._refuse(RequestError(f"the client closed the connection {said}", "client_closed"))
+        return True
+
+    def send_400_response(self, msg: str) -> None:
+        error = sys.exception()  # h11's, which the base class does not pass on
+        status = getattr(error, "error_status_hint", HTTPStatus.BAD_REQUEST)
+        self._refuse(RequestError(f"the request is no HTTP/1.1: {error or msg}", "invalid_http", status))
+
+    def shutdown(self) -> None:
+        if self._refused:
+            self.transport.close()
+        else:
+            super().shutdown()
+
+    @property
+    def _receiving(self) -> bool:
+        """Whether a part of a request has arrived, and not yet the whole."""
+        state = self.conn.their_state
+        return state is h11.SEND_BODY or (state is h11.IDLE and bool(self.conn.trailing_data[0]))
+
+    @property
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _late(self) -> None:
+        said = f"the request did not arrive whole within {self._bounds.request_s:g} s"
+        self._refuse(RequestError(said, "request_timeout", HTTPStatus.REQUEST_TIMEOUT))
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _refuse(self, error: RequestError) -> None:
+        """Answer what no endpoint can answer, and close the connection."""
+        self._refused = True
+        self._disarm()
+        self._unset_keepalive_if_required()
+        if self._answering:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        response = refusal(error)
+        headers = [*response.raw_headers, (b"connection", b"close")]
+        events = (
+            h11.Response(status_code=response.status_code, headers=headers),
+            h11.Data(data=bytes(response.body)),
+            h11.EndOfMessage(),
+        )
+        with suppress(h11.LocalProtocolError):  # another answer has begun
+            for event in events:
+                self.transport.write(self.conn.send(event) or b"")
+        self._close_later()
+
+    def _close_later(self) -> None:
+        """End the answer, and read what is still sent for a while: closing at once would reset the connection."""
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self.loop.call_later(self._bounds.linger_s, self.transport.close)

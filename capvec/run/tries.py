@@ -1,0 +1,112 @@
+"""Trying trials again that a fault of the instrument ended. A trial that was judged is never tried again.
+
+* Where Docker or the engine is out, the trial waits for it and begins anew: in a fresh container, with a fresh
+  conversation, from the same seed. If it does not come back within a limit, the session stops.
+* Another error is the trial's own (an image that is missing, a verifier that fails by itself). It is tried again
+  at once, `--retries` times.
+
+Each try leaves a `LostTry` in the outcome and its trajectory under `lost/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from types import MappingProxyType
+
+from capvec.engines.client import EngineClient
+from capvec.engines.protocol import Weights
+from capvec.errors import SandboxUnavailable
+from capvec.plan.plan import Plan
+from capvec.records import InstrumentPart, LostTry, Outcome, TrialId, TrialSpec
+from capvec.run.instrument import Absence, Instrument, Notice, Patience
+from capvec.run.trial import TrialRunner
+from capvec.sandbox.base import SandboxProvider
+from capvec.storage import make_folder, writing
+
+OUTAGES = 3
+"""Tries of one trial that outages may take. One that meets more may well be their cause, and is left in its error."""
+
+
+@dataclass(frozen=True)
+class TrialRepeater:
+    """Runs trials, and runs them again where the instrument failed."""
+
+    runner: TrialRunner
+    instrument: Instrument
+    retries: int
+
+    def run(self, spec: TrialSpec) -> Outcome:
+        """Run one trial until it is judged or has no try left.
+
+        Raises:
+            StorageFault: a trajectory cannot be written.
+        """
+        outcome = self.runner.run(spec)
+        while spec.id not in self.runner.finished and outcome.outcome == "error":
+            absence = self.instrument.absence()
+            if not self._begins_anew(outcome, absence):
+                return outcome
+            wait = self.instrument.wait(absence) if absence is not None else None
+            if absence is not None and wait is not None and wait.why_not:
+                return replace(outcome, away=absence.part, error=f"{outcome.error}; {wait.why_not}")
+            lost = LostTry(
+                error=outcome.error,
+                away=absence.part if absence is not None else None,
+                waited_s=round(wait.seconds, 3) if wait is not None else 0.0,
+                started=outcome.started,
+                wall_s=outcome.wall_s,
+            )
+            outcome = self._again(spec, (*outcome.lost, lost))
+        return outcome
+
+    def run_unless_stopped(self, spec: TrialSpec) -> Outcome | None:
+        """As `run`; None, and nothing runs, where the run stops."""
+        return None if self.instrument.notice.reason else self.run(spec)
+
+    def _begins_anew(self, outcome: Outcome, absence: Absence | None) -> bool:
+        outages = sum(lost.away is not None for lost in outcome.lost)
+        if absence is not None:
+            return outages < OUTAGES
+        return len(outcome.lost) - outages < self.retries
+
+    def _again(self, spec: TrialSpec, lost: tuple[LostTry, ...]) -> Outcome:
+        plan = self.runner.plan
+        if (trajectory := plan.trajectory(spec.id)).exists():
+            kept = plan.lost_try(spec.id, len(lost))
+            make_folder(kept.parent)
+            with writing(kept):
+                trajectory.replace(kept)
+        with suppress(SandboxUnavailable):  # the try finds out, too
+            self.runner.sandboxes.clear(run=plan.run, trial=str(spec.id))
+        return replace(self.runner.run(spec), lost=lost)
+
+
+def repeater(
+    plan: Plan,
+    client: EngineClient,
+    sandboxes: SandboxProvider,
+    *,
+    weights: Weights,
+    patience: Patience,
+    finished: Mapping[TrialId, Outcome] = MappingProxyType({}),
+) -> TrialRepeater:
+    """Runs the trials of a plan with an engine.
+
+    Args:
+        plan: of the run.
+        client: of the engine.
+        sandboxes: where trials run.
+        weights: what the engine must serve after an outage, too.
+        patience: how to bear with faults.
+        finished: outcomes of earlier sessions, whose trials do not run again.
+    """
+    directions = {steer.direction for config in plan.configs for steer in config.steers}
+    checks: Mapping[InstrumentPart, Callable[[], None]] = {
+        "Docker": sandboxes.check,
+        "engine": partial(client.check, weights, directions),
+    }
+    instrument = Instrument(checks, patience, Notice(patience.notice))
+    return TrialRepeater(TrialRunner(plan, client, sandboxes, finished), instrument, patience.retries)

@@ -1,0 +1,249 @@
+"""Whatever is asked of an engine, it answers in JSON with a reason, and goes on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.raw_http import TOKEN, request, served
+from support.tiny_models import LAYERS, WIDTH, load_tiny
+
+from capvec.engines.serving import Bounds
+
+pytestmark = pytest.mark.integration
+
+HELLO = [{"role": "user", "content": "hello"}]
+STEER = {"layer": 1, "direction": "d", "alpha": 1.0}
+CHAT, CAPTURE, DIRECTIONS = "/v1/chat/completions", "/v1/capture", "/v1/directions"
+FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    from capvec.engines.transformers.scheduler import Scheduler
+    from capvec.engines.transformers.server import Engine, build_app
+
+    # A short context, since a request without `max_tokens` fills it.
+    loaded = replace(load_tiny(tmp_path_factory.mktemp("model"), "llama"), context_length=96)
+    scheduler = Scheduler(loaded, max_rows=4, prefix_bytes=1 << 20)
+    with served(build_app(Engine(loaded, scheduler, TOKEN)), Bounds(request_s=3, linger_s=0.1)) as running:
+        yield running
+    scheduler.close()
+
+
+def chat(**fields) -> bytes:
+    return json.dumps({"messages": HELLO, "max_tokens": 2} | fields).encode()
+
+
+def steer(**fields) -> bytes:
+    return chat(steering=[STEER | fields])
+
+
+def conversations(**fields) -> bytes:
+    return json.dumps({"conversations": [HELLO]} | fields).encode()
+
+
+def direction(values) -> bytes:
+    return safetensors.numpy.save({"directions": np.broadcast_to(values, (LAYERS, WIDTH)).copy()})
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "said"),
+    [
+        (CHAT, b"", "not JSON"),
+        (CHAT, b"\xff\xfe{", "not JSON"),
+        (CHAT, b"[" * 100_000, "nested too deeply"),
+        (CHAT, b'{"messages":' * 100_000, "nested too deeply"),
+        (CHAT, b'{"seed": ' + b"9" * 5000 + b"}", "not JSON: Exceeds the limit"),
+        (CHAT, b'{"temperature": NaN}', "NaN is no JSON number"),
+        (CHAT, b'{"temperature": -Infinity}', "-Infinity is no JSON number"),
+        (CHAT, chat()[:-1] + b', "temperature": 1e999}', "temperature: inf"),
+        (CHAT, b'{"seed": 1, "seed": 2}', "'seed' stands twice"),
+        (CHAT, b'{"messages": [{"role": "user", "role": "system", "content": ""}]}', "'role' stands twice"),
+        (CHAT, chat(**{"\ud800": 1}), "unknown fields"),
+        (CHAT, chat(**{"x" * 100_000: 1}), "unknown fields"),
+        (CHAT, chat(messages="hello"), "messages"),
+        (CHAT, chat(messages={"role": "user"}), "messages"),
+        (CHAT, chat(messages=[{"role": "user", "content": "a\udfff"}]), "lone surrogate"),
+        (CHAT, chat(messages=[{"role": "\ud800", "content": "a"}]), "lone surrogate"),
+        (CHAT, chat(messages=[{"role": "user", "content": [HELLO] * 9000}]), "expected text for role and content"),
+        (CHAT, chat(max_tokens=-1), "max_tokens: -1"),
+        (CHAT, chat(max_tokens=True), "max_tokens: True"),
+        (CHAT, chat(max_tokens="2"), "max_tokens: '2'"),
+        (CHAT, chat(seed=""), "seed: ''"),
+        (CHAT, chat(seed=False), "seed: False"),
+        (CHAT, chat(temperature=10**400), "temperature"),
+        (CHAT, chat(temperature=-1e-9), "temperature"),
+        (CHAT, chat(temperature=[]), "temperature: []"),
+        (CHAT, chat(stop=0), "stop: 0"),
+        (CHAT, chat(stop=["\ud800"]), "stop: received a lone surrogate"),
+        (CHAT, chat(stop=["x"] * 65), "at most 64"),
+        (CHAT, chat(stop=["x", ""]), "none empty"),
+        (CHAT, chat(stream=0), "stream"),
+        (CHAT, chat(n=[]), "n = 1"),
+        (CHAT, chat(thinking=[]), "thinking: []"),
+        (CHAT, chat(thinking={}), "thinking: {}"),
+        (CHAT, chat(steering={}), "steering: expected a list"),
+        (CHAT, chat(steering=""), "steering: expected a list"),
+        (CHAT, chat(steering=[[]]), "steering: expected a list"),
+        (CHAT, steer(layer=1.5), "layer"),
+        (CHAT, steer(layer=True), "layer"),
+        (CHAT, steer(layer="1"), "layer"),
+        (CHAT, steer(layer=-1), "layer -1"),
+        (CHAT, steer(layer=10**300), "layer"),
+        (CHAT, steer(alpha=10**400), "alpha"),
+        (CHAT, steer(alpha="1"), "alpha"),
+        (CHAT, steer(direction=5), "direction"),
+        (CHAT, steer(op="remove"), "op"),
+        (CHAT, steer(op=[]), "op"),
+        (CHAT, steer(keep_norm="no"), "keep_norm"),
+        (CHAT, steer(**{"\ud800": 1}), "steering"),
+        (CHAT, chat(steering=[STEER] * 1025), "at most 1024"),
+        (CAPTURE, conversations(conversations=HELLO), "messages"),
+        (CAPTURE, conversations(pooling=5), "pooling: 5"),
+        (CAPTURE, conversations(pooling="mean-last:" + "9" * 5000), "pooling"),
+        (CAPTURE, conversations(names="x"), "names"),
+        (CAPTURE, conversations(names=[1]), "names"),
+        (DIRECTIONS, b"\xff" * 100, "not a direction"),
+        (DIRECTIONS, (1 << 60).to_bytes(8, "little") + b"{}", "not a direction"),
+        (DIRECTIONS, (2).to_bytes(8, "little") + b"{}", "not a direction"),
+        (DIRECTIONS, direction(np.float64(1e300)), "not finite"),
+        (DIRECTIONS, direction(np.float32(3e38)), "not finite"),
+        (DIRECTIONS, direction(np.float32(np.nan)), "not finite"),
+        (DIRECTIONS, direction(np.int8(1)), "int8"),
+    ],
+)  # fmt: skip
+def test_a_request_that_makes_no_sense_is_refused_with_the_reason(engine, path, body, said):
+    answer = engine.post(path, body)
+    assert answer.status == 400, answer
+    assert said in answer.error["message"]
+
+
+def test_a_body_above_the_bound_is_refused_with_the_bound(engine):
+    answer = engine.post(CHAT, chat(messages=[{"role": "user", "content": "x" * (33 << 20)}]))
+    assert (answer.status, answer.error["code"]) == (413, "request_too_large")
+    assert "33,554,432 bytes" in answer.error["message"]
+
+
+def test_a_capture_whose_residuals_would_fill_the_memory_is_refused(engine, monkeypatch):
+    from capvec.engines.transformers import server
+
+    monkeypatch.setattr(server, "MAX_CAPTURE_BYTES", 8 * LAYERS * WIDTH)
+    assert engine.post(CAPTURE, conversations(conversations=[HELLO] * 2)).status == 200
+    answer = engine.post(CAPTURE, conversations(conversations=[HELLO] * 3))
+    assert (answer.status, answer.error["code"]) == (413, "request_too_large")
+    assert "3 conversations have 1,536 bytes of residuals" in answer.error["message"]
+
+
+def test_more_directions_than_fit_are_refused_and_those_held_stay(engine, monkeypatch):
+    from capvec.engines.transformers import server
+
+    first = engine.post(DIRECTIONS, direction(np.float32(0.25)))
+    monkeypatch.setattr(server, "MAX_DIRECTIONS_BYTES", 0)
+    answer = engine.post(DIRECTIONS, direction(np.float32(0.75)))
+    assert (answer.status, answer.error["code"]) == (413, "too_many_directions")
+    assert engine.post(CHAT, steer(direction=json.loads(first.body)["hash"])).status == 200
+
+
+def test_a_whole_number_may_be_written_with_a_point(engine):
+    key = json.loads(engine.post(DIRECTIONS, direction(np.float32(0.5))).body)["hash"]
+    assert engine.post(CHAT, steer(direction=key, layer=1.0, alpha=1)).status == 200
+    assert engine.post(CHAT, chat(max_tokens=10**300, seed=-(10**300), stop=None, steering=None)).status == 200
+
+
+# ------------------------------------------------------------------------------------------------ fuzzing
+
+TEXT = st.text(st.characters(codec=None), max_size=8)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | TEXT
+ANYTHING = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3))
+ROLES = st.sampled_from(["user", "assistant", "system", "tool", ""])
+MESSAGES = st.lists(st.fixed_dictionaries({"role": ROLES, "content": TEXT}), max_size=3)
+STEERS = st.lists(
+    st.fixed_dictionaries(
+        {"layer": st.integers(-1, LAYERS) | ANYTHING, "direction": TEXT, "alpha": st.floats() | ANYTHING},
+        optional={"op": st.sampled_from(["add", "ablate", "set"]), "positions": TEXT, "keep_norm": ANYTHING},
+    ),
+    max_size=2,
+)
+CHATS = st.fixed_dictionaries(
+    {"messages": MESSAGES | ANYTHING},
+    optional={
+        "max_tokens": st.integers(-2, 4) | ANYTHING,
+        "temperature": st.floats(0, 2) | ANYTHING,
+        "seed": st.integers() | ANYTHING,
+        "stop": st.lists(TEXT, max_size=2) | ANYTHING,
+        "steering": STEERS | ANYTHING,
+        "thinking": ANYTHING,
+        "n": ANYTHING,
+        "stream": ANYTHING,
+    },
+)
+CAPTURES = st.fixed_dictionaries(
+    {"conversations": st.lists(MESSAGES, max_size=3) | ANYTHING},
+    optional={"pooling": st.sampled_from(["last", "mean-last:2", "last-assistant"]) | ANYTHING, "names": ANYTHING},
+)
+
+
+def stands(engine, answer) -> None:
+    """Fails unless the answer is a result or a refusal in JSON, and the engine goes on."""
+    if answer.status != 200:
+        assert answer.status in {400, 404, 405, 408, 413, 431, 501}, answer
+        assert answer.error
+    assert engine.send(request("GET", "/health")).status == 200
+
+
+@FUZZ
+@given(body=CHATS)
+def test_any_chat_is_answered_or_refused(engine, body):
+    stands(engine, engine.post(CHAT, json.dumps(body).encode()))
+
+
+@FUZZ
+@given(body=CAPTURES)
+def test_any_capture_is_answered_or_refused(engine, body):
+    stands(engine, engine.post(CAPTURE, json.dumps(body).encode()))
+
+
+@FUZZ
+@given(path=st.sampled_from([CHAT, CAPTURE, DIRECTIONS]), body=st.binary(max_size=200))
+def test_any_bytes_as_a_body_are_refused(engine, path, body):
+    stands(engine, engine.post(path, body))
+
+
+@FUZZ
+@given(values=st.floats(width=32), scale=st.floats(width=32))
+def test_any_direction_is_held_or_refused_and_a_steer_along_it_too(engine, values, scale):
+    answer = engine.post(DIRECTIONS, direction(np.float32(values)))
+    stands(engine, answer)
+    if answer.status == 200:
+        steered = engine.post(CHAT, steer(direction=json.loads(answer.body)["hash"], alpha=scale))
+        if steered.status == 500:
+            assert steered.error["code"] == "steering_fault"
+        else:
+            stands(engine, steered)
+
+
+@FUZZ
+@given(
+    method=st.sampled_from(["GET", "POST", "HEAD", "PUT", "OPTIONS", "CONNECT", "X"]),
+    path=st.sampled_from([CHAT, "/health", "/", "*", "//", "/%00", "/v1", "?", "/health?x=1"]),
+    lines=st.lists(
+        st.sampled_from(
+            ["Content-Length: 3", "Content-Length: 0", "Content-Length: x", "Transfer-Encoding: chunked", "X:",
+             "Expect: 100-continue", "Connection: close", "Connection: upgrade", "Upgrade: websocket",
+             "Transfer-Encoding: gzip", "broken"]
+        ),
+        max_size=3,
+    ),
+    body=st.binary(min_size=3, max_size=20),
+    half_close=st.booleans(),
+)  # fmt: skip
+def test_any_request_is_answered(engine, method, path, lines, body, half_close):
+    answer = engine.send(request(method, path, body, *lines), half_close=half_close, method=method)
+    if method != "HEAD":
+        stands(engine, answer)

@@ -1,0 +1,209 @@
+"""The server of an engine on a real socket, with an application that waits to be told its answers."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from support.raw_http import TOKEN, read_answer, request, served
+
+from capvec.engines.client import EngineClient
+from capvec.engines.protocol import EngineInfo
+from capvec.engines.serving import Bounds, JsonResponse, body_of, endpoints, while_connected
+from capvec.errors import EngineUnavailable
+
+pytestmark = pytest.mark.unit
+INFO = EngineInfo("m", None, "Llama", 2, 4, 64, "float32", "cpu", "0")
+BOUNDS = Bounds(body_bytes=2000, requests=2, connections=8, request_s=0.5, idle_s=60, linger_s=0.3)
+
+
+@dataclass
+class Waiting:
+    """Endpoints of which one gives its answer when the test sets it."""
+
+    works: list[Future[str]] = field(default_factory=list)
+
+    async def health(self, _: Request) -> Response:
+        return JsonResponse(INFO.to_json())
+
+    async def work(self, http: Request) -> Response:
+        body = await body_of(http, BOUNDS.body_bytes)
+        self.works.append(work := Future())
+        if body == b"now":
+            work.set_result("done")
+        return JsonResponse({"answer": await while_connected(http, work)})
+
+    async def broken(self, _: Request) -> Response:
+        raise RuntimeError("lone \ud800 surrogate")
+
+    def begun(self, count: int) -> None:
+        """Wait until so many requests have been read."""
+        until(lambda: len(self.works) >= count)
+
+
+def until(condition) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def waiting():
+    return Waiting()
+
+
+@pytest.fixture
+def engine(waiting):
+    routes = {"/health": ("GET", waiting.health), "/work": ("POST", waiting.work), "/broken": ("GET", waiting.broken)}
+    with served(endpoints(routes, TOKEN, BOUNDS), BOUNDS) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("raw", "status", "said"),
+    [
+        (request("GET", "/nowhere"), 404, "no endpoint '/nowhere'; expected one of /health, /work"),
+        (request("GET", "/health/"), 404, "no endpoint"),
+        (request("GET", "//health"), 404, "no endpoint"),
+        (request("GET", "http://engine/health"), 404, "no endpoint"),
+        (request("GET", "/%ff%00"), 404, "no endpoint"),
+        (request("OPTIONS", "*"), 404, "no endpoint"),
+        (request("CONNECT", "engine:80"), 404, "no endpoint"),
+        (request("GET", "/work"), 405, "GET /work: expected POST"),
+        (request("DELETE", "/health"), 405, "DELETE /health: expected GET"),
+        (request("BREW" * 40, "/health"), 405, "expected GET"),
+        (request("GET", "/health", token="wrong"), 401, "bearer token"),
+        (request("GET", "/health", token="\xff"), 401, "bearer token"),
+        (b"GET /health HTTP/1.1\r\nHost: engine\r\n\r\n", 401, "bearer token"),
+        (request("GET", "/broken"), 500, "lone \ud800 surrogate"),
+        (request("POST", "/work", b"", "Content-Length: abc"), 400, "bad Content-Length"),
+        (request("POST", "/work", b"", "Content-Length: -1"), 400, "bad Content-Length"),
+        (request("POST", "/work", b"", "Content-Length: 1", "Content-Length: 2"), 400, "conflicting Content-Length"),
+        (request("POST", "/work", b"", "Content-Length: " + "9" * 19), 413, "at most 2,000 bytes"),
+        (request("POST", "/work", b"", "Content-Length: " + "9" * 30), 400, "bad Content-Length"),
+        (request("POST", "/work", b"", "Transfer-Encoding: gzip"), 501, "Transfer-Encoding"),
+        (request("POST", "/work", b"zzz\r\n", "Transfer-Encoding: chunked"), 400, "illegal chunk header"),
+        (request("POST", "/work", b"5\r\nhello!", "Transfer-Encoding: chunked"), 400, "malformed chunk footer"),
+        (request("POST", "/work", b"x" * 2001), 413, "at most 2,000 bytes"),
+        (request("POST", "/work", b"x" * 1_000_000), 413, "at most 2,000 bytes"),
+        (request("POST", "/work", b"7d1\r\n" + b"x" * 2001 + b"\r\n", "Transfer-Encoding: chunked"), 413, "at most"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 500, 400, "no HTTP/1.1"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 401, "bearer token"),
+        (b"GET /health HTTP/1.1\r\n\r\n", 400, "Missing mandatory Host"),
+        (b"GET /health\r\n\r\n", 400, "illegal request line"),
+        (b"GET /health HTTP/1.1\r\nHost: e\r\nX: " + b"y" * 100_000, 431, "Receive buffer too long"),
+        (b"GET /health HTTP/1.1\r\nHost: e\r\n: \r\n\r\n", 400, "illegal header line"),
+        (b"\r\n\r\nnonsense" * 9, 400, "no HTTP/1.1"),
+    ],
+)  # fmt: skip
+def test_whatever_arrives_is_answered_in_json_with_the_reason(engine, raw, status, said):
+    answer = engine.send(raw)
+    assert answer.status == status
+    assert said in answer.error["message"]
+    assert engine.send(request("GET", "/health")).status == 200
+
+
+def test_a_refusal_says_in_its_headers_what_to_do(engine):
+    assert engine.send(request("GET", "/work")).headers["allow"] == "POST"
+    assert engine.send(request("GET", "/health", token="wrong")).headers["www-authenticate"] == "Bearer"
+
+
+def test_a_body_in_chunks_is_read_and_none_is_an_empty_one(engine):
+    chunked = request("POST", "/work", b"2\r\nno\r\n1\r\nw\r\n0\r\n\r\n", "Transfer-Encoding: chunked")
+    assert engine.send(chunked).status == 200
+    assert engine.send(request("POST", "/work", b"now", "Expect: 100-continue", "Content-Length: 3")).status == 200
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [b"GET /hea", request("GET", "/health")[:-2], request("POST", "/work", b"", "Content-Length: 9") + b"half",
+     request("POST", "/work", b"5\r\nhe", "Transfer-Encoding: chunked")],
+)  # fmt: skip
+def test_a_request_that_does_not_end_is_answered_when_its_time_is_over_or_its_client_leaves(engine, begun):
+    assert "within 0.5 s" in engine.send(begun).error["message"]
+    answer = engine.send(begun, half_close=True)
+    assert (answer.status, answer.error["code"]) == (400, "client_closed")
+    assert "before the whole request had arrived" in answer.error["message"]
+
+
+def test_a_client_that_sends_a_byte_now_and_then_gains_no_time(engine):
+    with engine.connect() as connection:
+        connection.sendall(request("POST", "/work", b"", "Content-Length: 1000"))
+        started = time.monotonic()
+        connection.setblocking(False)
+        while time.monotonic() - started < 20:
+            try:
+                if connection.recv(1, 2):  # 2: peek
+                    break
+            except BlockingIOError:
+                connection.send(b"x")
+                time.sleep(0.05)
+        connection.settimeout(30)
+        assert read_answer(connection).status == 408
+
+
+def test_the_second_of_two_requests_sent_together_has_a_limit_of_time_too(engine):
+    with engine.connect() as connection:
+        connection.sendall(request("POST", "/work", b"now") + request("POST", "/work", b"", "Content-Length: 9"))
+        assert [read_answer(connection).status for _ in range(2)] == [200, 408]
+
+
+@pytest.mark.parametrize("half_close", [True, False])
+def test_what_a_client_that_left_had_asked_for_is_given_up(engine, waiting, half_close):
+    with engine.connect() as connection:
+        connection.sendall(request("POST", "/work"))
+        waiting.begun(1)
+        if half_close:
+            connection.shutdown(1)
+            assert "keep it open" in read_answer(connection).error["message"]
+    until(waiting.works[0].done)
+    assert engine.post("/work", b"now").status == 200
+
+
+def test_more_requests_than_the_bound_are_told_to_come_again_and_capvecs_client_does(engine, waiting):
+    with ThreadPoolExecutor(3) as pool:
+        first = [pool.submit(engine.post, "/work", b"") for _ in range(BOUNDS.requests)]
+        waiting.begun(2)
+        answer = engine.post("/work", b"now")
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        assert "busy with 2 requests" in answer.error["message"]
+        assert engine.send(request("GET", "/health")).status == 200
+        for work in list(waiting.works):
+            work.set_result("done")
+        assert [one.result().status for one in first] == [200, 200]
+
+
+def test_more_connections_than_the_bound_are_refused_and_the_others_stay(engine):
+    with ExitStack() as stack:
+        kept = [stack.enter_context(engine.connect()) for _ in range(BOUNDS.connections)]
+        for connection in kept:
+            connection.sendall(request("GET", "/health"))
+            assert read_answer(connection).status == 200
+        answer = engine.send()
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        kept[0].sendall(request("GET", "/health"))
+        assert read_answer(kept[0]).status == 200
+
+
+def test_the_client_waits_for_a_busy_server_and_says_why_when_that_does_not_help():
+    asked = []
+
+    async def busy(scope, receive, send):
+        asked.append(scope["path"])
+        again = {"retry-after": "0" if len(asked) < 3 else "900"}
+        body = {"error": {"message": "busy", "code": "overloaded"}}
+        answered = JsonResponse(INFO.to_json()) if len(asked) == 3 else JsonResponse(body, 503, again)
+        await answered(scope, receive, send)
+
+    with served(busy) as running, EngineClient(running.url, TOKEN) as client:
+        assert client.health() == INFO
+        assert len(asked) == 3
+        with pytest.raises(EngineUnavailable, match="503 busy"):
+            client.health()
+        assert len(asked) == 4
