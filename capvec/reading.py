@@ -192,6 +192,40 @@ def walk(folder: Path, most: int = MOST_ENTRIES) -> Iterator[os.DirEntry[str]]:
             raise UsageError(f"{shown(here)}: cannot be read ({_reason(error)})") from error
 
 
+def check_tree(folder: Path, what: str) -> int:
+    """Check everything in a folder that others made, before any of it is opened.
+
+    Args:
+        folder: searched at any depth.
+        what: it is, for messages, as `a task folder`.
+
+    Returns:
+        Bytes of all its files.
+
+    Raises:
+        UsageError: something is neither a folder nor a regular file, or a link leads out of the folder.
+    """
+    total = 0
+    for entry in walk(folder):
+        if (found := _odd(entry, folder)) is not None:
+            remedy = f"{what} holds folders, regular files and links that stay inside it"
+            raise UsageError(f"{shown(entry.path)}: {found}; {remedy}")
+        if entry.is_file(follow_symlinks=False):
+            total += entry.stat(follow_symlinks=False).st_size
+    return total
+
+
+def _odd(entry: os.DirEntry[str], folder: Path) -> str | None:
+    """Why something has no place in a folder that others made."""
+    if entry.is_symlink():
+        target = leads_out(Path(entry.path), folder)
+        loops = "is a link to itself" if is_loop(Path(entry.path)) else None
+        return f"leads out of the folder, to {shown(target)}" if target is not None else loops
+    if entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False):
+        return None
+    return f"is {kind(entry.stat(follow_symlinks=False).st_mode)}"
+
+
 def leads_out(path: Path, folder: Path) -> str | None:
     """Where a link leads if that is outside of a folder; None for a path inside of it."""
     target, root = os.path.realpath(path), os.path.realpath(folder)
@@ -233,14 +267,22 @@ def parse_json(data: str | bytes) -> Any:
         ValueError: not JSON, not Unicode, too deep, with too long a number, or one that takes more than 10 times its
             size in memory (above 64 MiB).
     """
-    text = data if isinstance(data, str) else data.decode(json.detect_encoding(data), "surrogatepass")
-    _check_weight(text)
+    text = data if isinstance(data, str) else _decoded(data)
+    check_weight(text)
     try:
         value = json.loads(text, parse_int=_whole)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     _check_depth(value)
     return value
+
+
+def _decoded(data: bytes) -> str:
+    encoding = json.detect_encoding(data)
+    try:
+        return data.decode(encoding, "surrogatepass")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start} is no {encoding.upper()}") from error
 
 
 def read_json(path: Path, largest: int = RECORD) -> Any:
@@ -295,17 +337,27 @@ def _whole(digits: str) -> int:
     return int(digits)
 
 
-def _check_weight(text: str) -> None:
-    """Refuse what is small as text and large as Python's objects, such as millions of empty lists."""
+def check_weight(text: str) -> None:
+    """Refuse JSON that is small as text and large as Python's objects, such as millions of empty lists.
+
+    Raises:
+        ValueError: its values take more than 10 times the text's size in memory, and more than 64 MiB.
+    """
     allowed = max(_ROOM, 7 * len(text))  # beside the text itself
     if max(_WEIGHTS.values()) * len(text) <= _ROOM or _weight(text) <= allowed:
         return
-    if _weight(_JSON_TEXT.sub('""', text)) > allowed:
+    total, at = 0, 0
+    for quoted in _JSON_TEXT.finditer(text):
+        total += _weight(text, at, quoted.start())
+        at = quoted.end()
+        if total > allowed:
+            break
+    if total + _weight(text, at) > allowed:
         raise ValueError("so many lists and objects in so little text that they take more than 10 times its size")
 
 
-def _weight(text: str) -> int:
-    return sum(weight * text.count(sign) for sign, weight in _WEIGHTS.items())
+def _weight(text: str, start: int = 0, end: int | None = None) -> int:
+    return sum(weight * text.count(sign, start, end) for sign, weight in _WEIGHTS.items())
 
 
 def _check_depth(value: Any) -> None:

@@ -12,6 +12,10 @@ import cattrs
 from cattrs.preconf.json import make_converter
 
 from capvec.errors import UsageError
+from capvec.reading import shown
+
+_LONGEST = 600
+"""Characters of the reasons in a message."""
 
 
 def _whole(value: Any, _: type[int]) -> int:
@@ -69,5 +73,5 @@ class Record:
         try:
             return _converter.structure(data, cls)
         except (cattrs.BaseValidationError, cattrs.StructureHandlerNotFoundError, TypeError, ValueError) as error:
-            reasons = "; ".join(cattrs.transform_error(error, path=cls.__name__))
-            raise UsageError(f"not a {cls.__name__} record: {reasons}") from error
+            reasons = shown("; ".join(cattrs.transform_error(error, path=cls.__name__)))
+            raise UsageError(f"not a {cls.__name__} record: {reasons[:_LONGEST]}") from error

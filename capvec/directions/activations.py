@@ -18,10 +18,13 @@ from numpy.typing import NDArray
 
 from capvec.engines.protocol import EngineInfo
 from capvec.errors import UsageError
+from capvec.reading import check_regular, parse_json
 from capvec.records import Message, Trace
 
 _CACHE_VERSION = 3
 """Increased when a conversation is captured differently; 3 introduced batches and poolings."""
+_LARGEST = 1 << 42
+"""Bytes of the largest file of activations: 4 TiB, which is mapped and not read whole."""
 _FORMAT = "capvec-activations-v1"
 _ARRAYS = ("residuals", "tokens", "truncated_tokens", "truncated_assistant")
 
@@ -180,15 +183,16 @@ class ActivationFile:
         Raises:
             UsageError: the file is missing or does not hold activations.
         """
+        check_regular(path, _LARGEST)
         try:
             arrays, about = _read(path)
             if about.get("format") != _FORMAT:
                 raise ValueError(f"its format is {about.get('format')!r}")
             lines = arrays["traces"].tobytes().decode().splitlines()
-            traces = tuple(Trace.from_json(json.loads(line)) for line in lines)
+            traces = tuple(Trace.from_json(parse_json(line)) for line in lines)
             activations = Activations.of_arrays(arrays, about["pooling"])
-            engine = EngineInfo.from_json(json.loads(about["engine"]))
-        except (OSError, safetensors.SafetensorError, KeyError, ValueError, UsageError) as error:
+            engine = EngineInfo.from_json(parse_json(about["engine"]))
+        except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError, UsageError) as error:
             raise UsageError(f"{path}: {error}; expected a file of activations that `capvec capture` wrote") from error
         if len(traces) != len(activations.tokens):
             raise UsageError(f"{path}: {len(traces)} traces and {len(activations.tokens)} residuals; capture again")

@@ -77,7 +77,7 @@ def read_file(path: Path, n_layers: int | None, d_model: int | None) -> FileCont
         try:
             return FileContents(*check(_READERS[suffix](file), n_layers, d_model))
         except UsageError as error:
-            raise UsageError(f"{shown(path)}: {error}") from error
+            raise UsageError(shown(f"{path}: {error}")) from error  # a message may quote the file
         except OSError as error:
             raise UsageError(f"{shown(path)}: cannot be read ({error.strerror})") from error
 

@@ -83,7 +83,7 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
 
 def _runs_code(name: str) -> UsageError:
     return UsageError(
-        f"refused, because reading it would run code: it asks for {name}, and a .pt file is read with "
+        f"refused, because reading it would run code: it asks for {name[:100]}, and a .pt file is read with "
         "weights_only=True, which allows tensors and plain values only; save tensors, as "
         "torch.save({'directions': tensor}, path)"
     )

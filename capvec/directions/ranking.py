@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
 from capvec.errors import UsageError
+from capvec.reading import RECORD, read_text, shown
 
 LEVEL = 0.05
 """Significance level of the verdict."""
@@ -115,12 +117,16 @@ class Ranking:
         Raises:
             UsageError: the file is not a `ranking.csv` of this version.
         """
-        with path.open(newline="", encoding="utf-8") as file:
-            lines = [{name: text for name, text in row.items() if name != "flags"} for row in csv.DictReader(file)]
+        text = read_text(path, RECORD)
         try:
-            rows = tuple(_rank_of(line) for line in lines)
-        except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"{path}: not the ranking of a direction by this version of capvec ({error!r})") from error
+            lines = csv.DictReader(io.StringIO(text, newline=""))
+            rows = tuple(_rank_of({name: one for name, one in line.items() if name != "flags"}) for line in lines)
+            if not rows:
+                raise ValueError("no rows")
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            raise UsageError(
+                f"{shown(path)}: not the ranking of a direction by this version of capvec ({error!r:.200})"
+            ) from error
         return cls(rows, estimator, null, folds)
 
     def write_csv(self, path: Path, flags: Sequence[str] = ()) -> None:

@@ -199,7 +199,7 @@ class EngineState(Record):
     requests: int
     """Chats and captures that were begun and not answered."""
     steps: int
-    """Forward passes so far. Where it stands still and there are requests, the engine is stalled."""
+    """Steps of the batch so far. Where they stand still and there are requests, the engine is stalled."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from typing import Any
 from capvec.engines.protocol import ModelSource
 from capvec.errors import UsageError
 from capvec.models.weights import MANIFEST, ensure_base, ensure_pocket
+from capvec.reading import check_regular, is_loop, read_json, shown, walk
 
 POCKET, POCKET_BASE = "pocket", "pocket-base"
 POCKET_CONTEXT = 2048
@@ -22,6 +22,8 @@ BASE: dict[str, Any] = {"context_length": POCKET_CONTEXT, "prompt_style": "few-s
 CORPORA = ("same-model", "cross-model")
 """Contrasts with bundled traces."""
 BUNDLED_TRACES = Path(__file__).parent / "traces"
+_LARGEST_FILE = 1 << 42
+"""Bytes of the largest file of a model's folder: 4 TiB."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -43,6 +45,7 @@ def resolve_model(name: str, say: Callable[[str], None] = print) -> ModelSource:
     if os.path.isdir(path):  # unlike Path.is_dir, False if access is denied
         if not (path / "config.json").is_file():
             raise UsageError(f"--model {name}: no config.json in that folder; expected a model saved by transformers")
+        _check_files(path)
         return _described(path.absolute())
     if _HUB_ID.fullmatch(name):
         return ModelSource(name, name)
@@ -52,15 +55,31 @@ def resolve_model(name: str, say: Callable[[str], None] = print) -> ModelSource:
     )
 
 
+def _check_files(folder: Path) -> None:
+    """Check what transformers will open by name. Links may lead out of the folder, as those of the hub's cache do.
+
+    Raises:
+        UsageError: something is neither a folder nor a regular file, or a config is no JSON object.
+    """
+    for entry in walk(folder):
+        if os.path.isdir(entry.path) or (not os.path.exists(entry.path) and not is_loop(Path(entry.path))):
+            continue  # a link without its file was not downloaded
+        check_regular(Path(entry.path), _LARGEST_FILE)
+        if entry.name.endswith(("config.json", ".index.json")) and not isinstance(read_json(Path(entry.path)), dict):
+            raise UsageError(f"{shown(entry.path)}: expected a JSON object")
+
+
 def _described(folder: Path) -> ModelSource:
     """The model of a folder, served as the key `serve` of a `capvec.json` beside the weights says, if there is one."""
     manifest = folder / MANIFEST
     if not manifest.is_file():
         return ModelSource(str(folder), folder.name)
+    found = read_json(manifest)
+    serve = found.get("serve", {}) if isinstance(found, dict) else None
+    if not isinstance(serve, dict):
+        raise UsageError(f"{manifest}: not JSON with an object, or with one under `serve`; correct it or delete it")
     try:
-        return _served(folder, folder.name, json.loads(manifest.read_text(encoding="utf-8")).get("serve", {}))
-    except (ValueError, AttributeError) as error:
-        raise UsageError(f"{manifest}: not JSON with an object ({error}); correct it or delete it") from error
+        return _served(folder, folder.name, serve)
     except UsageError as error:
         raise UsageError(f"{manifest}: serve is {error}; correct it or delete it") from error
 

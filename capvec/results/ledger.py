@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from capvec.errors import UsageError
+from capvec.reading import GIB, open_regular, parse_json, shown
 from capvec.records import Outcome, TrialId
+from capvec.text import one_line
 
 TRIALS = "trials.jsonl"
 """Its name in a run folder."""
+_LARGEST = 4 * GIB
+"""Bytes that are read."""
 
 
 class Ledger:
@@ -39,15 +43,16 @@ class Ledger:
         if not self.path.exists():
             return ()
         latest: dict[TrialId, Outcome] = {}
-        text = self.path.read_text(encoding="utf-8")
-        for number, line in enumerate(text.splitlines(), start=1):
-            try:
-                outcome = Outcome.from_json(json.loads(line))
-            except (json.JSONDecodeError, UsageError) as error:
-                if number == len(text.splitlines()) and not text.endswith("\n"):
-                    break
-                raise UsageError(f"{self.path}, line {number}: {error}") from error
-            latest[outcome.id] = outcome
+        with open_regular(self.path, _LARGEST) as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    outcome = Outcome.from_json(parse_json(line))
+                except (ValueError, LookupError, TypeError, AttributeError, UsageError) as error:
+                    if not line.endswith(b"\n"):
+                        break
+                    why = str(error) if isinstance(error, ValueError | UsageError) else "not an outcome of a trial"
+                    raise UsageError(f"{shown(self.path)}, line {number}: {one_line(why)}") from error
+                latest[outcome.id] = outcome
         return tuple(latest.values())
 
     def mend(self) -> None:

@@ -18,9 +18,9 @@ from capvec.directions.recipe import Recipe
 from capvec.directions.study_direction import StudyDirection
 from capvec.errors import UsageError
 from capvec.plan.plan import Plan, Settings
+from capvec.reading import read_json, shown
 from capvec.steering import Steer
 from capvec.storage import write_text
-from capvec.text import reason
 
 PROVENANCE = "provenance.json"
 _KEYS: dict[str, type | tuple[type, ...]] = {
@@ -93,13 +93,14 @@ def read(folder: Path) -> dict[str, Any]:
         UsageError: it is missing, cut off or lacks a key without which two runs cannot be compared.
     """
     path = folder / PROVENANCE
+    if not path.exists():
+        raise UsageError(f"{folder}: no {PROVENANCE}")
+    record = read_json(path)
     try:
-        record = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise UsageError(f"{folder}: no {PROVENANCE}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path} cannot be read ({reason(error)})") from error
-    if lacking := list(_lacking(record)):
+        lacking = list(_lacking(record))
+    except (TypeError, AttributeError) as error:
+        raise UsageError(f"{shown(path)}: not what capvec writes ({error!r:.100})") from error
+    if lacking:
         raise UsageError(f"{path} lacks {', '.join(lacking)}")
     return dict(record)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from capvec.engines.protocol import ChatTemplateInfo, EngineInfo
 from capvec.errors import UsageError
 from capvec.plan.plan import Plan, Settings
+from capvec.reading import RECORD, check_tree, read_text, shown
 from capvec.records import Config, Outcome, Task, TrialId, TrialSpec
 from capvec.results.ledger import TRIALS, Ledger
 from capvec.results.lock import writer_of
@@ -18,6 +20,7 @@ from capvec.results.provenance import PROVENANCE, read
 from capvec.results.shards import shard_lines
 from capvec.results.summary_file import read_summary
 from capvec.tasks.splits import UNKNOWN
+from capvec.text import one_line
 
 
 @dataclass(frozen=True)
@@ -47,14 +50,20 @@ def read_run_folder(folder: Path) -> RunFolder:
     """Read a run folder.
 
     Raises:
-        UsageError: no run there, or none with a trial on record.
+        UsageError: no run there, or none with a trial on record; or something in the folder is no regular file, a link
+            out of it, damaged, or not what capvec wrote.
     """
     if not (folder / PROVENANCE).is_file():
         if (writer := writer_of(folder)) is not None:
             raise UsageError(f"{folder}: {writer} prepares a run there; it has no trial yet, so try again later")
         raise UsageError(f"{folder}: no run there (no provenance.json); expected a run folder, such as reports/latest")
+    check_tree(folder, "a run folder")
     provenance = read(folder)
-    plan = plan_of(folder, provenance)
+    try:
+        plan = plan_of(folder, provenance)
+    except (LookupError, TypeError, ValueError, AttributeError, csv.Error, UsageError) as error:
+        said = str(error) if isinstance(error, UsageError) else repr(error)
+        raise UsageError(f"{shown(folder / PROVENANCE)}: not what capvec writes ({one_line(said)})") from error
     recorded = {outcome.id: outcome for outcome in read_outcomes(folder)}
     outcomes = tuple(recorded[trial.id] for trial in plan.trials if trial.id in recorded)
     if not outcomes:
@@ -107,16 +116,17 @@ def _tasks(folder: Path, tasks: Mapping[str, Mapping[str, Any]]) -> Iterator[Tas
 def _families(path: Path) -> dict[str, dict[str, str]]:
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        return {
-            row["task"]: {key: row[key] for key in ("family", "split") if row.get(key, UNKNOWN) != UNKNOWN}
-            for row in csv.DictReader(file)
-        }
+    rows = csv.DictReader(io.StringIO(read_text(path, RECORD), newline=""))
+    return {
+        row["task"]: {key: row[key] for key in ("family", "split") if row.get(key, UNKNOWN) != UNKNOWN} for row in rows
+    }
 
 
 def _trials(provenance: Mapping[str, Any]) -> Iterator[TrialSpec]:
     """In the plan's order, which is that of `seeds`."""
     configs = [config["name"] for config in provenance["configs"]]
     for text, seed in provenance["seeds"].items():
+        if "/" in text or "\0" in text:  # it is the name of a file
+            raise UsageError(f"the trial {shown(text)!r} has a name that no file can have")
         trial = TrialId.parse(text, provenance["tasks"], configs)
         yield TrialSpec(trial.task, trial.config, trial.attempt, seed)

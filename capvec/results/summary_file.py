@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import errno
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from capvec.errors import UsageError
+from capvec.reading import read_json, shown
 
 _OF_SUMMARY = {
     "family": "comparisons",
@@ -25,8 +29,14 @@ def read_summary(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is none, as in a run that was interrupted.
+        UsageError: it cannot be read, or capvec did not write it.
     """
-    return current_names(json.loads(path.read_text(encoding="utf-8")))
+    if not path.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    try:
+        return current_names(read_json(path))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"{shown(path)}: not a summary that capvec wrote ({error!r:.100})") from error
 
 
 def current_names(summary: Mapping[str, Any]) -> dict[str, Any]:

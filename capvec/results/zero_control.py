@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import errno
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from capvec.errors import UsageError
 from capvec.plan.plan import Plan
+from capvec.reading import read_json, shown
 from capvec.records import Config, Outcome
 from capvec.results.gates import GateResult
 
@@ -97,13 +100,17 @@ def check_zero(plan: Plan, outcomes: Sequence[Outcome]) -> tuple[GateResult, ...
 
 def _turns(path: Path) -> tuple[Turn, ...]:
     """The replies in a trajectory that capvec wrote."""
-    steps = json.loads(path.read_text(encoding="utf-8"))["steps"]
-    return tuple(
-        Turn(
-            step.get("reasoning_content", "") + step["message"],
-            (step["metrics"]["prompt_tokens"], step["metrics"]["completion_tokens"]),
-            step["extra"]["observation"],
+    if not path.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    try:
+        return tuple(
+            Turn(
+                step.get("reasoning_content", "") + step["message"],
+                (step["metrics"]["prompt_tokens"], step["metrics"]["completion_tokens"]),
+                step["extra"]["observation"],
+            )
+            for step in read_json(path)["steps"]
+            if "llm_call_count" in step
         )
-        for step in steps
-        if "llm_call_count" in step
-    )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{shown(path)}: not a trajectory that capvec wrote ({error!r:.100})") from error

@@ -205,4 +205,5 @@ def _abandon(chunks: Generator[bytes]) -> None:
 def _says_no_such_file(error: docker.errors.APIError) -> bool:
     said = str(error.explanation).lower()
     missing = isinstance(error, docker.errors.NotFound) and "no such container" not in said
-    return missing or "not a directory" in said or "too many links" in said
+    # Of a link Docker looks up where it leads: nowhere (`too many links`), or to a name that no file can have.
+    return missing or any(why in said for why in ("not a directory", "too many l", "file name too long"))

@@ -80,6 +80,9 @@ def _judge(sandbox: Sandbox, task: Task, step: TaskStep, notes: Sequence[str], f
 
 def _run(sandbox: Sandbox, task: Task, step: TaskStep) -> tuple[Mapping[str, float], CommandResult]:
     verifier = step.verifier
+    if not verifier.tests:
+        sandbox.enter(user="root", network=None)
+        sandbox.execute(("chmod", "+x", "/tests/test.sh"), timeout_s=60)  # the image's own, as by Harbor
     sandbox.enter(user=verifier.user, network=verifier.network)
     for folder in verifier.tests:
         sandbox.upload(task.path / folder, "/tests")

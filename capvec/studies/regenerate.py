@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from capvec.errors import UsageError
+from capvec.reading import shown
 from capvec.report.baseline import BASELINE, write_baseline
 from capvec.results.direction import DirectionSummary
 from capvec.results.gates import GateResult, check_gate, split_gate
@@ -57,7 +58,20 @@ def regenerate(folder: Path) -> tuple[str, ...]:
 
 
 def results_of_run(run: RunFolder) -> tuple[Results, tuple[str, ...]]:
-    """The results of a run, from its folder, and lines on what could not be judged again."""
+    """The results of a run, from its folder, and lines on what could not be judged again.
+
+    Raises:
+        UsageError: a file of the folder is damaged, or not what capvec wrote.
+    """
+    try:
+        return _results_of(run)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise UsageError(
+            f"{shown(run.folder)}: provenance.json or summary.json is not what capvec writes ({error!r:.100})"
+        ) from error
+
+
+def _results_of(run: RunFolder) -> tuple[Results, tuple[str, ...]]:
     plan, outcomes = run.plan, run.outcomes
     summary, earlier = summarise_run(plan, outcomes), run.earlier_summary()
     judgement, notes = _judge(run, summary, earlier)

@@ -6,11 +6,10 @@ import os
 from pathlib import Path
 
 from capvec.errors import UsageError
-from capvec.reading import GIB, TEXT, is_loop, kind, leads_out, read_bytes, shown, size, walk
+from capvec.reading import GIB, TEXT, check_tree, read_bytes, shown, size
 
 LARGEST_TASK = 4 * GIB
 """Bytes of all files of a task folder."""
-_REMEDY = "a task folder holds folders, regular files and links that stay inside it"
 
 
 def require(file: Path, expected: str) -> None:
@@ -42,24 +41,13 @@ def read_text(file: Path, expected: str, largest: int = TEXT) -> str:
         raise UsageError(f"{shown(file)}: byte {error.start} is not UTF-8; expected UTF-8 text") from error
 
 
-def check_tree(folder: Path) -> None:
+def check_task_tree(folder: Path) -> None:
     """Check everything in a task folder before any of it is opened, hashed or copied into a container.
 
     Raises:
         UsageError: something is neither a folder nor a regular file, a link leads out of the folder, or there is more
             than a task may have.
     """
-    total = 0
-    for entry in walk(folder):
-        if entry.is_symlink():
-            if is_loop(Path(entry.path)):
-                raise UsageError(f"{shown(entry.path)}: is a link to itself; {_REMEDY}")
-            if (target := leads_out(Path(entry.path), folder)) is not None:
-                raise UsageError(f"{shown(entry.path)}: leads out of the task, to {shown(target)}; {_REMEDY}")
-        elif not entry.is_dir(follow_symlinks=False):
-            status = entry.stat(follow_symlinks=False)
-            if (found := kind(status.st_mode)) is not None:
-                raise UsageError(f"{shown(entry.path)}: is {found}; {_REMEDY}")
-            total += status.st_size
+    total = check_tree(folder, "a task folder")
     if total > LARGEST_TASK:
         raise UsageError(f"{shown(folder)}: its files have {size(total)}; expected at most {size(LARGEST_TASK)}")

@@ -21,7 +21,7 @@ from capvec.reading import MOST_ENTRIES, SETTINGS, shown
 from capvec.records import Environment, Task, Verifier
 from capvec.tasks.checksum import folder_checksum
 from capvec.tasks.config import Settings, parse_settings
-from capvec.tasks.files import check_tree, read_text
+from capvec.tasks.files import check_task_tree, read_text
 from capvec.tasks.steps import COMPOSE, agent_environment, steps_of
 from capvec.text import counted
 
@@ -55,7 +55,7 @@ def load_task(folder: Path, *, allow_network: bool = False) -> Task:
     """
     folder = _absolute(folder)
     _check_name(folder)
-    check_tree(folder)
+    check_task_tree(folder)
     settings = _settings(folder)
     environment, steps = agent_environment(folder, settings), steps_of(folder, settings)
     task = Task(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from capvec.errors import UsageError
+from capvec.reading import parse_json
 from capvec.records import Trace
 from capvec.thoughts import KNOWN_TAGS, split_thought
 from capvec.traces.document import NotATrace
@@ -50,8 +51,8 @@ def with_calls(text: str, calls: Iterable[tuple[Any, Any]]) -> str:
 def arguments_of(written: Any) -> Any:
     """The arguments of a call. Models write them as JSON in a string, which is parsed if it is JSON."""
     try:
-        return json.loads(written) if isinstance(written, str) else written
-    except (ValueError, RecursionError):
+        return parse_json(written) if isinstance(written, str) else written
+    except ValueError:
         return written
 
 

@@ -3,36 +3,58 @@
 from __future__ import annotations
 
 import json
-import zipfile
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from capvec.errors import UsageError
+from capvec.reading import GIB, MIB, check_weight, leads_out, open_regular, open_zip, parse_json, read_bytes, size, walk
 from capvec.traces.document import Archive, NotATrace
 
+LARGEST_FILE = 4 * GIB
+"""Bytes of the largest file of traces."""
 _MARKS = b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n"
 """What may stand before a JSON value: marks of the byte order, the other bytes of UTF-16 and UTF-32, white space."""
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
+_UNPACKED, _RATIO = 256 * MIB, 50
+"""Bytes that a zip file may always unpack to, and times its size that a larger one may."""
+_LINE, _ROOM = 600, 64 * MIB
+"""Bytes in memory of the least value of a line, and those that the lines of any file may take."""
 
 
 def files_in(path: Path) -> list[Path]:
-    """The files of a folder at any depth in order, or the file itself."""
-    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    """The files of a folder at any depth in order, or the file itself.
+
+    Raises:
+        UsageError: a folder cannot be read, or holds too many files.
+    """
+    if not path.is_dir():
+        return [path]
+    return sorted(Path(entry.path) for entry in walk(path) if not entry.is_dir(follow_symlinks=False))
 
 
-def load(file: Path) -> tuple[Any, list[str]]:
+def load(file: Path, folder: Path | None = None) -> tuple[Any, list[str]]:
     """The value of a file, and for a file of JSON lines what to call each of its values.
 
     A file of JSON lines has the list of its values, with a `UsageError` in the place of a line that is not JSON.
 
+    Args:
+        file: JSON, JSON lines, or a zip file.
+        folder: the folder that is searched, which links may not leave; None for a file that the user named.
+
     Raises:
-        NotATrace: the file is not JSON, nor a zip file.
+        NotATrace: the file is not JSON, nor a zip file, nor a regular file in the folder.
+        UsageError: it cannot be read, or is larger than `LARGEST_FILE`.
     """
-    with file.open("rb") as opened:
+    if folder is not None and file.is_symlink() and leads_out(file, folder) is not None:
+        raise NotATrace("a link out of the folder: copy the folder with `cp -rL` to read it")
+    if not os.path.isfile(file) and os.path.lexists(file):
+        raise NotATrace("no regular file")
+    with open_regular(file, 1 << 62) as opened:
         head = opened.read(64)
-    if head.startswith(b"PK\x03\x04"):
-        return _archive(file), []
+        if head.startswith(b"PK\x03\x04"):
+            return _archive(opened), []
     for mark, name in _COMPRESSED.items():
         if head.startswith(mark):
             raise NotATrace(f"compressed ({name}): unpack it first")
@@ -43,39 +65,59 @@ def load(file: Path) -> tuple[Any, list[str]]:
     return _json(file)
 
 
-def _archive(file: Path) -> Archive:
+def _archive(opened: Any) -> Archive:
+    length = os.fstat(opened.fileno()).st_size
     try:
-        with zipfile.ZipFile(file) as archive:
+        with open_zip(opened, max(_UNPACKED, _RATIO * length)) as archive:
             return Archive(frozenset(archive.namelist()))
-    except (zipfile.BadZipFile, OSError) as error:
-        raise NotATrace(f"a broken zip file ({error})") from error
+    except ValueError as error:
+        raise NotATrace(str(error)) from error
 
 
 def _json(file: Path) -> tuple[Any, list[str]]:
-    data = file.read_bytes()
+    data = read_bytes(file, LARGEST_FILE)
     try:
         text = data.decode(json.detect_encoding(data), "surrogatepass")
     except ValueError as error:
         raise NotATrace(f"not text ({error})") from error
     try:
-        return json.loads(text), []
-    except (ValueError, RecursionError) as error:
-        lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-        if len(lines) == 1 or not _is_json(lines[0][1]):
-            raise NotATrace(f"not JSON ({error})") from error
+        check_weight(text)
+    except ValueError as error:
+        raise NotATrace(str(error)) from error
+    try:
+        return parse_json(text), []
+    except ValueError as error:
+        why = str(error)  # the error itself keeps the text
+    if json.detect_encoding(data) != "utf-8":
+        data = text.encode("utf-8", "surrogatepass")
+    del text  # it may take 4 times the bytes
+    return _json_lines(file, data, why)
+
+
+def _json_lines(file: Path, data: bytes, why: str) -> tuple[list[Any], list[str]]:
+    """The values of the lines that are not blank; `why` is what is wrong with all of the file as one value."""
+    if _LINE * data.count(b"\n") > max(_ROOM, 7 * len(data)):
+        raise NotATrace(f"so many short lines that they take more than 10 times the file's {size(len(data))} in memory")
+    lines = [(number, line) for number, line in enumerate(data.split(b"\n"), start=1) if line.strip()]
+    if len(lines) == 1 or not _is_json(lines[0][1]):
+        raise NotATrace(f"not JSON ({why})")
     return [*_values(file, lines)], [f", line {number}" for number, _ in lines]
 
 
-def _is_json(line: str) -> bool:
+def _is_json(line: bytes) -> bool:
     try:
-        return isinstance(json.loads(line), dict | list)
-    except (ValueError, RecursionError):
+        return isinstance(_value(line), dict | list)
+    except ValueError:
         return False
 
 
-def _values(file: Path, lines: list[tuple[int, str]]) -> Iterator[Any]:
+def _value(line: bytes) -> Any:
+    return parse_json(line.decode("utf-8", "surrogatepass"))
+
+
+def _values(file: Path, lines: list[tuple[int, bytes]]) -> Iterator[Any]:
     for number, line in lines:
         try:
-            yield json.loads(line)
-        except (ValueError, RecursionError) as error:
+            yield _value(line)
+        except ValueError as error:
             yield UsageError(f"{file}, line {number}: not JSON ({error}); expected a trace, as on the lines before")

@@ -64,8 +64,6 @@ class Found:
                 yield from self._in_file(file)
             except NotATrace as reason:
                 self.passed_over.add(str(reason), str(file))
-            except OSError as error:
-                raise UsageError(f"--traces {file}: cannot be read ({error.strerror})") from error
         for folder, kept in self.events.items():
             events = openhands.ordered([event for _, event in kept])
             if openhands.FORMAT.looks_like(events, self.fields):
@@ -76,7 +74,7 @@ class Found:
                     self.passed_over.add(_NO_CONVERSATION, str(file))
 
     def _in_file(self, file: Path) -> Iterator[tuple[Document, Format]]:
-        value, labels = load(file)
+        value, labels = load(file, self.path if file != self.path else None)
         if (known := format_of(value, self.fields)) is not None:
             yield Document(str(file), value, file), known
             return

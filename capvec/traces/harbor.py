@@ -11,7 +11,6 @@ A trial of several steps has `steps/<step>/agent/trajectory.json` for each, and 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from capvec.errors import UsageError
+from capvec.reading import read_json
 from capvec.records import Trace
 from capvec.traces.document import Document, first_name
 from capvec.traces.fields import look_up
@@ -38,9 +38,9 @@ def trial_result(document: Document) -> dict[str, Any]:
         file = folder / "result.json"
         if file.is_file() and file != path:
             try:
-                result = json.loads(file.read_bytes())
-            except (ValueError, RecursionError) as error:
-                raise UsageError(f"{file}: not JSON ({error}); expected Harbor's result of a trial") from error
+                result = read_json(file)
+            except UsageError as error:
+                raise UsageError(f"{error}; expected Harbor's result of a trial") from error
             # A job has a result.json too, without these keys.
             if isinstance(result, dict) and ("verifier_result" in result or "task_name" in result):
                 return _of_step(document, result, path.relative_to(folder).parts)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from capvec.errors import UsageError
+from capvec.reading import shown
 from capvec.records import Trace
 from capvec.traces import atif
 from capvec.traces.conversation import check_conversation
@@ -48,6 +49,13 @@ def read_traces(
             the message names file, line and key. A trace is broken as well if it is empty, if the assistant speaks
             first, if a text of it has no UTF-8, or if a part of a message has a type that is not read.
     """
+    try:
+        return _read_all(path, fields, (lambda line: say(shown(line))) if say is not None else None)
+    except UsageError as error:  # of names and texts from outside, which stay on its line
+        raise UsageError(shown(str(error))) from error
+
+
+def _read_all(path: Path, fields: Mapping[str, str] | None, say: Callable[[str], None] | None) -> tuple[Trace, ...]:
     check_traces(path)
     names, passed_over, unrewarded = FieldNames(fields or {}), PassedOver(path), PassedOver(path)
     traces = tuple(_with_unique_ids([*_traces(Found(path, names, passed_over, unrewarded))]))
@@ -72,7 +80,7 @@ def check_traces(path: Path) -> None:
         UsageError: the path does not exist.
     """
     if not path.exists():
-        raise UsageError(f"--traces {path}: no such file or folder; expected {_EXPECTED}")
+        raise UsageError(f"--traces {shown(path)}: no such file or folder; expected {_EXPECTED}")
 
 
 def _check_found(path: Path, names: FieldNames) -> None:

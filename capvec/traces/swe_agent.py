@@ -7,10 +7,10 @@ holds the chosen one at its top, or none yet; then the last attempt is read. A t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from capvec.reading import parse_json
 from capvec.records import Trace
 from capvec.traces.conversation import acceptable
 from capvec.traces.document import Document, NotATrace, first_name
@@ -79,8 +79,8 @@ def _entries(document: Document, root: Mapping[str, Any]) -> tuple[list[dict[str
 def _model(replay: Any) -> Any:
     """The name of the model in the configuration of the run, which may be JSON in a string."""
     try:
-        value = json.loads(replay) if isinstance(replay, str) else replay
-    except (ValueError, RecursionError):
+        value = parse_json(replay) if isinstance(replay, str) else replay
+    except ValueError:
         return None
     for key in ("agent", "model", "name"):
         value = value.get(key) if isinstance(value, dict) else None

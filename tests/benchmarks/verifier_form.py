@@ -21,8 +21,7 @@ FAMILIES = ("append-line", "count-lines", "csv-sum", "fix-script", "make-folders
 
 def beside(task: Task) -> Task:
     """The task with its verifier in the agent's container."""
-    (step,) = task.steps
-    return replace(task, steps=(replace(step, verifier=replace(step.verifier, environment=None)),))
+    return replace(task, verifier=replace(task.verifier, environment=None))
 
 
 def judge(task: Task) -> float:

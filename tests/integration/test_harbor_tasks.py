@@ -209,7 +209,10 @@ def test_each_phase_has_the_network_that_it_asks_for(folder, environment, agent,
 def test_a_verifier_in_a_container_of_its_own_sees_the_artifacts_and_nothing_else(folder):
     folder.dockerfile("RUN mkdir -p /app/out && touch /app/out/old")
     folder.dockerfile(
-        "RUN useradd judge && mkdir -p /app/out && touch /app/out/stale /app/kept", "COPY . /tests", folder="tests"
+        "RUN useradd judge && mkdir -p /app/out && touch /app/out/stale /app/kept",
+        "COPY . /tests",
+        "RUN chmod 644 /tests/test.sh",
+        folder="tests",
     )
     folder.settings(
         '[verifier]\nuser = "judge"\nenvironment_mode = "separate"\nenv = { MARK = "v" }\n'
@@ -228,6 +231,31 @@ def test_a_verifier_in_a_container_of_its_own_sees_the_artifacts_and_nothing_els
         say(sandbox, "echo 1 > run.sh; chmod 6700 run.sh; echo hi > /logs/artifacts/said; echo 1 > /tests 2>&1")
         assert reward(sandbox) == 1.0
         assert len(containers(RUN)) == 1
+
+
+def test_on_the_way_to_an_artifact_no_link_of_the_agents_is_followed(folder):
+    folder.dockerfile(
+        "RUN useradd dev && mkdir -m 777 /app && echo right > /root/answer && ln -s /app /by-image", "USER dev"
+    )
+    folder.settings(
+        '[verifier]\nuser = "root"\nenvironment_mode = "separate"',
+        top='artifacts = ["/app/out/answer", "/by-image/own", "/app/loop/x", "/app/loop", "/app/far"]',
+    )
+    folder.judge("[ $(cat /by-image/own) = mine ] && [ ! -e /app/out ]")
+    with folder.open() as sandbox:
+        say(
+            sandbox,
+            "ln -s /root /app/out; ln -s loop /app/loop; ln -s $(printf %0300d 1) /app/far; echo mine > /app/own",
+        )
+        assert sandbox.read("/app/loop") is None
+        verified = verify(sandbox, sandbox.task)
+        assert [note.split(" is missing, or lies behind a link")[0] for note in verified.notes] == [
+            "the artifact /app/out/answer",
+            "the artifact /app/loop/x",
+            "the artifact /app/loop",
+            "the artifact /app/far",
+        ]
+        assert verified.rewards == {"reward": 1.0}
 
 
 def test_artifacts_beyond_the_limit_are_the_agents_failure_and_no_error(folder):

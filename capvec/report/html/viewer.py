@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from capvec.errors import UsageError
+from capvec.reading import read_json
 from capvec.records import Outcome
 
 LONGEST_TEXT = 4_000
@@ -57,8 +59,7 @@ class _Reader:
     def read(self, outcome: Outcome) -> dict[str, Any] | None:
         """One trial; None where its file is missing or is not a trajectory."""
         try:
-            text = (self.folder / f"{outcome.trial}.json").read_text(encoding="utf-8")
-            steps = json.loads(text)["steps"]
+            steps = read_json(self.folder / f"{outcome.trial}.json")["steps"]
             first = next((place for place, step in enumerate(steps) if "llm_call_count" in step), len(steps))
             opening = [step for step in steps[:first] if not step.get("is_copied_context")]
             examples = sum(bool(step.get("is_copied_context")) for step in steps)
@@ -73,7 +74,7 @@ class _Reader:
                 "examples": examples,
                 "steps": list(self._replies(steps[first:])),
             }
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (UsageError, OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
             return None
 
     def _opening(self, text: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from capvec.errors import UsageError
 from capvec.plan.plan import Plan
+from capvec.reading import read_json
 from capvec.records import Outcome
 from capvec.results.gates import GateResult
 from capvec.results.results import Judgement
@@ -98,5 +98,5 @@ def judge_again(run: RunFolder, *, same_counts: bool) -> CalibrationJudgement:
 
 
 def _earlier(path: Path) -> dict[str, Any] | None:
-    data: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    data: dict[str, Any] | None = read_json(path) if path.is_file() else None
     return data

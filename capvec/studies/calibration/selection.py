@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from capvec.errors import UsageError
 from capvec.plan.plan import Settings
+from capvec.reading import read_json
 from capvec.serial import Record
 
 BUNDLED = Path(__file__).parent / "selection.json"
@@ -94,7 +95,9 @@ class Selection(Record):
             UsageError: no such file, or it holds no selection.
         """
         try:
-            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
+            if not path.exists():
+                raise FileNotFoundError
+            return cls.from_json(read_json(path))
         except FileNotFoundError:
             raise UsageError(f"{path}: no such file; `python -m capvec.studies.calibration.select` writes it") from None
         except (OSError, ValueError, UsageError) as error:

@@ -60,7 +60,7 @@ def test_residuals_are_found_by_trace_in_the_order_asked(file):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda path: path.unlink(), "No such file"),
+        (lambda path: path.unlink(), "no such file"),
         (lambda path: path.write_bytes(path.read_bytes()[:50]), "expected a file of activations"),
         (lambda path: path.write_bytes(safetensors.numpy.save({"directions": np.ones((2, 3))})), "its format is None"),
     ],

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from support import hostile
 
 from capvec.directions.contrast import select_contrast
 from capvec.directions.recipe import Recipe
@@ -125,3 +126,30 @@ def test_the_bundled_traces_are_enough_for_the_contrasts_of_the_original_study(c
     assert {trace.model for trace in chosen.positives} == {"pocket"}
     others = {trace.model for trace in chosen.negatives} - {"pocket"}
     assert len(others) == (2 if contrast == "cross-model" else 0)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "socket", "link to a device", "link to itself"])
+@pytest.mark.parametrize("name", ["tokenizer.json", "model.safetensors", "more"])
+def test_a_models_folder_with_something_that_is_no_file_is_refused_by_name(tmp_path, name, kind):
+    (tmp_path / "config.json").write_text("{}")
+    hostile.put(tmp_path / name, kind)
+    with pytest.raises(UsageError, match=f"{name}: "):
+        resolve_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[]", "{", '{"a": ' + "9" * 5000 + "}"])
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "model.safetensors.index.json"])
+def test_a_config_that_is_no_json_object_is_refused_before_transformers_reads_it(tmp_path, name, text):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UsageError, match=f"{name}: (not JSON|expected a JSON object)"):
+        resolve_model(str(tmp_path))
+
+
+def test_links_of_the_hubs_cache_lead_out_of_a_models_folder(tmp_path):
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "blobs" / "1").write_text("{}")
+    (tmp_path / "snapshot").mkdir()
+    (tmp_path / "snapshot" / "config.json").symlink_to("../blobs/1")
+    (tmp_path / "snapshot" / "model.safetensors").symlink_to("../blobs/2")  # not downloaded
+    assert resolve_model(str(tmp_path / "snapshot")).path_or_id == str(tmp_path / "snapshot")

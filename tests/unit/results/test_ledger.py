@@ -8,8 +8,8 @@ from support.sections import sentences
 
 from capvec.errors import UsageError
 from capvec.plan.plan import Plan, Settings, interleave
-from capvec.records import Config, Measured, Task, TrialId, TrialSpec
-from capvec.report.completion import gates_section
+from capvec.records import Config, LostTry, Measured, Task, TrialId, TrialSpec
+from capvec.report.completion import gates_section, retried_section
 from capvec.report.document import sweep_report
 from capvec.report.terminal import closing_lines
 from capvec.results.gates import GateResult
@@ -90,6 +90,22 @@ def test_a_session_that_was_interrupted_says_so_first_in_the_terminal_and_in_the
     assert closing_lines(results_of(plan, [valid], completeness=result), ("table",))[1] == str(result)
     report = sweep_report(results_of(plan, [valid], completeness=result, summary=summary))
     assert report.status.startswith(f"{result}. ")
+
+
+def test_a_session_that_stopped_for_an_outage_says_why_and_which_tries_were_lost(tmp_path):
+    lost = LostTry("SandboxUnavailable: refused", "Docker", 7.6)
+    valid = replace(an_outcome("a"), outcome="unsolved", lost=(lost, LostTry("no such image")))
+    result = reconcile([valid.id, TrialId("b", "baseline", 1)], [valid], ran=(), stopped="Docker did not come back")
+    assert str(result).startswith("Stopped: Docker did not come back. 1 of 2 trials recorded; NOT RUN: b-")
+    plan = Plan("r", tmp_path, (), (), (), Settings("m", "bash-block", "brief", 1, 1, 0.7))
+    results = results_of(plan, [valid], completeness=result, summary=summarise([valid], ["baseline"]))
+    lines = closing_lines(results, ())
+    assert lines[0].startswith("1 trial began anew")
+    assert lines[1] == str(result)
+    assert sentences(retried_section([valid]))[1:] == [
+        "a-baseline-t1, try 1 (Docker was out; waited 8 s): SandboxUnavailable: refused",
+        "a-baseline-t1, try 2: no such image",
+    ]
 
 
 def test_gates_of_a_session_with_missing_trials_are_said_to_stand_so_far(tmp_path):

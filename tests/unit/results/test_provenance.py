@@ -174,11 +174,11 @@ def test_trials_of_which_nothing_says_what_they_were_are_never_taken(recorded):
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda text: text[: len(text) // 2], "cannot be read"),
-        (lambda _: "", "cannot be read"),
-        (lambda text: text.encode() + b"\xff", "cannot be read (byte "),
-        (lambda _: "[" * 100_000, "cannot be read (it is nested too deeply)"),
-        (lambda _: "9" * 5000, "cannot be read"),
+        (lambda text: text[: len(text) // 2], ": not JSON ("),
+        (lambda _: "", ": not JSON ("),
+        (lambda text: text.encode() + b"\xff", ": not JSON (byte "),
+        (lambda _: "[" * 100_000, ": not JSON (nested more than 128 levels deep)"),
+        (lambda _: "9" * 5000, ": not JSON ("),
         (lambda _: "[]", "lacks everything: it is no JSON object"),
         (lambda _: "{}", "lacks options, settings, model, direction, configs, tasks, seeds"),
     ],

@@ -91,10 +91,17 @@ def test_a_narrow_terminal_keeps_what_matters_most(on_the_way):
     assert on_the_way.line(5) == ""
 
 
+def test_what_does_not_answer_matters_most(on_the_way):
+    trouble = "Docker has not answered for 14 s"
+    assert on_the_way.line(120, trouble) == f"capvec: 57/210 trials · 21 solved · 35 unsolved · 1 error · {trouble}"
+    assert on_the_way.line(34, trouble) == trouble
+    assert on_the_way.line(10, trouble) == "57/210"
+
+
 @settings(max_examples=30)
-@given(tallies, tallies, st.floats(0.0, 1e6), st.integers(0, 120))
-def test_whatever_the_numbers_the_line_fits_and_is_one_line(before, after, seconds, width):
-    line = Progress.begin(before, 0.0).at(after, seconds).line(width)
+@given(tallies, tallies, st.floats(0.0, 1e6), st.integers(0, 120), st.sampled_from(["", "Docker has not answered"]))
+def test_whatever_the_numbers_the_line_fits_and_is_one_line(before, after, seconds, width, trouble):
+    line = Progress.begin(before, 0.0).at(after, seconds).line(width, trouble)
     assert len(line) <= width
     assert "\n" not in line
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 import pytest
 from hypothesis import given, settings
@@ -96,6 +97,33 @@ def test_live_progress_is_redrawn_in_place_and_lines_said_meanwhile_stay():
     ]
     display.hide()
     assert screen.lines == ["capvec: error: the engine went away"]
+
+
+@pytest.mark.usefixtures("wide")
+def test_what_does_not_answer_takes_the_place_of_the_time_that_is_left():
+    screen, trouble = Screen(), [""]
+    display = ProgressDisplay(screen.write, live=True, trouble=lambda: trouble[0])
+    display.update(Tally(solved=3, left=4))
+    trouble[0] = "the engine has not answered for 14 s"
+    display.redraw()
+    assert screen.lines[-1] == "3/7 · 3 solved · 0 errors · the engine has not answered for 14 s"
+    trouble[0] = ""
+    display.redraw()
+    assert "engine" not in screen.lines[-1]
+
+
+def test_another_thread_draws_nothing_into_what_is_being_written():
+    screen = Screen()
+    display = ProgressDisplay(screen.write, live=True)
+    display.update(Tally(left=4))
+    with display.out_of_the_way():
+        thread = threading.Thread(target=display.redraw)
+        thread.start()
+        thread.join(0.1)
+        assert thread.is_alive()
+        assert screen.lines in ([], [""])
+    thread.join()
+    assert "0/4" in screen.lines[-1]
 
 
 @pytest.mark.usefixtures("wide")

@@ -11,6 +11,7 @@ from capvec.directions.ranking import Ranking
 from capvec.errors import UsageError
 from capvec.results.ledger import Ledger
 from capvec.results.run_folder import read_run_folder
+from capvec.results.table import read_run
 from capvec.studies.regenerate import report
 
 pytestmark = pytest.mark.unit
@@ -37,6 +38,26 @@ def test_reports_made_again_are_the_same_byte_by_byte(run):
     (run / "summary.json").write_text(before["summary.json"])  # tells what was collected
     report([run], None)
     assert report_texts(run) == before
+
+
+def test_lost_tries_are_a_column_and_a_section_and_go_along_when_runs_merge(run, tmp_path):
+    ledger = run / "trials.jsonl"
+    first, *others = ledger.read_text().splitlines()
+    entry = json.loads(first) | {"lost": [{"error": "Fault: refused", "away": "engine", "waited_s": 3.2}]}
+    ledger.write_text("\n".join([json.dumps(entry), *others, ""]))
+    (run / "lost").mkdir()
+    (run / "lost" / f"{entry['trial']}-try1.json").write_text("{}")
+    assert "tries" not in (run / "master_summary.csv").read_text().splitlines()[0].split(",")
+    shutil.copytree(run, tmp_path / "again")
+    report([run, tmp_path / "again"], tmp_path / "all")
+    assert (
+        f"`{entry['trial']}`, try 1 (engine was out; waited 3 s): `Fault: refused`"
+        in (tmp_path / "all" / "RESULTS.md").read_text()
+    )
+    table = read_run(tmp_path / "all")
+    assert sorted(table["tries"])[-2:] == [1, 2]
+    assert "tries" in (tmp_path / "all" / "master_summary.csv").read_text().splitlines()[0].split(",")
+    assert [file.name for file in (tmp_path / "all" / "lost").iterdir()] == [f"{entry['trial']}-try1.json"]
 
 
 def test_a_control_of_an_earlier_capvec_is_read_by_the_word_of_today(run):

@@ -342,7 +342,7 @@ def test_a_link_out_of_a_task_is_refused_with_its_end(tmp_path, part, target):
         shutil.rmtree(path)
     path.unlink(missing_ok=True)
     path.symlink_to(target)
-    with pytest.raises(UsageError, match=rf"{part}: leads out of the task, to /.*links that stay inside it"):
+    with pytest.raises(UsageError, match=rf"{part}: leads out of the folder, to /.*links that stay inside it"):
         load_task(folder)
 
 
