@@ -5,7 +5,7 @@ PYTHON ?= $(or $(shell for p in python3 python3.11 python3.12 python3.13 python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help sweep calibration test unit siege setup doctor docs lint lock audit clean
+.PHONY: help sweep calibration test unit siege fuzz setup doctor docs lint lock audit clean
 
 help:
 	@echo 'make sweep    set up, then: pytest -n 4 -m sweep --alpha 4   (more options: make sweep ARGS="--attempts 3")'
@@ -13,6 +13,7 @@ help:
 	@echo 'make test     set up, then the unit tests, the integration tests and the quick part of the siege'
 	@echo 'make unit     the unit tests: no Docker, no weights, no network'
 	@echo 'make siege    set up, then faults, attacks and hostile input; as root it starts a second Docker daemon to break'
+	@echo 'make fuzz     the readers of other people'"'"'s files, with atheris, two minutes each (Linux, Python 3.11 to 3.13)'
 	@echo 'make setup    virtual environment, Docker, base image, bundled model'
 	@echo 'make doctor   what is there and what is missing'
 	@echo 'make docs     the documentation, from docs/ into site/; a broken link fails'
@@ -38,6 +39,11 @@ unit: .venv/.peers
 siege: setup
 	mkdir -p reports
 	$(BIN)/pytest -m siege --durations 10 --junitxml reports/junit-siege.xml $(ARGS)
+
+fuzz: .venv/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check atheris==3.0.0
+	@for target in $$($(BIN)/python -m dev.fuzz --list); do \
+	  $(BIN)/python -m dev.fuzz $$target --artifacts reports/fuzz $(ARGS) || exit 1; done
 
 setup: .venv/.installed
 	@$(BIN)/capvec setup
