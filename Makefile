@@ -66,8 +66,9 @@ HASHED = --no-deps --require-hashes
 	@touch $@
 
 # Without their own requirements: see pyproject.toml.
-.venv/.peers: .venv/.installed requirements-test.lock
+.venv/.peers: .venv/.installed requirements-test.lock requirements-plugins.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check $(HASHED) -r requirements-test.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check $(HASHED) --upgrade --target .venv/plugins -r requirements-plugins.lock
 	@touch $@
 
 # The report's page is tested in a real browser: Debian's, installed here where we may; elsewhere those tests skip.
@@ -120,6 +121,8 @@ lock:
 	$(OTHERS) > .venv-lock/docs
 	{ echo '# Written by `make lock`: what `make docs` needs besides.'; $(HASHES) < .venv-lock/docs; } > requirements-docs.lock
 	{ echo '# Written by `make lock`: what `make audit` needs, alone.'; $(UV) --group release; } > requirements-release.lock
+	{ grep '^#' requirements-plugins.lock; sed -n 's/^\([a-z].*==[^ ]*\).*/\1/p' requirements-plugins.lock | $(HASHES); } > .venv-lock/plugins
+	mv .venv-lock/plugins requirements-plugins.lock
 	rm -rf .venv-lock build
 
 # In an environment of its own too: what looks at a release is no part of it.

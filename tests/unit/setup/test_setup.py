@@ -331,7 +331,7 @@ def test_packages_that_are_missing_or_too_old_are_found_from_metadata(tmp_path, 
 TORCH = "requirements-torch.lock"
 HASHED = (
     *("requirements.lock", "requirements-dev.lock", "requirements-test.lock"),
-    *("requirements-docs.lock", "requirements-release.lock"),
+    *("requirements-docs.lock", "requirements-release.lock", "requirements-plugins.lock"),
 )
 IN_ONE = ("requirements.lock", TORCH, "requirements-dev.lock", "requirements-test.lock")
 """Locks whose packages are installed side by side."""
