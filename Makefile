@@ -5,7 +5,7 @@ PYTHON ?= $(or $(shell for p in python3 python3.11 python3.12 python3.13 python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help sweep calibration test unit siege fuzz setup doctor docs lint lock clean
+.PHONY: help sweep calibration test unit siege fuzz setup doctor docs lint lock audit clean
 
 help:
 	@echo 'make sweep    set up, then: pytest -n 4 -m sweep --alpha 4   (more options: make sweep ARGS="--attempts 3")'
@@ -18,7 +18,8 @@ help:
 	@echo 'make doctor   what is there and what is missing'
 	@echo 'make docs     the documentation, from docs/ into site/; a broken link fails'
 	@echo 'make lint     ruff and mypy'
-	@echo 'make lock     write the four requirements*.lock anew'
+	@echo 'make lock     write the requirements*.lock anew, with hashes'
+	@echo 'make audit    known faults of what is locked, and a bill of materials in dist/'
 	@echo 'make clean    remove the virtual environment'
 
 sweep: setup
@@ -50,18 +51,24 @@ setup: .venv/.installed
 doctor: .venv/.installed
 	@$(BIN)/capvec doctor
 
+# Every file must have a hash of the lock, which names all that is installed. Torch's cannot: which build of it fits
+# (`+cpu`, or CUDA's with its libraries) depends on the machine and its index.
+HASHED = --no-deps --require-hashes
+
 # The stamp is written last: an installation that broke off is not taken for a finished one.
-.venv/.installed: requirements.lock pyproject.toml
+.venv/.installed: requirements.lock requirements-torch.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"capvec needs Python 3.11 or later, and $(PYTHON) is {v[0]}.{v[1]}: use make PYTHON=python3.11")'
 	rm -rf .venv
 	@$(PYTHON) -m venv .venv >/dev/null 2>&1 || sh capvec/setup/make_venv.sh $(PYTHON)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check $(HASHED) -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-torch.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 # Without their own requirements: see pyproject.toml.
-.venv/.peers: .venv/.installed requirements-test.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-test.lock
+.venv/.peers: .venv/.installed requirements-test.lock requirements-plugins.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check $(HASHED) -r requirements-test.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check $(HASHED) --upgrade --target .venv/plugins -r requirements-plugins.lock
 	@touch $@
 
 # The report's page is tested in a real browser: Debian's, installed here where we may; elsewhere those tests skip.
@@ -70,11 +77,11 @@ doctor: .venv/.installed
 	@touch $@
 
 .venv/.linters: .venv/.installed requirements-dev.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check $(HASHED) -r requirements-dev.lock
 	@touch $@
 
 .venv/.docs: .venv/.installed requirements-docs.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-docs.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check $(HASHED) -r requirements-docs.lock
 	@touch $@
 
 docs: .venv/.docs
@@ -86,25 +93,51 @@ lint: .venv/.linters
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# In an environment of its own, so that the lock holds what the project needs and nothing else. Torch is pinned without
-# its build ("+cpu"), so that the same lock serves machines with a GPU.
-LOCKED = .venv-lock/bin/pip list --format freeze --exclude capvec --exclude pip | sed 's/^\(torch==[0-9.]*\)+.*/\1/'
+# In an environment of its own, so that the lock holds what the project needs and nothing else. uv adds the hashes of all
+# files of a release on PyPI, so that a lock serves every system and version of Python. Torch has a lock of its own.
+LOCKED = .venv-lock/bin/pip list --format freeze --exclude capvec --exclude pip --exclude uv --exclude torch \
+  | grep -vE '^(nvidia|cuda|triton)'
+UV = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11.9 --generate-hashes --no-header --no-annotate \
+  --default-index https://pypi.org/simple
+HASHES = $(UV) --no-deps -
+OTHERS = $(LOCKED) | grep -vxFf .venv-lock/base
 lock:
 	rm -rf .venv-lock
 	$(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/pip install --quiet --upgrade pip
-	.venv-lock/bin/pip install --quiet torch==2.13.0 setuptools wheel
+	.venv-lock/bin/pip install --quiet --upgrade pip uv
+	.venv-lock/bin/pip install --quiet -r requirements-torch.lock setuptools wheel
 	.venv-lock/bin/pip install --quiet .
-	{ echo '# Written by `make lock`: what capvec needs.'; $(LOCKED); } > requirements.lock
+	$(LOCKED) > .venv-lock/base
+	{ echo '# Written by `make lock`: what capvec needs besides requirements-torch.lock.'; $(HASHES) < .venv-lock/base; } > requirements.lock
 	.venv-lock/bin/pip install --quiet --no-deps --group test
-	{ echo '# Written by `make lock`: what the tests compare capvec with.'; $(LOCKED) | grep -vxFf requirements.lock; } > requirements-test.lock
-	.venv-lock/bin/pip uninstall --quiet --yes -r requirements-test.lock
-	.venv-lock/bin/pip install --quiet --constraint requirements.lock --group dev
-	{ echo '# Written by `make lock`: what `make lint` needs besides.'; $(LOCKED) | grep -vxFf requirements.lock; } > requirements-dev.lock
-	.venv-lock/bin/pip uninstall --quiet --yes -r requirements-dev.lock
-	.venv-lock/bin/pip install --quiet --constraint requirements.lock --group docs
-	{ echo '# Written by `make lock`: what `make docs` needs besides.'; $(LOCKED) | grep -vxFf requirements.lock; } > requirements-docs.lock
+	$(OTHERS) > .venv-lock/test
+	{ echo '# Written by `make lock`: what the tests compare capvec with.'; $(HASHES) < .venv-lock/test; } > requirements-test.lock
+	.venv-lock/bin/pip uninstall --quiet --yes -r .venv-lock/test
+	.venv-lock/bin/pip install --quiet --constraint .venv-lock/base --group dev
+	$(OTHERS) > .venv-lock/dev
+	{ echo '# Written by `make lock`: what `make lint` needs besides.'; $(HASHES) < .venv-lock/dev; } > requirements-dev.lock
+	.venv-lock/bin/pip uninstall --quiet --yes -r .venv-lock/dev
+	.venv-lock/bin/pip install --quiet --constraint .venv-lock/base --group docs
+	$(OTHERS) > .venv-lock/docs
+	{ echo '# Written by `make lock`: what `make docs` needs besides.'; $(HASHES) < .venv-lock/docs; } > requirements-docs.lock
+	{ echo '# Written by `make lock`: what `make audit` needs, alone.'; $(UV) --group release; } > requirements-release.lock
+	{ grep '^#' requirements-plugins.lock; sed -n 's/^\([a-z].*==[^ ]*\).*/\1/p' requirements-plugins.lock | $(HASHES); } > .venv-lock/plugins
+	mv .venv-lock/plugins requirements-plugins.lock
 	rm -rf .venv-lock build
 
+# In an environment of its own too: what looks at a release is no part of it.
+.venv-release/.installed: requirements-release.lock
+	rm -rf .venv-release
+	$(PYTHON) -m venv .venv-release
+	.venv-release/bin/pip install --quiet --disable-pip-version-check $(HASHED) -r requirements-release.lock
+	@touch $@
+
+audit: .venv-release/.installed
+	.venv-release/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.lock
+	.venv-release/bin/pip-audit --strict --disable-pip --no-deps -r requirements-torch.lock
+	mkdir -p dist
+	cat requirements-torch.lock requirements.lock \
+	  | .venv-release/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible -o dist/capvec.cdx.json -
+
 clean:
-	rm -rf .venv .venv-lock site
+	rm -rf .venv .venv-lock .venv-release site

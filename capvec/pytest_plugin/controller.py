@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from capvec.errors import UsageError
 from capvec.pytest_plugin.gates import gate_reports
+from capvec.pytest_plugin.other_plugins import parameter_of, refuse_multiplied
 from capvec.records import Outcome, TrialId
 from capvec.results.results import Results
 from capvec.run.session import StudySession
@@ -38,14 +40,18 @@ class Controller:
         self._expect([item.nodeid for item in session.items])
 
     def _expect(self, node_ids: Sequence[str]) -> None:
+        parameters = filter(None, map(parameter_of, node_ids))
+        try:
+            refuse_multiplied(parameters, (str(trial.id) for trial in self._study.payload.plan.trials))
+        except UsageError as error:
+            raise pytest.UsageError(str(error)) from None
         trials = {node: trial for node in node_ids if (trial := self._trial(node)) is not None}
         self._study.recorder.expect(trials.values())
         self._file = next((node.partition("::")[0] for node in trials), self._file)
 
     def _trial(self, node_id: str) -> TrialId | None:
         """The trial that a test runs; None for a test that runs none."""
-        _, _, parameter = node_id.partition("::test_trial[")
-        spec = self._study.payload.plan.trial(parameter.removesuffix("]"))
+        spec = self._study.payload.plan.trial(parameter_of(node_id))
         return None if spec is None else spec.id
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

@@ -20,6 +20,7 @@ from _pytest.mark.expression import Expression
 from capvec.errors import CapvecError, InfrastructureError, UsageError
 from capvec.plan.options import parse_options
 from capvec.pytest_plugin.options import add_options, given_options
+from capvec.pytest_plugin.other_plugins import refuse_other_plugins
 from capvec.records import Outcome, TrialSpec
 from capvec.run.trial import error_outcome
 from capvec.text import printable
@@ -254,6 +255,7 @@ def _payload(name: str, config: pytest.Config) -> WorkerPayload:
     if config.option.collectonly:
         return config_names(_study(name, config), _root(config))
 
+    refuse_other_plugins(config)
     from capvec.pytest_plugin.controller import Controller  # noqa: PLC0415 (slow)
     from capvec.pytest_plugin.progress import progress_of  # noqa: PLC0415 (slow)
     from capvec.studies.reporting import write_all  # noqa: PLC0415 (slow)

@@ -232,9 +232,9 @@ def test_serve_ends_when_its_engine_does(served):
 
 
 def test_an_installation_that_broke_off_is_not_taken_for_a_finished_one(tmp_path):
-    for name in ("Makefile", "pyproject.toml"):
+    for name in ("Makefile", "pyproject.toml", "requirements-torch.lock"):
         (tmp_path / name).write_bytes((REPOSITORY / name).read_bytes())
-    (tmp_path / "requirements.lock").write_text("no-package-of-this-name==1\n")
+    (tmp_path / "requirements.lock").write_text(f"no-package-of-this-name==1 --hash=sha256:{'0' * 64}\n")
     make = ("make", f"PYTHON={sys.executable}")
     done = subprocess.run(
         (*make, "setup"), cwd=tmp_path, env=os.environ | {"PIP_NO_INDEX": "1"}, capture_output=True, text=True,

@@ -95,7 +95,8 @@ def test_a_services_evidence_is_saved_after_the_agents_container_has_stopped(fol
         hook("[[ -e /shared/beat ]] && echo main > /shared/first", service="main"),
     )  # fmt: skip
     folder.judge(
-        'cd /by-image/out && [ "$(ls | tr "\\n" " ")" = "first in root run still who " ] && [ "$(cat who)" = '
+        'cd /by-image/out && [ "$(ls | tr "\\n" " ")" = "first in outward pipe root run still who " ] && '
+        '[ ! -e outward ] && [ ! -e pipe ] && [ "$(readlink in)" = run ] && [ "$(cat who)" = '
         '"games m /srv" ] && [ "$(cat first root still | tr "\\n" " ")" = "main 0 still " ] && '
         '[ "$(stat -c "%U %a" run)" = "root 755" ] && [ "$(cat /evidence/up)" = up ]'
     )

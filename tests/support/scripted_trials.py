@@ -19,9 +19,10 @@ from pathlib import Path
 
 import pytest
 
-from capvec.errors import InfrastructureError
+from capvec.errors import InfrastructureError, UsageError
 from capvec.plan.plan import Plan, Settings
 from capvec.pytest_plugin.controller import Controller
+from capvec.pytest_plugin.other_plugins import refuse_other_plugins
 from capvec.pytest_plugin.plugin import speaker
 from capvec.pytest_plugin.progress import progress_of
 from capvec.records import Config, Outcome, TrialSpec
@@ -76,6 +77,10 @@ class TalkativeRecorder(TrialRecorder):
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session):
     if not hasattr(session.config, "workerinput"):
+        try:
+            refuse_other_plugins(session.config)
+        except UsageError as error:
+            raise pytest.UsageError(str(error)) from None
         study = ScriptedSession(speaker(session.config))
         session.config.pluginmanager.register(
             Controller(study, lambda results: [str(results.completeness)]), "capvec-controller"

@@ -146,6 +146,7 @@ def test_bad_input_to_a_calibration_is_one_readable_line(sweep, chosen, argument
         (("--plan", "-k", "easy"), "--plan with -k: *drop one"),
         (("--plan", "--resume", "--run", "r"), "--plan with --resume: *--base-rate */reports/r"),
         (("--plan", "-m", "unit"), "--plan: add -m sweep or -m calibration*"),
+        (("--dist", "each", "-n", "2"), "--dist each does not go with a study: every worker would run every trial*"),
     ],
 )
 def test_bad_input_is_one_readable_line_and_exit_code_4(pytester, monkeypatch, sweep, arguments, said):

@@ -328,15 +328,26 @@ def test_packages_that_are_missing_or_too_old_are_found_from_metadata(tmp_path, 
 # ---------------------------------------------------------------------------------------------------- lock and Makefile
 
 
-LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-test.lock")
+TORCH = "requirements-torch.lock"
+HASHED = (
+    *("requirements.lock", "requirements-dev.lock", "requirements-test.lock"),
+    *("requirements-docs.lock", "requirements-release.lock", "requirements-plugins.lock"),
+)
+IN_ONE = ("requirements.lock", TORCH, "requirements-dev.lock", "requirements-test.lock")
+"""Locks whose packages are installed side by side."""
+
+
+def entries(name):
+    """The lines of a lock, each with the lines that it goes on in."""
+    text = re.sub(r"^#.*\n", "", (ROOT / name).read_text(), flags=re.MULTILINE)
+    return [line for line in text.replace("\\\n", " ").splitlines() if line]
 
 
 def pins(name):
-    lines = (ROOT / name).read_text().splitlines()
-    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return [Requirement(entry.partition(" --hash=")[0]) for entry in entries(name)]
 
 
-@pytest.mark.parametrize("name", LOCKS)
+@pytest.mark.parametrize("name", [*HASHED, TORCH])
 def test_the_lock_holds_exact_versions_from_whatever_index_is_set_up(name):
     for pin in pins(name):
         assert re.fullmatch(r"==[\w.!]+", str(pin.specifier)), f"{pin}: one exact version, and no build such as +cpu"
@@ -344,22 +355,36 @@ def test_the_lock_holds_exact_versions_from_whatever_index_is_set_up(name):
         assert not re.search("nvidia|cuda|triton", pin.name)
 
 
+@pytest.mark.parametrize("name", HASHED)
+def test_every_package_of_a_lock_has_the_hashes_of_its_files(name):
+    for entry in entries(name):
+        assert re.fullmatch(r"\S+==\S+( ; [^-]+)?( +--hash=sha256:[0-9a-f]{64})+ *", entry)
+
+
+def test_torch_alone_has_no_hash():
+    assert [str(pin) for pin in pins(TORCH)] == ["torch==2.13.0"]
+    assert "--hash" not in (ROOT / TORCH).read_text()
+
+
 def test_the_lock_satisfies_everything_that_capvec_requires():
-    locked = {pin.name.lower(): str(pin.specifier).removeprefix("==") for pin in pins("requirements.lock")}
+    locked = {
+        pin.name.lower().replace("_", "-"): str(pin.specifier).removeprefix("==")
+        for lock in ("requirements.lock", TORCH)
+        for pin in pins(lock)
+    }
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     needed = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
     for requirement in map(Requirement, needed):
-        assert requirement.specifier.contains(locked[requirement.name]), requirement
-    assert locked["torch"] == "2.13.0"
+        assert requirement.specifier.contains(locked[requirement.name.lower().replace("_", "-")]), requirement
 
 
 def test_no_two_locks_pin_the_same_package():
-    names = [pin.name.lower() for lock in LOCKS for pin in pins(lock)]
+    names = [pin.name.lower() for lock in IN_ONE for pin in pins(lock)]
     assert len(set(names)) == len(names)
 
 
 def test_make_refuses_an_old_python_before_it_touches_anything(tmp_path):
-    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+    for name in ("Makefile", "requirements.lock", TORCH, "pyproject.toml"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / "mine").touch()

@@ -1,0 +1,140 @@
+"""Plugins of others in a session with trials: what the terminal counts is in the ledger, or the session is refused.
+
+The plugins are those of `requirements-plugins.lock`, in a folder of their own. The trials' ends are given.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from support import REPOSITORY
+from support.scripted_trials import TEST_FILE
+
+pytestmark = pytest.mark.integration
+
+PLUGINS = Path(sys.prefix) / "plugins"
+TRIALS = "solved1 unsolved2 error3 solved4 unsolved5 solved6"
+ALL = {"solved": 3, "unsolved": 2, "error": 1}
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A session that ended."""
+
+    code: int
+    output: str
+    error: str
+    folder: Path
+
+    @property
+    def terminal(self) -> Counter[str]:
+        """The counts of pytest's last line."""
+        last = self.output.strip().splitlines()[-1]
+        found = re.findall(r"(\d+) (solved|unsolved|errors?|passed|failed|rerun)", last)
+        return Counter({name.removesuffix("s") if name == "errors" else name: int(count) for count, name in found})
+
+    @property
+    def ledger(self) -> list[dict]:
+        file = self.folder / "trials.jsonl"
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+@pytest.fixture
+def session(tmp_path):
+    """Runs the scripted trials in a process of their own, with some plugins and no others."""
+
+    def run(plugins: str, *arguments: str, **variables: str) -> Ran:
+        if plugins and not PLUGINS.is_dir():
+            pytest.skip("`make test` installs the plugins")
+        (tmp_path / "test_scripted.py").write_text(TEST_FILE)
+        paths = os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "tests", PLUGINS)))
+        given = {"PYTHONPATH": paths, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "TRIALS": TRIALS} | variables
+        loaded = ("capvec.pytest_plugin.plugin", "xdist", "support.scripted_trials", *plugins.split())
+        named = [part for plugin in loaded for part in ("-p", plugin)]
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *named, *arguments],
+            cwd=tmp_path, env=os.environ | given, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        return Ran(done.returncode, done.stdout, done.stderr, tmp_path)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("plugins", "arguments"),
+    [
+        ("", ("-p", "no:cacheprovider")),
+        ("", ("-n", "2", "--dist", "worksteal")),
+        ("", ("-n", "2", "--dist", "loadscope")),
+        ("", ("-n", "2", "--dist", "loadgroup")),
+        ("pytest_randomly", ()),
+        ("random_order.plugin", ("--random-order",)),
+        ("pytest_timeout", ("--timeout", "0")),
+        ("pytest_rerunfailures", ()),
+        ("pytest_repeat pytest_flakefinder flaky.flaky_pytest_plugin pytest_forked", ()),
+        ("pytest_cov", ("--cov=support", "--cov-report=", "-W", "ignore::Warning")),
+        ("pytest_asyncio.plugin", ()),
+        ("pytest_html.plugin pytest_html.fixtures pytest_metadata.plugin", ("--html=r.html", "--self-contained-html")),
+    ],
+)
+def test_the_counts_of_the_terminal_and_of_the_ledger_agree(session, plugins, arguments):
+    ran = session(plugins, *arguments)
+    assert ran.terminal == ALL, ran
+    assert Counter(line["outcome"] for line in ran.ledger) == ALL
+    assert len({line["trial"] for line in ran.ledger}) == 6
+    assert (ran.code, "6 of 6 trials recorded" in ran.output) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("plugins", "arguments", "said"),
+    [
+        ("", ("-n", "2", "--dist", "each"), "--dist each does not go with a study: every worker would run every trial"),
+        ("pytest_forked", ("--forked",), "--forked does not go with a study: outcomes do not come back"),
+        ("pytest_rerunfailures", ("--reruns", "2"), "--reruns, or `reruns` in pytest's settings, does not go"),
+        ("pytest_rerunfailures", ("-o", "reruns=2"), "--reruns, or `reruns` in pytest's settings, does not go"),
+        ("pytest_rerunfailures", ("--max-suite-reruns", "2"), "--max-suite-reruns does not go with a study"),
+        ("flaky.flaky_pytest_plugin", ("--force-flaky",), "--force-flaky does not go with a study"),
+        ("pytest_timeout", ("--timeout", "60"), "--timeout, or `timeout` in pytest's settings, does not go"),
+        ("pytest_timeout", ("-o", "timeout=60"), "--timeout 0 turns this one off"),
+        ("pytest_repeat", ("--count", "2"), "has multiplied the trials, as the test [solved1-baseline-t1-1-2] shows"),
+        ("pytest_flakefinder", ("--flake-finder", "--flake-runs", "2"), "another plugin has multiplied the trials"),
+    ],
+)  # fmt: skip
+def test_what_would_run_a_trial_twice_or_cut_it_off_is_refused_in_one_sentence(session, plugins, arguments, said):
+    ran = session(plugins, *arguments)
+    (line,) = [line for line in ran.error.splitlines() if line.strip()]
+    assert line.startswith("ERROR: ")
+    assert said in line
+    assert (ran.code, ran.ledger) == (pytest.ExitCode.USAGE_ERROR, [])
+    assert "Traceback" not in ran.output + ran.error
+
+
+def test_a_settings_limit_of_time_is_turned_off_on_the_command_line(session):
+    assert session("pytest_timeout", "-o", "timeout=60", "--timeout", "0").terminal == ALL
+    assert session("pytest_timeout", PYTEST_TIMEOUT="60").code == pytest.ExitCode.USAGE_ERROR
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ran_trials"),
+    [(("-x",), 3), (("--maxfail", "1"), 3), (("--sw",), 3), (("-k", "solved1"), 1),
+     (("--deselect", "test_scripted.py::test_trial[error3-baseline-t1]"), 5)],
+)  # fmt: skip
+def test_a_part_of_the_trials_is_recorded_as_a_part(session, arguments, ran_trials):
+    ran = session("", *arguments)
+    assert sum(ran.terminal.values()) == len(ran.ledger) == ran_trials
+    assert ("NOT RUN" in ran.output) == (ran_trials == 3)
+
+
+def test_last_failed_runs_the_trials_in_error_again(session):
+    (session("").folder / "trials.jsonl").unlink()
+    ran = session("", "--lf")
+    assert [line["trial"] for line in ran.ledger] == ["error3-baseline-t1"]
+    assert ran.terminal == {"error": 1}

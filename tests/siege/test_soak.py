@@ -1,0 +1,131 @@
+"""Many trials of a model that answers at once: nothing grows, nothing is left, and no trial is an error.
+
+`CAPVEC_SOAK` is the number of trials, 200 without it. A table of the samples is written beside the run, and its path
+printed.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import safetensors.numpy
+from support.real_sweeps import REWARD, ledger, no_container_is_left, write_task
+from support.tiny_models import LAYERS, WIDTH, save_tiny
+
+pytestmark = [pytest.mark.siege, pytest.mark.slow]
+
+TRIALS = int(os.environ.get("CAPVEC_SOAK", "200"))
+EVERY_S = 2.0
+GROWTH = 1.15
+"""Most that the resident memory of a process may grow from the second fifth of its samples to the last."""
+SLACK_MB, SLACK_FDS, SLACK_THREADS = 32, 8, 4
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one process has at one time."""
+
+    seconds: float
+    pid: int
+    command: str
+    rss_mb: float
+    fds: int
+    threads: int
+
+
+def sampled(process: psutil.Process, began: float) -> Sample | None:
+    try:
+        with process.oneshot():
+            seconds, command = round(time.monotonic() - began, 1), " ".join(process.cmdline())[:80]
+            return Sample(
+                seconds, process.pid, command, process.memory_info().rss / 2**20, process.num_fds(),
+                process.num_threads(),
+            )  # fmt: skip
+    except psutil.NoSuchProcess:
+        return None
+
+
+def run(arguments: list[str], folder: Path) -> tuple[int, list[Sample]]:
+    """The exit code of a session, and samples of all its processes."""
+    began, samples = time.monotonic(), []
+    with (folder / "said.txt").open("wb") as said, subprocess.Popen(arguments, cwd=folder, stdout=said) as session:
+        top = psutil.Process(session.pid)
+        while session.poll() is None:
+            time.sleep(EVERY_S)
+            try:
+                alive = [top, *top.children(recursive=True)]
+            except psutil.NoSuchProcess:
+                continue
+            samples += [sample for process in alive if (sample := sampled(process, began))]
+    return session.returncode, samples
+
+
+def left_behind(daemon) -> dict[str, int]:
+    """What a Docker holds that a trial could leave."""
+    with daemon.client() as client:
+        return {
+            "containers": len(client.containers.list(all=True)),
+            "networks": len(client.networks.list()),
+            "volumes": len(client.volumes.list()),
+        }
+
+
+def test_nothing_grows_over_many_trials(dockerd, tmp_path, record_property):
+    save_tiny(tmp_path / "tiny", "llama")
+    for number in range(10):
+        write_task(tmp_path / "tasks" / f"task-{number}", REWARD.format(number % 2))
+    vectors = np.random.default_rng(0).standard_normal((LAYERS, WIDTH)).astype(np.float32)
+    ambient = np.full(LAYERS, 10, np.float32)
+    safetensors.numpy.save_file({"directions": vectors, "ambient_norm": ambient}, tmp_path / "dir.safetensors")
+    before = left_behind(dockerd)
+    began = time.monotonic()
+    code, samples = run(
+        [
+            *(sys.executable, "-m", "pytest", "--pyargs", "capvec", "-p", "no:cacheprovider", "-q", "-m", "sweep"),
+            *("--run", "r", "--model", "tiny", "--direction", "dir.safetensors", "--layer", "1", "--alpha", "4"),
+            *("--tasks", "tasks", "--no-check", "--max-steps", "2", "--max-tokens", "6", "-n", "4"),
+            *("--attempts", str(TRIALS // 20)),
+        ],
+        tmp_path,
+    )
+    seconds = time.monotonic() - began
+    with (tmp_path / "samples.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(Sample.__annotations__)
+        rows.writerows(vars(sample).values() for sample in samples)
+    outcomes = ledger(tmp_path / "reports" / "r").values()
+    print(f"{len(outcomes)} trials in {seconds:.0f} s; {tmp_path / 'samples.csv'}")
+    record_property("trials", len(outcomes))
+    record_property("seconds", round(seconds))
+    assert code == 0, (tmp_path / "said.txt").read_text()[-2000:]
+    assert len(outcomes) == TRIALS // 20 * 20
+    assert [one["error"] for one in outcomes if one["outcome"] == "error"] == []
+    for pid in {sample.pid for sample in samples}:
+        own = [sample for sample in samples if sample.pid == pid]
+        if len(own) < 20:
+            continue  # no process of the whole session
+        fifth = len(own) // 5
+        early, late = own[fifth : 2 * fifth], own[-fifth:]
+        grown = {
+            name: (
+                statistics.median(getattr(one, name) for one in early),
+                statistics.median(getattr(one, name) for one in late),
+            )
+            for name in ("rss_mb", "fds", "threads")
+        }
+        print(f"  {own[0].command[-60:]}: " + ", ".join(f"{name} {a:.0f} to {b:.0f}" for name, (a, b) in grown.items()))
+        assert grown["rss_mb"][1] < grown["rss_mb"][0] * GROWTH + SLACK_MB
+        assert grown["fds"][1] < grown["fds"][0] + SLACK_FDS
+        assert grown["threads"][1] < grown["threads"][0] + SLACK_THREADS
+    assert left_behind(dockerd) == before
+    assert no_container_is_left()
