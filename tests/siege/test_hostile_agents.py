@@ -18,8 +18,6 @@ RUN = f"test-attacks-{os.getpid()}"
 TASKS = {task.metadata["family"]: task for task in load_tasks("full").tasks if task.name.endswith("-1")}
 QUICK = ("append-line",)
 """Task families whose cheats are tried in the quick part."""
-SOLVED_BY = {"make-folders": {"folders"}}
-"""What is no cheat in a task family, since it is what the task asks for."""
 
 
 def judged_beside(task: Task) -> Task:
@@ -42,7 +40,7 @@ def test_no_cheat_earns_a_reward(family):
             sandbox.run(f"cd /; rm -rf /app /tests /logs/*/*; cp -a /pristine /app; cd /app; {command}", timeout_s=10)
             rewards[what] = verify(sandbox, task).rewards["reward"]
             sandbox.run("kill -9 $(jobs -p); kill -9 -1", timeout_s=10)
-    assert {what for what, reward in rewards.items() if reward} == SOLVED_BY.get(family, set())
+    assert [what for what, reward in rewards.items() if reward] == []
 
 
 @pytest.mark.slow

@@ -116,10 +116,11 @@ def test_the_settings_of_a_task(tmp_path, name):
     print(f"{path.stat().st_size:,} bytes, {cost.memory >> 20} MiB, {cost.seconds:.1f} s")
 
 
+@pytest.mark.slow
 def test_a_folder_of_many_files(tmp_path):
-    """A million of them: the search ends at its bound, whatever is there."""
+    """The search ends at its bound, however many more there are."""
     folder = tmp_path / "greet"
-    for part in range(100):
+    for part in range(21):
         (folder / str(part)).mkdir(parents=True)
         for number in range(10_000):
             os.close(os.open(folder / str(part) / str(number), os.O_CREAT, 0o600))
@@ -131,7 +132,7 @@ def test_a_folder_of_many_files(tmp_path):
         assert "holds more than 200,000 files" in cost.said
         assert cost.memory < FLOOR
         assert cost.seconds < 60
-        print(f"a million files, {cost.memory >> 20} MiB, {cost.seconds:.1f} s")
+        print(f"210,000 files, {cost.memory >> 20} MiB, {cost.seconds:.1f} s")
 
 
 def refused_cheaply(imports, expression, path):
