@@ -151,7 +151,7 @@ def test_capture_refuses_a_bad_option_before_it_makes_a_file(arguments, expected
     ("arguments", "expected"),
     [
         (["--estimator", "magic"], "--estimator 'magic': expected one of mean-difference"),
-        (["--activations", "a.safetensors"], "a.safetensors: No such file"),
+        (["--activations", "a.safetensors"], "a.safetensors: no such file"),
         (["--activations", "a.safetensors", "--traces", "t"], "--traces and --activations were both given"),
         (["--activations", "a.safetensors", "--model", "m"], "--model and --activations were both given"),
         (["--traces", "no/such"], "no/such: no such file or folder"),

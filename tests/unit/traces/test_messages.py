@@ -229,7 +229,7 @@ def test_no_unknown_type_of_part_is_ever_read(tmp_path_factory, kind, role):
 
 
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40).filter(
-    lambda text: not any(tag in text.lower() for tag in ("think", "thought", "reasoning", "<|"))
+    lambda text: not any(tag in text.lower() for tag in ("think", "thought", "reasoning", "<|", "|>"))
 )
 """Texts without the tags of thoughts, which are left out of a reply."""
 turns = st.lists(st.tuples(words, words, words), min_size=1, max_size=4)
