@@ -42,6 +42,16 @@ root_folder() {
 """
 """Shell functions that empty folders below `$root`."""
 
+CLEAR = r"""
+for path in "$@"; do
+  rm -rf "$root$path" 2>/dev/null || :
+  if [ -e "$root$path" ] || [ -L "$root$path" ]; then  # a folder where something is mounted can only be emptied
+    [ -d "$root$path" ] && [ -z "$(ls -A "$root$path")" ] || exit 1
+  fi
+done
+"""
+"""Shell text that removes its arguments below `$root`."""
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -112,14 +122,22 @@ def work_as_root(
         return tuple(helper.logs(stderr=False).decode(errors="replace").splitlines())
 
 
-def empty_folders(
-    client: docker.DockerClient, container: str, origin: Origin, folders: Sequence[str], *, mode: str = "755"
-) -> None:
-    """Make folders of a container empty, or anew where they are missing or no folders.
+def empty_folders(client: docker.DockerClient, container: str, origin: Origin, folders: Sequence[str]) -> None:
+    """Make folders of a container empty and writable for all, or anew where they are missing or no folders.
 
     Raises:
         SandboxBroken: they cannot be emptied.
     """
-    script = f'set -eu\nroot=/proc/1/root\n{EMPTY}\nfor folder in "$@"; do empty "$folder" {mode}; done'
+    script = f'set -eu\nroot=/proc/1/root\n{EMPTY}\nfor folder in "$@"; do empty "$folder" 777; done'
     what = f"{', '.join(folders)} cannot be emptied"
     work_as_root(client, container, origin, script, folders, what=what)
+
+
+def clear_paths(client: docker.DockerClient, container: str, origin: Origin, paths: Sequence[str]) -> None:
+    """Remove files and folders of a container.
+
+    Raises:
+        SandboxBroken: they cannot be removed.
+    """
+    what = f"{', '.join(paths)} cannot be removed"
+    work_as_root(client, container, origin, f"root=/proc/1/root\n{CLEAR}", paths, what=what)
