@@ -38,6 +38,7 @@ from capvec.text import counted, one_line, printable
 
 _SHOWN = 5
 """Last lines of an output to show."""
+UNMADE = "its environment cannot be made"
 
 
 @dataclass(frozen=True)
@@ -77,14 +78,16 @@ class TaskCheck(Record):
     """The least reward that counts as solved."""
     kept: Attempt | None = None
     """Of its solution where processes live on beside the verifier; None unless that may be what its solution lacks."""
-    built: bool = True
-    """Whether its container was there; if not, nothing ran."""
+    fault: str = ""
+    """Why there is no result, in a few words; empty if there is one."""
 
     @classmethod
-    def unbuilt(cls, task: Task, error: UsageError | EnvironmentFault) -> Self:
-        """That of a task whose container cannot be had, or does not become ready."""
+    def without(
+        cls, task: Task, error: UsageError | SandboxUnavailable | EnvironmentFault, fault: str = UNMADE
+    ) -> Self:
+        """That of a task without a result, such as one whose container cannot be had or does not become ready."""
         lines = tuple(printable(str(error)).splitlines())
-        return cls(task.name, Attempt(None, evidence=lines), None, 0.0, networked=False, built=False)
+        return cls(task.name, Attempt(None, evidence=lines), None, 0.0, networked=False, fault=fault)
 
     @property
     def problem(self) -> str:
@@ -113,7 +116,7 @@ class TaskCheck(Record):
     @property
     def reason(self) -> str:
         """The problem with its evidence, on one line."""
-        if not self.built:
+        if self.fault:
             return one_line(f"{self.problem}: {self.nothing.evidence[0]}")
         return one_line("; ".join(line.strip() for line in self.lines()).removeprefix(f"{self.task}: "))
 
@@ -130,8 +133,8 @@ class TaskCheck(Record):
 
     def _problems(self) -> Iterator[tuple[str, Attempt]]:
         nothing, solution = self.nothing, self.solution
-        if not self.built:
-            yield "its environment cannot be made", nothing
+        if self.fault:
+            yield self.fault, nothing
             return
         if solution is not None and solution.reward is None:
             yield "after its own solution, its verifier gives no reward", solution
@@ -167,7 +170,7 @@ class Checker:
         self._stopped = Event()
 
     def check(self, tasks: Sequence[Task]) -> tuple[TaskCheck, ...]:
-        """Check each task once; in their order.
+        """Check each task once; in their order. A container that Docker refuses concerns its task alone.
 
         Raises:
             InfrastructureError: Docker does not answer.
@@ -215,7 +218,11 @@ class Checker:
             if solution is not None and solution.ended and not solution.solved:
                 kept = self._within_bounds(task, solved=True, keep_processes=True)
         except (UsageError, EnvironmentFault) as error:
-            return TaskCheck.unbuilt(task, error)
+            return TaskCheck.without(task, error)
+        except SandboxUnavailable as error:
+            self.go_on()  # `stop` removes containers that are at work
+            self._sandboxes.check()
+            return TaskCheck.without(task, error, "its check ends before its verifiers judge")
         networked = any(environment.limits.network for environment in task.environments)
         seconds = round(time.monotonic() - started, 3)
         capable = self._sandboxes.capabilities == "default"

@@ -14,7 +14,7 @@ from support.real_sweeps import ledger, no_container_is_left
 from support.tasks import CLOSED, make_task
 
 from capvec.commands.main import main
-from capvec.errors import InfrastructureError
+from capvec.errors import InfrastructureError, SandboxUnavailable
 from capvec.plan.plan import Plan, Settings
 from capvec.records import Config, Outcome, TrialSpec
 from capvec.run.check import Checker
@@ -52,6 +52,7 @@ EXPECTED = {
     "mute": ("none", "none", "unfit"),
     "unbuilt": ("–", "none", "unfit"),
     "unready": ("–", "none", "unfit"),
+    "unmendable": ("–", "none", "unfit"),
 }
 """Name → the rewards of the solution and of doing nothing, and the verdict."""
 
@@ -84,11 +85,15 @@ def test_every_task_is_judged_by_its_solution_and_by_doing_nothing(tmp_path, cac
     write_unbuilt(tmp_path / "tasks")
     unready = f"{CLOSED}healthcheck = {{ command = 'echo not yet; false', retries = 1 }}\n"
     write(tmp_path / "tasks", "unready", *TASKS["fit"], unready)
+    unmendable = write(tmp_path / "tasks", "unmendable", *TASKS["fit"])
+    (unmendable / "environment" / "Dockerfile").write_text("FROM debian:bookworm-slim\nRUN rm /bin/rm\n")
     assert main(["check", str(tmp_path / "tasks")]) == 1
     said = capsys.readouterr().out
     rows = [line.split() for line in said.splitlines() if line.split()[:1] and line.split()[0] in EXPECTED]
     assert {row[0]: (row[1], row[2], row[4]) for row in rows} == EXPECTED
-    assert said.endswith("1 of 10 tasks proved, 8 unfit, 1 without a solution\n")
+    assert said.endswith("1 of 11 tasks proved, 9 unfit, 1 without a solution\n")
+    # What Docker cannot do in a task's container is said of that task alone.
+    assert "unmendable: its check ends before its verifiers judge\n    the system's files cannot be restored" in said
     assert "the solution ended with exit code 3" in said
     assert "I said ho" in said
     # What would have let it work is named beside the sign of its lack.
@@ -115,6 +120,12 @@ def test_a_check_that_is_stopped_ends_at_once_and_leaves_no_container(tmp_path):
         with pytest.raises(InfrastructureError):
             checked.result(timeout=60)
     assert no_container_is_left(f"check-{os.getpid()}")
+
+
+def test_without_docker_the_check_ends(tmp_path, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+    with pytest.raises(SandboxUnavailable):
+        Checker(DockerProvider(), Scale(), jobs=1).check([load_task(write(tmp_path, "fit", *TASKS["fit"]))])
 
 
 def test_a_sweep_refuses_unfit_tasks_by_name_or_leaves_them_out_and_says_what_is_unproved(sweep, report, tmp_path):
