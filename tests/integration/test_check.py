@@ -128,6 +128,26 @@ def test_without_docker_the_check_ends(tmp_path, monkeypatch):
         Checker(DockerProvider(), Scale(), jobs=1).check([load_task(write(tmp_path, "fit", *TASKS["fit"]))])
 
 
+def test_tasks_whose_services_are_refused_are_left_out_on_request(tmp_path, capsys):
+    tasks = tmp_path / "tasks"
+    write(tasks, "fit", *TASKS["fit"])
+    services = "services: {db: {image: debian:bookworm-slim, privileged: true}}\n"
+    privileged = write(tasks, "privileged", *TASKS["fit"])
+    (privileged / "environment" / "docker-compose.yaml").write_text(services)
+    unknown = write(tasks, "unknown", *TASKS["fit"], f'artifacts = [{{source = "/a", service = "dbx"}}]\n{CLOSED}')
+    (unknown / "environment" / "docker-compose.yaml").write_text(services.replace("true", "false"))
+    assert main(["check", str(tasks)]) == 2
+    said = capsys.readouterr().err
+    assert "2 of 3 tasks cannot be used; --skip-unsupported leaves them out:\n  privileged: /" in said
+    assert main(["check", str(tasks), "--skip-unsupported"]) == 0
+    printed = capsys.readouterr()
+    said = printed.out + printed.err
+    assert "2 tasks left out:" in said
+    assert "docker-compose.yaml: services.db.privileged: not supported" in said
+    assert "artifacts in task.toml names the service 'dbx'; expected one of " in said
+    assert said.endswith("1 of 1 task proved\n")
+
+
 def test_a_sweep_refuses_unfit_tasks_by_name_or_leaves_them_out_and_says_what_is_unproved(sweep, report, tmp_path):
     for name in ("fit", "wrong", "content", "open"):
         write(tmp_path / "tasks", name, *TASKS[name])
