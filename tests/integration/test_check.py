@@ -39,6 +39,8 @@ TASKS = {
     "fetching-open": (FETCHES, None),
     "owner": (f'[ "$(stat -c %U /app/hi)" = nobody ] {REWARD}', "touch /app/hi; chown nobody /app/hi\n"),
     "mute": ("frobnicate /app\n", "true\n"),
+    "windows": (f"#!/bin/bash\r\n{SAYS_HI}", "true\n"),
+    "snake": ("#!/usr/bin/env python3\n", "true\n"),
 }
 """Name → the verifier, and the solution if there is one."""
 EXPECTED = {
@@ -50,6 +52,8 @@ EXPECTED = {
     "fetching-open": ("–", "0", "unfit"),
     "owner": ("0", "0", "unfit"),
     "mute": ("none", "none", "unfit"),
+    "windows": ("none", "none", "unfit"),
+    "snake": ("none", "none", "unfit"),
     "unbuilt": ("–", "none", "unfit"),
     "unready": ("–", "none", "unfit"),
     "unmendable": ("–", "none", "unfit"),
@@ -91,7 +95,7 @@ def test_every_task_is_judged_by_its_solution_and_by_doing_nothing(tmp_path, cac
     said = capsys.readouterr().out
     rows = [line.split() for line in said.splitlines() if line.split()[:1] and line.split()[0] in EXPECTED]
     assert {row[0]: (row[1], row[2], row[4]) for row in rows} == EXPECTED
-    assert said.endswith("1 of 11 tasks proved, 9 unfit, 1 without a solution\n")
+    assert said.endswith("1 of 13 tasks proved, 11 unfit, 1 without a solution\n")
     # What Docker cannot do in a task's container is said of that task alone.
     assert "unmendable: its check ends before its verifiers judge\n    the system's files cannot be restored" in said
     assert "the solution ended with exit code 3" in said
@@ -101,7 +105,13 @@ def test_every_task_is_judged_by_its_solution_and_by_doing_nothing(tmp_path, cac
     assert len(resolving) == 2
     assert all('network_mode = "public"' in line for line in resolving)
     assert "chown: changing ownership of '/app/hi': Operation not permitted" in said
-    assert "frobnicate: command not found" in said
+    for missing in (
+        "/tests/test.sh: line 1: frobnicate: command not found",
+        "/usr/bin/env: 'python3': No such file or directory",
+        "tests/test.sh has Windows line ends, so that its first line names none that exists; save it with Unix ones",
+    ):
+        assert f"  → a program is missing ({missing})" in said
+    assert said.count('"/bin/sh -c echo doomed; false" did not complete') <= 1  # BuildKit repeats it
     assert len(list(cache.rglob("checks/*.json"))) == 2  # what was fit
     assert no_container_is_left(f"check-{os.getpid()}")
 
