@@ -111,7 +111,7 @@ def test_every_task_is_judged_by_its_solution_and_by_doing_nothing(tmp_path, cac
         "tests/test.sh has Windows line ends, so that its first line names none that exists; save it with Unix ones",
     ):
         assert f"  → a program is missing ({missing})" in said
-    assert said.count('"/bin/sh -c echo doomed; false" did not complete') <= 1  # BuildKit repeats it
+    assert said.count("exit code: 1\n") == 1  # BuildKit repeats why a build failed
     assert len(list(cache.rglob("checks/*.json"))) == 2  # what was fit
     assert no_container_is_left(f"check-{os.getpid()}")
 
