@@ -31,13 +31,18 @@ from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.reaper import reap
 from capvec.sandbox.solution import has_solution, solve
 from capvec.sandbox.steps import begin, goes_on
-from capvec.sandbox.symptoms import NETWORK, PERMISSION, Symptom, symptoms
+from capvec.sandbox.symptoms import NETWORK, PERMISSION, PROGRAM, Symptom, symptoms
 from capvec.sandbox.verifier import verify
 from capvec.serial import Record
 from capvec.text import counted, one_line, printable
 
 _SHOWN = 5
 """Last lines of an output to show."""
+_PRINTED = " and printed: "
+"""In the message of a fault, what a program printed comes after it."""
+_SCRIPTS = ("tests/test.sh", "solution/solve.sh", "steps/*/tests/test.sh", "steps/*/solution/solve.sh")
+_LONGEST_FIRST_LINE = 256
+"""Bytes; Linux reads no more of it."""
 UNMADE = "its environment cannot be made"
 
 
@@ -251,10 +256,12 @@ class Checker:
             except (VerifierFault, StepFault) as fault:
                 if isinstance(fault, VerifierFault):
                     ran += [(note, None) for note in fault.notes]
-                said = printable(str(fault))
-                evidence, signs = (*_evidence(ran), *said.splitlines()), _signs(ran, CommandResult(said, None))
+                what, _, printed = printable(str(fault)).partition(_PRINTED)
+                lines = (f"{what}{_PRINTED.rstrip()}", *(f"  {line}" for line in printed.splitlines()))
+                evidence = (*_evidence(ran), *(lines if printed else (what,)))
+                signs = _signs(task, ran, CommandResult(printed or what, None))
                 return Attempt(None, False, evidence, signs, _ended(ran))
-        return Attempt(judged.reward, judged.solved, tuple(_evidence(ran)), _signs(ran), _ended(ran))
+        return Attempt(judged.reward, judged.solved, tuple(_evidence(ran)), _signs(task, ran), _ended(ran))
 
 
 def refusal(checks: Sequence[TaskCheck], of: int, options: str) -> UsageError:
@@ -307,7 +314,22 @@ def _ended(ran: Sequence[tuple[str, CommandResult | None]]) -> bool:
     return any(result is None and what.startswith(ENDED) for what, result in ran)
 
 
-def _signs(ran: Sequence[tuple[str, CommandResult | None]], *others: CommandResult) -> tuple[Symptom, ...]:
-    """The first sign of each kind."""
+def _signs(task: Task, ran: Sequence[tuple[str, CommandResult | None]], *others: CommandResult) -> tuple[Symptom, ...]:
+    """The first sign of each kind; where a program is missing, the script whose line ends are the cause."""
     results = [*(result for _, result in ran if result is not None), *others]
-    return tuple({symptom.kind: symptom for result in reversed(results) for symptom in symptoms(result)}.values())
+    found = {symptom.kind: symptom for result in reversed(results) for symptom in symptoms(result)}
+    if PROGRAM in found and (script := _with_windows_line_ends(task)):
+        cause = f"{script} has Windows line ends, so that its first line names none that exists; save it with Unix ones"
+        found[PROGRAM] = Symptom(PROGRAM, cause)
+    return tuple(found.values())
+
+
+def _with_windows_line_ends(task: Task) -> str:
+    """The first script of a task, by its path in the folder, whose first line names a program so; empty if none has."""
+    scripts = (script for pattern in _SCRIPTS for script in sorted(task.path.glob(pattern)))
+    for script in scripts:
+        with script.open("rb") as file:
+            first = file.readline(_LONGEST_FIRST_LINE)
+        if first.startswith(b"#!") and first.endswith(b"\r\n"):
+            return str(script.relative_to(task.path))
+    return ""

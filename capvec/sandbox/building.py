@@ -245,7 +245,10 @@ def _headline(log: str) -> str:
 
 
 def _tail(log: str) -> str:
-    return "\n".join(f"  {line}" for line in log.rstrip().splitlines()[-_LOG_LINES:])
+    """The end of the log, without the lines that only repeat the headline."""
+    headline = _headline(log)
+    lines = [line for line in log.rstrip().splitlines() if not (_is_error(line) and headline in line)]
+    return "\n".join(f"  {line}" for line in lines[-_LOG_LINES:])
 
 
 def _read(dockerfile: Path) -> str:
