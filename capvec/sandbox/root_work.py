@@ -26,12 +26,30 @@ _CAPABILITIES = ("SYS_PTRACE", "KILL", "DAC_OVERRIDE", "CHOWN", "FOWNER", "FSETI
 _LIMIT_S = 120.0
 
 EMPTY = r"""
-# empty FOLDER MODE: as a folder of root's with nothing in it, and real folders on the way to it.
+# empty FOLDER MODE: as a folder of root's with nothing in it but what is mounted, and real folders on the way to it.
 empty() {
   root_folder "${1%/*}"
-  rm -rf "$root$1"
-  mkdir "$root$1"
+  mounted=$(mounted "$1")
+  if [ -n "$mounted" ]; then
+    (IFS='
+'; set -f; find "$root$1" $mounted -prune -exec rm -rf -- {} +)
+    chown 0:0 "$root$1"
+  else
+    rm -rf "$root$1"
+    mkdir "$root$1"
+  fi
   chmod "$2" "$root$1"
+}
+# mounted FOLDER: for find, all but the mount points at and below it and the folders on the way there. From here they
+# could be removed, with which the container would lose its volume.
+mounted() {
+  sed 's/\\\([0-7][0-7][0-7]\)/\\0\1/g' /proc/1/mountinfo | while read -r _ _ _ _ point _; do
+    point=$(printf '%b' "$point")
+    while case $point in "$1" | "$1"/*) true ;; *) false ;; esac; do
+      printf '!\n-path\n%s\n' "$root$point" | sed 's/[][*?\\]/?/g'
+      point=${point%/*}
+    done
+  done
 }
 root_folder() {
   [ -n "$1" ] || return 0

@@ -233,6 +233,25 @@ def test_a_verifier_in_a_container_of_its_own_sees_the_artifacts_and_nothing_els
         assert len(containers(RUN)) == 1
 
 
+def test_volumes_of_the_verifiers_image_are_emptied_for_artifacts_and_stay(folder):
+    folder.dockerfile(
+        "RUN mkdir -p /app/out/own '/app/b c/d' && touch /app/old /app/.old /app/out/own/old '/app/b c/old'",
+        "RUN chown -R nobody /app && chmod -R go-w /app && mkdir /data && touch /data/old",
+        'VOLUME ["/app/out", "/app/b c/d", "/data"]',
+    )
+    folder.settings('[verifier]\nenvironment_mode = "separate"', top='artifacts = ["/app", "/data"]')
+    folder.judge(
+        '[ "$(cd /app; find . -type f | sort | tr "\\n" " ")" = "./b c/d/new ./new ./out/new " ] && '
+        '[ "$(ls -A /data)" = new ] && [ "$(grep -cE " /(app/out|app/b.040c/d|data) " /proc/mounts)" = 3 ]'
+    )
+    with folder.open(capabilities="default") as sandbox:
+        say(
+            sandbox,
+            "find /app /data -type f -delete; for i in /app /app/out '/app/b c/d' /data; do echo 1 > \"$i/new\"; done",
+        )
+        assert reward(sandbox) == 1.0
+
+
 def test_on_the_way_to_an_artifact_no_link_of_the_agents_is_followed(folder):
     folder.dockerfile(
         "RUN useradd dev && mkdir -m 777 /app && echo right > /root/answer && ln -s /app /by-image", "USER dev"
