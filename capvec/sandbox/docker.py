@@ -37,7 +37,7 @@ from capvec.sandbox.health import wait_until_healthy
 from capvec.sandbox.network import wanted_by_agent, wanted_by_verifier
 from capvec.sandbox.processes import GRACE_S, Keepers, Processes
 from capvec.sandbox.reaper import reap_trial, remove
-from capvec.sandbox.root_work import CLEAR, Origin, clear_paths, empty_folders
+from capvec.sandbox.root_work import Origin, clear_paths, empty_folders
 from capvec.sandbox.service import Service
 from capvec.sandbox.shell import Finished, PersistentShell, ShellLost, quote_command
 from capvec.sandbox.storage import watched
@@ -390,12 +390,11 @@ class DockerSandbox:
 
     def _clear(self, paths: Sequence[str]) -> None:
         """Remove files and folders of a container that no agent had access to."""
-        script = ("sh", "-c", f"root=\n{CLEAR}", "sh", *paths)
-        if self._as_root(*script):
+        remove_all = ("rm", "-rf", "--")
+        if self._as_root(*remove_all, *paths):
             return
-        clear_paths(self._client, self._container, self._origin, paths)
-        if not self._as_root(*script):
-            raise SandboxBroken(f"{', '.join(paths)} cannot be removed to make place for artifacts")
+        if stubborn := [path for path in paths if not self._as_root(*remove_all, path)]:
+            clear_paths(self._client, self._container, self._origin, stubborn)
 
     def _as_root(self, *argv: str) -> bool:
         """Run a program of a container that no agent had access to. Whether it succeeded."""

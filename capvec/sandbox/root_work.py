@@ -40,6 +40,10 @@ empty() {
   fi
   chmod "$2" "$root$1"
 }
+# clear PATH: nothing but what is mounted, and real folders on the way to it.
+clear() {
+  if [ -n "$(mounted "$1")" ]; then empty "$1" 755; else root_folder "${1%/*}"; rm -rf "$root$1"; fi
+}
 # mounted FOLDER: for find, all but the mount points at and below it and the folders on the way there. From here they
 # could be removed, with which the container would lose its volume.
 mounted() {
@@ -58,17 +62,7 @@ root_folder() {
   chmod a+rx "$root$1"
 }
 """
-"""Shell functions that empty folders below `$root`."""
-
-CLEAR = r"""
-for path in "$@"; do
-  rm -rf "$root$path" 2>/dev/null || :
-  if [ -e "$root$path" ] || [ -L "$root$path" ]; then  # a folder where something is mounted can only be emptied
-    [ -d "$root$path" ] && [ -z "$(ls -A "$root$path")" ] || exit 1
-  fi
-done
-"""
-"""Shell text that removes its arguments below `$root`."""
+"""Shell functions that empty folders and remove paths below `$root`."""
 
 
 @dataclass(frozen=True)
@@ -152,10 +146,11 @@ def empty_folders(client: docker.DockerClient, container: str, origin: Origin, f
 
 
 def clear_paths(client: docker.DockerClient, container: str, origin: Origin, paths: Sequence[str]) -> None:
-    """Remove files and folders of a container.
+    """Remove files and folders of a container. Where something is mounted, empty folders stay.
 
     Raises:
         SandboxBroken: they cannot be removed.
     """
     what = f"{', '.join(paths)} cannot be removed"
-    work_as_root(client, container, origin, f"root=/proc/1/root\n{CLEAR}", paths, what=what)
+    script = f'set -eu\nroot=/proc/1/root\n{EMPTY}\nfor path in "$@"; do clear "$path"; done'
+    work_as_root(client, container, origin, script, paths, what=what)
