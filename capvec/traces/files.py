@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ _MARKS = b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n"
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 _UNPACKED, _RATIO = 256 * MIB, 50
 """Bytes that a zip file may always unpack to, and times its size that a larger one may."""
+_FIRST_OF_LINES = re.compile(r"\s*+([^\n]*+)\n\s*+(?=\S)")
+"""The first line of several that are not blank."""
 _LINE, _ROOM = 600, 64 * MIB
 """Bytes in memory of the least value of a line, and those that the lines of any file may take."""
 
@@ -97,14 +100,13 @@ def _json(file: Path) -> tuple[Any, list[str]]:
         text = data.decode(encoding, "surrogatepass")
     except ValueError as error:
         raise NotATrace(f"not text ({error})") from error
-    first, _, rest = text.lstrip().partition("\n")
-    if rest.strip() and _is_json(first):
-        del text, rest  # they may take 8 times the bytes
-        return _json_lines(
-            file,
-            data if encoding == "utf-8" else data.decode(encoding, "surrogatepass").encode("utf-8", "surrogatepass"),
-        )
-    del data, first, rest
+    first = _FIRST_OF_LINES.match(text)
+    if first is not None and _is_json(first[1]):
+        del text, first  # it may take 4 times the bytes
+        if encoding != "utf-8":
+            data = data.decode(encoding, "surrogatepass").encode("utf-8", "surrogatepass")
+        return _json_lines(file, data)
+    del data, first
     try:
         return parse_json(text), []
     except TooHeavy as error:
