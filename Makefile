@@ -31,7 +31,7 @@ calibration: setup
 test: setup .venv/.peers .venv/.browser
 	mkdir -p reports
 	$(BIN)/pytest -m unit -n 2 --junitxml reports/junit-unit.xml $(ARGS)
-	$(BIN)/pytest -m "integration or gpu or (siege and not slow)" --durations 5 --junitxml reports/junit-integration.xml $(ARGS)
+	$(BIN)/pytest -m "integration or gpu or (siege and not slow)" -n 2 --dist loadfile --durations 5 --junitxml reports/junit-integration.xml $(ARGS)
 
 unit: .venv/.peers
 	$(BIN)/pytest -m unit $(ARGS)

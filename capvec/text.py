@@ -123,3 +123,8 @@ def code(text: str) -> str:
     """`one_line` as a code span of Markdown, in which neither Markdown nor HTML is read; empty for no text."""
     line = one_line(text).replace("`", "'")
     return f"`{line}`" if line else ""
+
+
+def not_a_formula(text: str) -> str:
+    """Text as a cell of a CSV file, with an apostrophe before what a spreadsheet would run as a formula."""
+    return f"'{text}" if len(text) > 1 and text[0] in "=+-@\t\r" else text

@@ -29,6 +29,7 @@ def run(options: argparse.Namespace) -> int:
     from capvec.run.preparation import prepare_images  # noqa: PLC0415
     from capvec.run.proofs import Proofs  # noqa: PLC0415
     from capvec.run.status_line import progress_on_stdout  # noqa: PLC0415
+    from capvec.sandbox.compose_file import check_services  # noqa: PLC0415
     from capvec.sandbox.docker import DockerProvider  # noqa: PLC0415
     from capvec.sandbox.docker_host import check_docker  # noqa: PLC0415
     from capvec.tasks import load_tasks  # noqa: PLC0415
@@ -40,6 +41,7 @@ def run(options: argparse.Namespace) -> int:
         skip=options.skip_unsupported,
         allow_network=options.allow_network,
         force_build=options.force_build,
+        check=check_services,
     )
     check_docker()
     for line in (*notes_in_words(loaded.tasks), *left_out_in_words(loaded.left_out)):

@@ -31,13 +31,19 @@ from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.reaper import reap
 from capvec.sandbox.solution import has_solution, solve
 from capvec.sandbox.steps import begin, goes_on
-from capvec.sandbox.symptoms import NETWORK, PERMISSION, Symptom, symptoms
+from capvec.sandbox.symptoms import NETWORK, PERMISSION, PROGRAM, Symptom, symptoms
 from capvec.sandbox.verifier import verify
 from capvec.serial import Record
 from capvec.text import counted, one_line, printable
 
 _SHOWN = 5
 """Last lines of an output to show."""
+_PRINTED = " and printed: "
+"""In the message of a fault, what a program printed comes after it."""
+_SCRIPTS = ("tests/test.sh", "solution/solve.sh", "steps/*/tests/test.sh", "steps/*/solution/solve.sh")
+_LONGEST_FIRST_LINE = 256
+"""Bytes; Linux reads no more of it."""
+UNMADE = "its environment cannot be made"
 
 
 @dataclass(frozen=True)
@@ -77,14 +83,16 @@ class TaskCheck(Record):
     """The least reward that counts as solved."""
     kept: Attempt | None = None
     """Of its solution where processes live on beside the verifier; None unless that may be what its solution lacks."""
-    built: bool = True
-    """Whether its container was there; if not, nothing ran."""
+    fault: str = ""
+    """Why there is no result, in a few words; empty if there is one."""
 
     @classmethod
-    def unbuilt(cls, task: Task, error: UsageError | EnvironmentFault) -> Self:
-        """That of a task whose container cannot be had, or does not become ready."""
+    def without(
+        cls, task: Task, error: UsageError | SandboxUnavailable | EnvironmentFault, fault: str = UNMADE
+    ) -> Self:
+        """That of a task without a result, such as one whose container cannot be had or does not become ready."""
         lines = tuple(printable(str(error)).splitlines())
-        return cls(task.name, Attempt(None, evidence=lines), None, 0.0, networked=False, built=False)
+        return cls(task.name, Attempt(None, evidence=lines), None, 0.0, networked=False, fault=fault)
 
     @property
     def problem(self) -> str:
@@ -113,7 +121,7 @@ class TaskCheck(Record):
     @property
     def reason(self) -> str:
         """The problem with its evidence, on one line."""
-        if not self.built:
+        if self.fault:
             return one_line(f"{self.problem}: {self.nothing.evidence[0]}")
         return one_line("; ".join(line.strip() for line in self.lines()).removeprefix(f"{self.task}: "))
 
@@ -130,8 +138,8 @@ class TaskCheck(Record):
 
     def _problems(self) -> Iterator[tuple[str, Attempt]]:
         nothing, solution = self.nothing, self.solution
-        if not self.built:
-            yield "its environment cannot be made", nothing
+        if self.fault:
+            yield self.fault, nothing
             return
         if solution is not None and solution.reward is None:
             yield "after its own solution, its verifier gives no reward", solution
@@ -167,7 +175,7 @@ class Checker:
         self._stopped = Event()
 
     def check(self, tasks: Sequence[Task]) -> tuple[TaskCheck, ...]:
-        """Check each task once; in their order.
+        """Check each task once; in their order. A container that Docker refuses concerns its task alone.
 
         Raises:
             InfrastructureError: Docker does not answer.
@@ -215,7 +223,11 @@ class Checker:
             if solution is not None and solution.ended and not solution.solved:
                 kept = self._within_bounds(task, solved=True, keep_processes=True)
         except (UsageError, EnvironmentFault) as error:
-            return TaskCheck.unbuilt(task, error)
+            return TaskCheck.without(task, error)
+        except SandboxUnavailable as error:
+            self.go_on()  # `stop` removes containers that are at work
+            self._sandboxes.check()
+            return TaskCheck.without(task, error, "its check ends before its verifiers judge")
         networked = any(environment.limits.network for environment in task.environments)
         seconds = round(time.monotonic() - started, 3)
         capable = self._sandboxes.capabilities == "default"
@@ -244,10 +256,12 @@ class Checker:
             except (VerifierFault, StepFault) as fault:
                 if isinstance(fault, VerifierFault):
                     ran += [(note, None) for note in fault.notes]
-                said = printable(str(fault))
-                evidence, signs = (*_evidence(ran), *said.splitlines()), _signs(ran, CommandResult(said, None))
+                what, _, printed = printable(str(fault)).partition(_PRINTED)
+                lines = (f"{what}{_PRINTED.rstrip()}", *(f"  {line}" for line in printed.splitlines()))
+                evidence = (*_evidence(ran), *(lines if printed else (what,)))
+                signs = _signs(task, ran, CommandResult(printed or what, None))
                 return Attempt(None, False, evidence, signs, _ended(ran))
-        return Attempt(judged.reward, judged.solved, tuple(_evidence(ran)), _signs(ran), _ended(ran))
+        return Attempt(judged.reward, judged.solved, tuple(_evidence(ran)), _signs(task, ran), _ended(ran))
 
 
 def refusal(checks: Sequence[TaskCheck], of: int, options: str) -> UsageError:
@@ -300,7 +314,22 @@ def _ended(ran: Sequence[tuple[str, CommandResult | None]]) -> bool:
     return any(result is None and what.startswith(ENDED) for what, result in ran)
 
 
-def _signs(ran: Sequence[tuple[str, CommandResult | None]], *others: CommandResult) -> tuple[Symptom, ...]:
-    """The first sign of each kind."""
+def _signs(task: Task, ran: Sequence[tuple[str, CommandResult | None]], *others: CommandResult) -> tuple[Symptom, ...]:
+    """The first sign of each kind; where a program is missing, the script whose line ends are the cause."""
     results = [*(result for _, result in ran if result is not None), *others]
-    return tuple({symptom.kind: symptom for result in reversed(results) for symptom in symptoms(result)}.values())
+    found = {symptom.kind: symptom for result in reversed(results) for symptom in symptoms(result)}
+    if PROGRAM in found and (script := _with_windows_line_ends(task)):
+        cause = f"{script} has Windows line ends, so that its first line names none that exists; save it with Unix ones"
+        found[PROGRAM] = Symptom(PROGRAM, cause)
+    return tuple(found.values())
+
+
+def _with_windows_line_ends(task: Task) -> str:
+    """The first script of a task, by its path in the folder, whose first line names a program so; empty if none has."""
+    scripts = (script for pattern in _SCRIPTS for script in sorted(task.path.glob(pattern)))
+    for script in scripts:
+        with script.open("rb") as file:
+            first = file.readline(_LONGEST_FIRST_LINE)
+        if first.startswith(b"#!") and first.endswith(b"\r\n"):
+            return str(script.relative_to(task.path))
+    return ""

@@ -22,6 +22,7 @@ from capvec.run.preparation import TaskPreparation
 from capvec.run.recorder import TrialRecorder, run_trials
 from capvec.run.tries import repeater
 from capvec.run.watch import EngineLook, Watch, docker_look
+from capvec.sandbox.compose_file import check_services
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.docker_host import check_docker
 from capvec.sandbox.reaper import reap
@@ -51,6 +52,7 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
         skip=options.skip_unsupported,
         allow_network=options.allow_network,
         force_build=options.force_build,
+        check=check_services,
     )
     get_protocol(options.protocol)
     check_docker()

@@ -68,7 +68,7 @@ def prepare_images(
         except UsageError as error:
             if not keep_going:
                 raise
-            unbuilt[task.name] = TaskCheck.unbuilt(task, error)
+            unbuilt[task.name] = TaskCheck.without(task, error)
     return images, unbuilt
 
 

@@ -4,23 +4,29 @@ What is in them may be the agent's, that of a service too, so little of it is be
 files, all belongs to root, bits that give privileges are cleared, and no link is followed. A special file, and a link
 that leads out of the artifact, becomes a link to itself. A verifier sees that something is there, and reaches nothing
 by it.
+
+A link that is kept goes up first, from a real folder and at most to the artifact's own, and then only down. Each name
+on the way down is a file, a folder or another such link. So it ends in an artifact, whatever the other links are.
 """
 
 from __future__ import annotations
 
 import posixpath
+import shutil
 import tarfile
 import tempfile
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
-from typing import BinaryIO, cast
+from typing import IO, BinaryIO, Self, cast
 
 from capvec.records import Artifact, TaskStep
-from capvec.sandbox.base import MAIN, Budget
+from capvec.sandbox.base import MAIN, MOST_BYTES, Budget
 
 PUBLISHED = "/logs/artifacts"
 """A folder whose content is an artifact of every task, as in Harbor."""
+RESERVED = ("/tests", "/logs/verifier")
+"""Where a verifier has its own files and writes its rewards: nothing there comes from the agent."""
 _IN_MEMORY = 1 << 24
 
 
@@ -46,8 +52,27 @@ def given_way(step: TaskStep) -> dict[Artifact, Artifact]:
     return found
 
 
+def reserved_in(artifact: Artifact) -> tuple[str, ...]:
+    """The reserved places that lie in an artifact, or in which it lies. Nothing of them is copied."""
+    return tuple(place for place in RESERVED if _overlap(_absolute(artifact.source), PurePosixPath(place)))
+
+
+def is_reserved(artifact: Artifact) -> bool:
+    """Whether an artifact lies in a reserved place as a whole."""
+    return _lies_in_reserved(_absolute(artifact.source))
+
+
+def _lies_in_reserved(path: PurePosixPath) -> bool:
+    return any(path.is_relative_to(place) for place in RESERVED)
+
+
 def _place(artifact: Artifact) -> PurePosixPath:
-    return PurePosixPath("/", artifact.destination or artifact.source)
+    return _absolute(artifact.destination or artifact.source)
+
+
+def _absolute(path: str) -> PurePosixPath:
+    """A path from the root. Two slashes at the beginning are one, as for Linux."""
+    return PurePosixPath("/", path.lstrip("/"))
 
 
 def _overlap(one: PurePosixPath, other: PurePosixPath) -> bool:
@@ -65,12 +90,13 @@ def clean(chunks: Iterable[bytes], artifact: Artifact, budget: Budget) -> Binary
     Returns:
         An archive to unpack at `/`; None if the artifact goes beyond the budget.
     """
-    cleaned = cast("BinaryIO", tempfile.SpooledTemporaryFile(_IN_MEMORY))  # noqa: SIM115 (the caller closes it)
+    cleaned = _spool()
     with (
         tarfile.open(fileobj=_Stream(chunks), mode="r|") as given,  # type: ignore[call-overload]
         tarfile.open(fileobj=cleaned, mode="w") as written,
+        _LeftOut() as left_out,
     ):
-        within = _rewrite(given, written, artifact, budget)
+        within = _rewrite(given, written, artifact, budget, left_out)
     if not within:
         cleaned.close()
         return None
@@ -78,33 +104,73 @@ def clean(chunks: Iterable[bytes], artifact: Artifact, budget: Budget) -> Binary
     return cleaned
 
 
-def _rewrite(given: tarfile.TarFile, written: tarfile.TarFile, artifact: Artifact, budget: Budget) -> bool:
+def _spool() -> BinaryIO:
+    return cast("BinaryIO", tempfile.SpooledTemporaryFile(_IN_MEMORY))
+
+
+class _LeftOut:
+    """The content of files that were left out, since a later hard link may be another name of one of them."""
+
+    def __init__(self) -> None:
+        self._content, self._size = _spool(), 0
+        self._places: dict[str, tuple[int, int]] = {}
+        """Name → where the content begins and how long it is."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._content.close()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._places
+
+    def add(self, name: str, content: IO[bytes], size: int) -> None:
+        """Keep the content of a file, unless more than an artifact may hold is kept: then only its size."""
+        self._places[name] = (self._size, size)
+        if self._size + size <= MOST_BYTES:
+            self._content.seek(self._size)
+            shutil.copyfileobj(content, self._content)
+            self._size += size
+        else:
+            self._places[name] = (0, MOST_BYTES + 1)
+
+    def take(self, name: str) -> tuple[BinaryIO, int]:
+        """The content of a file, to read from, and its size."""
+        begin, size = self._places.pop(name)
+        self._content.seek(begin)
+        return self._content, size
+
+
+def _rewrite(
+    given: tarfile.TarFile, written: tarfile.TarFile, artifact: Artifact, budget: Budget, left_out: _LeftOut
+) -> bool:
     """Copy what is safe of an archive. False as soon as it goes beyond the budget."""
-    root = PurePosixPath("/", artifact.source)
-    files: set[str] = set()
+    root = _absolute(artifact.source)
+    files: dict[str, str] = {}
     for member in given:
-        below = PurePosixPath(*PurePosixPath(member.name).parts[1:])
-        if ".." in below.parts or _excluded(below, artifact.exclude):
+        name, content = member.name, given.extractfile(member) if member.isreg() else None
+        below = PurePosixPath(*PurePosixPath(name).parts[1:])
+        if ".." in below.parts:
             continue
+        if _excluded(below, artifact.exclude) or _lies_in_reserved(root / below):
+            if content is not None:
+                left_out.add(name, content, member.size)
+            continue
+        if member.islnk() and member.linkname in left_out:
+            name, member.type = member.linkname, tarfile.REGTYPE
+            content, member.size = left_out.take(name)
         if not budget.spend(member.size):
             return False
         _make_safe(member, root, root / below, files)
         if member.isreg():
-            files.add(member.name)
-        written.addfile(member, given.extractfile(member) if member.isreg() else None)
+            files[name] = member.name
+        written.addfile(member, content)
     return True
 
 
-def is_folder(archive: BinaryIO) -> bool:
-    """Whether a cleaned archive begins with a folder, and so is one of a folder."""
-    with tarfile.open(fileobj=archive) as opened:
-        first = opened.next()
-    archive.seek(0)
-    return first is not None and first.isdir()
-
-
-def _make_safe(member: tarfile.TarInfo, root: PurePosixPath, path: PurePosixPath, files: Container[str]) -> None:
-    """Make owner, mode, name and link of a member of an archive safe; `files` are the names of earlier ones."""
+def _make_safe(member: tarfile.TarInfo, root: PurePosixPath, path: PurePosixPath, files: Mapping[str, str]) -> None:
+    """Make owner, mode, name and link of a member of an archive safe; `files` has the places of earlier files."""
     member.uid = member.gid = 0
     member.uname = member.gname = "root"
     member.pax_headers = {}
@@ -114,18 +180,25 @@ def _make_safe(member: tarfile.TarInfo, root: PurePosixPath, path: PurePosixPath
         member.mode |= 0o700
     elif member.isreg():
         member.mode |= 0o400  # a root without capabilities may read no other
-    elif not _leads_inside(member, root, path, files):
+    elif (aim := _safe_aim(member, root, path, files)) is not None:
+        member.linkname = aim
+    else:
         member.type, member.linkname, member.size = tarfile.SYMTYPE, path.name, 0
 
 
-def _leads_inside(member: tarfile.TarInfo, root: PurePosixPath, path: PurePosixPath, files: Container[str]) -> bool:
-    """Whether a member is a link within the artifact. A hard link then names the new place of its file."""
-    if member.issym():
-        return PurePosixPath(posixpath.normpath(path.parent / member.linkname)).is_relative_to(root)
+def _safe_aim(
+    member: tarfile.TarInfo, root: PurePosixPath, path: PurePosixPath, files: Mapping[str, str]
+) -> str | None:
+    """Where a link within the artifact leads, in the form that is safe beside any others; None for anything else."""
     if member.islnk():
-        member.linkname = str(root / PurePosixPath(*PurePosixPath(member.linkname).parts[1:])).lstrip("/")
-        return member.linkname in files
-    return False
+        return files.get(member.linkname)
+    if not member.issym():
+        return None
+    absolute = member.linkname.startswith("/")
+    aim = _absolute(posixpath.normpath(member.linkname if absolute else path.parent / member.linkname))
+    if not aim.is_relative_to(root):
+        return None
+    return str(aim) if absolute else posixpath.relpath(aim, path.parent)
 
 
 def _excluded(path: PurePosixPath, patterns: Sequence[str]) -> bool:

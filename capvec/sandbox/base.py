@@ -216,11 +216,13 @@ class Sandbox(Protocol):
         """
         ...
 
-    def place(self, archives: Sequence[tuple[str, BinaryIO]]) -> None:
-        """Put what `take` gave into this sandbox, at the same paths. Folders then hold nothing else.
+    def place(self, archives: Sequence[tuple[str, BinaryIO | None]]) -> None:
+        """Put what `take` gave into this sandbox, at the same paths, which hold nothing else then.
+
+        `/logs/verifier` is empty afterwards, unless an archive holds something for it.
 
         Args:
-            archives: path and archive of each.
+            archives: path and archive of each; None for a path where nothing is to be.
 
         Raises:
             SandboxUnavailable: the sandbox is gone.

@@ -240,12 +240,24 @@ def _headline(log: str) -> str:
     """The last line that tells of an error, without the names of the layers that passed it on."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     line = next((line for line in reversed(lines) if _is_error(line)), lines[-1] if lines else "no output")
-    line = re.sub(r"^(?:#\d+ )?error:? ", "", line, flags=re.IGNORECASE)
-    return re.sub(r"(?:failed to solve(?: with frontend \S+)?: |rpc error: code = \w+ desc = )+", "", line)[:500]
+    return _cause_in(line)[:500]
+
+
+def _cause_in(line: str) -> str:
+    line = re.sub(r"^(?:#\d+ )?error:? ", "", line.strip(), flags=re.IGNORECASE)
+    return re.sub(r"(?:failed to solve(?: with frontend \S+)?: |rpc error: code = \w+ desc = )+", "", line)
 
 
 def _tail(log: str) -> str:
-    return "\n".join(f"  {line}" for line in log.rstrip().splitlines()[-_LOG_LINES:])
+    """The end of the log, without the lines that only repeat the headline."""
+    headline = _headline(log)
+    lines = [line for line in log.rstrip().splitlines() if not (_is_error(line) and _repeats(line, headline))]
+    return "\n".join(f"  {line}" for line in lines[-_LOG_LINES:])
+
+
+def _repeats(line: str, headline: str) -> bool:
+    cause = _cause_in(line)
+    return cause in headline or headline in cause
 
 
 def _read(dockerfile: Path) -> str:

@@ -91,8 +91,8 @@ class Project:
             cast("Any", self.client.api).put_archive(name, "/", files.folders(("/logs", *LOG_FOLDERS)))
             connection = self._connection(name, labels, default=wanted[0]) if switched else None
             beside = {service: _name(name, service) for service in self.services.services if service != MAIN}
-            if beside:
-                self._compose(name, file, "--detach", "--no-recreate", "--wait", f"--wait-timeout={WAIT_S}", *beside)
+            if lasting := beside.keys() - self._completing():
+                self._compose(name, file, "--detach", "--no-recreate", "--wait", f"--wait-timeout={WAIT_S}", *lasting)
             self._compose(name, file, "--detach", "--no-recreate", MAIN)
         capable = capabilities == "default" and self.main.user in ("0", "root")
         workdir = self.environment.workdir or self.main.workdir
@@ -113,6 +113,15 @@ class Project:
         connection = Connection(self.client, reaching, network=network, default=default, connected=False)
         connection.set(None)
         return connection
+
+    def _completing(self) -> set[str]:
+        """Services that end before others start, for which compose waits when it starts those."""
+        return {
+            needed
+            for settings in self.services.services.values()
+            for needed, how in (settings.get("depends_on") or {}).items()
+            if how["condition"] == "service_completed_successfully"
+        }
 
     def _is_internal(self, service: str) -> bool:
         """Whether the file has a service on networks alone that lead nowhere."""

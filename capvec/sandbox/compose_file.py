@@ -74,6 +74,17 @@ class Services:
     volumes: Collection[str]
 
 
+def check_services(task: Task) -> None:
+    """Check that the compose files of a task ask for nothing that is refused, if the machine has compose.
+
+    Raises:
+        UsageError: compose cannot read one, or it asks for what a sandbox does not allow.
+    """
+    for environment in task.environments:
+        if environment.compose and docker_cli.command_with("compose") is not None:
+            read_services(task, environment)
+
+
 def read_services(task: Task, environment: Environment) -> Services:
     """Read the compose file in the folder of an environment.
 

@@ -16,8 +16,8 @@ from capvec.errors import SandboxBroken, SandboxUnavailable, UsageError
 from capvec.records import Artifact, Capabilities, CommandResult, Environment, Task, TaskStep
 from capvec.sandbox import files
 from capvec.sandbox.accounts import are_readable, restore_accounts
-from capvec.sandbox.artifacts import clean, is_folder
-from capvec.sandbox.base import MAIN, Budget, Sandbox, TakenBack
+from capvec.sandbox.artifacts import clean
+from capvec.sandbox.base import LOG_FOLDERS, MAIN, Budget, Sandbox, TakenBack
 from capvec.sandbox.building import Say
 from capvec.sandbox.compose import Project
 from capvec.sandbox.compose_images import prepare_images
@@ -37,7 +37,7 @@ from capvec.sandbox.health import wait_until_healthy
 from capvec.sandbox.network import wanted_by_agent, wanted_by_verifier
 from capvec.sandbox.processes import GRACE_S, Keepers, Processes
 from capvec.sandbox.reaper import reap_trial, remove
-from capvec.sandbox.root_work import Origin, empty_folders
+from capvec.sandbox.root_work import CLEAR, Origin, clear_paths, empty_folders
 from capvec.sandbox.service import Service
 from capvec.sandbox.shell import Finished, PersistentShell, ShellLost, quote_command
 from capvec.sandbox.storage import watched
@@ -300,7 +300,7 @@ class DockerSandbox:
         """Empty folders as root. See `Sandbox.empty`."""
         with faults():
             self._revive()
-            empty_folders(self._client, self._container, self._origin, folders, mode="777")
+            empty_folders(self._client, self._container, self._origin, folders)
 
     def take_back(self) -> TakenBack:
         """Kill what the agent left running and restore the system's files. See `Sandbox.take_back`."""
@@ -355,16 +355,16 @@ class DockerSandbox:
                 with closing(chunks):
                     return clean(chunks, artifact, budget)
 
-    def place(self, archives: Sequence[tuple[str, BinaryIO]]) -> None:
+    def place(self, archives: Sequence[tuple[str, BinaryIO | None]]) -> None:
         """Put archives into the container. See `Sandbox.place`."""
+        placed = [(path, archive) for path, archive in archives if archive is not None]
         with faults():
-            folders = [path.rstrip("/") for path, archive in archives if is_folder(archive)]
-            if folders and not self._as_root("rm", "-rf", "--", *folders):
-                empty_folders(self._client, self._container, self._origin, folders)
-            for _, archive in archives:
+            self._clear([path.rstrip("/") for path, _ in archives] + ["/logs/verifier"])
+            self._api.put_archive(self._container, "/", files.folders(("/logs", *LOG_FOLDERS)))
+            for _, archive in placed:
                 self._api.put_archive(self._container, "/", archive)
-            if archives and self.processes.user.partition(":")[0] != ROOT:
-                self._as_root("chmod", "-R", "a+rX", "--", *(path for path, _ in archives))
+            if placed and self.processes.user.partition(":")[0] != ROOT:
+                self._as_root("chmod", "-R", "a+rX", "--", *(path for path, _ in placed))
 
     @contextmanager
     def open_verifier(self, step: TaskStep) -> Iterator[Sandbox]:
@@ -387,6 +387,15 @@ class DockerSandbox:
             with suppress(OSError):
                 self._shell.close()
             self._shell = None
+
+    def _clear(self, paths: Sequence[str]) -> None:
+        """Remove files and folders of a container that no agent had access to."""
+        script = ("sh", "-c", f"root=\n{CLEAR}", "sh", *paths)
+        if self._as_root(*script):
+            return
+        clear_paths(self._client, self._container, self._origin, paths)
+        if not self._as_root(*script):
+            raise SandboxBroken(f"{', '.join(paths)} cannot be removed to make place for artifacts")
 
     def _as_root(self, *argv: str) -> bool:
         """Run a program of a container that no agent had access to. Whether it succeeded."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from capvec.records import Artifact, Collect, CommandResult, Task, TaskStep
-from capvec.sandbox.artifacts import PUBLISHED, artifacts_of, given_way
+from capvec.sandbox.artifacts import PUBLISHED, artifacts_of, given_way, is_reserved, reserved_in
 from capvec.sandbox.base import MAIN, MOST_BYTES, MOST_FILES, Budget, Sandbox
 from capvec.text import one_line
 
@@ -78,9 +78,9 @@ class Evidence:
     def place(self, target: Sandbox) -> None:
         """Put the artifacts into a verifier's sandbox, at the same paths and in the order of the task."""
         archives = {**self._main.archives, **self._beside.archives}
-        ordered = [(one.source, archives[one]) for one in artifacts_of(self._step) if one in archives]
-        for _, archive in ordered:
+        for archive in archives.values():
             archive.seek(0)
+        ordered = [(one.source, archives.get(one)) for one in artifacts_of(self._step) if not is_reserved(one)]
         target.place(ordered)
 
     @property
@@ -100,6 +100,13 @@ class Evidence:
         way = given_way(self._step)
         for artifact in artifacts_of(self._step) if self._apart else ():
             if not chosen(artifact.service):
+                continue
+            if reserved := reserved_in(artifact):
+                notes.append(
+                    f"of the artifact {_named(artifact)} nothing in {', '.join(reserved)} was copied, which is the "
+                    "verifier's own"
+                )
+            if is_reserved(artifact):
                 continue
             archive = None if artifact in way else self._sandbox.take(artifact, budget)
             if archive is not None:

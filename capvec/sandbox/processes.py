@@ -16,6 +16,8 @@ from capvec.sandbox.streams import ExecStream, Output
 
 GRACE_S = 3.0
 """How long to repeat an attempt that fails for a reason that passes by itself."""
+ANSWER_S = 20.0
+"""How long to wait, after the end of a program that always prints, for what it printed."""
 QUIET_S, DRAIN_S = 0.1, 1.0
 """How long to wait for more output of a program that has ended, at once and in all."""
 _TICKS_PER_S = 100
@@ -278,7 +280,7 @@ class Processes:
         with closing(stream):
             exit_code = self.collect(exec_id, stream, output, time.monotonic() + 20 + READY_S)
             # On busy cores the end of a program is known before what it printed has arrived.
-            late = time.monotonic() + GRACE_S
+            late = time.monotonic() + ANSWER_S
             while exit_code == 0 and not output.text() and not stream.ended and time.monotonic() < late:
                 output.add(stream.receive(late))
         first, *others = numbers = output.text().split() or [""]

@@ -26,12 +26,30 @@ _CAPABILITIES = ("SYS_PTRACE", "KILL", "DAC_OVERRIDE", "CHOWN", "FOWNER", "FSETI
 _LIMIT_S = 120.0
 
 EMPTY = r"""
-# empty FOLDER MODE: as a folder of root's with nothing in it, and real folders on the way to it.
+# empty FOLDER MODE: as a folder of root's with nothing in it but what is mounted, and real folders on the way to it.
 empty() {
   root_folder "${1%/*}"
-  rm -rf "$root$1"
-  mkdir "$root$1"
+  mounted=$(mounted "$1")
+  if [ -n "$mounted" ]; then
+    (IFS='
+'; set -f; find "$root$1" $mounted -prune -exec rm -rf -- {} +)
+    chown 0:0 "$root$1"
+  else
+    rm -rf "$root$1"
+    mkdir "$root$1"
+  fi
   chmod "$2" "$root$1"
+}
+# mounted FOLDER: for find, all but the mount points at and below it and the folders on the way there. From here they
+# could be removed, with which the container would lose its volume.
+mounted() {
+  sed 's/\\\([0-7][0-7][0-7]\)/\\0\1/g' /proc/1/mountinfo | while read -r _ _ _ _ point _; do
+    point=$(printf '%b' "$point")
+    while case $point in "$1" | "$1"/*) true ;; *) false ;; esac; do
+      printf '!\n-path\n%s\n' "$root$point" | sed 's/[][*?\\]/?/g'
+      point=${point%/*}
+    done
+  done
 }
 root_folder() {
   [ -n "$1" ] || return 0
@@ -41,6 +59,16 @@ root_folder() {
 }
 """
 """Shell functions that empty folders below `$root`."""
+
+CLEAR = r"""
+for path in "$@"; do
+  rm -rf "$root$path" 2>/dev/null || :
+  if [ -e "$root$path" ] || [ -L "$root$path" ]; then  # a folder where something is mounted can only be emptied
+    [ -d "$root$path" ] && [ -z "$(ls -A "$root$path")" ] || exit 1
+  fi
+done
+"""
+"""Shell text that removes its arguments below `$root`."""
 
 
 @dataclass(frozen=True)
@@ -112,14 +140,22 @@ def work_as_root(
         return tuple(helper.logs(stderr=False).decode(errors="replace").splitlines())
 
 
-def empty_folders(
-    client: docker.DockerClient, container: str, origin: Origin, folders: Sequence[str], *, mode: str = "755"
-) -> None:
-    """Make folders of a container empty, or anew where they are missing or no folders.
+def empty_folders(client: docker.DockerClient, container: str, origin: Origin, folders: Sequence[str]) -> None:
+    """Make folders of a container empty and writable for all, or anew where they are missing or no folders.
 
     Raises:
         SandboxBroken: they cannot be emptied.
     """
-    script = f'set -eu\nroot=/proc/1/root\n{EMPTY}\nfor folder in "$@"; do empty "$folder" {mode}; done'
+    script = f'set -eu\nroot=/proc/1/root\n{EMPTY}\nfor folder in "$@"; do empty "$folder" 777; done'
     what = f"{', '.join(folders)} cannot be emptied"
     work_as_root(client, container, origin, script, folders, what=what)
+
+
+def clear_paths(client: docker.DockerClient, container: str, origin: Origin, paths: Sequence[str]) -> None:
+    """Remove files and folders of a container.
+
+    Raises:
+        SandboxBroken: they cannot be removed.
+    """
+    what = f"{', '.join(paths)} cannot be removed"
+    work_as_root(client, container, origin, f"root=/proc/1/root\n{CLEAR}", paths, what=what)

@@ -47,6 +47,9 @@ _PATTERNS = {
         r"^/tests/\S+: line \d+: .*: (?:command not found|No such file or directory|Permission denied)",
         r"^/tests/\S+: \d+: .*: (?:not found|Permission denied)",  # dash
         r"^/tests/\S+: .*: bad interpreter",
+        r"^bash: (?:line \d+: )?/tests/\S+: (?:cannot execute|.*bad interpreter)",
+        r"^(?:/usr/bin/)?env: .*: No such file or directory",
+        r"^env: can't execute ",  # BusyBox
         r"No module named '?(?:pytest|unittest2?|nose2?|tox|uv|pip)\b",
         r"can't open file '/tests/",
     ),

@@ -16,6 +16,7 @@ from capvec.results.results import Judgement
 from capvec.results.zero_control import judge_zero
 from capvec.run.directions import obtain_direction
 from capvec.run.study import StudyContext, StudyDesign
+from capvec.sandbox.compose_file import check_services
 from capvec.stats.summary import Summary
 from capvec.tasks import load_tasks
 from capvec.traces import check_traces
@@ -43,6 +44,7 @@ class SweepStudy:
             skip=options.skip_unsupported,
             allow_network=options.allow_network,
             force_build=options.force_build,
+            check=check_services,
         )
         self.tasks, self.left_out = loaded.tasks, loaded.left_out
 

@@ -310,6 +310,8 @@ def _artifacts(parent: Table) -> tuple[Artifact, ...]:
         source = table.text("source")
         if source is None or ".." in PurePosixPath(source).parts:
             table.reject("source", "a path in the container without ..")
+        if not PurePosixPath("/", source).name:
+            table.reject("source", "a path below /, since the whole of a container cannot be copied into another")
         service = table.text("service") or "main"
         if service != "main" and not source.startswith("/"):
             table.reject("source", f"an absolute path in the container of the service {service}")

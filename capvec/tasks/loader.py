@@ -11,7 +11,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -83,7 +83,12 @@ def load_task(folder: Path, *, allow_network: bool = False) -> Task:
 
 
 def load_tasks(
-    name_or_path: str, *, skip: bool = False, allow_network: bool = False, force_build: bool = False
+    name_or_path: str,
+    *,
+    skip: bool = False,
+    allow_network: bool = False,
+    force_build: bool = False,
+    check: Callable[[Task], None] = lambda _task: None,
 ) -> LoadedTasks:
     """Load the tasks that `--tasks` names, in the order given and each once.
 
@@ -94,13 +99,14 @@ def load_tasks(
         skip: leave out tasks that cannot run here.
         allow_network: whether tasks may reach the public network.
         force_build: whether a Dockerfile is built although the task names a ready image.
+        check: raises `UsageError` for a task that cannot run here for another reason than its `task.toml`.
 
     Raises:
         UsageError: the name is unknown, the folder holds no task, two tasks share a name, or tasks cannot be used (with
             `skip`, all of them); the message lists these.
     """
     folders = _all_folders(name_or_path)
-    tasks, errors = _load_each(folders, allow_network)
+    tasks, errors = _load_each(folders, allow_network, check)
     if errors and (not tasks or not skip):
         listed = "".join(f"\n  {name}: {error}" for name, error in errors.items())
         others = "; --skip-unsupported leaves them out" if tasks else ""
@@ -123,14 +129,18 @@ def _all_folders(name_or_path: str) -> list[Path]:
     return folders
 
 
-def _load_each(folders: list[Path], allow_network: bool) -> tuple[tuple[Task, ...], dict[str, str]]:
+def _load_each(
+    folders: list[Path], allow_network: bool, check: Callable[[Task], None]
+) -> tuple[tuple[Task, ...], dict[str, str]]:
     """The tasks that can be used, and why others cannot."""
     tasks, errors = [], {}
     for folder in folders:
         try:
-            tasks.append(load_task(folder, allow_network=allow_network))
+            task = load_task(folder, allow_network=allow_network)
+            check(task)
+            tasks.append(task)
         except UsageError as error:
-            errors[folder.name] = str(error)
+            errors[folder.name] = str(error).removeprefix(f"task {folder.name}: ")
     return tuple(tasks), errors
 
 

@@ -146,10 +146,10 @@ def test_a_context_ends_where_a_longer_one_would_change_the_reply(model_type, tm
     assert [decoded(loaded, [row])[0] for row in rows] == expected
     assert decoded(loaded, rows) == expected
 
-    with TestClient(build_app(Engine(loaded, None, "secret")), headers={"Authorization": "Bearer secret"}) as http:
-        assert f"limited to {LIMIT} of 400 tokens" in http.get("/health").json()["context_limit"]
-        messages = [{"role": "user", "content": "x" * LIMIT}]
-        answer = http.post("/v1/chat/completions", json={"messages": messages})
+    http = TestClient(build_app(Engine(loaded, None, "secret")), headers={"Authorization": "Bearer secret"})
+    assert f"limited to {LIMIT} of 400 tokens" in http.get("/health").json()["context_limit"]
+    messages = [{"role": "user", "content": "x" * LIMIT}]
+    answer = http.post("/v1/chat/completions", json={"messages": messages})
     assert answer.json()["error"]["code"] == "context_length_exceeded"
 
 

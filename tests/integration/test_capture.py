@@ -244,9 +244,9 @@ def test_replies_in_flight_wait_for_one_batch_and_not_for_all(llama, monkeypatch
     try:
         ids = llama.render([{"role": "user", "content": "go on"}], prompt=True)
         reply = scheduler.generate(Request(tuple(ids), 100_000, seed=0, temperature=1.0))
-        with TestClient(server.build_app(server.Engine(llama, Counting(), "secret"))) as http:
-            headers = {"Authorization": "Bearer secret"}
-            answer = http.post("/v1/capture", json={"conversations": [TALK] * 6}, headers=headers)
+        http = TestClient(server.build_app(server.Engine(llama, Counting(), "secret")))
+        headers = {"Authorization": "Bearer secret"}
+        answer = http.post("/v1/capture", json={"conversations": [TALK] * 6}, headers=headers)
         assert answer.status_code == 200
         assert len(drawn) == 6
         assert all(before < after for before, after in pairwise(drawn))

@@ -14,7 +14,7 @@ from support.real_sweeps import ledger, no_container_is_left
 from support.tasks import CLOSED, make_task
 
 from capvec.commands.main import main
-from capvec.errors import InfrastructureError
+from capvec.errors import InfrastructureError, SandboxUnavailable
 from capvec.plan.plan import Plan, Settings
 from capvec.records import Config, Outcome, TrialSpec
 from capvec.run.check import Checker
@@ -39,6 +39,8 @@ TASKS = {
     "fetching-open": (FETCHES, None),
     "owner": (f'[ "$(stat -c %U /app/hi)" = nobody ] {REWARD}', "touch /app/hi; chown nobody /app/hi\n"),
     "mute": ("frobnicate /app\n", "true\n"),
+    "windows": (f"#!/bin/bash\r\n{SAYS_HI}", "true\n"),
+    "snake": ("#!/usr/bin/env python3\n", "true\n"),
 }
 """Name → the verifier, and the solution if there is one."""
 EXPECTED = {
@@ -50,8 +52,11 @@ EXPECTED = {
     "fetching-open": ("–", "0", "unfit"),
     "owner": ("0", "0", "unfit"),
     "mute": ("none", "none", "unfit"),
+    "windows": ("none", "none", "unfit"),
+    "snake": ("none", "none", "unfit"),
     "unbuilt": ("–", "none", "unfit"),
     "unready": ("–", "none", "unfit"),
+    "unmendable": ("–", "none", "unfit"),
 }
 """Name → the rewards of the solution and of doing nothing, and the verdict."""
 
@@ -84,11 +89,15 @@ def test_every_task_is_judged_by_its_solution_and_by_doing_nothing(tmp_path, cac
     write_unbuilt(tmp_path / "tasks")
     unready = f"{CLOSED}healthcheck = {{ command = 'echo not yet; false', retries = 1 }}\n"
     write(tmp_path / "tasks", "unready", *TASKS["fit"], unready)
+    unmendable = write(tmp_path / "tasks", "unmendable", *TASKS["fit"])
+    (unmendable / "environment" / "Dockerfile").write_text("FROM debian:bookworm-slim\nRUN rm /bin/rm\n")
     assert main(["check", str(tmp_path / "tasks")]) == 1
     said = capsys.readouterr().out
     rows = [line.split() for line in said.splitlines() if line.split()[:1] and line.split()[0] in EXPECTED]
     assert {row[0]: (row[1], row[2], row[4]) for row in rows} == EXPECTED
-    assert said.endswith("1 of 10 tasks proved, 8 unfit, 1 without a solution\n")
+    assert said.endswith("1 of 13 tasks proved, 11 unfit, 1 without a solution\n")
+    # What Docker cannot do in a task's container is said of that task alone.
+    assert "unmendable: its check ends before its verifiers judge\n    the system's files cannot be restored" in said
     assert "the solution ended with exit code 3" in said
     assert "I said ho" in said
     # What would have let it work is named beside the sign of its lack.
@@ -96,7 +105,13 @@ def test_every_task_is_judged_by_its_solution_and_by_doing_nothing(tmp_path, cac
     assert len(resolving) == 2
     assert all('network_mode = "public"' in line for line in resolving)
     assert "chown: changing ownership of '/app/hi': Operation not permitted" in said
-    assert "frobnicate: command not found" in said
+    for missing in (
+        "/tests/test.sh: line 1: frobnicate: command not found",
+        "/usr/bin/env: 'python3': No such file or directory",
+        "tests/test.sh has Windows line ends, so that its first line names none that exists; save it with Unix ones",
+    ):
+        assert f"  → a program is missing ({missing})" in said
+    assert said.count("exit code: 1\n") == 1  # BuildKit repeats why a build failed
     assert len(list(cache.rglob("checks/*.json"))) == 2  # what was fit
     assert no_container_is_left(f"check-{os.getpid()}")
 
@@ -115,6 +130,32 @@ def test_a_check_that_is_stopped_ends_at_once_and_leaves_no_container(tmp_path):
         with pytest.raises(InfrastructureError):
             checked.result(timeout=60)
     assert no_container_is_left(f"check-{os.getpid()}")
+
+
+def test_without_docker_the_check_ends(tmp_path, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+    with pytest.raises(SandboxUnavailable):
+        Checker(DockerProvider(), Scale(), jobs=1).check([load_task(write(tmp_path, "fit", *TASKS["fit"]))])
+
+
+def test_tasks_whose_services_are_refused_are_left_out_on_request(tmp_path, capsys):
+    tasks = tmp_path / "tasks"
+    write(tasks, "fit", *TASKS["fit"])
+    services = "services: {db: {image: debian:bookworm-slim, privileged: true}}\n"
+    privileged = write(tasks, "privileged", *TASKS["fit"])
+    (privileged / "environment" / "docker-compose.yaml").write_text(services)
+    unknown = write(tasks, "unknown", *TASKS["fit"], f'artifacts = [{{source = "/a", service = "dbx"}}]\n{CLOSED}')
+    (unknown / "environment" / "docker-compose.yaml").write_text(services.replace("true", "false"))
+    assert main(["check", str(tasks)]) == 2
+    said = capsys.readouterr().err
+    assert "2 of 3 tasks cannot be used; --skip-unsupported leaves them out:\n  privileged: /" in said
+    assert main(["check", str(tasks), "--skip-unsupported"]) == 0
+    printed = capsys.readouterr()
+    said = printed.out + printed.err
+    assert "2 tasks left out:" in said
+    assert "docker-compose.yaml: services.db.privileged: not supported" in said
+    assert "artifacts in task.toml names the service 'dbx'; expected one of " in said
+    assert said.endswith("1 of 1 task proved\n")
 
 
 def test_a_sweep_refuses_unfit_tasks_by_name_or_leaves_them_out_and_says_what_is_unproved(sweep, report, tmp_path):

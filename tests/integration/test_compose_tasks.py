@@ -13,7 +13,7 @@ import docker
 import pytest
 from support.tasks import TaskFolder
 
-from capvec.errors import InfrastructureError, UsageError
+from capvec.errors import EnvironmentFault, InfrastructureError, UsageError
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.reaper import RUN_LABEL, reap
 from capvec.sandbox.verifier import verify
@@ -170,6 +170,32 @@ def test_a_service_that_ends_is_an_error_with_what_it_printed(folder):
     text = COMPOSE.replace("perl /serve.pl", "sh -c 'echo no disk; exit 3'")
     folder.write("environment/docker-compose.yaml", text)
     with pytest.raises(InfrastructureError, match=r"words \(exit code 3\) printed: no disk"), folder.open():
+        pass
+    assert left() == []
+
+
+INIT = """
+services:
+  main:
+    depends_on: {{fill: {{condition: service_completed_successfully}}}}
+    volumes: [shared:/shared]
+  fill:
+    image: debian:bookworm-slim
+    command: [sh, -c, "echo filling; echo word > /shared/word; exit {code}"]
+    depends_on: {{seed: {{condition: service_completed_successfully}}, idle: {{condition: service_started}}}}
+    volumes: [shared:/shared]
+  seed: {{image: debian:bookworm-slim, command: "true"}}
+  idle: {{image: debian:bookworm-slim, command: sleep infinity}}
+volumes: {{shared: {{}}}}
+"""
+
+
+def test_the_agents_container_waits_for_services_that_prepare_it_and_end(folder):
+    folder.write("environment/docker-compose.yaml", INIT.format(code=0))
+    with folder.open() as sandbox:
+        assert say(sandbox, "cat /shared/word") == "word"
+    folder.write("environment/docker-compose.yaml", INIT.format(code=3))
+    with pytest.raises(EnvironmentFault, match=r"fill \(exit code 3\) printed: filling"), folder.open():
         pass
     assert left() == []
 

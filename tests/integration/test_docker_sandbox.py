@@ -414,8 +414,9 @@ def test_a_dockerfile_that_does_not_build_is_the_users_error_with_the_log(tmp_pa
 def test_a_base_image_that_is_nowhere_is_the_users_error(tmp_path):
     (tmp_path / "environment").mkdir()
     (tmp_path / "environment" / "Dockerfile").write_text("FROM capvec.invalid/no/such:image\n")
-    with pytest.raises(UsageError, match="base image is missing: `docker pull`"):
+    with pytest.raises(UsageError, match="base image is missing: `docker pull`") as refused:
         DockerProvider().prepare(Task("baseless", tmp_path, "x", "0"))
+    assert str(refused.value).count("/manifests/image") == 1  # the cause, which BuildKit repeats
 
 
 def test_an_image_is_built_once_and_again_when_its_files_change(tmp_path):

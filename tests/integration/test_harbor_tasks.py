@@ -233,6 +233,25 @@ def test_a_verifier_in_a_container_of_its_own_sees_the_artifacts_and_nothing_els
         assert len(containers(RUN)) == 1
 
 
+def test_volumes_of_the_verifiers_image_are_emptied_for_artifacts_and_stay(folder):
+    folder.dockerfile(
+        "RUN mkdir -p /app/out/own '/app/b c/d' && touch /app/old /app/.old /app/out/own/old '/app/b c/old'",
+        "RUN chown -R nobody /app && chmod -R go-w /app && mkdir /data && touch /data/old",
+        'VOLUME ["/app/out", "/app/b c/d", "/data"]',
+    )
+    folder.settings('[verifier]\nenvironment_mode = "separate"', top='artifacts = ["/app", "/data"]')
+    folder.judge(
+        '[ "$(cd /app; find . -type f | sort | tr "\\n" " ")" = "./b c/d/new ./new ./out/new " ] && '
+        '[ "$(ls -A /data)" = new ] && [ "$(grep -cE " /(app/out|app/b.040c/d|data) " /proc/mounts)" = 3 ]'
+    )
+    with folder.open(capabilities="default") as sandbox:
+        say(
+            sandbox,
+            "find /app /data -type f -delete; for i in /app /app/out '/app/b c/d' /data; do echo 1 > \"$i/new\"; done",
+        )
+        assert reward(sandbox) == 1.0
+
+
 def test_on_the_way_to_an_artifact_no_link_of_the_agents_is_followed(folder):
     folder.dockerfile(
         "RUN useradd dev && mkdir -m 777 /app && echo right > /root/answer && ln -s /app /by-image", "USER dev"
@@ -269,6 +288,61 @@ def test_artifacts_beyond_the_limit_are_the_agents_failure_and_no_error(folder):
     assert judged.rewards == {"reward": 0.0}
     (note,) = judged.notes
     assert note == "the artifact /logs/artifacts goes beyond 1024 MiB or 100000 files and was not copied"
+
+
+def test_no_chain_of_links_leads_to_what_is_expected_and_a_left_out_file_keeps_its_other_name(folder):
+    folder.settings(
+        '[verifier]\nenvironment_mode = "separate"', top='artifacts = [{ source = "/app", exclude = [".cache"] }]'
+    )
+    folder.write("tests/expected", "right\n")
+    folder.judge('[ "$(cat /app/held)" = held ] && ! grep -q right /app/answer /app/whole && [ -L /app/answer ]')
+    with folder.open() as sandbox:
+        say(
+            sandbox,
+            "cd /app; ln -s . d; ln -s d/../tests/expected answer; ln -s /app e; ln -s /app/e/../tests/expected whole",
+        )
+        say(sandbox, "mkdir .cache; echo held > .cache/r; ln .cache/r held")
+        assert reward(sandbox) == 1.0
+
+
+def test_a_reward_of_the_agents_is_not_copied(folder):
+    folder.settings(
+        '[verifier]\nenvironment_mode = "separate"', top='artifacts = ["/logs", "/tests/own", "/logs/verifier"]'
+    )
+    folder.judge("[ -e /logs/agent/said ] && [ ! -e /tests/own ] && [ -z $(ls /logs/verifier) ] && false")
+    with folder.open() as sandbox:
+        say(sandbox, "touch /logs/agent/said; mkdir /tests; touch /tests/own")
+        say(sandbox, """echo '{"reward": 1}' > /logs/verifier/reward.json""")
+        verified = verify(sandbox, sandbox.task)
+    assert verified.rewards == {"reward": 0.0}
+    assert [note.partition(" was copied")[0] for note in verified.notes] == [
+        "of the artifact /logs nothing in /logs/verifier",
+        "of the artifact /tests/own nothing in /tests",
+        "of the artifact /logs/verifier nothing in /logs/verifier",
+    ]
+
+
+def test_what_the_agent_removed_is_missing_for_the_verifier_too(folder):
+    folder.dockerfile(
+        "RUN mkdir -p /app/folder /app/volume && touch /app/file /app/folder/x /app/replaced /app/large /app/link",
+        "RUN useradd dev && mkdir /own && touch /own/file && chown -R dev /own /app && chmod 755 /own",
+        "VOLUME /app/volume",
+        "RUN touch /app/volume/x",
+    )
+    paths = ("file", "folder", "replaced", "link", "volume", "large")
+    listed = ", ".join(f'"{path}"' for path in ("/own/file", *(f"/app/{name}" for name in paths)))
+    folder.settings('[agent]\nuser = "dev"\n[verifier]\nenvironment_mode = "separate"', top=f"artifacts = [{listed}]")
+    folder.judge(
+        'cd /app && [ "$(echo *)" = "replaced volume" ] && [ -d replaced ] && [ "$(echo volume/*)" = volume/y ] && '
+        "[ ! -e /own/file ] && [ -d /logs/artifacts ]"
+    )
+    with folder.open() as sandbox:
+        say(sandbox, "cd /app; rm -r file folder replaced volume/x link /own/file; mkdir replaced; touch volume/y")
+        say(sandbox, "ln -s file link")
+        say(sandbox, "truncate -s 1025M large")
+        verified = verify(sandbox, sandbox.task)
+    assert verified.rewards == {"reward": 1.0}
+    assert len(verified.notes) == 5
 
 
 # ------------------------------------------------------------------------------------------------ skills

@@ -381,7 +381,7 @@ def test_a_pass_that_fails_is_no_call_and_the_next_one_is_steered(model, directi
         ({"direction": capvec.Direction(np.ones((LAYERS + 1, WIDTH), np.float32))}, r"\[5, 32\]; expected \[4, 32\]"),
         (
             {"direction": capvec.Direction(np.eye(LAYERS, WIDTH, 1, np.float32) * [[1], [0], [1], [1]])},
-            "zero at layer 1",
+            "layer 1: the direction is zero there",
         ),
         ({"direction": capvec.Direction(VECTORS), "alpha_unit": "ambient"}, "ambient norm"),
         ({"model": object()}, "cannot steer an object of type object; expected a model"),

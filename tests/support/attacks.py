@@ -104,6 +104,8 @@ def cheats(task: Task) -> dict[str, str]:
     return {
         **parents,
         **files,
+        "links through a link of a folder": "ln -s . /app/d; "
+        + _each(names, f"ln -s /app/d/..{EXPECTED}/{{name}} {{file}}"),
         "a bind": f"rm -rf /app; mkdir /app; unshare -rm mount --bind /proc/1/root /app; mount --bind {EXPECTED} /app",
         "hard links to a file in the place of what is expected": f"mkdir -p {EXPECTED}; "
         + _each(

@@ -91,6 +91,15 @@ TWO_TURNS = (
     "{% if messages | length > 5 %}{{ raise_exception('too many turns') }}{% endif %}"
     "{% for m in messages %}" + _SAY + "{% endfor %}" + _ASK
 )
+LAST_TURNS = "{% for m in messages[-60:] %}" + _SAY + "{% endfor %}" + _ASK
+SHORTENING = "{% for m in messages %}{{ m['role'] }}: {{ m['content'][:8000] }}\n{% endfor %}" + _ASK
+BACKWARDS = "{% for m in messages | reverse %}" + _SAY + "{% endfor %}" + _ASK
+SWAPPED = (
+    "{% for m in messages %}<|im_start|>{{ {'user': 'assistant', 'assistant': 'user'}.get(m['role'], m['role']) }}\n"
+    "{{ m['content'] }}<|im_end|>\n{% endfor %}" + _ASK
+)
+CUTTING = "{% for m in messages %}{{ m['role'] }}: {{ m['content'].split('</think>')[-1] }}\n{% endfor %}" + _ASK
+"""Takes what a user says before a tag for a thought."""
 NEEDS_A_REPLY = "{{ messages[1]['content'][0:0] }}{% for m in messages %}" + _SAY + "{% endfor %}" + _ASK
 NO_ASSISTANT = (
     "{% for m in messages %}{% if m['role'] == 'assistant' %}{{ raise_exception('Unknown role') }}{% endif %}"
@@ -108,7 +117,8 @@ USABLE = {
 }  # fmt: skip
 REFUSED = {
     "shouting": SHOUTING, "escaping": ESCAPING, "first-turn": FIRST_TURN, "one-turn": ONE_TURN,
-    "two-turns": TWO_TURNS, "needs-a-reply": NEEDS_A_REPLY,
+    "two-turns": TWO_TURNS, "needs-a-reply": NEEDS_A_REPLY, "last-turns": LAST_TURNS, "shortening": SHORTENING,
+    "backwards": BACKWARDS, "swapped": SWAPPED, "cutting": CUTTING,
     "no-assistant": NO_ASSISTANT, "no-start": NO_START, "failing": FAILING, "broken": BROKEN,
 }  # fmt: skip
 _SPECIAL = {

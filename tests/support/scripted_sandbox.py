@@ -103,10 +103,14 @@ class ScriptedSandbox:
                 opened.addfile(member, BytesIO(data))
         return clean([archive.getvalue()], artifact, budget) if found else None
 
-    def place(self, archives: Sequence[tuple[str, BinaryIO]]) -> None:
-        """Keep the files in memory."""
+    def place(self, archives: Sequence[tuple[str, BinaryIO | None]]) -> None:
+        """Keep the files in memory, and forget those that were in their places."""
         self._check()
+        gone = tuple(f"{path.rstrip('/')}/" for path, _ in archives)
+        self._files = {path: data for path, data in self._files.items() if not f"{path}/".startswith(gone)}
         for _, archive in archives:
+            if archive is None:
+                continue
             with tarfile.open(fileobj=archive) as opened:
                 for member in opened:
                     content = opened.extractfile(member)

@@ -3,7 +3,8 @@
 A protocol that shows the end of a command by a fence or a tag cannot quote it, so a command that holds the same fence
 or tag may seem to end there. Such a line stands in a heredoc or in quotes, because nothing else of the shell's
 language holds it; a command that leaves one open may therefore be cut. The scanner reads as much of bash as this
-needs: quotes, expansions, comments, arithmetic and heredocs. It judges nothing else, so `if` without `fi` passes.
+needs: quotes, expansions, comments, arithmetic and heredocs. It judges nothing else, so `if` without `fi` passes. Where
+modes or releases of bash read a quotation in different ways, the command counts as open.
 
 An open heredoc fails in every protocol: bash would write what there is of it without an error. An open quotation is an
 error in bash, so it fails only where the command's end is uncertain.
@@ -23,6 +24,11 @@ _ANSI = re.compile(r"\$'(?:[^'\\]|\\.)*+'", re.DOTALL)
 _BACKTICKS = re.compile(r"`(?:[^`\\]|\\.)*+`", re.DOTALL)
 _IN_DOUBLE = re.compile(r"[^\\\"`$]+")
 _IN_BRACES = re.compile(r"[^\\'\"`$}]+")
+# With an operator after which `'` quotes even inside double quotes. After the others it does, but not in bash's POSIX
+# mode, so that only what both read alike is certain.
+_PATTERN_OPERATOR = re.compile(r"\$\{!?(?:[^\W\d]\w*|\d+|[@*])(?:\[(?:\w+|[@*])\])?[%#/^,]", re.ASCII)
+_READ_ALIKE = re.compile(r"'[^'\"`$\\{}]*+'")
+_FUNCTION = re.compile(r"\$\{[\s|(]")
 _COMMENT = re.compile(r"#[^\n]*?(?=\r?(?:\n|\Z))")
 _HEREDOC = re.compile(r"<<(-?)[ \t]*((?:\\.|'[^']*'|\"(?:[^\"\\]|\\.)*\"|[^ \t\n;&|<>()'\"\\])+)", re.DOTALL)
 _CASE = re.compile(r"case\s[^\n;]{1,500}?\sin(?=\s)")
@@ -53,6 +59,8 @@ class _Frame:
     kind: str
     quoted: bool = False
     """Whether it stands inside double quotes."""
+    clear: bool = True
+    """Whether it is certain that single quotes quote in this `${…}`."""
     cases: int = 0
     """Open `case` statements, whose patterns end in an unpaired bracket."""
     heredocs: list[tuple[str, bool, bool]] = field(default_factory=list)
@@ -112,6 +120,8 @@ class _Scanner:
             self._leave_heredoc(pending[0][0])
         if not self.open and any(frame.kind == '"' for frame in self.frames):
             self.open = 'a " quotation'
+        if not self.open and any(frame.kind == "${" for frame in self.frames):
+            self.open = "a ${…}"
         return ShellText(self.open, self.heredoc, frozenset(self.markers), self.carriage_return)
 
     def _take(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
@@ -130,14 +140,37 @@ class _Scanner:
         text = self.text
         if text.startswith("`", self.at):
             self._closed(_BACKTICKS, "`")
+        elif text.startswith("$$", self.at):
+            self._process_id()
         elif text.startswith("$((", self.at) and (end := self._arithmetic_end(self.at + 1)):
             self.at = end
-        elif text.startswith(("$(", "${"), self.at):
-            self.frames.append(_Frame(text[self.at : self.at + 2], quoted))
+        elif text.startswith("$(", self.at):
+            self.frames.append(_Frame("$(", quoted))
             self.at += 2
+        elif text.startswith("${", self.at):
+            self._enter_braces(quoted)
         else:
             return bool(self._take(_BRACKETED))
         return True
+
+    def _process_id(self) -> None:
+        """Move past `$$`; releases of bash differ in whether its second sign begins what follows."""
+        self.at += 2
+        signs = ("(", "{", "[", "'") if self.frames[-1].kind == "${" else ("(", "{", "[")
+        if self.text.startswith(signs, self.at):
+            self._leave_unclear("$$")
+
+    def _enter_braces(self, quoted: bool) -> None:
+        if _FUNCTION.match(self.text, self.at):  # holds commands, since bash 5.3
+            self._leave_unclear("${…}")
+        clear = not quoted or _PATTERN_OPERATOR.match(self.text, self.at) is not None
+        self.frames.append(_Frame("${", quoted, clear))
+        self.at += 2
+
+    def _leave_unclear(self, what: str) -> None:
+        """Read no further, as the rest may be in quotes or not."""
+        self.open = f"an unclear {what}"
+        self.carriage_return |= "\r" in self.text[self.at :]
 
     def _in_double(self) -> None:
         if self._take(_IN_DOUBLE) or self._take(_ESCAPE) or self._expansion(quoted=True):
@@ -147,22 +180,28 @@ class _Scanner:
         self.at += 1
 
     def _in_braces(self) -> None:
-        quoted = self.frames[-1].quoted
-        if self._take(_IN_BRACES) or self._take(_ESCAPE) or self._expansion(quoted) or self._quotation(quoted):
+        frame = self.frames[-1]
+        if self._take(_IN_BRACES) or self._take(_ESCAPE) or self._expansion(frame.quoted):
+            return
+        if self.text[self.at] == "'" and not frame.clear:
+            if not self._take(_READ_ALIKE):
+                self._leave_unclear("${…}")
+            return
+        if self._quotation(dollar=frame.clear):
             return
         if self.text[self.at] == "}":
             self.frames.pop()
         self.at += 1
 
-    def _quotation(self, quoted: bool) -> bool:
-        """Enter or pass a quotation; whether one stands here. Single quotes are plain inside double ones."""
+    def _quotation(self, *, dollar: bool = True) -> bool:
+        """Enter or pass a quotation; whether one stands here. `dollar`: it may be `$'…'`."""
         text = self.text
         if text.startswith('"', self.at):
             self.frames.append(_Frame('"'))
             self.at += 1
-        elif not quoted and text.startswith("'", self.at):
+        elif text.startswith("'", self.at):
             self._closed(_SINGLE, "'")
-        elif not quoted and text.startswith("$'", self.at):
+        elif dollar and text.startswith("$'", self.at):
             self._closed(_ANSI, "$'")
         else:
             return False
@@ -174,9 +213,7 @@ class _Scanner:
         text, frame, sign = self.text, self.frames[-1], self.text[self.at]
         starts_word = self.at == 0 or (text[self.at - 1] in _WORD_ENDS and self.at != self.joined)
         continued = starts_word and text.startswith("\\\n", self.at)
-        if sign in "\\'\"`$" and (
-            self._take(_ESCAPE) or self._quotation(quoted=False) or self._expansion(quoted=False)
-        ):
+        if sign in "\\'\"`$" and (self._take(_ESCAPE) or self._quotation() or self._expansion(quoted=False)):
             self.joined = self.at if self.frames[-1] is frame and not continued else -1
             return
         if sign == "#" and starts_word:

@@ -3,7 +3,8 @@
 The agent speaks first as the system, then user and assistant take turns. A template that cannot render this is refused
 before anything runs. `inspect_template` renders small conversations and looks for what was said in them:
 
-* the content of messages as text, or else as a list with one text part;
+* the content of messages as text, or else as a list with one text part, whole and in order, also if there are 201, if
+  they are long, or if a user writes the tags of a thought;
 * a system message: where the template refuses or drops it, its text begins the first user message;
 * a generation prompt: where there is none, the text with which the template begins the assistant's messages;
 * an empty message, which a model may well write: where the template refuses it, a space or `(empty)` in its place;
@@ -32,7 +33,9 @@ _BLANKS = ("", " ", "(empty)")
 _TAIL = 64
 """Last tokens of a prompt in which the beginning of a thought is looked for."""
 
-_SYSTEM = {"role": "system", "content": "Du bist ein Agent. <Rules> & \"quotes\" 'too'"}
+_NUMBERS = " ".join(map(str, range(6000)))
+"""A text so long that a template which shortens messages shows it."""
+_SYSTEM = {"role": "system", "content": f"Du bist ein Agent. <Rules> & \"quotes\" 'too' {_NUMBERS}"}
 _TALK = (
     {"role": "user", "content": 'List  the files of "/app"\n  & count <them>.'},
     {"role": "assistant", "content": "First:\n```bash\nls -1 '/app' | wc -l && echo \"{{ ok }}\"\n```"},
@@ -40,7 +43,11 @@ _TALK = (
     {"role": "assistant", "content": '{"done": false, "why": "one <more> step"}'},
     {"role": "user", "content": "(no output)"},
 )
-_LONG = (*_TALK[:4], *_TALK[:4], *_TALK[:4], _TALK[4])
+_LONG = tuple(message | {"content": f"{message['content']} {_NUMBERS}."} for message in _TALK)
+_MANY = tuple(
+    message | {"content": f"{message['content']}\nStep {step}."}
+    for step, message in enumerate((*_TALK[:4] * 50, _TALK[4]))
+)
 _THOUGHT = "Is this a thought of mine?"
 
 
@@ -144,7 +151,7 @@ def inspect_template(tokenizer: Any, name: str) -> ChatTemplate:
     """
     source = _source(tokenizer, name)
     template = _with_content(ChatTemplate(tokenizer), name)
-    template = _with_thinking(template, source)
+    template = _with_thinking(template, source, name)
     template = _with_system(template, name)
     template = _with_generation_prompt(template, name)
     return _with_blanks(_with_turns(template), name)
@@ -166,17 +173,27 @@ def _with_content(template: ChatTemplate, name: str) -> ChatTemplate:
     """Content as text, or as parts where the template reads no text."""
     forms = (template, replace(template, parts=True))
     problems = [
-        next((why for talk in (_TALK, _TALK[:1], _LONG) if (why := _problem(form, talk))), "")
+        next((why for talk in (_TALK, _TALK[:1], _MANY, _LONG) if (why := _problem(form, talk))), "")
         or _problem(form, _TALK[:2], prompt=False)
         for form in forms
     ]
     for form, problem in zip(forms, problems, strict=True):
         if not problem:
+            if _swaps_roles(form):
+                raise _refused(name, "it begins a reply as it begins the messages of the user, not the assistant's")
             return form
     raise _refused(name, problems[0])
 
 
-def _with_thinking(template: ChatTemplate, source: str) -> ChatTemplate:
+def _swaps_roles(template: ChatTemplate) -> bool:
+    """Whether the generation prompt begins the user's messages, and not the assistant's."""
+    bare, prompt = (template.text(_TALK, prompt=prompt) for prompt in (False, True))
+    label = prompt.removeprefix(bare).strip()
+    user, assistant = (bare.partition(said["content"])[0].rstrip().endswith(label) for said in _TALK[2:4])
+    return bool(label) and user and not assistant
+
+
+def _with_thinking(template: ChatTemplate, source: str, name: str) -> ChatTemplate:
     tags = next((tags for tags in KNOWN_TAGS if tags.open in source or tags.close in source), THINK)
     texts = tags.open + tags.close + tags.lead
     special = {
@@ -185,13 +202,23 @@ def _with_thinking(template: ChatTemplate, source: str) -> ChatTemplate:
         if added.special and added.content in texts
     }
     template = replace(template, tags=tags, kept=special)
-    switch = next((name for name in SWITCHES if name in source and _switches(template, name)), "")
+    if _cuts_at_tags(template):
+        raise _refused(name, f"it drops what the user says before or after {tags.open!r} or {tags.close!r}")
+    switch = next((word for word in SWITCHES if word in source and _switches(template, word)), "")
     template = replace(template, info=replace(template.info, switch=switch))
     default = template.text(_TALK, prompt=True, thinking="default")
     opens = default.rstrip().endswith(tags.open.rstrip())
     on = bool(switch) and default == template.text(_TALK, prompt=True, thinking="on")
     thinking = replace(template.info, thinks=opens or on, repeats_thoughts=_repeats(template))
     return replace(template, info=thinking)
+
+
+def _cuts_at_tags(template: ChatTemplate) -> bool:
+    """Whether the template drops what stands around the tags of a thought in a user's text."""
+    pieces = ("exit code 0, before", "between them", "and after")
+    said = f"{pieces[0]} {template.tags.open} {pieces[1]} {template.tags.close} {pieces[2]}"
+    text = template.text((*_TALK[:2], {"role": "user", "content": said}, *_TALK[3:]), prompt=True)
+    return any(piece not in text for piece in pieces)
 
 
 def _switches(template: ChatTemplate, name: str) -> bool:
@@ -272,10 +299,23 @@ def _problem(
             text = template.text(messages, prompt=prompt, thinking=mode)
         except UsageError as error:
             return str(error)
-        for message in messages:
-            if message["content"].strip() not in text:
-                return f"it drops or rewrites what the {message['role']} says, such as {message['content']!r}"
+        if lost := _lost(messages, text):
+            said = lost["content"]
+            shown = repr(said) if len(said) < 200 else f"a text of {len(said)} characters"
+            return f"it drops, moves or rewrites what the {lost['role']} says, such as {shown}"
     return ""
+
+
+def _lost(messages: Sequence[Message], text: str) -> Message | None:
+    """The first message that is not in the text, or not behind those before it; the system's may stand anywhere."""
+    at = 0
+    for message in messages:
+        system = message["role"] == "system"
+        found = text.find(said := message["content"].strip(), 0 if system else at)
+        if found < 0:
+            return message
+        at = at if system else found + len(said)
+    return None
 
 
 def _modes(template: ChatTemplate) -> Iterator[Thinking]:

@@ -26,7 +26,7 @@ def test_what_is_open_is_what_bash_misses(command):
     bash = subprocess.run(["bash", "-n"], input=command.encode(), capture_output=True, timeout=20, check=False)
     said = bash.stderr.decode(errors="replace")
     if not said:
-        assert not scan(command).open
+        assert not scan(command).open or "unclear" in scan(command).open
     elif "delimited by end-of-file" in said or re.search("matching `['\"`]'", said):
         assert scan(command).open
 

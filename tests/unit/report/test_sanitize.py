@@ -1,21 +1,25 @@
 """What a model or a container wrote stays text on a terminal and in Markdown."""
 
+import csv
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from support.finished_run import write_run
 
+from capvec.engines.protocol import EngineInfo
 from capvec.records import Config, TrialSpec
 from capvec.report import terminal
 from capvec.report.completion import errors_section
 from capvec.report.markdown import section_lines
 from capvec.run.trial import error_outcome
-from capvec.text import one_line, printable
+from capvec.text import not_a_formula, one_line, printable
 
 pytestmark = pytest.mark.unit
 
+HEALTH = EngineInfo("org/model", "abc", "LlamaForCausalLM", 4, 8, 64, "float32", "cpu", "0.1.0", "model.layers")
 HOSTILE = "\x1b[31mred\x1b[0m \x1b]0;title\x07`<script>`alert(1)</script>\r\x9b2J\u202egnp\ud800 | *b*\nsecond"
 
 
@@ -55,3 +59,23 @@ def test_the_terminal_shows_the_first_line_of_an_error_without_its_control_chara
         "error: t-baseline-t1: red `<script>`alert(1)</script> 2Jgnp | *b*",
         "error: t-baseline-t1: no reason was given",
     ]
+
+
+def test_no_cell_of_the_table_of_trials_is_a_formula(tmp_path):
+    write_run(tmp_path / "r", health=HEALTH, error="=1+1")
+    with (tmp_path / "r" / "master_summary.csv").open(newline="") as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    assert "'=1+1" in cells
+    assert not [cell for cell in cells if cell != not_a_formula(cell)]
+
+
+@pytest.mark.parametrize("formula", ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_a_formula_becomes_text(formula):
+    assert not_a_formula(formula) == f"'{formula}"
+
+
+@given(st.text())
+def test_a_cell_that_is_no_formula_is_as_it_was(text):
+    assert not_a_formula(text).removeprefix("'") == text.removeprefix("'")
+    assert not_a_formula(f"x{text}") == f"x{text}"
+    assert not_a_formula("-") == "-"

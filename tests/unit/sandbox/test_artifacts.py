@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
 import tarfile
+import tempfile
+from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from capvec.records import Artifact, TaskStep
-from capvec.sandbox.artifacts import artifacts_of, clean, given_way
+from capvec.sandbox.artifacts import artifacts_of, clean, given_way, is_reserved, reserved_in
 from capvec.sandbox.base import Budget
 
 pytestmark = pytest.mark.unit
@@ -28,13 +32,17 @@ def archive(*members):
     return buffer.getvalue()
 
 
-def copied(*members, budget=None):
-    """Name → member of what is copied; None where the artifact is left out."""
+def cleaned(*members, budget=None, place=PLACE):
     data = archive(*members)
-    cleaned = clean((data[at : at + 100] for at in range(0, len(data), 100)), PLACE, budget or Budget())
-    if cleaned is None:
+    return clean((data[at : at + 100] for at in range(0, len(data), 100)), place, budget or Budget())
+
+
+def copied(*members, **settings):
+    """Name → member of what is copied; None where the artifact is left out."""
+    found = cleaned(*members, **settings)
+    if found is None:
         return None
-    with cleaned, tarfile.open(fileobj=cleaned) as opened:
+    with found, tarfile.open(fileobj=found) as opened:
         return {member.name: member for member in opened}
 
 
@@ -60,9 +68,22 @@ def test_files_keep_their_place_and_lose_their_owner_and_their_privileges():
     }
 
 
-@pytest.mark.parametrize("aim", ["run", "../out/run", "sub/../run", "/app/out/run"])
-def test_links_within_the_artifact_are_kept(aim):
-    assert copied(link("out/in", aim))["app/out/in"].linkname == aim
+@pytest.mark.parametrize(
+    ("aim", "kept"),
+    [
+        ("run", "run"),
+        ("../out/run", "run"),
+        ("sub/../run", "run"),
+        ("/app/out/run", "/app/out/run"),
+        ("//app/out", "/app/out"),
+    ],
+)
+def test_links_within_the_artifact_are_kept_and_go_down_only(aim, kept):
+    assert copied(link("out/in", aim))["app/out/in"].linkname == kept
+
+
+def test_a_link_goes_up_from_its_own_folder():
+    assert copied(link("out/sub/in", "../x/../run"))["app/out/sub/in"].linkname == "../run"
 
 
 @pytest.mark.parametrize("aim", ["/etc/passwd", "../../etc", "..", "/app/outer", "sub/../../x"])
@@ -82,9 +103,96 @@ def test_special_files_and_hard_links_to_them_are_seen_and_lead_to_themselves(ki
     assert all(map(leads_to_itself, found.values()))
 
 
-def test_a_hard_link_to_what_is_left_out_leads_to_itself():
-    found = copied(file("out/a.log"), link("out/b", "out/a.log", tarfile.LNKTYPE))
-    assert leads_to_itself(found["app/out/b"])
+def hard(name, aim):
+    return link(name, aim, tarfile.LNKTYPE)
+
+
+def test_the_first_hard_link_to_what_is_left_out_has_its_content_and_others_lead_there():
+    others = [file("out/x.log", b"other"), file("out/c"), file("out/y.log", b"more")]
+    found = cleaned(
+        file("out/a.log", b"held"),
+        *others,
+        *(hard(f"out/{name}", "out/a.log") for name in "bde"),
+        hard("out/f", "out/y.log"),
+    )
+    with found, tarfile.open(fileobj=found) as opened:
+        content = {member.name[8:]: opened.extractfile(member).read() for member in opened}
+    assert content == {"b": b"held", "c": b"", "d": b"held", "e": b"held", "f": b"more"}
+
+
+def test_what_is_left_out_counts_only_where_a_link_brings_it_back():
+    members = [file("out/a.log", b"12345"), file("out/b", b"1")]
+    assert copied(*members, budget=Budget(bytes_left=5)) is not None
+    assert copied(*members, hard("out/c", "out/a.log"), budget=Budget(bytes_left=5)) is None
+
+
+WORDS = st.sampled_from(["..", "..", ".", "a", "b", "tests", "expected"])
+AIMS = st.builds(
+    lambda start, words: start + "/".join(words),
+    st.sampled_from(["", "", "ROOT/", "ROOT/a/", "ROOT/a/b/"]),
+    st.lists(WORDS, min_size=1, max_size=6),
+)
+TREES = st.recursive(AIMS, lambda inner: st.dictionaries(st.sampled_from("abd"), inner, max_size=3), max_leaves=12)
+"""Text is where a link leads, a dictionary is a folder."""
+
+
+def listed(tree, name, root):
+    """The members of a tree, as Docker lists them."""
+    if isinstance(tree, str):
+        return [link(name, tree.replace("ROOT", root))]
+    below = (member for part, inner in tree.items() for member in listed(inner, f"{name}/{part}", root))
+    return [(name, tarfile.DIRTYPE, "", 0o755, b""), *below]
+
+
+def unpack(found):
+    """As Docker unpacks at `/`: what is in the way of a member gives way, unless both are folders."""
+    with found, tarfile.open(fileobj=found) as opened:
+        for member in opened:
+            path = Path("/", member.name)
+            if path.is_symlink() or path.is_file():
+                path.unlink()
+            elif path.is_dir() and not member.isdir():
+                shutil.rmtree(path)
+            opened.extract(member, "/", filter="fully_trusted")
+
+
+@given(st.dictionaries(st.sampled_from("abd"), TREES), st.dictionaries(st.sampled_from("abd"), TREES), st.booleans())
+@example({"d": ".", "answer": "d/../tests/expected"}, {}, True)
+@example({"d": "ROOT", "answer": "d/../tests/expected"}, {}, True)
+@example({"a": {"b": {}}, "l": "a/b/../../../tests"}, {"b": "."}, True)
+@example({"a": {"b": {"l": "../../tests"}}}, {"b": ".."}, False)
+def test_no_link_leads_out_of_the_artifacts_whatever_lies_beside_it(whole, part, inner_last):
+    """Two artifacts, one in the other, that the agent may have changed between their copies."""
+    with tempfile.TemporaryDirectory() as made:
+        root = os.path.realpath(made) + "/app"
+        places = [(Artifact(root), listed(whole, "app", root)), (Artifact(f"{root}/a"), listed(part, "a", root))]
+        for place, members in places if inner_last else reversed(places):
+            unpack(cleaned(*members, place=place))
+        for folder, folders, files in os.walk(root):
+            for name in (*folders, *files):
+                assert f"{os.path.realpath(os.path.join(folder, name))}/".startswith(f"{root}/")
+
+
+@pytest.mark.parametrize(
+    ("source", "inside", "whole"),
+    [
+        ("/logs", ("/logs/verifier",), False),
+        ("/logs/verifier/", ("/logs/verifier",), True),
+        ("//tests/data", ("/tests",), True),
+        ("/testsuite", (), False),
+        ("/app/tests", (), False),
+    ],
+)
+def test_the_places_of_the_verifier_are_known(source, inside, whole):
+    assert (reserved_in(Artifact(source)), is_reserved(Artifact(source))) == (inside, whole)
+
+
+def test_nothing_of_the_agents_comes_where_the_verifier_writes():
+    place, reward = Artifact("/logs"), file("logs/verifier/reward.json", b"{}")
+    found = copied(
+        reward, hard("logs/agent/kept", "logs/verifier/reward.json"), link("logs/verifier", "agent"), place=place
+    )
+    assert [(name, member.isreg()) for name, member in found.items()] == [("logs/agent/kept", True)]
 
 
 def test_excluded_names_are_left_out_with_what_is_below_them():
