@@ -12,9 +12,11 @@ import os
 import re
 import stat
 import struct
+import sys
 import tomllib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -41,9 +43,20 @@ _TOML_PLACE = re.compile(r"^(?P<what>.*) \(at (?P<where>.*)\)$", re.DOTALL)
 _TOML_PART = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+"""
 _TOML_DEEP_KEY = re.compile(rf"(?<![\w.-]){_TOML_PART}(?:\.[ \t]*+{_TOML_PART}){{{DEEPEST}}}")
 """A dotted key of too many parts. tomllib takes time and memory with the square of their number."""
-_JSON_TEXT = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
-_WEIGHTS = {"{": 240, "[": 88, ",": 32, ":": 24}
-"""Sign of JSON → the most bytes that Python takes for what it stands for."""
+_JSON_TEXT = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"(\s*+:)?', re.DOTALL)
+_JSON_NUMBER = re.compile(r"[0-9.eE+-]{3,}+|-[6-9]")
+"""A number that is an object of its own; Python has the small whole ones once."""
+_WEIGHTS = {"{": 131, "[": 88, ",": 9, ":": 22}
+"""Sign of JSON → bytes that Python takes for it: an object with its first keys, a list with its first places, a place
+in a list, and a place in an object."""
+_SHORT = 8
+"""Characters of what stands between two texts so often that its weight is kept."""
+_NUMBER, _SHORT_TEXT, _NEW_KEY = 32, 80, 66
+"""Bytes of a number, of a text beside its letters, and of a key in the parser's list of those it has met."""
+TIMES = 9
+"""Times its size that JSON may take in memory as values. It has its own size as text beside them."""
+_MOST = {"{": 131, "[": 88 + _NUMBER, ",": 9 + _NUMBER, ":": 22 + _NUMBER + _NEW_KEY, '"': _SHORT_TEXT // 2}
+"""Sign of JSON → the most bytes for it and a value that follows it."""
 _ROOM = 64 * MIB
 """Bytes that any document may take in memory."""
 _KINDS = {
@@ -264,11 +277,14 @@ def parse_json(data: str | bytes) -> Any:
     """The value of a JSON text, in UTF-8, UTF-16 or UTF-32 where it is bytes.
 
     Raises:
-        ValueError: not JSON, not Unicode, too deep, with too long a number, or one that takes more than 10 times its
-            size in memory (above 64 MiB).
+        ValueError: not JSON, not Unicode, too deep, or with too long a number.
+        TooHeavy: it takes more than 10 times its size in memory, text and values together, and the values more than
+            64 MiB.
     """
     text = data if isinstance(data, str) else _decoded(data)
-    check_weight(text)
+    if sum(_MOST.values()) * len(text) > _ROOM and _most_weight(text) > _ROOM:
+        size = len(text.encode("utf-8", "surrogatepass")) if isinstance(data, str) else len(data)
+        check_weight([text], (TIMES + 1) * size - sys.getsizeof(text) - (0 if isinstance(data, str) else size))
     try:
         value = json.loads(text, parse_int=_whole)
     except RecursionError:
@@ -337,27 +353,67 @@ def _whole(digits: str) -> int:
     return int(digits)
 
 
-def check_weight(text: str) -> None:
-    """Refuse JSON that is small as text and large as Python's objects, such as millions of empty lists.
+class TooHeavy(ValueError):
+    """JSON that is small as text and large as Python's objects, such as millions of empty lists."""
+
+    def __init__(self) -> None:
+        super().__init__("so many lists and objects in so little text that they take more than 10 times its size")
+
+
+def check_weight(texts: Iterable[str], allowed: int) -> None:
+    """Check what the values of JSON texts take in memory together.
 
     Raises:
-        ValueError: its values take more than 10 times the text's size in memory, and more than 64 MiB.
+        TooHeavy: it is more than the bytes allowed, and more than 64 MiB.
     """
-    allowed = max(_ROOM, 7 * len(text))  # beside the text itself
-    if max(_WEIGHTS.values()) * len(text) <= _ROOM or _weight(text) <= allowed:
-        return
-    total, at = 0, 0
-    for quoted in _JSON_TEXT.finditer(text):
-        total += _weight(text, at, quoted.start())
-        at = quoted.end()
+    allowed, total = max(_ROOM, allowed), 0
+    for text in texts:
+        most = _most_weight(text)
+        total += most if most <= TIMES * len(text) else _weight(text, allowed - total)
         if total > allowed:
-            break
-    if total + _weight(text, at) > allowed:
-        raise ValueError("so many lists and objects in so little text that they take more than 10 times its size")
+            raise TooHeavy
 
 
-def _weight(text: str, start: int = 0, end: int | None = None) -> int:
-    return sum(weight * text.count(sign, start, end) for sign, weight in _WEIGHTS.items())
+def _most_weight(text: str) -> int:
+    letters = 4 * len(text) if "\\u" in text else sys.getsizeof(text)
+    return letters + sum(weight * text.count(sign) for sign, weight in _MOST.items())
+
+
+def _weight(text: str, enough: int) -> int:
+    """Bytes of a text's values in memory, counted until they are more than enough."""
+    total, at, keys = 0, 0, set[str]()
+    for quoted in _JSON_TEXT.finditer(text):
+        start = quoted.start()
+        total += _short_weight(text[at:start]) if start - at <= _SHORT else _bare_weight(text, at, start)
+        at = quoted.end()
+        written = quoted[0]
+        if not quoted[1]:
+            total += _text_weight(written)
+        elif written in keys:
+            total += _WEIGHTS[":"]
+        else:
+            keys.add(written)
+            total += _WEIGHTS[":"] + _text_weight(written) + _NEW_KEY
+        if total > enough:
+            return total
+    return total + _bare_weight(text, at, len(text))
+
+
+def _bare_weight(text: str, start: int, end: int) -> int:
+    """Bytes of what stands between texts."""
+    signs = sum(weight * text.count(sign, start, end) for sign, weight in _WEIGHTS.items())
+    return signs + (_NUMBER * sum(1 for _ in _JSON_NUMBER.finditer(text, start, end)) if end - start > 2 else 0)
+
+
+@lru_cache(1 << 12)
+def _short_weight(signs: str) -> int:
+    return _bare_weight(signs, 0, len(signs))
+
+
+def _text_weight(written: str) -> int:
+    if len(written) == 3 and written < '"\u0100':
+        return 0  # Python has every letter of Latin-1 once
+    return _SHORT_TEXT + 4 * len(written) if "\\u" in written else sys.getsizeof(written)
 
 
 def _check_depth(value: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -41,7 +42,13 @@ class Said:
     """The rest, unchanged."""
 
 
-def split_thought(text: str, tags: ThoughtTags = THINK, *, opened: bool | None = None) -> Said:
+def split_thought(
+    text: str,
+    tags: ThoughtTags = THINK,
+    *,
+    opened: bool | None = None,
+    in_command: Callable[[str], bool] | None = None,
+) -> Said:
     """Split a reply into the thoughts at its start and the answer.
 
     Chat templates may open the thought in the prompt, so that the reply holds only its end. Where this is not known,
@@ -52,12 +59,14 @@ def split_thought(text: str, tags: ThoughtTags = THINK, *, opened: bool | None =
         text: of the reply.
         tags: of the model.
         opened: whether the prompt ends in an open thought; None if that is not known.
+        in_command: whether a text ends inside a command. An end without a beginning after such a text is a part of the
+            command, unless `opened` is true.
 
     Returns:
         The parts. A thought that never ends leaves no answer.
     """
     thoughts, rest = list[str](), text
-    first = _headless(text, tags, opened=opened)
+    first = _headless(text, tags, opened, in_command)
     if first is not None:
         thoughts, rest = [first[0]], first[1]
     while begun := re.match(rf"\s*{re.escape(tags.open)}", rest):
@@ -67,7 +76,9 @@ def split_thought(text: str, tags: ThoughtTags = THINK, *, opened: bool | None =
     return Said("\n\n".join(filter(None, said)), rest)
 
 
-def _headless(text: str, tags: ThoughtTags, *, opened: bool | None) -> tuple[str, str] | None:
+def _headless(
+    text: str, tags: ThoughtTags, opened: bool | None, in_command: Callable[[str], bool] | None
+) -> tuple[str, str] | None:
     """The thought whose beginning is not in the text, and what follows it."""
     if re.match(rf"\s*{re.escape(tags.open)}", text):
         return None
@@ -78,5 +89,7 @@ def _headless(text: str, tags: ThoughtTags, *, opened: bool | None) -> tuple[str
     line = rf"|^[ \t]*{closing}[ \t]*$" if opened is None else ""
     end = re.search(rf"\A\s*{closing}{line}", text, re.MULTILINE)
     if end is None or tags.open in text[: end.start()]:
+        return None
+    if in_command is not None and in_command(text[: end.start()]):
         return None
     return text[: end.start()], text[end.end() :]

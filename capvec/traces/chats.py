@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from capvec.errors import UsageError
+from capvec.reading import parse_json
 from capvec.records import Trace
-from capvec.traces.conversation import acceptable, arguments_of
+from capvec.traces.conversation import acceptable
 from capvec.traces.counts import by_protocol
 from capvec.traces.document import Document
 from capvec.traces.fields import TRACE_FIELDS, UNKNOWN, look_up
@@ -73,7 +74,10 @@ def chat_trace(document: Document, named: Mapping[str, str]) -> Trace:
 def _talk(chat: Mapping[str, Any], named: Mapping[str, str]) -> tuple[str, Any]:
     """The key of the messages, and the messages, which published data sets may have as JSON in a string."""
     key, talk = look_up(chat, "messages", named)
-    return key, arguments_of(talk)
+    try:
+        return key, parse_json(talk) if isinstance(talk, str) else talk
+    except ValueError:
+        return key, talk
 
 
 def _system(chat: Mapping[str, Any]) -> list[dict[str, Any]]:

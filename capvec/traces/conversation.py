@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import Any
 
+from capvec.agent.protocols import PROTOCOLS
 from capvec.errors import UsageError
 from capvec.reading import parse_json
 from capvec.records import Trace
@@ -15,6 +18,14 @@ from capvec.traces.document import NotATrace
 _ASKED_FOR = {"<thinking>", "<thought>", "<reasoning>"}
 """Tags for which prompts ask, so that what stands in them may be a part of the reply."""
 _THOUGHT_TAGS = tuple(tags for tags in KNOWN_TAGS if tags.open not in _ASKED_FOR)
+
+_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})(.*)$", re.MULTILINE)
+_THOUGHT_BEFORE_CALL = re.compile(
+    r"\s*+(?:<\|channel\|>analysis<\|message\|>(?:(?!<\|end\|>).)*+<\|end\|>(?:<\|start\|>assistant)?+)++"
+    r"(?=<\|channel\|>(?!(?:analysis|final)<\|message\|>))",
+    re.DOTALL,
+)
+"""A thought of gpt-oss before a message to a tool, which may end the reply."""
 
 
 def acceptable(messages: Iterable[dict[str, str]]) -> tuple[dict[str, str], ...]:
@@ -32,11 +43,24 @@ def acceptable(messages: Iterable[dict[str, str]]) -> tuple[dict[str, str], ...]
 
 def without_thought(reply: str) -> str:
     """A reply without the thoughts at its start, in whichever model's tags, since templates leave them out as well."""
+    if called := _THOUGHT_BEFORE_CALL.match(reply):
+        return reply[called.end() :]
     for tags in _THOUGHT_TAGS:
-        said = split_thought(reply, tags)
+        said = split_thought(reply, tags, in_command=_in_command)
         if said.answer != reply:
             return said.answer.lstrip()
     return reply
+
+
+def _in_command(text: str) -> bool:
+    """Whether a text ends inside a fence, or a command of any protocol."""
+    fence = ""
+    for mark, rest in _FENCE.findall(text):
+        if not fence:
+            fence = mark
+        elif mark.startswith(fence) and not rest.strip():
+            fence = ""
+    return bool(fence) or any(protocol.in_command(text) for protocol in PROTOCOLS.values())
 
 
 def with_calls(text: str, calls: Iterable[tuple[Any, Any]]) -> str:
@@ -49,11 +73,25 @@ def with_calls(text: str, calls: Iterable[tuple[Any, Any]]) -> str:
 
 
 def arguments_of(written: Any) -> Any:
-    """The arguments of a call. Models write them as JSON in a string, which is parsed if it is JSON."""
+    """The arguments of a call. Models write them as JSON in a string, which is parsed if the value says all it does."""
+    if not isinstance(written, str):
+        return written
     try:
-        return parse_json(written) if isinstance(written, str) else written
+        value = parse_json(written)
+        json.loads(written, object_pairs_hook=_check_keys, parse_float=_check_float)
     except ValueError:
         return written
+    return value
+
+
+def _check_keys(pairs: list[tuple[str, Any]]) -> None:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a key stands twice")
+
+
+def _check_float(digits: str) -> None:
+    if Decimal(digits) != Decimal(repr(float(digits))):
+        raise ValueError("no float is the number")
 
 
 def check_conversation(trace: Trace, source: str) -> None:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from capvec.errors import UsageError
-from capvec.reading import GIB, MIB, check_weight, leads_out, open_regular, open_zip, parse_json, read_bytes, size, walk
+from capvec.reading import (
+    GIB,
+    MIB,
+    TIMES,
+    TooHeavy,
+    check_weight,
+    leads_out,
+    open_regular,
+    open_zip,
+    parse_json,
+    read_bytes,
+    size,
+    walk,
+)
 from capvec.traces.document import Archive, NotATrace
 
 LARGEST_FILE = 4 * GIB
@@ -19,6 +34,8 @@ _MARKS = b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n"
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 _UNPACKED, _RATIO = 256 * MIB, 50
 """Bytes that a zip file may always unpack to, and times its size that a larger one may."""
+_FIRST_OF_LINES = re.compile(r"\s*+([^\n]*+)\n\s*+(?=\S)")
+"""The first line of several that are not blank."""
 _LINE, _ROOM = 600, 64 * MIB
 """Bytes in memory of the least value of a line, and those that the lines of any file may take."""
 
@@ -55,11 +72,13 @@ def load(file: Path, folder: Path | None = None) -> tuple[Any, list[str]]:
         head = opened.read(64)
         if head.startswith(b"PK\x03\x04"):
             return _archive(opened), []
+        if len(head) == 64 and not head.strip(_MARKS):
+            head += opened.read(MIB)
     for mark, name in _COMPRESSED.items():
         if head.startswith(mark):
             raise NotATrace(f"compressed ({name}): unpack it first")
     if not head.strip(_MARKS):
-        raise NotATrace("empty")
+        raise NotATrace("empty" if len(head) < MIB else "blank for more than 1 MiB")
     if head.lstrip(_MARKS)[:1] not in {b"{", b"["}:
         raise NotATrace("not JSON")
     return _json(file)
@@ -76,48 +95,55 @@ def _archive(opened: Any) -> Archive:
 
 def _json(file: Path) -> tuple[Any, list[str]]:
     data = read_bytes(file, LARGEST_FILE)
+    encoding = json.detect_encoding(data)
     try:
-        text = data.decode(json.detect_encoding(data), "surrogatepass")
+        text = data.decode(encoding, "surrogatepass")
     except ValueError as error:
         raise NotATrace(f"not text ({error})") from error
-    try:
-        check_weight(text)
-    except ValueError as error:
-        raise NotATrace(str(error)) from error
+    first = _FIRST_OF_LINES.match(text)
+    if first is not None and _is_json(first[1]):
+        del text, first  # it may take 4 times the bytes
+        if encoding != "utf-8":
+            data = data.decode(encoding, "surrogatepass").encode("utf-8", "surrogatepass")
+        return _json_lines(file, data)
+    del data, first
     try:
         return parse_json(text), []
+    except TooHeavy as error:
+        raise NotATrace(str(error)) from error
     except ValueError as error:
-        why = str(error)  # the error itself keeps the text
-    if json.detect_encoding(data) != "utf-8":
-        data = text.encode("utf-8", "surrogatepass")
-    del text  # it may take 4 times the bytes
-    return _json_lines(file, data, why)
+        why = str(error)
+    raise NotATrace(f"not JSON ({why})")
 
 
-def _json_lines(file: Path, data: bytes, why: str) -> tuple[list[Any], list[str]]:
-    """The values of the lines that are not blank; `why` is what is wrong with all of the file as one value."""
+def _json_lines(file: Path, data: bytes) -> tuple[list[Any], list[str]]:
+    """The values of the lines that are not blank."""
     if _LINE * data.count(b"\n") > max(_ROOM, 7 * len(data)):
         raise NotATrace(f"so many short lines that they take more than 10 times the file's {size(len(data))} in memory")
-    lines = [(number, line) for number, line in enumerate(data.split(b"\n"), start=1) if line.strip()]
-    if len(lines) == 1 or not _is_json(lines[0][1]):
-        raise NotATrace(f"not JSON ({why})")
-    return [*_values(file, lines)], [f", line {number}" for number, _ in lines]
-
-
-def _is_json(line: bytes) -> bool:
     try:
-        return isinstance(_value(line), dict | list)
+        check_weight((_text(line) for line in io.BytesIO(data)), TIMES * len(data))
+    except TooHeavy as error:
+        raise NotATrace(str(error)) from error
+    numbers = [number for number, line in enumerate(io.BytesIO(data), start=1) if line.strip()]
+    return [*_values(file, data)], [f", line {number}" for number in numbers]
+
+
+def _is_json(line: str) -> bool:
+    try:
+        return isinstance(parse_json(line), dict | list)
     except ValueError:
         return False
 
 
-def _value(line: bytes) -> Any:
-    return parse_json(line.decode("utf-8", "surrogatepass"))
+def _text(line: bytes) -> str:
+    return line.decode("utf-8", "surrogatepass")
 
 
-def _values(file: Path, lines: list[tuple[int, bytes]]) -> Iterator[Any]:
-    for number, line in lines:
+def _values(file: Path, data: bytes) -> Iterator[Any]:
+    for number, line in enumerate(io.BytesIO(data), start=1):
+        if not line.strip():
+            continue
         try:
-            yield _value(line)
+            yield parse_json(_text(line))
         except ValueError as error:
             yield UsageError(f"{file}, line {number}: not JSON ({error}); expected a trace, as on the lines before")

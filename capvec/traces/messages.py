@@ -53,6 +53,9 @@ _TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "ref
 _IMAGE_PARTS = {"image", "image_url", "input_image", "computer_screenshot"}
 _THOUGHTS = {"thinking", "redacted_thinking", "reasoning", "reasoning_text"}
 
+_UNREAD = ("audio", "images", "video")
+"""Keys beside the content of a reply in which APIs give what is no text."""
+
 _CALL_ITEMS: dict[str, tuple[str, str]] = {
     "function_call": ("name", "arguments"),
     "custom_tool_call": ("name", "input"),
@@ -65,7 +68,8 @@ _CALL_ITEMS: dict[str, tuple[str, str]] = {
 }
 """Type of a Responses item that calls a tool → the keys of the tool's name and of its arguments.
 
-Where there is no such key, the tool has the name of the item, without `_call`.
+Where there is no such key, the tool has the name of the item, without `_call`. Arguments may stand under the plural of
+their key as well.
 """
 _OUTPUT_ITEMS = {
     "function_call_output",
@@ -185,15 +189,22 @@ def _message(document: Document, message: dict[str, Any], key: str) -> _Said:
     name = message[role_key]
     if not isinstance(name, str) or name not in _ROLES:
         raise document.broken(f"{key}.{role_key}", name, f"one of {', '.join(_ROLES)}")
+    role = _ROLES[name]
+    if role == "assistant" and (unread := next((one for one in _UNREAD if message.get(one)), None)):
+        raise UsageError(
+            f"{document.name}: `{key}.{unread}` holds what is no text of the reply, which capvec does not read; "
+            f"expected text and calls"
+        )
     given = [one for one in _CONTENTS if message.get(one) is not None]
     content_key = next((one for one in given if message[one]), given[0] if given else _CONTENTS[0])
-    role, content = _ROLES[name], message.get(content_key)
+    content = message.get(content_key)
     calls = [*read_calls(document, message.get("tool_calls"), f"{key}.tool_calls")]
     if isinstance(legacy := message.get("function_call"), dict):
         calls += read_calls(document, [legacy], f"{key}.function_call")
-    if content is None and (content_key in message or (role == "assistant" and calls)):
+    refusal = document.optional(message.get("refusal"), f"{key}.refusal", str) or ""
+    if not content and (refusal or (content is None and (content_key in message or (role == "assistant" and calls)))):
         # OpenAI's content is null if the reply consists of calls only, or was refused, and if a tool gave nothing.
-        content = document.optional(message.get("refusal"), f"{key}.refusal", str) or ""
+        content = refusal
     text, among = _content(document, content, f"{key}.{content_key}", role)
     if role == "assistant":
         text = without_thought(text)
@@ -231,7 +242,9 @@ def _called(document: Document, item: dict[str, Any], key: str) -> Iterator[_Sai
     name_key, arguments_key = _CALL_ITEMS[item["type"]]
     name = document.typed(item.get(name_key), f"{key}.{name_key}", str) if name_key else item["type"][: -len("_call")]
     # What a custom tool is given is text of any kind, and stays as it is.
-    written = item.get(arguments_key)
+    written = item.get(arguments_key) or item.get(f"{arguments_key}s") or item.get(arguments_key)
+    if written is None and item["type"] != "web_search_call":  # older responses do not say what was searched
+        raise document.broken(f"{key}.{arguments_key}", None, "what the tool was called with")
     arguments = written if arguments_key == "input" else arguments_of(written)
     yield _Said("assistant", with_calls("", [(name, arguments)]), is_item=True)
     if item["type"] == "mcp_call" and (answer := item.get("output") or item.get("error")) is not None:

@@ -37,6 +37,7 @@ def _read(document: Document, named: Mapping[str, str]) -> Iterator[Trace]:
     output = document.optional(response.get("output"), "response.output", list)
     if output is None:
         raise NotATrace("a request without a response")
+    _check_whole(document, request, response)
     asked = read_messages(document, _asked(document, request), "responses_create_params.input")
     said = read_messages(document, _whole(document, output), "response.output")
     counts = by_protocol(None, [])
@@ -55,11 +56,24 @@ def _read(document: Document, named: Mapping[str, str]) -> Iterator[Trace]:
 
 
 def _asked(document: Document, request: Mapping[str, Any]) -> list[Any]:
-    """The request's instructions and input, which may be the text of one message of the user."""
-    system = document.optional(request.get("instructions"), "instructions", str)
+    """The request's instructions, which may be text or items, and its input, which may be text of the user."""
+    system = request.get("instructions")
+    if not isinstance(system, list):
+        text = document.optional(system, "instructions", str)
+        system = [{"role": "system", "content": text}] if text else []
     given = request.get("input") or []
     asked = [{"role": "user", "content": given}] if isinstance(given, str) else document.typed(given, "input", list)
-    return [*([{"role": "system", "content": system}] if system else []), *asked]
+    return [*system, *asked]
+
+
+def _check_whole(document: Document, *exchange: Mapping[str, Any]) -> None:
+    """Check that the input is not what follows messages that OpenAI keeps."""
+    for key in ("previous_response_id", "conversation"):
+        if any(part.get(key) for part in exchange):
+            raise UsageError(
+                f"{document.name}: `{key}` says that the input continues messages that are stored elsewhere, so the "
+                f"file has only a part of the conversation; expected all of it in `input`, and no `{key}`"
+            )
 
 
 def _whole(document: Document, output: list[Any]) -> list[Any]:

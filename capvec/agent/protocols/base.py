@@ -34,6 +34,8 @@ class AgentProtocol:
 
     Raises `UsageError` if there is no such reply (`bash-block`: several commands, or commands and done at once).
     """
+    in_command: Callable[[str], bool]
+    """Whether a text, the beginning of a reply, ends inside a command."""
     stop: tuple[str, ...] = ()
     """Strings at which decoding stops."""
 
@@ -75,28 +77,20 @@ class AgentProtocol:
         return "\n".join(parts) or "Nothing was run."
 
 
-def strip_thought(text: str) -> str:
-    """The reply without the thoughts at its start; a thought that never ends leaves nothing."""
-    return split_thought(text).answer
-
-
 def parser(read: Callable[[str], Parse], in_command: Callable[[str], bool]) -> Callable[[str], Parse]:
     r"""A protocol's parser from its reader of answers: Windows line ends and the thought at the start are removed.
 
     A command with a character that no shell can be given (NUL, a lone surrogate) fails; it would run as another one.
 
-    Line ends are the reply's own if all of them are `\r\n`. Where the thought's beginning is not in the reply, its end
-    may be a line of a command instead. `in_command` says whether the text before it shows that.
+    Line ends are the reply's own if all of them are `\r\n`. A thought that never ends leaves nothing. Where its
+    beginning is not in the reply, its end may be a line of a command instead. `in_command` says whether the text before
+    it shows that.
     """
 
     def parse(text: str) -> Parse:
         if text.count("\n") == text.count("\r\n"):
             text = text.replace("\r\n", "\n")
-        answer = strip_thought(text)
-        headless = answer != text and not text.lstrip().startswith("<think>")
-        if headless and in_command(text[: len(text) - len(answer)].rpartition("</think>")[0]):
-            answer = text
-        return _sendable(read(answer))
+        return _sendable(read(split_thought(text, in_command=in_command).answer))
 
     return parse
 

@@ -260,4 +260,5 @@ BASH_BLOCK = AgentProtocol(
     reminder="Reply with one bash command in a ```bash block, or with DONE when the task is finished.",
     parse=parse,
     render=render,
+    in_command=_in_command,
 )

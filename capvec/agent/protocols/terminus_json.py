@@ -142,4 +142,5 @@ TERMINUS_JSON = AgentProtocol(
     ),
     parse=parse,
     render=render,
+    in_command=_in_command,
 )

@@ -275,4 +275,5 @@ TOOL_CALL = AgentProtocol(
     ),
     parse=parse,
     render=render,
+    in_command=_in_command,
 )

@@ -136,3 +136,44 @@ def test_any_bytes_are_traces_or_a_usage_error_on_one_line(data):
         with pytest.raises(UsageError) as refusal:
             read_traces(path)
         assert str(refusal.value).isprintable()
+
+
+def test_a_file_may_begin_with_blanks(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(" \n" * 1000 + json.dumps(chat()))
+    assert len(read_traces(path)) == 1
+    for blanks, said in (("", "empty"), (" " * 100, "empty"), (" " * (2 << 20), "blank for more than 1 MiB")):
+        path.write_text(blanks)
+        with pytest.raises(UsageError, match=said):
+            read_traces(path)
+
+
+def tokens(count):
+    """Log probabilities as OpenAI gives them, of one reply."""
+    one = [{"token": " a", "logprob": -0.25 - place, "bytes": [32, 97], "top_logprobs": []} for place in range(count)]
+    return {"logprobs": {"content": one}}
+
+
+SOUND = {
+    "log probabilities": lambda: [tokens(10_000)] * 8,
+    "token ids and masks": lambda: [{"ids": [*range(1000, 31_000)], "mask": [0, 1] * 30_000}] * 25,
+    "texts between": lambda: [{"text": "word, " * 1000, **tokens(1000)}] * 70,
+}
+"""Name → makes what stands beside the messages of each trace, 64 MiB and more in memory, or nearly."""
+
+
+@pytest.mark.parametrize("name", SOUND)
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")], ids=["compact", "spaced"])
+def test_what_is_large_and_sound_is_read(tmp_path, name, separators):
+    traces = [chat(id=str(number), **beside) for number, beside in enumerate(SOUND[name]())]
+    text = "\n".join(json.dumps(trace, separators=separators) for trace in traces)
+    (tmp_path / "a.jsonl").write_text(text)
+    assert len(read_traces(tmp_path / "a.jsonl")) == len(traces)
+
+
+def test_dense_lines_are_weighed_together(tmp_path):
+    """None of them is dense enough alone to matter."""
+    line = json.dumps({"messages": [], "x": [[]] * 50_000}, separators=(",", ":"))
+    (tmp_path / "a.jsonl").write_text(f"{line}\n" * 30)
+    with pytest.raises(UsageError, match="take more than 10 times its size"):
+        read_traces(tmp_path / "a.jsonl")

@@ -221,6 +221,70 @@ def test_tags_that_are_no_thought_at_the_start_of_a_reply_stay(tmp_path):
     assert read(tmp_path, [asked, SAID]).messages[0]["content"] == asked["content"]
 
 
+WRITTEN = {
+    "a fence": "I write it:\n```python\nprint('''\n{tag}\n''')\n```\nand run it.",
+    "a heredoc": "```bash\ncat > t <<'E'\n{tag}\nE\n```",
+    "a fence in a heredoc": "```bash\ncat > t.md <<'E'\n```\n{tag}\n```\nE\n```",
+    "tildes": "~~~~\n~~~\n{tag}\n~~~~",
+    "a call": "<tool_call>\n<function=bash><parameter=command>\necho '\n{tag}\n'</parameter></function></tool_call>",
+    "keystrokes": '{{"commands": [{{"keystrokes": "cat <<E\n{tag}\nE\n"}}]}}',
+}
+
+
+@pytest.mark.parametrize("tag", ["</think>", "[/THINK]", "</seed:think>", "◁/think▷"])
+@pytest.mark.parametrize("written", WRITTEN.values(), ids=WRITTEN)
+def test_a_tag_that_a_command_writes_ends_no_thought(tmp_path, written, tag):
+    text = written.format(tag=tag)
+    assert read(tmp_path, [ASKED, {"role": "assistant", "content": text}]).messages[-1]["content"] == text
+    thought = f"First:\n```\nls\n```\nThen.\n{tag}\n"
+    assert read(tmp_path, [ASKED, {"role": "assistant", "content": thought + "Two."}]).messages[-1]["content"] == "Two."
+
+
+def test_a_call_of_gpt_oss_after_its_thought_stays(tmp_path):
+    thought = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant"
+    call = '<|channel|>commentary to=functions.f <|constrain|>json<|message|>{"a":1}<|call|>'
+    for text in (call, f"{call}<|start|>assistant<|channel|>final<|message|>Two."):
+        said = read(tmp_path, [ASKED, {"role": "assistant", "content": thought * 2 + text}])
+        assert said.messages[-1]["content"] == text
+
+
+@pytest.mark.parametrize("key", ["audio", "images"])
+@pytest.mark.parametrize("content", [None, "Hi."])
+def test_a_reply_that_is_no_text_is_refused_by_its_key(tmp_path, key, content):
+    said = {"role": "assistant", "content": content}
+    with pytest.raises(UsageError, match=rf"a\.json: `messages\[1\]\.{key}` holds what is no text"):
+        read(tmp_path, [ASKED, {**said, key: [{"id": "x"}]}])
+    assert read(tmp_path, [ASKED, {**said, key: None}]).steps == 1
+
+
+def test_a_refusal_beside_an_empty_text_is_the_reply(tmp_path):
+    said = {"role": "assistant", "content": "", "refusal": "No."}
+    assert read(tmp_path, [ASKED, said]).messages[-1]["content"] == "No."
+
+
+def test_several_actions_of_a_computer_are_kept_and_a_call_of_nothing_is_refused(tmp_path):
+    clicks = [{"type": "click"}, {"type": "type", "text": "x"}]
+    for given_ in ({"actions": clicks}, {"action": None, "actions": clicks}):
+        trace = read(tmp_path, [ASKED, {"type": "computer_call", **given_}])
+        assert trace.messages[-1]["content"] == called("computer", clicks)
+    for kind in ("computer_call", "local_shell_call", "shell_call"):
+        with pytest.raises(UsageError, match=r"key `messages\[1\]\.action` is None"):
+            read(tmp_path, [ASKED, {"type": kind}])
+
+
+@pytest.mark.parametrize(
+    "written",
+    ['{"a": 1, "a": 2}', '{"n": 1e400}', '{"n": 0.1000000000000000055511}', '{"n": [{"b": 1, "b": 1}]}', "ls -la"],
+)
+def test_arguments_that_would_change_stay_the_text_that_was_written(tmp_path, written):
+    call = {"function": {"name": "f", "arguments": written}}
+    said = read(tmp_path, [ASKED, {"role": "assistant", "content": "", "tool_calls": [call]}]).messages[-1]
+    assert said["content"] == called("f", written)
+    call["function"]["arguments"] = '{"n": 1.10, "m": [1e5, -0.0]}'
+    said = read(tmp_path, [ASKED, {"role": "assistant", "content": "", "tool_calls": [call]}]).messages[-1]
+    assert said["content"] == called("f", {"n": 1.1, "m": [1e5, -0.0]})
+
+
 @given(kind=st.text(max_size=12).filter(lambda kind: kind not in KNOWN), role=st.sampled_from(["user", "assistant"]))
 def test_no_unknown_type_of_part_is_ever_read(tmp_path_factory, kind, role):
     message = {"role": role, "content": [{"type": kind, "text": "secret"}]}
@@ -229,7 +293,7 @@ def test_no_unknown_type_of_part_is_ever_read(tmp_path_factory, kind, role):
 
 
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40).filter(
-    lambda text: not any(tag in text.lower() for tag in ("think", "thought", "reasoning", "<|", "|>"))
+    lambda text: not any(tag in text.lower() for tag in ("think", "thought", "reasoning", "channel|"))
 )
 """Texts without the tags of thoughts, which are left out of a reply."""
 turns = st.lists(st.tuples(words, words, words), min_size=1, max_size=4)

@@ -73,3 +73,25 @@ def test_a_stored_exchange_is_read_as_well(tmp_path):
         lines(tmp_path / "a.json", {"input": "Count.", "output": [CALL, OUTPUT, SAID], "model": "m"})
     )
     assert (trace.model, trace.steps, trace.reward) == ("m", 2, None)
+
+
+def test_instructions_may_be_items(tmp_path):
+    rules = [{"role": "developer", "content": [{"type": "input_text", "text": "Rules."}]}]
+    stored = {"instructions": rules, "input": "Count.", "output": [SAID]}
+    for value in (stored, rollout(SAID, responses_create_params={"input": "Count.", "instructions": rules})):
+        (trace,) = read_traces(lines(tmp_path / "a.jsonl", value))
+        assert [tuple(message.values()) for message in trace.messages] == [
+            ("system", "Rules."), ("user", "Count."), ("assistant", "Two."),
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "value"), [("previous_response_id", "resp_0"), ("conversation", {"id": "conv_0"})])
+def test_a_part_of_a_conversation_is_refused_by_the_key_that_says_so(tmp_path, key, value):
+    stored = {"input": [OUTPUT], "output": [SAID]}
+    in_response = rollout(SAID)
+    in_response["response"][key] = value
+    in_request = rollout(SAID, responses_create_params={"input": [OUTPUT], key: value})
+    for part in (stored | {key: value}, in_request, in_response):
+        with pytest.raises(UsageError, match=rf"a\.jsonl: `{key}` says that the input continues"):
+            read_traces(lines(tmp_path / "a.jsonl", part))
+    assert read_traces(lines(tmp_path / "a.jsonl", {"input": "Go.", "output": [SAID], key: None}))[0].steps == 1
