@@ -82,7 +82,7 @@ def _parse(text: str) -> Parse:
         return failed(f"The reply has {len(candidates)} command blocks; exactly one is allowed.")
     (block,) = candidates
     others = [other for other in blocks if other is not block]
-    if doubt := _doubt(block, others, outside):
+    if doubt := _doubt(block, blocks, outside):
         return failed(doubt)
     if block.mended:
         notes.append(block.mended)
@@ -124,8 +124,9 @@ def render(commands: Sequence[str], done: bool = False) -> str:
     return reply
 
 
-def _doubt(block: _Block, others: Sequence[_Block], outside: Sequence[str]) -> str:
+def _doubt(block: _Block, blocks: Sequence[_Block], outside: Sequence[str]) -> str:
     """Why the block may hold less than the command that the model wrote; empty if it cannot."""
+    others = [other for other in blocks if other is not block]
     dangling = any(not other.closed and not other.content.strip() for other in others)
     if not block.closed:
         return _UNCLOSED
@@ -133,9 +134,12 @@ def _doubt(block: _Block, others: Sequence[_Block], outside: Sequence[str]) -> s
     if found := found or problem(block.content, sure=not others and len(block.fence) >= len(LONG)):
         longer = "`" * max(len(LONG), len(block.fence) + 1)
         return f"{found} If it holds a fence, open and close the block with {len(longer)} backticks ({longer})."
-    for other in others:
-        if not other.language and scan(other.content).heredoc:
-            return problem(other.content, sure=True)
+    for other in blocks:
+        if other is not block and not other.language:
+            shell = scan(other.content)
+            before = blocks.index(other) < blocks.index(block)  # it may be the command, and hold this block
+            if shell.heredoc or (before and shell.open):
+                return problem(other.content, sure=False)
     shell = scan(block.content)
     around = [*outside, *(line for other in others for line in other.content.split("\n"))]
     if shell.markers & {line.strip() for line in around}:
