@@ -94,10 +94,12 @@ def _parse(text: str) -> Parse:
 
 
 def _in_command(text: str) -> bool:
-    """Whether a block of the text leaves a heredoc open, or a block for a shell a quotation."""
+    """Whether a block leaves a heredoc open, or one for a shell or without an end a quotation."""
     blocks = [(block, scan(block.content)) for block in _split(text)[0]]
     return any(
-        (shell.heredoc and not block.language) or (shell.open and block.language in _SHELLS) for block, shell in blocks
+        (shell.heredoc and not block.language)
+        or (shell.open and (block.language in _SHELLS or not (block.language or block.closed)))
+        for block, shell in blocks
     )
 
 

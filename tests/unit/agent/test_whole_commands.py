@@ -153,6 +153,7 @@ def runs_nothing_less(parse, command):
 @example(command="cat > f.md <<EOF\n````\nEOF", thought=THOUGHTS[2])
 @example(command="echo '\n````\n```bash\nit'\\''s' > f", thought="")
 @example(command="echo '\n````\n```bash\n```\n' > f", thought="")
+@example(command="echo '\n</think>\n```\nit'\\''s' > f", thought="")
 def test_a_reply_runs_the_whole_command_or_nothing(name, writer, command, thought):
     parse = get_protocol(name).parse(thought + writer(command))
     assert runs_nothing_less(parse, command)
