@@ -97,8 +97,8 @@ lint: .venv/.linters
 # files of a release on PyPI, so that a lock serves every system and version of Python. Torch has a lock of its own.
 LOCKED = .venv-lock/bin/pip list --format freeze --exclude capvec --exclude pip --exclude uv --exclude torch \
   | grep -vE '^(nvidia|cuda|triton)'
-UV = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11.9 --generate-hashes --no-header --no-annotate \
-  --default-index https://pypi.org/simple
+UV = env -u UV_INDEX -u UV_DEFAULT_INDEX -u UV_INDEX_URL -u UV_EXTRA_INDEX_URL .venv-lock/bin/uv pip compile \
+  --quiet --universal --python-version 3.11.9 --generate-hashes --no-header --no-annotate --no-config
 HASHES = $(UV) --no-deps -
 OTHERS = $(LOCKED) | grep -vxFf .venv-lock/base
 lock:
