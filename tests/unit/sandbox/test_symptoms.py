@@ -13,14 +13,14 @@ pytestmark = pytest.mark.unit
 @pytest.mark.parametrize(
     ("kind", "line"),
     [
-        (NETWORK, "W: Failed to fetch http://deb.debian.org/debian/dists/bookworm/InRelease  Temporary failure"),
-        (NETWORK, "  Temporary failure resolving 'deb.debian.org'"),
+        (NETWORK, "W: Failed to fetch http://mirror.example.org/debian/dists/bookworm/InRelease  Temporary failure"),
+        (NETWORK, "  Temporary failure resolving 'mirror.example.org'"),
         (NETWORK, "curl: (6) Could not resolve host: astral.sh"),
-        (NETWORK, "error: Failed to fetch: `https://pypi.org/simple/pytest/`"),
+        (NETWORK, "error: Failed to fetch: `https://packages.example.org/simple/pytest/`"),
         (NETWORK, "wget: unable to resolve host address ‘example.org’"),
         (NETWORK, "fatal: unable to access 'https://github.com/x/y.git/': Could not resolve host: github.com"),
         (NETWORK, "ERROR: No matching distribution found for pytest"),
-        (NETWORK, "npm error code EAI_AGAIN: getaddrinfo EAI_AGAIN registry.npmjs.org"),
+        (NETWORK, "npm error code EAI_AGAIN: getaddrinfo EAI_AGAIN registry.example.org"),
         (NETWORK, "curl: (22) The requested URL returned error: 503"),
         (PERMISSION, "E: setgroups 65534 failed - setgroups (1: Operation not permitted)"),
         (PERMISSION, "chown: changing ownership of '/app/x': Operation not permitted"),
