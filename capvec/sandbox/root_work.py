@@ -140,9 +140,8 @@ def empty_folders(client: docker.DockerClient, container: str, origin: Origin, f
     Raises:
         SandboxBroken: they cannot be emptied.
     """
-    script = f'set -eu\nroot=/proc/1/root\n{EMPTY}\nfor folder in "$@"; do empty "$folder" 777; done'
-    what = f"{', '.join(folders)} cannot be emptied"
-    work_as_root(client, container, origin, script, folders, what=what)
+    work = _for_each('empty "$path" 777')
+    work_as_root(client, container, origin, work, folders, what=f"{', '.join(folders)} cannot be emptied")
 
 
 def clear_paths(client: docker.DockerClient, container: str, origin: Origin, paths: Sequence[str]) -> None:
@@ -151,6 +150,10 @@ def clear_paths(client: docker.DockerClient, container: str, origin: Origin, pat
     Raises:
         SandboxBroken: they cannot be removed.
     """
-    what = f"{', '.join(paths)} cannot be removed"
-    script = f'set -eu\nroot=/proc/1/root\n{EMPTY}\nfor path in "$@"; do clear "$path"; done'
-    work_as_root(client, container, origin, script, paths, what=what)
+    work = _for_each('clear "$path"')
+    work_as_root(client, container, origin, work, paths, what=f"{', '.join(paths)} cannot be removed")
+
+
+def _for_each(command: str) -> str:
+    """A script that does this, in the container's own files, to each `$path` it is given."""
+    return f'set -eu\nroot=/proc/1/root\n{EMPTY}\nfor path in "$@"; do {command}; done'
