@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -73,13 +74,17 @@ def connect(timeout_s: float = TIMEOUT_S) -> Iterator[docker.DockerClient]:
         client.close()
 
 
+_TAKEN = re.compile(r"no such container|is paused", re.IGNORECASE)
+"""What Docker says of a container that was taken away or paused from outside, which no agent in it can do."""
+
+
 @contextmanager
 def faults() -> Iterator[None]:
     """Turn what the Docker SDK raises into `SandboxUnavailable`, and a refusal of Docker's into `SandboxBroken`."""
     try:
         yield
     except FAULTS as error:
-        refused = isinstance(error, docker.errors.APIError) and "no such container" not in str(error).lower()
+        refused = isinstance(error, docker.errors.APIError) and not _TAKEN.search(str(error))
         if (response := getattr(error, "response", None)) is not None:
             response.close()  # the SDK leaves the connection of a failed streaming call open
         raise (SandboxBroken if refused else SandboxUnavailable)(f"Docker failed: {reason(error)}") from error
