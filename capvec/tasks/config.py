@@ -21,7 +21,7 @@ from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from capvec.reading import parse_toml
-from capvec.records import Artifact, Collect, Environment, Healthcheck, Limits, Phase
+from capvec.task_records import Artifact, Collect, Environment, Healthcheck, Limits, Phase
 from capvec.tasks.table import LARGEST_WHOLE, Table
 
 MIN_CPUS = 0.01
