@@ -21,6 +21,7 @@ FLOW: tuple[dict[str, str], ...] = (
     {
         "errors": "types of failure",
         "reading": "files of others, within bounds",
+        "parsing": "JSON and TOML of others",
         "cache": "where the cache is",
         "storage": "writing files",
         "arguments": "checks of what was typed",
