@@ -19,7 +19,6 @@ from typing import Any, cast
 import docker
 
 from capvec.errors import EnvironmentFault
-from capvec.records import Capabilities, Environment, Limits, Task
 from capvec.sandbox import docker_cli, files
 from capvec.sandbox.base import LOG_FOLDERS, MAIN
 from capvec.sandbox.building import Say
@@ -29,6 +28,7 @@ from capvec.sandbox.containers import ImageConfig, Started, most_cpus, privilege
 from capvec.sandbox.network import Connection
 from capvec.sandbox.reaper import LATE_S, PROJECT_LABEL, remove_project
 from capvec.sandbox.storage import of_service
+from capvec.task_records import Capabilities, Environment, Limits, Task
 
 WAIT_S = 180
 """How long services may take until they run and are healthy."""

@@ -12,7 +12,6 @@ from typing import Any, cast
 import docker
 
 from capvec.errors import EnvironmentFault, UsageError
-from capvec.records import Capabilities, Environment, Limits, Task
 from capvec.sandbox import files
 from capvec.sandbox.base import LOG_FOLDERS
 from capvec.sandbox.building import Say
@@ -20,6 +19,7 @@ from capvec.sandbox.images import find_image, prepare_image
 from capvec.sandbox.network import CLOSED, PUBLIC, Connection
 from capvec.sandbox.reaper import PID_LABEL, RUN_LABEL, TRIAL_LABEL, owner_label, remove, remove_late
 from capvec.sandbox.storage import create_container
+from capvec.task_records import Capabilities, Environment, Limits, Task
 
 KEEPER = "65534:65534"
 """User of the container's own two processes, init and its child. Without CAP_KILL no agent can end them, not even with

@@ -13,7 +13,7 @@ import docker
 import docker.errors
 
 from capvec.errors import SandboxBroken, SandboxUnavailable, UsageError
-from capvec.records import Artifact, Capabilities, CommandResult, Environment, Task, TaskStep
+from capvec.records import CommandResult
 from capvec.sandbox import files
 from capvec.sandbox.accounts import are_readable, restore_accounts
 from capvec.sandbox.artifacts import clean
@@ -44,6 +44,7 @@ from capvec.sandbox.storage import watched
 from capvec.sandbox.streams import Output
 from capvec.sandbox.system_files import put_back, restore_commands
 from capvec.sandbox.users import GROUP, PASSWD, ROOT, Users
+from capvec.task_records import Artifact, Capabilities, Environment, Task, TaskStep
 
 _STOP_S = 10
 """How long a container may take to end by itself before it is killed, as by Harbor."""
