@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from support.architectures import save_architecture
+from support.architectures import edit_weights, save_architecture
 from support.tiny_models import CHATML, LAYERS, SPREAD, byte_tokenizer, save_tiny
 
 from capvec.errors import UsageError
@@ -17,13 +17,6 @@ def load(folder, **options):
     from capvec.engines.transformers.models import load_model
 
     return load_model(str(folder), dtype="float32", device="cpu", **options)
-
-
-def edit_weights(folder, edit):
-    from safetensors.torch import load_file, save_file
-
-    file = folder / "model.safetensors"
-    save_file(edit(load_file(file)), file, metadata={"format": "pt"})
 
 
 def edit_json(file, **values):

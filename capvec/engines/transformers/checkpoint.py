@@ -49,10 +49,11 @@ def check_config(config: Any, raw: Mapping[str, Any], name: str) -> None:
     own = _code(raw).get("AutoConfig", "")
     if own and not _same(own, type(config).__name__):
         raise _own_code(name, own, type(config).__name__)
+    knows: Any = AutoHfQuantizer.supports_quant_method
     for part in {id(one): one for one in (config, config.get_text_config(decoder=True))}.values():
         asked = getattr(part, "quantization_config", None)
         asked = asked if isinstance(asked, dict) or asked is None else asked.to_dict()
-        if asked and not AutoHfQuantizer.supports_quant_method(asked):
+        if asked and not knows(asked):
             raise UsageError(
                 f"the model {name!r} is quantised by {asked.get('quant_method')!r}, which this version of transformers "
                 "does not know; expected weights that are not quantised, or by a method that it has"
