@@ -21,6 +21,7 @@ from capvec.engines.transformers.checkpoint import check_config, check_model, ch
 from capvec.engines.transformers.hooks import ResidualPath, check_order
 from capvec.engines.transformers.loaded import LoadedModel, forward_uncached, refusing
 from capvec.engines.transformers.proof import check_decoding
+from capvec.engines.transformers.tables import table_of_positions
 from capvec.errors import UsageError
 
 BLOCK_PATHS = (
@@ -74,7 +75,7 @@ def load_model(
     text = config.get_text_config(decoder=True)
     path = find_residual_path(model, int(text.num_hidden_layers))
     check_model(model, raw, report, path, name)
-    length, limit = context_of(text, context_length)
+    length, limit = context_of(text, context_length, table_of_positions(model))
     loaded = LoadedModel(
         model=model,
         template=template,
