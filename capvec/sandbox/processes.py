@@ -148,6 +148,8 @@ class Processes:
         """Whether the container was restarted since it was last known to be the image's."""
         self.clock: float | None = None
         """Seconds since the boot, less monotonic seconds here; None before a shell has told the first."""
+        self.lost: ShellLost | None = None
+        """Why no program can be started, which nothing in the container can change any more."""
         self._may_restart = False
         try:
             self.keepers = self.find_keepers()
@@ -172,6 +174,8 @@ class Processes:
         Raises:
             ShellLost: it cannot be started again, or what Docker needs to start a program in it is gone.
         """
+        if self.lost is not None:
+            raise ShellLost(str(self.lost)) from self.lost
         deadline = time.monotonic() + GRACE_S
         while True:
             self._check_accounts()
@@ -245,7 +249,16 @@ class Processes:
         Raises:
             ShellLost: what the container or its `sh` needs is gone.
         """
-        self.restarted, self._may_restart = True, False
+        self.restarted, self._may_restart, self.lost = True, False, None
+        try:
+            self._restart()
+        except ShellLost as lost:
+            self.lost = lost
+            raise
+        finally:
+            self._may_restart = True
+
+    def _restart(self) -> None:
         try:
             self._api.stop(self._container, timeout=0)
             self._check_accounts()
@@ -257,8 +270,6 @@ class Processes:
                 raise
             error.response.close()
             raise ShellLost("the container cannot be started again") from error
-        finally:
-            self._may_restart = True
 
     def _check_accounts(self) -> None:
         """Check that Docker can start a program without being held up for ever.
