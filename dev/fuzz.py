@@ -48,7 +48,7 @@ def _ledger(path: Path) -> object:
 
 
 def _json(path: Path) -> object:
-    from capvec.reading import read_json  # noqa: PLC0415
+    from capvec.parsing import read_json  # noqa: PLC0415
 
     return read_json(path)
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from capvec.engines.protocol import EngineInfo
 from capvec.errors import StorageFault, UsageError
-from capvec.reading import check_regular, parse_json
+from capvec.parsing import parse_json
+from capvec.reading import check_regular
 from capvec.records import Message, Trace
 from capvec.storage import make_folder, write_bytes
 

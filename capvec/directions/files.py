@@ -33,7 +33,8 @@ from capvec.directions import gguf_file, pt_file
 from capvec.directions.found import NoVector, Raw, check
 from capvec.directions.metadata import Metadata
 from capvec.errors import UsageError
-from capvec.reading import GIB, MIB, open_regular, parse_json, shown, size
+from capvec.parsing import parse_json
+from capvec.reading import GIB, MIB, open_regular, shown, size
 from capvec.storage import write_bytes, writing
 
 FORMATS = ("pt", "safetensors", "gguf")

@@ -11,7 +11,8 @@ from typing import Any
 from capvec.engines.protocol import ModelSource
 from capvec.errors import UsageError
 from capvec.models.weights import MANIFEST, ensure_base, ensure_pocket
-from capvec.reading import check_regular, is_loop, read_json, shown, walk
+from capvec.parsing import read_json
+from capvec.reading import check_regular, is_loop, shown, walk
 
 POCKET, POCKET_BASE = "pocket", "pocket-base"
 POCKET_CONTEXT = 2048

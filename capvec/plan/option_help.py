@@ -38,21 +38,22 @@ def add_arguments(parser: argparse.ArgumentParser, place: str) -> None:
     for name, options in groupby(options_of(place), lambda option: option.group):
         group = parser.add_argument_group(GROUPS[name])
         for option in options:
-            add_option(group.add_argument, option, help_text(option, place))
+            add_option(group.add_argument, option, help_text(option, place), option.name)
 
 
-def add_option(add: Any, option: Option, text: str) -> None:
-    """Put one option on a command line."""
+def add_option(add: Any, option: Option, text: str, dest: str) -> None:
+    """Put one option on a command line; what is typed becomes the attribute `dest`, for a positional one its name."""
     text = text.replace("%", "%%")
     if option.positional:
         add(option.name, metavar=option.metavar, help=text, **({"nargs": "+"} if option.several else {}))
         return
     if option.metavar is None:
-        add(option.flag, action="store_true", help=text)
+        add(option.flag, dest=dest, action="store_true", help=text)
     else:
-        add(option.flag, metavar=option.metavar, help=text, **({"required": True} if option.required else {}))
+        required = {"required": True} if option.required else {}
+        add(option.flag, dest=dest, metavar=option.metavar, help=text, **required)
     for name in option.earlier:
-        add(f"--{name.replace('_', '-')}", dest=option.name, metavar=option.metavar, help=argparse.SUPPRESS)
+        add(f"--{name.replace('_', '-')}", dest=dest, metavar=option.metavar, help=argparse.SUPPRESS)
 
 
 def options_markdown() -> str:

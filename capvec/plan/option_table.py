@@ -28,9 +28,10 @@ from capvec.plan.option_parsers import (
     parse_run_name,
     parse_share,
 )
-from capvec.records import AlphaUnit, Capabilities, Thinking
+from capvec.records import AlphaUnit, Thinking
 from capvec.stats.assumed import EQUIVALENCE_MARGIN, UNKNOWN_RATE, UNKNOWN_SPREAD
 from capvec.steering import Op, Positions
+from capvec.task_records import Capabilities
 
 PLACES: Mapping[str, Place] = {
     "sweep": Place(

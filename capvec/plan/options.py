@@ -11,9 +11,10 @@ from capvec.errors import UsageError
 from capvec.plan.option_help import options_of
 from capvec.plan.option_parsers import Control
 from capvec.plan.option_table import OPTIONS, PLACES
-from capvec.records import AlphaUnit, Capabilities, Thinking
+from capvec.records import AlphaUnit, Thinking
 from capvec.serial import Record
 from capvec.steering import Op, Positions
+from capvec.task_records import Capabilities
 
 
 def typed(raw: Mapping[str, Any]) -> dict[str, Any]:

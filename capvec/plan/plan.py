@@ -15,9 +15,10 @@ from capvec.errors import UsageError
 from capvec.plan.option_parsers import Control
 from capvec.plan.options import SweepOptions
 from capvec.receipts import closed_forms
-from capvec.records import AlphaUnit, Capabilities, Config, ControlOf, Task, Thinking, TrialId, TrialSpec
+from capvec.records import AlphaUnit, Config, ControlOf, Thinking, TrialId, TrialSpec
 from capvec.serial import Record
 from capvec.steering import BlockLayout, Op, Positions, Steer, vector_hash
+from capvec.task_records import Capabilities, Task
 from capvec.text import counted
 
 ConfigKind = Literal["steered", "control"]

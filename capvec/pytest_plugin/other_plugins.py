@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import pytest
 
@@ -15,20 +16,67 @@ from capvec.errors import UsageError
 
 _RERUNS = "a trial would have several outcomes; --retries repeats those in which Docker or the engine failed"
 _PARALLEL = "a study's processes are those of pytest-xdist; use -n"
+_AGAIN = "trials would run again and again; --attempts N runs each task N times"
+
+
+class _Refused(NamedTuple):
+    """A setting of another plugin."""
+
+    option: str
+    """Its name in `config.option`."""
+    spelling: str
+    why: str
+    values: tuple[object, ...] = ()
+    """Those that are refused; empty for all that are set."""
+    harmless: tuple[object, ...] = ()
+    plugins: tuple[str, ...] = ()
+    """Names of the plugins that have it, where others may have an option of this name; empty for any."""
+
+
+_LOOPS = ("pytest_stress", "pytest_stress.pytest_stress", "loop", "pytest_loop")
+_THREADS = ("run-parallel", "pytest_run_parallel.plugin")
 _REFUSED = (
-    (
-        "dist",
-        ("each",),
-        "--dist each",
-        "every worker would run every trial; use -n alone, or --attempts for more",
+    _Refused(
+        "dist", "--dist each", "every worker would run every trial; use -n alone, or --attempts for more", ("each",)
     ),
-    ("forked", (True,), "--forked", "outcomes do not come back from a forked process; use -n for processes"),
-    ("force_flaky", (True,), "--force-flaky", _RERUNS),
-    ("max_suite_reruns", (), "--max-suite-reruns", _RERUNS),
-    ("workers", (), "--workers", _PARALLEL),
-    ("tests_per_worker", (), "--tests-per-worker", _PARALLEL),
+    _Refused("forked", "--forked", "outcomes do not come back from a forked process; use -n for processes"),
+    _Refused("force_flaky", "--force-flaky", _RERUNS),
+    _Refused("max_suite_reruns", "--max-suite-reruns", _RERUNS),
+    _Refused("workers", "--workers", _PARALLEL),
+    _Refused("tests_per_worker", "--tests-per-worker", _PARALLEL),
+    _Refused("parallel_threads", "--parallel-threads", _PARALLEL, harmless=(1, "1"), plugins=_THREADS),
+    _Refused("iterations", "--iterations", _AGAIN, harmless=(1,), plugins=_THREADS),
+    _Refused("forever", "--forever", _AGAIN, plugins=_THREADS),
+    *(_Refused(unit, f"--{unit}", _AGAIN, plugins=_LOOPS) for unit in ("hours", "minutes", "seconds")),
+    _Refused("loop", "--loop", _AGAIN, harmless=(1,), plugins=_LOOPS),
+    _Refused("disable_socket", "--disable-socket", "trials reach the engine and Docker through sockets; leave it out"),
 )
-"""An option's name in `config.option`, the values that are refused (all if none is named), its spelling, and why."""
+
+
+class _Setting(NamedTuple):
+    """A number that another plugin also reads from pytest's settings or from an environment variable."""
+
+    name: str
+    plugins: tuple[str, ...]
+    why: str
+    variable: str = ""
+
+
+_SETTINGS = (
+    _Setting("reruns", ("rerunfailures", "pytest_rerunfailures"), f"{_RERUNS}. --reruns 0 turns it off"),
+    _Setting(
+        "retries",
+        ("pytest-retry", "pytest_retry.retry_plugin"),
+        "a trial would have several outcomes. -p no:pytest-retry leaves that plugin out; --retries is capvec's then",
+    ),
+    _Setting(
+        "timeout",
+        ("timeout", "pytest_timeout"),
+        "a trial that it cuts off would be an error and leave the pass rate, and the slow ones would be missing from "
+        "it. Tasks have time limits of their own; --timeout 0 turns this one off",
+        "PYTEST_TIMEOUT",
+    ),
+)
 
 
 def refuse_other_plugins(config: pytest.Config) -> None:
@@ -41,20 +89,26 @@ def refuse_other_plugins(config: pytest.Config) -> None:
         raise UsageError(reason)
 
 
+def refuse_loop(config: pytest.Config) -> None:
+    """Check before any session that a study is not to begin anew whenever a file changes.
+
+    Raises:
+        UsageError: it is.
+    """
+    if getattr(config.option, "looponfail", False):
+        raise UsageError(f"-f, or --looponfail, does not go with a study: {_AGAIN}")
+
+
 def _reasons(config: pytest.Config) -> Iterator[str]:
-    for name, refused, spelling, why in _REFUSED:
-        value = getattr(config.option, name, None)
-        if value and (not refused or value in refused):
-            yield f"{spelling} does not go with a study: {why}"
-    if _has(config, "rerunfailures", "pytest_rerunfailures") and _setting(config, "reruns"):
-        where = "--reruns, or `reruns` in pytest's settings,"
-        yield f"{where} does not go with a study: {_RERUNS}. --reruns 0 turns it off"
-    if _has(config, "timeout", "pytest_timeout") and _setting(config, "timeout", "PYTEST_TIMEOUT"):
-        yield (
-            "--timeout, or `timeout` in pytest's settings, does not go with a study: a trial that it cuts off would be "
-            "an error and leave the pass rate, and the slow ones would be missing from it. Tasks have time limits of "
-            "their own; --timeout 0 turns this one off"
-        )
+    for one in _REFUSED:
+        value = getattr(config.option, one.option, None)
+        concerned = not one.plugins or _has(config, *one.plugins)
+        if concerned and value and value not in one.harmless and (not one.values or value in one.values):
+            yield f"{one.spelling} does not go with a study: {one.why}"
+    for setting in _SETTINGS:
+        if _has(config, *setting.plugins) and _setting(config, setting.name, setting.variable):
+            where = f"--{setting.name}, or `{setting.name}` in pytest's settings,"
+            yield f"{where} does not go with a study: {setting.why}"
 
 
 def _has(config: pytest.Config, *names: str) -> bool:

@@ -20,8 +20,14 @@ from _pytest.mark.expression import Expression
 from capvec.errors import CapvecError, InfrastructureError, UsageError
 from capvec.exits import accept_any_character, refused
 from capvec.plan.options import parse_options
-from capvec.pytest_plugin.options import add_options, given_options
-from capvec.pytest_plugin.other_plugins import refuse_other_plugins
+from capvec.pytest_plugin.options import (
+    add_options,
+    files_and_folders,
+    given_options,
+    is_in_conftest,
+    wants_plan,
+)
+from capvec.pytest_plugin.other_plugins import refuse_loop, refuse_other_plugins
 from capvec.records import Outcome, TrialSpec
 from capvec.run.trial import error_outcome
 from capvec.signals import stopping_on_signals
@@ -55,8 +61,21 @@ _outcome_key = pytest.StashKey[Outcome]()
 # ------------------------------------------------------------------------------------------------ session
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    add_options(parser)
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    if is_in_conftest(pluginmanager):
+        add_options(parser)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser, args: list[str]
+) -> Generator[None, object, object]:
+    """Add the options after those of all plugins and conftest files, whose names stay theirs."""
+    early_config.known_args_namespace.file_or_dir = files_and_folders(parser, args)
+    try:
+        return (yield)
+    finally:
+        add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -69,7 +88,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 
     Runs after xdist's hook of this name, which determines the number of workers.
     """
-    if not config.option.plan or config.option.help:
+    if not wants_plan(config) or config.option.help:
         return None
     accept_any_character()
     try:
@@ -80,6 +99,14 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     except KeyboardInterrupt:
         print("capvec: interrupted")
         return 2
+
+
+@pytest.hookimpl(specname="pytest_cmdline_main", tryfirst=True)
+def pytest_cmdline_loop(config: pytest.Config) -> None:
+    """Refuse `--looponfail`, which replaces the session too."""
+    with _readable_errors("study"):
+        if requested_study(config.option.markexpr) and not config.option.help:
+            refuse_loop(config)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -10,11 +10,12 @@ import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from capvec.plan.plan import Plan, trial_seed
-from capvec.records import Config, Outcome, Task, TrialId
+from capvec.records import Config, Outcome, TrialId
 from capvec.stats.assumed import EQUIVALENCE_MARGIN
 from capvec.stats.sequential import FEWEST_TASKS, Block, Sequential, SequentialTest, schedule, sequential_test
 from capvec.stats.verdict import LEVEL
 from capvec.storage import write_text
+from capvec.task_records import Task
 from capvec.text import signed
 
 STOPPED = "stopped.json"

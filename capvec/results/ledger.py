@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from capvec.errors import UsageError
-from capvec.reading import GIB, open_regular, parse_json, shown
+from capvec.parsing import parse_json
+from capvec.reading import GIB, open_regular, shown
 from capvec.records import Outcome, TrialId
 from capvec.storage import writing
 from capvec.text import one_line

@@ -17,8 +17,9 @@ from capvec import __version__
 from capvec.directions.recipe import Recipe
 from capvec.directions.study_direction import StudyDirection
 from capvec.errors import UsageError
+from capvec.parsing import read_json
 from capvec.plan.plan import Plan, Settings
-from capvec.reading import read_json, shown
+from capvec.reading import shown
 from capvec.steering import Steer
 from capvec.storage import write_text
 

@@ -13,12 +13,13 @@ from capvec.engines.protocol import ChatTemplateInfo, EngineInfo
 from capvec.errors import UsageError
 from capvec.plan.plan import Plan, Settings
 from capvec.reading import RECORD, check_tree, read_text, shown
-from capvec.records import Config, Outcome, Task, TrialId, TrialSpec
+from capvec.records import Config, Outcome, TrialId, TrialSpec
 from capvec.results.ledger import TRIALS, Ledger
 from capvec.results.lock import writer_of
 from capvec.results.provenance import PROVENANCE, read
 from capvec.results.shards import shard_lines
 from capvec.results.summary_file import read_summary
+from capvec.task_records import Task
 from capvec.tasks.splits import UNKNOWN
 from capvec.text import one_line
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from capvec.errors import UsageError
-from capvec.reading import read_json, shown
+from capvec.parsing import read_json
+from capvec.reading import shown
 
 _OF_SUMMARY = {
     "family": "comparisons",

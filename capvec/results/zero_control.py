@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from capvec.errors import UsageError
+from capvec.parsing import read_json
 from capvec.plan.plan import Plan
-from capvec.reading import read_json, shown
+from capvec.reading import shown
 from capvec.records import Config, Outcome
 from capvec.results.gates import GateResult
 

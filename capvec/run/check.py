@@ -23,7 +23,7 @@ from capvec.errors import (
     UsageError,
     VerifierFault,
 )
-from capvec.records import CommandResult, Task, TaskStep
+from capvec.records import CommandResult
 from capvec.run.control import Scale
 from capvec.run.progress import Work
 from capvec.sandbox.base import ENDED, Sandbox
@@ -34,6 +34,7 @@ from capvec.sandbox.steps import begin, goes_on
 from capvec.sandbox.symptoms import NETWORK, PERMISSION, PROGRAM, Symptom, symptoms
 from capvec.sandbox.verifier import verify
 from capvec.serial import Record
+from capvec.task_records import Task, TaskStep
 from capvec.text import counted, one_line, printable
 
 _SHOWN = 5

@@ -21,7 +21,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 from capvec.errors import SandboxBroken, StepFault, StorageExceeded, VerifierFault
-from capvec.records import Task
 from capvec.sandbox.base import Sandbox, SandboxProvider
 from capvec.sandbox.evidence import Evidence, saved
 from capvec.sandbox.reward import counted, of_steps
@@ -29,6 +28,7 @@ from capvec.sandbox.solution import has_solution, solve
 from capvec.sandbox.steps import begin, goes_on
 from capvec.sandbox.symptoms import symptoms
 from capvec.sandbox.verifier import verify
+from capvec.task_records import Task
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from capvec.errors import UsageError
 from capvec.plan.options import SweepOptions
-from capvec.records import Task
 from capvec.run.check import Checker, TaskCheck, refusal
 from capvec.run.control import Scale
 from capvec.run.progress import Work
@@ -15,6 +14,7 @@ from capvec.run.proofs import Proofs
 from capvec.run.status_line import ProgressDisplay
 from capvec.sandbox.base import SandboxProvider
 from capvec.sandbox.docker import DockerProvider
+from capvec.task_records import Task
 from capvec.text import counted, one_line
 
 NOT_CHECKED, NO_SOLUTION = "it was not checked (--no-check)", "it has no solution"

@@ -13,9 +13,9 @@ from pathlib import Path
 from capvec import __version__
 from capvec.cache import cache_root
 from capvec.errors import UsageError
-from capvec.records import Capabilities, Task
 from capvec.run.check import TaskCheck
 from capvec.run.control import Scale
+from capvec.task_records import Capabilities, Task
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from capvec.engines.client import EngineClient
 from capvec.engines.protocol import EngineInfo
 from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Plan, Settings
-from capvec.records import Config, Outcome, Task
+from capvec.records import Config, Outcome
 from capvec.results.results import Judgement
 from capvec.stats.summary import Summary
+from capvec.task_records import Task
 
 
 @dataclass(frozen=True)

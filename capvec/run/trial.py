@@ -15,11 +15,12 @@ from capvec.agent.protocols import get_protocol
 from capvec.errors import InfrastructureError, StorageExceeded
 from capvec.plan.plan import Plan
 from capvec.receipts import check_receipts
-from capvec.records import Config, Episode, Measured, Outcome, Reply, Task, TaskStep, TrialId, TrialSpec
+from capvec.records import Config, Episode, Measured, Outcome, Reply, TrialId, TrialSpec
 from capvec.run.control import Control, Judged, Scale, judge, ready
 from capvec.sandbox.base import Sandbox, SandboxProvider
 from capvec.sandbox.skills import skills_in_words
 from capvec.sandbox.steps import goes_on
+from capvec.task_records import Task, TaskStep
 from capvec.traces import write_trajectory
 
 

@@ -20,8 +20,8 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import IO, BinaryIO, Self, cast
 
-from capvec.records import Artifact, TaskStep
 from capvec.sandbox.base import MAIN, MOST_BYTES, Budget
+from capvec.task_records import Artifact, TaskStep
 
 PUBLISHED = "/logs/artifacts"
 """A folder whose content is an artifact of every task, as in Harbor."""

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
-from capvec.records import Artifact, CommandResult, Task, TaskStep
+from capvec.records import CommandResult
+from capvec.task_records import Artifact, Task, TaskStep
 
 MAIN = "main"
 """The service that is the agent's container."""

@@ -10,8 +10,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -19,16 +18,16 @@ from typing import Any, cast
 import docker
 
 from capvec.errors import EnvironmentFault
-from capvec.records import Capabilities, Environment, Limits, Task
 from capvec.sandbox import docker_cli, files
 from capvec.sandbox.base import LOG_FOLDERS, MAIN
 from capvec.sandbox.building import Say
 from capvec.sandbox.compose_file import FILE, Services, read_services
 from capvec.sandbox.compose_images import images_of
-from capvec.sandbox.containers import ImageConfig, Started, most_cpus, privileges, settings_of
+from capvec.sandbox.containers import ImageConfig, Started, StartSettings, most_cpus, privileges, settings_of
 from capvec.sandbox.network import Connection
 from capvec.sandbox.reaper import LATE_S, PROJECT_LABEL, remove_project
 from capvec.sandbox.storage import of_service
+from capvec.task_records import Capabilities, Environment, Limits, Task
 
 WAIT_S = 180
 """How long services may take until they run and are healthy."""
@@ -61,27 +60,18 @@ class Project:
         user, workdir = settings.get("user", main.user), settings.get("working_dir", main.workdir)
         return cls(client, task, environment, services, found, replace(main, user=user, workdir=workdir))
 
-    def start(
-        self,
-        name: str,
-        *,
-        wanted: Sequence[bool],
-        capabilities: Capabilities,
-        labels: Mapping[str, str],
-        cleanup: ExitStack,
-    ) -> Started:
-        """Bring the services up, and wait until they are healthy; they are removed when `cleanup` ends.
-
-        Of the networks that the phases want, the first is the default.
+    def start(self, settings: StartSettings) -> Started:
+        """Bring the services up, and wait until they are healthy.
 
         Raises:
             EnvironmentFault: a service does not start, ends, or does not become healthy.
         """
-        cleanup.callback(remove_project, self.client, name)
+        name, wanted = settings.name, settings.wanted
+        settings.cleanup.callback(remove_project, self.client, name)
         with tempfile.TemporaryDirectory(prefix="capvec-compose-") as scratch:
             file = Path(scratch) / FILE
             switched = len(set(wanted)) > 1
-            written = self._file(name, capabilities, labels, public=wanted[0] and not switched)
+            written = self._file(settings, public=wanted[0] and not switched)
             file.write_text(json.dumps(written).replace("$", "$$"), encoding="utf-8")
             try:
                 self._compose(name, file, "--no-start")
@@ -89,28 +79,28 @@ class Project:
                 time.sleep(LATE_S)  # Docker completes a request even if its caller has left
                 raise
             cast("Any", self.client.api).put_archive(name, "/", files.folders(("/logs", *LOG_FOLDERS)))
-            connection = self._connection(name, labels, default=wanted[0]) if switched else None
+            connection = self._connection(settings) if switched else None
             beside = {service: _name(name, service) for service in self.services.services if service != MAIN}
             if lasting := beside.keys() - self._completing():
                 self._compose(name, file, "--detach", "--no-recreate", "--wait", f"--wait-timeout={WAIT_S}", *lasting)
             self._compose(name, file, "--detach", "--no-recreate", MAIN)
-        capable = capabilities == "default" and self.main.user in ("0", "root")
         workdir = self.environment.workdir or self.main.workdir
-        return Started(name, self.main, workdir, capable, connection, beside)
+        return Started(name, self.main, workdir, settings.is_capable(self.main), connection, beside)
 
-    def _connection(self, name: str, labels: Mapping[str, str], *, default: bool) -> Connection:
+    def _connection(self, settings: StartSettings) -> Connection:
         """Connect the services, which are not up yet, to a network beside the file's own, which phases open and close.
 
         Over it no service reaches another, so that their names always stand for addresses that stay.
         """
+        name = settings.name
         network = f"{name}-public"
         self.client.networks.create(
             network,
             options={"com.docker.network.bridge.enable_icc": "false"},
-            labels={**labels, PROJECT_LABEL: name},
+            labels={**settings.labels, PROJECT_LABEL: name},
         )
         reaching = [_name(name, service) for service in self.services.services if not self._is_internal(service)]
-        connection = Connection(self.client, reaching, network=network, default=default, connected=False)
+        connection = Connection(self.client, reaching, network=network, default=settings.wanted[0], connected=False)
         connection.set(None)
         return connection
 
@@ -150,25 +140,24 @@ class Project:
                 printed += f"; {service} (exit code {state['ExitCode']}) printed: {last or 'nothing'}"
         return printed
 
-    def _file(
-        self, name: str, capabilities: Capabilities, labels: Mapping[str, str], *, public: bool
-    ) -> dict[str, Any]:
+    def _file(self, start: StartSettings, *, public: bool) -> dict[str, Any]:
+        labels, allowed = dict(start.labels), start.capabilities
         return {
             "services": {
                 service: {
-                    **(self._main(capabilities) if service == MAIN else self._beside(service, capabilities)),
-                    "container_name": _name(name, service),
+                    **(self._main(allowed) if service == MAIN else self._beside(service, allowed)),
+                    "container_name": _name(start.name, service),
                     **of_service(self.environment.limits.storage_mb),
                     "image": self.images[service],
-                    "labels": dict(labels),
+                    "labels": labels,
                 }
                 for service in self.services.services
             },
             "networks": {
-                network: {**({} if public and not settings["internal"] else _CLOSED), "labels": dict(labels)}
+                network: {**({} if public and not settings["internal"] else _CLOSED), "labels": labels}
                 for network, settings in self.services.networks.items()
             },
-            "volumes": {volume: {"labels": dict(labels)} for volume in self.services.volumes},
+            "volumes": {volume: {"labels": labels} for volume in self.services.volumes},
         }
 
     def _main(self, capabilities: Capabilities) -> dict[str, Any]:

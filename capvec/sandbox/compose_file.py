@@ -19,9 +19,9 @@ import yaml  # type: ignore[import-untyped]
 
 from capvec.errors import UsageError
 from capvec.reading import TEXT, read_text
-from capvec.records import Environment, Task, TaskStep
 from capvec.sandbox import docker_cli
 from capvec.sandbox.base import MAIN
+from capvec.task_records import Environment, Task, TaskStep
 
 FILE = "docker-compose.yaml"
 _UNSET = "capvec.invalid/unset"

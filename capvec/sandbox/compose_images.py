@@ -8,11 +8,11 @@ from dataclasses import replace
 import docker
 import docker.errors
 
-from capvec.records import Environment, Task
 from capvec.sandbox.base import MAIN
 from capvec.sandbox.building import Say, build_image
 from capvec.sandbox.compose_file import FILE, Build, Services, read_services
 from capvec.sandbox.images import Image, image_tag, prepare_image, pull
+from capvec.task_records import Environment, Task
 
 
 def prepare_images(client: docker.DockerClient, task: Task, environment: Environment, say: Say) -> tuple[Image, ...]:

@@ -12,7 +12,6 @@ from typing import Any, cast
 import docker
 
 from capvec.errors import EnvironmentFault, UsageError
-from capvec.records import Capabilities, Environment, Limits, Task
 from capvec.sandbox import files
 from capvec.sandbox.base import LOG_FOLDERS
 from capvec.sandbox.building import Say
@@ -20,6 +19,7 @@ from capvec.sandbox.images import find_image, prepare_image
 from capvec.sandbox.network import CLOSED, PUBLIC, Connection
 from capvec.sandbox.reaper import PID_LABEL, RUN_LABEL, TRIAL_LABEL, owner_label, remove, remove_late
 from capvec.sandbox.storage import create_container
+from capvec.task_records import Capabilities, Environment, Limits, Task
 
 KEEPER = "65534:65534"
 """User of the container's own two processes, init and its child. Without CAP_KILL no agent can end them, not even with
@@ -77,42 +77,49 @@ class Started:
     """Service beside the container → name of its container."""
 
 
-def start_container(
-    client: docker.DockerClient,
-    image: ImageConfig,
-    environment: Environment,
-    *,
-    name: str,
-    wanted: Sequence[bool],
-    capabilities: Capabilities,
-    labels: Mapping[str, str],
-    cleanup: ExitStack,
-) -> Started:
-    """Create a container and start it; it is removed when `cleanup` ends.
+@dataclass(frozen=True)
+class StartSettings:
+    """How the containers of an environment are started, whatever is in them."""
 
-    Of the networks that its phases want, the first is the default.
-    """
+    name: str
+    """Of the agent's or the verifier's container; the names of services beside it begin with it."""
+    wanted: Sequence[bool]
+    """Whether each phase wants the public network. The first is the default."""
+    capabilities: Capabilities
+    labels: Mapping[str, str]
+    cleanup: ExitStack
+    """Removes what was started when it ends."""
+
+    def is_capable(self, image: ImageConfig) -> bool:
+        """Whether the own processes of a container of this image are root's with Docker's default capabilities."""
+        return self.capabilities == "default" and image.user in ("0", "root")
+
+
+def start_container(
+    client: docker.DockerClient, image: ImageConfig, environment: Environment, settings: StartSettings
+) -> Started:
+    """Create a container and start it."""
+    name, wanted = settings.name, settings.wanted
     # A container without network could not be given one that resolves names.
     public = any(wanted)
     connection = Connection(client, [name], network=PUBLIC, default=wanted[0], connected=public)
-    settings = {
-        **settings_of(client, image, environment, capabilities),
+    asked = {
+        **settings_of(client, image, environment, settings.capabilities),
         "healthcheck": {"test": ["NONE"]},
         "network_mode": PUBLIC if public else CLOSED,
         "environment": dict(environment.env),
-        "labels": dict(labels),
+        "labels": dict(settings.labels),
     }
-    cleanup.callback(remove, client, name)
+    settings.cleanup.callback(remove, client, name)
     try:
-        container = create_container(client, image.id, environment.limits.storage_mb, name=name, **settings)
+        container = create_container(client, image.id, environment.limits.storage_mb, name=name, **asked)
     except KeyboardInterrupt:
         remove_late(client, name)
         raise
     cast("Any", client.api).put_archive(name, "/", files.folders(("/logs", *LOG_FOLDERS)))
     connection.set(None)
     container.start()
-    capable = capabilities == "default" and image.user in ("0", "root")
-    return Started(name, image, environment.workdir or image.workdir, capable, connection)
+    return Started(name, image, environment.workdir or image.workdir, settings.is_capable(image), connection)
 
 
 def settings_of(

@@ -15,9 +15,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
-from capvec.records import Artifact, Collect, CommandResult, Task, TaskStep
+from capvec.records import CommandResult
 from capvec.sandbox.artifacts import PUBLISHED, artifacts_of, given_way, is_reserved, reserved_in
 from capvec.sandbox.base import MAIN, MOST_BYTES, MOST_FILES, Budget, Sandbox
+from capvec.task_records import Artifact, Collect, Task, TaskStep
 from capvec.text import one_line
 
 _SHOWN = 5

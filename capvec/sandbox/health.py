@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 
 from capvec.errors import EnvironmentFault
-from capvec.records import CommandResult, Healthcheck
+from capvec.records import CommandResult
 from capvec.sandbox.base import Sandbox
+from capvec.task_records import Healthcheck
 
 _SHOWN = 400
 

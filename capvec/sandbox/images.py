@@ -12,10 +12,10 @@ import docker
 import docker.errors
 
 from capvec.errors import UsageError
-from capvec.records import Environment, Task
 from capvec.sandbox.building import Say, build_image
 from capvec.sandbox.docker_host import FAULTS, faults, reason
 from capvec.sandbox.pulling import pull_image
+from capvec.task_records import Environment, Task
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import docker
 
-from capvec.records import Environment, Task, TaskStep
+from capvec.task_records import Environment, Task, TaskStep
 
 PUBLIC, CLOSED = "bridge", "none"
 

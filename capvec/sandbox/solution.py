@@ -5,8 +5,9 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from capvec.records import CommandResult, Task, TaskStep
+from capvec.records import CommandResult
 from capvec.sandbox.base import Sandbox
+from capvec.task_records import Task, TaskStep
 
 
 def has_solution(task: Task) -> bool:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from capvec.errors import InfrastructureError, SandboxUnavailable, StepFault
-from capvec.records import Task, TaskStep
 from capvec.sandbox.base import LOG_FOLDERS, Sandbox
 from capvec.sandbox.health import wait_until_healthy
+from capvec.task_records import Task, TaskStep
 
 _SHOWN = 400
 

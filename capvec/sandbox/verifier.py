@@ -19,10 +19,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from capvec.errors import VerifierFault
-from capvec.records import CommandResult, Task, TaskStep
+from capvec.records import CommandResult
 from capvec.sandbox.base import Sandbox
 from capvec.sandbox.evidence import Evidence, saved
 from capvec.sandbox.reward import read_rewards
+from capvec.task_records import Task, TaskStep
 
 LOGS = "/logs/verifier"
 

@@ -20,8 +20,8 @@ from math import isfinite
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from capvec.reading import parse_toml
-from capvec.records import Artifact, Collect, Environment, Healthcheck, Limits, Phase
+from capvec.parsing import parse_toml
+from capvec.task_records import Artifact, Collect, Environment, Healthcheck, Limits, Phase
 from capvec.tasks.table import LARGEST_WHOLE, Table
 
 MIN_CPUS = 0.01

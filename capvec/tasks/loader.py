@@ -18,7 +18,7 @@ from pathlib import Path
 
 from capvec.errors import UsageError
 from capvec.reading import MOST_ENTRIES, SETTINGS, shown
-from capvec.records import Environment, Task, Verifier
+from capvec.task_records import Environment, Task, Verifier
 from capvec.tasks.checksum import folder_checksum
 from capvec.tasks.config import Settings, parse_settings
 from capvec.tasks.files import check_task_tree, read_text

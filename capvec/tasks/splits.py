@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from capvec.records import Task
+from capvec.task_records import Task
 
 UNKNOWN = "–"
 

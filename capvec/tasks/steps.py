@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from capvec.errors import UsageError
-from capvec.records import Environment, TaskStep, Verifier
+from capvec.task_records import Environment, TaskStep, Verifier
 from capvec.tasks.config import Mode, Settings, StepSettings, VerifierSettings
 from capvec.tasks.files import read_text, require
 

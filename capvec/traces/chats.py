@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from capvec.errors import UsageError
-from capvec.reading import parse_json
+from capvec.parsing import parse_json
 from capvec.records import Trace
 from capvec.traces.conversation import acceptable
 from capvec.traces.counts import by_protocol

@@ -10,7 +10,7 @@ from typing import Any
 
 from capvec.agent.protocols import PROTOCOLS
 from capvec.errors import UsageError
-from capvec.reading import parse_json
+from capvec.parsing import parse_json
 from capvec.records import Trace
 from capvec.thoughts import KNOWN_TAGS, split_thought
 from capvec.traces.document import NotATrace

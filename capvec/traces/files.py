@@ -11,20 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from capvec.errors import UsageError
-from capvec.reading import (
-    GIB,
-    MIB,
-    TIMES,
-    TooHeavy,
-    check_weight,
-    leads_out,
-    open_regular,
-    open_zip,
-    parse_json,
-    read_bytes,
-    size,
-    walk,
-)
+from capvec.parsing import TIMES, TooHeavy, check_weight, parse_json
+from capvec.reading import GIB, MIB, leads_out, open_regular, open_zip, read_bytes, size, walk
 from capvec.traces.document import Archive, NotATrace
 
 LARGEST_FILE = 4 * GIB

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from capvec.errors import UsageError
-from capvec.reading import read_json
+from capvec.parsing import read_json
 from capvec.records import Trace
 from capvec.traces.document import Document, first_name
 from capvec.traces.fields import look_up

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from capvec.reading import parse_json
+from capvec.parsing import parse_json
 from capvec.records import Trace
 from capvec.traces.conversation import acceptable
 from capvec.traces.document import Document, NotATrace, first_name

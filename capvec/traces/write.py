@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from capvec import __version__
-from capvec.records import Config, Episode, Outcome, Step, Task, TrialSpec
+from capvec.records import Config, Episode, Outcome, Step, TrialSpec
 from capvec.storage import make_folder, write_text
+from capvec.task_records import Task
 
 SCHEMA_VERSION = "ATIF-v1.8"
 

@@ -23,9 +23,10 @@ from typing import Any
 from capvec.agent.loop import LoopLimits, run_episode
 from capvec.agent.prompts import opening_messages
 from capvec.errors import CapvecError, InfrastructureError
-from capvec.records import Environment, Episode, Task
+from capvec.records import Episode
 from capvec.sandbox.base import Sandbox
 from capvec.sandbox.docker import DockerProvider
+from capvec.task_records import Environment, Task
 from dev.agent.demonstrators import PROTOCOL, Demonstration, demonstrate
 from dev.agent.scripted_model import ScriptedModel
 from dev.tasks.families import FAMILIES, Instance

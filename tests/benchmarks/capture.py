@@ -10,7 +10,8 @@ import argparse
 import time
 from collections.abc import Sequence
 
-from capvec.engines.transformers.capture import Limits, Prepared, capture_batch, plan_batches, prepare
+from capvec.engines.prepared import Prepared, prepare
+from capvec.engines.transformers.capture import Limits, capture_batch, plan_batches
 from capvec.engines.transformers.loaded import LoadedModel
 from capvec.engines.transformers.models import load_model
 from capvec.models import bundled_traces, resolve_model

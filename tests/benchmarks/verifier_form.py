@@ -11,9 +11,9 @@ import time
 from dataclasses import replace
 from statistics import median
 
-from capvec.records import Task
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.verifier import verify
+from capvec.task_records import Task
 from capvec.tasks.loader import load_tasks
 
 FAMILIES = ("append-line", "count-lines", "csv-sum", "fix-script", "make-folders", "pack-folder")

@@ -80,7 +80,8 @@ def test_an_honest_engine_passes(ask, check, manner):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("dose", [0.01, 0.3, 3.0, 100.0])
 def test_whatever_the_dtype_rounds_away_an_honest_engine_passes_well_within_the_bounds(tmp_path_factory, dtype, dose):
-    from capvec.engines.transformers.capture import capture_batch, prepare
+    from capvec.engines.prepared import prepare
+    from capvec.engines.transformers.capture import capture_batch
     from capvec.engines.transformers.models import load_model
 
     folder = save_tiny(tmp_path_factory.mktemp("model"), "llama")

@@ -46,7 +46,8 @@ def talk(length):
 
 
 def capture(loaded, messages, pooling="last"):
-    from capvec.engines.transformers.capture import capture_batch, prepare
+    from capvec.engines.prepared import prepare
+    from capvec.engines.transformers.capture import capture_batch
 
     one = prepare(loaded, messages, pooling, "it")
     return capture_batch(loaded, [one])[0], one
@@ -109,7 +110,8 @@ def test_a_batch_gives_what_each_conversation_gives_alone_whichever_side_is_padd
     """
     import torch
 
-    from capvec.engines.transformers.capture import capture_batch, prepare
+    from capvec.engines.prepared import prepare
+    from capvec.engines.transformers.capture import capture_batch
 
     batch = [
         prepare(loaded, talk(length), pooling, "it") for length in LENGTHS for pooling in ("mean-last:1000", "last")
@@ -203,14 +205,14 @@ class TestConversationsWithoutAToken:
     @pytest.mark.parametrize("pooling", ["last-assistant", "mean-assistant"])
     @pytest.mark.parametrize(("messages", "why"), REFUSED)
     def test_are_refused_by_name(self, llama, messages, pooling, why):
-        from capvec.engines.transformers.capture import prepare
+        from capvec.engines.prepared import prepare
 
         with pytest.raises(UsageError, match=rf"trace 7: no assistant token to pool \({pooling}\): .*{why}"):
             prepare(llama, messages, pooling, "trace 7")
 
     @pytest.mark.parametrize("messages", [messages for messages, _ in REFUSED])
     def test_can_be_captured_by_other_poolings(self, llama, messages):
-        from capvec.engines.transformers.capture import prepare
+        from capvec.engines.prepared import prepare
 
         assert len(prepare(llama, messages, "last", "it").chosen) == 1
 

@@ -15,9 +15,9 @@ from docker.models.containers import ContainerCollection
 from support.real_sweeps import containers
 
 from capvec.errors import SandboxUnavailable
-from capvec.records import Task
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.reaper import reap
+from capvec.task_records import Task
 
 pytestmark = pytest.mark.integration
 RUN = f"test-reaper-{os.getpid()}"
@@ -38,7 +38,7 @@ def elsewhere(task):
 
     def start(run):
         script = (
-            "import time\nfrom pathlib import Path\nfrom capvec.records import Task\n"
+            "import time\nfrom pathlib import Path\nfrom capvec.task_records import Task\n"
             "from capvec.sandbox.docker import DockerProvider\n"
             f"task = Task('plain', Path({str(task.path)!r}), 'x', '0')\n"
             f"with DockerProvider().open(task, run={run!r}, trial='t'):\n    print('up', flush=True); time.sleep(600)"

@@ -13,12 +13,12 @@ from support.real_sweeps import containers
 from support.sandbox_conformance import SandboxConformance
 
 from capvec.errors import InfrastructureError, SandboxUnavailable, UsageError
-from capvec.records import Environment, Limits, Task
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.docker_host import check_docker
 from capvec.sandbox.files import READ_LIMIT
 from capvec.sandbox.reaper import reap
 from capvec.sandbox.verifier import verify
+from capvec.task_records import Environment, Limits, Task
 
 pytestmark = pytest.mark.integration
 RUN = f"test-sandbox-{os.getpid()}"

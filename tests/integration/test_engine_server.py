@@ -183,7 +183,7 @@ def test_the_engine_ends_when_the_process_that_started_it_is_killed(model_folder
 @contextmanager
 def reciting(folder, name, said, talk, thinking):
     """A client of an engine whose model answers `talk` with `said`."""
-    from capvec.engines.transformers.chat_template import inspect_template
+    from capvec.engines.chat_template import inspect_template
 
     tokenizer = tokenizer_of(name)
     prompt = inspect_template(tokenizer, name).ids(talk, prompt=True, thinking=thinking)

@@ -52,7 +52,8 @@ def answer(loaded, steers, vectors, tokens=12):
 
 def directions(loaded):
     """Random vectors with a dose of 0.3 at α = 1, by the model's own residual norms."""
-    from capvec.engines.transformers.capture import capture_batch, prepare
+    from capvec.engines.prepared import prepare
+    from capvec.engines.transformers.capture import capture_batch
 
     residuals = capture_batch(loaded, [prepare(loaded, TALK, "mean-last:64", "talk")])[0].numpy()
     noise = np.random.default_rng(0).standard_normal((LAYERS, WIDTH)).astype(np.float32)
@@ -114,7 +115,8 @@ def test_what_a_capture_holds_does_not_grow_with_the_length(loaded):
 
 
 def test_batched_and_alone_give_the_same_residuals_up_to_bfloat16(loaded):
-    from capvec.engines.transformers.capture import capture_batch, prepare
+    from capvec.engines.prepared import prepare
+    from capvec.engines.transformers.capture import capture_batch
 
     talks = [TALK, (*TALK, {"role": "assistant", "content": "There are 3 files."})]
     prepared = [prepare(loaded, talk, "last", "talk") for talk in talks]

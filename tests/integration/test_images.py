@@ -11,11 +11,11 @@ import pytest
 from support.registry import registry
 
 from capvec.errors import UsageError
-from capvec.records import Environment, Task
 from capvec.sandbox import building, docker_cli
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.docker_host import check_docker
 from capvec.sandbox.images import find_image, image_tag
+from capvec.task_records import Environment, Task
 
 pytestmark = pytest.mark.integration
 

@@ -82,6 +82,9 @@ def session(tmp_path):
         ("pytest_repeat pytest_flakefinder flaky.flaky_pytest_plugin pytest_forked", ()),
         ("pytest_cov", ("--cov=support", "--cov-report=", "-W", "ignore::Warning")),
         ("pytest_asyncio.plugin", ()),
+        ("pytest_retry.retry_plugin pytest_base_url.plugin", ("--base-url", "http://localhost")),
+        ("pytest_stress.pytest_stress pytest_run_parallel.plugin", ()),
+        ("pytest_socket", ("--allow-hosts", "127.0.0.1")),
         ("pytest_html.plugin pytest_html.fixtures pytest_metadata.plugin", ("--html=r.html", "--self-contained-html")),
     ],
 )
@@ -102,6 +105,12 @@ def test_the_counts_of_the_terminal_and_of_the_ledger_agree(session, plugins, ar
         ("pytest_rerunfailures", ("-o", "reruns=2"), "--reruns, or `reruns` in pytest's settings, does not go"),
         ("pytest_rerunfailures", ("--max-suite-reruns", "2"), "--max-suite-reruns does not go with a study"),
         ("flaky.flaky_pytest_plugin", ("--force-flaky",), "--force-flaky does not go with a study"),
+        ("pytest_retry.retry_plugin", ("--retries", "2"), "-p no:pytest-retry leaves that plugin out; --retries is"),
+        ("pytest_retry.retry_plugin", ("-o", "retries=2"), "--retries, or `retries` in pytest's settings, does not go"),
+        ("pytest_stress.pytest_stress", ("--seconds", "2"), "--seconds does not go with a study: trials would"),
+        ("pytest_run_parallel.plugin", ("--parallel-threads", "2"), "--parallel-threads does not go with a study"),
+        ("pytest_run_parallel.plugin", ("--iterations", "2"), "--iterations does not go with a study: trials would"),
+        ("pytest_socket", ("--disable-socket",), "--disable-socket does not go with a study: trials reach the engine"),
         ("pytest_timeout", ("--timeout", "60"), "--timeout, or `timeout` in pytest's settings, does not go"),
         ("pytest_timeout", ("-o", "timeout=60"), "--timeout 0 turns this one off"),
         ("pytest_repeat", ("--count", "2"), "has multiplied the trials, as the test [solved1-baseline-t1-1-2] shows"),
@@ -138,3 +147,13 @@ def test_last_failed_runs_the_trials_in_error_again(session):
     ran = session("", "--lf")
     assert [line["trial"] for line in ran.ledger] == ["error3-baseline-t1"]
     assert ran.terminal == {"error": 1}
+
+
+def test_a_loop_over_failures_is_refused_before_it_begins(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-m", "sweep", "-f", "--pyargs", "capvec"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    (line,) = [line for line in done.stderr.splitlines() if line.strip()]
+    assert line.startswith("ERROR: -f, or --looponfail, does not go with a study: trials would run again and again")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR

@@ -11,9 +11,9 @@ import pytest
 import requests
 
 from capvec.errors import SandboxUnavailable
-from capvec.records import Environment, Limits, Task
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.verifier import verify
+from capvec.task_records import Environment, Limits, Task
 
 pytestmark = pytest.mark.integration
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 from support.attacks import BREAKS, LIMIT_S, cheats
 
-from capvec.records import Task
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.verifier import verify
+from capvec.task_records import Task
 from capvec.tasks.loader import load_tasks
 
 pytestmark = pytest.mark.siege

@@ -20,8 +20,8 @@ from support.real_sweeps import REWARD, ledger, no_container_is_left, write_task
 from support.tiny_models import LAYERS, WIDTH, save_tiny
 
 from capvec.errors import SandboxUnavailable
-from capvec.records import Task
 from capvec.sandbox.docker import DockerProvider
+from capvec.task_records import Task
 
 pytestmark = [
     pytest.mark.siege,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from capvec.records import Task
+from capvec.task_records import Task
 
 EXPECTED = "/tests/expected"
 """Where a bundled task's verifier keeps what it expects, in the verifier's own container."""

@@ -14,10 +14,11 @@ from capvec.engines.protocol import EngineInfo
 from capvec.plan.option_parsers import parse_controls
 from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Plan, Settings, control_configs, interleave, steered_config
-from capvec.records import Config, Outcome, Task
+from capvec.records import Config, Outcome
 from capvec.results import provenance
 from capvec.results.ledger import Ledger
 from capvec.studies.regenerate import regenerate
+from capvec.task_records import Task
 
 RANKING = """\
 layer,auc,margin,ambient_norm,margin_ratio,n_pos,n_neg,auc_null_p95,cv_auc,cv_auc_low,cv_auc_high,cv_auc_null_p95,\

@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 from capvec.plan.plan import Plan, Settings
-from capvec.records import Config, Outcome, Task, TrialSpec
+from capvec.records import Config, Outcome, TrialSpec
 from capvec.run.trial import TrialRunner
 from capvec.sandbox.docker import DockerProvider
+from capvec.task_records import Task
 from capvec.tasks import load_task
 from dev.agent.scripted_model import ScriptedModel
 from support.tasks import CLOSED, make_task

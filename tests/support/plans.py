@@ -9,8 +9,9 @@ import numpy as np
 from capvec.directions.direction import Direction, random_control
 from capvec.plan.option_parsers import parse_controls
 from capvec.plan.plan import Plan, Settings, control_configs, interleave, steered_config
-from capvec.records import Config, Task
+from capvec.records import Config
 from capvec.run.probe import Probe, Probed
+from capvec.task_records import Task
 
 DIRECTION = Direction(np.ones((30, 4), np.float32), np.full(30, 10.0))
 SETTINGS = Settings("m", "bash-block", "zero-shot", 4, 32, 0.7)

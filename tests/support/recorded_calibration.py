@@ -11,7 +11,6 @@ import numpy as np
 from capvec.directions.direction import Direction, random_control
 from capvec.engines.protocol import EngineInfo
 from capvec.plan.plan import Plan, Settings, interleave
-from capvec.records import Task
 from capvec.results import provenance
 from capvec.results.direction import DirectionSummary
 from capvec.results.ledger import reconcile
@@ -23,6 +22,7 @@ from capvec.studies.calibration.selection import GridPoint, Selection
 from capvec.studies.calibration.study import parse_calibration_options
 from capvec.studies.calibration.verdicts import SplitOutcomes
 from capvec.studies.reporting import write_all
+from capvec.task_records import Task
 from support.outcomes import outcome
 from support.results import results_of
 

@@ -17,7 +17,7 @@ from capvec.engines.protocol import EngineInfo
 from capvec.plan.option_parsers import parse_controls
 from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Plan, Settings, control_configs, interleave, steered_config
-from capvec.records import Config, Episode, Measured, Outcome, Parse, Reply, Step, Task, Trace, TrialSpec
+from capvec.records import Config, Episode, Measured, Outcome, Parse, Reply, Step, Trace, TrialSpec
 from capvec.report.files import write_reports
 from capvec.results import provenance
 from capvec.results.direction import DirectionSummary
@@ -25,6 +25,7 @@ from capvec.results.gates import check_gate
 from capvec.results.ledger import Ledger, reconcile
 from capvec.results.results import summarise_run
 from capvec.results.zero_control import check_zero
+from capvec.task_records import Task
 from capvec.traces.write import write_trajectory
 from support.results import results_of
 

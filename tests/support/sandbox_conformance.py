@@ -10,8 +10,9 @@ from __future__ import annotations
 import pytest
 
 from capvec.errors import SandboxUnavailable
-from capvec.records import Artifact, CommandResult
+from capvec.records import CommandResult
 from capvec.sandbox.base import Budget, TakenBack
+from capvec.task_records import Artifact
 
 SCRIPT = {
     "echo hello": CommandResult("hello\n", 0),

@@ -11,9 +11,10 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from capvec.errors import SandboxUnavailable
-from capvec.records import Artifact, CommandResult, Task, TaskStep
+from capvec.records import CommandResult
 from capvec.sandbox.artifacts import clean
 from capvec.sandbox.base import Budget, TakenBack
+from capvec.task_records import Artifact, Task, TaskStep
 
 Answer = CommandResult | Exception | None
 """What a command gives: a result, an exception to raise, or None for a command that is not found."""

@@ -45,6 +45,14 @@ sys.exit(exit_code_of(command))
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+@pytest.fixture(autouse=True)
+def _heeds_a_hang_up():
+    """Processes started here heed a hang-up, even where the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def start(script: str, *before: str, **streams: object) -> subprocess.Popen[str]:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True} | streams
     return subprocess.Popen([*before, sys.executable, "-c", script], **pipes)

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from capvec.engines.transformers.chat_template import ChatTemplate
+from capvec.engines.chat_template import ChatTemplate
+from capvec.engines.render import Rendered, render_marked
 from capvec.engines.transformers.hooks import ResidualPath
-from capvec.engines.transformers.render import Rendered, render_marked
 from capvec.errors import UsageError
 from capvec.records import Message, Thinking
 

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import (
-    GatedRepoError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-)
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
+from capvec.engines.chat_template import inspect_template
+from capvec.engines.context import context_of
+from capvec.engines.model_files import cannot_load, folder_digest
+from capvec.engines.render import with_marks
 from capvec.engines.transformers import modeling_capvec
-from capvec.engines.transformers.chat_template import inspect_template
-from capvec.engines.transformers.context import context_of
 from capvec.engines.transformers.hooks import ResidualPath, check_order
 from capvec.engines.transformers.loaded import LoadedModel, forward_uncached, refusing
 from capvec.engines.transformers.proof import check_decoding
-from capvec.engines.transformers.render import with_marks
 from capvec.errors import UsageError
 
 BLOCK_PATHS = (
@@ -43,8 +37,6 @@ BLOCK_PATHS = (
 """Paths of the decoder blocks; the first one is used that holds as many modules as the text config has layers."""
 END_NAMES = ("norm", "final_layernorm", "final_layer_norm", "ln_f", "norm_f", "final_norm")
 """Names of the final norm, beside the blocks."""
-
-_PIECE, _PIECES = 1 << 16, 64
 
 
 def load_model(
@@ -70,12 +62,7 @@ def load_model(
         tokenizer = AutoTokenizer.from_pretrained(name, config=config, trust_remote_code=False)
         model = classes.from_pretrained(name, config=config, dtype=precision, trust_remote_code=False)
     except (OSError, ValueError, LookupError, AttributeError, RuntimeError, ImportError, SafetensorError) as error:
-        if not_there := _not_on_the_hub(error):
-            raise UsageError(f"cannot load the model {name!r}: no such folder here, and {not_there}") from error
-        raise UsageError(
-            f"cannot load the model {name!r}: {_first_lines(error)} Expected a folder with config.json, weights and a "
-            "tokenizer, or the id of a causal or image-text model that this version of transformers knows."
-        ) from error
+        raise cannot_load(name, error) from error
     template = with_marks(inspect_template(tokenizer, name))
     model = model.to(place).eval().requires_grad_(False)
     text = config.get_text_config(decoder=True)
@@ -86,7 +73,7 @@ def load_model(
         template=template,
         path=path,
         name=label or name,
-        revision=getattr(config, "_commit_hash", None) or _folder_digest(Path(name)),
+        revision=getattr(config, "_commit_hash", None) or folder_digest(Path(name)),
         d_model=int(text.hidden_size),
         context_length=length,
         context_limit=limit,
@@ -179,38 +166,3 @@ def _stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     ids = configured if isinstance(configured, list) else [configured]
     return frozenset(int(token) for token in (*ids, tokenizer.eos_token_id) if token is not None)
-
-
-def _folder_digest(folder: Path) -> str | None:
-    """A digest of a local model: small files whole, and 64 pieces of 64 KiB of each large one."""
-    if not folder.is_dir():
-        return None
-    digest = hashlib.sha256()
-    for file in sorted(path for path in folder.iterdir() if path.is_file()):
-        size = file.stat().st_size
-        digest.update(f"{file.name} {size}\0".encode())
-        with file.open("rb") as handle:
-            if size <= _PIECE * _PIECES:
-                digest.update(handle.read())
-            else:
-                for piece in range(_PIECES):
-                    handle.seek((size - _PIECE) * piece // (_PIECES - 1))
-                    digest.update(handle.read(_PIECE))
-    return digest.hexdigest()[:16]
-
-
-def _not_on_the_hub(error: BaseException) -> str:
-    """Why the hub gave no model, and what to do; empty for another error."""
-    cause = error.__cause__
-    if isinstance(cause, GatedRepoError):
-        return "access to it on the Hugging Face hub is restricted; request access on the model's page"
-    if isinstance(cause, RepositoryNotFoundError):
-        return "the Hugging Face hub has none of that name, or a private one; check the id, or name a model's folder"
-    if isinstance(cause, LocalEntryNotFoundError | OfflineModeIsEnabled):
-        return "the Hugging Face hub cannot be reached; connect to it, or download the model and name its folder"
-    return ""
-
-
-def _first_lines(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text[:300] + ("…" if len(text) > 300 else "." if not text.endswith(".") else "")

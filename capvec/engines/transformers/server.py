@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from torch import Tensor
 
 from capvec import __version__
+from capvec.engines.prepared import prepare
 from capvec.engines.protocol import DirectionInfo, EngineInfo, EngineState, GenerationDefaults
 from capvec.engines.requests import (
     CaptureRequest,
@@ -38,7 +39,7 @@ from capvec.engines.serving import (
     endpoints,
     while_connected,
 )
-from capvec.engines.transformers.capture import Limits, capture_batch, plan_batches, prepare
+from capvec.engines.transformers.capture import Limits, capture_batch, plan_batches
 from capvec.engines.transformers.decode import Request
 from capvec.engines.transformers.loaded import LoadedModel
 from capvec.engines.transformers.scheduler import Scheduler

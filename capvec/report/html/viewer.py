@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from capvec.errors import UsageError
-from capvec.reading import read_json
+from capvec.parsing import read_json
 from capvec.records import Outcome
 
 LONGEST_TEXT = 4_000

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from capvec.errors import UsageError
+from capvec.parsing import read_json
 from capvec.plan.plan import Plan
-from capvec.reading import read_json
 from capvec.records import Outcome
 from capvec.results.gates import GateResult
 from capvec.results.results import Judgement

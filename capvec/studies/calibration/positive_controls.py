@@ -21,10 +21,11 @@ from capvec.directions.estimate import estimate_direction
 from capvec.directions.study_direction import StudyDirection
 from capvec.errors import UsageError
 from capvec.plan.plan import Settings
-from capvec.records import Message, Task
+from capvec.records import Message
 from capvec.run.directions import send_direction
 from capvec.run.study import StudyContext
 from capvec.storage import make_folder
+from capvec.task_records import Task
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from capvec.errors import UsageError
+from capvec.parsing import read_json
 from capvec.plan.plan import Settings
-from capvec.reading import read_json
 from capvec.serial import Record
 from capvec.storage import write_text
 

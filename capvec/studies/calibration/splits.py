@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 
 from capvec.errors import UsageError
-from capvec.records import Task
+from capvec.task_records import Task
 
 TRAINED, HELD_OUT = "trained", "held-out"
 """`split` in a task's metadata: families that the agent was trained on (other instances), and others."""

@@ -11,7 +11,7 @@ from capvec.directions.direction import random_control
 from capvec.errors import UsageError
 from capvec.plan.options import SweepOptions, parse_options
 from capvec.plan.plan import Plan
-from capvec.records import Config, Outcome, Task
+from capvec.records import Config, Outcome
 from capvec.run.study import StudyContext, StudyDesign
 from capvec.stats.summary import Summary
 from capvec.studies.calibration.configs import arms_of, configs_of
@@ -19,6 +19,7 @@ from capvec.studies.calibration.judge import SELECTED, CalibrationJudgement, jud
 from capvec.studies.calibration.positive_controls import PositiveControls, build_positive_controls
 from capvec.studies.calibration.selection import BUNDLED, Selection
 from capvec.studies.calibration.splits import families, split_tasks
+from capvec.task_records import Task
 from capvec.tasks import load_tasks
 
 

@@ -15,7 +15,8 @@ from capvec.errors import UsageError
 from capvec.plan.option_parsers import parse_controls
 from capvec.plan.options import SweepOptions
 from capvec.plan.plan import SteeringMode, control_configs, interleave, settings_for, steered_config, trial_seed
-from capvec.records import Config, ControlOf, Task
+from capvec.records import Config, ControlOf
+from capvec.task_records import Task
 
 pytestmark = pytest.mark.unit
 

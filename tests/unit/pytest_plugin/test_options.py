@@ -1,5 +1,6 @@
 """The options of a sweep and of a calibration, as pytest has them."""
 
+import os
 import re
 import subprocess
 import sys
@@ -37,3 +38,62 @@ def test_what_was_not_typed_stays_none_and_a_switch_false(pytester):
 
 def test_an_earlier_spelling_is_accepted(pytester):
     assert given_options(pytester.parseconfig("--chosen", "s.json"))["selection"] == "s.json"
+
+
+# ------------------------------------------------------------------------------------------------ options of others
+
+OTHER = """
+def pytest_addoption(parser):
+    group = parser.getgroup("other")
+    group.addoption("--retries", type=int, dest="retries", default=7)
+    group.addoption("--seed", action="store_true")
+    group.addoption("--random-model", dest="model", default="theirs")
+"""
+THEIRS = """
+def test_theirs(request):
+    option = request.config.option
+    assert (option.retries, option.seed, option.model) == (3, True, "theirs")
+"""
+
+
+@pytest.fixture
+def beside(pytester, monkeypatch):
+    """Runs pytest beside a plugin or a conftest file that has three names of ours."""
+
+    def run(loaded, *arguments):
+        pytester.makepyprojecttoml("[tool.pytest]\ntestpaths = ['tests']")
+        pytester.makepyfile(**{"tests/conftest" if loaded == "conftest" else "other": OTHER, "tests/test_it": THEIRS})
+        monkeypatch.setenv("PYTHONPATH", str(pytester.path), prepend=os.pathsep)
+        monkeypatch.setenv("PYTEST_PLUGINS", "other" if loaded == "last" else "")
+        first = ("-p", "other") if loaded == "first" else ()
+        return pytester.runpytest_subprocess(*first, *arguments)
+
+    return run
+
+
+@pytest.mark.parametrize("loaded", ["first", "last", "conftest"])
+def test_an_option_that_another_plugin_has_stays_its_own(beside, loaded):
+    assert beside(loaded, "--tasks", "tests", "--retries", "3", "--seed").parseoutcomes() == {"passed": 1}
+
+
+def test_the_help_has_each_name_once(beside):
+    shown = beside("last", "--help").stdout.str()
+    assert shown.count(" --retries") == shown.count(" --seed") == shown.count(" --tasks") == 1
+
+
+def test_a_study_beside_it_runs_and_refuses_what_would_reach_the_other_plugin(beside):
+    collecting = ("-m", "sweep", "--tasks", "sprint", "--collect-only", "-q", "--pyargs", "capvec")
+    refused = beside("last", *collecting, "--retries", "3")
+    (line,) = [line for line in refused.errlines if line.strip()]
+    assert line.startswith("ERROR: --retries is here an option of another plugin or of a conftest.py")
+    assert refused.ret == pytest.ExitCode.USAGE_ERROR
+    collected = beside("last", *collecting)
+    assert (collected.ret, collected.errlines) == (0, [])
+    assert "10 tests collected" in collected.outlines[-1]
+
+
+def test_a_folder_of_tasks_is_no_folder_of_tests(pytester):
+    pytester.makepyprojecttoml("[tool.pytest]\ntestpaths = ['tests']")
+    pytester.makepyfile(**{"mine/conftest": "raise AssertionError", "tests/conftest": OTHER, "tests/test_it": THEIRS})
+    ran = pytester.runpytest_subprocess("--tasks", "mine", "--retries", "3", "--seed")
+    assert ran.parseoutcomes() == {"passed": 1}

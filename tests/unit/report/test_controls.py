@@ -10,10 +10,11 @@ from support.results import results_of
 from support.sections import cells, sentences, tables, titles, words
 
 from capvec.plan.plan import Plan, Settings
-from capvec.records import Config, Task
+from capvec.records import Config
 from capvec.report.controls import controls_section
 from capvec.report.terminal import section_lines
 from capvec.stats.summary import summarise
+from capvec.task_records import Task
 
 pytestmark = pytest.mark.unit
 

@@ -16,7 +16,7 @@ from support.sections import cells, sentences, tables, titles, words
 from capvec.directions.audit import Audit, Confound
 from capvec.directions.validate import validate
 from capvec.plan.plan import Plan, Settings
-from capvec.records import Config, ControlOf, Task
+from capvec.records import Config, ControlOf
 from capvec.report.interpretation import interpretation_section
 from capvec.report.robustness import robustness_section
 from capvec.results.direction import DirectionSummary
@@ -24,6 +24,7 @@ from capvec.stats.drift import DriftTest
 from capvec.stats.sequential import InterimAnalysis, Sequential, SequentialTest
 from capvec.stats.summary import summarise
 from capvec.steering import Steer
+from capvec.task_records import Task
 
 pytestmark = pytest.mark.unit
 

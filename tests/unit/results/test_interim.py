@@ -16,7 +16,7 @@ from capvec.directions.study_direction import StudyDirection
 from capvec.errors import UsageError
 from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Plan, Settings, interleave
-from capvec.records import Config, ControlOf, Outcome, Task
+from capvec.records import Config, ControlOf, Outcome
 from capvec.report.files import write_reports
 from capvec.results import provenance
 from capvec.results.direction import DirectionSummary
@@ -27,6 +27,7 @@ from capvec.results.results import summarise_run
 from capvec.results.zero_control import check_zero
 from capvec.stats.summary import summarise
 from capvec.studies.regenerate import report
+from capvec.task_records import Task
 
 pytestmark = pytest.mark.unit
 

@@ -8,7 +8,7 @@ from support.sections import sentences
 
 from capvec.errors import UsageError
 from capvec.plan.plan import Plan, Settings, interleave
-from capvec.records import Config, LostTry, Measured, Task, TrialId, TrialSpec
+from capvec.records import Config, LostTry, Measured, TrialId, TrialSpec
 from capvec.report.completion import gates_section, retried_section
 from capvec.report.document import sweep_report
 from capvec.report.terminal import closing_lines
@@ -16,6 +16,7 @@ from capvec.results.gates import GateResult
 from capvec.results.ledger import Ledger, reconcile
 from capvec.run.trial import error_outcome
 from capvec.stats.summary import summarise
+from capvec.task_records import Task
 
 pytestmark = pytest.mark.unit
 

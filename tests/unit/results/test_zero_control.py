@@ -10,8 +10,8 @@ import pytest
 from support.controlled import CONFIGS, runs
 
 from capvec.plan.plan import Plan, Settings
-from capvec.records import Task
 from capvec.results.zero_control import Comparison, Turn, check_zero, compare
+from capvec.task_records import Task
 
 pytestmark = pytest.mark.unit
 

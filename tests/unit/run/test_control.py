@@ -12,8 +12,9 @@ from support.scripted_sandbox import ScriptedSandbox
 from support.tasks import make_task
 
 from capvec.errors import SandboxBroken, VerifierFault
-from capvec.records import CommandResult, Task
+from capvec.records import CommandResult
 from capvec.run.control import Control, Judged, Scale, judge
+from capvec.task_records import Task
 from capvec.tasks.loader import load_task
 
 pytestmark = pytest.mark.unit

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from support.tasks import make_task
 
-from capvec.records import Environment, Limits, Task
 from capvec.run.check import Attempt, TaskCheck
 from capvec.run.control import Scale
 from capvec.run.proofs import Proofs
+from capvec.task_records import Environment, Limits, Task
 from capvec.tasks.loader import load_task
 
 pytestmark = pytest.mark.unit

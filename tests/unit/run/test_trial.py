@@ -11,9 +11,10 @@ from support.scripted_sandbox import ScriptedProvider
 
 from capvec.errors import EngineUnavailable, SandboxUnavailable
 from capvec.plan.plan import Plan, Settings
-from capvec.records import CommandResult, Config, Measured, Outcome, Task, TrialSpec
+from capvec.records import CommandResult, Config, Measured, Outcome, TrialSpec
 from capvec.run.trial import TrialRunner
 from capvec.steering import BlockLayout, Receipt, Steer
+from capvec.task_records import Task
 from dev.agent.scripted_model import ScriptedModel
 
 pytestmark = pytest.mark.unit

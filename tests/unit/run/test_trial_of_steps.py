@@ -12,9 +12,10 @@ from support.scripted_sandbox import ScriptedSandbox
 
 from capvec.errors import SandboxUnavailable
 from capvec.plan.plan import Plan, Settings
-from capvec.records import CommandResult, Config, Outcome, Task, TaskStep, TrialSpec
+from capvec.records import CommandResult, Config, Outcome, TrialSpec
 from capvec.run.trial import TrialRunner
 from capvec.sandbox.base import TakenBack
+from capvec.task_records import Task, TaskStep
 from dev.agent.scripted_model import ScriptedModel
 
 pytestmark = pytest.mark.unit

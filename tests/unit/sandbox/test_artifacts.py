@@ -13,9 +13,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from capvec.records import Artifact, TaskStep
 from capvec.sandbox.artifacts import artifacts_of, clean, given_way, is_reserved, reserved_in
 from capvec.sandbox.base import Budget
+from capvec.task_records import Artifact, TaskStep
 
 pytestmark = pytest.mark.unit
 PLACE = Artifact("/app/out", exclude=("*.log", "cache/deep"))

@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 from support.scripted_sandbox import ScriptedSandbox
 
-from capvec.records import Artifact, Collect, CommandResult, Environment, Task, TaskStep, Verifier
+from capvec.records import CommandResult
 from capvec.sandbox.evidence import saved
 from capvec.sandbox.verifier import verify
+from capvec.task_records import Artifact, Collect, Environment, Task, TaskStep, Verifier
 
 pytestmark = pytest.mark.unit
 HOOKS = (Collect("dump", "db"), Collect("save"))

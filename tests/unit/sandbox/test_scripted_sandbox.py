@@ -7,7 +7,8 @@ from support.sandbox_conformance import SCRIPT, SandboxConformance
 from support.scripted_sandbox import ScriptedProvider, ScriptedSandbox
 
 from capvec.errors import SandboxUnavailable
-from capvec.records import CommandResult, Task
+from capvec.records import CommandResult
+from capvec.task_records import Task
 
 pytestmark = pytest.mark.unit
 

@@ -6,8 +6,9 @@ import pytest
 from support.scripted_sandbox import ScriptedSandbox
 
 from capvec.errors import VerifierFault
-from capvec.records import CommandResult, Task
+from capvec.records import CommandResult
 from capvec.sandbox.verifier import verify
+from capvec.task_records import Task
 
 pytestmark = pytest.mark.unit
 

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from capvec.errors import UsageError
-from capvec.records import Artifact, Collect, Environment, Healthcheck, Limits, Phase
+from capvec.task_records import Artifact, Collect, Environment, Healthcheck, Limits, Phase
 from capvec.tasks.config import parse_settings
 
 pytestmark = pytest.mark.unit

@@ -12,7 +12,7 @@ from support.hostile import NO_FILES, put
 from support.tasks import CLOSED, make_task
 
 from capvec.errors import UsageError
-from capvec.records import Environment, Limits, Phase, Task, Verifier
+from capvec.task_records import Environment, Limits, Phase, Task, Verifier
 from capvec.tasks.checksum import folder_checksum
 from capvec.tasks.loader import bundled_sets, left_out_in_words, load_task, load_tasks, notes_in_words
 

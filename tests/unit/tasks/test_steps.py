@@ -8,7 +8,7 @@ import pytest
 from support.tasks import CLOSED, make_task
 
 from capvec.errors import UsageError
-from capvec.records import Environment, Limits
+from capvec.task_records import Environment, Limits
 from capvec.tasks.config import parse_settings
 from capvec.tasks.steps import agent_environment, steps_of
 

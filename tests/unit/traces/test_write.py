@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from support.traces import put
 
 from capvec.errors import StorageFault, UsageError
-from capvec.records import CommandResult, Config, Episode, Outcome, Parse, Reply, Step, Task, TaskStep, TrialSpec
+from capvec.records import CommandResult, Config, Episode, Outcome, Parse, Reply, Step, TrialSpec
 from capvec.steering import IsolationCheck, Receipt, Steer
+from capvec.task_records import Task, TaskStep
 from capvec.traces import read_traces, write_trajectory
 
 pytestmark = pytest.mark.unit

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from support.recorded_calibration import task
 
 from capvec.errors import UsageError
-from capvec.records import Task
 from capvec.studies.calibration.splits import dev_families, family, split_tasks, spread
+from capvec.task_records import Task
 
 pytestmark = pytest.mark.unit
 

@@ -15,7 +15,7 @@ DYNAMIC = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4}
 def context_of(model_type, asked=None, **config):
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    from capvec.engines.transformers import context
+    from capvec.engines import context
 
     return context.context_of(CONFIG_MAPPING[model_type](**config).get_text_config(decoder=True), asked)
 

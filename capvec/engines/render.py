@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from capvec.engines.transformers.chat_template import ChatTemplate
+from capvec.engines.chat_template import ChatTemplate
 from capvec.errors import UsageError
 from capvec.records import Message, Thinking
 from capvec.thoughts import KNOWN_TAGS

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.tiny_models import CHATML, byte_tokenizer
 
-from capvec.engines.transformers.chat_template import ChatTemplate
-from capvec.engines.transformers.render import render_marked, with_marks
+from capvec.engines.chat_template import ChatTemplate
+from capvec.engines.render import render_marked, with_marks
 from capvec.errors import UsageError
 
 pytestmark = pytest.mark.unit
@@ -99,7 +99,7 @@ def test_a_template_that_rewrites_what_was_said_is_refused():
 
 
 def test_a_token_of_white_space_without_offsets_stands_after_the_one_before_it():
-    from capvec.engines.transformers.render import overlaps
+    from capvec.engines.render import overlaps
 
     # "ab  cd": a tokenizer that trims offsets says of the two spaces only where they end.
     offsets = [(0, 2), (4, 4), (4, 6)]

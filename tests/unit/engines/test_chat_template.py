@@ -12,9 +12,9 @@ from support.tiny_models import byte_tokenizer
 
 from capvec.agent.prompts import STYLES, opening_messages
 from capvec.agent.protocols import PROTOCOLS
+from capvec.engines.chat_template import inspect_template
 from capvec.engines.protocol import ChatTemplateInfo
-from capvec.engines.transformers.chat_template import inspect_template
-from capvec.engines.transformers.render import render_marked
+from capvec.engines.render import render_marked
 from capvec.errors import UsageError
 
 pytestmark = pytest.mark.unit

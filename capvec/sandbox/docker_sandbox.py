@@ -1,0 +1,374 @@
+"""One sandbox as a Docker container: started with its services, acted in by an agent, and judged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import docker
+import docker.errors
+
+from capvec.errors import SandboxBroken, SandboxUnavailable
+from capvec.records import CommandResult
+from capvec.sandbox import files
+from capvec.sandbox.accounts import are_readable, restore_accounts
+from capvec.sandbox.artifacts import clean
+from capvec.sandbox.base import LOG_FOLDERS, MAIN, Budget, Sandbox, TakenBack
+from capvec.sandbox.building import Say
+from capvec.sandbox.compose import Project
+from capvec.sandbox.containers import (
+    ImageConfig,
+    Started,
+    StartSettings,
+    check_runs,
+    new_name,
+    root_reads_all,
+    start_container,
+)
+from capvec.sandbox.docker_host import faults
+from capvec.sandbox.freezing import frozen
+from capvec.sandbox.health import wait_until_healthy
+from capvec.sandbox.network import wanted_by_verifier
+from capvec.sandbox.processes import GRACE_S, Keepers, Processes
+from capvec.sandbox.root_work import Origin, clear_paths, empty_folders
+from capvec.sandbox.service import Service
+from capvec.sandbox.shell import Finished, PersistentShell, ShellLost, quote_command
+from capvec.sandbox.storage import watched
+from capvec.sandbox.streams import Output
+from capvec.sandbox.system_files import put_back, restore_commands
+from capvec.sandbox.users import GROUP, PASSWD, ROOT, Users
+from capvec.task_records import Artifact, Capabilities, Environment, Task, TaskStep
+
+_STOP_S = 10
+"""How long a container may take to end by itself before it is killed, as by Harbor."""
+PLACE_S = 60.0
+"""How long root may take to make place for artifacts."""
+TELLABLE_S = 0.05
+"""Between two commands, so that the processes of one are older than those of the next in the kernel's clock ticks."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Starts the containers of one trial, which are removed together."""
+
+    client: docker.DockerClient
+    task: Task
+    capabilities: Capabilities
+    keep_processes: bool
+    labels: Mapping[str, str]
+    cleanup: ExitStack
+    say: Say
+
+    def start(
+        self, environment: Environment, *, wanted: tuple[bool, ...], users: Iterable[str | None]
+    ) -> DockerSandbox:
+        """A sandbox in a new container of an environment, with its services beside it."""
+        settings = StartSettings(new_name(), wanted, self.capabilities, self.labels, self.cleanup)
+        if environment.compose:
+            started = Project.of(self.client, self.task, environment, self.say).start(settings)
+        else:
+            image = ImageConfig.of(self.client, self.task, environment, self.say)
+            if environment is self.task.environment and not image.entrypoint:
+                environment = root_reads_all(environment, (step.agent.user or image.user for step in self.task.steps))
+            started = start_container(self.client, image, environment, settings)
+        try:
+            sandbox = DockerSandbox(self, started, users)
+        except (SandboxUnavailable, docker.errors.APIError):
+            check_runs(self.client, started)
+            raise
+        self.cleanup.callback(sandbox.hang_up)
+        self.cleanup.enter_context(watched(started.name, environment.limits.storage_mb))
+        return sandbox
+
+
+class DockerSandbox:
+    """One container. Commands run in one persistent shell, the verifier's programs in processes of their own."""
+
+    def __init__(self, launch: Launch, started: Started, users: Iterable[str | None]) -> None:
+        """Find the container's own processes.
+
+        Args:
+            launch: what started it.
+            started: a container that was just started.
+            users: those of all phases, who are looked up while no agent can have changed who they are.
+        """
+        self._launch, self._started = launch, started
+        self._client, self._api = launch.client, cast("Any", launch.client.api)
+        self._container, self._workdir = started.name, started.workdir
+        self._cwd: str | None = None
+        self._users = Users(self.read, started.image.user)
+        for user in users:
+            self._users.number(user)
+        self._origin = Origin.of(launch.client, started.name)
+        self.processes = Processes(
+            launch.client,
+            started.name,
+            user=self._users.number(None),
+            killer=ROOT if started.capable else None,
+            services=bool(started.image.entrypoint),
+        )
+        self._shell: PersistentShell | None = None
+        self._last_end = 0.0
+        """When the last command ended, in monotonic seconds."""
+
+    def enter(self, *, user: str | None, network: bool | None) -> None:
+        """Begin a phase of the task. See `Sandbox.enter`."""
+        self.hang_up()
+        with faults():
+            self.processes.user, self._cwd = self._users.number(user), None
+            if self._started.connection is not None:
+                self._started.connection.set(network)
+
+    def run(self, command: str, *, timeout_s: float) -> CommandResult:
+        """Run a command in the persistent shell. See `Sandbox.run`."""
+        started = time.monotonic()
+        output = Output()
+        with faults():
+            try:
+                shell, lost = self._living_shell(output)
+            except ShellLost as why:
+                return _without_shell(why, time.monotonic() - started)
+            sent = self._next_tick()
+            finished = shell.run(quote_command(command), output, timeout_s=timeout_s)
+            timed_out = finished.exit_code is None and not finished.ended
+            if timed_out:
+                finished = self._end_command(shell, output, sent)
+            ended = finished.ended and not timed_out
+            exit_code = self.processes.exit_code(self._shell_exec) if ended else finished.exit_code
+            if finished.cwd is not None:
+                self._cwd = finished.cwd
+            else:
+                lost = True
+                with suppress(ShellLost):  # the next command says so
+                    self._replace_shell()
+        self._last_end = time.monotonic()
+        return CommandResult(
+            output=output.text(),
+            exit_code=None if timed_out else exit_code,
+            timed_out=timed_out,
+            dropped_bytes=output.dropped,
+            shell_restarted=lost,
+            duration_s=round(time.monotonic() - started, 4),
+        )
+
+    def execute(self, argv: tuple[str, ...], *, timeout_s: float, env: dict[str, str] | None = None) -> CommandResult:
+        """Run a program in a process of its own, with the image's environment and in its working directory.
+
+        If the agent deleted that directory, the program runs in `/`. See `Sandbox.execute`.
+        """
+        started = time.monotonic()
+        output = Output()
+        in_workdir = ["sh", "-c", 'cd "$1" 2>/dev/null; shift; exec "$@"', "sh", self._workdir, *argv]
+        with faults():
+            sent = self._next_tick()
+            try:
+                exec_id, stream = self.processes.start(in_workdir, env=env)
+            except ShellLost as why:
+                return _without_shell(why, time.monotonic() - started)
+            with closing(stream):
+                exit_code = self.processes.collect(exec_id, stream, output, started + timeout_s)
+                if exit_code is None:
+                    with suppress(ShellLost):
+                        self.processes.kill_others(since=sent)
+        return CommandResult(
+            output=output.text(),
+            exit_code=exit_code,
+            timed_out=exit_code is None,
+            dropped_bytes=output.dropped,
+            duration_s=round(time.monotonic() - started, 4),
+        )
+
+    def execute_beside(self, service: str, command: str, *, timeout_s: float, user: str | None) -> CommandResult:
+        """Run a command in the container of a service. See `Sandbox.execute_beside`."""
+        with faults():
+            return Service(self._client, self._name_of(service)).execute(command, timeout_s=timeout_s, user=user)
+
+    def stop(self) -> None:
+        """End the container; Docker keeps its files. See `Sandbox.stop`."""
+        self.hang_up()
+        with faults():
+            self._api.stop(self._container, timeout=_STOP_S)
+
+    def empty(self, folders: Sequence[str]) -> None:
+        """Empty folders as root. See `Sandbox.empty`."""
+        with faults():
+            self._revive()
+            empty_folders(self._client, self._container, self._origin, folders)
+
+    def take_back(self) -> TakenBack:
+        """Kill what the agent left running and restore the system's files. See `Sandbox.take_back`."""
+        end = not self._launch.keep_processes
+        with faults():
+            self._revive()
+            with frozen(self._api, self._container):
+                # After a restart even the container's own second process is a program that the agent may have put
+                # there; without it, init ends.
+                own = self.processes.keepers
+                alive = Keepers("1", "") if self.processes.restarted else own
+                mended = self._mend_accounts()
+                taken = put_back(self._client, self._container, self._origin, alive, own=own.pids, end=end)
+                taken = taken._replace(restored=(*mended, *taken.restored))
+                self.processes.lost = None
+            self.hang_up()
+            if "/dev" in taken.restored or (end and self.processes.restarted):
+                # Not otherwise: Docker would rewrite /etc/hosts, which may be the agent's work.
+                try:
+                    self.processes.restart()
+                except ShellLost as lost:
+                    raise SandboxBroken(str(lost)) from lost
+                self._origin, self.processes.restarted = Origin.of(self._client, self._container), False
+                if not end:
+                    taken = taken._replace(ended=("everything, since only a restart restores /dev",))
+        return taken
+
+    def upload(self, source: Path, target: str) -> None:
+        """Copy the contents of a folder into the sandbox. See `Sandbox.upload`."""
+        archive = files.pack(source, target)
+        with faults():
+            self._api.put_archive(self._container, "/", archive)
+
+    def read(self, path: str) -> bytes | None:
+        """The content of a regular file; None for anything else, links included. See `Sandbox.read`.
+
+        Raises:
+            InfrastructureError: the file is larger than `files.READ_LIMIT`.
+        """
+        with faults():
+            return files.read(self._api, self._container, path)
+
+    def take(self, artifact: Artifact, budget: Budget) -> BinaryIO | None:
+        """Copy a file or folder out, with its container and the agent's frozen. See `Sandbox.take`."""
+        with faults():
+            container = self._name_of(artifact.service)
+            with frozen(self._api, *dict.fromkeys((self._container, container))):
+                if container == self._container:
+                    self._mend_accounts()
+                chunks = files.tree(self._api, container, artifact.source)
+                if chunks is None:
+                    return None
+                with closing(chunks):
+                    return clean(chunks, artifact, budget)
+
+    def place(self, archives: Sequence[tuple[str, BinaryIO | None]]) -> None:
+        """Put archives into the container. See `Sandbox.place`."""
+        placed = [(path, archive) for path, archive in archives if archive is not None]
+        with faults():
+            self._clear([path.rstrip("/") for path, _ in archives] + ["/logs/verifier"])
+            self._api.put_archive(self._container, "/", files.folders(("/logs", *LOG_FOLDERS)))
+            for _, archive in placed:
+                self._api.put_archive(self._container, "/", archive)
+            if placed and self.processes.user.partition(":")[0] != ROOT:
+                self._as_root("chmod", "-R", "a+rX", "--", *(path for path, _ in placed))
+
+    @contextmanager
+    def open_verifier(self, step: TaskStep) -> Iterator[Sandbox]:
+        """A container of the verifier's own environment. See `Sandbox.open_verifier`."""
+        environment = step.verifier.environment
+        assert environment is not None, "the verifier has no environment of its own"
+        with ExitStack() as cleanup:
+            with faults():
+                sandbox = replace(self._launch, cleanup=cleanup).start(
+                    environment, wanted=wanted_by_verifier(environment, step), users=(step.verifier.user,)
+                )
+            sandbox.enter(user=step.verifier.user, network=None)
+            if environment.healthcheck is not None:
+                wait_until_healthy(sandbox, environment.healthcheck)
+            yield sandbox
+
+    def hang_up(self) -> None:
+        """Close the shell; `run` starts a new one."""
+        if self._shell is not None:
+            with suppress(OSError):
+                self._shell.close()
+            self._shell = None
+
+    def _clear(self, paths: Sequence[str]) -> None:
+        """Remove files and folders of a container that no agent had access to."""
+        remove_all = ("rm", "-rf", "--")
+        if self._as_root(*remove_all, *paths):
+            return
+        if stubborn := [path for path in paths if not self._as_root(*remove_all, path)]:
+            clear_paths(self._client, self._container, self._origin, stubborn)
+
+    def _as_root(self, *argv: str) -> bool:
+        """Run a program of a container that no agent had access to. Whether it succeeded."""
+        exec_id, stream = self.processes.start(list(argv), user=ROOT)
+        with closing(stream):
+            return self.processes.collect(exec_id, stream, Output(), time.monotonic() + PLACE_S) == 0
+
+    def _revive(self) -> None:
+        """Start the container again if the agent ended it, with the image's programs where it cannot without them."""
+        try:
+            self.processes.revive()
+        except ShellLost:
+            restore_commands(self._client, self._container, self._origin)
+            self.processes.lost = None
+
+    def _mend_accounts(self) -> tuple[str, ...]:
+        """Restore the files of users in a frozen container if Docker cannot read them. Returns their paths if so."""
+        if are_readable(self._client, self._container):
+            return ()
+        restore_accounts(self._client, self._container, self._origin)
+        return (PASSWD, GROUP)
+
+    def _name_of(self, service: str) -> str:
+        """Name of the container of a service."""
+        return self._container if service == MAIN else self._started.beside[service]
+
+    def _living_shell(self, output: Output) -> tuple[PersistentShell, bool]:
+        """The shell, and whether it is a new one because the old one died since the last command."""
+        if self._shell is not None and self._shell.is_alive(output):
+            return self._shell, False
+        died = self._shell is not None
+        if died:
+            self.hang_up()
+        self._shell = self._start_shell()
+        return self._shell, died
+
+    def _start_shell(self) -> PersistentShell:
+        command = ["sh", "-c", "if command -v bash >/dev/null; then exec bash --noprofile --norc; else exec sh; fi"]
+        try:
+            self._shell_exec, stream = self.processes.start(command, stdin=True, workdir=self._cwd or self._workdir)
+            with ExitStack() as unless_started:
+                unless_started.callback(stream.close)
+                shell = PersistentShell(stream)
+                unless_started.pop_all()
+            self.processes.clock = max(shell.clock, self.processes.clock or shell.clock)
+            return shell
+        except ShellLost as error:
+            if self._cwd == "/":
+                raise ShellLost("the container has no sh that can run") from error
+            self._cwd = "/"  # the directory is gone
+            return self._start_shell()
+
+    def _next_tick(self) -> float:
+        """Now, in monotonic seconds, and long enough after the last command to tell its processes from later ones."""
+        time.sleep(max(0.0, self._last_end + TELLABLE_S - time.monotonic()))
+        return time.monotonic()
+
+    def _end_command(self, shell: PersistentShell, output: Output, sent: float) -> Finished:
+        """Kill what a timed-out command started, and what that starts in turn. The shell may not answer even then."""
+        deadline = time.monotonic() + GRACE_S
+        while True:
+            try:
+                self.processes.kill_others(keep=shell.pid, since=sent)
+            except ShellLost:
+                return Finished(None, None, ended=True)
+            finished = shell.wait(output, timeout_s=0.5)
+            if finished.cwd is not None or finished.ended or time.monotonic() > deadline:
+                return finished
+
+    def _replace_shell(self) -> None:
+        self.hang_up()
+        self.processes.kill_others()
+        self._shell = self._start_shell()
+
+
+def _without_shell(why: ShellLost, seconds: float) -> CommandResult:
+    """The result of a command that nothing can run any more, with a shell's exit code for that."""
+    said = f"The shell cannot be started any more: {why}"
+    return CommandResult(said, 127, shell_restarted=True, duration_s=round(seconds, 4))
