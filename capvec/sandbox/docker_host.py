@@ -77,8 +77,11 @@ def connect(timeout_s: float = TIMEOUT_S) -> Iterator[docker.DockerClient]:
         client.close()
 
 
-_TAKEN = re.compile(r"no such container|is paused", re.IGNORECASE)
-"""What Docker says of a container that was taken away or paused from outside, which no agent in it can do."""
+_TAKEN = re.compile(r"no such container: |container \S+ is (?:already )?paused|.*: no such container$", re.IGNORECASE)
+"""What Docker and Podman say of a container that was taken away or paused from outside, which no agent in it can do.
+
+Only whole messages count: a name that the agent gave a file may be part of another one.
+"""
 
 
 @contextmanager
@@ -87,7 +90,7 @@ def faults() -> Iterator[None]:
     try:
         yield
     except FAULTS as error:
-        refused = isinstance(error, docker.errors.APIError) and not _TAKEN.search(str(error))
+        refused = isinstance(error, docker.errors.APIError) and not _TAKEN.match(reason(error))
         if (response := getattr(error, "response", None)) is not None:
             response.close()  # the SDK leaves the connection of a failed streaming call open
         why = no_more_files(error) or reason(error)
