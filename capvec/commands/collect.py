@@ -23,9 +23,12 @@ def run(options: argparse.Namespace) -> int:
     out = Path(options.out)
     asked = parse_options({**options.typed, "command_line": options.command_line}, "collect")
     with locked_new(out, "--out"):
-        plan, outcomes = collect(asked, out=out, jobs=options.jobs)
+        collection = collect(asked, out=out, jobs=options.jobs)
+        plan, outcomes = collection.plan, collection.outcomes
         write_baseline(plan, outcomes)
     solved = sum(outcome.outcome == "solved" for outcome in outcomes)
     errors = sum(outcome.outcome == "error" for outcome in outcomes)
     print(f"{len(outcomes)} traces in {out / 'trajectories'}: {solved} solved, {errors} errors")
+    if collection.stop is not None:
+        raise collection.stop
     return 1 if errors or len(outcomes) < len(plan.trials) else 0

@@ -36,6 +36,7 @@ def baseline_report(plan: Plan, outcomes: Sequence[Outcome]) -> Report:
         Code(settings.protocol),
         ".",
         *solved_otherwise(settings),
+        *_partly(plan, outcomes),
     )
     measures = ("solved", "rate", "95 % Wilson", "errors", "steps", "parse_fail", "no_cmd")
     columns = (*left("split", "task family"), *right(*measures, *(["mean reward"] if are_partial(outcomes) else [])))
@@ -45,6 +46,11 @@ def baseline_report(plan: Plan, outcomes: Sequence[Outcome]) -> Report:
     found = (Paragraph(line) for line in plan.template.in_words(settings.thinking))
     method = Section("method", "Method", (Paragraph(done), *found))
     return Report(f"{settings.model} without a direction", f"{solved} trials solved.", (method, rates))
+
+
+def _partly(plan: Plan, outcomes: Sequence[Outcome]) -> Iterator[str]:
+    if len(outcomes) < len(plan.trials):
+        yield f" The collection was stopped: {len(outcomes)} of {counted(len(plan.trials), 'trial')} are on record."
 
 
 def _rows(plan: Plan, outcomes: Sequence[Outcome]) -> Iterator[Row]:

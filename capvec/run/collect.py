@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,18 @@ from capvec.tasks.loader import left_out_in_words, notes_in_words
 from capvec.text import counted, one_line
 
 
-def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple[Outcome, ...]]:
+@dataclass(frozen=True)
+class Collection:
+    """What was collected."""
+
+    plan: Plan
+    outcomes: tuple[Outcome, ...]
+    """In the plan's order."""
+    stop: KeyboardInterrupt | None = None
+    """What stopped it before its last trial, where that was Ctrl-C or a signal."""
+
+
+def collect(options: SweepOptions, *, out: Path, jobs: int) -> Collection:
     """Run the baseline on every task and keep the trajectories, which `--traces` reads; prints its progress.
 
     Args:
@@ -40,10 +51,8 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
             `provenance.json`.
         jobs: trials at a time.
 
-    Returns:
-        The plan, and the outcomes in its order.
-
     Raises:
+        KeyboardInterrupt: it was stopped before its first trial.
         UsageError: a bad option, or nothing can be measured with a task.
         InfrastructureError: Docker or the engine does not answer.
     """
@@ -84,12 +93,16 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> tuple[Plan, tuple
         runner = repeater(plan, client, sandboxes, weights=health.weights, patience=patience)
         notice = runner.instrument.notice
         look = EngineLook(client, health.weights, notice, engine)
-        run_trials(runner, recorder, jobs, Watch(docker_look(sandboxes), look, patience))
+        stop: KeyboardInterrupt | None = None
+        try:
+            run_trials(runner, recorder, jobs, Watch(docker_look(sandboxes), look, patience))
+        except KeyboardInterrupt as told:
+            stop = told
     with suppress(SandboxUnavailable):  # the next run removes what is left
         reap(plan.run)
     if notice.reason:
         _say(f"stopped after {counted(len(recorder.outcomes), 'trial')} of {len(plan.trials)}: {notice.reason}")
-    return plan, recorder.outcomes
+    return Collection(plan, recorder.outcomes, stop)
 
 
 def _say(line: str) -> None:

@@ -18,6 +18,7 @@ import urllib3.exceptions
 
 from capvec.errors import SandboxBroken, SandboxUnavailable
 from capvec.sandbox import docker_cli
+from capvec.storage import no_more_files
 
 FAULTS = (
     docker.errors.DockerException,
@@ -64,6 +65,8 @@ def connect(timeout_s: float = TIMEOUT_S) -> Iterator[docker.DockerClient]:
         client = docker.from_env(timeout=timeout_s)
     # The SDK parses settings and addresses without a check, so that any error can come of a wrong one.
     except Exception as error:
+        if used_up := no_more_files(error):
+            raise SandboxUnavailable(f"Docker cannot be reached: {used_up}") from error
         raise SandboxUnavailable(
             f"Docker does not answer at {where} ({_why(error)}). Start `dockerd`, or run `make setup`, which installs "
             "and starts it where it can; `capvec doctor` lists what is missing"
@@ -74,8 +77,11 @@ def connect(timeout_s: float = TIMEOUT_S) -> Iterator[docker.DockerClient]:
         client.close()
 
 
-_TAKEN = re.compile(r"no such container|is paused", re.IGNORECASE)
-"""What Docker says of a container that was taken away or paused from outside, which no agent in it can do."""
+_TAKEN = re.compile(r"no such container: |container \S+ is (?:already )?paused|.*: no such container$", re.IGNORECASE)
+"""What Docker and Podman say of a container that was taken away or paused from outside, which no agent in it can do.
+
+Only whole messages count: a name that the agent gave a file may be part of another one.
+"""
 
 
 @contextmanager
@@ -84,10 +90,11 @@ def faults() -> Iterator[None]:
     try:
         yield
     except FAULTS as error:
-        refused = isinstance(error, docker.errors.APIError) and not _TAKEN.search(str(error))
+        refused = isinstance(error, docker.errors.APIError) and not _TAKEN.match(reason(error))
         if (response := getattr(error, "response", None)) is not None:
             response.close()  # the SDK leaves the connection of a failed streaming call open
-        raise (SandboxBroken if refused else SandboxUnavailable)(f"Docker failed: {reason(error)}") from error
+        why = no_more_files(error) or reason(error)
+        raise (SandboxBroken if refused else SandboxUnavailable)(f"Docker failed: {why}") from error
 
 
 class Lifeline:

@@ -35,10 +35,10 @@ CONFIG = Config("baseline", "baseline")
 
 
 class Saboteur:
-    """A model that does something to the trial's container once, before its second reply."""
+    """A model that does something to the trial's container once, before one of its replies, counted from 1."""
 
-    def __init__(self, sabotage: Callable[[docker.DockerClient, str], None]) -> None:
-        self._sabotage, self.tries, self._model = sabotage, 0, ScriptedModel([])
+    def __init__(self, sabotage: Callable[[docker.DockerClient, str], None], reply: int) -> None:
+        self._sabotage, self._reply, self.tries, self._model = sabotage, reply, 0, ScriptedModel([])
 
     def complete(self, messages, **asked):
         if len(messages) == 2:
@@ -46,7 +46,7 @@ class Saboteur:
             self._model = ScriptedModel(
                 ["```bash\necho $RANDOM >> /app/said\n```", "```bash\nwc -l < said\n```", "DONE"]
             )
-        elif self.tries == 1:
+        elif self.tries == 1 and len(messages) == 2 * self._reply:
             client = docker.from_env()
             try:
                 (container,) = containers(RUN)
@@ -65,14 +65,15 @@ def pause(client: docker.DockerClient, container: str) -> None:
 
 
 @pytest.mark.parametrize("sabotage", [remove, pause])
-def test_a_trial_whose_container_is_taken_away_begins_anew_in_a_fresh_one(tmp_path, sabotage) -> None:
+@pytest.mark.parametrize("reply", [2, 3], ids=["while the agent acts", "before it is judged"])
+def test_a_trial_whose_container_is_taken_away_begins_anew_in_a_fresh_one(tmp_path, sabotage, reply) -> None:
     # Solved where there is one line, as in a container that no earlier try has written to.
     write_task(tmp_path / "easy", '[ "$(wc -l < /app/said)" = 1 ] || exit 1\n' + REWARD.format(1))
     task = load_task(tmp_path / "easy")
     DockerProvider().prepare(task)
     spec, settings = TrialSpec("easy", "baseline", 1, 7), Settings("m", "bash-block", "zero-shot", 4, 32, 0.7)
     plan, provider = Plan(RUN, tmp_path, (task,), (CONFIG,), (spec,), settings), DockerProvider()
-    model, notice = Saboteur(sabotage), Notice(None)
+    model, notice = Saboteur(sabotage, reply), Notice(None)
     instrument = Instrument({"Docker": provider.check}, Patience(), notice)
     outcome = TrialRepeater(TrialRunner(plan, model, provider, {}), instrument, 1).run(spec)
     assert (outcome.outcome, outcome.error, outcome.tries, outcome.steps) == ("solved", "", 2, 3)

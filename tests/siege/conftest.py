@@ -7,8 +7,11 @@ machine's own.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pytest
 from support.dockerd import Dockerd, dockerd, why_not
+from support.started_runs import Started, write_model
 
 from capvec.sandbox.base_image import BASE_IMAGE
 
@@ -31,3 +34,22 @@ def running_dockerd(daemon: Dockerd, monkeypatch):
     yield daemon
     daemon.start()
     daemon.remove_containers()
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    """The folder of a small model and a direction that fits it."""
+    return write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts a process in the test's folder, or in another; what is left of it at the end is killed."""
+    with ExitStack() as cleanup:
+
+        def start(command, cwd=tmp_path, **environ: str) -> Started:
+            started = Started(command, cwd, environ)
+            cleanup.callback(started.kill)
+            return started
+
+        yield start

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -29,10 +29,10 @@ def small_disk(folder: Path, size: str = "256k") -> Iterator[Path]:
 
 
 def fill(disk: Path, leave: int = 0) -> Path:
-    """A file that takes all space of a disk but `leave` bytes; remove it to free the space."""
+    """A file that takes all space of a disk but `leave` bytes, also where others write; remove it to free the space."""
     free = os.statvfs(disk)
     ballast = disk / "ballast"
-    with ballast.open("wb", buffering=0) as file:
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
         for _ in range(max(free.f_bavail - -(-leave // free.f_frsize), 0)):
             file.write(b"\0" * free.f_frsize)
     return ballast

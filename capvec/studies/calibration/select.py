@@ -24,7 +24,7 @@ from capvec.plan.options import SweepOptions, parse_options, read_options
 from capvec.plan.plan import Plan, make_config
 from capvec.records import Config, Outcome
 from capvec.results.gates import GateResult
-from capvec.results.results import Judgement
+from capvec.results.results import Judgement, Results
 from capvec.run.recorder import run_trials
 from capvec.run.session import StudySession
 from capvec.run.study import StudyContext, StudyDesign
@@ -44,6 +44,7 @@ from capvec.studies.calibration.selection import (
 from capvec.studies.calibration.splits import dev_families, split_tasks, spread
 from capvec.studies.reporting import write_all
 from capvec.tasks import load_tasks
+from capvec.text import counted
 
 CONTRAST_TASKS = 20
 
@@ -110,7 +111,7 @@ class SelectionStudy:
         summary: Summary,
         design: StudyDesign,
     ) -> SelectionJudgement:
-        """Select, and write the file. The gates say whether the selection is usable."""
+        """Select. The gates say whether the selection is usable."""
         rows = {row.config: row for row in summary.configs}
         built = design.directions
         assert isinstance(built, PositiveControls)
@@ -125,7 +126,6 @@ class SelectionStudy:
         except ValueError as error:
             return SelectionJudgement((GateResult("a grid point has a valid trial", False, str(error)),))
         selection = self._selection(plan, built, baseline, skill, form, grid)
-        selection.save(self.out)
         return SelectionJudgement(_gates(baseline, skill, form), selection)
 
     def _places(self) -> list[tuple[str, int, float]]:
@@ -161,7 +161,7 @@ class SelectionStudy:
 
 
 def run(study: SelectionStudy, *, jobs: int) -> bool:
-    """Run the trials of the grid, `jobs` at a time, and write the selection. True if it is usable.
+    """Run the trials of the grid, `jobs` at a time, and write the selection if none is missing. True if it is usable.
 
     Raises:
         UsageError: a bad option, or the run exists.
@@ -173,11 +173,13 @@ def run(study: SelectionStudy, *, jobs: int) -> bool:
         session.begin()
         payload = session.payload
         with EngineClient(payload.engine_url, payload.engine_token) as client:
-            run_trials(payload.trials(client), session.recorder, jobs, session.watch)
+            try:
+                run_trials(payload.trials(client), session.recorder, jobs, session.watch)
+            except KeyboardInterrupt:
+                _say(f"stopped, so nothing is reported or selected; go on with --run {session.folder.name} --resume")
+                raise
         results = session.finish()
-        selection = results.judgement.selection if isinstance(results.judgement, SelectionJudgement) else None
-        notes = () if selection is None else _in_words(selection.skill, selection.format, study.out)
-        for line in write_all(results, notes):
+        for line in write_all(results, _write(results, study.out)):
             print(line, flush=True)
         return results.good
     finally:
@@ -247,9 +249,17 @@ def _gates(baseline: GridPoint, skill: GridPoint, form: GridPoint) -> tuple[Gate
     )
 
 
-def _in_words(skill: GridPoint, form: GridPoint, out: Path) -> tuple[str, ...]:
+def _write(results: Results, out: Path) -> tuple[str, ...]:
+    """Write the selection of a grid that is whole. Returns what to say of it."""
+    judgement = results.judgement
+    if not isinstance(judgement, SelectionJudgement) or (selection := judgement.selection) is None:
+        return ()
+    if missing := len(results.completeness.missing):
+        return (f"nothing is selected, since {counted(missing, 'trial')} did not run; {out} is as it was",)
+    selection.save(out)
+    points = (selection.skill, selection.format)
     return (
-        *(f"selected, {point.mode}: layer {point.layer}, alpha {point.alpha:g}" for point in (skill, form)),
+        *(f"selected, {point.mode}: layer {point.layer}, alpha {point.alpha:g}" for point in points),
         f"written: {out}",
     )
 

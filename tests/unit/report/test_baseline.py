@@ -27,6 +27,13 @@ def test_rates_are_of_valid_trials_and_faults_of_replies():
     assert "2 tasks, 2 attempts each" in words(method)
 
 
+def test_the_method_says_how_many_trials_a_stopped_collection_has():
+    plan, outcomes = collection(Path("r"))
+    method, _ = baseline_report(plan, outcomes[:1]).sections
+    assert "The collection was stopped: 1 of 4 trials are on record." in words(method)
+    assert "stopped" not in words(baseline_report(plan, outcomes).sections[0])
+
+
 def test_partial_rewards_have_a_column_and_a_threshold_of_its_own_is_stated():
     plan, outcomes = collection(Path("r"))
     partial = [replace(one, reward=reward) for one, reward in zip(outcomes, (0.75, 0.5, 0.1, None), strict=True)]

@@ -8,7 +8,7 @@ import pytest
 import requests.exceptions
 import urllib3.exceptions
 
-from capvec.errors import SandboxUnavailable, UsageError
+from capvec.errors import SandboxBroken, SandboxUnavailable, UsageError
 from capvec.sandbox.docker_host import check_docker, connect, faults
 
 pytestmark = pytest.mark.unit
@@ -75,6 +75,36 @@ def test_a_context_that_is_not_there_is_named_and_no_other_docker_is_taken(tmp_p
 def test_every_error_of_the_sdk_is_a_fault_of_the_sandbox(error):
     with pytest.raises(SandboxUnavailable, match=r"^Docker failed: [^\n]*no[^\n]*$"), faults():
         raise error
+
+
+NAME, ID = "capvec-0a1b2c3d4e5f60718293", "0123456789ab" * 5 + "cdef"
+TAKEN = [
+    f"No such container: {NAME}",
+    f"Container {ID} is paused, unpause the container before exec",
+    f"Container {ID} is already paused",
+    f'no container with name or ID "{NAME}" found: no such container',  # Podman
+]
+REFUSED = [
+    "unable to find user agent: no matching entries in passwd file",
+    f"Container {ID} is not running",
+    f"No such container:path: {NAME}:/app/out",
+    # An agent chooses the names of its files and folders.
+    'OCI runtime exec failed: chdir to cwd ("/app/Container 0a is paused") set in config.json failed: no such file',
+    "lstat /var/lib/docker/overlay2/merged/app/No such container: 0a: not a directory",
+]
+
+
+@pytest.mark.parametrize("said", TAKEN)
+def test_a_container_that_was_taken_away_or_paused_is_a_fault_of_the_instrument(said):
+    with pytest.raises(SandboxUnavailable) as caught, faults():
+        raise docker.errors.APIError("409 Client Error: Conflict", explanation=said)
+    assert not isinstance(caught.value, SandboxBroken)
+
+
+@pytest.mark.parametrize("said", REFUSED)
+def test_another_refusal_may_come_of_what_the_agent_broke(said):
+    with pytest.raises(SandboxBroken), faults():
+        raise docker.errors.APIError("409 Client Error: Conflict", explanation=said)
 
 
 def test_an_error_of_the_user_stays_one():

@@ -1,0 +1,160 @@
+"""Ctrl-C once and many times, SIGTERM and SIGHUP, to the controller alone and to all of a terminal's processes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+
+import pytest
+from support.real_sweeps import REWARD, containers, ledger, no_container_is_left, write_task
+from support.recorded_run import report_texts, write_recorded
+from support.started_runs import QUICK, capvec_command, recorded, sweep_command, underway
+
+pytestmark = pytest.mark.siege
+
+INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+slow = pytest.mark.slow
+
+
+@pytest.fixture
+def tasks(tmp_path):
+    """An easy task, and one whose verifier takes longer than any test."""
+    return write_tasks(tmp_path / "tasks", 100)
+
+
+def write_tasks(folder, seconds):
+    write_task(folder / "easy", REWARD.format(1))
+    write_task(folder / "slow", f"sleep {seconds}\n{REWARD.format(1)}")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("number", "times", "everyone", "workers"),
+    [
+        pytest.param(INT, 2, True, "2", id="twice Ctrl-C"),
+        pytest.param(INT, 1, True, "2", id="Ctrl-C", marks=slow),
+        pytest.param(INT, 20, True, "2", id="Ctrl-C held down", marks=slow),
+        pytest.param(INT, 2, True, "0", id="twice Ctrl-C in one process", marks=slow),
+        pytest.param(INT, 1, False, "2", id="SIGINT to the controller", marks=slow),
+        pytest.param(TERM, 1, False, "2", id="SIGTERM to the controller", marks=slow),
+        pytest.param(TERM, 5, True, "2", id="SIGTERM to all", marks=slow),
+        pytest.param(TERM, 1, False, "0", id="SIGTERM to one process", marks=slow),
+        pytest.param(HUP, 1, True, "2", id="SIGHUP", marks=slow),
+    ],
+)
+def test_a_stopped_sweep_keeps_what_it_measured_reports_it_and_leaves_nothing_else(
+    start, model, tasks, tmp_path, number, times, everyone, workers
+):
+    folder = tmp_path / "reports" / "r"
+    arguments = ("-n", workers, "--tasks", str(tasks))
+    swept = start(sweep_command(model, *arguments))
+    swept.wait_for(underway(folder, 2))
+    swept.stop(number, times, everyone=everyone)
+    assert swept.end(90) == pytest.ExitCode.INTERRUPTED, swept.said
+    assert "Interrupted: 2 of 4 trials recorded; NOT RUN: slow-" in swept.said
+    assert "**Status:** Interrupted: 2 of 4 trials recorded; " in (folder / "RESULTS.md").read_text()
+    assert json.loads((folder / "summary.json").read_text())["interrupted"] is True
+    assert swept.left() == []
+    assert no_container_is_left()
+
+
+@pytest.mark.slow
+def test_a_stopped_sweep_is_resumed(start, model, tmp_path):
+    folder, tasks = tmp_path / "reports" / "r", write_tasks(tmp_path / "tasks", 20)
+    arguments = ("-n", "2", "--tasks", str(tasks))
+    swept = start(sweep_command(model, *arguments))
+    swept.wait_for(underway(folder, 1))
+    swept.stop(INT, 2)
+    assert swept.end(60) == pytest.ExitCode.INTERRUPTED, swept.said
+    kept = ledger(folder)
+    assert len(kept) < 4
+    resumed = start(sweep_command(model, *arguments, "--resume"))
+    assert resumed.end() == pytest.ExitCode.OK, resumed.said
+    assert {one["outcome"] for one in ledger(folder).values()} == {"solved"}
+    assert len(ledger(folder)) == 4
+    assert kept.items() <= ledger(folder).items()
+    assert no_container_is_left()
+
+
+@pytest.mark.parametrize("number", [INT, pytest.param(TERM, marks=slow)])
+def test_a_sweep_that_is_stopped_before_its_first_trial_leaves_nothing(start, model, tasks, tmp_path, number):
+    swept = start(sweep_command(model, "-n", "2", "--tasks", str(tasks)))
+    swept.wait_for(lambda: "starting the engine" in swept.said)
+    swept.stop(number, 2)
+    assert swept.end(60) == pytest.ExitCode.INTERRUPTED, swept.said
+    assert not (tmp_path / "reports" / "r" / "provenance.json").exists()
+    assert swept.left() == []
+    assert no_container_is_left()
+
+
+@pytest.mark.parametrize(
+    ("number", "times"), [pytest.param(INT, 2, marks=slow), (TERM, 1), pytest.param(HUP, 1, marks=slow)]
+)
+def test_a_stopped_collection_reports_its_traces_and_leaves_nothing_else(start, model, tasks, tmp_path, number, times):
+    options = ("--model", str(model / "tiny"), "--tasks", str(tasks), *QUICK, "--jobs", "2", "--out", "traces")
+    folder = tmp_path / "traces"
+    process = start(capvec_command("collect", *options))
+    process.wait_for(underway(folder, 1))
+    process.stop(number, times)
+    assert process.end(60) == 128 + number, process.said
+    assert f"stopped after 1 trial of 2: {signal.Signals(number).name}, so the run stops" in process.said
+    assert "1 of 2 trials are on record" in (folder / "BASELINE.md").read_text()
+    assert list(ledger(folder)) == ["easy-baseline-t1"]
+    assert process.left() == []
+    assert no_container_is_left("traces")
+
+
+@pytest.mark.slow
+def test_a_stopped_selection_says_that_nothing_is_reported_and_how_to_go_on(start, model, tasks, tmp_path):
+    for name in ("easy", "slow"):
+        (tasks / name / "task.toml").write_text(
+            '[metadata]\nfamily = "easy"\nsplit = "trained"\n[environment]\nnetwork_mode = "no-network"\n'
+        )
+    options = ("--model", str(model / "tiny"), "--tasks", str(tasks), *QUICK, "--layer", "1", "--run", "r")
+    select = [*capvec_command(), *options, "--out", "chosen.json"]
+    select[2] = "capvec.studies.calibration.select"
+    process = start(select)
+    process.wait_for(underway(tmp_path / "reports" / "r", 1))
+    process.stop(INT, 2)
+    assert process.end(60) == 128 + INT, process.said
+    assert "stopped, so nothing is reported or selected; go on with --run r --resume" in process.said
+    assert recorded(tmp_path / "reports" / "r") >= 1
+    assert not (tmp_path / "chosen.json").exists()
+    assert process.left() == []
+    assert no_container_is_left()
+
+
+@pytest.mark.parametrize("number", [pytest.param(INT, marks=slow), TERM, pytest.param(HUP, marks=slow)])
+def test_a_report_that_is_stopped_leaves_the_old_files_or_the_new_ones_whole(start, tmp_path, number):
+    """Once it takes signals: before that, Python itself says that it was interrupted."""
+    folder = write_recorded(tmp_path / "r").folder
+    command = capvec_command("report", str(folder))
+    assert start(command).end() == 0
+    before = report_texts(folder)
+    for delay in (0.0, 0.5, 1.0, 1.5):
+        process = start(command)
+        process.wait_for(lambda: process.takes(TERM), 30)  # noqa: B023 (called here)
+        time.sleep(delay)
+        if process.process.poll() is None:
+            process.stop(number, 3)
+        assert process.end(30) in {0, 128 + number}, (delay, process.said)
+        assert report_texts(folder) == before
+        assert not list(folder.glob(".*.new"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [pytest.param(("check", "{tasks}"), marks=slow), ("serve", "--model", "{model}/tiny")],
+    ids=["check", "serve"],
+)
+@pytest.mark.parametrize(("number", "times"), [(INT, 2), pytest.param(TERM, 1, marks=slow)])
+def test_a_stopped_command_ends_its_engine_and_its_containers(start, model, tasks, arguments, number, times):
+    given = [word.replace("{tasks}", str(tasks)).replace("{model}", str(model)) for word in arguments]
+    process = start(capvec_command(*given))
+    run = f"check-{process.process.pid}"
+    process.wait_for(lambda: "serving" in process.said if arguments[0] == "serve" else bool(containers(run)))
+    process.stop(number, times)
+    assert process.end(60) == 128 + number, process.said
+    assert process.left() == []
+    assert no_container_is_left(run)
