@@ -140,7 +140,8 @@ class Sandbox(Protocol):
         Args:
             source: the folder. Executable bits are kept, and scripts (`.sh`) have them. The copies belong to root and
                 are readable by all.
-            target: absolute path of a folder of the sandbox, made if it does not exist.
+            target: absolute path of a folder of the sandbox, which keeps its owner and mode. It is made for root if it
+                does not exist.
 
         Raises:
             SandboxUnavailable: the sandbox is gone.

@@ -227,9 +227,9 @@ class DockerSandbox:
 
     def upload(self, source: Path, target: str) -> None:
         """Copy the contents of a folder into the sandbox. See `Sandbox.upload`."""
-        archive = files.pack(source, target)
+        archive = files.pack(source)
         with faults():
-            self._api.put_archive(self._container, "/", archive)
+            files.put(self._api, self._container, target, archive)
 
     def read(self, path: str) -> bytes | None:
         """The content of a regular file; None for anything else, links included. See `Sandbox.read`.

@@ -33,6 +33,8 @@ min_reward = {least}
 name = "second"
 healthcheck = {{ command = "[ -e /app/ready ]", retries = 1 }}
 """
+OWNED = "FROM debian:bookworm-slim\nRUN useradd agent && install -d -o agent /app\nUSER agent\nWORKDIR /app\n"
+"""The agent owns its folder, so that it can still write there after a step's files were put into it."""
 JUDGE = "grep -qx {word} /app/said 2>/dev/null && reward={full} || reward=0\necho $reward > /logs/verifier/reward.txt\n"
 
 
@@ -58,6 +60,7 @@ def write(tmp_path):
         (workdir / "setup.sh").write_text("grep -q one /app/said && touch ready\n")
         (workdir / "word").write_text("two\n")
         (folder / "tests" / "test.sh").unlink()
+        (folder / "environment" / "Dockerfile").write_text(OWNED)
         return folder
 
     return write
