@@ -88,9 +88,7 @@ class TaskCheck(Record):
     """Why there is no result, in a few words; empty if there is one."""
 
     @classmethod
-    def without(
-        cls, task: Task, error: UsageError | SandboxUnavailable | EnvironmentFault, fault: str = UNMADE
-    ) -> Self:
+    def without(cls, task: Task, error: UsageError | InfrastructureError, fault: str = UNMADE) -> Self:
         """That of a task without a result, such as one whose container cannot be had or does not become ready."""
         lines = tuple(printable(str(error)).splitlines())
         return cls(task.name, Attempt(None, evidence=lines), None, 0.0, networked=False, fault=fault)
@@ -176,7 +174,7 @@ class Checker:
         self._stopped = Event()
 
     def check(self, tasks: Sequence[Task]) -> tuple[TaskCheck, ...]:
-        """Check each task once; in their order. A container that Docker refuses concerns its task alone.
+        """Check each task once; in their order. What fails in the container of a task concerns that task alone.
 
         Raises:
             InfrastructureError: Docker does not answer.
@@ -225,7 +223,7 @@ class Checker:
                 kept = self._within_bounds(task, solved=True, keep_processes=True)
         except (UsageError, EnvironmentFault) as error:
             return TaskCheck.without(task, error)
-        except SandboxUnavailable as error:
+        except InfrastructureError as error:
             self.go_on()  # `stop` removes containers that are at work
             self._sandboxes.check()
             return TaskCheck.without(task, error, "its check ends before its verifiers judge")

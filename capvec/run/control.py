@@ -146,7 +146,7 @@ def ready(sandbox: Sandbox, task: Task, control: Control, before: Judged) -> Jud
     """
     try:
         begin(sandbox, task, task.steps[len(before.steps)])
-    except StepFault as fault:
+    except (StepFault, SandboxBroken) as fault:
         if not before.steps:
             raise
         if other := control.fault(task, before.steps):

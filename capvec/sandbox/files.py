@@ -12,7 +12,7 @@ from typing import Any
 import docker.errors
 import docker.utils
 
-from capvec.errors import InfrastructureError
+from capvec.errors import FileTooLarge
 
 READ_LIMIT = 1 << 20
 """Bytes of the largest file that is fetched."""
@@ -179,7 +179,7 @@ def fetch(api: Any, container: str, path: str) -> bytes | None:
     """The archive of a regular file of a container; None for anything else, links included.
 
     Raises:
-        InfrastructureError: the file is larger than `READ_LIMIT`.
+        FileTooLarge: it is larger than `READ_LIMIT`.
     """
     if (found := _archive(api, container, path)) is None:
         return None
@@ -189,7 +189,7 @@ def fetch(api: Any, container: str, path: str) -> bytes | None:
         return None
     if stat["size"] > READ_LIMIT:
         _abandon(chunks)
-        raise InfrastructureError(
+        raise FileTooLarge(
             f"{path} in the sandbox has {stat['size']} bytes; expected at most {READ_LIMIT}: write less to it"
         )
     return b"".join(chunks)

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from capvec.errors import VerifierFault
+from capvec.errors import FileTooLarge, VerifierFault
 from capvec.records import CommandResult
 from capvec.sandbox.base import Sandbox
 from capvec.sandbox.evidence import Evidence, saved
@@ -95,7 +95,7 @@ def _run(sandbox: Sandbox, task: Task, step: TaskStep) -> tuple[Mapping[str, flo
         )
     try:
         rewards = read_rewards(sandbox.read(f"{LOGS}/reward.json"), sandbox.read(f"{LOGS}/reward.txt"))
-    except ValueError as error:
+    except (ValueError, FileTooLarge) as error:
         raise VerifierFault(
             f"{error}; tests/test.sh ended with exit code {result.exit_code} and printed: {_tail(result)}"
         ) from error

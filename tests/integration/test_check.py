@@ -39,6 +39,7 @@ TASKS = {
     "fetching-open": (FETCHES, None),
     "owner": (f'[ "$(stat -c %U /app/hi)" = nobody ] {REWARD}', "touch /app/hi; chown nobody /app/hi\n"),
     "mute": ("frobnicate /app\n", "true\n"),
+    "vast": ("yes | head -c 2000000 > /logs/verifier/reward.txt\n", "true\n"),
     "windows": (f"#!/bin/bash\r\n{SAYS_HI}", "true\n"),
     "snake": ("#!/usr/bin/env python3\n", "true\n"),
 }
@@ -52,6 +53,7 @@ EXPECTED = {
     "fetching-open": ("–", "0", "unfit"),
     "owner": ("0", "0", "unfit"),
     "mute": ("none", "none", "unfit"),
+    "vast": ("none", "none", "unfit"),
     "windows": ("none", "none", "unfit"),
     "snake": ("none", "none", "unfit"),
     "unbuilt": ("–", "none", "unfit"),
@@ -95,7 +97,8 @@ def test_every_task_is_judged_by_its_solution_and_by_doing_nothing(tmp_path, cac
     said = capsys.readouterr().out
     rows = [line.split() for line in said.splitlines() if line.split()[:1] and line.split()[0] in EXPECTED]
     assert {row[0]: (row[1], row[2], row[4]) for row in rows} == EXPECTED
-    assert said.endswith("1 of 13 tasks proved, 11 unfit, 1 without a solution\n")
+    assert said.endswith("1 of 14 tasks proved, 12 unfit, 1 without a solution\n")
+    assert "/logs/verifier/reward.txt in the sandbox has 2000000 bytes; expected at most 1048576" in said
     # What Docker cannot do in a task's container is said of that task alone.
     assert "unmendable: its check ends before its verifiers judge\n    the system's files cannot be restored" in said
     assert "the solution ended with exit code 3" in said
@@ -212,8 +215,9 @@ def judged(tmp_path):
         ("mkfifo /app/hi", SAYS_HI),
         ('echo "curl: (6) Could not resolve host: example.org" > /app/hi', f"cat /app/hi; {SAYS_HI}"),
         ("echo exit 127 > /app/setup.sh", f"[ ! -e /app/setup.sh ] || . /app/setup.sh\n{SAYS_HI}"),
+        ("yes | head -c 3000000 > big", f"{SAYS_HI}[ ! -e /app/big ] || cp /app/big /logs/verifier/reward.txt\n"),
     ],
-    ids=["it hangs", "a sign of its own", "no reward"],
+    ids=["it hangs", "a sign of its own", "no reward", "a reward of 3 MB"],
 )
 def test_an_agent_that_makes_the_verifier_fail_has_not_solved_the_task(judged, command, test, solution):
     outcome = judged(command, test, solution)

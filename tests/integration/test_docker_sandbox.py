@@ -12,7 +12,7 @@ import pytest
 from support.real_sweeps import containers
 from support.sandbox_conformance import SandboxConformance
 
-from capvec.errors import InfrastructureError, SandboxUnavailable, UsageError
+from capvec.errors import FileTooLarge, SandboxUnavailable, UsageError
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.docker_host import check_docker
 from capvec.sandbox.files import READ_LIMIT
@@ -376,8 +376,13 @@ def test_only_regular_files_of_a_sensible_size_are_read(shared):
     for path in ("/tmp/link", "/tmp/pipe", "/dev/zero", "/usr", "/etc/passwd/below"):
         assert shared.read(path) is None
     assert len(shared.read("/tmp/fits")) == READ_LIMIT
-    with pytest.raises(InfrastructureError, match=f"{READ_LIMIT + 1} bytes"):
+    with pytest.raises(FileTooLarge, match=f"{READ_LIMIT + 1} bytes"):
         shared.read("/tmp/large")
+
+
+def test_a_file_that_changes_its_size_all_the_time_is_read_as_it_was_at_one_moment(fresh):
+    fresh.run("(while :; do truncate -s 900000 /tmp/f; truncate -s 9 /tmp/f; done) >/dev/null 2>&1 &", timeout_s=10)
+    assert {len(fresh.read("/tmp/f") or b"") for _ in range(12)} <= {0, 9, 900_000}
 
 
 def test_a_planted_reward_is_not_believed_however_it_is_kept(fresh, task, tmp_path):
