@@ -60,6 +60,8 @@ class Attempt(Record):
     """Signs that tools failed."""
     ended: bool = False
     """Whether processes that it had left running were ended before the verifier ran."""
+    unreached: str = ""
+    """Name of the first step that it did not reach, since a reward of the one before was below its `min_reward`."""
 
     @property
     def shown(self) -> str:
@@ -144,6 +146,12 @@ class TaskCheck(Record):
             yield "after its own solution, its verifier gives no reward", solution
         elif nothing.reward is None:
             yield "where nothing is done, its verifier gives no reward", nothing
+        elif solution is not None and solution.unreached:
+            yield (
+                f"its own solution does not reach the step {solution.unreached}, whose verifier is never seen to be "
+                "content: the step before does not earn its min_reward",
+                solution,
+            )
         elif solution is not None and not solution.solved:
             yield (
                 f"its own solution is judged {solution.shown}, and must be judged at least {self.solved_at:g}",
@@ -260,7 +268,10 @@ class Checker:
                 evidence = (*_evidence(ran), *(lines if printed else (what,)))
                 signs = _signs(task, ran, CommandResult(printed or what, None))
                 return Attempt(None, False, evidence, signs, _ended(ran))
-        return Attempt(judged.reward, judged.solved, tuple(_evidence(ran)), _signs(task, ran), _ended(ran))
+        unreached = "".join(step.name for step in task.steps[len(rewards) :][:1])
+        if unreached:
+            ran.append((_below(task.steps[len(rewards) - 1], rewards[-1]), None))
+        return Attempt(judged.reward, judged.solved, tuple(_evidence(ran)), _signs(task, ran), _ended(ran), unreached)
 
 
 def refusal(checks: Sequence[TaskCheck], of: int, options: str) -> UsageError:
@@ -306,6 +317,15 @@ def _evidence(ran: Sequence[tuple[str, CommandResult | None]]) -> Iterator[str]:
         lines = [one_line(line) for line in result.output.strip().splitlines()[-_SHOWN:]]
         yield f"{what} {ended} and printed {'at last:' if lines else 'nothing'}"
         yield from (f"  {line}" for line in lines)
+
+
+def _below(step: TaskStep, rewards: Mapping[str, float]) -> str:
+    """What a step earned of the rewards that its `min_reward` asks for."""
+    earned = (
+        f"{name} {f'{rewards[name]:g}' if name in rewards else 'missing'}, and min_reward asks for {least:g}"
+        for name, least in step.min_reward.items()
+    )
+    return f"in the step {step.name}: {'; '.join(earned)}"
 
 
 def _ended(ran: Sequence[tuple[str, CommandResult | None]]) -> bool:
