@@ -305,6 +305,8 @@ def _do(
     verified = verify(sandbox, task, step)
     ran += [(note, None) for note in verified.notes]
     ran.append((f"the verifier{of}", verified.ran))
+    if verified.logs:
+        ran.append((f"what the verifier{of} wrote to /logs/verifier", CommandResult(verified.logs, None)))
     return verified.rewards
 
 
@@ -313,9 +315,12 @@ def _evidence(ran: Sequence[tuple[str, CommandResult | None]]) -> Iterator[str]:
         if result is None:
             yield what
             continue
-        ended = "ran out of time" if result.timed_out else f"ended with exit code {result.exit_code}"
         lines = [one_line(line) for line in result.output.strip().splitlines()[-_SHOWN:]]
-        yield f"{what} {ended} and printed {'at last:' if lines else 'nothing'}"
+        if result.exit_code is None and not result.timed_out:
+            yield f"{what} ends with:"
+        else:
+            ended = "ran out of time" if result.timed_out else f"ended with exit code {result.exit_code}"
+            yield f"{what} {ended} and printed {'at last:' if lines else 'nothing'}"
         yield from (f"  {line}" for line in lines)
 
 

@@ -38,6 +38,8 @@ TASKS = {
     "fetching": (FETCHES, "true\n"),
     "fetching-open": (FETCHES, None),
     "owner": (f'[ "$(stat -c %U /app/hi)" = nobody ] {REWARD}', "touch /app/hi; chown nobody /app/hi\n"),
+    "logging-open": (f"pytest > /logs/verifier/test-stdout.txt 2>&1 {REWARD}", None),
+    "logging": (f"(chown nobody /app && false) > /logs/verifier/test-stdout.txt 2>&1 {REWARD}", "true\n"),
     "mute": ("frobnicate /app\n", "true\n"),
     "vast": ("yes | head -c 2000000 > /logs/verifier/reward.txt\n", "true\n"),
     "windows": (f"#!/bin/bash\r\n{SAYS_HI}", "true\n"),
@@ -52,6 +54,8 @@ EXPECTED = {
     "fetching": ("0", "0", "unfit"),
     "fetching-open": ("–", "0", "unfit"),
     "owner": ("0", "0", "unfit"),
+    "logging-open": ("–", "0", "unfit"),
+    "logging": ("0", "0", "unfit"),
     "mute": ("none", "none", "unfit"),
     "vast": ("none", "none", "unfit"),
     "windows": ("none", "none", "unfit"),
@@ -97,12 +101,13 @@ def test_every_task_is_judged_by_its_solution_and_by_doing_nothing(tmp_path, cac
     said = capsys.readouterr().out
     rows = [line.split() for line in said.splitlines() if line.split()[:1] and line.split()[0] in EXPECTED]
     assert {row[0]: (row[1], row[2], row[4]) for row in rows} == EXPECTED
-    assert said.endswith("1 of 14 tasks proved, 12 unfit, 1 without a solution\n")
+    assert said.endswith("1 of 16 tasks proved, 14 unfit, 1 without a solution\n")
     assert "/logs/verifier/reward.txt in the sandbox has 2000000 bytes; expected at most 1048576" in said
     # What Docker cannot do in a task's container is said of that task alone.
     assert "unmendable: its check ends before its verifiers judge\n    the system's files cannot be restored" in said
     assert "the solution ended with exit code 3" in said
     assert "I said ho" in said
+    assert "what the verifier wrote to /logs/verifier ends with:\n      chown: changing ownership of '/app'" in said
     # What would have let it work is named beside the sign of its lack.
     resolving = [line for line in said.splitlines() if "Temporary failure resolving" in line and "--allow" in line]
     assert len(resolving) == 2

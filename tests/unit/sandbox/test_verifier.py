@@ -53,6 +53,22 @@ def test_a_reward_that_is_too_large_to_read_is_a_fault_of_the_verifier(task):
         verify(Full(RAN), task)
 
 
+@pytest.mark.parametrize("exit_code", [0, 1])
+def test_what_the_verifier_wrote_into_files_is_read_unless_it_is_content(task, exit_code):
+    def answer(command):
+        if command == "bash -c /tests/test.sh":
+            return CommandResult("", 0)
+        assert command.endswith("sh /logs/verifier")
+        return CommandResult("pytest: not found\n", exit_code)
+
+    low = verify(ScriptedSandbox(answer, {"/logs/verifier/reward.txt": b"0.5"}), task)
+    assert low.logs == ("pytest: not found\n" if exit_code == 0 else "")
+    assert verify(ScriptedSandbox(answer, {"/logs/verifier/reward.txt": b"1"}), task).logs == ""
+    said = r"printed: nothing\nIts files in /logs/verifier end with: pytest" if exit_code == 0 else "printed: nothing$"
+    with pytest.raises(VerifierFault, match=said):
+        verify(ScriptedSandbox(answer), task)
+
+
 def test_of_what_was_restored_only_the_first_names_are_kept():
     many = tuple(f"/usr/bin/{number}" for number in range(100_000))
     (note,) = TakenBack(restored=many).in_words()
