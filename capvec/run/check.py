@@ -28,6 +28,7 @@ from capvec.run.control import Scale
 from capvec.run.progress import Work
 from capvec.sandbox.base import ENDED, Sandbox
 from capvec.sandbox.docker import DockerProvider
+from capvec.sandbox.ownership import closed_to_root
 from capvec.sandbox.reaper import reap
 from capvec.sandbox.solution import has_solution, solve
 from capvec.sandbox.steps import begin, goes_on
@@ -62,6 +63,8 @@ class Attempt(Record):
     """Whether processes that it had left running were ended before the verifier ran."""
     unreached: str = ""
     """Name of the first step that it did not reach, since a reward of the one before was below its `min_reward`."""
+    closed: str = ""
+    """What of the working directory an agent that is root could not write; empty where that was not looked for."""
 
     @property
     def shown(self) -> str:
@@ -142,6 +145,9 @@ class TaskCheck(Record):
         if self.fault:
             yield self.fault, nothing
             return
+        if nothing.closed:
+            sign = Symptom(PERMISSION, f"{one_line(nothing.closed)} in its working directory is another user's")
+            yield "its agent is root, and cannot write what root can in Harbor", Attempt(None, symptoms=(sign,))
         if solution is not None and solution.reward is None:
             yield "after its own solution, its verifier gives no reward", solution
         elif nothing.reward is None:
@@ -253,6 +259,7 @@ class Checker:
         self.go_on()
         with sandboxes.open(task, run=self._run, trial=trial) as sandbox:
             self.go_on()  # `stop` removed the containers that it saw
+            closed = "" if solved or sandboxes.capabilities == "default" else closed_to_root(sandbox, task)
             rewards = list[Mapping[str, float]]()
             try:
                 for step in task.steps:
@@ -267,11 +274,12 @@ class Checker:
                 lines = (f"{what}{_PRINTED.rstrip()}", *(f"  {line}" for line in printed.splitlines()))
                 evidence = (*_evidence(ran), *(lines if printed else (what,)))
                 signs = _signs(task, ran, CommandResult(printed or what, None))
-                return Attempt(None, False, evidence, signs, _ended(ran))
+                return Attempt(None, False, evidence, signs, _ended(ran), closed=closed)
         unreached = "".join(step.name for step in task.steps[len(rewards) :][:1])
         if unreached:
             ran.append((_below(task.steps[len(rewards) - 1], rewards[-1]), None))
-        return Attempt(judged.reward, judged.solved, tuple(_evidence(ran)), _signs(task, ran), _ended(ran), unreached)
+        evidence, signs = tuple(_evidence(ran)), _signs(task, ran)
+        return Attempt(judged.reward, judged.solved, evidence, signs, _ended(ran), unreached, closed)
 
 
 def refusal(checks: Sequence[TaskCheck], of: int, options: str) -> UsageError:

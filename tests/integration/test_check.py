@@ -60,6 +60,7 @@ EXPECTED = {
     "vast": ("none", "none", "unfit"),
     "windows": ("none", "none", "unfit"),
     "snake": ("none", "none", "unfit"),
+    "foreign": ("0", "0", "unfit"),
     "unbuilt": ("–", "none", "unfit"),
     "unready": ("–", "none", "unfit"),
     "unmendable": ("–", "none", "unfit"),
@@ -93,6 +94,8 @@ def test_every_task_is_judged_by_its_solution_and_by_doing_nothing(tmp_path, cac
     for name, (test, solution) in TASKS.items():
         write(tmp_path / "tasks", name, test, solution)
     write_unbuilt(tmp_path / "tasks")
+    foreign = write(tmp_path / "tasks", "foreign", *TASKS["fit"])
+    (foreign / "environment" / "Dockerfile").write_text("FROM debian:bookworm-slim\nWORKDIR /app\nRUN chown 1000 .\n")
     unready = f"{CLOSED}healthcheck = {{ command = 'echo not yet; false', retries = 1 }}\n"
     write(tmp_path / "tasks", "unready", *TASKS["fit"], unready)
     unmendable = write(tmp_path / "tasks", "unmendable", *TASKS["fit"])
@@ -101,13 +104,17 @@ def test_every_task_is_judged_by_its_solution_and_by_doing_nothing(tmp_path, cac
     said = capsys.readouterr().out
     rows = [line.split() for line in said.splitlines() if line.split()[:1] and line.split()[0] in EXPECTED]
     assert {row[0]: (row[1], row[2], row[4]) for row in rows} == EXPECTED
-    assert said.endswith("1 of 16 tasks proved, 14 unfit, 1 without a solution\n")
+    assert said.endswith("1 of 17 tasks proved, 15 unfit, 1 without a solution\n")
     assert "/logs/verifier/reward.txt in the sandbox has 2000000 bytes; expected at most 1048576" in said
     # What Docker cannot do in a task's container is said of that task alone.
     assert "unmendable: its check ends before its verifiers judge\n    the system's files cannot be restored" in said
     assert "the solution ended with exit code 3" in said
     assert "I said ho" in said
     assert "what the verifier wrote to /logs/verifier ends with:\n      chown: changing ownership of '/app'" in said
+    closed = (
+        "foreign: its agent is root, and cannot write what root can in Harbor\n  → an operation is not permitted (. "
+    )
+    assert closed in said
     # What would have let it work is named beside the sign of its lack.
     resolving = [line for line in said.splitlines() if "Temporary failure resolving" in line and "--allow" in line]
     assert len(resolving) == 2
