@@ -18,6 +18,7 @@ import urllib3.exceptions
 
 from capvec.errors import SandboxBroken, SandboxUnavailable
 from capvec.sandbox import docker_cli
+from capvec.storage import no_more_files
 
 FAULTS = (
     docker.errors.DockerException,
@@ -64,6 +65,8 @@ def connect(timeout_s: float = TIMEOUT_S) -> Iterator[docker.DockerClient]:
         client = docker.from_env(timeout=timeout_s)
     # The SDK parses settings and addresses without a check, so that any error can come of a wrong one.
     except Exception as error:
+        if used_up := no_more_files(error):
+            raise SandboxUnavailable(f"Docker cannot be reached: {used_up}") from error
         raise SandboxUnavailable(
             f"Docker does not answer at {where} ({_why(error)}). Start `dockerd`, or run `make setup`, which installs "
             "and starts it where it can; `capvec doctor` lists what is missing"
@@ -90,7 +93,8 @@ def faults() -> Iterator[None]:
         refused = isinstance(error, docker.errors.APIError) and not _TAKEN.match(reason(error))
         if (response := getattr(error, "response", None)) is not None:
             response.close()  # the SDK leaves the connection of a failed streaming call open
-        raise (SandboxBroken if refused else SandboxUnavailable)(f"Docker failed: {reason(error)}") from error
+        why = no_more_files(error) or reason(error)
+        raise (SandboxBroken if refused else SandboxUnavailable)(f"Docker failed: {why}") from error
 
 
 class Lifeline:
