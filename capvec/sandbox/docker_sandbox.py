@@ -212,6 +212,7 @@ class DockerSandbox:
                 mended = self._mend_accounts()
                 taken = put_back(self._client, self._container, self._origin, alive, own=own.pids, end=end)
                 taken = taken._replace(restored=(*mended, *taken.restored))
+                self.processes.lost = None
             self.hang_up()
             if "/dev" in taken.restored or (end and self.processes.restarted):
                 # Not otherwise: Docker would rewrite /etc/hosts, which may be the agent's work.
@@ -305,6 +306,7 @@ class DockerSandbox:
             self.processes.revive()
         except ShellLost:
             restore_commands(self._client, self._container, self._origin)
+            self.processes.lost = None
 
     def _mend_accounts(self) -> tuple[str, ...]:
         """Restore the files of users in a frozen container if Docker cannot read them. Returns their paths if so."""

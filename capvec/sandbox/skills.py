@@ -7,7 +7,7 @@ import re
 from capvec.errors import InfrastructureError
 from capvec.sandbox.base import Sandbox
 
-_LIST = 'for file in "$1"/*/SKILL.md; do [ -f "$file" ] && printf "%s\\n" "$file"; done; true'
+_LIST = 'for file in "$1"/*/SKILL.md; do [ -f "$file" ] && printf "%s\\n" "$file"; done; echo .'
 _FIELD = re.compile(r"^(name|description):[ \t]*(.+?)[ \t\r]*$", re.MULTILINE)
 _HEAD = re.compile(r"\A---\r?\n(.*?)^---\r?$", re.DOTALL | re.MULTILINE)
 
@@ -22,9 +22,12 @@ def skills_in_words(sandbox: Sandbox, folder: str) -> str:
         SandboxUnavailable: the sandbox is gone.
     """
     listed = sandbox.execute(("sh", "-c", _LIST, "sh", folder.rstrip("/")), timeout_s=30)
-    if listed.exit_code != 0:
-        raise InfrastructureError(f"the skills in {folder} cannot be listed: {listed.output.strip()[-200:]}")
-    lines = [_in_words(path, sandbox.read(path) or b"") for path in sorted(listed.output.splitlines())]
+    *paths, last = listed.output.splitlines() or [""]
+    if listed.exit_code != 0 or last != ".":  # without the dot, Docker has lost some of it
+        raise InfrastructureError(
+            f"the skills in {folder} cannot be listed: {listed.output.strip()[-200:] or 'nothing'}"
+        )
+    lines = [_in_words(path, sandbox.read(path) or b"") for path in sorted(paths)]
     if not lines:
         return ""
     return "\n".join(("Skills for this task. Read the file of one before you use it:", *lines))

@@ -160,6 +160,28 @@ def test_an_image_without_bash_gets_a_plain_shell(tmp_path):
         assert say(sandbox, "pwd") == "/tmp"
 
 
+SILENT_ONCE = """#!/bin/bash
+place=/proc/1/root/tmp
+[ -d $place ] || place=/tmp
+mkdir "$place/asked-$#" 2>/dev/null && exit
+exec /bin/dash "$@"
+"""
+
+
+def test_what_docker_lost_of_a_programs_output_is_asked_for_again(tmp_path):
+    """On busy cores Docker lets go of what a program printed, as if it had printed nothing."""
+    environment = tmp_path / "environment"
+    environment.mkdir()
+    (environment / "once").write_text(SILENT_ONCE)
+    lines = ("FROM debian:bookworm-slim", "COPY once /usr/bin/", "RUN cd /usr/bin; chmod 755 once; ln -sf once sh", "")
+    (environment / "Dockerfile").write_text("\n".join(lines))
+    with DockerProvider().open(Task("silent", tmp_path, "x", "0"), run=RUN, trial="silent") as sandbox:
+        asked = say(sandbox, "ls /tmp").splitlines()
+        assert asked == ["asked-2"]
+        assert sandbox.take_back().restored == ()
+        assert len(say(sandbox, "ls /tmp").splitlines()) == len(asked) + 1
+
+
 def test_a_background_process_does_not_hold_the_command_up(fresh):
     started = time.monotonic()
     assert say(fresh, "sleep 60 & echo started") == "started"

@@ -12,8 +12,8 @@ from capvec.sandbox.skills import skills_in_words
 pytestmark = pytest.mark.unit
 
 
-def in_words(files, exit_code=0):
-    listed = CommandResult("".join(f"{path}\n" for path in files), exit_code)
+def in_words(files, exit_code=0, end=".\n"):
+    listed = CommandResult("".join(f"{path}\n" for path in files) + end, exit_code)
     return skills_in_words(ScriptedSandbox(lambda _command: listed, files), "/skills/")
 
 
@@ -34,3 +34,5 @@ def test_no_skills_are_no_words_and_a_listing_that_fails_is_a_fault():
     assert in_words({}) == ""
     with pytest.raises(InfrastructureError, match="/skills/ cannot be listed"):
         in_words({}, exit_code=126)
+    with pytest.raises(InfrastructureError, match="cannot be listed: nothing"):
+        in_words({}, end="")
