@@ -121,7 +121,7 @@ def _by_halves(whole: Sequence[int]) -> float:
     if not observed:
         return 1.0
     as_high = sum(len(other) - bisect_left(other, observed - value) for value in one)
-    return 2 * as_high / 2 ** len(whole)  # as many are as low
+    return math.ldexp(as_high, 1 - len(whole))  # as many are as low
 
 
 def _signed_sums(whole: Sequence[int]) -> list[int]:
