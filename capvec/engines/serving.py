@@ -74,8 +74,8 @@ def within_files(bounds: Bounds = BOUNDS) -> Bounds:
     if resource.RLIM_INFINITY != soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    allowed = bounds.connections if soft == resource.RLIM_INFINITY else soft - others
-    return replace(bounds, connections=max(1, min(bounds.connections, allowed)))
+    allowed = bounds.connections if soft == resource.RLIM_INFINITY else max(soft - others, soft // 4)
+    return replace(bounds, connections=min(bounds.connections, allowed))
 
 
 class JsonResponse(Response):
