@@ -40,8 +40,7 @@ siege: setup
 	mkdir -p reports
 	$(BIN)/pytest -m siege --durations 10 --junitxml reports/junit-siege.xml $(ARGS)
 
-fuzz: .venv/.installed
-	$(BIN)/pip install --quiet --disable-pip-version-check atheris==3.0.0
+fuzz: .venv/.fuzz
 	@for target in $$($(BIN)/python -m dev.fuzz --list); do \
 	  $(BIN)/python -m dev.fuzz $$target --artifacts reports/fuzz $(ARGS) || exit 1; done
 
@@ -84,6 +83,10 @@ HASHED = --no-deps --require-hashes
 	$(BIN)/pip install --quiet --disable-pip-version-check $(HASHED) -r requirements-docs.lock
 	@touch $@
 
+.venv/.fuzz: .venv/.installed requirements-fuzz.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check $(HASHED) -r requirements-fuzz.lock
+	@touch $@
+
 docs: .venv/.docs
 	$(BIN)/python -m dev.docs
 	$(BIN)/zensical build --clean --strict
@@ -120,6 +123,7 @@ lock:
 	.venv-lock/bin/pip install --quiet --constraint .venv-lock/base --group docs
 	$(OTHERS) > .venv-lock/docs
 	{ echo '# Written by `make lock`: what `make docs` needs besides.'; $(HASHES) < .venv-lock/docs; } > requirements-docs.lock
+	{ echo '# Written by `make lock`: what `make fuzz` needs besides.'; $(UV) --group fuzz; } > requirements-fuzz.lock
 	{ echo '# Written by `make lock`: what `make audit` needs, alone.'; $(UV) --group release; } > requirements-release.lock
 	{ grep '^#' requirements-plugins.lock; sed -n 's/^\([a-z].*==[^ ]*\).*/\1/p' requirements-plugins.lock | $(HASHES); } > .venv-lock/plugins
 	mv .venv-lock/plugins requirements-plugins.lock

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from capvec.errors import CapvecError
 from capvec.signals import exit_code, stopping_on_signals
+from capvec.storage import advice
 from capvec.text import one_line
 
 
@@ -47,7 +48,7 @@ def accept_any_character() -> None:
 def refused(error: OSError) -> str:
     """What the operating system refused, on one line."""
     what = error.filename if error.filename is not None else "a file or the output"
-    return one_line(f"{what}: {error.strerror or error}; mend that and try again")
+    return one_line(f"{what}: {error.strerror or error}; {advice(error)}")
 
 
 def _say(message: str) -> int:

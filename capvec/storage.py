@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from capvec.errors import StorageFault
 
+_RAISE = "raise the limit of open files (`ulimit -n`) and try again"
 _ADVICE = {
+    errno.EMFILE: _RAISE,
+    errno.ENFILE: _RAISE,
     errno.ENOSPC: "make room on that disk and try again",
     errno.EDQUOT: "make room in your quota and try again",
     errno.EROFS: "choose a place that can be written",
@@ -38,8 +42,23 @@ def writing(path: Path) -> Iterator[None]:
 
 def refusal(path: Path | str, error: OSError) -> str:
     """The sentence on a path that cannot be written."""
-    advice = _ADVICE.get(error.errno or 0, "mend that and try again")
-    return f"{path} cannot be written ({error.strerror or error}): {advice}"
+    return f"{path} cannot be written ({error.strerror or error}): {advice(error)}"
+
+
+def advice(error: OSError) -> str:
+    """What to do about what the operating system refused."""
+    return _ADVICE.get(error.errno or 0, "mend that and try again")
+
+
+def no_more_files(error: BaseException) -> str:
+    """One sentence where an error came of too many open files, whatever it was wrapped in; empty otherwise."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):
+            limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            return f"{cause.strerror} (this process may have {limit:,}): {_RAISE}"
+        cause = cause.__cause__ or cause.__context__
+    return ""
 
 
 def write_text(path: Path, text: str) -> None:

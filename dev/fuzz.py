@@ -1,6 +1,6 @@
 """Fuzzes the readers of other people's files: any bytes are read, or refused with a `UsageError` in one line.
 
-    pip install atheris                                # Python 3.11 to 3.13, Linux
+    pip install --require-hashes -r requirements-fuzz.lock    # Python 3.11 to 3.13, Linux
     python -m dev.fuzz gguf --seconds 120
 
 libFuzzer mutates valid files. A run ends with an exit code other than 0, and keeps the input in `--artifacts`, where a
@@ -109,7 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(TARGETS))
         return 0
     if options.target is None or importlib.util.find_spec("atheris") is None:
-        parser.error("name a target" if options.target is None else "atheris is missing: pip install atheris")
+        parser.error("name a target" if options.target is None else "atheris is missing: make fuzz")
     _fuzz(options.target, options.seconds, options.artifacts)
     return 0
 

@@ -15,6 +15,7 @@ from capvec.engines.protocol import CLIENT_IDLE_S, Captured, DirectionInfo, Engi
 from capvec.errors import ContextOverflow, EngineUnavailable, SteeringFault, UsageError
 from capvec.records import Message, Reply, Thinking
 from capvec.steering import IsolationCheck, Receipt, Steer
+from capvec.storage import no_more_files
 from capvec.thoughts import Said, split_thought
 
 TIMEOUT_S = 600.0
@@ -229,9 +230,8 @@ class EngineClient:
                 # Every request of the protocol has the same answer when it is sent again.
                 return self._http.request(method, path, **arguments)
         except httpx.HTTPError as error:
-            raise EngineUnavailable(
-                f"the engine at {self._url} did not answer: {type(error).__name__}: {error}"
-            ) from error
+            why = no_more_files(error) or f"{type(error).__name__}: {error}"
+            raise EngineUnavailable(f"the engine at {self._url} did not answer: {why}") from error
 
 
 def _busy_for(response: httpx.Response) -> float | None:

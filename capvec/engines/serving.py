@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import resource
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -32,6 +33,8 @@ T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
 RETRY_AFTER_S = 1
 """Seconds after which a busy engine may be asked again."""
+PIECE_BYTES = 1 << 20
+"""Of a large answer, sent at a time."""
 
 
 @dataclass(frozen=True)
@@ -40,19 +43,39 @@ class Bounds:
 
     body_bytes: int = 32 << 20
     """Of one request; a direction of 128 layers of width 16,384 in float64 has half of it."""
+    held_bytes: int = 256 << 20
+    """Of the bodies of all requests that are not answered."""
     requests: int = 256
     """Read and answered at a time."""
     connections: int = 1024
-    """Open at a time."""
+    """Open at a time, as far as the process may have so many files open: see `within_files`."""
     request_s: float = 60.0
     """Seconds for a whole request to arrive."""
     idle_s: float = SERVER_IDLE_S
     """Seconds after which an idle connection is closed."""
+    answer_s: float = 60.0
+    """Seconds in which a client takes no part of its answer, after which its connection is cut."""
     linger_s: float = 2.0
     """Seconds for which the rest of a refused request is read: a client that is still sending may miss the answer."""
 
 
 BOUNDS = Bounds()
+BACKLOG, REFUSED = 128, 64
+"""Connections that are taken at once, and those beyond the bound that are told so at a time."""
+OTHER_FILES = 64
+"""Files that an engine has open beside its connections."""
+
+
+def within_files(bounds: Bounds = BOUNDS) -> Bounds:
+    """The bounds, with no more connections than this process may have files open; it is let have enough if it can."""
+    others = BACKLOG + REFUSED + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = bounds.connections + others
+    if resource.RLIM_INFINITY != soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    allowed = bounds.connections if soft == resource.RLIM_INFINITY else max(soft - others, soft // 4)
+    return replace(bounds, connections=min(bounds.connections, allowed))
 
 
 class JsonResponse(Response):
@@ -62,6 +85,61 @@ class JsonResponse(Response):
 
     def render(self, content: Any) -> bytes:
         return json.dumps(content, allow_nan=False).encode()
+
+
+class Room:
+    """Memory that requests share."""
+
+    def __init__(self, most: int, what: str) -> None:
+        """Begin with nothing in it.
+
+        Args:
+            most: bytes.
+            what: is in it, for the message.
+        """
+        self._most, self._what, self._held = most, what, 0
+
+    def take(self, size: int) -> None:
+        """Take so many bytes of it.
+
+        Raises:
+            RequestError: there are not so many left at the moment.
+        """
+        if self._held + size > self._most:
+            raise _busy(f"{self._held:,} bytes of {self._what}")
+        self._held += size
+
+    def give(self, size: int) -> None:
+        """Give so many bytes back."""
+        self._held -= size
+
+
+class LargeResponse(Response):
+    """Bytes that are sent no faster than the client takes them."""
+
+    media_type = "application/octet-stream"
+
+    def __init__(self, content: bytes, ended: Callable[[], None]) -> None:
+        """Make the response.
+
+        Args:
+            content: its bytes.
+            ended: called when the client has them, or is gone.
+        """
+        super().__init__(content)
+        self._ended = ended
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            content = memoryview(self.body)
+            for start in range(0, len(content), PIECE_BYTES):
+                piece = bytes(content[start : start + PIECE_BYTES])
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            self._ended()
 
 
 # ------------------------------------------------------------------------------------------------ application
@@ -76,6 +154,7 @@ def endpoints(routes: Mapping[str, tuple[str, Endpoint]], token: str, bounds: Bo
         bounds: of the requests.
     """
     expected = f"Bearer {token}".encode()
+    room = Room(bounds.held_bytes, "requests")
     running = 0
 
     async def answer(request: Request) -> Response:
@@ -94,16 +173,32 @@ def endpoints(routes: Mapping[str, tuple[str, Endpoint]], token: str, bounds: Bo
             running -= 1
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        arrived = False
+        arrived, received, held = False, 0, 0
 
-        async def watched() -> Message:
+        def hold(size: int) -> None:
+            nonlocal held
+            if size > held:
+                room.take(size - held)
+                held = size
+
+        async def part() -> Message:
             nonlocal arrived
             message = await receive()
             arrived = not message.get("more_body", False)
             return message
 
+        async def kept() -> Message:
+            # The room for the whole body, so that of many that come together the first are read, and not parts of all.
+            nonlocal received
+            hold(_length(request))
+            message = await part()
+            received += len(message.get("body", b""))
+            hold(received)
+            return message
+
+        request = Request(scope, kept)
         try:
-            response = await answer(Request(scope, watched))
+            response = await answer(request)
         except ClientDisconnect:
             return
         except Exception as error:
@@ -111,7 +206,9 @@ def endpoints(routes: Mapping[str, tuple[str, Endpoint]], token: str, bounds: Bo
             with suppress(TimeoutError):
                 async with asyncio.timeout(bounds.linger_s):
                     while not arrived:
-                        await watched()
+                        await part()
+        finally:
+            room.give(held)
         await response(scope, receive, send)
 
     return app
@@ -132,7 +229,7 @@ async def body_of(request: Request, most: int = BOUNDS.body_bytes) -> bytes:
     too_large = RequestError(
         f"the body is too large; expected at most {most:,} bytes, so send less at once", "request_too_large", 413
     )
-    if int(request.headers.get("content-length", 0)) > most:
+    if _length(request) > most:
         raise too_large
     body = bytearray()
     async for part in request.stream():
@@ -161,6 +258,11 @@ async def while_connected(request: Request, work: Future[T]) -> T:
         if not work.cancel():  # it has begun; whoever does it sees that it is done
             with suppress(InvalidStateError):
                 work.set_exception(ClientDisconnect())
+
+
+def _length(request: Request) -> int:
+    """Bytes of a body, as its header states them; 0 where it does not. (h11 refuses one that lies.)"""
+    return int(request.headers.get("content-length", 0))
 
 
 def _route(routes: Mapping[str, tuple[str, Endpoint]], request: Request) -> tuple[str, Endpoint]:
@@ -195,6 +297,7 @@ def server(app: ASGIApp, bounds: Bounds = BOUNDS) -> uvicorn.Server:
         access_log=False,
         lifespan="off",
         timeout_keep_alive=int(bounds.idle_s),
+        backlog=BACKLOG,
     )
     return uvicorn.Server(config)
 
@@ -206,11 +309,14 @@ class JsonProtocol(H11Protocol):
         super().__init__(*arguments, **named)
         self._bounds = bounds
         self._deadline: asyncio.TimerHandle | None = None
+        self._taken_by: asyncio.TimerHandle | None = None
         self._refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self._bounds.connections:
+        if len(self.connections) > self._bounds.connections + REFUSED:
+            transport.abort()
+        elif len(self.connections) > self._bounds.connections:
             self._refuse(_busy(f"{self._bounds.connections} connections"))
         else:
             self.timeout_keep_alive_task = self.loop.call_later(self._bounds.idle_s, self.timeout_keep_alive_handler)
@@ -218,6 +324,19 @@ class JsonProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._disarm()
+        self.resume_writing()
+
+    def pause_writing(self) -> None:
+        """The client takes its answer more slowly than it comes, or not at all."""
+        super().pause_writing()
+        self._taken_by = self.loop.call_later(self._bounds.answer_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The client has taken what it was sent."""
+        super().resume_writing()
+        if self._taken_by is not None:
+            self._taken_by.cancel()
+            self._taken_by = None
 
     def data_received(self, data: bytes) -> None:
         if not self._refused:
@@ -244,6 +363,11 @@ class JsonProtocol(H11Protocol):
         error = sys.exception()  # h11's, which the base class does not pass on
         status = getattr(error, "error_status_hint", HTTPStatus.BAD_REQUEST)
         self._refuse(RequestError(f"the request is no HTTP/1.1: {error or msg}", "invalid_http", status))
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection, even where its client has not taken the end of an answer."""
+        super().timeout_keep_alive_handler()
+        self.loop.call_later(self._bounds.answer_s, self.transport.abort)
 
     def shutdown(self) -> None:
         if self._refused:
@@ -295,3 +419,4 @@ class JsonProtocol(H11Protocol):
         self.transport.write_eof()
         self.flow.resume_reading()
         self.loop.call_later(self._bounds.linger_s, self.transport.close)
+        self.loop.call_later(self._bounds.answer_s, self.transport.abort)

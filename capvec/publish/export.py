@@ -9,8 +9,10 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from capvec.directions.direction import Direction
 from capvec.errors import UsageError
 from capvec.publish.card import model_card
+from capvec.reading import shown
 from capvec.report.files import write_documents
 from capvec.report.html.viewer import embed
 from capvec.results.lock import locked_new
@@ -40,6 +42,7 @@ def export(run: Path, out: Path, *, license_id: str, say: Callable[[str], None])
     """
     finished = read_run_folder(run)
     _check_that_it_finished(finished)
+    _check_vectors(finished)
     results, _ = results_of_run(finished)
     _check_that_all_ran(results)
     with locked_new(out, "--out"), writing(out):
@@ -77,6 +80,21 @@ def _check_that_it_finished(run: RunFolder) -> None:
         raise UsageError(f"{folder}: the run did not finish (no summary.json); {_again(folder)}")
     if absent := [f"vectors/{name}" for name in _VECTORS if not (folder / "vectors" / name).is_file()]:
         raise UsageError(f"{folder}: no {', '.join(absent)}; {_again(folder)}, which writes its files anew")
+
+
+def _check_vectors(run: RunFolder) -> None:
+    """Refuse vectors that are not those of the run's trials.
+
+    Raises:
+        UsageError: a file cannot be read, or holds another direction.
+    """
+    measured = run.provenance["direction"]["hash"]
+    for path in (run.folder / "vectors" / name for name in _VECTORS):
+        if (found := Direction.read(path).hash) != measured:
+            raise UsageError(
+                f"{shown(path)}: holds the direction {found}, and the trials are of {measured} (provenance.json); put "
+                f"that run's file back, or {_again(run.folder)}, which writes it anew"
+            )
 
 
 def _check_that_all_ran(results: Results) -> None:

@@ -224,7 +224,11 @@ def pytest_runtest_makereport(
         result = item.stash[_outcome_key] = error_outcome(payload.plan.run, spec, config, call.excinfo.exconly())
     if result is not None and (report.failed or call.when == "call"):
         report.capvec = result.to_json()  # type: ignore[attr-defined]
-        item.user_properties[:] = [(key, value) for key, value in result.to_json().items() if value is not None]
+        item.user_properties[:] = [
+            (key, printable(value) if isinstance(value, str) else value)
+            for key, value in result.to_json().items()
+            if value is not None
+        ]
         if report.failed and call.excinfo is not None and call.excinfo.errisinstance(InfrastructureError):
             report.longrepr = printable(result.error)
             # The headline in pytest's section of errors: the trial, since all trials share one test function.

@@ -17,7 +17,7 @@ from capvec.report.verdict import verdict, warnings
 from capvec.results.results import Results
 from capvec.results.table import NAMED_REWARD, named_rewards, trial_table
 from capvec.storage import make_folder, write_text
-from capvec.text import not_a_formula
+from capvec.text import not_a_formula, printable
 
 MASTER_COLUMNS = (
     "run,task,config,layer,alpha,attempt,seed,outcome,reward,steps,parse_fail,no_cmd,end_reason,"
@@ -52,7 +52,7 @@ def write_documents(results: Results, trials: Embedded, folder: Path, table: Pat
     plan, report = results.plan, sweep_report(results)
     tries = ("tries",) if any(outcome.lost for outcome in results.outcomes) else ()
     columns = [*MASTER_COLUMNS, *tries, *(f"{NAMED_REWARD}{name}" for name in named_rewards(results.outcomes))]
-    cells = trial_table(plan, results.outcomes)[columns].map(_cell).rename(columns=not_a_formula)
+    cells = trial_table(plan, results.outcomes)[columns].map(_cell).rename(columns=_cell)
     write_text(table, cells.to_csv(index=False))
     write_text(folder / "RESULTS.md", markdown(report))
     tasks, configs = [task.name for task in plan.tasks], [config.name for config in plan.configs]
@@ -65,7 +65,7 @@ def write_documents(results: Results, trials: Embedded, folder: Path, table: Pat
 
 
 def _cell(value: object) -> object:
-    return not_a_formula(value) if isinstance(value, str) else value
+    return not_a_formula(printable(value)) if isinstance(value, str) else value
 
 
 def _summary(results: Results) -> dict[str, object]:

@@ -11,9 +11,9 @@ from pathlib import Path
 from capvec.errors import UsageError
 from capvec.parsing import parse_json
 from capvec.reading import GIB, open_regular, shown
-from capvec.records import Outcome, TrialId
+from capvec.records import Config, Outcome, TrialId
 from capvec.storage import writing
-from capvec.text import one_line
+from capvec.text import counted, one_line
 
 TRIALS = "trials.jsonl"
 """Its name in a run folder."""
@@ -26,6 +26,15 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def create(self) -> None:
+        """Make the file if there is none, so that its absence later shows a loss.
+
+        Raises:
+            StorageFault: the disk refuses.
+        """
+        with writing(self.path):
+            self.path.touch()
 
     def append(self, outcome: Outcome) -> None:
         """Write one line and wait until the disk has it; if it cannot, the file is as it was.
@@ -82,6 +91,31 @@ class Ledger:
             if whole < len(data):
                 with writing(self.path), self.path.open("r+b") as file:
                     file.truncate(whole)
+
+
+def check_receipts(file: Path, configs: Iterable[Config], outcomes: Iterable[Outcome]) -> None:
+    """Check that every trial with a reply has the receipts of its config's steers.
+
+    Args:
+        file: the ledger, for the message.
+        configs: of the plan.
+        outcomes: on record.
+
+    Raises:
+        UsageError: one has not, so nothing shows that it was steered.
+    """
+    steers = {config.name: len(config.steers) for config in configs}
+    bare = [
+        outcome.trial
+        for outcome in outcomes
+        if outcome.outcome != "error" and outcome.steps and len(outcome.measured) != steers[outcome.config]
+    ]
+    if bare:
+        raise UsageError(
+            f"{shown(file)}: {counted(len(bare), 'trial')} without the receipts of their steers (`measured`), "
+            f"{bare[0]} first, so nothing shows that they were steered; put the file back as it was, or take these "
+            "lines out, and the trials will run again with --resume"
+        )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from capvec.records import Outcome, TrialId
 from capvec.results.gates import split_gate
 from capvec.results.ledger import TRIALS
 from capvec.results.lock import locked_new
-from capvec.results.provenance import PROVENANCE, differences
+from capvec.results.provenance import PROVENANCE, differences, gaps
 from capvec.results.run_folder import RunFolder, read_run_folder
 from capvec.storage import write_text, writing
 
@@ -77,6 +77,12 @@ def _check_together(first: RunFolder, other: RunFolder) -> None:
             f"{sequential.folder} ran with --sequential: its interim analyses follow its own plan and are not those of "
             "a merged run; report it alone"
         )
+    for run in (first, other):
+        if missing := gaps(run.provenance):
+            raise UsageError(
+                f"{run.folder / PROVENANCE} lacks {', '.join(missing)}, so nothing shows that these runs belong "
+                "together; put the file of that run back, merge with the capvec that ran them, or report each alone"
+            )
     found = differences(first.provenance, other.provenance)
     for name in ("seed", "effect"):
         one, two = (run.provenance["options"].get(name) for run in (first, other))

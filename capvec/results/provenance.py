@@ -8,18 +8,21 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from capvec import __version__
-from capvec.directions.recipe import Recipe
+from capvec.directions.recipe import RECIPE_PARSERS, Recipe
 from capvec.directions.study_direction import StudyDirection
 from capvec.errors import UsageError
 from capvec.parsing import read_json
+from capvec.plan.option_help import options_of
 from capvec.plan.plan import Plan, Settings
 from capvec.reading import shown
+from capvec.serial import Record
 from capvec.steering import Steer
 from capvec.storage import write_text
 
@@ -29,6 +32,8 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
     "seeds": (dict, list),
 }  # fmt: skip
 """What a run is compared by, and read from → its type in JSON."""
+_COMPARED = ("direction", "sequential", "effect", "seed")
+"""Options that two runs are compared by, beside the recipe."""
 _PACKAGES = ("capvec", "torch", "transformers", "pytest", "pytest-xdist", "docker", "numpy", "scipy", "pandas")
 
 
@@ -109,18 +114,60 @@ def read(folder: Path) -> dict[str, Any]:
 def check_comparable(folder: Path, trials: Path) -> None:
     """Make sure that a run with trials on record says what they were, before anything is started for its sake.
 
+    Args:
+        folder: the run folder.
+        trials: its ledger, which is there from the start of a run.
+
     Raises:
-        UsageError: `provenance.json` is missing, damaged, or lacks what a resumed run is compared by.
+        UsageError: `provenance.json` is missing, damaged, or lacks what a resumed run is compared by; or it is there,
+            and the ledger is not.
     """
-    if not (folder / PROVENANCE).exists() and not (trials.exists() and trials.stat().st_size):
+    described = (folder / PROVENANCE).exists()
+    if not described and not (trials.exists() and trials.stat().st_size):
         return  # nothing was recorded
+    remedy = "put the file of that run back, or choose another --run"
+    if described and not trials.exists():
+        raise UsageError(
+            f"--resume: {folder} has {PROVENANCE} and no {trials.name}, so nothing shows which trials of that run have "
+            f"ended; {remedy}"
+        )
     try:
-        read(folder)
+        record = read(folder)
+        if missing := gaps(record):
+            raise UsageError(f"{shown(folder / PROVENANCE)} lacks {', '.join(missing)}")
     except UsageError as error:
         raise UsageError(
-            f"--resume: {error}, so nothing shows that the trials in {trials.name} are of this study; put the file of "
-            "that run back, or choose another --run"
+            f"--resume: {error}, so nothing shows that the trials in {trials.name} are of this study; {remedy}"
         ) from error
+
+
+def gaps(record: Mapping[str, Any]) -> list[str]:
+    """What a `provenance.json` does not say and two runs are compared by: an earlier capvec wrote it, or it was lost.
+
+    A report is made without it. A comparison would take what is missing for a default, and find no difference.
+    """
+    options = record["options"]
+    asked = _options_of(record.get("study", "sweep")) if record["direction"] is not None else ()
+    found = ["study"] if "study" not in record else []
+    found += [f"settings.{name}" for name in _names(Settings) if name not in record["settings"]]
+    found += [f"options.{name}" for name in _COMPARED if name in asked and name not in options]
+    if "recipe" in asked and not options.get("direction"):
+        recipe = options.get("recipe") or {}
+        found += [f"options.recipe.{name}" for name in _names(Recipe) if name not in recipe]
+    found += [f"the image of {name}" for name, task in record["tasks"].items() if not task.get("image")]
+    for config in record["configs"]:
+        known = [name for name in _names(Steer) if any(name not in steer for steer in config["steers"])]
+        found += [f"{name} of the steers of {config['name']}" for name in known]
+    return found
+
+
+def _options_of(study: str) -> set[str]:
+    """The options that a study records."""
+    return {"recipe" if option.name in RECIPE_PARSERS else option.key for option in options_of(study)}
+
+
+def _names(record: type[Record]) -> list[str]:
+    return [field.name for field in fields(record)]  # type: ignore[arg-type]
 
 
 def check_same_study(
@@ -176,13 +223,11 @@ def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "study": record.get("study", "sweep"),
         "model": tuple(record["model"][key] for key in ("model", "revision", "dtype")),
-        # Through the record, so that what an earlier capvec did not record is what it did.
         **{f"settings.{name}": value for name, value in Settings.from_json(record["settings"]).to_json().items()},
         "direction": record["direction"]["hash"] if record["direction"] else None,
         **{f"--{name}": value for name, value in _thresholds(record.get("options", {})).items()},
         **_looks(record),
         **{f"task {name}": task["checksum"] for name, task in record["tasks"].items()},
-        # Through the record, so that a run from before steers had a field goes on where its default is what was done.
         **{
             f"config {config['name']}": [Steer.from_json(steer).to_json() for steer in config["steers"]]
             for config in record["configs"]
@@ -209,7 +254,7 @@ def _lacking(record: Any) -> Iterator[str]:
 
 
 def _thresholds(options: Mapping[str, Any]) -> dict[str, float]:
-    """Of a direction that was built from traces; what a run of an earlier capvec did not ask for was the default."""
+    """Of a direction that was built from traces."""
     return {} if options.get("direction") else Recipe.from_json(options.get("recipe") or {}).thresholds
 
 

@@ -14,7 +14,7 @@ from capvec.errors import UsageError
 from capvec.plan.plan import Plan, Settings
 from capvec.reading import RECORD, check_tree, read_text, shown
 from capvec.records import Config, Outcome, TrialId, TrialSpec
-from capvec.results.ledger import TRIALS, Ledger
+from capvec.results.ledger import TRIALS, Ledger, check_receipts
 from capvec.results.lock import writer_of
 from capvec.results.provenance import PROVENANCE, read
 from capvec.results.shards import shard_lines
@@ -69,6 +69,7 @@ def read_run_folder(folder: Path) -> RunFolder:
     outcomes = tuple(recorded[trial.id] for trial in plan.trials if trial.id in recorded)
     if not outcomes:
         raise UsageError(f"{folder}: trials.jsonl holds no trial of the plan; name another run folder")
+    check_receipts(folder / TRIALS, plan.configs, outcomes)
     return RunFolder(folder, provenance, plan, outcomes)
 
 

@@ -10,7 +10,7 @@ from capvec.errors import SandboxUnavailable, StorageFault, UsageError
 from capvec.plan.plan import Plan
 from capvec.records import Outcome, TrialId
 from capvec.results.interim import Monitor
-from capvec.results.ledger import Completeness, Ledger, reconcile
+from capvec.results.ledger import Completeness, Ledger, check_receipts, reconcile
 from capvec.run.progress import Tally
 from capvec.run.status_line import progress_on_stdout
 from capvec.run.trial import error_outcome
@@ -28,7 +28,7 @@ class TrialRecorder:
         """Read what earlier sessions of the run recorded.
 
         Raises:
-            UsageError: an earlier session ran a trial with another seed.
+            UsageError: an earlier session ran a trial with another seed, or one has no receipts.
         """
         self.plan = plan
         self.monitor = Monitor(plan, say) if plan.sequential else None
@@ -49,6 +49,7 @@ class TrialRecorder:
                     f"--resume: {outcome.id} ran with seed {outcome.seed}; this {self.plan.study} would run it with "
                     f"{seeds[outcome.id]}. Use the --seed of the earlier session"
                 )
+        check_receipts(self._ledger.path, self.plan.configs, outcomes)
         self._recorded = {outcome.id: outcome for outcome in outcomes}
         counted = self.monitor.resume(outcomes) if self.monitor is not None else ()
         self._ran |= {outcome.id for outcome in counted}
@@ -63,6 +64,14 @@ class TrialRecorder:
     def kept(self) -> frozenset[TrialId]:
         """The trials of `finished`."""
         return frozenset(outcome.id for outcome in self.finished)
+
+    @property
+    def unrecorded(self) -> tuple[TrialId, ...]:
+        """Trials with a trajectory and no outcome: a session was killed between the two, or the ledger lost lines."""
+        known = self._recorded
+        return tuple(
+            spec.id for spec in self.plan.trials if spec.id not in known and self.plan.trajectory(spec.id).exists()
+        )
 
     @property
     def skipped(self) -> frozenset[TrialId]:

@@ -144,8 +144,9 @@ class StudySession:
         self._prepared = _Prepared(design, recorder, payload, about | {"images": prepared.images}, watch, notice)
 
     def begin(self) -> None:
-        """Write `provenance.json`, and say how many trials will run."""
+        """Write `provenance.json` and an empty ledger, and say how many trials will run."""
         prepared, line = self._ready, self.options.command_line
+        Ledger(self.folder / TRIALS).create()
         provenance.write(self.folder, command_line=line, options=self.study.asked, **prepared.provenance)
         _point_latest(self.folder)
         plan, recorder = prepared.payload.plan, prepared.recorder
@@ -154,6 +155,11 @@ class StudySession:
         words += f", {len(recorder.kept)} kept from earlier sessions" if recorder.kept else ""
         words += f", {len(skipped)} skipped, since their configs have stopped" if skipped else ""
         self._say(words)
+        if unrecorded := recorder.unrecorded:
+            self._say(
+                f"{counted(len(unrecorded), 'trial')} left a trajectory and no line in {TRIALS}, {unrecorded[0]} "
+                "first, and will run again"
+            )
         if recorder.monitor is not None:
             self._say(recorder.monitor.words)
         if (warning := self.assumptions.power_warning(plan)) is not None:
@@ -288,7 +294,8 @@ def run_folder(options: SweepOptions, root: Path) -> Path:
 
 def _check_free(folder: Path, options: SweepOptions) -> None:
     """Refuse a folder that holds a run, unless that is to be resumed."""
-    if (folder / TRIALS).exists() and not options.resume:
+    ledger = folder / TRIALS
+    if ledger.exists() and ledger.stat().st_size and not options.resume:
         raise UsageError(f"{folder} holds a run already: add --resume to finish it, or choose another --run")
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -16,8 +16,9 @@ import docker.errors
 import requests.exceptions
 import urllib3.exceptions
 
-from capvec.errors import SandboxBroken, SandboxUnavailable
+from capvec.errors import SandboxBroken, SandboxUnavailable, UsageError
 from capvec.sandbox import docker_cli
+from capvec.storage import no_more_files
 
 FAULTS = (
     docker.errors.DockerException,
@@ -34,14 +35,32 @@ TIMEOUT_S, PROBE_S = 120.0, 10.0
 
 
 def check_docker() -> dict[str, Any]:
-    """Check that Docker answers. Returns its version record.
+    """Check that Docker answers, and can pause and limit containers. Returns its version record.
 
     Raises:
-        SandboxUnavailable: it does not; the message says what was tried and what to do.
+        SandboxUnavailable: it does not answer; the message says what was tried and what to do.
+        UsageError: it answers, and can do neither.
     """
     with connect() as client, faults():
+        check_cgroups(client.info())
         version: dict[str, Any] = client.version()
         return version
+
+
+def check_cgroups(info: Mapping[str, Any]) -> None:
+    """Check that a Docker has cgroups. A rootless one has none on a machine with cgroup v1, and says so in a warning.
+
+    Args:
+        info: what Docker says of itself (`docker info`).
+
+    Raises:
+        UsageError: it has none, so that its containers have no limits and cannot be paused.
+    """
+    if info.get("CgroupDriver") == "none":
+        raise UsageError(
+            "Docker runs without cgroups, as rootless Docker does on a machine with cgroup v1: its containers have no "
+            "limits and cannot be paused. Boot the machine with cgroup v2, or name the Docker of root in DOCKER_HOST"
+        )
 
 
 @contextmanager
@@ -64,6 +83,8 @@ def connect(timeout_s: float = TIMEOUT_S) -> Iterator[docker.DockerClient]:
         client = docker.from_env(timeout=timeout_s)
     # The SDK parses settings and addresses without a check, so that any error can come of a wrong one.
     except Exception as error:
+        if used_up := no_more_files(error):
+            raise SandboxUnavailable(f"Docker cannot be reached: {used_up}") from error
         raise SandboxUnavailable(
             f"Docker does not answer at {where} ({_why(error)}). Start `dockerd`, or run `make setup`, which installs "
             "and starts it where it can; `capvec doctor` lists what is missing"
@@ -90,7 +111,8 @@ def faults() -> Iterator[None]:
         refused = isinstance(error, docker.errors.APIError) and not _TAKEN.match(reason(error))
         if (response := getattr(error, "response", None)) is not None:
             response.close()  # the SDK leaves the connection of a failed streaming call open
-        raise (SandboxBroken if refused else SandboxUnavailable)(f"Docker failed: {reason(error)}") from error
+        why = no_more_files(error) or reason(error)
+        raise (SandboxBroken if refused else SandboxUnavailable)(f"Docker failed: {why}") from error
 
 
 class Lifeline:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -212,6 +213,7 @@ class DockerSandbox:
                 mended = self._mend_accounts()
                 taken = put_back(self._client, self._container, self._origin, alive, own=own.pids, end=end)
                 taken = taken._replace(restored=(*mended, *taken.restored))
+                self.processes.lost = None
             self.hang_up()
             if "/dev" in taken.restored or (end and self.processes.restarted):
                 # Not otherwise: Docker would rewrite /etc/hosts, which may be the agent's work.
@@ -226,18 +228,22 @@ class DockerSandbox:
 
     def upload(self, source: Path, target: str) -> None:
         """Copy the contents of a folder into the sandbox. See `Sandbox.upload`."""
-        archive = files.pack(source, target)
+        archive = files.pack(source)
         with faults():
-            self._api.put_archive(self._container, "/", archive)
+            files.put(self._api, self._container, target, archive)
 
     def read(self, path: str) -> bytes | None:
         """The content of a regular file; None for anything else, links included. See `Sandbox.read`.
 
         Raises:
-            InfrastructureError: the file is larger than `files.READ_LIMIT`.
+            FileTooLarge: it is larger than `files.READ_LIMIT`.
         """
         with faults():
-            return files.read(self._api, self._container, path)
+            try:
+                return files.read(self._api, self._container, path)
+            except tarfile.TarError:  # it became shorter while Docker read it
+                with frozen(self._api, self._container):
+                    return files.read(self._api, self._container, path)
 
     def take(self, artifact: Artifact, budget: Budget) -> BinaryIO | None:
         """Copy a file or folder out, with its container and the agent's frozen. See `Sandbox.take`."""
@@ -305,6 +311,7 @@ class DockerSandbox:
             self.processes.revive()
         except ShellLost:
             restore_commands(self._client, self._container, self._origin)
+            self.processes.lost = None
 
     def _mend_accounts(self) -> tuple[str, ...]:
         """Restore the files of users in a frozen container if Docker cannot read them. Returns their paths if so."""

@@ -12,12 +12,12 @@ import docker.errors
 from capvec.errors import SandboxUnavailable
 from capvec.sandbox.accounts import are_readable
 from capvec.sandbox.shell import ShellLost
-from capvec.sandbox.streams import ExecStream, Output
+from capvec.sandbox.streams import ASKED, ExecStream, Output
 
 GRACE_S = 3.0
 """How long to repeat an attempt that fails for a reason that passes by itself."""
 ANSWER_S = 20.0
-"""How long to wait, after the end of a program that always prints, for what it printed."""
+"""How long to wait for a program that always prints: for its end, and then for what it printed."""
 QUIET_S, DRAIN_S = 0.1, 1.0
 """How long to wait for more output of a program that has ended, at once and in all."""
 _TICKS_PER_S = 100
@@ -148,6 +148,8 @@ class Processes:
         """Whether the container was restarted since it was last known to be the image's."""
         self.clock: float | None = None
         """Seconds since the boot, less monotonic seconds here; None before a shell has told the first."""
+        self.lost: ShellLost | None = None
+        """Why no program can be started, which nothing in the container can change any more."""
         self._may_restart = False
         try:
             self.keepers = self.find_keepers()
@@ -172,6 +174,8 @@ class Processes:
         Raises:
             ShellLost: it cannot be started again, or what Docker needs to start a program in it is gone.
         """
+        if self.lost is not None:
+            raise ShellLost(str(self.lost)) from self.lost
         deadline = time.monotonic() + GRACE_S
         while True:
             self._check_accounts()
@@ -245,7 +249,16 @@ class Processes:
         Raises:
             ShellLost: what the container or its `sh` needs is gone.
         """
-        self.restarted, self._may_restart = True, False
+        self.restarted, self._may_restart, self.lost = True, False, None
+        try:
+            self._restart()
+        except ShellLost as lost:
+            self.lost = lost
+            raise
+        finally:
+            self._may_restart = True
+
+    def _restart(self) -> None:
         try:
             self._api.stop(self._container, timeout=0)
             self._check_accounts()
@@ -257,8 +270,6 @@ class Processes:
                 raise
             error.response.close()
             raise ShellLost("the container cannot be started again") from error
-        finally:
-            self._may_restart = True
 
     def _check_accounts(self) -> None:
         """Check that Docker can start a program without being held up for ever.
@@ -275,18 +286,27 @@ class Processes:
         Raises:
             ShellLost: its `sh` does not answer.
         """
+        for _ in range(ASKED):
+            exit_code, said = self._list()
+            if exit_code != 0 or said:
+                break
+        first, *others = numbers = said.split() or [""]
+        if exit_code != 0 or not all(number.isdecimal() for number in numbers):
+            raise ShellLost(said.strip()[-200:] or f"sh ended with exit code {exit_code} and printed nothing")
+        return Keepers(" ".join(others), first) if self._services else Keepers(" ".join((first, *others)), "")
+
+    def _list(self) -> tuple[int | None, str]:
+        """Exit code and output of the list of the container's own processes."""
         output = Output()
         exec_id, stream = self.start(["sh", "-c", _LIST_SERVICES if self._services else _LIST_KEEPERS])
         with closing(stream):
-            exit_code = self.collect(exec_id, stream, output, time.monotonic() + 20 + READY_S)
+            limit = ANSWER_S + (READY_S if self._services else 0)
+            exit_code = self.collect(exec_id, stream, output, time.monotonic() + limit)
             # On busy cores the end of a program is known before what it printed has arrived.
             late = time.monotonic() + ANSWER_S
             while exit_code == 0 and not output.text() and not stream.ended and time.monotonic() < late:
                 output.add(stream.receive(late))
-        first, *others = numbers = output.text().split() or [""]
-        if exit_code != 0 or not all(number.isdecimal() for number in numbers):
-            raise ShellLost(output.text().strip()[-200:] or f"sh ended with exit code {exit_code}")
-        return Keepers(" ".join(others), first) if self._services else Keepers(" ".join((first, *others)), "")
+        return exit_code, output.text()
 
 
 def follow(api: Any, exec_id: str, stream: ExecStream, output: Output, deadline: float) -> int | None:

@@ -18,12 +18,15 @@ from typing import Any, Self
 
 import docker
 
-from capvec.errors import SandboxBroken
+from capvec.errors import SandboxBroken, SandboxUnavailable
 from capvec.sandbox.reaper import remove
+from capvec.sandbox.streams import ASKED
 
 COMMANDS = ("/bin", "/sbin", "/usr/bin", "/usr/sbin")
 _CAPABILITIES = ("SYS_PTRACE", "KILL", "DAC_OVERRIDE", "CHOWN", "FOWNER", "FSETID")
 _LIMIT_S = 120.0
+_DONE = "done"
+"""The last line that a script prints: without it, Docker has lost some of them."""
 
 EMPTY = r"""
 # empty FOLDER MODE: as a folder of root's with nothing in it but what is mounted, and real folders on the way to it.
@@ -99,13 +102,24 @@ def work_as_root(
         client: connected to the container's Docker.
         container: name of the container, which runs or is paused.
         origin: what the container was before the agent.
-        script: for the image's `sh`.
+        script: for the image's `sh`; run again where Docker has lost what it printed.
         arguments: of the script, from `$1`.
         what: cannot be done if the script fails, for the message.
 
     Raises:
         SandboxBroken: the script failed.
+        SandboxUnavailable: Docker loses what it prints.
     """
+    for _ in range(ASKED):
+        *lines, last = _run(client, container, origin, f"{script}\necho {_DONE}", arguments, what) or [""]
+        if last == _DONE:
+            return tuple(lines)
+    raise SandboxUnavailable(f"Docker lost {ASKED} times what a container printed: {what}")
+
+
+def _run(
+    client: docker.DockerClient, container: str, origin: Origin, script: str, arguments: Sequence[str], what: str
+) -> list[str]:
     name = f"{container}-{uuid.uuid4().hex[:8]}"
     with ExitStack() as cleanup:
         cleanup.callback(remove, client, name)
@@ -131,7 +145,7 @@ def work_as_root(
         if exit_code != 0:
             said = helper.logs(stdout=False, tail=5).decode(errors="replace").strip()
             raise SandboxBroken(f"{what} (exit code {exit_code}): {said}")
-        return tuple(helper.logs(stderr=False).decode(errors="replace").splitlines())
+        return list(helper.logs(stderr=False).decode(errors="replace").splitlines())
 
 
 def empty_folders(client: docker.DockerClient, container: str, origin: Origin, folders: Sequence[str]) -> None:

@@ -57,7 +57,9 @@ def goes_on(step: TaskStep, rewards: Mapping[str, float]) -> bool:
 def _set_up(sandbox: Sandbox, task: Task, step: TaskStep, files: Path) -> None:
     if not files.is_dir():
         return
-    workdir = sandbox.execute(("pwd",), timeout_s=30).output.strip() or "/"
+    workdir = sandbox.execute(("pwd",), timeout_s=30).output.strip()
+    if not workdir:
+        raise StepFault(f"step {step.name}: the working directory cannot be told, since `pwd` printed nothing")
     sandbox.upload(files, workdir)
     if not (files / "setup.sh").is_file():
         return

@@ -10,6 +10,9 @@ from typing import Any
 
 KEPT_BYTES = 8192
 """Bytes of a command's output that are kept: half from its start, half from its end."""
+ASKED = 5
+"""How often to start a program whose answer is needed. On busy cores Docker lets go of what one that has ended printed:
+it waits for two seconds for what is still on its way."""
 
 
 class Output:

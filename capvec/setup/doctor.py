@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from capvec.cache import cache_root
-from capvec.errors import CapvecError
+from capvec.errors import CapvecError, UsageError
 
 # A check imports the packages that it needs when it runs, so that the check for missing packages can report them.
 
@@ -117,6 +117,8 @@ def _docker() -> tuple[bool, str, str]:
 
     try:
         return True, f"version {check_docker().get('Version', 'unknown')}", ""
+    except UsageError as error:
+        return False, "it cannot limit containers", str(error)
     except CapvecError:
         return False, "it does not answer", f"run `make setup`; or {REMEDY}"
 

@@ -6,13 +6,16 @@ import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
-from support.dockerd import dockerd, why_not
+from support.dockerd import QUOTAS, dockerd, why_not
 from support.hostile_agents import HONEST, RUN, STORAGE_MB, trial, write_task
 from support.real_sweeps import no_container_is_left
 
 from capvec.sandbox.base_image import BASE_IMAGE
+from capvec.tasks import load_task
+from capvec.tasks.loader import BUNDLED
 
 pytestmark = pytest.mark.siege
 
@@ -21,6 +24,7 @@ OVERSHOOT_MB = 2048
 DISK = {
     "many files": "while :; do i=$((i + 1)); head -c 20M /dev/zero > /$i; done",
 }
+FULL = "for i in $(seq 30); do head -c 20M /dev/zero > /$i; done"
 DISK_LONG = {
     "in /tmp, by eight at once": 'for i in 1 2 3 4 5 6 7 8; do cat /dev/zero > "/tmp/$i" & done; wait',
     "a process that outlives its command": (
@@ -53,20 +57,26 @@ def task(dockerd, tmp_path):
     return write_task(tmp_path)
 
 
-@pytest.fixture
-def with_quotas(monkeypatch):
+@pytest.fixture(scope="module", params=QUOTAS)
+def quotas(request):
+    """A daemon on a file system with quotas."""
     if reason := why_not():
         pytest.skip(reason)
+    if shutil.which(f"mkfs.{request.param}") is None:
+        pytest.skip(f"needs mkfs.{request.param}")
     with ExitStack() as cleanup:
         try:
-            daemon = cleanup.enter_context(dockerd(quotas=True))
+            daemon = cleanup.enter_context(dockerd(on=request.param))
         except subprocess.CalledProcessError:
-            pytest.skip("this kernel mounts no XFS with quotas")
+            pytest.skip(f"this kernel mounts no {request.param} with quotas")
         daemon.load(BASE_IMAGE)
-        monkeypatch.setenv("DOCKER_HOST", daemon.host)
         yield daemon
-        with daemon.client() as client:
-            assert client.info()["DriverStatus"][0] == ["Backing Filesystem", "xfs"]
+
+
+@pytest.fixture
+def with_quotas(quotas, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", quotas.host)
+    quotas.start()
 
 
 def used_mb(daemon):
@@ -92,11 +102,27 @@ def test_a_disk_bomb_ends_its_trial_unsolved_and_no_other(dockerd, task, command
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("mkfs.xfs") is None, reason="needs mkfs.xfs (Debian: xfsprogs)")
 @pytest.mark.usefixtures("with_quotas")
 def test_with_quotas_a_disk_bomb_finds_a_full_disk_and_its_trial_goes_on(tmp_path):
-    outcome = trial(write_task(tmp_path), DISK["many files"], "rm /[0-9]*", HONEST)
+    outcome = trial(write_task(tmp_path), FULL, "rm /[0-9]*", HONEST)
     assert (outcome.outcome, outcome.end_reason, outcome.error) == ("solved", "done", "")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("with_quotas")
+@pytest.mark.parametrize("apart", [False, True], ids=["beside the agent", "apart"])
+def test_with_quotas_an_agent_that_leaves_a_full_disk_is_judged(tmp_path, apart):
+    if apart:
+        bundled = load_task(shutil.copytree(BUNDLED / "append-line-1", tmp_path / "append-line-1"))
+        limits = replace(bundled.environment.limits, storage_mb=STORAGE_MB)
+        task = replace(bundled, environment=replace(bundled.environment, limits=limits))
+        honest = (task.path / "solution" / "solve.sh").read_text()
+    else:
+        task, honest = write_task(tmp_path), HONEST
+    outcome = trial(task, honest, FULL)
+    assert (outcome.end_reason, outcome.error) == ("done", "")
+    assert outcome.outcome == ("solved" if apart else "unsolved")
+    assert no_container_is_left(RUN)
 
 
 @pytest.mark.parametrize("command", [*cases(WITHIN), *cases(WITHIN_LONG, pytest.mark.slow)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 
 import pytest
@@ -52,4 +53,19 @@ def test_what_a_broken_sandbox_holds_is_judged(what, form):
     with DockerProvider().open(task, run=RUN, trial="broken") as sandbox:
         for command in BREAKS[what]:
             sandbox.run(command, timeout_s=LIMIT_S)
+        assert verify(sandbox, task).rewards == {"reward": 0.0}
+
+
+@pytest.mark.slow
+def test_that_nothing_can_be_run_any_more_is_found_out_once():
+    """Programs wait for ever for a pipe that their loader opens."""
+    task = judged_beside(TASKS["append-line"])
+    DockerProvider().prepare(task)
+    with DockerProvider().open(task, run=RUN, trial="once") as sandbox:
+        for command in BREAKS["a preloaded pipe"]:
+            sandbox.run(command, timeout_s=LIMIT_S)
+        began = time.monotonic()
+        for _ in range(10):
+            assert sandbox.run("echo after", timeout_s=LIMIT_S).exit_code == 127
+        assert time.monotonic() - began < 10
         assert verify(sandbox, task).rewards == {"reward": 0.0}

@@ -1,17 +1,19 @@
 """Many trials of a model that answers at once: nothing grows, nothing is left, and no trial is an error.
 
 `CAPVEC_SOAK` is the number of trials, 200 without it. A table of the samples is written beside the run, and its path
-printed.
+printed; with `-s`, the progress is printed too.
 """
 
 from __future__ import annotations
 
 import csv
+import itertools
 import os
 import statistics
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +21,14 @@ import numpy as np
 import psutil
 import pytest
 import safetensors.numpy
+from support.dockerd import Dockerd
 from support.real_sweeps import REWARD, ledger, no_container_is_left, write_task
 from support.tiny_models import LAYERS, WIDTH, save_tiny
 
 pytestmark = [pytest.mark.siege, pytest.mark.slow]
 
 TRIALS = int(os.environ.get("CAPVEC_SOAK", "200"))
+WORKERS = 4
 EVERY_S = 2.0
 GROWTH = 1.15
 """Most that the resident memory of a process may grow from the second fifth of its samples to the last."""
@@ -55,19 +59,33 @@ def sampled(process: psutil.Process, began: float) -> Sample | None:
         return None
 
 
-def run(arguments: list[str], folder: Path) -> tuple[int, list[Sample]]:
-    """The exit code of a session, and samples of all its processes."""
-    began, samples = time.monotonic(), []
-    with (folder / "said.txt").open("wb") as said, subprocess.Popen(arguments, cwd=folder, stdout=said) as session:
-        top = psutil.Process(session.pid)
-        while session.poll() is None:
+def run(arguments: list[str], folder: Path, daemon: Dockerd) -> tuple[int, list[Sample], int]:
+    """The exit code of a session, samples of all its processes and of Docker's, and the most containers at a time."""
+    began, samples, most = time.monotonic(), [], 0
+    with ExitStack() as stack:
+        said = stack.enter_context((folder / "said.txt").open("wb"))
+        client = stack.enter_context(daemon.client())
+        session = stack.enter_context(subprocess.Popen(arguments, cwd=folder, stdout=said))
+        top, docker = psutil.Process(session.pid), psutil.Process(daemon.pid)
+        for look in itertools.count():
+            if session.poll() is not None:
+                break
             time.sleep(EVERY_S)
             try:
-                alive = [top, *top.children(recursive=True)]
+                alive = [top, docker, *top.children(recursive=True)]
             except psutil.NoSuchProcess:
                 continue
             samples += [sample for process in alive if (sample := sampled(process, began))]
-    return session.returncode, samples
+            most = max(most, len(client.api.containers(all=True)))
+            if look % 30 == 0:
+                print(f"{time.monotonic() - began:.0f} s: {done(folder)} trials, at most {most} containers", flush=True)
+    return session.returncode, samples, most
+
+
+def done(folder: Path) -> int:
+    """How many trials have an outcome so far."""
+    path = folder / "reports" / "r" / "trials.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def left_behind(daemon) -> dict[str, int]:
@@ -89,14 +107,15 @@ def test_nothing_grows_over_many_trials(dockerd, tmp_path, record_property):
     safetensors.numpy.save_file({"directions": vectors, "ambient_norm": ambient}, tmp_path / "dir.safetensors")
     before = left_behind(dockerd)
     began = time.monotonic()
-    code, samples = run(
+    code, samples, most = run(
         [
             *(sys.executable, "-m", "pytest", "--pyargs", "capvec", "-p", "no:cacheprovider", "-q", "-m", "sweep"),
             *("--run", "r", "--model", "tiny", "--direction", "dir.safetensors", "--layer", "1", "--alpha", "4"),
-            *("--tasks", "tasks", "--no-check", "--max-steps", "2", "--max-tokens", "6", "-n", "4"),
+            *("--tasks", "tasks", "--no-check", "--max-steps", "2", "--max-tokens", "6", "-n", str(WORKERS)),
             *("--attempts", str(TRIALS // 20)),
         ],
         tmp_path,
+        dockerd,
     )
     seconds = time.monotonic() - began
     with (tmp_path / "samples.csv").open("w", newline="") as file:
@@ -104,7 +123,7 @@ def test_nothing_grows_over_many_trials(dockerd, tmp_path, record_property):
         rows.writerow(Sample.__annotations__)
         rows.writerows(vars(sample).values() for sample in samples)
     outcomes = ledger(tmp_path / "reports" / "r").values()
-    print(f"{len(outcomes)} trials in {seconds:.0f} s; {tmp_path / 'samples.csv'}")
+    print(f"{len(outcomes)} trials in {seconds:.0f} s, at most {most} containers; {tmp_path / 'samples.csv'}")
     record_property("trials", len(outcomes))
     record_property("seconds", round(seconds))
     assert code == 0, (tmp_path / "said.txt").read_text()[-2000:]
@@ -127,5 +146,6 @@ def test_nothing_grows_over_many_trials(dockerd, tmp_path, record_property):
         assert grown["rss_mb"][1] < grown["rss_mb"][0] * GROWTH + SLACK_MB
         assert grown["fds"][1] < grown["fds"][0] + SLACK_FDS
         assert grown["threads"][1] < grown["threads"][0] + SLACK_THREADS
+    assert most <= 3 * WORKERS
     assert left_behind(dockerd) == before
     assert no_container_is_left()

@@ -9,7 +9,7 @@ import time
 import pytest
 from support.real_sweeps import REWARD, containers, ledger, no_container_is_left, write_task
 from support.recorded_run import report_texts, write_recorded
-from support.started_runs import QUICK, capvec_command, recorded, sweep_command, underway
+from support.started_runs import QUICK, RUN, capvec_command, recorded, sweep_command, underway
 
 pytestmark = pytest.mark.siege
 
@@ -46,7 +46,7 @@ def write_tasks(folder, seconds):
 def test_a_stopped_sweep_keeps_what_it_measured_reports_it_and_leaves_nothing_else(
     start, model, tasks, tmp_path, number, times, everyone, workers
 ):
-    folder = tmp_path / "reports" / "r"
+    folder = tmp_path / "reports" / RUN
     arguments = ("-n", workers, "--tasks", str(tasks))
     swept = start(sweep_command(model, *arguments))
     swept.wait_for(underway(folder, 2))
@@ -56,12 +56,12 @@ def test_a_stopped_sweep_keeps_what_it_measured_reports_it_and_leaves_nothing_el
     assert "**Status:** Interrupted: 2 of 4 trials recorded; " in (folder / "RESULTS.md").read_text()
     assert json.loads((folder / "summary.json").read_text())["interrupted"] is True
     assert swept.left() == []
-    assert no_container_is_left()
+    assert no_container_is_left(RUN)
 
 
 @pytest.mark.slow
 def test_a_stopped_sweep_is_resumed(start, model, tmp_path):
-    folder, tasks = tmp_path / "reports" / "r", write_tasks(tmp_path / "tasks", 20)
+    folder, tasks = tmp_path / "reports" / RUN, write_tasks(tmp_path / "tasks", 20)
     arguments = ("-n", "2", "--tasks", str(tasks))
     swept = start(sweep_command(model, *arguments))
     swept.wait_for(underway(folder, 1))
@@ -74,26 +74,27 @@ def test_a_stopped_sweep_is_resumed(start, model, tmp_path):
     assert {one["outcome"] for one in ledger(folder).values()} == {"solved"}
     assert len(ledger(folder)) == 4
     assert kept.items() <= ledger(folder).items()
-    assert no_container_is_left()
+    assert no_container_is_left(RUN)
 
 
-@pytest.mark.parametrize("number", [INT, pytest.param(TERM, marks=slow)])
+@slow
+@pytest.mark.parametrize("number", [INT, TERM])
 def test_a_sweep_that_is_stopped_before_its_first_trial_leaves_nothing(start, model, tasks, tmp_path, number):
     swept = start(sweep_command(model, "-n", "2", "--tasks", str(tasks)))
     swept.wait_for(lambda: "starting the engine" in swept.said)
     swept.stop(number, 2)
     assert swept.end(60) == pytest.ExitCode.INTERRUPTED, swept.said
-    assert not (tmp_path / "reports" / "r" / "provenance.json").exists()
+    assert not (tmp_path / "reports" / RUN / "provenance.json").exists()
     assert swept.left() == []
-    assert no_container_is_left()
+    assert no_container_is_left(RUN)
 
 
 @pytest.mark.parametrize(
     ("number", "times"), [pytest.param(INT, 2, marks=slow), (TERM, 1), pytest.param(HUP, 1, marks=slow)]
 )
 def test_a_stopped_collection_reports_its_traces_and_leaves_nothing_else(start, model, tasks, tmp_path, number, times):
-    options = ("--model", str(model / "tiny"), "--tasks", str(tasks), *QUICK, "--jobs", "2", "--out", "traces")
-    folder = tmp_path / "traces"
+    options = ("--model", str(model / "tiny"), "--tasks", str(tasks), *QUICK, "--jobs", "2", "--out", RUN)
+    folder = tmp_path / RUN
     process = start(capvec_command("collect", *options))
     process.wait_for(underway(folder, 1))
     process.stop(number, times)
@@ -102,7 +103,7 @@ def test_a_stopped_collection_reports_its_traces_and_leaves_nothing_else(start, 
     assert "1 of 2 trials are on record" in (folder / "BASELINE.md").read_text()
     assert list(ledger(folder)) == ["easy-baseline-t1"]
     assert process.left() == []
-    assert no_container_is_left("traces")
+    assert no_container_is_left(RUN)
 
 
 @pytest.mark.slow
@@ -111,21 +112,22 @@ def test_a_stopped_selection_says_that_nothing_is_reported_and_how_to_go_on(star
         (tasks / name / "task.toml").write_text(
             '[metadata]\nfamily = "easy"\nsplit = "trained"\n[environment]\nnetwork_mode = "no-network"\n'
         )
-    options = ("--model", str(model / "tiny"), "--tasks", str(tasks), *QUICK, "--layer", "1", "--run", "r")
+    options = ("--model", str(model / "tiny"), "--tasks", str(tasks), *QUICK, "--layer", "1", "--run", RUN)
     select = [*capvec_command(), *options, "--out", "chosen.json"]
     select[2] = "capvec.studies.calibration.select"
     process = start(select)
-    process.wait_for(underway(tmp_path / "reports" / "r", 1))
+    process.wait_for(underway(tmp_path / "reports" / RUN, 1))
     process.stop(INT, 2)
     assert process.end(60) == 128 + INT, process.said
-    assert "stopped, so nothing is reported or selected; go on with --run r --resume" in process.said
-    assert recorded(tmp_path / "reports" / "r") >= 1
+    assert f"stopped, so nothing is reported or selected; go on with --run {RUN} --resume" in process.said
+    assert recorded(tmp_path / "reports" / RUN) >= 1
     assert not (tmp_path / "chosen.json").exists()
     assert process.left() == []
-    assert no_container_is_left()
+    assert no_container_is_left(RUN)
 
 
-@pytest.mark.parametrize("number", [pytest.param(INT, marks=slow), TERM, pytest.param(HUP, marks=slow)])
+@slow
+@pytest.mark.parametrize("number", [INT, TERM, HUP])
 def test_a_report_that_is_stopped_leaves_the_old_files_or_the_new_ones_whole(start, tmp_path, number):
     """Once it takes signals: before that, Python itself says that it was interrupted."""
     folder = write_recorded(tmp_path / "r").folder
@@ -145,10 +147,11 @@ def test_a_report_that_is_stopped_leaves_the_old_files_or_the_new_ones_whole(sta
 
 @pytest.mark.parametrize(
     "arguments",
-    [pytest.param(("check", "{tasks}"), marks=slow), ("serve", "--model", "{model}/tiny")],
+    [("check", "{tasks}"), ("serve", "--model", "{model}/tiny")],
     ids=["check", "serve"],
 )
-@pytest.mark.parametrize(("number", "times"), [(INT, 2), pytest.param(TERM, 1, marks=slow)])
+@pytest.mark.parametrize(("number", "times"), [(INT, 2), (TERM, 1)])
+@slow
 def test_a_stopped_command_ends_its_engine_and_its_containers(start, model, tasks, arguments, number, times):
     given = [word.replace("{tasks}", str(tasks)).replace("{model}", str(model)) for word in arguments]
     process = start(capvec_command(*given))

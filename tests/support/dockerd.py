@@ -6,6 +6,7 @@ the first one's bridge and rewrite its firewall. It needs root, as does what the
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -22,6 +23,10 @@ import docker.errors
 import psutil
 
 PROGRAMS = ("dockerd", "unshare", "nsenter", "mkfs.ext4", "mount")
+QUOTAS = ("xfs", "btrfs")
+"""File systems on which Docker can bound what a container writes, each where the kernel and Docker have what it needs.
+They want `mkfs.xfs` and `mkfs.btrfs` (Debian: xfsprogs and btrfs-progs)."""
+_MAKE = {"ext4": ("mkfs.ext4", "-q", "-m", "0"), "xfs": ("mkfs.xfs", "-q"), "btrfs": ("mkfs.btrfs", "-q")}
 START_S = 60.0
 """Most seconds until a daemon that was started answers, or one that was told to stop has ended."""
 
@@ -140,16 +145,16 @@ class Dockerd:
 
 
 @contextmanager
-def dockerd(size: str = "8G", *, quotas: bool = False) -> Iterator[Dockerd]:
+def dockerd(size: str = "8G", *, on: str = "ext4") -> Iterator[Dockerd]:
     """A daemon that runs; everything that it started or wrote ends with the context.
 
     Args:
         size: of the file system that it has to itself, in a sparse file, as `truncate` reads it: a small one is soon
             full. (In memory, what containers write to the disk would count as their memory.)
-        quotas: whether it is one on which Docker can bound what a container writes; needs `mkfs.xfs`.
+        on: which file system: ext4, or one of `QUOTAS`.
     """
-    with tempfile.TemporaryDirectory(prefix="dockerd-") as scratch, _file_system(Path(scratch), size, quotas) as root:
-        (root / "daemon.json").write_text("{}")
+    with tempfile.TemporaryDirectory(prefix="dockerd-") as scratch, _file_system(Path(scratch), size, on) as root:
+        (root / "daemon.json").write_text(json.dumps({"storage-driver": "btrfs" if on == "btrfs" else "overlay2"}))
         # The first process of the namespaces waits for orphans. When it is killed, all others are.
         namespaces = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
         with subprocess.Popen([*namespaces, "sh", "-c", "sleep infinity & wait"], stdin=subprocess.DEVNULL) as entry:
@@ -164,13 +169,13 @@ def dockerd(size: str = "8G", *, quotas: bool = False) -> Iterator[Dockerd]:
 
 
 @contextmanager
-def _file_system(scratch: Path, size: str, quotas: bool) -> Iterator[Path]:
+def _file_system(scratch: Path, size: str, kind: str) -> Iterator[Path]:
     image, root = scratch / "image", scratch / "root"
     root.mkdir()
     for command in (
         ["truncate", "--size", size, str(image)],
-        ["mkfs.xfs", "-q", str(image)] if quotas else ["mkfs.ext4", "-q", "-m", "0", str(image)],
-        ["mount", "-o", "loop,pquota" if quotas else "loop", str(image), str(root)],
+        [*_MAKE[kind], str(image)],
+        ["mount", "-o", "loop,pquota" if kind == "xfs" else "loop", str(image), str(root)],
     ):
         subprocess.run(command, check=True)
     try:

@@ -19,6 +19,8 @@ import safetensors.numpy
 from support.real_sweeps import containers, ledger
 from support.tiny_models import LAYERS, WIDTH, save_tiny
 
+RUN = f"siege-{os.getpid()}"
+"""Name of the runs of one process of tests: Docker is asked for their containers, and others test beside it."""
 QUICK = ("--max-steps", "1", "--max-tokens", "4", "--no-check")
 """Trials of one short reply, whose tasks have no solution to check."""
 
@@ -33,9 +35,9 @@ def write_model(folder: Path) -> Path:
 
 
 def sweep_command(model: Path, *arguments: str) -> list[str]:
-    """`pytest -m sweep --run r` with what `write_model` wrote; options given later win."""
+    """`pytest -m sweep --run RUN` with what `write_model` wrote; options given later win."""
     return [
-        sys.executable, "-m", "pytest", "--pyargs", "capvec", "-p", "no:cacheprovider", "-m", "sweep", "--run", "r",
+        sys.executable, "-m", "pytest", "--pyargs", "capvec", "-p", "no:cacheprovider", "-m", "sweep", "--run", RUN,
         "--model", str(model / "tiny"), "--direction", str(model / "dir.safetensors"), "--layer", "1", *QUICK,
         *arguments,
     ]  # fmt: skip

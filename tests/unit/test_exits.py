@@ -47,7 +47,9 @@ def test_an_output_on_a_full_disk_is_one_line_and_exit_code_2(run):
     with open("/dev/full", "wb") as full:
         done = capvec("report", run, stdout=full)
     assert done.returncode == 2
-    assert done.stderr == b"capvec: a file or the output: No space left on device; mend that and try again\n"
+    assert (
+        done.stderr == b"capvec: a file or the output: No space left on device; make room on that disk and try again\n"
+    )
 
 
 def test_a_reader_that_leaves_early_is_no_error(run):
@@ -60,4 +62,4 @@ def test_a_reader_that_leaves_early_is_no_error(run):
 
 def test_a_refusal_names_the_file_and_the_reason():
     said = refused(OSError(errno.EDQUOT, "Disk quota exceeded", "reports/r"))
-    assert said == "reports/r: Disk quota exceeded; mend that and try again"
+    assert said == "reports/r: Disk quota exceeded; make room in your quota and try again"

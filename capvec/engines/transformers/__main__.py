@@ -33,6 +33,7 @@ def main() -> int:
 
     # `--help` should not wait for torch.
     from capvec.engines.serving import server as server_of  # noqa: PLC0415
+    from capvec.engines.serving import within_files  # noqa: PLC0415
     from capvec.engines.transformers.models import load_model  # noqa: PLC0415
     from capvec.engines.transformers.scheduler import Scheduler  # noqa: PLC0415
     from capvec.engines.transformers.server import Engine, build_app  # noqa: PLC0415
@@ -44,10 +45,11 @@ def main() -> int:
         return 1
     scheduler = Scheduler(loaded, max_rows=MAX_ROWS, prefix_bytes=PREFIX_BYTES)
     listener = socket.create_server(("127.0.0.1", options.port))
+    bounds = within_files()
     app = build_app(
-        Engine(loaded, scheduler, token, defaults=GenerationDefaults.from_json(json.loads(options.defaults)))
+        Engine(loaded, scheduler, token, defaults=GenerationDefaults.from_json(json.loads(options.defaults))), bounds
     )
-    server = server_of(app)
+    server = server_of(app, bounds)
 
     def end_with_parent() -> None:
         sys.stdin.buffer.read()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import prod
@@ -22,13 +22,23 @@ from capvec import __version__
 from capvec.engines.prepared import prepare
 from capvec.engines.protocol import DirectionInfo, EngineInfo, EngineState, GenerationDefaults
 from capvec.engines.requests import (
+    CaptureRequest,
     ChatRequest,
     RequestError,
     parse_capture,
     parse_chat,
     parse_direction,
 )
-from capvec.engines.serving import BOUNDS, Bounds, JsonResponse, body_of, endpoints, while_connected
+from capvec.engines.serving import (
+    BOUNDS,
+    Bounds,
+    JsonResponse,
+    LargeResponse,
+    Room,
+    body_of,
+    endpoints,
+    while_connected,
+)
 from capvec.engines.transformers.capture import Limits, capture_batch, plan_batches
 from capvec.engines.transformers.decode import Request
 from capvec.engines.transformers.loaded import LoadedModel
@@ -39,7 +49,7 @@ from capvec.records import Reply
 from capvec.steering import direction_hash
 
 MAX_CAPTURE_BYTES, MAX_DIRECTIONS_BYTES = 1 << 30, 1 << 30
-"""Most residuals of one answer, and most directions held, in float32."""
+"""Most residuals of all answers that are not yet taken, and most directions held, in float32."""
 
 
 @dataclass
@@ -55,6 +65,8 @@ class Engine:
     """Passed on to clients."""
     requests: int = 0
     """Chats and captures that were begun and not answered."""
+    room: Room = field(default_factory=lambda: Room(MAX_CAPTURE_BYTES, "residuals"))
+    """For the residuals of captures."""
 
     # ---------------------------------------------------------------------------------------- endpoints
 
@@ -103,6 +115,14 @@ class Engine:
                 "request_too_large",
                 413,
             )
+        with ExitStack() as cleanup:
+            self.room.take(size)
+            cleanup.callback(self.room.give, size)
+            content = await self._captured(http, asked, shape)
+            return LargeResponse(content, ended=cleanup.pop_all().close)
+
+    async def _captured(self, http: HttpRequest, asked: CaptureRequest, shape: tuple[int, int, int]) -> bytes:
+        """A safetensors file of residuals `[conversations, n_layers, d_model]` and what belongs to them."""
         prepared = [
             prepare(self.loaded, messages, asked.pooling, name)
             for messages, name in zip(asked.conversations, asked.names, strict=True)
@@ -119,7 +139,7 @@ class Engine:
             "truncated": torch.tensor([one.truncated for one in prepared]),
             "truncated_assistant": torch.tensor([one.truncated_assistant for one in prepared]),
         }
-        return Response(safetensors.torch.save(tensors), media_type="application/octet-stream")
+        return safetensors.torch.save(tensors)
 
     async def put_direction(self, http: HttpRequest) -> Response:
         loaded = self.loaded

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import resource
+import socket
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from threading import Event
 
 import pytest
 from starlette.requests import Request
@@ -14,12 +17,23 @@ from support.raw_http import TOKEN, read_answer, request, served
 
 from capvec.engines.client import EngineClient
 from capvec.engines.protocol import EngineInfo
-from capvec.engines.serving import Bounds, JsonResponse, body_of, endpoints, while_connected
+from capvec.engines.serving import (
+    Bounds,
+    JsonResponse,
+    LargeResponse,
+    body_of,
+    endpoints,
+    while_connected,
+    within_files,
+)
 from capvec.errors import EngineUnavailable
 
 pytestmark = pytest.mark.unit
 INFO = EngineInfo("m", None, "Llama", 2, 4, 64, "float32", "cpu", "0")
-BOUNDS = Bounds(body_bytes=2000, requests=2, connections=8, request_s=0.5, idle_s=60, linger_s=0.3)
+BOUNDS = Bounds(
+    body_bytes=2000, held_bytes=3000, requests=2, connections=8, request_s=0.5, idle_s=60, answer_s=0.5, linger_s=0.3
+)
+LARGE = bytes(range(256)) * (64 << 12)
 
 
 @dataclass
@@ -27,6 +41,8 @@ class Waiting:
     """Endpoints of which one gives its answer when the test sets it."""
 
     works: list[Future[str]] = field(default_factory=list)
+    ended: Event = field(default_factory=Event)
+    """Set when a client has taken a large answer, or is gone."""
 
     async def health(self, _: Request) -> Response:
         return JsonResponse(INFO.to_json())
@@ -34,9 +50,12 @@ class Waiting:
     async def work(self, http: Request) -> Response:
         body = await body_of(http, BOUNDS.body_bytes)
         self.works.append(work := Future())
-        if body == b"now":
+        if body.startswith(b"now"):
             work.set_result("done")
         return JsonResponse({"answer": await while_connected(http, work)})
+
+    async def large(self, _: Request) -> Response:
+        return LargeResponse(LARGE, self.ended.set)
 
     async def broken(self, _: Request) -> Response:
         raise RuntimeError("lone \ud800 surrogate")
@@ -60,7 +79,12 @@ def waiting():
 
 @pytest.fixture
 def engine(waiting):
-    routes = {"/health": ("GET", waiting.health), "/work": ("POST", waiting.work), "/broken": ("GET", waiting.broken)}
+    routes = {
+        "/health": ("GET", waiting.health),
+        "/work": ("POST", waiting.work),
+        "/large": ("GET", waiting.large),
+        "/broken": ("GET", waiting.broken),
+    }
     with served(endpoints(routes, TOKEN, BOUNDS), BOUNDS) as running:
         yield running
 
@@ -177,6 +201,75 @@ def test_more_requests_than_the_bound_are_told_to_come_again_and_capvecs_client_
         for work in list(waiting.works):
             work.set_result("done")
         assert [one.result().status for one in first] == [200, 200]
+
+
+def test_bodies_that_do_not_fit_together_are_told_to_come_again(engine, waiting):
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(engine.post, "/work", b"x" * 2000)
+        waiting.begun(1)
+        answer = engine.post("/work", b"x" * 1001)
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        assert "busy with 2,000 bytes of requests" in answer.error["message"]
+        chunked = engine.send(request("POST", "/work", b"3e9\r\n" + b"x" * 1001, "Transfer-Encoding: chunked"))
+        assert (chunked.status, chunked.headers["retry-after"]) == (503, "1")
+        assert engine.post("/work", b"now").status == 200
+        waiting.works[0].set_result("done")
+        assert first.result().status == 200
+    for _ in range(2):  # what was refused, answered, or given up holds nothing
+        assert engine.post("/work", b"x" * 2001).status == 413
+        with engine.connect() as connection:
+            connection.sendall(request("POST", "/work", b"", "Content-Length: 2000") + b"x" * 1999)
+        chunked = request("POST", "/work", b"7d0\r\n" + b"x" * 2000, "Transfer-Encoding: chunked")
+        assert engine.send(chunked, half_close=True).status in (400, 503)
+    until(lambda: engine.post("/work", b"now".ljust(2000)).status == 200)
+
+
+def test_a_client_that_takes_a_large_answer_slowly_gets_it_whole(engine, waiting):
+    with engine.connect() as connection:
+        connection.sendall(request("GET", "/large"))
+        received = bytearray()
+        while not received.endswith(LARGE[-1000:]) or len(received) < len(LARGE):
+            received += connection.recv(8 << 20)
+            time.sleep(0.02)
+    assert received.endswith(LARGE)
+    assert waiting.ended.wait(10)
+
+
+def test_a_client_that_does_not_take_its_answer_is_cut_off(engine, waiting):
+    with engine.connect() as connection:
+        connection.sendall(request("GET", "/large"))
+        assert waiting.ended.wait(10)
+        received = 0
+        while piece := connection.recv(8 << 20):
+            received += len(piece)
+    assert received < len(LARGE) / 2
+    assert engine.send(request("GET", "/health")).status == 200
+
+
+def test_a_client_that_asks_on_and_on_and_takes_no_answer_is_cut_off(engine):
+    with engine.connect() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(60)
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            connection.sendall(request("GET", "/health") * 100_000)
+    assert engine.send(request("GET", "/health")).status == 200
+
+
+def test_there_are_no_more_connections_than_files_that_may_be_open(monkeypatch):
+    asked = []
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
+    for limits, wanted, connections in [
+        ((20_000, 20_000), [], 1024),
+        ((1024, 524_288), [(1280, 524_288)], 1024),
+        ((1024, 1024), [(1024, 1024)], 768),
+        ((64, 64), [(64, 64)], 16),
+        ((-1, -1), [], 1024),
+        ((256, -1), [(1280, -1)], 1024),
+    ]:
+        monkeypatch.setattr(resource, "getrlimit", lambda _, limits=limits: limits)
+        asked.clear()
+        assert within_files().connections == connections
+        assert asked == wanted
 
 
 def test_more_connections_than_the_bound_are_refused_and_the_others_stay(engine):

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import re
-import shutil
 from dataclasses import replace
 
 import pytest
@@ -14,6 +13,7 @@ from support.finished_run import RANKING, write_run
 from support.recorded_run import write_recorded
 
 from capvec.commands.main import main
+from capvec.directions.direction import Direction
 from capvec.engines.protocol import EngineInfo
 from capvec.publish.export import rewritten, without_paths, without_private
 from capvec.publish.usage import usage_of
@@ -123,11 +123,24 @@ def test_the_page_and_the_charts_are_drawn_anew_and_the_card_says_so(export, tmp
     }
 
 
+@pytest.mark.parametrize("suffix", ["pt", "safetensors", "gguf"])
+def test_vectors_of_another_direction_than_the_trials_had_are_refused(tmp_path, capsys, suffix):
+    run = tmp_path / "reports" / "mine"
+    write_run(run, health=HEALTH)
+    path = run / "vectors" / f"dir.{suffix}"
+    right = Direction.read(path)
+    replace(right, vectors=-right.vectors).save(path)
+    said = refused(capsys, run, "--out", tmp_path / "out")
+    assert said.startswith(f"capvec: {path}: holds the direction ")
+    assert f"and the trials are of {right.hash} (provenance.json); put that run's file back, or finish it" in said
+    assert not (tmp_path / "out").exists() or not files(tmp_path / "out") - {".lock"}
+
+
 def test_the_card_begins_with_what_else_the_direction_may_be_then_says_where_it_was_tried_and_what_came(tmp_path):
     run = tmp_path / "r"
     write_recorded(run)  # its failures are all longer than its passes
     for suffix in ("pt", "gguf"):
-        shutil.copyfile(run / "vectors" / "dir.safetensors", run / "vectors" / f"dir.{suffix}")
+        Direction.read(run / "vectors" / "dir.safetensors").save(run / "vectors" / f"dir.{suffix}")
     assert main(["export", str(run), "--out", str(tmp_path / "out")]) == 0
     card = (tmp_path / "out" / "README.md").read_text()
     first = card.split("\n\n")[2]

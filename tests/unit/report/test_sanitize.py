@@ -69,6 +69,13 @@ def test_no_cell_of_the_table_of_trials_is_a_formula(tmp_path):
     assert not [cell for cell in cells if cell != not_a_formula(cell)]
 
 
+def test_no_cell_of_the_table_of_trials_acts_on_a_terminal(tmp_path):
+    write_run(tmp_path / "r", health=HEALTH, error=HOSTILE)
+    table = (tmp_path / "r" / "master_summary.csv").read_bytes().decode()
+    assert "red `<script>`" in table
+    assert not [letter for letter in table if letter != "\n" and not letter.isprintable()]
+
+
 @pytest.mark.parametrize("formula", ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1"])
 def test_a_formula_becomes_text(formula):
     assert not_a_formula(formula) == f"'{formula}"

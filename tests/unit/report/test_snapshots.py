@@ -5,7 +5,6 @@ After an edit of a sentence, rewrite them and read the diff: `pytest tests/unit/
 """
 
 import re
-import shutil
 
 import pytest
 from support import REPOSITORY
@@ -14,6 +13,7 @@ from support.recorded_collection import collection
 from support.recorded_run import write_recorded
 
 from capvec import __version__
+from capvec.directions.direction import Direction
 from capvec.publish.export import export
 from capvec.report.baseline import write_baseline
 from capvec.studies.regenerate import report
@@ -30,7 +30,7 @@ def reports(tmp_path_factory):
     sweep, calibration, collected = root / "sweep", root / "calibration", root / "collection"
     write_recorded(sweep)
     for suffix in ("pt", "gguf"):
-        shutil.copyfile(sweep / "vectors" / "dir.safetensors", sweep / "vectors" / f"dir.{suffix}")
+        Direction.read(sweep / "vectors" / "dir.safetensors").save(sweep / "vectors" / f"dir.{suffix}")
     export(sweep, root / "export", license_id="mit", say=lambda _: None)
     collected.mkdir()
     write_baseline(*collection(collected))

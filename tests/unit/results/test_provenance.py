@@ -2,7 +2,8 @@
 
 import json
 import os
-from dataclasses import replace
+import shutil
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from capvec.errors import UsageError
 from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Plan, Settings, SteeringMode, steered_config
 from capvec.results.provenance import check_comparable, check_same_study, differences
+from capvec.steering import Steer
 
 pytestmark = pytest.mark.unit
 
@@ -46,13 +48,11 @@ def test_what_a_run_says_of_its_machine_is_system_and_processor_and_no_build_of_
     assert json.loads((folder / "provenance.json").read_text())["platform"] == f"{about.sysname} {about.machine}"
 
 
-def test_a_run_from_before_a_steer_could_keep_the_norm_goes_on_where_none_does(tmp_path):
+def test_a_run_does_not_go_on_with_the_norm_kept(tmp_path):
     config = steered_config(DIRECTION, 1, 4.0)
-    old = {"layer": 1, "direction": DIRECTION.hash, "alpha": 4.0, "op": "add", "positions": "all"}
-    check(tmp_path, [old], config)
     keeping = replace(steered_config(DIRECTION, 1, 4.0, "stored", SteeringMode(keep_norm=True)), name=config.name)
     with pytest.raises(UsageError, match=r"holds another run \(config steered-L1-a4 was"):
-        check(tmp_path, [old], keeping)
+        check(tmp_path, config.to_json()["steers"], keeping)
 
 
 @pytest.mark.parametrize("manner", [SteeringMode("set"), SteeringMode("add", "prompt"), SteeringMode("ablate")])
@@ -95,30 +95,10 @@ def test_a_run_does_not_go_on_with_another_threshold_unless_its_direction_was_lo
         ({"keep_processes": True}, r"settings\.keep_processes was False and is True"),
     ],
 )
-def test_a_run_does_not_go_on_where_it_is_judged_otherwise_and_an_old_one_had_the_defaults(tmp_path, change, named):
-    config, folder = steered_config(DIRECTION, 1, 4.0), tmp_path / "provenance.json"
-    check(tmp_path, config.to_json()["steers"], config)
-    old = json.loads(folder.read_text())
-    for name in change:
-        del old["settings"][name]
-    folder.write_text(json.dumps(old))
-    about = {"health": HEALTH, "direction": StudyDirection(DIRECTION, "file"), "options": SWEEP.to_json(), "images": {}}
-    check_same_study(tmp_path, plan=Plan("r", tmp_path, (), (config,), (), SETTINGS), **about)
+def test_a_run_does_not_go_on_where_it_is_judged_otherwise(tmp_path, change, named):
+    config = steered_config(DIRECTION, 1, 4.0)
     with pytest.raises(UsageError, match=named):
-        check_same_study(tmp_path, plan=Plan("r", tmp_path, (), (config,), (), replace(SETTINGS, **change)), **about)
-
-
-def test_a_run_from_before_a_threshold_was_an_option_went_by_its_default(tmp_path):
-    config, folder = steered_config(DIRECTION, 1, 4.0), tmp_path / "provenance.json"
-    check(tmp_path, config.to_json()["steers"], config)
-    old = json.loads(folder.read_text())
-    del old["options"]["recipe"]["confound_auc"]
-    folder.write_text(json.dumps(old))
-    plan = Plan("r", tmp_path, (), (config,), (), SETTINGS)
-    about = {"plan": plan, "health": HEALTH, "direction": StudyDirection(DIRECTION, "file"), "images": {}}
-    check_same_study(tmp_path, options=SWEEP.to_json(), **about)
-    with pytest.raises(UsageError, match=r"--confound-auc was 0\.9 and is 0\.8"):
-        check_same_study(tmp_path, options=SweepOptions(recipe=Recipe(confound_auc=0.8)).to_json(), **about)
+        check(tmp_path, config.to_json()["steers"], config, settings=replace(SETTINGS, **change))
 
 
 @pytest.mark.parametrize(
@@ -193,6 +173,21 @@ def test_a_damaged_provenance_is_one_sentence(recorded, damage, said, capsys):
     assert said in capsys.readouterr().err
 
 
+def test_a_ledger_that_is_gone_is_no_run_that_has_not_begun(recorded):
+    (recorded / "trials.jsonl").unlink()
+    assert refusal(recorded).startswith(f"--resume: {recorded} has provenance.json and no trials.jsonl, so nothing")
+
+
+def lacking(path: Path, *key) -> None:
+    """Take a key out of a JSON file."""
+    record = json.loads(path.read_text())
+    place = record
+    for name in key[:-1]:
+        place = place[name]
+    del place[key[-1]]
+    path.write_text(json.dumps(record))
+
+
 @pytest.mark.parametrize(
     ("key", "said"),
     [
@@ -209,10 +204,36 @@ def test_a_damaged_provenance_is_one_sentence(recorded, damage, said, capsys):
 )
 def test_a_key_that_is_missing_switches_no_comparison_off(recorded, key, said):
     path = recorded / "provenance.json"
-    record = json.loads(path.read_text())
-    place = record
-    for name in key[:-1]:
-        place = place[name]
-    del place[key[-1]]
-    path.write_text(json.dumps(record))
+    lacking(path, *key)
     assert f"{path} lacks {said}, so nothing shows" in refusal(recorded)
+
+
+def with_defaults(record) -> list[str]:
+    """The fields that its JSON may lack."""
+    return [one.name for one in fields(record) if one.default is not MISSING or one.default_factory is not MISSING]
+
+
+KEYS = [
+    ("study",),
+    *(("settings", name) for name in with_defaults(Settings)),
+    *(("options", name) for name in ("direction", "sequential", "effect", "seed", "recipe")),
+    *(("options", "recipe", name) for name in with_defaults(Recipe)),
+    *(("configs", 1, "steers", 0, name) for name in with_defaults(Steer)),
+    ("tasks", "task0", "image"),
+]
+"""All that a comparison goes by beside what every run has had."""
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: "-".join(map(str, key)))
+def test_what_an_earlier_capvec_did_not_record_or_somebody_took_out_is_compared_by_no_default(recorded, capsys, key):
+    """Neither for `--resume` nor for a merge, whichever of the runs lacks it. A report of that run alone is made."""
+    whole, path = recorded.parent / "whole", recorded / "provenance.json"
+    shutil.copytree(recorded, whole)
+    lacking(path, *key)
+    assert f"{path} lacks " in refusal(recorded)
+    for both in ((whole, recorded), (recorded, recorded)):
+        assert main(["report", *map(str, both), "--out", str(recorded.parent / "merged")]) == 2
+        said = capsys.readouterr().err
+        assert f"{path} lacks " in said
+        assert "so nothing shows that these runs belong together" in said
+    assert main(["report", str(recorded)]) == 0

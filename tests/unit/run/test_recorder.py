@@ -12,6 +12,7 @@ from capvec.records import Config, TrialSpec
 from capvec.results.ledger import Ledger
 from capvec.run.recorder import TrialRecorder
 from capvec.run.trial import error_outcome
+from capvec.steering import Steer
 
 pytestmark = pytest.mark.unit
 
@@ -76,3 +77,23 @@ def test_a_trial_that_ran_with_another_seed_is_refused(plan, ledger):
     ledger.append(replace(outcome_of(plan, 0, "solved"), seed=8))
     with pytest.raises(UsageError, match=r"seed 8.*--seed"):
         TrialRecorder(plan, ledger, print)
+
+
+def test_trials_that_left_a_trajectory_and_no_line_are_named(plan, ledger):
+    (folder := plan.trajectory(plan.trials[0].id).parent).mkdir(parents=True)
+    for trial in plan.trials[:2]:
+        plan.trajectory(trial.id).touch()
+    (folder / "another-trial-t1.json").touch()
+    ledger.append(outcome_of(plan, 0, "solved"))
+    assert TrialRecorder(plan, ledger, print).unrecorded == (plan.trials[1].id,)
+
+
+def test_a_steered_trial_without_its_receipts_is_kept_by_no_session(plan, ledger):
+    steered = replace(BASELINE, steers=(Steer(1, "d", 1.0),))
+    replied = replace(outcome_of(plan, 0, "solved"), steps=1)
+    for outcome in (replace(replied, steps=0), replace(replied, outcome="error")):
+        ledger.append(outcome)
+        TrialRecorder(replace(plan, configs=(steered,)), ledger, print)
+    ledger.append(replied)
+    with pytest.raises(UsageError, match=r"1 trial without the receipts of their steers .* nothing shows"):
+        TrialRecorder(replace(plan, configs=(steered,)), ledger, print)

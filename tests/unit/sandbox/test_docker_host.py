@@ -9,7 +9,7 @@ import requests.exceptions
 import urllib3.exceptions
 
 from capvec.errors import SandboxBroken, SandboxUnavailable, UsageError
-from capvec.sandbox.docker_host import check_docker, connect, faults
+from capvec.sandbox.docker_host import check_cgroups, check_docker, connect, faults
 
 pytestmark = pytest.mark.unit
 
@@ -110,3 +110,12 @@ def test_another_refusal_may_come_of_what_the_agent_broke(said):
 def test_an_error_of_the_user_stays_one():
     with pytest.raises(UsageError, match=r"^mine$"), faults():
         raise UsageError("mine")
+
+
+def test_a_docker_that_can_limit_nothing_is_refused_in_one_sentence():
+    """What Docker 20.10 says of itself when it runs rootless and as root, on a machine with cgroup v1."""
+    check_cgroups(
+        {"CgroupDriver": "cgroupfs", "CgroupVersion": "1", "SecurityOptions": ["name=seccomp,profile=default"]}
+    )
+    with pytest.raises(UsageError, match=r"^Docker runs without cgroups, .* Boot the machine with cgroup v2"):
+        check_cgroups({"CgroupDriver": "none", "CgroupVersion": "1", "SecurityOptions": ["name=rootless"]})
