@@ -22,6 +22,7 @@ FLOW: tuple[dict[str, str], ...] = (
         "errors": "types of failure",
         "reading": "files of others, within bounds",
         "parsing": "JSON and TOML of others",
+        "decimals": "exact values of floats",
         "cache": "where the cache is",
         "storage": "writing files",
         "arguments": "checks of what was typed",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from capvec.records import Config, Interval, Outcome
 from capvec.stats.effects import SECONDARY, Effect, paired_effect
@@ -146,7 +147,9 @@ def _pooled(strata: Sequence[Stratum]) -> tuple[int, int, int, int] | None:
 
 def _sign_flip(valid: Sequence[Outcome], base: Sequence[Outcome]) -> SignFlipResult | None:
     strata = _strata(valid, base)
-    return sign_flip([s.solved / s.n - s.base_solved / s.base_n for s in strata]) if strata else None
+    if not strata:
+        return None
+    return sign_flip([Fraction(s.solved, s.n) - Fraction(s.base_solved, s.base_n) for s in strata])
 
 
 def _cmh(valid: Sequence[Outcome], base: Sequence[Outcome]) -> CmhResult | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
+from capvec.decimals import exact, exact_mean
 from capvec.records import Config, Interval, Outcome
 from capvec.stats.intervals import clustered
 from capvec.stats.pairing import sign_flip
@@ -14,9 +16,6 @@ from capvec.stats.pairing import sign_flip
 Metric = Literal["pass_rate", "parse_fail", "no_cmd", "steps"]
 AnyMetric = Metric | Literal["reward"]
 SECONDARY: tuple[Metric, ...] = ("parse_fail", "no_cmd", "steps")
-
-DECIMALS = 12
-"""What means of the same trials agree to, in any order of summation."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +60,19 @@ def effect_by_task(
     metric: AnyMetric,
     ours: Mapping[str, Sequence[float]],
     base: Mapping[str, Sequence[float]],
+    span: float = 1.0,
 ) -> Effect | None:
     """The effect from the values of both arms, with the task as the unit.
 
+    Means and differences are of exact numbers (`capvec.decimals`), so that equal means are no difference, and small
+    ones beside large ones are.
+
     Args:
         config: its name.
-        metric: for `pass_rate` and `reward`, of which the effect has an interval, values from 0 to 1.
+        metric: the effect has an interval for `pass_rate` and `reward`.
         ours: task → the value of each valid trial of the config, at least one.
         base: the same of the baseline.
+        span: the largest possible difference of two values, where there is an interval.
 
     Returns:
         None where the two share no task.
@@ -76,28 +80,29 @@ def effect_by_task(
     shared = [task for task in ours if task in base]
     if not shared:
         return None
-    values, bases = [_mean(ours[task]) for task in shared], [_mean(base[task]) for task in shared]
-    differences = [_difference(value, other) for value, other in zip(values, bases, strict=True)]
+    values, bases = ([exact_mean(arm[task]) for task in shared] for arm in (ours, base))
+    differences = [value - other for value, other in zip(values, bases, strict=True)]
     test = sign_flip(differences)
-    pairs = _mean([2 / (1 / len(ours[task]) + 1 / len(base[task])) for task in shared])
     return Effect(
         config=config,
         metric=metric,
         tasks=len(shared),
         n=sum(len(ours[task]) for task in shared),
-        baseline=round(_mean(bases), DECIMALS),
-        value=round(_mean(values), DECIMALS),
-        difference=round(test.statistic, DECIMALS),
+        baseline=float(exact_mean(bases)),
+        value=float(exact_mean(values)),
+        difference=test.statistic,
         pvalue=test.pvalue,
-        interval=clustered(differences, pairs) if metric in ("pass_rate", "reward") else None,
+        interval=_interval(differences, [(len(ours[task]), len(base[task])) for task in shared], span)
+        if metric in ("pass_rate", "reward")
+        else None,
         attempts=1 / _mean([1 / min(len(ours[task]), len(base[task])) for task in shared]),
     )
 
 
-def _difference(value: float, other: float) -> float:
-    """Exactly 0 where rounding alone tells the two apart."""
-    difference = value - other
-    return difference if abs(difference) > 10**-DECIMALS else 0.0
+def _interval(differences: Sequence[Fraction], trials: Sequence[tuple[int, int]], span: float) -> Interval:
+    pairs = _mean([2 / (1 / ours + 1 / base) for ours, base in trials])
+    found = clustered([float(difference / exact(span)) for difference in differences], pairs)
+    return Interval(span * found.low, span * found.high)
 
 
 def _by_task(outcomes: Sequence[Outcome], config: str, metric: Metric) -> dict[str, list[float]]:

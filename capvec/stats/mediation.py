@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from capvec.records import Outcome
-from capvec.stats.effects import DECIMALS
 from capvec.text import signed
+
+_DECIMALS = 12
+"""What sums of shares agree to, in any order."""
 
 Spoiled = Literal["clean", "parse_fail", "no_cmd"]
 CATEGORIES: tuple[Spoiled, ...] = ("clean", "parse_fail", "no_cmd")
@@ -115,7 +117,7 @@ def decompose(outcomes: Sequence[Outcome], base: Sequence[Outcome]) -> Mediation
         clean = (sum(solved.values()) + sum(base_solved.values())) / 2
     categories = tuple(_category(name, base_share[name], share[name], *rates[name], clean) for name in CATEGORIES)
     within_clean, parse_fail, no_cmd = (row.within + row.composition for row in categories)
-    terms = [round(term, DECIMALS) for term in (difference, parse_fail, no_cmd, within_clean)]
+    terms = [round(term, _DECIMALS) for term in (difference, parse_fail, no_cmd, within_clean)]
     return Mediation(terms[0], terms[1], terms[2], terms[3], categories)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from capvec.decimals import exact
+
 EXACT_TASKS = 20
 """Up to so many tasks all 2ⁿ sign patterns are counted, for any differences."""
 LARGEST_SUM = 1_000_000
-"""Differences with a common denominator, as means of counts have, are exact for any number of tasks while the sum of
-their numerators stays below this."""
+"""Differences that are multiples of one number, as means of counts are, are exact for any number of tasks while these
+multiples add up to no more than this."""
 _BLOCK = 500_000
 """Numbers that many tests at once hold side by side: 4 MB."""
 DRAWS = 20_000
@@ -28,7 +31,7 @@ class SignFlipResult:
     """Two-sided sign-flip test over tasks."""
 
     statistic: float
-    """Mean over tasks of the pass rate's difference, config minus baseline."""
+    """Mean over tasks of the difference, config minus baseline."""
     pvalue: float
     tasks: int
     method: Literal["exact", "monte carlo"]
@@ -47,53 +50,53 @@ class McNemarResult:
     """Concordant ones included."""
 
 
-def sign_flip(differences: Sequence[float], *, seed: int = 0) -> SignFlipResult:
+def sign_flip(differences: Sequence[float | Fraction], *, seed: int = 0) -> SignFlipResult:
     """Permutation test of whether task-wise differences centre on zero (Fisher 1935, §21).
 
     Under the null a task's difference is symmetric about zero, as likely to have either sign. That holds where the
     config does nothing on any task; where it helps on some and harms on others, a mean of zero does not make it so. The
     p-value is the share of sign patterns whose mean is at least as far from zero as the observed one. All patterns are
     counted: by adding one task after another to the distribution of the sum (Pagano and Tritchler, JASA 1983, 78:435),
-    or one by one. Where neither is feasible they are drawn, with (1 + b)/(1 + B) as the p-value (Phipson and Smyth,
-    SAGMB 2010, 9:39).
+    or from the sums of either half of the tasks (Horowitz and Sahni, Journal of the ACM 1974, 21:277). Where neither is
+    feasible they are drawn, with (1 + b)/(1 + B) as the p-value (Phipson and Smyth, SAGMB 2010, 9:39).
+
+    The sums are those of exact numbers, so the p-value does not depend on the scale of the differences, and equal sums
+    tie whatever their order.
 
     Args:
-        differences: of the config minus the baseline, one for each task.
+        differences: of the config minus the baseline, one for each task. A float is taken as `decimals.exact` takes it.
         seed: for the drawing.
 
     Raises:
         ValueError: no task.
     """
-    values = np.asarray(differences, dtype=float)
-    if values.size == 0:
+    if not len(differences):
         raise ValueError("the sign-flip test needs the difference of at least one task")
-    pvalue, exact = _pvalue(values, seed)
-    return SignFlipResult(float(values.mean()), pvalue, values.size, "exact" if exact else "monte carlo")
+    values = [exact(value) for value in differences]
+    pvalue, counted = _pvalue(_multiples(values), seed)
+    mean = float(sum(values, Fraction()) / len(values))
+    return SignFlipResult(mean, pvalue, len(values), "exact" if counted else "monte carlo")
 
 
-def _pvalue(values: NDArray[np.float64], seed: int) -> tuple[float, bool]:
-    whole = _numerators(values)
-    if whole is not None:
+def _multiples(values: Sequence[Fraction]) -> list[int]:
+    """Whole numbers in the proportions of the values, as small as they can be."""
+    denominator = math.lcm(*(value.denominator for value in values))
+    whole = [int(value * denominator) for value in values]
+    common = math.gcd(*whole) or 1
+    return [value // common for value in whole]
+
+
+def _pvalue(whole: Sequence[int], seed: int) -> tuple[float, bool]:
+    """The p-value, and whether every pattern was counted."""
+    if not any(whole):
+        return 1.0, True
+    if sum(map(abs, whole)) <= LARGEST_SUM:
         return _by_convolution(whole), True
-    if values.size <= EXACT_TASKS:
-        sums, extra = _signed_sums(values), 0
-    else:
-        sums, extra = np.random.default_rng(seed).choice((-1, 1), size=(DRAWS, values.size)) @ values, 1
-    # Sums of equal terms in another order differ in their last bits; they are ties.
-    as_far = np.abs(sums) >= abs(values.sum()) - 1e-9
-    return float((as_far.sum() + extra) / (len(sums) + extra)), not extra
-
-
-def _numerators(values: NDArray[np.float64]) -> list[int] | None:
-    """The differences over their common denominator; None where they have none small enough to be of use."""
-    fractions = [Fraction(float(value)).limit_denominator(1000) for value in values]
-    scale = math.lcm(*(fraction.denominator for fraction in fractions))
-    if (
-        scale * float(np.abs(values).sum()) > LARGEST_SUM
-        or scale * np.abs(values - np.array(fractions, float)).max() > 1e-6
-    ):
-        return None
-    return [int(fraction * scale) for fraction in fractions]
+    if len(whole) <= EXACT_TASKS:
+        return _by_halves(whole), True
+    signs = np.random.default_rng(seed).choice((-1, 1), size=(DRAWS, len(whole)))
+    sums = signs.astype(object) @ np.array(whole, dtype=object)  # whole numbers of any size
+    return float((np.count_nonzero(np.abs(sums) >= abs(sum(whole))) + 1) / (DRAWS + 1)), False
 
 
 def _by_convolution(whole: Sequence[int]) -> float:
@@ -111,11 +114,21 @@ def _by_convolution(whole: Sequence[int]) -> float:
     return min(1.0, float(chance[far].sum()))
 
 
-def _signed_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The sum under each of the 2ⁿ sign patterns: 8 MB at 20 tasks, where a table of signs would take 160."""
-    sums = np.zeros(1)
-    for value in values:
-        sums = np.concatenate([sums + value, sums - value])
+def _by_halves(whole: Sequence[int]) -> float:
+    """The same from the sums of either half of the tasks: how many of one complete each of the other."""
+    middle, observed = len(whole) // 2, abs(sum(whole))
+    one, other = _signed_sums(whole[:middle]), sorted(_signed_sums(whole[middle:]))
+    if not observed:
+        return 1.0
+    as_high = sum(len(other) - bisect_left(other, observed - value) for value in one)
+    return math.ldexp(as_high, 1 - len(whole))  # as many are as low
+
+
+def _signed_sums(whole: Sequence[int]) -> list[int]:
+    """The sum under each of the 2ⁿ sign patterns."""
+    sums = [0]
+    for value in whole:
+        sums = [total + signed for total in sums for signed in (value, -value)]
     return sums
 
 

@@ -1,17 +1,18 @@
 """The mean reward: what the pass rate does not show of partial success. The verdict does not use it.
 
-Rewards may have any scale. They are computed with on a scale from 0 to 1, where 0 stands for the least reward of the
-sweep (or for 0, if that is less) and 1 for the greatest (or for 1, if that is more). The results are given on the scale
-of the rewards. Rewards of 0 and 1 have the numbers of the pass rate.
+Rewards may have any scale. Means, differences and p-values are of exact numbers (`capvec.decimals`), whatever the
+scale. An interval needs bounds: 0, or the least reward of the sweep if that is less, and 1, or the greatest if that is
+more. Rewards of 0 and 1 have the numbers of the pass rate.
 """
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
+from capvec.decimals import exact, exact_mean
 from capvec.records import Interval, Outcome
 from capvec.stats.effects import Effect, effect_by_task
 from capvec.stats.intervals import wilson_of_mean
@@ -82,8 +83,8 @@ def summarise_rewards(
     if not (partial or several):
         return None
     rewards = valid_rewards(outcomes)
-    scale = _Scale(min(0.0, *rewards), max(1.0, *rewards))
-    rows = [_of_config(name, group, [] if name == baseline else bases[name], scale) for name, group in groups.items()]
+    bounds = _Bounds(min(0.0, *rewards), max(1.0, *rewards))
+    rows = [_of_config(name, group, [] if name == baseline else bases[name], bounds) for name, group in groups.items()]
     known = {row.config: row.effect for row in rows}
     pvalues = [1.0 if (effect := known[name]) is None else effect.pvalue for name in comparisons]
     corrected = dict(zip(comparisons, holm(pvalues), strict=True))
@@ -95,7 +96,7 @@ def summarise_rewards(
         )
         for row in rows
     )
-    return RewardSummary(partial, scale.low, scale.high, configs)
+    return RewardSummary(partial, bounds.low, bounds.high, configs)
 
 
 def valid_rewards(outcomes: Sequence[Outcome]) -> list[float]:
@@ -109,8 +110,8 @@ def are_partial(outcomes: Sequence[Outcome]) -> bool:
 
 
 @dataclass(frozen=True)
-class _Scale:
-    """Rewards on a scale from 0 to 1, and back."""
+class _Bounds:
+    """Between which all rewards of the sweep are."""
 
     low: float
     high: float
@@ -119,41 +120,28 @@ class _Scale:
     def span(self) -> float:
         return self.high - self.low
 
-    def unit(self, reward: float) -> float:
-        return (reward - self.low) / self.span
-
-    def back(self, unit: float) -> float:
-        return self.low + self.span * unit
-
-    def effect(self, effect: Effect | None) -> Effect | None:
-        if effect is None or effect.interval is None:
-            return effect
-        return replace(
-            effect,
-            baseline=self.back(effect.baseline),
-            value=self.back(effect.value),
-            difference=self.span * effect.difference,
-            interval=Interval(self.span * effect.interval.low, self.span * effect.interval.high),
-        )
+    def interval(self, mean: Fraction, n: int) -> Interval:
+        """Of a mean of n rewards, by way of a scale from 0 to 1."""
+        span = exact(self.high) - exact(self.low)
+        found = wilson_of_mean(float((mean - exact(self.low)) / span), n)
+        return Interval(self.low + self.span * found.low, self.low + self.span * found.high)
 
 
-def _of_config(name: str, group: Sequence[Outcome], base: Sequence[Outcome], scale: _Scale) -> ConfigRewards:
-    ours, theirs = _by_task(group, scale), _by_task(base, scale)
+def _of_config(name: str, group: Sequence[Outcome], base: Sequence[Outcome], bounds: _Bounds) -> ConfigRewards:
+    ours, theirs = _by_task(group), _by_task(base)
     values = [value for task in ours.values() for value in task]
-    mean = math.fsum(values) / len(values) if values else None
-    interval = None
-    if mean is not None:
-        found = wilson_of_mean(mean, len(values))
-        interval = Interval(scale.back(found.low), scale.back(found.high))
-    effect = scale.effect(effect_by_task(name, "reward", ours, theirs))
-    return ConfigRewards(name, len(values), None if mean is None else scale.back(mean), interval, effect)
+    effect = effect_by_task(name, "reward", ours, theirs, bounds.span)
+    if not values:
+        return ConfigRewards(name, 0, None, None, effect)
+    mean = exact_mean(values)
+    return ConfigRewards(name, len(values), float(mean), bounds.interval(mean, len(values)), effect)
 
 
-def _by_task(outcomes: Sequence[Outcome], scale: _Scale) -> dict[str, list[float]]:
+def _by_task(outcomes: Sequence[Outcome]) -> dict[str, list[float]]:
     tasks: defaultdict[str, list[float]] = defaultdict(list)
     for outcome in outcomes:
         if outcome.outcome != "error" and outcome.reward is not None:
-            tasks[outcome.task].append(scale.unit(outcome.reward))
+            tasks[outcome.task].append(outcome.reward)
     return tasks
 
 
@@ -163,4 +151,4 @@ def _named(outcomes: Sequence[Outcome]) -> dict[str, NamedMean]:
     for outcome in outcomes:
         for name, reward in outcome.rewards.items():
             values[name].append(reward)
-    return {name: NamedMean(len(found), math.fsum(found) / len(found)) for name, found in values.items()}
+    return {name: NamedMean(len(found), float(exact_mean(found))) for name, found in values.items()}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from itertools import product
+from operator import mul
 
 import numpy as np
 import pytest
@@ -49,6 +51,26 @@ def test_without_a_common_denominator_many_tasks_are_drawn_the_same_every_time_a
     differences = [math.pi / 4 + index / 7919 for index in range(40)]
     result = sign_flip(differences)
     assert result == sign_flip(differences)
+    assert (result.method, result.pvalue) == ("monte carlo", 1 / 20_001)
+
+
+whole_numbers = st.integers(-9, 9) | st.integers(-(10**12) + 1, 10**12 - 1)
+
+
+@given(st.lists(whole_numbers, min_size=1, max_size=9), st.integers(-9, 12))
+def test_every_pattern_is_counted_exactly_on_any_scale(whole, scale):
+    """Also where small differences stand beside ones that are larger by twelve digits."""
+    differences = [Fraction(number) * Fraction(10) ** scale for number in whole]
+    observed = abs(sum(whole))
+    far = sum(abs(sum(map(mul, signs, whole))) >= observed for signs in product((1, -1), repeat=len(whole)))
+    assert sign_flip(differences).pvalue == far / 2 ** len(whole)
+    assert sign_flip([float(f"{number}e{scale}") for number in whole]).pvalue == far / 2 ** len(whole)
+
+
+def test_many_tasks_are_drawn_with_exact_sums():
+    # Every other pattern falls short of the observed one, if only by the smallest difference.
+    differences = [1e12, *(index / 7919 for index in range(1, 40))]
+    result = sign_flip(differences)
     assert (result.method, result.pvalue) == ("monte carlo", 1 / 20_001)
 
 

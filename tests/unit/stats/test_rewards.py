@@ -69,6 +69,37 @@ def test_the_p_value_is_the_share_of_sign_patterns_that_are_as_far_from_zero(fou
     assert effect.interval.high >= effect.difference - 1e-12
 
 
+wide = st.builds(lambda whole, scale: float(f"{whole}e{scale}"), st.integers(-99, 99), st.integers(-9, 12))
+offsets = st.sampled_from([0.0, 2e6, 3e9, -1e12, 1e-9])
+
+
+@given(st.lists(st.tuples(wide, wide) | offsets.map(lambda same: (same, same)), min_size=1, max_size=8))
+def test_the_p_value_is_exact_where_tasks_have_rewards_of_any_scale(found):
+    ours, base = zip(*found, strict=True)
+    effect = row_of(rewards_of(arm("baseline", *base, several=True), arm("x", *ours, several=True))).effect
+    assert effect.pvalue == by_hand(ours, base)
+    exact = [sum(Fraction(str(value)) for value in side) / len(found) for side in (base, ours)]
+    assert (effect.baseline, effect.value, effect.difference) == (*map(float, exact), float(exact[1] - exact[0]))
+
+
+@given(pairs, st.integers(-9, 12))
+def test_the_p_value_does_not_depend_on_the_scale(found, scale):
+    ours, base = zip(*found, strict=True)
+    plain = row_of(rewards_of(arm("baseline", *base, several=True), arm("x", *ours, several=True)))
+    other = [[float(f"{value}e{scale}") for value in side] for side in (base, ours)]
+    scaled = row_of(rewards_of(arm("baseline", *other[0], several=True), arm("x", *other[1], several=True)))
+    assert scaled.effect.pvalue == plain.effect.pvalue
+    assert (scaled.mean, scaled.effect.difference) == pytest.approx(
+        (plain.mean * 10**scale, plain.effect.difference * 10**scale), rel=1e-12
+    )
+
+
+@pytest.mark.parametrize(("outlier", "low", "high"), [(2e6, 0.0, 1.0), (3e9, 1000.0, 2000.0), (1e12, 1e-9, 2e-9)])
+def test_seven_tasks_that_rise_beside_one_of_another_scale_reach_two_of_128_patterns(outlier, low, high):
+    base, ours = arm("baseline", outlier, *[low] * 7), arm("x", outlier, *[high] * 7)
+    assert row_of(rewards_of(base, ours)).effect.pvalue == 2 / 2**7
+
+
 def test_seven_tasks_that_rise_a_little_reach_two_of_128_patterns_where_the_pass_rate_shows_nothing():
     outcomes = [*arm("baseline", *[0.2] * 7), *arm("x", *[0.3, 0.25, 0.4, 0.21, 0.9, 0.5, 0.3])]
     summary = summarise(outcomes, ["baseline", "x"])
@@ -98,8 +129,8 @@ def test_another_scale_of_the_rewards_changes_the_scale_of_the_results_alone(fou
     plain = row_of(rewards_of(arm("baseline", *base, 1.0, several=True), arm("x", *ours, 1.0, several=True)))
     scaled = [[factor * value for value in [*side, 1.0]] for side in (base, ours)]
     other = row_of(rewards_of(arm("baseline", *scaled[0], several=True), arm("x", *scaled[1], several=True)))
-    assert other.mean == pytest.approx(factor * plain.mean, abs=1e-9)
-    assert other.effect.difference == pytest.approx(factor * plain.effect.difference, abs=1e-9)
+    assert other.mean == pytest.approx(factor * plain.mean, rel=1e-12)
+    assert other.effect.difference == pytest.approx(factor * plain.effect.difference, rel=1e-12)
     assert other.effect.pvalue == pytest.approx(plain.effect.pvalue)
     if factor > 1:
         assert other.effect.interval.high == pytest.approx(factor * plain.effect.interval.high)

@@ -1,0 +1,30 @@
+"""Numbers as they were written: the exact value that a float stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+DIGITS = 15
+"""Significant digits that every float keeps. What differs beyond them is rounding, as in 0.1 + 0.2 and 0.3."""
+_SIMPLE = 1000
+"""Largest denominator of a mantissa that is taken for a fraction, as 1/3 is for 0.333333333333333."""
+
+
+def exact(number: float | Fraction) -> Fraction:
+    """The number that a float was written for: the simple fraction, or else the decimal, of the same 15 digits.
+
+    A decimal of up to 12 digits is itself. So sums and comparisons of such numbers are exact on any scale.
+    """
+    if isinstance(number, Fraction):
+        return number
+    mantissa, _, exponent = f"{number:.{DIGITS - 1}e}".partition("e")
+    decimal = Fraction(mantissa)
+    simple = decimal.limit_denominator(_SIMPLE)
+    as_written = simple if abs(simple - decimal) <= Fraction(5, 10**DIGITS) else decimal
+    return as_written * Fraction(10) ** int(exponent)
+
+
+def exact_mean(numbers: Sequence[float | Fraction]) -> Fraction:
+    """The mean of at least one number."""
+    return sum(map(exact, numbers), Fraction()) / len(numbers)

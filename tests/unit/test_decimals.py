@@ -1,0 +1,45 @@
+"""The exact values that floats were written for."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capvec.decimals import DIGITS, exact, exact_mean
+
+pytestmark = pytest.mark.unit
+
+scales = st.integers(-9, 12)
+
+
+@given(st.integers(-(10**DIGITS) + 1, 10**DIGITS - 1), st.integers(-30, 12))
+def test_a_decimal_of_fifteen_digits_is_itself_or_the_fraction_that_reads_the_same(whole, scale):
+    decimal = Fraction(whole) * Fraction(10) ** scale
+    assert abs(exact(float(f"{whole}e{scale}")) - decimal) <= abs(decimal) * Fraction(5, 10**DIGITS)
+
+
+@given(st.integers(-(10**12) + 1, 10**12 - 1), scales)
+def test_decimals_of_twelve_digits_are_themselves(whole, scale):
+    assert exact(float(f"{whole}e{scale}")) == Fraction(whole) * Fraction(10) ** scale
+
+
+@given(st.integers(-50, 50), st.integers(1, 100), scales)
+def test_quotients_of_small_counts_are_themselves_on_every_scale(count, of, scale):
+    fraction = Fraction(count, of) * Fraction(10) ** scale
+    assert exact(float(fraction)) == fraction
+
+
+@given(st.lists(st.integers(-99, 99), min_size=1, max_size=12), scales)
+def test_means_and_sums_do_not_depend_on_rounding(tenths, scale):
+    numbers = [float(f"{n}e{scale}") for n in tenths]
+    assert exact_mean(numbers) == Fraction(sum(tenths), len(tenths)) * Fraction(10) ** scale
+    assert exact(0.1 + 0.2) == exact(0.3)
+
+
+@given(st.lists(st.floats(allow_nan=False, min_value=-1e100, max_value=1e100), min_size=2, max_size=2))
+def test_the_order_of_numbers_is_kept(numbers):
+    low, high = sorted(numbers)
+    assert exact(low) <= exact(high)
