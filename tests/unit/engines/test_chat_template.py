@@ -130,6 +130,36 @@ def test_a_conversation_that_a_template_refuses_is_named_by_its_roles():
         template_of("gemma").text([user("a"), user("b")], prompt=True)
 
 
+# ---------------------------------------------------------------------------------------------------- the end of a turn
+
+
+ENDS = {
+    "chatml": "<|im_end|>", "qwen3": "<|im_end|>", "mistral": "</s>", "magistral": "</s>", "llama": "<|eot|>",
+    "gemma": "<end_of_turn>", "parts": "<end>", "no-prompt": "<|im_end|>", "gpt-oss": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "end"), ENDS.items())
+def test_a_reply_ends_where_the_template_ends_the_assistants_messages(name, end):
+    tokenizer = tokenizer_of(name)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|endoftext|>", "<s>", "</s>", "<|eot|>", "<end>"]})
+    tokenizer.add_tokens(["<end_of_turn>", "\n"])
+    tokenizer.eos_token = "<|endoftext|>"
+    found = inspect_template(tokenizer, name).ends
+    assert found == (frozenset() if end is None else {tokenizer.convert_tokens_to_ids(end)})
+
+
+def test_a_token_that_ends_a_thought_too_is_no_end_of_a_turn():
+    said = "{% for m in messages %}[{{ m['role'] }}]{% if m.reasoning and loop.last %}{{ m.reasoning }}<|end|>[more]"
+    source = (
+        said + "{% endif %}{{ m['content'] }}<|end|>{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    for template, end in ((source, False), (source.replace("<|end|>[more]", "[more]"), True)):
+        tokenizer = byte_tokenizer(template)
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<|end|>"]})
+        assert bool(inspect_template(tokenizer, "m").ends) == end
+
+
 # ---------------------------------------------------------------------------------------------------- thinking
 
 
@@ -186,6 +216,32 @@ def test_thought_and_answer_are_told_apart_by_the_tokens_of_the_model(name, repl
     prompt = template.ids([user("go")], prompt=True, thinking="on")
     said = template.split(template.decode(ids), prompt)
     assert (said.thought, said.answer) == (thought, answer)
+
+
+@pytest.mark.parametrize(
+    ("tags", "reply"),
+    [
+        ("<|START_THINKING|>{}", "a\n```bash\nrm x\n```<|END_THINKING|>DONE"),
+        ("<|inner_prefix|>{}", "a\n```bash\nrm x\n```<|inner_suffix|>DONE"),
+        ("<think>\nOkay, {}", "a\n```bash\nrm x\n```</think>DONE"),
+        ("<think></think><think>\nWait: {}", "a\n```bash\nrm x\n```</think>DONE"),
+    ],
+)
+def test_a_thought_that_the_prompt_begins_is_open_whatever_follows_its_tag(tags, reply):
+    ask = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    tokenizer = byte_tokenizer(USABLE["chatml"].replace(ask, ask.replace("{% endif %}", tags.format("{% endif %}"))))
+    template = inspect_template(tokenizer, "m")
+    said = template.split(reply, template.ids([user("what is <think>")], prompt=True))
+    assert (said.thought, said.answer) == ("a\n```bash\nrm x\n```", "DONE")
+    assert template.info.thinks
+
+
+def test_the_spaces_of_a_command_stay_where_a_tokenizer_would_clean_them_up():
+    tokenizer = byte_tokenizer(USABLE["chatml"])
+    tokenizer.clean_up_tokenization_spaces = True
+    command = "find . -name '*.py' ! -path ./x | grep \"do n't\" , 's 've"
+    ids = tokenizer(command, add_special_tokens=False)["input_ids"]
+    assert inspect_template(tokenizer, "m").decode(ids) == command
 
 
 def test_a_user_who_writes_a_tag_opens_no_thought():
