@@ -147,7 +147,8 @@ def _read(name: str) -> _Read:
         tokenizer = AutoTokenizer.from_pretrained(name, config=config, trust_remote_code=False)
     except (OSError, ValueError, LookupError, AttributeError, RuntimeError, ImportError) as error:
         raise cannot_load(name, error) from error
-    return _Read(name, config, with_marks(inspect_template(tokenizer, name)), _stop_ids(name, config, tokenizer))
+    template = with_marks(inspect_template(tokenizer, name))
+    return _Read(name, config, template, _stop_ids(name, config, tokenizer) | template.ends)
 
 
 async def _described(llm: AsyncLLM, read: _Read) -> Mapping[str, Any]:
