@@ -66,6 +66,10 @@ class VerifierFault(InfrastructureError):
     """What became of the agent's work before the verifier saw it, in sentences."""
 
 
+class FileTooLarge(InfrastructureError):
+    """A file of a sandbox is larger than what is read of one."""
+
+
 class StepFault(InfrastructureError):
     """A step of a task cannot begin: its `setup.sh` failed, or its healthcheck did."""
 

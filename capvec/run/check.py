@@ -28,6 +28,7 @@ from capvec.run.control import Scale
 from capvec.run.progress import Work
 from capvec.sandbox.base import ENDED, Sandbox
 from capvec.sandbox.docker import DockerProvider
+from capvec.sandbox.ownership import closed_to_root
 from capvec.sandbox.reaper import reap
 from capvec.sandbox.solution import has_solution, solve
 from capvec.sandbox.steps import begin, goes_on
@@ -60,6 +61,10 @@ class Attempt(Record):
     """Signs that tools failed."""
     ended: bool = False
     """Whether processes that it had left running were ended before the verifier ran."""
+    unreached: str = ""
+    """Name of the first step that it did not reach, since a reward of the one before was below its `min_reward`."""
+    closed: str = ""
+    """What of the working directory an agent that is root could not write; empty where that was not looked for."""
 
     @property
     def shown(self) -> str:
@@ -88,9 +93,7 @@ class TaskCheck(Record):
     """Why there is no result, in a few words; empty if there is one."""
 
     @classmethod
-    def without(
-        cls, task: Task, error: UsageError | SandboxUnavailable | EnvironmentFault, fault: str = UNMADE
-    ) -> Self:
+    def without(cls, task: Task, error: UsageError | InfrastructureError, fault: str = UNMADE) -> Self:
         """That of a task without a result, such as one whose container cannot be had or does not become ready."""
         lines = tuple(printable(str(error)).splitlines())
         return cls(task.name, Attempt(None, evidence=lines), None, 0.0, networked=False, fault=fault)
@@ -142,10 +145,19 @@ class TaskCheck(Record):
         if self.fault:
             yield self.fault, nothing
             return
+        if nothing.closed:
+            sign = Symptom(PERMISSION, f"{one_line(nothing.closed)} in its working directory is another user's")
+            yield "its agent is root, and cannot write what root can in Harbor", Attempt(None, symptoms=(sign,))
         if solution is not None and solution.reward is None:
             yield "after its own solution, its verifier gives no reward", solution
         elif nothing.reward is None:
             yield "where nothing is done, its verifier gives no reward", nothing
+        elif solution is not None and solution.unreached:
+            yield (
+                f"its own solution does not reach the step {solution.unreached}, whose verifier is never seen to be "
+                "content: the step before does not earn its min_reward",
+                solution,
+            )
         elif solution is not None and not solution.solved:
             yield (
                 f"its own solution is judged {solution.shown}, and must be judged at least {self.solved_at:g}",
@@ -176,7 +188,7 @@ class Checker:
         self._stopped = Event()
 
     def check(self, tasks: Sequence[Task]) -> tuple[TaskCheck, ...]:
-        """Check each task once; in their order. A container that Docker refuses concerns its task alone.
+        """Check each task once; in their order. What fails in the container of a task concerns that task alone.
 
         Raises:
             InfrastructureError: Docker does not answer.
@@ -225,7 +237,7 @@ class Checker:
                 kept = self._within_bounds(task, solved=True, keep_processes=True)
         except (UsageError, EnvironmentFault) as error:
             return TaskCheck.without(task, error)
-        except SandboxUnavailable as error:
+        except InfrastructureError as error:
             self.go_on()  # `stop` removes containers that are at work
             self._sandboxes.check()
             return TaskCheck.without(task, error, "its check ends before its verifiers judge")
@@ -247,6 +259,7 @@ class Checker:
         self.go_on()
         with sandboxes.open(task, run=self._run, trial=trial) as sandbox:
             self.go_on()  # `stop` removed the containers that it saw
+            closed = "" if solved or sandboxes.capabilities == "default" else closed_to_root(sandbox, task)
             rewards = list[Mapping[str, float]]()
             try:
                 for step in task.steps:
@@ -261,8 +274,12 @@ class Checker:
                 lines = (f"{what}{_PRINTED.rstrip()}", *(f"  {line}" for line in printed.splitlines()))
                 evidence = (*_evidence(ran), *(lines if printed else (what,)))
                 signs = _signs(task, ran, CommandResult(printed or what, None))
-                return Attempt(None, False, evidence, signs, _ended(ran))
-        return Attempt(judged.reward, judged.solved, tuple(_evidence(ran)), _signs(task, ran), _ended(ran))
+                return Attempt(None, False, evidence, signs, _ended(ran), closed=closed)
+        unreached = "".join(step.name for step in task.steps[len(rewards) :][:1])
+        if unreached:
+            ran.append((_below(task.steps[len(rewards) - 1], rewards[-1]), None))
+        evidence, signs = tuple(_evidence(ran)), _signs(task, ran)
+        return Attempt(judged.reward, judged.solved, evidence, signs, _ended(ran), unreached, closed)
 
 
 def refusal(checks: Sequence[TaskCheck], of: int, options: str) -> UsageError:
@@ -296,6 +313,8 @@ def _do(
     verified = verify(sandbox, task, step)
     ran += [(note, None) for note in verified.notes]
     ran.append((f"the verifier{of}", verified.ran))
+    if verified.logs:
+        ran.append((f"what the verifier{of} wrote to /logs/verifier", CommandResult(verified.logs, None)))
     return verified.rewards
 
 
@@ -304,10 +323,22 @@ def _evidence(ran: Sequence[tuple[str, CommandResult | None]]) -> Iterator[str]:
         if result is None:
             yield what
             continue
-        ended = "ran out of time" if result.timed_out else f"ended with exit code {result.exit_code}"
         lines = [one_line(line) for line in result.output.strip().splitlines()[-_SHOWN:]]
-        yield f"{what} {ended} and printed {'at last:' if lines else 'nothing'}"
+        if result.exit_code is None and not result.timed_out:
+            yield f"{what} ends with:"
+        else:
+            ended = "ran out of time" if result.timed_out else f"ended with exit code {result.exit_code}"
+            yield f"{what} {ended} and printed {'at last:' if lines else 'nothing'}"
         yield from (f"  {line}" for line in lines)
+
+
+def _below(step: TaskStep, rewards: Mapping[str, float]) -> str:
+    """What a step earned of the rewards that its `min_reward` asks for."""
+    earned = (
+        f"{name} {f'{rewards[name]:g}' if name in rewards else 'missing'}, and min_reward asks for {least:g}"
+        for name, least in step.min_reward.items()
+    )
+    return f"in the step {step.name}: {'; '.join(earned)}"
 
 
 def _ended(ran: Sequence[tuple[str, CommandResult | None]]) -> bool:

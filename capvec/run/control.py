@@ -21,6 +21,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 from capvec.errors import SandboxBroken, StepFault, StorageExceeded, VerifierFault
+from capvec.records import CommandResult
 from capvec.sandbox.base import Sandbox, SandboxProvider
 from capvec.sandbox.evidence import Evidence, saved
 from capvec.sandbox.reward import counted, of_steps
@@ -146,7 +147,7 @@ def ready(sandbox: Sandbox, task: Task, control: Control, before: Judged) -> Jud
     """
     try:
         begin(sandbox, task, task.steps[len(before.steps)])
-    except StepFault as fault:
+    except (StepFault, SandboxBroken) as fault:
         if not before.steps:
             raise
         if other := control.fault(task, before.steps):
@@ -218,5 +219,6 @@ def _verify(
     except SandboxBroken as fault:
         return None, str(fault)
     reward = scale.of_step(verified.rewards)
-    signs = "" if reward >= scale.solved_at else "; ".join((*verified.failed, *map(str, symptoms(verified.ran))))
+    found = (*symptoms(verified.ran), *symptoms(CommandResult(verified.logs, None)))
+    signs = "" if reward >= scale.solved_at else "; ".join((*verified.failed, *map(str, found)))
     return judged, signs and f"the verifier's tools failed, and it wrote the reward {reward:g}: {signs}"

@@ -14,6 +14,7 @@ from typing import BinaryIO, NamedTuple, Protocol
 
 from capvec.records import CommandResult
 from capvec.task_records import Artifact, Task, TaskStep
+from capvec.text import one_line
 
 MAIN = "main"
 """The service that is the agent's container."""
@@ -43,6 +44,8 @@ class Budget:
 
 
 ENDED = "ended before the verifier ran"
+_NAMED = 20
+"""Paths and processes to name."""
 
 
 class TakenBack(NamedTuple):
@@ -56,7 +59,13 @@ class TakenBack(NamedTuple):
     def in_words(self) -> tuple[str, ...]:
         """One sentence for each that is not empty."""
         what = {"restored from the image before the verifier ran": self.restored, ENDED: self.ended}
-        return tuple(f"{did}: {', '.join(names)}" for did, names in what.items() if names)
+        return tuple(f"{did}: {_listed(names)}" for did, names in what.items() if names)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first names, each on one line, and how many there are beside them."""
+    shown = [one_line(name) for name in names[:_NAMED]]
+    return ", ".join([*shown, f"and {len(names) - _NAMED} more"] if len(names) > _NAMED else shown)
 
 
 class Sandbox(Protocol):
@@ -140,7 +149,8 @@ class Sandbox(Protocol):
         Args:
             source: the folder. Executable bits are kept, and scripts (`.sh`) have them. The copies belong to root and
                 are readable by all.
-            target: absolute path of a folder of the sandbox, made if it does not exist.
+            target: absolute path of a folder of the sandbox, which keeps its owner and mode. It is made for root if it
+                does not exist.
 
         Raises:
             SandboxUnavailable: the sandbox is gone.
@@ -158,7 +168,7 @@ class Sandbox(Protocol):
 
         Raises:
             SandboxUnavailable: the sandbox is gone.
-            InfrastructureError: the file is too large to read.
+            FileTooLarge: the file is too large to read.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -227,18 +228,22 @@ class DockerSandbox:
 
     def upload(self, source: Path, target: str) -> None:
         """Copy the contents of a folder into the sandbox. See `Sandbox.upload`."""
-        archive = files.pack(source, target)
+        archive = files.pack(source)
         with faults():
-            self._api.put_archive(self._container, "/", archive)
+            files.put(self._api, self._container, target, archive)
 
     def read(self, path: str) -> bytes | None:
         """The content of a regular file; None for anything else, links included. See `Sandbox.read`.
 
         Raises:
-            InfrastructureError: the file is larger than `files.READ_LIMIT`.
+            FileTooLarge: it is larger than `files.READ_LIMIT`.
         """
         with faults():
-            return files.read(self._api, self._container, path)
+            try:
+                return files.read(self._api, self._container, path)
+            except tarfile.TarError:  # it became shorter while Docker read it
+                with frozen(self._api, self._container):
+                    return files.read(self._api, self._container, path)
 
     def take(self, artifact: Artifact, budget: Budget) -> BinaryIO | None:
         """Copy a file or folder out, with its container and the agent's frozen. See `Sandbox.take`."""

@@ -12,7 +12,7 @@ from typing import Any
 import docker.errors
 import docker.utils
 
-from capvec.errors import InfrastructureError
+from capvec.errors import FileTooLarge
 
 READ_LIMIT = 1 << 20
 """Bytes of the largest file that is fetched."""
@@ -22,25 +22,40 @@ _MOST_LINKS = 40
 """Links on the way to a file, as many as Linux follows."""
 
 
-def pack(source: Path, target: str) -> bytes:
-    """An archive of a folder's contents under the path `target`, owned by root and readable by all."""
+def pack(source: Path) -> bytes:
+    """An archive of what is in a folder, without the folder itself, owned by root and readable by all."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for path in (source, *sorted(source.rglob("*"))):
-            inside = Path(target.lstrip("/")) / path.relative_to(source)
-            archive.add(path, arcname=str(inside), recursive=False, filter=_as_root)
+        for path in sorted(source.rglob("*")):
+            archive.add(path, arcname=str(path.relative_to(source)), recursive=False, filter=_as_root)
     return buffer.getvalue()
 
 
-def folders(paths: Iterable[str]) -> bytes:
-    """An archive of empty folders of root's that every user may write to."""
+def folders(paths: Iterable[str], mode: int = 0o777) -> bytes:
+    """An archive of empty folders of root's, which every user may write to unless the mode says otherwise."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for path in paths:
             member = tarfile.TarInfo(path.lstrip("/"))
-            member.type, member.mode = tarfile.DIRTYPE, 0o777
+            member.type, member.mode = tarfile.DIRTYPE, mode
             archive.addfile(member)
     return buffer.getvalue()
+
+
+def put(api: Any, container: str, target: str, archive: bytes) -> None:
+    """Unpack an archive in a folder of a container, as `docker cp FOLDER/.` does.
+
+    A folder that is there keeps its owner and its mode. One that is not is made for root, in the place of whatever else
+    has its name.
+    """
+    try:
+        api.put_archive(container, target, archive)
+    except docker.errors.APIError as error:
+        if not _says_no_such_file(error):
+            raise
+        error.response.close()
+        api.put_archive(container, "/", folders((target,), 0o755))
+        api.put_archive(container, target, archive)
 
 
 def tree(api: Any, container: str, path: str) -> Generator[bytes] | None:
@@ -164,7 +179,7 @@ def fetch(api: Any, container: str, path: str) -> bytes | None:
     """The archive of a regular file of a container; None for anything else, links included.
 
     Raises:
-        InfrastructureError: the file is larger than `READ_LIMIT`.
+        FileTooLarge: it is larger than `READ_LIMIT`.
     """
     if (found := _archive(api, container, path)) is None:
         return None
@@ -174,7 +189,7 @@ def fetch(api: Any, container: str, path: str) -> bytes | None:
         return None
     if stat["size"] > READ_LIMIT:
         _abandon(chunks)
-        raise InfrastructureError(
+        raise FileTooLarge(
             f"{path} in the sandbox has {stat['size']} bytes; expected at most {READ_LIMIT}: write less to it"
         )
     return b"".join(chunks)

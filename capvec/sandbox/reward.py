@@ -14,6 +14,8 @@ LARGEST = 1e100
 """The largest reward in size. Sums of such numbers, and of their squares, are still finite."""
 LONGEST_NAME = 100
 """Characters."""
+MOST = 1000
+"""Rewards of one verifier. Each is a number of every trial's record, and a row of the report."""
 _SHOWN = 10
 """Names in a message."""
 
@@ -33,7 +35,7 @@ def read_rewards(in_json: bytes | None, in_text: bytes | None) -> dict[str, floa
 
     Raises:
         ValueError: there is neither file, or the one that counts holds anything else: no reward, a value that is not a
-            number, not finite or beyond `LARGEST`, or a name that cannot be printed.
+            number, not finite or beyond `LARGEST`, a name that cannot be printed, or more than `MOST`.
     """
     if in_json is not None:
         return _of_json(in_json)
@@ -94,6 +96,8 @@ def _of_json(data: bytes) -> dict[str, float]:
         raise _unusable("reward.json", data, expected) from error
     if not isinstance(content, dict) or not content:
         raise _unusable("reward.json", data, expected)
+    if len(content) > MOST:
+        raise _unusable("reward.json", data, f"at most {MOST} rewards, and it has {len(content)}")
     rewards = {}
     for name, value in content.items():
         if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():

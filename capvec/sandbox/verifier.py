@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from capvec.errors import VerifierFault
+from capvec.errors import FileTooLarge, VerifierFault
 from capvec.records import CommandResult
 from capvec.sandbox.base import Sandbox
 from capvec.sandbox.evidence import Evidence, saved
@@ -26,6 +26,16 @@ from capvec.sandbox.reward import read_rewards
 from capvec.task_records import Task, TaskStep
 
 LOGS = "/logs/verifier"
+_READ_LOGS = r"""
+for file in "$1"/* "$1"/*/*; do
+  case $file in */reward.* | *.json | *.xml) continue ;; esac
+  if [ -f "$file" ] && [ ! -L "$file" ]; then tail -c 65536 "$file"; fi
+done
+true
+"""
+"""Prints the ends of the files into which a verifier sent what its tools said, but for reports of tests that ran."""
+_READ_LOGS_S = 10.0
+_SHOWN = 400
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,8 @@ class Verified:
     """By name; at least one."""
     ran: CommandResult
     """How `tests/test.sh` ended, and what it printed."""
+    logs: str = ""
+    """What it wrote into files of `/logs/verifier`, cut in the middle; empty where every reward is at least 1."""
     notes: tuple[str, ...] = ()
     """What became of the agent's work before the verifier saw it, in sentences."""
     failed: tuple[str, ...] = ()
@@ -72,14 +84,14 @@ def verify(sandbox: Sandbox, task: Task, step: TaskStep | None = None, evidence:
 def _judge(sandbox: Sandbox, task: Task, step: TaskStep, notes: Sequence[str], failed: Sequence[str]) -> Verified:
     """Run the verifier in a sandbox that can be trusted, and read its rewards."""
     try:
-        rewards, result = _run(sandbox, task, step)
+        rewards, result, logs = _run(sandbox, task, step)
     except VerifierFault as fault:
         fault.notes = tuple(notes)
         raise
-    return Verified(rewards, result, tuple(notes), tuple(failed))
+    return Verified(rewards, result, logs, tuple(notes), tuple(failed))
 
 
-def _run(sandbox: Sandbox, task: Task, step: TaskStep) -> tuple[Mapping[str, float], CommandResult]:
+def _run(sandbox: Sandbox, task: Task, step: TaskStep) -> tuple[Mapping[str, float], CommandResult, str]:
     verifier = step.verifier
     if not verifier.tests:
         sandbox.enter(user="root", network=None)
@@ -95,12 +107,24 @@ def _run(sandbox: Sandbox, task: Task, step: TaskStep) -> tuple[Mapping[str, flo
         )
     try:
         rewards = read_rewards(sandbox.read(f"{LOGS}/reward.json"), sandbox.read(f"{LOGS}/reward.txt"))
-    except ValueError as error:
+    except (ValueError, FileTooLarge) as error:
         raise VerifierFault(
             f"{error}; tests/test.sh ended with exit code {result.exit_code} and printed: {_tail(result)}"
+            f"{_also(sandbox)}"
         ) from error
-    return rewards, result
+    return rewards, result, "" if min(rewards.values()) >= 1 else _logs(sandbox)
 
 
 def _tail(result: CommandResult) -> str:
-    return result.output.strip()[-400:] or "nothing"
+    return result.output.strip()[-_SHOWN:] or "nothing"
+
+
+def _also(sandbox: Sandbox) -> str:
+    logs = _logs(sandbox).strip()[-_SHOWN:]
+    return f"\nIts files in {LOGS} end with: {logs}" if logs else ""
+
+
+def _logs(sandbox: Sandbox) -> str:
+    """What the verifier wrote into files; it only tells why a verifier failed, and never decides."""
+    read = sandbox.execute(("sh", "-c", _READ_LOGS, "sh", LOGS), timeout_s=_READ_LOGS_S)
+    return read.output if read.exit_code == 0 else ""

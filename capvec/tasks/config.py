@@ -25,7 +25,7 @@ from capvec.task_records import Artifact, Collect, Environment, Healthcheck, Lim
 from capvec.tasks.table import LARGEST_WHOLE, Table
 
 MIN_CPUS = 0.01
-_TEMPLATE = re.compile(r"\$\{([^}:]+)(?::-([^}]*))?\}")
+_TEMPLATE = re.compile(r"\$\{([^}:]+)(?::-(.*))?\}")
 _NETWORK = {"public": True, "no-network": False}
 _STEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 

@@ -10,6 +10,8 @@ from capvec.reading import GIB, TEXT, check_tree, read_bytes, shown, size
 
 LARGEST_TASK = 4 * GIB
 """Bytes of all files of a task folder."""
+IGNORING = ".harborignore"
+"""In a folder of tests or of a solution, a file of patterns of what Harbor does not copy."""
 
 
 def require(file: Path, expected: str) -> None:
@@ -45,9 +47,15 @@ def check_task_tree(folder: Path) -> None:
     """Check everything in a task folder before any of it is opened, hashed or copied into a container.
 
     Raises:
-        UsageError: something is neither a folder nor a regular file, a link leads out of the folder, or there is more
-            than a task may have.
+        UsageError: something is neither a folder nor a regular file, a link leads out of the folder, there is more than
+            a task may have, or it says what of it is not to be copied.
     """
     total = check_tree(folder, "a task folder")
+    for name in ("tests", "solution", "steps/*/tests", "steps/*/solution"):
+        for ignoring in folder.glob(f"{name}/**/{IGNORING}"):
+            raise UsageError(
+                f"{shown(ignoring)}: not supported, since every file of the folder is copied; expected no file of this "
+                "name: remove it, with the files that it excludes"
+            )
     if total > LARGEST_TASK:
         raise UsageError(f"{shown(folder)}: its files have {size(total)}; expected at most {size(LARGEST_TASK)}")

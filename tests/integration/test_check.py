@@ -38,7 +38,10 @@ TASKS = {
     "fetching": (FETCHES, "true\n"),
     "fetching-open": (FETCHES, None),
     "owner": (f'[ "$(stat -c %U /app/hi)" = nobody ] {REWARD}', "touch /app/hi; chown nobody /app/hi\n"),
+    "logging-open": (f"pytest > /logs/verifier/test-stdout.txt 2>&1 {REWARD}", None),
+    "logging": (f"(chown nobody /app && false) > /logs/verifier/test-stdout.txt 2>&1 {REWARD}", "true\n"),
     "mute": ("frobnicate /app\n", "true\n"),
+    "vast": ("yes | head -c 2000000 > /logs/verifier/reward.txt\n", "true\n"),
     "windows": (f"#!/bin/bash\r\n{SAYS_HI}", "true\n"),
     "snake": ("#!/usr/bin/env python3\n", "true\n"),
 }
@@ -51,9 +54,13 @@ EXPECTED = {
     "fetching": ("0", "0", "unfit"),
     "fetching-open": ("–", "0", "unfit"),
     "owner": ("0", "0", "unfit"),
+    "logging-open": ("–", "0", "unfit"),
+    "logging": ("0", "0", "unfit"),
     "mute": ("none", "none", "unfit"),
+    "vast": ("none", "none", "unfit"),
     "windows": ("none", "none", "unfit"),
     "snake": ("none", "none", "unfit"),
+    "foreign": ("0", "0", "unfit"),
     "unbuilt": ("–", "none", "unfit"),
     "unready": ("–", "none", "unfit"),
     "unmendable": ("–", "none", "unfit"),
@@ -87,6 +94,8 @@ def test_every_task_is_judged_by_its_solution_and_by_doing_nothing(tmp_path, cac
     for name, (test, solution) in TASKS.items():
         write(tmp_path / "tasks", name, test, solution)
     write_unbuilt(tmp_path / "tasks")
+    foreign = write(tmp_path / "tasks", "foreign", *TASKS["fit"])
+    (foreign / "environment" / "Dockerfile").write_text("FROM debian:bookworm-slim\nWORKDIR /app\nRUN chown 1000 .\n")
     unready = f"{CLOSED}healthcheck = {{ command = 'echo not yet; false', retries = 1 }}\n"
     write(tmp_path / "tasks", "unready", *TASKS["fit"], unready)
     unmendable = write(tmp_path / "tasks", "unmendable", *TASKS["fit"])
@@ -95,11 +104,17 @@ def test_every_task_is_judged_by_its_solution_and_by_doing_nothing(tmp_path, cac
     said = capsys.readouterr().out
     rows = [line.split() for line in said.splitlines() if line.split()[:1] and line.split()[0] in EXPECTED]
     assert {row[0]: (row[1], row[2], row[4]) for row in rows} == EXPECTED
-    assert said.endswith("1 of 13 tasks proved, 11 unfit, 1 without a solution\n")
+    assert said.endswith("1 of 17 tasks proved, 15 unfit, 1 without a solution\n")
+    assert "/logs/verifier/reward.txt in the sandbox has 2000000 bytes; expected at most 1048576" in said
     # What Docker cannot do in a task's container is said of that task alone.
     assert "unmendable: its check ends before its verifiers judge\n    the system's files cannot be restored" in said
     assert "the solution ended with exit code 3" in said
     assert "I said ho" in said
+    assert "what the verifier wrote to /logs/verifier ends with:\n      chown: changing ownership of '/app'" in said
+    closed = (
+        "foreign: its agent is root, and cannot write what root can in Harbor\n  → an operation is not permitted (. "
+    )
+    assert closed in said
     # What would have let it work is named beside the sign of its lack.
     resolving = [line for line in said.splitlines() if "Temporary failure resolving" in line and "--allow" in line]
     assert len(resolving) == 2
@@ -212,8 +227,9 @@ def judged(tmp_path):
         ("mkfifo /app/hi", SAYS_HI),
         ('echo "curl: (6) Could not resolve host: example.org" > /app/hi', f"cat /app/hi; {SAYS_HI}"),
         ("echo exit 127 > /app/setup.sh", f"[ ! -e /app/setup.sh ] || . /app/setup.sh\n{SAYS_HI}"),
+        ("yes | head -c 3000000 > big", f"{SAYS_HI}[ ! -e /app/big ] || cp /app/big /logs/verifier/reward.txt\n"),
     ],
-    ids=["it hangs", "a sign of its own", "no reward"],
+    ids=["it hangs", "a sign of its own", "no reward", "a reward of 3 MB"],
 )
 def test_an_agent_that_makes_the_verifier_fail_has_not_solved_the_task(judged, command, test, solution):
     outcome = judged(command, test, solution)

@@ -12,7 +12,7 @@ import pytest
 from support.real_sweeps import containers
 from support.sandbox_conformance import SandboxConformance
 
-from capvec.errors import InfrastructureError, SandboxUnavailable, UsageError
+from capvec.errors import FileTooLarge, SandboxUnavailable, UsageError
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.docker_host import check_docker
 from capvec.sandbox.files import READ_LIMIT
@@ -352,14 +352,37 @@ def test_uploads_keep_executable_bits_and_reads_give_bytes_or_none(shared, tmp_p
     assert shared.read("/new/place/sub") is None
 
 
+@pytest.mark.parametrize(
+    ("made", "kept"),
+    [
+        ("mkdir -m 1777 /tmp/w1", "0:0 1777"),
+        ("mkdir /tmp/own; chown 1000 /tmp/own; chmod 2775 /tmp/own; ln -s own /tmp/w1", "1000:0 2775"),
+        ("true", "0:0 755"),
+        ("touch /tmp/w1", "0:0 755"),
+        ("ln -s nowhere /tmp/w1", "0:0 755"),
+    ],
+)
+def test_a_folder_that_is_there_keeps_its_owner_and_mode_when_files_are_put_into_it(task, tmp_path, made, kept):
+    (tmp_path / "note").write_text("n")
+    with DockerProvider(capabilities="default").open(task, run=RUN, trial="owned") as sandbox:
+        sandbox.run(made, timeout_s=10)
+        sandbox.upload(tmp_path, "/tmp/w1")
+        assert say(sandbox, "stat -Lc '%u:%g %a' /tmp/w1; stat -c '%u:%g %a' /tmp/w1/note") == f"{kept}\n0:0 644"
+
+
 def test_only_regular_files_of_a_sensible_size_are_read(shared):
     shared.run(f"cd /tmp; ln -s /etc/passwd link; mkfifo pipe; head -c {READ_LIMIT} /dev/zero > fits", timeout_s=10)
     shared.run("cd /tmp; cp fits large; echo >> large", timeout_s=10)
     for path in ("/tmp/link", "/tmp/pipe", "/dev/zero", "/usr", "/etc/passwd/below"):
         assert shared.read(path) is None
     assert len(shared.read("/tmp/fits")) == READ_LIMIT
-    with pytest.raises(InfrastructureError, match=f"{READ_LIMIT + 1} bytes"):
+    with pytest.raises(FileTooLarge, match=f"{READ_LIMIT + 1} bytes"):
         shared.read("/tmp/large")
+
+
+def test_a_file_that_changes_its_size_all_the_time_is_read_as_it_was_at_one_moment(fresh):
+    fresh.run("(while :; do truncate -s 900000 /tmp/f; truncate -s 9 /tmp/f; done) >/dev/null 2>&1 &", timeout_s=10)
+    assert {len(fresh.read("/tmp/f") or b"") for _ in range(12)} <= {0, 9, 900_000}
 
 
 def test_a_planted_reward_is_not_believed_however_it_is_kept(fresh, task, tmp_path):

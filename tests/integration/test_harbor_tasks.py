@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 from support.real_sweeps import containers
@@ -10,9 +11,11 @@ from support.tasks import TaskFolder
 
 from capvec.errors import InfrastructureError, UsageError
 from capvec.sandbox.docker import DockerProvider
+from capvec.sandbox.ownership import closed_to_root
 from capvec.sandbox.skills import skills_in_words
 from capvec.sandbox.solution import solve
 from capvec.sandbox.verifier import verify
+from capvec.task_records import Phase
 from capvec.tasks import load_task
 
 pytestmark = pytest.mark.integration
@@ -106,6 +109,27 @@ def test_default_capabilities_are_those_of_a_plain_container(folder):
             assert bounding == (0xA80425FB if capabilities == "default" else 0)
             assert say(sandbox, "grep NoNewPrivs /proc/self/status | cut -f 2") == ("0" if expected else "1")
             assert reward(sandbox) == expected
+
+
+def test_what_belongs_to_another_user_is_closed_to_root_without_capabilities(folder):
+    found = []
+    with folder.open("default") as sandbox:
+        for made in (
+            "mkdir -p src/deep; touch src/deep/file; ln -s nowhere link; chown -h 1000 link",
+            "chown 1000 src/deep/file",
+            "chmod g+w src/deep/file",  # its group is root's
+            "chgrp 1000 src/deep/file",
+            "chmod o+w src/deep/file",
+            "chown 1000 .; chmod 700 .",
+        ):
+            sandbox.enter(user="root", network=None)
+            assert sandbox.execute(("sh", "-c", made), timeout_s=30).exit_code == 0
+            found.append(closed_to_root(sandbox, sandbox.task))
+        added = replace(sandbox.task.environment.limits, cap_add=("DAC_OVERRIDE",))
+        capable = replace(sandbox.task, environment=replace(sandbox.task.environment, limits=added))
+        other = replace(sandbox.task, agent=Phase(user="1000"))
+        assert [closed_to_root(sandbox, task) for task in (capable, other)] == ["", ""]
+    assert found == ["", "./src/deep/file", "", "./src/deep/file", "", "."]
 
 
 @pytest.mark.parametrize(

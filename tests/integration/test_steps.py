@@ -33,6 +33,8 @@ min_reward = {least}
 name = "second"
 healthcheck = {{ command = "[ -e /app/ready ]", retries = 1 }}
 """
+OWNED = "FROM debian:bookworm-slim\nRUN useradd agent && install -d -o agent /app\nUSER agent\nWORKDIR /app\n"
+"""The agent owns its folder, so that it can still write there after a step's files were put into it."""
 JUDGE = "grep -qx {word} /app/said 2>/dev/null && reward={full} || reward=0\necho $reward > /logs/verifier/reward.txt\n"
 
 
@@ -58,6 +60,7 @@ def write(tmp_path):
         (workdir / "setup.sh").write_text("grep -q one /app/said && touch ready\n")
         (workdir / "word").write_text("two\n")
         (folder / "tests" / "test.sh").unlink()
+        (folder / "environment" / "Dockerfile").write_text(OWNED)
         return folder
 
     return write
@@ -118,3 +121,12 @@ def test_the_solutions_of_all_steps_prove_the_task(write):
     (check,) = Checker(provider, Scale(), jobs=1).check([task])
     assert check.verdict == "unfit"
     assert "the verifier of step second ended with exit code 0 and printed nothing" in check.solution.evidence
+
+
+def test_a_step_that_the_solution_does_not_reach_is_not_proved(write):
+    task, provider = load_task(write(least=0.6)), DockerProvider()
+    provider.prepare(task)
+    (check,) = Checker(provider, Scale(solved_at=0.5), jobs=1).check([task])
+    assert (check.verdict, check.solution.solved, check.solution.unreached) == ("unfit", True, "second")
+    assert "does not reach the step second, whose verifier is never seen to be content" in check.problem
+    assert "in the step first: reward 0.5, and min_reward asks for 0.6" in check.solution.evidence

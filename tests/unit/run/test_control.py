@@ -32,6 +32,8 @@ class Verifiers:
     refused: list[str] = field(default_factory=list)
     """Of each sandbox, as far as given: how the commands begin that Docker refuses to run there."""
     opened: list[ScriptedSandbox] = field(default_factory=list)
+    logs: str = ""
+    """What every verifier writes into a file."""
 
     @contextmanager
     def open(self, task: Task, **_: str) -> Iterator[ScriptedSandbox]:
@@ -45,7 +47,9 @@ class Verifiers:
         def answer(command: str) -> CommandResult | Exception:
             if refused and command.startswith(refused):
                 return SandboxBroken("Docker refuses")
-            return CommandResult(next(calls) if command == "bash -c /tests/test.sh" else "", 0)
+            if command == "bash -c /tests/test.sh":
+                return CommandResult(next(calls), 0)
+            return CommandResult(self.logs if command.endswith("sh /logs/verifier") else "", 0)
 
         sandbox = ScriptedSandbox(answer, {"/logs/verifier/reward.txt": reward} if reward else {})
         self.opened.append(sandbox)
@@ -94,6 +98,16 @@ def test_where_the_control_is_as_it_should_be_the_attempt_failed_and_not_the_ver
     found, sandboxes = judged(task, first, (b"1", [""]))
     assert (found.reward, found.solved, sandboxes) == (0.0, False, 2)
     assert "only on what the agent left" in found.note
+
+
+def test_a_sign_in_a_file_of_the_verifiers_counts_as_one_that_it_printed(tmp_path: Path) -> None:
+    sandboxes, task = Verifiers([(b"0", ["", ""]), (b"0", [""])], logs=SIGN), load_task(make_task(tmp_path))
+    (task.path / "solution" / "solve.sh").unlink()
+    with (
+        sandboxes.open(task, run="r", trial="t") as sandbox,
+        pytest.raises(VerifierFault, match=r"astral\.sh.*, too: "),
+    ):
+        judge(sandbox, task, Control(sandboxes, "r", "t", Scale()))
 
 
 def test_a_fault_that_passed_is_judged_again(task: Task) -> None:

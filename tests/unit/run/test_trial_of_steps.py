@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.scripted_sandbox import ScriptedSandbox
 
-from capvec.errors import SandboxUnavailable
+from capvec.errors import SandboxBroken, SandboxUnavailable
 from capvec.plan.plan import Plan, Settings
 from capvec.records import CommandResult, Config, Outcome, TrialSpec
 from capvec.run.trial import TrialRunner
@@ -41,7 +41,8 @@ class Judging(ScriptedSandbox):
             rewards, result = next(self.calls)
             self._files["/logs/verifier/reward.json"] = json.dumps(rewards).encode()
         if command == SETUP:
-            result = CommandResult("", next(self.setups))
+            result = next(self.setups)
+            result = result if isinstance(result, Exception) else CommandResult("", result)
         if isinstance(result, Exception):
             raise result
         return CommandResult("/app\n", 0) if command == PWD else result
@@ -160,6 +161,13 @@ def test_a_step_that_cannot_begin_on_what_the_agent_left_earns_nothing(run):
     outcome = run((wrote({"reward": 1}), (0, 1)), (passes, (0, 0, 0)), solution=True)
     assert summary(outcome) == ("unsolved", 0.5, 1)
     assert "setup.sh ended with exit code 1" in outcome.note
+
+
+def test_a_container_that_docker_refuses_before_a_step_is_the_agents_only_where_a_fresh_one_is_judged(run):
+    refused, passes = SandboxBroken("Docker refuses"), wrote({"reward": 1}, {"reward": 1}, {"reward": 1})
+    outcome = run((wrote({"reward": 1}), (0, refused)), (passes, (0, 0, 0)), solution=True)
+    assert (*summary(outcome), outcome.error) == ("unsolved", 0.5, 1, "")
+    assert "on what the agent left, Docker refuses" in outcome.note
 
 
 @pytest.mark.parametrize("setups", [((1,), ()), ((0, 1), (0, 1))])

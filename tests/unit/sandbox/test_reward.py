@@ -71,6 +71,7 @@ def test_every_object_of_names_and_numbers_is_read_whole(rewards):
         (b'{"\\ud800": 1}', None, "printable"),
         (b'{"a\\u001b[2J": 1}', None, "printable"),
         (b'{"%s": 1}' % (b"x" * 101), None, "names of 1 to 100"),
+        (json.dumps(dict.fromkeys(map(str, range(1001)), 0)).encode(), None, "at most 1000 rewards, and it has 1001"),
     ],
 )
 def test_anything_else_is_no_reward(in_json, in_text, said):

@@ -30,6 +30,26 @@ def test_each_skill_is_listed_with_name_description_and_path():
     ]
 
 
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        ("name: pdf\ndescription: >-\n  Read a PDF,\n  page by page.\nlicense: MIT", "pdf: Read a PDF, page by page."),
+        ("name: pdf\ndescription: |\n  Read a PDF.\n\n  Or two.\n", "pdf: Read a PDF. Or two."),
+        ('description: "It\'s a \\"PDF\\""  # a remark\nname: pdf', 'pdf: It\'s a "PDF"'),
+        ("name: pdf\ndescription: Read\n  on  the next line", "pdf: Read on the next line"),
+        ("name: 7\nmetadata:\n  description: not this", "7"),
+        ("name: pdf\ndescription: Use it when: asked", "pdf: Use it when: asked"),  # not YAML
+        ("name: [a\n", "[a"),
+        ("- a list", "s"),
+        ("name: &a [*a]\ndescription: ", "s"),
+        (f"name: {'[' * 5000}", "[" * 5000),
+    ],
+)
+def test_the_head_of_a_skill_is_yaml(head, said):
+    (_, line) = in_words({"/skills/s/SKILL.md": f"---\n{head}\n---\n".encode()}).splitlines()
+    assert line == f"- {said} (/skills/s/SKILL.md)"
+
+
 def test_no_skills_are_no_words_and_a_listing_that_fails_is_a_fault():
     assert in_words({}) == ""
     with pytest.raises(InfrastructureError, match="/skills/ cannot be listed"):

@@ -77,6 +77,13 @@ def test_templates_in_an_environment_are_filled_from_the_host() -> None:
     assert settings.verifier.env == {"KEY": "s3", "MODE": "fast", "URL": "", "PLAIN": "${SECRET}/b"}
 
 
+@pytest.mark.parametrize("default", ["{}", '{"a": {"b": 1}}', "}", "a}b", "${OTHER}", "{", ":-", " x "])
+def test_a_templates_default_ends_at_the_last_brace(default: str) -> None:
+    toml = f"[environment]\nenv = {{ A = '${{A:-{default}}}' }}\n"
+    assert parse_settings(toml, file="t", host_env={}).environment.env == {"A": default}
+    assert parse_settings(toml, file="t", host_env={"A": "mine"}).environment.env == {"A": "mine"}
+
+
 def test_an_unset_host_variable_is_named() -> None:
     message = refusal('[solution.env]\nKEY = "${SECRET}"')
     assert message.startswith("task.toml: solution.env.KEY = '${SECRET}'; expected the variable SECRET")

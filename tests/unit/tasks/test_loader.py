@@ -398,3 +398,14 @@ def test_huge_numbers_and_nesting_in_the_settings_are_refused_in_one_line(tmp_pa
         load_task(folder)
     assert len(str(refusal.value)) < 500 + len(str(folder))
     assert str(refusal.value).isprintable()
+
+
+@pytest.mark.parametrize("place", ["tests", "tests/data", "solution", "steps/one/tests", "steps/one/solution/a/b"])
+def test_a_file_that_says_what_is_not_copied_is_refused(tmp_path: Path, place: str) -> None:
+    folder = make_task(tmp_path)
+    (folder / place).mkdir(parents=True, exist_ok=True)
+    (folder / ".harborignore").write_text("*\n")  # without effect there, in Harbor too
+    load_task(folder)
+    (folder / place / ".harborignore").write_text("draft.sh\n")
+    with pytest.raises(UsageError, match=rf"{place}/\.harborignore: not supported.*remove it"):
+        load_task(folder)
