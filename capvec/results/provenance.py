@@ -240,7 +240,8 @@ def sessions(record: Mapping[str, Any], kept: Iterable[Outcome]) -> list[dict[st
 def _part(session: Mapping[str, Any], ran: Sequence[Outcome]) -> dict[str, Any]:
     """What a session asked for, with the tasks and configs alone of which it ran these trials."""
     tasks, configs = {one.task for one in ran}, {one.config for one in ran}
-    missing = [*_lacking(session)] or gaps(session)
+    earlier = "earlier_sessions" not in session  # the last one was looked at when it was read
+    missing = ([*_lacking(session)] or gaps(session)) if earlier else []
     if not missing:
         known = {*session["tasks"], *(config["name"] for config in session["configs"])}
         missing = sorted((tasks | configs) - known)
