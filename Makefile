@@ -5,12 +5,13 @@ PYTHON ?= $(or $(shell for p in python3 python3.11 python3.12 python3.13 python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help sweep calibration test unit siege fuzz setup doctor docs lint lock audit clean
+.PHONY: help sweep calibration test test-vllm unit siege fuzz setup doctor docs lint lock audit clean
 
 help:
 	@echo 'make sweep    set up, then: pytest -n 4 -m sweep --alpha 4   (more options: make sweep ARGS="--attempts 3")'
 	@echo 'make calibration  set up, then: pytest -n 16 -m calibration   (the short form: make calibration ARGS="--attempts 1")'
 	@echo 'make test     set up, then the unit tests, the integration tests and the quick part of the siege'
+	@echo 'make test-vllm  vLLM on the CPU, in an environment of its own below ~/.cache/capvec: the tests of that engine'
 	@echo 'make unit     the unit tests: no Docker, no weights, no network'
 	@echo 'make siege    set up, then faults, attacks and hostile input; as root it starts a second Docker daemon to break'
 	@echo 'make fuzz     the readers of other people'"'"'s files, with atheris, two minutes each (Linux, Python 3.11 to 3.13)'
@@ -32,6 +33,21 @@ test: setup .venv/.peers .venv/.browser
 	mkdir -p reports
 	$(BIN)/pytest -m unit -n 2 --junitxml reports/junit-unit.xml $(ARGS)
 	$(BIN)/pytest -m "integration or gpu or (siege and not slow)" -n 2 --dist loadfile --durations 5 --junitxml reports/junit-integration.xml $(ARGS)
+
+# Outside the clone, and named by what is in it, so that it is made once. capvec comes from the clone: its metadata there,
+# which `make setup` writes, has the entry point through which vLLM finds the plugin.
+VLLM := $(or $(CAPVEC_CACHE),$(HOME)/.cache/capvec)/vllm-$(shell cat requirements-vllm.lock requirements-vllm-torch.lock | sha256sum | cut -c1-12)
+test-vllm: setup $(VLLM)/.installed
+	mkdir -p reports
+	PYTHONPATH=$(CURDIR) $(VLLM)/bin/python -m pytest tests/vllm tests/integration/test_engine_conformance.py \
+	  --durations 5 --junitxml reports/junit-vllm.xml $(ARGS)
+
+$(VLLM)/.installed:
+	rm -rf $(VLLM)
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/pip install --quiet --disable-pip-version-check -r requirements-vllm-torch.lock
+	$(VLLM)/bin/pip install --quiet --disable-pip-version-check $(HASHED) -r requirements-vllm.lock
+	@touch $@
 
 unit: .venv/.peers
 	$(BIN)/pytest -m unit $(ARGS)
@@ -127,6 +143,8 @@ lock:
 	{ echo '# Written by `make lock`: what `make audit` needs, alone.'; $(UV) --group release; } > requirements-release.lock
 	{ grep '^#' requirements-plugins.lock; sed -n 's/^\([a-z].*==[^ ]*\).*/\1/p' requirements-plugins.lock | $(HASHES); } > .venv-lock/plugins
 	mv .venv-lock/plugins requirements-plugins.lock
+	{ grep '^#' requirements-vllm.lock; sed -n 's/^\([a-z].*==[^ ]*\).*/\1/p' requirements-vllm.lock | $(HASHES); } > .venv-lock/vllm
+	mv .venv-lock/vllm requirements-vllm.lock
 	rm -rf .venv-lock build
 
 # In an environment of its own too: what looks at a release is no part of it.

@@ -15,6 +15,13 @@ from capvec.serial import Record
 Op = Literal["add", "ablate", "set"]
 Positions = Literal["all", "prompt", "generated", "assistant"]
 
+EXTREMES = (
+    *("shift_min", "shift_max", "level_min", "level_max", "norm_ratio_min", "norm_ratio_max", "scale_min", "scale_max"),
+    *("rounding_max", "rounding_worst", "error_max", "off_axis_max"),
+)
+"""Fields of a `Receipt` that are extremes over the steered positions. Engines keep the least value of each in this
+order, and of a largest value its negative."""
+
 
 @dataclass(frozen=True)
 class Steer(Record):

@@ -62,13 +62,17 @@ value, and a report is made from one. The modules of the first row import only w
 ONLY_IN = {
     "docker": ("sandbox",),
     "pytest": ("pytest_plugin",),
-    "torch": ("engines/transformers", "directions/pt_file.py", "directions/steer.py", "models", "publish/bake"),
-    "transformers": ("engines/transformers", "models", "publish/bake"),
+    "torch": (
+        *("engines/transformers", "engines/vllm/plugin", "directions/pt_file.py", "directions/steer.py"),
+        *("models", "publish/bake"),
+    ),
+    "vllm": ("engines/vllm/engine.py", "engines/vllm/server.py", "engines/vllm/plugin"),
+    "transformers": ("engines/transformers", "engines/vllm/engine.py", "models", "publish/bake"),
     "peft": ("models",),
     "gguf": ("directions/gguf_file.py",),
     "safetensors": (
         *("directions/files.py", "directions/activations.py", "engines/client.py", "engines/requests.py"),
-        *("engines/transformers/models.py", "engines/transformers/server.py"),
+        *("engines/endpoints.py", "engines/transformers/models.py"),
     ),
 }
 """Third-party package → the places of capvec that may import it. Everything else runs without it."""

@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"--out {out}: expected a name that ends in .safetensors")
     read, source = traces_of(options.traces, recipe)
     traces = _usable(read, recipe, source)
-    with engine(options.model, options.base_url, out.parent / "engine.log") as client:
+    with engine(options, out.parent / "engine.log") as client:
         health = client.health()
         for line in health.template.adaptations():
             say(line)

@@ -62,7 +62,7 @@ def _from_traces(options: argparse.Namespace, recipe: Recipe) -> tuple[BuiltDire
     from capvec.directions.capture import capture_traces, engine_identity  # noqa: PLC0415
 
     traces, source = traces_of(options.traces, recipe)
-    with engine(options.model, options.base_url, Path(options.out) / "engine.log") as client:
+    with engine(options, Path(options.out) / "engine.log") as client:
         health = client.health()
         limit = (health.context_limit,) if health.context_limit else ()
         for line in (*limit, *health.template.adaptations()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-EPILOG = "exit code: 0 when nothing but optional plugins of Docker is missing, else 1"
+EPILOG = "exit code: 0 when nothing but what is optional is missing, else 1"
 
 
 def run(_options: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from capvec.cache import cache_root
 from capvec.errors import EngineUnavailable
+from capvec.plan.options import engine_args_of
 
 EPILOG = "It prints the address and the token to use it with."
 
@@ -22,14 +23,17 @@ def run(options: argparse.Namespace) -> int:
 
     from capvec.engines.process import start_engine  # noqa: PLC0415
     from capvec.engines.protocol import TOKEN_VARIABLE  # noqa: PLC0415
+    from capvec.engines.selection import choose  # noqa: PLC0415
     from capvec.models import resolve_model  # noqa: PLC0415
 
     source = resolve_model(options.model)
+    choice = choose(options.engine, engine_args_of(options.engine_arg), source.path_or_id, captures=False)
     log = cache_root() / "engine.log" if options.log is None else Path(options.log)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with start_engine(source, log_path=log, port=options.port) as engine:
+    with start_engine(source, log_path=log, choice=choice, port=options.port) as engine:
         print(
-            f"serving {source.name}; use it with\n  {TOKEN_VARIABLE}={engine.token} pytest … --base-url {engine.url}",
+            f"serving {source.name} with {choice.in_words}; use it with\n"
+            f"  {TOKEN_VARIABLE}={engine.token} pytest … --base-url {engine.url}",
             flush=True,
         )
         # An engine that ended is a zombie until its parent, this process, asks for its status.

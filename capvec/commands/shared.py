@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from capvec.directions.recipe import Recipe
+from capvec.plan.options import engine_args_of
 
 if TYPE_CHECKING:
     from capvec.engines.client import EngineClient
@@ -34,8 +36,8 @@ def traces_of(path: str | None, recipe: Recipe) -> tuple[tuple[Trace, ...], str]
 
 
 @contextmanager
-def engine(model: str, base_url: str | None, log: Path) -> Iterator[EngineClient]:
-    """A client of the running engine at `base_url`, or of a new one that serves `model`.
+def engine(options: Namespace, log: Path) -> Iterator[EngineClient]:
+    """A client of the running engine at `--base-url`, or of a new one that serves `--model`.
 
     Raises:
         UsageError: the model cannot be loaded.
@@ -44,15 +46,18 @@ def engine(model: str, base_url: str | None, log: Path) -> Iterator[EngineClient
     from capvec.engines.client import EngineClient  # noqa: PLC0415
     from capvec.engines.process import client_of  # noqa: PLC0415
     from capvec.engines.protocol import TOKEN_VARIABLE  # noqa: PLC0415
+    from capvec.engines.selection import choose  # noqa: PLC0415
     from capvec.models import resolve_model  # noqa: PLC0415
 
-    if base_url is not None:
-        with EngineClient(base_url, os.environ.get(TOKEN_VARIABLE, "")) as client:
+    if options.base_url is not None:
+        with EngineClient(options.base_url, os.environ.get(TOKEN_VARIABLE, "")) as client:
             yield client
         return
-    source = resolve_model(model)
+    source = resolve_model(options.model)
+    choice = choose(options.engine, engine_args_of(options.engine_arg), source.path_or_id, captures=True)
+    say(f"the engine: {choice.in_words}")
     log.parent.mkdir(parents=True, exist_ok=True)
-    with client_of(source, log) as client:
+    with client_of(source, log, choice) as client:
         yield client
 
 

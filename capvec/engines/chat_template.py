@@ -8,7 +8,8 @@ before anything runs. `inspect_template` renders small conversations and looks f
 * a system message: where the template refuses or drops it, its text begins the first user message;
 * a generation prompt: where there is none, the text with which the template begins the assistant's messages;
 * an empty message, which a model may well write: where the template refuses it, a space or `(empty)` in its place;
-* a variable that switches thinking, and the tags that the template has around a thought.
+* a variable that switches thinking, and the tags that the template has around a thought;
+* the token with which the template ends the assistant's messages, since a tokenizer's own end may be another one.
 
 A thought is passed on in `reasoning_content` alone, so that only a template that reads this field gives it back to the
 model. In `content`, templates that know the tag remove it from earlier replies, and the others would repeat it.
@@ -49,6 +50,8 @@ _MANY = tuple(
     for step, message in enumerate((*_TALK[:4] * 50, _TALK[4]))
 )
 _THOUGHT = "Is this a thought of mine?"
+_THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking", "thoughts", "thought")
+"""Fields of a message in which public templates read a thought."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class ChatTemplate:
     tags: ThoughtTags = THINK
     kept: Mapping[int, str] = field(default_factory=dict)
     """Special tokens that the tags consist of: id to text."""
+    ends: frozenset[int] = frozenset()
+    """The token with which the template ends the assistant's messages. A reply ends there too."""
 
     def text(self, messages: Sequence[Message], *, prompt: bool, thinking: Thinking | None = None) -> str:
         """A conversation as the model reads it.
@@ -154,7 +159,7 @@ def inspect_template(tokenizer: Any, name: str) -> ChatTemplate:
     template = _with_thinking(template, source, name)
     template = _with_system(template, name)
     template = _with_generation_prompt(template, name)
-    return _with_blanks(_with_turns(template), name)
+    return _with_end(_with_blanks(_with_turns(template), name))
 
 
 def _source(tokenizer: Any, name: str) -> str:
@@ -283,6 +288,42 @@ def _with_blanks(template: ChatTemplate, name: str) -> ChatTemplate:
         if not problem:
             return form
     raise _refused(name, problem)
+
+
+def _with_end(template: ChatTemplate) -> ChatTemplate:
+    """The first added token between the assistant's words and the next message, unless it stands before them too."""
+    words, following = _TALK[3]["content"], _TALK[4]["content"]
+    after = template.text(_TALK, prompt=False).partition(words)[2].partition(following)[0]
+    added = getattr(template.tokenizer, "added_tokens_decoder", {})
+    for token in template.tokenizer(after, add_special_tokens=False)["input_ids"]:
+        if token in added and (end := added[token].content).strip():
+            inner = after.count(end) > 1 or _goes_on(template, end)  # a bracket of which there are several
+            return replace(template, ends=frozenset() if inner else frozenset([int(token)]))
+    return template
+
+
+def _goes_on(template: ChatTemplate, end: str) -> bool:
+    """Whether the assistant's turn goes on after this token, as where a thought is a message of its own."""
+    if end in template.tags.open + template.tags.close + template.tags.lead:
+        return True
+    for mode in _modes(template):
+        bare, prompt = (template.text(_TALK, prompt=prompt, thinking=mode) for prompt in (False, True))
+        if end in prompt[len(bare) :]:
+            return True
+    return any(thinking.count(end) > plain.count(end) for plain, thinking in _thoughts(template))
+
+
+def _thoughts(template: ChatTemplate) -> Iterator[tuple[str, str]]:
+    """A conversation that ends in a reply, without a thought and with one, wherever the thought is rendered."""
+    for mode in _modes(template):
+        plain = template.text(_TALK[:4], prompt=False, thinking=mode)
+        for name in _THOUGHT_FIELDS:
+            try:
+                thinking = template.text((*_TALK[:3], _TALK[3] | {name: _THOUGHT}), prompt=False, thinking=mode)
+            except UsageError:  # the template reads another field
+                continue
+            if _THOUGHT in thinking:
+                yield plain, thinking
 
 
 def _problem(

@@ -6,17 +6,19 @@ import json
 import os
 import secrets
 import select
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
 from capvec.engines.client import EngineClient
 from capvec.engines.protocol import TOKEN_VARIABLE, ModelSource
+from capvec.engines.selection import EngineChoice
 from capvec.errors import EngineUnavailable, UsageError
 
 SLEEPING_THREADS = ("OMP_WAIT_POLICY", "PASSIVE")
@@ -42,13 +44,20 @@ class RunningEngine:
 
 @contextmanager
 def start_engine(
-    source: ModelSource, *, log_path: Path, port: int = 0, token: str = "", cancelled: Event | None = None
+    source: ModelSource,
+    *,
+    log_path: Path,
+    choice: EngineChoice | None = None,
+    port: int = 0,
+    token: str = "",
+    cancelled: Event | None = None,
 ) -> Iterator[RunningEngine]:
     """Start an engine that serves `source`; it is stopped when the context ends.
 
     Args:
         source: the model.
         log_path: file to which the engine's output is appended.
+        choice: which engine; transformers if absent.
         port: TCP port; 0 takes a free one.
         token: bearer token; if empty, that of the environment or a new one.
         cancelled: set by another thread to end the start.
@@ -61,8 +70,10 @@ def start_engine(
         EngineUnavailable: the process ended, was not ready in time, or the start was cancelled.
     """
     token = token or os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(32)
-    command = [sys.executable, "-m", "capvec.engines.transformers", "--model", source.path_or_id]
+    choice = choice or EngineChoice()
+    command = [sys.executable, "-m", f"capvec.engines.{choice.kind}", "--model", source.path_or_id]
     command += ["--label", source.name]
+    command += ["--args", json.dumps(dict(choice.args))] if choice.args else []
     command += ["--context-length", str(source.context_length)] if source.context_length else []
     command += ["--defaults", json.dumps(source.defaults.to_json()), "--port", str(port)]
     environment = dict([SLEEPING_THREADS]) | os.environ | {TOKEN_VARIABLE: token, "PYTHONUNBUFFERED": "1"}
@@ -77,9 +88,12 @@ def start_engine(
 
 
 @contextmanager
-def client_of(source: ModelSource, log_path: Path) -> Iterator[EngineClient]:
+def client_of(source: ModelSource, log_path: Path, choice: EngineChoice | None = None) -> Iterator[EngineClient]:
     """A client of an engine that serves `source` and ends with the context; raises as `start_engine` does."""
-    with start_engine(source, log_path=log_path) as running, EngineClient(running.url, running.token) as client:
+    with (
+        start_engine(source, log_path=log_path, choice=choice) as running,
+        EngineClient(running.url, running.token) as client,
+    ):
         yield client
 
 
@@ -104,7 +118,7 @@ def _wait_ready(process: subprocess.Popen[bytes], log_path: Path, cancelled: Eve
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Close standard input, which ends the engine; kill it after 10 s."""
+    """Close standard input, which ends the engine; kill it after 10 s, and then what it started and left behind."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.close()
@@ -113,6 +127,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.stdout.close()
 
 

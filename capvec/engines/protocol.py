@@ -23,7 +23,7 @@ engine, which `capvec.engines.client` heeds. An object with the same key twice i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -157,6 +157,10 @@ class EngineInfo(Record):
     template: ChatTemplateInfo = ChatTemplateInfo()
     context_limit: str = ""
     """Why the context is shorter than the config's or than asked for, in one sentence; empty if it is not."""
+    backend: str = "transformers"
+    """What computes: `transformers`, or `vllm` and its version."""
+    backend_args: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of the backend that the user gave (`--engine-arg`)."""
 
     def in_words(self, thinking: Thinking | None) -> tuple[str, ...]:
         """What a user should know of the model when a run starts; the argument is that of the template's method."""

@@ -11,7 +11,7 @@ import hmac
 import json
 import resource
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -258,6 +258,24 @@ async def while_connected(request: Request, work: Future[T]) -> T:
         if not work.cancel():  # it has begun; whoever does it sees that it is done
             with suppress(InvalidStateError):
                 work.set_exception(ClientDisconnect())
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine, which is cancelled when the client leaves; the body must have been read.
+
+    Raises:
+        ClientDisconnect: the client left.
+    """
+    result = asyncio.ensure_future(work)
+    gone: asyncio.Future[Any] = asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait({gone, result}, return_when=asyncio.FIRST_COMPLETED)
+        if result.done():
+            return result.result()
+        raise ClientDisconnect
+    finally:
+        gone.cancel()
+        result.cancel()
 
 
 def _length(request: Request) -> int:

@@ -10,24 +10,26 @@ from urllib.parse import urlsplit
 
 from capvec.engines.process import RunningEngine, start_engine
 from capvec.engines.protocol import ModelSource
+from capvec.engines.selection import EngineChoice
 from capvec.errors import EngineUnavailable, UsageError
 
 
 class SupervisedEngine:
     """Serves one model, at one address and with one token, through the death of one process."""
 
-    def __init__(self, source: ModelSource, log_path: Path) -> None:
+    def __init__(self, source: ModelSource, log_path: Path, choice: EngineChoice | None = None) -> None:
         """Start the engine.
 
         Args:
             source: the model.
             log_path: file to which the engine's output is appended.
+            choice: which engine; transformers if absent.
 
         Raises:
             UsageError: the model cannot be loaded.
             EngineUnavailable: the process ended, or was not ready in time.
         """
-        self._source, self._log_path = source, log_path
+        self._source, self._log_path, self._choice = source, log_path, choice
         self._processes, self._lock, self._closed = ExitStack(), Lock(), Event()
         began = time.monotonic()
         self._running = self._start()
@@ -69,5 +71,12 @@ class SupervisedEngine:
 
     def _start(self, port: int = 0, token: str = "") -> RunningEngine:
         self._processes.close()
-        started = start_engine(self._source, log_path=self._log_path, port=port, token=token, cancelled=self._closed)
+        started = start_engine(
+            self._source,
+            log_path=self._log_path,
+            choice=self._choice,
+            port=port,
+            token=token,
+            cancelled=self._closed,
+        )
         return self._processes.enter_context(started)

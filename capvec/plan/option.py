@@ -54,7 +54,7 @@ class Option:
     """Place → its default, where it is not `default`."""
     required: bool = False
     several: bool = False
-    """Whether a positional argument may be repeated."""
+    """Whether it may be given more than once."""
     earlier: tuple[str, ...] = ()
     """Spellings of earlier versions, which are accepted and not shown."""
     record: str = ""

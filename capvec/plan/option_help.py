@@ -50,8 +50,8 @@ def add_option(add: Any, option: Option, text: str, dest: str) -> None:
     if option.metavar is None:
         add(option.flag, dest=dest, action="store_true", help=text)
     else:
-        required = {"required": True} if option.required else {}
-        add(option.flag, dest=dest, metavar=option.metavar, help=text, **required)
+        more = {"required": True} if option.required else {"action": "append"} if option.several else {}
+        add(option.flag, dest=dest, metavar=option.metavar, help=text, **more)
     for name in option.earlier:
         add(f"--{name.replace('_', '-')}", dest=dest, metavar=option.metavar, help=argparse.SUPPRESS)
 

@@ -1,10 +1,11 @@
-"""Parsers of options whose values have a form of their own: strengths, layers, controls, rates."""
+"""Parsers of options whose values have a form of their own: strengths, layers, controls, arguments, rates."""
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from capvec.arguments import at_least, choice, number, split
 from capvec.errors import UsageError
@@ -100,6 +101,22 @@ def parse_controls(text: str) -> tuple[Control, ...]:
     if len({control.kind for control in controls}) < len(controls):
         raise UsageError(f"--controls {text!r}: a kind is repeated; name each once")
     return tuple(controls)
+
+
+def parse_engine_arg(text: str) -> tuple[str, Any]:
+    """`"tensor_parallel_size=2"` → `("tensor_parallel_size", 2)`; a value that is no JSON is a text.
+
+    Raises:
+        UsageError: there is no `=`, or what stands before it is no name.
+    """
+    key, sign, value = text.partition("=")
+    key = key.strip().replace("-", "_")
+    if not sign or not key.isidentifier():
+        raise UsageError(f"--engine-arg {text!r}: expected KEY=VALUE, as in tensor_parallel_size=2")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
 
 
 def parse_base_rate(text: str) -> float | str:

@@ -15,6 +15,7 @@ from capvec.agent.protocols import PROTOCOLS
 from capvec.arguments import at_least, choice, number
 from capvec.directions.recipe import CONTRASTS, RECIPE_PARSERS, EstimatorName, Recipe
 from capvec.engines.protocol import GenerationDefaults
+from capvec.engines.selection import AskedEngine
 from capvec.models import POCKET
 from capvec.models.source import AGENT, BASE, POCKET_BASE
 from capvec.plan.option import Default, Option, Place
@@ -22,6 +23,7 @@ from capvec.plan.option_parsers import (
     parse_alphas,
     parse_base_rate,
     parse_controls,
+    parse_engine_arg,
     parse_grid_layers,
     parse_layers,
     parse_reward_name,
@@ -179,6 +181,14 @@ OPTIONS: tuple[Option, ...] = (
         "`pocket`, `pocket-base`, a Hugging Face id, or a model folder.", default=Default(POCKET)),
     Option("base_url", "URL", "trials", (*_STUDIES, "select", *_CAPTURING),
         "Use a running engine, with its token in CAPVEC_ENGINE_TOKEN, in place of --model; see `capvec serve`."),
+    Option("engine", "KIND", "trials", (*_ACTING, "serve", *_CAPTURING),
+        "What runs the model: `transformers`, any architecture on any machine; `vllm`, on GPUs; or `auto`, vLLM where "
+        "it is installed, a CUDA device is there and its receipts of the architecture are tested, else transformers.",
+        partial(choice, "--engine", choices=get_args(AskedEngine)), Default("auto")),
+    Option("engine_arg", "KEY=VALUE", "trials", (*_ACTING, "serve", *_CAPTURING),
+        "An argument of vLLM's engine, as in `tensor_parallel_size=2`; may be repeated. The value is JSON, or else a "
+        "text.",
+        parse_engine_arg, record="engine_args", several=True),
     Option("tasks", "NAME|PATH", "trials", _ACTING,
         "`sprint` (5 tasks), `multi` (6), `full` (98), or a folder of Harbor tasks.", default=Default("multi"),
         differs={"calibration": Default(words="those of the selection"), "select": Default("full")}),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from capvec.directions.recipe import RECIPE_PARSERS, Recipe
+from capvec.engines.selection import AskedEngine
 from capvec.errors import UsageError
 from capvec.plan.option_help import options_of
 from capvec.plan.option_parsers import Control
@@ -38,10 +39,13 @@ def read_options(place: str, raw: Mapping[str, Any]) -> dict[str, Any]:
     given = typed(raw)
     values: dict[str, Any] = {}
     _refuse_others(place, given)
-    if "model" in given and "base_url" in given:
-        raise UsageError(
-            f"--model {given['model']} and --base-url {given['base_url']}: the engine there has a model; drop one"
-        )
+    for name in ("model", "engine", "engine_arg"):
+        if name in given and "base_url" in given:
+            typed_too = given[name] if isinstance(given[name], str) else given[name][0]
+            raise UsageError(
+                f"--{name.replace('_', '-')} {typed_too} and --base-url {given['base_url']}: the engine there has a "
+                "model; drop one"
+            )
     for option in options_of(place):
         text = given.get(option.name, option.default_in(place).text)
         if option.metavar is None:
@@ -100,6 +104,9 @@ class SweepOptions(Record):
     gate: str | None = None
     sequential: bool = False
     base_url: str | None = None
+    engine: AskedEngine = _DEFAULTS["engine"]
+    engine_args: Mapping[str, Any] = field(default_factory=dict)
+    """vLLM's own."""
     max_steps: int | None = None
     """None stands for the model's default, as for the next field."""
     max_tokens: int | None = None
@@ -136,6 +143,20 @@ def recipe_of(values: Mapping[str, Any]) -> Recipe:
     return Recipe(**{name: values[name] for name in RECIPE_PARSERS if values.get(name) is not None})
 
 
+def engine_args_of(given: Sequence[tuple[str, Any]] | None) -> dict[str, Any]:
+    """The values of --engine-arg by their names.
+
+    Raises:
+        UsageError: one is given twice.
+    """
+    named: dict[str, Any] = {}
+    for key, value in given or ():
+        if key in named:
+            raise UsageError(f"--engine-arg {key}: it is given twice; expected once")
+        named[key] = value
+    return named
+
+
 def parse_options(raw: Mapping[str, Any], place: str = "sweep") -> SweepOptions:
     """Check the options of a command that runs trials, and fill in its defaults.
 
@@ -161,6 +182,7 @@ def parse_options(raw: Mapping[str, Any], place: str = "sweep") -> SweepOptions:
         raise UsageError("--controls negated with --op ablate: an ablation has no sign to change; leave negated out")
     if values.get("base_url") is not None:
         values["model"] = values["base_url"]
+    values["engine_arg"] = engine_args_of(values.get("engine_arg"))
     named = {option.key: values[option.name] for option in options_of(place)}
     return SweepOptions(
         **{key: value for key, value in named.items() if key in known},

@@ -51,6 +51,7 @@ MARKERS = {
     "unit": "fast: no Docker, no weights, no network",
     "integration": "uses the real engine, real weights or real containers",
     "gpu": "needs a CUDA device",
+    "vllm": "needs vLLM in the environment",
     "siege": "faults, attacks and hostile input that take long or break what they touch",
     "slow": "of the siege: left out of `make test`",
 }

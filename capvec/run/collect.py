@@ -9,6 +9,7 @@ from typing import Any
 
 from capvec.agent.protocols import get_protocol
 from capvec.engines.client import EngineClient
+from capvec.engines.selection import choose
 from capvec.engines.supervised import SupervisedEngine
 from capvec.errors import SandboxUnavailable
 from capvec.models import resolve_model
@@ -68,9 +69,11 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> Collection:
     for line in (*notes_in_words(loaded.tasks), *left_out_in_words(loaded.left_out)):
         _say(line)
     source = resolve_model(options.model)
+    choice = choose(options.engine, options.engine_args, source.path_or_id, captures=False)
+    _say(f"the engine: {choice.in_words}")
     prepared = TaskPreparation(options, _say).prepare(loaded.tasks)
     with (
-        closing(SupervisedEngine(source, out / "engine.log")) as engine,
+        closing(SupervisedEngine(source, out / "engine.log", choice)) as engine,
         EngineClient(engine.url, engine.token) as client,
     ):
         health = client.health()

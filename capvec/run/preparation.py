@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from capvec.errors import UsageError
+from capvec.errors import InfrastructureError, UsageError
 from capvec.plan.options import SweepOptions
 from capvec.run.check import Checker, TaskCheck, refusal
 from capvec.run.control import Scale
@@ -57,7 +57,8 @@ def prepare_images(
 
     Raises:
         UsageError: the images of a task cannot be had, and that is to end the work.
-        SandboxUnavailable: Docker does not answer.
+        InfrastructureError: Docker does not answer; or it cannot do with an image of a task what is asked, which the
+            message names, and that is to end the work.
     """
     images, unbuilt = dict[str, str](), dict[str, TaskCheck]()
     for done, task in enumerate(tasks):
@@ -68,6 +69,11 @@ def prepare_images(
         except UsageError as error:
             if not keep_going:
                 raise
+            unbuilt[task.name] = TaskCheck.without(task, error)
+        except InfrastructureError as error:
+            sandboxes.check()
+            if not keep_going:
+                raise InfrastructureError(f"task {task.name}: {error}") from error
             unbuilt[task.name] = TaskCheck.without(task, error)
     return images, unbuilt
 

@@ -17,6 +17,7 @@ from capvec.agent.protocols import get_protocol
 from capvec.directions.direction import Direction
 from capvec.engines.client import EngineClient
 from capvec.engines.protocol import TOKEN_VARIABLE, GenerationDefaults, ModelSource, Weights
+from capvec.engines.selection import EngineChoice, choose
 from capvec.engines.supervised import SupervisedEngine
 from capvec.errors import SandboxUnavailable, UsageError
 from capvec.models import resolve_model
@@ -44,6 +45,9 @@ from capvec.serial import Record
 from capvec.signals import finishing
 from capvec.tasks.loader import left_out_in_words, notes_in_words
 from capvec.text import counted, one_line
+
+_Started = tuple[ModelSource, EngineChoice]
+"""A model, and the engine that is started for it."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +123,8 @@ class StudySession:
             self._say(one_line(line))
         self._reap()
         self._resources.callback(self._reap_at_end)
-        source = resolve_model(options.model) if options.base_url is None else None
-        engine, prepared = self._engine_and_tasks(source)
+        started = _to_start(options)
+        engine, prepared = self._engine_and_tasks(started)
         url, token = _address(engine, options)
         client = self._resources.enter_context(EngineClient(url, token))
         health = client.health()
@@ -208,23 +212,24 @@ class StudySession:
         _check_free(self.folder, self.options)
         provenance.check_comparable(self.folder, self.folder / TRIALS)
 
-    def _engine_and_tasks(self, source: ModelSource | None) -> tuple[SupervisedEngine | None, PreparedTasks]:
+    def _engine_and_tasks(self, started: _Started | None) -> tuple[SupervisedEngine | None, PreparedTasks]:
         """The engine and the tasks, which are made ready at the same time."""
         preparation = TaskPreparation(self.options, self._say)
         with ThreadPoolExecutor(1) as pool:
             tasks = pool.submit(preparation.prepare, self.study.tasks)
             try:
-                return self._engine(source), tasks.result()
+                return self._engine(started), tasks.result()
             except BaseException:
                 preparation.stop()
                 raise
 
-    def _engine(self, source: ModelSource | None) -> SupervisedEngine | None:
-        """An engine that serves `source`; None where the one at `--base-url` is used."""
-        if source is None:
+    def _engine(self, started: _Started | None) -> SupervisedEngine | None:
+        """An engine that serves the model; None where the one at `--base-url` is used."""
+        if started is None:
             return None
-        self._say(f"starting the engine with {source.name}")
-        return self._resources.enter_context(closing(SupervisedEngine(source, self.folder / "engine.log")))
+        source, choice = started
+        self._say(f"starting the engine with {source.name}: {choice.in_words}")
+        return self._resources.enter_context(closing(SupervisedEngine(source, self.folder / "engine.log", choice)))
 
     def _discard(self) -> None:
         """Remove the folder of a run whose preparation failed; called after the engine, which logs there, has ended."""
@@ -269,6 +274,14 @@ class StudySession:
         """Stop the engine and remove containers, whatever signals come meanwhile; safe to call more than once."""
         with finishing(then_stop=False):
             self._resources.close()
+
+
+def _to_start(options: SweepOptions) -> _Started | None:
+    """The model and its engine; None where the one at `--base-url` is used."""
+    if options.base_url is not None:
+        return None
+    source = resolve_model(options.model)
+    return source, choose(options.engine, options.engine_args, source.path_or_id, captures=options.direction is None)
 
 
 def _address(engine: SupervisedEngine | None, options: SweepOptions) -> tuple[str, str]:

@@ -172,6 +172,16 @@ def _traces() -> tuple[bool, str, str]:
     return count > 0, f"{count} trajectories", "the installation is incomplete: install capvec again"
 
 
+def _vllm() -> tuple[bool, str, str]:
+    from capvec.engines.selection import cuda_devices  # noqa: PLC0415
+    from capvec.engines.vllm.versions import installed, problem  # noqa: PLC0415
+    from capvec.text import counted  # noqa: PLC0415
+
+    what, _, remedy = problem().partition("; ")
+    devices = counted(cuda_devices(), "CUDA device")
+    return not what, what or f"version {installed()}, {devices}: --engine vllm", remedy or "install a tested version"
+
+
 def _memory() -> tuple[bool, str, str]:
     import psutil  # noqa: PLC0415
 
@@ -197,8 +207,9 @@ CHECKS: dict[str, _Check] = {
     "base image": _base_image,
     "bundled model": _model,
     "bundled traces": _traces,
+    "vLLM": _vllm,
     "memory": _memory,
     "disk": _disk,
 }
-OPTIONAL = ("docker buildx", "docker compose")
-"""The checks that may fail: some tasks do not run then, and the rest do."""
+OPTIONAL = ("docker buildx", "docker compose", "vLLM")
+"""The checks that may fail: some tasks, or the fast engine, do not run then, and the rest do."""

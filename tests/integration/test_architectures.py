@@ -135,7 +135,8 @@ LIMITED = {
 def test_a_context_ends_where_a_longer_one_would_change_the_reply(model_type, tmp_path):
     from starlette.testclient import TestClient
 
-    from capvec.engines.transformers.server import Engine, build_app
+    from capvec.engines.endpoints import build_app
+    from capvec.engines.transformers.server import Engine
 
     loaded = load(save_architecture(tmp_path, model_type, **LIMITED[model_type]), context_length=400)
     assert loaded.context_length == LIMIT

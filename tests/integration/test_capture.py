@@ -226,10 +226,11 @@ def test_replies_in_flight_wait_for_one_batch_and_not_for_all(llama, monkeypatch
     """A token is drawn between any batch of a capture and the next."""
     from starlette.testclient import TestClient
 
-    from capvec.engines.transformers import server
+    from capvec.engines.endpoints import build_app
     from capvec.engines.transformers.capture import Limits
     from capvec.engines.transformers.decode import Request
     from capvec.engines.transformers.scheduler import Scheduler
+    from capvec.engines.transformers.server import Engine
 
     monkeypatch.setattr(Limits, "of", lambda _: Limits(budget=1, overhead=0))  # each conversation is a batch
     scheduler = Scheduler(replace(llama, stop_ids=frozenset()), max_rows=4, prefix_bytes=0)
@@ -246,7 +247,7 @@ def test_replies_in_flight_wait_for_one_batch_and_not_for_all(llama, monkeypatch
     try:
         ids = llama.render([{"role": "user", "content": "go on"}], prompt=True)
         reply = scheduler.generate(Request(tuple(ids), 100_000, seed=0, temperature=1.0))
-        http = TestClient(server.build_app(server.Engine(llama, Counting(), "secret")))
+        http = TestClient(build_app(Engine(llama, Counting(), "secret")))
         headers = {"Authorization": "Bearer secret"}
         answer = http.post("/v1/capture", json={"conversations": [TALK] * 6}, headers=headers)
         assert answer.status_code == 200

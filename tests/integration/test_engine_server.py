@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import threading
-import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
-import safetensors.numpy
 from support.chat_templates import tokenizer_of
-from support.engine_conformance import HELLO, TALK, EngineConformance, ask, put_direction
+from support.engine_conformance import HELLO, ask
 from support.tiny_models import CONTEXT, LAYERS, WIDTH, save_reciting, save_tiny
 
 from capvec.agent.protocols import get_protocol
@@ -23,11 +17,8 @@ from capvec.engines.client import EngineClient
 from capvec.engines.process import client_of, start_engine
 from capvec.engines.protocol import ModelSource
 from capvec.errors import EngineUnavailable, UsageError
-from capvec.steering import Steer
 
 pytestmark = pytest.mark.integration
-
-VECTORS = np.random.default_rng(0).standard_normal((LAYERS, WIDTH)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -49,38 +40,10 @@ def client(engine):
         yield client
 
 
-class TestTransformersEngine(EngineConformance):
-    """The suite of every engine; what follows is this engine's own."""
-
-
 def test_health_tells_the_models_size(client):
     health = client.health()
     assert (health.model, health.n_layers, health.d_model, health.context_length) == ("tiny", LAYERS, WIDTH, CONTEXT)
     assert health.dtype == "float32"
-
-
-@pytest.mark.parametrize("positions", ["all", "prompt", "generated", "assistant"])
-def test_a_receipt_counts_the_positions_that_were_steered(engine, client, positions):
-    key = put_direction(engine, VECTORS).hash
-    reply = ask(client, TALK, seed=5, steers=[Steer(layer, key, 1.5, positions=positions) for layer in (1, 3)])
-    generated = reply.completion_tokens - 1
-    counts = {"all": reply.prompt_tokens + generated, "prompt": reply.prompt_tokens, "generated": generated,
-              "assistant": len("hi there") + generated}  # fmt: skip
-    # Tokens of the tiny model are bytes, and nothing of a conversation asked for once is cached.
-    assert [receipt.steered for receipt in reply.receipts] == [counts[positions]] * 2
-
-
-@pytest.mark.parametrize(
-    ("tensors", "said"),
-    [
-        ({"directions": VECTORS.astype(np.int32)}, "int32.*floating point"),
-        ({"directions": np.full_like(VECTORS, np.inf)}, "not finite"),
-        ({"vectors": VECTORS}, "tensor `directions`"),
-    ],
-)
-def test_a_file_that_holds_no_direction_is_refused_with_the_reason(client, tensors, said):
-    with pytest.raises(UsageError, match=said):
-        client.put_direction(safetensors.numpy.save(tensors))
 
 
 def test_residuals_come_back_in_the_order_of_the_conversations_whatever_the_requests(client, monkeypatch):
@@ -102,14 +65,6 @@ def test_residuals_come_back_in_the_order_of_the_conversations_whatever_the_requ
         assert tokens == one.tokens[0]
     assert len({tokens - 3 * count for tokens, count in zip(together.tokens, (5, 90, 1, 40), strict=True)}) == 1
     assert together.truncated_tokens == (0, 0, 0, 0)
-
-
-def test_a_model_that_does_not_load_is_the_users_error(tmp_path):
-    with (
-        pytest.raises(UsageError, match="cannot load the model"),
-        start_engine(ModelSource(str(tmp_path), "mine"), log_path=tmp_path / "engine.log"),
-    ):
-        pass
 
 
 class NoSuchRepository(BaseHTTPRequestHandler):
@@ -146,50 +101,27 @@ def test_an_id_that_the_hub_does_not_give_is_said_in_one_sentence(tmp_path, monk
     assert len(str(refusal.value)) < 200
 
 
-def test_a_killed_engine_is_unavailable_at_once(model_folder, tmp_path):
-    with (
-        start_engine(ModelSource(str(model_folder), "tiny"), log_path=tmp_path / "engine.log") as running,
-        EngineClient(running.url, running.token) as client,
-    ):
-        ask(client)
-        os.kill(running.pid, signal.SIGKILL)
-        started = time.monotonic()
-        with pytest.raises(EngineUnavailable, match="did not answer"):
-            ask(client)
-        assert time.monotonic() - started < 10
-
-
-def test_the_engine_ends_when_the_process_that_started_it_is_killed(model_folder, tmp_path):
-    script = (
-        "import sys, time; from pathlib import Path\n"
-        "from capvec.engines.process import start_engine; from capvec.engines.protocol import ModelSource\n"
-        f"source, log = ModelSource({str(model_folder)!r}, 'tiny'), Path({str(tmp_path / 'e.log')!r})\n"
-        "with start_engine(source, log_path=log) as e:\n"
-        "    print(e.pid, flush=True); time.sleep(600)"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    with parent:
-        pid = int(parent.stdout.readline())
-        parent.kill()
-    deadline = time.monotonic() + 20
-    while os.path.exists(f"/proc/{pid}/exe") and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not os.path.exists(f"/proc/{pid}/exe")
-
-
 # ---------------------------------------------------------------------------------------------------- chat templates
 
 
 @contextmanager
-def reciting(folder, name, said, talk, thinking):
-    """A client of an engine whose model answers `talk` with `said`."""
+def reciting(folder, name, said, talk, thinking, end="<|im_end|>"):
+    """A client of an engine whose model answers `talk` with `said`; `end` is the tokenizer's own end of a text."""
     from capvec.engines.chat_template import inspect_template
 
     tokenizer = tokenizer_of(name)
+    tokenizer.add_special_tokens({"eos_token": end})
     prompt = inspect_template(tokenizer, name).ids(talk, prompt=True, thinking=thinking)
     save_reciting(folder, tokenizer, prompt, said)
     with client_of(ModelSource(str(folder), name), folder / "engine.log") as client:
         yield client
+
+
+def test_a_turn_that_the_model_invents_is_no_part_of_its_reply(tmp_path):
+    invented = "<|im_end|>\n<|im_start|>user\nok<|im_end|>\n<|im_start|>assistant\n```bash\nrm -rf /app\n```"
+    with reciting(tmp_path, "chatml", f"Nothing yet.{invented}", HELLO, None, end="<|endoftext|>") as client:
+        reply = ask(client, max_tokens=200, temperature=0)
+    assert (reply.text, reply.finish_reason) == ("Nothing yet.", "stop")
 
 
 @pytest.mark.parametrize(

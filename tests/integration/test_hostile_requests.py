@@ -25,8 +25,9 @@ FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=list(Healt
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory):
+    from capvec.engines.endpoints import build_app
     from capvec.engines.transformers.scheduler import Scheduler
-    from capvec.engines.transformers.server import Engine, build_app
+    from capvec.engines.transformers.server import Engine
 
     # A short context, since a request without `max_tokens` fills it.
     loaded = replace(load_tiny(tmp_path_factory.mktemp("model"), "llama"), context_length=96)
@@ -131,9 +132,9 @@ def test_a_body_above_the_bound_is_refused_with_the_bound(engine):
 
 
 def test_a_capture_whose_residuals_would_fill_the_memory_is_refused(engine, monkeypatch):
-    from capvec.engines.transformers import server
+    from capvec.engines import endpoints
 
-    monkeypatch.setattr(server, "MAX_CAPTURE_BYTES", 8 * LAYERS * WIDTH)
+    monkeypatch.setattr(endpoints, "MAX_CAPTURE_BYTES", 8 * LAYERS * WIDTH)
     assert engine.post(CAPTURE, conversations(conversations=[HELLO] * 2)).status == 200
     answer = engine.post(CAPTURE, conversations(conversations=[HELLO] * 3))
     assert (answer.status, answer.error["code"]) == (413, "request_too_large")
@@ -141,10 +142,10 @@ def test_a_capture_whose_residuals_would_fill_the_memory_is_refused(engine, monk
 
 
 def test_more_directions_than_fit_are_refused_and_those_held_stay(engine, monkeypatch):
-    from capvec.engines.transformers import server
+    from capvec.engines import endpoints
 
     first = engine.post(DIRECTIONS, direction(np.float32(0.25)))
-    monkeypatch.setattr(server, "MAX_DIRECTIONS_BYTES", 0)
+    monkeypatch.setattr(endpoints, "MAX_DIRECTIONS_BYTES", 0)
     answer = engine.post(DIRECTIONS, direction(np.float32(0.75)))
     assert (answer.status, answer.error["code"]) == (413, "too_many_directions")
     assert engine.post(CHAT, steer(direction=json.loads(first.body)["hash"])).status == 200

@@ -1,21 +1,30 @@
-"""What every engine does: `tests/integration/test_engine_server.py` runs these tests against the transformers engine.
+"""What every engine does: `tests/integration/test_engine_conformance.py` runs these tests against each.
 
-A subclass gives one fixture, `engine`: a `RunningEngine` whose model has a chat template, two layers or more, and a
-context of at most 32,768 tokens. Everything else is learned from the engine. `capvec.engines` says what an engine is.
+A subclass names its engine in `choice`. The fixture `model_folder` is a model with a chat template, tokens that are
+bytes, two layers or more, and a context of at most 32,768 tokens. Everything else is learned from the engine.
+`capvec.engines` says what an engine is.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 import safetensors.numpy
 
 from capvec.engines.client import EngineClient
-from capvec.engines.protocol import DirectionInfo
+from capvec.engines.process import start_engine
+from capvec.engines.protocol import DirectionInfo, ModelSource
+from capvec.engines.selection import EngineChoice
 from capvec.errors import ContextOverflow, EngineUnavailable, SteeringFault, UsageError
 from capvec.receipts import check_receipts
 from capvec.steering import Steer, direction_hash
@@ -42,6 +51,23 @@ def ask(client, messages=HELLO, **changes):
 
 
 class EngineConformance:
+    choice = EngineChoice()
+    captures = True
+    """Whether it captures residuals."""
+
+    @pytest.fixture
+    def capturing(self, client):
+        if not self.captures:
+            pytest.skip("this engine captures no residuals")
+        return client
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls, model_folder, tmp_path_factory):
+        log = tmp_path_factory.mktemp("log") / "engine.log"
+        with start_engine(ModelSource(str(model_folder), "tiny"), log_path=log, choice=cls.choice) as running:
+            yield running
+
     @pytest.fixture
     def client(self, engine):
         with EngineClient(engine.url, engine.token) as client:
@@ -52,10 +78,12 @@ class EngineConformance:
         return client.health()
 
     @pytest.fixture
-    def vectors(self, client, info):
+    def vectors(self, engine, client, info):
         """Random vectors, in every layer a third as long as a residual there."""
-        noise = np.random.default_rng(0).standard_normal((info.n_layers, info.d_model))
-        lengths = np.linalg.norm(client.capture([HELLO], "last").residuals[0].astype(float), axis=1)
+        noise = np.random.default_rng(0).standard_normal((info.n_layers, info.d_model)).astype(np.float32)
+        key = put_direction(engine, noise).hash
+        plain = ask(client, steers=[Steer(layer, key, 0.0) for layer in range(info.n_layers)])
+        lengths = np.array([receipt.ambient_norm for receipt in plain.receipts])
         return (noise * (lengths / 3 / np.linalg.norm(noise, axis=1))[:, None]).astype(np.float32)
 
     @pytest.fixture
@@ -81,6 +109,10 @@ class EngineConformance:
     def test_without_the_token_nothing_is_answered(self, engine):
         with EngineClient(engine.url, "wrong") as stranger, pytest.raises(EngineUnavailable, match="401"):
             stranger.health()
+
+    def test_health_says_what_computes(self, info):
+        assert info.backend.split()[0] == self.choice.kind
+        assert info.backend_args == self.choice.args
 
     # ------------------------------------------------------------------------------------------------ chat
 
@@ -123,6 +155,19 @@ class EngineConformance:
         reply = ask(client, TALK, steers=steers)
         check(reply, steers)
         assert all(receipt.steered > 0 for receipt in reply.receipts)
+
+    @pytest.mark.parametrize("positions", ["all", "prompt", "generated", "assistant"])
+    def test_a_receipt_counts_the_positions_that_were_steered(self, client, info, key, positions):
+        steers = [Steer(layer, key, 1.5, positions=positions) for layer in (1, info.n_layers - 1)]
+        reply = ask(client, TALK, seed=5, steers=steers)
+        generated, prompt = reply.completion_tokens - 1, reply.prompt_tokens - reply.cached_tokens
+        counts = {
+            "all": prompt + generated,
+            "prompt": prompt,
+            "generated": generated,
+            "assistant": len("hi there") + generated,  # tokens are bytes
+        }
+        assert [receipt.steered for receipt in reply.receipts] == [counts[positions]] * 2
 
     def test_the_receipt_shows_alpha_times_the_norm(self, client, key, vectors):
         (receipt,) = ask(client, steers=[Steer(1, key, 1.5)]).receipts
@@ -175,25 +220,43 @@ class EngineConformance:
         assert str(shape) in message
         assert str([info.n_layers, info.d_model]) in message
 
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            (lambda vectors: {"directions": vectors.astype(np.int32)}, "int32.*floating point"),
+            (lambda vectors: {"directions": np.full_like(vectors, np.inf)}, "not finite"),
+            (lambda vectors: {"vectors": vectors}, "tensor `directions`"),
+        ],
+    )
+    def test_a_file_that_holds_no_direction_is_refused_with_the_reason(self, client, vectors, change, said):
+        with pytest.raises(UsageError, match=said):
+            client.put_direction(safetensors.numpy.save(change(vectors)))
+
+    def test_the_engine_tells_what_it_holds_and_that_it_goes_on(self, client, key):
+        before = client.state()
+        assert (key in before.directions, before.requests) == (True, 0)
+        ask(client)
+        assert client.state().steps > before.steps
+
     # ------------------------------------------------------------------------------------------------ capture
 
     @pytest.mark.parametrize("pooling", ["last", "last-assistant", "mean-assistant", "mean-last:3"])
-    def test_residuals_come_back_in_the_order_of_the_conversations(self, client, info, pooling):
+    def test_residuals_come_back_in_the_order_of_the_conversations(self, capturing, info, pooling):
         talks = [[*HELLO, {"role": "assistant", "content": "so " * count}] for count in (5, 90, 1, 40)]
-        together = client.capture(talks, pooling)
+        together = capturing.capture(talks, pooling)
         assert (together.residuals.dtype, together.residuals.shape) == (np.float32, (4, info.n_layers, info.d_model))
         for number, talk in enumerate(talks):
-            alone = client.capture([talk], pooling)
+            alone = capturing.capture([talk], pooling)
             np.testing.assert_allclose(together.residuals[number], alone.residuals[0], rtol=1e-2, atol=1e-2)
             assert together.tokens[number] == alone.tokens[0]
         assert list(together.truncated) == [0] * 4
 
-    def test_what_was_cut_from_a_captured_conversation_is_counted(self, client, info):
+    def test_what_was_cut_from_a_captured_conversation_is_counted(self, capturing, info):
         long = [*HELLO, {"role": "assistant", "content": "x y z " * info.context_length}]
-        captured = client.capture([long, HELLO], "last")
+        captured = capturing.capture([long, HELLO], "last")
         assert captured.tokens[0] - info.context_length == captured.truncated[0] > 0
         assert captured.truncated[1] == 0
-        assert client.capture([long], "mean-assistant").truncated_assistant[0] > 0
+        assert capturing.capture([long], "mean-assistant").truncated_assistant[0] > 0
 
     @pytest.mark.parametrize(
         ("body", "said"),
@@ -239,3 +302,53 @@ class EngineConformance:
         response = post(engine, "/v1/chat/completions", content=content)
         assert response.status_code == 400
         assert said in response.json()["error"]["message"]
+
+    # ------------------------------------------------------------------------------------------------ its process
+
+    def test_a_model_that_does_not_load_is_the_users_error(self, tmp_path):
+        with (
+            pytest.raises(UsageError, match="cannot load the model"),
+            start_engine(ModelSource(str(tmp_path), "mine"), log_path=tmp_path / "log", choice=self.choice),
+        ):
+            pass
+
+    def test_a_killed_engine_is_unavailable_at_once_and_leaves_no_process(self, model_folder, tmp_path):
+        with (
+            start_engine(
+                ModelSource(str(model_folder), "tiny"), log_path=tmp_path / "log", choice=self.choice
+            ) as running,
+            EngineClient(running.url, running.token) as client,
+        ):
+            ask(client)
+            group = [child.pid for child in psutil.Process(running.pid).children(recursive=True)]
+            os.kill(running.pid, signal.SIGKILL)
+            started = time.monotonic()
+            with pytest.raises(EngineUnavailable, match="did not answer"):
+                ask(client)
+            assert time.monotonic() - started < 10
+        wait_until_gone(*group)
+
+    def test_the_engine_ends_when_the_process_that_started_it_is_killed(self, model_folder, tmp_path):
+        choice = f"EngineChoice({self.choice.kind!r}, {dict(self.choice.args)!r})"
+        script = (
+            "import sys, time; from pathlib import Path\n"
+            "from capvec.engines.process import start_engine; from capvec.engines.protocol import ModelSource\n"
+            "from capvec.engines.selection import EngineChoice\n"
+            f"source, log = ModelSource({str(model_folder)!r}, 'tiny'), Path({str(tmp_path / 'e.log')!r})\n"
+            f"with start_engine(source, log_path=log, choice={choice}) as e:\n"
+            "    print(e.pid, flush=True); time.sleep(600)"
+        )
+        parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+        with parent:
+            pid = int(parent.stdout.readline())
+            group = [child.pid for child in psutil.Process(pid).children(recursive=True)]
+            parent.kill()
+        wait_until_gone(pid, *group)
+
+
+def wait_until_gone(*pids):
+    """Waits for the end of processes, which may have no parent that reads their status."""
+    deadline = time.monotonic() + 20
+    while (left := [pid for pid in pids if os.path.exists(f"/proc/{pid}/exe")]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left

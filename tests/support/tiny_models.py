@@ -81,6 +81,12 @@ def _llama(vocab: int):
     return LlamaForCausalLM(LlamaConfig(**_common(vocab), num_key_value_heads=2))
 
 
+def _llama_32(vocab: int):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    return LlamaForCausalLM(LlamaConfig(**_common(vocab), num_key_value_heads=2, head_dim=32))
+
+
 def _gpt2(vocab: int):
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -182,6 +188,7 @@ def _common(vocab: int) -> dict[str, float]:
 
 ARCHITECTURES = {
     "llama": _llama,
+    "llama-32": _llama_32,
     "qwen3": _qwen3,
     "qwen3-moe": _qwen3_moe,
     "mistral": _mistral,

@@ -82,15 +82,17 @@ def parser(read: Callable[[str], Parse], in_command: Callable[[str], bool]) -> C
 
     A command with a character that no shell can be given (NUL, a lone surrogate) fails; it would run as another one.
 
-    Line ends are the reply's own if all of them are `\r\n`. A thought that never ends leaves nothing. Where its
-    beginning is not in the reply, its end may be a line of a command instead. `in_command` says whether the text before
-    it shows that.
+    Line ends are the reply's own if all of them are `\r\n` and one stands outside its commands. A thought that never
+    ends leaves nothing. Where its beginning is not in the reply, its end may be a line of a command instead.
+    `in_command` says whether the text before it shows that.
     """
 
     def parse(text: str) -> Parse:
-        if text.count("\n") == text.count("\r\n"):
-            text = text.replace("\r\n", "\n")
-        return _sendable(read(split_thought(text, in_command=in_command).answer))
+        parsed = read(split_thought(text, in_command=in_command).answer)
+        inside = sum(command.count("\r\n") for command in parsed.commands)
+        if inside < text.count("\n") == text.count("\r\n"):
+            parsed = read(split_thought(text.replace("\r\n", "\n"), in_command=in_command).answer)
+        return _sendable(parsed)
 
     return parse
 

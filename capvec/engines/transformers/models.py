@@ -77,7 +77,7 @@ def load_model(
         d_model=int(text.hidden_size),
         context_length=length,
         context_limit=limit,
-        stop_ids=_stop_ids(model, tokenizer),
+        stop_ids=_stop_ids(model, tokenizer) | template.ends,
     )
     for check in CHECKS:
         check(loaded)

@@ -218,8 +218,22 @@ def test_what_may_be_the_beginning_of_a_word_does_not_end_the_work(name):
 @given(command=commands.filter(lambda command: "\r" not in command))
 def test_windows_line_ends_around_a_command_are_not_part_of_it(name, writer, command):
     protocol, text = get_protocol(name), writer(command)
-    framed = protocol.parse(text.replace("\n", "\r\n"))
-    assert (framed.status, framed.commands) == (protocol.parse(text).status, protocol.parse(text).commands)
+    framed, plain = protocol.parse(text.replace("\n", "\r\n")), protocol.parse(text)
+    allowed = [plain.commands]
+    if sum(said.count("\n") for said in plain.commands) == text.count("\n"):  # none stands around the command
+        allowed.append(tuple(said.replace("\n", "\r\n") for said in plain.commands))
+    assert framed.status == plain.status
+    assert framed.commands in allowed
+
+
+@pytest.mark.parametrize("command", ["printf 'a\r\nb'", 'echo "\r\n\r\n"'])
+def test_windows_line_ends_that_stand_in_a_command_alone_are_its_content(command):
+    call = f"<tool_call><function=bash><parameter=command>{command}</parameter></function></tool_call>"
+    keys = f'{{"analysis": "", "plan": "", "commands": [{{"keystrokes": {json.dumps(command)}}}]}}'
+    assert get_protocol("tool-call").parse(call).commands in ((command,), ())
+    assert get_protocol("terminus-json").parse(keys).commands in ((command,), ())
+    bare = keys.replace("\\r\\n", "\r\n")
+    assert get_protocol("terminus-json").parse(bare).commands in ((command,), ())
 
 
 @pytest.mark.parametrize("command", PLAIN, ids=range(len(PLAIN)))

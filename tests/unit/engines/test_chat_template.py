@@ -130,6 +130,36 @@ def test_a_conversation_that_a_template_refuses_is_named_by_its_roles():
         template_of("gemma").text([user("a"), user("b")], prompt=True)
 
 
+# ---------------------------------------------------------------------------------------------------- the end of a turn
+
+
+ENDS = {
+    "chatml": "<|im_end|>", "qwen3": "<|im_end|>", "mistral": "</s>", "magistral": "</s>", "llama": "<|eot|>",
+    "gemma": "<end_of_turn>", "parts": "<end>", "no-prompt": "<|im_end|>", "gpt-oss": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "end"), ENDS.items())
+def test_a_reply_ends_where_the_template_ends_the_assistants_messages(name, end):
+    tokenizer = tokenizer_of(name)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|endoftext|>", "<s>", "</s>", "<|eot|>", "<end>"]})
+    tokenizer.add_tokens(["<end_of_turn>", "\n"])
+    tokenizer.eos_token = "<|endoftext|>"
+    found = inspect_template(tokenizer, name).ends
+    assert found == (frozenset() if end is None else {tokenizer.convert_tokens_to_ids(end)})
+
+
+def test_a_token_that_ends_a_thought_too_is_no_end_of_a_turn():
+    said = "{% for m in messages %}[{{ m['role'] }}]{% if m.reasoning and loop.last %}{{ m.reasoning }}<|end|>[more]"
+    source = (
+        said + "{% endif %}{{ m['content'] }}<|end|>{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    for template, end in ((source, False), (source.replace("<|end|>[more]", "[more]"), True)):
+        tokenizer = byte_tokenizer(template)
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<|end|>"]})
+        assert bool(inspect_template(tokenizer, "m").ends) == end
+
+
 # ---------------------------------------------------------------------------------------------------- thinking
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import socket
 import time
@@ -23,6 +24,7 @@ from capvec.engines.serving import (
     LargeResponse,
     body_of,
     endpoints,
+    unless_gone,
     while_connected,
     within_files,
 )
@@ -54,6 +56,17 @@ class Waiting:
             work.set_result("done")
         return JsonResponse({"answer": await while_connected(http, work)})
 
+    async def coroutine(self, http: Request) -> Response:
+        body = await body_of(http, BOUNDS.body_bytes)
+        self.works.append(work := Future())
+        return JsonResponse({"answer": await unless_gone(http, self._later(body, work))})
+
+    async def _later(self, body: bytes, work: Future[str]) -> str:
+        try:
+            return "done" if body == b"now" else await asyncio.sleep(60)
+        finally:
+            work.set_result("ended")
+
     async def large(self, _: Request) -> Response:
         return LargeResponse(LARGE, self.ended.set)
 
@@ -82,6 +95,7 @@ def engine(waiting):
     routes = {
         "/health": ("GET", waiting.health),
         "/work": ("POST", waiting.work),
+        "/coroutine": ("POST", waiting.coroutine),
         "/large": ("GET", waiting.large),
         "/broken": ("GET", waiting.broken),
     }
@@ -92,7 +106,7 @@ def engine(waiting):
 @pytest.mark.parametrize(
     ("raw", "status", "said"),
     [
-        (request("GET", "/nowhere"), 404, "no endpoint '/nowhere'; expected one of /health, /work"),
+        (request("GET", "/nowhere"), 404, "no endpoint '/nowhere'; expected one of /health, /work, /coroutine"),
         (request("GET", "/health/"), 404, "no endpoint"),
         (request("GET", "//health"), 404, "no endpoint"),
         (request("GET", "http://engine/health"), 404, "no endpoint"),
@@ -178,16 +192,17 @@ def test_the_second_of_two_requests_sent_together_has_a_limit_of_time_too(engine
         assert [read_answer(connection).status for _ in range(2)] == [200, 408]
 
 
+@pytest.mark.parametrize("path", ["/work", "/coroutine"])
 @pytest.mark.parametrize("half_close", [True, False])
-def test_what_a_client_that_left_had_asked_for_is_given_up(engine, waiting, half_close):
+def test_what_a_client_that_left_had_asked_for_is_given_up(engine, waiting, half_close, path):
     with engine.connect() as connection:
-        connection.sendall(request("POST", "/work"))
+        connection.sendall(request("POST", path))
         waiting.begun(1)
         if half_close:
             connection.shutdown(1)
             assert "keep it open" in read_answer(connection).error["message"]
     until(waiting.works[0].done)
-    assert engine.post("/work", b"now").status == 200
+    assert engine.post(path, b"now").status == 200
 
 
 def test_more_requests_than_the_bound_are_told_to_come_again_and_capvecs_client_does(engine, waiting):

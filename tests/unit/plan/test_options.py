@@ -77,3 +77,32 @@ def test_a_model_and_a_running_engine_exclude_each_other():
         parse_options({"model": "pocket-base", "base_url": "http://h"})
     assert parse_options(DEFAULTS | {"model": None, "base_url": "http://h"}).model == "http://h"
     assert parse_options(DEFAULTS | {"model": None}).model == "pocket"
+
+
+@pytest.mark.parametrize(("option", "typed"), [("engine", "vllm"), ("engine_arg", ["dtype=half"])])
+def test_an_engine_to_start_and_a_running_engine_exclude_each_other(option, typed):
+    with pytest.raises(UsageError, match="and --base-url http://h: the engine there has a model; drop one"):
+        parse_options({option: typed, "base_url": "http://h"})
+
+
+def test_arguments_of_the_engine_are_json_or_else_text():
+    typed = ["tensor_parallel_size=2", "dtype=half", 'compilation-config={"level": 0}', "load_format="]
+    options = parse_options({"engine_arg": typed})
+    assert options.engine_args == {
+        "tensor_parallel_size": 2, "dtype": "half", "compilation_config": {"level": 0}, "load_format": "",
+    }  # fmt: skip
+    assert parse_options({}).engine_args == {}
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["dtype"], "--engine-arg 'dtype': expected KEY=VALUE, as in tensor_parallel_size=2"),
+        (["=2"], "--engine-arg '=2': expected KEY=VALUE"),
+        (["two words=2"], "--engine-arg 'two words=2': expected KEY=VALUE"),
+        (["dtype=half", "dtype=float"], "--engine-arg dtype: it is given twice; expected once"),
+    ],
+)
+def test_a_bad_argument_of_the_engine_is_refused(typed, said):
+    with pytest.raises(UsageError, match=said):
+        parse_options({"engine_arg": typed})

@@ -90,6 +90,17 @@ def test_a_run_does_not_go_on_with_another_threshold_unless_its_direction_was_lo
     check(tmp_path, steers, config, loaded, replace(loaded, recipe=other))
 
 
+def test_a_run_does_not_go_on_with_another_engine_and_an_old_one_had_the_reference(tmp_path):
+    config = steered_config(DIRECTION, 1, 4.0)
+    check(tmp_path, config.to_json()["steers"], config)
+    about = {"direction": StudyDirection(DIRECTION, "file"), "options": SWEEP.to_json(), "images": {}}
+    about["plan"] = Plan("r", tmp_path, (), (config,), (), SETTINGS)
+    check_same_study(tmp_path, health=HEALTH | {"backend": "transformers", "backend_args": {}}, **about)
+    vllm = {"backend": "vllm 0.26.0", "backend_args": {"tensor_parallel_size": 2}}
+    with pytest.raises(UsageError, match=r"engine was transformers and is vllm 0\.26\.0 tensor_parallel_size=2"):
+        check_same_study(tmp_path, health=HEALTH | vllm, **about)
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [

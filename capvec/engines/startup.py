@@ -1,0 +1,82 @@
+"""How the program of an engine starts: its arguments, its token, the line that says it is ready, and its end."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import IO, Any
+
+import uvicorn
+
+from capvec.engines.protocol import TOKEN_VARIABLE
+
+
+def parser_of(module: str, description: str | None) -> argparse.ArgumentParser:
+    """The arguments with which `process.start_engine` starts an engine."""
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
+    add = parser.add_argument
+    add("--model", required=True, help="a folder or a Hugging Face id")
+    add("--label", help="what reports call the model (default: the same)")
+    add("--context-length", type=int, help="overrides the config's")
+    add("--defaults", default="{}", help="JSON: the model's `GenerationDefaults`")
+    add("--port", type=int, default=0, help="default: a free one")
+    return parser
+
+
+def token_or_exit() -> str:
+    """The bearer token from the environment; the program ends without one."""
+    if token := os.environ.get(TOKEN_VARIABLE):
+        return token
+    print(f"{TOKEN_VARIABLE} is not set; the engine requires a token", file=sys.stderr)
+    sys.exit(2)
+
+
+class ReadyLine:
+    """Standard output, which is for one line; what libraries and their processes print goes to the log."""
+
+    def __init__(self) -> None:
+        sys.stdout.flush()
+        self._file: IO[str] = os.fdopen(os.dup(1), "w")
+        os.dup2(2, 1)
+        sys.stdout = sys.stderr
+
+    def write(self, **answer: Any) -> None:
+        """Say `{"url": …}` or `{"error": …}`."""
+        print(json.dumps(answer), file=self._file, flush=True)
+
+
+def listen(port: int) -> socket.socket:
+    """A listener on loopback; port 0 takes a free one."""
+    return socket.create_server(("127.0.0.1", port))
+
+
+def url_of(listener: socket.socket) -> str:
+    """The address of a listener."""
+    return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+class Parent:
+    """The process that started this one, which the engine must not outlive: its end is that of standard input."""
+
+    def __init__(self) -> None:
+        """Begin to watch. Until the server runs, the end of the parent ends this process and those that it started."""
+        self._server: uvicorn.Server | None = None
+        threading.Thread(target=self._wait, daemon=True).start()
+
+    def ends(self, server: uvicorn.Server) -> None:
+        """From now on, the end of the parent ends the server."""
+        self._server = server
+
+    def _wait(self) -> None:
+        sys.stdin.buffer.read()
+        if self._server is not None:
+            self._server.should_exit = True
+        elif os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)
+        else:  # the group is another's
+            os._exit(1)

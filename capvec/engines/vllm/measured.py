@@ -1,0 +1,214 @@
+"""From what every rank measured to the receipts of one reply.
+
+A rank counts positions, because the passes of vLLM are not those of a reply: a long prompt takes several, a preempted
+request repeats some, and with asynchronous scheduling a request takes part in a pass after its last token, whose result
+is thrown away. A reply's forward pass is therefore a position from which a token is drawn, computed for the first time.
+Positions computed again, and those after the last token, are measured like all others and reported apart (`Apart`).
+
+With tensor parallelism every rank holds the whole residual, steers it and measures it. The ranks must agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from capvec.engines.vllm.layout import APPLIES, GENERATED, LEAST, READINGS, SUMS, WATCHED
+from capvec.errors import SteeringFault
+from capvec.steering import EXTREMES, IsolationCheck, Receipt, Steer
+
+
+@dataclass(frozen=True)
+class Apart:
+    """What vLLM computed of a request and its reply does not count."""
+
+    passes: int
+    """Forward passes in all, every chunk of the prompt counted."""
+    recomputed: int
+    """Positions computed again after a preemption."""
+    overshoot: int
+    """Positions computed after the last token of the reply."""
+
+
+class Measured(NamedTuple):
+    """What was measured of one reply."""
+
+    receipts: tuple[Receipt, ...]
+    isolation: IsolationCheck
+    cached_tokens: int
+    """Prompt tokens that were not computed."""
+    apart: Apart
+
+
+Raw = Mapping[str, Any]
+"""What one rank measured of a request: `faults`, why it was not steered; `prompt` and `cached`, tokens; `reached`, the
+first position that was never computed; `passes`; `again`, positions computed a second time; `watched`, the numbers of
+`layout.WATCHED` for each site; and `steers`, for each `site`, `block`, `receiver`, `vector` and `readings`. Numbers are
+the bytes of float64."""
+
+
+def receipts(steers: Sequence[Steer], ranks: Sequence[Raw], *, prompt: Sequence[int], drawn: Sequence[int]) -> Measured:
+    """The receipts of a reply, and its isolation check.
+
+    Args:
+        steers: what was asked for.
+        ranks: of each rank, in any order.
+        prompt: the prompt's tokens.
+        drawn: those of the reply, the one that ended it included.
+
+    Raises:
+        SteeringFault: a rank did not steer the request as asked, steered the rows of other tokens, or the ranks do not
+            agree.
+    """
+    for number, raw in enumerate(ranks):
+        if raw["faults"]:
+            raise SteeringFault(f"rank {number} did not steer the request: {'; '.join(raw['faults'])}")
+    if not ranks:
+        raise SteeringFault("no rank answered what it measured; expected an answer of each")
+    ranks = [_unpacked(raw) for raw in ranks]
+    _check_agreement(ranks)
+    raw = ranks[0]
+    if len(raw["steers"]) != len(steers):
+        raise SteeringFault(f"the ranks measured {len(raw['steers'])} steers; the request has {len(steers)}")
+    made = raw["reached"] - max(raw["prompt"] - 1, raw["cached"])
+    overshoot = max(0, made - len(drawn))
+    forwards = made - overshoot
+    _check_tokens(raw, [*prompt[raw["cached"] :], *drawn], overshoot)
+    return Measured(
+        tuple(_receipt(steer, number, ranks, forwards, overshoot) for number, steer in enumerate(steers)),
+        _isolation(steers, ranks, forwards, overshoot),
+        raw["cached"],
+        Apart(raw["passes"], raw["again"], overshoot),
+    )
+
+
+def _unpacked(raw: Raw) -> Raw:
+    """With numbers in place of bytes."""
+    return {
+        **raw,
+        "watched": np.frombuffer(raw["watched"]).reshape(-1, len(WATCHED)).tolist(),
+        "steers": [{**own, "readings": np.frombuffer(own["readings"]).tolist()} for own in raw["steers"]],
+    }
+
+
+def _watched(raw: Raw, site: int, name: str) -> Any:
+    return raw["watched"][site][WATCHED.index(name)]
+
+
+def _receipt(steer: Steer, number: int, ranks: Sequence[Raw], forwards: int, overshoot: int) -> Receipt:
+    """Counts are the same in each rank. Of means the mean over the ranks is taken, of extremes the worst."""
+    raw = ranks[0]
+    own = raw["steers"][number]
+    every = [rank["steers"][number]["readings"] for rank in ranks]
+    sums = {name: sum(row[READINGS.index(name)] for row in every) / len(every) for name in SUMS}
+    after = overshoot if APPLIES[steer.positions] >> GENERATED & 1 else 0
+    measured: dict[str, Any] = {}
+    if sums["positions"]:
+        means = {"shift_mean": "shift", "level_mean": "level", "ambient_norm": "ambient", "rounding": "rounding"}
+        least = {name: min(row[READINGS.index(name)] for row in every) for name in EXTREMES}
+        measured = {name: sums[of] / sums["positions"] for name, of in means.items()}
+        measured |= {name: value if name.endswith("_min") else -value for name, value in least.items()}
+    return Receipt(
+        steer,
+        fired=int(_watched(raw, own["site"], "drew")) - overshoot,
+        forwards=forwards,
+        passed=int(_watched(raw, own["site"], "seen")) - overshoot,
+        steered=int(sums["positions"] - sums["again"]) - after,
+        block=own["block"],
+        receiver=own["receiver"],
+        vector=own["vector"],
+        **measured,
+    )
+
+
+def _isolation(steers: Sequence[Steer], ranks: Sequence[Raw], forwards: int, overshoot: int) -> IsolationCheck:
+    """A site at which a position was not measured has not been watched in one of the passes, at least."""
+    raw = ranks[0]
+    sites = range(len(raw["watched"]))
+    due = raw["reached"] - raw["cached"], raw["again"]
+    missed = [site for site in sites if (_watched(raw, site, "seen"), _watched(raw, site, "again")) != due]
+    moving = {
+        own["site"]
+        for steer, own in zip(steers, raw["steers"], strict=True)
+        if APPLIES[steer.positions] >> GENERATED & 1 and (steer.op != "add" or steer.alpha)
+    }
+    return IsolationCheck(
+        forwards=forwards,
+        sites=len(sites) * forwards,
+        watched=sum(int(_watched(raw, site, "drew")) - overshoot for site in sites) - len(missed),
+        steered=sum(int(_watched(raw, site, "moved")) for site in sites) - overshoot * len(moving),
+        leak_max=max((_watched(rank, site, "leak") for rank in ranks for site in sites), default=0.0),
+    )
+
+
+def _check_tokens(raw: Raw, tokens: Sequence[int], overshoot: int) -> None:
+    """Check that the rows which were steered and measured as this request's held its tokens.
+
+    Args:
+        raw: of one rank.
+        tokens: that the request computes, the last one drawn included.
+        overshoot: positions after the one from which the last token was drawn. The first of them holds that token; what
+            others hold is not known.
+
+    Raises:
+        SteeringFault: the sums of the ids differ.
+    """
+    expected = sum(tokens) - (0 if overshoot else tokens[-1])
+    due = raw["reached"] - raw["cached"]
+    if due != len(tokens) - (overshoot == 0) + max(0, overshoot - 1):
+        return  # fewer passes than the reply has tokens: the counts show it
+    for site in range(len(raw["watched"])):
+        found = _watched(raw, site, "tokens")
+        if _watched(raw, site, "seen") == due and (found < expected if overshoot > 1 else found != expected):
+            raise SteeringFault(
+                f"the rows that were steered as this request's held tokens whose ids sum to {found:.0f}; expected "
+                f"{expected}: they belong to another request"
+            )
+
+
+def _check_agreement(ranks: Sequence[Raw]) -> None:
+    """Check that every rank counted the same and measured the same, up to the rounding of the residual.
+
+    Raises:
+        SteeringFault: two differ.
+    """
+    first = _counts(ranks[0])
+    for number, other in enumerate(ranks[1:], start=1):
+        counts = _counts(other)
+        if counts != first:
+            different = next(name for name, value in first.items() if counts.get(name) != value)
+            raise SteeringFault(
+                f"rank {number} has {different} {counts.get(different)}, and rank 0 has {first[different]}; expected "
+                "the same in every rank: the hooks do not run in all of them"
+            )
+        for steer, (mine, theirs) in enumerate(zip(ranks[0]["steers"], other["steers"], strict=True)):
+            _check_same(steer, number, mine["readings"], theirs["readings"])
+
+
+def _counts(raw: Raw) -> dict[str, Any]:
+    counts = {name: raw[name] for name in ("prompt", "cached", "reached", "again", "passes")}
+    for site, row in enumerate(raw["watched"]):
+        counts |= {f"{name} at site {site}": row[WATCHED.index(name)] for name in WATCHED if name != "leak"}
+    for steer, own in enumerate(raw["steers"]):
+        counts |= {f"{name} of steer {steer}": own[name] for name in ("site", "block", "receiver", "vector")}
+        counts |= {f"{name} of steer {steer}": own["readings"][READINGS.index(name)] for name in ("positions", "again")}
+    return counts
+
+
+def _check_same(steer: int, rank: int, mine: Sequence[float], theirs: Sequence[float]) -> None:
+    positions = mine[READINGS.index("positions")]
+    if not positions:
+        return
+    rounding = -mine[READINGS.index("rounding_max")]
+    allowed = 2 * rounding + 1e-6 * mine[READINGS.index("ambient")] / positions
+    pairs = {name: [row[READINGS.index(name)] / positions for row in (mine, theirs)] for name in SUMS[:3]}
+    pairs |= {name: [row[READINGS.index(name)] for row in (mine, theirs)] for name in LEAST[:4]}
+    for name, (one, other) in pairs.items():
+        if abs(one - other) > allowed:
+            raise SteeringFault(
+                f"rank {rank} measured {name} {other:.6g} of steer {steer}, and rank 0 {one:.6g}; expected the same in "
+                "every rank"
+            )

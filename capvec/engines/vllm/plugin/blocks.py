@@ -1,0 +1,126 @@
+"""A model's decoder blocks, found in vLLM's implementation of it, and the hooks on them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from capvec.errors import UsageError
+
+BLOCKS = (
+    *("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen2MoeDecoderLayer", "Qwen3DecoderLayer"),
+    *("Qwen3MoeDecoderLayer", "Qwen3NextDecoderLayer", "Qwen3_5DecoderLayer", "Gemma2DecoderLayer"),
+    *("Gemma3DecoderLayer", "MixtralDecoderLayer", "OlmoeDecoderLayer"),
+)
+"""Classes of vLLM whose `forward` takes and gives a pair that sums to the residual, with nothing else added in between.
+Others with the same arguments scale the sum, or reduce it over the ranks later."""
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The decoder blocks of a model, in the order in which they run."""
+
+    name: str
+    """Dotted path of their list."""
+    modules: Sequence[nn.Module]
+    end: nn.Module
+    """The final norm, which receives the last block's output."""
+    names: dict[nn.Module, str]
+    """Dotted path of every module."""
+
+    def receiver(self, layer: int) -> nn.Module:
+        """The module that the residual of `layer` enters next."""
+        return self.modules[layer + 1] if layer + 1 < len(self.modules) else self.end
+
+
+def find_blocks(model: nn.Module) -> Blocks:
+    """The decoder blocks of a model.
+
+    Raises:
+        UsageError: there are none, or their class is not one of `BLOCKS`.
+    """
+    lists = [(name, one) for name, one in model.named_modules() if isinstance(one, nn.ModuleList) and len(one)]
+    fitting = [(name, one) for name, one in lists if {type(block).__name__ for block in one} <= set(BLOCKS)]
+    if not fitting:
+        longest = max((one for _, one in lists), key=len, default=None)
+        kind = type(longest[0]).__name__ if longest is not None else "no list of blocks"
+        raise UsageError(
+            f"vLLM's {type(model).__name__} has decoder blocks of the class {kind}; capvec steers {', '.join(BLOCKS)}: "
+            "use --engine transformers"
+        )
+    name, modules = max(fitting, key=lambda pair: len(pair[1]))
+    for block in modules:
+        _check_block(block)
+    parent = model.get_submodule(name.rpartition(".")[0])
+    end = getattr(parent, "norm", None)
+    if not isinstance(end, nn.Module):
+        raise UsageError(f"vLLM's {type(model).__name__} has no final norm beside {name}; use --engine transformers")
+    return Blocks(name, list(modules), end, {module: path for path, module in model.named_modules()})
+
+
+def _check_block(block: nn.Module) -> None:
+    if getattr(block, "use_attn_reduce_scatter_for_moe", False):
+        raise UsageError(
+            "this mixture of experts keeps only a part of the residual in each rank; start vLLM without expert "
+            "parallelism, or use --engine transformers"
+        )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the hooks of a site are."""
+
+    block: str
+    receiver: str
+
+
+class SteerHook:
+    """A block's forward hook."""
+
+    def __init__(self, site: int) -> None:
+        self.site = site
+
+    def __call__(self, module: nn.Module, _args: Any, output: Any) -> None:
+        if not (isinstance(output, tuple) and len(output) == 2 and all(isinstance(one, Tensor) for one in output)):
+            raise UsageError(
+                f"a block of the class {type(module).__name__} gave no pair of tensors; use --engine transformers"
+            )
+        torch.ops.capvec.steer(output[0], output[1], self.site)
+
+
+class WitnessHook:
+    """The forward pre-hook of the module that a block's output enters."""
+
+    def __init__(self, site: int, module: nn.Module) -> None:
+        self.site = site
+        names = list(inspect.signature(type(module).forward).parameters)[1:]
+        pair = ("hidden_states", "residual") if "residual" in names and "hidden_states" in names else ()
+        self.places = tuple((name, names.index(name)) for name in pair) or (("x", 0), ("residual", 1))
+
+    def __call__(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        hidden, residual = (kwargs[name] if name in kwargs else args[index] for name, index in self.places)
+        torch.ops.capvec.witness(hidden, residual, self.site)
+
+
+def hook(blocks: Blocks, layers: Sequence[int]) -> None:
+    """Put the hooks of each layer's site on its block and on the module that receives its output."""
+    for site, layer in enumerate(layers):
+        receiver = blocks.receiver(layer)
+        blocks.modules[layer].register_forward_hook(SteerHook(site))
+        receiver.register_forward_pre_hook(WitnessHook(site, receiver), with_kwargs=True)
+
+
+def places(blocks: Blocks, sites: int) -> tuple[Place, ...]:
+    """Where the hooks of each site are found in the model; several paths with commas between, if on several."""
+    steered: list[list[str]] = [[] for _ in range(sites)]
+    received: list[list[str]] = [[] for _ in range(sites)]
+    for module, path in blocks.names.items():
+        for one in (*module._forward_hooks.values(), *module._forward_pre_hooks.values()):
+            if isinstance(one, (SteerHook, WitnessHook)):
+                (steered if isinstance(one, SteerHook) else received)[one.site].append(path)
+    return tuple(Place(", ".join(own), ", ".join(following)) for own, following in zip(steered, received, strict=True))

@@ -1,0 +1,140 @@
+"""The endpoints over a model in vLLM."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+from starlette.requests import Request as HttpRequest
+from vllm import SamplingParams, TokensPrompt
+from vllm.sampling_params import RequestOutputKind
+
+from capvec.engines.endpoints import Endpoints, ReplyRequest
+from capvec.engines.prepared import Prepared
+from capvec.engines.requests import RequestError
+from capvec.engines.serving import unless_gone
+from capvec.engines.vllm import measured, versions
+from capvec.engines.vllm.collected import Collected
+from capvec.engines.vllm.engine import ServedModel
+from capvec.engines.vllm.replies import Ending, salt_of, shares_prefixes, spans
+from capvec.errors import EngineUnavailable, SteeringFault
+from capvec.receipts import check_finite
+from capvec.records import Reply
+
+LEAST_TEMPERATURE = 0.01
+"""vLLM draws at this temperature where a lower one is asked for, unless it is 0."""
+
+
+class Engine(Endpoints):
+    """The endpoints, with the model."""
+
+    def __init__(self, served: ServedModel, token: str) -> None:
+        """Args:
+        served: the model.
+        token: the bearer token.
+        """
+        super().__init__(token, served.info, served.template)
+        self._served = served
+        self._epoch = 0
+        """Part of every salt."""
+        self._receipts = Collected(partial(served.call, "capvec_receipts"))
+
+    @property
+    def steps(self) -> int:
+        return self._served.count.steps
+
+    @property
+    def died(self) -> bool:
+        """Whether one of vLLM's processes has ended."""
+        return bool(self._served.llm.errored)
+
+    @property
+    def most_directions(self) -> int:
+        return self._served.directions
+
+    async def generate(self, http: HttpRequest, request: ReplyRequest) -> Reply:
+        if 0 < request.temperature < LEAST_TEMPERATURE:
+            raise RequestError(
+                f"temperature: {request.temperature}; expected 0, or at least {LEAST_TEMPERATURE}: vLLM draws at none "
+                "in between",
+                "invalid_value",
+            )
+        return await unless_gone(http, self._reply(request))
+
+    async def residuals(self, _http: HttpRequest, _prepared: Sequence[Prepared], /) -> NDArray[np.float32]:
+        raise RequestError(f"{versions.NO_CAPTURE}; use --engine transformers", "invalid_value")
+
+    async def hold(self, key: str, vectors: NDArray[np.float32]) -> None:
+        held = set(await self._served.call("capvec_put_direction", key, vectors.tobytes()))
+        if held != {key}:
+            raise EngineUnavailable(f"the direction {key} arrived as {', '.join(sorted(held))} in vLLM's ranks")
+
+    # ---------------------------------------------------------------------------------------- replies
+
+    async def _reply(self, request: ReplyRequest) -> Reply:
+        key, salt = uuid4().hex, f"{self._epoch}.{salt_of(request.steers)}"
+        about: dict[str, Any] = {"key": key, "salt": salt, "steers": [steer.to_json() for steer in request.steers]}
+        if request.assistant is not None:
+            about["assistant"] = spans(request.assistant)
+        try:
+            ending = await self._draw(request, key, salt, about)
+        except BaseException:
+            self._receipts.discard(key)
+            raise
+        ranks = await self._receipts.of(key)
+        try:
+            found = measured.receipts(request.steers, ranks, prompt=request.tokens, drawn=ending.tokens)
+            check_finite(found.receipts, found.isolation)
+        except SteeringFault:
+            await self._forget()
+            raise
+        return Reply(
+            text=ending.text,
+            finish_reason="stop" if ending.stopped else "length",
+            prompt_tokens=len(request.tokens),
+            completion_tokens=len(ending.tokens),
+            model_s=0.0,  # the client measures it
+            cached_tokens=found.cached_tokens,
+            cached_under=request.steers if found.cached_tokens else (),
+            receipts=found.receipts,
+            isolation=found.isolation,
+        )
+
+    async def _forget(self) -> None:
+        """Have keys and values that were computed wrongly serve no other reply, neither as a prefix nor as remains."""
+        self._epoch += 1
+        await self._served.call("capvec_scrub")
+
+    async def _draw(self, request: ReplyRequest, key: str, salt: str, about: Mapping[str, Any]) -> Ending:
+        """Draw tokens until the reply ends.
+
+        vLLM ends it at a stop token and at the last token. At a stop string it ends here: the request is given up, and
+        what runs past the end belongs to no reply.
+        """
+        params = SamplingParams(
+            temperature=request.temperature,
+            seed=request.seed % 2**63,
+            max_tokens=request.max_tokens,
+            stop_token_ids=sorted(self._served.stop_ids),
+            ignore_eos=True,  # stop_token_ids has all of them
+            detokenize=False,
+            output_kind=RequestOutputKind.DELTA if request.stop else RequestOutputKind.FINAL_ONLY,
+            extra_args={"capvec": dict(about)},
+        )
+        if request.steers and not shares_prefixes(request.steers):
+            params.skip_reading_prefix_cache = True
+        prompt = TokensPrompt(prompt_token_ids=list(request.tokens), cache_salt=salt)
+        ending = Ending(self.template, self._served.stop_ids, request)
+        async with aclosing(self._served.llm.generate(prompt, params, key)) as outputs:
+            async for output in outputs:
+                (choice,) = output.outputs
+                if any(map(ending.take, choice.token_ids)):
+                    break
+        if not ending.ended:
+            raise EngineUnavailable(f"vLLM ended a reply after {len(ending.tokens)} tokens: {choice.finish_reason}")
+        return ending

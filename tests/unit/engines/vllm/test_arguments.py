@@ -1,0 +1,37 @@
+"""Arguments of vLLM's engine under which a receipt would not be one."""
+
+from __future__ import annotations
+
+import pytest
+
+from capvec.engines.vllm.arguments import LAYERS, REFUSED, check_arguments
+from capvec.errors import UsageError
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.mark.parametrize("key", REFUSED)
+def test_what_would_spoil_the_receipts_is_refused_by_name_with_the_reason(key):
+    with pytest.raises(UsageError, match=f"^--engine-arg {key}: .*; leave it out$"):
+        check_arguments({"dtype": "half", key: 2})
+
+
+@pytest.mark.parametrize("value", [None, False, 0, 1])
+def test_a_value_that_switches_nothing_on_passes(value):
+    check_arguments({"data_parallel_size": value, "speculative_config": None})
+
+
+def test_sequence_parallelism_is_refused_where_it_hides_in_the_compilation():
+    check_arguments({"compilation_config": {"level": 3, "pass_config": {"fuse_norm_quant": True}}})
+    with pytest.raises(UsageError, match="compilation_config: sequence parallelism"):
+        check_arguments({"compilation_config": {"pass_config": {"enable_sp": True}}})
+
+
+@pytest.mark.parametrize("layers", [[], "20", 22, [1.5], [-1], [True]])
+def test_layers_are_a_list_of_blocks(layers):
+    with pytest.raises(UsageError, match=f"--engine-arg {LAYERS}=.*expected a list of blocks"):
+        check_arguments({LAYERS: layers})
+
+
+def test_other_arguments_are_vllms_business():
+    check_arguments({"tensor_parallel_size": 2, "quantization": "fp8", LAYERS: [0, 22]})

@@ -1,0 +1,36 @@
+"""vLLM runs in an environment of its own, with another torch: `make test-vllm`, or any that has vllm and capvec."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+if importlib.util.find_spec("vllm") is None:
+    collect_ignore_glob = ["test_*.py"]
+
+# Read when vLLM is imported. Threads of tiny models only get into each other's way.
+os.environ |= {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_USE_V2_MODEL_RUNNER": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+@pytest.fixture(scope="session")
+def plugin_found(tmp_path_factory):
+    """Lets vLLM's worker processes find the plugin where capvec is imported from a folder and not installed."""
+    folder = tmp_path_factory.mktemp("plugin")
+    described = folder / "capvec_plugin-0.dist-info"
+    described.mkdir()
+    (described / "METADATA").write_text("Metadata-Version: 2.1\nName: capvec-plugin\nVersion: 0\n")
+    (described / "entry_points.txt").write_text(
+        "[vllm.general_plugins]\ncapvec = capvec.engines.vllm.plugin.worker:register\n"
+    )
+    repository = Path(__file__).parents[2]
+    return {"PYTHONPATH": os.pathsep.join([str(folder), str(repository), os.environ.get("PYTHONPATH", "")])}
