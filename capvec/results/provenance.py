@@ -209,7 +209,7 @@ def check_same_study(
         "configs": [config.to_json() for config in plan.configs],
         "seeds": [str(trial.id) for trial in plan.trials],
     }
-    changed = {}
+    changed: dict[str, tuple[Any, Any]] = {}
     for session in (earlier, *sessions(earlier, kept)):
         changed |= differences(session, now)
     if changed:
