@@ -26,6 +26,8 @@ KNOWN_TAGS: tuple[ThoughtTags, ...] = (
     ThoughtTags("<seed:think>", "</seed:think>"),
     ThoughtTags("[THINK]", "[/THINK]"),
     ThoughtTags("◁think▷", "◁/think▷"),
+    ThoughtTags("<|START_THINKING|>", "<|END_THINKING|>"),
+    ThoughtTags("<|inner_prefix|>", "<|inner_suffix|>"),
     ThoughtTags("<|channel>thought\n", "<channel|>"),
     ThoughtTags("<|channel|>analysis<|message|>", "<|channel|>final<|message|>", "<|end|><|start|>assistant"),
 )

@@ -67,6 +67,8 @@ class ChatTemplate:
     tags: ThoughtTags = THINK
     kept: Mapping[int, str] = field(default_factory=dict)
     """Special tokens that the tags consist of: id to text."""
+    openings: tuple[str, ...] = ()
+    """How prompts end that leave a thought open: from its tag on."""
     ends: frozenset[int] = frozenset()
     """The token with which the template ends the assistant's messages. A reply ends there too."""
 
@@ -94,7 +96,10 @@ class ChatTemplate:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of a reply without special tokens, except those of a thought's tags."""
         runs = groupby(ids, key=self.kept.__contains__)
-        return "".join(self.tokenizer.decode(list(run), skip_special_tokens=not kept) for kept, run in runs)
+        return "".join(
+            self.tokenizer.decode(list(run), skip_special_tokens=not kept, clean_up_tokenization_spaces=False)
+            for kept, run in runs
+        )
 
     def split(self, text: str, prompt: Sequence[int]) -> Said:
         """The thought and the answer of a reply.
@@ -103,8 +108,9 @@ class ChatTemplate:
             text: of the reply, as `decode` gives it.
             prompt: the token ids that it answers, which may end in an open thought.
         """
-        end = self.tokenizer.decode(list(prompt[-_TAIL:])).rstrip()
-        said = split_thought(text, self.tags, opened=end.endswith(self.tags.open.rstrip()))
+        last = prompt[-_TAIL - max(map(len, self.openings), default=0) :]
+        end = self.tokenizer.decode(list(last), clean_up_tokenization_spaces=False).rstrip()
+        said = split_thought(text, self.tags, opened=end.endswith(self.openings) if self.openings else False)
         return Said(self._plain(said.thought), self._plain(said.answer))
 
     def adapted(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
@@ -212,10 +218,19 @@ def _with_thinking(template: ChatTemplate, source: str, name: str) -> ChatTempla
     switch = next((word for word in SWITCHES if word in source and _switches(template, word)), "")
     template = replace(template, info=replace(template.info, switch=switch))
     default = template.text(_TALK, prompt=True, thinking="default")
-    opens = default.rstrip().endswith(tags.open.rstrip())
+    openings = {mode: _opening(template, mode) for mode in _modes(template)}
+    template = replace(template, openings=tuple({opening for opening in openings.values() if opening}))
+    opens = bool(openings["default"])
     on = bool(switch) and default == template.text(_TALK, prompt=True, thinking="on")
     thinking = replace(template.info, thinks=opens or on, repeats_thoughts=_repeats(template))
     return replace(template, info=thinking)
+
+
+def _opening(template: ChatTemplate, mode: Thinking) -> str:
+    """The end of a prompt from the tag of a thought on that it leaves open; empty if there is none."""
+    end = template.text(_TALK, prompt=True, thinking=mode).rpartition(_TALK[4]["content"])[2]
+    at = end.rfind(template.tags.open.rstrip())
+    return end[at:].rstrip() if at > end.rfind(template.tags.close) else ""
 
 
 def _cuts_at_tags(template: ChatTemplate) -> bool:

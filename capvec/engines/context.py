@@ -6,6 +6,8 @@ change with what is decoded beside them. The context ends where that begins:
 
 * rotary frequencies that depend on the longest position (`longrope`, `dynamic`);
 * attention that chooses some of the earlier tokens (DeepSeek V3.2): the choice among equals goes by the cache's shape.
+
+Models without rotary frequencies have nothing for a position beyond the length that they were made for.
 """
 
 from __future__ import annotations
@@ -15,23 +17,37 @@ from typing import Any
 
 USUAL_CONTEXT = 4096
 """Of a model whose config names no length."""
+LENGTHS = ("max_position_embeddings", "max_seq_len", "max_sequence_length", "n_positions", "n_ctx")
+"""Keys under which configs name it; the first one counts."""
 
 
-def context_of(config: Any, asked: int | None = None) -> tuple[int, str]:
+def context_of(config: Any, asked: int | None = None, positions: int | None = None) -> tuple[int, str]:
     """The most tokens of prompt and reply together, and why it is not what was asked for.
 
     Args:
         config: of the text model.
         asked: in place of the config's length.
+        positions: how many the model has a row of a table for, where that is known; None for a model without a table.
 
     Returns:
         The length, and one sentence; empty where nothing limits the length.
     """
-    length = asked or int(getattr(config, "max_position_embeddings", 0) or USUAL_CONTEXT)
-    limit, why = min(_limits(config), default=(length, ""))
+    named = _named(config)
+    length = asked or named or USUAL_CONTEXT
+    limits = [*_limits(config)]
+    if named and not getattr(config, "rope_parameters", None):
+        limits.append((named, "config names no position"))
+    if positions is not None:
+        limits.append((positions, "table of positions has no row"))
+    limit, why = min(limits, default=(length, ""))
     if length <= limit:
         return length, ""
     return limit, f"The context is limited to {limit} of {length} tokens: beyond them, the model's {why}."
+
+
+def _named(config: Any) -> int:
+    """The length that a config names, or 0."""
+    return next((int(length) for key in LENGTHS if (length := getattr(config, key, None))), 0)
 
 
 def _limits(config: Any) -> Iterator[tuple[int, str]]:

@@ -127,8 +127,11 @@ LIMITED = {
     "deepseek_v32": {"index_topk": LIMIT},
     "glm_moe_dsa": {"index_topk": LIMIT},
     "minimax_m3_vl_text": {"index_topk_blocks": 6, "index_block_size": 8},
+    "mpt": {"max_seq_len": LIMIT},
+    "opt": {"max_position_embeddings": LIMIT},
+    "gptj": {"n_positions": LIMIT},
 }
-"""Models that compute a token otherwise in a text of more than `LIMIT` tokens."""
+"""Models that compute a token otherwise, or not at all, in a text of more than `LIMIT` tokens."""
 
 
 @pytest.mark.parametrize("model_type", LIMITED)
@@ -161,6 +164,19 @@ def test_beyond_that_length_a_reply_would_be_another(model_type, tmp_path):
     dice = random.Random(0)
     short, long = (([dice.randrange(32, 127) for _ in range(length)], None) for length in (7, LIMIT + 20))
     assert decoded(loaded, [short, long])[0] != decoded(loaded, [short])[0]
+
+
+@pytest.mark.parametrize(
+    ("model_type", "size"),
+    [("gpt2", 512), ("opt", 512), ("codegen", 512), ("ctrl", 512), ("llama", None), ("mpt", None)],
+)
+def test_a_table_of_positions_is_found_by_what_reads_it(model_type, size, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    from capvec.engines.transformers.tables import table_of_positions
+
+    model = AutoModelForCausalLM.from_pretrained(save_architecture(tmp_path, model_type))
+    assert table_of_positions(model) == size
 
 
 # ------------------------------------------------------------------------------------------------ a wrong decode

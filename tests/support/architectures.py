@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -105,4 +106,13 @@ def save_architecture(folder: Path, model_type: str, *, image: bool = False, **o
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = END, None
     model.save_pretrained(folder)
     byte_tokenizer(CHATML).save_pretrained(folder)
+    return folder
+
+
+def edit_weights(folder: Path, edit: Callable[[dict[str, Any]], dict[str, Any]]) -> Path:
+    """Replace the weights of a saved model, tensors by name."""
+    from safetensors.torch import load_file, save_file
+
+    file = folder / "model.safetensors"
+    save_file(edit(load_file(file)), file, metadata={"format": "pt"})
     return folder

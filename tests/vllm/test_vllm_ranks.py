@@ -15,8 +15,7 @@ pytestmark = pytest.mark.vllm
 def steered(tmp_path_factory, plugin_found):
     folder = save_tiny(tmp_path_factory.mktemp("qwen3"), "qwen3")
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in plugin_found.items():
-            patch.setenv(name, value)
+        patch.syspath_prepend(plugin_found)
         with engine(folder, tensor_parallel_size=2, distributed_executor_backend="mp") as running:
             running.put(vectors(0))
             yield running

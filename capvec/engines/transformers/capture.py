@@ -84,7 +84,10 @@ def capture_batch(
 
     Raises:
         SteeringFault: the model did not run through each of its blocks once.
+        UsageError: the model has no embedding for a token.
     """
+    for one in batch:
+        loaded.check_ids(one.ids)
     width = max(len(one.ids) for one in batch)
     starts = [width - len(one.ids) if padding == "left" else 0 for one in batch]
     ids = torch.zeros(len(batch), width, dtype=torch.long)

@@ -29,6 +29,8 @@ from capvec.engines.transformers.caches import (
 from capvec.engines.transformers.hooks import Accumulators, accumulators, steer, steered_at
 from capvec.engines.transformers.loaded import LoadedModel, forward
 from capvec.engines.transformers.sampling import RowSampler, Sampler
+from capvec.errors import EngineUnavailable, UsageError
+from capvec.receipts import check_finite
 from capvec.records import Reply
 from capvec.steering import Steer
 
@@ -179,6 +181,10 @@ class Decoder:
 
     def _prefill(self, request: Request, result: Future[Reply]) -> tuple[_Row, DynamicCache]:
         loaded = self._loaded
+        try:
+            loaded.check_ids(request.tokens)
+        except UsageError as error:  # the user of an agent did not write its conversation
+            raise EngineUnavailable(str(error)) from error
         seen = _seen(request)
         cache, reused, under = self._prefixes.find(request.steers, seen)
         cache = cache if cache is not None else new_cache(loaded.model.config)
@@ -202,8 +208,7 @@ class Decoder:
                 position_ids=positions,
                 past_key_values=cache,
             )
-        row.forwards += 1
-        row.generated.append(row.sampler.draw(logits[0]))
+        _draw(row, logits[0])
         self._prefixes.keep(request.steers, seen, cache)
         return row, cache
 
@@ -222,8 +227,10 @@ class Decoder:
                 past_key_values=group.cache,
             )
         for row, line in zip(rows, logits, strict=True):
-            row.forwards += 1
-            row.generated.append(row.sampler.draw(line))
+            try:
+                _draw(row, line)
+            except Exception as error:  # for this request only
+                fail(row.result, error)
 
     def _settle(self, group: _Group) -> bool:
         """Answer the finished rows and remove them from the cache; whether rows are left."""
@@ -264,6 +271,22 @@ class Decoder:
             receipts=row.accumulators.receipts(row.forwards),
             isolation=row.accumulators.isolation(row.forwards),
         )
+
+
+def _draw(row: _Row, logits: Tensor) -> None:
+    """Draw a row's next token after a forward pass.
+
+    Raises:
+        SteeringFault: none can be drawn since the steers left numbers that are not finite.
+        EngineUnavailable: none can be drawn.
+    """
+    row.forwards += 1
+    try:
+        row.generated.append(row.sampler.draw(logits))
+    except EngineUnavailable:
+        if row.request.steers:
+            check_finite(row.accumulators.receipts(row.forwards), row.accumulators.isolation(row.forwards))
+        raise
 
 
 def _seen(request: Request, generated: Sequence[int] | None = None) -> tuple[SteeredToken, ...]:

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -48,6 +49,25 @@ class LoadedModel:
     @property
     def dtype(self) -> torch.dtype:
         return next(self.model.parameters()).dtype
+
+    @cached_property
+    def n_embedded(self) -> int | None:
+        """How many token ids the model can read; None if its embedding does not say."""
+        weight = getattr(self.model.get_input_embeddings(), "weight", None)  # type: ignore[operator]
+        return None if weight is None else len(weight)
+
+    def check_ids(self, ids: Sequence[int]) -> None:
+        """Check that the model can read all tokens.
+
+        Raises:
+            UsageError: it has no embedding for one; a GPU would then fail for every later request too.
+        """
+        if self.n_embedded is not None and (beyond := max(ids, default=0)) >= self.n_embedded:
+            raise UsageError(
+                f"the tokenizer of {self.name!r} has {self.tokenizer.decode([beyond])!r} as token {beyond}, and the "
+                f"model embeds {self.n_embedded} tokens, from 0 on; resize its embedding to the tokenizer, or leave "
+                "this text out"
+            )
 
     def render(self, messages: Sequence[Message], *, prompt: bool, thinking: Thinking | None = None) -> list[int]:
         """Token ids of a conversation, as `ChatTemplate.ids`."""

@@ -17,9 +17,11 @@ from capvec.engines.context import context_of
 from capvec.engines.model_files import cannot_load, folder_digest
 from capvec.engines.render import with_marks
 from capvec.engines.transformers import modeling_capvec
+from capvec.engines.transformers.checkpoint import check_config, check_model, check_tokenizer
 from capvec.engines.transformers.hooks import ResidualPath, check_order
 from capvec.engines.transformers.loaded import LoadedModel, forward_uncached, refusing
 from capvec.engines.transformers.proof import check_decoding
+from capvec.engines.transformers.tables import table_of_positions
 from capvec.errors import UsageError
 
 BLOCK_PATHS = (
@@ -53,21 +55,27 @@ def load_model(
 
     Raises:
         UsageError: there is no such model, it has no chat template that an agent can use, its decoder blocks were not
-            found, or it fails one of `CHECKS`.
+            found, it is not what its folder holds (`checkpoint`), or it fails one of `CHECKS`.
     """
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     precision = _dtype(dtype, place)
     try:
-        config, classes = _config(name)
+        config, classes, raw = _config(name)
+        check_config(config, raw, name)
+        _only_logits(config)
         tokenizer = AutoTokenizer.from_pretrained(name, config=config, trust_remote_code=False)
-        model = classes.from_pretrained(name, config=config, dtype=precision, trust_remote_code=False)
+        check_tokenizer(tokenizer, name)
+        model, report = classes.from_pretrained(
+            name, config=config, dtype=precision, trust_remote_code=False, output_loading_info=True
+        )
     except (OSError, ValueError, LookupError, AttributeError, RuntimeError, ImportError, SafetensorError) as error:
         raise cannot_load(name, error) from error
     template = with_marks(inspect_template(tokenizer, name))
     model = model.to(place).eval().requires_grad_(False)
     text = config.get_text_config(decoder=True)
     path = find_residual_path(model, int(text.num_hidden_layers))
-    length, limit = context_of(text, context_length)
+    check_model(model, raw, report, path, name)
+    length, limit = context_of(text, context_length, table_of_positions(model))
     loaded = LoadedModel(
         model=model,
         template=template,
@@ -124,13 +132,13 @@ CHECKS: tuple[Callable[[LoadedModel], None], ...] = (_check_order, check_decodin
 
 def stored_dtype(name: str) -> torch.dtype:
     """The dtype that a model's config names, or float32."""
-    config, _ = _config(name)
+    config, *_ = _config(name)
     dtype = config.dtype or config.get_text_config(decoder=True).dtype
     return dtype if isinstance(dtype, torch.dtype) else torch.float32
 
 
-def _config(name: str) -> tuple[Any, Any]:
-    """The config of a model and the class that loads it.
+def _config(name: str) -> tuple[Any, Any, dict[str, Any]]:
+    """The config of a model, the class that loads it, and `config.json`.
 
     No code from a model's folder is run. A folder of `capvec bake` is loaded with capvec's own copy of the code in it;
     other models with code are refused.
@@ -138,9 +146,18 @@ def _config(name: str) -> tuple[Any, Any]:
     raw, _ = PreTrainedConfig.get_config_dict(name)
     if not str(raw.get("model_type")).startswith(modeling_capvec.MODEL_TYPE):
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-        return config, auto_class(config)
+        return config, auto_class(config), raw
     model_class = getattr(modeling_capvec, raw["architectures"][0])
-    return model_class.config_class.from_pretrained(name), model_class
+    return model_class.config_class.from_pretrained(name), model_class, raw
+
+
+def _only_logits(config: Any) -> None:
+    """Ask a model for its logits alone: what training asks for beside them, some can give for a whole batch only."""
+    for part in (config, config.get_text_config(decoder=True)):
+        for name in ("output_router_logits", "output_hidden_states", "output_attentions"):
+            if getattr(part, name, False):
+                setattr(part, name, False)
+        part.return_dict = True
 
 
 def auto_class(config: Any) -> Any:

@@ -2,10 +2,10 @@
 
 Replies are decoded with a cache, in batches whose rows are padded on the left. A model whose forward pass takes its
 cache under another name, keeps state of its own, or counts positions in its own way then gives fluent, wrong replies
-and no error. So two rows of random tokens, of unlike length, go through the `Decoder` that serves requests, and their
-logits are compared with those of one forward pass over the same tokens that has no cache and no padding:
+and no error. So a row of random tokens and a rendered conversation go through the `Decoder` that serves requests, and
+their logits are compared with those of a forward pass over the same tokens that has no cache and no padding:
 
-* *alone*: the first row, before the second one joins it;
+* *alone*: the random row, before the conversation joins it;
 * *beside a row of another length*: both rows from then on;
 * both again *steered*, at the middle layer, along a difference of two of the model's own residuals.
 
@@ -13,15 +13,20 @@ The tokens are dictated and not drawn. Both computations therefore see the same 
 a tie between two tokens decides anything. Where the logits agree, so do the greedy tokens, up to such ties.
 
 Logits agree where the root mean square of their difference is at most `ROUNDINGS` times that of rounding: how far the
-uncached logits move if the output of every block is rounded once more, up or down at random. What rounding does depends
-on dtype, depth and weights, and this measures it on the model itself. A model in which it could hide a wrong decode is
-refused too.
+uncached logits of the row move if the output of every block is rounded once more, up or down at random. What rounding
+does depends on dtype, depth, weights and tokens, and this measures it on the model itself. A model in which it could
+hide a wrong decode is refused too.
+
+The conversation has the special tokens of the chat template. Residuals are often largest there, and overflow first; and
+a token that was added to the tokenizer alone has no embedding. Both are refused before anything is compared.
 """
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -30,7 +35,7 @@ from capvec.engines.transformers.decode import Decoder, Request
 from capvec.engines.transformers.hooks import accumulators, jitter, record, steer
 from capvec.engines.transformers.loaded import LoadedModel, cache_keyword, forward_uncached, refusing
 from capvec.errors import UsageError
-from capvec.records import Reply
+from capvec.records import Message, Reply, Thinking
 from capvec.steering import Steer
 
 ROUNDINGS, ROUNDINGS_32 = 2.0, 32.0
@@ -42,8 +47,15 @@ NEGLIGIBLE, HIDDEN = 0.001, 0.5
 """Shares of the logits' spread: below the one, a difference is none (Nemotron-H limits its time steps in a prompt and
 not afterwards, as its authors' code does); rounding above the other would hide a wrong decode."""
 
-PROMPTS, DRAWN = (5, 9), (3, 2)
-"""Tokens of the two prompts, and of each reply. A forward pass is most of the cost, and these take eleven."""
+PROMPT, DRAWN = 5, (3, 2)
+"""Random tokens of the first row, and tokens that each row then draws. A forward pass is most of the cost."""
+TALK: tuple[Message, ...] = (
+    {"role": "system", "content": "Act."},
+    {"role": "user", "content": "hi"},
+    {"role": "assistant", "content": "ls"},
+    {"role": "user", "content": "ok"},
+)
+"""What the second row renders: short, with every kind of message."""
 STEPS_ALONE = 1
 """Decoding steps of the first row before the second one joins."""
 
@@ -63,6 +75,30 @@ class _Dictated:
         return self.tokens[len(self.logits) - 1]
 
 
+@dataclass(frozen=True)
+class _Row:
+    """Tokens that are decoded, and the logits that they must have."""
+
+    ids: Tensor
+    """int `[1, positions]`."""
+    drawn: int
+    """How many of them are the reply's."""
+    logits: Tensor
+    """Of every position, without a cache: float32 `[positions, vocab]`."""
+    residuals: list[Tensor]
+    """Of the last position: one for each block, `[d_model]`."""
+    allowed: float
+    """How far logits may be apart, as a root mean square."""
+
+    @property
+    def prompt(self) -> tuple[int, ...]:
+        return tuple(self.ids[0, : -self.drawn].tolist())
+
+    @property
+    def reply(self) -> list[int]:
+        return list(self.ids[0, -self.drawn :].tolist())
+
+
 @torch.inference_mode()
 def check_decoding(loaded: LoadedModel) -> None:
     """Check that decoding gives the logits of an uncached forward pass; the module says how.
@@ -71,43 +107,76 @@ def check_decoding(loaded: LoadedModel) -> None:
         UsageError: it gives others, or fails; the message says in which of the four cases.
     """
     cache_keyword(loaded.model)
-    ids, layer = _random_tokens(loaded), loaded.n_layers // 2
-    with refusing(loaded.model, "without a cache"), record(loaded.path, _last(ids)) as residuals:
-        plain = forward_uncached(loaded.model, ids)
-    allowed = _rounding(loaded, ids, plain)
-    _check(loaded, ids, plain, allowed)
-    steers, vectors = (Steer(layer, "proof", 1.0),), (residuals[layer][0] - residuals[layer][1],)
-    with (
-        refusing(loaded.model, "without a cache, steered"),
-        steer(loaded.path, [accumulators(steers, vectors) for _ in ids], torch.ones_like(ids, dtype=torch.bool)),
-    ):
-        steered = forward_uncached(loaded.model, ids)
-    _check(loaded, ids, steered, allowed, steers, vectors)
+    usual, talk = _random_tokens(loaded), _rendered_tokens(loaded)
+    prompts = usual[:PROMPT], talk[-(loaded.context_length - DRAWN[1]) :]
+    drawn = usual[PROMPT:], usual[: DRAWN[1]]
+    rows = [_row(loaded, prompt + reply, len(reply)) for prompt, reply in zip(prompts, drawn, strict=True)]
+    _check(loaded, rows)
+    layer = loaded.n_layers // 2
+    steers, vectors = (Steer(layer, "proof", 1.0),), (rows[0].residuals[layer] - rows[1].residuals[layer],)
+    steered = []
+    for row in rows:
+        real = torch.ones_like(row.ids, dtype=torch.bool)
+        with (
+            refusing(loaded.model, "without a cache, steered"),
+            steer(loaded.path, [accumulators(steers, vectors)], real),
+        ):
+            steered.append(replace(row, logits=forward_uncached(loaded.model, row.ids)[0]))
+    _check(loaded, steered, steers, vectors)
 
 
-def _random_tokens(loaded: LoadedModel) -> Tensor:
-    """Two rows of random tokens that are no special ones, int `[2, positions]`."""
+def _random_tokens(loaded: LoadedModel) -> list[int]:
+    """The first row: random tokens that are no special ones."""
     special = {*loaded.tokenizer.added_tokens_decoder, *loaded.stop_ids}
-    usual = torch.tensor([token for token in range(loaded.tokenizer.vocab_size) if token not in special])
-    chosen = torch.randint(len(usual), (2, max(PROMPTS) + max(DRAWN)), generator=torch.Generator().manual_seed(0))
-    return usual[chosen].to(loaded.device)
+    usual = [token for token in range(loaded.tokenizer.vocab_size) if token not in special]
+    loaded.check_ids(usual)
+    return random.Random(0).choices(usual, k=PROMPT + DRAWN[0])
 
 
-def _last(ids: Tensor) -> Tensor:
-    chosen = torch.zeros_like(ids, dtype=torch.bool)
-    chosen[:, -1] = True
-    return chosen
+def _rendered_tokens(loaded: LoadedModel) -> list[int]:
+    """The prompt of the second row.
+
+    Raises:
+        UsageError: the model has no embedding for a token of it, or of the same with its thoughts switched otherwise.
+    """
+    modes: tuple[Thinking, ...] = ("off", "on", "default") if loaded.template.info.switch else ("default",)
+    rendered = [loaded.render(TALK, prompt=True, thinking=mode) for mode in modes]
+    for ids in rendered:
+        loaded.check_ids(ids)
+    return rendered[0]
 
 
-def _rounding(loaded: LoadedModel, ids: Tensor, plain: Tensor) -> float:
+def _row(loaded: LoadedModel, tokens: list[int], drawn: int) -> _Row:
+    """A row, with what an uncached forward pass gives for it.
+
+    Raises:
+        UsageError: logits that no token can be drawn from, or rounding so large that a wrong decode could pass.
+    """
+    ids = torch.tensor([tokens], device=loaded.device)
+    last = torch.zeros_like(ids, dtype=torch.bool)
+    last[:, -1] = True
+    with refusing(loaded.model, "without a cache"), record(loaded.path, last) as residuals:
+        logits = forward_uncached(loaded.model, ids)[0]
+    unusable = ~logits.amax(-1).isfinite()
+    if bool(unusable.any()):
+        token = tokens[int(unusable.int().argmax())]
+        raise UsageError(
+            f"{type(loaded.model).__name__} gives logits that are not finite in {loaded.dtype}, from the token "
+            f"{loaded.tokenizer.decode([token])!r} on: a weight is NaN or infinite, or they overflow; use a dtype of a "
+            "larger range, or get the weights again"
+        )
+    return _Row(ids, drawn, logits, [one[0] for one in residuals], _rounding(loaded, ids, logits))
+
+
+def _rounding(loaded: LoadedModel, ids: Tensor, logits: Tensor) -> float:
     """How far logits may be apart, as a root mean square.
 
     Raises:
         UsageError: it is so far that a wrong decode could pass.
     """
     with refusing(loaded.model, "without a cache"), jitter(loaded.path.blocks):
-        noise = _rms(_difference(forward_uncached(loaded.model, ids[:1]), plain[:1]))
-    finite, coarse = plain[plain.isfinite()], loaded.dtype != torch.float32
+        noise = _rms(_difference(forward_uncached(loaded.model, ids)[0], logits))
+    finite, coarse = logits[logits.isfinite()], loaded.dtype != torch.float32
     spread, own = float(finite.std()), torch.finfo(loaded.dtype).eps * _rms(finite)
     explained = max((ROUNDINGS if coarse else ROUNDINGS_32) * noise, LOGIT_ROUNDINGS * own)
     if not explained <= HIDDEN * spread:
@@ -119,41 +188,35 @@ def _rounding(loaded: LoadedModel, ids: Tensor, plain: Tensor) -> float:
 
 
 def _check(
-    loaded: LoadedModel,
-    ids: Tensor,
-    expected: Tensor,
-    allowed: float,
-    steers: tuple[Steer, ...] = (),
-    vectors: tuple[Tensor, ...] = (),
+    loaded: LoadedModel, rows: Sequence[_Row], steers: tuple[Steer, ...] = (), vectors: tuple[Tensor, ...] = ()
 ) -> None:
-    """Decode both rows, the first one alone at first; `expected` are the logits of every position."""
+    """Decode both rows, the first one alone at first."""
     how = ", steered" if steers else ""
-    lines = ids.tolist()
-    samplers = {length: _Dictated(line[length:]) for length, line in zip(PROMPTS, lines, strict=True)}
-    decoder = Decoder(loaded, prefix_bytes=0, sampler=lambda request: samplers[len(request.tokens)])
+    samplers = [_Dictated(row.reply) for row in rows]
+    waiting = iter(samplers)
+    decoder = Decoder(loaded, prefix_bytes=0, sampler=lambda _request: next(waiting))
     replies: list[Future[Reply]] = []
 
-    def add(row: int) -> None:
+    def add(row: _Row) -> None:
         replies.append(Future())
-        prompt = tuple(lines[row][: PROMPTS[row]])
-        decoder.add(Request(prompt, DRAWN[row], 0, 0.0, steers=steers, vectors=vectors), replies[-1])
+        decoder.add(Request(row.prompt, row.drawn, 0, 0.0, steers=steers, vectors=vectors), replies[-1])
 
     def compare(case: str) -> None:
-        apart = []
-        for row, (length, sampler) in enumerate(samplers.items()):
-            for step, logits in enumerate(sampler.logits):
-                apart.append(_difference(logits, expected[row, length - 1 + step]))
-        _refuse_unless_near(loaded, case + how, _rms(torch.stack(apart)), allowed)
+        for row, sampler in zip(rows, samplers, strict=True):
+            expected = row.logits[len(row.prompt) - 1 :]
+            apart = [_difference(one, right) for one, right in zip(sampler.logits, expected, strict=False)]
+            if apart:
+                _refuse_unless_near(loaded, case + how, _rms(torch.stack(apart)), row.allowed)
 
     with refusing(loaded.model, "alone" + how):
-        add(0)
+        add(rows[0])
         for _ in range(STEPS_ALONE):
             decoder.step()
         if replies[0].done():  # with an exception: the reply is not finished yet
             replies[0].result()
     compare("alone")
     with refusing(loaded.model, BESIDE + how):
-        add(1)
+        add(rows[1])
         while decoder.rows:
             decoder.step()
         for reply in replies:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from capvec.errors import EngineUnavailable
 
 
 class Sampler(Protocol):
@@ -33,9 +36,21 @@ class RowSampler:
         self._generator = torch.Generator().manual_seed(seed % 2**63)
 
     def draw(self, logits: Tensor) -> int:
-        """The next token, for float32 logits `[vocab]`."""
-        if self._temperature == 0.0:
-            return int(logits.argmax())
-        uniform = torch.rand(logits.shape, generator=self._generator, dtype=torch.float32)
-        noise = -torch.log(-torch.log(uniform.clamp_(1e-20, 1 - 2**-24)))
-        return int((logits / self._temperature + noise.to(logits.device)).argmax())
+        """The next token, for float32 logits `[vocab]`.
+
+        Raises:
+            EngineUnavailable: a logit is NaN or ∞, or all are −∞.
+        """
+        scores = logits
+        if self._temperature != 0.0:
+            uniform = torch.rand(logits.shape, generator=self._generator, dtype=torch.float32)
+            noise = -torch.log(-torch.log(uniform.clamp_(1e-20, 1 - 2**-24)))
+            scores = logits / self._temperature + noise.to(logits.device)
+        best = scores.argmax()  # a NaN if there is one, else an ∞ if there is one
+        token, logit = torch.stack((best.float(), logits[best])).tolist()  # one transfer; float32 holds integers to 2²⁴
+        if not math.isfinite(logit):
+            raise EngineUnavailable(
+                f"the model's largest logit is {logit}, so no token can be drawn: a weight is NaN or infinite, or the "
+                "model overflows in its dtype"
+            )
+        return int(token)

@@ -218,6 +218,32 @@ def test_thought_and_answer_are_told_apart_by_the_tokens_of_the_model(name, repl
     assert (said.thought, said.answer) == (thought, answer)
 
 
+@pytest.mark.parametrize(
+    ("tags", "reply"),
+    [
+        ("<|START_THINKING|>{}", "a\n```bash\nrm x\n```<|END_THINKING|>DONE"),
+        ("<|inner_prefix|>{}", "a\n```bash\nrm x\n```<|inner_suffix|>DONE"),
+        ("<think>\nOkay, {}", "a\n```bash\nrm x\n```</think>DONE"),
+        ("<think></think><think>\nWait: {}", "a\n```bash\nrm x\n```</think>DONE"),
+    ],
+)
+def test_a_thought_that_the_prompt_begins_is_open_whatever_follows_its_tag(tags, reply):
+    ask = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    tokenizer = byte_tokenizer(USABLE["chatml"].replace(ask, ask.replace("{% endif %}", tags.format("{% endif %}"))))
+    template = inspect_template(tokenizer, "m")
+    said = template.split(reply, template.ids([user("what is <think>")], prompt=True))
+    assert (said.thought, said.answer) == ("a\n```bash\nrm x\n```", "DONE")
+    assert template.info.thinks
+
+
+def test_the_spaces_of_a_command_stay_where_a_tokenizer_would_clean_them_up():
+    tokenizer = byte_tokenizer(USABLE["chatml"])
+    tokenizer.clean_up_tokenization_spaces = True
+    command = "find . -name '*.py' ! -path ./x | grep \"do n't\" , 's 've"
+    ids = tokenizer(command, add_special_tokens=False)["input_ids"]
+    assert inspect_template(tokenizer, "m").decode(ids) == command
+
+
 def test_a_user_who_writes_a_tag_opens_no_thought():
     template = template_of("qwen3")
     said = template.split("ls", template.ids([user("what is <think>")], prompt=True, thinking="on"))

@@ -104,7 +104,10 @@ class Slots:
         self.passes[slot] = self.again[slot] = 0
         self.table[slot] = 0
         self.table[slot, ..., VECTOR] = -1
-        one.faults = self._understand(one, asked)
+        try:
+            one.faults = self._understand(one, asked)
+        except Exception as error:  # of this request only; the engine goes on
+            one.steers, one.faults = (), [f"not understood: {error}"]
         if not one.faults:
             self._enter(slot, one)
         self._spoken[slot] = one.assistant is not None
@@ -186,7 +189,7 @@ class Slots:
         for steer, (site, place) in zip(one.steers, one.entries, strict=True):
             held = one.directions[steer.direction]
             length = held.lengths[site]
-            here.setdefault(site, []).append(held.vectors[site] / (length or 1.0))
+            here.setdefault(site, []).append(held.vectors[site].astype(np.float64) / (length or 1.0))
             self.table[slot, site, place, :INVERSE] = (
                 held.row,
                 APPLIES[steer.positions] | (KEEPS if steer.keep_norm else 0),

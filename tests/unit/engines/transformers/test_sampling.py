@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from scipy import stats
 
+from capvec.errors import EngineUnavailable
+
 pytestmark = pytest.mark.unit
 
 
@@ -45,3 +47,24 @@ def test_a_seed_gives_the_same_draws_whatever_others_draw_in_between(torch, row_
 def test_any_integer_is_a_seed(torch, row_sampler):
     for seed in (-1, 0, 2**63, 2**70):
         assert 0 <= row_sampler(seed, 1.0).draw(torch.zeros(3)) < 3
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+@pytest.mark.parametrize(
+    ("logits", "said"),
+    [
+        ([0.0, float("nan"), 1.0], "nan"),
+        ([0.0, float("inf"), 1.0], "inf"),
+        ([float("inf"), float("-inf"), float("nan")], "nan"),
+        ([float("-inf")] * 3, "-inf"),
+    ],
+)
+def test_no_token_is_drawn_from_what_is_no_distribution(torch, row_sampler, logits, said, temperature):
+    with pytest.raises(EngineUnavailable, match=f"largest logit is {said}, so no token can be drawn"):
+        row_sampler(0, temperature).draw(torch.tensor(logits))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_tokens_that_a_model_rules_out_are_not_drawn(torch, row_sampler, temperature):
+    sampler = row_sampler(0, temperature)
+    assert {sampler.draw(torch.tensor([float("-inf"), 2.0, float("-inf")])) for _ in range(50)} == {1}

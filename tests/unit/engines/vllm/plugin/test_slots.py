@@ -80,6 +80,22 @@ def test_a_request_that_cannot_be_steered_as_asked_is_not_steered_at_all_and_say
     assert (slots.table[slots.find("key of a"), ..., VECTOR] == -1).all()
 
 
+@pytest.mark.parametrize("steers", [[{"layer": "a"}], ["text"], [{"layer": 0, "direction": "d", "alpha": None}], 7])
+def test_what_is_no_steer_is_a_fault_of_its_request_and_the_engine_goes_on(steers):
+    slots, _ = with_direction()
+    slots.open("a", {"key": "k", "steers": steers}, prompt=6, cached=0)
+    assert "not understood" in slots.of("a").faults[0]
+
+
+def test_parallel_directions_of_a_site_count_as_one():
+    vectors = np.random.default_rng(0).normal(size=(3, 160)).astype("<f4")
+    bank = Bank(2, LAYERS)
+    first, second = (bank.put((factor * vectors).astype("<f4"))[0] for factor in (1.0, 0.37))
+    slots = Slots(5, LAYERS, 2, bank)
+    open_one(slots, steers=[Steer(2, first, 1.0), Steer(2, second, 1.0)])
+    assert slots.table[slots.find("key of a"), 1, :, INVERSE:] == pytest.approx(np.full((2, 2), 0.25))
+
+
 def test_more_steers_at_a_layer_than_there_is_room_for_are_refused():
     slots, direction = with_direction(steers=2)
     one = open_one(slots, steers=[Steer(0, direction, alpha) for alpha in (1.0, 2.0, 3.0)])
