@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from capvec.plan.plan import Plan
 from capvec.records import Outcome
 from capvec.report.markdown import markdown
-from capvec.report.method import solved_otherwise
+from capvec.report.method import conditions, solved_otherwise
 from capvec.report.rewards import reward
 from capvec.report.section import Code, Paragraph, Report, Row, Section, Strong, Table, left, right
 from capvec.report.task_families import solved_of
@@ -43,8 +43,7 @@ def baseline_report(plan: Plan, outcomes: Sequence[Outcome]) -> Report:
     note = Paragraph("parse_fail and no_cmd are shares of replies. Errors are excluded from rates.")
     rates = Section("rates", "Rates", (Table(columns, tuple(_rows(plan, outcomes))), note))
     solved = solved_of(outcomes)
-    found = (Paragraph(line) for line in plan.template.in_words(settings.thinking))
-    method = Section("method", "Method", (Paragraph(done), *found))
+    method = Section("method", "Method", (Paragraph(done), *conditions(plan)))
     return Report(f"{settings.model} without a direction", f"{solved} trials solved.", (method, rates))
 
 

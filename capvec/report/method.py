@@ -30,9 +30,16 @@ def method_section(results: Results) -> Section:
             *solved_otherwise(settings),
         )
     )
-    found = [Paragraph(line) for line in plan.template.in_words(settings.thinking)]
     merged = [Paragraph(Markdown(" ".join(plan.merged)))] if plan.merged else []
-    return Section("method", "Method", (done, *found, *_permitted(plan), *_unproved(plan), *_left_out(plan), *merged))
+    return Section("method", "Method", (done, *conditions(plan), *merged))
+
+
+def conditions(plan: Plan) -> Iterator[Paragraph | Bullets]:
+    """What the chat template does otherwise, what tasks were allowed, which are unproved, and which did not run."""
+    yield from (Paragraph(line) for line in plan.template.in_words(plan.settings.thinking))
+    yield from _permitted(plan)
+    yield from _unproved(plan)
+    yield from _left_out(plan)
 
 
 def _permitted(plan: Plan) -> Iterator[Paragraph]:

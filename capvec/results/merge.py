@@ -14,7 +14,7 @@ from capvec.records import Outcome, TrialId
 from capvec.results.gates import split_gate
 from capvec.results.ledger import TRIALS
 from capvec.results.lock import locked_new
-from capvec.results.provenance import PROVENANCE, differences, gaps
+from capvec.results.provenance import PROVENANCE, differences, gaps, sessions
 from capvec.results.run_folder import RunFolder, read_run_folder
 from capvec.storage import write_text, writing
 
@@ -58,6 +58,8 @@ def _merge(folders: Sequence[Path], out: Path) -> None:
     first = runs[0]
     for run in runs[1:]:
         _check_together(first, run)
+    for run in runs:
+        _check_sessions(run, first)
     outcomes = _pool(runs)
     write_text(out / PROVENANCE, json.dumps(_provenance(runs, out), indent=2) + "\n")
     lines = [json.dumps(outcome.to_json(), allow_nan=False) + "\n" for _, outcome in outcomes.values()]
@@ -101,6 +103,21 @@ def _check_together(first: RunFolder, other: RunFolder) -> None:
         raise UsageError(f"these runs do not belong together: {words}")
 
 
+def _check_sessions(run: RunFolder, first: RunFolder) -> None:
+    """Compare what each session was asked to do that ran trials of a run with the first run.
+
+    Raises:
+        UsageError: they differ.
+    """
+    for session in sessions(run.provenance, [one for one in run.outcomes if one.outcome != "error"]):
+        if found := differences(session, first.provenance):
+            words = "; ".join(
+                f"{name} was {_brief(one)} in a session of {run.folder} and is {_brief(two)} in {first.folder}"
+                for name, (one, two) in found.items()
+            )
+            raise UsageError(f"these runs do not belong together: {words}")
+
+
 def _pool(runs: Sequence[RunFolder]) -> dict[TrialId, tuple[RunFolder, Outcome]]:
     """Each trial with its outcome and the run that it comes from.
 
@@ -127,20 +144,33 @@ def _pool(runs: Sequence[RunFolder]) -> dict[TrialId, tuple[RunFolder, Outcome]]
 
 
 def _provenance(runs: Sequence[RunFolder], out: Path) -> dict[str, Any]:
-    """The provenance of the first run, with the tasks, configs and seeds of all; `merged` describes each run."""
+    """The provenance of the first run, with the tasks, configs and seeds of all; `merged` describes each run.
+
+    A task that one run left out and another ran is not left out. Earlier sessions are not kept: what they ran under is
+    what the tasks and configs say (`_check_sessions`).
+    """
     records = [run.provenance for run in runs]
     asked = (record["options"].get("gate") for record in records)
     gates = dict.fromkeys(condition for expression in asked if expression for condition in split_gate(expression))
     options = records[0]["options"] | {"gate": ", ".join(gates) or None, "run": None}
+    tasks = _of_all(records, "tasks")
     return {
         **records[0],
         "run": out.resolve().name,
         "options": options,
         "configs": _configs(runs),
-        "tasks": {name: task for record in reversed(records) for name, task in record["tasks"].items()},
+        "tasks": tasks,
+        "left_out": {name: why for name, why in _of_all(records, "left_out").items() if name not in tasks},
+        "unproved": _of_all(records, "unproved"),
         "seeds": {trial: seed for record in records for trial, seed in record["seeds"].items()},
+        "earlier_sessions": [],
         "merged": [shard for run in runs for shard in run.provenance.get("merged") or [_shard(run)]],
     }
+
+
+def _of_all(records: Sequence[Mapping[str, Any]], key: str) -> dict[str, Any]:
+    """An entry of each task, of the first run that has one; a run of an earlier capvec may have none."""
+    return {name: value for record in reversed(records) for name, value in record.get(key, {}).items()}
 
 
 def _shard(run: RunFolder) -> dict[str, Any]:

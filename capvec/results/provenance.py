@@ -7,7 +7,7 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from importlib import metadata
@@ -22,9 +22,13 @@ from capvec.parsing import read_json
 from capvec.plan.option_help import options_of
 from capvec.plan.plan import Plan, Settings
 from capvec.reading import shown
+from capvec.records import Outcome
+from capvec.results.ledger import TRIALS, Ledger
 from capvec.serial import Record
 from capvec.steering import Steer
 from capvec.storage import write_text
+from capvec.task_records import Task
+from capvec.tasks.checksum import folder_modes
 
 PROVENANCE = "provenance.json"
 _KEYS: dict[str, type | tuple[type, ...]] = {
@@ -34,6 +38,10 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
 """What a run is compared by, and read from → its type in JSON."""
 _COMPARED = ("direction", "sequential", "effect", "seed")
 """Options that two runs are compared by, beside the recipe."""
+_CONDITIONS = {"image": "the image", "modes": "the file modes", "variables": "the variables"}
+"""What a task is compared by beside its checksum → in words."""
+_HASH = 16
+"""Hex digits of a hash of modes or variables."""
 _PACKAGES = ("capvec", "torch", "transformers", "pytest", "pytest-xdist", "docker", "numpy", "scipy", "pandas")
 
 
@@ -74,8 +82,7 @@ def write(
         "configs": [config.to_json() for config in plan.configs],
         "tasks": {
             task.name: {
-                "checksum": task.checksum,
-                "image": images[task.name],
+                **_conditions(task, images[task.name]),
                 "family": task.metadata.get("family"),
                 "split": task.metadata.get("split"),
             }
@@ -154,7 +161,8 @@ def gaps(record: Mapping[str, Any]) -> list[str]:
     if "recipe" in asked and not options.get("direction"):
         recipe = options.get("recipe") or {}
         found += [f"options.recipe.{name}" for name in _names(Recipe) if name not in recipe]
-    found += [f"the image of {name}" for name, task in record["tasks"].items() if not task.get("image")]
+    for key, words in _CONDITIONS.items():
+        found += [f"{words} of {name}" for name, task in record["tasks"].items() if not task.get(key)]
     for config in record["configs"]:
         known = [name for name in _names(Steer) if any(name not in steer for steer in config["steers"])]
         found += [f"{name} of the steers of {config['name']}" for name in known]
@@ -183,25 +191,85 @@ def check_same_study(
 
     Raises:
         UsageError: `provenance.json` is damaged; or the study, model, settings, direction, a threshold of its contrast,
-            a task or what its images came from, a config's steers, or the plan of `--sequential` differ from those in
-            it; the message names all differences.
+            a task or what its images came from, a config's steers, or the plan of `--sequential` differ from those of
+            the last session, or of one that ran a trial which is kept; the message names all differences.
     """
     if not (folder / PROVENANCE).exists():
         return  # `check_comparable` saw that nothing is on record
-    earlier = read(folder)
+    earlier = {"study": plan.study, **read(folder)}
+    planned = {trial.id for trial in plan.trials}
+    kept = [one for one in Ledger(folder / TRIALS).read() if one.outcome != "error" and one.id in planned]
     now = {
         "study": plan.study,
         "options": options,
         "model": health,
         "settings": plan.settings.to_json(),
         "direction": {"hash": direction.direction.hash},
-        "tasks": {task.name: {"checksum": task.checksum, "image": images[task.name]} for task in plan.tasks},
+        "tasks": {task.name: _conditions(task, images[task.name]) for task in plan.tasks},
         "configs": [config.to_json() for config in plan.configs],
         "seeds": [str(trial.id) for trial in plan.trials],
     }
-    if changed := differences({"study": plan.study, **earlier}, now):
+    changed: dict[str, tuple[Any, Any]] = {}
+    for session in (earlier, *sessions(earlier, kept)):
+        changed |= differences(session, now)
+    if changed:
         details = "; ".join(f"{name} was {before} and is {after}" for name, (before, after) in changed.items())
         raise UsageError(f"--resume: {folder} holds another run ({details}); choose another --run")
+
+
+def sessions(record: Mapping[str, Any], kept: Iterable[Outcome]) -> list[dict[str, Any]]:
+    """What each session of a run asked for, with the tasks and configs alone of which it ran a trial that is kept.
+
+    A trial is of the last session that had begun when it started.
+
+    Args:
+        record: `provenance.json`.
+        kept: outcomes on record.
+
+    Raises:
+        UsageError: a trial does not say when it started, and there were several sessions; or one of them lacks what it
+            is compared by.
+    """
+    every = [*record.get("earlier_sessions", ()), record]
+    ran: list[list[Outcome]] = [[] for _ in every]
+    for outcome in kept:
+        ran[_session_of(every, outcome)].append(outcome)
+    return [_part(session, outcomes) for session, outcomes in zip(every, ran, strict=True) if outcomes]
+
+
+def _part(session: Mapping[str, Any], ran: Sequence[Outcome]) -> dict[str, Any]:
+    """What a session asked for, with the tasks and configs alone of which it ran these trials."""
+    tasks, configs = {one.task for one in ran}, {one.config for one in ran}
+    earlier = "earlier_sessions" not in session  # the last one was looked at when it was read
+    missing = ([*_lacking(session)] or gaps(session)) if earlier else []
+    if not missing:
+        known = {*session["tasks"], *(config["name"] for config in session["configs"])}
+        missing = sorted((tasks | configs) - known)
+    if missing:
+        raise UsageError(
+            f"{PROVENANCE}: the session that ran {ran[0].trial} lacks {', '.join(missing)}, so nothing shows what its "
+            "trials were; choose another --run"
+        )
+    return {
+        **session,
+        "tasks": {name: task for name, task in session["tasks"].items() if name in tasks},
+        "configs": [config for config in session["configs"] if config["name"] in configs],
+    }
+
+
+def _session_of(every: Sequence[Mapping[str, Any]], outcome: Outcome) -> int:
+    """The place of the session that ran a trial."""
+    if len(every) == 1:
+        return 0
+    try:
+        started = datetime.fromisoformat(outcome.started)
+        begun = [datetime.fromisoformat(session["written"]) for session in every]
+        return max((place for place, time in enumerate(begun) if time <= started), default=0)
+    except (LookupError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{PROVENANCE}: nothing shows which of {len(every)} sessions ran {outcome.trial}, and so what it was "
+            f"({error!r:.100}); choose another --run"
+        ) from error
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -215,7 +283,11 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, t
     """
     first, second = _identity(one), _identity(other)
     for name in one["tasks"].keys() & other["tasks"].keys():
-        first[f"images of {name}"], second[f"images of {name}"] = _images(one["tasks"][name], other["tasks"][name])
+        tasks = one["tasks"][name], other["tasks"][name]
+        first[f"images of {name}"], second[f"images of {name}"] = _images(*tasks)
+        for key in ("modes", "variables"):
+            words = f"{_CONDITIONS[key].removeprefix('the ')} of {name}"
+            first[words], second[words] = (task.get(key) for task in tasks)
     return {name: (value, second[name]) for name, value in first.items() if name in second and second[name] != value}
 
 
@@ -265,14 +337,33 @@ def _thresholds(options: Mapping[str, Any]) -> dict[str, float]:
     return {} if options.get("direction") else Recipe.from_json(options.get("recipe") or {}).thresholds
 
 
+def _conditions(task: Task, image: str) -> dict[str, str]:
+    """What a trial of a task runs under, as far as the task decides it."""
+    variables = [one.env for one in task.environments] + [step.verifier.env for step in task.steps]
+    return {
+        "checksum": task.checksum,
+        "image": image,
+        "modes": folder_modes(task.path)[:_HASH],
+        "variables": hashlib.sha256(json.dumps(variables, sort_keys=True).encode()).hexdigest()[:_HASH],
+    }
+
+
 def _images(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """What the images of a task of two runs are: where they came from, since each build of the same files has another
-    id; the ids, if an earlier capvec recorded nothing else of one of them.
+    """What the images of a task of two runs are: the ids of named ones, and what others were built from, since each
+    build of the same files has another id; the ids, if an earlier capvec recorded nothing else of one of them.
     """
-    both = [[image.partition(" from ") for image in task.get("image", "").split(", ")] for task in (one, other)]
-    index = 2 if all(source for images in both for _, _, source in images) else 0
-    first, second = ([image[index] for image in images] for images in both)
+    both = [task.get("image", "").split(", ") for task in (one, other)]
+    if not all(" from " in image for images in both for image in images):
+        first, second = ([image.partition(" from ")[0] for image in images] for images in both)
+    else:
+        first, second = ([_built_from(image) or image for image in images] for images in both)
     return first, second
+
+
+def _built_from(image: str) -> str:
+    """What an image was built from; empty for one that was named, since no name has such characters."""
+    source = image.partition(" from ")[2]
+    return source if source.endswith(("/Dockerfile", ")")) else ""
 
 
 def _looks(record: Mapping[str, Any]) -> dict[str, Any]:

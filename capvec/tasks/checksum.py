@@ -35,6 +35,20 @@ def folder_checksum(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def folder_modes(folder: Path) -> str:
+    """SHA-256, hex, over the paths and permission bits of the files and folders in a folder, which `COPY` keeps.
+
+    The checksum leaves them out but for a file's executable bit, as git does.
+    """
+    digest = hashlib.sha256()
+    files = _files(folder)
+    within = {parent for path in files for parent in path.parents if folder in parent.parents}
+    for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in (*files, *within)):
+        if not path.is_symlink():
+            digest.update(_opening("mode", name, stat.S_IMODE(path.stat().st_mode)))
+    return digest.hexdigest()
+
+
 def _opening(kind: str, name: str, length: int) -> bytes:
     encoded = name.encode("utf-8", "surrogateescape")
     return f"{kind} {len(encoded)} {length}\n".encode() + encoded

@@ -50,6 +50,16 @@ def test_the_method_says_what_the_chat_template_did_otherwise():
     assert "refuses a system prompt: it begins the first user message." in words(method)
 
 
+def test_the_method_says_what_was_left_out_unproved_and_allowed():
+    plan, outcomes = collection(Path("r"))
+    settings = replace(plan.settings, capabilities="default", allow_network=True, keep_processes=True)
+    known = {"left_out": {"gpu": "it asks for a GPU"}, "unproved": {"a1": "it has no solution"}}
+    method, _ = baseline_report(replace(plan, settings=settings, **known), outcomes).sections
+    for said in ("--capabilities default", "--allow-network", "--keep-processes", "1 task did not run:"):
+        assert said in words(method)
+    assert "1 task unproved, since it has no solution: a1." in words(method)
+
+
 def test_capvec_report_makes_a_collections_report_again(tmp_path):
     plan, outcomes = collection(tmp_path)
     health = {"model": "m", "revision": None, "dtype": "float32"}

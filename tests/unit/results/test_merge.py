@@ -89,6 +89,31 @@ def test_shards_that_asked_for_different_effects_are_refused_in_either_order(tmp
             report(order, tmp_path / "all")
 
 
+def test_a_shard_that_kept_trials_of_other_files_is_refused_whichever_it_is(tmp_path):
+    """Its last session left the task out."""
+    both = shards(tmp_path)
+    record = json.loads((both[1] / "provenance.json").read_text())
+    tasks = record["tasks"]
+    first = record | {"tasks": tasks | {"task1": tasks["task1"] | {"checksum": "f"}}}
+    rewrite(both[1], earlier_sessions=[first], written="2026-11-26T00:00:00+00:00")
+    for order in (both, both[::-1]):
+        with pytest.raises(UsageError, match=r"belong together: task task1 was f in a session of .*/b and is 1111"):
+            report(order, tmp_path / "all")
+
+
+def test_a_merged_run_says_what_no_shard_ran_and_what_was_unproved(tmp_path):
+    both = shards(tmp_path)
+    rewrite(both[0], left_out={"gpu": "it asks for a GPU"}, unproved={"task0": "it has no solution"})
+    rewrite(both[1], left_out={"net": "no network", "task2": "unfit"}, unproved={"task1": "it has no solution"})
+    report(both, tmp_path / "all")
+    record = json.loads((tmp_path / "all" / "provenance.json").read_text())
+    assert record["left_out"] == {"net": "no network", "gpu": "it asks for a GPU"}
+    text = (tmp_path / "all" / "RESULTS.md").read_text()
+    assert "2 tasks did not run:" in text
+    assert "- `gpu`: it asks for a GPU" in text
+    assert "2 tasks unproved, since it has no solution: task1, task0." in text
+
+
 def test_a_merged_run_can_be_merged_again_and_still_names_every_shard(tmp_path):
     both = shards(tmp_path)
     report(both[:1], tmp_path / "one")

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.recorded_run import write_recorded
+from support.recorded_run import HEALTH as RECORDED
+from support.recorded_run import built_direction, plan_for, write_recorded
+from support.tasks import make_task
 
 from capvec.commands.main import main
 from capvec.directions.direction import Direction
@@ -17,8 +19,9 @@ from capvec.directions.study_direction import StudyDirection
 from capvec.errors import UsageError
 from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Plan, Settings, SteeringMode, steered_config
-from capvec.results.provenance import check_comparable, check_same_study, differences
+from capvec.results.provenance import check_comparable, check_same_study, differences, write
 from capvec.steering import Steer
+from capvec.task_records import Environment
 
 pytestmark = pytest.mark.unit
 
@@ -122,7 +125,23 @@ def test_a_run_does_not_go_on_where_it_is_judged_otherwise(tmp_path, change, nam
         (
             "sha256:1 from debian:12, sha256:2 from tests/Dockerfile",
             "sha256:1 from environment/Dockerfile, sha256:2 from tests/Dockerfile",
-            {"images of t": (["debian:12", "tests/Dockerfile"], ["environment/Dockerfile", "tests/Dockerfile"])},
+            {
+                "images of t": (
+                    ["sha256:1 from debian:12", "tests/Dockerfile"],
+                    ["environment/Dockerfile", "tests/Dockerfile"],
+                )
+            },
+        ),
+        ("sha256:1 from debian:12", "sha256:1 from debian:12", {}),
+        (
+            "sha256:1 from debian:12",
+            "sha256:2 from debian:12",
+            {"images of t": (["sha256:1 from debian:12"], ["sha256:2 from debian:12"])},
+        ),
+        (
+            "sha256:1 from environment/docker-compose.yaml (main), sha256:2 from redis:7",
+            "sha256:3 from environment/docker-compose.yaml (main), sha256:2 from redis:7",
+            {},
         ),
     ],
 )
@@ -189,6 +208,101 @@ def test_a_ledger_that_is_gone_is_no_run_that_has_not_begun(recorded):
     assert refusal(recorded).startswith(f"--resume: {recorded} has provenance.json and no trials.jsonl, so nothing")
 
 
+def resume(folder: Path, plan: Plan | None = None, images: dict[str, str] | None = None) -> None:
+    """Compare a run with a plan, by default its own."""
+    built = built_direction()
+    plan = plan or plan_for(folder, built.direction)
+    about = {
+        "plan": plan,
+        "health": RECORDED.to_json(),
+        "direction": StudyDirection(built.direction, "the traces", built),
+    }
+    options = SweepOptions(tasks="multi", gate="no_harm(0.5)").recorded("sweep")
+    images = images or {task.name: "sha256:0" for task in plan.tasks}
+    check_same_study(folder, options=options, images=images, **about)
+
+
+def rewrite(folder: Path, change) -> None:
+    path = folder / "provenance.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+
+
+def left_out_since(record, **changed):
+    """A session that ran all trials, with something else than today, and one that left `task1` out."""
+    first = record | {"tasks": record["tasks"] | {"task1": record["tasks"]["task1"] | changed}}
+    tasks = {name: task for name, task in record["tasks"].items() if name != "task1"}
+    return record | {"tasks": tasks, "written": "2026-11-26T00:00:00+00:00", "earlier_sessions": [first]}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"checksum": "f"}, r"task task1 was f and is 1111"),
+        ({"modes": "f"}, r"file modes of task1 was f and is "),
+        ({"variables": "f"}, r"variables of task1 was f and is "),
+        ({"image": "sha256:9"}, r"images of task1 was \['sha256:9'\] and is \['sha256:0'\]"),
+    ],
+)
+def test_a_kept_trial_is_compared_with_the_session_that_ran_it(recorded, changed, said):
+    rewrite(recorded, left_out_since)
+    resume(recorded)
+    rewrite(recorded, lambda record: left_out_since(record["earlier_sessions"][0], **changed))
+    with pytest.raises(UsageError, match=rf"--resume: .* holds another run \({said}"):
+        resume(recorded)
+
+
+def test_what_was_changed_and_ran_anew_goes_on(recorded):
+    """Of the first session no trial of the task is kept."""
+    rewrite(recorded, lambda record: left_out_since(record, checksum="f") | {"tasks": record["tasks"]})
+    lines = [json.loads(line) for line in (recorded / "trials.jsonl").read_text().splitlines()]
+    for line in lines:
+        if line["task"] == "task1":
+            line["started"] = "2026-11-26T00:00:01.000+00:00"
+    (recorded / "trials.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    resume(recorded)
+
+
+@pytest.mark.parametrize(("name", "value"), [("written", None), ("written", "yesterday"), ("tasks", {})])
+def test_where_nothing_shows_which_session_ran_a_kept_trial_or_what_it_was_the_run_does_not_go_on(
+    recorded, name, value
+):
+    rewrite(recorded, lambda record: left_out_since(record) | {"tasks": record["tasks"]})
+    rewrite(recorded, lambda record: record | {"earlier_sessions": [record["earlier_sessions"][0] | {name: value}]})
+    with pytest.raises(UsageError, match="choose another --run"):
+        resume(recorded)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda folder: (folder / "environment" / "Dockerfile").chmod(0o600), "file modes of task0"),
+        (lambda folder: (folder / "environment").chmod(0o700), "file modes of task0"),
+        (lambda _: {"env": {"LEVEL": "hard"}}, "variables of task0"),
+    ],
+    ids=["of a file", "of a folder", "variable"],
+)
+def test_a_run_does_not_go_on_under_other_modes_or_variables(tmp_path, change, said):
+    folder, plan = tmp_path / "r", plan_for(tmp_path / "r", built_direction().direction)
+    path = make_task(tmp_path)
+
+    def with_task(env) -> Plan:
+        task = replace(plan.tasks[0], path=path, environment=Environment(env=env))
+        return replace(plan, tasks=(task, *plan.tasks[1:]))
+
+    before = with_task({"LEVEL": "easy"})
+    write_recorded(folder, finished=False)
+    images = {task.name: "sha256:0" for task in before.tasks}
+    (folder / "provenance.json").unlink()
+    built = built_direction()
+    about = {"health": RECORDED.to_json(), "direction": StudyDirection(built.direction, "the traces", built)}
+    options = SweepOptions(tasks="multi", gate="no_harm(0.5)").recorded("sweep")
+    write(folder, command_line=[], options=options, plan=before, images=images, **about)
+    resume(folder, before, images)
+    changed = change(path) or {}
+    with pytest.raises(UsageError, match=rf"holds another run \({said} was "):
+        resume(folder, with_task(changed.get("env", {"LEVEL": "easy"})), images)
+
+
 def lacking(path: Path, *key) -> None:
     """Take a key out of a JSON file."""
     record = json.loads(path.read_text())
@@ -230,7 +344,7 @@ KEYS = [
     *(("options", name) for name in ("direction", "sequential", "effect", "seed", "recipe")),
     *(("options", "recipe", name) for name in with_defaults(Recipe)),
     *(("configs", 1, "steers", 0, name) for name in with_defaults(Steer)),
-    ("tasks", "task0", "image"),
+    *(("tasks", "task0", name) for name in ("image", "modes", "variables")),
 ]
 """All that a comparison goes by beside what every run has had."""
 
