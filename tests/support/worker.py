@@ -31,9 +31,9 @@ class Worker:
 
             self.ops = kernels
         self.bank = Bank(8, LAYERS)
-        self.slots = Slots(CAPACITY, LAYERS, steers, self.bank)
+        self.slots = Slots(CAPACITY, LAYERS, steers, self.bank, pools=2)
         self.dtype, self.device = getattr(torch, dtype), torch.device(device)
-        sizes = Sizes(CAPACITY, len(LAYERS), steers, tokens=256, directions=8, width=width)
+        sizes = Sizes(CAPACITY, len(LAYERS), steers, tokens=256, directions=8, width=width, pools=2)
         self.buffers = Buffers(sizes, self.dtype, self.device)
 
     def put(self, vectors: np.ndarray) -> str:
@@ -54,6 +54,10 @@ class Worker:
         self.buffers.table.copy_(torch.from_numpy(self.slots.table))
         self.buffers.clear(torch.tensor(self.slots.opened, device=self.device))
         self.slots.opened = []
+        slot = self.slots.find(request)
+        one = self.slots.requests[slot]
+        if one is not None and one.pool >= 0:
+            self.buffers.pool(torch.tensor([slot], device=self.device), torch.tensor([one.pool], device=self.device))
 
     def fill(self, requests: list[str], computed: list[int], scheduled: list[int]) -> int:
         """Prepare a step; the answer is how many tokens it has. Each token's id is its position."""
@@ -107,6 +111,14 @@ class Worker:
                 for site, place in one.entries
             ],
         }
+
+    def captured(self, request: str) -> dict[str, Any]:
+        """What the worker would answer of what it captured."""
+        one = self.slots.requests[self.slots.find(request)]
+        assert one is not None
+        sums, counts = self.buffers.pooled[one.pool].cpu(), self.buffers.counted[one.pool].cpu()
+        mean = (sums / counts[:, None]).float().numpy()
+        return {"faults": [], "layers": [0, 1, 2], "positions": counts.int().tolist(), "residuals": mean.tobytes()}
 
     def measured(self, request: str, *, completion_tokens: int) -> Measured:
         """The receipts of a request."""

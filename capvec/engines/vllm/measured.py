@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from capvec.engines.vllm.layout import APPLIES, GENERATED, LEAST, READINGS, SUMS, WATCHED
 from capvec.errors import SteeringFault
@@ -83,6 +84,42 @@ def receipts(steers: Sequence[Steer], ranks: Sequence[Raw], *, prompt: Sequence[
         raw["cached"],
         Apart(raw["passes"], raw["again"], overshoot),
     )
+
+
+def residuals(ranks: Sequence[Mapping[str, Any]], positions: int, n_layers: int, d_model: int) -> NDArray[np.float32]:
+    """The captured residuals of one conversation, averaged over its chosen positions.
+
+    Args:
+        ranks: of each rank, `faults`; `layers`; `positions`, of each layer; and `residuals`, the bytes of float32.
+        positions: that were chosen.
+        n_layers: of the model.
+        d_model: of the model.
+
+    Returns:
+        float32 `[n_layers, d_model]`.
+
+    Raises:
+        SteeringFault: a rank did not capture them, has not every layer or every position, or differs from another.
+    """
+    found = []
+    for number, raw in enumerate(ranks):
+        if raw["faults"]:
+            raise SteeringFault(f"rank {number} captured nothing: {'; '.join(raw['faults'])}")
+        if raw["layers"] != list(range(n_layers)):
+            raise SteeringFault(
+                f"rank {number} captured the layers {raw['layers']}; expected all {n_layers}: start vLLM with hooks at "
+                "all layers"
+            )
+        if set(raw["positions"]) != {positions}:
+            raise SteeringFault(
+                f"rank {number} captured {raw['positions']} positions of the layers; expected {positions}"
+            )
+        found.append(np.frombuffer(raw["residuals"], dtype="<f4").reshape(n_layers, d_model))
+    if not found:
+        raise SteeringFault("no rank answered what it captured; expected an answer of each")
+    if not all(np.allclose(found[0], other, rtol=1e-5, atol=1e-5 * float(np.abs(found[0]).max())) for other in found):
+        raise SteeringFault("the ranks captured different residuals; expected the same in each")
+    return found[0]
 
 
 def _unpacked(raw: Raw) -> Raw:

@@ -24,6 +24,8 @@ class Sizes:
     directions: int
     width: int
     """d_model."""
+    pools: int = 1
+    """Requests whose residuals are captured at once."""
 
 
 class Buffers:
@@ -45,6 +47,11 @@ class Buffers:
         """h of the block that ran last."""
         self.readings = torch.zeros(*each, len(READINGS), dtype=torch.float64, device=device)
         self.watched = torch.zeros(*each[:2], len(WATCHED), dtype=torch.float64, device=device)
+        self.pools = torch.full((sizes.slots,), -1, dtype=torch.int64, device=device)
+        """Where the residuals of each slot's request are summed; -1 for nowhere."""
+        self.pooled = torch.zeros(sizes.pools, sizes.sites, sizes.width, dtype=torch.float64, device=device)
+        self.counted = torch.zeros(sizes.pools, sizes.sites, dtype=torch.float64, device=device)
+        """Sums of captured residuals, and over how many positions."""
         signs = torch.rand(sizes.width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         self.weights = (signs + 0.5).to(device)
         """Of the fingerprint: a sum over the unit vector's coordinates, each with its own weight."""
@@ -54,3 +61,9 @@ class Buffers:
         """Forget what was measured in these slots."""
         self.readings[slots] = self._unread
         self.watched[slots] = 0.0
+
+    def pool(self, slots: Tensor, pools: Tensor) -> None:
+        """Sum what is captured of these slots in these pools, from nothing."""
+        self.pools[slots] = pools
+        self.pooled[pools] = 0.0
+        self.counted[pools] = 0.0

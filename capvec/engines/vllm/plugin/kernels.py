@@ -22,7 +22,7 @@ from capvec.engines.vllm.plugin.buffers import Buffers
 
 # Triton reads globals only if they are its constants.
 _KIND, _DREW, _AGAIN = tl.constexpr(slots.KIND), tl.constexpr(slots.DREW), tl.constexpr(slots.AGAIN)
-_SLOT = tl.constexpr(slots.SLOT_MASK)
+_CHOSEN, _SLOT = tl.constexpr(slots.CHOSEN), tl.constexpr(slots.SLOT_MASK)
 _VECTOR, _WHERE = tl.constexpr(slots.VECTOR), tl.constexpr(slots.WHERE)
 _COEFFICIENT, _WEIGHT = tl.constexpr(slots.COEFFICIENT), tl.constexpr(slots.WEIGHT)
 _LENGTH, _INVERSE = tl.constexpr(slots.LENGTH), tl.constexpr(slots.INVERSE)
@@ -121,6 +121,9 @@ def _steer(
     tokens,
     table,
     bank,
+    pools,
+    pooled,
+    counted,
     site,
     sites,
     width,
@@ -138,6 +141,10 @@ def _steer(
     slot = (packed & _SLOT).to(tl.int64)
     if slot == 0:
         return
+    if ((packed >> _CHOSEN) & 1) == 1:
+        place = tl.load(pools + slot) * sites + site
+        tl.atomic_add(pooled + place * width + offsets, rounded.to(tl.float64), mask=inside, sem="relaxed")
+        tl.atomic_add(counted + place, 1.0, sem="relaxed")
     kind = (packed >> _KIND) & 3
     entries = table + (slot * sites + site) * STEERS * COLUMNS
     count, _, moves, keeps = _asked(entries, kind, STEERS, COLUMNS)
@@ -205,6 +212,8 @@ def _expected(was, off, entries, kind, count, bank, site, sites, width, offsets,
                 one = entries + other * COLUMNS
                 weight = tl.load(one + _INVERSE + number) * along
                 beyond -= weight * _unit(bank, one, site, sites, width, offsets, inside)
+    if count > 1:  # a second time, since the inverse of nearly parallel directions is inexact
+        beyond -= _within(beyond, entries, count, bank, site, sites, width, offsets, inside, COLUMNS)
     return target, beyond
 
 
@@ -321,6 +330,7 @@ def steer(buffers: Buffers, hidden: Tensor, residual: Tensor, site: int) -> None
     if len(hidden):
         _steer[len(hidden),](
             *(hidden, residual, buffers.stash, buffers.tokens, buffers.table, buffers.bank),
+            *(buffers.pools, buffers.pooled, buffers.counted),
             *(site, buffers.sizes.sites, buffers.sizes.width),
             **_sizes(buffers),
         )

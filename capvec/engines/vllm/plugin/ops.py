@@ -24,6 +24,7 @@ from capvec.engines.vllm.layout import SUMS
 from capvec.engines.vllm.plugin.buffers import Buffers
 from capvec.engines.vllm.plugin.slots import (
     AGAIN,
+    CHOSEN,
     COEFFICIENT,
     DREW,
     KEEPS,
@@ -98,7 +99,9 @@ def steer(buffers: Buffers, hidden: Tensor, residual: Tensor, site: int) -> None
     count = len(hidden)
     left = buffers.stash[:count]
     torch.add(hidden, residual, out=left)
-    asked = _Asked(buffers, buffers.tokens[:count], site)
+    tokens = buffers.tokens[:count]
+    asked = _Asked(buffers, tokens, site)
+    _capture(buffers, asked.slots, (tokens >> CHOSEN & 1).nonzero().squeeze(1), left, site)
     chosen = asked.moves.nonzero().squeeze(1)
     if not len(chosen):
         return
@@ -151,6 +154,14 @@ def _read(
     readings[..., : len(SUMS)].index_add_(0, slots, torch.cat((sums, counts)).permute(1, 2, 0))
     least = least.permute(1, 2, 0)
     readings[..., len(SUMS) :].scatter_reduce_(0, slots[:, None, None].expand_as(least), least, "amin")
+
+
+def _capture(buffers: Buffers, slots: Tensor, chosen: Tensor, left: Tensor, site: int) -> None:
+    """Add the residuals of chosen tokens to the pools of their requests, before any steer."""
+    if len(chosen):
+        pools = buffers.pools[slots[chosen]]
+        buffers.pooled[:, site].index_add_(0, pools, left[chosen].double())
+        buffers.counted[:, site].index_add_(0, pools, torch.ones(len(chosen), dtype=torch.float64))
 
 
 def _products(units: Tensor, states: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,8 @@ GRAPH = 1
 """Version of the ops' schema: part of the key of vLLM's compile cache."""
 BANK_BYTES = 256 * 2**20
 """What the directions may take of the device's memory unless the configuration says how many there are."""
+POOL_BYTES = 64 * 2**20
+"""What sums of captured residuals may take of it."""
 WAITING = 4
 """Slots for each request that can run at once: receipts wait in a slot until the server asks for them."""
 
@@ -78,11 +81,16 @@ class Steering:
             tokens=max(scheduler.max_num_batched_tokens, *captured) + 1024,
             directions=settings.directions,
             width=config.model_config.get_hidden_size(),
+            pools=max(8, POOL_BYTES // (8 * len(settings.layers) * config.model_config.get_hidden_size())),
         )
         self.buffers = Buffers(sizes, config.model_config.dtype, runner.device)
         self.buffers.ids = runner.input_ids.gpu
         self.slots = Slots(
-            sizes.slots, settings.layers, settings.max_steers, Bank(settings.directions, settings.layers)
+            sizes.slots,
+            settings.layers,
+            settings.max_steers,
+            Bank(settings.directions, settings.layers),
+            pools=sizes.pools,
         )
         self._pinned = runner.device.type == "cuda"
         self._tokens = torch.zeros(sizes.tokens, dtype=torch.int32, pin_memory=self._pinned)
@@ -114,15 +122,9 @@ class Steering:
             self._write_opened()
 
     def _open(self, request: Any) -> None:
-        params = request.sampling_params
-        asked = ((params.extra_args if params is not None else None) or {}).get(KEY) or {}
         prompt = len(request.prompt_token_ids or ())
-        self.slots.open(
-            request.req_id,
-            json.loads(asked) if isinstance(asked, str) else asked,
-            prompt=prompt,
-            cached=request.num_computed_tokens,
-        )
+        asked = _asked(request.sampling_params)
+        self.slots.open(request.req_id, asked, prompt=prompt, cached=request.num_computed_tokens)
         one = self.slots.of(request.req_id)
         steers, assistant = (one.steers, one.assistant) if one is not None else ((), None)
         self._prefixes.open(request.req_id, steers, prompt=prompt, assistant=assistant)
@@ -154,6 +156,9 @@ class Steering:
         where, rows = (host[:count].to(self.runner.device, non_blocking=True) for host in (self._where, self._rows))
         self.buffers.table[where] = rows
         self.buffers.clear(where)
+        pools = [(slot, one.pool) for slot in opened if (one := self.slots.requests[slot]) and one.pool >= 0]
+        if pools:
+            self.buffers.pool(*torch.tensor(pools).to(self.runner.device).T)
 
     def fill(self, scheduled: NDArray[np.int32]) -> None:
         """Write the tokens of the next step; those of the step before that it does not reach become padding."""
@@ -192,6 +197,7 @@ class Steering:
             "max_steers": self.settings.max_steers,
             "directions": self.slots.bank.directions,
             "capacity": self.settings.directions,
+            "captures": self.buffers.sizes.pools,
             "version": capvec.__version__,
         }
 
@@ -250,6 +256,28 @@ class Steering:
                 self.slots.taken(key)
         return answer
 
+    def captured(self, keys: Sequence[str]) -> dict[str, Any]:
+        """The mean residuals of each request, once: float32 `[layers, d_model]`, with the layers and the positions."""
+        answer: dict[str, Any] = {}
+        for key in keys:
+            slot = self.slots.find(key)
+            one = self.slots.requests[slot] if slot else None
+            if one is None or one.faults or one.pool < 0:
+                faults = one.faults if one is not None else []
+                answer[key] = {"faults": faults or ["nothing was captured of it, or it was asked for too late"]}
+            else:
+                count = self.buffers.counted[one.pool]
+                mean = self.buffers.pooled[one.pool] / count.clamp_min(1)[:, None]
+                answer[key] = {
+                    "faults": [],
+                    "layers": list(self.settings.layers),
+                    "positions": count.cpu().int().tolist(),
+                    "residuals": mean.float().cpu().numpy().tobytes(),
+                }
+            if slot:
+                self.slots.taken(key)
+        return answer
+
     def _measured(self, slots: Sequence[int]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Readings, watches and rows of the bank of these slots: one gather on the device, and one copy to the host."""
         buffers, sizes = self.buffers, self.buffers.sizes
@@ -281,6 +309,15 @@ class Steering:
             unit = vector.double() / torch.where(length > 0, length, 1.0)
             self._used[row, site] = vector_hash(vector.cpu().numpy()), float(unit @ self.buffers.weights)
         return self._used[row, site]
+
+
+def _asked(params: Any) -> Mapping[str, Any]:
+    """Capvec's part of a request; through vLLM's own server it comes as text. What cannot be read asks for no key."""
+    asked = (getattr(params, "extra_args", None) or {}).get(KEY) or {}
+    if isinstance(asked, str):
+        with suppress(json.JSONDecodeError):
+            asked = json.loads(asked)
+    return asked if isinstance(asked, Mapping) else {"steers": asked}
 
 
 def install(runner: Any, given: Mapping[str, Any]) -> Steering:

@@ -19,7 +19,7 @@ from capvec.engines.vllm.layout import APPLIES, ASSISTANT, GENERATED, PROMPT
 from capvec.engines.vllm.plugin.bank import Bank, Held
 from capvec.steering import Steer
 
-KIND, DREW, AGAIN = 24, 26, 27
+KIND, DREW, AGAIN, CHOSEN = 24, 26, 27, 28
 """Bits of a token above its slot: two of the kind, then one each."""
 SLOT_MASK = (1 << KIND) - 1
 
@@ -47,6 +47,10 @@ class Open:
     prompt: int = 0
     cached: int = 0
     """Prompt tokens that were not computed, because an earlier request had."""
+    chosen: NDArray[np.bool_] | None = None
+    """Of each prompt token, whether its residuals are captured; None if none are."""
+    pool: int = -1
+    """Where they are summed; -1 for nowhere."""
     directions: dict[str, Held] = field(default_factory=dict)
     """What its steers name, borrowed from the bank."""
     faults: list[str] = field(default_factory=list)
@@ -56,7 +60,7 @@ class Open:
 class Slots:
     """All requests of a worker. Pure bookkeeping: what must be copied to the device is left in `opened` and `table`."""
 
-    def __init__(self, capacity: int, layers: Sequence[int], max_steers: int, bank: Bank) -> None:
+    def __init__(self, capacity: int, layers: Sequence[int], max_steers: int, bank: Bank, *, pools: int = 0) -> None:
         self.layers = tuple(layers)
         self.site = {layer: site for site, layer in enumerate(self.layers)}
         self.max_steers = max_steers
@@ -80,7 +84,8 @@ class Slots:
         """The first position that was never computed."""
         self._prompt = np.zeros(capacity, dtype=np.int64)
         self._spoken = np.zeros(capacity, dtype=bool)
-        """Whether the slot's request tells the assistant's tokens from the others."""
+        """Whether something is known of each token of the slot's prompt: the assistant's, or captured."""
+        self._pools = list(range(pools))
         self._ids: list[str] = []
         self._rows = np.zeros(0, dtype=np.int64)
 
@@ -91,7 +96,7 @@ class Slots:
 
         Args:
             request: vLLM's id.
-            asked: what came in `extra_args`: `key`, `steers` as JSON, and `assistant`, a list of [start, end).
+            asked: what came in `extra_args`: `key`; `steers` as JSON; `assistant` and `capture`, lists of [start, end).
             prompt: tokens of the prompt.
             cached: how many of them are not computed.
         """
@@ -110,7 +115,7 @@ class Slots:
             one.steers, one.faults = (), [f"not understood: {error}"]
         if not one.faults:
             self._enter(slot, one)
-        self._spoken[slot] = one.assistant is not None
+        self._spoken[slot] = one.assistant is not None or one.chosen is not None
         if one.key is not None:
             self._keys[one.key] = slot
         self.opened.append(slot)
@@ -155,6 +160,8 @@ class Slots:
         one, self.requests[slot] = self.requests[slot], None
         for direction in one.directions if one is not None else ():
             self.bank.give_back(direction)
+        if one is not None and one.pool >= 0:
+            self._pools.append(one.pool)
         self._free.append(slot)
 
     def _understand(self, one: Open, asked: Mapping[str, Any]) -> list[str]:
@@ -178,9 +185,13 @@ class Slots:
         if any(steer.positions == "assistant" for steer in one.steers):
             if "assistant" not in asked:
                 faults["a steer of the assistant's tokens came without their places"] = None
-            one.assistant = np.zeros(one.prompt, dtype=bool)
-            for start, end in asked.get("assistant", ()):
-                one.assistant[start:end] = True
+            one.assistant = _within(asked.get("assistant", ()), one.prompt)
+        if "capture" in asked:
+            one.chosen = _within(asked["capture"], one.prompt)
+            if self._pools:
+                one.pool = self._pools.pop()
+            else:
+                faults["more captures at once than there is room for"] = None
         return list(faults)
 
     def _enter(self, slot: int, one: Open) -> None:
@@ -221,13 +232,16 @@ class Slots:
         starts = np.cumsum(scheduled) - scheduled
         at = np.arange(len(of)) - (starts - computed)[of]
         slots, prompt = rows[of], self._prompt[rows][of]
-        kinds = np.where(at < prompt, PROMPT, GENERATED)
+        kinds, chosen = np.where(at < prompt, PROMPT, GENERATED), np.zeros(len(of), dtype=np.int64)
         for index in np.flatnonzero(self._spoken[rows] & (computed < self._prompt[rows])):
             where = slice(starts[index], starts[index] + scheduled[index])
-            self._mark(kinds[where], int(rows[index]), int(computed[index]))
+            self._mark(kinds[where], chosen[where], int(rows[index]), int(computed[index]))
         again = at < reached[of]
         drew = (at >= prompt - 1) & ~again
-        packed = slots | kinds << KIND | drew.astype(np.int64) << DREW | again.astype(np.int64) << AGAIN
+        chosen &= ~again
+        packed = (
+            slots | kinds << KIND | drew.astype(np.int64) << DREW | again.astype(np.int64) << AGAIN | chosen << CHOSEN
+        )
         return np.where(slots > 0, packed, 0).astype(np.int32)
 
     def _rows_of(self, requests: Sequence[str]) -> NDArray[np.int64]:
@@ -236,12 +250,15 @@ class Slots:
             self._rows = np.fromiter((self._of.get(one, 0) for one in requests), dtype=np.int64, count=len(requests))
         return self._rows
 
-    def _mark(self, kinds: NDArray[np.int64], slot: int, first: int) -> None:
-        """Mark the assistant's among a chunk of a prompt that begins at `first`."""
+    def _mark(self, kinds: NDArray[np.int64], chosen: NDArray[np.int64], slot: int, first: int) -> None:
+        """Mark the assistant's tokens and those to be captured among a chunk of a prompt that begins at `first`."""
         one = self.requests[slot]
         if one is not None and one.assistant is not None:
             said = one.assistant[first : first + len(kinds)]
             kinds[: len(said)][said] = ASSISTANT
+        if one is not None and one.chosen is not None:
+            mine = one.chosen[first : first + len(chosen)]
+            chosen[: len(mine)] = mine
 
 
 def _inverse(units: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -250,6 +267,13 @@ def _inverse(units: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
         return np.array([[float(units[0].any())]])
     span = np.stack(units)
     return np.linalg.pinv((span[:, None] * span).sum(-1), rcond=_COLLINEAR, hermitian=True)
+
+
+def _within(spans: Sequence[Sequence[int]], length: int) -> NDArray[np.bool_]:
+    marked = np.zeros(length, dtype=bool)
+    for start, end in spans:
+        marked[start:end] = True
+    return marked
 
 
 def _in_words(layers: Sequence[int]) -> str:

@@ -90,11 +90,16 @@ def _scrub(self: Any) -> None:
                 torch.nan_to_num_(cache, 0.0, 0.0, 0.0)
 
 
+def _captured(self: Any, keys: Sequence[str]) -> dict[str, Any]:
+    return _steering(self).captured(keys)
+
+
 _ANSWERS = {
     "capvec_describe": _describe,
     "capvec_put_direction": _put,
     "capvec_drop_direction": _drop,
     "capvec_receipts": _receipts,
+    "capvec_captured": _captured,
     "capvec_scrub": _scrub,
 }
 """Methods of a worker, which the server calls by `collective_rpc`."""

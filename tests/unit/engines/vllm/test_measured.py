@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.worker import LAYERS, N_LAYERS, Worker
 
-from capvec.engines.vllm.measured import receipts
+from capvec.engines.vllm.measured import receipts, residuals
 from capvec.errors import SteeringFault
 from capvec.steering import EXTREMES, Steer
 
@@ -104,3 +104,20 @@ def test_rows_that_hold_the_tokens_of_another_request_are_a_fault():
 def test_no_rank_at_all_is_a_fault():
     with pytest.raises(SteeringFault, match="no rank"):
         receipts([], [], prompt=[1], drawn=[2])
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"faults": ["too late"]}, "rank 1 captured nothing: too late"),
+        ({"layers": [0]}, r"captured the layers \[0\]; expected all 2"),
+        ({"positions": [3, 2]}, r"captured \[3, 2\] positions of the layers; expected 3"),
+        ({"residuals": np.ones(8, dtype="<f4").tobytes()}, "different residuals"),
+    ],
+)
+def test_a_rank_that_did_not_capture_every_layer_and_position_as_the_others_is_a_fault(changed, said):
+    values = np.arange(8, dtype="<f4")
+    raw = {"faults": [], "layers": [0, 1], "positions": [3, 3], "residuals": values.tobytes()}
+    assert (residuals([raw, raw], 3, 2, 4) == values.reshape(2, 4)).all()
+    with pytest.raises(SteeringFault, match=said):
+        residuals([raw, {**raw, **changed}], 3, 2, 4)

@@ -212,3 +212,37 @@ def test_a_residual_that_is_no_number_gives_receipts_that_are_not_finite():
     worker.pass_through(0, states)
     assert not np.isfinite(worker.measured("mine", completion_tokens=1).receipts[0].shift_min)
     assert not np.isfinite(worker.measured("bystander", completion_tokens=1).isolation.leak_max)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_captured_residuals_are_averaged_over_the_chosen_positions_of_every_chunk_and_layer_before_any_steer(dtype):
+    import torch
+
+    from capvec.engines.vllm.measured import residuals
+
+    worker = Worker(WIDTH, dtype=dtype)
+    direction = worker.put(directions(1)[0])
+    steers = [Steer(LAYERS[1], direction, 4.0)]
+    worker.open("mine", steers, prompt=PROMPT, capture=[[1, 3], [6, 9]])
+    worker.open("other", [], prompt=PROMPT, capture=[[8, 9]])
+    states = {request: states_of(number, getattr(torch, dtype)) for number, request in enumerate(("mine", "other"))}
+    for start, end in [(0, 2), (2, 7), (7, PROMPT), (PROMPT, PROMPT + 1)]:
+        worker.fill(["mine", "other"], [start] * 2, [end - start] * 2)
+        for site, layer in enumerate(LAYERS):
+            worker.pass_through(site, torch.cat([states[request][layer][start:end] for request in states]))
+    for request, chosen in (("mine", [1, 2, 6, 7, 8]), ("other", [8])):
+        found = residuals([worker.captured(request)] * 2, len(chosen), len(LAYERS), WIDTH)
+        expected = torch.stack([states[request][layer][chosen].double().mean(0) for layer in LAYERS]).float().numpy()
+        assert found == pytest.approx(expected, rel=1e-6, abs=1e-7)
+
+
+def test_more_captures_at_once_than_there_is_room_for_are_refused_and_an_ended_one_makes_room():
+    worker = Worker(WIDTH)
+    for request in "abc":
+        worker.open(request, [], prompt=PROMPT, capture=[[0, 1]])
+    assert worker.slots.of("b").faults == []
+    assert "more captures at once" in worker.slots.of("c").faults[0]
+    worker.slots.taken("a")
+    worker.slots.close("a")
+    worker.open("d", [], prompt=PROMPT, capture=[[0, 1]])
+    assert worker.slots.of("d").faults == []
