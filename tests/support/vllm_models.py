@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from capvec.engines.vllm.layout import KEY
-from capvec.engines.vllm.measured import Measured, receipts
+from capvec.engines.vllm.measured import Measured, receipts, residuals
 from capvec.receipts import check_finite, check_receipts, closed_forms
 from capvec.records import Config, Reply
 from capvec.steering import BlockLayout, Steer, direction_hash, vector_hash
@@ -132,6 +132,18 @@ class Engine:
             )
             for one, out, key in zip(batch, outs, keys, strict=True)
         ]
+
+    def capture(self, tokens: list[int], spans: list[tuple[int, int]]) -> np.ndarray:
+        """Residuals of every layer, averaged over these positions, `[LAYERS, WIDTH]`."""
+        from vllm import SamplingParams, TokensPrompt
+
+        params = SamplingParams(
+            max_tokens=1, skip_reading_prefix_cache=True, extra_args={KEY: {"key": "capture", "capture": spans}}
+        )
+        self.llm.generate([TokensPrompt(prompt_token_ids=tokens)], [params], use_tqdm=False)
+        ranks = self.llm.collective_rpc("capvec_captured", args=(["capture"],))
+        chosen = sum(end - start for start, end in spans)
+        return residuals([rank["capture"] for rank in ranks], chosen, LAYERS, WIDTH)
 
     def check(self, answer: Answer) -> None:
         """Check an answer's receipts as a client does.

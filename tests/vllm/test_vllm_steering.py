@@ -98,3 +98,21 @@ def test_the_first_token_has_the_log_probability_that_the_transformers_engine_gi
             logits = call(loaded.model, input_ids=ids, use_cache=False).logits[0, -1]
         expected = float(logits.double().log_softmax(-1)[answer.tokens[0]])
         assert answer.logprob == pytest.approx(expected, abs=2e-4)
+
+
+def test_captured_residuals_are_those_of_the_transformers_engine(folder, steered):
+    import torch
+
+    from capvec.engines.transformers.hooks import record
+    from capvec.engines.transformers.loaded import call
+    from capvec.engines.transformers.models import load_model
+
+    loaded = load_model(str(folder), dtype="float32", device="cpu")
+    tokens, spans = prompt(70, 150), [(3, 9), (60, 70), (149, 150)]
+    chosen = torch.zeros(1, len(tokens), dtype=torch.bool)
+    for start, end in spans:
+        chosen[0, start:end] = True
+    with torch.no_grad(), record(loaded.path, chosen) as kept:
+        call(loaded.model, input_ids=torch.tensor([tokens]), use_cache=False)
+    expected = torch.cat(kept).numpy()
+    assert steered.capture(tokens, spans) == pytest.approx(expected, rel=1e-3, abs=1e-4 * abs(expected).max())
