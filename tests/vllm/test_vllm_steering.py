@@ -115,4 +115,4 @@ def test_captured_residuals_are_those_of_the_transformers_engine(folder, steered
     with torch.no_grad(), record(loaded.path, chosen) as kept:
         call(loaded.model, input_ids=torch.tensor([tokens]), use_cache=False)
     expected = torch.cat(kept).numpy()
-    assert steered.capture(tokens, spans) == pytest.approx(expected, rel=1e-3, abs=1e-4 * abs(expected).max())
+    assert steered.capture(tokens, spans) == pytest.approx(expected, rel=1e-3, abs=1e-4 * float(abs(expected).max()))
