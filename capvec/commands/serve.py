@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     from capvec.models import resolve_model  # noqa: PLC0415
 
     source = resolve_model(options.model)
-    choice = choose(options.engine, engine_args_of(options.engine_arg), source.path_or_id, captures=False)
+    choice = choose(options.engine, engine_args_of(options.engine_arg), source.path_or_id)
     log = cache_root() / "engine.log" if options.log is None else Path(options.log)
     log.parent.mkdir(parents=True, exist_ok=True)
     with start_engine(source, log_path=log, choice=choice, port=options.port) as engine:

@@ -54,7 +54,7 @@ def engine(options: Namespace, log: Path) -> Iterator[EngineClient]:
             yield client
         return
     source = resolve_model(options.model)
-    choice = choose(options.engine, engine_args_of(options.engine_arg), source.path_or_id, captures=True)
+    choice = choose(options.engine, engine_args_of(options.engine_arg), source.path_or_id)
     say(f"the engine: {choice.in_words}")
     log.parent.mkdir(parents=True, exist_ok=True)
     with client_of(source, log, choice) as client:

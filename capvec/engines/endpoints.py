@@ -104,7 +104,7 @@ class Endpoints(ABC):
         """
 
     @abstractmethod
-    async def residuals(self, http: HttpRequest, prepared: Sequence[Prepared], /) -> NDArray[np.float32]:
+    async def residuals(self, http: HttpRequest, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
         """The pooled residuals of conversations, float32 `[n, n_layers, d_model]`; raises as `generate`."""
 
     @abstractmethod

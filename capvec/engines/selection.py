@@ -38,7 +38,7 @@ class EngineChoice(Record):
         return f"{name} ({self.why})" if self.why else name
 
 
-def choose(asked: AskedEngine, args: Mapping[str, Any], model: str, *, captures: bool) -> EngineChoice:
+def choose(asked: AskedEngine, args: Mapping[str, Any], model: str) -> EngineChoice:
     """Choose the engine that serves a model.
 
     Args:
@@ -46,22 +46,16 @@ def choose(asked: AskedEngine, args: Mapping[str, Any], model: str, *, captures:
             model's architecture are tested; else transformers.
         args: vLLM's own.
         model: a folder or a Hugging Face id.
-        captures: whether residuals are to be captured, as for a direction that is built from traces.
 
     Raises:
-        UsageError: vLLM is asked for and cannot be used, or not for this, an argument is refused, or there are
-            arguments for an engine that takes none.
+        UsageError: vLLM is asked for and cannot be used, an argument is refused, or there are arguments for an engine
+            that takes none.
     """
     if asked == "vllm":
         versions.check_version()
         check_arguments(args)
-        if captures:
-            raise UsageError(
-                f"--engine vllm: {versions.NO_CAPTURE}; build the direction with capvec compute --engine transformers, "
-                "and give it with --direction"
-            )
         return EngineChoice("vllm", args)
-    hindrance = _hindrance(model, captures=captures) if asked == "auto" else ""
+    hindrance = _hindrance(model) if asked == "auto" else ""
     if asked == "auto" and not hindrance:
         check_arguments(args)
         return EngineChoice("vllm", args, "a CUDA device is here, and its receipts of this architecture are tested")
@@ -73,14 +67,12 @@ def choose(asked: AskedEngine, args: Mapping[str, Any], model: str, *, captures:
     return EngineChoice("transformers", {}, hindrance)
 
 
-def _hindrance(model: str, *, captures: bool) -> str:
+def _hindrance(model: str) -> str:
     """Why `auto` does not take vLLM; empty if it does."""
     if why := versions.problem():
         return why.partition(";")[0]
     if not cuda_devices():
         return "no CUDA device is here"
-    if captures:
-        return versions.NO_CAPTURE
     architectures = _architectures(model)
     if not set(architectures) & set(versions.ARCHITECTURES):
         return f"receipts of {', '.join(architectures) or 'an unknown architecture'} are not tested in vLLM"

@@ -69,7 +69,7 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> Collection:
     for line in (*notes_in_words(loaded.tasks), *left_out_in_words(loaded.left_out)):
         _say(line)
     source = resolve_model(options.model)
-    choice = choose(options.engine, options.engine_args, source.path_or_id, captures=False)
+    choice = choose(options.engine, options.engine_args, source.path_or_id)
     _say(f"the engine: {choice.in_words}")
     prepared = TaskPreparation(options, _say).prepare(loaded.tasks)
     with (

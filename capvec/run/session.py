@@ -281,7 +281,7 @@ def _to_start(options: SweepOptions) -> _Started | None:
     if options.base_url is not None:
         return None
     source = resolve_model(options.model)
-    return source, choose(options.engine, options.engine_args, source.path_or_id, captures=options.direction is None)
+    return source, choose(options.engine, options.engine_args, source.path_or_id)
 
 
 def _address(engine: SupervisedEngine | None, options: SweepOptions) -> tuple[str, str]:

@@ -24,4 +24,3 @@ class TestTransformersEngine(EngineConformance):
 @pytest.mark.skipif(bool(versions.problem()), reason=f"{versions.problem()}; make test-vllm runs these")
 class TestVllmEngine(EngineConformance):
     choice = EngineChoice("vllm", {"enforce_eager": True})
-    captures = False

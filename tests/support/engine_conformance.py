@@ -52,14 +52,6 @@ def ask(client, messages=HELLO, **changes):
 
 class EngineConformance:
     choice = EngineChoice()
-    captures = True
-    """Whether it captures residuals."""
-
-    @pytest.fixture
-    def capturing(self, client):
-        if not self.captures:
-            pytest.skip("this engine captures no residuals")
-        return client
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -241,22 +233,22 @@ class EngineConformance:
     # ------------------------------------------------------------------------------------------------ capture
 
     @pytest.mark.parametrize("pooling", ["last", "last-assistant", "mean-assistant", "mean-last:3"])
-    def test_residuals_come_back_in_the_order_of_the_conversations(self, capturing, info, pooling):
+    def test_residuals_come_back_in_the_order_of_the_conversations(self, client, info, pooling):
         talks = [[*HELLO, {"role": "assistant", "content": "so " * count}] for count in (5, 90, 1, 40)]
-        together = capturing.capture(talks, pooling)
+        together = client.capture(talks, pooling)
         assert (together.residuals.dtype, together.residuals.shape) == (np.float32, (4, info.n_layers, info.d_model))
         for number, talk in enumerate(talks):
-            alone = capturing.capture([talk], pooling)
+            alone = client.capture([talk], pooling)
             np.testing.assert_allclose(together.residuals[number], alone.residuals[0], rtol=1e-2, atol=1e-2)
             assert together.tokens[number] == alone.tokens[0]
         assert list(together.truncated) == [0] * 4
 
-    def test_what_was_cut_from_a_captured_conversation_is_counted(self, capturing, info):
+    def test_what_was_cut_from_a_captured_conversation_is_counted(self, client, info):
         long = [*HELLO, {"role": "assistant", "content": "x y z " * info.context_length}]
-        captured = capturing.capture([long, HELLO], "last")
+        captured = client.capture([long, HELLO], "last")
         assert captured.tokens[0] - info.context_length == captured.truncated[0] > 0
         assert captured.truncated[1] == 0
-        assert capturing.capture([long], "mean-assistant").truncated_assistant[0] > 0
+        assert client.capture([long], "mean-assistant").truncated_assistant[0] > 0
 
     @pytest.mark.parametrize(
         ("body", "said"),

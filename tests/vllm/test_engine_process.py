@@ -103,9 +103,10 @@ def test_steered_greedy_replies_are_the_references(client, reference):
     assert texts[0] == texts[1] != ask(reference, temperature=0, max_tokens=40).text
 
 
-def test_residuals_are_refused_with_what_to_do(client):
-    with pytest.raises(UsageError, match="residuals are not captured through vLLM yet; use --engine transformers"):
-        client.capture([HELLO], "last")
+def test_captured_residuals_are_the_references(client, reference):
+    ours, theirs = (one.capture([LONG, HELLO], "mean-last:5") for one in (client, reference))
+    np.testing.assert_allclose(ours.residuals, theirs.residuals, rtol=1e-3, atol=1e-3)
+    assert list(ours.tokens) == list(theirs.tokens)
 
 
 # ---------------------------------------------------------------------------------------------------- the prefix cache

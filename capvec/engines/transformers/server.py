@@ -48,7 +48,7 @@ class Engine(Endpoints):
         vectors = tuple(self._vectors[steer.direction][steer.layer] for steer in request.steers)
         return await while_connected(http, self._scheduler.generate(Request(**vars(request), vectors=vectors)))
 
-    async def residuals(self, http: HttpRequest, prepared: Sequence[Prepared], /) -> NDArray[np.float32]:
+    async def residuals(self, http: HttpRequest, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
         found = np.empty((len(prepared), self.info.n_layers, self.info.d_model), np.float32)
         for rows in plan_batches([len(one.ids) for one in prepared], Limits.of(self._loaded.device)):
             # One batch at a time, so that a new reply waits for one and not for all.

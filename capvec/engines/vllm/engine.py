@@ -60,6 +60,8 @@ class ServedModel:
     count: StepCount
     directions: int
     """How many the ranks have room for."""
+    captures: int
+    """Of how many conversations at once the ranks can sum the residuals."""
 
     async def call(self, method: str, *arguments: Any) -> Sequence[Any]:
         """What each rank answers to a method of the plugin.
@@ -115,7 +117,9 @@ async def load(
         "context_limit": limit,
         "backend_args": dict(arguments),
     }
-    return ServedModel(llm, replace(info, **own), read.template, read.stop_ids, count, described["capacity"])
+    return ServedModel(
+        llm, replace(info, **own), read.template, read.stop_ids, count, described["capacity"], described["captures"]
+    )
 
 
 async def adopt(llm: AsyncLLM) -> ServedModel:
@@ -128,7 +132,9 @@ async def adopt(llm: AsyncLLM) -> ServedModel:
     read = _read(llm.model_config.model)
     described = await _described(llm, read)
     info = _info(llm, read, described)
-    return ServedModel(llm, info, read.template, read.stop_ids, StepCount(), described["capacity"])
+    return ServedModel(
+        llm, info, read.template, read.stop_ids, StepCount(), described["capacity"], described["captures"]
+    )
 
 
 @dataclass(frozen=True)

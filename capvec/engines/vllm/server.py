@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -18,7 +19,7 @@ from capvec.engines.endpoints import Endpoints, ReplyRequest
 from capvec.engines.prepared import Prepared
 from capvec.engines.requests import RequestError
 from capvec.engines.serving import unless_gone
-from capvec.engines.vllm import measured, versions
+from capvec.engines.vllm import measured
 from capvec.engines.vllm.collected import Collected
 from capvec.engines.vllm.engine import ServedModel
 from capvec.engines.vllm.replies import Ending, salt_of, shares_prefixes, spans
@@ -43,6 +44,9 @@ class Engine(Endpoints):
         self._epoch = 0
         """Part of every salt."""
         self._receipts = Collected(partial(served.call, "capvec_receipts"))
+        self._captured = Collected(partial(served.call, "capvec_captured"))
+        self._room = asyncio.Semaphore(served.captures)
+        """For conversations whose residuals are summed in the ranks."""
 
     @property
     def steps(self) -> int:
@@ -66,8 +70,10 @@ class Engine(Endpoints):
             )
         return await unless_gone(http, self._reply(request))
 
-    async def residuals(self, _http: HttpRequest, _prepared: Sequence[Prepared], /) -> NDArray[np.float32]:
-        raise RequestError(f"{versions.NO_CAPTURE}; use --engine transformers", "invalid_value")
+    async def residuals(self, http: HttpRequest, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
+        with self.counted():
+            found = await unless_gone(http, _all_of(*map(self._residual, prepared)))
+        return np.stack(found)
 
     async def hold(self, key: str, vectors: NDArray[np.float32]) -> None:
         held = set(await self._served.call("capvec_put_direction", key, vectors.tobytes()))
@@ -138,3 +144,37 @@ class Engine(Endpoints):
         if not ending.ended:
             raise EngineUnavailable(f"vLLM ended a reply after {len(ending.tokens)} tokens: {choice.finish_reason}")
         return ending
+
+    async def _residual(self, one: Prepared) -> NDArray[np.float32]:
+        """The pooled residual of every layer, float32 `[n_layers, d_model]`."""
+        async with self._room:
+            return await self._captured_of(one)
+
+    async def _captured_of(self, one: Prepared) -> NDArray[np.float32]:
+        key = uuid4().hex
+        chosen = np.zeros(len(one.ids), bool)
+        chosen[list(one.chosen)] = True
+        params = SamplingParams(
+            temperature=0.0,
+            max_tokens=1,
+            ignore_eos=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            extra_args={"capvec": {"key": key, "capture": spans(chosen.tolist())}},
+        )
+        params.skip_reading_prefix_cache = True
+        prompt = TokensPrompt(prompt_token_ids=list(one.ids), cache_salt=key)
+        try:
+            async with aclosing(self._served.llm.generate(prompt, params, key)) as outputs:
+                async for _ in outputs:
+                    pass
+        except BaseException:
+            self._captured.discard(key)
+            raise
+        ranks = await self._captured.of(key)
+        found: NDArray[np.float32] = measured.residuals(ranks, len(one.chosen), self.info.n_layers, self.info.d_model)
+        return found
+
+
+async def _all_of(*works: Any) -> list[Any]:
+    return list(await asyncio.gather(*works))

