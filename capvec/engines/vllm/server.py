@@ -44,7 +44,7 @@ class Engine(Endpoints):
         self._epoch = 0
         """Part of every salt."""
         self._receipts = Collected(partial(served.call, "capvec_receipts"))
-        self._captured = Collected(partial(served.call, "capvec_captured"))
+        self._pooled = Collected(partial(served.call, "capvec_captured"))
         self._room = asyncio.Semaphore(served.captures)
         """For conversations whose residuals are summed in the ranks."""
 
@@ -148,9 +148,9 @@ class Engine(Endpoints):
     async def _residual(self, one: Prepared) -> NDArray[np.float32]:
         """The pooled residual of every layer, float32 `[n_layers, d_model]`."""
         async with self._room:
-            return await self._captured_of(one)
+            return await self._residual_of(one)
 
-    async def _captured_of(self, one: Prepared) -> NDArray[np.float32]:
+    async def _residual_of(self, one: Prepared) -> NDArray[np.float32]:
         key = uuid4().hex
         chosen = np.zeros(len(one.ids), bool)
         chosen[list(one.chosen)] = True
@@ -169,9 +169,9 @@ class Engine(Endpoints):
                 async for _ in outputs:
                     pass
         except BaseException:
-            self._captured.discard(key)
+            self._pooled.discard(key)
             raise
-        ranks = await self._captured.of(key)
+        ranks = await self._pooled.of(key)
         found: NDArray[np.float32] = measured.residuals(ranks, len(one.chosen), self.info.n_layers, self.info.d_model)
         return found
 
