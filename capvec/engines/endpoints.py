@@ -83,6 +83,11 @@ class Endpoints(ABC):
         return self.info.context_length
 
     @property
+    def most_captured(self) -> int:
+        """Most tokens of a conversation whose residuals are captured."""
+        return self.context_length
+
+    @property
     def most_directions(self) -> int:
         """How many directions the engine has room for."""
         return MAX_DIRECTIONS_BYTES // (4 * self.info.n_layers * self.info.d_model)
@@ -150,7 +155,7 @@ class Endpoints(ABC):
     async def _captured(self, http: HttpRequest, asked: CaptureRequest) -> bytes:
         """A safetensors file of residuals `[conversations, n_layers, d_model]` and what belongs to them."""
         prepared = [
-            prepare(self, messages, asked.pooling, name)
+            prepare(self.template, messages, asked.pooling, name, most=self.most_captured)
             for messages, name in zip(asked.conversations, asked.names, strict=True)
         ]
         tensors = {

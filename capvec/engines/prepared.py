@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from capvec.engines.chat_template import ChatTemplate
 from capvec.engines.render import render_marked
@@ -14,18 +13,6 @@ from capvec.records import Message
 
 OF_THE_ASSISTANT = ("last-assistant", "mean-assistant")
 """Poolings that use the assistant's tokens."""
-
-
-class Conversant(Protocol):
-    """What rendering needs of a model."""
-
-    @property
-    def template(self) -> ChatTemplate:
-        """Its chat template."""
-
-    @property
-    def context_length(self) -> int:
-        """Most tokens that it takes."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +31,7 @@ class Prepared:
     """How many of these are the assistant's; 0 for a pooling that does not use the assistant's tokens."""
 
 
-def prepare(model: Conversant, messages: Sequence[Message], pooling: str, name: str) -> Prepared:
+def prepare(template: ChatTemplate, messages: Sequence[Message], pooling: str, name: str, *, most: int) -> Prepared:
     """Render a conversation and choose the tokens whose residuals are averaged.
 
     A conversation that ends with a reply is rendered as it is; any other is rendered with the generation prompt. A
@@ -56,10 +43,11 @@ def prepare(model: Conversant, messages: Sequence[Message], pooling: str, name: 
     * `mean-last:K`: the last K tokens, or all if there are fewer.
 
     Args:
-        model: the model.
+        template: of the model.
         messages: the conversation, not empty.
         pooling: one of `capvec.pooling.POOLINGS`, already checked.
         name: what to call the conversation in errors.
+        most: tokens that fit the model's context.
 
     Raises:
         UsageError: the chat template cannot render the conversation, or the pooling uses the assistant's tokens and
@@ -68,17 +56,17 @@ def prepare(model: Conversant, messages: Sequence[Message], pooling: str, name: 
     prompt, said = messages[-1]["role"] != "assistant", [False]
     try:
         if pooling in OF_THE_ASSISTANT:
-            rendered = render_marked(model.template, messages, prompt=prompt)
+            rendered = render_marked(template, messages, prompt=prompt)
             ids, said = rendered.ids, list(rendered.assistant)
         else:
-            ids = tuple(model.template.ids(messages, prompt=prompt))
+            ids = tuple(template.ids(messages, prompt=prompt))
     except UsageError as error:
         raise UsageError(f"{name}: {error}; leave it out") from error
-    cut = max(0, len(ids) - model.context_length)
+    cut = max(0, len(ids) - most)
     spoken = [position for position, mine in enumerate(said[cut:]) if mine]
     if pooling in OF_THE_ASSISTANT and not spoken:
         why = (
-            f"all of it is among the {cut} tokens cut to fit the context of {model.context_length}"
+            f"all of it is among the {cut} tokens cut to fit the context of {most}"
             if any(said)
             else "no assistant message of it says anything"
         )

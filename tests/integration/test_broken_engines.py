@@ -86,7 +86,8 @@ def test_whatever_the_dtype_rounds_away_an_honest_engine_passes_well_within_the_
 
     folder = save_tiny(tmp_path_factory.mktemp("model"), "llama")
     coarse = load_model(str(folder), dtype=dtype, device="cpu")
-    residuals = capture_batch(coarse, [prepare(coarse, TALK, "mean-last:8", "talk")])[0].numpy()
+    talk = prepare(coarse.template, TALK, "mean-last:8", "talk", most=coarse.context_length)
+    residuals = capture_batch(coarse, [talk])[0].numpy()
     lengths = dose * np.linalg.norm(residuals, axis=1) / np.linalg.norm(VECTORS, axis=1)
     vectors = (lengths[:, None] * VECTORS).astype(np.float32)
     rows = [(steer_of(*manner, layer=number % LAYERS, alpha=1.0),) for number, manner in enumerate(MANNERS)]

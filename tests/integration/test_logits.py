@@ -141,4 +141,4 @@ def test_a_token_that_no_prompt_needs_fails_the_text_that_has_it(tmp_path):
         reply.result()
     talk = [{"role": "user", "content": "an <image>"}]
     with pytest.raises(UsageError, match="or leave this text out"):
-        capture_batch(loaded, [prepare(loaded, talk, "last", "a trace")])
+        capture_batch(loaded, [prepare(loaded.template, talk, "last", "a trace", most=loaded.context_length)])

@@ -18,7 +18,7 @@ STEPS = ((0, 6), (6, 10), (16, 4), (20, 1), (21, 1), (18, 5))
 
 
 def steers_of(random, directions, most):
-    """Any operations, positions and strengths at any layers; two directions are parallel, and one is zero at a layer."""
+    """Any operations, positions and strengths at any layers; two directions are parallel, one is zero at a layer."""
     return [
         Steer(
             layer,
@@ -40,15 +40,16 @@ def cuda(torch):
     pytest.importorskip("triton")
 
 
+@pytest.mark.usefixtures("cuda")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize(("width", "most"), [(160, 1), (160, 4), (2560, 1), (2560, 4)])
-def test_kernels_steer_and_measure_as_the_ops_on_the_cpu_do(torch, cuda, dtype, width, most):
+def test_kernels_steer_and_measure_as_the_ops_on_the_cpu_do(torch, dtype, width, most):
     random = np.random.default_rng(0)
     vectors = random.normal(size=(3, N_LAYERS, width)) * 3 / width**0.5
     vectors[2] = vectors[0] * 2
     vectors[1, LAYERS[0]] = 0
     workers = [Worker(width, steers=most, dtype=dtype, device=device) for device in ("cpu", "cuda")]
-    names = [[worker.put(one) for one in vectors] for worker in workers][0]
+    _, names = ([worker.put(one) for one in vectors] for worker in workers)
     requests = [f"request {number}" for number in range(REQUESTS)]
     for request in requests:
         steers = steers_of(random, names, most)

@@ -246,7 +246,8 @@ class EngineConformance:
     def test_what_was_cut_from_a_captured_conversation_is_counted(self, client, info):
         long = [*HELLO, {"role": "assistant", "content": "x y z " * info.context_length}]
         captured = client.capture([long, HELLO], "last")
-        assert captured.tokens[0] - info.context_length == captured.truncated[0] > 0
+        assert info.context_length - 1 <= captured.tokens[0] - captured.truncated[0] <= info.context_length
+        assert captured.truncated[0] > 0
         assert captured.truncated[1] == 0
         assert client.capture([long], "mean-assistant").truncated_assistant[0] > 0
 

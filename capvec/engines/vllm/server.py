@@ -58,6 +58,10 @@ class Engine(Endpoints):
         return bool(self._served.llm.errored)
 
     @property
+    def most_captured(self) -> int:
+        return self.context_length - 1  # vLLM keeps room for a token of a reply
+
+    @property
     def most_directions(self) -> int:
         return self._served.directions
 
