@@ -68,6 +68,8 @@ def read_run_folder(folder: Path) -> RunFolder:
     recorded = {outcome.id: outcome for outcome in read_outcomes(folder)}
     outcomes = tuple(recorded[trial.id] for trial in plan.trials if trial.id in recorded)
     if not outcomes:
+        if (writer := writer_of(folder)) is not None:
+            raise UsageError(f"{folder}: {writer} runs there, and no trial has ended yet, so try again later")
         raise UsageError(f"{folder}: trials.jsonl holds no trial of the plan; name another run folder")
     check_receipts(folder / TRIALS, plan.configs, outcomes)
     return RunFolder(folder, provenance, plan, outcomes)

@@ -197,12 +197,12 @@ def test_a_build_that_takes_long_says_so_and_is_ended_when_its_time_is_up(docker
     monkeypatch.setattr(building, "PROGRESS_S", 1.0)
     seconds = str(random.randrange(1000, 10000))
     write(task, f"{BASE}RUN echo before-the-wait && sleep {seconds}\n")
-    slow = Task(task.name, task.path, "x", "0", Environment(build_timeout_s=4.0))
+    slow = Task(task.name, task.path, "x", "0", Environment(build_timeout_s=8.0))
     said = []
     start = time.monotonic()
-    with pytest.raises(UsageError, match=r"(?s)does not build: it did not end within 4 s.*before-the-wait"):
+    with pytest.raises(UsageError, match=r"(?s)does not build: it did not end within 8 s.*before-the-wait"):
         DockerProvider(say=said.append).prepare(slow)
-    assert time.monotonic() - start < 12
+    assert time.monotonic() - start < 60
     assert any(f"building the image of task {task.name}, 3 s:" in line for line in said)
     for _ in range(50):
         if not any(process.info["cmdline"] == ["sleep", seconds] for process in psutil.process_iter(["cmdline"])):

@@ -48,7 +48,7 @@ def test_of_two_sweeps_that_start_at_once_one_runs_and_a_killed_one_is_resumed(s
     writer = next(process for process in both if process is not refused)
     assert refused.communicate()[0].count(f"is being written by process {writer.pid} on ") == 1
     assert refused.returncode == pytest.ExitCode.USAGE_ERROR
-    wait_until((folder / "trials.jsonl").exists)
+    wait_until(lambda: (folder / "trials.jsonl").exists() and (folder / "trials.jsonl").stat().st_size)
     assert main(["report", str(folder)]) == 0
     assert f"{folder} is still being written by process {writer.pid} on " in capsys.readouterr().out
     writer.send_signal(signal.SIGKILL)

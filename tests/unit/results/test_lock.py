@@ -160,6 +160,9 @@ def test_a_report_of_a_run_that_goes_on_says_so_and_is_made(tmp_path, capsys):
         said = capsys.readouterr().out
         assert f"{folder} is still being written by process {holder.pid} on " in said
         assert "this report is of the first 60 of 60 trials" in said
+        (folder / "trials.jsonl").write_text("")
+        with pytest.raises(UsageError, match=rf"process {holder.pid} on .* no trial has ended yet"):
+            read_run_folder(folder)
         (folder / "provenance.json").unlink()
         with pytest.raises(UsageError, match=rf"process {holder.pid} on .* prepares a run there"):
             read_run_folder(folder)
