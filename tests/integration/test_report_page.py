@@ -7,6 +7,7 @@ import pytest
 from support.chromium import Chromium
 from support.recorded_run import write_recorded
 
+from capvec.directions.direction import Direction
 from capvec.publish.export import export
 from dev.browser import NAMES, find_browser
 
@@ -196,8 +197,9 @@ def test_names_of_configs_over_the_matrix_meet_neither_each_other_nor_its_marks(
 
 
 def test_an_exported_page_opens_as_the_runs_does(browser, page, tmp_path):
+    direction = Direction.read(page.parent / "vectors" / "dir.safetensors")
     for suffix in ("pt", "gguf"):
-        (page.parent / "vectors" / f"dir.{suffix}").touch()
+        direction.save(page.parent / "vectors" / f"dir.{suffix}")
     export(page.parent, tmp_path / "out", license_id="mit", say=lambda _: None)
     browser.open(tmp_path / "out" / "report.html")
     assert "step 2: the replies differ" in text(browser, "#comparison")[0]
