@@ -11,7 +11,7 @@ import hmac
 import json
 import resource
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -245,23 +245,16 @@ async def while_connected(request: Request, work: Future[T]) -> T:
     Raises:
         ClientDisconnect: the client left.
     """
-    result: asyncio.Future[Any] = asyncio.wrap_future(work)
-    gone: asyncio.Future[Any] = asyncio.ensure_future(request.receive())
     try:
-        await asyncio.wait({gone, result}, return_when=asyncio.FIRST_COMPLETED)
-        if result.done():
-            return work.result()
-        raise ClientDisconnect
+        return await unless_gone(request, asyncio.wrap_future(work))
     finally:
-        gone.cancel()
-        result.cancel()
         if not work.cancel():  # it has begun; whoever does it sees that it is done
             with suppress(InvalidStateError):
                 work.set_exception(ClientDisconnect())
 
 
-async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine, which is cancelled when the client leaves; the body must have been read.
+async def unless_gone(request: Request, work: Awaitable[T]) -> T:
+    """The result of a coroutine or future, which is cancelled when the client leaves; the body must have been read.
 
     Raises:
         ClientDisconnect: the client left.
