@@ -25,6 +25,16 @@ def exact(number: float | Fraction) -> Fraction:
     return as_written * Fraction(10) ** int(exponent)
 
 
+def reaches(number: float, least: float) -> bool:
+    """Whether a number is at least a threshold, where both are finite: 0.6499999999999999 reaches 0.65."""
+    return exact(number) >= exact(least)
+
+
+def as_written(number: float) -> str:
+    """A number with all its digits, so that one just below a threshold does not read like it."""
+    return f"{number:.{DIGITS}g}"
+
+
 def exact_mean(numbers: Sequence[float | Fraction]) -> Fraction:
     """The mean of at least one number."""
     return sum(map(exact, numbers), Fraction()) / len(numbers)
