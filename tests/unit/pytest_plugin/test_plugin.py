@@ -164,7 +164,7 @@ def test_bad_input_is_one_readable_line_and_exit_code_4(pytester, monkeypatch, s
 def test_a_run_that_exists_is_never_overwritten(pytester, sweep):
     ledger = pytester.path / "reports" / "mine" / "trials.jsonl"
     ledger.parent.mkdir(parents=True)
-    ledger.write_text("")
+    ledger.write_text("{}\n")
     result = sweep("-m", "sweep", "--run", "mine")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: *mine holds a run already: add --resume*"])
