@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
+from capvec.decimals import reaches
 from capvec.errors import SandboxBroken, StepFault, StorageExceeded, VerifierFault
 from capvec.records import CommandResult
 from capvec.sandbox.base import Sandbox, SandboxProvider
@@ -69,7 +70,7 @@ class Scale:
             if len(steps) == len(task.steps) and all(steps):
                 raise
             reward = 0.0
-        return Judged(reward, rewards, all(steps) and reward >= self.solved_at, note, tuple(steps))
+        return Judged(reward, rewards, all(steps) and reaches(reward, self.solved_at), note, tuple(steps))
 
     def of_step(self, rewards: Mapping[str, float]) -> float:
         """What a single step earned; 0 where it did not write the reward that counts."""
@@ -220,5 +221,5 @@ def _verify(
         return None, str(fault)
     reward = scale.of_step(verified.rewards)
     found = (*symptoms(verified.ran), *symptoms(CommandResult(verified.logs, None)))
-    signs = "" if reward >= scale.solved_at else "; ".join((*verified.failed, *map(str, found)))
+    signs = "" if reaches(reward, scale.solved_at) else "; ".join((*verified.failed, *map(str, found)))
     return judged, signs and f"the verifier's tools failed, and it wrote the reward {reward:g}: {signs}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import safetensors.numpy
-from support.real_sweeps import REWARD, write_task
+from support.real_sweeps import REWARD, RUN, write_task
 from support.tiny_models import LAYERS, WIDTH, save_tiny
 
 
@@ -34,7 +34,7 @@ def sweep(pytester, given):
         arguments = (*arguments, *(() if check else ("--no-check",)))
         model = () if "--base-url" in arguments else ("--model", str(given / "tiny"))
         return pytester.runpytest_subprocess(
-            "--pyargs", "capvec", "-p", "no:cacheprovider", "-m", "sweep", "--run", "r",
+            "--pyargs", "capvec", "-p", "no:cacheprovider", "-m", "sweep", "--run", RUN,
             *model, "--direction", str(given / "dir.safetensors"), "--layer", "1",
             "--tasks", str(given / "tasks"), "--alpha", "4", "--max-steps", "2", "--max-tokens", "6", *arguments,
         )  # fmt: skip
@@ -44,4 +44,4 @@ def sweep(pytester, given):
 
 @pytest.fixture
 def report(pytester):
-    return pytester.path / "reports" / "r"
+    return pytester.path / "reports" / RUN

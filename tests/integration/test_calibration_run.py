@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 import pytest
-from support.real_sweeps import REWARD, ledger, no_container_is_left, no_traceback, write_task
+from support.real_sweeps import REWARD, RUN, ledger, no_container_is_left, no_traceback, write_task
 from support.tiny_models import save_tiny
 
 pytestmark = pytest.mark.integration
@@ -45,7 +45,7 @@ def calibration(pytester, given):
     def run(*arguments: str) -> pytest.RunResult:
         root, _ = given
         return pytester.runpytest_subprocess(
-            "--pyargs", "capvec", "-p", "no:cacheprovider", "-m", "calibration", "--run", "r", "--model",
+            "--pyargs", "capvec", "-p", "no:cacheprovider", "-m", "calibration", "--run", RUN, "--model",
             str(root / "tiny"), "--selection", str(root / "selection.json"), "--attempts", "1",
             "--controls", "random:1", "--max-steps", "2", "--max-tokens", "6", "--no-check", *arguments,
         )  # fmt: skip
@@ -81,7 +81,7 @@ def test_the_grid_runs_on_the_tune_half_alone_and_is_written_whole(given):
 def test_a_calibration_ends_with_five_verdicts_and_resumes(calibration, pytester):
     first = calibration("-k", "tuned")
     assert first.ret == pytest.ExitCode.TESTS_FAILED
-    report = pytester.path / "reports" / "r"
+    report = pytester.path / "reports" / RUN
     kept = ledger(report)
     assert {entry["task"] for entry in kept.values()} == {"tuned"}
 

@@ -240,7 +240,7 @@ def test_a_zero_control_that_says_something_else_is_seen(sweep, pytester):
 
         def pytest_runtest_logreport(report):
             if report.when == "call" and "easy-zero" in report.nodeid:
-                (path,) = pathlib.Path("reports/r/trajectories").glob("easy-zero-L1-t1.json")
+                (path,) = pathlib.Path("reports").glob("*/trajectories/easy-zero-L1-t1.json")
                 trajectory = json.loads(path.read_text())
                 replies = [step for step in trajectory["steps"] if "llm_call_count" in step]
                 replies[0]["message"] += "!"

@@ -11,7 +11,7 @@ import time
 import xml.etree.ElementTree as ET
 
 import pytest
-from support.real_sweeps import REWARD, TRIALS, ledger, no_container_is_left, no_traceback, write_task
+from support.real_sweeps import REWARD, RUN, TRIALS, ledger, no_container_is_left, no_traceback, write_task
 
 pytestmark = pytest.mark.integration
 pytest_plugins = ("pytester",)
@@ -77,7 +77,7 @@ def test_an_engine_that_dies_twice_stops_the_sweep_which_resume_completes(sweep,
     assert [one["outcome"] == "error" for one in outcomes] == [False, False, True]
     assert outcomes[-1]["away"] == "engine"
     assert "ended twice" in outcomes[-1]["error"]
-    result.stdout.fnmatch_lines(["Stopped: the engine ended twice*--run r --resume. 3 of 4 trials*NOT RUN: *"])
+    result.stdout.fnmatch_lines([f"Stopped: the engine ended twice*--run {RUN} --resume. 3 of 4 trials*NOT RUN: *"])
     summary = json.loads((report / "summary.json").read_text())
     assert (summary["interrupted"], "ended twice" in summary["stopped"]) == (False, True)
     assert no_traceback(result)

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from support.real_sweeps import REWARD, ledger, no_container_is_left, write_task
+from support.real_sweeps import REWARD, RUN, ledger, no_container_is_left, write_task
 
 from capvec.commands.main import main
 from capvec.results.lock import LOCK, writer_of
@@ -18,13 +18,13 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def start(given, tmp_path):
-    """Starts a sweep of an easy task and a slow one, in a folder `reports/r` that all of them share."""
+    """Starts a sweep of an easy task and a slow one, in one folder that all of them share."""
     write_task(tmp_path / "tasks" / "slow", f"sleep 3\n{REWARD.format(0)}")
 
     def start(*arguments: str) -> subprocess.Popen[str]:
         command = [
             sys.executable, "-m", "pytest", "--pyargs", "capvec", "-p", "no:cacheprovider", "-m", "sweep",
-            "--run", "r", "--model", str(given / "tiny"), "--direction", str(given / "dir.safetensors"),
+            "--run", RUN, "--model", str(given / "tiny"), "--direction", str(given / "dir.safetensors"),
             "--layer", "1", "--tasks", f"{given / 'tasks' / 'easy'},{tmp_path / 'tasks' / 'slow'}", "--max-steps", "1",
             "--max-tokens", "4", "--no-check", *arguments,
         ]  # fmt: skip
@@ -41,7 +41,7 @@ def wait_until(condition, seconds=120):
 
 
 def test_of_two_sweeps_that_start_at_once_one_runs_and_a_killed_one_is_resumed(start, tmp_path, capsys):
-    folder = tmp_path / "reports" / "r"
+    folder = tmp_path / "reports" / RUN
     both = [start(), start("-n", "2")]
     wait_until(lambda: any(process.poll() is not None for process in both))
     refused = next(process for process in both if process.poll() is not None)

@@ -22,7 +22,7 @@ import psutil
 import pytest
 import safetensors.numpy
 from support.dockerd import Dockerd
-from support.real_sweeps import REWARD, ledger, no_container_is_left, write_task
+from support.real_sweeps import REWARD, RUN, ledger, no_container_is_left, write_task
 from support.tiny_models import LAYERS, WIDTH, save_tiny
 
 pytestmark = [pytest.mark.siege, pytest.mark.slow]
@@ -84,7 +84,7 @@ def run(arguments: list[str], folder: Path, daemon: Dockerd) -> tuple[int, list[
 
 def done(folder: Path) -> int:
     """How many trials have an outcome so far."""
-    path = folder / "reports" / "r" / "trials.jsonl"
+    path = folder / "reports" / RUN / "trials.jsonl"
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
@@ -110,7 +110,7 @@ def test_nothing_grows_over_many_trials(dockerd, tmp_path, record_property):
     code, samples, most = run(
         [
             *(sys.executable, "-m", "pytest", "--pyargs", "capvec", "-p", "no:cacheprovider", "-q", "-m", "sweep"),
-            *("--run", "r", "--model", "tiny", "--direction", "dir.safetensors", "--layer", "1", "--alpha", "4"),
+            *("--run", RUN, "--model", "tiny", "--direction", "dir.safetensors", "--layer", "1", "--alpha", "4"),
             *("--tasks", "tasks", "--no-check", "--max-steps", "2", "--max-tokens", "6", "-n", str(WORKERS)),
             *("--attempts", str(TRIALS // 20)),
         ],
@@ -122,7 +122,7 @@ def test_nothing_grows_over_many_trials(dockerd, tmp_path, record_property):
         rows = csv.writer(file)
         rows.writerow(Sample.__annotations__)
         rows.writerows(vars(sample).values() for sample in samples)
-    outcomes = ledger(tmp_path / "reports" / "r").values()
+    outcomes = ledger(tmp_path / "reports" / RUN).values()
     print(f"{len(outcomes)} trials in {seconds:.0f} s, at most {most} containers; {tmp_path / 'samples.csv'}")
     record_property("trials", len(outcomes))
     record_property("seconds", round(seconds))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 
 from capvec.sandbox.reaper import RUN_LABEL
 
+RUN = f"r-{os.getpid()}"
+"""The name of this process's runs. Containers are found by it, and other files have sweeps at the same time."""
 DOCKERFILE = "FROM debian:bookworm-slim\nWORKDIR /app\n"
 REWARD = "#!/bin/bash\nmkdir -p /logs/verifier\necho {} > /logs/verifier/reward.txt\n"
 
@@ -43,7 +46,7 @@ def containers(run: str) -> list[dict]:
         client.close()
 
 
-def no_container_is_left(run: str = "r") -> bool:
+def no_container_is_left(run: str = RUN) -> bool:
     """Whether every container of a run was removed."""
     return not containers(run)
 

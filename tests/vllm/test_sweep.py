@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import safetensors.numpy
-from support.real_sweeps import REWARD, ledger, no_container_is_left, no_traceback, write_task
+from support.real_sweeps import REWARD, RUN, ledger, no_container_is_left, no_traceback, write_task
 from support.tiny_models import LAYERS, WIDTH, save_tiny
 
 from capvec.engines.vllm import versions
@@ -37,7 +37,7 @@ def given(tmp_path_factory):
 def sweep(pytester, given):
     def run(*arguments: str) -> pytest.RunResult:
         return pytester.runpytest_subprocess(
-            "--pyargs", "capvec", "-p", "no:cacheprovider", "-m", "sweep", "--run", "r", "-n", "2",
+            "--pyargs", "capvec", "-p", "no:cacheprovider", "-m", "sweep", "--run", RUN, "-n", "2",
             "--model", str(given / "tiny"), "--direction", str(given / "dir.safetensors"), "--layer", "1",
             "--tasks", str(given / "tasks"), "--alpha", "4", "--max-steps", "2", "--max-tokens", "6", "--no-check",
             *arguments,
@@ -50,8 +50,8 @@ def test_a_sweep_through_vllm_has_every_outcome_its_receipts_and_what_computed_t
     result = sweep("--engine", "vllm", "--engine-arg", "enforce_eager=true", "--controls", "zero,random:1")
     assert no_traceback(result)
     assert result.ret == 0
-    assert no_container_is_left("r")
-    report = pytester.path / "reports" / "r"
+    assert no_container_is_left()
+    report = pytester.path / "reports" / RUN
     outcomes = ledger(report)
     assert len(outcomes) == 8
     assert {outcome["outcome"] for outcome in outcomes.values()} == {"solved", "unsolved"}

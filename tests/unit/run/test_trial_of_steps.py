@@ -66,7 +66,7 @@ class Sandboxes:
 
 @pytest.fixture
 def run(tmp_path):
-    def run(*sandboxes, strategy="mean", least=None, replies=("DONE",) * 3, reward=None, solution=False):
+    def run(*sandboxes, strategy="mean", least=None, replies=("DONE",) * 3, reward=None, solution=False, solved_at=1.0):
         sandboxes = [one if isinstance(one, tuple) else (one, ()) for one in sandboxes]
         setups = any(setups for _, setups in sandboxes)
         for name in ("a", "b", "c"):
@@ -82,7 +82,7 @@ def run(tmp_path):
         several = tuple(TaskStep(name, f"Do {name}.", min_reward=least or {}) for name in ("a", "b", "c"))
         task = Task("t", tmp_path, "Do a.", "0", several=several, step_reward=strategy)
         spec, config = TrialSpec("t", "baseline", 1, 7), Config("baseline", "baseline")
-        settings = Settings("m", "bash-block", "zero-shot", 4, 32, 0.7, reward=reward)
+        settings = Settings("m", "bash-block", "zero-shot", 4, 32, 0.7, reward=reward, solved_at=solved_at)
         plan = Plan("r", tmp_path, (task,), (config,), (spec,), settings)
         run.sandboxes = Sandboxes(*sandboxes)
         return TrialRunner(plan, ScriptedModel(list(replies)), run.sandboxes).run(spec)
@@ -104,6 +104,19 @@ def summary(outcome: Outcome):
 def test_the_reward_is_the_mean_of_the_steps_or_that_of_the_last(run, strategy, reward):
     outcome = run(wrote({"reward": 0.5}, {"reward": 0}, {"reward": 1}), strategy=strategy)
     assert summary(outcome) == ("solved" if reward == 1 else "unsolved", reward, 3)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "solved_at"), [((0.6, 0.7, 0.65), 0.65), ((0.1, 0.2, 0.3), 0.2), ((0.1 + 0.2, 0.3, 0.3), 0.3)]
+)
+def test_a_mean_of_decimals_reaches_its_threshold_whatever_their_sum_of_floats_is(run, rewards, solved_at):
+    outcome = run(wrote(*({"reward": reward} for reward in rewards)), solved_at=solved_at)
+    assert summary(outcome) == ("solved", solved_at, 3)
+
+
+@pytest.mark.parametrize(("least", "steps"), [(0.3, 3), (0.3000001, 1)])
+def test_a_sum_of_decimals_reaches_the_least_reward_of_its_step(run, least, steps):
+    assert run(wrote(*[{"reward": 0.1 + 0.2}] * 3), least={"reward": least}).steps == steps
 
 
 def test_a_name_that_a_step_did_not_write_counts_as_0(run):
