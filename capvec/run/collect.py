@@ -26,7 +26,7 @@ from capvec.run.watch import EngineLook, Watch, docker_look
 from capvec.sandbox.compose_file import check_services
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.docker_host import check_docker
-from capvec.sandbox.reaper import reap
+from capvec.sandbox.reaper import reap, reap_and_say
 from capvec.tasks import load_tasks
 from capvec.tasks.loader import left_out_in_words, notes_in_words
 from capvec.text import counted, one_line
@@ -68,6 +68,7 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> Collection:
     check_docker()
     for line in (*notes_in_words(loaded.tasks), *left_out_in_words(loaded.left_out)):
         _say(line)
+    reap_and_say(_say)
     source = resolve_model(options.model)
     choice = choose(options.engine, options.engine_args, source.path_or_id)
     _say(f"the engine: {choice.in_words}")
