@@ -26,6 +26,7 @@ def run(options: argparse.Namespace) -> int:
     """Check the tasks anew, and print a table; 1 when one is unfit."""
     from capvec.run.check import Checker  # noqa: PLC0415
     from capvec.run.control import Scale  # noqa: PLC0415
+    from capvec.run.open_files import allow_trials  # noqa: PLC0415
     from capvec.run.preparation import prepare_images  # noqa: PLC0415
     from capvec.run.proofs import Proofs  # noqa: PLC0415
     from capvec.run.status_line import progress_on_stdout  # noqa: PLC0415
@@ -37,6 +38,7 @@ def run(options: argparse.Namespace) -> int:
     from capvec.tasks.loader import left_out_in_words, notes_in_words  # noqa: PLC0415
     from capvec.text import one_line  # noqa: PLC0415
 
+    allow_trials(options.jobs, f"--jobs {options.jobs}")
     loaded = load_tasks(
         options.TASKS,
         skip=options.skip_unsupported,

@@ -19,6 +19,7 @@ from capvec.records import Config, Outcome
 from capvec.results import provenance
 from capvec.results.ledger import TRIALS, Ledger
 from capvec.run.instrument import Patience
+from capvec.run.open_files import allow_trials
 from capvec.run.preparation import TaskPreparation
 from capvec.run.recorder import TrialRecorder, run_trials
 from capvec.run.tries import repeater
@@ -57,6 +58,7 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> Collection:
         UsageError: a bad option, or nothing can be measured with a task.
         InfrastructureError: Docker or the engine does not answer.
     """
+    allow_trials(jobs, f"--jobs {jobs}")
     loaded = load_tasks(
         options.tasks,
         skip=options.skip_unsupported,
