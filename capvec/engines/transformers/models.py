@@ -66,7 +66,12 @@ def load_model(
         tokenizer = AutoTokenizer.from_pretrained(name, config=config, trust_remote_code=False)
         check_tokenizer(tokenizer, name)
         model, report = classes.from_pretrained(
-            name, config=config, dtype=precision, trust_remote_code=False, output_loading_info=True
+            name,
+            config=config,
+            dtype=precision,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in the report
         )
     except (OSError, ValueError, LookupError, AttributeError, RuntimeError, ImportError, SafetensorError) as error:
         raise cannot_load(name, error) from error
