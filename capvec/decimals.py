@@ -12,17 +12,28 @@ _SIMPLE = 1000
 
 
 def exact(number: float | Fraction) -> Fraction:
-    """The number that a float was written for: the simple fraction, or else the decimal, of the same 15 digits.
+    """The number that a float was written for: the simple fraction beside it, or else the decimal of its 15 digits.
 
-    A decimal of up to 12 digits is itself. So sums and comparisons of such numbers are exact on any scale.
+    Beside it is what differs from it by at most 1 in the 15th digit, as 0.794117647058823 does from 27/34. A decimal of
+    up to 12 digits is itself. So sums and comparisons of such numbers are exact on any scale.
     """
     if isinstance(number, Fraction):
         return number
     mantissa, _, exponent = f"{number:.{DIGITS - 1}e}".partition("e")
     decimal = Fraction(mantissa)
     simple = decimal.limit_denominator(_SIMPLE)
-    as_written = simple if abs(simple - decimal) <= Fraction(5, 10**DIGITS) else decimal
-    return as_written * Fraction(10) ** int(exponent)
+    meant = simple if abs(simple - decimal) <= Fraction(10, 10**DIGITS) else decimal
+    return meant * Fraction(10) ** int(exponent)
+
+
+def reaches(number: float, least: float) -> bool:
+    """Whether a number is at least a threshold, where both are finite: 0.6499999999999999 reaches 0.65."""
+    return exact(number) >= exact(least)
+
+
+def as_written(number: float) -> str:
+    """A number with all its digits, so that one just below a threshold does not read like it."""
+    return f"{number:.{DIGITS}g}"
 
 
 def exact_mean(numbers: Sequence[float | Fraction]) -> Fraction:

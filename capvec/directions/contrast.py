@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from capvec.decimals import as_written, reaches
 from capvec.directions.matching import Matched, by_length, by_task
 from capvec.directions.recipe import Recipe
 from capvec.errors import UsageError
@@ -197,7 +198,7 @@ def sift(rules: Sequence[Rule], traces: Sequence[Trace]) -> tuple[list[Trace], l
 
 def passed(recipe: Recipe, trace: Trace) -> bool:
     """Whether the trace's reward reaches the threshold."""
-    return trace.reward is not None and trace.reward >= recipe.positive_reward
+    return trace.reward is not None and reaches(trace.reward, recipe.positive_reward)
 
 
 def usable(recipe: Recipe, model: str) -> tuple[Rule, ...]:  # noqa: ARG001 - all groups of rules share one signature
@@ -219,7 +220,7 @@ def clear_outcome(recipe: Recipe, model: str) -> tuple[Rule, ...]:
         *usable(recipe, model),
         Rule(f"is of the model `{model}`", "from another model", lambda trace: trace.model == model),
         Rule(
-            f"reward of at least {recipe.positive_reward:g}, or of 0",
+            f"reward of at least {as_written(recipe.positive_reward)}, or of 0",
             "with a partial reward",
             unless_passed(lambda trace: (trace.reward or 0) <= 0),
         ),
@@ -254,7 +255,7 @@ def cross_model(recipe: Recipe, model: str) -> tuple[Rule, ...]:
     return (
         *usable(recipe, model),
         Rule(
-            f"if it is of the model `{model}`: reward of at least {recipe.positive_reward:g}",
+            f"if it is of the model `{model}`: reward of at least {as_written(recipe.positive_reward)}",
             "not solved by the model itself",
             lambda trace: trace.model != model or passed(recipe, trace),
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from capvec.decimals import exact_mean
 from capvec.plan.plan import Plan
 from capvec.records import Outcome
 from capvec.report.markdown import markdown
@@ -64,7 +65,7 @@ def _rows(plan: Plan, outcomes: Sequence[Outcome]) -> Iterator[Row]:
 def _mean_reward(outcomes: Sequence[Outcome], *, partial: bool) -> tuple[str, ...]:
     """One cell where rewards of the collection are neither 0 nor 1, and none elsewhere."""
     rewards = valid_rewards(outcomes)
-    return (reward(sum(rewards) / len(rewards) if rewards else None),) if partial else ()
+    return (reward(float(exact_mean(rewards)) if rewards else None),) if partial else ()
 
 
 def _rates(outcomes: Sequence[Outcome]) -> tuple[str, ...]:

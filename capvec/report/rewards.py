@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from capvec.decimals import as_written
 from capvec.plan.plan import Settings
 from capvec.records import Interval
 from capvec.report.section import Block, Code, Heading, Inline, Paragraph, Section, Table, left, right
@@ -29,7 +30,7 @@ def rewards_section(results: Results) -> Section | None:
 def solved_in_words(settings: Settings) -> tuple[Inline, ...]:
     """Which reward counts, and from where on a trial is solved."""
     named: tuple[Inline, ...] = () if settings.reward is None else (" named ", Code(settings.reward))
-    return ("A trial is solved from a reward", *named, f" of {settings.solved_at:g}.")
+    return ("A trial is solved from a reward", *named, f" of {as_written(settings.solved_at)}.")
 
 
 def _means(rows: Sequence[ConfigRewards]) -> Table:

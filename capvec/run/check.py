@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from threading import Event
 from typing import Literal, Self
 
+from capvec.decimals import as_written
 from capvec.errors import (
     EnvironmentFault,
     InfrastructureError,
@@ -68,7 +69,7 @@ class Attempt(Record):
 
     @property
     def shown(self) -> str:
-        return "none" if self.reward is None else f"{self.reward:g}"
+        return "none" if self.reward is None else as_written(self.reward)
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class TaskCheck(Record):
         return f"its containers had {powers} and {network}"
 
     def _problems(self) -> Iterator[tuple[str, Attempt]]:
-        nothing, solution = self.nothing, self.solution
+        nothing, solution, least = self.nothing, self.solution, as_written(self.solved_at)
         if self.fault:
             yield self.fault, nothing
             return
@@ -160,13 +161,16 @@ class TaskCheck(Record):
             )
         elif solution is not None and not solution.solved:
             yield (
-                f"its own solution is judged {solution.shown}, and must be judged at least {self.solved_at:g}",
+                f"its own solution is judged {solution.shown}, and must be judged at least {least}",
                 solution,
             )
         elif solution is None and nothing.symptoms:
             yield f"it has no solution, and its verifier's own tools seem to fail: {nothing.symptoms[0]}", nothing
         if nothing.solved:
-            yield f"doing nothing is judged {nothing.shown}, and must be judged below {self.solved_at:g}", nothing
+            yield (
+                f"doing nothing is judged {nothing.shown}, and must be judged below {least}",
+                nothing,
+            )
 
     def _advice(self, symptom: Symptom) -> str:
         if symptom.kind == NETWORK and not self.networked:
@@ -335,7 +339,8 @@ def _evidence(ran: Sequence[tuple[str, CommandResult | None]]) -> Iterator[str]:
 def _below(step: TaskStep, rewards: Mapping[str, float]) -> str:
     """What a step earned of the rewards that its `min_reward` asks for."""
     earned = (
-        f"{name} {f'{rewards[name]:g}' if name in rewards else 'missing'}, and min_reward asks for {least:g}"
+        f"{name} {as_written(rewards[name]) if name in rewards else 'missing'}, and min_reward asks for "
+        f"{as_written(least)}"
         for name, least in step.min_reward.items()
     )
     return f"in the step {step.name}: {'; '.join(earned)}"

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+from capvec.decimals import exact_mean
 from capvec.errors import VerifierFault
 
 NAME = "reward"
@@ -85,7 +86,7 @@ def of_steps(steps: Sequence[Mapping[str, float]], strategy: Literal["mean", "fi
     if strategy == "final":
         return dict(steps[-1])
     names = dict.fromkeys(name for rewards in steps for name in rewards)
-    return {name: sum(rewards.get(name, 0.0) for rewards in steps) / len(steps) for name in names}
+    return {name: float(exact_mean([rewards.get(name, 0.0) for rewards in steps])) for name in names}
 
 
 def _of_json(data: bytes) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from capvec.decimals import reaches
 from capvec.errors import InfrastructureError, SandboxUnavailable, StepFault
 from capvec.sandbox.base import LOG_FOLDERS, Sandbox
 from capvec.sandbox.health import wait_until_healthy
@@ -50,7 +51,7 @@ def begin(sandbox: Sandbox, task: Task, step: TaskStep) -> None:
 
 def goes_on(step: TaskStep, rewards: Mapping[str, float]) -> bool:
     """Whether the next step follows: the step was judged, and each reward in `min_reward` is there and large enough."""
-    enough = (rewards.get(name, float("-inf")) >= least for name, least in step.min_reward.items())
+    enough = (name in rewards and reaches(rewards[name], least) for name, least in step.min_reward.items())
     return bool(rewards) and all(enough)
 
 

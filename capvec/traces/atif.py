@@ -176,7 +176,9 @@ def _foreign_messages(document: Document, steps: list[dict[str, Any]]) -> Iterat
         text = read_content(document, step["message"], f"steps[{index}].message")
         if step["source"] == "agent":
             text = without_thought(text)
-        said = with_calls(text, [(call.get("function_name"), call.get("arguments", {})) for call in calls])
+        key = f"steps[{index}].tool_calls[].function_name"
+        named = [(document.typed(call.get("function_name"), key, str), call.get("arguments", {})) for call in calls]
+        said = with_calls(text, named)
         yield {"role": _ROLES[step["source"]], "content": said}
         key = f"steps[{index}].observation"
         observation = document.optional(step.get("observation"), key, dict) or {}

@@ -1,12 +1,12 @@
 """Turns one chat into a trace.
 
 A chat is a list of messages, or an object that has one; `messages.py` says which messages are read. The reward and any
-other field of `fields.py` stand beside the list.
+other field of `fields.py` stand beside the list, and so may a system prompt and the last reply.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from capvec.errors import UsageError
@@ -17,7 +17,10 @@ from capvec.traces.counts import by_protocol
 from capvec.traces.document import Document
 from capvec.traces.fields import TRACE_FIELDS, UNKNOWN, look_up
 from capvec.traces.format import Format
-from capvec.traces.messages import looks_like_messages, read_messages
+from capvec.traces.messages import looks_like_messages, only_choice, read_messages
+
+_COMPLETIONS = ("response", "completion", "choices", "responses", "completions", "candidates", "generations")
+"""Keys beside the messages of a request under which its log may have the reply."""
 
 
 def looks_like_chat(value: Any, named: Mapping[str, str]) -> bool:
@@ -52,7 +55,11 @@ def chat_trace(document: Document, named: Mapping[str, str]) -> Trace:
             f"capvec reads, nor a chat (an object with {', '.join(TRACE_FIELDS['messages'])}); use "
             f"--trace-fields messages=NAME for another name"
         )
-    messages = read_messages(document, [*_system(chat), *document.typed(talk, key, list), *_completion(chat)], key)
+    _check_only(document, chat, key, talk, named)
+    messages = read_messages(document, document.typed(talk, key, list), key)
+    messages = read_messages(document, _system(chat, messages), "system") + messages
+    reply = _completion(document, chat, answered=bool(messages) and messages[-1]["role"] == "assistant")
+    messages += [] if reply == messages[-1:] else reply
     replies = [message["content"] for message in messages if message["role"] == "assistant"]
     steps, task, model, name = (found(field)[0] for field in ("steps", "task", "model", "id"))
     counts = by_protocol(document.optional(*found("protocol"), str), replies).known_first(
@@ -74,27 +81,68 @@ def chat_trace(document: Document, named: Mapping[str, str]) -> Trace:
 def _talk(chat: Mapping[str, Any], named: Mapping[str, str]) -> tuple[str, Any]:
     """The key of the messages, and the messages, which published data sets may have as JSON in a string."""
     key, talk = look_up(chat, "messages", named)
+    return key, _parsed(talk)
+
+
+def _parsed(talk: Any) -> Any:
     try:
-        return key, parse_json(talk) if isinstance(talk, str) else talk
+        return parse_json(talk) if isinstance(talk, str) else talk
     except ValueError:
-        return key, talk
+        return talk
 
 
-def _system(chat: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The system prompt, which Anthropic's requests have beside their messages."""
-    prompt = chat.get("system")
-    return [{"role": "system", "content": prompt}] if prompt and isinstance(prompt, str | list) else []
+def _check_only(document: Document, chat: Mapping[str, Any], key: str, talk: Any, named: Mapping[str, str]) -> None:
+    """Check that no other known key has another conversation, unless the user named the one to read."""
+    for other in TRACE_FIELDS["messages"] if "messages" not in named else ():
+        beside = _parsed(chat.get(other))
+        if looks_like_messages(beside) and beside != talk:
+            raise UsageError(
+                f"{document.name}: `{key}` and `{other}` have conversations that differ; choose one with "
+                f"--trace-fields messages=NAME"
+            )
 
 
-def _completion(chat: Mapping[str, Any]) -> list[Any]:
-    """The reply to the messages, where the log of one request has it beside them, in OpenAI's or Anthropic's form."""
-    response = chat.get("response")
-    if not isinstance(response, dict):
-        return []
-    choices = response.get("choices")
-    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
-        return [choices[0].get("message")]
-    return [response] if "role" in response or response.get("object") == "response" else []
+def _system(chat: Mapping[str, Any], messages: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
+    """The system prompt, where it stands beside messages that have none, as in Anthropic's requests."""
+    prompt = chat.get("system") or chat.get("system_prompt")
+    given = prompt and isinstance(prompt, str | list) and [one["role"] for one in messages[:1]] != ["system"]
+    return [{"role": "system", "content": prompt}] if given else []
+
+
+def _completion(document: Document, chat: Mapping[str, Any], *, answered: bool) -> list[dict[str, str]]:
+    """The reply to the messages, where the log of a request has it beside them.
+
+    Where they are `answered`, a text or an unknown form beside them is no reply, but something about it.
+
+    Raises:
+        UsageError: there are several, or what follows the messages is not understood; the message names the key.
+    """
+    key = next((key for key in _COMPLETIONS if chat.get(key)), "")
+    given = chat.get(key)
+    if key == "choices":
+        key, given = "", {"choices": given} if _are_choices(given) else None
+    entries = _replies(document, given, f"{key}.choices".lstrip("."))
+    if entries is None and isinstance(given, str) and not answered:
+        entries = [{"role": "assistant", "content": given}]
+    if entries is None and given and not answered:
+        raise document.broken(key, given, "one reply, in the form of OpenAI or Anthropic")
+    return read_messages(document, entries or [], key or "choices")
+
+
+def _replies(document: Document, given: Any, choices: str) -> list[Any] | None:
+    """The entries of a completion in one of the forms in which APIs give it; None if it is in none."""
+    if isinstance(given, dict) and "choices" in given:
+        return [only_choice(document, given["choices"], choices)]
+    if isinstance(given, dict) and ("role" in given or given.get("object") == "response"):
+        return [given]
+    if isinstance(given, dict) and isinstance(given.get("message"), dict):
+        return [given["message"]]  # of Ollama
+    return given if looks_like_messages(given) else None
+
+
+def _are_choices(value: Any) -> bool:
+    """Whether it is a list of OpenAI's choices, and not what a question lets one choose from."""
+    return isinstance(value, list) and all(isinstance(one, dict) and "message" in one for one in value)
 
 
 def _label(document: Document, value: Any, key: str) -> str:

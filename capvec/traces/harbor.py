@@ -110,6 +110,12 @@ def subagent_files(documents: Sequence[Document]) -> set[Path]:
     return {path for document in documents for path in _subagents(document)}
 
 
+def embedded_subagents(document: Document) -> int:
+    """How many trajectories of subagents a run holds in its own file."""
+    inner = document.value.get("subagent_trajectories") if isinstance(document.value, dict) else None
+    return len(inner) if isinstance(inner, list) else 0
+
+
 def own_records(trajectories: Sequence[Document], others: Sequence[Document]) -> set[Path]:
     """The files of `others` in which an agent recorded, in its own format, a run that Harbor kept as ATIF as well."""
     kept = {document.path.parent for document in trajectories if document.alone and trial_result(document)}

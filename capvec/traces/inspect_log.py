@@ -31,6 +31,11 @@ def _read(document: Document, named: Mapping[str, str]) -> Iterator[Trace]:
         raise NotATrace("a log of Inspect without samples")
     for sample in log.samples:
         name = f"{log.eval.task}/{sample.id}"
+        if (choices := len(sample.output.choices)) > 1:
+            raise UsageError(
+                f"{document.name}: `{name}.output.choices` has {choices} choices, of which the messages have one; "
+                f"expected a log with num_choices of 1"
+            )
         messages = read_messages(document, [_entry(message) for message in sample.messages], f"{name}.messages")
         yield Trace(
             id=f"{name}/{sample.epoch}",
@@ -69,8 +74,11 @@ def _log(document: Document) -> Any:
 def _entry(message: Any) -> dict[str, Any]:
     """A message as an object. What a failed tool gave is its error, which stands beside the content."""
     entry: dict[str, Any] = message.model_dump(exclude_none=True)
-    failed = entry.get("error")
-    return entry | {"content": failed["message"]} if failed and not entry.get("content") else entry
+    if failed := entry.get("error"):
+        content = entry.get("content") or []
+        texts = [content] if isinstance(content, str) else content
+        entry["content"] = texts if failed["message"] in texts else [*texts, failed["message"]]
+    return entry
 
 
 def _reward(document: Document, sample: Any, named: Mapping[str, str]) -> float | None:

@@ -47,14 +47,20 @@ _ROLES = {
 }
 """Role of a message → the role in a chat template. A tool's answer becomes a user message, as in `atif.py`."""
 
-_CONTENTS = ("content", "value", "text", "system_prompt")
-"""Keys of a message's content: of the APIs, of ShareGPT, and of published trajectories of SWE-agent."""
+_CONTENTS = ("content", "value", "text", "system_prompt", "parts")
+"""Keys of a message's content: of the APIs, of ShareGPT, of published trajectories of SWE-agent, and of AI SDK."""
 _TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
 _IMAGE_PARTS = {"image", "image_url", "input_image", "computer_screenshot"}
 _THOUGHTS = {"thinking", "redacted_thinking", "reasoning", "reasoning_text"}
 
-_UNREAD = ("audio", "images", "video")
-"""Keys beside the content of a reply in which APIs give what is no text."""
+_UNREAD = (
+    *("audio", "audios", "images", "video", "videos", "attachments", "experimental_attachments"),  # no text
+    *("alternatives", "branches", "candidates", "children", "choices", "replies", "variants"),  # parallel branches
+)
+"""Keys beside the content of a message that hold more of what was said, or other things that were said instead."""
+
+_ARGUMENTS = ("arguments", "input", "args", "parameters")
+"""Keys of a call's arguments: of OpenAI's functions and custom tools, of LangChain, and of Llama."""
 
 _CALL_ITEMS: dict[str, tuple[str, str]] = {
     "function_call": ("name", "arguments"),
@@ -152,6 +158,20 @@ def read_content(document: Document, content: Any, key: str) -> str:
     return with_calls(text, calls)
 
 
+def only_choice(document: Document, choices: Any, key: str) -> dict[str, Any]:
+    """The message of the one choice of a response. Of several, nothing says with which one the conversation went on.
+
+    Raises:
+        UsageError: there is another number of choices, or the one has no message; the message names the key.
+    """
+    given = document.objects(choices, key)
+    if len(given) != 1:
+        raise UsageError(
+            f"{document.name}: `{key}` has {len(given)} choices, and a conversation has one; expected a trace for each"
+        )
+    return document.typed(given[0].get("message"), f"{key}[0].message", dict)
+
+
 def read_calls(document: Document, calls: Any, key: str) -> Iterator[tuple[Any, Any]]:
     """Name and arguments of each of a message's tool calls, as OpenAI or Inspect write them.
 
@@ -165,7 +185,10 @@ def read_calls(document: Document, calls: Any, key: str) -> Iterator[tuple[Any, 
             function = {"name": function, "arguments": call.get("arguments")}
         function = document.typed(function, f"{key}[{index}].function", dict)
         name = document.typed(function.get("name"), f"{key}[{index}].name", str)
-        yield name, arguments_of(function.get("arguments", function.get("input", {})))
+        given = next((one for one in _ARGUMENTS if one in function), None)
+        if given is None:
+            raise document.broken(f"{key}[{index}].arguments", None, "what the tool was called with")
+        yield name, arguments_of(function[given])
 
 
 def _said(document: Document, entry: dict[str, Any], key: str) -> Iterator[_Said]:
@@ -190,27 +213,45 @@ def _message(document: Document, message: dict[str, Any], key: str) -> _Said:
     if not isinstance(name, str) or name not in _ROLES:
         raise document.broken(f"{key}.{role_key}", name, f"one of {', '.join(_ROLES)}")
     role = _ROLES[name]
-    if role == "assistant" and (unread := next((one for one in _UNREAD if message.get(one)), None)):
+    unread = next((one for one in _UNREAD if message.get(one) and not (one == "images" and role == "user")), None)
+    if unread is not None:
         raise UsageError(
-            f"{document.name}: `{key}.{unread}` holds what is no text of the reply, which capvec does not read; "
-            f"expected text and calls"
+            f"{document.name}: `{key}.{unread}` holds what capvec does not read; expected all that was said in the "
+            f"message's content and calls"
         )
-    given = [one for one in _CONTENTS if message.get(one) is not None]
-    content_key = next((one for one in given if message[one]), given[0] if given else _CONTENTS[0])
-    content = message.get(content_key)
     calls = [*read_calls(document, message.get("tool_calls"), f"{key}.tool_calls")]
-    if isinstance(legacy := message.get("function_call"), dict):
+    if legacy := message.get("function_call"):
         calls += read_calls(document, [legacy], f"{key}.function_call")
-    refusal = document.optional(message.get("refusal"), f"{key}.refusal", str) or ""
-    if not content and (refusal or (content is None and (content_key in message or (role == "assistant" and calls)))):
-        # OpenAI's content is null if the reply consists of calls only, or was refused, and if a tool gave nothing.
-        content = refusal
-    text, among = _content(document, content, f"{key}.{content_key}", role)
+    text, among = _spoken(document, message, key, role, silent=role == "assistant" and bool(calls))
     if role == "assistant":
         text = without_thought(text)
-    if name == "function_call" and isinstance(call := arguments_of(text), dict) and "name" in call:
-        text, calls = "", [*read_calls(document, [call], f"{key}.{content_key}")]
+    if name == "function_call" and isinstance(call := arguments_of(text), dict) and _is_call(call):
+        text, calls = "", [*read_calls(document, [call], key)]
     return _Said(role, with_calls(text, [*among, *calls]), is_item=message.get("type") == "message")
+
+
+def _spoken(
+    document: Document, message: dict[str, Any], key: str, role: str, *, silent: bool
+) -> tuple[str, list[tuple[Any, Any]]]:
+    """The text of a message and the calls among its parts. A message that is `silent` needs no content."""
+    written = [one for one in _CONTENTS if isinstance(message.get(one), str | list) and message[one]]
+    said = [_content(document, message[one], f"{key}.{one}", role) for one in written]
+    for other, content in zip(written[1:], said[1:], strict=False):
+        if content != said[0]:
+            raise UsageError(
+                f"{document.name}: `{key}` has one content under `{written[0]}` and another under `{other}`; expected "
+                "one of them"
+            )
+    refusal = document.optional(message.get("refusal"), f"{key}.refusal", str) or ""
+    if not written and not refusal:
+        one = next((one for one in _CONTENTS if message.get(one) is not None), _CONTENTS[0])
+        # OpenAI's content is null if the reply consists of calls only, and if a tool gave nothing.
+        if message.get(one) is not None or not (one in message or silent):
+            _content(document, message.get(one), f"{key}.{one}", role)
+    text, calls = said[0] if said else ("", [])
+    images = document.optional(message.get("images"), f"{key}.images", list) or []
+    further = ["" if refusal == text else refusal, *("[image]" for _ in images)]
+    return "\n".join(part for part in (text, *further) if part), calls
 
 
 def _content(document: Document, content: Any, key: str, role: str) -> tuple[str, list[tuple[Any, Any]]]:
@@ -226,7 +267,7 @@ def _content(document: Document, content: Any, key: str, role: str) -> tuple[str
             continue
         kind = _kind(document.typed(part, where, dict))
         if kind in _TEXT_PARTS:
-            texts.append(document.optional(part.get(_TEXT_PARTS[kind]), f"{where}.{_TEXT_PARTS[kind]}", str) or "")
+            texts.append(_text_of(document, part, where, _TEXT_PARTS[kind]))
         elif kind in _IMAGE_PARTS:
             texts.append("[image]")
         elif kind == "tool_use" and role == "assistant" and "input" in part:
@@ -238,17 +279,35 @@ def _content(document: Document, content: Any, key: str, role: str) -> tuple[str
     return "\n".join(texts), calls
 
 
+def _text_of(document: Document, part: dict[str, Any], key: str, inner: str) -> str:
+    """The text of a part, which may be null, but not under another key."""
+    if inner not in part:
+        raise document.broken(f"{key}.{inner}", None, "text")
+    return document.optional(part[inner], f"{key}.{inner}", str) or ""
+
+
+def _is_call(value: dict[str, Any]) -> bool:
+    """Whether an object is a call and nothing else."""
+    return "name" in value and len(value) == 2 and any(one in value for one in _ARGUMENTS)
+
+
 def _called(document: Document, item: dict[str, Any], key: str) -> Iterator[_Said]:
     name_key, arguments_key = _CALL_ITEMS[item["type"]]
     name = document.typed(item.get(name_key), f"{key}.{name_key}", str) if name_key else item["type"][: -len("_call")]
     # What a custom tool is given is text of any kind, and stays as it is.
-    written = item.get(arguments_key) or item.get(f"{arguments_key}s") or item.get(arguments_key)
+    one, several = item.get(arguments_key), item.get(f"{arguments_key}s")
+    if one and several:
+        raise document.broken(f"{key}.{arguments_key}s", several, f"nothing beside `{arguments_key}`")
+    written = one or several or one
     if written is None and item["type"] != "web_search_call":  # older responses do not say what was searched
         raise document.broken(f"{key}.{arguments_key}", None, "what the tool was called with")
+    if item["type"] == "web_search_call" and (found := item.get("results")):
+        raise document.broken(f"{key}.results", found, "nothing: capvec does not read what a search found")
     arguments = written if arguments_key == "input" else arguments_of(written)
     yield _Said("assistant", with_calls("", [(name, arguments)]), is_item=True)
-    if item["type"] == "mcp_call" and (answer := item.get("output") or item.get("error")) is not None:
-        yield _Said("user", _output(document, answer, f"{key}.output"), is_item=True)
+    for answer in ("output", "error") if item["type"] == "mcp_call" else ():
+        if (given := item.get(answer)) is not None:
+            yield _Said("user", _output(document, given, f"{key}.{answer}"), is_item=True)
 
 
 def _output(document: Document, output: Any, key: str) -> str:

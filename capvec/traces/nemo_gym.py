@@ -67,13 +67,18 @@ def _asked(document: Document, request: Mapping[str, Any]) -> list[Any]:
 
 
 def _check_whole(document: Document, *exchange: Mapping[str, Any]) -> None:
-    """Check that the input is not what follows messages that OpenAI keeps."""
+    """Check that nothing of the conversation is what OpenAI keeps."""
     for key in ("previous_response_id", "conversation"):
         if any(part.get(key) for part in exchange):
             raise UsageError(
                 f"{document.name}: `{key}` says that the input continues messages that are stored elsewhere, so the "
                 f"file has only a part of the conversation; expected all of it in `input`, and no `{key}`"
             )
+    if isinstance(exchange[0].get("prompt"), dict) and not exchange[0].get("instructions"):
+        raise UsageError(
+            f"{document.name}: `prompt` names a template that is stored elsewhere, so the file lacks its text; "
+            f"expected the text in `instructions`"
+        )
 
 
 def _whole(document: Document, output: list[Any]) -> list[Any]:

@@ -16,7 +16,7 @@ from capvec.traces.conversation import acceptable
 from capvec.traces.document import Document, NotATrace, first_name
 from capvec.traces.fields import UNKNOWN, look_up
 from capvec.traces.format import Format
-from capvec.traces.messages import read_content, read_messages
+from capvec.traces.messages import only_choice, read_content, read_messages
 
 _LISTS = ("history", "trajectory", "events")
 """Keys under which an object may have the events."""
@@ -46,6 +46,8 @@ _BOOKKEEPING = {
     "hidden", "is_input", "impl_source", "is_static", "wait_for_response", "timeout",
 }  # fmt: skip
 """Arguments of an action that are OpenHands's own and not the model's."""
+_SEEN = ("content", "output", "message", "error")
+"""Keys of what the model read of an observation of the SDK, whose name has changed."""
 _RECALLED = ("repo_instructions", "additional_agent_instructions", "conversation_instructions")
 """Texts of a recall that the prompt contained."""
 
@@ -148,9 +150,7 @@ def _entries(document: Document, events: Sequence[dict[str, Any]], key: str) -> 
 
 
 def _answer(document: Document, answer: Mapping[str, Any], where: str) -> dict[str, Any]:
-    choices = document.objects(answer.get("choices"), f"{where}.choices")
-    message = document.typed(choices[0].get("message") if choices else None, f"{where}.choices[0].message", dict)
-    return {**message, "role": "assistant"}
+    return {**only_choice(document, answer.get("choices"), f"{where}.choices"), "role": "assistant"}
 
 
 def _acted(document: Document, event: Mapping[str, Any], where: str, *, asks: bool) -> Iterator[dict[str, Any]]:
@@ -199,7 +199,8 @@ def _observed(document: Document, event: Mapping[str, Any], where: str) -> Itera
         raise _unknown(document, where, "observation", observation)
     if observation == "run":
         content = _as_shown(content, extras.get("metadata") or extras)
-    yield {"role": "user", "content": content}
+    images = document.optional(extras.get("image_urls"), f"{where}.extras.image_urls", list) or []
+    yield {"role": "user", "content": "\n".join([content, *("[image]" for _ in images)])}
 
 
 def _recalled(document: Document, extras: Mapping[str, Any], where: str) -> list[str]:
@@ -239,13 +240,23 @@ def _sdk_entry(document: Document, event: Mapping[str, Any], where: str) -> Iter
         yield {"type": "message", "role": "assistant", "content": event.get("thought") or "", "tool_calls": [call]}
     elif kind == "ObservationEvent":
         seen = document.typed(event.get("observation"), f"{where}.observation", dict)
-        content = seen.get("content") or seen.get("output") or seen.get("error") or ""
-        text = read_content(document, content, f"{where}.observation.content")
-        yield {"role": "user", "content": _as_shown(text, seen.get("metadata"))}
+        yield {"role": "user", "content": _as_shown(_seen(document, seen, where), seen.get("metadata"))}
     elif kind in {"AgentErrorEvent", "UserRejectObservation"}:
         yield {"role": "user", "content": event.get("error") or event.get("rejection_reason") or ""}
     elif kind not in _SILENT_KINDS:
         raise _unknown(document, where, "kind", kind)
+
+
+def _seen(document: Document, seen: Mapping[str, Any], where: str) -> str:
+    """What the model read of an observation: its text, what went wrong, and a screenshot."""
+    if not any(key in seen for key in _SEEN):
+        raise document.broken(f"{where}.observation", dict(seen), f"one of {', '.join(_SEEN)}")
+    said = next((seen[key] for key in _SEEN if seen.get(key)), "")
+    texts = [read_content(document, said, f"{where}.observation.content")]
+    failed = seen.get("error")
+    if isinstance(failed, str) and failed not in texts:
+        texts.append(failed)
+    return "\n".join(text for text in (*texts, "[image]" if seen.get("screenshot_data") else "") if text)
 
 
 def _unknown(document: Document, where: str, name: str, value: Any) -> UsageError:

@@ -17,10 +17,19 @@ from capvec.traces.fields import FieldNames
 from capvec.traces.format import Format
 from capvec.traces.formats import FORMATS
 from capvec.traces.found import Found, PassedOver
-from capvec.traces.harbor import own_records, subagent_files, unnamed_rewards, whole_runs, with_result
+from capvec.traces.harbor import (
+    embedded_subagents,
+    own_records,
+    subagent_files,
+    unnamed_rewards,
+    whole_runs,
+    with_result,
+)
 from capvec.traces.swe_bench import with_verdict
 
 _EXPECTED = f"a file of one of the formats {', '.join(known.name for known in FORMATS)}, or a folder of these"
+
+_SUBAGENTS = "trajectories of subagents"
 
 
 def read_traces(
@@ -98,9 +107,12 @@ def _traces(found: Found) -> Iterator[Trace]:
     trajectories = [document for document, known in documents if known is atif.FORMAT]
     others = [document for document, known in documents if known is not atif.FORMAT]
     left_out = {
-        **dict.fromkeys(subagent_files(trajectories), "trajectories of subagents"),
+        **dict.fromkeys(subagent_files(trajectories), _SUBAGENTS),
         **dict.fromkeys(own_records(trajectories, others), "an agent's own record of a run that is read as ATIF"),
     }
+    for document in trajectories:
+        for number in range(embedded_subagents(document)):
+            found.passed_over.add(_SUBAGENTS, f"{document.name} (subagent {number + 1})")
     runs = {parts[-1].name: parts for parts in whole_runs(trajectories)}
     for document, known in documents:
         if document.path in left_out:

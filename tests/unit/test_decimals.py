@@ -5,10 +5,10 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from capvec.decimals import DIGITS, exact, exact_mean
+from capvec.decimals import DIGITS, as_written, exact, exact_mean, reaches
 
 pytestmark = pytest.mark.unit
 
@@ -16,9 +16,9 @@ scales = st.integers(-9, 12)
 
 
 @given(st.integers(-(10**DIGITS) + 1, 10**DIGITS - 1), st.integers(-30, 12))
-def test_a_decimal_of_fifteen_digits_is_itself_or_the_fraction_that_reads_the_same(whole, scale):
+def test_a_decimal_of_fifteen_digits_is_itself_or_the_fraction_beside_it(whole, scale):
     decimal = Fraction(whole) * Fraction(10) ** scale
-    assert abs(exact(float(f"{whole}e{scale}")) - decimal) <= abs(decimal) * Fraction(5, 10**DIGITS)
+    assert abs(exact(float(f"{whole}e{scale}")) - decimal) <= abs(decimal) * Fraction(10, 10**DIGITS)
 
 
 @given(st.integers(-(10**12) + 1, 10**12 - 1), scales)
@@ -27,6 +27,8 @@ def test_decimals_of_twelve_digits_are_themselves(whole, scale):
 
 
 @given(st.integers(-50, 50), st.integers(1, 100), scales)
+@example(27, 34, 0)
+@example(7, 81, 0)
 def test_quotients_of_small_counts_are_themselves_on_every_scale(count, of, scale):
     fraction = Fraction(count, of) * Fraction(10) ** scale
     assert exact(float(fraction)) == fraction
@@ -43,3 +45,41 @@ def test_means_and_sums_do_not_depend_on_rounding(tenths, scale):
 def test_the_order_of_numbers_is_kept(numbers):
     low, high = sorted(numbers)
     assert exact(low) <= exact(high)
+
+
+@given(st.lists(st.integers(-99, 99), min_size=1, max_size=12), st.sampled_from([1, 2, 4, 5, 8]), scales)
+def test_a_sum_of_floats_and_its_mean_reach_the_threshold_that_the_decimals_reach(tenths, of, scale):
+    total = sum(float(f"{n}e{scale}") for n in tenths) / of
+    written = float(Fraction(sum(tenths), of) * Fraction(10) ** scale)
+    if sum(tenths) and sum(map(abs, tenths)) <= 10 * abs(sum(tenths)):  # else digits were lost where terms cancelled
+        assert reaches(total, written)
+        assert reaches(written, total)
+
+
+@given(st.integers(-(10**12), 10**12), scales)
+def test_what_is_less_by_one_in_the_twelfth_digit_does_not_reach_it_nor_read_like_it(whole, scale):
+    below, threshold = float(f"{whole}e{scale}"), float(f"{whole + 1}e{scale}")
+    assert not reaches(below, threshold)
+    assert reaches(threshold, below)
+    assert as_written(below) != as_written(threshold)
+
+
+@pytest.mark.parametrize(
+    ("number", "least", "reached"),
+    [
+        (0.6499999999999999, 0.65, True),
+        (0.1 + 0.2, 0.3, True),
+        (0.3, 0.1 + 0.2, True),
+        (0.7 + 0.2 + 0.1, 1.0, True),
+        (0.9999999, 1.0, False),
+        (1 - 1e-14, 1.0, False),
+        (-0.0, 0.0, True),
+        (0.0, -0.0, True),
+        (-5e-324, 0.0, False),
+        (-1e100, 1e100, False),
+        (1 / 3, 0.3333, True),
+        (0.3333, 1 / 3, False),
+    ],
+)
+def test_thresholds_are_of_the_numbers_that_were_written(number, least, reached):
+    assert reaches(number, least) == reached

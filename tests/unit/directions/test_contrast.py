@@ -111,6 +111,12 @@ def test_thresholds_come_from_the_recipe(recipe, positives, negatives):
     assert (ids(contrast.positives), ids(contrast.negatives)) == (positives, negatives)
 
 
+def test_a_reward_that_is_a_sum_of_tenths_reaches_the_threshold():
+    traces = [trace("pass", reward=(0.6 + 0.7) / 2), trace("less", reward=0.6499999), trace("fail")]
+    contrast = select_contrast(Recipe(positive_reward=0.65), traces, "m")
+    assert (ids(contrast.positives), ids(contrast.negatives)) == (["pass"], ["fail"])
+
+
 def test_a_reward_below_zero_is_a_failure_and_not_a_partial_reward():
     contrast = select_contrast(Recipe(), [trace("pass", reward=1.0), trace("fined", reward=-1.0)], "m")
     assert ids(contrast.negatives) == ["fined"]

@@ -44,6 +44,12 @@ def test_partial_rewards_have_a_column_and_a_threshold_of_its_own_is_stated():
     assert "A trial is solved from a reward of 0.75." in words(method)
 
 
+def test_a_threshold_just_below_1_is_stated_with_all_its_digits():
+    plan, outcomes = collection(Path("r"))
+    asked = replace(plan, settings=replace(plan.settings, solved_at=0.9999999))
+    assert "A trial is solved from a reward of 0.9999999." in words(baseline_report(asked, outcomes).sections[0])
+
+
 def test_the_method_says_what_the_chat_template_did_otherwise():
     plan, outcomes = collection(Path("r"))
     method, _ = baseline_report(replace(plan, template=ChatTemplateInfo(system="refused")), outcomes).sections

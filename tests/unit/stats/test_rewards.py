@@ -47,6 +47,10 @@ def row_of(summary, config="x"):
     return next(row for row in summary.configs if row.config == config)
 
 
+def test_rewards_that_are_0_and_1_but_for_rounding_are_not_partial():
+    assert rewards_of(arm("baseline", 0.0, 0.7 + 0.2 + 0.1), arm("x", 1.0, 1.0)) is None
+
+
 def by_hand(ours, base):
     """Every sign pattern of the exact differences, counted one by one."""
     differences = [Fraction(str(a)) - Fraction(str(b)) for a, b in zip(ours, base, strict=True)]

@@ -72,6 +72,21 @@ def test_scores_are_the_reward(tmp_path, inspect_log, scores, named, reward):
     assert trace.reward == reward
 
 
+def test_a_sample_of_several_choices_is_refused_and_an_error_beside_an_output_is_kept(tmp_path, inspect_log):
+    log = inspect_log.read_eval_log(str(WRITTEN))
+    (first, _) = log.samples
+    failed = next(message for message in first.messages if message.role == "tool" and message.error)
+    failed.content = "half of it"
+    log.samples = [first]
+    inspect_log.write_eval_log(log, str(tmp_path / "a.eval"))
+    (trace,) = read_traces(tmp_path / "a.eval")
+    assert trace.messages[2]["content"] == "half of it\nno such folder"
+    first.output.choices *= 2
+    inspect_log.write_eval_log(log, str(tmp_path / "a.eval"))
+    with pytest.raises(UsageError, match=r"a\.eval: `files/name-1\.output\.choices` has 2 choices"):
+        read_traces(tmp_path / "a.eval")
+
+
 @pytest.mark.skipif(importlib.util.find_spec("inspect_ai") is not None, reason="the library is installed")
 def test_without_the_library_it_is_named(tmp_path):
     log = put(tmp_path / "log.json", {"version": 2, "status": "success", "eval": {"task": "t"}, "samples": []})

@@ -252,7 +252,7 @@ def test_a_call_of_gpt_oss_after_its_thought_stays(tmp_path):
 @pytest.mark.parametrize("content", [None, "Hi."])
 def test_a_reply_that_is_no_text_is_refused_by_its_key(tmp_path, key, content):
     said = {"role": "assistant", "content": content}
-    with pytest.raises(UsageError, match=rf"a\.json: `messages\[1\]\.{key}` holds what is no text"):
+    with pytest.raises(UsageError, match=rf"a\.json: `messages\[1\]\.{key}` holds what capvec does not read"):
         read(tmp_path, [ASKED, {**said, key: [{"id": "x"}]}])
     assert read(tmp_path, [ASKED, {**said, key: None}]).steps == 1
 

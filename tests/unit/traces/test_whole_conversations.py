@@ -1,0 +1,261 @@
+"""Nothing that was said is left out without a word: it is read, or the file is refused by the name of its part."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.traces import chat, foreign, put
+
+from capvec.errors import UsageError
+from capvec.traces import read_traces
+
+pytestmark = pytest.mark.unit
+
+ASKED = {"role": "user", "content": "Go."}
+SAID = {"role": "assistant", "content": "Hi."}
+AFTER = {"messages": [ASKED, SAID, ASKED]}
+"""A conversation that ends with the user."""
+
+
+def contents(path, value, said=None):
+    (trace,) = read_traces(put(path / "a.json", value), None, said)
+    return [message["content"] for message in trace.messages]
+
+
+def refused(path, value, named):
+    with pytest.raises(UsageError, match=r"a\.json") as refusal:
+        read_traces(put(path / "a.json", value))
+    assert named in str(refusal.value)
+
+
+# ------------------------------------------------------------------------------------------------ replies of a request
+
+
+def choices(count):
+    return [{"index": number, "message": {**SAID, "content": f"Hi {number}."}} for number in range(count)]
+
+
+@pytest.mark.parametrize("count", [0, 2, 3])
+@pytest.mark.parametrize(
+    ("wrapped", "key"),
+    [
+        (lambda choices: {**AFTER, "response": {"choices": choices}}, "response.choices"),
+        (lambda choices: {**AFTER, "completion": {"choices": choices}}, "completion.choices"),
+        (lambda choices: {**chat(), "response": {"choices": choices}}, "response.choices"),
+        (
+            lambda choices: [
+                {"source": "user", "action": "message", "args": {"content": "Go."}},
+                {"source": "agent", "action": "run", "tool_call_metadata": {"model_response": {"choices": choices}}},
+            ],
+            "events[1].choices",
+        ),
+    ],
+    ids=["response", "completion", "after a reply", "openhands"],
+)
+def test_a_response_of_several_choices_is_refused_by_their_number(tmp_path, wrapped, key, count):
+    refused(tmp_path, wrapped(choices(count)), f"`{key}` has {count} choices")
+    assert contents(tmp_path, wrapped(choices(1)))[-1].endswith("Hi 0.")
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"response": {"choices": [{"message": SAID}]}},
+        {"choices": [{"message": SAID}]},
+        {"response": SAID},
+        {"response": {"type": "message", "role": "assistant", "content": [{"type": "text", "text": "Hi."}]}},
+        {"response": {"object": "response", "output": [{"type": "message", **SAID}]}},
+        {"response": {"model": "m", "message": SAID, "done": True}},
+        {"response": "Hi."},
+        {"completion": "Hi."},
+        {"completion": [SAID]},
+    ],
+)
+def test_a_reply_beside_the_messages_of_a_request_is_read(tmp_path, beside):
+    assert contents(tmp_path, AFTER | beside) == ["Go.", "Hi.", "Go.", "Hi."]
+
+
+@pytest.mark.parametrize(
+    ("beside", "key"),
+    [
+        ({"response": {"candidates": [{"content": {"parts": [{"text": "Hi."}]}}]}}, "response"),
+        ({"response": {"choices": [{"text": "Hi."}]}}, "response.choices[0].message"),
+        ({"responses": ["Hi.", "Ho."]}, "responses"),
+        ({"completions": [{"text": "Hi."}]}, "completions"),
+        ({"candidates": [[SAID], [SAID]]}, "candidates"),
+        ({"choices": choices(2)}, "choices"),
+    ],
+)
+def test_a_reply_in_another_form_is_refused_by_its_key(tmp_path, beside, key):
+    refused(tmp_path, AFTER | beside, f"`{key}`")
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [{"response": {"status": 200}}, {"response": "the answer"}, {"choices": ["A", "B"]}, {"response": SAID}, {}],
+)
+def test_what_stands_beside_a_whole_conversation_is_no_reply(tmp_path, beside):
+    assert contents(tmp_path, {"messages": [ASKED, SAID], **beside}) == ["Go.", "Hi."]
+
+
+def test_of_two_conversations_the_user_chooses(tmp_path):
+    other = [ASKED, {**SAID, "content": "Ho."}]
+    for beside in (other, json.dumps(other)):
+        two = {"messages": [ASKED, SAID], "conversation": beside}
+        refused(tmp_path, two, "`messages` and `conversation` have conversations that differ")
+        (trace,) = read_traces(put(tmp_path / "a.json", two), {"messages": "conversation"})
+        assert trace.messages[-1]["content"] == "Ho."
+    for beside in ([ASKED, SAID], "text", [1]):
+        assert contents(tmp_path, {"messages": [ASKED, SAID], "conversation": beside}) == ["Go.", "Hi."]
+
+
+@pytest.mark.parametrize("key", ["system", "system_prompt"])
+def test_a_system_prompt_beside_messages_that_have_none_is_read(tmp_path, key):
+    assert contents(tmp_path, {"messages": [ASKED, SAID], key: "Rules."}) == ["Rules.", "Go.", "Hi."]
+    ruled = [{"role": "system", "content": "Rules, filled in."}, ASKED, SAID]
+    assert contents(tmp_path, {"messages": ruled, key: "Rules."}) == ["Rules, filled in.", "Go.", "Hi."]
+
+
+# ------------------------------------------------------------------------------------------------ parts of a message
+
+
+@pytest.mark.parametrize("who", [ASKED, SAID])
+@pytest.mark.parametrize("key", ["audio", "video", "attachments", "choices", "candidates", "replies", "children"])
+def test_what_a_message_has_beside_its_content_and_calls_is_refused_by_its_key(tmp_path, who, key):
+    index = 0 if who is ASKED else 1
+    talk = [ASKED, SAID]
+    for given_ in ([{"id": "x"}], {"data": ""}):
+        talk[index] = {**who, key: given_}
+        refused(tmp_path, talk, f"`messages[{index}].{key}` holds what capvec does not read")
+    talk[index] = {**who, key: []}
+    assert contents(tmp_path, talk) == ["Go.", "Hi."]
+
+
+def test_images_beside_a_users_text_are_named_as_those_among_its_parts(tmp_path):
+    assert contents(tmp_path, [{**ASKED, "images": ["aGk=", "aGk="]}, SAID])[0] == "Go.\n[image]\n[image]"
+
+
+words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="<[◁"), min_size=1, max_size=20)
+keys = st.lists(st.sampled_from(["content", "value", "text"]), min_size=2, max_size=3, unique=True)
+
+
+@given(said=words, refusal=words)
+def test_a_refusal_beside_a_text_is_a_part_of_the_reply(tmp_path_factory, said, refusal):
+    reply = {**SAID, "content": said, "refusal": refusal}
+    told = said if said == refusal else f"{said}\n{refusal}"
+    assert contents(tmp_path_factory.getbasetemp(), [ASKED, reply])[1] == told
+
+
+@given(keys=keys, texts=st.lists(words, min_size=3, max_size=3))
+def test_a_message_with_two_contents_is_read_only_if_they_are_alike(tmp_path_factory, keys, texts):
+    path, reply = tmp_path_factory.getbasetemp(), {"role": "assistant"}
+    assert contents(path, [ASKED, reply | dict.fromkeys(keys, texts[0])])[1] == texts[0]
+    unlike = dict(zip(keys, texts, strict=False))
+    if len(set(unlike.values())) > 1:
+        refused(path, [ASKED, reply | unlike], "`messages[1]` has one content under")
+
+
+def test_parts_of_ai_sdk_are_the_content(tmp_path):
+    parts = [{"type": "text", "text": "Hi."}]
+    for content in ("", None, "Hi."):
+        assert contents(tmp_path, [ASKED, {"role": "assistant", "content": content, "parts": parts}])[1] == "Hi."
+    for content in ("", "Hi."):
+        reply = {"role": "assistant", "content": content, "parts": [*parts, {"type": "tool-invocation"}]}
+        refused(tmp_path, [ASKED, reply], "tool-invocation")
+
+
+@pytest.mark.parametrize("part", [{"type": "text", "content": "Hi."}, {"type": "refusal", "text": "No."}])
+def test_a_text_under_the_key_of_another_part_is_refused(tmp_path, part):
+    refused(tmp_path, [ASKED, {"role": "assistant", "content": [part]}], "key `messages[1].content[0].")
+    assert contents(tmp_path, [ASKED, {"role": "assistant", "content": [{"type": "text", "text": None}]}])[1] == ""
+
+
+@pytest.mark.parametrize("key", ["arguments", "input", "args", "parameters"])
+def test_the_arguments_of_a_call_are_read_under_each_name_that_apis_have_for_them(tmp_path, key):
+    call, told = {"name": "bash", key: {"command": "ls"}}, '{"name": "bash", "arguments": {"command": "ls"}}'
+    for reply in (
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": call}]},
+        {"role": "assistant", "content": None, "function_call": call},
+        {"from": "function_call", "value": json.dumps(call)},
+    ):
+        assert contents(tmp_path, [ASKED, reply])[1] == f"<tool_call>{told}</tool_call>"
+
+
+def test_a_call_without_arguments_or_with_more_than_them_loses_nothing(tmp_path):
+    bare = {"role": "assistant", "content": "", "tool_calls": [{"name": "bash", "kwargs": {"command": "ls"}}]}
+    refused(tmp_path, [ASKED, bare], "key `messages[1].tool_calls[0].arguments` is None")
+    refused(tmp_path, [ASKED, {**SAID, "function_call": "ls"}], "key `messages[1].function_call[0]` is 'ls'")
+    more = json.dumps({"name": "bash", "arguments": {}, "thought": "Hm."})
+    assert contents(tmp_path, [ASKED, {"from": "function_call", "value": more}])[1] == more
+
+
+def test_items_of_responses_lose_nothing(tmp_path):
+    both = {"type": "computer_call", "action": {"type": "click"}, "actions": [{"type": "click"}, {"type": "wait"}]}
+    refused(tmp_path, [ASKED, both], "key `messages[1].actions`")
+    search = {"type": "web_search_call", "action": {"query": "x"}, "results": [{"url": "u", "text": "t"}]}
+    refused(tmp_path, [ASKED, search], "key `messages[1].results`")
+    called = {"type": "mcp_call", "name": "find", "arguments": "{}", "output": "half", "error": "broke off"}
+    assert contents(tmp_path, [ASKED, called])[-1] == "half\n\nbroke off"
+
+
+def test_a_template_that_is_stored_elsewhere_is_refused(tmp_path):
+    stored = {"input": "Go.", "output": [SAID], "prompt": {"id": "pmpt_1"}}
+    refused(tmp_path, stored, "`prompt` names a template")
+    assert contents(tmp_path, {**stored, "instructions": "Rules."})[0] == "Rules."
+
+
+# ------------------------------------------------------------------------------------------------ agents
+
+
+def test_subagents_within_a_trajectory_are_said_to_be_passed_over(tmp_path):
+    said = []
+    run = foreign(subagent_trajectories=[foreign(trajectory_id="a"), foreign(trajectory_id="b")])
+    assert contents(tmp_path, run, said.append) == contents(tmp_path, foreign())
+    assert said[0].endswith("trajectories of subagents (2: a.json (subagent 1), a.json (subagent 2))")
+
+
+def test_a_call_of_atif_without_a_name_is_refused(tmp_path):
+    run = foreign()
+    del run["steps"][1]["tool_calls"][0]["function_name"]
+    refused(tmp_path, run, "key `steps[1].tool_calls[].function_name` is None")
+
+
+def observed(**observation):
+    call = {"id": "c", "function": {"name": "bash", "arguments": "{}"}}
+    return [
+        {"kind": "MessageEvent", "source": "user", "llm_message": ASKED},
+        {"kind": "ActionEvent", "source": "agent", "thought": [], "tool_call": call},
+        {"kind": "ObservationEvent", "source": "environment", "observation": observation},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("observation", "told"),
+    [
+        ({"content": [{"type": "text", "text": "a"}], "is_error": False}, "a"),
+        ({"output": "a", "error": "broke off"}, "a\nbroke off"),
+        ({"output": "a", "error": True}, "a"),
+        ({"output": "", "error": "broke off"}, "broke off"),
+        ({"content": [], "screenshot_data": "aGk="}, "[image]"),
+        ({"message": "Done."}, "Done."),
+    ],
+)
+def test_what_the_model_read_of_an_observation_is_kept(tmp_path, observation, told):
+    assert contents(tmp_path, observed(**observation))[-1] == told
+
+
+def test_an_observation_without_a_text_that_is_known_is_refused(tmp_path):
+    refused(tmp_path, observed(kind="GlobObservation", files=["a.py"]), "key `events[2].observation`")
+
+
+def test_images_of_an_old_observation_are_named(tmp_path):
+    events = [
+        {"source": "user", "action": "message", "args": {"content": "Go."}},
+        {"source": "agent", "action": "run_ipython", "args": {"code": "plot()"}},
+        {"source": "agent", "observation": "run_ipython", "content": "drawn", "extras": {"image_urls": ["data:"]}},
+    ]
+    assert contents(tmp_path, events)[-1] == "drawn\n[image]"
