@@ -1,18 +1,24 @@
-"""Disks that cannot be written: one sentence, and nothing is started."""
+"""Disks that fill up under a run, and disks that cannot be written: one sentence, and nothing is lost."""
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from support.disks import fill, make_read_only, small_disk
-from support.real_sweeps import REWARD, write_task
-from support.started_runs import RUN, capvec_command, sweep_command
+from support.real_sweeps import REWARD, ledger, no_container_is_left, write_task
+from support.started_runs import QUICK, RUN, capvec_command, recorded, sweep_command
 
 pytestmark = pytest.mark.siege
+
+FULL = "cannot be written (No space left on device): make room on that disk and try again"
 
 
 @pytest.fixture
 def tasks(tmp_path):
-    write_task(tmp_path / "tasks" / "one", REWARD.format(1))
+    """Two tasks whose trials take a moment."""
+    for name in ("one", "two"):
+        write_task(tmp_path / "tasks" / name, f"sleep 1\n{REWARD.format(1)}")
     return tmp_path / "tasks"
 
 
@@ -20,6 +26,67 @@ def tasks(tmp_path):
 def disk(tmp_path):
     with small_disk(tmp_path / "disk", "8m") as disk:
         yield disk
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_sweep_whose_disk_fills_up_stops_and_is_resumed_when_there_is_room(start, model, tasks, disk, workers):
+    folder = disk / "reports" / RUN
+    arguments = ("--tasks", str(tasks), "--attempts", "3", "-n", workers)
+    swept = start(sweep_command(model, *arguments), disk)
+    swept.wait_for(lambda: recorded(folder) >= 1)
+    ballast = fill(disk)
+    assert swept.end() == pytest.ExitCode.TESTS_FAILED, swept.said
+    assert "NOT RUN" in swept.said
+    assert "No report: " in swept.said
+    assert FULL in swept.said
+    assert swept.left() == []
+    assert no_container_is_left(RUN)
+    kept = ledger(folder)
+    assert len(kept) < 12
+    assert {entry["outcome"] for entry in kept.values()} == {"solved"}
+    ballast.unlink()
+    resumed = start(sweep_command(model, *arguments, "--resume"), disk)
+    assert resumed.end() == pytest.ExitCode.OK, resumed.said
+    assert len(ledger(folder)) == 12
+    assert kept.items() <= ledger(folder).items()
+    assert json.loads((folder / "summary.json").read_text())["missing_trials"] == []
+    assert no_container_is_left(RUN)
+
+
+@pytest.mark.slow
+def test_a_report_that_the_disk_has_no_room_for_is_made_when_there_is(start, model, tasks, disk):
+    """Full from the last trial on: every trial is on record, and the exit code says that something is missing."""
+    folder = disk / "reports" / RUN
+    swept = start(sweep_command(model, "--tasks", str(tasks), "-n", "0"), disk)
+    swept.wait_for(lambda: recorded(folder) == 4)
+    ballast = fill(disk)
+    assert swept.end() == pytest.ExitCode.TESTS_FAILED, swept.said
+    assert f"Then: capvec report {folder}" in swept.said
+    for path in ballast, folder / "summary.json":
+        path.unlink(missing_ok=True)
+    made = start(capvec_command("report", str(folder)), disk)
+    assert made.end() == 0, made.said
+    assert json.loads((folder / "summary.json").read_text())["missing_trials"] == []
+
+
+@pytest.mark.slow
+def test_a_collection_whose_disk_fills_up_stops_and_keeps_its_traces(start, model, tasks, disk):
+    folder = disk / RUN
+    options = ("--model", str(model / "tiny"), "--tasks", str(tasks), *QUICK, "--attempts", "3", "--out", RUN)
+    process = start(capvec_command("collect", *options, "--jobs", "2"), disk)
+    process.wait_for(lambda: recorded(folder) >= 1)
+    ballast = fill(disk)
+    assert process.end() == 2, process.said  # the summary could not be written either
+    assert "capvec: stopped after " in process.said
+    assert FULL in process.said
+    ballast.unlink()
+    kept = ledger(folder)
+    assert 1 <= len(kept) < 6
+    assert {entry["outcome"] for entry in kept.values()} == {"solved"}
+    assert all((folder / "trajectories" / f"{trial}.json").stat().st_size for trial in kept)
+    assert process.left() == []
+    assert no_container_is_left(RUN)
 
 
 @pytest.mark.parametrize("how", ["full", "read-only"])
@@ -32,3 +99,16 @@ def test_what_cannot_be_written_is_one_sentence_before_anything_starts(start, mo
     assert both[0].said.count("ERROR: capvec cannot start the sweep: ") == 1
     assert all(process.said.count("cannot be written") == 1 for process in both)
     assert not any("starting the engine" in process.said for process in both)
+
+
+@pytest.mark.slow
+def test_a_run_whose_disk_became_read_only_is_neither_resumed_nor_changed(start, model, tasks, disk):
+    folder = disk / "reports" / RUN
+    arguments = ("--tasks", str(tasks), "-n", "0")
+    assert start(sweep_command(model, *arguments), disk).end() == pytest.ExitCode.OK
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    make_read_only(disk)
+    resumed = start(sweep_command(model, *arguments, "--resume"), disk)
+    assert resumed.end(120) == pytest.ExitCode.TESTS_FAILED, resumed.said
+    assert resumed.said.count("cannot be written (Read-only file system)") == 1
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

@@ -12,10 +12,10 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-from capvec.engines.chat_template import inspect_template
 from capvec.engines.context import context_of
 from capvec.engines.model_files import cannot_load, folder_digest
 from capvec.engines.render import with_marks
+from capvec.engines.template_probes import inspect_template
 from capvec.engines.transformers import modeling_capvec
 from capvec.engines.transformers.checkpoint import check_config, check_model, check_tokenizer
 from capvec.engines.transformers.hooks import ResidualPath, check_order

@@ -1,14 +1,19 @@
 """The `capvec` command: what it prints, and its exit code."""
 
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from support.help_texts import options_in
 
-from capvec.commands.main import COMMANDS, main
+from capvec.commands.command_line import COMMANDS
+from capvec.commands.main import main
 from capvec.directions.activations import ActivationFile, Activations
 from capvec.directions.direction import Direction
 from capvec.engines.protocol import EngineInfo
@@ -219,6 +224,24 @@ def test_ctrl_c_ends_without_a_traceback(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "CHECKS", {"Python": interrupt})
     assert main(["doctor"]) == 130
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("after_s", [0, 0.1])
+def test_ctrl_c_before_everything_is_imported_shows_no_traceback_either(after_s):
+    command = (sys.executable, "-m", "capvec.commands.main", "doctor")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        while not heeds(process.pid, signal.SIGTERM):  # capvec's first act; before it, the process is Python's own
+            time.sleep(0.001)
+        time.sleep(after_s)
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.read() == ""
+    assert process.returncode == 130
+
+
+def heeds(pid, number):
+    """Whether a process has a handler for a signal."""
+    caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return bool(int(caught[1], 16) >> number - 1 & 1)
 
 
 IMPORTING = """

@@ -186,7 +186,7 @@ def test_docker_that_does_not_answer_is_said_plainly(monkeypatch, sweep):
 
 def test_what_every_process_imports_brings_neither_torch_nor_docker():
     program = (
-        "import sys, capvec.pytest_plugin.plugin, capvec.commands.main, capvec.engines.client\n"
+        "import sys, capvec.pytest_plugin.plugin, capvec.commands.command_line, capvec.engines.client\n"
         "print(sorted({'torch', 'transformers', 'docker'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
