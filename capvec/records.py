@@ -259,7 +259,8 @@ class Outcome(Record):
     reward: float | None = None
     """The reward that counts; None for an error."""
     rewards: Mapping[str, float] = field(default_factory=dict)
-    """All rewards of the verifier by name; empty for an error, and in lines of an earlier capvec."""
+    """All rewards of the verifier by name, or what is earned where it cannot judge the attempt; empty for an error, and
+    in lines of an earlier capvec."""
     steps: int = 0
     parse_fail: int = 0
     """Replies that the protocol could not parse."""

@@ -69,10 +69,10 @@ ONLY_IN = {
     "vllm": ("engines/vllm/engine.py", "engines/vllm/server.py", "engines/vllm/plugin"),
     "transformers": ("engines/transformers", "engines/vllm/engine.py", "models", "publish/bake"),
     "peft": ("models",),
-    "gguf": ("directions/gguf_file.py",),
+    "gguf": ("directions/gguf_file.py", "models"),
     "safetensors": (
         *("directions/files.py", "directions/activations.py", "engines/client.py", "engines/requests.py"),
-        *("engines/endpoints.py", "engines/transformers/models.py"),
+        *("engines/endpoints.py", "engines/transformers/models.py", "models"),
     ),
 }
 """Third-party package → the places of capvec that may import it. Everything else runs without it."""

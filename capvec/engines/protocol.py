@@ -81,8 +81,9 @@ class ChatTemplateInfo(Record):
     system: Literal["own", "refused", "dropped", "dropped-after-reply"] = "own"
     """What it does with a system message; the last value is of a conversation that ends in a reply. Where it has no
     place for the system text, that begins the first user message."""
-    generation_prompt: Literal["own", "derived"] = "own"
-    """`derived`: it has none, and the text with which it begins the assistant's messages is used."""
+    generation_prompt: Literal["own", "derived", "always"] = "own"
+    """`derived`: it has none, and the text with which it begins the assistant's messages is used. `always`: it writes
+    one after a reply too, where it is cut off."""
     alternates: bool = False
     """Whether it refuses two user messages in a row."""
     user_first: bool = False
@@ -95,6 +96,11 @@ class ChatTemplateInfo(Record):
     """Whether the model thinks before it answers where the switch is not used, as far as the template tells."""
     repeats_thoughts: bool = False
     """Whether it gives the thoughts of earlier replies back to the model."""
+    unknown_thoughts: bool = False
+    """Whether it switches thinking and shows no tags around a thought, so that a thought could not be told from an
+    answer."""
+    rewritten: tuple[str, ...] = ()
+    """Words of a sample that the tokenizer changes; all of ASCII stays as it is."""
     unmarked: str = ""
     """Why the assistant's tokens cannot be told from the others; empty if they can."""
 
@@ -107,6 +113,13 @@ class ChatTemplateInfo(Record):
             said.append(
                 "The model's chat template has no generation prompt: the beginning of its assistant messages is used."
             )
+        if self.generation_prompt == "always":
+            said.append(
+                "The model's chat template always ends in a generation prompt: it is cut off where a reply is the end."
+            )
+        if self.rewritten:
+            words = " ".join(self.rewritten)
+            said.append(f"The model's tokenizer has other characters in the place of some, such as those of {words}.")
         if self.blank:
             said.append(f"The model's chat template refuses empty messages: {self.blank!r} stands for an empty reply.")
         return tuple(said)

@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from capvec.engines.chat_template import ChatTemplate
+from capvec.engines.chat_template import SAID, ChatTemplate
 from capvec.errors import UsageError
 from capvec.records import Message, Thinking
 from capvec.thoughts import KNOWN_TAGS
 
 _TAG = re.compile("(" + "|".join(re.escape(tag) for tags in KNOWN_TAGS for tag in (tags.open, tags.close)) + ")")
 """Tags by which templates remove the thoughts of earlier turns."""
-_SAID = ("content", "reasoning_content")
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ def render_marked(
         UsageError: the template rewrites the assistant's words, or the tokenizer has no character offsets.
     """
     render = partial(template.text, prompt=prompt, thinking=thinking)
+    messages = template.accepted(messages)
     tokenizer, text = template.tokenizer, render(messages)
     spans = _assistant_spans(render, messages, text)
     if not getattr(tokenizer, "is_fast", False):
@@ -80,7 +80,7 @@ def _assistant_spans(
         return part.replace(words, f"[{secret}.{len(said) - 1}]")
 
     hidden = [
-        dict(message) | {key: "".join(map(hide, _TAG.split(message[key]))) for key in _SAID if key in message}
+        dict(message) | {key: "".join(map(hide, _TAG.split(message[key]))) for key in SAID if key in message}
         if message["role"] == "assistant"
         else dict(message)
         for message in messages

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
-import peft
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
+from capvec.errors import UsageError
 from capvec.models.source import AGENT
 from capvec.models.weights import MANIFEST
+from capvec.models.whole import add_adapter, load_whole
 
 
 def merge(base: Path, adapter: Path, out: Path) -> None:
-    """Compute W + (α/r)·B·A in float32, and save it as bfloat16 safetensors with the base model's tokenizer."""
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    merged = peft.PeftModel.from_pretrained(model, adapter, torch_dtype=torch.float32).merge_and_unload()
+    """Compute W + (α/r)·B·A in float32, and save it as bfloat16 safetensors with the base model's tokenizer.
+
+    Raises:
+        UsageError: a tensor of either is missing, left over, of another shape, or not in floats; the message names it.
+    """
+    merged = add_adapter(load_whole(base), adapter).merge_and_unload()
     merged.bfloat16().save_pretrained(out)
     AutoTokenizer.from_pretrained(base).save_pretrained(out)
     (out / MANIFEST).write_text(json.dumps({"serve": AGENT}) + "\n", encoding="utf-8")
@@ -36,7 +40,10 @@ def main() -> None:
     parser.add_argument("adapter", type=Path, help="folder of the adapter, as peft writes it")
     parser.add_argument("out", type=Path, help="folder for the merged model")
     options = parser.parse_args()
-    merge(options.base, options.adapter, options.out)
+    try:
+        merge(options.base, options.adapter, options.out)
+    except UsageError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -86,6 +86,12 @@ def settings_for(
 def _thinking(asked: Thinking | None, template: ChatTemplateInfo, model: str) -> Thinking | None:
     """What was asked for, or off, as far as there is a switch."""
     if template.switch:
+        if template.unknown_thoughts and (asked == "on" or (asked == "default" and template.thinks)):
+            raise UsageError(
+                f"--thinking {asked}: the chat template of {model} shows no tags around a thought, so commands in a "
+                "thought could not be told from the answer's; use --thinking off, or give the model a "
+                "chat_template.jinja that renders reasoning_content"
+            )
         return asked or "off"
     if asked in ("on", "off"):
         raise UsageError(

@@ -10,6 +10,9 @@ task's own solution, or after nothing where there is none.
 - The control is as it should be: the verifier works here and now, and judges the attempt once more, since the fault may
   have passed. If it fails again, what differs is the agent's work, and the trial is unsolved.
 
+What cannot be judged because of the agent's work earns 0, or what doing nothing earns if that is less: a second control
+tells. So no agent gains by breaking its verifier, also where honest rewards are negative.
+
 A task with several steps is judged step by step. The control of a step is the whole task's solution; without one,
 nothing is done up to that step. A step that cannot begin on what the agent left is told from a broken one likewise.
 """
@@ -30,7 +33,7 @@ from capvec.sandbox.solution import has_solution, solve
 from capvec.sandbox.steps import begin, goes_on
 from capvec.sandbox.symptoms import symptoms
 from capvec.sandbox.verifier import verify
-from capvec.task_records import Task
+from capvec.task_records import Task, TaskStep
 
 
 @dataclass(frozen=True)
@@ -57,13 +60,25 @@ class Scale:
     """Its name; None for `reward`, or the only one."""
     solved_at: float = 1.0
 
-    def judged(self, task: Task, steps: Sequence[Mapping[str, float]], note: str = "") -> Judged:
+    def judged(
+        self,
+        task: Task,
+        steps: Sequence[Mapping[str, float]],
+        note: str = "",
+        floor: Mapping[str, float] | None = None,
+    ) -> Judged:
         """The task's rewards from those of the steps so far. A reward that no step reached so far wrote is 0.
+
+        Args:
+            task: that was worked on.
+            steps: the rewards of each step so far; empty for one that could not be judged.
+            note: for the outcome.
+            floor: what a step earns that could not be judged; None for nothing.
 
         Raises:
             VerifierFault: every step was judged, and the reward that counts is missing.
         """
-        rewards = of_steps(steps, task.step_reward)
+        rewards = of_steps([step or floor or {} for step in steps], task.step_reward)
         try:
             reward = counted(rewards, self.reward) if rewards else 0.0
         except VerifierFault:
@@ -112,6 +127,46 @@ class Control:
             return ""
         return f"after the task's own solution, too: {doubt or 'it is not judged solved'}"
 
+    def unjudged(self, task: Task, before: Judged, note: str) -> Judged:
+        """How an attempt is judged whose next step cannot be, because of what the agent left.
+
+        Args:
+            task: that was worked on.
+            before: how it was judged up to that step.
+            note: why the step cannot be judged.
+
+        Raises:
+            VerifierFault: what writes too much to the disk is the task itself.
+            StepFault: the step cannot begin where no agent was.
+            SandboxUnavailable: nothing can run sandboxes.
+        """
+        try:
+            floor = self._floor(task, task.steps[: len(before.steps) + 1])
+        except StorageExceeded as exceeded:
+            raise VerifierFault(f"{note}; and where no agent was, too: {exceeded}") from exceeded
+        return self.scale.judged(task, (*before.steps, {}), _notes(before, note), floor)
+
+    def _floor(self, task: Task, steps: Sequence[TaskStep]) -> Mapping[str, float]:
+        """What doing nothing earns in the last of these steps, and at most 0; empty where that cannot be told.
+
+        The steps before are done by their solutions, or else not.
+        """
+        with self.sandboxes.open(task, run=self.run, trial=f"{self.trial}-control") as sandbox:
+            try:
+                for step in steps[:-1]:
+                    begin(sandbox, task, step)
+                    if has_solution(task):
+                        solve(sandbox, task, step)
+                begin(sandbox, task, steps[-1])
+                rewards = verify(sandbox, task, steps[-1]).rewards
+            except VerifierFault:
+                return {}
+            except StepFault:
+                if has_solution(task):
+                    raise
+                return {}  # it needs what was not done before
+        return {name: min(reward, 0.0) for name, reward in rewards.items()}
+
     def _after_solution(self, sandbox: Sandbox, task: Task) -> tuple[Judged | None, str]:
         so_far = Judged()
         for step in task.steps:
@@ -153,7 +208,7 @@ def ready(sandbox: Sandbox, task: Task, control: Control, before: Judged) -> Jud
             raise
         if other := control.fault(task, before.steps):
             raise VerifierFault(f"{fault}; and {other}") from fault
-        return control.scale.judged(task, (*before.steps, {}), _notes(before, f"on what the agent left, {fault}"))
+        return control.unjudged(task, before, f"on what the agent left, {fault}")
     return None
 
 
@@ -188,7 +243,8 @@ def judge(sandbox: Sandbox, task: Task, control: Control, before: Judged | None 
             evidence.renew()
         judged, doubt = _verify(sandbox, task, before.steps, control.scale, evidence)
     note = f"the verifier fails only on what the agent left: {doubt}" if doubt else ""
-    judged = judged or control.scale.judged(task, (*before.steps, {}))
+    if judged is None:
+        return control.unjudged(task, before, note)
     return replace(judged, note="" if judged.solved else _notes(before, judged.note, note))
 
 

@@ -12,7 +12,7 @@ from capvec.agent.loop import LoopLimits, run_episode, step_seed
 from capvec.agent.model import ChatModel
 from capvec.agent.prompts import opening_messages
 from capvec.agent.protocols import get_protocol
-from capvec.errors import InfrastructureError, StorageExceeded
+from capvec.errors import EnvironmentFault, InfrastructureError, StorageExceeded
 from capvec.plan.plan import Plan
 from capvec.receipts import check_receipts
 from capvec.records import Config, Episode, Measured, Outcome, Reply, TrialId, TrialSpec
@@ -45,9 +45,6 @@ class TrialRunner:
         try:
             judged = self._do(spec, task, config, episodes)
             fault = episodes[-1].error
-        except StorageExceeded as exceeded:
-            judged, fault = Judged(note=str(exceeded)), ""
-            episodes[-1:] = [replace(episode, end_reason="storage", error="") for episode in episodes[-1:]]
         except InfrastructureError as error:
             fault = f"{type(error).__name__}: {error}"
         outcome = _outcome(self.plan.run, spec, config, episodes, judged, fault)
@@ -69,20 +66,27 @@ class TrialRunner:
         Raises:
             InfrastructureError: of any kind; the episodes so far are there.
         """
-        settings, judged = self.plan.settings, Judged()
+        settings, judged, number = self.plan.settings, Judged(), 0
         control = Control(self.sandboxes, self.plan.run, str(spec.id), Scale(settings.reward, settings.solved_at))
-        with self.sandboxes.open(task, run=self.plan.run, trial=str(spec.id)) as sandbox:
-            skills = skills_in_words(sandbox, task.skills_dir) if task.skills_dir is not None else ""
-            for number, step in enumerate(task.steps):
-                if prevented := ready(sandbox, task, control, judged):
-                    return prevented
-                seed = step_seed(spec.seed, -number) if number else spec.seed
-                episodes.append(self._act(sandbox, step, skills, config, seed))
-                if episodes[-1].end_reason == "error":
-                    return None
-                judged = judge(sandbox, task, control, judged)
-                if not goes_on(step, judged.steps[-1]):
-                    break
+        try:
+            with self.sandboxes.open(task, run=self.plan.run, trial=str(spec.id)) as sandbox:
+                skills = skills_in_words(sandbox, task.skills_dir) if task.skills_dir is not None else ""
+                for number, step in enumerate(task.steps):
+                    if prevented := ready(sandbox, task, control, judged):
+                        return prevented
+                    seed = step_seed(spec.seed, -number) if number else spec.seed
+                    episodes.append(self._act(sandbox, step, skills, config, seed))
+                    if episodes[-1].end_reason == "error":
+                        return None
+                    judged = judge(sandbox, task, control, judged)
+                    if not goes_on(step, judged.steps[-1]):
+                        break
+        except StorageExceeded as exceeded:
+            if not episodes:
+                raise EnvironmentFault(f"task {task.name}: before the agent acted, {exceeded}") from exceeded
+            episodes[-1] = replace(episodes[-1], end_reason="storage", error="")
+            # The step at work may be judged already, since the watch looks from time to time.
+            return control.unjudged(task, replace(judged, steps=judged.steps[:number]), str(exceeded))
         return judged
 
     def _act(self, sandbox: Sandbox, step: TaskStep, skills: str, config: Config, seed: int) -> Episode:

@@ -29,6 +29,13 @@ pytest_plugins = ("pytester",)
 
 REWARD = "&& echo 1 > /logs/verifier/reward.txt || echo 0 > /logs/verifier/reward.txt\n"
 SAYS_HI = f'[ "$(cat /app/hi)" = hi ] {REWARD}'
+DISTANCE = """set -e
+number=$(cat /app/number 2>/dev/null || echo 106)
+[ "$number" -eq "$number" ]
+distance=$((number > 5 ? number - 5 : 5 - number))
+echo $((1 - distance)) > /logs/verifier/reward.txt
+"""
+"""The reward is 1 less the distance of a number from 5; without one it is -100."""
 FETCHES = f"apt-get update && apt-get install -y curl {REWARD}"
 TASKS = {
     "fit": (SAYS_HI, "echo hi > /app/hi\n"),
@@ -234,6 +241,12 @@ def judged(tmp_path):
 def test_an_agent_that_makes_the_verifier_fail_has_not_solved_the_task(judged, command, test, solution):
     outcome = judged(command, test, solution)
     assert (outcome.outcome, outcome.reward, outcome.error) == ("unsolved", 0.0, "")
+    assert "only on what the agent left" in outcome.note
+
+
+def test_an_agent_that_breaks_its_verifier_earns_no_more_than_one_that_does_nothing(judged):
+    outcome = judged("echo many > /app/number", DISTANCE, "echo 5 > /app/number\n")
+    assert (outcome.outcome, outcome.reward, outcome.rewards) == ("unsolved", -100.0, {"reward": -100.0})
     assert "only on what the agent left" in outcome.note
 
 

@@ -55,7 +55,7 @@ WEIGHTS = {
     "no norm": (without("model.norm"), "incomplete.*model.norm.weight"),
     "one tensor missing": (without("layers.3.mlp.up"), "incomplete.*model.layers.3.mlp.up_proj.weight"),
     "all under another prefix": (renamed("model.", "foo."), "incomplete.*and 35 more"),
-    "a shape of another model": (narrower, "cannot load the model"),
+    "a shape of another model": (narrower, "another Llama.*: model.layers.1.mlp.up_proj.weight has another shape"),
     "a further layer": (further_block, "no place for model.layers.4.input_layernorm.weight.* and 6 more"),
     "a scale": (of_query("q_proj.weight_scale"), "no place for model.layers.0.self_attn.q_proj.weight_scale"),
     "a bias": (of_query("q_proj.bias"), "no place for model.layers.0.self_attn.q_proj.bias"),

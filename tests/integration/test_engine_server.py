@@ -107,7 +107,7 @@ def test_an_id_that_the_hub_does_not_give_is_said_in_one_sentence(tmp_path, monk
 @contextmanager
 def reciting(folder, name, said, talk, thinking, end="<|im_end|>"):
     """A client of an engine whose model answers `talk` with `said`; `end` is the tokenizer's own end of a text."""
-    from capvec.engines.chat_template import inspect_template
+    from capvec.engines.template_probes import inspect_template
 
     tokenizer = tokenizer_of(name)
     tokenizer.add_special_tokens({"eos_token": end})
@@ -122,6 +122,13 @@ def test_a_turn_that_the_model_invents_is_no_part_of_its_reply(tmp_path):
     with reciting(tmp_path, "chatml", f"Nothing yet.{invented}", HELLO, None, end="<|endoftext|>") as client:
         reply = ask(client, max_tokens=200, temperature=0)
     assert (reply.text, reply.finish_reason) == ("Nothing yet.", "stop")
+
+
+def test_a_command_that_holds_a_special_token_arrives_whole(tmp_path):
+    command = "```bash\ngrep -c '[THINK]' log; sed -i 's#[INST]##' a; echo '[/THINK]'\n```"
+    with reciting(tmp_path, "magistral", f"[THINK]I count.[/THINK]{command}", HELLO, None) as client:
+        reply = ask(client, max_tokens=200, temperature=0)
+    assert (reply.thought, reply.text) == ("I count.", command)
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def write(tmp_path):
     """A task whose agent says `one`, which earns 0.5, and then `two`, which the second step's files ask for."""
 
     def write(strategy: str = "mean", least: float = 0.5) -> Path:
-        toml = STEPS.format(strategy=strategy, closed=CLOSED, least=least)
+        toml = STEPS.format(strategy=strategy, closed=f"{CLOSED}storage_mb = 20\n", least=least)
         folder = make_task(tmp_path, "two-steps", toml)
         for name, word, full in (("first", "one", 0.5), ("second", "two", 1)):
             for path, text in {
@@ -111,6 +111,14 @@ def test_a_step_that_cannot_begin_on_what_the_agent_left_is_no_error(write):
     outcome = trial(write(least=0.0), act("true"), "DONE")
     assert (outcome.outcome, outcome.reward, outcome.error) == ("unsolved", 0.0, "")
     assert "on what the agent left, step second: its setup.sh ended with exit code" in outcome.note
+
+
+def test_too_much_on_the_disk_in_the_second_step_takes_nothing_from_the_first(write):
+    fill = "for n in 1 2 3; do head -c 15M /dev/zero > /app/$n; done; sleep 15"
+    outcome = trial(write(), act("echo one >> said"), "DONE", act(fill))
+    assert (outcome.outcome, outcome.reward, outcome.rewards) == ("unsolved", 0.25, {"reward": 0.25})
+    assert (outcome.end_reason, outcome.error) == ("storage", "")
+    assert "more than storage_mb = 20 was written" in outcome.note
 
 
 def test_the_solutions_of_all_steps_prove_the_task(write):

@@ -80,6 +80,43 @@ PARTS = (
 )
 """Reads content that is a list of parts, and nothing of a text, as templates of image-text models do."""
 
+KIMI = (
+    "{% macro tag(name) %}<|open|>{{ name }}<|sep|>{% endmacro %}"
+    "{% macro done(name) %}<|close|>{{ name }}<|sep|>{% endmacro %}"
+    "{% set thinking = thinking | default(true) %}{% for m in messages %}{{ tag(m['role']) }}"
+    "{% if m['role'] == 'assistant' %}{% if thinking %}{{ tag('think') }}{{ m.reasoning_content or '' }}"
+    "{{ done('think') }}{% endif %}{{ tag('response') }}{{ m['content'] }}{{ done('response') }}{% else %}"
+    "{{ m['content'] }}{% endif %}{{ done('message') }}<|end_of_msg|>{% endfor %}{% if add_generation_prompt %}"
+    "{{ tag('assistant') }}{{ tag('think' if thinking else 'response') }}{% endif %}"
+)
+"""Brackets around a thought and around an answer, which are several special tokens each."""
+SOLAR = (
+    "{% for m in messages %}{% if m.reasoning and loop.last %}<|begin|>assistant<|think|>{{ m.reasoning }}<|end|>"
+    "{% endif %}<|begin|>{{ m['role'] }}<|content|>{{ m['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|begin|>assistant{% endif %}"
+)
+"""A thought is a message of its own, whose end is that of every message."""
+CODELLAMA = (
+    _IN_TURN.replace("loop.index0 % 2 == 0", "loop.index0 % 2 == (messages[0]['role'] == 'system') | int")
+    + "Source: {{ m['role'] }}\n\n {{ m['content'] | trim }} <step> {% endfor %}"
+    "Source: assistant\nDestination: user\n\n "
+)
+"""Writes a generation prompt whether or not it is asked for one."""
+GRANITE = (
+    CHATML.replace("{% for m", "{% if thinking %}<|im_start|>system\nWrite your thought process first.<|im_end|>\n"
+    "{% endif %}{% for m", 1)
+)  # fmt: skip
+"""Switches thinking in words, and shows no tags."""
+ASKING = CHATML.replace(
+    "{{ m['content'] }}",
+    "{{ m['content'] }}{% if m['role'] == 'system' and enable_thinking %}\nUse <think>.{% endif %}",
+)
+"""Switches thinking in the system message alone."""
+FIRST_SYSTEM = CHATML.replace(
+    "{% for m in messages %}", "{% for m in messages if m['role'] != 'system' or messages|length > 2 %}"
+)
+"""Drops the system's text in the first turn."""
+
 SHOUTING = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] | upper }}\n{% endfor %}" + _ASK
 ESCAPING = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] | e }}\n{% endfor %}" + _ASK
 FIRST_TURN = "{{ messages[0]['role'] }}: {{ messages[0]['content'] }}\n" + _ASK
@@ -92,13 +129,21 @@ TWO_TURNS = (
     "{% for m in messages %}" + _SAY + "{% endfor %}" + _ASK
 )
 LAST_TURNS = "{% for m in messages[-60:] %}" + _SAY + "{% endfor %}" + _ASK
-SHORTENING = "{% for m in messages %}{{ m['role'] }}: {{ m['content'][:8000] }}\n{% endfor %}" + _ASK
+SHORTENING = "{% for m in messages %}{{ m['role'] }}: {{ m['content'][:30000] }}\n{% endfor %}" + _ASK
 BACKWARDS = "{% for m in messages | reverse %}" + _SAY + "{% endfor %}" + _ASK
 SWAPPED = (
     "{% for m in messages %}<|im_start|>{{ {'user': 'assistant', 'assistant': 'user'}.get(m['role'], m['role']) }}\n"
     "{{ m['content'] }}<|im_end|>\n{% endfor %}" + _ASK
 )
-CUTTING = "{% for m in messages %}{{ m['role'] }}: {{ m['content'].split('</think>')[-1] }}\n{% endfor %}" + _ASK
+ALL_USER = CHATML.replace("{{ m['role'] }}", "user")
+TO_TOOL = CHATML.replace("<|im_start|>assistant", "<|im_start|>tool")
+SQUEEZING = CHATML.replace("{{ m['content'] }}", "{{ m['content'].replace('\n\n', '\n') }}")
+UNTABBED = CHATML.replace("{{ m['content'] }}", "{{ m['content'].replace('\t', ' ') }}")
+UNIX = CHATML.replace("{{ m['content'] }}", "{{ m['content'].replace('\r', '') }}")
+WITHOUT_SHORT = CHATML.replace(
+    "{% for m in messages %}", "{% for m in messages if m['role'] == 'user' or m['content'] | length > 3 %}"
+)
+CUTTING = CHATML.replace("{{ m['content'] }}", "{{ m['content'].split('</think>')[-1] }}")
 """Takes what a user says before a tag for a thought."""
 NEEDS_A_REPLY = "{{ messages[1]['content'][0:0] }}{% for m in messages %}" + _SAY + "{% endfor %}" + _ASK
 NO_ASSISTANT = (
@@ -113,17 +158,23 @@ BROKEN = "{% for m in messages %}" + _SAY
 USABLE = {
     "chatml": CHATML, "gemma": GEMMA, "mistral": MISTRAL, "llama": LLAMA, "qwen3": QWEN3, "keeping": KEEPING,
     "deepseek-r1": DEEPSEEK_R1, "deepseek-v3": DEEPSEEK_V3, "magistral": MAGISTRAL, "gpt-oss": GPT_OSS,
-    "no-prompt": NO_PROMPT, "dropping": DROPPING, "parts": PARTS,
+    "no-prompt": NO_PROMPT, "dropping": DROPPING, "parts": PARTS, "kimi": KIMI, "solar": SOLAR,
+    "codellama": CODELLAMA, "granite": GRANITE, "asking": ASKING, "first-system": FIRST_SYSTEM,
 }  # fmt: skip
 REFUSED = {
     "shouting": SHOUTING, "escaping": ESCAPING, "first-turn": FIRST_TURN, "one-turn": ONE_TURN,
     "two-turns": TWO_TURNS, "needs-a-reply": NEEDS_A_REPLY, "last-turns": LAST_TURNS, "shortening": SHORTENING,
     "backwards": BACKWARDS, "swapped": SWAPPED, "cutting": CUTTING,
-    "no-assistant": NO_ASSISTANT, "no-start": NO_START, "failing": FAILING, "broken": BROKEN,
+    "all-user": ALL_USER, "to-tool": TO_TOOL, "squeezing": SQUEEZING, "untabbed": UNTABBED, "unix": UNIX,
+    "without-short": WITHOUT_SHORT, "no-assistant": NO_ASSISTANT, "no-start": NO_START, "failing": FAILING,
+    "broken": BROKEN,
 }  # fmt: skip
 _SPECIAL = {
-    "magistral": ["[THINK]", "[/THINK]", "[INST]", "[/INST]"],
+    "magistral": ["</s>", "[THINK]", "[/THINK]", "[INST]", "[/INST]"],
     "gpt-oss": ["<|channel|>", "<|message|>", "<|start|>", "<|end|>"],
+    "kimi": ["<|open|>", "<|sep|>", "<|close|>", "<|end_of_msg|>"],
+    "solar": ["<|begin|>", "<|think|>", "<|content|>", "<|end|>"],
+    "codellama": ["<step>"],
 }
 
 

@@ -12,7 +12,7 @@ def build_flagship(device: str = "cuda"):
     import torch
     from transformers import Qwen3_5ForCausalLM, Qwen3_5TextConfig
 
-    from capvec.engines.chat_template import inspect_template
+    from capvec.engines.template_probes import inspect_template
     from capvec.engines.transformers.loaded import LoadedModel
     from capvec.engines.transformers.models import find_residual_path
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Collection, Iterator, Mapping, Set
 from typing import Any
 
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
@@ -96,17 +96,20 @@ def check_model(model: Any, raw: Mapping[str, Any], report: Mapping[str, Any], p
         if loader in ("AutoModelForCausalLM", "AutoModelForImageTextToText") and not _same(own, loaded):
             raise _own_code(name, own, loaded)
     text = _Text(model, path)
-    lost = {key for key in report["missing_keys"] if text.has(key)}
-    lost |= {key for key, *_ in report["mismatched_keys"]}
-    if lost:
+    if unlike := {key for key, *_ in report["mismatched_keys"]}:
         raise UsageError(
-            f"the weights of {name!r} are incomplete, and random numbers would stand for {_some(lost)}; expected every "
-            f"weight of a {loaded}"
+            f"the weights of {name!r} are those of another {loaded}: {some_names(unlike)} has another shape than "
+            f"config.json says; expected the config.json that was saved with the weights"
+        )
+    if lost := {key for key in report["missing_keys"] if text.has(key)}:
+        raise UsageError(
+            f"the weights of {name!r} are incomplete, and random numbers would stand for {some_names(lost)}; expected "
+            f"every weight of a {loaded}"
         )
     if extra := set(text.left_over(report["unexpected_keys"])):
         raise UsageError(
             f"the weights of {name!r} are not those of a {loaded} with this config.json: it has no place for "
-            f"{_some(extra)}; expected a config.json that names the architecture, the number of layers and the "
+            f"{some_names(extra)}; expected a config.json that names the architecture, the number of layers and the "
             "quantisation of the weights"
         )
     if report["error_msgs"]:
@@ -174,6 +177,7 @@ def _own_code(name: str, own: str, loaded: str) -> UsageError:
     )
 
 
-def _some(keys: set[str]) -> str:
+def some_names(keys: Collection[str]) -> str:
+    """The first of some names, and how many more there are."""
     first = sorted(keys)[:_SHOWN]
     return ", ".join(first) + (f" and {len(keys) - len(first)} more" if len(keys) > len(first) else "")

@@ -256,7 +256,7 @@ class Decoder:
         full = len(row.generated) >= row.request.max_tokens
         if not (ended or full or row.request.stop):
             return None
-        text = self._loaded.template.decode(row.generated)
+        text = self._loaded.template.decode(row.generated[:-1] if ended else row.generated)
         cuts = [at for stop in row.request.stop if (at := text.find(stop)) >= 0]
         if not (ended or full or cuts):
             return None

@@ -12,10 +12,10 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-from capvec.engines.chat_template import inspect_template
 from capvec.engines.context import context_of
 from capvec.engines.model_files import cannot_load, folder_digest
 from capvec.engines.render import with_marks
+from capvec.engines.template_probes import inspect_template
 from capvec.engines.transformers import modeling_capvec
 from capvec.engines.transformers.checkpoint import check_config, check_model, check_tokenizer
 from capvec.engines.transformers.hooks import ResidualPath, check_order
@@ -66,7 +66,12 @@ def load_model(
         tokenizer = AutoTokenizer.from_pretrained(name, config=config, trust_remote_code=False)
         check_tokenizer(tokenizer, name)
         model, report = classes.from_pretrained(
-            name, config=config, dtype=precision, trust_remote_code=False, output_loading_info=True
+            name,
+            config=config,
+            dtype=precision,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in the report
         )
     except (OSError, ValueError, LookupError, AttributeError, RuntimeError, ImportError, SafetensorError) as error:
         raise cannot_load(name, error) from error

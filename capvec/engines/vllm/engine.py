@@ -20,11 +20,12 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.metrics.loggers import StatLoggerBase
 
 from capvec import __version__
-from capvec.engines.chat_template import ChatTemplate, inspect_template
+from capvec.engines.chat_template import ChatTemplate
 from capvec.engines.context import context_of
 from capvec.engines.model_files import cannot_load, folder_digest
 from capvec.engines.protocol import EngineInfo, GenerationDefaults
 from capvec.engines.render import with_marks
+from capvec.engines.template_probes import inspect_template
 from capvec.engines.vllm import versions
 from capvec.engines.vllm.arguments import LAYERS, check_arguments
 from capvec.errors import EngineUnavailable, UsageError

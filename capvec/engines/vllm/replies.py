@@ -30,18 +30,22 @@ class Ending:
     def take(self, token: int) -> bool:
         """Take the next token; whether the reply ends with it."""
         self.tokens.append(token)
-        last = token in self._stop_ids
         full = len(self.tokens) >= self._request.max_tokens
-        self.stopped = last or self._has_stop(self.tokens if full else self.tokens[-self._window :])
+        self.stopped = token in self._stop_ids or self._has_stop(self.tokens if full else self.tokens[-self._window :])
         self.ended = self.stopped or full
         return self.ended
 
     @property
     def text(self) -> str:
         """What was said, up to the first stop string."""
-        text = self._template.decode(self.tokens)
+        text = self._template.decode(self._said)
         cuts = [at for stop in self._request.stop if (at := text.find(stop)) >= 0]
         return text[: min(cuts)] if cuts else text
+
+    @property
+    def _said(self) -> list[int]:
+        """The tokens without the one that ends the reply."""
+        return self.tokens[:-1] if self._stop_ids.intersection(self.tokens[-1:]) else self.tokens
 
     def _has_stop(self, tokens: Sequence[int]) -> bool:
         if not self._request.stop:

@@ -12,9 +12,9 @@ from support.tiny_models import byte_tokenizer
 
 from capvec.agent.prompts import STYLES, opening_messages
 from capvec.agent.protocols import PROTOCOLS
-from capvec.engines.chat_template import inspect_template
 from capvec.engines.protocol import ChatTemplateInfo
 from capvec.engines.render import render_marked
+from capvec.engines.template_probes import inspect_template
 from capvec.errors import UsageError
 
 pytestmark = pytest.mark.unit
@@ -34,6 +34,12 @@ FOUND = {
     "no-prompt": ChatTemplateInfo(generation_prompt="derived"),
     "dropping": ChatTemplateInfo(system="dropped"),
     "parts": ChatTemplateInfo(),
+    "kimi": ChatTemplateInfo(switch="thinking", thinks=True, repeats_thoughts=True),
+    "solar": ChatTemplateInfo(),
+    "codellama": ChatTemplateInfo(generation_prompt="always", alternates=True, user_first=True),
+    "granite": ChatTemplateInfo(switch="thinking", unknown_thoughts=True),
+    "asking": ChatTemplateInfo(switch="enable_thinking"),
+    "first-system": ChatTemplateInfo(system="dropped"),
 }
 
 
@@ -81,6 +87,21 @@ def test_a_system_text_that_the_template_takes_nowhere_begins_the_first_user_mes
     assert template.text([SYSTEM], prompt=True) == template.text([user("You act in a shell.")], prompt=True)
 
 
+def test_a_system_text_that_is_dropped_in_the_first_turn_begins_the_first_user_message():
+    text = template_of("first-system").text([SYSTEM, user("go")], prompt=True)
+    assert text == template_of("chatml").text([user("You act in a shell.\n\ngo")], prompt=True)
+
+
+def test_a_generation_prompt_that_is_always_there_is_cut_off_behind_a_reply():
+    template, talk = template_of("codellama"), [user("go"), assistant("ls")]
+    text = template.text(talk, prompt=False)
+    assert text == "Source: user\n\n go <step> Source: assistant\n\n ls"
+    assert template.tokenizer.decode(template.ids(talk, prompt=False)) == text
+    assert template.text(talk[:1], prompt=True) == (
+        "Source: user\n\n go <step> Source: assistant\nDestination: user\n\n "
+    )
+
+
 def test_a_missing_generation_prompt_is_the_beginning_of_an_assistants_message():
     bare, whole = (template_of(name).text([user("go")], prompt=True) for name in ("no-prompt", "chatml"))
     assert bare == whole
@@ -98,10 +119,16 @@ def test_a_missing_generation_prompt_is_the_beginning_of_an_assistants_message()
         ("one-turn", "cannot render a conversation of user, assistant, user, assistant, …: one turn only"),
         ("two-turns", "cannot render a conversation of user, assistant, user, assistant, …: too many turns"),
         ("last-turns", "it drops, moves or rewrites what the user says, such as 'List "),
-        ("shortening", "it drops, moves or rewrites what the user says, such as a text of 28"),
+        ("shortening", "it drops, moves or rewrites what the user says, such as a text of 108"),
         ("backwards", "it drops, moves or rewrites"),
-        ("swapped", "it begins a reply as it begins the messages of the user, not the assistant's"),
-        ("cutting", "it drops what the user says before or after '<think>' or '</think>'"),
+        ("swapped", "it does not begin a reply as it begins the assistant's messages"),
+        ("all-user", "it does not begin a reply as it begins the assistant's messages"),
+        ("to-tool", "it does not begin a reply as it begins the assistant's messages"),
+        ("squeezing", "it drops, moves or rewrites what the user says"),
+        ("untabbed", "it drops, moves or rewrites what the user says"),
+        ("unix", "it drops, moves or rewrites what the user says"),
+        ("without-short", "it drops, moves or rewrites what the assistant says, such as 'ls'"),
+        ("cutting", "it drops what the user says before or after '<think>' or its end"),
         ("needs-a-reply", "cannot render a conversation of user: "),
         ("no-assistant", "Unknown role"),
         ("no-start", "no generation prompt, and an assistant's message does not begin where it would be"),
@@ -187,8 +214,9 @@ def test_default_is_what_the_template_does_by_itself():
 @pytest.mark.parametrize("name", USABLE)
 def test_a_thought_is_given_back_only_by_a_template_that_does_so_itself(name):
     template = template_of(name)
-    text = template.text([user("go"), assistant("ls", reasoning_content="I look."), user("a")], prompt=True)
-    assert ("I look." in text) == template.info.repeats_thoughts == (name in ("keeping", "magistral"))
+    talk = [user("go"), assistant("ls", reasoning_content="I look."), user("a")]
+    text = template.text(talk, prompt=True, thinking="on")
+    assert ("I look." in text) == template.info.repeats_thoughts == (name in ("keeping", "magistral", "kimi"))
 
 
 @pytest.mark.parametrize(
@@ -208,11 +236,23 @@ def test_a_thought_is_given_back_only_by_a_template_that_does_so_itself(name):
         ("gpt-oss", "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>ls", "a", "ls"),
         ("gpt-oss", "<|channel|>final<|message|>ls", "", "ls"),
         ("gpt-oss", "<|channel|>analysis<|message|>cut", "cut", ""),
+        ("gpt-oss", "<|channel|>final<|message|>ls<|end|>", "", "ls"),
+        ("kimi", "a\n```bash\nrm x\n```<|close|>think<|sep|><|open|>response<|sep|>ls", "a\n```bash\nrm x\n```", "ls"),
+        (
+            "kimi",
+            "a<|close|>think<|sep|><|open|>response<|sep|>ls\n<|close|>response<|sep|><|close|>message<|sep|>",
+            "a",
+            "ls\n",
+        ),
+        ("kimi", "never ends", "never ends", ""),
+        ("solar", "<|think|>a<|end|><|begin|>assistant<|content|>ls", "a", "ls"),
+        ("solar", "<|content|>ls", "", "ls"),
+        ("solar", "<|think|>cut", "cut", ""),
     ],
 )
 def test_thought_and_answer_are_told_apart_by_the_tokens_of_the_model(name, reply, thought, answer):
     template = template_of(name)
-    ids = template.tokenizer(reply + "<|im_end|>", add_special_tokens=False)["input_ids"]
+    ids = template.tokenizer(reply, add_special_tokens=False)["input_ids"]
     prompt = template.ids([user("go")], prompt=True, thinking="on")
     said = template.split(template.decode(ids), prompt)
     assert (said.thought, said.answer) == (thought, answer)
@@ -236,6 +276,19 @@ def test_a_thought_that_the_prompt_begins_is_open_whatever_follows_its_tag(tags,
     assert template.info.thinks
 
 
+@given(name=st.sampled_from(sorted({*USABLE} - {"deepseek-r1"})), data=st.data())  # whose prompts open a thought
+@settings(max_examples=150, deadline=None)
+def test_a_command_keeps_the_special_tokens_that_it_holds(name, data):
+    template = template_of(name)
+    added = template.tokenizer.added_tokens_decoder
+    special = sorted(token.content for number, token in added.items() if number not in template.ends)
+    pieces = data.draw(st.lists(st.sampled_from([*special, "grep -c '", "' log", "\n", " ", "é"]), max_size=8))
+    answer = f"```bash\n{''.join(pieces)}\n```"
+    ids = template.tokenizer(answer, add_special_tokens=False)["input_ids"]
+    prompt = template.ids([user("go")], prompt=True)
+    assert template.split(template.decode(ids), prompt).answer == answer
+
+
 def test_the_spaces_of_a_command_stay_where_a_tokenizer_would_clean_them_up():
     tokenizer = byte_tokenizer(USABLE["chatml"])
     tokenizer.clean_up_tokenization_spaces = True
@@ -250,19 +303,19 @@ def test_a_user_who_writes_a_tag_opens_no_thought():
     assert (said.thought, said.answer) == ("", "ls")
 
 
-def test_no_tag_is_left_in_an_answer_that_the_template_would_refuse_in_a_message():
+def test_an_answer_with_a_tag_that_the_template_refuses_in_a_message_is_given_back_without_it():
     template = template_of("gpt-oss")
     reply = "<|channel|>final<|message|>ls<|channel|>final<|message|>again"
     ids = template.tokenizer(reply, add_special_tokens=False)["input_ids"]
     said = template.split(template.decode(ids), template.ids([user("go")], prompt=True))
     template.text([user("go"), assistant(said.answer), user("a")], prompt=True)
-    assert said.answer == "lsfinalagain"
+    assert said.answer == "ls<|channel|>final<|message|>again"
 
 
 @pytest.mark.parametrize("name", [name for name in USABLE if FOUND[name].repeats_thoughts])
 def test_a_thought_that_is_given_back_is_the_assistants(name):
     talk = [user("go"), assistant("ls", reasoning_content="I look."), user("a")]
-    rendered = render_marked(template_of(name), talk, prompt=True)
+    rendered = render_marked(template_of(name), talk, prompt=True, thinking="on")
     mine = [token for token, said in zip(rendered.ids, rendered.assistant, strict=True) if said]
     assert template_of(name).tokenizer.decode(mine) == "I look.ls"
 

@@ -222,6 +222,28 @@ def test_thinking_cannot_be_switched_where_the_template_has_no_switch(asked):
     assert settings_for(SweepOptions(thinking=asked), GenerationDefaults(), "m").thinking == asked
 
 
+@pytest.mark.parametrize(
+    ("asked", "thinks", "refused"),
+    [
+        ("on", False, True),
+        ("default", True, True),
+        ("off", True, False),
+        (None, True, False),
+        ("default", False, False),
+    ],
+)
+def test_a_model_thinks_only_where_its_thoughts_can_be_told_from_its_answers(asked, thinks, refused):
+    template = ChatTemplateInfo(switch="thinking", thinks=thinks, unknown_thoughts=True)
+    options = SweepOptions(thinking=asked)
+    if refused:
+        with pytest.raises(
+            UsageError, match=f"^--thinking {asked}: the chat template of m shows no tags around a thought"
+        ):
+            settings_for(options, GenerationDefaults(), "m", template)
+    else:
+        assert settings_for(options, GenerationDefaults(), "m", template).thinking == (asked or "off")
+
+
 def test_the_assistants_tokens_are_steered_only_where_they_are_known():
     template = ChatTemplateInfo(unmarked="Slow has no character offsets")
     with pytest.raises(UsageError, match=r"^--positions assistant: Slow has no character offsets; steer at other"):

@@ -91,13 +91,36 @@ def test_where_the_control_fails_too_the_instrument_is_at_fault(
         judged(task, first, control)
 
 
-@pytest.mark.parametrize("first", [(b"0", [SIGN, SIGN]), (MUTE, ["", ""])])
+@pytest.mark.parametrize(("first", "opened"), [((b"0", [SIGN, SIGN]), 2), ((MUTE, ["", ""]), 3)])
 def test_where_the_control_is_as_it_should_be_the_attempt_failed_and_not_the_verifier(
-    task: Task, first: tuple[bytes, list[str]]
+    task: Task, first: tuple[bytes, list[str]], opened: int
 ) -> None:
-    found, sandboxes = judged(task, first, (b"1", [""]))
-    assert (found.reward, found.solved, sandboxes) == (0.0, False, 2)
+    found, sandboxes = judged(task, first, (b"1", [""]), (b"0", [""]))
+    assert (found.reward, found.solved, sandboxes) == (0.0, False, opened)
     assert "only on what the agent left" in found.note
+
+
+@pytest.mark.parametrize(
+    ("nothing", "reward", "rewards"),
+    [
+        (b"-100", -100.0, {"reward": -100.0}),
+        (b"0", 0.0, {"reward": 0.0}),
+        (b"0.5", 0.0, {"reward": 0.0}),
+        (MUTE, 0.0, {}),
+    ],
+)
+def test_an_attempt_that_breaks_its_verifier_earns_at_most_what_doing_nothing_does(
+    task: Task, nothing: bytes, reward: float, rewards: dict[str, float]
+) -> None:
+    found, _ = judged(task, (MUTE, ["", ""]), (b"1", [""]), (nothing, [""]))
+    assert (found.reward, found.rewards, found.solved) == (reward, rewards, False)
+
+
+def test_what_doing_nothing_earns_is_told_by_a_container_in_which_no_solution_ran(task: Task) -> None:
+    sandboxes = Verifiers([(MUTE, ["", ""]), (b"1", [""]), (b"-1", [""])])
+    with sandboxes.open(task, run="r", trial="t") as sandbox:
+        assert judge(sandbox, task, Control(sandboxes, "r", "t", Scale(solved_at=-1.0))).solved is False
+    assert not any("solve.sh" in command for command in sandboxes.opened[2].commands)
 
 
 def test_a_sign_in_a_file_of_the_verifiers_counts_as_one_that_it_printed(tmp_path: Path) -> None:
@@ -136,7 +159,7 @@ def test_a_container_that_docker_refuses_is_the_agents_only_where_a_fresh_one_is
     collect = '[[verifier.collect]]\ncommand = "true"\n'
     task = load_task(make_task(tmp_path, toml=f'{collect}[environment]\nnetwork_mode = "no-network"\n'))
     for refused in ([where], [where, where]):
-        sandboxes = Verifiers([(b"1", [""]), (b"1", [""])], refused=refused)
+        sandboxes = Verifiers([(b"1", [""]), (b"1", [""]), (b"0", [""])], refused=refused)
         with sandboxes.open(task, run="r", trial="t") as sandbox:
             control = Control(sandboxes, "r", "t", Scale())
             if len(refused) == 1:

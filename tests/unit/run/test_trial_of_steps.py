@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.scripted_sandbox import ScriptedSandbox
 
-from capvec.errors import SandboxBroken, SandboxUnavailable
+from capvec.errors import SandboxBroken, SandboxUnavailable, StorageExceeded
 from capvec.plan.plan import Plan, Settings
 from capvec.records import CommandResult, Config, Outcome, TrialSpec
 from capvec.run.trial import TrialRunner
@@ -20,6 +20,10 @@ from dev.agent.scripted_model import ScriptedModel
 
 pytestmark = pytest.mark.unit
 TEST, SETUP, PWD = "bash -c /tests/test.sh", "bash /app/setup.sh", "pwd"
+SOLVE = "bash -c /solution/solve.sh"
+FULL = StorageExceeded("more than storage_mb = 20 was written")
+AT_ONCE, LATER = "```bash\nfill\n```", "```bash\nfill, and be found at the end\n```"
+"""Replies that write too much to the disk: the container is removed before the command ends, or the trial has ended."""
 SIGN = CommandResult("curl: (6) Could not resolve host: astral.sh\n", 0)
 
 
@@ -29,6 +33,14 @@ class Judging(ScriptedSandbox):
     def __init__(self, calls, setups) -> None:
         super().__init__(lambda _command: CommandResult("", 0))
         self.calls, self.setups = iter(calls), iter(setups)
+        self.exceeded: StorageExceeded | None = None
+        """What the end of the sandbox raises, as the watch of its storage does."""
+
+    def run(self, command: str, *, timeout_s: float) -> CommandResult:
+        self.exceeded = FULL if command.startswith("fill") else self.exceeded
+        if command == "fill":
+            raise SandboxUnavailable("the container was removed")
+        return super().run(command, timeout_s=timeout_s)
 
     def take_back(self) -> TakenBack:
         self.commands.append("take back")
@@ -43,6 +55,9 @@ class Judging(ScriptedSandbox):
         if command == SETUP:
             result = next(self.setups)
             result = result if isinstance(result, Exception) else CommandResult("", result)
+        if isinstance(result, StorageExceeded):
+            self.exceeded = result
+            raise SandboxUnavailable("the container was removed") from result
         if isinstance(result, Exception):
             raise result
         return CommandResult("/app\n", 0) if command == PWD else result
@@ -57,8 +72,13 @@ class Sandboxes:
     @contextmanager
     def open(self, task: Task, **_: str) -> Iterator[Judging]:
         assert task.name == "t"
-        self.opened.append(Judging(*next(self.given)))
-        yield self.opened[-1]
+        sandbox = Judging(*next(self.given))
+        self.opened.append(sandbox)
+        try:
+            yield sandbox
+        finally:
+            if sandbox.exceeded is not None:
+                raise sandbox.exceeded
 
     def prepare(self, task: Task) -> str:
         return task.name
@@ -171,14 +191,67 @@ def test_a_later_step_whose_verifier_fails_where_nothing_was_done_is_an_error(ru
 
 def test_a_step_that_cannot_begin_on_what_the_agent_left_earns_nothing(run):
     passes = wrote({"reward": 1}, {"reward": 1}, {"reward": 1})
-    outcome = run((wrote({"reward": 1}), (0, 1)), (passes, (0, 0, 0)), solution=True)
+    nothing = (wrote({"reward": 0}), (0, 0))
+    outcome = run((wrote({"reward": 1}), (0, 1)), (passes, (0, 0, 0)), nothing, solution=True)
     assert summary(outcome) == ("unsolved", 0.5, 1)
     assert "setup.sh ended with exit code 1" in outcome.note
 
 
+def test_a_step_that_cannot_be_judged_earns_what_doing_nothing_does_there_if_that_is_less_than_0(run):
+    """The steps before are done by their solutions, since the step's rewards may depend on them."""
+    passes, mute = wrote(*[{"reward": 1, "speed": 2}] * 3), [({}, CommandResult("", 0))] * 2
+    own, nothing = [*wrote({"reward": 1, "speed": 2}), *mute], wrote({"reward": -0.5, "speed": 1})
+    outcome = run(own, passes, nothing, solution=True)
+    assert summary(outcome) == ("unsolved", 0.25, 2)
+    assert outcome.rewards == {"reward": 0.25, "speed": 1.0}
+    commands = run.sandboxes.opened[-1].commands
+    assert [command for command in commands if command in (TEST, SOLVE)] == [SOLVE, TEST]
+
+
+@pytest.mark.parametrize("solution", [True, False])
+@pytest.mark.parametrize(
+    ("replies", "own"),
+    [
+        (("DONE", AT_ONCE), wrote({"reward": 1})),
+        (("DONE", LATER, "DONE"), wrote({"reward": 1}, {"reward": 0.25})),
+        (("DONE", "DONE"), [*wrote({"reward": 1}), ({}, FULL)]),
+    ],
+    ids=["agent", "found late", "verifier"],
+)
+def test_too_much_on_the_disk_in_a_later_step_takes_nothing_from_those_before(run, replies, own, solution):
+    outcome = run(own, wrote({"reward": 0}), replies=replies, least={"reward": 0.5}, solution=solution)
+    assert (outcome.outcome, outcome.reward, outcome.end_reason) == ("unsolved", 0.5, "storage")
+    assert (outcome.rewards, outcome.note) == ({"reward": 0.5}, str(FULL))
+
+
+def test_too_much_on_the_disk_before_a_step_begins_ends_that_step(run):
+    own, nothing = (wrote({"reward": 1}), (0, FULL)), (wrote({"reward": -1}), (0, 0))
+    outcome = run(own, nothing)
+    assert (outcome.outcome, outcome.reward, outcome.end_reason) == ("unsolved", 0.0, "storage")
+
+
+def test_too_much_on_the_disk_in_the_first_step_earns_what_doing_nothing_does(run):
+    outcome = run([], wrote({"reward": -2}), replies=[AT_ONCE], reward="reward")
+    assert (outcome.outcome, outcome.reward, outcome.rewards) == ("unsolved", -2.0, {"reward": -2.0})
+
+
+@pytest.mark.parametrize("sandboxes", [[([], ()), ([({}, FULL)], ())], [([], (FULL,))]], ids=["control", "own"])
+def test_too_much_on_the_disk_where_no_agent_was_is_an_error(run, sandboxes):
+    outcome = run(*sandboxes, replies=[AT_ONCE])
+    assert (outcome.outcome, outcome.reward, outcome.rewards) == ("error", None, {})
+    assert str(FULL) in outcome.error
+
+
+def test_a_later_step_that_needs_what_was_not_done_earns_nothing_where_it_cannot_be_judged(run):
+    own, nothing = (wrote({"reward": 1}), (0, 0)), ([], (0, 1))
+    outcome = run(own, nothing, replies=["DONE", AT_ONCE])
+    assert (outcome.outcome, outcome.reward, outcome.error) == ("unsolved", 0.5, "")
+
+
 def test_a_container_that_docker_refuses_before_a_step_is_the_agents_only_where_a_fresh_one_is_judged(run):
     refused, passes = SandboxBroken("Docker refuses"), wrote({"reward": 1}, {"reward": 1}, {"reward": 1})
-    outcome = run((wrote({"reward": 1}), (0, refused)), (passes, (0, 0, 0)), solution=True)
+    nothing = (wrote({"reward": 0}), (0, 0))
+    outcome = run((wrote({"reward": 1}), (0, refused)), (passes, (0, 0, 0)), nothing, solution=True)
     assert (*summary(outcome), outcome.error) == ("unsolved", 0.5, 1, "")
     assert "on what the agent left, Docker refuses" in outcome.note
 
