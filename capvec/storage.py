@@ -11,10 +11,10 @@ from pathlib import Path
 
 from capvec.errors import StorageFault
 
-_RAISE = "raise the limit of open files (`ulimit -n`) and try again"
+RAISE_LIMIT = "raise the limit of open files (`ulimit -n`) and try again"
 _ADVICE = {
-    errno.EMFILE: _RAISE,
-    errno.ENFILE: _RAISE,
+    errno.EMFILE: RAISE_LIMIT,
+    errno.ENFILE: RAISE_LIMIT,
     errno.ENOSPC: "make room on that disk and try again",
     errno.EDQUOT: "make room in your quota and try again",
     errno.EROFS: "choose a place that can be written",
@@ -56,7 +56,7 @@ def no_more_files(error: BaseException) -> str:
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):
             limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-            return f"{cause.strerror} (this process may have {limit:,}): {_RAISE}"
+            return f"{cause.strerror} (this process may have {limit:,}): {RAISE_LIMIT}"
         cause = cause.__cause__ or cause.__context__
     return ""
 

@@ -26,16 +26,19 @@ def run(options: argparse.Namespace) -> int:
     """Check the tasks anew, and print a table; 1 when one is unfit."""
     from capvec.run.check import Checker  # noqa: PLC0415
     from capvec.run.control import Scale  # noqa: PLC0415
+    from capvec.run.open_files import allow_trials  # noqa: PLC0415
     from capvec.run.preparation import prepare_images  # noqa: PLC0415
     from capvec.run.proofs import Proofs  # noqa: PLC0415
     from capvec.run.status_line import progress_on_stdout  # noqa: PLC0415
     from capvec.sandbox.compose_file import check_services  # noqa: PLC0415
     from capvec.sandbox.docker import DockerProvider  # noqa: PLC0415
     from capvec.sandbox.docker_host import check_docker  # noqa: PLC0415
+    from capvec.sandbox.reaper import reap_and_say  # noqa: PLC0415
     from capvec.tasks import load_tasks  # noqa: PLC0415
     from capvec.tasks.loader import left_out_in_words, notes_in_words  # noqa: PLC0415
     from capvec.text import one_line  # noqa: PLC0415
 
+    allow_trials(options.jobs, f"--jobs {options.jobs}")
     loaded = load_tasks(
         options.TASKS,
         skip=options.skip_unsupported,
@@ -46,6 +49,7 @@ def run(options: argparse.Namespace) -> int:
     check_docker()
     for line in (*notes_in_words(loaded.tasks), *left_out_in_words(loaded.left_out)):
         say(one_line(line))
+    reap_and_say(say)
     scale = Scale(options.reward, options.solved_at)
     with progress_on_stdout(at_a_time=options.jobs) as progress:
         provider = DockerProvider.of(options, lambda line: progress.say(f"capvec: {line}"))

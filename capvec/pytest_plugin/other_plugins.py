@@ -6,6 +6,7 @@ A trial is no test that may be tried again: what came of it is in the ledger at 
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -109,6 +110,23 @@ def _reasons(config: pytest.Config) -> Iterator[str]:
         if _has(config, *setting.plugins) and _setting(config, setting.name, setting.variable):
             where = f"--{setting.name}, or `{setting.name}` in pytest's settings,"
             yield f"{where} does not go with a study: {setting.why}"
+    if getattr(config.option, "tx", None) and (name := _name_that_no_worker_takes(config)):
+        encoding = sys.getfilesystemencoding()
+        yield (
+            f"-n with the name {name!r}: pytest-xdist cannot hand it to its processes, since it has characters that "
+            f"{encoding}, the encoding of this locale, lacks; set PYTHONUTF8=1, or leave -n out"
+        )
+
+
+def _name_that_no_worker_takes(config: pytest.Config) -> str:
+    """A path or argument that Python could not read in this locale, as UTF-8 has it; empty if there is none."""
+    arguments = (*map(str, config.invocation_params.args), os.environ.get("PYTEST_ADDOPTS", ""))
+    for name in (os.getcwd(), *arguments, *sys.path):
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            return os.fsencode(name).decode(errors="replace")
+    return ""
 
 
 def _has(config: pytest.Config, *names: str) -> bool:

@@ -286,6 +286,7 @@ def speaker(config: pytest.Config) -> Callable[[str], None]:
 
 def _payload(name: str, config: pytest.Config) -> WorkerPayload:
     """What this process needs of the study: received in a worker, names alone for `--collect-only`, else prepared."""
+    from capvec.run.open_files import allow_trials  # noqa: PLC0415 (slow)
     from capvec.run.session import StudySession, WorkerPayload, config_names  # noqa: PLC0415 (slow)
 
     if workerinput := getattr(config, "workerinput", None):
@@ -294,6 +295,8 @@ def _payload(name: str, config: pytest.Config) -> WorkerPayload:
         return config_names(_study(name, config), _root(config))
 
     refuse_other_plugins(config)
+    workers = _workers(config)
+    allow_trials(workers or 1, f"-n {workers}")
     from capvec.pytest_plugin.controller import Controller  # noqa: PLC0415 (slow)
     from capvec.pytest_plugin.progress import progress_of  # noqa: PLC0415 (slow)
     from capvec.studies.reporting import write_all  # noqa: PLC0415 (slow)
@@ -320,9 +323,16 @@ def _dry_run(config: pytest.Config) -> bool:
         if given:
             raise UsageError(f"--plan with {option}: a plan is of the whole {name}, and collects nothing; drop one")
     from capvec.run.dry_run import dry_run  # noqa: PLC0415 (slow)
+    from capvec.run.open_files import allow_trials  # noqa: PLC0415 (slow)
 
-    jobs = len(getattr(config.option, "tx", None) or ()) or 1
+    jobs = _workers(config) or 1
+    allow_trials(jobs, f"-n {_workers(config)}")
     return dry_run(_study(name, config), _root(config), jobs, say=lambda line: print(f"capvec: {line}", flush=True))
+
+
+def _workers(config: pytest.Config) -> int:
+    """How many processes run tests beside this one."""
+    return len(getattr(config.option, "tx", None) or ())
 
 
 def _study(name: str, config: pytest.Config) -> Study:

@@ -69,8 +69,8 @@ def _named(summary: RewardSummary) -> Iterator[Block]:
     rows = tuple((printable(name), *(_named_mean(row, name) for row in summary.configs)) for name in names)
     yield Table((*left("mean of"), *right(*(row.config for row in summary.configs))), rows)
     yield Paragraph(
-        "Means over the valid trials whose verifier wrote the reward; in brackets the number of trials, where some did "
-        "not. They are not tested."
+        "Means over the valid trials that have the reward; in brackets their number, where some have none. They are "
+        "not tested."
     )
 
 

@@ -19,6 +19,7 @@ from capvec.records import Config, Outcome
 from capvec.results import provenance
 from capvec.results.ledger import TRIALS, Ledger
 from capvec.run.instrument import Patience
+from capvec.run.open_files import allow_trials
 from capvec.run.preparation import TaskPreparation
 from capvec.run.recorder import TrialRecorder, run_trials
 from capvec.run.tries import repeater
@@ -26,7 +27,7 @@ from capvec.run.watch import EngineLook, Watch, docker_look
 from capvec.sandbox.compose_file import check_services
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.docker_host import check_docker
-from capvec.sandbox.reaper import reap
+from capvec.sandbox.reaper import reap, reap_and_say
 from capvec.tasks import load_tasks
 from capvec.tasks.loader import left_out_in_words, notes_in_words
 from capvec.text import counted, one_line
@@ -57,6 +58,7 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> Collection:
         UsageError: a bad option, or nothing can be measured with a task.
         InfrastructureError: Docker or the engine does not answer.
     """
+    allow_trials(jobs, f"--jobs {jobs}")
     loaded = load_tasks(
         options.tasks,
         skip=options.skip_unsupported,
@@ -68,6 +70,7 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> Collection:
     check_docker()
     for line in (*notes_in_words(loaded.tasks), *left_out_in_words(loaded.left_out)):
         _say(line)
+    reap_and_say(_say)
     source = resolve_model(options.model)
     choice = choose(options.engine, options.engine_args, source.path_or_id)
     _say(f"the engine: {choice.in_words}")

@@ -40,7 +40,7 @@ from capvec.run.tries import TrialRepeater, repeater
 from capvec.run.watch import EngineLook, Watch, docker_look
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.docker_host import check_docker
-from capvec.sandbox.reaper import reap
+from capvec.sandbox.reaper import reap_and_say
 from capvec.serial import Record
 from capvec.signals import finishing
 from capvec.tasks.loader import left_out_in_words, notes_in_words
@@ -121,7 +121,7 @@ class StudySession:
         check_docker()
         for line in (*notes_in_words(self.study.tasks), *left_out_in_words(self.study.left_out)):
             self._say(one_line(line))
-        self._reap()
+        reap_and_say(self._say)
         self._resources.callback(self._reap_at_end)
         started = _to_start(options)
         engine, prepared = self._engine_and_tasks(started)
@@ -240,13 +240,9 @@ class StudySession:
                 elif path.name != LOCK:  # whoever waits for it must find the folder as it is
                     path.unlink(missing_ok=True)
 
-    def _reap(self, run: str | None = None) -> None:
-        if removed := reap(run):
-            self._say(f"removed {counted(removed, 'container')} of earlier runs")
-
     def _reap_at_end(self) -> None:
         try:
-            self._reap(self.folder.name)  # and this process's own, which it left where it was stopped
+            reap_and_say(self._say, self.folder.name)  # and this process's own, which it left where it was stopped
         except SandboxUnavailable:
             self._say("Docker no longer answers; the next run removes the containers that may be left")
 

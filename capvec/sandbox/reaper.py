@@ -21,6 +21,7 @@ import requests.exceptions
 
 from capvec.errors import SandboxUnavailable
 from capvec.sandbox.docker_host import connect, faults, reason
+from capvec.text import counted
 
 RUN_LABEL, TRIAL_LABEL, PID_LABEL = "capvec.run", "capvec.trial", "capvec.pid"
 PROJECT_LABEL = "com.docker.compose.project"
@@ -44,6 +45,12 @@ def reap(run: str | None = None) -> int:
         return own or is_orphan(labels[PID_LABEL], state)
 
     return _remove_all(is_left)
+
+
+def reap_and_say(say: Callable[[str], None], run: str | None = None) -> None:
+    """`reap`, and say how many containers were left if any was."""
+    if removed := reap(run):
+        say(f"removed {counted(removed, 'container')} of earlier runs")
 
 
 def reap_trial(run: str, trial: str) -> int:

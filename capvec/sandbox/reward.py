@@ -81,9 +81,9 @@ def of_steps(steps: Sequence[Mapping[str, float]], strategy: Literal["mean", "fi
         steps: name → reward of each step that was judged, in order; empty for one that the agent made impossible to
             judge.
         strategy: `mean` over the steps, by name, where a step without the name counts as 0; or those of the `final`
-            one.
+            one. Those of a single step are kept as they are.
     """
-    if strategy == "final":
+    if strategy == "final" or len(steps) == 1:
         return dict(steps[-1])
     names = dict.fromkeys(name for rewards in steps for name in rewards)
     return {name: float(exact_mean([rewards.get(name, 0.0) for rewards in steps])) for name in names}

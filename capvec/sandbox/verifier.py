@@ -47,7 +47,7 @@ class Verified:
     ran: CommandResult
     """How `tests/test.sh` ended, and what it printed."""
     logs: str = ""
-    """What it wrote into files of `/logs/verifier`, cut in the middle; empty where every reward is at least 1."""
+    """What it wrote into files of `/logs/verifier`, cut in the middle; empty where every reward is 1."""
     notes: tuple[str, ...] = ()
     """What became of the agent's work before the verifier saw it, in sentences."""
     failed: tuple[str, ...] = ()
@@ -112,7 +112,7 @@ def _run(sandbox: Sandbox, task: Task, step: TaskStep) -> tuple[Mapping[str, flo
             f"{error}; tests/test.sh ended with exit code {result.exit_code} and printed: {_tail(result)}"
             f"{_also(sandbox)}"
         ) from error
-    return rewards, result, "" if min(rewards.values()) >= 1 else _logs(sandbox)
+    return rewards, result, "" if {*rewards.values()} == {1.0} else _logs(sandbox)
 
 
 def _tail(result: CommandResult) -> str:

@@ -24,7 +24,7 @@ class NamedMean:
     """The mean of one named reward of a config."""
 
     n: int
-    """Valid trials whose verifier wrote it."""
+    """Valid trials that have it."""
     mean: float
 
 
@@ -146,7 +146,7 @@ def _by_task(outcomes: Sequence[Outcome]) -> dict[str, list[float]]:
 
 
 def _named(outcomes: Sequence[Outcome]) -> dict[str, NamedMean]:
-    """Of valid trials; a trial whose verifier did not write a name has no part in its mean."""
+    """Of valid trials; a trial without a name has no part in its mean."""
     values: defaultdict[str, list[float]] = defaultdict(list)
     for outcome in outcomes:
         for name, reward in outcome.rewards.items():

@@ -34,8 +34,11 @@ def tasks(tmp_path):
     return tmp_path / "tasks"
 
 
-def test_what_a_container_prints_is_text_wherever_it_is_shown(model, tasks, tmp_path):
-    command = sweep_command(model, "-n", "0", "--tasks", str(tasks), "--junitxml", "junit.xml", "-rA", "--retries", "0")
+@pytest.mark.parametrize("workers", ["2", "0"])
+def test_what_a_container_prints_is_text_wherever_it_is_shown(model, tasks, tmp_path, workers):
+    command = sweep_command(
+        model, "-n", workers, "--tasks", str(tasks), "--junitxml", "junit.xml", "-rA", "--retries", "0"
+    )
     seen = run_on_terminal(
         command, environ=os.environ | {"TERM": "xterm"}, columns=200, rows=50, cwd=tmp_path, timeout_s=400
     )  # fails at control sequences that neither pytest nor capvec writes

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from support.real_sweeps import REWARD, ledger, no_container_is_left, write_task
-from support.started_runs import RUN, sweep_command, underway
+from support.real_sweeps import REWARD, containers, ledger, no_container_is_left, write_task
+from support.started_runs import QUICK, RUN, capvec_command, recorded, sweep_command, underway
 
 pytestmark = [pytest.mark.siege, pytest.mark.slow]
 
@@ -51,18 +51,41 @@ def test_a_killed_engine_costs_no_trial(start, model, tasks, tmp_path):
     assert no_container_is_left(RUN)
 
 
-def test_of_a_killed_controller_nothing_runs_on_and_resume_completes_the_run(start, model, tasks, tmp_path):
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_of_a_killed_controller_nothing_runs_on_and_resume_completes_the_run(start, model, tasks, tmp_path, workers):
     folder = tmp_path / "reports" / RUN
-    arguments = ("-n", "0", "--tasks", str(tasks))
+    arguments = ("-n", workers, "--tasks", str(tasks))
     swept = start(sweep_command(model, *arguments))
     swept.wait_for(underway(folder, 1))
     swept.process.kill()
     swept.end(10)
-    assert swept.left() == []  # the engine ends with it
+    assert swept.left() == []  # the engine and the workers end with it
     kept = ledger(folder)
     resumed = start(sweep_command(model, *arguments, "--resume"))
     assert resumed.end() == pytest.ExitCode.OK, resumed.said
     after = ledger(folder)
     assert (len(after), {one["outcome"] for one in after.values()}) == (TRIALS, {"solved"})
     assert kept.items() <= after.items()
+    assert no_container_is_left(RUN)
+
+
+@pytest.mark.parametrize("whom", ["the collection", "its engine"])
+def test_a_killed_collection_keeps_its_traces_and_a_killed_engine_costs_none(start, model, tasks, tmp_path, whom):
+    options = ("--model", str(model / "tiny"), "--tasks", str(tasks), *QUICK, "--jobs", "2")
+    process = start(capvec_command("collect", *options, "--attempts", "2", "--out", RUN))
+    process.wait_for(underway(tmp_path / RUN, 1))
+    if whom == "its engine":
+        process.engine().kill()
+        assert process.end() == 0, process.said
+        outcomes = ledger(tmp_path / RUN)
+        assert (len(outcomes), {one["outcome"] for one in outcomes.values()}) == (TRIALS, {"solved"})
+    else:
+        process.process.kill()
+        process.end(10)
+        assert 1 <= recorded(tmp_path / RUN) < TRIALS
+        assert containers(RUN)
+        again = start(capvec_command("check", str(tasks)))  # any command that asks Docker removes what was left
+        again.end()
+        assert "of earlier runs" in again.said
+    assert process.left() == []
     assert no_container_is_left(RUN)

@@ -25,6 +25,7 @@ from capvec.plan.plan import Plan, make_config
 from capvec.records import Config, Outcome
 from capvec.results.gates import GateResult
 from capvec.results.results import Judgement, Results
+from capvec.run.open_files import allow_trials
 from capvec.run.recorder import run_trials
 from capvec.run.session import StudySession
 from capvec.run.study import StudyContext, StudyDesign
@@ -167,6 +168,7 @@ def run(study: SelectionStudy, *, jobs: int) -> bool:
         UsageError: a bad option, or the run exists.
         InfrastructureError: Docker or the engine does not answer.
     """
+    allow_trials(jobs, f"--jobs {jobs}")
     session = StudySession(study, Path(), _say)
     try:
         session.prepare()

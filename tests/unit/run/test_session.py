@@ -24,7 +24,7 @@ def test_unsupported_keys_of_a_task_are_listed_before_an_engine_starts(
     said: list[str] = []
     study = SweepStudy(parse_options({"tasks": str(folder), "model": "no such model"}))
     monkeypatch.setattr(session, "check_docker", lambda: None)
-    monkeypatch.setattr(session, "reap", lambda *_: 0)
+    monkeypatch.setattr(session, "reap_and_say", lambda *_: None)
     with closing(session.StudySession(study, tmp_path, said.append)) as asked, pytest.raises(UsageError, match="model"):
         asked.prepare()
     # The control sequence, which a terminal would act on, is shown by its escape.

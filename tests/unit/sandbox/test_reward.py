@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from capvec.errors import VerifierFault
-from capvec.sandbox.reward import LARGEST, LONGEST_NAME, counted, read_rewards
+from capvec.sandbox.reward import LARGEST, LONGEST_NAME, counted, of_steps, read_rewards
 
 pytestmark = pytest.mark.unit
 
@@ -62,7 +63,12 @@ def test_every_object_of_names_and_numbers_is_read_whole(rewards):
         (b"[" * 100_000, None, r"reward\.json holds"),
         (b'{"reward": NaN}', None, "'reward' has another value"),
         (b'{"reward": 1e999}', None, "'reward' has another value"),
+        (b'{"reward": Infinity}', None, "'reward' has another value"),
+        (b'{"reward": -Infinity}', None, "'reward' has another value"),
+        (b'{"reward": NaN}', b"1", "'reward' has another value"),
         (b'{"reward": 1' + b"0" * 400 + b"}", None, "'reward' has another value"),
+        (b'{"reward": 1' + b"0" * 5000 + b"}", None, r"reward\.json holds"),
+        (None, b"1" + b"0" * 5000, "expected one finite number"),
         (b'{"reward": "1", "accuracy": 1}', None, "'reward' has another value"),
         (b'{"reward": 1, "note": "x"}', None, "'note' has another value"),
         (b'{"reward": 1, "parts": {"a": 1}}', None, "'parts' has another value"),
@@ -128,3 +134,27 @@ def test_what_counts_is_always_a_reward_that_the_verifier_wrote_under_the_name_t
     else:
         with pytest.raises(VerifierFault):
             counted(rewards, name)
+
+
+of_a_step = st.dictionaries(st.sampled_from("xyz"), st.floats(-LARGEST, LARGEST), max_size=3)
+
+
+@given(of_a_step)
+def test_the_rewards_of_a_single_step_are_those_that_were_written_to_the_last_digit(rewards):
+    assert of_steps([rewards], "mean") == of_steps([rewards], "final") == rewards
+
+
+@given(st.lists(of_a_step, min_size=2, max_size=5))
+def test_the_mean_over_steps_is_finite_and_between_them_and_a_name_that_is_missing_counts_as_0(steps):
+    found = of_steps(steps, "mean")
+    assert set(found) == {name for step in steps for name in step}
+    for name, mean in found.items():
+        values = [step.get(name, 0.0) for step in steps]
+        slack = 1e-14 * max(map(abs, values))
+        assert min(values) - slack <= mean <= max(values) + slack
+
+
+@given(st.lists(st.integers(0, 10), min_size=1, max_size=9))
+def test_the_mean_of_tenths_is_the_float_of_the_exact_mean(tenths):
+    mean = of_steps([{"reward": n / 10} for n in tenths], "mean")["reward"]
+    assert mean == float(Fraction(sum(tenths), 10 * len(tenths)))

@@ -61,8 +61,9 @@ def test_what_the_verifier_wrote_into_files_is_read_unless_it_is_content(task, e
         assert command.endswith("sh /logs/verifier")
         return CommandResult("pytest: not found\n", exit_code)
 
-    low = verify(ScriptedSandbox(answer, {"/logs/verifier/reward.txt": b"0.5"}), task)
-    assert low.logs == ("pytest: not found\n" if exit_code == 0 else "")
+    for low in (b"0.5", b"5"):  # of a scale that may go up to 100
+        found = verify(ScriptedSandbox(answer, {"/logs/verifier/reward.txt": low}), task)
+        assert found.logs == ("pytest: not found\n" if exit_code == 0 else "")
     assert verify(ScriptedSandbox(answer, {"/logs/verifier/reward.txt": b"1"}), task).logs == ""
     said = r"printed: nothing\nIts files in /logs/verifier end with: pytest" if exit_code == 0 else "printed: nothing$"
     with pytest.raises(VerifierFault, match=said):
