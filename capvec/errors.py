@@ -37,7 +37,7 @@ class SandboxBroken(SandboxUnavailable):
 
 
 class EnvironmentFault(InfrastructureError):
-    """The container of a task does not become ready: its ENTRYPOINT ends, or its healthcheck fails."""
+    """The container is not what its task needs: the ENTRYPOINT ends, the healthcheck fails, or skills are missing."""
 
     fault = "task"
 

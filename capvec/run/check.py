@@ -31,6 +31,7 @@ from capvec.sandbox.base import ENDED, Sandbox
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.ownership import closed_to_root
 from capvec.sandbox.reaper import reap
+from capvec.sandbox.skills import skills_in_words
 from capvec.sandbox.solution import has_solution, solve
 from capvec.sandbox.steps import begin, goes_on
 from capvec.sandbox.symptoms import NETWORK, PERMISSION, PROGRAM, Symptom, symptoms
@@ -304,7 +305,11 @@ def refusal(checks: Sequence[TaskCheck], of: int, options: str) -> UsageError:
 def _do(
     sandbox: Sandbox, task: Task, step: TaskStep, ran: list[tuple[str, CommandResult | None]], *, solved: bool
 ) -> Mapping[str, float]:
-    """Do one step and add what ran to `ran`. Returns its rewards; empty where it needs what was not done before."""
+    """Do one step and add what ran to `ran`. Returns its rewards; empty where it needs what was not done before.
+
+    Raises:
+        EnvironmentFault: its agent cannot read the task's skills.
+    """
     of = f" of step {step.name}" if step.name else ""
     try:
         begin(sandbox, task, step)
@@ -312,6 +317,8 @@ def _do(
         if solved or step == task.steps[0]:
             raise
         return {}
+    if task.skills_dir is not None and not solved:
+        skills_in_words(sandbox, task.skills_dir)
     if solved:
         ran.append((f"the solution{of}", solve(sandbox, task, step)))
     verified = verify(sandbox, task, step)

@@ -9,7 +9,9 @@ import pytest
 from support.real_sweeps import containers
 from support.tasks import TaskFolder
 
-from capvec.errors import InfrastructureError, UsageError
+from capvec.errors import EnvironmentFault, InfrastructureError, UsageError
+from capvec.run.check import Checker
+from capvec.run.control import Scale
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.ownership import closed_to_root
 from capvec.sandbox.skills import skills_in_words
@@ -379,7 +381,46 @@ def test_the_agent_is_told_of_the_skills_in_its_container(folder):
     with folder.open() as sandbox:
         words = skills_in_words(sandbox, sandbox.task.skills_dir)
         assert words.splitlines()[1:] == ["- pdf: Read a PDF. (/skills/pdf/SKILL.md)"]
-        assert skills_in_words(sandbox, "/none") == ""
+        assert skills_in_words(sandbox, "/skills/pdf") == ""
+
+
+CLOSED = {
+    "none": ("true", "/none: there is no such folder; expected a folder that the agent (user 0) can read"),
+    "file": ("touch file", "/file: there is no such folder"),
+    "others": ("mkdir -m 700 others; chown 1000 others", "/others: it cannot be read"),
+    "shut": ("mkdir -m 600 shut; chown 1000 shut", "/shut: it cannot be read"),
+    "inner": ("mkdir -p inner/pdf; chmod 0 inner/pdf; chown 1000 inner/pdf", "/inner/pdf/ cannot be read"),
+    "secret": (
+        "mkdir -p secret/pdf; touch secret/pdf/SKILL.md; chmod 0 secret/pdf/SKILL.md; chown 1000 secret/pdf/SKILL.md",
+        "/secret/pdf/SKILL.md cannot be read",
+    ),
+    "vast": ("mkdir -p vast/pdf; truncate -s 1G vast/pdf/SKILL.md", "/vast/pdf/SKILL.md"),
+}
+"""Folder of skills → what makes it, and what is said of it. Root in a sandbox is a user as any other."""
+
+
+def test_skills_that_the_agent_cannot_read_are_the_tasks_fault(folder):
+    folder.dockerfile(*(f"RUN {made}" for made, _ in CLOSED.values()))
+    with folder.open() as sandbox:
+        for name, (_, said) in CLOSED.items():
+            with pytest.raises(EnvironmentFault, match=f"^environment.skills_dir is /{name}: ") as fault:
+                skills_in_words(sandbox, f"/{name}")
+            assert said in str(fault.value)
+
+
+def test_the_check_of_a_task_finds_skills_that_its_agent_cannot_read(folder):
+    folder.dockerfile(
+        "RUN useradd bob && mkdir -p -m 755 /skills/pdf && touch /skills/pdf/SKILL.md && chmod 700 /skills"
+    )
+    checked = []
+    for user in ("root", "bob"):
+        folder.settings(f'[agent]\nuser = "{user}"', environment='skills_dir = "/skills"')
+        checked += Checker(DockerProvider(), Scale(), jobs=1).check([load_task(folder.path)])
+    assert [check.fault for check in checked] == ["", "its environment cannot be made"]
+    assert checked[1].reason == (
+        "its environment cannot be made: environment.skills_dir is /skills: it cannot be read; expected a folder that "
+        "the agent (user 1000) can read"
+    )
 
 
 @pytest.mark.parametrize(
