@@ -18,6 +18,8 @@ class ThoughtTags:
 
 
 THINK = ThoughtTags("<think>", "</think>")
+CHANNELS = ThoughtTags("<|channel|>analysis<|message|>", "<|channel|>final<|message|>", "<|end|><|start|>assistant")
+"""Of gpt-oss, whose replies are messages with a channel each."""
 KNOWN_TAGS: tuple[ThoughtTags, ...] = (
     THINK,
     ThoughtTags("<thinking>", "</thinking>"),
@@ -29,9 +31,18 @@ KNOWN_TAGS: tuple[ThoughtTags, ...] = (
     ThoughtTags("<|START_THINKING|>", "<|END_THINKING|>"),
     ThoughtTags("<|inner_prefix|>", "<|inner_suffix|>"),
     ThoughtTags("<|channel>thought\n", "<channel|>"),
-    ThoughtTags("<|channel|>analysis<|message|>", "<|channel|>final<|message|>", "<|end|><|start|>assistant"),
+    CHANNELS,
 )
 """Tags in public use. Those of a model are the ones that its chat template names."""
+_CLOSING = {tags.open.strip(): tags.close for tags in KNOWN_TAGS}
+_WORDS, _SIGNS = (
+    "|".join(re.escape(opening) for opening in _CLOSING if bool(re.fullmatch("<[a-z:]+>", opening)) == words)
+    for words in (True, False)
+)
+_LATER = re.compile(rf"^[ \t]*(?P<word>{_WORDS})|(?P<sign>{_SIGNS})", re.MULTILINE)
+"""Where a thought may begin within a reply: a tag that could be a word of a text does so on a line of its own."""
+_MESSAGE_END = re.compile(r"<\|(?:end|call|return)\|>\s*(?:<\|start\|>assistant|\Z)")
+_HEADER = re.compile(r"\s*<\|channel\|>(?P<channel>\w*)(?:(?!<\|message\|>)[^\n])*<\|message\|>")
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,48 @@ def split_thought(
         thoughts.append(thought)
     said = (thought.strip().removesuffix(tags.lead).strip() for thought in thoughts)
     return Said("\n\n".join(filter(None, said)), rest)
+
+
+def split_channels(text: str) -> Said:
+    """Split a reply that consists of messages with a channel each, as gpt-oss writes them.
+
+    Args:
+        text: of the reply.
+
+    Returns:
+        The messages on the channels `final` and `commentary`, or without a channel, are the answer. Those on others are
+        thoughts, and so is a message whose header never ends.
+    """
+    thoughts, answers = list[str](), list[str]()
+    for message in filter(str.strip, _MESSAGE_END.split(text)):
+        header = _HEADER.match(message)
+        if header is None:
+            (thoughts if message.lstrip().startswith("<|channel|>") else answers).append(message)
+        elif header["channel"] in ("final", "commentary"):
+            answers.append(message[header.end() :])
+        else:
+            thoughts.append(message[header.end() :].strip())
+    return Said("\n\n".join(filter(None, thoughts)), "\n".join(answers))
+
+
+def without_later_thoughts(text: str, in_command: Callable[[str], bool]) -> str:
+    """An answer without the thoughts that begin within it, by tags in public use.
+
+    Args:
+        text: the answer.
+        in_command: whether a text ends inside a command. A tag after such a text is a part of the command.
+
+    Returns:
+        The rest of the answer. A thought that never ends leaves nothing of what follows it.
+    """
+    position = 0
+    while begun := _LATER.search(text, position):
+        group = "word" if begun["word"] else "sign"
+        start, position = begun.start(group), begun.end()
+        if not in_command(text[:start]):
+            _, _, rest = text[position:].partition(_CLOSING[begun[group]])
+            text, position = text[:start] + rest, start
+    return text
 
 
 def _headless(

@@ -8,7 +8,7 @@ model. In `content`, templates that know the tag remove it from earlier replies,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from capvec.engines.protocol import ChatTemplateInfo
 from capvec.errors import UsageError
 from capvec.records import Message, Thinking
 from capvec.text import one_line
-from capvec.thoughts import THINK, Said, ThoughtTags, split_thought
+from capvec.thoughts import CHANNELS, THINK, Said, ThoughtTags, split_channels, split_thought
 
 SAID = ("content", "reasoning_content")
 """Fields of a message that hold what the assistant said."""
@@ -29,11 +29,15 @@ class ChatTemplate:
     """A chat template, as `inspect_template` found it."""
 
     tokenizer: Any
+    source: str | None = None
+    """Its text, if that is not the tokenizer's own."""
     info: ChatTemplateInfo = field(default_factory=ChatTemplateInfo)
     parts: bool = False
     """Whether a message's content is a list of parts."""
     header: str = ""
     """The generation prompt of a template that has none."""
+    trailer: str = ""
+    """What a template writes at the end of every conversation, its generation prompt included."""
     tags: ThoughtTags = THINK
     openings: tuple[str, ...] = ()
     """How prompts end that leave a thought open: from its tag on."""
@@ -41,6 +45,8 @@ class ChatTemplate:
     """Special tokens that the template writes between a prompt and the words of a reply."""
     after: tuple[str, ...] = ()
     """Texts that it writes behind these words, each up to a special token; the longest is first here too."""
+    special: tuple[str, ...] = ()
+    """Special tokens that say nothing at the beginning or end of an answer, such as one that announces a call."""
     refuses: tuple[str, ...] = ()
     """Texts that it refuses in a message of the assistant."""
     ends: frozenset[int] = frozenset()
@@ -58,12 +64,7 @@ class ChatTemplate:
             UsageError: the template cannot render the conversation.
         """
         text: str = self._apply(messages, prompt=prompt, thinking=thinking, tokenize=False)
-        if prompt:
-            return text + self.header
-        if self.info.generation_prompt == "always":
-            words = self.adapted(messages)[-1]["content"].strip()
-            return text[: text.rindex(words) + len(words)]
-        return text
+        return text + self.header if prompt else text.removesuffix(self.trailer)
 
     def ids(self, messages: Sequence[Message], *, prompt: bool, thinking: Thinking | None = None) -> list[int]:
         """The token ids of `text`; the arguments and errors are the same."""
@@ -86,7 +87,7 @@ class ChatTemplate:
         """
         end = self.decode(prompt[-_TAIL - max(map(len, self.openings), default=0) :]).rstrip()
         opened = end.endswith(self.openings) if self.openings else False
-        said = split_thought(text, self.tags, opened=opened)
+        said = split_channels(text) if self.tags == CHANNELS else split_thought(text, self.tags, opened=opened)
         return Said(said.thought, self._unframed(said.answer))
 
     def adapted(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
@@ -119,7 +120,12 @@ class ChatTemplate:
         switch = {} if thinking == "default" or not self.info.switch else {self.info.switch: thinking == "on"}
         try:
             return self.tokenizer.apply_chat_template(
-                said, add_generation_prompt=prompt, tokenize=tokenize, return_dict=False, **switch
+                said,
+                chat_template=self.source,
+                add_generation_prompt=prompt,
+                tokenize=tokenize,
+                return_dict=False,
+                **switch,
             )
         except Exception as error:  # a template is a program, and may fail as one
             roles = ", ".join(message["role"] for message in messages[:4]) + (", …" if len(messages) > 4 else "")
@@ -133,12 +139,16 @@ class ChatTemplate:
         return text
 
     def _unframed(self, text: str) -> str:
-        """Without what the template itself writes around the words of a reply."""
-        for token in self.before:
-            if text.lstrip().startswith(token):
-                text = text.lstrip().removeprefix(token)
-        ending = next((token for token in self.after if text.rstrip().endswith(token)), "")
-        return text.rstrip().removesuffix(ending) if ending else text
+        """Without what the template itself writes around the words of a reply, and special tokens there."""
+        while begin := _first(text.lstrip().startswith, (*self.before, *self.special)):
+            text = text.lstrip().removeprefix(begin)
+        while end := _first(text.rstrip().endswith, (*self.after, *self.special)):
+            text = text.rstrip().removesuffix(end)
+        return text
+
+
+def _first(holds: Callable[[str], bool], texts: Sequence[str]) -> str | None:
+    return next(filter(holds, texts), None)
 
 
 def _folded(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

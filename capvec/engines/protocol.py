@@ -99,6 +99,8 @@ class ChatTemplateInfo(Record):
     unknown_thoughts: bool = False
     """Whether it switches thinking and shows no tags around a thought, so that a thought could not be told from an
     answer."""
+    drops: tuple[str, ...] = ()
+    """Texts that it drops from what a user or the system says, since it takes them for orders of its own."""
     rewritten: tuple[str, ...] = ()
     """Words of a sample that the tokenizer changes; all of ASCII stays as it is."""
     unmarked: str = ""
@@ -117,6 +119,9 @@ class ChatTemplateInfo(Record):
             said.append(
                 "The model's chat template always ends in a generation prompt: it is cut off where a reply is the end."
             )
+        if self.drops:
+            texts = ", ".join(map(repr, self.drops))
+            said.append(f"The model's chat template takes {texts} in messages for orders: the model does not see them.")
         if self.rewritten:
             words = " ".join(self.rewritten)
             said.append(f"The model's tokenizer has other characters in the place of some, such as those of {words}.")

@@ -23,8 +23,8 @@ class Rendered:
 
     ids: tuple[int, ...]
     assistant: tuple[bool, ...]
-    """Of each token, whether it holds part of an assistant message's content, without white space around it and without
-    the template's own words. Worked examples at the start of a conversation are assistant messages."""
+    """Of each token, whether it holds part of an assistant message's content, without white space around it, the tags
+    of thoughts and the template's own words. Worked examples at the start of a conversation are assistant messages."""
 
 
 def render_marked(

@@ -17,7 +17,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from itertools import takewhile
+from string import punctuation
 from typing import Any
 
 from capvec.engines.chat_template import ChatTemplate
@@ -29,13 +31,19 @@ from capvec.thoughts import KNOWN_TAGS, THINK, ThoughtTags
 
 SWITCHES = ("enable_thinking", "thinking", "enable_reasoning", "reasoning")
 """Variables by which public templates switch thinking on or off."""
+DATE = datetime(2026, 1, 1)
+"""When every conversation takes place, for templates that show it."""
 _BLANKS = ("", " ", "(empty)")
+OF_PROTOCOLS = frozenset({"<tool_call>", "</tool_call>", "</function>", "</parameter>"})
+"""Special tokens of some models that a reply's commands stand between."""
+_SIGNS = ("/think", "/no_think", "/nothink", "/system_override", "<tool_call>", "</tool_call>", "<|im_start|>")
+"""Texts that some templates take for orders, or for the beginning of something else."""
 
 _NUMBERS = " ".join(map(str, range(20_000)))
 """A text so long that a template which shortens messages shows it."""
 _SYSTEM = {"role": "system", "content": f"Du bist ein Agent. <Rules> & \"quotes\" 'too'\n\n\n# {_NUMBERS}"}
 _TALK = (
-    {"role": "user", "content": 'List  the files of "/app"\n\n\n\t& count <them>.\r\nA \\n b'},
+    {"role": "user", "content": f'List  the files of "/app"\n\n\n\t& count <them>.\r\nA \\n b {punctuation}'},
     {"role": "assistant", "content": "First:\n```bash\nls -1 '/app' | wc -l && echo \"{{ ok }}\"\n```"},
     {"role": "user", "content": "exit code 0\n\n\n  3 файла\n# 100 % $HOME"},
     {"role": "assistant", "content": '{"done": false,\n\n\n\t"why": "one <more> step, [INST] $1 \\\\ # 2 %"}'},
@@ -65,12 +73,12 @@ def inspect_template(tokenizer: Any, name: str) -> ChatTemplate:
     """
     source = _source(tokenizer, name)
     info = ChatTemplateInfo(rewritten=rewritten_words(tokenizer, name))
-    template = _with_content(ChatTemplate(tokenizer, info), name)
+    template = _with_content(ChatTemplate(tokenizer, _dated(source), info), name)
     template = _with_generation_prompt(template, name)
     template = _with_thinking(template, source, name)
     template = _with_system(template, name)
     template = _with_end(_with_blanks(_with_turns(template), name))
-    return _with_refusals(_with_frame(template))
+    return _with_losses(_with_refusals(_with_frame(template)))
 
 
 def _source(tokenizer: Any, name: str) -> str:
@@ -83,6 +91,14 @@ def _source(tokenizer: Any, name: str) -> str:
         return str(tokenizer.get_chat_template())
     except ValueError as error:
         raise UsageError(f"the tokenizer of {name!r} has several chat templates and no default: {error}") from error
+
+
+def _dated(source: str) -> str | None:
+    """A template that shows the date, with one that stays: the prompts of a run must not differ by their day."""
+    if "strftime_now" not in source:
+        return None
+    parts = "".join(f".replace('%{part}', '{DATE.strftime('%' + part)}')" for part in "aAbBdeHIjmMpSuUVwWyY")
+    return f"{{% macro strftime_now(form) %}}{{{{ form{parts} }}}}{{% endmacro %}}{source}"
 
 
 def _with_content(template: ChatTemplate, name: str) -> ChatTemplate:
@@ -104,7 +120,8 @@ def _with_thinking(template: ChatTemplate, source: str, name: str) -> ChatTempla
     switches = ((word, talk) for word in SWITCHES if word in source for talk in _switched(template, word))
     switch, switched = next(switches, ("", _TALK))
     template = replace(template, info=replace(template.info, switch=switch))
-    tags = named or _tags_of(template)
+    written = _tags_of(template)
+    tags = written if written and not (named and named.close.strip() in written.close) else named
     template = replace(template, tags=tags or THINK)
     if _cuts_at_tags(template):
         raise _refused(name, f"it drops what the user says before or after {template.tags.open!r} or its end")
@@ -124,9 +141,15 @@ def _tags_of(template: ChatTemplate) -> ThoughtTags | None:
     """The texts that the template writes around the thought of a reply; None if it writes none."""
     begins = [begin for mode in _modes(template) for begin in _beginnings(template, mode)]
     for _, before, after in _thoughts(template):
-        opening = before.removeprefix(_prefix(before, *begins)).strip()
-        if opening and after.strip():
-            return ThoughtTags(opening, after.strip())
+        closing = after.strip()
+        written, prompted = (
+            before.removeprefix(_prefix(before, *begins)),
+            begins[0].removeprefix(_prefix(before, begins[0])),
+        )
+        likely = closing.replace("/", "", 1)  # where prompts hold both tags
+        opening = written.strip() or (likely if before.endswith(likely) else prompted.strip())
+        if opening and closing:
+            return ThoughtTags(opening, closing)
     return None
 
 
@@ -185,9 +208,9 @@ def _with_system(template: ChatTemplate, name: str) -> ChatTemplate:
     problem = ""
     for way in ways:
         form = replace(template, info=replace(template.info, system=way))
-        problem = next(filter(None, (_problem(form, talk, every=True) for talk in (going, going[:2]))), "") or _problem(
-            form, ended, prompt=False, every=True
-        )
+        problem = next(
+            filter(None, (_problem(form, talk, every=True) for talk in (going, going[:2], (_SYSTEM, *_MANY)))), ""
+        ) or _problem(form, ended, prompt=False, every=True)
         if not problem:
             return form
     raise _refused(name, problem)
@@ -202,10 +225,12 @@ def _with_generation_prompt(template: ChatTemplate, name: str) -> ChatTemplate:
             raise _refused(name, "it does not begin a reply as it begins the assistant's messages")
         return template
     answered = template.text((*_TALK, _TALK[1]), prompt=False)
-    head, found, _ = answered.removeprefix(bare).partition(_TALK[1]["content"])
-    if not (answered.startswith(bare) and found):
-        if _shared(bare, to_assistant) > _shared(bare, to_user):  # it writes one, whether it is asked to or not
-            return replace(template, info=replace(template.info, generation_prompt="always"))
+    before, found, behind = answered.rpartition(_TALK[1]["content"])
+    trailer = _prefix(behind[::-1], bare.rpartition(_TALK[4]["content"])[2][::-1])[::-1]
+    if trailer.strip() and _shared(bare, to_assistant) > _shared(bare, to_user):
+        return replace(template, trailer=trailer, info=replace(template.info, generation_prompt="always"))
+    head = before.removeprefix(bare)
+    if not (before.startswith(bare) and found):
         raise _refused(name, "it has no generation prompt, and an assistant's message does not begin where it would be")
     if not head.strip():  # the end of a user's message is the beginning of the assistant's
         return template
@@ -259,7 +284,7 @@ def _goes_on(template: ChatTemplate, end: str) -> bool:
         return True
     for mode in _modes(template):
         bare, prompt = (template.text(_TALK, prompt=prompt, thinking=mode) for prompt in (False, True))
-        if end in prompt[len(bare) :]:
+        if end in prompt[len(bare + template.trailer) :]:
             return True
     return any(
         (before + after).count(end) > _beginnings(template, mode)[1].count(end)
@@ -275,25 +300,40 @@ def _with_frame(template: ChatTemplate) -> ChatTemplate:
         prompt, answered = _beginnings(template, mode)
         before.add(answered.removeprefix(_prefix(prompt, answered)).strip())
     behind = _between(template.text(_TALK, prompt=False), 3).lstrip()
-    after = {behind[: at.end()] for token in _special(template) for at in re.finditer(re.escape(token), behind)}
-    framed = {one for one in before if any(token in one for token in _special(template))}
-    return replace(template, before=_longest_first(framed), after=_longest_first(after))
+    after = {behind[: at.end()] for token in _added(template) for at in re.finditer(re.escape(token), behind)}
+    framed = {one for one in before if any(token in one for token in _added(template))}
+    special = _longest_first(token for token in _added(template, special=True) if token not in OF_PROTOCOLS)
+    return replace(template, before=_longest_first(framed), after=_longest_first(after), special=special)
 
 
 def _longest_first(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(filter(None, texts), key=lambda text: (-len(text), text)))
 
 
-def _special(template: ChatTemplate) -> list[str]:
+def _added(template: ChatTemplate, *, special: bool = False) -> list[str]:
+    """Tokens that were added to the vocabulary, all or the special ones alone."""
     added = getattr(template.tokenizer, "added_tokens_decoder", {}).values()
-    return [token.content for token in added if token.special and token.content]
+    return [token.content for token in added if token.content.strip() and (token.special or not special)]
 
 
 def _with_refusals(template: ChatTemplate) -> ChatTemplate:
     """Texts that a model may write, and that the template refuses in the conversation that follows."""
     own = {template.tags.open, template.tags.close, *template.before, *template.after}
-    tokens = {token for token in _special(template) if any(token in text for text in own)}
+    tokens = {token for token in _added(template) if any(token in text for text in own)}
     return replace(template, refuses=_longest_first(text for text in own | tokens if _is_refused(template, text)))
+
+
+def _with_losses(template: ChatTemplate) -> ChatTemplate:
+    """Texts that the template drops from what a system or a user says."""
+    signs = dict.fromkeys((*_SIGNS, template.tags.open.strip(), template.tags.close.strip()))
+    lost = tuple(sign for sign in signs if any(_is_lost(template, sign, role) for role in ("system", "user")))
+    return replace(template, info=replace(template.info, drops=lost))
+
+
+def _is_lost(template: ChatTemplate, sign: str, role: str) -> bool:
+    said = {"role": role, "content": f"before {sign}, after"}
+    talk = (said, *_TALK) if role == "system" else (*_TALK[:2], said, *_TALK[3:])
+    return bool(_problem(template, talk))
 
 
 def _is_refused(template: ChatTemplate, text: str) -> bool:

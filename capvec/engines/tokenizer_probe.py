@@ -5,19 +5,23 @@ from __future__ import annotations
 import string
 from itertools import takewhile
 from typing import Any
+from unicodedata import normalize
 
 from capvec.errors import UsageError
 
 _GRAPHIC = string.digits + string.ascii_letters + string.punctuation
-_PLAIN = f"{_GRAPHIC} in  two   three        spaces,\n\n\n\tA  Tab\r\n\tand 'Lines' \\n of $TEXT\n    # End."
-_FOREIGN = ("Größe", "naïve", "½", "①", "ﬁle", "Ａ", "…", "x²", "™", "файла", "漢字", "한글", "→", "✓", "😀")
+_PLAIN = (
+    f"{_GRAPHIC} in  two   three        spaces,{' ' * 17}\n\n\n\tA  Tab\r\n\tand 'Lines' \\n of $TEXT  \n    # end."
+    f"{chr(10) * 7}\t\t\tEnd."
+)
+_FOREIGN = ("▁", "Größe", "naïve", "½", "①", "ﬁle", "Ａ", "…", "x²", "™", "файла", "漢字", "한글", "→", "✓", "😀")
 """Words in composed form, of which compatibility normalization (NFKC) changes seven."""
 _SHOWN = 12
 """Characters of a text in an error."""
 
 
 def rewritten_words(tokenizer: Any, name: str) -> tuple[str, ...]:
-    """The words of a small sample that do not come back from the tokenizer as they went in.
+    """The words of a small sample that do not come back from the tokenizer as they went in, up to Unicode's NFC.
 
     Args:
         tokenizer: of transformers.
@@ -34,7 +38,7 @@ def rewritten_words(tokenizer: Any, name: str) -> tuple[str, ...]:
             f"the tokenizer of {name!r} cannot be used: it makes {read[at : at + _SHOWN]!r} of "
             f"{_PLAIN[at : at + _SHOWN]!r}; expected one that keeps letters, signs, spaces and line ends of commands"
         )
-    return tuple(word for word in _FOREIGN if _read(tokenizer, word) != word)
+    return tuple(word for word in _FOREIGN if normalize("NFC", _read(tokenizer, f"a{word}b")) != f"a{word}b")
 
 
 def _read(tokenizer: Any, text: str) -> str:

@@ -102,6 +102,19 @@ CODELLAMA = (
     "Source: assistant\nDestination: user\n\n "
 )
 """Writes a generation prompt whether or not it is asked for one."""
+HAMMER = CHATML.replace("{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}", "<|im_start|>assistant\n")
+"""The same, and what begins a reply begins the assistant's messages too."""
+APRIEL = CHATML.replace(
+    "{{ m['content'] }}",
+    "{% if m['role'] == 'assistant' %}{% if m.reasoning_content and loop.last %}{{ m.reasoning_content }}\n"
+    "[BEGIN FINAL RESPONSE]\n{% endif %}{{ m['content'].split('[BEGIN FINAL RESPONSE]')[-1] }}{% else %}"
+    "{{ m['content'] }}{% endif %}",
+).replace("<|im_start|>assistant\n{% endif %}", "<|im_start|>assistant\nHere are my reasoning steps:\n{% endif %}")
+"""Begins a thought in words, and has a text for its end alone."""
+NEMOTRON = CHATML.replace("{{ m['content'] }}", "{{ m['content'].replace('/think', '').replace('/no_think', '') }}")
+"""Takes a text that a user may write for an order."""
+DATED = "Today is {{ strftime_now('%d %B %Y') }}.\n" + CHATML
+"""Shows the date."""
 GRANITE = (
     CHATML.replace("{% for m", "{% if thinking %}<|im_start|>system\nWrite your thought process first.<|im_end|>\n"
     "{% endif %}{% for m", 1)
@@ -159,7 +172,8 @@ USABLE = {
     "chatml": CHATML, "gemma": GEMMA, "mistral": MISTRAL, "llama": LLAMA, "qwen3": QWEN3, "keeping": KEEPING,
     "deepseek-r1": DEEPSEEK_R1, "deepseek-v3": DEEPSEEK_V3, "magistral": MAGISTRAL, "gpt-oss": GPT_OSS,
     "no-prompt": NO_PROMPT, "dropping": DROPPING, "parts": PARTS, "kimi": KIMI, "solar": SOLAR,
-    "codellama": CODELLAMA, "granite": GRANITE, "asking": ASKING, "first-system": FIRST_SYSTEM,
+    "codellama": CODELLAMA, "hammer": HAMMER, "apriel": APRIEL, "nemotron": NEMOTRON, "dated": DATED,
+    "granite": GRANITE, "asking": ASKING, "first-system": FIRST_SYSTEM,
 }  # fmt: skip
 REFUSED = {
     "shouting": SHOUTING, "escaping": ESCAPING, "first-turn": FIRST_TURN, "one-turn": ONE_TURN,

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from capvec.agent.protocols import PROTOCOLS
 from capvec.thoughts import KNOWN_TAGS, THINK, Said, split_thought
 
 pytestmark = pytest.mark.unit
@@ -56,3 +57,37 @@ def test_what_a_prompt_opened_ends_at_the_first_end():
     assert split_thought("a </think> b\n</think>\nc", THINK, opened=True) == Said("a", " b\n</think>\nc")
     assert split_thought("a", THINK, opened=True) == Said("a", "")
     assert split_thought("", THINK, opened=True) == Said("", "")
+
+
+# ---------------------------------------------------------------------------------------------------- later thoughts
+
+
+FENCE = "```bash\nrm -rf /app\n```"
+LATER = [
+    f"Let me look.\n<think>\n{FENCE}\n</think>\nNothing to do.",
+    f"<|channel>thought\nhm<channel|>Let me see.\n<|channel>thought\n{FENCE}\n<channel|>Nothing to do.",
+    f"<|inner_prefix|>hm<|inner_suffix|>So: <|inner_prefix|>\n{FENCE}\n<|inner_suffix|>Nothing to do.",
+    f"[THINK]a[/THINK]Well. [THINK]{FENCE}[/THINK]Nothing.",
+    f"Let me look.\n<think>\n{FENCE}",
+]
+
+
+@pytest.mark.parametrize("text", LATER)
+def test_a_command_in_a_thought_that_begins_within_the_reply_is_not_run(text):
+    for protocol in PROTOCOLS.values():
+        assert protocol.parse(text).commands == ()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=list(PROTOCOLS))
+@given(tag=st.sampled_from([tag for tags in KNOWN_TAGS for tag in (tags.open, tags.close)]), data=st.data())
+def test_a_tag_in_a_command_is_a_part_of_it(protocol, tag, data):
+    before, behind = (data.draw(st.sampled_from(["", "\n", " ", "'", "\ncat <<'E'\n"])) for _ in range(2))
+    command = f"cat > a.py <<'EOF'\nx{before}{tag}{behind}y\nEOF"
+    parsed = protocol.parse(protocol.render([command], False))
+    assert parsed.commands in ((command,), ())
+    assert parsed.commands or parsed.status == "failed"
+
+
+def test_a_command_after_a_later_thought_is_run():
+    (command,) = PROTOCOLS["bash-block"].parse(f"I look.\n<think>\n{FENCE}\n</think>\n```bash\nls\n```").commands
+    assert command == "ls"

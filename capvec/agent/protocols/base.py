@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from capvec.records import CommandResult, Parse, Reply
-from capvec.thoughts import split_thought
+from capvec.thoughts import split_thought, without_later_thoughts
 
 OBSERVATION_CHARS = 600
 """Default length of one observation in characters: about 150 tokens, so that small contexts hold several turns."""
@@ -78,7 +78,7 @@ class AgentProtocol:
 
 
 def parser(read: Callable[[str], Parse], in_command: Callable[[str], bool]) -> Callable[[str], Parse]:
-    r"""A protocol's parser from its reader of answers: Windows line ends and the thought at the start are removed.
+    r"""A protocol's parser from its reader of answers: Windows line ends and thoughts are removed.
 
     A command with a character that no shell can be given (NUL, a lone surrogate) fails; it would run as another one.
 
@@ -87,11 +87,14 @@ def parser(read: Callable[[str], Parse], in_command: Callable[[str], bool]) -> C
     `in_command` says whether the text before it shows that.
     """
 
+    def answer(text: str) -> str:
+        return without_later_thoughts(split_thought(text, in_command=in_command).answer, in_command)
+
     def parse(text: str) -> Parse:
-        parsed = read(split_thought(text, in_command=in_command).answer)
+        parsed = read(answer(text))
         inside = sum(command.count("\r\n") for command in parsed.commands)
         if inside < text.count("\n") == text.count("\r\n"):
-            parsed = read(split_thought(text.replace("\r\n", "\n"), in_command=in_command).answer)
+            parsed = read(answer(text.replace("\r\n", "\n")))
         return _sendable(parsed)
 
     return parse

@@ -37,6 +37,10 @@ FOUND = {
     "kimi": ChatTemplateInfo(switch="thinking", thinks=True, repeats_thoughts=True),
     "solar": ChatTemplateInfo(),
     "codellama": ChatTemplateInfo(generation_prompt="always", alternates=True, user_first=True),
+    "hammer": ChatTemplateInfo(generation_prompt="always"),
+    "apriel": ChatTemplateInfo(thinks=True),
+    "nemotron": ChatTemplateInfo(drops=("/think", "/no_think", "</think>")),
+    "dated": ChatTemplateInfo(),
     "granite": ChatTemplateInfo(switch="thinking", unknown_thoughts=True),
     "asking": ChatTemplateInfo(switch="enable_thinking"),
     "first-system": ChatTemplateInfo(system="dropped"),
@@ -100,6 +104,10 @@ def test_a_generation_prompt_that_is_always_there_is_cut_off_behind_a_reply():
     assert template.text(talk[:1], prompt=True) == (
         "Source: user\n\n go <step> Source: assistant\nDestination: user\n\n "
     )
+    for said in ("user", "a", ""):  # which the prompt holds too
+        assert template.text([user("go"), assistant(said)], prompt=False) == text.removesuffix("ls") + said
+    talk = [user("go"), assistant("assistant")]
+    assert template_of("hammer").text(talk, prompt=False).endswith("<|im_start|>assistant\nassistant")
 
 
 def test_a_missing_generation_prompt_is_the_beginning_of_an_assistants_message():
@@ -248,6 +256,25 @@ def test_a_thought_is_given_back_only_by_a_template_that_does_so_itself(name):
         ("solar", "<|think|>a<|end|><|begin|>assistant<|content|>ls", "a", "ls"),
         ("solar", "<|content|>ls", "", "ls"),
         ("solar", "<|think|>cut", "cut", ""),
+        ("apriel", "It is\n```bash\nrm x\n```\n[BEGIN FINAL RESPONSE]\nDONE", "It is\n```bash\nrm x\n```", "\nDONE"),
+        ("apriel", "cut in ```bash\nls\n```", "cut in ```bash\nls\n```", ""),
+        (
+            "gpt-oss",
+            "<|channel|>commentary<|message|>I look.<|end|><|start|>assistant<|channel|>analysis<|message|>a"
+            "<|end|><|start|>assistant<|channel|>final<|message|>ls",
+            "a",
+            "I look.\nls",
+        ),
+        ("gpt-oss", "<|channel|>final<|message|>b<|end|><|start|>assistant<|channel|>analysis<|message|>a", "a", "b"),
+        (
+            "gpt-oss",
+            "<|channel|>commentary 2?<|end|><|start|>assistant<|channel|>analysis<|message|>a<|end|>"
+            "<|start|>assistant<|channel|>final <|constrain|>json<|message|>ls",
+            "<|channel|>commentary 2?\n\na",
+            "ls",
+        ),
+        ("gpt-oss", "<|channel|>commentary<|message|>DONE", "", "DONE"),
+        ("gpt-oss", "ls", "", "ls"),
     ],
 )
 def test_thought_and_answer_are_told_apart_by_the_tokens_of_the_model(name, reply, thought, answer):
@@ -276,7 +303,9 @@ def test_a_thought_that_the_prompt_begins_is_open_whatever_follows_its_tag(tags,
     assert template.info.thinks
 
 
-@given(name=st.sampled_from(sorted({*USABLE} - {"deepseek-r1"})), data=st.data())  # whose prompts open a thought
+@given(
+    name=st.sampled_from(sorted({*USABLE} - {"deepseek-r1", "apriel"})), data=st.data()
+)  # whose prompts open a thought
 @settings(max_examples=150, deadline=None)
 def test_a_command_keeps_the_special_tokens_that_it_holds(name, data):
     template = template_of(name)
@@ -295,6 +324,26 @@ def test_the_spaces_of_a_command_stay_where_a_tokenizer_would_clean_them_up():
     command = "find . -name '*.py' ! -path ./x | grep \"do n't\" , 's 've"
     ids = tokenizer(command, add_special_tokens=False)["input_ids"]
     assert inspect_template(tokenizer, "m").decode(ids) == command
+
+
+def test_a_special_token_that_announces_a_call_or_ends_it_is_no_part_of_it():
+    tokenizer = byte_tokenizer(USABLE["chatml"])
+    marks = ["<|python_tag|>", "[TOOL_CALLS]", "<|tool_call|>", "<|/tool_call|>", "<bos>", "<tool_call>"]
+    tokenizer.add_special_tokens({"additional_special_tokens": marks})
+    template, parse = inspect_template(tokenizer, "m"), PROTOCOLS["tool-call"].parse
+    call = '{"name": "bash", "arguments": {"command": "echo \'[TOOL_CALLS]\'"}}'
+    for reply in (f"<|python_tag|>{call}", f"[TOOL_CALLS][{call}]", f"<|tool_call|>{call}<|/tool_call|>"):
+        ids = tokenizer(reply, add_special_tokens=False)["input_ids"]
+        assert parse(template.split(template.decode(ids), [1]).answer).commands == ("echo '[TOOL_CALLS]'",)
+    assert template.split("<bos>DONE", [1]).answer == "DONE"
+    tagged = f"<tool_call>{call}</tool_call>"
+    assert template.split(tagged, [1]).answer == tagged
+
+
+def test_the_date_that_a_template_shows_is_always_the_same():
+    text = template_of("dated").text([user("go")], prompt=True)
+    assert text.startswith("Today is 01 January 2026.\n<|im_start|>user")
+    assert template_of("dated").tokenizer.decode(template_of("dated").ids([user("go")], prompt=True)) == text
 
 
 def test_a_user_who_writes_a_tag_opens_no_thought():

@@ -26,6 +26,9 @@ def normalizing(*steps):
         ([normalizers.Replace(Regex(r"\s+"), " ")], "it makes 'two three sp' of ' two   three'"),
         ([normalizers.Replace("\n", " ")], "it makes ' "),
         ([normalizers.Replace("\t", "    ")], "it makes '    A  Tab"),
+        ([normalizers.Replace(" " * 9, " " * 8)], "it makes "),
+        ([normalizers.Replace("\n" * 4, "\n" * 3)], "it makes "),
+        ([normalizers.Replace(Regex(r" +\n"), "\n")], "it makes "),
         ([normalizers.Replace("\r\n", "\n")], "it makes "),
         ([normalizers.Replace("``", '"'), normalizers.Replace("$", "")], "it makes "),
     ],
@@ -50,6 +53,12 @@ def test_of_a_tokenizer_that_normalizes_compatible_characters_they_are_named():
     assert info.rewritten == ("½", "①", "ﬁle", "Ａ", "…", "x²", "™")
     (said,) = info.adaptations()
     assert said.endswith("such as those of ½ ① ﬁle Ａ … x² ™.")
+
+
+def test_a_character_that_stands_for_a_space_is_named():
+    tokenizer = byte_tokenizer(CHATML)
+    tokenizer.backend_tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Replace("▁", " ")])
+    assert inspect_template(tokenizer, "m").info.rewritten == ("▁",)
 
 
 @pytest.mark.parametrize("steps", [[], [normalizers.NFC()], [normalizers.Prepend(" ")], [normalizers.Strip()]])
