@@ -1,7 +1,8 @@
 """Many trials of a model that answers at once: nothing grows, nothing is left, and no trial is an error.
 
-`CAPVEC_SOAK` is the number of trials, 200 without it. A table of the samples is written beside the run, and its path
-printed; with `-s`, the progress is printed too.
+`CAPVEC_SOAK` is the number of trials, 200 without it. The samples are written to a table as they are taken, so that a
+soak that is stopped has its figures too: `soak.csv` beside the run, or the file that `CAPVEC_SOAK_CSV` names. Its path
+is printed; with `-s`, the progress is printed too.
 """
 
 from __future__ import annotations
@@ -59,10 +60,16 @@ def sampled(process: psutil.Process, began: float) -> Sample | None:
         return None
 
 
-def run(arguments: list[str], folder: Path, daemon: Dockerd) -> tuple[int, list[Sample], int]:
-    """The exit code of a session, samples of all its processes and of Docker's, and the most containers at a time."""
+def run(arguments: list[str], folder: Path, daemon: Dockerd, table: Path) -> tuple[int, list[Sample], int]:
+    """The exit code of a session, samples of all its processes and of Docker's, and the most containers at a time.
+
+    The table gets each sample at once, with the trials that are done and the containers that are there.
+    """
     began, samples, most = time.monotonic(), [], 0
     with ExitStack() as stack:
+        file = stack.enter_context(table.open("w", newline="", buffering=1))
+        rows = csv.writer(file)
+        rows.writerow([*Sample.__annotations__, "trials", "containers"])
         said = stack.enter_context((folder / "said.txt").open("wb"))
         client = stack.enter_context(daemon.client())
         session = stack.enter_context(subprocess.Popen(arguments, cwd=folder, stdout=said))
@@ -75,10 +82,13 @@ def run(arguments: list[str], folder: Path, daemon: Dockerd) -> tuple[int, list[
                 alive = [top, docker, *top.children(recursive=True)]
             except psutil.NoSuchProcess:
                 continue
-            samples += [sample for process in alive if (sample := sampled(process, began))]
-            most = max(most, len(client.api.containers(all=True)))
+            taken = [sample for process in alive if (sample := sampled(process, began))]
+            trials, containers = done(folder), len(client.api.containers(all=True))
+            rows.writerows([*vars(sample).values(), trials, containers] for sample in taken)
+            samples += taken
+            most = max(most, containers)
             if look % 30 == 0:
-                print(f"{time.monotonic() - began:.0f} s: {done(folder)} trials, at most {most} containers", flush=True)
+                print(f"{time.monotonic() - began:.0f} s: {trials} trials, at most {most} containers", flush=True)
     return session.returncode, samples, most
 
 
@@ -105,6 +115,8 @@ def test_nothing_grows_over_many_trials(dockerd, tmp_path, record_property):
     vectors = np.random.default_rng(0).standard_normal((LAYERS, WIDTH)).astype(np.float32)
     ambient = np.full(LAYERS, 10, np.float32)
     safetensors.numpy.save_file({"directions": vectors, "ambient_norm": ambient}, tmp_path / "dir.safetensors")
+    table = Path(os.environ.get("CAPVEC_SOAK_CSV", tmp_path / "soak.csv"))
+    print(f"samples: {table}", flush=True)
     before = left_behind(dockerd)
     began = time.monotonic()
     code, samples, most = run(
@@ -116,14 +128,11 @@ def test_nothing_grows_over_many_trials(dockerd, tmp_path, record_property):
         ],
         tmp_path,
         dockerd,
+        table,
     )
     seconds = time.monotonic() - began
-    with (tmp_path / "samples.csv").open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(Sample.__annotations__)
-        rows.writerows(vars(sample).values() for sample in samples)
     outcomes = ledger(tmp_path / "reports" / RUN).values()
-    print(f"{len(outcomes)} trials in {seconds:.0f} s, at most {most} containers; {tmp_path / 'samples.csv'}")
+    print(f"{len(outcomes)} trials in {seconds:.0f} s, at most {most} containers; {table}")
     record_property("trials", len(outcomes))
     record_property("seconds", round(seconds))
     assert code == 0, (tmp_path / "said.txt").read_text()[-2000:]
