@@ -8,14 +8,32 @@ import os
 import tempfile
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
-from capvec import __version__
 from capvec.cache import cache_root
 from capvec.errors import UsageError
 from capvec.run.check import TaskCheck
 from capvec.run.control import Scale
 from capvec.task_records import Capabilities, Task
+
+PACKAGE = Path(__file__).resolve().parent.parent
+_DECIDE = ("*.py", "tasks/*.py", "sandbox/*.py", "run/*.py")
+"""The code that a check consists of: what reads a task, makes its containers, runs it and judges it."""
+
+
+@cache
+def code_digest(package: Path = PACKAGE) -> str:
+    """The SHA-256 of the code of capvec that decides how a check ends, whatever its version is called.
+
+    Args:
+        package: capvec's folder.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(file for pattern in _DECIDE for file in package.glob(pattern)):
+        content = file.read_bytes()
+        digest.update(f"{file.relative_to(package).as_posix()} {len(content)}\0".encode() + content)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -27,14 +45,14 @@ class Proofs:
     keep_processes: bool = False
 
     def key(self, task: Task, image: str) -> str:
-        """What a proof holds for, as a hash: the task's files and settings, its image, what is allowed, and capvec.
+        """What a proof holds for, as a hash: the task's files and settings, its image, what is allowed, capvec's code.
 
         Args:
             task: as loaded, with the network that the options allow.
             image: its id.
         """
         settings = {name: value for name, value in task.to_json().items() if name != "path"}
-        record = {"capvec": __version__, "task": settings, "image": image, **asdict(self)}
+        record = {"capvec": code_digest(), "task": settings, "image": image, **asdict(self)}
         # `default`: metadata may hold a date.
         return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()
 

@@ -7,7 +7,6 @@ lists here is then taken over into the file that runs; anything else is refused 
 from __future__ import annotations
 
 import json
-import os
 import re
 import tempfile
 from collections.abc import Collection, Mapping
@@ -216,14 +215,14 @@ class _Reader:
         return resolved
 
     def _resolve(self, program: str, variables: Mapping[str, str]) -> dict[str, Any]:
-        """The file as compose understands it."""
-        kept = {key: os.environ[key] for key in ("PATH", "HOME", "DOCKER_CONFIG") if key in os.environ}
+        """The file as compose understands it, with these variables and no others: what this machine has is its own."""
         with tempfile.TemporaryDirectory(prefix="capvec-compose-") as scratch:
             base = Path(scratch) / "base.json"
             base.write_text(json.dumps({"services": {MAIN: {"image": _UNSET}}}), encoding="utf-8")
-            argv = [program, "compose", "--project-name=capvec", f"--project-directory={self._folder}"]
+            argv = [program, f"--config={docker_cli.config_folder()}", "compose"]
+            argv += ["--project-name=capvec", f"--project-directory={self._folder}"]
             argv += [f"--file={base}", f"--file={self._file}", "config", "--format=json"]
-            code, printed, said = docker_cli.run(argv, {**variables, **kept}, timeout_s=_S)
+            code, printed, said = docker_cli.run(argv, variables, timeout_s=_S)
         if code != 0:
             raise UsageError(f"{self._what}: `docker compose config` refuses it: {_one_line(said)}")
         if unset := sorted(set(re.findall(r'The \\?"(\w+)\\?" variable is not set', said))):

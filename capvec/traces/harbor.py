@@ -11,7 +11,7 @@ A trial of several steps has `steps/<step>/agent/trajectory.json` for each, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -103,6 +103,16 @@ def whole_runs(documents: Sequence[Document]) -> Iterator[tuple[Document, ...]]:
         while parts[0].path in earlier:
             parts.insert(0, earlier[parts[0].path])
         yield tuple(parts)
+
+
+def cut_runs(documents: Sequence[Document], runs: Iterable[Sequence[Document]]) -> dict[str, str]:
+    """Name of a document → why it is no trace, for those whose run goes on in a file that does not follow it."""
+    followed = {part.name for parts in runs for part in parts[:-1]}
+    return {
+        document.name: f"a run whose next part ({after.name}) was not found"
+        for document in documents
+        if (after := _continuation(document)) is not None and document.name not in followed
+    }
 
 
 def subagent_files(documents: Sequence[Document]) -> set[Path]:

@@ -18,6 +18,7 @@ from capvec.traces.format import Format
 from capvec.traces.formats import FORMATS
 from capvec.traces.found import Found, PassedOver
 from capvec.traces.harbor import (
+    cut_runs,
     embedded_subagents,
     own_records,
     subagent_files,
@@ -114,9 +115,10 @@ def _traces(found: Found) -> Iterator[Trace]:
         for number in range(embedded_subagents(document)):
             found.passed_over.add(_SUBAGENTS, f"{document.name} (subagent {number + 1})")
     runs = {parts[-1].name: parts for parts in whole_runs(trajectories)}
+    cut = cut_runs(trajectories, runs.values())
     for document, known in documents:
-        if document.path in left_out:
-            found.passed_over.add(left_out[document.path], document.name)
+        if why := left_out.get(document.path) or cut.get(document.name):
+            found.passed_over.add(why, document.name)
         elif known is not atif.FORMAT or document.name in runs:
             yield from _read(runs.get(document.name, (document,)), known, found)
 

@@ -15,6 +15,7 @@ from support.tasks import TaskFolder
 
 from capvec.errors import EnvironmentFault, InfrastructureError, UsageError
 from capvec.sandbox.docker import DockerProvider
+from capvec.sandbox.docker_cli import config_folder
 from capvec.sandbox.reaper import RUN_LABEL, reap
 from capvec.sandbox.verifier import verify
 from capvec.tasks import load_task
@@ -229,6 +230,9 @@ HOSTILE = {
     "  words:\n    build: {context: ../..}": "services.words.build.context",
     "  words:\n    build: {context: ., network: host}": "services.words.build.network",
     "  words:\n    user: ${NOT_SET_ANYWHERE}": r"\$\{NOT_SET_ANYWHERE\}: not set",
+    "  words:\n    user: ${HOME}${PATH}\n    command: ['${DOCKER_CONFIG}']": (
+        r"\$\{DOCKER_CONFIG\}, \$\{HOME\}, \$\{PATH\}: not set"
+    ),
     "  words: {}\ninclude: [../x.yaml]": "include",
     "  words: {}\nnetworks:\n  default: {external: true, name: bridge}": "networks.default.external",
     "  words: {}\nnetworks:\n  default: {driver: host}": "networks.default.driver",
@@ -246,6 +250,7 @@ HOSTILE = {
 @pytest.mark.parametrize("text", HOSTILE)
 def test_what_would_leave_the_sandbox_is_refused_by_name(folder, text, monkeypatch):
     monkeypatch.setenv("SECRET", "of this machine")
+    monkeypatch.setenv("DOCKER_CONFIG", str(config_folder()))
     words = text.replace("words:\n", "words:\n    image: debian:bookworm-slim\n").replace(
         "words: {}", "words: {image: debian:bookworm-slim}"
     )

@@ -31,6 +31,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from capvec.engines.transformers.checkpoint import some_names
 from capvec.engines.transformers.decode import Decoder, Request
 from capvec.engines.transformers.hooks import accumulators, jitter, record, steer
 from capvec.engines.transformers.loaded import LoadedModel, cache_keyword, forward_uncached, refusing
@@ -59,6 +60,7 @@ TALK: tuple[Message, ...] = (
 STEPS_ALONE = 1
 """Decoding steps of the first row before the second one joins."""
 
+_FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 BESIDE = "beside a row of another length"
 
 
@@ -162,10 +164,17 @@ def _row(loaded: LoadedModel, tokens: list[int], drawn: int) -> _Row:
         token = tokens[int(unusable.int().argmax())]
         raise UsageError(
             f"{type(loaded.model).__name__} gives logits that are not finite in {loaded.dtype}, from the token "
-            f"{loaded.tokenizer.decode([token])!r} on: a weight is NaN or infinite, or they overflow; use a dtype of a "
-            "larger range, or get the weights again"
+            f"{loaded.tokenizer.decode([token])!r} on, since {_cause(loaded)}"
         )
     return _Row(ids, drawn, logits, [one[0] for one in residuals], _rounding(loaded, ids, logits))
+
+
+def _cause(loaded: LoadedModel) -> str:
+    """Why logits are not finite, and what to do."""
+    weights = [(name, one) for name, one in loaded.model.named_parameters() if one.dtype in _FLOATS]
+    if broken := [name for name, one in weights if not bool(one.isfinite().all())]:
+        return f"{some_names(broken)} holds NaN or ∞; get the weights again, or use a dtype of a larger range"
+    return "they overflow, though every weight is finite; use a dtype of a larger range"
 
 
 def _rounding(loaded: LoadedModel, ids: Tensor, logits: Tensor) -> float:

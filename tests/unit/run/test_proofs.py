@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from support.tasks import make_task
 
 from capvec.run.check import Attempt, TaskCheck
 from capvec.run.control import Scale
-from capvec.run.proofs import Proofs
+from capvec.run.proofs import PACKAGE, Proofs, code_digest
 from capvec.task_records import Environment, Limits, Task
 from capvec.tasks.loader import load_task
 
@@ -56,8 +57,38 @@ def test_another_image_scale_set_of_capabilities_and_capvec_are_checked_again(
     assert Proofs(Scale(solved_at=0.5), "none").read(task, "sha256:1") is None
     assert Proofs(Scale(), "default").read(task, "sha256:1") is None
     assert Proofs(Scale(), "none", keep_processes=True).read(task, "sha256:1") is None
-    monkeypatch.setattr("capvec.run.proofs.__version__", "0.0.0")
+    monkeypatch.setattr("capvec.run.proofs.code_digest", lambda: "other")
     assert Proofs(Scale(), "none").read(task, "sha256:1") is None
+
+
+@pytest.mark.parametrize(
+    ("file", "decides"),
+    [
+        ("records.py", True),
+        ("tasks/loader.py", True),
+        ("sandbox/verifier.py", True),
+        ("sandbox/new.py", True),
+        ("run/check.py", True),
+        ("run/control.py", True),
+        ("report/table.py", False),
+        ("sandbox/__pycache__/verifier.cpython-311.pyc", False),
+    ],
+)
+def test_a_check_is_other_code_when_a_file_that_decides_it_changes(tmp_path: Path, file: str, decides: bool) -> None:
+    copies = []
+    for name in ("before", "after"):
+        copies.append(tmp_path / name)
+        for folder in (".", "tasks", "sandbox", "run"):
+            shutil.copytree(PACKAGE / folder, copies[-1] / folder, ignore=only_modules, dirs_exist_ok=True)
+    assert code_digest(copies[0]) == code_digest(PACKAGE)
+    (copies[1] / file).parent.mkdir(exist_ok=True)
+    with (copies[1] / file).open("a") as changed:
+        changed.write("# a remark\n")
+    assert (code_digest(copies[1]) != code_digest(PACKAGE)) == decides
+
+
+def only_modules(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if not name.endswith(".py") or Path(folder, name).is_dir()]
 
 
 def test_a_failed_check_is_not_kept_and_a_broken_file_counts_for_nothing(task: Task, tmp_path: Path) -> None:

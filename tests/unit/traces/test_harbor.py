@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from support.traces import COMPLAINT, agent, chat, foreign, put, terminus
+from support.traces import COMPLAINT, agent, chat, foreign, lines, put, terminus
 
+from capvec.errors import UsageError
 from capvec.traces import read_traces
 
 pytestmark = pytest.mark.unit
@@ -41,6 +42,21 @@ def test_a_run_that_harbor_wrote_in_parts_is_one_trace_without_its_subagents(tmp
     assert (trace.id, trace.task, trace.reward) == ("s-cont-1", "t9", 1.0)
     assert any("trajectories of subagents (1: trial/agent/trajectory.summary.json)" in line for line in said)
     assert (trace.steps, trace.parse_fail, trace.no_cmd) == (2, 1, 0)
+
+
+@pytest.mark.parametrize("after", ["trajectory.cont-1.json", "trajectory.json"])
+def test_a_run_whose_next_part_is_missing_is_passed_over_with_its_reason(tmp_path, after):
+    cut = terminus(agent("x"), continued_trajectory_ref=after)
+    put(tmp_path / "whole.json", foreign())
+    put(tmp_path / "trial" / "agent" / "trajectory.json", cut)
+    lines(tmp_path / "runs.jsonl", foreign(), cut)
+    said = []
+    assert len(read_traces(tmp_path, None, said.append)) == 2
+    assert (
+        f"a run whose next part ({after}) was not found (2: runs.jsonl, line 2, trial/agent/trajectory.json)" in said[0]
+    )
+    with pytest.raises(UsageError, match=r"holds no trace: a run whose next part \("):
+        read_traces(tmp_path / "trial" / "agent" / "trajectory.json")
 
 
 def test_an_agents_own_record_beside_harbors_trajectory_is_no_second_run(tmp_path):
