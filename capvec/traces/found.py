@@ -13,7 +13,7 @@ from capvec.traces.document import Document, NotATrace
 from capvec.traces.files import files_in, load
 from capvec.traces.format import Format
 from capvec.traces.formats import format_of
-from capvec.traces.swe_bench import verdicts
+from capvec.traces.swe_bench import Report, report_of
 
 _NO_CONVERSATION = "JSON without a conversation"
 _SHOWN = 3
@@ -48,8 +48,8 @@ class Found:
     passed_over: PassedOver
     unrewarded: PassedOver
     """Runs of Harbor whose verifier gave rewards of which none has a known name."""
-    reports: dict[Path, dict[str, float]] = field(default_factory=dict)
-    """Folder → the verdicts of SWE-bench in it."""
+    reports: list[Report] = field(default_factory=list)
+    """The reports of SWE-bench."""
     events: dict[Path, list[tuple[Path, Any]]] = field(default_factory=dict)
     """Folder → what looks like events of OpenHands in it, each with its file."""
 
@@ -94,7 +94,7 @@ class Found:
         """Keep what belongs to the traces of other files: verdicts, and events that have a file each."""
         if openhands.is_event(value):
             self.events.setdefault(file.parent, []).append((file, value))
-        elif graded := verdicts(value):
-            self.reports.setdefault(file.parent, {}).update(graded)
+        elif (report := report_of(file, value)) is not None:
+            self.reports.append(report)
         else:
             raise NotATrace(_NO_CONVERSATION)

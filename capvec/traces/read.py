@@ -26,7 +26,7 @@ from capvec.traces.harbor import (
     whole_runs,
     with_result,
 )
-from capvec.traces.swe_bench import with_verdict
+from capvec.traces.swe_bench import Run, with_verdicts
 
 _EXPECTED = f"a file of one of the formats {', '.join(known.name for known in FORMATS)}, or a folder of these"
 
@@ -104,6 +104,18 @@ def _check_found(path: Path, names: FieldNames) -> None:
 
 
 def _traces(found: Found) -> Iterator[Trace]:
+    """The traces, those of agents' own formats with the verdicts of SWE-bench."""
+    read = [*_ungraded(found)]
+    runs = [Run(trace, document.path) for trace, document, known in read if known is not atif.FORMAT]
+    graded = with_verdicts(runs, found.reports)
+    for trace, document, known in read:
+        judged = trace if known is atif.FORMAT else next(graded)
+        if judged.reward is None and (rewards := unnamed_rewards(document)):
+            found.unrewarded.add(f"Harbor's verifier gave {', '.join(rewards)}", document.name)
+        yield judged
+
+
+def _ungraded(found: Found) -> Iterator[tuple[Trace, Document, Format]]:
     documents = [*found.documents()]
     trajectories = [document for document, known in documents if known is atif.FORMAT]
     others = [document for document, known in documents if known is not atif.FORMAT]
@@ -123,7 +135,7 @@ def _traces(found: Found) -> Iterator[Trace]:
             yield from _read(runs.get(document.name, (document,)), known, found)
 
 
-def _read(parts: Sequence[Document], known: Format, found: Found) -> Iterator[Trace]:
+def _read(parts: Sequence[Document], known: Format, found: Found) -> Iterator[tuple[Trace, Document, Format]]:
     """The traces of one document, or of one run in parts."""
     last = parts[-1]
     try:
@@ -136,15 +148,13 @@ def _read(parts: Sequence[Document], known: Format, found: Found) -> Iterator[Tr
     for trace in read if len(parts) == 1 else [_joined(read)]:
         judged = trace
         if known is not atif.FORMAT:
-            judged = with_verdict(with_result(trace, last, found.fields), last.path, found.reports)
+            judged = with_result(trace, last, found.fields)
         try:
             check_conversation(judged, last.name)
         except NotATrace as reason:
             found.passed_over.add(str(reason), last.name if len(read) == 1 else f"{last.name} ({trace.id})")
         else:
-            if judged.reward is None and (rewards := unnamed_rewards(last)):
-                found.unrewarded.add(f"Harbor's verifier gave {', '.join(rewards)}", last.name)
-            yield judged
+            yield judged, last, known
 
 
 def _joined(parts: Sequence[Trace]) -> Trace:
