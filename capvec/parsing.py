@@ -9,6 +9,7 @@ import json
 import re
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -40,14 +41,28 @@ TIMES = 9
 """Times its size that JSON may take in memory as values. It has its own size as text beside them."""
 _MOST = {"{": 131, "[": 88 + _NUMBER, ",": 9 + _NUMBER, ":": 22 + _NUMBER + _NEW_KEY, '"': _SHORT_TEXT // 2}
 """Sign of JSON → the most bytes for it and a value that follows it."""
+_NAMED = 4 * MIB
+"""Letters of a text in which a key that stands twice is named. In more, that would take too much memory."""
 _ROOM = 64 * MIB
 """Bytes that any document may take in memory."""
 
 
-def parse_json(data: str | bytes) -> Any:
+class RepeatedKey(ValueError):
+    """JSON in which a key stands twice in one object, so that one of its values would be lost."""
+
+    def __init__(self, key: str | None = None) -> None:
+        super().__init__(f"{'a key' if key is None else f'the key {key!a}'} stands twice in one object")
+
+
+def parse_json(data: str | bytes, *, whole: bool = False) -> Any:
     """The value of a JSON text, in UTF-8, UTF-16 or UTF-32 where it is bytes.
 
+    Args:
+        data: the text.
+        whole: whether a key that an object has twice is an error; else the last one holds.
+
     Raises:
+        RepeatedKey: an object has a key twice, and `whole` is set.
         ValueError: not JSON, not Unicode, too deep, or with too long a number.
         TooHeavy: it takes more than 10 times its size in memory, text and values together, and the values more than
             64 MiB.
@@ -56,11 +71,14 @@ def parse_json(data: str | bytes) -> Any:
     if sum(_MOST.values()) * len(text) > _ROOM and _most_weight(text) > _ROOM:
         size = len(text.encode("utf-8", "surrogatepass")) if isinstance(data, str) else len(data)
         check_weight([text], (TIMES + 1) * size - sys.getsizeof(text) - (0 if isinstance(data, str) else size))
+    short = len(text) <= _NAMED
     try:
-        value = json.loads(text, parse_int=_whole)
+        value = json.loads(text, parse_int=_whole, object_pairs_hook=_unrepeated if whole and short else None)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     _check_depth(value)
+    if whole and not short and sum(1 for quoted in _JSON_TEXT.finditer(text) if quoted[1]) > _keys(value):
+        raise RepeatedKey
     return value
 
 
@@ -72,14 +90,14 @@ def _decoded(data: bytes) -> str:
         raise ValueError(f"byte {error.start} is no {encoding.upper()}") from error
 
 
-def read_json(path: Path, largest: int = RECORD) -> Any:
-    """The value of a JSON file.
+def read_json(path: Path, largest: int = RECORD, *, whole: bool = False) -> Any:
+    """The value of a JSON file; `whole` is that of `parse_json`.
 
     Raises:
         UsageError: as `open_regular`, or `parse_json` cannot read it.
     """
     try:
-        return parse_json(read_bytes(path, largest))
+        return parse_json(read_bytes(path, largest), whole=whole)
     except ValueError as error:
         raise UsageError(f"{shown(path)}: not JSON ({error})") from error
 
@@ -116,6 +134,13 @@ def parse_toml(text: str, file: str) -> dict[str, Any]:
 
 
 _TOO_DEEP = f"nested more than {DEEPEST} levels deep"
+
+
+def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise RepeatedKey(next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1))
+    return value
 
 
 def _whole(digits: str) -> int:
@@ -198,6 +223,15 @@ def _check_depth(value: Any) -> None:
 
 def _items(value: Any) -> Any:
     return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def _keys(value: Any) -> int:
+    """How many keys all objects have together."""
+    total, level = 0, [value]
+    while level:
+        total += sum(len(one) for one in level if isinstance(one, dict))
+        level = [item for one in level for item in _items(one) if isinstance(item, dict | list)]
+    return total
 
 
 def _leaves(value: Any) -> Iterator[Any]:

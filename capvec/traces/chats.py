@@ -86,7 +86,7 @@ def _talk(chat: Mapping[str, Any], named: Mapping[str, str]) -> tuple[str, Any]:
 
 def _parsed(talk: Any) -> Any:
     try:
-        return parse_json(talk) if isinstance(talk, str) else talk
+        return parse_json(talk, whole=True) if isinstance(talk, str) else talk
     except ValueError:
         return talk
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from capvec.errors import UsageError
-from capvec.parsing import TIMES, TooHeavy, check_weight, parse_json
+from capvec.parsing import TIMES, RepeatedKey, TooHeavy, check_weight, parse_json
 from capvec.reading import GIB, MIB, leads_out, open_regular, open_zip, read_bytes, size, walk
 from capvec.traces.document import Archive, NotATrace
 
@@ -26,6 +26,15 @@ _FIRST_OF_LINES = re.compile(r"\s*+([^\n]*+)\n\s*+(?=\S)")
 """The first line of several that are not blank."""
 _LINE, _ROOM = 600, 64 * MIB
 """Bytes in memory of the least value of a line, and those that the lines of any file may take."""
+
+
+class Repeats(NotATrace):
+    """JSON in which a key stands twice in one object. It refuses a file that has traces."""
+
+    def __init__(self, value: Any, error: RepeatedKey) -> None:
+        super().__init__(f"{error}, so that one value would be lost")
+        self.value = value
+        """The value with the last of each."""
 
 
 def files_in(path: Path) -> list[Path]:
@@ -49,7 +58,8 @@ def load(file: Path, folder: Path | None = None) -> tuple[Any, list[str]]:
         folder: the folder that is searched, which links may not leave; None for a file that the user named.
 
     Raises:
-        NotATrace: the file is not JSON, nor a zip file, nor a regular file in the folder.
+        NotATrace: the file is not JSON, nor a zip file, nor a regular file in the folder; `Repeats` if only a key that
+            stands twice speaks against it.
         UsageError: it cannot be read, or is larger than `LARGEST_FILE`.
     """
     if folder is not None and file.is_symlink() and leads_out(file, folder) is not None:
@@ -96,7 +106,9 @@ def _json(file: Path) -> tuple[Any, list[str]]:
         return _json_lines(file, data)
     del data, first
     try:
-        return parse_json(text), []
+        return parse_json(text, whole=True), []
+    except RepeatedKey as error:
+        raise Repeats(parse_json(text), error) from error
     except TooHeavy as error:
         raise NotATrace(str(error)) from error
     except ValueError as error:
@@ -132,6 +144,8 @@ def _values(file: Path, data: bytes) -> Iterator[Any]:
         if not line.strip():
             continue
         try:
-            yield parse_json(_text(line))
+            yield parse_json(_text(line), whole=True)
+        except RepeatedKey as error:
+            yield UsageError(f"{file}, line {number}: {error}, so that one value would be lost; expected each key once")
         except ValueError as error:
             yield UsageError(f"{file}, line {number}: not JSON ({error}); expected a trace, as on the lines before")

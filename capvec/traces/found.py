@@ -10,7 +10,7 @@ from typing import Any
 from capvec.errors import UsageError
 from capvec.traces import chats, openhands
 from capvec.traces.document import Document, NotATrace
-from capvec.traces.files import files_in, load
+from capvec.traces.files import Repeats, files_in, load
 from capvec.traces.format import Format
 from capvec.traces.formats import format_of
 from capvec.traces.swe_bench import Report, report_of
@@ -74,7 +74,13 @@ class Found:
                     self.passed_over.add(_NO_CONVERSATION, str(file))
 
     def _in_file(self, file: Path) -> Iterator[tuple[Document, Format]]:
-        value, labels = load(file, self.path if file != self.path else None)
+        try:
+            value, labels = load(file, self.path if file != self.path else None)
+        except Repeats as repeats:
+            entries = repeats.value if isinstance(repeats.value, list) else []
+            if any(format_of(one, self.fields) for one in (repeats.value, *entries)):
+                raise UsageError(f"{file}: {repeats}; expected each key once") from repeats
+            raise
         if (known := format_of(value, self.fields)) is not None:
             yield Document(str(file), value, file), known
             return

@@ -38,7 +38,7 @@ def trial_result(document: Document) -> dict[str, Any]:
         file = folder / "result.json"
         if file.is_file() and file != path:
             try:
-                result = read_json(file)
+                result = read_json(file, whole=True)
             except UsageError as error:
                 raise UsageError(f"{error}; expected Harbor's result of a trial") from error
             # A job has a result.json too, without these keys.

@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capvec import parsing
@@ -28,6 +28,27 @@ JSON = st.recursive(
 @given(JSON, st.sampled_from(["utf-8", "utf-16", "utf-32"]))
 def test_json_is_read_as_it_was_written(value, encoding):
     assert parsing.parse_json(json.dumps(value).encode(encoding)) == value
+
+
+LONG = "x" * (4 << 20)
+"""A text of which a file is so long that its keys are counted, and not compared one by one."""
+GAPS = st.sampled_from(["", " ", "\n"])
+KEYS = st.dictionaries(st.text('ab":\\ é', max_size=3), st.integers() | st.text('",:{}\\'), min_size=1, max_size=4)
+
+
+@pytest.mark.parametrize("filler", ["x", LONG], ids=["short", "long"])
+@given(KEYS, GAPS, st.data())
+@settings(max_examples=15)
+def test_a_key_that_an_object_has_twice_is_found_where_the_value_must_be_whole(filler, value, gap, data):
+    pairs = [f"{json.dumps(key)}{gap}:{json.dumps(one)}" for key, one in value.items()]
+    text = json.dumps(filler)
+    alone = f"[{text}, {{{','.join(pairs)}}}, {json.dumps(value)}]"
+    assert parsing.parse_json(alone, whole=True) == [filler, value, value]
+    twice = data.draw(st.sampled_from(pairs))
+    repeated = f"[{text}, {{{','.join([*pairs, twice])}}}]"
+    assert parsing.parse_json(repeated) == [filler, value]
+    with pytest.raises(parsing.RepeatedKey, match="stands twice in one object"):
+        parsing.parse_json(repeated, whole=True)
 
 
 @given(st.binary(max_size=60) | st.text('[]{}",:\\0e.-\ud800', max_size=60))

@@ -259,3 +259,36 @@ def test_images_of_an_old_observation_are_named(tmp_path):
         {"source": "agent", "observation": "run_ipython", "content": "drawn", "extras": {"image_urls": ["data:"]}},
     ]
     assert contents(tmp_path, events)[-1] == "drawn\n[image]"
+
+
+# ------------------------------------------------------------------------------------------------ keys that stand twice
+
+TWICE = '{"task": "t", "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", KEY}]}'
+"""A run whose reply has another key, on one line."""
+
+
+@pytest.mark.parametrize("lines", [1, 3])
+def test_a_key_that_stands_twice_in_a_trace_refuses_the_file(tmp_path, lines):
+    whole = [TWICE.replace("KEY", '"id": 1')] * lines
+    (tmp_path / "a.jsonl").write_text("\n".join(whole))
+    assert len(read_traces(tmp_path)) == lines
+    (tmp_path / "a.jsonl").write_text("\n".join([*whole[1:], TWICE.replace("KEY", '"content": "c"')]))
+    with pytest.raises(UsageError, match=r"a\.jsonl.*: the key 'content' stands twice in one object"):
+        read_traces(tmp_path)
+
+
+def test_a_key_that_stands_twice_in_another_file_is_a_reason_to_pass_it_over(tmp_path):
+    put(tmp_path / "a.json", chat())
+    (tmp_path / "package.json").write_text('{"name": "x", "name": "y"}')
+    said = []
+    assert len(read_traces(tmp_path, None, said.append)) == 1
+    assert "the key 'name' stands twice in one object, so that one value would be lost (1: package.json)" in said[0]
+
+
+def test_a_reward_that_stands_twice_in_harbors_result_is_refused(tmp_path):
+    put(tmp_path / "agent" / "trajectory.json", foreign())
+    (tmp_path / "result.json").write_text(
+        '{"task_name": "t", "verifier_result": {"rewards": {"reward": 1, "reward": 0}}}'
+    )
+    with pytest.raises(UsageError, match=r"result\.json: not JSON \(the key 'reward' stands twice"):
+        read_traces(tmp_path)
