@@ -241,6 +241,10 @@ class LostTry(Record):
     """Seconds from the start of the try to its end."""
 
 
+ONLY_HERE = "the verifier fails only on what the agent left"
+"""How the note of a trial begins whose verifier failed, although it worked where no agent was."""
+
+
 @dataclass(frozen=True)
 class Outcome(Record):
     """The result of one trial: one line of `trials.jsonl`."""

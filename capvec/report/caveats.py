@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from capvec.records import ONLY_HERE
 from capvec.report.section import Bullets, Code, Markdown, Section, Text, join, listed
 from capvec.results.results import Results
 
@@ -29,6 +30,14 @@ def caveats(results: Results) -> Iterator[Text]:
         yield (
             f"{compared} configs were compared with the baseline. The p-values of the verdicts and those after Holm "
             "are corrected for multiple comparisons; all others are not."
+        )
+    if doubted := sum(ONLY_HERE in outcome.note for outcome in results.outcomes):
+        yield join(
+            f"In {doubted} of {len(results.outcomes)} trials the verifier failed on what the agent left, and worked "
+            "where no agent was, so the agent is held to have caused it. A fault that passed in between would look the "
+            "same: ",
+            Code("note"),
+            " in trials.jsonl says what failed.",
         )
     tests = () if summary.sequential is None else summary.sequential.tests
     if stopped := [test.config for test in tests if test.stopped]:

@@ -7,11 +7,12 @@ it. So a control is run, out of the agent's reach: the same verifier in a fresh 
 task's own solution, or after nothing where there is none.
 
 - The control fails too: the instrument is at fault, and the trial is an `error`.
-- The control is as it should be: the verifier works here and now, and judges the attempt once more, since the fault may
-  have passed. If it fails again, what differs is the agent's work, and the trial is unsolved.
+- The control is as it should be: the verifier works here and now. One with a container of its own judges the same copy
+  of the work once more, since the fault may have passed. One in the agent's container does not: it would judge what its
+  first run changed, and an agent would have two tries. What it found stands, and the note says what failed.
 
-What cannot be judged because of the agent's work earns 0, or what doing nothing earns if that is less: a second control
-tells. So no agent gains by breaking its verifier, also where honest rewards are negative.
+What cannot be judged because of the agent's work earns 0, or what doing nothing earns if that is less: a second
+control tells, for that step and for those that would have followed. So it earns no more than stopping before it.
 
 A task with several steps is judged step by step. The control of a step is the whole task's solution; without one,
 nothing is done up to that step. A step that cannot begin on what the agent left is told from a broken one likewise.
@@ -25,7 +26,7 @@ from dataclasses import dataclass, field, replace
 
 from capvec.decimals import reaches
 from capvec.errors import SandboxBroken, StepFault, StorageExceeded, VerifierFault
-from capvec.records import CommandResult
+from capvec.records import ONLY_HERE, CommandResult
 from capvec.sandbox.base import Sandbox, SandboxProvider
 from capvec.sandbox.evidence import Evidence, saved
 from capvec.sandbox.reward import counted, of_steps
@@ -33,7 +34,7 @@ from capvec.sandbox.solution import has_solution, solve
 from capvec.sandbox.steps import begin, goes_on
 from capvec.sandbox.symptoms import symptoms
 from capvec.sandbox.verifier import verify
-from capvec.task_records import Task, TaskStep
+from capvec.task_records import Task
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Scale:
         task: Task,
         steps: Sequence[Mapping[str, float]],
         note: str = "",
-        floor: Mapping[str, float] | None = None,
+        floors: Sequence[Mapping[str, float]] = (),
     ) -> Judged:
         """The task's rewards from those of the steps so far. A reward that no step reached so far wrote is 0.
 
@@ -73,12 +74,12 @@ class Scale:
             task: that was worked on.
             steps: the rewards of each step so far; empty for one that could not be judged.
             note: for the outcome.
-            floor: what a step earns that could not be judged; None for nothing.
+            floors: where the last of these could not be judged, what it earns, and what each step after it earns.
 
         Raises:
             VerifierFault: every step was judged, and the reward that counts is missing.
         """
-        rewards = of_steps([step or floor or {} for step in steps], task.step_reward)
+        rewards = of_steps((*steps[:-1], *floors) if floors else steps, task.step_reward)
         try:
             reward = counted(rewards, self.reward) if rewards else 0.0
         except VerifierFault:
@@ -141,31 +142,36 @@ class Control:
             SandboxUnavailable: nothing can run sandboxes.
         """
         try:
-            floor = self._floor(task, task.steps[: len(before.steps) + 1])
+            floors = self._floors(task, len(before.steps))
         except StorageExceeded as exceeded:
             raise VerifierFault(f"{note}; and where no agent was, too: {exceeded}") from exceeded
-        return self.scale.judged(task, (*before.steps, {}), _notes(before, note), floor)
+        return self.scale.judged(task, (*before.steps, {}), _notes(before, note), floors)
 
-    def _floor(self, task: Task, steps: Sequence[TaskStep]) -> Mapping[str, float]:
-        """What doing nothing earns in the last of these steps, and at most 0; empty where that cannot be told.
+    def _floors(self, task: Task, done: int) -> list[Mapping[str, float]]:
+        """What doing nothing earns in each step from one on, and at most 0; empty where that cannot be told.
 
-        The steps before are done by their solutions, or else not.
+        The `done` steps before are done by their solutions, or else not.
         """
+        floors = list[Mapping[str, float]]()
         with self.sandboxes.open(task, run=self.run, trial=f"{self.trial}-control") as sandbox:
             try:
-                for step in steps[:-1]:
+                for step in task.steps[:done]:
                     begin(sandbox, task, step)
                     if has_solution(task):
                         solve(sandbox, task, step)
-                begin(sandbox, task, steps[-1])
-                rewards = verify(sandbox, task, steps[-1]).rewards
+                for step in task.steps[done:]:
+                    begin(sandbox, task, step)
+                    rewards = verify(sandbox, task, step).rewards
+                    floors.append({name: min(reward, 0.0) for name, reward in rewards.items()})
+                    if not goes_on(step, rewards):
+                        break
             except VerifierFault:
-                return {}
+                floors += [{}] * (len(task.steps) - done - len(floors))
             except StepFault:
-                if has_solution(task):
+                if has_solution(task) and not floors:
                     raise
-                return {}  # it needs what was not done before
-        return {name: min(reward, 0.0) for name, reward in rewards.items()}
+                floors += [{}] * (len(task.steps) - done - len(floors))  # they need what was not done before
+        return floors
 
     def _after_solution(self, sandbox: Sandbox, task: Task) -> tuple[Judged | None, str]:
         so_far = Judged()
@@ -239,10 +245,10 @@ def judge(sandbox: Sandbox, task: Task, control: Control, before: Judged | None 
             return replace(judged, note="" if judged.solved else _notes(before, judged.note))
         if fault := control.fault(task, before.steps):
             raise VerifierFault(f"{doubt}; and {fault}")
-        if evidence is not None:
+        if evidence is not None and task.steps[len(before.steps)].verifier.environment is not None:
             evidence.renew()
-        judged, doubt = _verify(sandbox, task, before.steps, control.scale, evidence)
-    note = f"the verifier fails only on what the agent left: {doubt}" if doubt else ""
+            judged, doubt = _verify(sandbox, task, before.steps, control.scale, evidence)
+    note = f"{ONLY_HERE}: {doubt}" if doubt else ""
     if judged is None:
         return control.unjudged(task, before, note)
     return replace(judged, note="" if judged.solved else _notes(before, judged.note, note))

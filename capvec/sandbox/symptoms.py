@@ -49,7 +49,8 @@ _PATTERNS = {
         # curl, wget
         rf"^curl: \(\d+\) Failed to connect to {_OUTSIDE} ",
         rf"^curl: \(\d+\) .*(?:to|from) {_OUTSIDE}[: ].*(?:timed? ?out|reset|closed)",
-        r"^curl: \((?:28|35|56)\) (?!.*(?:localhost|127\.0\.0\.1)).*(?:timed out|timeout|[Cc]onnection (?:was )?reset)",
+        r"^curl: \(18\) transfer closed|^curl: \(35\) (?!.*(?:localhost|127\.0\.0\.1))",
+        r"^curl: \((?:28|56)\) (?!.*(?:localhost|127\.0\.0\.1)).*(?:timed out|timeout|[Cc]onnection (?:was )?reset)",
         r"^wget: (?:download timed out|bad address)",
         rf"^Connecting to {_OUTSIDE}.* failed: Connection timed out",
         r"^failed: Connection timed out",
@@ -60,7 +61,16 @@ _PATTERNS = {
         r"urlopen error (?:\[Errno (?:-\d|101|104|110|113)\]|timed out|_ssl\.c)",
         r"urllib\.error\.HTTPError: HTTP Error (?:429|50[0-4])",
         r"error sending request for url \(https?://(?!localhost|127\.)",
+        # services that judge by a model, and clients of theirs
+        r"\b(?:anthropic|openai|litellm|google\.genai|groq|mistralai)(?:\.\w+)*\.(?:\w*(?:Error|Timeout)|Timeout)\b",
+        r"\boverloaded_error\b|\bAPI(?:Connection|Timeout)Error\b",
+        r"Error code: (?:401|403|408|409|429|5\d\d)\b",
+        r"\b(?:40[138]|429|5\d\d) (?:UNAVAILABLE|RESOURCE_EXHAUSTED|UNAUTHENTICATED|PERMISSION_DENIED|INTERNAL)\b",
+        r"The api_key client option must be set|Could not resolve authentication method",
+        r"httpx?(?:core)?\.(?:Connect|Read|Write|Pool)(?:Timeout|Error)",
+        r"\bUnknownHostException\b|Could not GET 'https?:|CondaHTTPError|[Cc]ouldn't connect to 'https?://huggingface",
         # apt, apk
+        r"The repository '.*' does not have a Release file|Could not get lock /var/lib/",
         r"^(?:[WE]: )?(?:Failed to fetch|Unable to fetch some archives)",
         rf"(?:Could not|Unable to) connect to {_OUTSIDE}:",
         r"^E: Package '.*' has no installation candidate",
@@ -75,7 +85,7 @@ _PATTERNS = {
         r"dial tcp (?!127\.|\[::1\])[\d.:\[\]a-f]+: (?:i/o timeout|connect: (?:connection timed out|no route))",
         r"net/http: TLS handshake timeout",
         # cargo, git
-        r"failed to download from [`'\"]?https?:",
+        r"failed to download from [`'\"]?https?:|failed to get `[^`]+` as a dependency of",
         r"spurious network error",
         r"(?:fatal: unable to connect to|ssh: Could not resolve hostname|RPC failed; (?:curl|HTTP))",
         # gem, Maven

@@ -133,9 +133,21 @@ def test_a_sign_in_a_file_of_the_verifiers_counts_as_one_that_it_printed(tmp_pat
         judge(sandbox, task, Control(sandboxes, "r", "t", Scale()))
 
 
-def test_a_fault_that_passed_is_judged_again(task: Task) -> None:
-    found, _ = judged(task, (b"0", [SIGN, ""]), (b"1", [""]))
-    assert (found.reward, found.rewards, found.note) == (0.0, {"reward": 0.0}, "")
+@pytest.mark.parametrize("first", [(b"0.5", [SIGN]), (MUTE, [""])])
+def test_a_verifier_in_the_agents_container_does_not_judge_what_its_first_run_changed(
+    task: Task, first: tuple[bytes, list[str]]
+) -> None:
+    """What an agent's program does at its second run is no second try."""
+    found, _ = judged(task, first, (b"1", [""]), (b"0", [""]))
+    assert (found.reward, found.solved) == (float(first[0] or 0), False)
+    assert found.note.startswith("the verifier fails only on what the agent left: ")
+
+
+@pytest.mark.parametrize(("again", "noted"), [("", False), (SIGN, True)])
+def test_a_verifier_apart_judges_the_same_copy_once_more(tmp_path: Path, again: str, noted: bool) -> None:
+    own = '[environment]\nnetwork_mode = "no-network"\n[verifier]\nenvironment_mode = "separate"\n'
+    found, _ = judged(load_task(make_task(tmp_path, toml=own)), (b"0", [SIGN, again]), (b"1", [""]))
+    assert (found.reward, found.rewards, bool(found.note)) == (0.0, {"reward": 0.0}, noted)
 
 
 def test_a_solution_that_is_no_longer_judged_solved_shows_a_fault_that_leaves_no_sign(tmp_path: Path) -> None:

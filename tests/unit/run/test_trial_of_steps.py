@@ -173,14 +173,13 @@ def test_a_fault_in_a_later_step_is_an_error_and_keeps_what_was_said(run, tmp_pa
     assert [step["extra"]["step"] for step in steps] == ["a", "a", "a", "b", "b"]
 
 
-@pytest.mark.parametrize("again", [SIGN, CommandResult("", 0)])
-def test_only_the_step_whose_verifier_seems_to_have_failed_is_judged_again(run, again):
-    """The control does all three steps, by their solutions; the agent's attempt goes on where it was."""
+def test_an_attempt_goes_on_where_the_verifier_of_a_step_seems_to_have_failed(run):
+    """The control does all three steps, by their solutions."""
     passes = wrote({"reward": 1}, {"reward": 1}, {"reward": 1})
-    own = wrote({"reward": 1}, ({"reward": 0}, SIGN), ({"reward": 0.25}, again), {"reward": 1})
+    own = wrote({"reward": 1}, ({"reward": 0.25}, SIGN), {"reward": 1})
     outcome = run(own, passes, solution=True)
     assert summary(outcome) == ("unsolved", 0.75, 3)
-    assert ("only on what the agent left" in outcome.note) == (again is SIGN)
+    assert "only on what the agent left" in outcome.note
 
 
 def test_a_later_step_whose_verifier_fails_where_nothing_was_done_is_an_error(run):
@@ -191,21 +190,34 @@ def test_a_later_step_whose_verifier_fails_where_nothing_was_done_is_an_error(ru
 
 def test_a_step_that_cannot_begin_on_what_the_agent_left_earns_nothing(run):
     passes = wrote({"reward": 1}, {"reward": 1}, {"reward": 1})
-    nothing = (wrote({"reward": 0}), (0, 0))
+    nothing = (wrote({"reward": 0}, {"reward": 0}), (0, 0, 0))
     outcome = run((wrote({"reward": 1}), (0, 1)), (passes, (0, 0, 0)), nothing, solution=True)
-    assert summary(outcome) == ("unsolved", 0.5, 1)
+    assert summary(outcome) == ("unsolved", 1 / 3, 1)
     assert "setup.sh ended with exit code 1" in outcome.note
 
 
 def test_a_step_that_cannot_be_judged_earns_what_doing_nothing_does_there_if_that_is_less_than_0(run):
-    """The steps before are done by their solutions, since the step's rewards may depend on them."""
-    passes, mute = wrote(*[{"reward": 1, "speed": 2}] * 3), [({}, CommandResult("", 0))] * 2
-    own, nothing = [*wrote({"reward": 1, "speed": 2}), *mute], wrote({"reward": -0.5, "speed": 1})
+    """The steps before are done by their solutions, since the step's rewards may depend on them; later ones follow."""
+    passes, mute = wrote(*[{"reward": 1, "speed": 2}] * 3), ({}, CommandResult("", 0))
+    own, nothing = [*wrote({"reward": 1, "speed": 2}), mute], wrote(*[{"reward": -0.5, "speed": 1}] * 2)
     outcome = run(own, passes, nothing, solution=True)
-    assert summary(outcome) == ("unsolved", 0.25, 2)
-    assert outcome.rewards == {"reward": 0.25, "speed": 1.0}
+    assert summary(outcome) == ("unsolved", 0.0, 2)
+    assert outcome.rewards == {"reward": 0.0, "speed": 2 / 3}
     commands = run.sandboxes.opened[-1].commands
-    assert [command for command in commands if command in (TEST, SOLVE)] == [SOLVE, TEST]
+    assert [command for command in commands if command in (TEST, SOLVE)] == [SOLVE, TEST, TEST]
+
+
+@pytest.mark.parametrize(("least", "reward"), [(None, 1 / 3), ({"reward": 0.5}, 0.5)])
+def test_breaking_a_verifier_earns_what_stopping_before_it_does(run, least, reward):
+    """Where the next step needs a reward, neither reaches it."""
+    broken = [*wrote({"reward": 1}), ({}, CommandResult("", 0))]
+    control = [wrote({"reward": 1}, {"reward": 1}), wrote({"reward": 0}, {"reward": 0})]
+    assert run(broken, *control, least=least).reward == reward
+
+
+@pytest.mark.parametrize(("least", "reward"), [(None, 1 / 3), ({"reward": 0.5}, 0.5)])
+def test_stopping_before_a_step_earns_what_its_verifier_finds(run, least, reward):
+    assert run(wrote({"reward": 1}, {"reward": 0}, {"reward": 0}), least=least).reward == reward
 
 
 @pytest.mark.parametrize("solution", [True, False])
@@ -225,13 +237,13 @@ def test_too_much_on_the_disk_in_a_later_step_takes_nothing_from_those_before(ru
 
 
 def test_too_much_on_the_disk_before_a_step_begins_ends_that_step(run):
-    own, nothing = (wrote({"reward": 1}), (0, FULL)), (wrote({"reward": -1}), (0, 0))
+    own, nothing = (wrote({"reward": 1}), (0, FULL)), (wrote({"reward": -1}, {"reward": -1}), (0, 0, 0))
     outcome = run(own, nothing)
-    assert (outcome.outcome, outcome.reward, outcome.end_reason) == ("unsolved", 0.0, "storage")
+    assert (outcome.outcome, outcome.reward, outcome.end_reason) == ("unsolved", -1 / 3, "storage")
 
 
 def test_too_much_on_the_disk_in_the_first_step_earns_what_doing_nothing_does(run):
-    outcome = run([], wrote({"reward": -2}), replies=[AT_ONCE], reward="reward")
+    outcome = run([], wrote(*[{"reward": -2}] * 3), replies=[AT_ONCE], reward="reward")
     assert (outcome.outcome, outcome.reward, outcome.rewards) == ("unsolved", -2.0, {"reward": -2.0})
 
 
@@ -245,14 +257,14 @@ def test_too_much_on_the_disk_where_no_agent_was_is_an_error(run, sandboxes):
 def test_a_later_step_that_needs_what_was_not_done_earns_nothing_where_it_cannot_be_judged(run):
     own, nothing = (wrote({"reward": 1}), (0, 0)), ([], (0, 1))
     outcome = run(own, nothing, replies=["DONE", AT_ONCE])
-    assert (outcome.outcome, outcome.reward, outcome.error) == ("unsolved", 0.5, "")
+    assert (outcome.outcome, outcome.reward, outcome.error) == ("unsolved", 1 / 3, "")
 
 
 def test_a_container_that_docker_refuses_before_a_step_is_the_agents_only_where_a_fresh_one_is_judged(run):
     refused, passes = SandboxBroken("Docker refuses"), wrote({"reward": 1}, {"reward": 1}, {"reward": 1})
-    nothing = (wrote({"reward": 0}), (0, 0))
+    nothing = (wrote({"reward": 0}, {"reward": 0}), (0, 0, 0))
     outcome = run((wrote({"reward": 1}), (0, refused)), (passes, (0, 0, 0)), nothing, solution=True)
-    assert (*summary(outcome), outcome.error) == ("unsolved", 0.5, 1, "")
+    assert (*summary(outcome), outcome.error) == ("unsolved", 1 / 3, 1, "")
     assert "on what the agent left, Docker refuses" in outcome.note
 
 
