@@ -15,6 +15,7 @@ from capvec.traces.fields import UNKNOWN, look_up
 from capvec.traces.format import Format
 from capvec.traces.harbor import trial_result, verified_reward
 from capvec.traces.messages import read_content
+from capvec.traces.unread import check_read
 
 LATEST_MINOR = 8
 """The latest N of the schema versions `ATIF-v1.N` that can be read."""
@@ -169,27 +170,39 @@ def _replies(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _foreign_messages(document: Document, steps: list[dict[str, Any]]) -> Iterator[dict[str, str]]:
     for index, step in enumerate(steps):
-        calls = [
-            document.typed(call, f"steps[{index}].tool_calls[]", dict)
-            for call in document.optional(step.get("tool_calls"), f"steps[{index}].tool_calls", list) or []
-        ]
-        text = read_content(document, step["message"], f"steps[{index}].message")
+        where = f"steps[{index}]"
+        text = read_content(document, step["message"], f"{where}.message")
         if step["source"] == "agent":
             text = without_thought(text)
-        key = f"steps[{index}].tool_calls[].function_name"
-        named = [(document.typed(call.get("function_name"), key, str), call.get("arguments", {})) for call in calls]
-        said = with_calls(text, named)
+        calls = [*_calls(document, step, f"{where}.tool_calls")]
+        said = with_calls(text, calls)
+        check_read(document, step, where, ("source", "message", "tool_calls", "observation"), said, calls=bool(calls))
         yield {"role": _ROLES[step["source"]], "content": said}
-        key = f"steps[{index}].observation"
-        observation = document.optional(step.get("observation"), key, dict) or {}
-        results = document.optional(observation.get("results"), f"{key}.results", list) or []
-        observed = [
-            read_content(document, content, f"{key}.results[].content")
-            for result in results
-            if (content := document.typed(result, f"{key}.results[]", dict).get("content")) is not None
-        ]
-        if observed:
+        if observed := [*_observed(document, step, f"{where}.observation")]:
             yield {"role": "user", "content": "\n".join(observed)}
+
+
+def _calls(document: Document, step: Mapping[str, Any], key: str) -> Iterator[tuple[str, Any]]:
+    """Name and arguments of each of a step's calls."""
+    for call in document.optional(step.get("tool_calls"), key, list) or []:
+        document.typed(call, f"{key}[]", dict)
+        name = document.typed(call.get("function_name"), f"{key}[].function_name", str)
+        check_read(document, call, f"{key}[]", ("function_name", "arguments"))
+        if call.get("arguments") is None:
+            raise document.broken(f"{key}[].arguments", None, "what the tool was called with")
+        yield name, call["arguments"]
+
+
+def _observed(document: Document, step: Mapping[str, Any], key: str) -> Iterator[str]:
+    """What the agent read of each of a step's results."""
+    observation = document.optional(step.get("observation"), key, dict) or {}
+    check_read(document, observation, key, ("results",))
+    for result in document.optional(observation.get("results"), f"{key}.results", list) or []:
+        content = document.typed(result, f"{key}.results[]", dict).get("content")
+        text = "" if content is None else read_content(document, content, f"{key}.results[].content")
+        check_read(document, result, f"{key}.results[]", ("content", "subagent_trajectory_ref"), text)
+        if content is not None:
+            yield text
 
 
 def _name(value: Any) -> Any:

@@ -6,7 +6,8 @@ other field of `fields.py` stand beside the list, and so may a system prompt and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from capvec.errors import UsageError
@@ -18,9 +19,17 @@ from capvec.traces.document import Document
 from capvec.traces.fields import TRACE_FIELDS, UNKNOWN, look_up
 from capvec.traces.format import Format
 from capvec.traces.messages import looks_like_messages, only_choice, read_messages
+from capvec.traces.unread import may_be_reply, may_be_talk
 
 _COMPLETIONS = ("response", "completion", "choices", "responses", "completions", "candidates", "generations")
 """Keys beside the messages of a request under which its log may have the reply."""
+_OF_A_RUN = (
+    *("session_id", "sessionId", "conversation_id", "thread_id", "trace_id", "trial_name", "trajectory_id", "traj_id"),
+    *TRACE_FIELDS["task"],
+    *TRACE_FIELDS["reward"],
+)
+"""Fields that the messages of one run have alike, where each has them."""
+_PLACEHOLDER = re.compile(r"\{+[^{}\n]*+\}+")
 
 
 def looks_like_chat(value: Any, named: Mapping[str, str]) -> bool:
@@ -40,7 +49,7 @@ def chat_trace(document: Document, named: Mapping[str, str]) -> Trace:
     Raises:
         UsageError: a key is missing or wrong, or a part is not understood; the message names it.
     """
-    chat = {"messages": document.value} if looks_like_messages(document.value) else document.value
+    chat = _as_object(document, document.value) if looks_like_messages(document.value) else document.value
     if not isinstance(chat, dict):
         raise UsageError(f"{document.name}: is {type(chat).__name__}, expected an object with messages")
 
@@ -57,9 +66,10 @@ def chat_trace(document: Document, named: Mapping[str, str]) -> Trace:
         )
     _check_only(document, chat, key, talk, named)
     messages = read_messages(document, document.typed(talk, key, list), key)
-    messages = read_messages(document, _system(chat, messages), "system") + messages
+    messages = _system(document, chat, messages) + messages
     reply = _completion(document, chat, answered=bool(messages) and messages[-1]["role"] == "assistant")
     messages += [] if reply == messages[-1:] else reply
+    _check_ended(document, chat, messages, {key, *named.values()})
     replies = [message["content"] for message in messages if message["role"] == "assistant"]
     steps, task, model, name = (found(field)[0] for field in ("steps", "task", "model", "id"))
     counts = by_protocol(document.optional(*found("protocol"), str), replies).known_first(
@@ -91,22 +101,90 @@ def _parsed(talk: Any) -> Any:
         return talk
 
 
-def _check_only(document: Document, chat: Mapping[str, Any], key: str, talk: Any, named: Mapping[str, str]) -> None:
-    """Check that no other known key has another conversation, unless the user named the one to read."""
-    for other in TRACE_FIELDS["messages"] if "messages" not in named else ():
-        beside = _parsed(chat.get(other))
-        if looks_like_messages(beside) and beside != talk:
+def _as_object(document: Document, talk: list[dict[str, Any]]) -> dict[str, Any]:
+    """A conversation of which every message is an entry, or a line, with the fields that all of them have alike.
+
+    Raises:
+        UsageError: the entries have a session, a task or a reward that differ, so that they are several conversations.
+    """
+    chat: dict[str, Any] = {"messages": talk}
+    for field in _OF_A_RUN:
+        values = [entry[field] for entry in talk if entry.get(field) is not None]
+        if any(value != values[0] for value in values[1:]):
+            other = next(value for value in values if value != values[0])
             raise UsageError(
-                f"{document.name}: `{key}` and `{other}` have conversations that differ; choose one with "
-                f"--trace-fields messages=NAME"
+                f"{document.name}: has messages whose `{field}` is {values[0]!a} and others whose `{field}` is "
+                f"{other!a}; expected one conversation, or an object with messages for each"
+            )
+        if len(values) == len(talk):
+            chat[field] = values[0]
+    return chat
+
+
+def _check_only(document: Document, chat: Mapping[str, Any], key: str, talk: Any, named: Mapping[str, str]) -> None:
+    """Check that nothing beside the conversation is another one, unless the user named the one to read."""
+    for other, value in chat.items() if "messages" not in named else ():
+        if other in _COMPLETIONS or not may_be_talk(other):
+            continue
+        beside = _parsed(value) if other in TRACE_FIELDS["messages"] else value
+        for one in (beside, *(beside.values() if isinstance(beside, dict) else ())):
+            if looks_like_messages(one) and not _is_part(one, talk):
+                raise UsageError(
+                    f"{document.name}: `{key}` and `{other}` have conversations that differ; choose one with "
+                    f"--trace-fields messages=NAME"
+                )
+
+
+def _is_part(messages: Sequence[Any], talk: Any) -> bool:
+    """Whether a conversation has the messages, one after the other."""
+    count = len(messages)
+    return isinstance(talk, list) and any(talk[at : at + count] == messages for at in range(len(talk) - count + 1))
+
+
+def _check_ended(
+    document: Document, chat: Mapping[str, Any], messages: Sequence[dict[str, str]], read: Collection[str]
+) -> None:
+    """Check that the reply to a conversation that ends with the user is not somewhere beside it."""
+    if not messages or messages[-1]["role"] == "assistant":
+        return
+    known = {*read, *(name for names in TRACE_FIELDS.values() for name in names)}
+    for key, value in chat.items():
+        if key not in known and may_be_reply(key, value):
+            raise UsageError(
+                f"{document.name}: the conversation ends with the user, and `{key}` may hold the reply; expected it "
+                f"as the last message, or under `response`"
             )
 
 
-def _system(chat: Mapping[str, Any], messages: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
-    """The system prompt, where it stands beside messages that have none, as in Anthropic's requests."""
-    prompt = chat.get("system") or chat.get("system_prompt")
-    given = prompt and isinstance(prompt, str | list) and [one["role"] for one in messages[:1]] != ["system"]
-    return [{"role": "system", "content": prompt}] if given else []
+def _system(document: Document, chat: Mapping[str, Any], messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """The system prompt, where it stands beside messages that have none, as in Anthropic's requests.
+
+    Raises:
+        UsageError: there are two that differ; the message names their keys.
+    """
+    own = messages[0]["content"] if messages and messages[0]["role"] == "system" else None
+    said, place = own, "the first message"
+    for key in ("system", "system_prompt"):
+        if not (prompt := chat.get(key)) or not isinstance(prompt, str | list):
+            continue
+        text = read_messages(document, [{"role": "system", "content": prompt}], key)[0]["content"]
+        if said is None:
+            said, place = text, f"`{key}`"
+        elif not _fills_in(text, said):
+            raise UsageError(
+                f"{document.name}: {place} and `{key}` have system prompts that differ; expected one of them"
+            )
+    return [{"role": "system", "content": said}] if own is None and said is not None else []
+
+
+def _fills_in(template: str, text: str) -> bool:
+    """Whether a text is a template whose placeholders are filled in, or has it as a part."""
+    at = 0
+    for part in _PLACEHOLDER.split(template.strip()):
+        if (found := text.find(part, at)) < 0:
+            return False
+        at = found + len(part)
+    return True
 
 
 def _completion(document: Document, chat: Mapping[str, Any], *, answered: bool) -> list[dict[str, str]]:
@@ -117,16 +195,30 @@ def _completion(document: Document, chat: Mapping[str, Any], *, answered: bool) 
     Raises:
         UsageError: there are several, or what follows the messages is not understood; the message names the key.
     """
-    key = next((key for key in _COMPLETIONS if chat.get(key)), "")
-    given = chat.get(key)
+    replies = {key: _reply(document, key, chat[key], answered=answered) for key in _COMPLETIONS if chat.get(key)}
+    given = {key: reply for key, reply in replies.items() if reply}
+    first = next(iter(given), "")
+    for key, reply in given.items():
+        if reply != given[first]:
+            raise UsageError(f"{document.name}: `{first}` and `{key}` have replies that differ; expected one of them")
+    return given.get(first, [])
+
+
+def _reply(document: Document, key: str, given: Any, *, answered: bool) -> list[dict[str, str]]:
+    """The reply under one key; nothing where it has none."""
+    where = f"{key}.choices"
     if key == "choices":
-        key, given = "", {"choices": given} if _are_choices(given) else None
-    entries = _replies(document, given, f"{key}.choices".lstrip("."))
+        where, given = key, {"choices": given} if _are_choices(given) else None
+    entries = _replies(document, given, where)
     if entries is None and isinstance(given, str) and not answered:
         entries = [{"role": "assistant", "content": given}]
     if entries is None and given and not answered:
         raise document.broken(key, given, "one reply, in the form of OpenAI or Anthropic")
-    return read_messages(document, entries or [], key or "choices")
+    if len(entries or []) > 1 and all(
+        entry.get("role") == "assistant" and "type" not in entry for entry in entries or []
+    ):
+        raise document.broken(key, given, "one reply, and not several from which to choose")
+    return read_messages(document, entries or [], key)
 
 
 def _replies(document: Document, given: Any, choices: str) -> list[Any] | None:

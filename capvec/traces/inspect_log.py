@@ -72,9 +72,14 @@ def _log(document: Document) -> Any:
 
 
 def _entry(message: Any) -> dict[str, Any]:
-    """A message as an object. What a failed tool gave is its error, which stands beside the content."""
+    """A message as an object. What a failed tool gave is its error, which stands beside the content.
+
+    A call has more than the model wrote: how a person is shown it, and what of it did not parse.
+    """
     entry: dict[str, Any] = message.model_dump(exclude_none=True)
-    if failed := entry.get("error"):
+    for call in entry.get("tool_calls") or ():
+        call.pop("view", None), call.pop("parse_error", None)
+    if failed := entry.pop("error", None):
         content = entry.get("content") or []
         texts = [content] if isinstance(content, str) else content
         entry["content"] = texts if failed["message"] in texts else [*texts, failed["message"]]

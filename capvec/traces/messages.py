@@ -20,6 +20,7 @@ from typing import Any
 from capvec.errors import UsageError
 from capvec.traces.conversation import arguments_of, with_calls, without_thought
 from capvec.traces.document import Document
+from capvec.traces.unread import check_read
 
 _ROLES = {
     "system": "system",
@@ -59,6 +60,8 @@ _UNREAD = (
 )
 """Keys beside the content of a message that hold more of what was said, or other things that were said instead."""
 
+_MESSAGE = {"role", "from", *_CONTENTS, *_UNREAD, "refusal", "tool_calls", "function_call"}
+"""Keys of a message that are read, or refused by a rule of their own."""
 _ARGUMENTS = ("arguments", "input", "args", "parameters")
 """Keys of a call's arguments: of OpenAI's functions and custom tools, of LangChain, and of Llama."""
 
@@ -185,10 +188,15 @@ def read_calls(document: Document, calls: Any, key: str) -> Iterator[tuple[Any, 
             function = {"name": function, "arguments": call.get("arguments")}
         function = document.typed(function, f"{key}[{index}].function", dict)
         name = document.typed(function.get("name"), f"{key}[{index}].name", str)
-        given = next((one for one in _ARGUMENTS if one in function), None)
-        if given is None:
+        given = [arguments_of(function[one]) for one in _ARGUMENTS if one in function]
+        if not given:
             raise document.broken(f"{key}[{index}].arguments", None, "what the tool was called with")
-        yield name, arguments_of(function[given])
+        if any(other not in (given[0], None, "", {}) for other in given[1:]):
+            raise document.broken(f"{key}[{index}]", call, f"one of {', '.join(_ARGUMENTS)}")
+        check_read(document, function, f"{key}[{index}]", ("name", *_ARGUMENTS))
+        if function is not call:
+            check_read(document, call, f"{key}[{index}]", ("function", "custom", "name", *_ARGUMENTS))
+        yield name, given[0]
 
 
 def _said(document: Document, entry: dict[str, Any], key: str) -> Iterator[_Said]:
@@ -202,7 +210,9 @@ def _said(document: Document, entry: dict[str, Any], key: str) -> Iterator[_Said
     elif kind in _CALL_ITEMS:
         yield from _called(document, entry, key)
     elif kind in _OUTPUT_ITEMS:
-        yield _Said("user", _output(document, entry.get("output"), f"{key}.output"), is_item=True)
+        output = _output(document, entry.get("output"), f"{key}.output")
+        check_read(document, entry, key, ("type", "output"), output)
+        yield _Said("user", output, is_item=True)
     elif kind not in _SILENT_ITEMS:
         raise _unknown(document, key, kind, "a role, or the type of a Responses item that capvec reads")
 
@@ -227,7 +237,9 @@ def _message(document: Document, message: dict[str, Any], key: str) -> _Said:
         text = without_thought(text)
     if name == "function_call" and isinstance(call := arguments_of(text), dict) and _is_call(call):
         text, calls = "", [*read_calls(document, [call], key)]
-    return _Said(role, with_calls(text, [*among, *calls]), is_item=message.get("type") == "message")
+    said = with_calls(text, [*among, *calls])
+    check_read(document, message, key, _MESSAGE, said, calls=bool(among or calls))
+    return _Said(role, said, is_item=message.get("type") == "message")
 
 
 def _spoken(
@@ -268,12 +280,15 @@ def _content(document: Document, content: Any, key: str, role: str) -> tuple[str
         kind = _kind(document.typed(part, where, dict))
         if kind in _TEXT_PARTS:
             texts.append(_text_of(document, part, where, _TEXT_PARTS[kind]))
+            check_read(document, part, where, ("type", _TEXT_PARTS[kind]), texts[-1])
         elif kind in _IMAGE_PARTS:
             texts.append("[image]")
         elif kind == "tool_use" and role == "assistant" and "input" in part:
             calls.append((document.typed(part.get("name"), f"{where}.name", str), part["input"]))
+            check_read(document, part, where, ("type", "name", "input"))
         elif kind == "tool_result" and role == "user":
             texts.append(_output(document, part.get("content"), f"{where}.content"))
+            check_read(document, part, where, ("type", "content"), texts[-1])
         elif kind not in _THOUGHTS:
             raise _unknown(document, where, kind, f"text, an image, a tool's call or its result (role {role})")
     return "\n".join(texts), calls
@@ -303,6 +318,7 @@ def _called(document: Document, item: dict[str, Any], key: str) -> Iterator[_Sai
         raise document.broken(f"{key}.{arguments_key}", None, "what the tool was called with")
     if item["type"] == "web_search_call" and (found := item.get("results")):
         raise document.broken(f"{key}.results", found, "nothing: capvec does not read what a search found")
+    check_read(document, item, key, ("type", name_key, arguments_key, f"{arguments_key}s", "output", "error"))
     arguments = written if arguments_key == "input" else arguments_of(written)
     yield _Said("assistant", with_calls("", [(name, arguments)]), is_item=True)
     for answer in ("output", "error") if item["type"] == "mcp_call" else ():

@@ -33,7 +33,8 @@ def _is_run(value: Any) -> bool:
         return False
     steps = value.get("trajectory")
     stepped = isinstance(steps, list) and bool(steps) and isinstance(steps[0], dict) and steps[0].keys() >= _STEP
-    return stepped or looks_like_messages(value.get("history"))
+    # Beside messages, a history is that of a chat.
+    return stepped or (looks_like_messages(value.get("history")) and not looks_like_messages(value.get("messages")))
 
 
 def _read(document: Document, named: Mapping[str, str]) -> Iterator[Trace]:

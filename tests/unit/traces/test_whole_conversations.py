@@ -116,10 +116,150 @@ def test_of_two_conversations_the_user_chooses(tmp_path):
 def test_a_system_prompt_beside_messages_that_have_none_is_read(tmp_path, key):
     assert contents(tmp_path, {"messages": [ASKED, SAID], key: "Rules."}) == ["Rules.", "Go.", "Hi."]
     ruled = [{"role": "system", "content": "Rules, filled in."}, ASKED, SAID]
-    assert contents(tmp_path, {"messages": ruled, key: "Rules."}) == ["Rules, filled in.", "Go.", "Hi."]
+    for template in ("Rules, filled in.", "filled", "Rules, {{how}}.", "{a}, {b} in."):
+        assert contents(tmp_path, {"messages": ruled, key: template}) == ["Rules, filled in.", "Go.", "Hi."]
+    refused(
+        tmp_path, {"messages": ruled, key: "Rules for {{whom}}."}, f"the first message and `{key}` have system prompts"
+    )
+
+
+def test_two_system_prompts_that_differ_are_refused(tmp_path):
+    two = {"messages": [ASKED, SAID], "system": "Rules.", "system_prompt": "Laws."}
+    refused(tmp_path, two, "`system` and `system_prompt` have system prompts that differ")
+    assert contents(tmp_path, two | {"system_prompt": "Rules."})[0] == "Rules."
+    refused(tmp_path, two | {"messages": [{"role": "developer", "content": "Laws."}, ASKED, SAID]}, "`system`")
+
+
+@pytest.mark.parametrize("other", [{"completion": "Ho."}, {"choices": choices(1)}, {"responses": [SAID, SAID]}])
+def test_two_replies_to_one_request_are_refused(tmp_path, other):
+    refused(tmp_path, AFTER | {"response": "Hi."} | other, f"`{next(iter(other))}`")
+    assert contents(tmp_path, AFTER | {"response": "Hi.", "completion": [SAID]})[-1] == "Hi."
+
+
+@pytest.mark.parametrize("reply", ["Hi.", SAID, [SAID], {"from": "gpt", "value": "Hi."}])
+@pytest.mark.parametrize(
+    "key", ["output", "answer", "message", "reply", "chosen", "model_output", "finalAnswer", "prediction", "assistant"]
+)
+def test_what_may_be_the_reply_to_a_conversation_that_ends_with_the_user_is_refused_by_its_key(tmp_path, key, reply):
+    refused(tmp_path, AFTER | {key: reply, "reward": 1}, f"`{key}`")
+
+
+def test_any_text_beside_a_conversation_that_ends_with_the_user_may_be_its_reply(tmp_path):
+    refused(tmp_path, AFTER | {"fazit": "I have counted the files, and there are two of them."}, "`fazit`")
+    refused(tmp_path, AFTER | {"last": SAID}, "`last`")
+
+
+def test_what_is_about_a_run_is_no_reply_to_it(tmp_path):
+    said = "I have counted the files, and there are two of them."
+    about = {
+        "problem_statement": said, "generated_patch": said, "eval_logs": said, "exit_status": "done", "split": "train",
+        "expected_output": "2", "reference_answer": "2", "response_model": "gpt", "generated_at": "2026-11-27 10:00",
+        "repo": "x", "tools": [{"name": "bash", "description": said}], "metadata": {"answer": said}, "rejected": "Ho.",
+        "output_tokens": 3, "completion_id": "c", "error": said, "fazit": "two", "output": "",
+    }  # fmt: skip
+    assert contents(tmp_path, AFTER | about) == ["Go.", "Hi.", "Go."]
+
+
+@pytest.mark.parametrize("key", ["turns", "history", "dialogue", "followup", "input", "chosen"])
+def test_messages_beside_those_that_are_read_are_a_part_of_them(tmp_path, key):
+    talk = [ASKED, SAID, ASKED, SAID]
+    other = [ASKED, {**SAID, "content": "Ho."}]
+    for part in (talk, talk[:2], talk[3:], {"messages": talk[1:]}):
+        assert contents(tmp_path, {"messages": talk, key: part}) == ["Go.", "Hi.", "Go.", "Hi."]
+    for beside in (other, {"messages": other}):
+        refused(tmp_path, {"messages": talk, key: beside}, f"`messages` and `{key}` have conversations that differ")
+        (trace,) = read_traces(tmp_path / "a.json", {"messages": "messages"})
+        assert len(trace.messages) == 4
+    for about in ("rejected", "metadata", "few_shots", "judge_messages"):
+        assert len(contents(tmp_path, {"messages": talk, about: other})) == 4
+
+
+@pytest.mark.parametrize("field", ["session_id", "conversation_id", "task_id", "instance_id", "reward", "resolved"])
+def test_messages_of_two_runs_are_not_one_conversation(tmp_path, field):
+    runs = [{**message, field: number} for number in (0, 1) for message in (ASKED, SAID)]
+    path = tmp_path / "a.jsonl"
+    for talk in (runs, runs[1:]):
+        path.write_text("\n".join(map(json.dumps, talk)))
+        with pytest.raises(UsageError, match=rf"a\.jsonl: has messages whose `{field}` is 0 and others .* is 1"):
+            read_traces(path)
+
+
+def test_what_every_message_of_a_run_has_alike_is_of_the_run(tmp_path):
+    (trace,) = read_traces(put(tmp_path / "a.json", [{**one, "task_id": "t", "reward": 0} for one in (ASKED, SAID)]))
+    assert (trace.task, trace.reward) == ("t", 0.0)
+    (trace,) = read_traces(put(tmp_path / "a.json", [ASKED, {**SAID, "task_id": "t", "score": 0.5}]))
+    assert (trace.task, trace.reward) == ("unknown", None)
 
 
 # ------------------------------------------------------------------------------------------------ parts of a message
+
+CALL = {"name": "bash", "args": {"command": "ls"}}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("toolInvocations", [{"state": "result", "toolName": "bash", "args": {}, "result": "a"}]),
+        ("toolCalls", [CALL]),
+        ("tool_call", CALL),
+        ("tool_uses", [CALL]),
+        ("functionCalls", [CALL]),
+        ("invalid_tool_calls", [CALL]),
+        ("actions", [{"command": "ls"}]),
+        ("action", "ls"),
+        ("code", "print()"),
+        ("output", "real"),
+        ("stdout", "real"),
+        ("fazit", ["two"]),
+        ("fazit", "I have counted the files, and there are two of them."),
+    ],
+)
+@pytest.mark.parametrize("content", ["", "Hi."])
+def test_what_a_message_has_under_a_key_that_is_not_known_is_refused_by_it(tmp_path, key, value, content):
+    for who in (ASKED, SAID):
+        talk = [ASKED, who | {"content": content, key: value}, SAID]
+        refused(tmp_path, talk, f"`messages[1].{key}` holds what capvec does not read")
+    assert contents(tmp_path, [ASKED, SAID | {"content": content, key: type(value)()}])
+
+
+def test_calls_that_langchain_keeps_beside_the_message_are_refused_unless_they_are_its_calls(tmp_path):
+    calls = [{"id": "1", "type": "function", "function": {"name": "bash", "arguments": '{"command": "ls"}'}}]
+    kept = SAID | {"additional_kwargs": {"tool_calls": calls}}
+    refused(tmp_path, [ASKED, kept], "`messages[1].additional_kwargs.tool_calls`")
+    assert "<tool_call>" in contents(tmp_path, [ASKED, kept | {"tool_calls": calls}])[1]
+    assert contents(tmp_path, [ASKED, SAID | {"additional_kwargs": {"refusal": None, "tool_calls": []}}])[1] == "Hi."
+
+
+def test_what_is_about_a_message_or_repeats_it_is_left_out(tmp_path):
+    about = {
+        "id": "m", "createdAt": "2026-11-27 10:00:00", "response_metadata": {"model": "m"}, "usage": {"kind": "x"},
+        "reasoning_content": "Hm.", "thinking_blocks": [{"thinking": "Hm."}], "thought": "Hm.", "sender": "Ann Lee",
+        "provider_specific_fields": {"x": "y"}, "cache_control": {"type": "ephemeral"}, "tool_call_id": "c",
+        "tool_call_ids": ["c"], "message_type": "action", "logprobs": [{"token": "Hi"}], "token_ids": [1, 2],
+        "extra_content": {"google": {"thought_signature": "x"}}, "parsed": {"greeting": "Hi."},
+        "action": "Hi", "text": "Hi.", "country": "United States", "header": {"accept-language": "en"}, "fazit": 2,
+    }  # fmt: skip
+    assert contents(tmp_path, [ASKED, SAID | about])[1] == "Hi."
+
+
+@pytest.mark.parametrize(
+    ("part", "place"),
+    [
+        ({"type": "text", "text": "Hi.", "output": "lost"}, "content[0].output"),
+        ({"type": "tool_use", "name": "bash", "input": {}, "result": "lost"}, "content[0].result"),
+    ],
+)
+def test_what_a_part_has_beside_what_is_read_is_refused(tmp_path, part, place):
+    refused(tmp_path, [ASKED, {"role": "assistant", "content": [part]}], f"`messages[1].{place}`")
+
+
+def test_what_a_call_or_an_item_has_beside_what_is_read_is_refused(tmp_path):
+    call = {"id": "1", "function": {"name": "bash", "arguments": "{}"}, "result": "lost"}
+    refused(tmp_path, [ASKED, {**SAID, "tool_calls": [call]}], "`messages[1].tool_calls[0].result`")
+    two = {"name": "bash", "arguments": {"a": 1}, "input": {"a": 2}}
+    refused(tmp_path, [ASKED, {**SAID, "tool_calls": [two]}], "key `messages[1].tool_calls[0]`")
+    item = {"type": "function_call_output", "call_id": "1", "output": "", "content": "lost"}
+    refused(tmp_path, [ASKED, SAID, item, SAID], "`messages[2].content`")
 
 
 @pytest.mark.parametrize("who", [ASKED, SAID])
@@ -216,6 +356,23 @@ def test_subagents_within_a_trajectory_are_said_to_be_passed_over(tmp_path):
     run = foreign(subagent_trajectories=[foreign(trajectory_id="a"), foreign(trajectory_id="b")])
     assert contents(tmp_path, run, said.append) == contents(tmp_path, foreign())
     assert said[0].endswith("trajectories of subagents (2: a.json (subagent 1), a.json (subagent 2))")
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"tool_calls": [{"function_name": "bash", "input": {"command": "ls"}}]}, "tool_calls[].input"),
+        ({"tool_calls": [{"function_name": "bash"}]}, "tool_calls[].arguments"),
+        ({"observation": {"content": "a b"}}, "observation.content"),
+        ({"observation": {"results": [{"output": "a b"}]}}, "observation.results[].output"),
+        ({"actions": [{"command": "ls"}], "tool_calls": None}, "actions"),
+        ({"result": "a b"}, "result"),
+    ],
+)
+def test_a_part_of_a_step_of_atif_that_is_not_known_is_refused(tmp_path, change, place):
+    run = foreign()
+    run["steps"][1] |= change
+    refused(tmp_path, run, f"`steps[1].{place}`")
 
 
 def test_a_call_of_atif_without_a_name_is_refused(tmp_path):
