@@ -118,7 +118,7 @@ def _alike(document: Document, talk: Sequence[Mapping[str, Any]], fields: Iterab
                 f"{document.name}: has messages whose `{field}` is {values[0]!a} and others whose `{field}` is "
                 f"{other!a}; expected one conversation, or an object with messages for each"
             )
-        if len(values) == len(talk):
+        if values and len(values) == len(talk):
             alike[field] = values[0]
     return alike
 
