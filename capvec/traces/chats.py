@@ -7,7 +7,7 @@ other field of `fields.py` stand beside the list, and so may a system prompt and
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from capvec.errors import UsageError
@@ -23,12 +23,8 @@ from capvec.traces.unread import may_be_reply, may_be_talk
 
 _COMPLETIONS = ("response", "completion", "choices", "responses", "completions", "candidates", "generations")
 """Keys beside the messages of a request under which its log may have the reply."""
-_OF_A_RUN = (
-    *("session_id", "sessionId", "conversation_id", "thread_id", "trace_id", "trial_name", "trajectory_id", "traj_id"),
-    *TRACE_FIELDS["task"],
-    *TRACE_FIELDS["reward"],
-)
-"""Fields that the messages of one run have alike, where each has them."""
+_SESSIONS = ("session_id", "sessionId", "conversation_id", "thread_id", "trace_id", "trial_name", "trajectory_id")
+"""Keys of a message that say of which conversation it is."""
 _PLACEHOLDER = re.compile(r"\{+[^{}\n]*+\}+")
 
 
@@ -49,7 +45,12 @@ def chat_trace(document: Document, named: Mapping[str, str]) -> Trace:
     Raises:
         UsageError: a key is missing or wrong, or a part is not understood; the message names it.
     """
-    chat = _as_object(document, document.value) if looks_like_messages(document.value) else document.value
+    chat = document.value
+    if looks_like_messages(chat):
+        chat = {
+            "messages": chat,
+            **_alike(document, chat, (*_SESSIONS, *TRACE_FIELDS["task"], *TRACE_FIELDS["reward"])),
+        }
     if not isinstance(chat, dict):
         raise UsageError(f"{document.name}: is {type(chat).__name__}, expected an object with messages")
 
@@ -66,6 +67,7 @@ def chat_trace(document: Document, named: Mapping[str, str]) -> Trace:
         )
     _check_only(document, chat, key, talk, named)
     messages = read_messages(document, document.typed(talk, key, list), key)
+    _alike(document, talk, _SESSIONS)
     messages = _system(document, chat, messages) + messages
     reply = _completion(document, chat, answered=bool(messages) and messages[-1]["role"] == "assistant")
     messages += [] if reply == messages[-1:] else reply
@@ -101,24 +103,24 @@ def _parsed(talk: Any) -> Any:
         return talk
 
 
-def _as_object(document: Document, talk: list[dict[str, Any]]) -> dict[str, Any]:
-    """A conversation of which every message is an entry, or a line, with the fields that all of them have alike.
+def _alike(document: Document, talk: Sequence[Mapping[str, Any]], fields: Iterable[str]) -> dict[str, Any]:
+    """The fields that all messages have, and have alike.
 
     Raises:
-        UsageError: the entries have a session, a task or a reward that differ, so that they are several conversations.
+        UsageError: some have one that differs, so that they are of several conversations.
     """
-    chat: dict[str, Any] = {"messages": talk}
-    for field in _OF_A_RUN:
+    alike: dict[str, Any] = {}
+    for field in fields:
         values = [entry[field] for entry in talk if entry.get(field) is not None]
-        if any(value != values[0] for value in values[1:]):
-            other = next(value for value in values if value != values[0])
+        other = next((value for value in values if value != values[0]), None)
+        if other is not None:
             raise UsageError(
                 f"{document.name}: has messages whose `{field}` is {values[0]!a} and others whose `{field}` is "
                 f"{other!a}; expected one conversation, or an object with messages for each"
             )
         if len(values) == len(talk):
-            chat[field] = values[0]
-    return chat
+            alike[field] = values[0]
+    return alike
 
 
 def _check_only(document: Document, chat: Mapping[str, Any], key: str, talk: Any, named: Mapping[str, str]) -> None:

@@ -17,6 +17,7 @@ from capvec.traces.document import Document, NotATrace, first_name
 from capvec.traces.fields import UNKNOWN, look_up
 from capvec.traces.format import Format
 from capvec.traces.messages import only_choice, read_content, read_messages
+from capvec.traces.unread import check_read
 
 _LISTS = ("history", "trajectory", "events")
 """Keys under which an object may have the events."""
@@ -251,9 +252,11 @@ def _seen(document: Document, seen: Mapping[str, Any], where: str) -> str:
     """What the model read of an observation: its text, what went wrong, and a screenshot."""
     if not any(key in seen for key in _SEEN):
         raise document.broken(f"{where}.observation", dict(seen), f"one of {', '.join(_SEEN)}")
-    said = next((seen[key] for key in _SEEN if seen.get(key)), "")
-    texts = [read_content(document, said, f"{where}.observation.content")]
+    given = [key for key in _SEEN if seen.get(key)]
+    texts = [read_content(document, seen[given[0]], f"{where}.observation.{given[0]}")] if given else [""]
     failed = seen.get("error")
+    named = {key: seen[key] for key in given if key != "error"}
+    check_read(document, named, f"{where}.observation", given[:1], texts[0])
     if isinstance(failed, str) and failed not in texts:
         texts.append(failed)
     return "\n".join(text for text in (*texts, "[image]" if seen.get("screenshot_data") else "") if text)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from pathlib import Path
+
 from support.tiny_models import CHATML, byte_tokenizer
 
 LAYERS, WIDTH = 32, 2560
 
 
-def build_flagship(device: str = "cuda"):
-    """A `LoadedModel`, as the engine would load it, without a folder: 8 GB would have to be written and read."""
-    import torch
-    from transformers import Qwen3_5ForCausalLM, Qwen3_5TextConfig
+def text_config():
+    """The text model's config."""
+    from transformers import Qwen3_5TextConfig
 
-    from capvec.engines.template_probes import inspect_template
-    from capvec.engines.transformers.loaded import LoadedModel
-    from capvec.engines.transformers.models import find_residual_path
-
-    config = Qwen3_5TextConfig(
+    return Qwen3_5TextConfig(
         vocab_size=248320,
         hidden_size=WIDTH,
         intermediate_size=9216,
@@ -29,16 +27,25 @@ def build_flagship(device: str = "cuda"):
         layer_types=["linear_attention", "linear_attention", "linear_attention", "full_attention"] * (LAYERS // 4),
         max_position_embeddings=8192,
     )
-    torch.manual_seed(0)
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        with torch.device(device):
-            model = Qwen3_5ForCausalLM(config)
-    finally:
-        torch.set_default_dtype(before)
+
+
+def build_model(device: str = "cuda"):
+    """The model as transformers has it."""
+    from transformers import Qwen3_5ForCausalLM
+
+    with _random_bfloat16(device):
+        return Qwen3_5ForCausalLM(text_config()).eval().requires_grad_(False)
+
+
+def build_flagship(device: str = "cuda"):
+    """A `LoadedModel`, as the engine would load it, without a folder: 9 GB would have to be written and read."""
+    from capvec.engines.template_probes import inspect_template
+    from capvec.engines.transformers.loaded import LoadedModel
+    from capvec.engines.transformers.models import find_residual_path
+
+    model = build_model(device)
     return LoadedModel(
-        model=model.eval().requires_grad_(False),
+        model=model,
         template=inspect_template(byte_tokenizer(CHATML), "flagship"),
         path=find_residual_path(model, LAYERS),
         name="flagship",
@@ -47,3 +54,33 @@ def build_flagship(device: str = "cuda"):
         context_length=8192,
         stop_ids=frozenset(),
     )
+
+
+def save_flagship(folder: Path, device: str = "cuda") -> Path:
+    """Save it into `folder` as the hub's Qwen3.5 is, with an image encoder around it (here of one small block)."""
+    from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
+
+    vision = {"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "num_position_embeddings": 16}
+    config = Qwen3_5Config(text_config=text_config().to_dict(), vision_config={**vision, "out_hidden_size": WIDTH})
+    with _random_bfloat16(device):
+        model = Qwen3_5ForConditionalGeneration(config)
+    tokenizer = byte_tokenizer(CHATML)
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@contextmanager
+def _random_bfloat16(device: str):
+    """What is built inside has random weights in bfloat16 on that device, the same each time."""
+    import torch
+
+    torch.manual_seed(0)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device(device):
+            yield
+    finally:
+        torch.set_default_dtype(before)

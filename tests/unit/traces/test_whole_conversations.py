@@ -184,6 +184,12 @@ def test_messages_of_two_runs_are_not_one_conversation(tmp_path, field):
             read_traces(path)
 
 
+def test_messages_of_two_sessions_in_one_object_are_refused(tmp_path):
+    talk = [{**message, "thread_id": number} for number in (1, 2) for message in (ASKED, SAID)]
+    refused(tmp_path, {"messages": talk}, "has messages whose `thread_id` is 1 and others whose `thread_id` is 2")
+    assert len(contents(tmp_path, {"messages": [{**message, "score": 0.5} for message in talk[:2]]})) == 2
+
+
 def test_what_every_message_of_a_run_has_alike_is_of_the_run(tmp_path):
     (trace,) = read_traces(put(tmp_path / "a.json", [{**one, "task_id": "t", "reward": 0} for one in (ASKED, SAID)]))
     assert (trace.task, trace.reward) == ("t", 0.0)
@@ -220,6 +226,25 @@ def test_what_a_message_has_under_a_key_that_is_not_known_is_refused_by_it(tmp_p
         talk = [ASKED, who | {"content": content, key: value}, SAID]
         refused(tmp_path, talk, f"`messages[1].{key}` holds what capvec does not read")
     assert contents(tmp_path, [ASKED, SAID | {"content": content, key: type(value)()}])
+
+
+unknown = st.text("bcdfghjk", min_size=4)
+"""Keys of no known word."""
+longer = st.lists(st.text("lmnop", min_size=1, max_size=4), min_size=9, max_size=12).map(" ".join)
+nested = st.recursive(
+    longer,
+    lambda inner: st.lists(inner, min_size=1, max_size=2) | st.dictionaries(unknown, inner, min_size=1, max_size=2),
+)
+
+
+@given(key=unknown, value=nested, place=st.sampled_from(["message", "part", "call", "step"]))
+def test_text_under_any_key_that_is_not_known_refuses_the_file_by_its_place(tmp_path_factory, key, value, place):
+    path, more = tmp_path_factory.getbasetemp(), {key: value}
+    part = {"type": "text", "text": "Hi."} | (more if place == "part" else {})
+    call = {"name": "bash", "arguments": {}} | (more if place == "call" else {})
+    reply = {"role": "assistant", "content": [part], "tool_calls": [call]} | (more if place == "message" else {})
+    run = foreign(steps=[*foreign()["steps"], {"source": "agent", "message": "Hi."} | more])
+    refused(path, run if place == "step" else [ASKED, reply], f".{key}` holds what capvec does not read")
 
 
 def test_calls_that_langchain_keeps_beside_the_message_are_refused_unless_they_are_its_calls(tmp_path):
@@ -399,13 +424,15 @@ def observed(**observation):
         ({"output": "", "error": "broke off"}, "broke off"),
         ({"content": [], "screenshot_data": "aGk="}, "[image]"),
         ({"message": "Done."}, "Done."),
+        ({"content": "a\nb", "output": "b"}, "a\nb"),
     ],
 )
 def test_what_the_model_read_of_an_observation_is_kept(tmp_path, observation, told):
     assert contents(tmp_path, observed(**observation))[-1] == told
 
 
-def test_an_observation_without_a_text_that_is_known_is_refused(tmp_path):
+def test_an_observation_without_a_text_that_is_known_or_with_two_is_refused(tmp_path):
+    refused(tmp_path, observed(content="a", output="b"), "`events[2].observation.output`")
     refused(tmp_path, observed(kind="GlobObservation", files=["a.py"]), "key `events[2].observation`")
 
 
