@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, Self
 from capvec.errors import UsageError, fault_of
 from capvec.serial import Record
 from capvec.steering import IsolationCheck, Op, Receipt, Steer
+from capvec.thoughts import ThoughtTags
 
 AlphaUnit = Literal["stored", "norm", "ambient"]
 ParseStatus = Literal["strict", "repaired", "failed"]
@@ -140,6 +141,8 @@ class Reply(Record):
     """The check of positions without a steer; None from an engine that does not make it."""
     thought: str = ""
     """What the model thought before it answered, without tags; empty if nothing."""
+    tags: ThoughtTags | None = None
+    """The tags of the model's thoughts where its answer holds one: in a command, or around another thought."""
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from capvec.serial import Record
+
 
 @dataclass(frozen=True)
-class ThoughtTags:
+class ThoughtTags(Record):
     """The texts around a thought."""
 
     open: str
@@ -34,15 +36,11 @@ KNOWN_TAGS: tuple[ThoughtTags, ...] = (
     CHANNELS,
 )
 """Tags in public use. Those of a model are the ones that its chat template names."""
-_CLOSING = {tags.open.strip(): tags.close for tags in KNOWN_TAGS}
-_WORDS, _SIGNS = (
-    "|".join(re.escape(opening) for opening in _CLOSING if bool(re.fullmatch("<[a-z:]+>", opening)) == words)
-    for words in (True, False)
+_HEADER = re.compile(
+    r"(?:<\|(?:end|call)\|>)?\s*(?:<\|start\|>assistant)?\s*<\|channel\|>(?P<channel>\w*)"
+    r"(?:[^<]|<\|constrain\|>){0,200}<\|message\|>"
 )
-_LATER = re.compile(rf"^[ \t]*(?P<word>{_WORDS})|(?P<sign>{_SIGNS})", re.MULTILINE)
-"""Where a thought may begin within a reply: a tag that could be a word of a text does so on a line of its own."""
-_MESSAGE_END = re.compile(r"<\|(?:end|call|return)\|>\s*(?:<\|start\|>assistant|\Z)")
-_HEADER = re.compile(r"\s*<\|channel\|>(?P<channel>\w*)(?:(?!<\|message\|>)[^\n])*<\|message\|>")
+"""Where a message of gpt-oss begins."""
 
 
 @dataclass(frozen=True)
@@ -96,39 +94,37 @@ def split_channels(text: str) -> Said:
         text: of the reply.
 
     Returns:
-        The messages on the channels `final` and `commentary`, or without a channel, are the answer. Those on others are
-        thoughts, and so is a message whose header never ends.
+        The messages on the channel `commentary`, and all from the first one on `final` or without a channel, are the
+        answer: a command may hold what looks like a message. Others are thoughts, and so is a header that never ends.
     """
-    thoughts, answers = list[str](), list[str]()
-    for message in filter(str.strip, _MESSAGE_END.split(text)):
-        header = _HEADER.match(message)
+    thoughts, answers, position = list[str](), list[str](), 0
+    channel = "" if text.lstrip().startswith("<|channel|>") else "final"
+    while channel != "final":
+        header = _HEADER.search(text, position)
+        said = text[position : header.start() if header else len(text)]
+        (answers if channel == "commentary" else thoughts).append(said.strip())
         if header is None:
-            (thoughts if message.lstrip().startswith("<|channel|>") else answers).append(message)
-        elif header["channel"] in ("final", "commentary"):
-            answers.append(message[header.end() :])
-        else:
-            thoughts.append(message[header.end() :].strip())
-    return Said("\n\n".join(filter(None, thoughts)), "\n".join(answers))
+            break
+        channel, position = header["channel"], header.end()
+    else:
+        answers.append(text[position:])
+    return Said("\n\n".join(filter(None, thoughts)), "\n".join(filter(None, answers)))
 
 
-def without_later_thoughts(text: str, in_command: Callable[[str], bool]) -> str:
-    """An answer without the thoughts that begin within it, by tags in public use.
+def cut_thoughts(text: str, tags: ThoughtTags) -> Said:
+    """Split an answer in which further thoughts begin into these and the rest. One that never ends ends with the text.
 
     Args:
         text: the answer.
-        in_command: whether a text ends inside a command. A tag after such a text is a part of the command.
-
-    Returns:
-        The rest of the answer. A thought that never ends leaves nothing of what follows it.
+        tags: of the model.
     """
-    position = 0
-    while begun := _LATER.search(text, position):
-        group = "word" if begun["word"] else "sign"
-        start, position = begun.start(group), begun.end()
-        if not in_command(text[:start]):
-            _, _, rest = text[position:].partition(_CLOSING[begun[group]])
-            text, position = text[:start] + rest, start
-    return text
+    thoughts, rest = list[str](), list[str]()
+    while tags.open in text:
+        before, _, text = text.partition(tags.open)
+        thought, _, text = text.partition(tags.close)
+        rest.append(before)
+        thoughts.append(thought.strip().removesuffix(tags.lead).strip())
+    return Said("\n\n".join(filter(None, thoughts)), "".join([*rest, text]))
 
 
 def _headless(

@@ -98,6 +98,7 @@ def run_episode(
                 return ended("context_full")
             if steps:
                 steps[-1] = replace(steps[-1], observation=observation)
+            reply = protocol.settled(reply)
             parse, reply = protocol.read(reply), _encodable(reply)
             steps.append(Step(len(steps), reply, parse, timestamp=datetime.now(UTC).isoformat(timespec="milliseconds")))
             if on_reply is not None:

@@ -16,7 +16,7 @@ from capvec.errors import ContextOverflow, EngineUnavailable, SteeringFault, Usa
 from capvec.records import Message, Reply, Thinking
 from capvec.steering import IsolationCheck, Receipt, Steer
 from capvec.storage import no_more_files
-from capvec.thoughts import Said, split_thought
+from capvec.thoughts import Said, ThoughtTags, split_thought
 
 TIMEOUT_S = 600.0
 """For one reply: a busy engine on a small machine is slow; a dead one refuses the connection at once."""
@@ -145,6 +145,7 @@ class EngineClient:
                 receipts=tuple(Receipt.from_json(receipt) for receipt in choice.get("steering_receipts", ())),
                 isolation=IsolationCheck.from_json(isolation) if isolation is not None else None,
                 thought=said.thought,
+                tags=ThoughtTags.from_json(tags) if (tags := choice.get("thought_tags")) else None,
             )
         except (KeyError, IndexError, TypeError, UsageError) as error:
             raise EngineUnavailable(f"{self._url} sent a reply that is not a chat completion: {error!r}") from error

@@ -235,6 +235,7 @@ class Endpoints(ABC):
         choice = {
             "index": 0,
             "message": {"role": "assistant", "content": reply.text, "reasoning_content": reply.thought or None},
+            "thought_tags": self.template.tags.to_json() if self.template.tags.open in reply.text else None,
             "finish_reason": reply.finish_reason,
             "steering_receipts": [receipt.to_json() for receipt in reply.receipts],
             "steering_isolation": reply.isolation.to_json() if reply.isolation is not None else None,

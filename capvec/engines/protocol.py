@@ -2,9 +2,10 @@
 
 * `POST /v1/chat/completions`: OpenAI's fields; `thinking`, `on`, `off` (if absent) or `default`, for a chat template
   with such a switch; and `steering`, a list of `Steer` records. A message may have `reasoning_content`, the thought
-  before its `content`, and so may the message of the choice. The choice has
-  `steering_receipts`, one `Receipt` for each steer in the same order; `steering_isolation`, an `IsolationCheck`, in
-  unsteered replies too; and `steering_of_cached`, the steers under which reused prompt tokens were computed.
+  before its `content`, and so may the message of the choice. The choice has `thought_tags`, the model's `ThoughtTags`,
+  where the content holds one; `steering_receipts`, one `Receipt` for each steer in the same order;
+  `steering_isolation`, an `IsolationCheck`, in unsteered replies too; and `steering_of_cached`, the steers under which
+  reused prompt tokens were computed.
 * `POST /v1/directions`: the bytes of a safetensors file with the tensor `directions`, floating point
   `[n_layers, d_model]`; answers a `DirectionInfo`. Steers name the direction by its hash.
 * `POST /v1/capture`: `{"conversations": [[message, …], …], "pooling": …, "names": [text, …]}`; answers the fields of

@@ -33,9 +33,14 @@ SWITCHES = ("enable_thinking", "thinking", "enable_reasoning", "reasoning")
 """Variables by which public templates switch thinking on or off."""
 DATE = datetime(2026, 1, 1)
 """When every conversation takes place, for templates that show it."""
+_DATE_PARTS = (*(f"-{part}" for part in "dmHIMSjy"), *"aAbBcCdDeFgGhHIjmMprRsStTuUVwWxXyYfzZ%")
 _BLANKS = ("", " ", "(empty)")
-OF_PROTOCOLS = frozenset({"<tool_call>", "</tool_call>", "</function>", "</parameter>"})
-"""Special tokens of some models that a reply's commands stand between."""
+IN_WORDS = ThoughtTags("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]")
+"""Apriel's, which are no tokens."""
+_MARK = re.compile(r"(?!</?(?:tool_call|function|parameter)\b)[<\[◁].*[>\]▷]")
+"""A special token at an end of an answer that says nothing, and that no protocol reads."""
+_NAME = re.compile(r"[^\W\d_]{3}")
+"""What a tag has, and a bracket, a line or a fence has not."""
 _SIGNS = ("/think", "/no_think", "/nothink", "/system_override", "<tool_call>", "</tool_call>", "<|im_start|>")
 """Texts that some templates take for orders, or for the beginning of something else."""
 
@@ -97,8 +102,8 @@ def _dated(source: str) -> str | None:
     """A template that shows the date, with one that stays: the prompts of a run must not differ by their day."""
     if "strftime_now" not in source:
         return None
-    parts = "".join(f".replace('%{part}', '{DATE.strftime('%' + part)}')" for part in "aAbBdeHIjmMpSuUVwWyY")
-    return f"{{% macro strftime_now(form) %}}{{{{ form{parts} }}}}{{% endmacro %}}{source}"
+    parts = "".join(f".replace('%{part}', '{DATE.strftime('%' + part)}')" for part in _DATE_PARTS)
+    return f"{{% macro strftime_now(format) %}}{{{{ format{parts} }}}}{{% endmacro %}}{{{{ '' }}}}{source}"
 
 
 def _with_content(template: ChatTemplate, name: str) -> ChatTemplate:
@@ -116,7 +121,7 @@ def _with_content(template: ChatTemplate, name: str) -> ChatTemplate:
 
 
 def _with_thinking(template: ChatTemplate, source: str, name: str) -> ChatTemplate:
-    named = next((tags for tags in KNOWN_TAGS if tags.open in source or tags.close in source), None)
+    named = next((tags for tags in (IN_WORDS, *KNOWN_TAGS) if tags.open in source or tags.close in source), None)
     switches = ((word, talk) for word in SWITCHES if word in source for talk in _switched(template, word))
     switch, switched = next(switches, ("", _TALK))
     template = replace(template, info=replace(template.info, switch=switch))
@@ -141,14 +146,14 @@ def _tags_of(template: ChatTemplate) -> ThoughtTags | None:
     """The texts that the template writes around the thought of a reply; None if it writes none."""
     begins = [begin for mode in _modes(template) for begin in _beginnings(template, mode)]
     for _, before, after in _thoughts(template):
-        closing = after.strip()
+        closing = after.strip().partition("\n")[0]
         written, prompted = (
             before.removeprefix(_prefix(before, *begins)),
             begins[0].removeprefix(_prefix(before, begins[0])),
         )
         likely = closing.replace("/", "", 1)  # where prompts hold both tags
         opening = written.strip() or (likely if before.endswith(likely) else prompted.strip())
-        if opening and closing:
+        if _NAME.search(opening) and _NAME.search(closing) and "tool_call" not in opening:
             return ThoughtTags(opening, closing)
     return None
 
@@ -302,7 +307,10 @@ def _with_frame(template: ChatTemplate) -> ChatTemplate:
     behind = _between(template.text(_TALK, prompt=False), 3).lstrip()
     after = {behind[: at.end()] for token in _added(template) for at in re.finditer(re.escape(token), behind)}
     framed = {one for one in before if any(token in one for token in _added(template))}
-    special = _longest_first(token for token in _added(template, special=True) if token not in OF_PROTOCOLS)
+    tags = template.tags.open + template.tags.close + template.tags.lead
+    special = _longest_first(
+        token for token in _added(template, special=True) if _MARK.fullmatch(token) and token not in tags
+    )
     return replace(template, before=_longest_first(framed), after=_longest_first(after), special=special)
 
 

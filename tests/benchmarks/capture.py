@@ -28,7 +28,10 @@ def main() -> None:
     source = resolve_model(options.model)
     loaded = load_model(source.path_or_id, context_length=source.context_length)
     traces = read_traces(bundled_traces("same-model"))[:: options.every]
-    prepared = [prepare(loaded, trace.messages, "mean-assistant", trace.id) for trace in traces]
+    prepared = [
+        prepare(loaded.template, trace.messages, "mean-assistant", trace.id, most=loaded.context_length)
+        for trace in traces
+    ]
     limits = Limits.of(loaded.device)
     limits = Limits(options.budget or limits.budget, limits.overhead if options.overhead is None else options.overhead)
     batches = plan_batches([len(one.ids) for one in prepared], limits)

@@ -49,7 +49,7 @@ def capture(loaded, messages, pooling="last"):
     from capvec.engines.prepared import prepare
     from capvec.engines.transformers.capture import capture_batch
 
-    one = prepare(loaded, messages, pooling, "it")
+    one = prepare(loaded.template, messages, pooling, "it", most=loaded.context_length)
     return capture_batch(loaded, [one])[0], one
 
 
@@ -114,7 +114,9 @@ def test_a_batch_gives_what_each_conversation_gives_alone_whichever_side_is_padd
     from capvec.engines.transformers.capture import capture_batch
 
     batch = [
-        prepare(loaded, talk(length), pooling, "it") for length in LENGTHS for pooling in ("mean-last:1000", "last")
+        prepare(loaded.template, talk(length), pooling, "it", most=loaded.context_length)
+        for length in LENGTHS
+        for pooling in ("mean-last:1000", "last")
     ]
     together = capture_batch(loaded, batch, padding=padding)
     alone = torch.cat([capture_batch(loaded, [one]) for one in batch])
@@ -208,13 +210,13 @@ class TestConversationsWithoutAToken:
         from capvec.engines.prepared import prepare
 
         with pytest.raises(UsageError, match=rf"trace 7: no assistant token to pool \({pooling}\): .*{why}"):
-            prepare(llama, messages, pooling, "trace 7")
+            prepare(llama.template, messages, pooling, "trace 7", most=llama.context_length)
 
     @pytest.mark.parametrize("messages", [messages for messages, _ in REFUSED])
     def test_can_be_captured_by_other_poolings(self, llama, messages):
         from capvec.engines.prepared import prepare
 
-        assert len(prepare(llama, messages, "last", "it").chosen) == 1
+        assert len(prepare(llama.template, messages, "last", "it", most=llama.context_length).chosen) == 1
 
 
 def test_mean_last_of_more_tokens_than_there_are_takes_them_all(llama):

@@ -55,7 +55,9 @@ def directions(loaded):
     from capvec.engines.prepared import prepare
     from capvec.engines.transformers.capture import capture_batch
 
-    residuals = capture_batch(loaded, [prepare(loaded, TALK, "mean-last:64", "talk")])[0].numpy()
+    residuals = capture_batch(
+        loaded, [prepare(loaded.template, TALK, "mean-last:64", "talk", most=loaded.context_length)]
+    )[0].numpy()
     noise = np.random.default_rng(0).standard_normal((LAYERS, WIDTH)).astype(np.float32)
     noise *= (0.3 * np.linalg.norm(residuals, axis=1) / np.linalg.norm(noise, axis=1))[:, None]
     return noise
@@ -119,7 +121,7 @@ def test_batched_and_alone_give_the_same_residuals_up_to_bfloat16(loaded):
     from capvec.engines.transformers.capture import capture_batch
 
     talks = [TALK, (*TALK, {"role": "assistant", "content": "There are 3 files."})]
-    prepared = [prepare(loaded, talk, "last", "talk") for talk in talks]
+    prepared = [prepare(loaded.template, talk, "last", "talk", most=loaded.context_length) for talk in talks]
     together = capture_batch(loaded, prepared).numpy()
     alone = np.concatenate([capture_batch(loaded, [one]).numpy() for one in prepared])
     for layer in range(LAYERS):

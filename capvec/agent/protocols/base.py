@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from capvec.records import CommandResult, Parse, Reply
-from capvec.thoughts import split_thought, without_later_thoughts
+from capvec.thoughts import cut_thoughts, split_thought
 
 OBSERVATION_CHARS = 600
 """Default length of one observation in characters: about 150 tokens, so that small contexts hold several turns."""
@@ -39,13 +40,38 @@ class AgentProtocol:
     stop: tuple[str, ...] = ()
     """Strings at which decoding stops."""
 
+    def settled(self, reply: Reply) -> Reply:
+        """The reply with the thoughts that begin within its answer among its thoughts, and without `tags` then.
+
+        A tag in a command is a part of it. Where a thought cannot be told from a command, the reply stays as it is.
+        """
+        if reply.tags is None:
+            return reply
+        whole = self.parse(reply.text)
+        said = cut_thoughts(reply.text, reply.tags)
+        inside = sum(command.count(reply.tags.open) for command in whole.commands)
+        if whole.status != "failed" and inside >= reply.text.count(reply.tags.open):
+            return replace(reply, tags=None)
+        rest = self.parse(said.answer)
+        closed = reply.text.rpartition(reply.tags.open)[2].count(reply.tags.close) > 0
+        if rest.status == "failed" or not (closed and all(_stands(command, reply.text) for command in rest.commands)):
+            return reply
+        return replace(
+            reply, text=said.answer, thought="\n\n".join(filter(None, (reply.thought, said.thought))), tags=None
+        )
+
     def read(self, reply: Reply) -> Parse:
         """Parse a reply of which it is known whether the token limit cut it.
 
         What looks like the end of a command may be a part of one that was cut. So a cut reply fails if it ends with its
-        command, or with its word that the work is done: if its last character decides what it does.
+        command, or with its word that the work is done: if its last character decides what it does. So does a reply in
+        which a thought begins that cannot be told from its commands (`settled`).
         """
         parse = self.parse(reply.text)
+        if reply.tags is not None and (parse.commands or parse.done):
+            return failed(
+                f"The reply has {reply.tags.open} outside a command, as if a thought began there; leave it out."
+            )
         if reply.finish_reason == "length" and (parse.commands or parse.done):
             shorter = self.parse(reply.text.rstrip()[:-1])
             if (shorter.commands, shorter.done) != (parse.commands, parse.done):
@@ -78,7 +104,7 @@ class AgentProtocol:
 
 
 def parser(read: Callable[[str], Parse], in_command: Callable[[str], bool]) -> Callable[[str], Parse]:
-    r"""A protocol's parser from its reader of answers: Windows line ends and thoughts are removed.
+    r"""A protocol's parser from its reader of answers: Windows line ends and the thought at the start are removed.
 
     A command with a character that no shell can be given (NUL, a lone surrogate) fails; it would run as another one.
 
@@ -87,17 +113,20 @@ def parser(read: Callable[[str], Parse], in_command: Callable[[str], bool]) -> C
     `in_command` says whether the text before it shows that.
     """
 
-    def answer(text: str) -> str:
-        return without_later_thoughts(split_thought(text, in_command=in_command).answer, in_command)
-
     def parse(text: str) -> Parse:
-        parsed = read(answer(text))
+        parsed = read(split_thought(text, in_command=in_command).answer)
         inside = sum(command.count("\r\n") for command in parsed.commands)
         if inside < text.count("\n") == text.count("\r\n"):
-            parsed = read(answer(text.replace("\r\n", "\n")))
+            parsed = read(split_thought(text.replace("\r\n", "\n"), in_command=in_command).answer)
         return _sendable(parsed)
 
     return parse
+
+
+def _stands(command: str, text: str) -> bool:
+    """Whether a command stands in a reply in one piece, as it is or as a string of JSON."""
+    forms = command, *(json.dumps(command, ensure_ascii=ascii)[1:-1] for ascii in (True, False))
+    return any(form in text for form in forms) or command in text.replace("\r\n", "\n")
 
 
 def encodable(text: str) -> str:

@@ -265,7 +265,12 @@ def test_a_thought_is_given_back_only_by_a_template_that_does_so_itself(name):
             "a",
             "I look.\nls",
         ),
-        ("gpt-oss", "<|channel|>final<|message|>b<|end|><|start|>assistant<|channel|>analysis<|message|>a", "a", "b"),
+        (
+            "gpt-oss",
+            "<|channel|>final<|message|>b<|end|><|start|>assistant<|channel|>analysis<|message|>a",
+            "",
+            "b<|end|><|start|>assistant<|channel|>analysis<|message|>a",
+        ),
         (
             "gpt-oss",
             "<|channel|>commentary 2?<|end|><|start|>assistant<|channel|>analysis<|message|>a<|end|>"
