@@ -16,6 +16,7 @@ from capvec.engines.protocol import ChatTemplateInfo
 from capvec.engines.render import render_marked
 from capvec.engines.template_probes import inspect_template
 from capvec.errors import UsageError
+from capvec.thoughts import THINK
 
 pytestmark = pytest.mark.unit
 
@@ -343,6 +344,29 @@ def test_a_special_token_that_announces_a_call_or_ends_it_is_no_part_of_it():
     assert template.split("<bos>DONE", [1]).answer == "DONE"
     tagged = f"<tool_call>{call}</tool_call>"
     assert template.split(tagged, [1]).answer == tagged
+
+
+def test_the_tag_of_a_thought_is_no_such_token():
+    tokenizer = byte_tokenizer(USABLE["chatml"])
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<think>", "</think>", "```", "{", "<bos>"]})
+    template = inspect_template(tokenizer, "m")
+    assert template.split("Maybe </think>", [1]).answer == "Maybe </think>"
+    assert template.split("<bos>```bash\nls\n```", [1]).answer == "```bash\nls\n```"
+
+
+@pytest.mark.parametrize("around", [("```", "```"), ("(", ")"), ("", "---"), ("<tool_call>", "</tool_call>")])
+def test_what_is_no_tag_is_not_taken_for_one(around):
+    thought = f"{{% if m.reasoning_content %}}{around[0]}{{{{ m.reasoning_content }}}}{around[1]}{{% endif %}}"
+    template = USABLE["chatml"].replace("{{ m['content'] }}", thought + "{{ m['content'] }}")
+    assert inspect_template(byte_tokenizer(template), "m").tags == THINK
+
+
+@pytest.mark.parametrize(
+    ("form", "shown"), [("%-d/%-m/%y", "1/1/26"), ("%F %T", "2026-01-01 00:00:00"), ("%A", "Thursday")]
+)
+def test_a_date_is_shown_in_any_form(form, shown):
+    tokenizer = byte_tokenizer(f"\n{{{{ strftime_now(format='{form}') }}}} {USABLE['chatml']}")
+    assert inspect_template(tokenizer, "m").text([user("go")], prompt=True).startswith(f"\n{shown} <|im_start|>")
 
 
 def test_the_date_that_a_template_shows_is_always_the_same():
