@@ -17,6 +17,7 @@ from capvec.engines.client import EngineClient
 from capvec.engines.process import client_of, start_engine
 from capvec.engines.protocol import ModelSource
 from capvec.errors import EngineUnavailable, UsageError
+from capvec.thoughts import THINK
 
 pytestmark = pytest.mark.integration
 
@@ -152,6 +153,17 @@ def test_what_a_model_thinks_is_apart_from_what_it_answers_and_no_command(tmp_pa
         half = len(tokenizer_of(name)(said[: said.index("look")], add_special_tokens=False)["input_ids"])
         cut = ask(client, max_tokens=half, temperature=0, thinking=thinking)
         assert (cut.thought, cut.text, cut.finish_reason) == ("I", "", "length")
+
+
+def test_a_thought_that_begins_within_a_reply_is_known_by_the_models_own_tags(tmp_path):
+    protocol, block = get_protocol("bash-block"), "```bash\nrm -rf /app\n```"
+    said = f"I look.\n<think>\n{block}\n</think>\nThere is nothing to do."
+    with reciting(tmp_path, "qwen3", said, HELLO, "off") as client:
+        reply = ask(client, max_tokens=200, temperature=0)
+    assert (reply.text, reply.tags) == (said, THINK)
+    settled = protocol.settled(reply)
+    assert (settled.thought, settled.text) == (block, "I look.\n\nThere is nothing to do.")
+    assert protocol.read(settled).commands == ()
 
 
 def test_a_model_without_a_system_role_answers_the_system_text_in_the_first_message(tmp_path):
