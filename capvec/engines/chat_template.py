@@ -36,8 +36,8 @@ class ChatTemplate:
     """Whether a message's content is a list of parts."""
     header: str = ""
     """The generation prompt of a template that has none."""
-    trailer: str = ""
-    """What a template writes at the end of every conversation, its generation prompt included."""
+    trailers: tuple[str, ...] = ()
+    """What a template writes at the end of every conversation, its generation prompt included; the longest first."""
     tags: ThoughtTags = THINK
     openings: tuple[str, ...] = ()
     """How prompts end that leave a thought open: from its tag on."""
@@ -64,7 +64,7 @@ class ChatTemplate:
             UsageError: the template cannot render the conversation.
         """
         text: str = self._apply(messages, prompt=prompt, thinking=thinking, tokenize=False)
-        return text + self.header if prompt else text.removesuffix(self.trailer)
+        return text + self.header if prompt else text.removesuffix(_first(text.endswith, self.trailers) or "")
 
     def ids(self, messages: Sequence[Message], *, prompt: bool, thinking: Thinking | None = None) -> list[int]:
         """The token ids of `text`; the arguments and errors are the same."""

@@ -80,7 +80,7 @@ def inspect_template(tokenizer: Any, name: str) -> ChatTemplate:
     info = ChatTemplateInfo(rewritten=rewritten_words(tokenizer, name))
     template = _with_content(ChatTemplate(tokenizer, _dated(source), info), name)
     template = _with_generation_prompt(template, name)
-    template = _with_thinking(template, source, name)
+    template = _with_trailers(_with_thinking(template, source, name))
     template = _with_system(template, name)
     template = _with_end(_with_blanks(_with_turns(template), name))
     return _with_losses(_with_refusals(_with_frame(template)))
@@ -229,17 +229,28 @@ def _with_generation_prompt(template: ChatTemplate, name: str) -> ChatTemplate:
         if _shared(prompt, to_assistant) <= _shared(prompt, to_user) and prompt.removeprefix(bare).strip():
             raise _refused(name, "it does not begin a reply as it begins the assistant's messages")
         return template
-    answered = template.text((*_TALK, _TALK[1]), prompt=False)
-    before, found, behind = answered.rpartition(_TALK[1]["content"])
-    trailer = _prefix(behind[::-1], bare.rpartition(_TALK[4]["content"])[2][::-1])[::-1]
-    if trailer.strip() and _shared(bare, to_assistant) > _shared(bare, to_user):
-        return replace(template, trailer=trailer, info=replace(template.info, generation_prompt="always"))
+    if _trailer(template, "default").strip() and _shared(bare, to_assistant) > _shared(bare, to_user):
+        return replace(template, info=replace(template.info, generation_prompt="always"))
+    before, found, _ = template.text((*_TALK, _TALK[1]), prompt=False).rpartition(_TALK[1]["content"])
     head = before.removeprefix(bare)
     if not (before.startswith(bare) and found):
         raise _refused(name, "it has no generation prompt, and an assistant's message does not begin where it would be")
     if not head.strip():  # the end of a user's message is the beginning of the assistant's
         return template
     return replace(template, header=head, info=replace(template.info, generation_prompt="derived"))
+
+
+def _with_trailers(template: ChatTemplate) -> ChatTemplate:
+    """What stands at the end of every conversation, where a generation prompt always does."""
+    always = template.info.generation_prompt == "always"
+    trailers = {_trailer(template, mode) for mode in _modes(template)} if always else ()
+    return replace(template, trailers=_longest_first(trailers))
+
+
+def _trailer(template: ChatTemplate, mode: Thinking) -> str:
+    asked, answered = (template.text(talk, prompt=True, thinking=mode) for talk in (_TALK, (*_TALK, _TALK[1])))
+    ends = asked.rpartition(_TALK[4]["content"])[2], answered.rpartition(_TALK[1]["content"])[2]
+    return _prefix(*(end[::-1] for end in ends))[::-1]
 
 
 def _between(text: str, index: int) -> str:
@@ -289,7 +300,7 @@ def _goes_on(template: ChatTemplate, end: str) -> bool:
         return True
     for mode in _modes(template):
         bare, prompt = (template.text(_TALK, prompt=prompt, thinking=mode) for prompt in (False, True))
-        if end in prompt[len(bare + template.trailer) :]:
+        if template.info.generation_prompt != "always" and end in prompt[len(bare) :]:
             return True
     return any(
         (before + after).count(end) > _beginnings(template, mode)[1].count(end)

@@ -104,6 +104,8 @@ CODELLAMA = (
 """Writes a generation prompt whether or not it is asked for one."""
 HAMMER = CHATML.replace("{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}", "<|im_start|>assistant\n")
 """The same, and what begins a reply begins the assistant's messages too."""
+SWITCHED = HAMMER + "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
+"""The same, and thinks unless told not to."""
 APRIEL = CHATML.replace(
     "{{ m['content'] }}",
     "{% if m['role'] == 'assistant' %}{% if m.reasoning_content and loop.last %}{{ m.reasoning_content }}\n"
@@ -172,7 +174,8 @@ USABLE = {
     "chatml": CHATML, "gemma": GEMMA, "mistral": MISTRAL, "llama": LLAMA, "qwen3": QWEN3, "keeping": KEEPING,
     "deepseek-r1": DEEPSEEK_R1, "deepseek-v3": DEEPSEEK_V3, "magistral": MAGISTRAL, "gpt-oss": GPT_OSS,
     "no-prompt": NO_PROMPT, "dropping": DROPPING, "parts": PARTS, "kimi": KIMI, "solar": SOLAR,
-    "codellama": CODELLAMA, "hammer": HAMMER, "apriel": APRIEL, "nemotron": NEMOTRON, "dated": DATED,
+    "codellama": CODELLAMA, "hammer": HAMMER, "switched": SWITCHED, "apriel": APRIEL, "nemotron": NEMOTRON,
+    "dated": DATED,
     "granite": GRANITE, "asking": ASKING, "first-system": FIRST_SYSTEM,
 }  # fmt: skip
 REFUSED = {

@@ -39,6 +39,7 @@ FOUND = {
     "solar": ChatTemplateInfo(),
     "codellama": ChatTemplateInfo(generation_prompt="always", alternates=True, user_first=True),
     "hammer": ChatTemplateInfo(generation_prompt="always"),
+    "switched": ChatTemplateInfo(generation_prompt="always", switch="enable_thinking", thinks=True),
     "apriel": ChatTemplateInfo(thinks=True),
     "nemotron": ChatTemplateInfo(drops=("/think", "/no_think", "</think>")),
     "dated": ChatTemplateInfo(),
@@ -108,7 +109,10 @@ def test_a_generation_prompt_that_is_always_there_is_cut_off_behind_a_reply():
     for said in ("user", "a", ""):  # which the prompt holds too
         assert template.text([user("go"), assistant(said)], prompt=False) == text.removesuffix("ls") + said
     talk = [user("go"), assistant("assistant")]
-    assert template_of("hammer").text(talk, prompt=False).endswith("<|im_start|>assistant\nassistant")
+    for name in ("hammer", "switched"):
+        for thinking in ("on", "off", "default"):
+            text = template_of(name).text(talk, prompt=False, thinking=thinking)
+            assert text.endswith("<|im_start|>assistant\nassistant")
 
 
 def test_a_missing_generation_prompt_is_the_beginning_of_an_assistants_message():
