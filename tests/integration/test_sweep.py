@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from support.chat_templates import DEEPSEEK_V3, GEMMA, ONE_TURN
-from support.real_sweeps import REWARD, TRIALS, ledger, no_container_is_left, no_traceback, write_task
+from support.real_sweeps import REWARD, RUN, TRIALS, ledger, no_container_is_left, no_traceback, write_task
 from support.tiny_models import CHATML, LAYERS, WIDTH, save_tiny
 
 from capvec.traces import read_traces
@@ -235,12 +235,12 @@ def test_with_interim_analyses_a_config_that_changes_nothing_stops_with_its_cont
 def test_a_zero_control_that_says_something_else_is_seen(sweep, pytester):
     # An answer of the zero control is changed on its way to disk: what a steer that leaks would look like.
     pytester.makepyfile(
-        sabotage="""
+        sabotage=f"""
         import json, pathlib
 
         def pytest_runtest_logreport(report):
             if report.when == "call" and "easy-zero" in report.nodeid:
-                (path,) = pathlib.Path("reports").glob("*/trajectories/easy-zero-L1-t1.json")
+                path = pathlib.Path("reports/{RUN}/trajectories/easy-zero-L1-t1.json")
                 trajectory = json.loads(path.read_text())
                 replies = [step for step in trajectory["steps"] if "llm_call_count" in step]
                 replies[0]["message"] += "!"
