@@ -53,10 +53,11 @@ def load(file: BinaryIO, length: int) -> Any:
     import torch  # noqa: PLC0415 (only for this format)
 
     try:
-        _look(file, length)
-        file.seek(0)
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # about escape sequences of a damaged pickle
             warnings.simplefilter("ignore", UserWarning)  # about a pickle protocol that torch.save does not write
+            _look(file, length)
+            file.seek(0)
             content = torch.load(file, map_location="cpu", weights_only=True)
         return _Plain(max(64 * MIB, 4 * length)).value(content)
     except _NO_PT_FILE as error:

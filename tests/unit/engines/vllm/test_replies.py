@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import pairwise
 
 import pytest
@@ -16,14 +17,22 @@ from capvec.steering import Steer
 
 pytestmark = pytest.mark.unit
 
-TEMPLATE = ChatTemplate(byte_tokenizer(CHATML))
-END = TEMPLATE.tokenizer.eos_token_id
+
+@cache
+def template():
+    """Made when it is needed: transformers is slow to import."""
+    return ChatTemplate(byte_tokenizer(CHATML))
+
+
+def end():
+    """The token that ends a reply."""
+    return template().tokenizer.eos_token_id
 
 
 def ended(text, *stop, max_tokens=1000, more=()):
     """The end of a reply that says `text` and then `more`."""
-    ids = TEMPLATE.tokenizer(text, add_special_tokens=False)["input_ids"]
-    ending = Ending(TEMPLATE, frozenset({END}), ReplyRequest((1,), max_tokens, 0, 0.0, stop, (), None))
+    ids = template().tokenizer(text, add_special_tokens=False)["input_ids"]
+    ending = Ending(template(), frozenset({end()}), ReplyRequest((1,), max_tokens, 0, 0.0, stop, (), None))
     for token in (*ids, *more):
         if ending.take(token):
             break
@@ -31,7 +40,7 @@ def ended(text, *stop, max_tokens=1000, more=()):
 
 
 def test_a_reply_ends_with_its_stop_token_which_counts_and_says_nothing():
-    ending = ended("ls", more=(END, 5))
+    ending = ended("ls", more=(end(), 5))
     assert (ending.text, len(ending.tokens), ending.stopped, ending.ended) == ("ls", 3, True, True)
 
 
@@ -57,8 +66,8 @@ def test_a_reply_that_goes_on_has_not_ended():
 @given(st.text("ab\n`é"), st.lists(st.text("ab`é", min_size=1, max_size=3), max_size=3))
 def test_a_reply_ends_where_its_whole_text_first_holds_a_stop_string(text, stops):
     """The reference engine decodes everything after each token."""
-    ids = TEMPLATE.tokenizer(text, add_special_tokens=False)["input_ids"]
-    texts = [TEMPLATE.decode(ids[:end]) for end in range(1, len(ids) + 1)]
+    ids = template().tokenizer(text, add_special_tokens=False)["input_ids"]
+    texts = [template().decode(ids[:end]) for end in range(1, len(ids) + 1)]
     due = next((end for end, so_far in enumerate(texts, 1) if any(stop in so_far for stop in stops)), None)
     ending = ended(text, *stops)
     assert ending.stopped == (due is not None)
