@@ -316,8 +316,9 @@ def _with_frame(template: ChatTemplate) -> ChatTemplate:
         prompt, answered = _beginnings(template, mode)
         before.add(answered.removeprefix(_prefix(prompt, answered)).strip())
     behind = _between(template.text(_TALK, prompt=False), 3).lstrip()
-    after = {behind[: at.end()] for token in _added(template) for at in re.finditer(re.escape(token), behind)}
-    framed = {one for one in before if any(token in one for token in _added(template))}
+    added = _added(template)  # thousands, in some vocabularies
+    after = {behind[: at.end()] for token in added if token in behind for at in re.finditer(re.escape(token), behind)}
+    framed = {one for one in before if any(token in one for token in added)}
     tags = template.tags.open + template.tags.close + template.tags.lead
     special = _longest_first(
         token for token in _added(template, special=True) if _MARK.fullmatch(token) and token not in tags
