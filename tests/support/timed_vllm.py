@@ -111,24 +111,13 @@ async def _steered(folder: str, args: dict[str, Any]) -> _Engine:
 async def _bare(folder: str, args: dict[str, Any]) -> _Engine:
     """The settings are those with which `capvec.engines.vllm.engine.load` starts vLLM."""
     from vllm import AsyncEngineArgs
-    from vllm.platforms import current_platform
     from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    from capvec.engines.vllm.engine import ROWS, ROWS_ON_CPU, StepCount
+    from capvec.engines.vllm.engine import StepCount, settings
 
-    on_cpu = current_platform.is_cpu()
-    settings = {
-        "dtype": "float32" if on_cpu else "bfloat16",
-        "max_num_seqs": ROWS_ON_CPU if on_cpu else ROWS,
-        "use_fp64_gumbel": on_cpu,
-        "seed": 0,
-        "language_model_only": True,
-        "disable_log_stats": True,
-        "generation_config": "vllm",
-    }
     count = StepCount()
-    wanted = AsyncEngineArgs(model=folder, **(settings | args))
+    wanted = AsyncEngineArgs(model=folder, **(settings() | args))
     llm = AsyncLLM.from_engine_args(
         wanted, usage_context=UsageContext.OPENAI_API_SERVER, stat_loggers=[lambda *_: count]
     )

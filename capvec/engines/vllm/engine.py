@@ -192,9 +192,10 @@ def _info(llm: AsyncLLM, read: _Read, described: Mapping[str, Any]) -> EngineInf
     )
 
 
-def _start(name: str, arguments: dict[str, Any], count: StepCount) -> AsyncLLM:
+def settings() -> dict[str, Any]:
+    """What vLLM is started with where the user says nothing, without the plugin's own."""
     on_cpu = current_platform.is_cpu()
-    own = {
+    return {
         "dtype": "float32" if on_cpu else "bfloat16",
         "max_num_seqs": ROWS_ON_CPU if on_cpu else ROWS,
         # The usual sampler of the CPU build ignores every seed where one row of the batch has none.
@@ -203,8 +204,11 @@ def _start(name: str, arguments: dict[str, Any], count: StepCount) -> AsyncLLM:
         "language_model_only": True,
         "disable_log_stats": True,
         "generation_config": "vllm",
-        "additional_config": {"capvec": {"layers": arguments.pop(LAYERS, "all")}},
     }
+
+
+def _start(name: str, arguments: dict[str, Any], count: StepCount) -> AsyncLLM:
+    own = settings() | {"additional_config": {"capvec": {"layers": arguments.pop(LAYERS, "all")}}}
     try:
         wanted = AsyncEngineArgs(model=name, **(own | arguments))
         # In a step of a server vLLM computes up to 8,192 tokens on an H100, in one of a library 2,048.
