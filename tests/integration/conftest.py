@@ -5,20 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import safetensors.numpy
-from support.real_sweeps import REWARD, RUN, write_task
-from support.tiny_models import LAYERS, WIDTH, save_tiny
+from support.real_sweeps import RUN, write_given
 
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory):
     """A model, a direction that fits it, and two tasks: one whose verifier is content with anything, one never."""
     root = tmp_path_factory.mktemp("given")
-    save_tiny(root / "tiny", "llama")
-    write_task(root / "tasks" / "easy", REWARD.format(1))
-    write_task(root / "tasks" / "hard", REWARD.format(0))
-    vectors = np.random.default_rng(0).standard_normal((LAYERS, WIDTH)).astype(np.float32)
-    ambient = np.full(LAYERS, 10, np.float32)
-    safetensors.numpy.save_file({"directions": vectors, "ambient_norm": ambient}, root / "dir.safetensors")
+    write_given(root, "llama")
     safetensors.numpy.save_file({"directions": np.ones((32, 2560), np.float32)}, root / "other.safetensors")
     return root
 

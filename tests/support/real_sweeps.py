@@ -8,9 +8,12 @@ import stat
 from pathlib import Path
 
 import docker
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from capvec.sandbox.reaper import RUN_LABEL
+from support.tiny_models import LAYERS, WIDTH, save_tiny
 
 RUN = f"r-{os.getpid()}"
 """The name of this process's runs. Containers are found by it, and other files have sweeps at the same time."""
@@ -29,6 +32,16 @@ def write_task(folder: Path, test: str) -> None:
     (folder / "instruction.md").write_text(f"Do {folder.name}.\n")
     (folder / "tests" / "test.sh").write_text(test)
     (folder / "tests" / "test.sh").chmod(stat.S_IRWXU)
+
+
+def write_given(root: Path, architecture: str) -> None:
+    """Write a tiny model, a direction that fits it, and two tasks, of which any attempt solves the easy one."""
+    save_tiny(root / "tiny", architecture)
+    write_task(root / "tasks" / "easy", REWARD.format(1))
+    write_task(root / "tasks" / "hard", REWARD.format(0))
+    vectors = np.random.default_rng(0).standard_normal((LAYERS, WIDTH)).astype(np.float32)
+    ambient = np.full(LAYERS, 10, np.float32)
+    safetensors.numpy.save_file({"directions": vectors, "ambient_norm": ambient}, root / "dir.safetensors")
 
 
 def ledger(report: Path) -> dict[str, dict]:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
-import safetensors.numpy
-from support.real_sweeps import REWARD, RUN, ledger, no_container_is_left, no_traceback, write_task
-from support.tiny_models import LAYERS, WIDTH, save_tiny
+from support.real_sweeps import RUN, ledger, no_container_is_left, no_traceback, write_given
 
 from capvec.engines.vllm import versions
 
@@ -24,12 +21,7 @@ pytest_plugins = ("pytester",)
 def given(tmp_path_factory):
     """A model, a direction that fits it, and two tasks; made before `pytester`, which has torch forgotten."""
     root = tmp_path_factory.mktemp("given")
-    save_tiny(root / "tiny", "llama-32")
-    write_task(root / "tasks" / "easy", REWARD.format(1))
-    write_task(root / "tasks" / "hard", REWARD.format(0))
-    noise = np.random.default_rng(0).standard_normal((LAYERS, WIDTH)).astype(np.float32)
-    ambient = np.full(LAYERS, 10, np.float32)
-    safetensors.numpy.save_file({"directions": noise, "ambient_norm": ambient}, root / "dir.safetensors")
+    write_given(root, "llama-32")
     return root
 
 
