@@ -30,6 +30,8 @@ FLOW: tuple[dict[str, str], ...] = (
         "pooling": "tokens a residual is read at",
         "steering": "steers, measurements, receipts",
         "task_records": "what a task asks for",
+        "jsontext": "JSON in a model's text",
+        "tool_calls": "calls in a model's text",
         "thoughts": "a reply's thought and answer",
         "records": "configs, trials, outcomes",
         "receipts": "was the reply steered as asked",
