@@ -8,19 +8,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from capvec.arguments import split
 from capvec.errors import UsageError
 
 if TYPE_CHECKING:
     from capvec.harnesses import Reading, Source
 
 EPILOG = """\
-RESULTS is a table of trials (CSV, JSON lines, Parquet), a job of Harbor, logs of
-Inspect, samples of lm-evaluation-harness, reports of SWE-bench, or the folder of
-any of these. NAME=PATH names the config of a source that has one. NAME=S/N are
+RESULTS is a table of trials (CSV, JSON lines, Parquet), a job of Harbor, logs
+of Inspect, samples of lm-evaluation-harness, reports of SWE-bench, or a folder
+of these. NAME=PATH names the config of a source that has one. NAME=S/N are
 counts alone, which give no verdict. Without --out nothing is written.
 exit code: 0 when every trial is valid and every gate is met, 1 when not
 
-example: capvec judge baseline=jobs/plain steered=jobs/steered --out reports/ours
+example: capvec judge baseline=jobs/plain steered=jobs/steered --out reports/a
 """
 _COUNTS = re.compile(r"([^=]+)=(\d+/\d+(?:,\d+/\d+)*)")
 
@@ -50,9 +51,8 @@ def _judge_files(options: argparse.Namespace) -> int:
     from capvec.results.lock import locked_new  # noqa: PLC0415
 
     reading = Reading(options.columns or {}, options.reward, options.solved_at)
-    asked = Asked(
-        options.baseline, options.controls, options.seeds, options.errors, options.effect, options.gate, reading
-    )
+    controls = None if options.controls is None else split("--controls", options.controls)
+    asked = Asked(options.baseline, controls, options.seeds, options.errors, options.effect, options.gate, reading)
     sources = [_source(text, reading) for text in options.RESULTS]
     folder = Path(options.out or "results")
     results = judge_sources(sources, asked, folder)

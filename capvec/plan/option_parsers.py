@@ -144,11 +144,6 @@ def parse_share(option: str, text: str, what: str) -> float:
     return value
 
 
-def parse_names(text: str) -> tuple[str, ...]:
-    """`"random1,random2"` → `("random1", "random2")`; an empty text names none."""
-    return tuple(dict.fromkeys(split("--controls", text))) if text.strip() else ()
-
-
 def parse_reward_name(text: str) -> str:
     """A name that a verifier may give to a reward.
 

@@ -27,7 +27,6 @@ from capvec.plan.option_parsers import (
     parse_engine_arg,
     parse_grid_layers,
     parse_layers,
-    parse_names,
     parse_reward_name,
     parse_run_name,
     parse_share,
@@ -287,14 +286,14 @@ OPTIONS: tuple[Option, ...] = (
     Option("out", "FILE", "files", ("capture",), "The file to write; its name ends in .safetensors.", required=True),
     Option("out", "DIR", "files", ("compute",), "Folder for dir.pt, dir.safetensors, dir.gguf and ranking.csv.",
         required=True),
-    Option("RESULTS", "[NAME=]PATH|NAME=S/N", "elsewhere", ("judge",),
-        "Files or folders with the outcomes of trials, with a name for the config of those that have one; or counts of "
-        "solved trials and of all.", required=True, several=True),
+    Option("RESULTS", "RESULTS", "elsewhere", ("judge",),
+        "Files or folders with the outcomes of trials, as PATH or, to name their config, NAME=PATH; or counts of "
+        "solved trials and of all, as NAME=S/N.", required=True, several=True),
     Option("baseline", "NAME", "elsewhere", ("judge",), "The config that the others are compared with.",
         default=Default(words="`baseline`")),
     Option("controls", "NAME[,NAME…]", "elsewhere", ("judge",),
-        "Configs that are controls: they get a verdict, and the others are not corrected for them.", parse_names,
-        Default(words="those with the names of capvec's controls")),
+        "Configs that are controls: they get a verdict, and the others are not corrected for them.",
+        default=Default(words="those with the names of capvec's controls")),
     Option("columns", "FIELD=NAME[,…]", "elsewhere", ("judge",),
         "Names of a table's columns, where they are not those of the fields: `task`, `config`, `attempt`, `outcome`, "
         "`reward`, `steps`, `parse_fail`, `no_cmd`, `repaired`, `seed`, `error`, `family`, `split`.", parse_columns),
