@@ -86,23 +86,24 @@ def check_docker(host: DockerHost = HERE) -> dict[str, Any]:
         UsageError: it answers, and can do neither.
     """
     with connect(host) as client, faults():
-        check_cgroups(client.info())
+        check_cgroups(client.info(), host)
         version: dict[str, Any] = client.version()
         return version
 
 
-def check_cgroups(info: Mapping[str, Any]) -> None:
+def check_cgroups(info: Mapping[str, Any], host: DockerHost = HERE) -> None:
     """Check that a Docker has cgroups. A rootless one has none on a machine with cgroup v1, and says so in a warning.
 
     Args:
         info: what Docker says of itself (`docker info`).
+        host: the Docker, for the message.
 
     Raises:
         UsageError: it has none, so that its containers have no limits and cannot be paused.
     """
     if info.get("CgroupDriver") == "none":
         raise UsageError(
-            "Docker runs without cgroups, as rootless Docker does on a machine with cgroup v1: its containers have no "
+            f"Docker{host} runs without cgroups, as rootless Docker does on a machine with cgroup v1: its containers have no "
             "limits and cannot be paused. Boot the machine with cgroup v2, or name the Docker of root in DOCKER_HOST"
         )
 

@@ -175,8 +175,9 @@ def _about(host: DockerHost) -> dict[str, Any]:
     """What a Docker says of itself."""
     with connect(host) as client, faults():
         about: dict[str, Any] = client.info()
-        check_cgroups(about)
-        return about
+        check_cgroups(about, host)
+        # In `info` Docker says x86_64 for what Podman calls amd64.
+        return about | {"Architecture": client.version()["Arch"]}
 
 
 def _check_alike(hosts: Sequence[DockerHost], about: Sequence[dict[str, Any]]) -> None:

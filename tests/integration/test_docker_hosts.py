@@ -6,6 +6,7 @@ The machine's own Docker has two addresses here, and stands for two hosts.
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 import time
@@ -17,10 +18,12 @@ from support.sshd import sshd, why_not
 from support.tasks import make_task
 
 from capvec.errors import SandboxUnavailable, UsageError
+from capvec.sandbox import docker_cli
 from capvec.sandbox.base_image import BASE_IMAGE
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.docker_host import DockerHost, connect
 from capvec.sandbox.hosts import DockerHosts, reach
+from capvec.sandbox.reaper import RUN_LABEL
 from capvec.tasks import load_task
 
 pytestmark = [
@@ -31,6 +34,8 @@ pytestmark = [
 
 ONE, TWO = "unix:///var/run/docker.sock", "unix:///run/docker.sock"
 GONE = "tcp://127.0.0.1:1"
+RUN = f"hosts-{os.getpid()}"
+COMPOSE = f"services: {{main: {{}}, beside: {{image: '{BASE_IMAGE}', command: sleep infinity}}}}\n"
 HOLDS = """\
 import sys
 from pathlib import Path
@@ -121,18 +126,26 @@ def test_a_host_on_which_something_fails_gets_the_next_trial_only_where_no_other
             assert host.name == TWO
 
 
-def test_the_sandboxes_of_a_place_are_all_on_its_host(hosts, tmp_path, monkeypatch) -> None:
-    task = load_task(make_task(tmp_path / "tasks"))
+@pytest.mark.parametrize("services", [False, True])
+def test_the_sandboxes_of_a_place_are_all_on_its_host(hosts, tmp_path, monkeypatch, services) -> None:
+    if services and docker_cli.command_with("compose") is None:
+        pytest.skip("no docker compose")
+    folder = make_task(tmp_path / "tasks")
+    (folder / "environment" / "Dockerfile").write_text(f"FROM {BASE_IMAGE}\nRUN echo {services} > /built\n")
+    if services:
+        (folder / "environment" / "docker-compose.yaml").write_text(COMPOSE)
+    task = load_task(folder)
     provider = DockerProvider(hosts=hosts(a=1, b=1))
     monkeypatch.setenv("DOCKER_HOST", GONE)  # nothing may ask the Docker of the environment
     provider.prepare(task)
     with provider.place() as place:
         assert place.host in {ONE, TWO}
-        with place.open(task, run="hosts", trial="t") as sandbox:
-            assert sandbox.run("echo here", timeout_s=10).output == "here\n"
-    provider.clear(run="hosts", trial="t")
-    with connect(DockerHost(ONE)) as client:
-        assert not client.containers.list(all=True, filters={"label": "capvec.run=hosts"})
+        with place.open(task, run=RUN, trial="t") as sandbox:
+            assert sandbox.run("cat /built", timeout_s=10).output == f"{services}\n"
+        with place.open(task, run=RUN, trial="t"):
+            provider.clear(run=RUN, trial="t")
+            with connect(DockerHost(ONE)) as client:
+                assert not client.containers.list(all=True, filters={"label": f"{RUN_LABEL}={RUN}"})
 
 
 @pytest.mark.parametrize(
@@ -173,7 +186,7 @@ def test_a_host_at_the_end_of_ssh_attaches_to_containers_and_its_tunnel_is_opene
             provider = DockerProvider(hosts=hosts)
             provider.prepare(task)
             for _ in range(2):
-                with provider.open(task, run="hosts", trial="ssh") as sandbox:
+                with provider.open(task, run=RUN, trial="ssh") as sandbox:
                     assert sandbox.run("echo there", timeout_s=10).output == "there\n"
                 server.cut()
                 with pytest.raises(SandboxUnavailable, match=r"ssh://.* does not answer"):

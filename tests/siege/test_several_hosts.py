@@ -123,8 +123,7 @@ def test_a_host_that_dies_costs_only_its_running_trials_which_run_elsewhere(host
 def test_two_hosts_share_the_trials_and_have_the_same_images_and_nothing_is_left(hosts, sweep, folder) -> None:
     one, other = hosts
     with other.client() as client:
-        for image in client.images.list():
-            client.images.remove(image.id, force=True)
+        client.images.prune({"dangling": False})
     run = sweep(one.host, other.host)
     assert run.end() == 0, run.said
     at = [outcome["host"] for outcome in ledger(folder).values()]
