@@ -40,8 +40,8 @@ def read_traces(
     """Read every trace of a folder, at any depth, or of a file: JSON, JSON lines, or an archive of Inspect.
 
     The formats are those of `formats.py`, known by the content of a file and not by its name. What holds no trace is
-    passed over and said: reports, results, a run without a reply, trajectories of subagents, a copy of a file. A run that Harbor wrote in
-    parts is one trace: the conversation of the last part, with the steps and counts of all.
+    passed over and said: reports, results, a run without a reply, trajectories of subagents, copies of a file. A run
+    that Harbor wrote in parts is one trace: the conversation of the last part, with the steps and counts of all.
 
     The reward of a trace is, in this order: capvec's own (None if the trial ended in `error`), the one of its file, the
     one in Harbor's `result.json` or in a report of SWE-bench beside or above the file, None. `steps` counts the model's
