@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Event
 
 from capvec.engines.client import EngineClient
-from capvec.engines.protocol import TOKEN_VARIABLE, ModelSource
+from capvec.engines.protocol import LOOPBACK, TOKEN_VARIABLE, ModelSource
 from capvec.engines.selection import EngineChoice
 from capvec.errors import EngineUnavailable, UsageError
 from capvec.programs import python
@@ -48,8 +48,10 @@ def start_engine(
     *,
     log_path: Path,
     choice: EngineChoice | None = None,
+    host: str = LOOPBACK,
     port: int = 0,
     token: str = "",
+    receipts: Path | None = None,
     cancelled: Event | None = None,
 ) -> Iterator[RunningEngine]:
     """Start an engine that serves `source`; it is stopped when the context ends.
@@ -58,8 +60,10 @@ def start_engine(
         source: the model.
         log_path: file to which the engine's output is appended.
         choice: which engine; transformers if absent.
+        host: address to listen on.
         port: TCP port; 0 takes a free one.
         token: bearer token; if empty, that of the environment or a new one.
+        receipts: file to which the engine appends a line for each reply of a published config.
         cancelled: set by another thread to end the start.
 
     Yields:
@@ -75,6 +79,7 @@ def start_engine(
     command += ["--args", json.dumps(dict(choice.args))] if choice.args else []
     command += ["--context-length", str(source.context_length)] if source.context_length else []
     command += ["--defaults", json.dumps(source.defaults.to_json()), "--port", str(port)]
+    command += ["--host", host] + (["--receipts", str(receipts)] if receipts is not None else [])
     environment = dict([SLEEPING_THREADS]) | os.environ | {TOKEN_VARIABLE: token, "PYTHONUNBUFFERED": "1"}
     with log_path.open("ab") as log:
         process = subprocess.Popen(
