@@ -103,8 +103,9 @@ def check_cgroups(info: Mapping[str, Any], host: DockerHost = HERE) -> None:
     """
     if info.get("CgroupDriver") == "none":
         raise UsageError(
-            f"Docker{host} runs without cgroups, as rootless Docker does on a machine with cgroup v1: its containers have "
-            "no limits and cannot be paused. Boot the machine with cgroup v2, or name the Docker of root in DOCKER_HOST"
+            f"Docker{host} runs without cgroups, as rootless Docker does on a machine with cgroup v1: its containers "
+            "have no limits and cannot be paused. Boot the machine with cgroup v2, or name the Docker of root in "
+            "DOCKER_HOST"
         )
 
 

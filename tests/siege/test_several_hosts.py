@@ -234,12 +234,14 @@ def _any_container(host: Dockerd) -> bool:
 def test_a_ready_image_that_differs_between_the_hosts_is_refused_by_its_name(hosts, tmp_path) -> None:
     one, other = hosts
     task = load_task(make_task(tmp_path, toml=f'{CLOSED}docker_image = "siege-ready"\n'))
+    with one.client() as source, other.client() as target:
+        target.images.load(source.api.get_image(BASE_IMAGE))
     for number, host in enumerate(hosts):
         with host.client() as client:
             client.images.build(fileobj=io.BytesIO(f"FROM {BASE_IMAGE}\nENV N={number}\n".encode()), tag="siege-ready")
     with reach([one.host, other.host]) as several:
         with pytest.raises(
-            UsageError, match=f"siege-ready is another image on {other.host} .* `docker rmi siege-ready`"
+            UsageError, match=f"siege-ready is another image on {other.host} .*`docker rmi siege-ready`"
         ):
             DockerProvider(hosts=several).prepare(task)
         with other.client() as client:
