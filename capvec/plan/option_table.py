@@ -24,6 +24,7 @@ from capvec.plan.option_parsers import (
     parse_alphas,
     parse_base_rate,
     parse_controls,
+    parse_docker_host,
     parse_engine_arg,
     parse_grid_layers,
     parse_layers,
@@ -209,6 +210,13 @@ OPTIONS: tuple[Option, ...] = (
         "Leave out tasks that `capvec check` finds unfit, with the reasons in the report, instead of stopping."),
     Option("no_check", None, "trials", _ACTING,
         "Run tasks without a proof that their verifiers tell a right answer from a wrong one."),
+    Option("docker_host", "HOST", "trials", (*_ACTING, "check"),
+        "A Docker that runs containers: an address (`ssh://`, `tcp://`, `unix://`), or a context of Docker's command "
+        "line. May be repeated: each then gets a share of the trials, by its CPUs.", parse_docker_host,
+        Default(words="that of the environment"), record="docker_hosts", several=True),
+    Option("docker_host", "HOST", "trials", ("doctor", "setup"),
+        "A Docker that is to run containers, as of a sweep; may be repeated.", parse_docker_host,
+        Default(words="that of the environment"), several=True),
     Option("capabilities", "C", "trials", ("sweep", "collect", "check"),
         "Linux capabilities of containers: `none`, or `default`, those of a plain Docker container, which `apt-get`, "
         "`chown` and `su` need. The model's commands then have them too.",

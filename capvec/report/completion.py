@@ -71,7 +71,8 @@ def retried_section(outcomes: Sequence[Outcome]) -> Section | None:
 
 
 def _waited(lost: LostTry) -> str:
-    return "" if lost.away is None else f" ({lost.away} was out; waited {lost.waited_s:.0f} s)"
+    where = f" at {lost.host}" if lost.away == "Docker" and lost.host else ""
+    return "" if lost.away is None else f" ({lost.away}{where} was out; waited {lost.waited_s:.0f} s)"
 
 
 def _reason(outcome: Outcome) -> Inline:
