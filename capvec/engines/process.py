@@ -8,7 +8,6 @@ import secrets
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +19,7 @@ from capvec.engines.client import EngineClient
 from capvec.engines.protocol import LOOPBACK, TOKEN_VARIABLE, ModelSource
 from capvec.engines.selection import EngineChoice
 from capvec.errors import EngineUnavailable, UsageError
+from capvec.programs import python
 
 SLEEPING_THREADS = ("OMP_WAIT_POLICY", "PASSIVE")
 """A variable for a process that imports torch. OpenMP's threads wait for each other many times a token. By default they
@@ -75,8 +75,7 @@ def start_engine(
     """
     token = token or os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(32)
     choice = choice or EngineChoice()
-    command = [sys.executable, "-m", f"capvec.engines.{choice.kind}", "--model", source.path_or_id]
-    command += ["--label", source.name]
+    command = [*python(f"capvec.engines.{choice.kind}", "--model", source.path_or_id, "--label", source.name)]
     command += ["--args", json.dumps(dict(choice.args))] if choice.args else []
     command += ["--context-length", str(source.context_length)] if source.context_length else []
     command += ["--defaults", json.dumps(source.defaults.to_json()), "--port", str(port)]
