@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from secrets import randbits
 from time import time
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 from uuid import uuid4
 
 from starlette.requests import ClientDisconnect
@@ -20,7 +21,8 @@ from capvec.engines.chat_requests import MAX_CHOICES, ChatRequest, Wanted
 from capvec.engines.chat_template import ChatTemplate
 from capvec.engines.checks import RequestError
 from capvec.engines.generation import Drawn, ReplyRequest
-from capvec.engines.published import Answered
+from capvec.engines.protocol import EngineInfo
+from capvec.engines.published import Answered, Published
 from capvec.engines.requests import error_response
 from capvec.engines.serving import END, EventStream, JsonResponse
 from capvec.engines.streams import GrowingText, Speaker, marks_of, streams_words
@@ -28,9 +30,6 @@ from capvec.engines.tools import MARKS, calls_of, may_be_bare
 from capvec.receipts import check_finite
 from capvec.records import Reply
 from capvec.thoughts import Said
-
-if TYPE_CHECKING:
-    from capvec.engines.endpoints import Endpoints
 
 T = TypeVar("T")
 Arrivals = asyncio.Queue[tuple[int, Drawn | Reply | Exception]]
@@ -46,6 +45,26 @@ class Prompt:
     """Of each token, whether it is the assistant's; None where no steer asks."""
     begun: str = ""
     """Its end, where that is the beginning of the reply: a call that must come."""
+
+
+class Replying(Protocol):
+    """The part of an engine that answers need."""
+
+    info: EngineInfo
+    template: ChatTemplate
+    published: Published
+
+    def counted(self) -> AbstractContextManager[None]:
+        """Count a request while it waits for the model."""
+        ...
+
+    def request(self, asked: Wanted, prompt: Prompt, seed: int) -> ReplyRequest:
+        """A reply to a prompt; raises `RequestError` where it does not fit."""
+        ...
+
+    async def generate(self, http: HttpRequest, request: ReplyRequest) -> Reply:
+        """The reply."""
+        ...
 
 
 class Reader(Protocol):
@@ -115,7 +134,7 @@ class Choice:
 class Answering:
     """One request, and how it is answered."""
 
-    def __init__(self, engine: Endpoints, http: HttpRequest, asked: Wanted, form: Form, reader: Reader) -> None:
+    def __init__(self, engine: Replying, http: HttpRequest, asked: Wanted, form: Form, reader: Reader) -> None:
         self._engine, self._http, self._asked, self._form, self._reader = engine, http, asked, form, reader
         self._id, self._created = f"{form.prefix}-{uuid4().hex}", int(time())
         self._seed = randbits(31) if asked.seed is None else asked.seed
