@@ -200,7 +200,9 @@ class DockerSandbox:
         """Empty folders as root. See `Sandbox.empty`."""
         with faults():
             self._revive()
-            empty_folders(self._client, self._container, self._origin, folders)
+            # What acts as root is beside the agent's processes, which may be root's too and could stop it.
+            with frozen(self._api, self._container):
+                empty_folders(self._client, self._container, self._origin, folders)
 
     def take_back(self) -> TakenBack:
         """Kill what the agent left running and restore the system's files. See `Sandbox.take_back`."""
