@@ -15,6 +15,7 @@ from capvec.errors import EnvironmentFault, UsageError
 from capvec.sandbox import files
 from capvec.sandbox.base import LOG_FOLDERS
 from capvec.sandbox.building import Say
+from capvec.sandbox.docker_host import HostClient
 from capvec.sandbox.images import find_image, prepare_image
 from capvec.sandbox.network import CLOSED, PUBLIC, Connection
 from capvec.sandbox.reaper import PID_LABEL, RUN_LABEL, TRIAL_LABEL, owner_label, remove, remove_late
@@ -45,7 +46,7 @@ class ImageConfig:
     """Whether it has a HEALTHCHECK."""
 
     @classmethod
-    def of(cls, client: docker.DockerClient, task: Task, environment: Environment, say: Say) -> ImageConfig:
+    def of(cls, client: HostClient, task: Task, environment: Environment, say: Say) -> ImageConfig:
         """The image of an environment, built where Docker does not have it."""
         image = find_image(client, task, environment) or prepare_image(client, task, environment, say)
         return cls.inspect(client, image.id)

@@ -30,7 +30,7 @@ from capvec.sandbox.containers import (
     root_reads_all,
     start_container,
 )
-from capvec.sandbox.docker_host import faults
+from capvec.sandbox.docker_host import HostClient, faults
 from capvec.sandbox.freezing import frozen
 from capvec.sandbox.health import wait_until_healthy
 from capvec.sandbox.network import wanted_by_verifier
@@ -58,7 +58,7 @@ TELLABLE_S = 0.05
 class Launch:
     """Starts the containers of one trial, which are removed together."""
 
-    client: docker.DockerClient
+    client: HostClient
     task: Task
     capabilities: Capabilities
     keep_processes: bool
@@ -84,7 +84,7 @@ class Launch:
             check_runs(self.client, started)
             raise
         self.cleanup.callback(sandbox.hang_up)
-        self.cleanup.enter_context(watched(started.name, environment.limits.storage_mb))
+        self.cleanup.enter_context(watched(self.client.host, started.name, environment.limits.storage_mb))
         return sandbox
 
 
