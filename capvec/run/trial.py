@@ -42,24 +42,27 @@ class TrialRunner:
         started, clock = datetime.now(UTC), time.monotonic()
         task, config = self.plan.task(spec.task), self.plan.config(spec.config)
         episodes: list[Episode] = []
-        judged, continued = None, times_continued()
+        judged, host, continued = None, "", times_continued()
         try:
-            judged = self._do(spec, task, config, episodes)
+            with self.sandboxes.place() as sandboxes:
+                host = sandboxes.host
+                judged = self._do(sandboxes, spec, task, config, episodes)
             fault = episodes[-1].error
             _check_that_it_ran(continued)
         except InfrastructureError as error:
             judged, fault = None, f"{type(error).__name__}: {error}"
         outcome = _outcome(self.plan.run, spec, config, episodes, judged, fault)
-        outcome = replace(
-            outcome, started=started.isoformat(timespec="milliseconds"), wall_s=round(time.monotonic() - clock, 3)
-        )
+        wall_s = round(time.monotonic() - clock, 3)
+        outcome = replace(outcome, host=host, started=started.isoformat(timespec="milliseconds"), wall_s=wall_s)
         if episodes:
             self._write(spec, task, config, episodes, outcome)
         else:
             self.plan.trajectory(spec.id).unlink(missing_ok=True)  # of an earlier session
         return outcome
 
-    def _do(self, spec: TrialSpec, task: Task, config: Config, episodes: list[Episode]) -> Judged | None:
+    def _do(
+        self, sandboxes: SandboxProvider, spec: TrialSpec, task: Task, config: Config, episodes: list[Episode]
+    ) -> Judged | None:
         """Let the model do the steps of a task in one sandbox, each in an episode of its own, which is appended.
 
         Returns:
@@ -69,9 +72,9 @@ class TrialRunner:
             InfrastructureError: of any kind; the episodes so far are there.
         """
         settings, judged, number = self.plan.settings, Judged(), 0
-        control = Control(self.sandboxes, self.plan.run, str(spec.id), Scale(settings.reward, settings.solved_at))
+        control = Control(sandboxes, self.plan.run, str(spec.id), Scale(settings.reward, settings.solved_at))
         try:
-            with self.sandboxes.open(task, run=self.plan.run, trial=str(spec.id)) as sandbox:
+            with sandboxes.open(task, run=self.plan.run, trial=str(spec.id)) as sandbox:
                 skills = skills_in_words(sandbox, task.skills_dir) if task.skills_dir is not None else ""
                 for number, step in enumerate(task.steps):
                     if prevented := ready(sandbox, task, control, judged):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from capvec.errors import UsageError
 from capvec.plan.options import parse_options
 from capvec.run import session
 from capvec.run.session import run_folder
+from capvec.sandbox.hosts import ALONE
 from capvec.studies.sweep import SweepStudy
 
 pytestmark = pytest.mark.unit
@@ -24,8 +25,8 @@ def test_unsupported_keys_of_a_task_are_listed_before_an_engine_starts(
     folder = make_task(tmp_path, toml=toml)
     said: list[str] = []
     study = SweepStudy(parse_options({"tasks": str(folder), "model": "no such model"}))
-    monkeypatch.setattr(session, "check_docker", lambda: None)
-    monkeypatch.setattr(session, "reap_and_say", lambda *_: None)
+    monkeypatch.setattr(session, "reach", lambda _hosts: nullcontext(ALONE))
+    monkeypatch.setattr(session, "reap_and_say", lambda *_, **__: None)
     with closing(session.StudySession(study, tmp_path, said.append)) as asked, pytest.raises(UsageError, match="model"):
         asked.prepare()
     # The control sequence, which a terminal would act on, is shown by its escape.
