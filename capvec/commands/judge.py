@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _judge_files(options: argparse.Namespace) -> int:
-    from capvec.harnesses import Reading  # noqa: PLC0415 (pandas and SciPy)
+    from capvec.harnesses import Reading, read_served  # noqa: PLC0415 (pandas and SciPy)
     from capvec.report import closing_lines, judged_lines, sweep_lines, write_reports  # noqa: PLC0415
     from capvec.report.document import sweep_report  # noqa: PLC0415
     from capvec.results.judge import Asked, judge_sources  # noqa: PLC0415
@@ -52,7 +52,9 @@ def _judge_files(options: argparse.Namespace) -> int:
 
     reading = Reading(options.columns or {}, options.reward, options.solved_at)
     controls = None if options.controls is None else split("--controls", options.controls)
-    asked = Asked(options.baseline, controls, options.seeds, options.errors, options.effect, options.gate, reading)
+    served = None if options.receipts is None else read_served(Path(options.receipts))
+    stated = options.baseline, controls, options.seeds, options.errors
+    asked = Asked(*stated, options.effect, options.gate, reading, served)
     sources = [_source(text, reading) for text in options.RESULTS]
     folder = Path(options.out or "results")
     results = judge_sources(sources, asked, folder)
@@ -83,7 +85,7 @@ def _judge_counts(options: argparse.Namespace) -> int:
     from capvec.results.lock import locked_new  # noqa: PLC0415
     from capvec.stats.counts import compare_counts  # noqa: PLC0415
 
-    for name in ("gate", "columns", "reward", "controls", "seeds", "errors", "effect"):
+    for name in ("gate", "columns", "reward", "controls", "seeds", "errors", "effect", "receipts"):
         if name in options.typed:
             raise UsageError(f"--{name}: counts alone have no verdict that it could change; leave it out")
     counts = _counts(options.RESULTS)

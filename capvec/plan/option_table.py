@@ -312,6 +312,9 @@ OPTIONS: tuple[Option, ...] = (
         "Whether failures of the instrument are told from those of the agent: `apart`, or `failures` where they count "
         "as these, where the results do not show it.", partial(choice, "--errors", choices=("apart", "failures")),
         Default(words="not known")),
+    Option("receipts", "FILE", "elsewhere", ("judge",),
+        "The file that `capvec serve --receipts FILE` wrote while it answered the harness.",
+        default=Default(words="none")),
     Option("RUN", "RUN", "files", ("report",), "Folders of runs, such as reports/latest.", required=True, several=True),
     Option("RUN", "RUN", "files", ("export",), "Folder of a run, such as reports/latest.", required=True),
     Option("out", "DIR", "files", ("report",), "A new folder for the merged run; required for several runs."),

@@ -12,7 +12,7 @@ from capvec.report.error_difference import error_difference_section, error_diffe
 from capvec.report.interim import interim_section
 from capvec.report.interpretation import interpretation_section
 from capvec.report.method import method_section
-from capvec.report.origin import origin_section, unproved_status
+from capvec.report.origin import origin_section, proof_status, served_section
 from capvec.report.receipts import receipts_section
 from capvec.report.rewards import rewards_section
 from capvec.report.robustness import robustness_section
@@ -26,7 +26,7 @@ from capvec.results.results import Results
 def sweep_report(results: Results) -> Report:
     """Everything that `RESULTS.md` and `report.html` say, and what the terminal shows of it."""
     plan, summary, outcomes = results.plan, results.summary, results.outcomes
-    status = [" ".join((verdict(summary), *uncompared(summary))), *unproved_status(results), f"{results.completeness}."]
+    status = [" ".join((verdict(summary), *uncompared(summary))), *proof_status(results), f"{results.completeness}."]
     model = (f"Model {plan.settings.model}",) if results.origin is None else ()
     if results.completeness.interrupted:
         status.reverse()
@@ -46,7 +46,7 @@ def sweep_report(results: Results) -> Report:
         direction_section(results) if results.origin is None else None,
         contrast_section(results),
         caveats_section(results),
-        receipts_section(outcomes),
+        receipts_section(outcomes) if results.origin is None else served_section(results),
         gates_section(results),
         errors_section(outcomes, resumable=results.origin is None),
         retried_section(outcomes),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from capvec.decimals import as_written
+from capvec.harnesses import Served
 from capvec.report.method import attempts
 from capvec.report.section import Block, Bullets, Code, Paragraph, Section, Table, Text, join, left, listed, right
 from capvec.results.origin import Origin
@@ -16,9 +17,49 @@ _UNPROVED = "Steering not proved: there are no receipts."
 _FORMAT = ("parse_fail", "no_cmd")
 
 
-def unproved_status(results: Results) -> tuple[str, ...]:
-    """The sentence of the status that no receipt shows the steer; none for a run of capvec."""
-    return () if results.origin is None else (_UNPROVED,)
+def proof_status(results: Results) -> tuple[str, ...]:
+    """The sentence of the status on what shows the steer; none for a run of capvec."""
+    return () if results.origin is None else (_proof(results, results.origin),)
+
+
+def _proof(results: Results, origin: Origin) -> str:
+    if origin.served is None:
+        return _UNPROVED
+    if lacking := [config.name for config in results.plan.configs if not _covered(config.name, results, origin.served)]:
+        return f"Steering not proved: too few receipts for {', '.join(lacking)}."
+    return "The server has receipts for every config; they are not joined to trials."
+
+
+def _covered(name: str, results: Results, served: Mapping[str, Served]) -> bool:
+    """Whether the server gave as many replies under a name as its trials have, as far as that is known."""
+    needed = _replies(name, results)
+    return served.get(name, Served()).held >= max(1, needed or 0)
+
+
+def _replies(name: str, results: Results) -> int | None:
+    """Replies of a config's trials; None where they are not on record."""
+    if "steps" in results.summary.unrecorded:
+        return None
+    return next(row.replies for row in results.summary.configs if row.config == name)
+
+
+def served_section(results: Results) -> Section | None:
+    """The replies of the server, beside those of the trials; None without a file of receipts."""
+    if results.origin is None or results.origin.served is None:
+        return None
+    served = results.origin.served
+    rows = []
+    for config in results.plan.configs:
+        one, replies = served.get(config.name, Served()), _replies(config.name, results)
+        rows.append((config.name, str(one.held), str(one.refused), "–" if replies is None else str(replies)))
+    table = Table(
+        (*left("config"), *right("replies with receipts that hold", "refused", "replies of valid trials")), tuple(rows)
+    )
+    note = Paragraph(
+        "What `capvec serve` answered under the name of each config. It shows that the server steered; it does not "
+        "show that these trials asked that server and no other."
+    )
+    return Section("receipts", "Receipts", (table, note))
 
 
 def origin_section(results: Results, origin: Origin) -> Section:
@@ -59,11 +100,15 @@ _SHOWN = 6
 
 def origin_caveats(results: Results, origin: Origin) -> Iterator[Text]:
     """What is not known, and what that may hide."""
-    yield join(
-        _UNPROVED,
-        " Nothing here shows that a reply was steered as its config says, or that the baseline was not. A server that "
-        "steers nothing gives a verdict too.",
-    )
+    if origin.served is None:
+        yield join(
+            _UNPROVED,
+            " Nothing here shows that a reply was steered as its config says, or that the baseline was not (",
+            Code("--receipts FILE"),
+            "). A server that steers nothing gives a verdict too.",
+        )
+    else:
+        yield _proof(results, origin)
     yield _of_seeds(origin)
     yield _of_errors(origin)
     yield (

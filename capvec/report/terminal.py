@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from textwrap import wrap
 
 from capvec.report.completion import errors_section, gates_section, retried_section
-from capvec.report.origin import unproved_status
+from capvec.report.origin import proof_status
 from capvec.report.section import (
     Block,
     Bullets,
@@ -61,7 +61,7 @@ def judged_lines(results: Results) -> tuple[str, ...]:
         *section_lines(errors, None),
         *section_lines(retried, None),
         *counts,
-        *unproved_status(results),
+        *proof_status(results),
         *section_lines(gates, None),
     )
 

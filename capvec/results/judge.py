@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from capvec.errors import UsageError
-from capvec.harnesses import Reading, Source, source_of_frame
+from capvec.harnesses import Reading, Served, Source, source_of_frame
 from capvec.harnesses.source import Trial, with_attempts
 from capvec.plan.plan import Plan, Settings, control_of
 from capvec.records import Config, Outcome, TrialSpec
@@ -45,6 +45,8 @@ class Asked:
     """The equivalence margin, a difference in pass rate."""
     gate: str | None = None
     reading: Reading = field(default_factory=Reading)
+    served: Mapping[str, Served] | None = None
+    """Config → the replies that `capvec serve` has receipts of."""
 
 
 def judge(
@@ -288,7 +290,7 @@ def _origin(sources: Sequence[Source], trials: _Trials, asked: Asked, guessed: t
     lines = tuple(
         SourceLine(source.name, source.tool, source.configs, len(source.trials), source.notes) for source in sources
     )
-    return Origin(lines, seeds, errors, stated, guessed)
+    return Origin(lines, seeds, errors, stated, asked.served, guessed)
 
 
 def _seeds(trials: _Trials, stated: Seeds | None) -> Seeds | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from capvec.harnesses import Served
 
 Seeds = Literal["shared", "separate"]
 """Whether all configs of a (task, attempt) ran from one seed."""
@@ -32,6 +34,8 @@ class Origin:
     errors: Errors | None = None
     stated: tuple[str, ...] = ()
     """Which of `seeds` and `errors` the user stated: the results do not show it."""
+    served: Mapping[str, Served] | None = None
+    """Config → the replies of `capvec serve` under its name; None without a file of their receipts."""
     named_controls: tuple[str, ...] = ()
     """Configs that were taken for controls by their names, which are those that capvec gives."""
 

@@ -46,6 +46,8 @@ from capvec.signals import finishing
 from capvec.tasks.loader import left_out_in_words, notes_in_words
 from capvec.text import counted, one_line
 
+_LATEST = "latest"
+"""Beside the runs: a link to the one that began last."""
 _Started = tuple[ModelSource, EngineChoice]
 """A model, and the engine that is started for it."""
 
@@ -304,12 +306,25 @@ def run_folder(options: SweepOptions, root: Path) -> Path:
     """The folder of the run: `reports/NAME`, or `reports/` and the time.
 
     Raises:
-        UsageError: the folder holds a run, and `--resume` is not given.
+        UsageError: the folder holds a run, and `--resume` is not given; or the last run is asked for, and is not there.
     """
     folder = root / "reports" / (options.run or datetime.now().strftime("%Y%m%d-%H%M%S"))
+    if folder.name == _LATEST:
+        folder = _last_run(folder)
     refuse_if_written(folder, "--run")
     _check_free(folder, options)
     return folder
+
+
+def _last_run(latest: Path) -> Path:
+    """The folder that the link to the last run names: under the link's own name, the run would replace it by itself."""
+    try:
+        return latest.parent / latest.readlink().name
+    except OSError as error:
+        raise UsageError(
+            f"--run {_LATEST}: {latest} is the link to the run that began last, and no run has begun; name this one "
+            "otherwise"
+        ) from error
 
 
 def _check_free(folder: Path, options: SweepOptions) -> None:
@@ -355,7 +370,7 @@ def _check(options: SweepOptions) -> None:
 
 
 def _point_latest(folder: Path) -> None:
-    latest = folder.parent / "latest"
+    latest = folder.parent / _LATEST
     try:
         latest.unlink(missing_ok=True)
         latest.symlink_to(folder.name)

@@ -174,11 +174,11 @@ def test_a_host_at_the_end_of_ssh_loses_its_connection_and_comes_back(hosts, ser
     one, other = hosts
     far = server.address(other.host.removeprefix("unix://"))
     run = sweep(one.host, far, PATH=f"{server.programs}:{os.environ['PATH']}")
-    run.wait_for(lambda: recorded(folder) >= 2 and running_on(other) >= 1)
+    run.wait_for(lambda: recorded(folder) >= 2 and running_on(other) >= 1, timeout_s=600)
     server.cut()
     time.sleep(1)
     server.start()
-    assert run.end() == 0, run.said
+    assert run.end(timeout_s=600) == 0, run.said
     outcomes = ledger(folder)
     assert (len(outcomes), {each["outcome"] for each in outcomes.values()}) == (TRIALS, {"solved"})
     assert {each["host"] for each in outcomes.values()} == {one.host, far}

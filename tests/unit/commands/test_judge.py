@@ -196,3 +196,35 @@ def test_results_of_each_tool_end_in_a_report(tmp_path, capsys, tool):
     assert code == (1 if tool in ("harbor", "inspect") else 0)  # their errors
     assert "95 % Wilson" in said
     assert (tmp_path / "r/report.html").is_file()
+
+
+def served(tmp_path, **replies):
+    """A file of receipts with so many replies of each config that hold."""
+    lines = [{"model": name, "held": True, "fault": ""} for name, count in replies.items() for _ in range(count)]
+    (tmp_path / "receipts.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return tmp_path / "receipts.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("replies", "said"),
+    [
+        ({"baseline": 48, "a": 48}, "The server has receipts for every config"),
+        ({"baseline": 48, "a": 47}, "Steering not proved: too few receipts for a."),
+        ({"baseline": 48}, "Steering not proved: too few receipts for a."),
+    ],
+)
+def test_receipts_of_a_server_must_be_as_many_as_the_replies_of_the_trials(tmp_path, capsys, replies, said):
+    file = table(tmp_path, baseline=5, a=17)
+    pd.read_csv(file).assign(steps=2).to_csv(file, index=False)  # 24 trials of two replies
+    _, line = judged(capsys, file, "--receipts", served(tmp_path, **replies), "--out", "r")
+    assert said in line
+    report = (tmp_path / "r/RESULTS.md").read_text()
+    assert f"| a | {replies.get('a', 0)} | 0 | 48 |" in report
+    assert said in report
+
+
+def test_a_line_that_is_no_receipt_is_named(tmp_path, capsys):
+    file = served(tmp_path, baseline=1)
+    file.write_text(file.read_text() + '{"model": "a"}\n')
+    code, said = judged(capsys, table(tmp_path, baseline=5, a=17), "--receipts", file)
+    assert (code, "receipts.jsonl, line 2" in said) == (2, True)

@@ -11,6 +11,7 @@ from support.tasks import make_task
 from capvec.errors import UsageError
 from capvec.plan.options import parse_options
 from capvec.run import session
+from capvec.run.session import run_folder
 from capvec.sandbox.hosts import ALONE
 from capvec.studies.sweep import SweepStudy
 
@@ -34,3 +35,16 @@ def test_unsupported_keys_of_a_task_are_listed_before_an_engine_starts(
         ["task", "greet:", "environment.colour\\x1b[2J"],
     ]
     assert all(line.isprintable() for line in said)
+
+
+def test_the_name_of_the_link_to_the_last_run_stands_for_that_run_and_names_no_other(tmp_path: Path) -> None:
+    last = parse_options({"run": "latest", "resume": True})
+    with pytest.raises(UsageError, match=r"--run latest: .*/latest is the link to the run that began last"):
+        run_folder(last, tmp_path)
+    folder = tmp_path / "reports" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "trials.jsonl").write_text("{}\n")
+    (folder.parent / "latest").symlink_to("mine")
+    assert run_folder(last, tmp_path) == folder
+    with pytest.raises(UsageError, match="mine holds a run already: add --resume"):
+        run_folder(parse_options({"run": "latest"}), tmp_path)
