@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -51,13 +50,16 @@ class Probe:
 def choose_trials(plan: Plan, jobs: int) -> tuple[TrialSpec, ...]:
     """The trials of a probe: two per job within the limits, over all configs in turn and tasks from the whole plan."""
     wanted = min(len(plan.trials), max(FEWEST, jobs, min(2 * jobs, ENOUGH)))
-    trials = {(trial.task, trial.config, trial.attempt): trial for trial in plan.trials}
-    seen: Counter[tuple[str, str]] = Counter()
+    left = list(plan.trials)
     selected = []
     for number in range(wanted):
-        pair = plan.tasks[number * len(plan.tasks) // wanted].name, plan.configs[number % len(plan.configs)].name
-        seen[pair] += 1
-        selected.append(trials[*pair, seen[pair]])
+        task, config = (
+            plan.tasks[number * len(plan.tasks) // wanted].name,
+            plan.configs[number % len(plan.configs)].name,
+        )
+        # A shard may have fewer attempts at a task than are asked for here; then the nearest trial is taken.
+        selected.append(min(left, key=lambda trial: (trial.task != task) + (trial.config != config)))
+        left.remove(selected[-1])
     return tuple(selected)
 
 

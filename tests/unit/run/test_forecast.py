@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from support.plans import plan_of, probe_of
+from support.plans import plan_of, probe_of, shard_of
 
+from capvec.plan.option_parsers import Shard
 from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Plan
 from capvec.run.assumptions import assumptions_of
@@ -61,6 +62,17 @@ def test_a_plan_with_interim_analyses_says_when_they_are_and_when_there_is_none(
     assert "after 24, 36, 48 of 48 (task, attempt) blocks; " in said
     said = "\n".join(lines_of(replace(plan_of(5, 2, 4), sequential=True))).replace("\n  ", " ")
     assert "after 20 of 20 (task, attempt) blocks: no config can stop early" in said
+
+
+def test_the_plan_of_a_shard_has_its_own_time_and_the_power_of_the_whole():
+    plan = plan_of(40, 2, 3)
+    whole, part = lines_of(plan), lines_of(shard_of(plan, Shard(3, 8)))
+    assert (
+        part[0] == "plan: 30 trials = shard 3 of 8, 2 configs × 15 of 120 (task, attempt) pairs; only the probe was run"
+    )
+    assert next(line for line in part if line.startswith("time:")) != next(one for one in whole if "time:" in one)
+    power = next(number for number, line in enumerate(whole) if line.startswith("level:"))
+    assert part[-len(whole) + power :] == whole[power:]
 
 
 def test_everything_fits_100_columns_and_matched_controls_share_a_row():
