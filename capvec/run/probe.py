@@ -11,7 +11,7 @@ from typing import Any, Literal
 from capvec.agent.model import ChatModel
 from capvec.errors import InfrastructureError
 from capvec.plan.plan import Plan
-from capvec.records import Reply, TrialId, TrialSpec
+from capvec.records import Outcome, Reply, TrialId, TrialSpec
 from capvec.run.trial import TrialRunner
 
 START_S, END_S = 30.0, 60.0
@@ -30,6 +30,8 @@ class Probed:
     ended: Literal["whole", "cut", "error"]
     """`whole`: at its own end. `cut`: by the probe's time limit. `error`: the infrastructure failed."""
     error: str = ""
+    outcome: Outcome | None = None
+    """Of a trial that came to its own end."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def _probe_one(runner: TrialRunner, spec: TrialSpec, began: float) -> Probed | N
     outcome = runner.run(spec)
     seconds = time.monotonic() - start
     if outcome.outcome != "error":
-        return Probed(spec.id, seconds, "whole")
+        return Probed(spec.id, seconds, "whole", outcome=outcome)
     cut = outcome.error.startswith(_TimeIsUp.__name__)
     return Probed(spec.id, seconds, "cut" if cut else "error", "" if cut else outcome.error)
 

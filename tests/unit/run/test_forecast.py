@@ -11,6 +11,7 @@ from capvec.plan.option_parsers import Shard
 from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Plan
 from capvec.run.assumptions import assumptions_of
+from capvec.run.capacity import Capacity, EngineSpeed, Forecast
 from capvec.run.forecast import detections_of, forecast_lines
 
 pytestmark = pytest.mark.unit
@@ -72,6 +73,25 @@ def test_the_plan_of_a_shard_has_its_own_time_and_the_power_of_the_whole():
     assert next(line for line in part if line.startswith("time:")) != next(one for one in whole if "time:" in one)
     power = next(number for number, line in enumerate(whole) if line.startswith("level:"))
     assert part[-len(whole) + power :] == whole[power:]
+
+
+def test_a_plan_says_what_more_workers_make_and_what_slows_them():
+    plan = plan_of(20, 2, 10)
+    assumptions = assumptions_of(SweepOptions())
+    speed = EngineSpeed({1: 0.0523, 8: 0.061}, 22600.0, 32)
+    capacity = Forecast(
+        (Capacity(4, 96.04, ""), Capacity(64, 1234.0, "engine"), Capacity(256, 1250, "sandboxes")), speed, 2
+    )
+    lines = list(forecast_lines(plan, assumptions, {}, probe_of(whole=[10.0] * 4, jobs=4), 12.0, capacity))
+    place = next(number for number, line in enumerate(lines) if line.startswith("workers (-n)"))
+    assert [line.split()[:3] for line in lines[place + 1 : place + 4]] == [
+        ["4", "96", "little"],
+        ["64", "1,200", "the"],
+        ["256", "1,200", "sandboxes:"],
+    ]
+    said = " ".join(line.strip() for line in lines[place + 4 : place + 7])
+    assert "on 2 cores and the engine's speed just now: a step takes 52.3 ms with 1, 61 ms with 8 at a time" in said
+    assert max(map(len, lines)) <= 100
 
 
 def test_everything_fits_100_columns_and_matched_controls_share_a_row():
