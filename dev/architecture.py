@@ -36,6 +36,7 @@ FLOW: tuple[dict[str, str], ...] = (
         "text": "numbers and names as shown",
         "signals": "Ctrl-C, SIGTERM, SIGHUP",
         "exits": "how a command ends",
+        "programs": "its own as processes",
     },
     {
         "tasks": "what is asked",

@@ -14,7 +14,7 @@ from typing import get_args
 from capvec.agent.protocols import PROTOCOLS
 from capvec.arguments import at_least, choice, number
 from capvec.directions.recipe import CONTRASTS, RECIPE_PARSERS, EstimatorName, Recipe
-from capvec.engines.protocol import GenerationDefaults
+from capvec.engines.protocol import LOOPBACK, GenerationDefaults
 from capvec.engines.selection import AskedEngine
 from capvec.models import POCKET
 from capvec.models.source import AGENT, BASE, POCKET_BASE
@@ -54,7 +54,7 @@ PLACES: Mapping[str, Place] = {
     ),
     "doctor": Place("capvec doctor", "Check what a sweep needs, and say how to get what is missing."),
     "setup": Place("capvec setup", "Prepare what a sweep needs: Docker, the base image and the bundled model."),
-    "serve": Place("capvec serve", "Run a model server until Ctrl-C, for --base-url."),
+    "serve": Place("capvec serve", "Serve a model, with a name for each steer, to any client until Ctrl-C."),
     "check": Place("capvec check", "Prove tasks: their own solutions are judged solved, and doing nothing is not."),
     "collect": Place("capvec collect", "Run the baseline and keep its traces, for --traces."),
     "capture": Place("capvec capture", "Save the residuals of traces to a file, for `capvec compute`."),
@@ -71,12 +71,14 @@ GROUPS: Mapping[str, str] = {
     "trials": "model and trials",
     "power": "power and early stopping",
     "run": "the run and its report",
+    "server": "the server",
     "files": "files",
 }
 """Heading of the options in help texts and documentation, by the name that `Option.group` has for it."""
 
 
 _SWEEP, _STUDIES = ("sweep",), ("sweep", "calibration")
+_STEERING = ("sweep", "serve")
 _ACTING = ("sweep", "calibration", "select", "collect")
 _CAPTURING = ("capture", "compute")
 _RECIPE = Recipe()
@@ -86,7 +88,7 @@ def _recipe(name: str, metavar: str, text: str, *, capture: bool = False, defaul
     """An option of `Recipe`, which has its default."""
     value = getattr(_RECIPE, name)
     typed = f"{value:g}" if isinstance(value, float) else str(value)
-    places = ("sweep", *_CAPTURING) if capture else ("sweep", "compute")
+    places = (*_STEERING, *_CAPTURING) if capture else (*_STEERING, "compute")
     return Option(
         *(name, metavar, "recipe", places, text, RECIPE_PARSERS[name]),
         Default(typed) if isinstance(value, str | int | float) else Default(words=default),
@@ -107,25 +109,25 @@ def _of_models(name: str) -> Default:
 
 OPTIONS: tuple[Option, ...] = (
     # -------------------------------------------------------------------------------------------------- steering
-    Option("alpha", "A[,A…]", "steering", _SWEEP, "Steering strengths, each a config of its own.", parse_alphas,
+    Option("alpha", "A[,A…]", "steering", _STEERING, "Steering strengths, each a config of its own.", parse_alphas,
         Default("4"), record="alphas"),
-    Option("alpha_unit", "UNIT", "steering", _SWEEP,
+    Option("alpha_unit", "UNIT", "steering", _STEERING,
         "What alpha multiplies: `stored`, the vector with its natural length; `norm`, the unit vector; `ambient`, "
         "the mean norm of the residual, so that alpha is the dose.",
         partial(choice, "--alpha-unit", choices=get_args(AlphaUnit)), Default("stored")),
-    Option("layer", "L[,L…]", "steering", _SWEEP,
+    Option("layer", "L[,L…]", "steering", _STEERING,
         "Decoder blocks, counted from 0, each a config of its own. `20+22` steers both in one config. `auto` takes "
         "the best layer of the ranking, or the layer that the direction's file names.", parse_layers, Default("auto"),
         record="layers"),
-    Option("op", "OP", "steering", _SWEEP,
+    Option("op", "OP", "steering", _STEERING,
         "`add` adds alpha times the vector. `ablate` removes the component along it and takes no alpha. `set` makes "
         "that component alpha times the vector's length.", partial(choice, "--op", choices=get_args(Op)),
         Default("add")),
-    Option("positions", "P", "steering", _SWEEP,
+    Option("positions", "P", "steering", _STEERING,
         "Which tokens are steered: `all`, those of the `prompt`, the `generated` ones, or those of the `assistant`.",
         partial(choice, "--positions", choices=get_args(Positions)), Default("all")),
-    Option("keep_norm", None, "steering", _SWEEP, "Rescale the steered residual to the norm that it had."),
-    Option("direction", "PATH", "steering", _SWEEP, "A `.pt`, `.safetensors` or `.gguf` file with the direction.",
+    Option("keep_norm", None, "steering", _STEERING, "Rescale the steered residual to the norm that it had."),
+    Option("direction", "PATH", "steering", _STEERING, "A `.pt`, `.safetensors` or `.gguf` file with the direction.",
         default=Default(words="built from --traces")),
     Option("alpha", "A[,A…]", "steering", ("select",), "Strengths of the skill direction to try, in stored units.",
         parse_alphas, Default("0.5,1,1.5")),
@@ -147,7 +149,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("alpha_unit", "UNIT", "steering", ("bake",), "What alpha multiplies: `stored`, `norm` or `ambient`.",
         default=Default("stored")),
     # ------------------------------------------------------------------------------------ building the direction
-    Option("traces", "PATH", "recipe", ("sweep", *_CAPTURING),
+    Option("traces", "PATH", "recipe", (*_STEERING, *_CAPTURING),
         "A folder or a file of traces to build the direction from, in the formats of docs/guides/traces.md.",
         default=Default(words="those bundled for --contrast")),
     Option("activations", "FILE", "recipe", ("compute",),
@@ -176,6 +178,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("reference", "PATH", "recipe", ("sweep", "compute"),
         "A direction's file to compare with: the ranking has the cosine with it at every layer."),
     Option("seed", "N", "recipe", ("compute",), "Seed of the label permutations.",
+        partial(at_least, "--seed", minimum=0), Default("0")),
+    Option("seed", "N", "recipe", ("serve",), "Seed of the label permutations and of random controls, as a sweep's.",
         partial(at_least, "--seed", minimum=0), Default("0")),
     # ------------------------------------------------------------------------------------------ model and trials
     Option("model", "NAME", "trials", (*_ACTING, "serve", *_CAPTURING, "bake"),
@@ -214,7 +218,7 @@ OPTIONS: tuple[Option, ...] = (
         "Build a task's Dockerfile where it has one, although its `docker_image` names a ready image."),
     Option("attempts", "N", "trials", _ACTING, "Attempts of each (task, config).",
         partial(at_least, "--attempts", minimum=1), Default("1"), differs={"calibration": Default("2")}),
-    Option("controls", "LIST", "trials", _STUDIES,
+    Option("controls", "LIST", "trials", (*_STUDIES, "serve"),
         "Control configs: `zero`, `random:K`, `shuffled:K`, `orthogonal:K`, `negated`, `prompt`. A calibration takes "
         "`random:K` only.", parse_controls, Default("", "none"), differs={"calibration": Default("random:3")}),
     Option("seed", "N", "trials", _ACTING, "Base seed; all configs of a (task, attempt) share a seed.",
@@ -288,8 +292,17 @@ OPTIONS: tuple[Option, ...] = (
     Option("out", "DIR", "files", ("export", "bake"), "A new folder.", required=True),
     Option("license", "ID", "files", ("export",), "License of the vectors, as the Hugging Face hub names it.",
         default=Default("unknown")),
-    Option("port", "N", "files", ("serve",), "Port to listen on.", partial(at_least, "--port", minimum=0),
+    Option("host", "ADDRESS", "server", ("serve",),
+        "Address to listen on; one that other machines reach needs --allow-remote.", default=Default(LOOPBACK)),
+    Option("allow_remote", None, "server", ("serve",),
+        "Let --host be an address that other machines reach. Nothing is encrypted, the token included."),
+    Option("port", "N", "server", ("serve",), "Port to listen on.", partial(at_least, "--port", minimum=0),
         Default("0", "a free one")),
+    Option("token", "TOKEN", "server", ("serve",),
+        "Token that clients must send. Other users see a command line; they do not see the variable "
+        "CAPVEC_ENGINE_TOKEN.", default=Default(words="CAPVEC_ENGINE_TOKEN, or a new one")),
+    Option("receipts", "FILE", "server", ("serve",),
+        "File to which a line of JSON is appended for each reply: its id, model, steers, receipts and usage."),
     Option("log", "FILE", "files", ("serve",), "Where the engine's output goes.",
         default=Default(words="engine.log in capvec's cache folder")),
 )  # fmt: skip

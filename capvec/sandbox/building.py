@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ import docker
 import docker.errors
 
 from capvec.errors import UsageError
+from capvec.programs import python
 from capvec.sandbox import docker_cli
 from capvec.sandbox.base_image import BASE_IMAGE
 from capvec.sandbox.docker_host import faults
@@ -73,7 +73,7 @@ class _Build:
 
 def find_builder(client: docker.DockerClient) -> Builder:
     """BuildKit where the client's Docker and a `docker` on `PATH` have it; else the classic builder."""
-    classic = (sys.executable, "-m", "capvec.sandbox.classic_builder")
+    classic = python("capvec.sandbox.classic_builder")
     components = client.version().get("Components") or ()
     if any("podman" in str(component.get("Name")).lower() for component in components):
         return Builder(classic, "podman")  # its builder knows what BuildKit does, and speaks the classic API
