@@ -26,7 +26,7 @@ def every(plan):
     return [deal(Shard(number, of), tasks, attempts, seed) for number in range(1, of + 1)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(plans())
 def test_every_task_and_attempt_is_in_exactly_one_shard_and_sizes_differ_by_one_at_most(plan):
     tasks, attempts, _, _ = plan
@@ -37,7 +37,7 @@ def test_every_task_and_attempt_is_in_exactly_one_shard_and_sizes_differ_by_one_
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(plans())
 def test_a_shard_prepares_as_few_tasks_as_its_attempts_allow(plan):
     _, attempts, _, _ = plan
@@ -47,7 +47,7 @@ def test_a_shard_prepares_as_few_tasks_as_its_attempts_allow(plan):
         assert len({task for task, _ in here}) <= (len(here) - 1) // attempts + 2
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(plans(), st.randoms(use_true_random=False))
 def test_what_a_shard_gets_depends_on_no_order_of_the_tasks_and_on_no_other_shard(plan, random):
     tasks, attempts, seed, of = plan

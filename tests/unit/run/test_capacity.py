@@ -91,7 +91,7 @@ TRIALS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(TRIALS, st.integers(1, 12), st.integers(1, 4), st.integers(1, 6))
 def test_a_run_takes_no_longer_than_one_trial_after_the_other_and_no_less_than_any_of_its_parts(
     trials, workers, cores, rows
@@ -110,7 +110,7 @@ def test_a_run_takes_no_longer_than_one_trial_after_the_other_and_no_less_than_a
     assert found.seconds >= max(*alone, core_s / cores, prompts_s + tokens_s) * (1 - 1e-6) - 1e-6
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.integers(1, 30), st.integers(0, 500), st.integers(1, 400), st.floats(0, 9), st.floats(0, 9))
 def test_the_work_of_a_trial_adds_up_to_what_was_recorded(steps, extra, tokens, commands_s, around_s):
     prompt = steps * 80 + extra
