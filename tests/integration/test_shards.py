@@ -11,8 +11,8 @@ from capvec.commands.main import main
 
 pytestmark = pytest.mark.integration
 pytest_plugins = ("pytester",)
-OF_TIME = ("run", "started", "worker", "model_s", "sandbox_s", "wall_s")
-"""What differs between two runs of the same trials."""
+NOT_COMPARED = dict.fromkeys(("run", "started", "worker", "model_s", "sandbox_s", "wall_s", "measured"))
+"""What may differ between two runs of the same trials."""
 
 
 def replies(folder, trial):
@@ -40,5 +40,9 @@ def test_merged_shards_are_the_unsharded_sweep_trial_for_trial(sweep, pytester):
     ]
     assert len(merged) == 12
     for trial, outcome in whole.items():
-        assert {**merged[trial], **dict.fromkeys(OF_TIME)} == {**outcome, **dict.fromkeys(OF_TIME)}
+        assert {**merged[trial], **NOT_COMPARED} == {**outcome, **NOT_COMPARED}
         assert replies(folder / "all", trial) == replies(folder / "whole", trial)
+        # What a receipt shows is rounded as its batch is.
+        assert [one["mean"] for one in merged[trial]["measured"]] == pytest.approx(
+            [one["mean"] for one in outcome["measured"]], rel=1e-6
+        )

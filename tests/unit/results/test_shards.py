@@ -7,14 +7,17 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from support.recorded_run import report_texts, write_recorded
+from support.plans import shard_of
+from support.recorded_run import HEALTH, built_direction, report_texts, write_recorded
 
 from capvec.commands.main import main
 from capvec.directions.direction import Direction
+from capvec.directions.study_direction import StudyDirection
 from capvec.errors import UsageError
 from capvec.plan.dealing import deal
 from capvec.plan.option_parsers import Shard
 from capvec.publish.export import export
+from capvec.results.provenance import check_same_study
 from capvec.results.run_folder import read_run_folder
 from capvec.results.shards import planned_trials
 from capvec.studies.regenerate import report
@@ -124,6 +127,28 @@ def test_shards_of_another_plan_are_refused_in_either_order(tmp_path, other, wor
         report([first, tmp_path / "other"], tmp_path / "all")
     with pytest.raises(UsageError, match=r"different plans|is no shard|do not belong together"):
         report([tmp_path / "other", first], tmp_path / "all")
+
+
+def test_a_run_goes_on_with_its_own_shard_alone(tmp_path):
+    plan = write_recorded(tmp_path / "run", shard=Shard(1, 3))
+    whole = write_recorded(tmp_path / "whole")
+    built = built_direction()
+    about = {
+        "options": read_run_folder(tmp_path / "run").provenance["options"],
+        "health": HEALTH.to_json(),
+        "direction": StudyDirection(built.direction, "the traces", built),
+        "images": {task.name: "sha256:0" for task in whole.tasks},
+    }
+    check_same_study(tmp_path / "run", plan=plan, **about)
+    for other, words in (
+        (shard_of(whole, Shard(2, 3)), "shard 2 of 3"),
+        (whole, "the whole plan"),
+    ):
+        with pytest.raises(UsageError, match=rf"another run \(--shard was shard 1 of 3 and is {words}"):
+            check_same_study(tmp_path / "run", plan=other, **about)
+    more = replace(plan, dealing=replace(plan.dealing, attempts=3))
+    with pytest.raises(UsageError, match="--attempts was 2 and is 3"):
+        check_same_study(tmp_path / "run", plan=more, **about)
 
 
 def rewrite(folder, change):
