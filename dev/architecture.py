@@ -36,6 +36,7 @@ FLOW: tuple[dict[str, str], ...] = (
         "text": "numbers and names as shown",
         "signals": "Ctrl-C, SIGTERM, SIGHUP",
         "exits": "how a command ends",
+        "programs": "its own as processes",
     },
     {
         "tasks": "what is asked",
@@ -45,7 +46,7 @@ FLOW: tuple[dict[str, str], ...] = (
     },
     {"agent": "acting: loop, protocols", "models": "what --model can name"},
     {"traces": "what was done, on disk"},
-    {"directions": "traces to vector; its files"},
+    {"directions": "traces to vector; its files", "harnesses": "results of other tools"},
     {"plan": "options, configs, trials"},
     {"results": "what came out of a run"},
     {"run": "running the trials", "report": "what a person reads"},

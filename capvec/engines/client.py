@@ -13,7 +13,7 @@ import safetensors.numpy
 
 from capvec.engines.protocol import CLIENT_IDLE_S, Captured, DirectionInfo, EngineInfo, EngineState, Weights
 from capvec.errors import ContextOverflow, EngineUnavailable, SteeringFault, UsageError
-from capvec.records import Message, Reply, Thinking
+from capvec.records import Config, Message, Reply, Thinking
 from capvec.steering import IsolationCheck, Receipt, Steer
 from capvec.storage import no_more_files
 from capvec.thoughts import Said, ThoughtTags, split_thought
@@ -187,6 +187,15 @@ class EngineClient:
         info = DirectionInfo.from_json(self._ask("POST", "/v1/directions", content=data))
         self._directions[info.hash] = data
         return info
+
+    def publish(self, configs: Sequence[Config]) -> tuple[str, ...]:
+        """Offer configs to any client as models; their directions have been sent. Returns the names of the models.
+
+        Raises:
+            EngineUnavailable: the engine publishes others already, or there is no valid answer.
+        """
+        listed = self._ask("POST", "/v1/configs", json={"configs": [config.to_json() for config in configs]})
+        return tuple(str(one["id"]) for one in listed["data"])
 
     def restore_directions(self, held: Collection[str] = ()) -> None:
         """Send the directions again that this client sent, except for those that the engine holds.

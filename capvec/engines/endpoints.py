@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from math import prod
+from secrets import randbits
+from time import time
 from typing import Any
 from uuid import uuid4
 
@@ -24,6 +26,7 @@ from starlette.types import ASGIApp
 from capvec.engines.chat_template import ChatTemplate
 from capvec.engines.prepared import Prepared, prepare
 from capvec.engines.protocol import DirectionInfo, EngineInfo, EngineState
+from capvec.engines.published import Answered, Published, with_suffix
 from capvec.engines.render import render_marked
 from capvec.engines.requests import (
     CaptureRequest,
@@ -31,6 +34,7 @@ from capvec.engines.requests import (
     RequestError,
     parse_capture,
     parse_chat,
+    parse_configs,
     parse_direction,
 )
 from capvec.engines.serving import BOUNDS, Bounds, JsonResponse, LargeResponse, Room, body_of, endpoints
@@ -72,8 +76,11 @@ class Endpoints(ABC):
         self.token, self.info, self.template = token, info, template
         self.directions: dict[str, None] = {}
         """Hashes of those that the engine holds, in the order of their arrival."""
+        self.published = Published(info)
+        """What clients can ask for by name."""
         self.room = Room(MAX_CAPTURE_BYTES, "residuals")
         """For the residuals of captures."""
+        self._started = int(time())
         self.requests = 0
         """Chats and captures that were begun and not answered."""
 
@@ -125,16 +132,27 @@ class Endpoints(ABC):
         return JsonResponse(EngineState(tuple(self.directions), self.requests, self.steps).to_json())
 
     async def models(self, _request: HttpRequest) -> Response:
-        return JsonResponse(
-            {"object": "list", "data": [{"id": self.info.model, "object": "model", "owned_by": "capvec"}]}
-        )
+        about = {"object": "model", "created": self._started, "owned_by": "capvec"}
+        return JsonResponse({"object": "list", "data": [{"id": name, **about} for name in self.published.names]})
+
+    async def publish(self, http: HttpRequest) -> Response:
+        configs = parse_configs(await body_of(http))
+        for steer in (steer for config in configs for steer in config.steers):
+            self._check_held(steer)
+        self.published.publish(configs)
+        return await self.models(http)
 
     async def chat(self, http: HttpRequest) -> Response:
-        request = self._request(parse_chat(await body_of(http), self.info.n_layers))
+        asked = self._named(parse_chat(await body_of(http), self.info.n_layers))
+        request = self._request(asked)
         with self.counted():
             reply = await self.generate(http, request)
         said = self.template.split(reply.text, request.tokens)
-        return JsonResponse(self._answer(replace(reply, text=said.answer, thought=said.thought)))
+        reply = replace(reply, text=said.answer, thought=said.thought)
+        answered = Answered(f"chatcmpl-{uuid4().hex}", 0, int(time()), request.seed)
+        if asked.model is not None:
+            self.published.check(asked.model, reply, answered)
+        return JsonResponse(self._answer(reply, answered, asked.model or self.info.model))
 
     async def capture(self, http: HttpRequest) -> Response:
         asked = parse_capture(await body_of(http))
@@ -193,15 +211,25 @@ class Endpoints(ABC):
         finally:
             self.requests -= 1
 
+    def _check_held(self, steer: Steer) -> None:
+        if steer.direction not in self.directions:
+            known = ", ".join(list(self.directions)[-20:]) or "none"
+            raise RequestError(
+                f"no direction {steer.direction[:80]!r}; POST it to /v1/directions first (last known: {known})",
+                "not_found",
+                404,
+            )
+
+    def _named(self, asked: ChatRequest) -> ChatRequest:
+        """The request with the steers and the system text of the config that it names."""
+        if asked.model is None:
+            return asked
+        config = self.published.config(asked.model)
+        return replace(asked, steers=config.steers, messages=with_suffix(asked.messages, config.system_suffix))
+
     def _request(self, asked: ChatRequest) -> ReplyRequest:
         for steer in asked.steers:
-            if steer.direction not in self.directions:
-                known = ", ".join(list(self.directions)[-20:]) or "none"
-                raise RequestError(
-                    f"no direction {steer.direction[:80]!r}; POST it to /v1/directions first (last known: {known})",
-                    "not_found",
-                    404,
-                )
+            self._check_held(steer)
         tokens, assistant = self._tokens(asked)
         room = self.context_length - len(tokens)
         if room < 1:
@@ -213,7 +241,7 @@ class Endpoints(ABC):
         return ReplyRequest(
             tokens=tokens,
             max_tokens=room if asked.max_tokens is None else min(room, asked.max_tokens),
-            seed=asked.seed,
+            seed=randbits(31) if asked.seed is None else asked.seed,
             temperature=asked.temperature,
             stop=asked.stop,
             steers=asked.steers,
@@ -230,10 +258,11 @@ class Endpoints(ABC):
         except UsageError as error:  # the user of an agent did not write its conversation
             raise RequestError(str(error), "template_fault") from error
 
-    def _answer(self, reply: Reply) -> dict[str, Any]:
+    def _answer(self, reply: Reply, answered: Answered, model: str) -> dict[str, Any]:
         check_finite(reply.receipts, reply.isolation)
         choice = {
-            "index": 0,
+            "index": answered.index,
+            "logprobs": None,
             "message": {"role": "assistant", "content": reply.text, "reasoning_content": reply.thought or None},
             "thought_tags": self.template.tags.to_json() if self.template.tags.open in reply.text else None,
             "finish_reason": reply.finish_reason,
@@ -242,9 +271,10 @@ class Endpoints(ABC):
             "steering_of_cached": [steer.to_json() for steer in reply.cached_under],
         }
         return {
-            "id": f"chatcmpl-{uuid4().hex}",
+            "id": answered.id,
             "object": "chat.completion",
-            "model": self.info.model,
+            "created": answered.created,
+            "model": model,
             "choices": [choice],
             "usage": {
                 "prompt_tokens": reply.prompt_tokens,
@@ -267,6 +297,7 @@ def build_app(engine: Endpoints, bounds: Bounds = BOUNDS, *, without: Collection
         "/health": ("GET", engine.health),
         "/v1/state": ("GET", engine.state),
         "/v1/models": ("GET", engine.models),
+        "/v1/configs": ("POST", engine.publish),
         "/v1/chat/completions": ("POST", engine.chat),
         "/v1/capture": ("POST", engine.capture),
         "/v1/directions": ("POST", engine.put_direction),

@@ -8,7 +8,6 @@ import secrets
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,9 +16,10 @@ from pathlib import Path
 from threading import Event
 
 from capvec.engines.client import EngineClient
-from capvec.engines.protocol import TOKEN_VARIABLE, ModelSource
+from capvec.engines.protocol import LOOPBACK, TOKEN_VARIABLE, ModelSource
 from capvec.engines.selection import EngineChoice
 from capvec.errors import EngineUnavailable, UsageError
+from capvec.programs import python
 
 SLEEPING_THREADS = ("OMP_WAIT_POLICY", "PASSIVE")
 """A variable for a process that imports torch. OpenMP's threads wait for each other many times a token. By default they
@@ -48,8 +48,10 @@ def start_engine(
     *,
     log_path: Path,
     choice: EngineChoice | None = None,
+    host: str = LOOPBACK,
     port: int = 0,
     token: str = "",
+    receipts: Path | None = None,
     cancelled: Event | None = None,
 ) -> Iterator[RunningEngine]:
     """Start an engine that serves `source`; it is stopped when the context ends.
@@ -58,8 +60,10 @@ def start_engine(
         source: the model.
         log_path: file to which the engine's output is appended.
         choice: which engine; transformers if absent.
+        host: address to listen on.
         port: TCP port; 0 takes a free one.
         token: bearer token; if empty, that of the environment or a new one.
+        receipts: file to which the engine appends a line for each reply of a published config.
         cancelled: set by another thread to end the start.
 
     Yields:
@@ -71,11 +75,11 @@ def start_engine(
     """
     token = token or os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(32)
     choice = choice or EngineChoice()
-    command = [sys.executable, "-m", f"capvec.engines.{choice.kind}", "--model", source.path_or_id]
-    command += ["--label", source.name]
+    command = [*python(f"capvec.engines.{choice.kind}", "--model", source.path_or_id, "--label", source.name)]
     command += ["--args", json.dumps(dict(choice.args))] if choice.args else []
     command += ["--context-length", str(source.context_length)] if source.context_length else []
     command += ["--defaults", json.dumps(source.defaults.to_json()), "--port", str(port)]
+    command += ["--host", host] + (["--receipts", str(receipts)] if receipts is not None else [])
     environment = dict([SLEEPING_THREADS]) | os.environ | {TOKEN_VARIABLE: token, "PYTHONUNBUFFERED": "1"}
     with log_path.open("ab") as log:
         process = subprocess.Popen(

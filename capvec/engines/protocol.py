@@ -8,6 +8,9 @@
   reused prompt tokens were computed.
 * `POST /v1/directions`: the bytes of a safetensors file with the tensor `directions`, floating point
   `[n_layers, d_model]`; answers a `DirectionInfo`. Steers name the direction by its hash.
+* `POST /v1/configs`: `{"configs": [Config, …]}`, once; the directions of their steers are held. From then on
+  `GET /v1/models` lists their names. A request whose `model` is one of them is steered as that config says, and is
+  answered only where its receipts hold.
 * `POST /v1/capture`: `{"conversations": [[message, …], …], "pooling": …, "names": [text, …]}`; answers the fields of
   `Captured` as safetensors. `pooling` is one of `capvec.pooling.POOLINGS`, `last` if absent; `names`
   is optional and names the conversations in errors. `capvec.engines.prepared.prepare` defines the poolings.
@@ -36,6 +39,9 @@ from capvec.steering import BlockLayout
 
 TOKEN_VARIABLE = "CAPVEC_ENGINE_TOKEN"
 """The environment variable that carries the bearer token, so that it shows in no process list."""
+
+LOOPBACK = "127.0.0.1"
+"""Where engines listen unless they are told otherwise."""
 
 SERVER_IDLE_S, CLIENT_IDLE_S = 120.0, 2.0
 """Seconds after which each end closes an idle connection. The client's are fewer than any usual server's, so that no

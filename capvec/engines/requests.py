@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from capvec.errors import SteeringFault, UsageError
 from capvec.pooling import parse_pooling
-from capvec.records import Message, Thinking
+from capvec.records import Config, Message, Thinking
 from capvec.steering import Steer
 
 _CHAT_FIELDS = frozenset(
@@ -50,10 +50,13 @@ class RequestError(Exception):
 class ChatRequest:
     """A body of `POST /v1/chat/completions`."""
 
+    model: str | None
+    """The name of a published config; None from a client that gives the steers itself."""
     messages: tuple[Message, ...]
     max_tokens: int | None
     """None for as many as the context has room for."""
-    seed: int
+    seed: int | None
+    """None for one that the engine draws."""
     temperature: float
     stop: tuple[str, ...]
     steers: tuple[Steer, ...]
@@ -96,16 +99,39 @@ def parse_chat(raw: bytes, n_layers: int) -> ChatRequest:
     body = _object(raw, _CHAT_FIELDS)
     if _given(body, "stream", False) is not False or _given(body, "n", 1) != 1:
         raise RequestError("n and stream: expected n = 1 without stream", "unsupported_value")
-    wanted = body.get("max_completion_tokens", body.get("max_tokens"))
+    model, steers = body.get("model"), _steers(_given(body, "steering", []), n_layers)
+    if model is not None and not isinstance(model, str):
+        raise _invalid(f"model: {_shown(model)}; expected the name of a model")
+    if model is not None and steers:
+        raise _invalid(
+            f"model and steering: {_shown(model)} names steers, and others are given; expected one of the two"
+        )
+    wanted = _given(body, "max_completion_tokens", body.get("max_tokens"))
     return ChatRequest(
+        model=model,
         messages=_messages(body.get("messages")),
         max_tokens=None if wanted is None else _whole(wanted, "max_tokens", least=1),
-        seed=_whole(_given(body, "seed", 0), "seed"),
+        seed=None if body.get("seed") is None else _whole(body["seed"], "seed"),
         temperature=_number(_given(body, "temperature", 1.0), "temperature", least=0),
         stop=_stop(_given(body, "stop", [])),
-        steers=_steers(_given(body, "steering", []), n_layers),
+        steers=steers,
         thinking=_thinking(body.get("thinking")),
     )
+
+
+def parse_configs(raw: bytes) -> tuple[Config, ...]:
+    """Check the body of `POST /v1/configs`.
+
+    Raises:
+        RequestError: not JSON, an unknown field, or no list of configs.
+    """
+    listed = _object(raw, frozenset({"configs"})).get("configs")
+    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+        raise _invalid(f"configs: {_shown(listed)}; expected a list of configs")
+    try:
+        return tuple(map(Config.from_json, listed))
+    except UsageError as error:
+        raise _invalid(f"configs: {str(error)[:400]}") from error
 
 
 def parse_capture(raw: bytes) -> CaptureRequest:

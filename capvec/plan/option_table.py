@@ -14,8 +14,9 @@ from typing import get_args
 from capvec.agent.protocols import PROTOCOLS
 from capvec.arguments import at_least, choice, number
 from capvec.directions.recipe import CONTRASTS, RECIPE_PARSERS, EstimatorName, Recipe
-from capvec.engines.protocol import GenerationDefaults
+from capvec.engines.protocol import LOOPBACK, GenerationDefaults
 from capvec.engines.selection import AskedEngine
+from capvec.harnesses import parse_columns
 from capvec.models import POCKET
 from capvec.models.source import AGENT, BASE, POCKET_BASE
 from capvec.plan.option import Default, Option, Place
@@ -23,6 +24,7 @@ from capvec.plan.option_parsers import (
     parse_alphas,
     parse_base_rate,
     parse_controls,
+    parse_docker_host,
     parse_engine_arg,
     parse_grid_layers,
     parse_layers,
@@ -53,12 +55,13 @@ PLACES: Mapping[str, Place] = {
     ),
     "doctor": Place("capvec doctor", "Check what a sweep needs, and say how to get what is missing."),
     "setup": Place("capvec setup", "Prepare what a sweep needs: Docker, the base image and the bundled model."),
-    "serve": Place("capvec serve", "Run a model server until Ctrl-C, for --base-url."),
+    "serve": Place("capvec serve", "Serve a model, with a name for each steer, to any client until Ctrl-C."),
     "check": Place("capvec check", "Prove tasks: their own solutions are judged solved, and doing nothing is not."),
     "collect": Place("capvec collect", "Run the baseline and keep its traces, for --traces."),
     "capture": Place("capvec capture", "Save the residuals of traces to a file, for `capvec compute`."),
     "compute": Place("capvec compute", "Build a direction from traces, and test and rank it at every layer."),
     "report": Place("capvec report", "Write the reports of a run again, or merge several runs."),
+    "judge": Place("capvec judge", "Give a verdict on results that were made elsewhere."),
     "export": Place("capvec export", "Copy a finished sweep to a folder for publication, with a model card."),
     "bake": Place("capvec bake", "Write a model folder that is steered without a hook."),
 }
@@ -70,12 +73,15 @@ GROUPS: Mapping[str, str] = {
     "trials": "model and trials",
     "power": "power and early stopping",
     "run": "the run and its report",
+    "elsewhere": "results made elsewhere",
+    "server": "the server",
     "files": "files",
 }
 """Heading of the options in help texts and documentation, by the name that `Option.group` has for it."""
 
 
 _SWEEP, _STUDIES = ("sweep",), ("sweep", "calibration")
+_STEERING = ("sweep", "serve")
 _ACTING = ("sweep", "calibration", "select", "collect")
 _CAPTURING = ("capture", "compute")
 _RECIPE = Recipe()
@@ -85,7 +91,7 @@ def _recipe(name: str, metavar: str, text: str, *, capture: bool = False, defaul
     """An option of `Recipe`, which has its default."""
     value = getattr(_RECIPE, name)
     typed = f"{value:g}" if isinstance(value, float) else str(value)
-    places = ("sweep", *_CAPTURING) if capture else ("sweep", "compute")
+    places = (*_STEERING, *_CAPTURING) if capture else (*_STEERING, "compute")
     return Option(
         *(name, metavar, "recipe", places, text, RECIPE_PARSERS[name]),
         Default(typed) if isinstance(value, str | int | float) else Default(words=default),
@@ -106,25 +112,25 @@ def _of_models(name: str) -> Default:
 
 OPTIONS: tuple[Option, ...] = (
     # -------------------------------------------------------------------------------------------------- steering
-    Option("alpha", "A[,A…]", "steering", _SWEEP, "Steering strengths, each a config of its own.", parse_alphas,
+    Option("alpha", "A[,A…]", "steering", _STEERING, "Steering strengths, each a config of its own.", parse_alphas,
         Default("4"), record="alphas"),
-    Option("alpha_unit", "UNIT", "steering", _SWEEP,
+    Option("alpha_unit", "UNIT", "steering", _STEERING,
         "What alpha multiplies: `stored`, the vector with its natural length; `norm`, the unit vector; `ambient`, "
         "the mean norm of the residual, so that alpha is the dose.",
         partial(choice, "--alpha-unit", choices=get_args(AlphaUnit)), Default("stored")),
-    Option("layer", "L[,L…]", "steering", _SWEEP,
+    Option("layer", "L[,L…]", "steering", _STEERING,
         "Decoder blocks, counted from 0, each a config of its own. `20+22` steers both in one config. `auto` takes "
         "the best layer of the ranking, or the layer that the direction's file names.", parse_layers, Default("auto"),
         record="layers"),
-    Option("op", "OP", "steering", _SWEEP,
+    Option("op", "OP", "steering", _STEERING,
         "`add` adds alpha times the vector. `ablate` removes the component along it and takes no alpha. `set` makes "
         "that component alpha times the vector's length.", partial(choice, "--op", choices=get_args(Op)),
         Default("add")),
-    Option("positions", "P", "steering", _SWEEP,
+    Option("positions", "P", "steering", _STEERING,
         "Which tokens are steered: `all`, those of the `prompt`, the `generated` ones, or those of the `assistant`.",
         partial(choice, "--positions", choices=get_args(Positions)), Default("all")),
-    Option("keep_norm", None, "steering", _SWEEP, "Rescale the steered residual to the norm that it had."),
-    Option("direction", "PATH", "steering", _SWEEP, "A `.pt`, `.safetensors` or `.gguf` file with the direction.",
+    Option("keep_norm", None, "steering", _STEERING, "Rescale the steered residual to the norm that it had."),
+    Option("direction", "PATH", "steering", _STEERING, "A `.pt`, `.safetensors` or `.gguf` file with the direction.",
         default=Default(words="built from --traces")),
     Option("alpha", "A[,A…]", "steering", ("select",), "Strengths of the skill direction to try, in stored units.",
         parse_alphas, Default("0.5,1,1.5")),
@@ -146,7 +152,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("alpha_unit", "UNIT", "steering", ("bake",), "What alpha multiplies: `stored`, `norm` or `ambient`.",
         default=Default("stored")),
     # ------------------------------------------------------------------------------------ building the direction
-    Option("traces", "PATH", "recipe", ("sweep", *_CAPTURING),
+    Option("traces", "PATH", "recipe", (*_STEERING, *_CAPTURING),
         "A folder or a file of traces to build the direction from, in the formats of docs/guides/traces.md.",
         default=Default(words="those bundled for --contrast")),
     Option("activations", "FILE", "recipe", ("compute",),
@@ -176,6 +182,8 @@ OPTIONS: tuple[Option, ...] = (
         "A direction's file to compare with: the ranking has the cosine with it at every layer."),
     Option("seed", "N", "recipe", ("compute",), "Seed of the label permutations.",
         partial(at_least, "--seed", minimum=0), Default("0")),
+    Option("seed", "N", "recipe", ("serve",), "Seed of the label permutations and of random controls, as a sweep's.",
+        partial(at_least, "--seed", minimum=0), Default("0")),
     # ------------------------------------------------------------------------------------------ model and trials
     Option("model", "NAME", "trials", (*_ACTING, "serve", *_CAPTURING, "bake"),
         "`pocket`, `pocket-base`, a Hugging Face id, or a model folder.", default=Default(POCKET)),
@@ -202,6 +210,13 @@ OPTIONS: tuple[Option, ...] = (
         "Leave out tasks that `capvec check` finds unfit, with the reasons in the report, instead of stopping."),
     Option("no_check", None, "trials", _ACTING,
         "Run tasks without a proof that their verifiers tell a right answer from a wrong one."),
+    Option("docker_host", "HOST", "trials", (*_ACTING, "check"),
+        "A Docker that runs containers: an address (`ssh://`, `tcp://`, `unix://`), or a context of Docker's command "
+        "line. May be repeated: each then gets a share of the trials, by its CPUs.", parse_docker_host,
+        Default(words="that of the environment"), record="docker_hosts", several=True),
+    Option("docker_host", "HOST", "trials", ("doctor", "setup"),
+        "A Docker that is to run containers, as of a sweep; may be repeated.", parse_docker_host,
+        Default(words="that of the environment"), several=True),
     Option("capabilities", "C", "trials", ("sweep", "collect", "check"),
         "Linux capabilities of containers: `none`, or `default`, those of a plain Docker container, which `apt-get`, "
         "`chown` and `su` need. The model's commands then have them too.",
@@ -213,7 +228,7 @@ OPTIONS: tuple[Option, ...] = (
         "Build a task's Dockerfile where it has one, although its `docker_image` names a ready image."),
     Option("attempts", "N", "trials", _ACTING, "Attempts of each (task, config).",
         partial(at_least, "--attempts", minimum=1), Default("1"), differs={"calibration": Default("2")}),
-    Option("controls", "LIST", "trials", _STUDIES,
+    Option("controls", "LIST", "trials", (*_STUDIES, "serve"),
         "Control configs: `zero`, `random:K`, `shuffled:K`, `orthogonal:K`, `negated`, `prompt`. A calibration takes "
         "`random:K` only.", parse_controls, Default("", "none"), differs={"calibration": Default("random:3")}),
     Option("seed", "N", "trials", _ACTING, "Base seed; all configs of a (task, attempt) share a seed.",
@@ -231,10 +246,11 @@ OPTIONS: tuple[Option, ...] = (
         "Whether the model thinks before it answers: `on`, `off`, or `default` for the default of its chat template. "
         "`on` and `off` are refused where the template has no such switch. Thoughts count toward --max-tokens.",
         partial(choice, "--thinking", choices=get_args(Thinking)), Default(words="off, where there is a switch")),
-    Option("reward", "NAME", "trials", ("sweep", "collect", "check"),
+    Option("reward", "NAME", "trials", ("sweep", "collect", "check", "judge"),
         "Which reward counts, where verifiers write several by name.", parse_reward_name,
         Default(words="`reward`, or the only one")),
-    Option("solved_at", "R", "trials", ("sweep", "collect", "check"), "Least reward of a trial that is solved.",
+    Option("solved_at", "R", "trials", ("sweep", "collect", "check", "judge"),
+        "Least reward of a trial that is solved.",
         partial(number, "--solved-at"), Default("1")),
     Option("retries", "N", "trials", _ACTING,
         "How often a trial that ended in an error is tried again. An unsolved trial never is, and tries that an outage "
@@ -246,7 +262,7 @@ OPTIONS: tuple[Option, ...] = (
         Default("4")),
     Option("jobs", "N", "trials", ("check",), "Tasks at a time.", partial(at_least, "--jobs", minimum=1), Default("4")),
     # ---------------------------------------------------------------------------------- power and early stopping
-    Option("effect", "D", "power", _SWEEP,
+    Option("effect", "D", "power", (*_SWEEP, "judge"),
         "A difference in pass rate that would matter: the verdict's equivalence margin.",
         partial(parse_share, "--effect", what="a difference in pass rate"), Default(words=f"{EQUIVALENCE_MARGIN:g}")),
     Option("base_rate", "R|RUN", "power", _SWEEP,
@@ -263,7 +279,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("resume", None, "run", (*_STUDIES, "select"), "Keep the valid trials of --run NAME and run the others."),
     Option("plan", None, "run", _STUDIES,
         "Print configs, number of trials, expected time and power after a short probe, and stop."),
-    Option("gate", "EXPR", "run", _STUDIES,
+    Option("gate", "EXPR", "run", (*_STUDIES, "judge"),
         "Exit with 1 unless EXPR holds. `improves(CONFIG)` is judged by the verdict. `no_harm(D)` and `M<=baseline`, "
         "with M one of parse_fail, no_cmd and steps, are judged by the observed values of every config, controls "
         "included: no pass rate more than D below the baseline's, no mean of M above the baseline's. Join conditions "
@@ -278,14 +294,46 @@ OPTIONS: tuple[Option, ...] = (
     Option("out", "FILE", "files", ("capture",), "The file to write; its name ends in .safetensors.", required=True),
     Option("out", "DIR", "files", ("compute",), "Folder for dir.pt, dir.safetensors, dir.gguf and ranking.csv.",
         required=True),
+    Option("RESULTS", "RESULTS", "elsewhere", ("judge",),
+        "Files or folders with the outcomes of trials, as PATH or, to name their config, NAME=PATH; or counts of "
+        "solved trials and of all, as NAME=S/N.", required=True, several=True),
+    Option("baseline", "NAME", "elsewhere", ("judge",), "The config that the others are compared with.",
+        default=Default(words="`baseline`")),
+    Option("controls", "NAME[,NAME…]", "elsewhere", ("judge",),
+        "Configs that are controls: they get a verdict, and the others are not corrected for them.",
+        default=Default(words="those with the names of capvec's controls")),
+    Option("columns", "FIELD=NAME[,…]", "elsewhere", ("judge",),
+        "Names of a table's columns, where they are not those of the fields: `task`, `config`, `attempt`, `outcome`, "
+        "`reward`, `steps`, `parse_fail`, `no_cmd`, `repaired`, `seed`, `error`, `family`, `split`.", parse_columns),
+    Option("seeds", "S", "elsewhere", ("judge",),
+        "Whether all configs of a (task, attempt) ran from one seed: `shared` or `separate`, where the results do not "
+        "show it.", partial(choice, "--seeds", choices=("shared", "separate")), Default(words="not known")),
+    Option("errors", "E", "elsewhere", ("judge",),
+        "Whether failures of the instrument are told from those of the agent: `apart`, or `failures` where they count "
+        "as these, where the results do not show it.", partial(choice, "--errors", choices=("apart", "failures")),
+        Default(words="not known")),
+    Option("receipts", "FILE", "elsewhere", ("judge",),
+        "The file that `capvec serve --receipts FILE` wrote while it answered the harness.",
+        default=Default(words="none")),
     Option("RUN", "RUN", "files", ("report",), "Folders of runs, such as reports/latest.", required=True, several=True),
     Option("RUN", "RUN", "files", ("export",), "Folder of a run, such as reports/latest.", required=True),
     Option("out", "DIR", "files", ("report",), "A new folder for the merged run; required for several runs."),
+    Option("out", "DIR", "files", ("judge",), "A new folder for the report, such as reports/NAME.",
+        default=Default(words="no report, only the terminal")),
     Option("out", "DIR", "files", ("export", "bake"), "A new folder.", required=True),
     Option("license", "ID", "files", ("export",), "License of the vectors, as the Hugging Face hub names it.",
         default=Default("unknown")),
-    Option("port", "N", "files", ("serve",), "Port to listen on.", partial(at_least, "--port", minimum=0),
+    Option("host", "ADDRESS", "server", ("serve",),
+        "Address to listen on; one that other machines reach needs --allow-remote.", default=Default(LOOPBACK)),
+    Option("allow_remote", None, "server", ("serve",),
+        "Let --host be an address that other machines reach. Nothing is encrypted, the token included."),
+    Option("port", "N", "server", ("serve",), "Port to listen on.", partial(at_least, "--port", minimum=0),
         Default("0", "a free one")),
+    Option("token", "TOKEN", "server", ("serve",),
+        "Token that clients must send. Other users see a command line; they do not see the variable "
+        "CAPVEC_ENGINE_TOKEN.", default=Default(words="CAPVEC_ENGINE_TOKEN, or a new one")),
+    Option("receipts", "FILE", "server", ("serve",),
+        "File to which a line of JSON is appended for each reply: its id, model, steers, receipts and usage."),
     Option("log", "FILE", "files", ("serve",), "Where the engine's output goes.",
         default=Default(words="engine.log in capvec's cache folder")),
 )  # fmt: skip

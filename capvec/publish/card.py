@@ -5,6 +5,8 @@ The card is made of the sections of the report, from the same `Results`.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 
 from capvec.directions.metadata import LAYER_CONVENTION
@@ -39,7 +41,8 @@ def model_card(results: Results, engine: EngineInfo, license_id: str) -> str:
     """
     plan, ranking = results.plan, results.direction.ranking
     head = [
-        *("---", f"license: {license_id}", f"base_model: {_HUB_NAMES.get(engine.model, engine.model)}", "tags:"),
+        *("---", f"license: {_yaml(license_id)}", f"base_model: {_yaml(_HUB_NAMES.get(engine.model, engine.model))}"),
+        "tags:",
         *("- activation-steering", "- steering-vector", "- capvec", "---", ""),
         *(f"# {escape(f'{plan.run}: a steering vector for {engine.model}')}", ""),
     ]
@@ -52,6 +55,11 @@ def model_card(results: Results, engine: EngineInfo, license_id: str) -> str:
     sections += [_use(usage_of(plan.configs, engine), results.summary), _caveats(results)]
     sections.append(_files(plan, ranked=ranking is not None))
     return "\n".join([*head, *summary, *section_lines(sections)]).rstrip("\n") + "\n"
+
+
+def _yaml(text: str) -> str:
+    """A text in YAML, in quotes where it may be more than one."""
+    return text if re.fullmatch(r"[A-Za-z][\w./-]*", text, re.ASCII) else json.dumps(text)
 
 
 def _in_short(results: Results, engine: EngineInfo) -> Iterator[Block]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 from capvec.directions.direction import Direction
 from capvec.errors import UsageError
 from capvec.publish.card import model_card
+from capvec.publish.usage import check_names
 from capvec.reading import shown
 from capvec.report.files import write_documents
 from capvec.report.html.viewer import embed
@@ -38,11 +39,12 @@ def export(run: Path, out: Path, *, license_id: str, say: Callable[[str], None])
         say: prints one line.
 
     Raises:
-        UsageError: no finished sweep of this version there, or `out` is in use.
+        UsageError: no finished sweep of this version there, its model has a name that is none, or `out` is in use.
     """
     finished = read_run_folder(run)
     _check_that_it_finished(finished)
     _check_vectors(finished)
+    check_names(finished.engine)
     results, _ = results_of_run(finished)
     _check_that_all_ran(results)
     with locked_new(out, "--out"), writing(out):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from capvec.engines.protocol import EngineInfo
+from capvec.errors import UsageError
+from capvec.reading import shown
 from capvec.records import Config
 
 _PUSHES = {
@@ -14,6 +17,8 @@ _PUSHES = {
     "set": "hidden + (alpha * v.norm() - hidden @ d)[..., None] * d",
 }
 """What each operation makes of the residual, float32; d is the unit vector of v."""
+
+_NAME = re.compile(r"[A-Za-z_][\w.]*|", re.ASCII)
 
 _SNIPPET = """\
 import torch
@@ -88,10 +93,26 @@ def usage_of(configs: Sequence[Config], engine: EngineInfo) -> Usage | None:
     return Usage(config.name, snippet, difference, _llama_cpp(steers) if plain else "")
 
 
+def check_names(engine: EngineInfo) -> None:
+    """Check what a snippet has of an engine, which somebody else may have written, before a snippet is made.
+
+    Raises:
+        UsageError: a name would be more than a name in a program.
+    """
+    for what, name in (("architecture", engine.architecture), ("dtype", engine.dtype), ("blocks", engine.blocks)):
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"the model's {what} is {shown(name)!r}; expected a name that can stand in a program")
+
+
 def _source(model: str) -> str:
     if model.startswith("pocket"):  # the bundled models are on no hub: capvec makes them
-        return f'from capvec.models import resolve_model\n\nMODEL = resolve_model("{model}").path_or_id'
-    return f'\nMODEL = "{model}"'
+        return f"from capvec.models import resolve_model\n\nMODEL = resolve_model({_literal(model)}).path_or_id"
+    return f"\nMODEL = {_literal(model)}"
+
+
+def _literal(text: str) -> str:
+    """A text in a program, in double quotes where nothing in it is special."""
+    return f'"{text}"' if re.fullmatch(r"[\w./ -]*", text, re.ASCII) else repr(text)
 
 
 def _body(op: str, keep_norm: bool) -> str:

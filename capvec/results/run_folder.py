@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ def plan_of(folder: Path, provenance: Mapping[str, Any]) -> Plan:
     """The plan that a `provenance.json` describes."""
     configs = tuple(_config(data) for data in provenance["configs"])
     return Plan(
-        run=provenance.get("run") or folder.resolve().name,
+        run=_run_name(provenance.get("run") or folder.resolve().name),
         folder=folder,
         tasks=tuple(_tasks(folder, provenance["tasks"])),
         configs=configs,
@@ -98,6 +99,13 @@ def plan_of(folder: Path, provenance: Mapping[str, Any]) -> Plan:
         unproved=provenance.get("unproved", {}),
         merged=shard_lines(provenance.get("merged", ())),
     )
+
+
+def _run_name(name: Any) -> str:
+    """The name of a run, which is that of a folder wherever the run is copied to."""
+    if not isinstance(name, str) or re.search(r"[\x00-\x1f/]", name) or name in {".", ".."}:
+        raise UsageError(f"the run has the name {shown(str(name))!r}, which no folder can have")
+    return name
 
 
 def _config(data: Mapping[str, Any]) -> Config:

@@ -12,6 +12,7 @@ from capvec.reading import shown
 from capvec.records import Trace
 from capvec.traces import atif
 from capvec.traces.conversation import check_conversation
+from capvec.traces.copies import Copies
 from capvec.traces.document import Document, NotATrace
 from capvec.traces.fields import FieldNames
 from capvec.traces.format import Format
@@ -39,8 +40,8 @@ def read_traces(
     """Read every trace of a folder, at any depth, or of a file: JSON, JSON lines, or an archive of Inspect.
 
     The formats are those of `formats.py`, known by the content of a file and not by its name. What holds no trace is
-    passed over and said: reports, results, a run without a reply, trajectories of subagents. A run that Harbor wrote in
-    parts is one trace: the conversation of the last part, with the steps and counts of all.
+    passed over and said: reports, results, a run without a reply, trajectories of subagents, copies of a file. A run
+    that Harbor wrote in parts is one trace: the conversation of the last part, with the steps and counts of all.
 
     The reward of a trace is, in this order: capvec's own (None if the trial ended in `error`), the one of its file, the
     one in Harbor's `result.json` or in a report of SWE-bench beside or above the file, None. `steps` counts the model's
@@ -105,11 +106,14 @@ def _check_found(path: Path, names: FieldNames) -> None:
 
 def _traces(found: Found) -> Iterator[Trace]:
     """The traces, those of agents' own formats with the verdicts of SWE-bench."""
-    read = [*_ungraded(found)]
+    read, copies = [*_ungraded(found)], Copies()
     runs = [Run(trace, document.path) for trace, document, known in read if known is not atif.FORMAT]
     graded = with_verdicts(runs, found.reports)
     for trace, document, known in read:
         judged = trace if known is atif.FORMAT else next(graded)
+        if copies.has(judged, document):
+            found.passed_over.add("the same run as in another file", document.name)
+            continue
         if judged.reward is None and (rewards := unnamed_rewards(document)):
             found.unrewarded.add(f"Harbor's verifier gave {', '.join(rewards)}", document.name)
         yield judged

@@ -9,7 +9,7 @@ import json
 import sys
 
 from capvec.engines.protocol import GenerationDefaults
-from capvec.engines.startup import Parent, ReadyLine, listen, parser_of, token_or_exit, url_of
+from capvec.engines.startup import Parent, ReadyLine, bind, parser_of, token_or_exit, url_of
 from capvec.errors import CapvecError
 
 MAX_ROWS = 32
@@ -32,16 +32,19 @@ def main() -> int:
     from capvec.engines.transformers.server import Engine  # noqa: PLC0415
 
     try:
+        listener = bind(options.host, options.port)
         loaded = load_model(options.model, label=options.label, context_length=options.context_length)
     except CapvecError as error:
         ready.write(error=str(error))
         return 1
     scheduler = Scheduler(loaded, max_rows=MAX_ROWS, prefix_bytes=PREFIX_BYTES)
-    listener = listen(options.port)
-    defaults = GenerationDefaults.from_json(json.loads(options.defaults))
+    engine = Engine(loaded, scheduler, token, GenerationDefaults.from_json(json.loads(options.defaults)))
+    if options.receipts is not None:
+        engine.published.record(options.receipts)
     bounds = within_files()
-    server = server_of(build_app(Engine(loaded, scheduler, token, defaults), bounds), bounds)
+    server = server_of(build_app(engine, bounds), bounds)
     parent.ends(server)
+    listener.listen()
     ready.write(url=url_of(listener))
     server.run(sockets=[listener])
     return 0

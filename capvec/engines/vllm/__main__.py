@@ -11,7 +11,7 @@ import json
 import sys
 
 from capvec.engines.protocol import GenerationDefaults
-from capvec.engines.startup import Parent, ReadyLine, listen, parser_of, token_or_exit, url_of
+from capvec.engines.startup import Parent, ReadyLine, bind, parser_of, token_or_exit, url_of
 from capvec.engines.vllm.environment import set_variables
 from capvec.engines.vllm.forked import import_ahead
 from capvec.engines.vllm.health import trouble
@@ -44,6 +44,7 @@ async def _serve(options: argparse.Namespace, token: str, ready: ReadyLine, pare
     from capvec.engines.vllm.server import Engine  # noqa: PLC0415
 
     try:
+        listener = bind(options.host, options.port)
         served = await load(
             options.model,
             label=options.label,
@@ -54,11 +55,13 @@ async def _serve(options: argparse.Namespace, token: str, ready: ReadyLine, pare
     except CapvecError as error:
         ready.write(error=str(error))
         return 1
-    listener = listen(options.port)
     engine = Engine(served, token)
+    if options.receipts is not None:
+        engine.published.record(options.receipts)
     bounds = within_files()
     server = server_of(build_app(engine, bounds), bounds)
     parent.ends(server)
+    listener.listen()
     ready.write(url=url_of(listener))
     serving = asyncio.ensure_future(server.serve(sockets=[listener]))
     why = await trouble(serving, engine)

@@ -106,6 +106,23 @@ def test_serve_refuses_a_model_that_is_not_there_before_it_starts_anything(capsy
 
 
 @pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--host", "0.0.0.0"], "--host 0.0.0.0: other machines reach that address"),
+        (["--host", "::"], "--host ::: other machines reach that address"),
+        (["--host", "no.such.host.invalid"], "--host no.such.host.invalid: "),
+        (["--receipts", "no/such/file"], "--receipts no/such/file: No such file or directory"),
+        (["--direction", "no.pt"], "no.pt: no such file"),
+        (["--alpha", "0"], "--alpha '0'"),
+        (["--traces", "no/such"], "no/such: no such file or folder"),
+        (["--direction", "no.pt", "--traces", "no/such"], "--direction and --traces were both given"),
+    ],
+)
+def test_serve_refuses_a_bad_option_before_it_starts_anything(arguments, expected, capsys):
+    assert expected in refusal(capsys, "serve", *arguments)
+
+
+@pytest.mark.parametrize(
     ("option", "value", "expected"),
     [
         ("--jobs", "0", "at least 1"),

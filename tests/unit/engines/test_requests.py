@@ -23,7 +23,7 @@ def chat(**fields):
 
 def test_a_chat_without_more_has_openais_defaults():
     asked = chat()
-    assert (asked.max_tokens, asked.seed, asked.temperature, asked.stop, asked.steers) == (None, 0, 1.0, (), ())
+    assert (asked.max_tokens, asked.seed, asked.temperature, asked.stop, asked.steers) == (*(None, None, 1.0, (), ()),)
 
 
 def test_a_chat_keeps_what_it_says():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import hashlib
 import json
@@ -9,6 +10,9 @@ import re
 from dataclasses import replace
 
 import pytest
+import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
 from support.finished_run import RANKING, write_run
 from support.recorded_run import write_recorded
 
@@ -253,3 +257,32 @@ def test_the_bundled_model_comes_from_capvec_and_every_other_by_its_name():
     assert re.search(r"^STEERS = \{2: 1\.5, 3: -0\.5\}", other, re.MULTILINE)
     for snippet in (pocket, other):
         compile(snippet, "card", "exec")
+
+
+@given(st.text())
+@example('m"\nimport os; os.system("id")\n"')
+@example("m\\")
+def test_whatever_a_model_is_called_the_snippet_has_it_as_one_text(name):
+    (model,) = [
+        line.value for line in ast.parse(usage(a_steer(), model=f"/{name}").snippet).body
+        if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == "MODEL"
+    ]  # fmt: skip
+    assert ast.literal_eval(model) == f"/{name}"
+
+
+@pytest.mark.parametrize("name", ["m: x\nlicense: mit", "a: b", "#", "* x", '"', "{}", "yes\t", "a\u2028b"])
+def test_whatever_a_model_is_called_the_hub_reads_it_as_one_text(tmp_path, name):
+    write_run(tmp_path / "reports" / "mine", health=replace(HEALTH, model=name))
+    assert main(["export", str(tmp_path / "reports" / "mine"), "--out", str(tmp_path / "out")]) == 0
+    front = yaml.safe_load((tmp_path / "out" / "README.md").read_text().split("---\n")[1])
+    assert {key: front[key] for key in ("license", "base_model")} == {"license": "unknown", "base_model": name}
+    assert front.keys() == {"license", "base_model", "tags"}
+
+
+@pytest.mark.parametrize("what", ["architecture", "dtype", "blocks"])
+@pytest.mark.parametrize("name", ["X\nimport os", "X(), print(1)", 'a")', "1", "é"])
+def test_a_name_that_would_be_more_than_a_name_in_the_snippet_is_refused(tmp_path, capsys, what, name):
+    write_run(tmp_path / "reports" / "mine", health=replace(HEALTH, **{what: name}))
+    said = refused(capsys, tmp_path / "reports" / "mine", "--out", tmp_path / "out")
+    assert f"the model's {what} is " in said
+    assert not (tmp_path / "out").exists()

@@ -63,6 +63,14 @@ def test_a_trial_whose_name_is_a_path_is_refused(run):
         read_run_folder(run)
 
 
+@pytest.mark.parametrize("name", ["/etc", "../../elsewhere", "..", "a\0b", "a\nb", 7])
+def test_a_run_whose_name_is_a_path_is_refused(run, name):
+    path = run / "provenance.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"run": name}))
+    with pytest.raises(UsageError, match=r"provenance\.json: not what capvec writes \(the run has the name "):
+        read_run_folder(run)
+
+
 @pytest.mark.parametrize(
     "line", [b"[" * 100_000, b"\xff\xfe{", b'{"a": ' + b"9" * 5000 + b"}", b"\0", b"{}", b'"\x1b[31m"']
 )

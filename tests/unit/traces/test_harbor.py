@@ -49,7 +49,7 @@ def test_a_run_whose_next_part_is_missing_is_passed_over_with_its_reason(tmp_pat
     cut = terminus(agent("x"), continued_trajectory_ref=after)
     put(tmp_path / "whole.json", foreign())
     put(tmp_path / "trial" / "agent" / "trajectory.json", cut)
-    lines(tmp_path / "runs.jsonl", foreign(), cut)
+    lines(tmp_path / "runs.jsonl", foreign(session_id="other"), cut)
     said = []
     assert len(read_traces(tmp_path, None, said.append)) == 2
     assert (

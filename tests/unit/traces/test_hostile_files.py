@@ -33,7 +33,7 @@ def test_what_is_no_file_is_passed_over_by_name(tmp_path, kind):
         read_traces(tmp_path / "odd.json")
 
 
-def test_a_link_out_of_the_folder_is_passed_over_and_one_inside_is_read(tmp_path):
+def test_a_link_out_of_the_folder_is_passed_over_and_one_inside_is_its_file_again(tmp_path):
     outside = put(tmp_path / "elsewhere" / "secret.json", chat(id="secret"))
     put(tmp_path / "traces" / "a.json", chat(id="a"))
     (tmp_path / "traces" / "b.json").symlink_to("a.json")
@@ -41,9 +41,10 @@ def test_a_link_out_of_the_folder_is_passed_over_and_one_inside_is_read(tmp_path
     (tmp_path / "traces" / "root").symlink_to("/")
     said = []
     traces = read_traces(tmp_path / "traces", say=said.append)
-    assert [trace.id for trace in traces] == ["a", "a#2"]
+    assert [trace.id for trace in traces] == ["a"]
     assert "2: c.json, root" in said[0]
     assert "a link out of the folder" in said[0]
+    assert "passed over: the same run as in another file (1: b.json)" in said[1]
     # A path that the user names may be a link.
     assert read_traces(tmp_path / "traces" / "c.json")[0].id == "secret"
 

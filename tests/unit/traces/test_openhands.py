@@ -171,7 +171,7 @@ def test_an_event_that_is_not_known_is_refused_by_name(tmp_path, events, named):
 def test_events_with_a_file_each_are_the_run_of_their_folder(tmp_path):
     for event in EVENTS:
         put(tmp_path / "first" / "events" / f"{event['id']}.json", event)
-        put(tmp_path / "second" / "events" / f"{event['id']}.json", event)
+        put(tmp_path / "second" / "events" / f"{event['id']}.json", event | {"timestamp": "2026-11-27T00:00:00"})
     for number, event in enumerate(sdk()):
         put(
             tmp_path / "third" / "events" / f"event-{number:05}-x.json",

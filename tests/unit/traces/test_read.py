@@ -8,8 +8,10 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.recorded_run import write_recorded
 from support.traces import chat, foreign, lines, put
 
+from capvec.commands.main import main
 from capvec.errors import UsageError
 from capvec.traces import read_traces
 
@@ -37,6 +39,29 @@ def test_ids_are_unique_and_the_first_trace_of_an_id_keeps_it(tmp_path_factory, 
     names = [trace.id for trace in read_traces(file)]
     assert len(set(names)) == len(names)
     assert all(names[ids.index(name)] == name for name in ids)
+
+
+def test_a_copied_file_holds_no_further_runs(tmp_path):
+    runs = [chat(id="a"), chat(id="b"), chat(id="b")]  # two alike in one file are two
+    lines(tmp_path / "first" / "runs.jsonl", *runs)
+    once, said = read_traces(tmp_path), []
+    lines(tmp_path / "second" / "renamed.jsonl", *reversed(runs), chat(id="c"))
+    put(tmp_path / "third.json", chat(id="a") | {"reward": 0.5})  # of the same name and not the same
+    traces = read_traces(tmp_path, say=said.append)
+    assert [trace.id for trace in once] == ["a", "b", "b#2"]
+    assert [trace.id for trace in traces] == ["a", "b", "b#2", "c", "a#2"]
+    (line,) = said
+    assert "passed over: the same run as in another file (3: second/renamed.jsonl, line 1, " in line
+
+
+def test_the_trajectories_of_a_merged_run_are_those_of_the_runs_beside_it(tmp_path):
+    reports = tmp_path / "reports"
+    write_recorded(reports / "a", keep=lambda spec: spec.attempt == 1)
+    write_recorded(reports / "b", keep=lambda spec: spec.attempt == 2)
+    apart = read_traces(reports)
+    assert main(["report", str(reports / "a"), str(reports / "b"), "--out", str(reports / "merged")]) == 0
+    assert len(list((reports / "merged" / "trajectories").iterdir())) == len(apart)
+    assert read_traces(reports) == apart
 
 
 def test_a_jsonl_line_that_is_not_json_is_named_by_its_number(tmp_path):
@@ -107,7 +132,7 @@ def test_json_is_read_in_the_encodings_that_mark_their_bytes(tmp_path, encoding)
 def test_a_file_may_be_one_conversation_or_a_list_of_runs(tmp_path):
     talk = chat()["messages"]
     put(tmp_path / "1.json", talk)
-    lines(tmp_path / "2.jsonl", *talk)
+    lines(tmp_path / "2.jsonl", *talk[:-1], {"role": "assistant", "content": "Other."})
     put(tmp_path / "3.json", [chat(id="x"), chat(id="y"), foreign()])
     assert [len(trace.messages) for trace in read_traces(tmp_path)] == [5, 5, 5, 5, 4]
     with pytest.raises(UsageError, match=r"4\.json, entry 2"):
