@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from capvec.directions.steer import steer
     from capvec.directions.validate import validate
     from capvec.errors import SteeringFault, UsageError
+    from capvec.results.judge import judge, trial_outcome
     from capvec.results.table import read_run
-    from capvec.stats.judge import judge, trial_outcome
 
 __version__ = "0.1.0"
 __all__ = [
@@ -50,10 +50,10 @@ _MODULES = {
     "SteeringFault": "errors",
     "UsageError": "errors",
     "estimate_direction": "directions.estimate",
-    "judge": "stats.judge",
+    "judge": "results.judge",
     "read_run": "results.table",
     "steer": "directions.steer",
-    "trial_outcome": "stats.judge",
+    "trial_outcome": "results.judge",
     "validate": "directions.validate",
 }
 

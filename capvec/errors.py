@@ -58,6 +58,12 @@ class StorageFault(InfrastructureError):
     """A file of the run cannot be written: the disk is full, read-only or broken."""
 
 
+class ProcessStopped(InfrastructureError):
+    """The process of a trial was stopped for a while, and what it waited for was not."""
+
+    fault = "stopped"
+
+
 class VerifierFault(InfrastructureError):
     """The verifier gave no usable reward: it is missing, empty or not a number, or the verifier timed out."""
 
@@ -96,7 +102,8 @@ def fault_of(error: str) -> str:
 
     Returns:
         `docker`, `engine`, `steering`, `verifier`, `task`, `context`, `disk`, `network`, `worker` for a trial whose
-        process ended, or `other`. Docker's own words tell a full disk and a network that is down.
+        process ended, `stopped` for one whose process stood still, or `other`. Docker's own words tell a full disk and
+        a network that is down.
     """
     match = _NAME.match(error)
     name = match[1] if match else ""

@@ -25,7 +25,8 @@ def exit_code_of(command: Callable[[], int]) -> int:
     with stopping_on_signals():
         try:
             code = command()
-            sys.stdout.flush()
+            if sys.stdout is not None:  # it is where standard output is closed
+                sys.stdout.flush()
         except CapvecError as error:
             return _say(str(error))
         except BrokenPipeError:
@@ -33,6 +34,8 @@ def exit_code_of(command: Callable[[], int]) -> int:
             return 128 + signal.SIGPIPE
         except OSError as error:
             return _say(refused(error))
+        except MemoryError:
+            return _say("this process may have no more memory: give it more (`ulimit -v`, or a container's limit)")
         except KeyboardInterrupt as stop:
             return exit_code(stop)
         return code

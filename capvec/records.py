@@ -236,12 +236,15 @@ class LostTry(Record):
 
     error: str
     away: InstrumentPart | None = None
-    """What was out, and came back after `waited_s`; None where nothing was, so that the try counts as a retry."""
+    """What was out, and came back after `waited_s`, or has other hosts that took the trial; None where nothing was, so
+    that the try counts as a retry."""
     waited_s: float = 0.0
     started: str = ""
     """ISO 8601, UTC."""
     wall_s: float = 0.0
     """Seconds from the start of the try to its end."""
+    host: str = ""
+    """As of `Outcome`."""
 
 
 ONLY_HERE = "the verifier fails only on what the agent left"
@@ -283,6 +286,8 @@ class Outcome(Record):
     started: str = ""
     """ISO 8601, UTC."""
     worker: str = ""
+    host: str = ""
+    """The Docker host that ran it, as `--docker-host` names it; empty where that was not given."""
     measured: tuple[Measured, ...] = ()
     """One per steer of the config; empty if there was no reply."""
     error: str = ""

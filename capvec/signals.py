@@ -48,6 +48,8 @@ class _State:
     """The devices of the terminals that it was started on."""
     nowhere: int = -1
     """The null device, opened beforehand for a process that is out of descriptors."""
+    continued: int = 0
+    """How often it was continued after a stop."""
 
 
 _state = _State()
@@ -63,14 +65,17 @@ def stopping_on_signals() -> Iterator[None]:
         yield  # only the main thread can take signals
         return
     if _state.nowhere < 0:
+        _open_standard_files()
         _state.terminals, _state.nowhere = _terminals(), os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     before = {one: signal.getsignal(one) for one in _STOPS}
     for one, handler in before.items():
         if handler not in (signal.SIG_IGN, None):
             signal.signal(one, _stop)
+    continued = signal.signal(signal.SIGCONT, _continue)
     try:
         yield
     finally:
+        signal.signal(signal.SIGCONT, continued or signal.SIG_DFL)
         if _state.since is None:
             for one, handler in before.items():
                 if handler is not None:
@@ -89,6 +94,18 @@ def finishing(*, then_stop: bool = True) -> Iterator[None]:
         _state.held = None
         if then_stop:
             raise Stopped(number)
+
+
+def times_continued() -> int:
+    """How often this process was stopped and continued (Ctrl-Z and `fg`, SIGSTOP and SIGCONT).
+
+    Counted in `stopping_on_signals`. What it waited for meanwhile was not stopped, and the clock went on.
+    """
+    return _state.continued
+
+
+def _continue(_number: int, _frame: FrameType | None) -> None:
+    _state.continued += 1
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
@@ -110,6 +127,15 @@ def _leave_terminal() -> None:
         with suppress(OSError):
             if os.fstat(descriptor).st_rdev in _state.terminals and not os.isatty(descriptor):
                 os.dup2(_state.nowhere, descriptor)
+
+
+def _open_standard_files() -> None:
+    """Open the null device where standard input, output or error is closed, or another file would get its number."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
 
 
 def _open_files() -> list[int]:

@@ -21,6 +21,7 @@ _ADVICE = {
     errno.EACCES: "choose a place that you may write, or change its permissions",
     errno.EPERM: "choose a place that you may write, or change its permissions",
     errno.EIO: "the disk fails; choose another",
+    errno.EFBIG: "raise the limit of a file's size (`ulimit -f`) and try again",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.ENOTDIR: "a part of that path is a file; choose another place",
     errno.EEXIST: "something else is there; choose another place",

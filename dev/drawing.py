@@ -10,7 +10,7 @@ from dev import architecture
 WIDTH, BOX, HEIGHT, STEP, LEFT = 960, 212, 50, 88, 120
 COLUMNS: Mapping[str, float] = {
     **{"tasks": 0, "sandbox": 1, "engines": 2, "stats": 2.94, "agent": 1, "models": 2, "traces": 1},
-    **{"directions": 1.5, "plan": 1.5, "results": 1.5, "run": 1, "report": 2, "studies": 1},
+    **{"directions": 1.5, "harnesses": 2.5, "plan": 1.5, "results": 1.5, "run": 1, "report": 2, "studies": 1},
     **{"publish": 2, "setup": 3, "commands": 2, "pytest_plugin": 1},
 }
 """Folder → where it stands in its row, from 0 on the left to 3 on the right."""

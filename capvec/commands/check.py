@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from capvec.commands.shared import say
@@ -32,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     from capvec.run.status_line import progress_on_stdout  # noqa: PLC0415
     from capvec.sandbox.compose_file import check_services  # noqa: PLC0415
     from capvec.sandbox.docker import DockerProvider  # noqa: PLC0415
-    from capvec.sandbox.docker_host import check_docker  # noqa: PLC0415
+    from capvec.sandbox.hosts import reach  # noqa: PLC0415
     from capvec.sandbox.reaper import reap_and_say  # noqa: PLC0415
     from capvec.tasks import load_tasks  # noqa: PLC0415
     from capvec.tasks.loader import left_out_in_words, notes_in_words  # noqa: PLC0415
@@ -46,13 +47,14 @@ def run(options: argparse.Namespace) -> int:
         force_build=options.force_build,
         check=check_services,
     )
-    check_docker()
-    for line in (*notes_in_words(loaded.tasks), *left_out_in_words(loaded.left_out)):
-        say(one_line(line))
-    reap_and_say(say)
     scale = Scale(options.reward, options.solved_at)
-    with progress_on_stdout(at_a_time=options.jobs) as progress:
-        provider = DockerProvider.of(options, lambda line: progress.say(f"capvec: {line}"))
+    with ExitStack() as held:
+        hosts = held.enter_context(reach(options.docker_host or ()))
+        for line in (*notes_in_words(loaded.tasks), *left_out_in_words(loaded.left_out)):
+            say(one_line(line))
+        reap_and_say(say, hosts=hosts)
+        progress = held.enter_context(progress_on_stdout(at_a_time=options.jobs))
+        provider = DockerProvider.of(options, lambda line: progress.say(f"capvec: {line}"), hosts)
         images, unbuilt = prepare_images(provider, loaded.tasks, keep_going=True, show=progress.update)
         built = [task for task in loaded.tasks if task.name in images]
         checks = Checker(provider, scale, jobs=options.jobs, show=progress.update).check(built)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from capvec import __version__
-from capvec.commands import bake, capture, check, collect, compute, doctor, export, report, serve, setup
+from capvec.commands import bake, capture, check, collect, compute, doctor, export, judge, report, serve, setup
 from capvec.exits import accept_any_character, exit_code_of
 from capvec.plan.option_help import add_arguments
 from capvec.plan.option_table import PLACES
@@ -22,6 +22,7 @@ COMMANDS = {
     "capture": capture,
     "compute": compute,
     "report": report,
+    "judge": judge,
     "export": export,
     "bake": bake,
 }

@@ -7,10 +7,10 @@ import argparse
 EPILOG = "exit code: 0 when nothing but what is optional is missing, else 1"
 
 
-def run(_options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Print the table; 1 when something is missing."""
     from capvec.setup.doctor import complete, examine, report  # noqa: PLC0415
 
-    findings = examine()
+    findings = examine(options.docker_host or ())
     print(report(findings))
     return 0 if complete(findings) else 1

@@ -14,9 +14,9 @@ has none, or without root, they come from Debian 13 into ~/.docker/cli-plugins.
 """
 
 
-def run(_options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Prepare it, and print each step."""
     from capvec.setup.steps import set_up  # noqa: PLC0415
 
-    set_up(say)
+    set_up(say, options.docker_host or ())
     return 0

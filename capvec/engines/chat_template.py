@@ -8,13 +8,13 @@ model. In `content`, templates that know the tag remove it from earlier replies,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from capvec.engines.protocol import ChatTemplateInfo
 from capvec.errors import UsageError
-from capvec.records import Message, Thinking
+from capvec.records import Thinking
 from capvec.text import one_line
 from capvec.thoughts import CHANNELS, THINK, Said, ThoughtTags, split_channels, split_thought
 
@@ -52,26 +52,42 @@ class ChatTemplate:
     ends: frozenset[int] = frozenset()
     """The token with which the template ends the assistant's messages. A reply ends there too."""
 
-    def text(self, messages: Sequence[Message], *, prompt: bool, thinking: Thinking | None = None) -> str:
+    def text(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        prompt: bool,
+        thinking: Thinking | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> str:
         """A conversation as the model reads it.
 
         Args:
             messages: the conversation.
             prompt: whether it ends in a generation prompt.
             thinking: None is `off`.
+            tools: that the model may call, for a template that knows some.
 
         Raises:
             UsageError: the template cannot render the conversation.
         """
-        text: str = self._apply(messages, prompt=prompt, thinking=thinking, tokenize=False)
+        text: str = self._apply(messages, prompt=prompt, thinking=thinking, tools=tools, tokenize=False)
         return text + self.header if prompt else text.removesuffix(_first(text.endswith, self.trailers) or "")
 
-    def ids(self, messages: Sequence[Message], *, prompt: bool, thinking: Thinking | None = None) -> list[int]:
+    def ids(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        prompt: bool,
+        thinking: Thinking | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> list[int]:
         """The token ids of `text`; the arguments and errors are the same."""
         if self.info.generation_prompt != "own":
-            text = self.text(messages, prompt=prompt, thinking=thinking)
+            text = self.text(messages, prompt=prompt, thinking=thinking, tools=tools)
             return [int(token) for token in self.tokenizer(text, add_special_tokens=False)["input_ids"]]
-        return [int(token) for token in self._apply(messages, prompt=prompt, thinking=thinking, tokenize=True)]
+        ids = self._apply(messages, prompt=prompt, thinking=thinking, tools=tools, tokenize=True)
+        return [int(token) for token in ids]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens, all that they say: a command may hold a text that is a special token."""
@@ -90,7 +106,7 @@ class ChatTemplate:
         said = split_channels(text) if self.tags == CHANNELS else split_thought(text, self.tags, opened=opened)
         return Said(said.thought, self._unframed(said.answer))
 
-    def adapted(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
+    def adapted(self, messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """The conversation in the form that the template can render; contents are text."""
         said = self.accepted(messages)
         if said[0]["role"] == "system" and not self._has_place(said[-1]["role"]):
@@ -100,7 +116,7 @@ class ChatTemplate:
                 message["content"] = self.info.blank
         return said
 
-    def accepted(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
+    def accepted(self, messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """The conversation without the texts that the template refuses in messages of the assistant."""
         return [
             dict(message) | {key: self._cleared(message[key]) for key in SAID if message.get(key)}
@@ -113,7 +129,15 @@ class ChatTemplate:
         """Whether the template renders the system text of a conversation that ends with this role."""
         return self.info.system == "own" or (self.info.system == "dropped-after-reply" and last != "assistant")
 
-    def _apply(self, messages: Sequence[Message], *, prompt: bool, thinking: Thinking | None, tokenize: bool) -> Any:
+    def _apply(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        prompt: bool,
+        thinking: Thinking | None,
+        tools: Sequence[Mapping[str, Any]],
+        tokenize: bool,
+    ) -> Any:
         said = self.adapted(messages)
         if self.parts:
             said = [message | {"content": [{"type": "text", "text": message["content"]}]} for message in said]
@@ -122,6 +146,7 @@ class ChatTemplate:
             return self.tokenizer.apply_chat_template(
                 said,
                 chat_template=self.source,
+                tools=list(tools) or None,
                 add_generation_prompt=prompt,
                 tokenize=tokenize,
                 return_dict=False,

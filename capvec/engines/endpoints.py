@@ -9,12 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import cached_property
 from math import prod
-from secrets import randbits
 from time import time
-from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import safetensors.numpy
@@ -23,45 +21,30 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from capvec.engines.answering import Answering, ChatReader, Prompt, TextReader
+from capvec.engines.answers import ChatForm, TextForm
+from capvec.engines.chat_requests import ChatRequest, TextRequest, Wanted, parse_chat, parse_text
 from capvec.engines.chat_template import ChatTemplate
+from capvec.engines.checks import RequestError, shown
+from capvec.engines.generation import ReplyRequest
 from capvec.engines.prepared import Prepared, prepare
 from capvec.engines.protocol import DirectionInfo, EngineInfo, EngineState
-from capvec.engines.published import Answered, Published, with_suffix
+from capvec.engines.published import Published, with_suffix
 from capvec.engines.render import render_marked
 from capvec.engines.requests import (
     CaptureRequest,
-    ChatRequest,
-    RequestError,
     parse_capture,
-    parse_chat,
     parse_configs,
     parse_direction,
 )
 from capvec.engines.serving import BOUNDS, Bounds, JsonResponse, LargeResponse, Room, body_of, endpoints
+from capvec.engines.tools import in_words, knows_tools, opening
 from capvec.errors import UsageError
-from capvec.receipts import check_finite
 from capvec.records import Reply
 from capvec.steering import Steer, direction_hash
 
 MAX_CAPTURE_BYTES, MAX_DIRECTIONS_BYTES = 1 << 30, 1 << 30
 """Most residuals of all answers that are not yet taken, and most directions held, in float32."""
-
-
-@dataclass(frozen=True)
-class ReplyRequest:
-    """One reply to generate."""
-
-    tokens: tuple[int, ...]
-    """The rendered prompt."""
-    max_tokens: int
-    """At most what the model's context has room for."""
-    seed: int
-    temperature: float
-    stop: tuple[str, ...]
-    steers: tuple[Steer, ...]
-    """Their directions are held."""
-    assistant: tuple[bool, ...] | None
-    """Of each prompt token, whether it belongs to an assistant message; None where no steer asks."""
 
 
 class Endpoints(ABC):
@@ -144,15 +127,15 @@ class Endpoints(ABC):
 
     async def chat(self, http: HttpRequest) -> Response:
         asked = self._named(parse_chat(await body_of(http), self.info.n_layers))
-        request = self._request(asked)
-        with self.counted():
-            reply = await self.generate(http, request)
-        said = self.template.split(reply.text, request.tokens)
-        reply = replace(reply, text=said.answer, thought=said.thought)
-        answered = Answered(f"chatcmpl-{uuid4().hex}", 0, int(time()), request.seed)
-        if asked.model is not None:
-            self.published.check(asked.model, reply, answered)
-        return JsonResponse(self._answer(reply, answered, asked.model or self.info.model))
+        prompt = self._chat_prompt(asked)
+        form = ChatForm(self.template, logprobs=asked.logprobs is not None)
+        return await Answering(self, http, asked, form, ChatReader(self.template, asked, prompt)).answer([prompt])
+
+    async def complete(self, http: HttpRequest) -> Response:
+        asked = self._named_text(parse_text(await body_of(http), self.info.n_layers))
+        prompts = [self._text_prompt(asked, one) for one in asked.prompts]
+        form = TextForm(self.template, logprobs=asked.logprobs is not None)
+        return await Answering(self, http, asked, form, TextReader(asked.stop)).answer(prompts)
 
     async def capture(self, http: HttpRequest) -> Response:
         asked = parse_capture(await body_of(http))
@@ -227,62 +210,92 @@ class Endpoints(ABC):
         config = self.published.config(asked.model)
         return replace(asked, steers=config.steers, messages=with_suffix(asked.messages, config.system_suffix))
 
-    def _request(self, asked: ChatRequest) -> ReplyRequest:
+    def _named_text(self, asked: TextRequest) -> TextRequest:
+        if asked.model is None:
+            return asked
+        config = self.published.config(asked.model)
+        if config.system_suffix:
+            raise RequestError(
+                f"model {config.name!r} adds to the system prompt, which a completion has not; ask for a chat",
+                "unsupported_value",
+            )
+        return replace(asked, steers=config.steers)
+
+    def _chat_prompt(self, asked: ChatRequest) -> Prompt:
+        known = bool(asked.tools) and self.knows_tools
+        native = known or (any("tool_calls" in one for one in asked.messages) and self.knows_tools)
+        messages = asked.messages if native else in_words(asked.messages, asked.tools)
+        try:
+            marked = any(steer.positions == "assistant" for steer in asked.steers)
+            tokens, assistant = self._tokens(replace(asked, messages=messages), marked=marked, native=native)
+        except UsageError as error:  # the user of an agent did not write its conversation
+            raise RequestError(str(error), "template_fault") from error
+        begun = opening(self.template, asked.tools, known=known)
+        if begun:
+            ids = self.template.tokenizer(begun, add_special_tokens=False)["input_ids"]
+            tokens += tuple(map(int, ids))
+            assistant = (*assistant, *(True for _ in ids)) if assistant is not None else None
+        return Prompt(tokens, assistant, begun)
+
+    @cached_property
+    def knows_tools(self) -> bool:
+        """Whether the chat template tells the model of tools."""
+        return knows_tools(self.template)
+
+    def _tokens(
+        self, asked: ChatRequest, *, marked: bool, native: bool
+    ) -> tuple[tuple[int, ...], tuple[bool, ...] | None]:
+        # Marked only where a steer needs it: some chat templates do not reveal which tokens are the assistant's.
+        if not marked:
+            ids = self.template.ids(
+                asked.messages, prompt=True, thinking=asked.thinking, tools=asked.tools.listed * native
+            )
+            return tuple(ids), None
+        if native:
+            raise RequestError(
+                "tools: the chat template renders them, and which tokens are then the assistant's is not known; ask "
+                "for a model that is steered at other positions",
+                "unsupported_value",
+            )
+        rendered = render_marked(self.template, asked.messages, prompt=True, thinking=asked.thinking)
+        return rendered.ids, rendered.assistant
+
+    def _text_prompt(self, asked: TextRequest, prompt: str | tuple[int, ...]) -> Prompt:
+        tokenizer = self.template.tokenizer
+        tokens = tuple(map(int, tokenizer(prompt)["input_ids"])) if isinstance(prompt, str) else prompt
+        if not tokens or max(tokens) >= len(tokenizer):
+            raise RequestError(
+                f"prompt: {shown(prompt)}; expected one token or more, of the model's {len(tokenizer)}", "invalid_value"
+            )
+        marked = any(steer.positions == "assistant" for steer in asked.steers)
+        return Prompt(tokens, (False,) * len(tokens) if marked else None)
+
+    def request(self, asked: Wanted, prompt: Prompt, seed: int) -> ReplyRequest:
+        """A reply to a prompt.
+
+        Raises:
+            RequestError: a direction is not held, or the prompt fills the context.
+        """
         for steer in asked.steers:
             self._check_held(steer)
-        tokens, assistant = self._tokens(asked)
-        room = self.context_length - len(tokens)
+        room = self.context_length - len(prompt.tokens)
         if room < 1:
             raise RequestError(
-                f"the prompt has {len(tokens)} tokens, which leaves no room for a reply; expected fewer than "
+                f"the prompt has {len(prompt.tokens)} tokens, which leaves no room for a reply; expected fewer than "
                 f"{self.context_length}, the model's context",
                 "context_length_exceeded",
             )
         return ReplyRequest(
-            tokens=tokens,
+            tokens=prompt.tokens,
             max_tokens=room if asked.max_tokens is None else min(room, asked.max_tokens),
-            seed=randbits(31) if asked.seed is None else asked.seed,
+            seed=seed,
             temperature=asked.temperature,
             stop=asked.stop,
             steers=asked.steers,
-            assistant=assistant,
+            assistant=prompt.assistant,
+            shaping=asked.shaping,
+            logprobs=asked.logprobs,
         )
-
-    def _tokens(self, asked: ChatRequest) -> tuple[tuple[int, ...], tuple[bool, ...] | None]:
-        # Marked only where a steer needs it: some chat templates do not reveal which tokens are the assistant's.
-        try:
-            if any(steer.positions == "assistant" for steer in asked.steers):
-                rendered = render_marked(self.template, asked.messages, prompt=True, thinking=asked.thinking)
-                return rendered.ids, rendered.assistant
-            return tuple(self.template.ids(asked.messages, prompt=True, thinking=asked.thinking)), None
-        except UsageError as error:  # the user of an agent did not write its conversation
-            raise RequestError(str(error), "template_fault") from error
-
-    def _answer(self, reply: Reply, answered: Answered, model: str) -> dict[str, Any]:
-        check_finite(reply.receipts, reply.isolation)
-        choice = {
-            "index": answered.index,
-            "logprobs": None,
-            "message": {"role": "assistant", "content": reply.text, "reasoning_content": reply.thought or None},
-            "thought_tags": self.template.tags.to_json() if self.template.tags.open in reply.text else None,
-            "finish_reason": reply.finish_reason,
-            "steering_receipts": [receipt.to_json() for receipt in reply.receipts],
-            "steering_isolation": reply.isolation.to_json() if reply.isolation is not None else None,
-            "steering_of_cached": [steer.to_json() for steer in reply.cached_under],
-        }
-        return {
-            "id": answered.id,
-            "object": "chat.completion",
-            "created": answered.created,
-            "model": model,
-            "choices": [choice],
-            "usage": {
-                "prompt_tokens": reply.prompt_tokens,
-                "completion_tokens": reply.completion_tokens,
-                "total_tokens": reply.prompt_tokens + reply.completion_tokens,
-                "prompt_tokens_details": {"cached_tokens": reply.cached_tokens},
-            },
-        }
 
 
 def build_app(engine: Endpoints, bounds: Bounds = BOUNDS, *, without: Collection[str] = ()) -> ASGIApp:
@@ -299,6 +312,7 @@ def build_app(engine: Endpoints, bounds: Bounds = BOUNDS, *, without: Collection
         "/v1/models": ("GET", engine.models),
         "/v1/configs": ("POST", engine.publish),
         "/v1/chat/completions": ("POST", engine.chat),
+        "/v1/completions": ("POST", engine.complete),
         "/v1/capture": ("POST", engine.capture),
         "/v1/directions": ("POST", engine.put_direction),
     }

@@ -1,11 +1,11 @@
 """The protocol between engines and clients: OpenAI's chat completions, and what capvec adds. Imports no torch.
 
-* `POST /v1/chat/completions`: OpenAI's fields; `thinking`, `on`, `off` (if absent) or `default`, for a chat template
-  with such a switch; and `steering`, a list of `Steer` records. A message may have `reasoning_content`, the thought
-  before its `content`, and so may the message of the choice. The choice has `thought_tags`, the model's `ThoughtTags`,
-  where the content holds one; `steering_receipts`, one `Receipt` for each steer in the same order;
-  `steering_isolation`, an `IsolationCheck`, in unsteered replies too; and `steering_of_cached`, the steers under which
-  reused prompt tokens were computed.
+* `POST /v1/chat/completions` and `POST /v1/completions`: OpenAI's fields, as `chat_requests` lists them; `thinking`,
+  `on`, `off` (if absent) or `default`, for a chat template with such a switch; and `steering`, a list of `Steer`s.
+  A message may have `reasoning_content`, the thought before its `content`, and so may the message of the choice. The
+  choice has `thought_tags`, the model's `ThoughtTags`, where the content holds one; `steering_receipts`, one `Receipt`
+  for each steer in the same order; `steering_isolation`, an `IsolationCheck`, in unsteered replies too; and
+  `steering_of_cached`, the steers under which reused prompt tokens were computed.
 * `POST /v1/directions`: the bytes of a safetensors file with the tensor `directions`, floating point
   `[n_layers, d_model]`; answers a `DirectionInfo`. Steers name the direction by its hash.
 * `POST /v1/configs`: `{"configs": [Config, …]}`, once; the directions of their steers are held. From then on

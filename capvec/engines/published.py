@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from capvec.engines.checks import RequestError
 from capvec.engines.protocol import EngineInfo
-from capvec.engines.requests import RequestError
 from capvec.errors import SteeringFault
 from capvec.receipts import check_finite, check_receipts
 from capvec.records import Config, Message, Reply

@@ -11,9 +11,9 @@ import hmac
 import json
 import resource
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
@@ -26,8 +26,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from capvec.engines.checks import RequestError
 from capvec.engines.protocol import SERVER_IDLE_S
-from capvec.engines.requests import RequestError, error_response
+from capvec.engines.requests import error_response
 
 T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -142,7 +143,57 @@ class LargeResponse(Response):
             self._ended()
 
 
+END = "[DONE]"
+"""The data of the last event of a stream that holds what it promised."""
+
+
+class EventStream(Response):
+    """Server-sent events, each an object of JSON, then `END`; a stream that fails ends in an error without it."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncGenerator[dict[str, Any] | str, None]) -> None:
+        super().__init__(headers={"Cache-Control": "no-cache"})
+        del self.headers["content-length"]
+        self._events = events
+        self.ended: Callable[[], None] = lambda: None
+        """Called when the client has all events, or is gone."""
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Send them as they come."""
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            async for event in self._events:
+                data = event if isinstance(event, str) else json.dumps(event, allow_nan=False)
+                await send({"type": "http.response.body", "body": f"data: {data}\n\n".encode(), "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            await self._events.aclose()
+            self.ended()
+
+
 # ------------------------------------------------------------------------------------------------ application
+
+
+class Turns:
+    """Requests that are read and answered at a time."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._taken = most, 0
+
+    def take(self) -> None:
+        """Begin with one.
+
+        Raises:
+            RequestError: there are as many as may be.
+        """
+        if self._taken >= self._most:
+            raise _busy(f"{self._taken} requests")
+        self._taken += 1
+
+    def give(self) -> None:
+        """End with one."""
+        self._taken -= 1
 
 
 def endpoints(routes: Mapping[str, tuple[str, Endpoint]], token: str, bounds: Bounds = BOUNDS) -> ASGIApp:
@@ -155,22 +206,21 @@ def endpoints(routes: Mapping[str, tuple[str, Endpoint]], token: str, bounds: Bo
     """
     expected = f"Bearer {token}".encode()
     room = Room(bounds.held_bytes, "requests")
-    running = 0
+    turns = Turns(bounds.requests)
 
     async def answer(request: Request) -> Response:
-        nonlocal running
         if not hmac.compare_digest(request.headers.get("authorization", "").encode(), expected):
             raise RequestError("missing or wrong bearer token", "invalid_api_key", 401, {"WWW-Authenticate": "Bearer"})
         method, endpoint = _route(routes, request)
         if method == "GET":
             return await endpoint(request)
-        if running >= bounds.requests:
-            raise _busy(f"{running} requests")
-        running += 1
-        try:
-            return await endpoint(request)
-        finally:
-            running -= 1
+        turns.take()
+        with ExitStack() as turn:
+            turn.callback(turns.give)
+            response = await endpoint(request)
+            if isinstance(response, EventStream):
+                response.ended = turn.pop_all().close
+            return response
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         arrived, received, held = False, 0, 0

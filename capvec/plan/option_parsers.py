@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
 
 from capvec.arguments import at_least, choice, number, split
 from capvec.errors import UsageError
@@ -15,6 +16,8 @@ ControlKind = Literal["zero", "random", "shuffled", "orthogonal", "negated", "pr
 _COUNTED: tuple[ControlKind, ...] = ("random", "shuffled", "orthogonal")
 _EARLIER_KINDS = {"flip": "negated"}
 """Spelling of an earlier capvec → that of today."""
+_CONTEXT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]+")
+_SCHEMES = ("unix", "tcp", "ssh", "http", "https", "npipe")
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -127,6 +130,30 @@ def parse_engine_arg(text: str) -> tuple[str, Any]:
         return key, json.loads(value)
     except ValueError:
         return key, value
+
+
+def parse_docker_host(text: str) -> str:
+    """An address of a Docker, or the name of a context of Docker's command line.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    scheme, sign, rest = text.partition("://")
+    if (not sign and _CONTEXT.fullmatch(text)) or (scheme in _SCHEMES and rest and _has_port(text)):
+        return text
+    raise UsageError(
+        f"--docker-host {text!r}: expected an address such as ssh://user@machine, tcp://10.0.0.5:2375 or "
+        "unix:///run/user/1000/podman/podman.sock, or a context that `docker context ls` lists"
+    )
+
+
+def _has_port(address: str) -> bool:
+    """Whether the port of an address, if it has one, is a number."""
+    try:
+        _ = urlsplit(address).port
+    except ValueError:
+        return False
+    return True
 
 
 def parse_base_rate(text: str) -> float | str:

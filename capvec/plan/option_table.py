@@ -16,6 +16,7 @@ from capvec.arguments import at_least, choice, number
 from capvec.directions.recipe import CONTRASTS, RECIPE_PARSERS, EstimatorName, Recipe
 from capvec.engines.protocol import LOOPBACK, GenerationDefaults
 from capvec.engines.selection import AskedEngine
+from capvec.harnesses import parse_columns
 from capvec.models import POCKET
 from capvec.models.source import AGENT, BASE, POCKET_BASE
 from capvec.plan.option import Default, Option, Place
@@ -23,6 +24,7 @@ from capvec.plan.option_parsers import (
     parse_alphas,
     parse_base_rate,
     parse_controls,
+    parse_docker_host,
     parse_engine_arg,
     parse_grid_layers,
     parse_layers,
@@ -60,6 +62,7 @@ PLACES: Mapping[str, Place] = {
     "capture": Place("capvec capture", "Save the residuals of traces to a file, for `capvec compute`."),
     "compute": Place("capvec compute", "Build a direction from traces, and test and rank it at every layer."),
     "report": Place("capvec report", "Write the reports of a run again, or merge several runs."),
+    "judge": Place("capvec judge", "Give a verdict on results that were made elsewhere."),
     "export": Place("capvec export", "Copy a finished sweep to a folder for publication, with a model card."),
     "bake": Place("capvec bake", "Write a model folder that is steered without a hook."),
 }
@@ -71,6 +74,7 @@ GROUPS: Mapping[str, str] = {
     "trials": "model and trials",
     "power": "power and early stopping",
     "run": "the run and its report",
+    "elsewhere": "results made elsewhere",
     "server": "the server",
     "files": "files",
 }
@@ -207,6 +211,13 @@ OPTIONS: tuple[Option, ...] = (
         "Leave out tasks that `capvec check` finds unfit, with the reasons in the report, instead of stopping."),
     Option("no_check", None, "trials", _ACTING,
         "Run tasks without a proof that their verifiers tell a right answer from a wrong one."),
+    Option("docker_host", "HOST", "trials", (*_ACTING, "check"),
+        "A Docker that runs containers: an address (`ssh://`, `tcp://`, `unix://`), or a context of Docker's command "
+        "line. May be repeated: each then gets a share of the trials, by its CPUs.", parse_docker_host,
+        Default(words="that of the environment"), record="docker_hosts", several=True),
+    Option("docker_host", "HOST", "trials", ("doctor", "setup"),
+        "A Docker that is to run containers, as of a sweep; may be repeated.", parse_docker_host,
+        Default(words="that of the environment"), several=True),
     Option("capabilities", "C", "trials", ("sweep", "collect", "check"),
         "Linux capabilities of containers: `none`, or `default`, those of a plain Docker container, which `apt-get`, "
         "`chown` and `su` need. The model's commands then have them too.",
@@ -236,10 +247,11 @@ OPTIONS: tuple[Option, ...] = (
         "Whether the model thinks before it answers: `on`, `off`, or `default` for the default of its chat template. "
         "`on` and `off` are refused where the template has no such switch. Thoughts count toward --max-tokens.",
         partial(choice, "--thinking", choices=get_args(Thinking)), Default(words="off, where there is a switch")),
-    Option("reward", "NAME", "trials", ("sweep", "collect", "check"),
+    Option("reward", "NAME", "trials", ("sweep", "collect", "check", "judge"),
         "Which reward counts, where verifiers write several by name.", parse_reward_name,
         Default(words="`reward`, or the only one")),
-    Option("solved_at", "R", "trials", ("sweep", "collect", "check"), "Least reward of a trial that is solved.",
+    Option("solved_at", "R", "trials", ("sweep", "collect", "check", "judge"),
+        "Least reward of a trial that is solved.",
         partial(number, "--solved-at"), Default("1")),
     Option("retries", "N", "trials", _ACTING,
         "How often a trial that ended in an error is tried again. An unsolved trial never is, and tries that an outage "
@@ -251,7 +263,7 @@ OPTIONS: tuple[Option, ...] = (
         Default("4")),
     Option("jobs", "N", "trials", ("check",), "Tasks at a time.", partial(at_least, "--jobs", minimum=1), Default("4")),
     # ---------------------------------------------------------------------------------- power and early stopping
-    Option("effect", "D", "power", _SWEEP,
+    Option("effect", "D", "power", (*_SWEEP, "judge"),
         "A difference in pass rate that would matter: the verdict's equivalence margin.",
         partial(parse_share, "--effect", what="a difference in pass rate"), Default(words=f"{EQUIVALENCE_MARGIN:g}")),
     Option("base_rate", "R|RUN", "power", _SWEEP,
@@ -271,7 +283,7 @@ OPTIONS: tuple[Option, ...] = (
         "`capvec report` merges the shards, and judges verdict and gates.", parse_shard),
     Option("plan", None, "run", _STUDIES,
         "Print configs, number of trials, expected time and power after a short probe, and stop."),
-    Option("gate", "EXPR", "run", _STUDIES,
+    Option("gate", "EXPR", "run", (*_STUDIES, "judge"),
         "Exit with 1 unless EXPR holds. `improves(CONFIG)` is judged by the verdict. `no_harm(D)` and `M<=baseline`, "
         "with M one of parse_fail, no_cmd and steps, are judged by the observed values of every config, controls "
         "included: no pass rate more than D below the baseline's, no mean of M above the baseline's. Join conditions "
@@ -286,9 +298,32 @@ OPTIONS: tuple[Option, ...] = (
     Option("out", "FILE", "files", ("capture",), "The file to write; its name ends in .safetensors.", required=True),
     Option("out", "DIR", "files", ("compute",), "Folder for dir.pt, dir.safetensors, dir.gguf and ranking.csv.",
         required=True),
+    Option("RESULTS", "RESULTS", "elsewhere", ("judge",),
+        "Files or folders with the outcomes of trials, as PATH or, to name their config, NAME=PATH; or counts of "
+        "solved trials and of all, as NAME=S/N.", required=True, several=True),
+    Option("baseline", "NAME", "elsewhere", ("judge",), "The config that the others are compared with.",
+        default=Default(words="`baseline`")),
+    Option("controls", "NAME[,NAME…]", "elsewhere", ("judge",),
+        "Configs that are controls: they get a verdict, and the others are not corrected for them.",
+        default=Default(words="those with the names of capvec's controls")),
+    Option("columns", "FIELD=NAME[,…]", "elsewhere", ("judge",),
+        "Names of a table's columns, where they are not those of the fields: `task`, `config`, `attempt`, `outcome`, "
+        "`reward`, `steps`, `parse_fail`, `no_cmd`, `repaired`, `seed`, `error`, `family`, `split`.", parse_columns),
+    Option("seeds", "S", "elsewhere", ("judge",),
+        "Whether all configs of a (task, attempt) ran from one seed: `shared` or `separate`, where the results do not "
+        "show it.", partial(choice, "--seeds", choices=("shared", "separate")), Default(words="not known")),
+    Option("errors", "E", "elsewhere", ("judge",),
+        "Whether failures of the instrument are told from those of the agent: `apart`, or `failures` where they count "
+        "as these, where the results do not show it.", partial(choice, "--errors", choices=("apart", "failures")),
+        Default(words="not known")),
+    Option("receipts", "FILE", "elsewhere", ("judge",),
+        "The file that `capvec serve --receipts FILE` wrote while it answered the harness.",
+        default=Default(words="none")),
     Option("RUN", "RUN", "files", ("report",), "Folders of runs, such as reports/latest.", required=True, several=True),
     Option("RUN", "RUN", "files", ("export",), "Folder of a run, such as reports/latest.", required=True),
     Option("out", "DIR", "files", ("report",), "A new folder for the merged run; required for several runs."),
+    Option("out", "DIR", "files", ("judge",), "A new folder for the report, such as reports/NAME.",
+        default=Default(words="no report, only the terminal")),
     Option("out", "DIR", "files", ("export", "bake"), "A new folder.", required=True),
     Option("license", "ID", "files", ("export",), "License of the vectors, as the Hugging Face hub names it.",
         default=Default("unknown")),

@@ -93,6 +93,8 @@ class SweepOptions(Record):
     allow_network: bool = False
     no_check: bool = False
     skip_unfit: bool = False
+    docker_hosts: tuple[str, ...] = ()
+    """Addresses or contexts; none stands for the Docker of the environment."""
     capabilities: Capabilities = _DEFAULTS["capabilities"]
     keep_processes: bool = False
     force_build: bool = False
@@ -189,6 +191,7 @@ def parse_options(raw: Mapping[str, Any], place: str = "sweep") -> SweepOptions:
     if values.get("base_url") is not None:
         values["model"] = values["base_url"]
     values["engine_arg"] = engine_args_of(values.get("engine_arg"))
+    values["docker_host"] = tuple(values.get("docker_host") or ())
     named = {option.key: values[option.name] for option in options_of(place)}
     return SweepOptions(
         **{key: value for key, value in named.items() if key in known},

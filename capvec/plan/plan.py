@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
@@ -23,6 +24,9 @@ from capvec.task_records import Capabilities, Task
 from capvec.text import counted
 
 ConfigKind = Literal["steered", "control"]
+_OF_STEERED = ("steered-", "ablate-", "set-")
+"""How the names of steered configs begin."""
+_CONTROL = re.compile(r"(?P<kind>zero|negated|(?:random|shuffled|orthogonal)(?=\d))\d*-(?P<where>.+)")
 PROMPT_CONTROL = "Work carefully. Check the result of each command before you finish. Do the task completely."
 """The `prompt` control adds this instruction to the system prompt, and steers with no vector."""
 
@@ -316,6 +320,32 @@ def _controls_for(
         for number, other in enumerate(matched[control.kind], start=1):
             name = f"{control.kind}{number}-{where}"
             yield make_config(name, "control", other, layers, base.alpha, unit, mode)
+
+
+def control_of(name: str, others: Sequence[str]) -> ControlOf | None:
+    """What a config controls for, as its name says: the inverse of the names that `control_configs` gives.
+
+    Args:
+        name: of the config.
+        others: of those beside it.
+
+    Returns:
+        None for a name that is no control's of any of them.
+    """
+    if name == "prompt":
+        bases = tuple(other for other in others if other.startswith(_OF_STEERED))
+        return ControlOf("prompt", bases) if bases else None
+    match = _CONTROL.fullmatch(name)
+    if match is None:
+        return None
+    kind, where = match["kind"], match["where"]
+    found: list[str] = []
+    for other in (other for other in others if other.startswith(_OF_STEERED)):
+        its = other.removeprefix("steered-")
+        layers = re.search(r"L[\d+]+", its)
+        if where == its or (kind == "zero" and layers is not None and where.split("-")[0] == layers[0]):
+            found.append(other)
+    return ControlOf(kind, tuple(found)) if found else None
 
 
 def make_config(

@@ -18,6 +18,7 @@ from capvec.errors import UsageError
 _RERUNS = "a trial would have several outcomes; --retries repeats those in which Docker or the engine failed"
 _PARALLEL = "a study's processes are those of pytest-xdist; use -n"
 _AGAIN = "trials would run again and again; --attempts N runs each task N times"
+_NO_TRIAL = "no trial would run; --collect-only lists the trials, and --plan says what a study can find"
 
 
 class _Refused(NamedTuple):
@@ -50,6 +51,13 @@ _REFUSED = (
     _Refused("forever", "--forever", _AGAIN, plugins=_THREADS),
     *(_Refused(unit, f"--{unit}", _AGAIN, plugins=_LOOPS) for unit in ("hours", "minutes", "seconds")),
     _Refused("loop", "--loop", _AGAIN, harmless=(1,), plugins=_LOOPS),
+    _Refused("setupplan", "--setup-plan", _NO_TRIAL),
+    _Refused(
+        "setuponly", "--setup-only", "trials would run, and what came of them would be lost; --setup-show keeps it"
+    ),
+    _Refused("showfixtures", "--fixtures", _NO_TRIAL),
+    _Refused("show_fixtures_per_test", "--fixtures-per-test", _NO_TRIAL),
+    _Refused("cacheshow", "--cache-show", _NO_TRIAL),
     _Refused("disable_socket", "--disable-socket", "trials reach the engine and Docker through sockets; leave it out"),
 )
 

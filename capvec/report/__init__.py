@@ -5,6 +5,6 @@ Builders such as `robustness` make `Section` values, `document` puts them in ord
 """
 
 from capvec.report.files import write_reports
-from capvec.report.terminal import closing_lines, sweep_lines
+from capvec.report.terminal import closing_lines, judged_lines, sweep_lines
 
-__all__ = ["closing_lines", "sweep_lines", "write_reports"]
+__all__ = ["closing_lines", "judged_lines", "sweep_lines", "write_reports"]

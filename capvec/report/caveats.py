@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from capvec.records import ONLY_HERE
+from capvec.report.origin import origin_caveats
 from capvec.report.section import Bullets, Code, Markdown, Section, Text, join, listed
 from capvec.results.results import Results
 
@@ -49,3 +50,5 @@ def caveats(results: Results) -> Iterator[Text]:
             "for efficacy they are biased away from zero.",
         )
     yield from map(Markdown, results.direction.caveats)
+    if results.origin is not None:
+        yield from origin_caveats(results, results.origin)

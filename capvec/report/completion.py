@@ -38,18 +38,18 @@ def gates_section(results: Results) -> Section | None:
     return Section("gates", "Gates", blocks, brief)
 
 
-def errors_section(outcomes: Sequence[Outcome]) -> Section | None:
+def errors_section(outcomes: Sequence[Outcome], *, resumable: bool = True) -> Section | None:
     """Every trial that ended in an infrastructure error; None where none did."""
     failed = [outcome for outcome in outcomes if outcome.outcome == "error"]
     if not failed:
         return None
     items: tuple[Text, ...] = tuple((Code(outcome.trial), ": ", _reason(outcome)) for outcome in failed)
     by_class = Paragraph(f"By what failed: {in_words(Counter(outcome.fault for outcome in failed))}.")
-    again = Paragraph((Code("--resume"), " runs these trials again."))
+    again = (Paragraph((Code("--resume"), " runs these trials again.")),) if resumable else ()
     brief = [Paragraph(f"error: {outcome.trial}: {_first_line(outcome)}") for outcome in failed[:_ERRORS_SHOWN]]
     if len(failed) > _ERRORS_SHOWN:
         brief.append(Paragraph(f"and {len(failed) - _ERRORS_SHOWN} more errors; RESULTS.md lists them all"))
-    return Section("errors", "Infrastructure errors", (Bullets(items), by_class, again), tuple(brief))
+    return Section("errors", "Infrastructure errors", (Bullets(items), by_class, *again), tuple(brief))
 
 
 def retried_section(outcomes: Sequence[Outcome]) -> Section | None:
@@ -71,7 +71,8 @@ def retried_section(outcomes: Sequence[Outcome]) -> Section | None:
 
 
 def _waited(lost: LostTry) -> str:
-    return "" if lost.away is None else f" ({lost.away} was out; waited {lost.waited_s:.0f} s)"
+    where = f" at {lost.host}" if lost.away == "Docker" and lost.host else ""
+    return "" if lost.away is None else f" ({lost.away}{where} was out; waited {lost.waited_s:.0f} s)"
 
 
 def _reason(outcome: Outcome) -> Inline:

@@ -36,15 +36,25 @@ def config_table(rows: Iterable[ConfigSummary], plan: Plan) -> Table:
     return Table((*left(first), *right(*numbers)), cells)
 
 
+def _known(table: Table) -> Table:
+    """Without the columns of which no cell is known."""
+    kept = [place for place in range(len(table.columns)) if any(row[place] != "–" for row in table.rows)]
+    rows = tuple(tuple(row[place] for place in kept) for row in table.rows)
+    return Table(tuple(table.columns[place] for place in kept), rows)
+
+
 def results_section(results: Results) -> Section:
     """The counts of every config."""
     plan, summary = results.plan, results.summary
     kinds = {config.name: config.kind for config in plan.configs}
     chart = figures(lambda width: pass_rates(summary.configs, kinds, summary.baseline, width))
     table = config_table(summary.configs, plan)
+    if results.origin is not None:
+        table = _known(table)
     note = Paragraph(
         (
-            "parse_fail and no_cmd are per run. Errors are excluded from rates. Fisher p: Fisher's exact test, "
+            "parse_fail and no_cmd are per run. " if any(column.title == "no_cmd" for column in table.columns) else "",
+            "Errors are excluded from rates. Fisher p: Fisher's exact test, "
             "two-sided, on counts pooled over the tasks on which both the config and the baseline have valid trials, "
             "as the field reports it. The test that decides is under ",
             Link("robustness", "Robustness"),

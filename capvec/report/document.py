@@ -12,6 +12,7 @@ from capvec.report.error_difference import error_difference_section, error_diffe
 from capvec.report.interim import interim_section
 from capvec.report.interpretation import interpretation_section
 from capvec.report.method import method_section
+from capvec.report.origin import origin_section, proof_status, served_section
 from capvec.report.receipts import receipts_section
 from capvec.report.rewards import rewards_section
 from capvec.report.robustness import robustness_section
@@ -25,14 +26,15 @@ from capvec.results.results import Results
 def sweep_report(results: Results) -> Report:
     """Everything that `RESULTS.md` and `report.html` say, and what the terminal shows of it."""
     plan, summary, outcomes = results.plan, results.summary, results.outcomes
-    status = [answer(results), f"{results.completeness}."]
+    status = [answer(results), *proof_status(results), f"{results.completeness}."]
+    model = (f"Model {plan.settings.model}",) if results.origin is None else ()
     if results.completeness.interrupted:
         status.reverse()
     sections = (
         error_difference_section(results),
         verdict_section(results),
         interpretation_section(results),
-        method_section(results),
+        method_section(results) if results.origin is None else origin_section(results, results.origin),
         results_section(results),
         rewards_section(results),
         dose_response_section(results),
@@ -41,12 +43,12 @@ def sweep_report(results: Results) -> Report:
         controls_section(results),
         task_families_section(results),
         trial_matrix_section(results),
-        direction_section(results),
+        direction_section(results) if results.origin is None else None,
         contrast_section(results),
         caveats_section(results),
-        receipts_section(outcomes),
+        receipts_section(outcomes) if results.origin is None else served_section(results),
         gates_section(results),
-        errors_section(outcomes),
+        errors_section(outcomes, resumable=results.origin is None),
         retried_section(outcomes),
     )
     return Report(
@@ -54,7 +56,8 @@ def sweep_report(results: Results) -> Report:
         status=" ".join(filter(None, (error_difference_status(results), *status))),
         sections=tuple(section for section in sections if section is not None),
         warnings=warnings(plan, summary),
-        about=(
-            f"Model {plan.settings.model}, {len(plan.tasks)} tasks, {len(plan.configs)} configs, {len(outcomes)} trials"
+        source="trials.jsonl" if results.origin is None else "results that were made elsewhere",
+        about=", ".join(
+            (*model, f"{len(plan.tasks)} tasks", f"{len(plan.configs)} configs", f"{len(outcomes)} trials")
         ),
     )

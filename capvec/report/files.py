@@ -51,7 +51,8 @@ def write_documents(results: Results, trials: Embedded, folder: Path, table: Pat
     """
     plan, report = results.plan, sweep_report(results)
     tries = ("tries",) if any(outcome.lost for outcome in results.outcomes) else ()
-    columns = [*MASTER_COLUMNS, *tries, *(f"{NAMED_REWARD}{name}" for name in named_rewards(results.outcomes))]
+    known = (column for column in MASTER_COLUMNS if column not in results.summary.unrecorded)
+    columns = [*known, *tries, *(f"{NAMED_REWARD}{name}" for name in named_rewards(results.outcomes))]
     cells = trial_table(plan, results.outcomes)[columns].map(_cell).rename(columns=_cell)
     write_text(table, cells.to_csv(index=False))
     write_text(folder / "RESULTS.md", markdown(report))

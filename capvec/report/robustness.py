@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from capvec.report.section import Block, Heading, Paragraph, Section, Table, join, left, listed, right
 from capvec.stats.config_summary import ConfigSummary
 from capvec.stats.drift import Drift
-from capvec.stats.effects import Effect
+from capvec.stats.effects import SECONDARY, Effect
 from capvec.stats.mediation import Mediation
 from capvec.stats.summary import Summary
 from capvec.text import number, p_value, signed
@@ -23,7 +23,7 @@ def robustness_section(summary: Summary) -> Section | None:
         *_tests(rows),
         *_mediation(rows),
         *_secondary(rows),
-        *_sensitivity(read, interim=summary.sequential is not None),
+        *_sensitivity(read, summary),
         *_drift(summary.drift),
     )
     return Section("robustness", "Robustness", blocks, folded="Other tests, other outcomes, other readings, drift")
@@ -74,7 +74,9 @@ def _secondary(rows: Sequence[ConfigSummary]) -> Iterator[Block]:
     effects = [effect for row in rows for effect in row.secondary]
     if not effects:
         return
-    yield Heading("parse_fail, no_cmd and steps per run")
+    yield Heading(
+        f"{_listed_plainly([metric for metric in SECONDARY if any(e.metric == metric for e in effects)])} per run"
+    )
     columns = (*left("config", "metric"), *right("baseline", "config", "difference", "p", "p after Holm"))
     lines = tuple(
         (
@@ -95,7 +97,12 @@ def _secondary(rows: Sequence[ConfigSummary]) -> Iterator[Block]:
     )
 
 
-def _sensitivity(rows: Sequence[ConfigSummary], *, interim: bool) -> Iterator[Block]:
+def _listed_plainly(names: Sequence[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _sensitivity(rows: Sequence[ConfigSummary], summary: Summary) -> Iterator[Block]:
     if not rows:
         return
     yield Heading("Does the result depend on how trials are counted?")
@@ -104,10 +111,11 @@ def _sensitivity(rows: Sequence[ConfigSummary], *, interim: bool) -> Iterator[Bl
     )
     if lines:
         yield Table((*left("config", "reading"), *right("difference", "p", "p after Holm")), lines)
-        if interim:
+        if summary.sequential is not None:
             yield Paragraph("These p-values do not allow for interim analyses.")
     if alike := [row.config for row in rows if not _differ(row)]:
-        yield Paragraph(join("The same however errors and repaired replies are counted: ", listed(alike), "."))
+        counted = "errors" if "repaired" in summary.unrecorded else "errors and repaired replies"
+        yield Paragraph(join(f"The same however {counted} are counted: ", listed(alike), "."))
 
 
 def _as_read(effect: Effect) -> tuple[str, ...]:

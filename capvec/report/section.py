@@ -213,6 +213,8 @@ class Report:
     warnings: tuple[Text, ...] = ()
     about: str = ""
     """One line on the run, for the head of the page."""
+    source: str = "trials.jsonl"
+    """What the page says that it was written from."""
 
     @property
     def charts(self) -> Iterator[Chart]:

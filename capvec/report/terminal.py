@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from textwrap import wrap
 
 from capvec.report.completion import errors_section, gates_section, retried_section
+from capvec.report.origin import proof_status
 from capvec.report.section import (
     Block,
     Bullets,
@@ -46,18 +47,22 @@ def closing_lines(results: Results, lines: Iterable[str]) -> tuple[str, ...]:
         results: of the run.
         lines: of the study itself.
     """
-    completeness, folder = results.completeness, results.plan.folder
+    folder = results.plan.folder
+    return (*lines, *judged_lines(results), f"report: {folder / 'RESULTS.md'} and {folder / 'report.html'}")
+
+
+def judged_lines(results: Results) -> tuple[str, ...]:
+    """What stays in view after the verdict: errors, tries, what is missing, the receipts that are, and gates."""
+    completeness = results.completeness
     counts = [str(completeness)] if completeness.missing or completeness.interrupted or completeness.stopped else []
     errors, gates = errors_section(results.outcomes), gates_section(results)
     retried = retried_section(results.outcomes)
-    written = f"report: {folder / 'RESULTS.md'} and {folder / 'report.html'}"
     return (
-        *lines,
         *section_lines(errors, None),
         *section_lines(retried, None),
         *counts,
+        *proof_status(results),
         *section_lines(gates, None),
-        written,
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from capvec.errors import UsageError
+from capvec.errors import StorageFault, UsageError
 from capvec.parsing import parse_json
 from capvec.reading import GIB, open_regular, shown
 from capvec.records import Config, Outcome, TrialId
@@ -26,6 +26,8 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._length: int | None = None
+        """Bytes of the file as it was last read or written here; None before that."""
 
     def create(self) -> None:
         """Make the file if there is none, so that its absence later shows a loss.
@@ -40,18 +42,30 @@ class Ledger:
         """Write one line and wait until the disk has it; if it cannot, the file is as it was.
 
         Raises:
-            StorageFault: the disk is full or read-only, or refuses otherwise.
+            StorageFault: the disk is full or read-only, or refuses otherwise; or the file is gone, or has another
+                length than it was left with.
         """
         line = json.dumps(outcome.to_json(), allow_nan=False).encode() + b"\n"
-        with writing(self.path), self.path.open("ab", buffering=0) as file:
+        with writing(self.path), open(self.path, "ab", buffering=0, opener=self._open) as file:
             before = os.fstat(file.fileno()).st_size
+            if self._length not in (None, before):
+                raise StorageFault(
+                    f"{self.path} was changed while this run writes it: it had {self._length:,} bytes and has "
+                    f"{before:,}; put it back as it was"
+                )
+            self._length = before + len(line)
             try:
                 while line:
                     line = line[file.write(line) :]
                 os.fsync(file.fileno())
             except BaseException:
+                self._length = before
                 file.truncate(before)
                 raise
+
+    def _open(self, path: str, flags: int) -> int:
+        """What was there once is not made anew."""
+        return os.open(path, flags if self._length is None else flags & ~os.O_CREAT, 0o666)
 
     def read(self) -> tuple[Outcome, ...]:
         """Every outcome on disk, oldest first; the latest of a trial that ran again replaces the earlier one in place.
@@ -65,6 +79,7 @@ class Ledger:
             return ()
         latest: dict[TrialId, Outcome] = {}
         with open_regular(self.path, _LARGEST) as file:
+            self._length = os.fstat(file.fileno()).st_size
             for number, line in enumerate(file, start=1):
                 try:
                     outcome = Outcome.from_json(parse_json(line))
@@ -91,6 +106,7 @@ class Ledger:
             if whole < len(data):
                 with writing(self.path), self.path.open("r+b") as file:
                     file.truncate(whole)
+                self._length = None
 
 
 def check_receipts(file: Path, configs: Iterable[Config], outcomes: Iterable[Outcome]) -> None:

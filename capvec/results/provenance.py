@@ -55,6 +55,7 @@ def write(
     health: Mapping[str, Any],
     direction: StudyDirection | None,
     images: Mapping[str, str],
+    hosts: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Write `provenance.json` into the run folder; that of earlier sessions is kept in `earlier_sessions`.
 
@@ -66,6 +67,7 @@ def write(
         health: the engine's description of itself and its model.
         direction: of the steered configs, with its source; None if no config is steered.
         images: the images of each task, as `SandboxProvider.prepare` returns them.
+        hosts: the Docker hosts that were named, as `capvec.sandbox.hosts.describe` gives them.
     """
     path = folder / PROVENANCE
     earlier = read(folder) if path.exists() else None
@@ -89,6 +91,7 @@ def write(
             }
             for task in plan.tasks
         },
+        "docker_hosts": [dict(host) for host in hosts],
         "left_out": dict(plan.left_out),
         "unproved": dict(plan.unproved),
         "seeds": {str(trial.id): trial.seed for trial in plan.trials},
@@ -188,6 +191,7 @@ def check_same_study(
     health: Mapping[str, Any],
     direction: StudyDirection,
     images: Mapping[str, str],
+    hosts: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Make sure that a resumed run continues as it began, so that outcomes of two different runs are never pooled.
 
@@ -208,6 +212,7 @@ def check_same_study(
         "settings": plan.settings.to_json(),
         "direction": {"hash": direction.direction.hash},
         "tasks": {task.name: _conditions(task, images[task.name]) for task in plan.tasks},
+        "docker_hosts": hosts,
         "configs": [config.to_json() for config in plan.configs],
         "seeds": [str(trial.id) for trial in plan.trials],
     }
@@ -308,6 +313,9 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, t
         for key in ("modes", "variables"):
             words = f"{_CONDITIONS[key].removeprefix('the ')} of {name}"
             first[words], second[words] = (task.get(key) for task in tasks)
+    architectures = [sorted({host["architecture"] for host in run.get("docker_hosts", ())}) for run in (one, other)]
+    if all(architectures):
+        first["architecture of the Docker hosts"], second["architecture of the Docker hosts"] = architectures
     return {name: (value, second[name]) for name, value in first.items() if name in second and second[name] != value}
 
 

@@ -12,6 +12,7 @@ from capvec.results.direction import DirectionSummary
 from capvec.results.gates import GateResult
 from capvec.results.interim import equivalence_margin_of, interim_analyses
 from capvec.results.ledger import Completeness
+from capvec.results.origin import Origin
 from capvec.stats.config_summary import ConfigSummary
 from capvec.stats.matched_controls import MatchedComparison, compare_with_matched_controls
 from capvec.stats.summary import Summary, summarise
@@ -35,15 +36,19 @@ class Results:
     summary: Summary
     """The statistics of every config, interim analyses among them."""
     direction: DirectionSummary
+    """Of results that were made elsewhere nothing is known of it: no hash, no description."""
     judgement: Judgement
     gates: tuple[GateResult, ...]
     """The study's own, then those of `--gate`, judged on the trials on record; a shard has the study's own alone."""
     completeness: Completeness
+    origin: Origin | None = None
+    """What is known of results that were made elsewhere; None for those of a run."""
 
     @cached_property
     def controls(self) -> tuple[MatchedComparison, ...]:
         """The rank of each steered config among its matched controls."""
-        return tuple(compare_with_matched_controls(self.summary.analysed(self.outcomes), self.plan.configs))
+        analysed = self.summary.analysed(self.outcomes)
+        return compare_with_matched_controls(analysed, self.plan.configs, self.summary.unrecorded)
 
     @property
     def valid(self) -> bool:

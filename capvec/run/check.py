@@ -221,7 +221,7 @@ class Checker:
         """End a check that another thread runs, and remove its containers."""
         self._stopped.set()
         with suppress(SandboxUnavailable):  # Docker is gone, and so are they
-            reap(self._run)
+            reap(self._run, self._sandboxes.hosts)
 
     def go_on(self) -> None:
         """Do nothing, unless the check was stopped.
@@ -252,14 +252,23 @@ class Checker:
         return TaskCheck(task.name, nothing, solution, seconds, networked, capable, self._scale.solved_at, kept)
 
     def _within_bounds(self, task: Task, *, solved: bool, keep_processes: bool = False) -> Attempt:
+        """Make an attempt, and make it again where its host is lost and there are others."""
+        host = ""
         try:
-            return self._attempt(task, solved=solved, keep_processes=keep_processes)
+            with self._sandboxes.place() as sandboxes:
+                host = sandboxes.host
+                kept = replace(sandboxes, keep_processes=keep_processes or sandboxes.keep_processes)
+                return self._attempt(kept, task, solved=solved)
         except StorageExceeded as exceeded:
             return Attempt(None, evidence=(str(exceeded),))
+        except InfrastructureError:
+            self.go_on()
+            if not self._sandboxes.is_lost(host):
+                raise
+        return self._within_bounds(task, solved=solved, keep_processes=keep_processes)
 
-    def _attempt(self, task: Task, *, solved: bool, keep_processes: bool) -> Attempt:
+    def _attempt(self, sandboxes: DockerProvider, task: Task, *, solved: bool) -> Attempt:
         trial = f"{task.name}-{'solution' if solved else 'nothing'}"
-        sandboxes = replace(self._sandboxes, keep_processes=keep_processes or self._sandboxes.keep_processes)
         ran: list[tuple[str, CommandResult | None]] = []
         self.go_on()
         with sandboxes.open(task, run=self._run, trial=trial) as sandbox:

@@ -26,10 +26,10 @@ from capvec.run.tries import repeater
 from capvec.run.watch import EngineLook, Watch, docker_look
 from capvec.sandbox.compose_file import check_services
 from capvec.sandbox.docker import DockerProvider
-from capvec.sandbox.docker_host import check_docker
+from capvec.sandbox.hosts import DockerHosts, describe, reach
 from capvec.sandbox.reaper import reap, reap_and_say
 from capvec.tasks import load_tasks
-from capvec.tasks.loader import left_out_in_words, notes_in_words
+from capvec.tasks.loader import LoadedTasks, left_out_in_words, notes_in_words
 from capvec.text import counted, one_line
 
 
@@ -67,14 +67,18 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> Collection:
         check=check_services,
     )
     get_protocol(options.protocol)
-    check_docker()
+    with reach(options.docker_hosts) as hosts:
+        return _collect(options, loaded, hosts, out, jobs)
+
+
+def _collect(options: SweepOptions, loaded: LoadedTasks, hosts: DockerHosts, out: Path, jobs: int) -> Collection:
     for line in (*notes_in_words(loaded.tasks), *left_out_in_words(loaded.left_out)):
         _say(line)
-    reap_and_say(_say)
+    reap_and_say(_say, hosts=hosts)
     source = resolve_model(options.model)
     choice = choose(options.engine, options.engine_args, source.path_or_id)
     _say(f"the engine: {choice.in_words}")
-    prepared = TaskPreparation(options, _say).prepare(loaded.tasks)
+    prepared = TaskPreparation(options, hosts, _say).prepare(loaded.tasks)
     with (
         closing(SupervisedEngine(source, out / "engine.log", choice)) as engine,
         EngineClient(engine.url, engine.token) as client,
@@ -92,10 +96,11 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> Collection:
             template=health.template,
         )
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": None, "images": prepared.images}
+        about["hosts"] = describe(hosts)
         provenance.write(out, command_line=options.command_line, options=options.recorded("collect"), **about)
         recorder = TrialRecorder(plan, Ledger(out / TRIALS), say=print)
         patience = Patience.of(options, engine.start_s)
-        sandboxes = DockerProvider.of(plan.settings, _say)
+        sandboxes = DockerProvider.of(plan.settings, _say, hosts)
         runner = repeater(plan, client, sandboxes, weights=health.weights, patience=patience)
         notice = runner.instrument.notice
         look = EngineLook(client, health.weights, notice, engine)
@@ -105,7 +110,7 @@ def collect(options: SweepOptions, *, out: Path, jobs: int) -> Collection:
         except KeyboardInterrupt as told:
             stop = told
     with suppress(SandboxUnavailable):  # the next run removes what is left
-        reap(plan.run)
+        reap(plan.run, hosts)
     if notice.reason:
         _say(f"stopped after {counted(len(recorder.outcomes), 'trial')} of {len(plan.trials)}: {notice.reason}")
     return Collection(plan, recorder.outcomes, stop)

@@ -19,7 +19,6 @@ from capvec.run.probe import Probe, run_probe
 from capvec.run.session import StudySession, run_folder
 from capvec.run.study import Study
 from capvec.run.trial import TrialRunner
-from capvec.sandbox.docker import DockerProvider
 
 
 def dry_run(study: Study, root: Path, jobs: int, say: Callable[[str], None]) -> bool:
@@ -50,7 +49,7 @@ def dry_run(study: Study, root: Path, jobs: int, say: Callable[[str], None]) -> 
         preparation_s = time.monotonic() - started
         payload = session.payload
         client = resources.enter_context(EngineClient(payload.engine_url, payload.engine_token))
-        probe = run_probe(TrialRunner(payload.plan, client, DockerProvider.of(payload.plan.settings)), jobs, say)
+        probe = run_probe(TrialRunner(payload.plan, client, payload.sandboxes), jobs, say)
         capacity = forecast_capacity(probe, client, payload.plan.settings, say)
     say("computing the power of the plan")
     detections = detections_of(payload.plan, session.assumptions)

@@ -14,6 +14,7 @@ from capvec.run.proofs import Proofs
 from capvec.run.status_line import ProgressDisplay
 from capvec.sandbox.base import SandboxProvider
 from capvec.sandbox.docker import DockerProvider
+from capvec.sandbox.hosts import DockerHosts
 from capvec.task_records import Task
 from capvec.text import counted, one_line
 
@@ -81,11 +82,11 @@ def prepare_images(
 class TaskPreparation:
     """Prepares the tasks of a run."""
 
-    def __init__(self, options: SweepOptions, say: Callable[[str], None]) -> None:
-        """Do it as the options say, and print progress with `say`."""
+    def __init__(self, options: SweepOptions, hosts: DockerHosts, say: Callable[[str], None]) -> None:
+        """Do it as the options say on these hosts, and print progress with `say`."""
         self._options, self._print = options, say
         self._display = ProgressDisplay(self._write, live=False, at_a_time=_JOBS)
-        self._sandboxes = DockerProvider.of(options, self._say)
+        self._sandboxes = DockerProvider.of(options, self._say, hosts)
         scale = Scale(options.reward, options.solved_at)
         self._proofs = Proofs(scale, options.capabilities, options.keep_processes)
         self._checker = Checker(self._sandboxes, scale, jobs=_JOBS, show=self._display.update)

@@ -16,7 +16,6 @@ from capvec.run.status_line import progress_on_stdout
 from capvec.run.trial import error_outcome
 from capvec.run.tries import TrialRepeater
 from capvec.run.watch import Watch
-from capvec.sandbox.reaper import reap
 from capvec.signals import finishing
 from capvec.text import printable
 
@@ -155,4 +154,4 @@ def _stop(pool: ThreadPoolExecutor, trials: TrialRepeater, plan: Plan, reason: s
     trials.instrument.notice.post(reason)
     pool.shutdown(wait=False, cancel_futures=True)
     with suppress(SandboxUnavailable):  # the next run removes what is left
-        reap(plan.run)
+        trials.runner.sandboxes.clear(run=plan.run)

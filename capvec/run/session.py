@@ -41,7 +41,7 @@ from capvec.run.study import Study, StudyContext, StudyDesign
 from capvec.run.tries import TrialRepeater, repeater
 from capvec.run.watch import EngineLook, Watch, docker_look
 from capvec.sandbox.docker import DockerProvider
-from capvec.sandbox.docker_host import check_docker
+from capvec.sandbox.hosts import DockerHosts, describe, reach
 from capvec.sandbox.reaper import reap_and_say
 from capvec.serial import Record
 from capvec.signals import finishing
@@ -49,6 +49,8 @@ from capvec.task_records import Task
 from capvec.tasks.loader import left_out_in_words, notes_in_words
 from capvec.text import counted, one_line
 
+_LATEST = "latest"
+"""Beside the runs: a link to the one that began last."""
 _Started = tuple[ModelSource, EngineChoice]
 """A model, and the engine that is started for it."""
 
@@ -65,12 +67,18 @@ class WorkerPayload(Record):
     weights: Weights = ("", None, "")
     """What the engine serves."""
     patience: Patience = field(default_factory=Patience)
+    hosts: DockerHosts = field(default_factory=DockerHosts)
+
+    @property
+    def sandboxes(self) -> DockerProvider:
+        """Where the trials run."""
+        return DockerProvider.of(self.plan.settings, hosts=self.hosts)
 
     def trials(self, client: EngineClient) -> TrialRepeater:
         """What runs the trials, with a client of the engine."""
-        sandboxes = DockerProvider.of(self.plan.settings)
         finished = {outcome.id: outcome for outcome in self.finished}
-        return repeater(self.plan, client, sandboxes, weights=self.weights, patience=self.patience, finished=finished)
+        about: dict[str, Any] = {"weights": self.weights, "patience": self.patience}
+        return repeater(self.plan, client, self.sandboxes, **about, finished=finished)
 
     def direction(self) -> Direction:
         """Read the study's direction from the run folder."""
@@ -122,13 +130,13 @@ class StudySession:
         """
         options = self.options
         self._lock()
-        check_docker()
+        hosts = self._resources.enter_context(reach(options.docker_hosts))
         for line in (*notes_in_words(self._tasks), *left_out_in_words(self.study.left_out)):
             self._say(one_line(line))
-        reap_and_say(self._say)
-        self._resources.callback(self._reap_at_end)
+        reap_and_say(self._say, hosts=hosts)
+        self._resources.callback(self._reap_at_end, hosts)
         started = _to_start(options)
-        engine, prepared = self._engine_and_tasks(started)
+        engine, prepared = self._engine_and_tasks(started, hosts)
         url, token = _address(engine, options)
         client = self._resources.enter_context(EngineClient(url, token))
         health = client.health()
@@ -141,15 +149,16 @@ class StudySession:
         if options.gate is not None:
             check_names(options.gate, plan.configs)
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": design.directions}
-        provenance.check_same_study(self.folder, options=self.study.asked, images=prepared.images, **about)
+        about |= {"images": prepared.images, "hosts": describe(hosts)}
+        provenance.check_same_study(self.folder, options=self.study.asked, **about)
         recorder = TrialRecorder(plan, Ledger(self.folder / TRIALS), self._say)
         patience = self._patience(engine)
-        payload = WorkerPayload(plan, url, token, recorder.finished, health.weights, patience)
+        payload = WorkerPayload(plan, url, token, recorder.finished, health.weights, patience, hosts)
         notice = Notice(patience.notice)
         look = EngineLook(client, health.weights, notice, engine)
-        watch = Watch(docker_look(DockerProvider()), look, patience)
+        watch = Watch(docker_look(payload.sandboxes), look, patience)
         self._resources.callback(watch.stop)  # before the engine ends
-        self._prepared = _Prepared(design, recorder, payload, about | {"images": prepared.images}, watch, notice)
+        self._prepared = _Prepared(design, recorder, payload, about, watch, notice)
 
     def begin(self) -> None:
         """Write `provenance.json` and an empty ledger, and say how many trials will run."""
@@ -216,9 +225,11 @@ class StudySession:
         _check_free(self.folder, self.options)
         provenance.check_comparable(self.folder, self.folder / TRIALS)
 
-    def _engine_and_tasks(self, started: _Started | None) -> tuple[SupervisedEngine | None, PreparedTasks]:
+    def _engine_and_tasks(
+        self, started: _Started | None, hosts: DockerHosts
+    ) -> tuple[SupervisedEngine | None, PreparedTasks]:
         """The engine and the tasks, which are made ready at the same time."""
-        preparation = TaskPreparation(self.options, self._say)
+        preparation = TaskPreparation(self.options, hosts, self._say)
         with ThreadPoolExecutor(1) as pool:
             tasks = pool.submit(preparation.prepare, self._tasks)
             try:
@@ -244,11 +255,13 @@ class StudySession:
                 elif path.name != LOCK:  # whoever waits for it must find the folder as it is
                     path.unlink(missing_ok=True)
 
-    def _reap_at_end(self) -> None:
-        try:
-            reap_and_say(self._say, self.folder.name)  # and this process's own, which it left where it was stopped
-        except SandboxUnavailable:
-            self._say("Docker no longer answers; the next run removes the containers that may be left")
+    def _reap_at_end(self, hosts: DockerHosts) -> None:
+        for host in hosts:
+            try:
+                # And this process's own, which it left where it was stopped.
+                reap_and_say(self._say, self.folder.name, (host,))
+            except SandboxUnavailable:
+                self._say(f"Docker{host} no longer answers; the next run removes the containers that may be left")
 
     # -------------------------------------------------------------------------------------------- after
 
@@ -297,12 +310,25 @@ def run_folder(options: SweepOptions, root: Path) -> Path:
     """The folder of the run: `reports/NAME`, or `reports/` and the time.
 
     Raises:
-        UsageError: the folder holds a run, and `--resume` is not given.
+        UsageError: the folder holds a run, and `--resume` is not given; or the last run is asked for, and is not there.
     """
     folder = root / "reports" / (options.run or datetime.now().strftime("%Y%m%d-%H%M%S"))
+    if folder.name == _LATEST:
+        folder = _last_run(folder)
     refuse_if_written(folder, "--run")
     _check_free(folder, options)
     return folder
+
+
+def _last_run(latest: Path) -> Path:
+    """The folder that the link to the last run names: under the link's own name, the run would replace it by itself."""
+    try:
+        return latest.parent / latest.readlink().name
+    except OSError as error:
+        raise UsageError(
+            f"--run {_LATEST}: {latest} is the link to the run that began last, and no run has begun; name this one "
+            "otherwise"
+        ) from error
 
 
 def _check_free(folder: Path, options: SweepOptions) -> None:
@@ -369,7 +395,7 @@ def _check(options: SweepOptions) -> None:
 
 
 def _point_latest(folder: Path) -> None:
-    latest = folder.parent / "latest"
+    latest = folder.parent / _LATEST
     try:
         latest.unlink(missing_ok=True)
         latest.symlink_to(folder.name)

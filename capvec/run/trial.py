@@ -12,7 +12,7 @@ from capvec.agent.loop import LoopLimits, run_episode, step_seed
 from capvec.agent.model import ChatModel
 from capvec.agent.prompts import opening_messages
 from capvec.agent.protocols import get_protocol
-from capvec.errors import EnvironmentFault, InfrastructureError, StorageExceeded
+from capvec.errors import EnvironmentFault, InfrastructureError, ProcessStopped, StorageExceeded
 from capvec.plan.plan import Plan
 from capvec.receipts import check_receipts
 from capvec.records import Config, Episode, Measured, Outcome, Reply, TrialId, TrialSpec
@@ -20,6 +20,7 @@ from capvec.run.control import Control, Judged, Scale, judge, ready
 from capvec.sandbox.base import Sandbox, SandboxProvider
 from capvec.sandbox.skills import skills_in_words
 from capvec.sandbox.steps import goes_on
+from capvec.signals import times_continued
 from capvec.task_records import Task, TaskStep
 from capvec.traces import write_trajectory
 
@@ -41,23 +42,27 @@ class TrialRunner:
         started, clock = datetime.now(UTC), time.monotonic()
         task, config = self.plan.task(spec.task), self.plan.config(spec.config)
         episodes: list[Episode] = []
-        judged = None
+        judged, host, continued = None, "", times_continued()
         try:
-            judged = self._do(spec, task, config, episodes)
+            with self.sandboxes.place() as sandboxes:
+                host = sandboxes.host
+                judged = self._do(sandboxes, spec, task, config, episodes)
             fault = episodes[-1].error
+            _check_that_it_ran(continued)
         except InfrastructureError as error:
-            fault = f"{type(error).__name__}: {error}"
+            judged, fault = None, f"{type(error).__name__}: {error}"
         outcome = _outcome(self.plan.run, spec, config, episodes, judged, fault)
-        outcome = replace(
-            outcome, started=started.isoformat(timespec="milliseconds"), wall_s=round(time.monotonic() - clock, 3)
-        )
+        wall_s = round(time.monotonic() - clock, 3)
+        outcome = replace(outcome, host=host, started=started.isoformat(timespec="milliseconds"), wall_s=wall_s)
         if episodes:
             self._write(spec, task, config, episodes, outcome)
         else:
             self.plan.trajectory(spec.id).unlink(missing_ok=True)  # of an earlier session
         return outcome
 
-    def _do(self, spec: TrialSpec, task: Task, config: Config, episodes: list[Episode]) -> Judged | None:
+    def _do(
+        self, sandboxes: SandboxProvider, spec: TrialSpec, task: Task, config: Config, episodes: list[Episode]
+    ) -> Judged | None:
         """Let the model do the steps of a task in one sandbox, each in an episode of its own, which is appended.
 
         Returns:
@@ -67,9 +72,9 @@ class TrialRunner:
             InfrastructureError: of any kind; the episodes so far are there.
         """
         settings, judged, number = self.plan.settings, Judged(), 0
-        control = Control(self.sandboxes, self.plan.run, str(spec.id), Scale(settings.reward, settings.solved_at))
+        control = Control(sandboxes, self.plan.run, str(spec.id), Scale(settings.reward, settings.solved_at))
         try:
-            with self.sandboxes.open(task, run=self.plan.run, trial=str(spec.id)) as sandbox:
+            with sandboxes.open(task, run=self.plan.run, trial=str(spec.id)) as sandbox:
                 skills = skills_in_words(sandbox, task.skills_dir) if task.skills_dir is not None else ""
                 for number, step in enumerate(task.steps):
                     if prevented := ready(sandbox, task, control, judged):
@@ -127,6 +132,22 @@ class TrialRunner:
             protocol=self.plan.settings.protocol,
             episodes=episodes,
             outcome=outcome,
+        )
+
+
+def _check_that_it_ran(continued: int) -> None:
+    """Refuse what a trial came to whose process was stopped: the time limits of its commands went on meanwhile.
+
+    Args:
+        continued: how often the process had been continued when the trial began.
+
+    Raises:
+        ProcessStopped: it was continued since.
+    """
+    if times_continued() != continued:
+        raise ProcessStopped(
+            "this process was stopped and continued (Ctrl-Z and fg, SIGSTOP and SIGCONT) while the trial ran, and the "
+            "time limits of its commands went on"
         )
 
 

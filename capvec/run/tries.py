@@ -2,6 +2,7 @@
 
 * Where Docker or the engine is out, the trial waits for it and begins anew: in a fresh container, with a fresh
   conversation, from the same seed. If it does not come back within a limit, the session stops.
+* Where the Docker host of the trial is out, and there are others, it begins anew on one of those at once.
 * Another error is the trial's own (an image that is missing, a verifier that fails by itself). It is tried again
   at once, `--retries` times.
 
@@ -21,7 +22,7 @@ from capvec.engines.protocol import Weights
 from capvec.errors import SandboxUnavailable, StorageFault
 from capvec.plan.plan import Plan
 from capvec.records import InstrumentPart, LostTry, Outcome, TrialId, TrialSpec
-from capvec.run.instrument import Absence, Instrument, Notice, Patience
+from capvec.run.instrument import Instrument, Notice, Patience
 from capvec.run.trial import TrialRunner
 from capvec.sandbox.base import SandboxProvider
 from capvec.storage import make_folder, writing
@@ -47,14 +48,16 @@ class TrialRepeater:
         outcome = self.runner.run(spec)
         while spec.id not in self.runner.finished and outcome.outcome == "error":
             absence = self.instrument.absence()
-            if not self._begins_anew(outcome, absence):
+            lost_host = absence is None and self.runner.sandboxes.is_lost(outcome.host)
+            if not self._begins_anew(outcome, out=absence is not None or lost_host):
                 return outcome
             wait = self.instrument.wait(absence) if absence is not None else None
             if absence is not None and wait is not None and wait.why_not:
                 return replace(outcome, away=absence.part, error=f"{outcome.error}; {wait.why_not}")
             lost = LostTry(
                 error=outcome.error,
-                away=absence.part if absence is not None else None,
+                away="Docker" if lost_host else absence.part if absence is not None else None,
+                host=outcome.host,
                 waited_s=round(wait.seconds, 3) if wait is not None else 0.0,
                 started=outcome.started,
                 wall_s=outcome.wall_s,
@@ -75,9 +78,10 @@ class TrialRepeater:
             self.instrument.notice.post(str(fault))
             return None
 
-    def _begins_anew(self, outcome: Outcome, absence: Absence | None) -> bool:
+    def _begins_anew(self, outcome: Outcome, *, out: bool) -> bool:
+        """Whether a trial has a try left; `out` says that the last one met an outage."""
         outages = sum(lost.away is not None for lost in outcome.lost)
-        if absence is not None:
+        if out:
             return outages < OUTAGES
         if self.instrument.notice.reason:
             return False

@@ -35,6 +35,8 @@ class Sight:
 
     part: InstrumentPart
     clock: Callable[[], float] = time.monotonic
+    elsewhere: bool = False
+    """Whether trials go on without what is out."""
     asked: float | None = None
     """When the question was put that has no answer yet, on the clock; None between questions."""
     since: float | None = None
@@ -177,17 +179,24 @@ class Watch:
         if words and part not in self._said:
             self._said[part] = now
             limit = self._patience.limit(part)
-            self._say(f"{words}, at {datetime.now():%H:%M:%S}; trials that need it wait up to {limit:.0f} s for it")
+            waiting = f"trials that need it wait up to {limit:.0f} s for it"
+            goes_on = "its trials run on the other hosts" if sight.elsewhere else waiting
+            self._say(f"{words}, at {datetime.now():%H:%M:%S}; {goes_on}")
         elif not words and part in self._said:
             lasted = now - self._said.pop(part) + SAID_AFTER_S
             self._say(f"{NAMES[part]} answers again, after {lasted:.0f} s")
 
 
 def docker_look(sandboxes: SandboxProvider) -> Look:
-    """What looks at Docker."""
+    """What looks at Docker, on every host."""
 
     def look(sight: Sight) -> None:
         sandboxes.check()
-        sight.since = None
+        asked, silent = sight.clock(), sandboxes.silent()
+        sight.elsewhere = bool(silent)
+        if silent:
+            sight.trouble(f"at {' and '.join(silent)} {_SILENT}", asked)
+        else:
+            sight.since = None
 
     return look

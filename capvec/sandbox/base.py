@@ -259,6 +259,22 @@ class Sandbox(Protocol):
 class SandboxProvider(Protocol):
     """Makes sandboxes for tasks."""
 
+    @property
+    def host(self) -> str:
+        """The name of the machine that has the sandboxes; empty where none was named, or there are several."""
+        ...
+
+    def place(self) -> AbstractContextManager[SandboxProvider]:
+        """Take a place for one trial, whose sandboxes are all on one host.
+
+        Returns:
+            A context manager that gives what makes the trial's sandboxes, and gives the place back when it ends.
+
+        Raises:
+            SandboxUnavailable: no host answers.
+        """
+        ...
+
     def prepare(self, task: Task) -> str:
         """Build or find the images of a task, before the first sandbox of the task is opened. Calls are idempotent.
 
@@ -301,12 +317,20 @@ class SandboxProvider(Protocol):
         """
         ...
 
-    def clear(self, *, run: str, trial: str) -> None:
+    def silent(self) -> tuple[str, ...]:
+        """The names of the hosts that do not answer, of several."""
+        ...
+
+    def is_lost(self, host: str) -> bool:
+        """Whether a host does not answer, and there are others on which its trials can run."""
+        ...
+
+    def clear(self, *, run: str, trial: str | None = None) -> None:
         """Remove the sandboxes of an earlier try of a trial, which could not be removed when it ended.
 
         Args:
             run: as for `open`.
-            trial: likewise.
+            trial: likewise; None for all trials of the run that this process runs.
 
         Raises:
             SandboxUnavailable: nothing can run sandboxes at the moment.

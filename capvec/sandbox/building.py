@@ -16,14 +16,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-import docker
 import docker.errors
 
 from capvec.errors import UsageError
 from capvec.programs import python
 from capvec.sandbox import docker_cli
 from capvec.sandbox.base_image import BASE_IMAGE
-from capvec.sandbox.docker_host import faults
+from capvec.sandbox.docker_host import HostClient, faults
 from capvec.sandbox.dockerfile import FRONTEND, buildkit_features, syntax, without_syntax
 from capvec.text import printable
 
@@ -71,7 +70,7 @@ class _Build:
         return [*self.builder.argv, *options, str(self.folder)]
 
 
-def find_builder(client: docker.DockerClient) -> Builder:
+def find_builder(client: HostClient) -> Builder:
     """BuildKit where the client's Docker and a `docker` on `PATH` have it; else the classic builder."""
     classic = python("capvec.sandbox.classic_builder")
     components = client.version().get("Components") or ()
@@ -79,14 +78,17 @@ def find_builder(client: docker.DockerClient) -> Builder:
         return Builder(classic, "podman")  # its builder knows what BuildKit does, and speaks the classic API
     if program := docker_cli.command_with("buildx"):
         # The builder inside Docker, whatever `docker buildx use` chose: others do not see the local images.
-        return Builder((program, "buildx", "build", f"--builder={docker_cli.context_name()}", "--load"), "buildkit")
+        return Builder(
+            (program, "buildx", "build", f"--builder={docker_cli.context_name(client.host.environment)}", "--load"),
+            "buildkit",
+        )
     if program := docker_cli.command_with_buildkit():
         return Builder((program, "build"), "buildkit")
     return Builder(classic, "classic")
 
 
 def build_image(
-    client: docker.DockerClient,
+    client: HostClient,
     folder: Path,
     tag: str,
     *,
@@ -118,7 +120,7 @@ def build_image(
     if builder.name != "buildkit" and (options or own != folder / "Dockerfile"):
         raise UsageError(f"task {name}: {own} needs BuildKit{_missing(options or (str(own),))}")
     with tempfile.TemporaryDirectory(prefix="capvec-build-") as scratch:
-        build = _Build(builder, folder, tag, _environment(Path(scratch)), own, options)
+        build = _Build(builder, folder, tag, _environment(client, Path(scratch)), own, options)
         deadline = time.monotonic() + timeout_s
         while (log := _run(build, name, deadline, say)) is not None:
             if time.monotonic() >= deadline:
@@ -140,9 +142,9 @@ def build_image(
         ) from error
 
 
-def _environment(scratch: Path) -> dict[str, str]:
+def _environment(client: HostClient, scratch: Path) -> dict[str, str]:
     """The variables of a build. State of buildx that only it reads goes to a folder that can be written."""
-    return os.environ | {
+    return client.host.environment | {
         "DOCKER_BUILDKIT": "1",
         "BUILDX_CONFIG": str(scratch / "buildx"),
         "BUILDX_NO_DEFAULT_ATTESTATIONS": "1",

@@ -7,15 +7,12 @@ hardening and the limits of a single container, and with labels on everything by
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
-
-import docker
 
 from capvec.errors import EnvironmentFault
 from capvec.sandbox import docker_cli, files
@@ -24,6 +21,7 @@ from capvec.sandbox.building import Say
 from capvec.sandbox.compose_file import FILE, Services, read_services
 from capvec.sandbox.compose_images import images_of
 from capvec.sandbox.containers import ImageConfig, Started, StartSettings, most_cpus, privileges, settings_of
+from capvec.sandbox.docker_host import HostClient
 from capvec.sandbox.network import Connection
 from capvec.sandbox.reaper import LATE_S, PROJECT_LABEL, remove_project
 from capvec.sandbox.storage import of_service
@@ -39,7 +37,7 @@ _CLOSED = {"internal": True, "driver_opts": {"com.docker.network.bridge.inhibit_
 class Project:
     """The services of an environment of a task."""
 
-    client: docker.DockerClient
+    client: HostClient
     task: Task
     environment: Environment
     services: Services
@@ -48,7 +46,7 @@ class Project:
     main: ImageConfig
 
     @classmethod
-    def of(cls, client: docker.DockerClient, task: Task, environment: Environment, say: Say) -> Project:
+    def of(cls, client: HostClient, task: Task, environment: Environment, say: Say) -> Project:
         """Read the compose file, and find its images.
 
         Raises:
@@ -119,7 +117,7 @@ class Project:
         return bool(joined) and all(self.services.networks[network]["internal"] for network in joined)
 
     def _compose(self, name: str, file: Path, *options: str) -> None:
-        env = {key: value for key, value in os.environ.items() if not key.startswith("COMPOSE_")}
+        env = {key: value for key, value in self.client.host.environment.items() if not key.startswith("COMPOSE_")}
         argv = [self.services.program, "compose", "--ansi=never", f"--project-name={name}", f"--file={file}", "up"]
         argv += ["--no-build", "--pull=never", "--quiet-pull", *options]
         code, _, said = docker_cli.run(argv, env, timeout_s=WAIT_S + 60)

@@ -288,7 +288,8 @@ class _Reader:
                 self._refuse(key, f"{source}:{target} could change the task; expected it read-only (`:ro`)")
             if not path.exists():
                 self._refuse(key, f"{source} does not exist")
-            return clean | {"source": str(path), "read_only": True}
+            # A Docker of another machine does not have the path, and must not make an empty folder of it.
+            return clean | {"source": str(path), "read_only": True, "bind": {"create_host_path": False}}
         if kind == "volume":
             return clean | {"read_only": bool(mount.get("read_only"))} | ({"source": source} if source else {})
         self._refuse(key, f"type {kind}: expected a named volume, tmpfs, or a bind")

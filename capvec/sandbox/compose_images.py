@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
-import docker
 import docker.errors
 
 from capvec.sandbox.base import MAIN
 from capvec.sandbox.building import Say, build_image
 from capvec.sandbox.compose_file import FILE, Build, Services, read_services
+from capvec.sandbox.docker_host import HostClient
 from capvec.sandbox.images import Image, image_tag, prepare_image, pull
 from capvec.task_records import Environment, Task
 
 
-def prepare_images(client: docker.DockerClient, task: Task, environment: Environment, say: Say) -> tuple[Image, ...]:
+def prepare_images(client: HostClient, task: Task, environment: Environment, say: Say) -> tuple[Image, ...]:
     """Find the images of an environment, pull or build them; first that of the agent's or the verifier's container.
 
     Raises:
@@ -29,7 +29,7 @@ def prepare_images(client: docker.DockerClient, task: Task, environment: Environ
 
 
 def images_of(
-    client: docker.DockerClient, task: Task, environment: Environment, services: Services, say: Say
+    client: HostClient, task: Task, environment: Environment, services: Services, say: Say
 ) -> dict[str, Image]:
     """Service → its image, which is built or pulled where Docker does not have it. Raises as `prepare_images`."""
     images = {}
@@ -43,14 +43,12 @@ def images_of(
     return images
 
 
-def _build(
-    client: docker.DockerClient, task: Task, environment: Environment, service: str, build: Build, say: Say
-) -> Image:
+def _build(client: HostClient, task: Task, environment: Environment, service: str, build: Build, say: Say) -> Image:
     digest = hashlib.sha256(repr((str(build.context), str(build.dockerfile), build.options)).encode()).hexdigest()[:8]
     tag = f"{image_tag(task, environment)}-{service.lower()}-{digest}"
     source = f"{environment.folder}/{FILE} ({service})"
     try:
-        return Image(str(client.images.get(tag).id), source)
+        return Image(str(client.images.get(tag).id), source, tag)
     except docker.errors.ImageNotFound:
         pass
     built = build_image(
@@ -63,12 +61,10 @@ def _build(
         dockerfile=build.dockerfile,
         options=build.options,
     )
-    return Image(built, source)
+    return Image(built, source, tag)
 
 
-def _ready(
-    client: docker.DockerClient, task: Task, environment: Environment, service: str, name: str, say: Say
-) -> Image:
+def _ready(client: HostClient, task: Task, environment: Environment, service: str, name: str, say: Say) -> Image:
     what = f"task {task.name}: {environment.folder}/{FILE}: services.{service}.image = {name!r}"
     try:
         return Image(str(client.images.get(name).id), name)

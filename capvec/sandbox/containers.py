@@ -15,16 +15,18 @@ from capvec.errors import EnvironmentFault, UsageError
 from capvec.sandbox import files
 from capvec.sandbox.base import LOG_FOLDERS
 from capvec.sandbox.building import Say
+from capvec.sandbox.docker_host import HostClient
 from capvec.sandbox.images import find_image, prepare_image
 from capvec.sandbox.network import CLOSED, PUBLIC, Connection
 from capvec.sandbox.reaper import PID_LABEL, RUN_LABEL, TRIAL_LABEL, owner_label, remove, remove_late
 from capvec.sandbox.storage import create_container
 from capvec.task_records import Capabilities, Environment, Limits, Task
 
-KEEPER = "65534:65534"
+KEEPER = "65531:65531"
 """User of the container's own two processes, init and its child. Without CAP_KILL no agent can end them, not even with
-`kill -9 -1`. Where there are capabilities both are root's instead: Docker gives no capabilities to the execs of a
-container whose own user is not root. An ENTRYPOINT runs as the image's user."""
+`kill -9 -1`. An agent of that user could, and act in them while the verifier runs, so it is none that images have:
+65534 is `nobody`, and 65532 `nonroot`. Where there are capabilities both are root's instead: Docker gives no
+capabilities to the execs of a container whose own user is not root. An ENTRYPOINT runs as the image's user."""
 COMMAND = ["sh", "-c", "sleep infinity"]
 """What a container with an ENTRYPOINT is asked to run, as by Harbor."""
 _FIRST = ("/init", "/sbin/init", "/lib/systemd/systemd", "/usr/lib/systemd/systemd")
@@ -44,7 +46,7 @@ class ImageConfig:
     """Whether it has a HEALTHCHECK."""
 
     @classmethod
-    def of(cls, client: docker.DockerClient, task: Task, environment: Environment, say: Say) -> ImageConfig:
+    def of(cls, client: HostClient, task: Task, environment: Environment, say: Say) -> ImageConfig:
         """The image of an environment, built where Docker does not have it."""
         image = find_image(client, task, environment) or prepare_image(client, task, environment, say)
         return cls.inspect(client, image.id)

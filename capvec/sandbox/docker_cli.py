@@ -118,11 +118,11 @@ def config_folder() -> Path:
     return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
 
 
-def context_name() -> str:
-    """The context that the command line and the SDK take: the name of one, or `default`."""
-    if os.environ.get("DOCKER_HOST"):
+def context_name(environment: Mapping[str, str] = os.environ) -> str:
+    """The context that the command line and the SDK take with these variables: the name of one, or `default`."""
+    if environment.get("DOCKER_HOST"):
         return "default"
-    return os.environ.get("DOCKER_CONTEXT") or _settings().get("currentContext") or "default"
+    return environment.get("DOCKER_CONTEXT") or _settings().get("currentContext") or "default"
 
 
 def without_helpers(folder: Path) -> Path:

@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import docker
@@ -18,6 +19,7 @@ import urllib3.exceptions
 
 from capvec.errors import SandboxBroken, SandboxUnavailable, UsageError
 from capvec.sandbox import docker_cli
+from capvec.serial import Record
 from capvec.storage import no_more_files
 
 FAULTS = (
@@ -34,65 +36,121 @@ TIMEOUT_S, PROBE_S = 120.0, 10.0
 """Seconds to wait for an answer: of a busy Docker to a request, and of one that is only asked whether it is there."""
 
 
-def check_docker() -> dict[str, Any]:
+@dataclass(frozen=True)
+class DockerHost(Record):
+    """One Docker."""
+
+    name: str = ""
+    """An address such as `tcp://10.0.0.5:2375`, or a context of Docker's command line; empty for the Docker of the
+    environment: at `DOCKER_HOST`, in the context of the user, or at the local socket."""
+    tunnel: str = ""
+    """The address of the near end of the tunnel through which it is reached; empty where there is none."""
+    cpus: int = 1
+    """It gets trials in proportion to these."""
+
+    def __str__(self) -> str:
+        """For messages: its name after a space, if it has one."""
+        return f" at {self.name}" if self.name else ""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables by which the SDK and Docker's command line find it."""
+        if not self.name:
+            return dict(os.environ)
+        kept = {name: value for name, value in os.environ.items() if name not in ("DOCKER_HOST", "DOCKER_CONTEXT")}
+        if self.tunnel or is_address(self.name):
+            return kept | {"DOCKER_HOST": self.tunnel or self.name}
+        return kept | {"DOCKER_CONTEXT": self.name}
+
+
+HERE = DockerHost()
+"""The Docker of the environment."""
+
+
+def is_address(name: str) -> bool:
+    """Whether a host is named by an address; else it is a context."""
+    return "://" in name
+
+
+class HostClient(docker.DockerClient):  # type: ignore[misc]
+    """A client that knows which host it is connected to."""
+
+    host = HERE
+
+
+def check_docker(host: DockerHost = HERE) -> dict[str, Any]:
     """Check that Docker answers, and can pause and limit containers. Returns its version record.
 
     Raises:
         SandboxUnavailable: it does not answer; the message says what was tried and what to do.
         UsageError: it answers, and can do neither.
     """
-    with connect() as client, faults():
-        check_cgroups(client.info())
+    with connect(host) as client, faults():
+        check_cgroups(client.info(), host)
         version: dict[str, Any] = client.version()
         return version
 
 
-def check_cgroups(info: Mapping[str, Any]) -> None:
+def check_cgroups(info: Mapping[str, Any], host: DockerHost = HERE) -> None:
     """Check that a Docker has cgroups. A rootless one has none on a machine with cgroup v1, and says so in a warning.
 
     Args:
         info: what Docker says of itself (`docker info`).
+        host: the Docker, for the message.
 
     Raises:
         UsageError: it has none, so that its containers have no limits and cannot be paused.
     """
     if info.get("CgroupDriver") == "none":
         raise UsageError(
-            "Docker runs without cgroups, as rootless Docker does on a machine with cgroup v1: its containers have no "
-            "limits and cannot be paused. Boot the machine with cgroup v2, or name the Docker of root in DOCKER_HOST"
+            f"Docker{host} runs without cgroups, as rootless Docker does on a machine with cgroup v1: its containers "
+            "have no limits and cannot be paused. Boot the machine with cgroup v2, or name the Docker of root in "
+            "DOCKER_HOST"
         )
 
 
 @contextmanager
-def connect(timeout_s: float = TIMEOUT_S) -> Iterator[docker.DockerClient]:
-    """A client of the Docker at `DOCKER_HOST`, or else at the local socket, closed when the context ends.
+def connect(host: DockerHost = HERE, *, timeout_s: float = TIMEOUT_S) -> Iterator[HostClient]:
+    """A client of a Docker, closed when the context ends.
 
     Args:
+        host: the Docker.
         timeout_s: seconds to wait for an answer.
 
     Raises:
         SandboxUnavailable: Docker does not answer there.
     """
-    context = docker_cli.context_name()
-    where = os.environ.get("DOCKER_HOST") or (
-        "the local socket" if context == "default" else f"the address of the context {context}"
-    )
+    environment = host.environment
+    context = docker_cli.context_name(environment)
     try:
         if docker.ContextAPI.get_context(context) is None:  # the SDK would take the local socket, without a word
             raise docker.errors.ContextNotFound(context)
-        client = docker.from_env(timeout=timeout_s)
+        client = HostClient.from_env(timeout=timeout_s, environment=environment)
+        client.host = host
     # The SDK parses settings and addresses without a check, so that any error can come of a wrong one.
     except Exception as error:
         if used_up := no_more_files(error):
             raise SandboxUnavailable(f"Docker cannot be reached: {used_up}") from error
-        raise SandboxUnavailable(
-            f"Docker does not answer at {where} ({_why(error)}). Start `dockerd`, or run `make setup`, which installs "
-            "and starts it where it can; `capvec doctor` lists what is missing"
-        ) from error
+        raise SandboxUnavailable(_silent(host, context, _why(error))) from error
     try:
         yield client
     finally:
         client.close()
+
+
+def _silent(host: DockerHost, context: str, why: str) -> str:
+    """That a Docker does not answer, and what to do."""
+    if host.name:
+        what = f"the Docker host {host.name}" if is_address(host.name) else f"the Docker of the context {host.name}"
+        there = " at /var/run/docker.sock, or name its socket as in ssh://machine/path/of.sock" if host.tunnel else ""
+        return f"{what} does not answer ({why}). Start `dockerd` there{there}, or leave this --docker-host out"
+    where = os.environ.get("DOCKER_HOST") or (
+        "the local socket" if context == "default" else f"the address of the context {context}"
+    )
+    return (
+        f"Docker does not answer at {where} ({why}). Start `dockerd`, or run `make setup`, which installs and starts "
+        "it where it can; `capvec doctor` lists what is missing"
+    )
 
 
 _TAKEN = re.compile(r"no such container: |container \S+ is (?:already )?paused|.*: no such container$", re.IGNORECASE)
@@ -121,8 +179,9 @@ class Lifeline:
     A Docker that ends takes its containers with it. One that is started again afterwards is not what the agent left.
     """
 
-    def __init__(self, client: docker.DockerClient) -> None:
+    def __init__(self, client: HostClient) -> None:
         """Open the connection: a stream of events, of which there are none."""
+        self._host = client.host
         self._stream = client.events(filters={"label": "capvec.lifeline"})
         self._cut = threading.Event()
         threading.Thread(target=self._wait, name="docker-lifeline", daemon=True).start()
@@ -133,7 +192,9 @@ class Lifeline:
         Raises:
             SandboxUnavailable: it has not, or is.
         """
-        with connect(PROBE_S):  # one that ends refuses new connections first, and then ends its containers
+        with connect(
+            self._host, timeout_s=PROBE_S
+        ):  # one that ends refuses new connections first, and then ends its containers
             if self._cut.is_set():
                 raise SandboxUnavailable("Docker was restarted, and ended the container of the trial")
 

@@ -30,14 +30,14 @@ from capvec.sandbox.containers import (
     root_reads_all,
     start_container,
 )
-from capvec.sandbox.docker_host import faults
+from capvec.sandbox.docker_host import HostClient, faults
 from capvec.sandbox.freezing import frozen
 from capvec.sandbox.health import wait_until_healthy
 from capvec.sandbox.network import wanted_by_verifier
 from capvec.sandbox.processes import GRACE_S, Keepers, Processes
 from capvec.sandbox.root_work import Origin, clear_paths, empty_folders
 from capvec.sandbox.service import Service
-from capvec.sandbox.shell import Finished, PersistentShell, ShellLost, quote_command
+from capvec.sandbox.shell import COMMAND, Finished, PersistentShell, ShellLost, quote_command
 from capvec.sandbox.storage import watched
 from capvec.sandbox.streams import Output
 from capvec.sandbox.system_files import put_back, restore_commands
@@ -46,6 +46,8 @@ from capvec.task_records import Artifact, Capabilities, Environment, Task, TaskS
 
 _STOP_S = 10
 """How long a container may take to end by itself before it is killed, as by Harbor."""
+PATH_MAX = 4096
+"""Bytes of the longest path of Linux, with the NUL at its end."""
 PLACE_S = 60.0
 """How long root may take to make place for artifacts."""
 TELLABLE_S = 0.05
@@ -56,7 +58,7 @@ TELLABLE_S = 0.05
 class Launch:
     """Starts the containers of one trial, which are removed together."""
 
-    client: docker.DockerClient
+    client: HostClient
     task: Task
     capabilities: Capabilities
     keep_processes: bool
@@ -82,7 +84,7 @@ class Launch:
             check_runs(self.client, started)
             raise
         self.cleanup.callback(sandbox.hang_up)
-        self.cleanup.enter_context(watched(started.name, environment.limits.storage_mb))
+        self.cleanup.enter_context(watched(self.client.host, started.name, environment.limits.storage_mb))
         return sandbox
 
 
@@ -141,7 +143,7 @@ class DockerSandbox:
             ended = finished.ended and not timed_out
             exit_code = self.processes.exit_code(self._shell_exec) if ended else finished.exit_code
             if finished.cwd is not None:
-                self._cwd = finished.cwd
+                self._cwd = finished.cwd if len(finished.cwd) < PATH_MAX else "/"
             else:
                 lost = True
                 with suppress(ShellLost):  # the next command says so
@@ -198,7 +200,9 @@ class DockerSandbox:
         """Empty folders as root. See `Sandbox.empty`."""
         with faults():
             self._revive()
-            empty_folders(self._client, self._container, self._origin, folders)
+            # What acts as root is beside the agent's processes, which may be root's too and could stop it.
+            with frozen(self._api, self._container):
+                empty_folders(self._client, self._container, self._origin, folders)
 
     def take_back(self) -> TakenBack:
         """Kill what the agent left running and restore the system's files. See `Sandbox.take_back`."""
@@ -335,20 +339,23 @@ class DockerSandbox:
         return self._shell, died
 
     def _start_shell(self) -> PersistentShell:
-        command = ["sh", "-c", "if command -v bash >/dev/null; then exec bash --noprofile --norc; else exec sh; fi"]
         try:
-            self._shell_exec, stream = self.processes.start(command, stdin=True, workdir=self._cwd or self._workdir)
-            with ExitStack() as unless_started:
-                unless_started.callback(stream.close)
-                shell = PersistentShell(stream)
-                unless_started.pop_all()
-            self.processes.clock = max(shell.clock, self.processes.clock or shell.clock)
-            return shell
-        except ShellLost as error:
-            if self._cwd == "/":
+            return self._start_shell_in(self._workdir)
+        except ShellLost:
+            try:
+                return self._start_shell_in("/")  # the directory may be gone
+            except ShellLost as error:
                 raise ShellLost("the container has no sh that can run") from error
-            self._cwd = "/"  # the directory is gone
-            return self._start_shell()
+
+    def _start_shell_in(self, workdir: str) -> PersistentShell:
+        command = ["sh", "-c", COMMAND, self._cwd or "."]
+        self._shell_exec, stream = self.processes.start(command, stdin=True, workdir=workdir)
+        with ExitStack() as unless_started:
+            unless_started.callback(stream.close)
+            shell = PersistentShell(stream)
+            unless_started.pop_all()
+        self.processes.clock = max(shell.clock, self.processes.clock or shell.clock)
+        return shell
 
     def _next_tick(self) -> float:
         """Now, in monotonic seconds, and long enough after the last command to tell its processes from later ones."""

@@ -13,7 +13,7 @@ import docker.errors
 
 from capvec.errors import UsageError
 from capvec.sandbox.building import Say, build_image
-from capvec.sandbox.docker_host import FAULTS, faults, reason
+from capvec.sandbox.docker_host import FAULTS, HostClient, faults, reason
 from capvec.sandbox.pulling import pull_image
 from capvec.task_records import Environment, Task
 
@@ -26,13 +26,15 @@ class Image:
     """A digest."""
     source: str
     """The `docker_image` that it is, or the Dockerfile that it was built from, as a path in the task's folder."""
+    tag: str = ""
+    """The name that it was built under; empty for a `docker_image`."""
 
     def __str__(self) -> str:
         """As in `provenance.json`: `sha256:… from environment/Dockerfile`."""
         return f"{self.id} from {self.source}"
 
 
-def prepare_image(client: docker.DockerClient, task: Task, environment: Environment, say: Say) -> Image:
+def prepare_image(client: HostClient, task: Task, environment: Environment, say: Say) -> Image:
     """Find the image of a container, pull it, or build it.
 
     A `docker_image` that cannot be had is built from the Dockerfile beside it, if there is one.
@@ -63,7 +65,7 @@ def prepare_image(client: docker.DockerClient, task: Task, environment: Environm
         return image
     tag = image_tag(task, environment)
     image_id = build_image(client, folder, tag, name=task.name, timeout_s=environment.build_timeout_s, say=say)
-    return Image(image_id, _dockerfile(environment))
+    return Image(image_id, _dockerfile(environment), tag)
 
 
 def find_image(client: docker.DockerClient, task: Task, environment: Environment) -> Image | None:
@@ -98,8 +100,9 @@ def _ready(client: docker.DockerClient, task: Task, name: str) -> Image | None:
 
 
 def _built(client: docker.DockerClient, task: Task, environment: Environment) -> Image | None:
+    tag = image_tag(task, environment)
     try:
-        return Image(str(client.images.get(image_tag(task, environment)).id), _dockerfile(environment))
+        return Image(str(client.images.get(tag).id), _dockerfile(environment), tag)
     except docker.errors.ImageNotFound:
         return None
 

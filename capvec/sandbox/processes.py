@@ -25,18 +25,25 @@ _TICKS_PER_S = 100
 READY_S = 10
 """How long to wait for an image's ENTRYPOINT to start the container's command."""
 SPARED = r"""
+# fields PID: `$stat` has what follows the name in /proc/PID/stat. The name is the agent's, and may hold lines and `) `.
+fields() {
+  stat=
+  while read -r line; do stat="$stat $line"; done 2>/dev/null <"/proc/$1/stat"
+  stat=${stat##*) }
+  [ "$stat" ]
+}
 # spared PID: it is one of $keep, and no later process of that number; where there is $born, also one that they started.
 spared() {
   case " $keep " in *" $1 "*) listed=1 ;; *) listed= ;; esac
   if [ -z "$born" ]; then [ "$listed" ]; return; fi
-  read -r stat 2>/dev/null <"/proc/$1/stat" || return 1
-  set -- ${stat##*) }
+  fields "$1" || return 1
+  set -- $stat
   if [ "$listed" ] && [ "${20}" -le "$born" ]; then return 0; fi
   case $2 in 0 | 1) return 1 ;; esac
   spared "$2"
 }
 """
-"""A shell function that tells the container's own processes. It uses builtins only.
+"""Shell functions that tell the container's own processes. They use builtins only.
 
 Where an agent's process loses its parent, init adopts it; so that init has started something says nothing.
 """
@@ -82,8 +89,8 @@ keep=$0 born=$1 also=$2 before=$3
 # older PID: it is from before $before, or was started by such a one other than $also.
 older() {
   [ "$before" ] || return 1
-  read -r stat 2>/dev/null <"/proc/$1/stat" || return 1
-  set -- ${stat##*) }
+  fields "$1" || return 1
+  set -- $stat
   if [ "${20}" -lt "$before" ]; then return 0; fi
   case $2 in 0 | 1 | "$also") return 1 ;; esac
   older "$2"

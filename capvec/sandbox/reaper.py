@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,7 @@ import psutil
 import requests.exceptions
 
 from capvec.errors import SandboxUnavailable
-from capvec.sandbox.docker_host import connect, faults, reason
+from capvec.sandbox.docker_host import HERE, DockerHost, connect, faults, reason
 from capvec.text import counted
 
 RUN_LABEL, TRIAL_LABEL, PID_LABEL = "capvec.run", "capvec.trial", "capvec.pid"
@@ -30,13 +30,16 @@ LATE_S = 2.0
 """Seconds after an interrupted request in which Docker may still create the container."""
 
 
-def reap(run: str | None = None) -> int:
+def reap(run: str | None = None, hosts: Iterable[DockerHost] = (HERE,)) -> int:
     """Remove what runs left whose process is gone, and what this process started for `run`.
 
     What belongs to another sweep that still runs is left alone, also if it is called the same.
 
     Returns:
         The number of containers.
+
+    Raises:
+        SandboxUnavailable: a host does not answer; what the others have is removed.
     """
     this = owner_label(os.getpid())
 
@@ -44,29 +47,41 @@ def reap(run: str | None = None) -> int:
         own = run is not None and labels.get(RUN_LABEL) == run and labels[PID_LABEL] == this
         return own or is_orphan(labels[PID_LABEL], state)
 
-    return _remove_all(is_left)
+    return _remove_all(hosts, is_left)
 
 
-def reap_and_say(say: Callable[[str], None], run: str | None = None) -> None:
+def reap_and_say(say: Callable[[str], None], run: str | None = None, hosts: Iterable[DockerHost] = (HERE,)) -> None:
     """`reap`, and say how many containers were left if any was."""
-    if removed := reap(run):
+    if removed := reap(run, hosts):
         say(f"removed {counted(removed, 'container')} of earlier runs")
 
 
-def reap_trial(run: str, trial: str) -> int:
-    """Remove what this process left of a trial, its control included. Returns the number of containers."""
+def reap_trial(run: str, trial: str, hosts: Iterable[DockerHost] = (HERE,)) -> int:
+    """Remove what this process left of a trial, its control included. Returns and raises as `reap`."""
     left, owner = (trial, f"{trial}-control"), owner_label(os.getpid())
 
     def is_left(labels: Mapping[str, str], _state: str) -> bool:
         return labels[PID_LABEL] == owner and labels.get(RUN_LABEL) == run and labels.get(TRIAL_LABEL) in left
 
-    return _remove_all(is_left)
+    return _remove_all(hosts, is_left)
 
 
-def _remove_all(chosen: Callable[[Mapping[str, str], str], bool]) -> int:
+def _remove_all(hosts: Iterable[DockerHost], chosen: Callable[[Mapping[str, str], str], bool]) -> int:
     """Remove what is chosen by its labels and, of a container, its state. Returns the number of containers."""
+    removed, silent = 0, None
+    for host in hosts:
+        try:
+            removed += _remove_on(host, chosen)
+        except SandboxUnavailable as error:
+            silent = silent or error
+    if silent is not None:
+        raise silent
+    return removed
+
+
+def _remove_on(host: DockerHost, chosen: Callable[[Mapping[str, str], str], bool]) -> int:
     removed = 0
-    with connect() as client, faults():
+    with connect(host) as client, faults():
         for container in client.api.containers(all=True, filters={"label": PID_LABEL}):
             if chosen(container["Labels"], container["State"]):
                 removed += remove(client, container["Id"])

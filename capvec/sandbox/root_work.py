@@ -12,11 +12,13 @@ import calendar
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
 import docker
+import requests.exceptions
+from docker.models.containers import Container
 
 from capvec.errors import SandboxBroken, SandboxUnavailable
 from capvec.sandbox.reaper import remove
@@ -24,7 +26,8 @@ from capvec.sandbox.streams import ASKED
 
 COMMANDS = ("/bin", "/sbin", "/usr/bin", "/usr/sbin")
 _CAPABILITIES = ("SYS_PTRACE", "KILL", "DAC_OVERRIDE", "CHOWN", "FOWNER", "FSETID")
-_LIMIT_S = 120.0
+LIMIT_S = 600.0
+"""How long it may take, as where it copies an image's libraries on a busy disk, or removes millions of files."""
 _DONE = "done"
 """The last line that a script prints: without it, Docker has lost some of them."""
 
@@ -141,11 +144,25 @@ def _run(
             labels=dict(origin.labels),
         )
         helper.start()
-        exit_code = helper.wait(timeout=_LIMIT_S)["StatusCode"]
+        exit_code = _wait(helper, what)
         if exit_code != 0:
             said = helper.logs(stdout=False, tail=5).decode(errors="replace").strip()
             raise SandboxBroken(f"{what} (exit code {exit_code}): {said}")
         return list(helper.logs(stderr=False).decode(errors="replace").splitlines())
+
+
+def _wait(helper: Container, what: str) -> int:
+    """The exit code of a container, once it has ended.
+
+    Raises:
+        SandboxBroken: it takes too long, although Docker answers.
+    """
+    with suppress(requests.exceptions.RequestException):
+        return int(helper.wait(timeout=LIMIT_S)["StatusCode"])
+    helper.reload()
+    if helper.status == "running":
+        raise SandboxBroken(f"{what} within {LIMIT_S:g} s")
+    return int(helper.attrs["State"]["ExitCode"])
 
 
 def empty_folders(client: docker.DockerClient, container: str, origin: Origin, folders: Sequence[str]) -> None:

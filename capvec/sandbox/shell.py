@@ -16,6 +16,14 @@ from dataclasses import dataclass
 from capvec.sandbox.streams import ExecStream, Output
 
 _START_S = 20.0
+COMMAND = """
+cd "$0" 2>/dev/null || cd /
+if command -v bash >/dev/null; then exec bash --noprofile --norc; else exec sh; fi
+"""
+"""Becomes the shell, in the directory `$0`, or in `/` where that is gone.
+
+The directory is the agent's to name. Docker waits for ever for a long one, and an old runc enters one that is not the
+container's."""
 _START = """exec 2>/dev/null
 if [ -n "$BASH_VERSION" ]; then eval 'exec {wide}>&1'; else exec {narrow}>&1; fi
 read -r up idle </proc/uptime
@@ -28,6 +36,10 @@ printf '\\n%s %s %s %s\\n' {mark} "$?" "$PWD" {mark} >&{fd}
 """
 """The command is one quoted word, so that the shell needs no process to read it: a shell whose PATH is broken or whose
 processes are used up can still be repaired. The mark follows the command, which cannot see it."""
+_LONGEST = 1 << 16
+"""Bytes of a shell's directory. A shell counts its way there, which may be longer than a path may be for Linux."""
+_HOLD_S = 1.0
+"""How long a shell may take to take `_HOLD`."""
 _WIDE_FD, _NARROW_FD = 198, 9
 """Descriptors of the saved output: a high one in bash; other shells accept one digit only."""
 
@@ -67,7 +79,8 @@ class PersistentShell:
         """
         self._stream = stream
         self._mark = f"capvec-{secrets.token_hex(16)}"
-        stream.send(_START.format(wide=_WIDE_FD, narrow=_NARROW_FD, mark=self._mark))
+        start = _START.format(wide=_WIDE_FD, narrow=_NARROW_FD, mark=self._mark)
+        stream.send(start, time.monotonic() + _START_S)
         answer = re.compile(rb"%b (\d{1,9}) (\d{1,12}\.\d+) (\w*)\n" % self._mark.encode())
         first = self._read_until(answer, Output(), _START_S)
         if first is None:
@@ -86,13 +99,16 @@ class PersistentShell:
     def run(self, command: str, output: Output, *, timeout_s: float) -> Finished:
         """Send a command and read its output until it is finished or the time is up."""
         self._mark = f"capvec-{secrets.token_hex(16)}"
-        self._stream.send(_COMMAND.format(mark=self._mark, command=shlex.quote(command), fd=self._fd))
-        return self.wait(output, timeout_s=timeout_s)
+        deadline = time.monotonic() + timeout_s
+        text = _COMMAND.format(mark=self._mark, command=shlex.quote(command), fd=self._fd)
+        self._stream.send(text, deadline)
+        return self.wait(output, timeout_s=deadline - time.monotonic())
 
     def wait(self, output: Output, *, timeout_s: float) -> Finished:
         """Continue to read the output of the last command."""
         mark = self._mark.encode()
-        match = self._read_until(re.compile(rb"\n%b (\d{1,3}) (.*?) %b\n" % (mark, mark), re.DOTALL), output, timeout_s)
+        end = re.compile(rb"\n%b (\d{1,3}) (.{0,%d}?) %b\n" % (mark, _LONGEST, mark), re.DOTALL)
+        match = self._read_until(end, output, timeout_s)
         if match is None:
             return Finished(None, None, self._stream.ended)
         return Finished(int(match[1]), match[2].decode(errors="replace"), ended=False)
@@ -100,7 +116,7 @@ class PersistentShell:
     def close(self) -> None:
         """Close the connection. Background jobs live on."""
         try:
-            self._stream.send(_HOLD)
+            self._stream.send(_HOLD, time.monotonic() + _HOLD_S)
         finally:
             self._stream.close()
 
@@ -114,6 +130,8 @@ class PersistentShell:
                 output.add(pending[: match.start()])
                 return match
             found = pending.find(start)
+            if len(pending) - found > 2 * _LONGEST:
+                found = -1  # no shell writes so much between its marks
             # What cannot be the beginning of the mark is output. The rest is kept until more has arrived.
             keep = found if found >= 0 else max(0, len(pending) - len(start))
             output.add(pending[:keep])

@@ -21,7 +21,7 @@ import docker.errors
 from docker.models.containers import Container
 
 from capvec.errors import CapvecError, SandboxUnavailable, StorageExceeded
-from capvec.sandbox.docker_host import FAULTS, connect
+from capvec.sandbox.docker_host import FAULTS, DockerHost, connect
 from capvec.sandbox.reaper import remove
 
 EVERY_S = 0.5
@@ -58,17 +58,18 @@ def of_service(bound_mb: int) -> dict[str, Any]:
 
 
 @contextmanager
-def watched(sandbox: str, bound_mb: int) -> Iterator[None]:
+def watched(host: DockerHost, sandbox: str, bound_mb: int) -> Iterator[None]:
     """Watch what the containers of a sandbox write, and remove one that goes beyond the bound.
 
     Args:
+        host: where they are.
         sandbox: the name of its container, with which those of its services begin.
         bound_mb: in MiB.
 
     Raises:
         StorageExceeded: one went beyond it, whatever else came of that.
     """
-    watch = _Watch(sandbox, bound_mb)
+    watch = _Watch(host, sandbox, bound_mb)
     watch.start()
     fault: CapvecError | None = None
     try:
@@ -89,16 +90,16 @@ def watched(sandbox: str, bound_mb: int) -> Iterator[None]:
 class _Watch(Thread):
     """Looks from time to time until it has found too much or is told to end."""
 
-    def __init__(self, sandbox: str, bound_mb: int) -> None:
+    def __init__(self, host: DockerHost, sandbox: str, bound_mb: int) -> None:
         super().__init__(name=f"watch-{sandbox}", daemon=True)
         self.ended = Event()
         self.found_mb: int | None = None
         """What a container had written that went beyond the bound."""
-        self._sandbox, self._bound_mb = sandbox, bound_mb
+        self._host, self._sandbox, self._bound_mb = host, sandbox, bound_mb
 
     def run(self) -> None:
         # A look that fails is repeated: the trial itself meets what is wrong with Docker, and says so.
-        with suppress(SandboxUnavailable), connect() as client:
+        with suppress(SandboxUnavailable), connect(self._host) as client:
             took = 0.0
             while self.found_mb is None and not self.ended.wait(max(EVERY_S, 4 * took)):
                 began = time.monotonic()

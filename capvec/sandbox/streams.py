@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 import struct
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 KEPT_BYTES = 8192
@@ -53,10 +53,16 @@ class ExecStream:
         self.ended = False
         """Whether the output has ended."""
 
-    def send(self, text: str) -> None:
-        """Write text to the program's input."""
-        # A model's reply may hold lone surrogates, which no encoding has.
-        self._sock.sendall(text.encode(errors="replace"))
+    def send(self, text: str, deadline: float) -> None:
+        """Write text to the program's input, until it has ended or the deadline, in monotonic seconds, passes.
+
+        A program that is stopped takes only what fits into the buffers on the way to it.
+        """
+        self._sock.settimeout(max(deadline - time.monotonic(), 0.001))
+        with suppress(TimeoutError, BrokenPipeError):  # what can be read tells both
+            # A model's reply may hold lone surrogates, which no encoding has.
+            self._sock.sendall(text.encode(errors="replace"))
+        self._sock.settimeout(None)
 
     def receive(self, deadline: float) -> bytes:
         """The next piece of output; empty once the stream ended or the deadline, in monotonic seconds, passed."""

@@ -51,8 +51,8 @@ put_back='' may_be_missing=''
 # name PID: say which program it is. The shell of a phase, whose parent is outside, and the dead are not worth a word.
 name() {
   case " $own " in *" $1 "*) return ;; esac
-  read -r name 2>/dev/null <"/proc/$1/comm" && read -r stat 2>/dev/null <"/proc/$1/stat" || return 0
-  set -- ${stat##*) }
+  read -r name 2>/dev/null <"/proc/$1/comm" && fields "$1" || return 0
+  set -- $stat
   if [ "$1" != Z ] && [ "$2" != 0 ]; then printf 'ended %s\n' "$name"; fi
 }
 

@@ -9,23 +9,24 @@ from pathlib import Path
 
 from capvec.errors import UsageError
 from capvec.sandbox.base_image import BASE_IMAGE, has_base_image, import_base_image, pull_base_image
+from capvec.sandbox.docker_host import HERE, DockerHost
 from capvec.setup import debian
 
 SUITE = "bookworm"
 _BUILD_S = 900
 
 
-def ensure_base_image(say: Callable[[str], None]) -> None:
-    """Pull the base image, or build it, where Docker does not have it.
+def ensure_base_image(say: Callable[[str], None], host: DockerHost = HERE) -> None:
+    """Pull the base image, or build it, where a Docker does not have it.
 
     Raises:
         UsageError: no registry answers, and the image cannot be built here.
         SandboxUnavailable: Docker does not answer.
     """
-    if has_base_image():
+    if has_base_image(host):
         return
     say(f"pulling {BASE_IMAGE}")
-    if pull_base_image():
+    if pull_base_image(host=host):
         return
     say(f"no registry answers: building {BASE_IMAGE} with mmdebstrap (about a minute)")
     if debian.find_program("mmdebstrap") is None:
@@ -37,7 +38,7 @@ def ensure_base_image(say: Callable[[str], None]) -> None:
             )
         debian.install("mmdebstrap", "debian-archive-keyring")
     with tempfile.TemporaryDirectory() as scratch:
-        import_base_image(build_archive(Path(scratch) / "base.tar"))
+        import_base_image(build_archive(Path(scratch) / "base.tar"), host=host)
 
 
 def build_archive(archive: Path) -> Path:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 
 from capvec.cache import cache_root
@@ -31,9 +32,14 @@ class Finding:
     """A sweep of the bundled tasks does without it."""
 
 
-def examine() -> tuple[Finding, ...]:
-    """Run every check of `CHECKS`."""
-    return tuple(_examine(name, check) for name, check in CHECKS.items())
+def examine(docker_hosts: Sequence[str] = ()) -> tuple[Finding, ...]:
+    """Run every check of `CHECKS`, of Docker on these hosts."""
+    own: dict[str, _Check] = {
+        "Docker": partial(_docker_hosts, docker_hosts),
+        "base image": partial(_base_image_on, docker_hosts),
+    }
+    checks = {**CHECKS, **own} if docker_hosts else CHECKS
+    return tuple(_examine(name, check) for name, check in checks.items())
 
 
 def complete(findings: tuple[Finding, ...]) -> bool:
@@ -123,6 +129,17 @@ def _docker() -> tuple[bool, str, str]:
         return False, "it does not answer", f"run `make setup`; or {REMEDY}"
 
 
+def _docker_hosts(names: Sequence[str]) -> tuple[bool, str, str]:
+    from capvec.sandbox.hosts import describe, reach  # noqa: PLC0415
+
+    try:
+        with reach(names) as hosts:
+            found = [f"version {host['version']} at {host['name']}, {host['cpus']} CPUs" for host in describe(hosts)]
+    except CapvecError as error:
+        return False, "a host cannot be used", str(error)
+    return True, "; ".join(found), ""
+
+
 def _buildx() -> tuple[bool, str, str]:
     return _plugin("buildx")
 
@@ -147,11 +164,18 @@ def _plugin(name: str) -> tuple[bool, str, str]:
 
 
 def _base_image() -> tuple[bool, str, str]:
+    return _base_image_on(())
+
+
+def _base_image_on(names: Sequence[str]) -> tuple[bool, str, str]:
+    """The base image on the first host, from which it is copied to the others."""
     from capvec.sandbox.base_image import BASE_IMAGE, has_base_image  # noqa: PLC0415
+    from capvec.sandbox.hosts import reach  # noqa: PLC0415
 
     remedy = "run `capvec setup`, which pulls or builds it"
     try:
-        there = has_base_image()
+        with reach(names[:1]) as hosts:
+            there = has_base_image(hosts.hosts[0])
     except CapvecError:
         return False, f"{BASE_IMAGE}: Docker does not answer", remedy
     return there, BASE_IMAGE if there else f"no {BASE_IMAGE}", remedy

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from capvec.models import ensure_pocket
+from capvec.sandbox.hosts import reach
 from capvec.setup.base_image import ensure_base_image
 from capvec.setup.docker import ensure_docker
 from capvec.setup.plugins import ensure_plugins
 
 
-def set_up(say: Callable[[str], None] = print) -> None:
+def set_up(say: Callable[[str], None] = print, docker_hosts: Sequence[str] = ()) -> None:
     """Prepare Docker, its plugins, the base image of the sandboxes and the bundled model, as far as they are missing.
+
+    Args:
+        say: prints one line of progress.
+        docker_hosts: as `--docker-host` names them. Where there are any, no Docker is installed here, and the first
+            gets the base image, since runs copy images from it to the others.
 
     Raises:
         UsageError: something is missing and cannot be installed here. The message says what to do.
         SandboxUnavailable: Docker stopped answering meanwhile.
     """
-    ensure_docker(say)
+    if not docker_hosts:
+        ensure_docker(say)
     ensure_plugins(say)
-    ensure_base_image(say)
+    with reach(docker_hosts) as hosts:
+        ensure_base_image(say, hosts.hosts[0])
     ensure_pocket(say)

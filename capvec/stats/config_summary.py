@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -18,10 +18,13 @@ from capvec.stats.sensitivity import Sensitivity, sensitivity
 from capvec.stats.stratified import CmhResult, Stratum, cmh
 from capvec.stats.verdict import Verdict
 
+_COUNTS = ("steps", "parse_fail", "no_cmd", "repaired")
+"""Fields of `Outcome` that count replies."""
+
 
 @dataclass(frozen=True)
 class ConfigSummary:
-    """One config's row. Rates and means are None where there is no valid trial.
+    """One config's row. Rates and means are None where there is no valid trial, or where nobody recorded the count.
 
     From `fisher` on everything is against the baseline: None (or empty) for the baseline itself, and where the two
     share nothing to compare (but `sensitivity` has the readings that count errors, where nothing else is known).
@@ -61,20 +64,27 @@ class ConfigSummary:
     secondary: tuple[Effect, ...]
     """On parse_fail, no_cmd and steps, with p-values after Holm over `Summary.secondary_comparisons`."""
     mediation: Mediation | None
+    """None as well where parse_fail or no_cmd is not on record; so is the next."""
     format_change: FormatChange | None
     sensitivity: tuple[Sensitivity, ...]
     verdict: Verdict | None
 
 
 def summarise_config(
-    name: str, group: Sequence[Outcome], base: Sequence[Outcome], baseline: str = Config.BASELINE
+    name: str,
+    group: Sequence[Outcome],
+    base: Sequence[Outcome],
+    baseline: str = Config.BASELINE,
+    unrecorded: Collection[str] = (),
 ) -> ConfigSummary:
     """Everything that does not depend on the other configs; `format_change` and `verdict` are left None.
 
-    `base` holds the baseline's outcomes, and is empty for the baseline itself.
+    `base` holds the baseline's outcomes, and is empty for the baseline itself. `unrecorded` is as in `Summary`.
     """
     valid, other = valid_trials(group), valid_trials(base)
-    n, solved, replies = len(valid), _solved(valid), sum(outcome.steps for outcome in valid)
+    n, solved = len(valid), _solved(valid)
+    totals = {count: sum(getattr(outcome, count) for outcome in valid) for count in _COUNTS if count not in unrecorded}
+    replies = totals.get("steps", 0)
     comparable = bool(valid and other)
     pooled = _pooled(_strata(valid, other))
     both = [*group, *base]
@@ -87,24 +97,26 @@ def summarise_config(
         pass_rate=solved / n if n else None,
         wilson=wilson(solved, n) if n else None,
         clopper_pearson=clopper_pearson(solved, n) if n else None,
-        mean_steps=_share(replies, n),
-        parse_fail_per_run=_share(sum(outcome.parse_fail for outcome in valid), n),
-        repaired_per_run=_share(sum(outcome.repaired for outcome in valid), n),
-        no_cmd_per_run=_share(sum(outcome.no_cmd for outcome in valid), n),
+        mean_steps=_share(totals.get("steps"), n),
+        parse_fail_per_run=_share(totals.get("parse_fail"), n),
+        repaired_per_run=_share(totals.get("repaired"), n),
+        no_cmd_per_run=_share(totals.get("no_cmd"), n),
         replies=replies,
-        parse_fail_per_reply=_share(sum(outcome.parse_fail for outcome in valid), replies),
-        repaired_per_reply=_share(sum(outcome.repaired for outcome in valid), replies),
-        no_cmd_per_reply=_share(sum(outcome.no_cmd for outcome in valid), replies),
-        end_reasons=dict(Counter(outcome.end_reason for outcome in valid).most_common()),
+        parse_fail_per_reply=_share(totals.get("parse_fail"), replies),
+        repaired_per_reply=_share(totals.get("repaired"), replies),
+        no_cmd_per_reply=_share(totals.get("no_cmd"), replies),
+        end_reasons={}
+        if "end_reason" in unrecorded
+        else dict(Counter(outcome.end_reason for outcome in valid).most_common()),
         fisher=fisher_exact(*pooled) if pooled else None,
         sign_flip=_sign_flip(valid, other),
         mcnemar=_mcnemar(valid, other) if comparable else None,
         cmh=_cmh(valid, other),
         effect=effect,
-        secondary=_secondary(both, name, baseline) if effect is not None else (),
-        mediation=decompose(valid, other),
+        secondary=_secondary(both, name, baseline, unrecorded) if effect is not None else (),
+        mediation=None if {"parse_fail", "no_cmd"} & set(unrecorded) else decompose(valid, other),
         format_change=None,
-        sensitivity=sensitivity(both, name, baseline) if base else (),
+        sensitivity=sensitivity(both, name, baseline, strict="repaired" not in unrecorded) if base else (),
         verdict=None,
     )
 
@@ -118,8 +130,8 @@ def _solved(outcomes: Sequence[Outcome]) -> int:
     return sum(outcome.outcome == "solved" for outcome in outcomes)
 
 
-def _share(count: float, of: int) -> float | None:
-    return count / of if of else None
+def _share(count: float | None, of: int) -> float | None:
+    return None if count is None or not of else count / of
 
 
 def counts_by_task(outcomes: Sequence[Outcome]) -> dict[str, tuple[int, int]]:
@@ -168,6 +180,9 @@ def _mcnemar(valid: Sequence[Outcome], base: Sequence[Outcome]) -> McNemarResult
     return mcnemar_exact(pairs[1], pairs[-1], pairs[0]) if pairs else None
 
 
-def _secondary(outcomes: Sequence[Outcome], name: str, baseline: str) -> tuple[Effect, ...]:
-    effects = (paired_effect(outcomes, name, metric, baseline) for metric in SECONDARY)
+def _secondary(
+    outcomes: Sequence[Outcome], name: str, baseline: str, unrecorded: Collection[str]
+) -> tuple[Effect, ...]:
+    metrics = (metric for metric in SECONDARY if metric not in unrecorded)
+    effects = (paired_effect(outcomes, name, metric, baseline) for metric in metrics)
     return tuple(effect for effect in effects if effect is not None)

@@ -15,7 +15,7 @@ References:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import get_args
@@ -85,14 +85,16 @@ def rank(value: float, controls: Sequence[float]) -> RankTest:
 
 
 def compare_with_matched_controls(
-    outcomes: Sequence[Outcome], configs: Sequence[Config]
+    outcomes: Sequence[Outcome], configs: Sequence[Config], unrecorded: Collection[str] = ()
 ) -> tuple[MatchedComparison, ...]:
-    """Compare every steered config with each kind of its controls, in every metric. Errors are excluded.
+    """Compare every steered config with each kind of its controls, in every metric on record. Errors are excluded.
 
     A control without a valid trial was not measured and does not count. Where no (task, attempt) is shared there
     is nothing to compare.
     """
     valid: dict[str, dict[tuple[str, int], Outcome]] = {config.name: {} for config in configs}
+    baseline = next(config.name for config in configs if config.kind == "baseline")
+    metrics = [metric for metric in get_args(Metric) if metric not in unrecorded]
     for outcome in outcomes:
         if outcome.outcome != "error":
             valid[outcome.config][outcome.task, outcome.attempt] = outcome
@@ -101,7 +103,9 @@ def compare_with_matched_controls(
         for config in configs
         if config.kind == "steered"
         for kind in MATCHED_KINDS
-        for comparison in _compare(valid, config.name, kind, matched_controls_of(config.name, kind, configs))
+        for comparison in _compare(
+            valid, (baseline, config.name), kind, matched_controls_of(config.name, kind, configs), metrics
+        )
     )
 
 
@@ -115,19 +119,23 @@ def matched_controls_of(config: str, kind: str, configs: Iterable[Config]) -> tu
 
 
 def _compare(
-    valid: dict[str, dict[tuple[str, int], Outcome]], config: str, kind: str, controls: Sequence[str]
+    valid: dict[str, dict[tuple[str, int], Outcome]],
+    compared: tuple[str, str],
+    kind: str,
+    controls: Sequence[str],
+    metrics: Sequence[Metric],
 ) -> Iterable[MatchedComparison]:
     measured = [name for name in controls if valid[name]]
-    arms = [valid[name] for name in (Config.BASELINE, config, *measured)]
+    arms = [valid[name] for name in (*compared, *measured)]
     shared = set.intersection(*(set(arm) for arm in arms))
     if not measured or not shared:
         return
     left_out = len(set.union(*(set(arm) for arm in arms))) - len(shared)
-    for metric in get_args(Metric):
+    for metric in metrics:
         base, *others = (_mean_over_tasks({pair: value_of(arm[pair], metric) for pair in shared}) for arm in arms)
         effect, *effects = (other - base for other in others)
         yield MatchedComparison(
-            config=config,
+            config=compared[1],
             kind=kind,
             metric=metric,
             trials=len(shared),

@@ -22,23 +22,27 @@ class Sensitivity:
     effect: Effect
 
 
-def sensitivity(outcomes: Sequence[Outcome], config: str, baseline: str = Config.BASELINE) -> tuple[Sensitivity, ...]:
+def sensitivity(
+    outcomes: Sequence[Outcome], config: str, baseline: str = Config.BASELINE, *, strict: bool = True
+) -> tuple[Sensitivity, ...]:
     """The effect on the pass rate under each reading. Readings under which both share no task are left out.
 
     * `errors excluded`: as in the verdict.
     * `errors count against the config`: its errors are unsolved trials, the baseline's are excluded: the worst case.
     * `errors count for the config`: its errors are solved trials: the best case.
-    * `strict parses only`: a trial that needed a repaired reply is unsolved, on both sides.
+    * `strict parses only`: a trial that needed a repaired reply is unsolved, on both sides. Only with `strict`: it must
+      be on record which trials did.
     """
     readings: dict[Reading, list[Outcome]] = {
         "errors excluded": list(outcomes),
         "errors count against the config": _errors_as("unsolved", outcomes, config),
         "errors count for the config": _errors_as("solved", outcomes, config),
-        "strict parses only": [
+    }
+    if strict:
+        readings["strict parses only"] = [
             replace(outcome, outcome="unsolved") if outcome.outcome == "solved" and outcome.repaired else outcome
             for outcome in outcomes
-        ],
-    }
+        ]
     found = {reading: paired_effect(read, config, "pass_rate", baseline) for reading, read in readings.items()}
     return tuple(Sensitivity(reading, effect) for reading, effect in found.items() if effect is not None)
 

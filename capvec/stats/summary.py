@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, get_args
 
@@ -12,7 +12,7 @@ from capvec.records import Config, Outcome
 from capvec.stats.assumed import EQUIVALENCE_MARGIN, UNKNOWN_SPREAD
 from capvec.stats.config_summary import ConfigSummary, counts_by_task, summarise_config, valid_trials
 from capvec.stats.drift import Drift, drift
-from capvec.stats.effects import SECONDARY, AnyMetric, Effect
+from capvec.stats.effects import SECONDARY, AnyMetric, Effect, Metric
 from capvec.stats.format_change import format_change
 from capvec.stats.multiplicity import holm
 from capvec.stats.power import SweepDesign, minimum_detectable_effect, observed_rate, observed_spread
@@ -44,18 +44,23 @@ class Summary:
     """Config that stopped early → the baseline on its blocks."""
     rewards: RewardSummary | None = None
     """The mean rewards; None where every trial has one reward of 0 or 1, and the pass rate is all there is to say."""
+    unrecorded: tuple[str, ...] = ()
+    """Fields of `Outcome` that are not on record for every valid trial, and enter nothing: of results that were made
+    elsewhere."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON: an infinite odds ratio is the text "inf", one that does not exist is null.
 
-        Without interim analyses there are no keys `sequential` and `bases`, and where every trial has one reward of 0
-        or 1 there is no key `rewards`.
+        Without interim analyses there are no keys `sequential` and `bases`, where every trial has one reward of 0 or 1
+        there is no key `rewards`, and where every count is on record there is no key `unrecorded`.
         """
         data: dict[str, Any] = _plain(asdict(self))
         if self.sequential is None:
             del data["sequential"], data["bases"]
         if self.rewards is None:
             del data["rewards"]
+        if not self.unrecorded:
+            del data["unrecorded"]
         return data
 
     @property
@@ -80,6 +85,7 @@ def summarise(
     comparisons: Sequence[str] | None = None,
     equivalence_margin: float = EQUIVALENCE_MARGIN,
     sequential: Sequential | None = None,
+    unrecorded: Collection[str] = (),
 ) -> Summary:
     """Count, estimate, test and name the effect of each config against the baseline.
 
@@ -91,6 +97,7 @@ def summarise(
             configs but the baseline.
         equivalence_margin: a difference in pass rate that would matter (see `verdict`).
         sequential: the interim analyses that were done.
+        unrecorded: as in `Summary`.
 
     Raises:
         UsageError: an outcome or a comparison of a config that is not among `config_names`.
@@ -105,16 +112,17 @@ def summarise(
     bases = {name: base if sequential is None else sequential.analysed(base, name) for name in groups}
     rows = [
         _with_sequential_pvalue(
-            summarise_config(name, group, [] if name == baseline else bases[name], baseline), sequential
+            summarise_config(name, group, [] if name == baseline else bases[name], baseline, unrecorded), sequential
         )
         for name, group in groups.items()
     ]
-    rows, tested, secondary = _adjust(rows, wanted)
+    rows, tested, secondary = _adjust(rows, wanted, [metric for metric in SECONDARY if metric not in unrecorded])
     ended = sequential.ends if sequential is not None else ()
-    own = {name: summarise_config(baseline, bases[name], [], baseline) for name in ended}
+    own = {name: summarise_config(baseline, bases[name], [], baseline, unrecorded) for name in ended}
     observed = drift(outcomes, baseline), spread_between_tasks(base)
     rewards = summarise_rewards(groups, bases, baseline, tested)
-    unnamed = Summary(tuple(rows), baseline, tested, secondary, *observed, sequential, own, rewards)
+    missing = tuple(unrecorded)
+    unnamed = Summary(tuple(rows), baseline, tested, secondary, *observed, sequential, own, rewards, missing)
     return replace(unnamed, configs=tuple(_decided(row, unnamed, equivalence_margin) for row in rows))
 
 
@@ -128,7 +136,7 @@ def _with_sequential_pvalue(row: ConfigSummary, sequential: Sequential | None) -
 
 
 def _adjust(
-    rows: Sequence[ConfigSummary], wanted: Sequence[str]
+    rows: Sequence[ConfigSummary], wanted: Sequence[str], metrics: Sequence[Metric]
 ) -> tuple[list[ConfigSummary], tuple[str, ...], tuple[str, ...]]:
     """Holm over all comparisons, on the pass rate under each reading and on the secondary outcomes.
 
@@ -139,7 +147,7 @@ def _adjust(
     read = {
         reading: _holm_by_config({row.config: _read(row, reading) for row in members}) for reading in get_args(Reading)
     }
-    planned: list[tuple[str, AnyMetric]] = [(row.config, metric) for row in members for metric in SECONDARY]
+    planned: list[tuple[str, AnyMetric]] = [(row.config, metric) for row in members for metric in metrics]
     found = {(effect.config, effect.metric): effect.pvalue for row in members for effect in row.secondary}
     other = dict(zip(planned, holm([found.get(key, 1.0) for key in planned]), strict=True))
     adjusted = [
@@ -176,8 +184,9 @@ def _decided(row: ConfigSummary, summary: Summary, equivalence_margin: float) ->
     effect = row.effect
     if effect is None:
         return row
-    parse_fail, no_cmd = (next(e for e in row.secondary if e.metric == metric) for metric in ("parse_fail", "no_cmd"))
-    change = format_change(effect, parse_fail, no_cmd)
+    moved = {one.metric: one for one in row.secondary}
+    known = "parse_fail" in moved and "no_cmd" in moved
+    change = format_change(effect, moved["parse_fail"], moved["no_cmd"]) if known else None
     design = observed_design(summary, effect)
     detectable = Detectable(
         minimum_detectable_effect(design), minimum_detectable_effect(design, falls=True), design.level

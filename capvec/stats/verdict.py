@@ -86,7 +86,7 @@ class Verdict:
 
 def decide(
     effect: Effect,
-    change: FormatChange,
+    change: FormatChange | None,
     detectable: Detectable,
     *,
     mediation: Mediation | None = None,
@@ -98,7 +98,7 @@ def decide(
 
     Args:
         effect: on the pass rate, with its interval; with `holm` for a compared config.
-        change: whether parse_fail and no_cmd moved.
+        change: whether parse_fail and no_cmd moved; None where they are not on record, so that no change is known.
         detectable: what the sweep can detect.
         mediation: for the words alone, as is the next.
         stratified: the test about these tasks only.
@@ -115,45 +115,44 @@ def decide(
     pvalue = effect.pvalue if effect.holm is None else effect.holm
     beyond = reach(effect.interval, effect.tasks)
     excluded = beyond if beyond <= equivalence_margin else None
-    name = _name(effect, pvalue, excluded, change, level)
+    changed = None if change is None else change.description
+    name = _name(effect, pvalue, excluded, changed, level)
     if name == "underpowered":
-        asides = _asides(effect, change, stratified, detectable.level, equivalence_margin)
+        asides = _asides(effect, changed, stratified, detectable.level, equivalence_margin)
         words = "; ".join([f"underpowered: {_detected(detectable, effect.tasks)}", measured(effect), *asides])
     else:
-        words = _words(name, effect, excluded, change, mediation)
+        words = _words(name, effect, excluded, changed, mediation)
     return Verdict(name, words, pvalue, excluded, detectable, equivalence_margin)
 
 
-def _name(effect: Effect, pvalue: float, excluded: float | None, change: FormatChange, level: float) -> Name:
+def _name(effect: Effect, pvalue: float, excluded: float | None, changed: str | None, level: float) -> Name:
     if pvalue < level and effect.difference != 0:
         return "improves" if effect.difference > 0 else "harms"
     if excluded is None:
         return "underpowered"
-    return "changes format only" if change.changed else "no effect detected"
+    return "no effect detected" if changed is None else "changes format only"
 
 
-def _words(
-    name: Name, effect: Effect, excluded: float | None, change: FormatChange, mediation: Mediation | None
-) -> str:
+def _words(name: Name, effect: Effect, excluded: float | None, changed: str | None, mediation: Mediation | None) -> str:
     observed = measured(effect)
     if name in ("improves", "harms"):
-        return f"{name}: {observed}" + (f"; {mediation.words}" if mediation is not None and change.changed else "")
+        return f"{name}: {observed}" + (f"; {mediation.words}" if mediation is not None and changed is not None else "")
     assert excluded is not None  # else it is underpowered
     if name == "changes format only":
         limit = rounded_up(excluded)
-        return f"changes format only: {change.description}, and effects on solving above {limit} excluded; {observed}"
+        return f"changes format only: {changed}, and effects on solving above {limit} excluded; {observed}"
     return f"no effect detected, and effects above {rounded_up(excluded)} excluded: {observed}"
 
 
 def _asides(
-    effect: Effect, change: FormatChange, stratified: CmhResult | None, level: float, equivalence_margin: float
+    effect: Effect, changed: str | None, stratified: CmhResult | None, level: float, equivalence_margin: float
 ) -> Iterator[str]:
     """Why a narrow interval is not enough, and what an underpowered sweep shows all the same."""
     if effect.interval is not None and max(-effect.interval.low, effect.interval.high) <= equivalence_margin:
         limit = f"effects of {equivalence_margin:g}"
         yield f"{effect.tasks} tasks are too few to exclude {limit} on others, however alike they are"
-    if change.description is not None:
-        yield f"the format changed: {change.description}"
+    if changed is not None:
+        yield f"the format changed: {changed}"
     if stratified is not None and stratified.pvalue < level:
         way = "rose" if stratified.odds_ratio > 1 else "fell"
         yield f"on these tasks alone the pass rate {way} (exact CMH p = {stratified.pvalue:.2g})"

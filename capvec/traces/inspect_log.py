@@ -26,7 +26,7 @@ def _looks_like(value: Any, _named: Mapping[str, str]) -> bool:
 
 
 def _read(document: Document, named: Mapping[str, str]) -> Iterator[Trace]:
-    log = _log(document)
+    log = read_log(document)
     if not log.samples:
         raise NotATrace("a log of Inspect without samples")
     for sample in log.samples:
@@ -42,7 +42,7 @@ def _read(document: Document, named: Mapping[str, str]) -> Iterator[Trace]:
             task=name,
             model=log.eval.model,
             messages=acceptable(messages),
-            reward=_reward(document, sample, named),
+            reward=score_of(document, sample, named),
             steps=sum(message["role"] == "assistant" for message in messages),
             parse_fail=None,
             no_cmd=None,
@@ -50,7 +50,12 @@ def _read(document: Document, named: Mapping[str, str]) -> Iterator[Trace]:
         )
 
 
-def _log(document: Document) -> Any:
+def read_log(document: Document) -> Any:
+    """The log of a document, as Inspect's library reads it.
+
+    Raises:
+        UsageError: the library is not installed, or cannot read the log.
+    """
     try:
         from inspect_ai.log import read_eval_log  # noqa: PLC0415
     except ImportError as error:
@@ -86,8 +91,12 @@ def _entry(message: Any) -> dict[str, Any]:
     return entry
 
 
-def _reward(document: Document, sample: Any, named: Mapping[str, str]) -> float | None:
-    """The score of the scorer that the user names, or else of the first."""
+def score_of(document: Document, sample: Any, named: Mapping[str, str]) -> float | None:
+    """The score of a sample by the scorer that the user names, or else by the first; None for one without a score.
+
+    Raises:
+        UsageError: the score is no number, nor one of Inspect's grades.
+    """
     scores = {name: score.value for name, score in (sample.scores or {}).items()}
     if not scores:
         return None

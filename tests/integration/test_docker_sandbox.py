@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -12,11 +13,13 @@ import pytest
 from support.real_sweeps import containers
 from support.sandbox_conformance import SandboxConformance
 
-from capvec.errors import FileTooLarge, SandboxUnavailable, UsageError
+from capvec.errors import FileTooLarge, SandboxBroken, SandboxUnavailable, UsageError
+from capvec.sandbox import root_work
+from capvec.sandbox.base import LOG_FOLDERS
 from capvec.sandbox.docker import DockerProvider
-from capvec.sandbox.docker_host import check_docker
+from capvec.sandbox.docker_host import check_docker, connect
 from capvec.sandbox.files import READ_LIMIT
-from capvec.sandbox.reaper import reap
+from capvec.sandbox.reaper import RUN_LABEL, TRIAL_LABEL, reap
 from capvec.sandbox.verifier import verify
 from capvec.task_records import Environment, Limits, Task
 
@@ -67,6 +70,13 @@ def test_the_containers_own_processes_are_told_from_what_runs_beside_them(shared
     init, child = keepers.pids.split()
     assert init == "1"
     assert say(shared, f"tr '\\0' ' ' < /proc/{child}/cmdline") == "sleep infinity"
+
+
+def test_an_agent_that_is_nobody_has_no_access_to_the_containers_own_processes(fresh):
+    fresh.enter(user="nobody", network=None)
+    listed = say(fresh, "echo own >&2; cat /proc/1/environ; kill -9 -1; echo $?").splitlines()
+    assert listed == ["own", "cat: /proc/1/environ: Permission denied", "0"]
+    assert not fresh.processes.restarted
 
 
 class TestDockerSandbox(SandboxConformance):
@@ -177,7 +187,7 @@ def test_what_docker_lost_of_a_programs_output_is_asked_for_again(tmp_path):
     (environment / "Dockerfile").write_text("\n".join(lines))
     with DockerProvider().open(Task("silent", tmp_path, "x", "0"), run=RUN, trial="silent") as sandbox:
         asked = say(sandbox, "ls /tmp").splitlines()
-        assert asked == ["asked-2"]
+        assert asked == ["asked-2", "asked-3"]  # the list of processes, and the shell
         assert sandbox.take_back().restored == ()
         assert len(say(sandbox, "ls /tmp").splitlines()) == len(asked) + 1
 
@@ -479,3 +489,30 @@ def test_an_image_name_that_is_none_is_the_users_error_and_any_task_name_can_be_
     with pytest.raises(UsageError, match=r"'Not One'.*expected one such as"):
         DockerProvider().prepare(replace(task, environment=Environment(image="Not One")))
     assert DockerProvider().prepare(replace(task, name="A._-b-")) == DockerProvider().prepare(task)
+
+
+# ------------------------------------------------------------------------------------------------ the work of root
+
+STOPS_ROOT = """while :; do
+  for at in /proc/[0-9]*; do
+    read -r line 2>/dev/null < $at/cmdline
+    case $line in *"set -eu" | */proc/1/root*) kill -STOP ${at#/proc/};; esac
+  done
+done"""
+"""Stops the process that acts as root for the instrument: it is the same user's."""
+
+
+def test_no_process_of_the_agents_stops_what_acts_as_root_beside_it(fresh):
+    say(fresh, f"echo of a step > /logs/agent/x; setsid bash -c {shlex.quote(STOPS_ROOT)} > /dev/null 2>&1 &")
+    fresh.empty(LOG_FOLDERS)
+    assert say(fresh, "ls -A /logs/agent") == ""
+
+
+@pytest.mark.usefixtures("fresh")
+def test_work_of_root_that_takes_too_long_while_docker_answers_is_what_the_agent_left(monkeypatch):
+    monkeypatch.setattr(root_work, "LIMIT_S", 1.0)
+    with connect() as client:
+        (found,) = client.containers.list(filters={"label": [f"{RUN_LABEL}={RUN}", f"{TRIAL_LABEL}=fresh"]})
+        origin = root_work.Origin.of(client, found.name)
+        with pytest.raises(SandboxBroken, match=r"^it cannot be done within 1 s$"):
+            root_work.work_as_root(client, found.name, origin, "sleep 60", (), what="it cannot be done")

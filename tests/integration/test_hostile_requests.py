@@ -20,6 +20,7 @@ pytestmark = pytest.mark.integration
 HELLO = [{"role": "user", "content": "hello"}]
 STEER = {"layer": 1, "direction": "d", "alpha": 1.0}
 CHAT, CAPTURE, DIRECTIONS = "/v1/chat/completions", "/v1/capture", "/v1/directions"
+TEXT, CONFIGS = "/v1/completions", "/v1/configs"
 FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -86,7 +87,42 @@ def direction(values) -> bytes:
         (CHAT, chat(stop=["x"] * 65), "at most 64"),
         (CHAT, chat(stop=["x", ""]), "none empty"),
         (CHAT, chat(stream=0), "stream"),
-        (CHAT, chat(n=[]), "n = 1"),
+        (CHAT, chat(n=[]), "n: []"),
+        (CHAT, chat(n=129), "n: 129"),
+        (CHAT, chat(n=0), "n: 0"),
+        (CHAT, chat(top_p=0), "top_p: 0"),
+        (CHAT, chat(top_p="1"), "top_p: '1'"),
+        (CHAT, chat(top_k=-2), "top_k: -2"),
+        (CHAT, chat(top_k=1.5), "top_k: 1.5"),
+        (CHAT, chat(min_p=1.1), "min_p: 1.1"),
+        (CHAT, chat(presence_penalty=3), "presence_penalty: 3"),
+        (CHAT, chat(frequency_penalty=-3), "frequency_penalty: -3"),
+        (CHAT, chat(repetition_penalty=0), "repetition_penalty: 0"),
+        (CHAT, chat(logit_bias={"a": 1}), "logit_bias"),
+        (CHAT, chat(logit_bias={"1": 101}), "from -100 to 100"),
+        (CHAT, chat(logprobs=1), "logprobs: 1"),
+        (CHAT, chat(top_logprobs=2), "it needs logprobs"),
+        (CHAT, chat(logprobs=True, top_logprobs=21), "at most 20"),
+        (CHAT, chat(response_format={"type": "json_object"}), "response_format"),
+        (CHAT, chat(modalities=["audio"]), "modalities"),
+        (CHAT, chat(stream=True, stream_options=[1]), "stream_options"),
+        (CHAT, chat(tools={}), "tools: {}; expected a list"),
+        (CHAT, chat(tools=[{"type": "function"}]), "tools"),
+        (CHAT, chat(tools=[{"type": "function", "function": {"name": "\ud800"}}]), "tools: received a lone surrogate"),
+        (CHAT, chat(tool_choice="required"), "tool_choice: 'required'"),
+        (CHAT, chat(tool_choice={"function": {"name": "a"}}), "tool_choice"),
+        (CHAT, chat(messages=[{"role": "user", "content": None}]), "expected text for role and content"),
+        (CHAT, chat(messages=[{"role": "user", "content": [{"type": "image_url"}]}]), "parts of type text"),
+        (CHAT, chat(messages=[{"role": "user", "content": "", "tool_calls": [1]}]), "of the assistant"),
+        (CHAT, chat(messages=[{"role": "assistant", "tool_calls": [{"function": {"name": "a"}}]}]), "the call"),
+        (TEXT, b'{"prompt": []}', "prompt: []"),
+        (TEXT, b'{"prompt": ""}', "prompt: ''"),
+        (TEXT, b'{"prompt": [1, "a"]}', "prompt: [1, 'a']"),
+        (TEXT, b'{"prompt": [99999999]}', "prompt: (99999999,)"),
+        (TEXT, b'{"prompt": "a", "echo": true}', "echo"),
+        (TEXT, b'{"prompt": "a", "suffix": "b"}', "suffix"),
+        (TEXT, b'{"prompt": "a", "best_of": 2}', "best_of"),
+        (TEXT, b'{"prompt": ["a", "b"], "n": 100}', "n: 100 replies to 2 prompts"),
         (CHAT, chat(thinking=[]), "thinking: []"),
         (CHAT, chat(thinking={}), "thinking: {}"),
         (CHAT, chat(steering={}), "steering: expected a list"),
@@ -159,30 +195,46 @@ def test_a_whole_number_may_be_written_with_a_point(engine):
 
 # ------------------------------------------------------------------------------------------------ fuzzing
 
-TEXT = st.text(st.characters(codec=None), max_size=8)
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | TEXT
-ANYTHING = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3))
+WORDS = st.text(st.characters(codec=None), max_size=8)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | WORDS
+ANYTHING = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3))
+TOOLS = st.lists(
+    st.fixed_dictionaries({"type": st.just("function"), "function": st.dictionaries(WORDS, ANYTHING) | ANYTHING})
+)
 ROLES = st.sampled_from(["user", "assistant", "system", "tool", ""])
-MESSAGES = st.lists(st.fixed_dictionaries({"role": ROLES, "content": TEXT}), max_size=3)
+MESSAGES = st.lists(st.fixed_dictionaries({"role": ROLES, "content": WORDS}), max_size=3)
 STEERS = st.lists(
     st.fixed_dictionaries(
-        {"layer": st.integers(-1, LAYERS) | ANYTHING, "direction": TEXT, "alpha": st.floats() | ANYTHING},
-        optional={"op": st.sampled_from(["add", "ablate", "set"]), "positions": TEXT, "keep_norm": ANYTHING},
+        {"layer": st.integers(-1, LAYERS) | ANYTHING, "direction": WORDS, "alpha": st.floats() | ANYTHING},
+        optional={"op": st.sampled_from(["add", "ablate", "set"]), "positions": WORDS, "keep_norm": ANYTHING},
     ),
     max_size=2,
 )
+NUMBERS = ("top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty")
 CHATS = st.fixed_dictionaries(
     {"messages": MESSAGES | ANYTHING},
     optional={
         "max_tokens": st.integers(-2, 4) | ANYTHING,
         "temperature": st.floats(0, 2) | ANYTHING,
         "seed": st.integers() | ANYTHING,
-        "stop": st.lists(TEXT, max_size=2) | ANYTHING,
+        "stop": st.lists(WORDS, max_size=2) | ANYTHING,
         "steering": STEERS | ANYTHING,
         "thinking": ANYTHING,
-        "n": ANYTHING,
-        "stream": ANYTHING,
+        "n": st.integers(0, 3) | ANYTHING,
+        "stream": st.booleans() | ANYTHING,
+        "stream_options": st.fixed_dictionaries({"include_usage": ANYTHING}) | ANYTHING,
+        "logprobs": st.booleans() | ANYTHING,
+        "top_logprobs": st.integers(0, 3) | ANYTHING,
+        "tools": TOOLS | ANYTHING,
+        "tool_choice": st.sampled_from(["none", "auto", "required"]) | ANYTHING,
+        "logit_bias": st.dictionaries(st.integers(0, 300).map(str), st.floats(-100, 100)) | ANYTHING,
+        "response_format": ANYTHING,
+        **{name: st.floats(-2, 2) | ANYTHING for name in NUMBERS},
     },
+)
+COMPLETIONS = st.fixed_dictionaries(
+    {"prompt": WORDS | st.lists(WORDS | st.integers(-1, 300), max_size=3) | ANYTHING, "max_tokens": st.just(2)},
+    optional={"logprobs": ANYTHING, "stream": ANYTHING, "n": ANYTHING, "echo": ANYTHING, "model": ANYTHING},
 )
 CAPTURES = st.fixed_dictionaries(
     {"conversations": st.lists(MESSAGES, max_size=3) | ANYTHING},
@@ -202,6 +254,20 @@ def stands(engine, answer) -> None:
 @given(body=CHATS)
 def test_any_chat_is_answered_or_refused(engine, body):
     stands(engine, engine.post(CHAT, json.dumps(body).encode()))
+
+
+@FUZZ
+@given(body=COMPLETIONS)
+def test_any_completion_is_answered_or_refused(engine, body):
+    stands(engine, engine.post(TEXT, json.dumps(body).encode()))
+
+
+@FUZZ
+@given(body=st.fixed_dictionaries({"configs": ANYTHING | st.lists(st.dictionaries(WORDS, ANYTHING))}))
+def test_any_configs_are_refused(engine, body):
+    answer = engine.post(CONFIGS, json.dumps(body).encode())
+    assert answer.status == 400
+    stands(engine, answer)
 
 
 @FUZZ

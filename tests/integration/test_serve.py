@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ import safetensors.numpy
 from support.raw_http import TOKEN as ENGINE_TOKEN
 from support.raw_http import served
 from support.served_models import TOKEN, capvec_serve
-from support.tiny_models import LAYERS, WIDTH, load_tiny, save_tiny
+from support.tiny_models import CHATML, LAYERS, WIDTH, byte_tokenizer, load_tiny, save_reciting, save_tiny
 
 from capvec.directions.direction import Direction
 from capvec.engines.client import EngineClient
@@ -117,6 +118,151 @@ def test_sweeps_use_the_same_server_with_steers_of_their_own(running):
             client.publish([Config("baseline", "baseline")])
 
 
+# ---------------------------------------------------------------------------------------------------- what clients send
+
+CHAT, TEXT, STEERED = "/v1/chat/completions", "/v1/completions", "steered-L1-a2"
+ADD = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+
+
+def test_what_clients_send_beside_the_usual_is_taken(running):
+    talk = [
+        {"role": "developer", "content": [{"type": "text", "text": "Be"}, {"type": "text", "text": "brief."}]},
+        {"role": "user", "content": "add", "name": "me"},
+        {"role": "assistant", "content": None,
+         "tool_calls": [{"id": "a", "type": "function", "function": {"name": "add", "arguments": "{}"}}]},
+        {"role": "tool", "tool_call_id": "a", "content": [{"type": "text", "text": "2"}]},
+    ]  # fmt: skip
+    nulls = dict.fromkeys(
+        ("top_p", "stop", "tools", "tool_choice", "logprobs", "response_format", "n", "stream", "seed")
+    )
+    more = {"user": "u", "metadata": {"a": "b"}, "store": False, "parallel_tool_calls": None, "stream_options": None}
+    answer = running.chat(STEERED, messages=talk, **nulls, **more, top_k=None, presence_penalty=None)
+    assert answer["object"] == "chat.completion"
+    assert answer["id"].startswith("chatcmpl-")
+    assert abs(answer["created"] - time.time()) < 60
+    usage = answer["usage"]
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+
+
+def test_several_choices_have_seeds_of_their_own_and_the_first_that_of_the_request(running):
+    one = running.chat(STEERED, seed=3, max_tokens=10)
+    three = running.chat(STEERED, seed=3, n=3, max_tokens=10)
+    assert [choice["index"] for choice in three["choices"]] == [0, 1, 2]
+    assert said(three) == said(one)
+    assert len({choice["message"]["content"] for choice in three["choices"]}) == 3
+    lines = [line for line in running.lines() if line["id"] == three["id"]]
+    assert [line["choice"] for line in lines] == [0, 1, 2]
+    assert len({line["seed"] for line in lines}) == 3
+    assert three["usage"]["completion_tokens"] == sum(line["usage"]["completion_tokens"] for line in lines)
+    assert three["usage"]["prompt_tokens"] == one["usage"]["prompt_tokens"]
+
+
+def test_sampling_parameters_change_what_is_drawn(running):
+    plain = {said(running.chat("baseline", seed=seed, max_tokens=12)) for seed in range(3)}
+    for shaping in ({"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}):
+        drawn = {said(running.chat("baseline", seed=seed, max_tokens=12, **shaping)) for seed in range(3)}
+        assert drawn == {said(running.chat("baseline", temperature=0, max_tokens=12))}
+    assert len(plain) == 3
+    assert said(running.chat("baseline", logit_bias={"65": 100}, max_tokens=4, temperature=0)) == chr(65 + 33) * 4
+
+
+def test_log_probabilities_are_those_of_the_model(running):
+    answer = running.chat("baseline", temperature=0, logprobs=True, top_logprobs=3)
+    content = answer["choices"][0]["logprobs"]["content"]
+    assert "".join(one["token"] for one in content) == said(answer)
+    for one in content:
+        assert len(one["top_logprobs"]) == 3
+        assert one["top_logprobs"][0]["logprob"] == one["logprob"] == max(top["logprob"] for top in one["top_logprobs"])
+    warm = running.chat("baseline", seed=1, temperature=2.0, top_k=5, logprobs=True)["choices"][0]["logprobs"][
+        "content"
+    ]
+    assert all(one["logprob"] < 0 for one in warm)
+    assert running.chat("baseline")["choices"][0]["logprobs"] is None
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"stop": ["e"], "n": 2}, {"logprobs": True, "top_logprobs": 1}, {"tools": [ADD]}]
+)
+def test_a_stream_is_the_answer_in_pieces(running, fields):
+    asked = {"seed": 5, "max_tokens": 30, "temperature": 1.0} | fields
+    whole = running.chat(STEERED, **asked)
+    before = len(running.lines())
+    events = running.events(CHAT, model=STEERED, messages=HELLO, **asked, stream_options={"include_usage": True})
+    assert events.pop() == "[DONE]"
+    usage = events.pop()
+    assert (usage["choices"], usage["usage"]["completion_tokens"]) == ([], whole["usage"]["completion_tokens"])
+    assert {(event["object"], event["usage"]) for event in events} == {("chat.completion.chunk", None)}
+    assert len({event["id"] for event in events}) == 1
+    pieces = [event["choices"][0] for event in events]
+    for choice in whole["choices"]:
+        own = [piece for piece in pieces if piece["index"] == choice["index"]]
+        assert own[0]["delta"]["role"] == "assistant"
+        assert "".join(piece["delta"].get("content") or "" for piece in own) == choice["message"]["content"]
+        assert [piece["finish_reason"] for piece in own] == [None] * (len(own) - 1) + [choice["finish_reason"]]
+        assert own[-1]["steering_receipts"][0]["steer"] == choice["steering_receipts"][0]["steer"]
+        if choice["logprobs"]:
+            told = [one for piece in own if piece["logprobs"] for one in piece["logprobs"]["content"]]
+            assert [one["token"] for one in told] == [one["token"] for one in choice["logprobs"]["content"]]
+    assert len(running.lines()) == before + len(whole["choices"])
+    assert len(pieces) > 2 * len(whole["choices"]) or "tools" in fields
+
+
+def test_completions_continue_texts_and_tokens(running):
+    body = {"model": STEERED, "prompt": ["one two", "three"], "max_tokens": 5, "temperature": 0, "logprobs": 2, "n": 2}
+    answer = running.ask(TEXT, body).json()
+    assert (answer["object"], [choice["index"] for choice in answer["choices"]]) == ("text_completion", [0, 1, 2, 3])
+    first, again, other, _ = answer["choices"]
+    assert first["text"] == again["text"] != other["text"]
+    assert "".join(first["logprobs"]["tokens"]) == first["text"]
+    assert first["logprobs"]["text_offset"][0] == 0
+    assert 1 <= len(first["logprobs"]["top_logprobs"][0]) <= 2  # two parts of characters have one text
+    events = running.events(TEXT, **body)
+    texts = ["".join(e["choices"][0]["text"] for e in events[:-1] if e["choices"][0]["index"] == n) for n in range(4)]
+    assert texts == [choice["text"] for choice in answer["choices"]]
+    refused = running.ask(TEXT, body | {"model": "prompt"})
+    assert (refused.status_code, "system prompt" in refused.text) == (400, True)
+
+
+def test_a_call_that_must_come_begins_and_what_is_no_call_stays_words(running):
+    answer = running.chat(STEERED, tools=[ADD], tool_choice={"type": "function", "function": {"name": "add"}})
+    assert said(answer).startswith('<tool_call>\n{"name": "add"')
+    assert "tool_calls" not in answer["choices"][0]["message"]
+    tokens = [running.chat("baseline", tools=[ADD], tool_choice=choice) for choice in ("none", "auto")]
+    assert tokens[0]["usage"]["prompt_tokens"] < tokens[1]["usage"]["prompt_tokens"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_calls_of_a_model_are_told_from_its_words(tmp_path, stream):
+    from capvec.engines.endpoints import build_app
+    from capvec.engines.tools import Tools, in_words
+    from capvec.engines.transformers.models import load_model
+    from capvec.engines.transformers.scheduler import Scheduler
+    from capvec.engines.transformers.server import Engine
+
+    text = 'I add.\n<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'
+    tokenizer = byte_tokenizer(CHATML)
+    prompt = tokenizer.apply_chat_template(
+        list(in_words(HELLO, Tools((ADD,)))), add_generation_prompt=True, return_dict=False
+    )
+    loaded = load_model(str(save_reciting(tmp_path, tokenizer, prompt, text)), dtype="float32", device="cpu")
+    scheduler = Scheduler(loaded, max_rows=4, prefix_bytes=1 << 20)
+    body = {"model": "baseline", "messages": HELLO, "tools": [ADD], "temperature": 0, "stream": stream}
+    with served(build_app(Engine(loaded, scheduler, ENGINE_TOKEN))) as server:
+        answer = server.post(CHAT, json.dumps(body).encode())
+    scheduler.close()
+    if stream:
+        pieces = [json.loads(line[6:])["choices"][0] for line in answer.body.decode().split("\n\n")[:-2]]
+        words = "".join(piece["delta"].get("content") or "" for piece in pieces)
+        calls, finish = pieces[-1]["delta"]["tool_calls"], pieces[-1]["finish_reason"]
+    else:
+        (choice,) = json.loads(answer.body)["choices"]
+        words, calls, finish = choice["message"]["content"], choice["message"]["tool_calls"], choice["finish_reason"]
+    assert (words, finish) == ("I add.\n", "tool_calls")
+    assert [(call["function"]["name"], json.loads(call["function"]["arguments"])) for call in calls] == [
+        ("add", {"a": 1})
+    ]
+
+
 # ---------------------------------------------------------------------------------------------------- receipts
 
 
@@ -150,12 +296,18 @@ def test_a_reply_whose_receipt_does_not_hold_is_an_error_and_recorded_as_one(eng
         client.put_direction(direction.to_bytes())
         client.publish([change(steered_config(direction, 1, 2.0))])
         body = {"model": "steered-L1-a2", "messages": HELLO, "max_tokens": 4}
-        answer = server.post("/v1/chat/completions", json.dumps(body).encode())
-    (line,) = map(json.loads, (tmp_path / "receipts.jsonl").read_text().splitlines())
-    assert line["held"] is not bool(expected)
-    assert expected in line["fault"]
+        answer = server.post(CHAT, json.dumps(body).encode())
+        streamed = server.post(CHAT, json.dumps(body | {"stream": True}).encode())
+    lines = [json.loads(line) for line in (tmp_path / "receipts.jsonl").read_text().splitlines()]
+    assert [line["held"] for line in lines] == [not expected] * 2
+    assert all(expected in line["fault"] for line in lines)
+    assert streamed.status == 200
+    last = streamed.body.decode().strip().split("\n\n")[-1].removeprefix("data: ")
     if expected:
+        assert expected in json.loads(last)["error"]["message"]
+        assert "[DONE]" not in streamed.body.decode()
         assert (answer.status, answer.error["code"]) == (500, "steering_fault")
         assert expected in answer.error["message"]
     else:
         assert answer.status == 200
+        assert last == "[DONE]"

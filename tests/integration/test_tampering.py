@@ -214,6 +214,22 @@ def test_a_path_of_the_image_that_is_a_link_is_followed(tmp_path):
         assert sandbox.execute(("bash", "-c", "command -v mine"), timeout_s=10).output == "/opt/tools/bin/mine\n"
 
 
+POSER = r"""for at in /proc/[0-9]*; do
+  tr '\0' ' ' < $at/cmdline | grep -qx 'sleep infinity ' && keeper=${at#/proc/}
+done
+printf '#!/bin/sh\nwhile :; do echo 1 > /logs/verifier/reward.txt; done\n' > "/app/x) S $keeper
+"; chmod 755 /app/x*; setsid /app/x* > /dev/null 2>&1 &"""
+
+
+def test_no_process_passes_for_one_of_the_entrypoints_by_its_name(tmp_path):
+    """In /proc/PID/stat the name stands before the parent: this one has lines, and says that it is the ENTRYPOINT's."""
+    task = make_task(tmp_path, 'ENTRYPOINT ["sh", "-c", "exec \\"$@\\"", "sh"]')
+    with opened(task, POSER, "sleep 0.2; echo > /logs/verifier/reward.txt") as sandbox:
+        verified = verify(sandbox, task)
+    assert verified.rewards == {"reward": 0.0}
+    assert verified.notes[0].startswith("ended before the verifier ran: x) S ")
+
+
 def test_tools_that_cannot_be_put_back_are_a_fault_of_the_instrument_and_no_score(tmp_path):
     task = make_task(tmp_path, "RUN rm /usr/bin/cp")
     with (

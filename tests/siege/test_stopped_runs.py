@@ -59,6 +59,22 @@ def test_a_stopped_sweep_keeps_what_it_measured_reports_it_and_leaves_nothing_el
     assert no_container_is_left(RUN)
 
 
+def test_a_trial_during_which_the_sweep_is_suspended_begins_anew(start, model, tmp_path):
+    write_task(tmp_path / "tasks" / "slow", f"sleep 5\n{REWARD.format(1)}")
+    folder = tmp_path / "reports" / RUN
+    swept = start(sweep_command(model, "-n", "0", "--tasks", str(tmp_path / "tasks")))
+    swept.wait_for(lambda: bool(containers(RUN)))
+    swept.stop(signal.SIGSTOP)
+    time.sleep(7)
+    swept.stop(signal.SIGCONT)
+    assert swept.end() == 0, swept.said
+    trials = ledger(folder).values()
+    assert {trial["outcome"] for trial in trials} == {"solved"}
+    lost = [one["error"] for trial in trials for one in trial["lost"]]
+    assert lost
+    assert all(error.startswith("ProcessStopped: ") for error in lost)
+
+
 @pytest.mark.slow
 def test_a_stopped_sweep_is_resumed(start, model, tmp_path):
     folder, tasks = tmp_path / "reports" / RUN, write_tasks(tmp_path / "tasks", 20)

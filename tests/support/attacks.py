@@ -59,9 +59,24 @@ BREAKS = {
     "processes without end": ["b() { b | b & }; b; sleep 1", "echo after"],
     "every process used up": [f"for i in $(seq 500); do sleep 1000 & done; {DIES}", "echo after"],
     "a shell that stands still": ["kill -STOP $$", "echo after"],
+    "a shell that stands still while a long command is sent": [
+        "(sleep 1; kill -STOP $$) > /dev/null 2>&1 &",
+        f"sleep 1.5; : {'a' * 3_000_000}",
+        "echo after",
+    ],
     "closed descriptors": ["exec 198>&- 1>&- 0<&- 2>&-", "echo after"],
     "a working directory that is a pipe": ["mkdir x; cd x", f"rm -r /app/x; mkfifo /app/x; {DIES}", "echo after"],
     "a working directory without a name": ["PWD=$'a\\nb\\xff/..'", DIES, "echo after"],
+    "a working directory of 100,000 characters": [
+        f'printf() {{ builtin printf \'\\n%s 0 /{"a" * 100_000} %s\\n\' "$2" "$2"; }}; true',
+        DIES,
+        "echo after",
+    ],
+    "a working directory of 50,000 characters": [
+        f'printf() {{ builtin printf \'\\n%s 0 /{"a" * 50_000} %s\\n\' "$2" "$2"; }}; true',
+        DIES,
+        "echo after",
+    ],
     "no devices": [f"rm -rf /dev/* 2>/dev/null; {DIES}", "echo after"],
     "full memory": [f"head -c 1G /dev/zero > /dev/shm/x; {DIES}", "echo after"],
 }
@@ -76,6 +91,8 @@ QUICK = (
     "groups in a pipe",
     "users in a circle of links",
     "logs in a circle of links",
+    "a shell that stands still while a long command is sent",
+    "a working directory of 50,000 characters",
     "hard links to a pipe and to a link",
 )
 """Those that are tried with every change: one of each kind."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from capvec.errors import SandboxUnavailable
 from capvec.records import CommandResult
@@ -140,8 +140,26 @@ class ScriptedSandbox:
             raise SandboxUnavailable("the scripted sandbox was closed")
 
 
+class OnOneHost:
+    """What a provider is whose sandboxes are all on one host, which is there as long as it is."""
+
+    host = "scripted"
+
+    def place(self) -> AbstractContextManager[Self]:
+        """Itself."""
+        return nullcontext(self)
+
+    def silent(self) -> tuple[str, ...]:
+        """None beside the others."""
+        return ()
+
+    def is_lost(self, host: str) -> bool:
+        """Never: there is no other."""
+        return False
+
+
 @dataclass
-class ScriptedProvider:
+class ScriptedProvider(OnOneHost):
     """Opens scripted sandboxes that share one script."""
 
     script: Script
@@ -149,7 +167,7 @@ class ScriptedProvider:
     opened: list[ScriptedSandbox] = field(default_factory=list)
     away: Exception | None = None
     """What `check` raises."""
-    cleared: list[tuple[str, str]] = field(default_factory=list)
+    cleared: list[tuple[str, str | None]] = field(default_factory=list)
     """Run and trial of each call of `clear`."""
 
     def prepare(self, task: Task) -> str:
@@ -171,6 +189,6 @@ class ScriptedProvider:
         if self.away is not None:
             raise self.away
 
-    def clear(self, *, run: str, trial: str) -> None:
+    def clear(self, *, run: str, trial: str | None = None) -> None:
         """Note the call."""
         self.cleared.append((run, trial))

@@ -36,6 +36,14 @@ class ServedModels:
         assert answer.is_success, answer.text
         return dict(answer.json())
 
+    def events(self, path: str, **fields: Any) -> list[Any]:
+        """The data of the events of a stream, parsed; `[DONE]` is a text."""
+        answer = self.ask(path, {"stream": True} | fields)
+        assert answer.is_success, answer.text
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        data = [line.removeprefix("data: ") for line in answer.text.split("\n\n") if line]
+        return [one if one == "[DONE]" else json.loads(one) for one in data]
+
     def lines(self) -> list[dict[str, Any]]:
         """The lines of the receipts file."""
         return [json.loads(line) for line in self.receipts.read_text().splitlines()]

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shlex
 import subprocess
 import sys
 
@@ -50,6 +51,29 @@ def test_an_output_on_a_full_disk_is_one_line_and_exit_code_2(run):
     assert (
         done.stderr == b"capvec: a file or the output: No space left on device; make room on that disk and try again\n"
     )
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&- 2>&-"])
+def test_a_command_whose_streams_are_closed_does_its_work(run, closed):
+    report = run / "RESULTS.md"
+    before = report.stat().st_mtime_ns
+    words = shlex.join([sys.executable, "-m", "capvec.commands.main", "report", str(run)])
+    done = subprocess.run(["sh", "-c", f"{words} {closed}"], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert report.stat().st_mtime_ns > before
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [("ulimit -f 1", b"(File too large): raise the limit of a file's size (`ulimit -f`) and try again\n"),
+     ("ulimit -v 400000", b"capvec: this process may have no more memory: give it more (`ulimit -v`, or a")],
+)  # fmt: skip
+def test_a_limit_of_the_shell_that_is_met_is_one_line(run, limit, said):
+    words = shlex.join([sys.executable, "-m", "capvec.commands.main", "report", str(run)])
+    done = subprocess.run(["bash", "-c", f"{limit}; {words}"], capture_output=True, check=False)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_reader_that_leaves_early_is_no_error(run):

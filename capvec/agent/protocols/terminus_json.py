@@ -29,8 +29,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from capvec.agent.protocols.base import AgentProtocol, failed, parser
-from capvec.agent.protocols.jsontext import find_object
 from capvec.agent.protocols.shelltext import problem, unix_lines
+from capvec.jsontext import find_object
 from capvec.records import Parse
 
 _KEY = re.compile(r'"(?:commands|keystrokes|task_complete)"')

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from capvec.engines.generation import PLAIN, Drawn, Listener, Shaping
 from capvec.engines.transformers.caches import (
     PrefixStore,
     SteeredToken,
@@ -29,6 +30,7 @@ from capvec.engines.transformers.caches import (
 from capvec.engines.transformers.hooks import Accumulators, accumulators, steer, steered_at
 from capvec.engines.transformers.loaded import LoadedModel, forward
 from capvec.engines.transformers.sampling import RowSampler, Sampler
+from capvec.engines.transformers.shaping import Shaped, shaped
 from capvec.errors import EngineUnavailable, UsageError
 from capvec.receipts import check_finite
 from capvec.records import Reply
@@ -57,6 +59,11 @@ class Request:
     """v_L of each steer, float32 `[d_model]`."""
     assistant: tuple[bool, ...] | None = None
     """Of each prompt token, whether it belongs to an assistant message; required by a steer at those positions."""
+    shaping: Shaping = PLAIN
+    logprobs: int | None = None
+    """How many likely tokens the listener is told of for each token; None for no probabilities at all."""
+    listener: Listener | None = None
+    """Called in the thread of the decoder."""
 
 
 @dataclass
@@ -208,7 +215,7 @@ class Decoder:
                 position_ids=positions,
                 past_key_values=cache,
             )
-        _draw(row, logits[0])
+        self._draw(row, logits[0], _shaped([row], logits)[0])
         self._prefixes.keep(request.steers, seen, cache)
         return row, cache
 
@@ -226,11 +233,29 @@ class Decoder:
                 position_ids=lengths[:, None],
                 past_key_values=group.cache,
             )
-        for row, line in zip(rows, logits, strict=True):
+        for row, line, scores in zip(rows, logits, _shaped(rows, logits), strict=True):
             try:
-                _draw(row, line)
+                self._draw(row, line, scores)
             except Exception as error:  # for this request only
                 fail(row.result, error)
+
+    def _draw(self, row: _Row, logits: Tensor, scores: Tensor) -> None:
+        """Draw a row's next token after a forward pass.
+
+        Raises:
+            SteeringFault: none can be drawn since the steers left numbers that are not finite.
+            EngineUnavailable: none can be drawn.
+        """
+        row.forwards += 1
+        try:
+            token = row.sampler.draw(scores)
+        except EngineUnavailable:
+            if row.request.steers:
+                check_finite(row.accumulators.receipts(row.forwards), row.accumulators.isolation(row.forwards))
+            raise
+        row.generated.append(token)
+        if row.request.listener is not None and token not in self._loaded.stop_ids:
+            row.request.listener(_told(token, logits, row.request.logprobs))
 
     def _settle(self, group: _Group) -> bool:
         """Answer the finished rows and remove them from the cache; whether rows are left."""
@@ -273,20 +298,20 @@ class Decoder:
         )
 
 
-def _draw(row: _Row, logits: Tensor) -> None:
-    """Draw a row's next token after a forward pass.
+def _shaped(rows: Sequence[_Row], logits: Tensor) -> Tensor:
+    """The logits, float32 `[rows, vocab]`, from which the rows draw."""
+    asked = [(row.request, row.generated) for row in rows]
+    return shaped(logits, [Shaped(one.shaping, one.temperature, one.tokens, reply) for one, reply in asked])
 
-    Raises:
-        SteeringFault: none can be drawn since the steers left numbers that are not finite.
-        EngineUnavailable: none can be drawn.
-    """
-    row.forwards += 1
-    try:
-        row.generated.append(row.sampler.draw(logits))
-    except EngineUnavailable:
-        if row.request.steers:
-            check_finite(row.accumulators.receipts(row.forwards), row.accumulators.isolation(row.forwards))
-        raise
+
+def _told(token: int, logits: Tensor, most: int | None) -> Drawn:
+    """What a listener is told of a token."""
+    if most is None:
+        return Drawn(token)
+    logprobs = logits.log_softmax(dim=-1)
+    values, tokens = logprobs.topk(min(most, len(logprobs)))
+    top = tuple(zip(map(int, tokens.tolist()), map(float, values.tolist()), strict=True))
+    return Drawn(token, float(logprobs[token]), top)
 
 
 def _seen(request: Request, generated: Sequence[int] | None = None) -> tuple[SteeredToken, ...]:

@@ -12,7 +12,8 @@ from starlette.requests import Request as HttpRequest
 from torch import Tensor
 
 from capvec import __version__
-from capvec.engines.endpoints import Endpoints, ReplyRequest
+from capvec.engines.endpoints import Endpoints
+from capvec.engines.generation import ReplyRequest
 from capvec.engines.prepared import Prepared
 from capvec.engines.protocol import EngineInfo, GenerationDefaults
 from capvec.engines.serving import while_connected

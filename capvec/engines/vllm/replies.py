@@ -10,7 +10,7 @@ from uuid import uuid4
 import numpy as np
 
 from capvec.engines.chat_template import ChatTemplate
-from capvec.engines.endpoints import ReplyRequest
+from capvec.engines.generation import ReplyRequest
 from capvec.steering import Steer
 
 _SPARE = 16

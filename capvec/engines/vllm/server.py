@@ -15,9 +15,10 @@ from starlette.requests import Request as HttpRequest
 from vllm import SamplingParams, TokensPrompt
 from vllm.sampling_params import RequestOutputKind
 
-from capvec.engines.endpoints import Endpoints, ReplyRequest
+from capvec.engines.checks import RequestError
+from capvec.engines.endpoints import Endpoints
+from capvec.engines.generation import Drawn, ReplyRequest
 from capvec.engines.prepared import Prepared
-from capvec.engines.requests import RequestError
 from capvec.engines.serving import unless_gone
 from capvec.engines.vllm import measured
 from capvec.engines.vllm.collected import Collected
@@ -27,6 +28,8 @@ from capvec.errors import EngineUnavailable, SteeringFault
 from capvec.receipts import check_finite
 from capvec.records import Reply
 
+SHAPED = ("top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty")
+"""Fields of `Shaping` that vLLM's sampling parameters have under the same names."""
 LEAST_TEMPERATURE = 0.01
 """vLLM draws at this temperature where a lower one is asked for, unless it is 0."""
 
@@ -133,8 +136,11 @@ class Engine(Endpoints):
             stop_token_ids=sorted(self._served.stop_ids),
             ignore_eos=True,  # stop_token_ids has all of them
             detokenize=False,
-            output_kind=RequestOutputKind.DELTA if request.stop else RequestOutputKind.FINAL_ONLY,
+            output_kind=RequestOutputKind.DELTA if request.stop or request.listener else RequestOutputKind.FINAL_ONLY,
+            logprobs=request.logprobs,
+            logit_bias=dict(request.shaping.logit_bias) or None,
             extra_args={"capvec": dict(about)},
+            **{name: getattr(request.shaping, name) for name in SHAPED},
         )
         if request.steers and not shares_prefixes(request.steers):
             params.skip_reading_prefix_cache = True
@@ -143,11 +149,21 @@ class Engine(Endpoints):
         async with aclosing(self._served.llm.generate(prompt, params, key)) as outputs:
             async for output in outputs:
                 (choice,) = output.outputs
-                if any(map(ending.take, choice.token_ids)):
+                if self._take(ending, choice, request):
                     break
         if not ending.ended:
             raise EngineUnavailable(f"vLLM ended a reply after {len(ending.tokens)} tokens: {choice.finish_reason}")
         return ending
+
+    def _take(self, ending: Ending, choice: Any, request: ReplyRequest) -> bool:
+        """Take the tokens of a step, and tell the listener of them; whether the reply ends with one of them."""
+        for number, token in enumerate(choice.token_ids):
+            ended = ending.take(token)
+            if request.listener is not None and token not in self._served.stop_ids:
+                request.listener(_told(token, choice.logprobs[number] if choice.logprobs else {}, request.logprobs))
+            if ended:
+                return True
+        return False
 
     async def _residual(self, one: Prepared) -> NDArray[np.float32]:
         """The pooled residual of every layer, float32 `[n_layers, d_model]`."""
@@ -178,6 +194,15 @@ class Engine(Endpoints):
         ranks = await self._pooled.of(key)
         found: NDArray[np.float32] = measured.residuals(ranks, len(one.chosen), self.info.n_layers, self.info.d_model)
         return found
+
+
+def _told(token: int, logprobs: Mapping[int, Any], most: int | None) -> Drawn:
+    """What a listener is told of a token, from vLLM's log-probability of it and of the likeliest ones."""
+    if most is None:
+        return Drawn(token)
+    ranked = sorted(logprobs.items(), key=lambda pair: pair[1].rank or 0)
+    top = tuple((int(other), float(one.logprob)) for other, one in ranked if one.rank and one.rank <= most)
+    return Drawn(token, float(logprobs[token].logprob), top)
 
 
 async def _all_of(*works: Any) -> list[Any]:

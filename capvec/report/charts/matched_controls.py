@@ -30,7 +30,8 @@ def matched_controls(comparisons: Sequence[MatchedComparison], width: int) -> Ch
     columns = 2 if width > 500 else 1
     each, step, canvas = width // columns, 40.0, Canvas()
     high = int(26 + step * len(names) + 40)
-    for number, (metric, title) in enumerate(METRICS.items()):
+    shown = {metric: title for metric, title in METRICS.items() if any(one.metric == metric for one in comparisons)}
+    for number, (metric, title) in enumerate(shown.items()):
         x0, y0 = float(number % columns * each), float(number // columns * high)
         rows = {(one.config, one.kind): one for one in comparisons if one.metric == metric}
         values = [value for one in rows.values() for value in (one.effect, *one.controls.values())]
@@ -46,7 +47,7 @@ def matched_controls(comparisons: Sequence[MatchedComparison], width: int) -> Ch
         "same length, at the same layer and with the same α. p is two-sided."
     )
     spoken = "; ".join(_in_words(one) for one in comparisons if one.metric == "pass_rate")
-    height = -(-len(METRICS) // columns) * high
+    height = -(-len(shown) // columns) * high
     title = "The direction among its matched controls"
     return Chart("matched-controls", title, caption, spoken, width, height, tuple(canvas.marks))
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from capvec.engines.requests import RequestError, error_response, parse_capture, parse_chat, parse_direction
+from capvec.engines.chat_requests import parse_chat
+from capvec.engines.checks import RequestError
+from capvec.engines.requests import error_response, parse_capture, parse_direction
 from capvec.errors import SteeringFault, UsageError
 from capvec.steering import Steer
 

@@ -106,3 +106,15 @@ def test_arguments_of_the_engine_are_json_or_else_text():
 def test_a_bad_argument_of_the_engine_is_refused(typed, said):
     with pytest.raises(UsageError, match=said):
         parse_options({"engine_arg": typed})
+
+
+def test_docker_hosts_are_addresses_or_contexts():
+    typed = ["ssh://ada@build1:2222/run/user/1000/docker.sock", "tcp://[::1]:2375", "unix:///run/d.sock", "office-2"]
+    assert parse_options({"docker_host": typed}).docker_hosts == tuple(typed)
+    assert parse_options({}).docker_hosts == ()
+
+
+@pytest.mark.parametrize("typed", ["", "ssh://", "ftp://a", "tcp://a:port", "two words", "-oProxyCommand=x", "a"])
+def test_what_names_no_docker_host_is_refused(typed):
+    with pytest.raises(UsageError, match="expected an address such as ssh://user@machine"):
+        parse_options({"docker_host": [typed]})

@@ -6,7 +6,7 @@ from support import REPOSITORY
 from support.results import results_of
 from support.sections import sentences
 
-from capvec.errors import UsageError
+from capvec.errors import StorageFault, UsageError
 from capvec.plan.plan import Plan, Settings, interleave
 from capvec.records import Config, LostTry, Measured, TrialId, TrialSpec
 from capvec.report.completion import gates_section, retried_section
@@ -33,6 +33,27 @@ def test_what_is_appended_is_read_back_in_order(tmp_path):
     for outcome in outcomes:
         ledger.append(outcome)
     assert ledger.read() == outcomes
+
+
+@pytest.mark.parametrize("how", ["removed", "emptied", "replaced", "longer"])
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_ledger_that_somebody_changes_under_a_run_is_not_begun_anew(tmp_path, how, resumed):
+    path = tmp_path / "trials.jsonl"
+    ledger = Ledger(path)
+    ledger.append(an_outcome("a"))
+    if resumed:
+        ledger = Ledger(path)
+        ledger.mend()
+        ledger.read()
+    changes = {"removed": path.unlink, "emptied": lambda: path.write_bytes(b"")}
+    changes |= {"replaced": lambda: path.write_text("{}\n"), "longer": lambda: Ledger(path).append(an_outcome("c"))}
+    changes[how]()
+    before = path.read_bytes() if path.exists() else None
+    with pytest.raises(
+        StorageFault, match=r"trials\.jsonl (cannot be written \(No such file|was changed while this run)"
+    ):
+        ledger.append(an_outcome("b"))
+    assert (path.read_bytes() if path.exists() else None) == before
 
 
 def test_a_trial_that_ran_again_is_counted_once_by_its_latest_outcome(tmp_path):

@@ -156,6 +156,25 @@ def test_a_run_goes_on_with_rebuilt_images_and_not_with_images_from_elsewhere(be
     assert differences(one, other) == changed
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "changed"),
+    [
+        (["x86_64"], ["x86_64", "x86_64"], {}),
+        ([], ["aarch64"], {}),  # nothing says what the Docker of the environment was
+        (["x86_64"], ["aarch64"], {"architecture of the Docker hosts": (["x86_64"], ["aarch64"])}),
+    ],
+)
+def test_a_run_goes_on_on_other_hosts_of_the_same_architecture(before, now, changed):
+    one, other = (
+        {
+            "model": HEALTH, "settings": SETTINGS.to_json(), "direction": None, "configs": [], "tasks": {},
+            "docker_hosts": [{"name": str(number), "architecture": name} for number, name in enumerate(hosts)],
+        }
+        for hosts in (before, now)
+    )  # fmt: skip
+    assert differences(one, other) == changed
+
+
 @pytest.fixture
 def recorded(tmp_path):
     return write_recorded(tmp_path / "r", finished=False).folder

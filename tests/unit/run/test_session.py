@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,8 @@ from capvec.errors import UsageError
 from capvec.plan.options import parse_options
 from capvec.records import TrialSpec
 from capvec.run import session
+from capvec.run.session import run_folder
+from capvec.sandbox.hosts import ALONE
 from capvec.studies.sweep import SweepStudy
 
 pytestmark = pytest.mark.unit
@@ -24,8 +26,8 @@ def test_unsupported_keys_of_a_task_are_listed_before_an_engine_starts(
     folder = make_task(tmp_path, toml=toml)
     said: list[str] = []
     study = SweepStudy(parse_options({"tasks": str(folder), "model": "no such model"}))
-    monkeypatch.setattr(session, "check_docker", lambda: None)
-    monkeypatch.setattr(session, "reap_and_say", lambda *_: None)
+    monkeypatch.setattr(session, "reach", lambda _hosts: nullcontext(ALONE))
+    monkeypatch.setattr(session, "reap_and_say", lambda *_, **__: None)
     with closing(session.StudySession(study, tmp_path, said.append)) as asked, pytest.raises(UsageError, match="model"):
         asked.prepare()
     # The control sequence, which a terminal would act on, is shown by its escape.
@@ -56,3 +58,16 @@ def test_more_shards_than_pairs_are_refused_before_anything_starts(tmp_path: Pat
 def test_interim_analyses_and_shards_are_refused_together() -> None:
     with pytest.raises(UsageError, match="--sequential and --shard"):
         parse_options({"sequential": True, "shard": "1/2"})
+
+
+def test_the_name_of_the_link_to_the_last_run_stands_for_that_run_and_names_no_other(tmp_path: Path) -> None:
+    last = parse_options({"run": "latest", "resume": True})
+    with pytest.raises(UsageError, match=r"--run latest: .*/latest is the link to the run that began last"):
+        run_folder(last, tmp_path)
+    folder = tmp_path / "reports" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "trials.jsonl").write_text("{}\n")
+    (folder.parent / "latest").symlink_to("mine")
+    assert run_folder(last, tmp_path) == folder
+    with pytest.raises(UsageError, match="mine holds a run already: add --resume"):
+        run_folder(parse_options({"run": "latest"}), tmp_path)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.scripted_sandbox import ScriptedSandbox
+from support.scripted_sandbox import OnOneHost, ScriptedSandbox
 
 from capvec.errors import SandboxBroken, SandboxUnavailable, StorageExceeded
 from capvec.plan.plan import Plan, Settings
@@ -63,7 +63,7 @@ class Judging(ScriptedSandbox):
         return CommandResult("/app\n", 0) if command == PWD else result
 
 
-class Sandboxes:
+class Sandboxes(OnOneHost):
     """Opens the sandboxes that were given, the agent's first."""
 
     def __init__(self, *given) -> None:

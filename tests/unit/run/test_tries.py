@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+from dataclasses import replace
 
 import pytest
 from support.plans import plan_of
@@ -13,6 +16,7 @@ from capvec.records import CommandResult, Outcome
 from capvec.run.instrument import Instrument, Notice, Patience
 from capvec.run.trial import TrialRunner, error_outcome
 from capvec.run.tries import OUTAGES, TrialRepeater
+from capvec.signals import stopping_on_signals
 from dev.agent.scripted_model import ScriptedModel
 
 pytestmark = pytest.mark.unit
@@ -75,6 +79,32 @@ def test_a_trial_that_was_judged_is_not_tried_again(trials):
         repeater, spec, model, _ = trials("DONE", retries=3, reward=reward)
         result = repeater.run(spec)
         assert (result.outcome, result.lost, result.tries, len(model.seeds)) == (outcome, (), 1, 1)
+
+
+class Stopping(Faulty):
+    """A model during whose first replies this process is stopped, as by Ctrl-Z, and continued."""
+
+    stops = 1
+
+    def complete(self, messages, **asked):
+        if self.stops:
+            self.stops -= 1
+            process = os.getpid()
+            subprocess.run(["sh", "-c", f"kill -STOP {process}; sleep 0.2; kill -CONT {process}"], check=True)
+        return super().complete(messages, **asked)
+
+
+def test_a_trial_whose_process_was_stopped_begins_anew_since_its_time_limits_went_on(trials):
+    repeater, spec, _, _ = trials()
+    model = Stopping("DONE", "DONE")
+    stopped = replace(repeater, runner=replace(repeater.runner, model=model))
+    with stopping_on_signals():
+        result = stopped.run(spec)
+        assert (result.outcome, result.tries, len(model.seeds)) == ("solved", 2, 2)
+        assert result.lost[0].error.startswith("ProcessStopped: this process was stopped and continued (Ctrl-Z")
+        model.stops, model._replies = 2, ["DONE", "DONE"]
+        result = stopped.run(spec)
+    assert (result.outcome, result.fault) == ("error", "stopped")
 
 
 def test_an_error_is_tried_again_from_the_start_and_the_trial_counts_once(trials, tmp_path):

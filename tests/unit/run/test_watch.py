@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from support.scripted_sandbox import OnOneHost
 
 from capvec.engines.protocol import EngineState
 from capvec.errors import EngineUnavailable, SandboxUnavailable
@@ -96,7 +97,7 @@ def test_a_silence_is_said_while_it_lasts_and_when_it_ends(monkeypatch):
     out, said, told, drawn = threading.Event(), [], threading.Event(), threading.Event()
     out.set()
 
-    class Provider:
+    class Provider(OnOneHost):
         def check(self):
             if out.is_set():
                 raise SandboxUnavailable("refused")

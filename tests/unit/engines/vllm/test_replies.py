@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.tiny_models import CHATML, byte_tokenizer
 
 from capvec.engines.chat_template import ChatTemplate
-from capvec.engines.endpoints import ReplyRequest
+from capvec.engines.generation import ReplyRequest
 from capvec.engines.vllm.replies import Ending, salt_of, shares_prefixes, spans
 from capvec.steering import Steer
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import doctest
+from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from capvec.errors import UsageError
-from capvec.stats import judge as module
-from capvec.stats.judge import judge, trial_outcome
+from capvec.results import judge as module
+from capvec.results.judge import judge, trial_outcome
 from capvec.stats.summary import summarise
 
 pytestmark = pytest.mark.unit
@@ -60,3 +62,36 @@ def test_a_wider_equivalence_margin_lets_absence_be_claimed():
 def test_a_config_without_outcomes_is_refused(arguments, named):
     with pytest.raises(UsageError, match=f"no outcome of {named}"):
         judge(trials(baseline=5, a=17), **arguments)
+
+
+def test_a_table_gives_the_same_verdicts_as_its_outcomes():
+    outcomes = trials(baseline=5, a=17, b=5)
+    frame = pd.DataFrame(
+        {
+            "task": [one.task for one in outcomes],
+            "config": [one.config for one in outcomes],
+            "outcome": [one.outcome for one in outcomes],
+            **{name: [0] * len(outcomes) for name in ("parse_fail", "no_cmd", "steps", "repaired")},
+        }
+    )
+    assert judge(frame) == judge(outcomes)
+    renamed = frame.rename(columns={"task": "problem"})
+    assert judge(renamed, columns={"task": "problem"}) == judge(outcomes)
+
+
+def test_without_counts_of_replies_no_change_of_format_is_claimed():
+    rows = [
+        {"task": f"t{i}", "config": config, "outcome": "solved", "parse_fail": 5 * (config == "a")}
+        for config in ("baseline", "a")
+        for i in range(30)
+    ]
+    known = pd.DataFrame(rows).assign(no_cmd=0)
+    assert judge(known)["a"].name == "changes format only"
+    assert judge(known.drop(columns="no_cmd"))["a"].name == "no effect detected"
+
+
+def test_a_baseline_that_has_another_name_is_asked_for():
+    outcomes = [replace(one, config=one.config.replace("baseline", "plain")) for one in trials(baseline=5, a=17)]
+    with pytest.raises(UsageError, match="--baseline NAME"):
+        judge(outcomes)
+    assert judge(outcomes, "plain")["a"].name == "improves"

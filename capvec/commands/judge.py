@@ -1,0 +1,122 @@
+"""`capvec judge`: a verdict on results that were made elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from capvec.arguments import split
+from capvec.errors import UsageError
+
+if TYPE_CHECKING:
+    from capvec.harnesses import Reading, Source
+
+EPILOG = """\
+RESULTS is a table of trials (CSV, JSON lines, Parquet), a job of Harbor, logs
+of Inspect, samples of lm-evaluation-harness, reports of SWE-bench, or a folder
+of these. NAME=PATH names the config of a source that has one. NAME=S/N are
+counts alone, which give no verdict. Without --out nothing is written.
+exit code: 0 when every trial is valid and every gate is met, 1 when not
+
+example: capvec judge baseline=jobs/plain steered=jobs/steered --out reports/a
+"""
+_COUNTS = re.compile(r"([^=]+)=(\d+/\d+(?:,\d+/\d+)*)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the table and the verdict, and write the report where one is asked for."""
+    from capvec.results.gates import split_gate  # noqa: PLC0415
+
+    if options.gate is not None:
+        split_gate(options.gate)  # a bad one is refused before anything is read
+    counts = [_COUNTS.fullmatch(text) for text in options.RESULTS]
+    if any(counts):
+        if not all(counts):
+            raise UsageError(
+                "counts and files were given together; expected counts alone, as in baseline=2/6 steered=1/6, or files "
+                "with a row for each trial"
+            )
+        return _judge_counts(options)
+    return _judge_files(options)
+
+
+def _judge_files(options: argparse.Namespace) -> int:
+    from capvec.harnesses import Reading, read_served  # noqa: PLC0415 (pandas and SciPy)
+    from capvec.report import closing_lines, judged_lines, sweep_lines, write_reports  # noqa: PLC0415
+    from capvec.report.document import sweep_report  # noqa: PLC0415
+    from capvec.results.judge import Asked, judge_sources  # noqa: PLC0415
+    from capvec.results.lock import locked_new  # noqa: PLC0415
+
+    reading = Reading(options.columns or {}, options.reward, options.solved_at)
+    controls = None if options.controls is None else split("--controls", options.controls)
+    served = None if options.receipts is None else read_served(Path(options.receipts))
+    stated = options.baseline, controls, options.seeds, options.errors
+    asked = Asked(*stated, options.effect, options.gate, reading, served)
+    sources = [_source(text, reading) for text in options.RESULTS]
+    folder = Path(options.out or "results")
+    results = judge_sources(sources, asked, folder)
+    if options.out is None:
+        report = sweep_report(results)
+        print("\n".join((*sweep_lines(report), *judged_lines(results))))
+    else:
+        with locked_new(folder, "--out"):
+            report = write_reports(results)
+        print("\n".join(closing_lines(results, sweep_lines(report))))
+    return 0 if results.good else 1
+
+
+def _source(text: str, reading: Reading) -> tuple[str | None, Source]:
+    """The user's name for the config of a source, and the source. A path may hold `=`."""
+    from capvec.harnesses import read_source  # noqa: PLC0415
+
+    name, sign, path = text.partition("=")
+    if sign and name and path and not Path(text).exists():
+        return name, read_source(Path(path), reading)
+    return None, read_source(Path(text), reading)
+
+
+def _judge_counts(options: argparse.Namespace) -> int:
+    from capvec.report import sweep_lines  # noqa: PLC0415
+    from capvec.report.counts import counts_report, write_counts_report  # noqa: PLC0415
+    from capvec.results.judge import baseline_among  # noqa: PLC0415
+    from capvec.results.lock import locked_new  # noqa: PLC0415
+    from capvec.stats.counts import compare_counts  # noqa: PLC0415
+
+    for name in ("gate", "columns", "reward", "controls", "seeds", "errors", "effect", "receipts"):
+        if name in options.typed:
+            raise UsageError(f"--{name}: counts alone have no verdict that it could change; leave it out")
+    counts = _counts(options.RESULTS)
+    baseline = baseline_among(list(counts), options.baseline)
+    folder = Path(options.out or "results")
+    report = counts_report(compare_counts(counts, baseline), baseline, f"Counts {folder.resolve().name}")
+    print("\n".join(sweep_lines(report)))
+    if options.out is not None:
+        with locked_new(folder, "--out"):
+            write_counts_report(report, folder)
+        print(f"report: {folder / 'RESULTS.md'} and {folder / 'report.html'}")
+    return 0
+
+
+def _counts(texts: list[str]) -> Mapping[str, tuple[int, int]]:
+    """`["baseline=2/6", "steered=2/6,1/6"]` → each config's solved trials and all; several of one name are numbered.
+
+    Raises:
+        UsageError: a name is there twice, more trials are solved than there are, or there is none.
+    """
+    counts: dict[str, tuple[int, int]] = {}
+    for text in texts:
+        name, _, written = text.partition("=")
+        pairs = [(int(solved), int(n)) for solved, _, n in (part.partition("/") for part in written.split(","))]
+        for number, (solved, n) in enumerate(pairs, 1):
+            config = name if len(pairs) == 1 else f"{name}{number}"
+            if config in counts:
+                raise UsageError(f"{text}: {config} is there twice; expected each config once")
+            if not 0 <= solved <= n or n == 0:
+                raise UsageError(f"{text}: {solved} of {n} trials; expected SOLVED/TRIALS, as in 2/6")
+            counts[config] = (solved, n)
+    if len(counts) < 2:
+        raise UsageError(f"{texts[0]}: one config; expected the baseline's counts and those of at least one other")
+    return counts

@@ -1,0 +1,71 @@
+"""What an engine is asked to generate, and what it tells of each token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from capvec.serial import Record
+from capvec.steering import Steer
+
+
+@dataclass(frozen=True)
+class Shaping(Record):
+    """What changes the model's distribution before a token is drawn. The defaults change nothing.
+
+    In this order: biases and penalties of the logits, the temperature, `min_p`, `top_k`, `top_p`.
+    """
+
+    top_p: float = 1.0
+    """Of the tokens in order, the fewest that have this probability together."""
+    top_k: int = 0
+    """As many of the most likely tokens; 0 for all."""
+    min_p: float = 0.0
+    """Tokens with at least this share of the largest probability."""
+    presence_penalty: float = 0.0
+    """Taken off the logit of a token that the reply has already."""
+    frequency_penalty: float = 0.0
+    """Taken off for each time that the reply has the token."""
+    repetition_penalty: float = 1.0
+    """Divides a positive logit of a token that is in the prompt or the reply, and multiplies a negative one."""
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    """Token → what is added to its logit."""
+
+
+PLAIN = Shaping()
+
+
+class Drawn(NamedTuple):
+    """A token of a reply, as it was drawn."""
+
+    token: int
+    logprob: float | None = None
+    """Of the token in the model's own distribution: at temperature 1, and before anything shapes it."""
+    top: tuple[tuple[int, float], ...] = ()
+    """The most likely tokens there, each with its log-probability, the likeliest first."""
+
+
+Listener = Callable[[Drawn], None]
+"""Is told each token of a reply but the one that ends it. It may be called in another thread."""
+
+
+@dataclass(frozen=True)
+class ReplyRequest:
+    """One reply to generate."""
+
+    tokens: tuple[int, ...]
+    """The rendered prompt."""
+    max_tokens: int
+    """At most what the model's context has room for."""
+    seed: int
+    temperature: float
+    stop: tuple[str, ...]
+    steers: tuple[Steer, ...]
+    """Their directions are held."""
+    assistant: tuple[bool, ...] | None
+    """Of each prompt token, whether it belongs to an assistant message; None where no steer asks."""
+    shaping: Shaping = PLAIN
+    logprobs: int | None = None
+    """How many likely tokens the listener is told of for each token; None for no probabilities at all."""
+    listener: Listener | None = None

@@ -1,0 +1,103 @@
+"""Harbor's job folders: one result.json for each trial, whose agent and model are its config."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from capvec.errors import UsageError
+from capvec.harnesses.source import Reading, Source, Trial, judged, without_provider
+from capvec.parsing import read_json
+from capvec.traces.document import Document, first_name
+from capvec.traces.harbor import verified_reward
+
+_OF_AGENTS = frozenset({"AgentTimeoutError", "NonZeroAgentExitCodeError", "ContextWindowExceededError"})
+"""Exceptions that are the agent's own failure, for results without a policy beside them."""
+
+
+def read_harbor(path: Path, files: Sequence[Path], reading: Reading) -> Source | None:
+    """The trials of a job, of several jobs, or of one trial; None for a folder without any.
+
+    A trial that ended in an exception is an error, unless Harbor takes the exception for the agent's own failure: it
+    then holds the reward valid and would not run the trial again, as after the agent's time ran out.
+
+    Raises:
+        UsageError: a result is broken, or has several rewards of which none is named.
+    """
+    results = [(file, value) for file in files if file.name == "result.json" and _is_trial(value := read_json(file))]
+    if not results:
+        return None
+    labels = _labels(path, results)
+    trials = tuple(_trial(file, value, labels[file], reading) for file, value in results)
+    return Source(path, "Harbor", trials, errors_apart=True)
+
+
+def _is_trial(value: Any) -> bool:
+    return isinstance(value, dict) and {"task_name", "trial_name"} <= value.keys()
+
+
+def _labels(path: Path, results: Sequence[tuple[Path, Mapping[str, Any]]]) -> dict[Path, str]:
+    """The config of each trial: its model, its agent and model, or its job, whichever tells configs apart."""
+    jobs = {file: file.parent.parent.name if file.parent != path else path.parent.name for file, _ in results}
+    agents = {file: _agent(value) for file, value in results}
+    models = {file: model for file, (_, model) in agents.items()}
+    pairs = len(set(agents.values()))
+    if pairs == 1:
+        return jobs
+    if len(set(models.values())) == pairs and all(models.values()):
+        short = without_provider(models.values())
+        return {file: short[model] for file, model in models.items()}
+    return {file: "/".join(filter(None, agents[file])) for file, _ in results}
+
+
+def _agent(value: Mapping[str, Any]) -> tuple[str, str]:
+    """The names of the agent and of its model; the model's may be empty."""
+    agent = value.get("agent_info")
+    known = agent if isinstance(agent, dict) else {}
+    model = known.get("model_info")
+    return first_name([known.get("name")], ""), first_name([model.get("name")] if isinstance(model, dict) else [], "")
+
+
+def _trial(file: Path, value: dict[str, Any], config: str, reading: Reading) -> Trial:
+    document = Document(str(file), value, file)
+    exceptions = [*_exceptions(document, value)]
+    named = {"reward": reading.reward} if reading.reward is not None else {}
+    reward = verified_reward(document, value, named)
+    failed = next((words for words, of_agent in exceptions if not of_agent), "")
+    if reward is None and not failed:
+        failed = next((words for words, _ in exceptions), "")
+        _refuse_unnamed(document, value)
+    outcome, error = judged(reward, reading, failed)
+    return Trial(
+        first_name([value["task_name"]], file.parent.name),
+        config,
+        outcome,
+        reward=None if error else reward,
+        error=error,
+    )
+
+
+def _exceptions(document: Document, value: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+    """The exceptions of a trial and its steps: in words, and whether each is the agent's own failure."""
+    steps = document.objects(value.get("step_results"), "step_results")
+    for owner in (value, *steps):
+        found = document.optional(owner.get("exception_info"), "exception_info", dict)
+        if found is None:
+            continue
+        words = f"{found.get('exception_type', 'Exception')}: {found.get('exception_message', '')}"
+        policy = found.get("policy")
+        if isinstance(policy, dict):
+            yield words, bool(policy.get("has_valid_reward")) and not policy.get("should_retry")
+        else:  # of an earlier Harbor
+            yield words, found.get("exception_type") in _OF_AGENTS
+
+
+def _refuse_unnamed(document: Document, value: Mapping[str, Any]) -> None:
+    """Refuse a trial with rewards of which none is known by its name."""
+    verified = value.get("verifier_result")
+    rewards = verified.get("rewards") if isinstance(verified, dict) else None
+    if rewards:
+        raise UsageError(
+            f"{document.name}: the verifier gave {', '.join(map(str, rewards))}; say which counts with --reward NAME"
+        )

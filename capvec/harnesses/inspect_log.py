@@ -1,0 +1,46 @@
+"""Logs of Inspect: a sample is a task, an epoch an attempt, and the model a config."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from capvec.harnesses.source import Reading, Source, Trial, judged, without_provider
+from capvec.traces.document import Document
+from capvec.traces.inspect_log import read_log, score_of
+
+_UNFINISHED = "the log says that the evaluation did not finish ({})"
+
+
+def read_inspect(path: Path, documents: Sequence[Document], reading: Reading) -> Source:
+    """The trials of one or several logs. A sample that ended in an error is one, and so is one without a score.
+
+    Raises:
+        UsageError: Inspect's library is missing or cannot read a log, or a score is none.
+    """
+    logs = [(document, read_log(document)) for document in documents]
+    names = without_provider(str(log.eval.model) for _, log in logs)
+    trials = tuple(trial for document, log in logs for trial in _trials(document, log, names, reading))
+    notes = tuple(
+        f"{document.name}: {_UNFINISHED.format(log.status)}." for document, log in logs if log.status != "success"
+    )
+    return Source(path, "Inspect", trials, errors_apart=True, notes=notes)
+
+
+def _trials(document: Document, log: Any, names: dict[str, str], reading: Reading) -> Iterator[Trial]:
+    named = {"reward": reading.reward} if reading.reward is not None else {}
+    for sample in log.samples or ():
+        error = "" if sample.error is None else str(sample.error.message)
+        reward = None if error else score_of(document, sample, named)
+        outcome, why = judged(reward, reading, error)
+        replies = sum(message.role == "assistant" for message in sample.messages)
+        yield Trial(
+            task=f"{log.eval.task}/{sample.id}",
+            config=names[str(log.eval.model)],
+            outcome=outcome,
+            attempt=sample.epoch,
+            reward=reward,
+            steps=replies,
+            error=why,
+        )

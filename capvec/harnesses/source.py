@@ -1,0 +1,125 @@
+"""What a harness recorded: one value for every tool, and what the user says about how to read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from capvec.errors import UsageError
+from capvec.records import Status
+
+UNKNOWN_OUTCOME = "the results say neither that it was solved nor that it was not"
+"""The error of a trial without an outcome."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the user wants results to be read."""
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Field of a table (`table.COLUMNS`) → the user's name of its column."""
+    reward: str | None = None
+    """The reward, score or metric that counts, where there are several."""
+    solved_at: float = 1.0
+    """The least reward of a trial that is solved."""
+
+    def status(self, reward: float) -> Status:
+        """Whether a reward is that of a solved trial."""
+        return "solved" if reward >= self.solved_at else "unsolved"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is on record of one trial. A count is None where nobody recorded it."""
+
+    task: str
+    config: str
+    """As the results name it; empty if they do not."""
+    outcome: Status
+    attempt: int | None = None
+    """None where trials of a task are not numbered: they then count in their order."""
+    reward: float | None = None
+    steps: int | None = None
+    parse_fail: int | None = None
+    no_cmd: int | None = None
+    repaired: int | None = None
+    seed: int | None = None
+    error: str = ""
+    """Why the instrument failed; empty for a trial that was judged."""
+    family: str = ""
+    """Of the task; so is the next. Empty where unknown."""
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The trials of one file or folder."""
+
+    path: Path | None
+    """None for a table in memory."""
+    tool: str
+    """What wrote it, as in `Harbor`."""
+    trials: tuple[Trial, ...]
+    errors_apart: bool | None = None
+    """Whether failures of the instrument are told from failures of the agent; None where the results do not show it."""
+    notes: tuple[str, ...] = ()
+    """Sentences on what was left out, and on choices that were made."""
+
+    @property
+    def name(self) -> str:
+        """The path, for messages and reports."""
+        return "the table" if self.path is None else str(self.path)
+
+    @property
+    def configs(self) -> tuple[str, ...]:
+        """The names of its configs, in their order; an empty one for trials whose config is not named."""
+        return tuple(dict.fromkeys(trial.config for trial in self.trials))
+
+    def called(self, config: str) -> Source:
+        """The same, with the user's name for its one config.
+
+        Raises:
+            UsageError: it has several.
+        """
+        if len(self.configs) > 1:
+            raise UsageError(
+                f"{config}={self.name}: it holds several configs ({', '.join(self.configs)}), so one name cannot stand "
+                f"for all; give the path alone"
+            )
+        return replace(self, trials=tuple(replace(trial, config=config) for trial in self.trials))
+
+
+def without_provider(models: Iterable[str]) -> dict[str, str]:
+    """Model → its name without that of its provider, where these tell the models apart."""
+    short = {model: model.rsplit("/", 1)[-1] for model in models}
+    return short if len(set(short.values())) == len(short) else {model: model for model in short}
+
+
+def judged(reward: float | None, reading: Reading, error: str = "") -> tuple[Status, str]:
+    """The outcome of a reward, and why the instrument failed where it did: a trial without a reward was not judged."""
+    if error or reward is None:
+        return "error", error or UNKNOWN_OUTCOME
+    return reading.status(reward), ""
+
+
+def with_attempts(trials: Iterable[Trial], where: str) -> tuple[Trial, ...]:
+    """Trials with attempts that count from 1: as they are numbered, or else in their order.
+
+    Raises:
+        UsageError: one number stands for two trials of a task and config.
+    """
+    taken: dict[tuple[str, str], set[int]] = {}
+    found = []
+    for trial in trials:
+        used = taken.setdefault((trial.task, trial.config), set())
+        attempt = len(used) + 1 if trial.attempt is None else trial.attempt
+        if attempt in used:
+            raise UsageError(
+                f"{where}: attempt {attempt} of task {trial.task} under {trial.config} is there twice; expected one "
+                "trial for each attempt. If they are of different configs, name them: NAME=PATH for each"
+            )
+        used.add(attempt)
+        found.append(replace(trial, attempt=attempt))
+    lowest = min((trial.attempt for trial in found if trial.attempt is not None), default=1)
+    return tuple(replace(trial, attempt=(trial.attempt or 0) + 1) if lowest == 0 else trial for trial in found)

@@ -1,0 +1,274 @@
+"""Tables: CSV, JSON lines, Parquet, or a pandas DataFrame, one row for each trial."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from capvec.arguments import split
+from capvec.errors import UsageError
+from capvec.harnesses.source import UNKNOWN_OUTCOME, Reading, Source, Trial, judged
+from capvec.reading import GIB, open_regular, shown
+from capvec.records import Status
+from capvec.traces.fields import TRACE_FIELDS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "task": TRACE_FIELDS["task"],
+    "config": ("config",),
+    "attempt": ("attempt", "epoch"),
+    "outcome": ("outcome",),
+    "reward": TRACE_FIELDS["reward"],
+    "steps": TRACE_FIELDS["steps"],
+    "parse_fail": TRACE_FIELDS["parse_fail"],
+    "no_cmd": TRACE_FIELDS["no_cmd"],
+    "repaired": ("repaired",),
+    "seed": ("seed",),
+    "error": ("error",),
+    "family": ("family",),
+    "split": ("split",),
+}
+"""Field of a trial → the names of its column, in the order in which they are tried."""
+_WORDS: Mapping[str, Status] = {
+    **dict.fromkeys(("solved", "pass", "passed", "success", "correct", "resolved", "true", "yes"), "solved"),
+    **dict.fromkeys(
+        ("unsolved", "fail", "failed", "failure", "incorrect", "wrong", "unresolved", "false", "no"), "unsolved"
+    ),
+    **dict.fromkeys(("error", "errored", "crash", "crashed", "exception"), "error"),
+}
+"""An outcome as people write it → its name."""
+_OF_CAPVEC = {"run", "task", "config", "layer", "alpha", "attempt", "seed", "outcome", "end_reason"}
+"""Columns by which `master_summary.csv` and `trials.jsonl` are known."""
+_LARGEST = 4 * GIB
+"""Bytes of a table."""
+
+
+def parse_columns(text: str) -> dict[str, str]:
+    """`"task=problem,config=arm"` → `{"task": "problem", "config": "arm"}`.
+
+    Raises:
+        UsageError: an entry without `=` or with an empty side, or a field that trials do not have.
+    """
+    columns = {}
+    for part in split("--columns", text):
+        field, _, name = (piece.strip() for piece in part.partition("="))
+        if not field or not name:
+            raise UsageError(f"--columns {part!r}: expected FIELD=NAME, as in task=problem_id")
+        if field not in COLUMNS:
+            raise UsageError(f"--columns {part!r}: no field {field!r}; expected one of {', '.join(COLUMNS)}")
+        columns[field] = name
+    return columns
+
+
+def read_table(path: Path, kind: str, reading: Reading) -> Source:
+    """Read a file of a table.
+
+    Args:
+        path: of the file.
+        kind: `CSV`, `JSON lines` or `Parquet`.
+        reading: how to read it.
+
+    Raises:
+        UsageError: it cannot be read, a column is missing, or a cell is not what its column should hold.
+    """
+    return source_of_frame(_FRAMES[kind](path), reading, path, f"a table ({kind})")
+
+
+def source_of_frame(
+    frame: pd.DataFrame, reading: Reading | None = None, path: Path | None = None, tool: str = "a DataFrame"
+) -> Source:
+    """The trials of a table, one row for each.
+
+    Raises:
+        UsageError: a column is missing, or a cell is not what its column should hold.
+    """
+    asked = reading or Reading()
+    where = "the table" if path is None else shown(path)
+    columns = _found(where, [str(name) for name in frame.columns], asked.columns)
+    values = {field: list(frame[name]) for field, name in columns.items()}
+    rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+    if not rows:
+        raise UsageError(f"{where}: the table has no row; expected one for each trial")
+    trials = tuple(_trial(_Row(f"{where}, row {number}", columns, row), asked) for number, row in enumerate(rows, 1))
+    own = set(map(str, frame.columns)) >= _OF_CAPVEC
+    told = own or any(trial.outcome == "error" for trial in trials)
+    return Source(path, "capvec's table of a sweep" if own else tool, trials, True if told else None)
+
+
+# ------------------------------------------------------------------------------------------------ files
+
+
+def _csv(path: Path) -> pd.DataFrame:
+    import pandas as pd  # noqa: PLC0415 (slow to import)
+
+    with open_regular(path, _LARGEST) as file:
+        try:
+            return pd.read_csv(file, dtype=str, keep_default_na=False, sep=None, engine="python", encoding="utf-8-sig")
+        except (ValueError, pd.errors.ParserError) as error:
+            raise UsageError(f"{shown(path)}: not a table that pandas reads ({error})") from error
+
+
+def _parquet(path: Path) -> pd.DataFrame:
+    import pandas as pd  # noqa: PLC0415
+
+    with open_regular(path, _LARGEST) as file:
+        try:
+            return pd.read_parquet(file)
+        except ImportError as error:
+            raise UsageError(
+                f"{shown(path)}: is Parquet, which pandas reads through pyarrow; install it with "
+                "`pip install 'capvec[parquet]'`, or save the table as CSV"
+            ) from error
+        except (ValueError, OSError) as error:
+            raise UsageError(f"{shown(path)}: not a table that pandas reads ({error})") from error
+
+
+def frame_of_lines(path: Path, values: Sequence[Any]) -> pd.DataFrame:
+    """The table of JSON lines or of a JSON list.
+
+    Raises:
+        UsageError: an entry is no object.
+    """
+    import pandas as pd  # noqa: PLC0415
+
+    for number, value in enumerate(values, 1):
+        if isinstance(value, UsageError):
+            raise value
+        if not isinstance(value, dict):
+            raise UsageError(f"{shown(path)}, entry {number}: expected an object with the fields of a trial")
+    names = dict.fromkeys(name for value in values for name in value)
+    return pd.DataFrame({name: pd.Series([value.get(name) for value in values], dtype=object) for name in names})
+
+
+_FRAMES = {"CSV": _csv, "Parquet": _parquet}
+
+
+# ------------------------------------------------------------------------------------------------ columns and cells
+
+
+def _found(where: str, names: Sequence[str], asked: Mapping[str, str]) -> dict[str, str]:
+    """Field → its column.
+
+    Raises:
+        UsageError: a column that the user named is not there, or one that every table needs is not.
+    """
+    for field, name in asked.items():
+        if name not in names:
+            raise UsageError(f"--columns {field}={name}: {where} has no such column; it has {', '.join(names)}")
+    columns = {
+        field: next((name for name in ([asked[field]] if field in asked else known) if name in names), None)
+        for field, known in COLUMNS.items()
+    }
+    if columns["task"] is None:
+        raise UsageError(_missing(where, "task", "the name of the task", names))
+    if columns["outcome"] is None and columns["reward"] is None:
+        raise UsageError(_missing(where, "outcome", "solved, unsolved or error, true or false, or a reward", names))
+    return {field: name for field, name in columns.items() if name is not None}
+
+
+def _missing(where: str, field: str, what: str, names: Sequence[str]) -> str:
+    return (
+        f"{where}: no column for the {field} ({what}); it has {', '.join(names)}; expected one of "
+        f"{', '.join(COLUMNS[field])}, or --columns {field}=NAME"
+    )
+
+
+class _Row:
+    """The cells of one row by field, with errors that name the row and the column."""
+
+    def __init__(self, where: str, columns: Mapping[str, str], cells: Mapping[str, Any]) -> None:
+        self.where, self.columns, self.cells = where, columns, cells
+
+    def cell(self, field: str) -> Any:
+        """The cell; None for one that is empty or not there."""
+        value = self.cells.get(field)
+        if isinstance(value, str):
+            return value.strip() or None
+        return None if value is None or (isinstance(value, float) and math.isnan(value)) or _is_na(value) else value
+
+    def text(self, field: str) -> str:
+        value = self.cell(field)
+        if isinstance(value, float) and value.is_integer():  # pandas makes floats of whole numbers beside empty cells
+            value = int(value)
+        return "" if value is None else str(value)
+
+    def whole(self, field: str) -> int | None:
+        """A whole number of at least 0; None for an empty cell."""
+        value = self.cell(field)
+        if value is None:
+            return None
+        try:
+            number = float(value)
+            if number >= 0 and number.is_integer():
+                return int(value) if isinstance(value, str) and value.isdecimal() else int(number)
+        except (TypeError, ValueError, OverflowError):
+            pass
+        raise self.wrong(field, "a whole number of at least 0")
+
+    def number(self, field: str) -> float | None:
+        """A finite number; true is 1 and false is 0, and a word for an outcome is what it says."""
+        value = self.cell(field)
+        if isinstance(value, str) and (word := _WORDS.get(value.lower())) is not None:
+            return {"solved": 1.0, "unsolved": 0.0, "error": None}[word]
+        try:
+            number = None if value is None else float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if number is not None and not math.isfinite(number):
+            raise self.wrong(field, "a finite number")
+        return number
+
+    def wrong(self, field: str, expected: str) -> UsageError:
+        value = shown(repr(self.cells[field])[:60])
+        return UsageError(f"{self.where}: column {self.columns[field]} is {value}, expected {expected}")
+
+
+def _is_na(value: Any) -> bool:
+    return type(value).__name__ in ("NAType", "NaTType")
+
+
+def _trial(row: _Row, reading: Reading) -> Trial:
+    if not (task := row.text("task")):
+        raise row.wrong("task", "the name of a task")
+    reward = row.number("reward")
+    outcome, error = _outcome(row, reward, reading)
+    return Trial(
+        task=task,
+        config=row.text("config"),
+        outcome=outcome,
+        attempt=row.whole("attempt"),
+        reward=None if outcome == "error" else reward,
+        steps=row.whole("steps"),
+        parse_fail=row.whole("parse_fail"),
+        no_cmd=row.whole("no_cmd"),
+        repaired=row.whole("repaired"),
+        seed=row.whole("seed"),
+        error=error,
+        family=_known(row.text("family")),
+        split=_known(row.text("split")),
+    )
+
+
+def _known(text: str) -> str:
+    return "" if text == "–" else text
+
+
+def _outcome(row: _Row, reward: float | None, reading: Reading) -> tuple[Status, str]:
+    """The outcome that is written, or else that of the reward."""
+    error = row.text("error")
+    written = row.cell("outcome")
+    if written is None:
+        return judged(reward, reading, error if reward is None else "")
+    if (status := _WORDS.get(str(written).lower())) is not None:
+        return status, (error or UNKNOWN_OUTCOME) if status == "error" else ""
+    try:
+        value = float(written)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise row.wrong("outcome", "solved, unsolved or error, true or false, or a number")
+    return reading.status(value), ""

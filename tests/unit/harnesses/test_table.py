@@ -1,0 +1,110 @@
+"""Tables of trials, whichever way they are stored and their columns are called."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capvec.errors import UsageError
+from capvec.harnesses import Reading, parse_columns, read_source, source_of_frame
+
+pytestmark = pytest.mark.unit
+
+ROWS = [
+    {"task": "a", "config": "baseline", "attempt": 1, "outcome": "solved", "steps": 3},
+    {"task": "a", "config": "steered", "attempt": 1, "outcome": "unsolved", "steps": 4},
+    {"task": "b", "config": "steered", "attempt": 1, "outcome": "error", "steps": None},
+]
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv", "semicolons", "lines", "list", "frame"])
+def test_a_table_says_the_same_in_every_form(tmp_path, form):
+    frame = pd.DataFrame(ROWS)
+    file = tmp_path / ("trials.tsv" if form == "tsv" else "trials.csv" if form in ("csv", "semicolons") else "trials")
+    if form in ("csv", "tsv", "semicolons"):
+        frame.to_csv(file, index=False, sep={"csv": ",", "tsv": "\t", "semicolons": ";"}[form])
+    elif form == "lines":
+        file.write_text("\n".join(map(json.dumps, ROWS)))
+    elif form == "list":
+        file.write_text(json.dumps(ROWS))
+    source = source_of_frame(frame) if form == "frame" else read_source(file, Reading())
+    assert [(one.task, one.config, one.attempt, one.outcome, one.steps) for one in source.trials] == [
+        ("a", "baseline", 1, "solved", 3),
+        ("a", "steered", 1, "unsolved", 4),
+        ("b", "steered", 1, "error", None),
+    ]
+    assert source.errors_apart is True  # one is an error
+
+
+def test_parquet_is_read_through_pyarrow(tmp_path):
+    pytest.importorskip("pyarrow", reason="Parquet: pip install 'capvec[parquet]'")
+    file = tmp_path / "trials"
+    pd.DataFrame(ROWS).to_parquet(file)
+    assert [one.outcome for one in read_source(file, Reading()).trials] == ["solved", "unsolved", "error"]
+
+
+def test_without_pyarrow_the_message_says_how_to_install_it(tmp_path):
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        file = tmp_path / "trials.parquet"
+        file.write_bytes(b"PAR1" + bytes(16) + b"PAR1")
+        with pytest.raises(UsageError, match=r"pip install 'capvec\[parquet\]'"):
+            read_source(file, Reading())
+
+
+@pytest.mark.parametrize(
+    ("written", "outcome"),
+    [
+        *((word, "solved") for word in ("solved", "PASS", "TRUE", True, 1, 1.5, "1.0", "yes", "resolved")),
+        *((word, "unsolved") for word in ("unsolved", "failed", False, 0, "0.0", "no", 0.5)),
+        *((word, "error") for word in ("error", "crashed", "", None, float("nan"))),
+    ],
+)
+def test_an_outcome_is_a_word_or_a_number_and_one_that_is_not_there_is_an_error(written, outcome):
+    frame = pd.DataFrame({"task": ["a"], "config": ["x"], "outcome": pd.Series([written], dtype=object)})
+    (trial,) = source_of_frame(frame).trials
+    assert (trial.outcome, bool(trial.error)) == (outcome, outcome == "error")
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_a_reward_is_solved_from_the_threshold_on(reward, threshold):
+    frame = pd.DataFrame({"task": ["a"], "config": ["x"], "score": [reward]})
+    (trial,) = source_of_frame(frame, Reading(solved_at=threshold)).trials
+    assert (trial.outcome == "solved", trial.reward) == (reward >= threshold, reward)
+
+
+def test_columns_can_be_named():
+    frame = pd.DataFrame({"problem": ["a"], "arm": ["x"], "won": [1], "turns": [7]})
+    columns = parse_columns("task=problem, config=arm,outcome=won,steps=turns")
+    (trial,) = source_of_frame(frame, Reading(columns)).trials
+    assert (trial.task, trial.config, trial.outcome, trial.steps) == ("a", "x", "solved", 7)
+
+
+@pytest.mark.parametrize(
+    ("frame", "columns", "said"),
+    [
+        ({"arm": ["x"], "outcome": [1]}, {}, "--columns task=NAME"),
+        ({"task": ["a"], "arm": ["x"]}, {}, "--columns outcome=NAME"),
+        ({"task": ["a"], "outcome": [1]}, {"config": "arm"}, "no such column; it has task, outcome"),
+        ({"task": ["a"], "outcome": ["perhaps"]}, {}, "row 1: column outcome is 'perhaps'"),
+        ({"task": ["a"], "outcome": [1], "steps": ["few"]}, {}, "column steps is 'few'"),
+        ({"task": ["a"], "outcome": [1], "attempt": [1.5]}, {}, "a whole number"),
+        ({"task": [""], "outcome": [1]}, {}, "the name of a task"),
+        ({"task": [], "outcome": []}, {}, "no row"),
+    ],
+)
+def test_what_is_missing_or_wrong_is_named(frame, columns, said):
+    with pytest.raises(UsageError) as refused:
+        source_of_frame(pd.DataFrame(frame), Reading(columns))
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["task", "task=", "=x", "speed=x"])
+def test_a_bad_column_is_refused(text):
+    with pytest.raises(UsageError, match="--columns"):
+        parse_columns(text)
