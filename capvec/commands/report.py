@@ -8,7 +8,8 @@ from pathlib import Path
 EPILOG = """\
 Gates are judged again and shown.
 exit code: 0 once the reports are written, also where a gate is not met; a gate
-decides the exit code of the run that it was given to
+decides the exit code of the run that it was given to. The gates of shards (--shard
+of a sweep) are judged here: 1 where one is not met, or a trial is missing or failed
 
 example: capvec report reports/a reports/b --out reports/all
 """
@@ -19,5 +20,6 @@ def run(options: argparse.Namespace) -> int:
     from capvec.studies.regenerate import report  # noqa: PLC0415 (scipy and pandas)
 
     out = None if options.out is None else Path(options.out)
-    print("\n".join(report([Path(folder) for folder in options.RUN], out)))
-    return 0
+    reported = report([Path(folder) for folder in options.RUN], out)
+    print("\n".join(reported.lines))
+    return 0 if reported.good else 1

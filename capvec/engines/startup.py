@@ -46,6 +46,7 @@ class ReadyLine:
     def __init__(self) -> None:
         sys.stdout.flush()
         self._file: IO[str] = os.fdopen(os.dup(1), "w")
+        os.register_at_fork(after_in_child=self._file.close)  # it ends with this process
         os.dup2(2, 1)
         sys.stdout = sys.stderr
 
@@ -90,7 +91,8 @@ class Parent:
         self._server = server
 
     def _wait(self) -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 4096):  # `sys.stdin` has a lock, which a process that is forked meanwhile would wait for
+            pass
         if self._server is not None:
             self._server.should_exit = True
         elif os.getpgrp() == os.getpid():

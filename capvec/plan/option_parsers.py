@@ -29,6 +29,16 @@ class Control(Record):
     count: int = 1
 
 
+@dataclass(frozen=True)
+class Shard(Record):
+    """One of several parts of a plan."""
+
+    number: int
+    """From 1."""
+    of: int
+    """Number of parts."""
+
+
 def parse_alphas(text: str, option: str = "--alpha") -> tuple[float, ...]:
     """`"2,4,8"` → `(2.0, 4.0, 8.0)`; repeated values are dropped.
 
@@ -169,6 +179,21 @@ def parse_share(option: str, text: str, what: str) -> float:
     if not 0 < value < 1:
         raise UsageError(f"{option} {text!r}: expected {what} between 0 and 1, as in {option} 0.2")
     return value
+
+
+def parse_shard(text: str) -> Shard:
+    """`"3/8"` → the third of eight shards.
+
+    Raises:
+        UsageError: it is not two whole numbers with a slash between them, or the first is not between 1 and the second.
+    """
+    number, slash, of = text.partition("/")
+    if not slash:
+        raise UsageError(f"--shard {text!r}: expected a shard and the number of shards, as in 3/8")
+    shard = Shard(*(at_least("--shard", part.strip(), 1, "as in 3/8") for part in (number, of)))
+    if shard.number > shard.of:
+        raise UsageError(f"--shard {text!r}: there is no shard {shard.number} of {shard.of}; expected 1 to {shard.of}")
+    return shard
 
 
 def parse_reward_name(text: str) -> str:

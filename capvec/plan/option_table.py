@@ -30,6 +30,7 @@ from capvec.plan.option_parsers import (
     parse_layers,
     parse_reward_name,
     parse_run_name,
+    parse_shard,
     parse_share,
 )
 from capvec.records import AlphaUnit, Thinking
@@ -277,6 +278,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("run", "NAME", "run", (*_STUDIES, "select"), "Name of the run: its folder is reports/NAME.", parse_run_name,
         Default(words="a timestamp")),
     Option("resume", None, "run", (*_STUDIES, "select"), "Keep the valid trials of --run NAME and run the others."),
+    Option("shard", "K/N", "run", _SWEEP,
+        "Run the part K of N of the plan, as in `3/8`. Every (task, attempt) is in one shard, with all its configs. "
+        "`capvec report` merges the shards, and judges verdict and gates.", parse_shard),
     Option("plan", None, "run", _STUDIES,
         "Print configs, number of trials, expected time and power after a short probe, and stop."),
     Option("gate", "EXPR", "run", (*_STUDIES, "judge"),

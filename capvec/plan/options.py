@@ -10,7 +10,7 @@ from capvec.directions.recipe import RECIPE_PARSERS, Recipe
 from capvec.engines.selection import AskedEngine
 from capvec.errors import UsageError
 from capvec.plan.option_help import options_of
-from capvec.plan.option_parsers import Control
+from capvec.plan.option_parsers import Control, Shard
 from capvec.plan.option_table import OPTIONS, PLACES
 from capvec.records import AlphaUnit, Thinking
 from capvec.serial import Record
@@ -104,6 +104,8 @@ class SweepOptions(Record):
     run: str | None = None
     resume: bool = False
     gate: str | None = None
+    shard: Shard | None = None
+    """The part of the plan to run; None for all of it."""
     sequential: bool = False
     base_url: str | None = None
     engine: AskedEngine = _DEFAULTS["engine"]
@@ -179,6 +181,10 @@ def parse_options(raw: Mapping[str, Any], place: str = "sweep") -> SweepOptions:
         raise UsageError(
             "--direction and --reference were both given: the ranking of a built direction shows the reference, and a "
             "loaded direction has no ranking; drop one"
+        )
+    if values.get("sequential") and values.get("shard"):
+        raise UsageError(
+            "--sequential and --shard were both given: interim analyses need the outcomes of every shard; drop one"
         )
     if values.get("op") == "ablate" and any(control.kind == "negated" for control in values["controls"]):
         raise UsageError("--controls negated with --op ablate: an ablation has no sign to change; leave negated out")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
@@ -13,8 +12,10 @@ from typing import Literal
 from capvec.directions.direction import Direction
 from capvec.engines.protocol import ChatTemplateInfo, GenerationDefaults
 from capvec.errors import UsageError
+from capvec.plan.dealing import Dealing
 from capvec.plan.option_parsers import Control
 from capvec.plan.options import SweepOptions
+from capvec.plan.seeds import trial_seed
 from capvec.receipts import closed_forms
 from capvec.records import AlphaUnit, Config, ControlOf, Thinking, TrialId, TrialSpec
 from capvec.serial import Record
@@ -132,6 +133,8 @@ class Plan(Record):
     """Task that runs, and of which no check showed that it can be solved → why."""
     merged: tuple[str, ...] = ()
     """Sentences on the runs that a merged run was made of; empty for any other run."""
+    dealing: Dealing | None = None
+    """Where the plan is of a shard, or of merged shards: what was dealt, and which shards it holds."""
 
     @property
     def title(self) -> str:
@@ -139,15 +142,28 @@ class Plan(Record):
         return self.study.capitalize() + (f" {self.run}" if self.run != self.study else "")
 
     @property
+    def shard(self) -> Dealing | None:
+        """The dealing, where the plan is of a shard that was not merged: its numbers are of a part, for no verdict."""
+        return None if self.merged else self.dealing
+
+    @property
     def attempts(self) -> int:
-        """Attempts at each (task, config)."""
-        return max(trial.attempt for trial in self.trials)
+        """Attempts at each (task, config), in all shards."""
+        return self.dealing.attempts if self.dealing else max(trial.attempt for trial in self.trials)
+
+    @property
+    def tasks_in_all(self) -> int:
+        """Number of tasks, in all shards."""
+        return len(self.dealing.tasks) if self.dealing else len(self.tasks)
 
     @property
     def size(self) -> str:
-        """`2 configs × 6 tasks × 1 attempt`."""
-        sizes = {"config": len(self.configs), "task": len(self.tasks), "attempt": self.attempts}
-        return " × ".join(counted(number, thing) for thing, number in sizes.items())
+        """`2 configs × 6 tasks × 1 attempt`, or `shard 3 of 8, 2 configs × 6 of 48 (task, attempt) pairs`."""
+        configs = counted(len(self.configs), "config")
+        if self.dealing is not None:
+            pairs = f"{len(self.trials) // len(self.configs)} of {len(self.dealing.blocks)} (task, attempt) pairs"
+            return f"{self.dealing.in_words}, {configs} × {pairs}"
+        return f"{configs} × {counted(len(self.tasks), 'task')} × {counted(self.attempts, 'attempt')}"
 
     @property
     def steered(self) -> tuple[str, ...]:
@@ -175,12 +191,6 @@ class Plan(Record):
     @cached_property
     def _by_text(self) -> dict[str, TrialSpec]:
         return {str(trial.id): trial for trial in self.trials}
-
-
-def trial_seed(base: int, task: str, attempt: int) -> int:
-    """The seed that all configs of one (task, attempt) share: 31 bits of SHA-256 over base, task and attempt."""
-    digest = hashlib.sha256(f"{base}/{task}/{attempt}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
 
 
 def interleave(tasks: Sequence[Task], configs: Sequence[Config], attempts: int, seed: int) -> tuple[TrialSpec, ...]:

@@ -19,6 +19,7 @@ from capvec.report.html.viewer import embed
 from capvec.results.lock import locked_new
 from capvec.results.results import Results
 from capvec.results.run_folder import RunFolder, read_run_folder
+from capvec.results.shards import absent_shards
 from capvec.storage import write_text, writing
 from capvec.studies.regenerate import results_of_run
 
@@ -78,6 +79,8 @@ def _check_that_it_finished(run: RunFolder) -> None:
     folder, study = run.folder, run.plan.study
     if study != "sweep":
         raise UsageError(f"{folder}: a {study}; expected a sweep, which has one direction to publish")
+    if run.plan.shard is not None:
+        raise UsageError(f"{folder}: {run.plan.shard.in_words}; expected the whole sweep: merge it with capvec report")
     if not (folder / "summary.json").is_file():
         raise UsageError(f"{folder}: the run did not finish (no summary.json); {_again(folder)}")
     if absent := [f"vectors/{name}" for name in _VECTORS if not (folder / "vectors" / name).is_file()]:
@@ -107,6 +110,8 @@ def _check_that_all_ran(results: Results) -> None:
     """
     if missing := results.completeness.missing:
         folder = results.plan.folder
+        if absent := next(absent_shards(results.plan.dealing), None):
+            raise UsageError(f"{folder}: {absent} Merge it with them: capvec report {folder} SHARD… --out DIR")
         raise UsageError(f"{folder}: {len(missing)} trials were not run, {missing[0]} first; {_again(folder)}")
 
 

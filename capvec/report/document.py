@@ -19,14 +19,14 @@ from capvec.report.robustness import robustness_section
 from capvec.report.section import Report
 from capvec.report.task_families import task_families_section
 from capvec.report.trial_matrix import trial_matrix_section
-from capvec.report.verdict import uncompared, verdict, verdict_section, warnings
+from capvec.report.verdict import answer, verdict_section, warnings
 from capvec.results.results import Results
 
 
 def sweep_report(results: Results) -> Report:
     """Everything that `RESULTS.md` and `report.html` say, and what the terminal shows of it."""
     plan, summary, outcomes = results.plan, results.summary, results.outcomes
-    status = [" ".join((verdict(summary), *uncompared(summary))), *proof_status(results), f"{results.completeness}."]
+    status = [answer(results), *proof_status(results), f"{results.completeness}."]
     model = (f"Model {plan.settings.model}",) if results.origin is None else ()
     if results.completeness.interrupted:
         status.reverse()

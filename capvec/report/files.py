@@ -13,7 +13,7 @@ from capvec.report.html.page import page
 from capvec.report.html.viewer import Embedded, embed
 from capvec.report.markdown import inline, markdown
 from capvec.report.section import Report
-from capvec.report.verdict import verdict, warnings
+from capvec.report.verdict import answer, verdict, warnings
 from capvec.results.results import Results
 from capvec.results.table import NAMED_REWARD, named_rewards, trial_table
 from capvec.storage import make_folder, write_text
@@ -73,7 +73,7 @@ def _summary(results: Results) -> dict[str, object]:
     plan, summary, completeness = results.plan, results.summary, results.completeness
     data: dict[str, object] = {
         "run": plan.run,
-        "verdict": verdict(summary),
+        "verdict": answer(results) if plan.shard else verdict(summary),
         "warnings": list(warnings(plan, summary)),
         **summary.to_json(),
         "matched_controls": [asdict(comparison) for comparison in results.controls],

@@ -10,6 +10,7 @@ from capvec.report.figures import figures
 from capvec.report.section import Block, Code, Finding, Findings, Inline, Paragraph, Section, listed
 from capvec.results.interim import equivalence_margin_of
 from capvec.results.results import Results
+from capvec.results.shards import absent_shards
 from capvec.stats.config_summary import ConfigSummary
 from capvec.stats.power_warning import observed_power_warning
 from capvec.stats.summary import Summary
@@ -18,14 +19,17 @@ from capvec.stats.summary import Summary
 def verdict_section(results: Results) -> Section:
     """The verdict on every config that was compared; controls are not among them."""
     summary = results.summary
+    if results.plan.shard is not None:
+        why_none = Paragraph(answer(results))
+        return Section("verdict", "Verdict", (why_none,), brief=(why_none,))
     rows = compared(summary)
     found = findings(summary)
     blocks: tuple[Block, ...] = ()
     if found.items:
         blocks = (found, *figures(lambda width: differences(rows, width)), Paragraph(_note(summary)))
-    said = (*uncompared(summary), *warnings(results.plan, summary))
-    answer = found if found.items else Paragraph(verdict(summary))
-    return Section("verdict", "Verdict", blocks, brief=(answer, *map(Paragraph, said)))
+    said = (*uncompared(summary), *warnings(results.plan, summary), *absent_shards(results.plan.dealing))
+    brief = found if found.items else Paragraph(verdict(summary))
+    return Section("verdict", "Verdict", blocks, brief=(brief, *map(Paragraph, said)))
 
 
 def _note(summary: Summary) -> tuple[Inline, ...]:
@@ -46,6 +50,18 @@ def findings(summary: Summary) -> Findings:
             for row in compared(summary)
             if row.verdict is not None
         )
+    )
+
+
+def answer(results: Results) -> str:
+    """The verdicts, and which shards are missing; of a shard that was not merged, how to get a verdict."""
+    plan = results.plan
+    if (shard := plan.shard) is None:
+        return " ".join((verdict(results.summary), *uncompared(results.summary), *absent_shards(plan.dealing)))
+    planned = len(shard.blocks) * len(plan.configs)
+    return (
+        f"No verdict: this is {shard.in_words}, with {len(plan.trials)} of the plan's {planned} trials. capvec report "
+        "merges the shards, and judges verdict and gates on all trials."
     )
 
 

@@ -9,22 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from capvec.plan.plan import Plan, trial_seed
+from capvec.plan.plan import Plan
 from capvec.records import Config, Outcome, TrialId
 from capvec.stats.assumed import EQUIVALENCE_MARGIN
 from capvec.stats.sequential import FEWEST_TASKS, Block, Sequential, SequentialTest, schedule, sequential_test
 from capvec.stats.verdict import LEVEL
 from capvec.storage import write_text
-from capvec.task_records import Task
 from capvec.text import signed
 
 STOPPED = "stopped.json"
 """In the run folder: the trials that need not run any more, each with the reason."""
-
-
-def drawn_order(tasks: Sequence[Task], seed: int) -> tuple[Task, ...]:
-    """The tasks in an order that depends on the seed alone, so that an early analysis sees a random sample of them."""
-    return tuple(sorted(tasks, key=lambda task: (trial_seed(seed, task.name, 0), task.name)))
 
 
 def equivalence_margin_of(plan: Plan) -> float:

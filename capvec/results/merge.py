@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from capvec.errors import UsageError
-from capvec.records import Outcome, TrialId
+from capvec.plan.dealing import Dealing
+from capvec.records import Outcome, TrialId, TrialSpec
 from capvec.results.gates import split_gate
 from capvec.results.ledger import TRIALS
 from capvec.results.lock import locked_new
 from capvec.results.provenance import PROVENANCE, differences, gaps, sessions
 from capvec.results.run_folder import RunFolder, read_run_folder
+from capvec.results.shards import check_shards, trials_in_order
 from capvec.storage import write_text, writing
 
 _OF_A_SHARD = ("run", "capvec", "commit", "written", "command_line", "options", "python", "platform", "versions")
@@ -28,10 +30,10 @@ _NAMED = 5
 def merge(folders: Sequence[Path], out: Path | None) -> Path:
     """Write a run folder that holds the trials of several runs.
 
-    The runs must have the same study, model, settings, direction, base seed and `--effect`. Tasks and configs that two
-    runs share must be the same, and so must the outcomes of shared trials. Software may differ; the report lists the
-    differences. `trials.jsonl` keeps the name of the run that each trial came from. The gates of all runs are judged
-    on the merged run.
+    They are the shards of one plan, each of them once, or runs of which none is a shard. They must have the same study,
+    model, settings, direction, base seed and `--effect`. Tasks and configs that two runs share must be the same, and so
+    must the outcomes of shared trials. Software may differ; the report lists the differences. `trials.jsonl` keeps the
+    name of the run that each trial came from. The gates of all runs are judged on the merged run.
 
     Args:
         folders: run folders, finished or not.
@@ -56,13 +58,15 @@ def merge(folders: Sequence[Path], out: Path | None) -> Path:
 def _merge(folders: Sequence[Path], out: Path) -> None:
     runs = [read_run_folder(folder) for folder in folders]
     first = runs[0]
+    check_shards([run.plan for run in runs])
     for run in runs[1:]:
         _check_together(first, run)
     for run in runs:
         _check_sessions(run, first)
     outcomes = _pool(runs)
     write_text(out / PROVENANCE, json.dumps(_provenance(runs, out), indent=2) + "\n")
-    lines = [json.dumps(outcome.to_json(), allow_nan=False) + "\n" for _, outcome in outcomes.values()]
+    ordered = [outcomes[trial.id][1] for trial in _dealt(runs)[1] if trial.id in outcomes]
+    lines = [json.dumps(outcome.to_json(), allow_nan=False) + "\n" for outcome in ordered]
     write_text(out / TRIALS, "".join(lines))
     with writing(out):
         _copy_files(runs, outcomes, out)
@@ -154,6 +158,9 @@ def _provenance(runs: Sequence[RunFolder], out: Path) -> dict[str, Any]:
     gates = dict.fromkeys(condition for expression in asked if expression for condition in split_gate(expression))
     options = records[0]["options"] | {"gate": ", ".join(gates) or None, "run": None}
     tasks = _of_all(records, "tasks")
+    dealing, trials = _dealt(runs)
+    order = [trial.task for trial in trials] if dealing is None else dealing.tasks
+    tasks = {name: tasks[name] for name in order if name in tasks} | tasks
     return {
         **records[0],
         "run": out.resolve().name,
@@ -162,10 +169,20 @@ def _provenance(runs: Sequence[RunFolder], out: Path) -> dict[str, Any]:
         "tasks": tasks,
         "left_out": {name: why for name, why in _of_all(records, "left_out").items() if name not in tasks},
         "unproved": _of_all(records, "unproved"),
-        "seeds": {trial: seed for record in records for trial, seed in record["seeds"].items()},
+        "seeds": {str(trial.id): trial.seed for trial in trials},
+        "dealing": None if dealing is None else dealing.to_json(),
         "earlier_sessions": [],
         "merged": [shard for run in runs for shard in run.provenance.get("merged") or [_shard(run)]],
     }
+
+
+def _dealt(runs: Sequence[RunFolder]) -> tuple[Dealing | None, tuple[TrialSpec, ...]]:
+    """What was dealt to the shards, with the numbers of all; and the trials of all runs, in the plan's order."""
+    plans = [run.plan for run in runs]
+    if plans[0].dealing is None:
+        return None, tuple({trial.id: trial for plan in plans for trial in plan.trials}.values())
+    held = sorted(number for plan in plans if plan.dealing is not None for number in plan.dealing.shards)
+    return replace(plans[0].dealing, shards=tuple(held)), trials_in_order(plans)
 
 
 def _of_all(records: Sequence[Mapping[str, Any]], key: str) -> dict[str, Any]:
@@ -174,7 +191,10 @@ def _of_all(records: Sequence[Mapping[str, Any]], key: str) -> dict[str, Any]:
 
 
 def _shard(run: RunFolder) -> dict[str, Any]:
-    return {name: run.plan.run if name == "run" else run.provenance.get(name) for name in _OF_A_SHARD}
+    about = {name: run.plan.run if name == "run" else run.provenance.get(name) for name in _OF_A_SHARD}
+    errors = sum(outcome.outcome == "error" for outcome in run.outcomes)
+    counts = {"trials": len(run.outcomes), "errors": errors}
+    return about | counts | ({} if run.plan.dealing is None else {"shard": run.plan.dealing.shards[0]})
 
 
 def _configs(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:

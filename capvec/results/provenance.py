@@ -19,6 +19,7 @@ from capvec.directions.recipe import RECIPE_PARSERS, Recipe
 from capvec.directions.study_direction import StudyDirection
 from capvec.errors import UsageError
 from capvec.parsing import read_json
+from capvec.plan.dealing import Dealing
 from capvec.plan.option_help import options_of
 from capvec.plan.plan import Plan, Settings
 from capvec.reading import shown
@@ -94,6 +95,7 @@ def write(
         "left_out": dict(plan.left_out),
         "unproved": dict(plan.unproved),
         "seeds": {str(trial.id): trial.seed for trial in plan.trials},
+        "dealing": None if plan.dealing is None else plan.dealing.to_json(),
         "python": sys.version.split()[0],
         "platform": f"{platform.system()} {platform.machine()}",
         "versions": {name: _version(name) for name in _PACKAGES},
@@ -214,12 +216,30 @@ def check_same_study(
         "configs": [config.to_json() for config in plan.configs],
         "seeds": [str(trial.id) for trial in plan.trials],
     }
-    changed: dict[str, tuple[Any, Any]] = {}
+    changed = _dealt_otherwise(dealing_of(earlier), plan.dealing)
     for session in (earlier, *sessions(earlier, kept)):
         changed |= differences(session, now)
     if changed:
         details = "; ".join(f"{name} was {before} and is {after}" for name, (before, after) in changed.items())
         raise UsageError(f"--resume: {folder} holds another run ({details}); choose another --run")
+
+
+def dealing_of(record: Mapping[str, Any]) -> Dealing | None:
+    """How the plan of a `provenance.json` was dealt to shards; None where it was not.
+
+    Raises:
+        UsageError: it is not what capvec writes.
+    """
+    dealing = record.get("dealing")
+    return None if dealing is None else Dealing.from_json(dealing)
+
+
+def _dealt_otherwise(before: Dealing | None, now: Dealing | None) -> dict[str, tuple[Any, Any]]:
+    """Whether a resumed run is of another shard, or of the same shard of another plan."""
+    if before is None or now is None or before.shards != now.shards:
+        words = tuple("the whole plan" if one is None else one.in_words for one in (before, now))
+        return {} if before == now else {"--shard": (words[0], words[1])}
+    return before.differences(now)
 
 
 def sessions(record: Mapping[str, Any], kept: Iterable[Outcome]) -> list[dict[str, Any]]:

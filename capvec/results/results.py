@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from capvec.plan.plan import Plan
@@ -13,6 +13,7 @@ from capvec.results.gates import GateResult
 from capvec.results.interim import equivalence_margin_of, interim_analyses
 from capvec.results.ledger import Completeness
 from capvec.results.origin import Origin
+from capvec.stats.config_summary import ConfigSummary
 from capvec.stats.matched_controls import MatchedComparison, compare_with_matched_controls
 from capvec.stats.summary import Summary, summarise
 
@@ -38,7 +39,7 @@ class Results:
     """Of results that were made elsewhere nothing is known of it: no hash, no description."""
     judgement: Judgement
     gates: tuple[GateResult, ...]
-    """The study's own, then those of `--gate`, judged on the trials on record."""
+    """The study's own, then those of `--gate`, judged on the trials on record; a shard has the study's own alone."""
     completeness: Completeness
     origin: Origin | None = None
     """What is known of results that were made elsewhere; None for those of a run."""
@@ -62,9 +63,18 @@ class Results:
 
 
 def summarise_run(plan: Plan, outcomes: Sequence[Outcome]) -> Summary:
-    """The statistics of every config of the plan; p-values of the steered configs are corrected for each other."""
+    """The statistics of every config of the plan; p-values of the steered configs are corrected for each other.
+
+    In a shard no config has a verdict.
+    """
     interim = interim_analyses(plan, outcomes) if plan.sequential else None
     names = [config.name for config in plan.configs]
-    return summarise(
+    summary = summarise(
         outcomes, names, comparisons=plan.steered, equivalence_margin=equivalence_margin_of(plan), sequential=interim
     )
+    # Of many shards some would be significant by chance, so that none has a verdict of its own.
+    return summary if plan.shard is None else replace(summary, configs=tuple(map(_without_verdict, summary.configs)))
+
+
+def _without_verdict(row: ConfigSummary) -> ConfigSummary:
+    return replace(row, verdict=None)

@@ -17,8 +17,8 @@ from capvec.reading import RECORD, check_tree, read_text, shown
 from capvec.records import Config, Outcome, TrialId, TrialSpec
 from capvec.results.ledger import TRIALS, Ledger, check_receipts
 from capvec.results.lock import writer_of
-from capvec.results.provenance import PROVENANCE, read
-from capvec.results.shards import shard_lines
+from capvec.results.provenance import PROVENANCE, dealing_of, read
+from capvec.results.shards import merged_lines
 from capvec.results.summary_file import read_summary
 from capvec.task_records import Task
 from capvec.tasks.splits import UNKNOWN
@@ -97,7 +97,8 @@ def plan_of(folder: Path, provenance: Mapping[str, Any]) -> Plan:
         template=ChatTemplateInfo.from_json(provenance["model"].get("template", {})),
         left_out=provenance.get("left_out", {}),
         unproved=provenance.get("unproved", {}),
-        merged=shard_lines(provenance.get("merged", ())),
+        merged=merged_lines(provenance),
+        dealing=dealing_of(provenance),
     )
 
 

@@ -31,11 +31,11 @@ class Assumptions:
     """The source of rate and spread, in words."""
 
     def design(self, plan: Plan) -> SweepDesign | None:
-        """The plan's design for a config of its comparisons; None where no config is steered."""
+        """The design of the whole plan for a config of its comparisons; None where no config is steered."""
         if not plan.steered:
             return None
         level = LEVEL / len(plan.steered)
-        return SweepDesign(len(plan.tasks), plan.attempts, self.base_rate, self.spread, level=level)
+        return SweepDesign(plan.tasks_in_all, plan.attempts, self.base_rate, self.spread, level=level)
 
     def power_warning(self, plan: Plan) -> PowerWarning | None:
         """The warning that the plan is underpowered for the effect; None if it is not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -10,8 +11,11 @@ from tempfile import TemporaryDirectory
 
 from capvec.engines.client import EngineClient
 from capvec.errors import UsageError
+from capvec.plan.plan import Settings
+from capvec.run.capacity import WORKERS, Forecast, capacities, recorded_work
+from capvec.run.engine_speed import measure_engine
 from capvec.run.forecast import detections_of, forecast_lines
-from capvec.run.probe import run_probe
+from capvec.run.probe import Probe, run_probe
 from capvec.run.session import StudySession, run_folder
 from capvec.run.study import Study
 from capvec.run.trial import TrialRunner
@@ -46,9 +50,29 @@ def dry_run(study: Study, root: Path, jobs: int, say: Callable[[str], None]) -> 
         payload = session.payload
         client = resources.enter_context(EngineClient(payload.engine_url, payload.engine_token))
         probe = run_probe(TrialRunner(payload.plan, client, payload.sandboxes), jobs, say)
+        capacity = forecast_capacity(probe, client, payload.plan.settings, say)
     say("computing the power of the plan")
     detections = detections_of(payload.plan, session.assumptions)
     print()
-    for line in forecast_lines(payload.plan, session.assumptions, detections, probe, preparation_s):
+    for line in forecast_lines(payload.plan, session.assumptions, detections, probe, preparation_s, capacity):
         print(line, flush=True)
     return not probe.that("error")
+
+
+def forecast_capacity(
+    probe: Probe, client: EngineClient, settings: Settings, say: Callable[[str], None]
+) -> Forecast | None:
+    """What 16, 64 and 256 workers would make, from the trials of the probe and the engine's own speed.
+
+    Returns:
+        The forecast; None where no trial of the probe came to its end, or the engine's speed cannot be told.
+    """
+    outcomes = [one.outcome for one in probe.that("whole") if one.outcome is not None and one.outcome.steps]
+    if not outcomes:
+        return None
+    prompt = sum(one.prompt_tokens for one in outcomes) // sum(one.steps for one in outcomes)
+    speed = measure_engine(client, client.health().backend, prompt, settings.thinking, say)
+    if speed is None:
+        return None
+    cores, workers = os.cpu_count() or 1, sorted({probe.jobs, *WORKERS})
+    return Forecast(capacities(recorded_work(outcomes), speed, cores, workers), speed, cores)

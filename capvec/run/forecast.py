@@ -11,6 +11,7 @@ from capvec.plan.plan import Plan
 from capvec.records import Config
 from capvec.results.interim import interim_analyses, schedule_in_words
 from capvec.run.assumptions import Assumptions
+from capvec.run.capacity import Forecast
 from capvec.run.duration import time_in_words
 from capvec.run.probe import Probe
 from capvec.stats.intervals import unseen_share
@@ -77,6 +78,7 @@ def forecast_lines(
     detections: Mapping[Test, Detection | None],
     probe: Probe,
     preparation_s: float,
+    capacity: Forecast | None = None,
 ) -> Iterator[str]:
     """The plan for the terminal, within 100 columns."""
     short = assumptions.power_warning(plan)
@@ -90,6 +92,8 @@ def forecast_lines(
     more = [f"and {len(names) - _NAMES_SHOWN} more"] if len(names) > _NAMES_SHOWN else []
     yield from _wrapped(f"tasks: {', '.join([*names[:_NAMES_SHOWN], *more])}")
     yield from _wrapped(f"time: {time_in_words(probe, len(plan.trials), preparation_s)}")
+    if capacity is not None:
+        yield from _capacity_lines(capacity)
     yield from _power_lines(plan, assumptions, detections)
 
 
@@ -110,6 +114,21 @@ def _config_rows(configs: Sequence[Config]) -> Iterator[tuple[str, ...]]:
             alpha + measure,
             number(first.dose),
         )
+
+
+def _capacity_lines(found: Forecast) -> Iterator[str]:
+    yield ""
+    slowed = {"": "little", "engine": "the engine", "sandboxes": "sandboxes: processor cores and Docker"}
+    rows = [
+        (str(one.workers), f"{float(f'{one.per_hour:.2g}'):,.0f}", slowed[one.saturated]) for one in found.capacities
+    ]
+    yield from align([("workers (-n)", "trials an hour", "slowed most by"), *rows])
+    steps = ", ".join(f"{seconds * 1000:.3g} ms with {rows}" for rows, seconds in sorted(found.engine.step_s.items()))
+    yield from _wrapped(
+        f"Simulated from the probe's trials on {counted(found.cores, 'core')} and the engine's speed just now: a step "
+        f"takes {steps} at a time, and a second {found.engine.prompt_tokens_per_s:.3g} tokens of prompts."
+    )
+    yield ""
 
 
 def _power_lines(plan: Plan, assumptions: Assumptions, detections: Mapping[Test, Detection | None]) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from typing import Any, Literal
 from capvec.agent.model import ChatModel
 from capvec.errors import InfrastructureError
 from capvec.plan.plan import Plan
-from capvec.records import Reply, TrialId, TrialSpec
+from capvec.records import Outcome, Reply, TrialId, TrialSpec
 from capvec.run.trial import TrialRunner
 
 START_S, END_S = 30.0, 60.0
@@ -31,6 +30,8 @@ class Probed:
     ended: Literal["whole", "cut", "error"]
     """`whole`: at its own end. `cut`: by the probe's time limit. `error`: the infrastructure failed."""
     error: str = ""
+    outcome: Outcome | None = None
+    """Of a trial that came to its own end."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,16 @@ class Probe:
 def choose_trials(plan: Plan, jobs: int) -> tuple[TrialSpec, ...]:
     """The trials of a probe: two per job within the limits, over all configs in turn and tasks from the whole plan."""
     wanted = min(len(plan.trials), max(FEWEST, jobs, min(2 * jobs, ENOUGH)))
-    trials = {(trial.task, trial.config, trial.attempt): trial for trial in plan.trials}
-    seen: Counter[tuple[str, str]] = Counter()
+    left = list(plan.trials)
     selected = []
     for number in range(wanted):
-        pair = plan.tasks[number * len(plan.tasks) // wanted].name, plan.configs[number % len(plan.configs)].name
-        seen[pair] += 1
-        selected.append(trials[*pair, seen[pair]])
+        task, config = (
+            plan.tasks[number * len(plan.tasks) // wanted].name,
+            plan.configs[number % len(plan.configs)].name,
+        )
+        # A shard may have fewer attempts at a task than are asked for here; then the nearest trial is taken.
+        selected.append(min(left, key=lambda trial: (trial.task != task) + (trial.config != config)))
+        left.remove(selected[-1])
     return tuple(selected)
 
 
@@ -100,7 +104,7 @@ def _probe_one(runner: TrialRunner, spec: TrialSpec, began: float) -> Probed | N
     outcome = runner.run(spec)
     seconds = time.monotonic() - start
     if outcome.outcome != "error":
-        return Probed(spec.id, seconds, "whole")
+        return Probed(spec.id, seconds, "whole", outcome=outcome)
     cut = outcome.error.startswith(_TimeIsUp.__name__)
     return Probed(spec.id, seconds, "cut" if cut else "error", "" if cut else outcome.error)
 

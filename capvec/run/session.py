@@ -21,13 +21,15 @@ from capvec.engines.selection import EngineChoice, choose
 from capvec.engines.supervised import SupervisedEngine
 from capvec.errors import SandboxUnavailable, UsageError
 from capvec.models import resolve_model
+from capvec.plan.dealing import Dealing, deal
 from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Plan, Settings, interleave, settings_for
+from capvec.plan.seeds import drawn_order
 from capvec.records import Config, Outcome
 from capvec.results import provenance
 from capvec.results.direction import DirectionSummary
 from capvec.results.gates import check_gate, check_names, split_gate
-from capvec.results.interim import drawn_order, not_needed
+from capvec.results.interim import not_needed
 from capvec.results.ledger import TRIALS, Ledger
 from capvec.results.lock import LOCK, locked, refuse_if_written
 from capvec.results.results import Results, summarise_run
@@ -43,6 +45,7 @@ from capvec.sandbox.hosts import DockerHosts, describe, reach
 from capvec.sandbox.reaper import reap_and_say
 from capvec.serial import Record
 from capvec.signals import finishing
+from capvec.task_records import Task
 from capvec.tasks.loader import left_out_in_words, notes_in_words
 from capvec.text import counted, one_line
 
@@ -102,11 +105,12 @@ class StudySession:
         """Check the options without starting anything; `root` is the folder that holds `reports/`.
 
         Raises:
-            UsageError: a bad gate or protocol, or the run exists.
+            UsageError: a bad gate, protocol or shard, or the run exists.
         """
         self.study = study
         self.options = options = study.options
         _check(options)
+        self._dealing, self._tasks = _dealt(study)
         self.assumptions = assumptions_of(options)
         self.folder = run_folder(options, root)
         self._say = say
@@ -127,7 +131,7 @@ class StudySession:
         options = self.options
         self._lock()
         hosts = self._resources.enter_context(reach(options.docker_hosts))
-        for line in (*notes_in_words(self.study.tasks), *left_out_in_words(self.study.left_out)):
+        for line in (*notes_in_words(self._tasks), *left_out_in_words(self.study.left_out)):
             self._say(one_line(line))
         reap_and_say(self._say, hosts=hosts)
         self._resources.callback(self._reap_at_end, hosts)
@@ -140,7 +144,7 @@ class StudySession:
         for line in health.in_words(settings.thinking):
             self._say(line)
         design = self.study.design(StudyContext(client, health, settings, self.folder, self._say))
-        plan = _plan_of(self.study, self.folder, design.configs, settings, prepared)
+        plan = _plan_of(self.study, self.folder, design.configs, settings, prepared, self._dealing)
         plan = replace(plan, layout=health.layout, template=health.template)
         if options.gate is not None:
             check_names(options.gate, plan.configs)
@@ -227,7 +231,7 @@ class StudySession:
         """The engine and the tasks, which are made ready at the same time."""
         preparation = TaskPreparation(self.options, hosts, self._say)
         with ThreadPoolExecutor(1) as pool:
-            tasks = pool.submit(preparation.prepare, self.study.tasks)
+            tasks = pool.submit(preparation.prepare, self._tasks)
             try:
                 return self._engine(started), tasks.result()
             except BaseException:
@@ -275,7 +279,7 @@ class StudySession:
             summary=summary,
             direction=DirectionSummary.of(prepared.design.directions),
             judgement=judgement,
-            gates=(*judgement.gates, *check_gate(self.options.gate, summary, len(plan.tasks))),
+            gates=(*judgement.gates, *check_gate(None if plan.shard else self.options.gate, summary, len(plan.tasks))),
             completeness=prepared.recorder.completeness(skipped, interrupted=interrupted, stopped=self.stopped),
         )
 
@@ -343,16 +347,36 @@ def config_names(study: Study, root: Path) -> WorkerPayload:
     _check(study.options)
     settings = settings_for(study.options, GenerationDefaults(), study.options.model)
     folder = root / "reports" / (study.options.run or "collect-only")
-    prepared = PreparedTasks(study.tasks, {}, {}, {})
-    return WorkerPayload(_plan_of(study, folder, study.config_names(), settings, prepared), "", "")
+    dealing, tasks = _dealt(study)
+    prepared = PreparedTasks(tasks, {}, {}, {})
+    return WorkerPayload(_plan_of(study, folder, study.config_names(), settings, prepared, dealing), "", "")
+
+
+def _dealt(study: Study) -> tuple[Dealing | None, tuple[Task, ...]]:
+    """How the plan is dealt, and the tasks of this shard; None and all tasks without `--shard`."""
+    options = study.options
+    if options.shard is None:
+        return None, study.tasks
+    dealing = deal(options.shard, [task.name for task in study.tasks], options.attempts, options.seed)
+    here = {name for name, _ in dealing.here}
+    return dealing, tuple(task for task in study.tasks if task.name in here)
 
 
 def _plan_of(
-    study: Study, folder: Path, configs: tuple[Config, ...], settings: Settings, prepared: PreparedTasks
+    study: Study,
+    folder: Path,
+    configs: tuple[Config, ...],
+    settings: Settings,
+    prepared: PreparedTasks,
+    dealing: Dealing | None,
 ) -> Plan:
     options, tasks = study.options, prepared.tasks
-    order = drawn_order(tasks, options.seed) if options.sequential else tasks
+    drawn = drawn_order((task.name for task in tasks), options.seed) if options.sequential else ()
+    order = sorted(tasks, key=lambda task: drawn.index(task.name)) if drawn else tasks
     trials = interleave(order, configs, options.attempts, options.seed)
+    if dealing is not None:
+        here = dealing.here
+        trials = tuple(trial for trial in trials if (trial.task, trial.attempt) in here)
     plan = Plan(folder.name, folder, tasks, configs, trials, settings, study.name)
     return replace(
         plan,
@@ -360,6 +384,7 @@ def _plan_of(
         effect=options.effect,
         left_out={**study.left_out, **prepared.unfit},
         unproved=prepared.unproved,
+        dealing=dealing,
     )
 
 

@@ -95,12 +95,12 @@ lead() {
   replace "$1"
 }
 
-# unshadow FOLDER: no new or changed program in it has the name of one of the system's.
+# unshadow FOLDER FOLDERS: no new or changed file in it has the name of one of the system's, which are in FOLDERS.
 unshadow() {
   real_folder "$root$1" || return 0
   for entry in "$root$1"/*; do
     name=${entry##*/}
-    for folder in $commands; do
+    for folder in $2; do
       if exists "$folder/$name" && changed "$1/$name"; then replace "$1/$name"; fi
     done
   done
@@ -125,8 +125,13 @@ while [ -n "$path" ]; do
   lead "$place"
   place=$(readlink -f "$place" || printf '%s' "$place")
   lead "$place"
-  case " $system " in *" $place "*) ;; *) unshadow "$place" ;; esac
+  case " $system " in *" $place "*) ;; *) unshadow "$place" "$commands" ;; esac
 done
+# musl's loader looks here between /lib and /usr/lib.
+if ls /lib/ld-musl-* >/dev/null 2>&1; then
+  lead /usr/local/lib
+  unshadow /usr/local/lib "/lib /usr/lib"
+fi
 
 """
     + EMPTY

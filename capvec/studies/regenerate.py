@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from capvec.results.lock import Writer, writer_of
 from capvec.results.merge import merge
 from capvec.results.results import Judgement, Results, summarise_run
 from capvec.results.run_folder import RunFolder, read_run_folder
+from capvec.results.shards import planned_trials
 from capvec.results.zero_control import check_zero, judge_zero
 from capvec.stats.summary import Summary
 from capvec.studies.calibration.judge import judge_again
@@ -26,15 +28,23 @@ from capvec.studies.reporting import write_all
 from capvec.text import counted
 
 
-def report(runs: Sequence[Path], out: Path | None) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Reported:
+    """Reports that were written."""
+
+    lines: tuple[str, ...]
+    """What the terminal shows, as after the run itself."""
+    good: bool = True
+    """False for merged shards with missing or failed trials, or a gate that is not met. Any other run was judged when
+    it ended, by its own exit code."""
+
+
+def report(runs: Sequence[Path], out: Path | None) -> Reported:
     """Make the reports of one run again, or those of several runs together.
 
     Args:
         runs: run folders.
         out: a new folder for the merged run; None to make the reports of one run again in its own folder.
-
-    Returns:
-        The lines that the terminal shows, as after the run itself.
 
     Raises:
         UsageError: no run there, several without `out`, or runs that do not belong together.
@@ -42,7 +52,7 @@ def report(runs: Sequence[Path], out: Path | None) -> tuple[str, ...]:
     return regenerate(merge(runs, out) if out is not None or len(runs) > 1 else runs[0])
 
 
-def regenerate(folder: Path) -> tuple[str, ...]:
+def regenerate(folder: Path) -> Reported:
     """Make the reports of a run again, byte for byte the same from the same trials.
 
     Raises:
@@ -52,9 +62,11 @@ def regenerate(folder: Path) -> tuple[str, ...]:
     run = read_run_folder(folder)
     if run.provenance["direction"] is None:  # nothing is steered: a collection, which has one report
         write_baseline(run.plan, run.outcomes)
-        return (f"report: {folder / BASELINE}", *_still_runs(run, writer))
+        return Reported((f"report: {folder / BASELINE}", *_still_runs(run, writer)))
     results, notes = results_of_run(run)
-    return write_all(results, (*notes, *_lost(run, results.direction), *_still_runs(run, writer)))
+    lines = write_all(results, (*notes, *_lost(run, results.direction), *_still_runs(run, writer)))
+    merged_shards = run.plan.dealing is not None and run.plan.shard is None
+    return Reported(lines, results.good or not merged_shards)
 
 
 def results_of_run(run: RunFolder) -> tuple[Results, tuple[str, ...]]:
@@ -81,10 +93,16 @@ def _results_of(run: RunFolder) -> tuple[Results, tuple[str, ...]]:
         summary=summary,
         direction=DirectionSummary.read(run.folder, run.provenance),
         judgement=judgement,
-        gates=(*judgement.gates, *check_gate(run.provenance["options"].get("gate"), summary, len(plan.tasks))),
+        gates=(*judgement.gates, *check_gate(None if plan.shard else _gate_of(run), summary, len(plan.tasks))),
         completeness=_completeness(run, summary, earlier),
     )
     return results, notes
+
+
+def _gate_of(run: RunFolder) -> str | None:
+    """What `--gate` asked for."""
+    expression: str | None = run.provenance["options"].get("gate")
+    return expression
 
 
 def _still_runs(run: RunFolder, writer: Writer | str | None) -> Iterator[str]:
@@ -125,13 +143,17 @@ def _judge(run: RunFolder, summary: Summary, earlier: Mapping[str, Any] | None) 
 
 def _kept(run: RunFolder, earlier: Mapping[str, Any]) -> tuple[GateResult, ...]:
     """The study's own gates in the last report, without those of `--gate`."""
-    expression = run.provenance["options"].get("gate")
-    conditions = split_gate(expression) if expression else ()
+    conditions = split_gate(expression) if (expression := _gate_of(run)) else ()
     return tuple(GateResult(**gate) for gate in earlier["gates"] if gate["condition"] not in conditions)
 
 
 def _completeness(run: RunFolder, summary: Summary, earlier: Mapping[str, Any] | None) -> Completeness:
-    """Compare with what pytest collected, if `summary.json` says so, and otherwise with the whole plan."""
+    """Compare with what pytest collected, if `summary.json` says so, and otherwise with the whole plan.
+
+    Merged shards are compared with the whole plan, that of missing shards included.
+    """
+    if run.plan.dealing is not None and run.plan.merged:
+        return reconcile(planned_trials(run.plan), run.outcomes, [outcome.id for outcome in run.outcomes])
     if earlier is None:
         recorded = [outcome.id for outcome in run.outcomes]
         skipped = not_needed(run.plan, summary.sequential) if summary.sequential is not None else ()

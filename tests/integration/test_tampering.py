@@ -214,6 +214,16 @@ def test_a_path_of_the_image_that_is_a_link_is_followed(tmp_path):
         assert sandbox.execute(("bash", "-c", "command -v mine"), timeout_s=10).output == "/opt/tools/bin/mine\n"
 
 
+def test_no_library_of_the_agents_is_found_where_musl_looks_before_the_systems(tmp_path):
+    task = make_task(tmp_path, "RUN touch /lib/ld-musl-x86_64.so.1 /usr/lib/libreadline.so.8")
+    with opened(task, "touch /usr/local/lib/libreadline.so.8 /usr/local/lib/libmine.so") as sandbox:
+        assert sandbox.take_back().restored == ("/usr/local/lib/libreadline.so.8",)
+        assert sandbox.execute(("ls", "/usr/local/lib"), timeout_s=10).output.split() == ["libmine.so"]
+    link = "rm -r /usr/local/lib; mkdir /app/l; touch /app/l/libreadline.so.8; ln -s /app/l /usr/local/lib"
+    with opened(task, link) as sandbox:
+        assert sandbox.take_back().restored == ("/usr/local/lib",)
+
+
 POSER = r"""for at in /proc/[0-9]*; do
   tr '\0' ' ' < $at/cmdline | grep -qx 'sleep infinity ' && keeper=${at#/proc/}
 done

@@ -43,7 +43,11 @@ def cuda(torch):
 @pytest.mark.usefixtures("cuda")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize(("width", "most"), [(160, 1), (160, 4), (2560, 1), (2560, 4)])
-def test_kernels_steer_and_measure_as_the_ops_on_the_cpu_do(torch, dtype, width, most):
+@pytest.mark.parametrize("few", [512, 0], ids=["at once", "apart"])
+def test_kernels_steer_and_measure_as_the_ops_on_the_cpu_do(torch, monkeypatch, dtype, width, most, few):
+    from capvec.engines.vllm.plugin import kernels
+
+    monkeypatch.setattr(kernels, "FEW", few)
     random = np.random.default_rng(0)
     vectors = random.normal(size=(3, N_LAYERS, width)) * 3 / width**0.5
     vectors[2] = vectors[0] * 2
@@ -67,5 +71,6 @@ def test_kernels_steer_and_measure_as_the_ops_on_the_cpu_do(torch, dtype, width,
     on_cpu, on_cuda = ([worker.buffers.readings.cpu(), worker.buffers.watched.cpu()] for worker in workers)
     assert (on_cpu[1][1:, :, : WATCHED.index("leak") + 1] == on_cuda[1][1:, :, : WATCHED.index("leak") + 1]).all()
     for name, mine, theirs in zip(READINGS, on_cpu[0][1:].unbind(-1), on_cuda[0][1:].unbind(-1), strict=True):
-        tolerance = {"rtol": 0.5, "atol": 0.2} if name in ROUGH else {"rtol": 1e-5, "atol": 1e-5}
+        # In a position that is just between two numbers of 16 bits, the devices may round to unlike ones.
+        tolerance = {"rtol": 0.5, "atol": 0.2} if name in ROUGH else {"rtol": 1e-5, "atol": max(1e-5, eps)}
         torch.testing.assert_close(mine, theirs, **tolerance, msg=lambda said, name=name: f"{name}: {said}")

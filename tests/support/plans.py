@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from capvec.directions.direction import Direction, random_control
-from capvec.plan.option_parsers import parse_controls
+from capvec.plan.dealing import deal
+from capvec.plan.option_parsers import Shard, parse_controls
 from capvec.plan.plan import Plan, Settings, control_configs, interleave, steered_config
 from capvec.records import Config
 from capvec.run.probe import Probe, Probed
@@ -25,6 +27,15 @@ def plan_of(tasks: int, configs: int, attempts: int, controls: str = "", folder:
     arms = (*arms, *control_configs(parse_controls(controls), steered, DIRECTION, matched))
     all_tasks = tuple(Task(f"task-{number}", folder, "Do it.", "0") for number in range(tasks))
     return Plan("r", folder, all_tasks, arms, interleave(all_tasks, arms, attempts, 0), SETTINGS)
+
+
+def shard_of(plan: Plan, shard: Shard, seed: int = 0) -> Plan:
+    """The part of a plan that `--shard` runs."""
+    dealing = deal(shard, [task.name for task in plan.tasks], plan.attempts, seed)
+    tasks = tuple(task for task in plan.tasks if task.name in {name for name, _ in dealing.here})
+    trials = interleave(tasks, plan.configs, plan.attempts, seed)
+    here = tuple(trial for trial in trials if (trial.task, trial.attempt) in dealing.here)
+    return replace(plan, tasks=tasks, trials=here, dealing=dealing)
 
 
 def probe_of(whole=(), cut=(), failed=(), jobs=1, seconds=30.0) -> Probe:

@@ -14,7 +14,7 @@ from capvec.directions.direction import Direction, random_control
 from capvec.directions.recipe import Recipe
 from capvec.directions.study_direction import StudyDirection
 from capvec.engines.protocol import EngineInfo
-from capvec.plan.option_parsers import parse_controls
+from capvec.plan.option_parsers import Shard, parse_controls
 from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Plan, Settings, control_configs, interleave, steered_config
 from capvec.records import Config, Episode, Measured, Outcome, Parse, Reply, Step, Trace, TrialSpec
@@ -27,6 +27,7 @@ from capvec.results.results import summarise_run
 from capvec.results.zero_control import check_zero
 from capvec.task_records import Task
 from capvec.traces.write import write_trajectory
+from support.plans import shard_of
 from support.results import results_of
 
 HEALTH = EngineInfo("m", "rev", "Arch", 3, 8, 512, "float32", "cpu", "0")
@@ -90,6 +91,8 @@ def write_recorded(
     seed: int = 0,
     temperature: float = 0.7,
     finished: bool = True,
+    shard: Shard | None = None,
+    attempts: int = 2,
 ) -> Plan:
     """Write the folder as a session does.
 
@@ -100,27 +103,31 @@ def write_recorded(
         seed: of the run.
         temperature: of its settings.
         finished: whether the session came to write its reports.
+        shard: the part of the plan that the session ran.
+        attempts: of each (task, config).
     """
     built = built_direction()
     found = StudyDirection(built.direction, "the traces", built)
-    plan = plan_for(folder, built.direction, seed=seed, temperature=temperature)
+    whole = plan_for(folder, built.direction, attempts, seed, temperature)
+    plan = whole if shard is None else shard_of(whole, shard, seed)
     (folder / "vectors").mkdir(parents=True)
     built.direction.save(folder / "vectors" / "dir.safetensors")
     built.ranking.write_csv(folder / "vectors" / "ranking.csv", found.flags)
-    options = SweepOptions(tasks="multi", seed=seed, gate="no_harm(0.5)")
+    options = SweepOptions(tasks="multi", seed=seed, gate="no_harm(0.5)", shard=shard)
     images = {task.name: "sha256:0" for task in TASKS}
     about = {"plan": plan, "health": HEALTH.to_json(), "direction": found}
     provenance.write(folder, command_line=["pytest"], options=options.recorded("sweep"), images=images, **about)
     ledger, outcomes = Ledger(folder / "trials.jsonl"), []
-    for number, spec in enumerate(plan.trials):
-        if keep(spec):
+    for number, spec in enumerate(whole.trials):
+        if spec in plan.trials and keep(spec):
             outcomes.append(write_trial(plan, spec, number, say))
             ledger.append(outcomes[-1])
     if finished:
         summary = summarise_run(plan, outcomes)
         collected = [spec.id for spec in plan.trials if keep(spec)]
         recorded = reconcile(collected, outcomes, collected)
-        gates = (*check_zero(plan, outcomes), *check_gate(options.gate, summary, len(plan.tasks)))
+        asked = options.gate if shard is None else None
+        gates = (*check_zero(plan, outcomes), *check_gate(asked, summary, len(plan.tasks)))
         direction = DirectionSummary.of(found)
         write_reports(results_of(plan, outcomes, direction=direction, gates=gates, completeness=recorded))
     return plan

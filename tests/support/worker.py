@@ -64,6 +64,7 @@ class Worker:
         import torch
 
         packed = self.slots.pack(requests, np.array(computed), np.array(scheduled))
+        self.buffers.steered = self.slots.steered_sites(requests).tolist()
         self.buffers.tokens.zero_()
         self.buffers.tokens[: len(packed)] = torch.from_numpy(packed).to(self.device)
         ids = [at for first, count in zip(computed, scheduled, strict=True) for at in range(first, first + count)]

@@ -145,6 +145,11 @@ def core():
     return next(one for one in engine.children(recursive=True) if "VLLM::EngineCore" in " ".join(one.cmdline()))
 
 
+def test_vllms_process_is_forked_from_one_that_imported_meanwhile(client):
+    assert client.health()
+    assert "forkserver" in " ".join(core().parent().cmdline())
+
+
 def until(condition, seconds):
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:

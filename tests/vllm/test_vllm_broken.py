@@ -104,8 +104,7 @@ def test_a_prefix_that_was_computed_under_another_steer_is_caught(steered, direc
 def test_a_hook_that_does_not_run_is_caught(steered, direction, steering, kind):
     hooks = [
         (of, number, one)
-        for module in steering.blocks.names
-        for of in (module._forward_hooks, module._forward_pre_hooks)
+        for _, of in steering.blocks.hooks
         for number, one in of.items()
         if isinstance(one, kind) and one.site == 1
     ]

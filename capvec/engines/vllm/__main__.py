@@ -13,6 +13,7 @@ import sys
 from capvec.engines.protocol import GenerationDefaults
 from capvec.engines.startup import Parent, ReadyLine, bind, parser_of, token_or_exit, url_of
 from capvec.engines.vllm.environment import set_variables
+from capvec.engines.vllm.forked import import_ahead
 from capvec.engines.vllm.health import trouble
 from capvec.errors import CapvecError
 
@@ -33,6 +34,7 @@ def main() -> int:
 
 async def _serve(options: argparse.Namespace, token: str, ready: ReadyLine, parent: Parent) -> int:
     set_variables()
+    import_ahead()
 
     # After its variables are set; `--help` should not wait for it either.
     from capvec.engines.endpoints import build_app  # noqa: PLC0415

@@ -29,6 +29,7 @@ from capvec.engines.render import with_marks
 from capvec.engines.template_probes import inspect_template
 from capvec.engines.vllm import versions
 from capvec.engines.vllm.arguments import LAYERS, check_arguments
+from capvec.engines.vllm.forked import fork_engines
 from capvec.errors import EngineUnavailable, UsageError
 
 ROWS, ROWS_ON_CPU = 256, 32
@@ -208,6 +209,7 @@ def settings() -> dict[str, Any]:
 
 
 def _start(name: str, arguments: dict[str, Any], count: StepCount) -> AsyncLLM:
+    fork_engines()
     own = settings() | {"additional_config": {"capvec": {"layers": arguments.pop(LAYERS, "all")}}}
     try:
         wanted = AsyncEngineArgs(model=name, **(own | arguments))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 VARIABLES: Mapping[str, str] = {
     "VLLM_PLUGINS": "capvec",  # another plugin that steers would not be measured
     "VLLM_USE_V2_MODEL_RUNNER": "0",  # the plugin patches the other one
-    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # this process has threads
+    "VLLM_WORKER_MULTIPROC_METHOD": "fork",  # what a process has imported is not imported again
     "VLLM_ENABLE_V1_MULTIPROCESSING": "1",  # a fault of a worker must not end this process
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB

@@ -123,16 +123,22 @@ def residuals(ranks: Sequence[Mapping[str, Any]], positions: int, n_layers: int,
 
 
 def _unpacked(raw: Raw) -> Raw:
-    """With numbers in place of bytes."""
+    """With numbers in place of bytes: `watched` as float64 `[sites, len(WATCHED)]`, readings by their names."""
     return {
         **raw,
-        "watched": np.frombuffer(raw["watched"]).reshape(-1, len(WATCHED)).tolist(),
-        "steers": [{**own, "readings": np.frombuffer(own["readings"]).tolist()} for own in raw["steers"]],
+        "watched": np.frombuffer(raw["watched"]).reshape(-1, len(WATCHED)),
+        "steers": [{**own, "readings": _named(own["readings"])} for own in raw["steers"]],
     }
 
 
-def _watched(raw: Raw, site: int, name: str) -> Any:
-    return raw["watched"][site][WATCHED.index(name)]
+def _named(readings: bytes) -> dict[str, float]:
+    return dict(zip(READINGS, np.frombuffer(readings).tolist(), strict=True))
+
+
+def _watched(raw: Raw, name: str) -> NDArray[np.float64]:
+    """One number of each site."""
+    column: NDArray[np.float64] = raw["watched"][:, WATCHED.index(name)]
+    return column
 
 
 def _receipt(steer: Steer, number: int, ranks: Sequence[Raw], forwards: int, overshoot: int) -> Receipt:
@@ -140,19 +146,19 @@ def _receipt(steer: Steer, number: int, ranks: Sequence[Raw], forwards: int, ove
     raw = ranks[0]
     own = raw["steers"][number]
     every = [rank["steers"][number]["readings"] for rank in ranks]
-    sums = {name: sum(row[READINGS.index(name)] for row in every) / len(every) for name in SUMS}
+    sums = {name: sum(one[name] for one in every) / len(every) for name in SUMS}
     after = overshoot if APPLIES[steer.positions] >> GENERATED & 1 else 0
     measured: dict[str, Any] = {}
     if sums["positions"]:
         means = {"shift_mean": "shift", "level_mean": "level", "ambient_norm": "ambient", "rounding": "rounding"}
-        least = {name: min(row[READINGS.index(name)] for row in every) for name in EXTREMES}
+        least = {name: min(one[name] for one in every) for name in EXTREMES}
         measured = {name: sums[of] / sums["positions"] for name, of in means.items()}
         measured |= {name: value if name.endswith("_min") else -value for name, value in least.items()}
     return Receipt(
         steer,
-        fired=int(_watched(raw, own["site"], "drew")) - overshoot,
+        fired=int(_watched(raw, "drew")[own["site"]]) - overshoot,
         forwards=forwards,
-        passed=int(_watched(raw, own["site"], "seen")) - overshoot,
+        passed=int(_watched(raw, "seen")[own["site"]]) - overshoot,
         steered=int(sums["positions"] - sums["again"]) - after,
         block=own["block"],
         receiver=own["receiver"],
@@ -164,9 +170,9 @@ def _receipt(steer: Steer, number: int, ranks: Sequence[Raw], forwards: int, ove
 def _isolation(steers: Sequence[Steer], ranks: Sequence[Raw], forwards: int, overshoot: int) -> IsolationCheck:
     """A site at which a position was not measured has not been watched in one of the passes, at least."""
     raw = ranks[0]
-    sites = range(len(raw["watched"]))
+    sites = len(raw["watched"])
     due = raw["reached"] - raw["cached"], raw["again"]
-    missed = [site for site in sites if (_watched(raw, site, "seen"), _watched(raw, site, "again")) != due]
+    missed = int(((_watched(raw, "seen") != due[0]) | (_watched(raw, "again") != due[1])).sum())
     moving = {
         own["site"]
         for steer, own in zip(steers, raw["steers"], strict=True)
@@ -174,10 +180,10 @@ def _isolation(steers: Sequence[Steer], ranks: Sequence[Raw], forwards: int, ove
     }
     return IsolationCheck(
         forwards=forwards,
-        sites=len(sites) * forwards,
-        watched=sum(int(_watched(raw, site, "drew")) - overshoot for site in sites) - len(missed),
-        steered=sum(int(_watched(raw, site, "moved")) for site in sites) - overshoot * len(moving),
-        leak_max=max((_watched(rank, site, "leak") for rank in ranks for site in sites), default=0.0),
+        sites=sites * forwards,
+        watched=int(_watched(raw, "drew").sum()) - sites * overshoot - missed,
+        steered=int(_watched(raw, "moved").sum()) - overshoot * len(moving),
+        leak_max=max(float(_watched(rank, "leak").max(initial=0.0)) for rank in ranks),
     )
 
 
@@ -197,13 +203,13 @@ def _check_tokens(raw: Raw, tokens: Sequence[int], overshoot: int) -> None:
     due = raw["reached"] - raw["cached"]
     if due != len(tokens) - (overshoot == 0) + max(0, overshoot - 1):
         return  # fewer passes than the reply has tokens: the counts show it
-    for site in range(len(raw["watched"])):
-        found = _watched(raw, site, "tokens")
-        if _watched(raw, site, "seen") == due and (found < expected if overshoot > 1 else found != expected):
-            raise SteeringFault(
-                f"the rows that were steered as this request's held tokens whose ids sum to {found:.0f}; expected "
-                f"{expected}: they belong to another request"
-            )
+    found = _watched(raw, "tokens")[_watched(raw, "seen") == due]
+    others = found[found < expected if overshoot > 1 else found != expected]
+    if len(others):
+        raise SteeringFault(
+            f"the rows that were steered as this request's held tokens whose ids sum to {others[0]:.0f}; expected "
+            f"{expected}: they belong to another request"
+        )
 
 
 def _check_agreement(ranks: Sequence[Raw]) -> None:
@@ -212,37 +218,48 @@ def _check_agreement(ranks: Sequence[Raw]) -> None:
     Raises:
         SteeringFault: two differ.
     """
-    first = _counts(ranks[0])
-    for number, other in enumerate(ranks[1:], start=1):
-        counts = _counts(other)
-        if counts != first:
-            different = next(name for name, value in first.items() if counts.get(name) != value)
+    first, *others = ranks
+    for number, other in enumerate(others, start=1):
+        if different := _difference(first, other):
+            name, theirs, mine = different
             raise SteeringFault(
-                f"rank {number} has {different} {counts.get(different)}, and rank 0 has {first[different]}; expected "
-                "the same in every rank: the hooks do not run in all of them"
+                f"rank {number} has {name} {theirs}, and rank 0 has {mine}; expected the same in every rank: the hooks "
+                "do not run in all of them"
             )
-        for steer, (mine, theirs) in enumerate(zip(ranks[0]["steers"], other["steers"], strict=True)):
+        for steer, (mine, theirs) in enumerate(zip(first["steers"], other["steers"], strict=True)):
             _check_same(steer, number, mine["readings"], theirs["readings"])
 
 
-def _counts(raw: Raw) -> dict[str, Any]:
-    counts = {name: raw[name] for name in ("prompt", "cached", "reached", "again", "passes")}
-    for site, row in enumerate(raw["watched"]):
-        counts |= {f"{name} at site {site}": row[WATCHED.index(name)] for name in WATCHED if name != "leak"}
-    for steer, own in enumerate(raw["steers"]):
-        counts |= {f"{name} of steer {steer}": own[name] for name in ("site", "block", "receiver", "vector")}
-        counts |= {f"{name} of steer {steer}": own["readings"][READINGS.index(name)] for name in ("positions", "again")}
-    return counts
+def _difference(first: Raw, other: Raw) -> tuple[str, Any, Any] | None:
+    """The first count that differs: its name, what the other rank has, and what the first has."""
+    for name in ("prompt", "cached", "reached", "again", "passes"):
+        if first[name] != other[name]:
+            return name, other[name], first[name]
+    if first["watched"].shape != other["watched"].shape:
+        return "sites", len(other["watched"]), len(first["watched"])
+    for site, column in np.argwhere(first["watched"] != other["watched"]):
+        if WATCHED[column] != "leak":
+            theirs, mine = (float(rank["watched"][site, column]) for rank in (other, first))
+            return f"{WATCHED[column]} at site {site}", theirs, mine
+    if len(first["steers"]) != len(other["steers"]):
+        return "steers", len(other["steers"]), len(first["steers"])
+    for steer, (own, its) in enumerate(zip(first["steers"], other["steers"], strict=True)):
+        for name in ("site", "block", "receiver", "vector"):
+            if own[name] != its[name]:
+                return f"{name} of steer {steer}", its[name], own[name]
+        for name in ("positions", "again"):
+            if own["readings"][name] != its["readings"][name]:
+                return f"{name} of steer {steer}", its["readings"][name], own["readings"][name]
+    return None
 
 
-def _check_same(steer: int, rank: int, mine: Sequence[float], theirs: Sequence[float]) -> None:
-    positions = mine[READINGS.index("positions")]
+def _check_same(steer: int, rank: int, mine: Mapping[str, float], theirs: Mapping[str, float]) -> None:
+    positions = mine["positions"]
     if not positions:
         return
-    rounding = -mine[READINGS.index("rounding_max")]
-    allowed = 2 * rounding + 1e-6 * mine[READINGS.index("ambient")] / positions
-    pairs = {name: [row[READINGS.index(name)] / positions for row in (mine, theirs)] for name in SUMS[:3]}
-    pairs |= {name: [row[READINGS.index(name)] for row in (mine, theirs)] for name in LEAST[:4]}
+    allowed = -2 * mine["rounding_max"] + 1e-6 * mine["ambient"] / positions
+    pairs = {name: [row[name] / positions for row in (mine, theirs)] for name in SUMS[:3]}
+    pairs |= {name: [row[name] for row in (mine, theirs)] for name in LEAST[:4]}
     for name, (one, other) in pairs.items():
         if abs(one - other) > allowed:
             raise SteeringFault(

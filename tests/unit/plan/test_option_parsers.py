@@ -5,12 +5,14 @@ from hypothesis import strategies as st
 from capvec.errors import UsageError
 from capvec.plan.option_parsers import (
     Control,
+    Shard,
     parse_alphas,
     parse_base_rate,
     parse_controls,
     parse_grid_layers,
     parse_layers,
     parse_run_name,
+    parse_shard,
     parse_share,
 )
 
@@ -95,3 +97,16 @@ def test_a_runs_name_is_the_name_of_a_folder(text):
     assert parse_run_name("2026.11_a-b") == "2026.11_a-b"
     with pytest.raises(UsageError, match="--run"):
         parse_run_name(text)
+
+
+@given(st.integers(1, 10**6), st.integers(0, 10**6))
+def test_a_shard_is_its_number_and_the_number_of_all(number, more):
+    assert parse_shard(f" {number} / {number + more}") == Shard(number, number + more)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "3", "/", "3/", "/8", "0/8", "9/8", "-1/8", "1.5/8", "3/8/2", "a/b", "1/" + "9" * 9999]
+)
+def test_what_is_no_shard_is_refused_by_the_option_and_what_was_typed(text):
+    with pytest.raises(UsageError, match="--shard"):
+        parse_shard(text)

@@ -14,7 +14,8 @@ from capvec.engines.protocol import ChatTemplateInfo, GenerationDefaults
 from capvec.errors import UsageError
 from capvec.plan.option_parsers import parse_controls
 from capvec.plan.options import SweepOptions
-from capvec.plan.plan import SteeringMode, control_configs, interleave, settings_for, steered_config, trial_seed
+from capvec.plan.plan import SteeringMode, control_configs, interleave, settings_for, steered_config
+from capvec.plan.seeds import drawn_order, trial_seed
 from capvec.records import Config, ControlOf
 from capvec.task_records import Task
 
@@ -56,6 +57,14 @@ def test_no_config_always_goes_first():
 def test_seeds_depend_on_base_task_and_attempt():
     assert len({trial_seed(0, "a", 1), trial_seed(1, "a", 1), trial_seed(0, "b", 1), trial_seed(0, "a", 2)}) == 4
     assert 0 <= trial_seed(0, "a", 1) < 2**31
+
+
+def test_tasks_come_in_an_order_that_only_the_seed_decides():
+    names = tuple(f"task{number:02d}" for number in range(12))
+    assert drawn_order(names, 0) == drawn_order(names[::-1], 0)
+    assert sorted(drawn_order(names, 0)) == list(names)
+    assert drawn_order(names, 0) != names
+    assert drawn_order(names, 0) != drawn_order(names, 1)
 
 
 @pytest.fixture

@@ -78,6 +78,6 @@ def test_capvec_report_makes_a_collections_report_again(tmp_path):
     write_baseline(plan, outcomes)
     before = (tmp_path / "BASELINE.md").read_text()
     (tmp_path / "BASELINE.md").unlink()
-    assert report([tmp_path], None) == (f"report: {tmp_path / 'BASELINE.md'}",)
+    assert report([tmp_path], None).lines == (f"report: {tmp_path / 'BASELINE.md'}",)
     assert (tmp_path / "BASELINE.md").read_text() == before
     assert not (tmp_path / "RESULTS.md").exists()

@@ -16,7 +16,8 @@ from capvec.directions.contrast import ContrastRecord, RuleCount
 from capvec.directions.metadata import Metadata
 from capvec.directions.recipe import Recipe
 from capvec.engines.protocol import ChatTemplateInfo, EngineInfo, GenerationDefaults
-from capvec.plan.option_parsers import Control
+from capvec.plan.dealing import Dealing
+from capvec.plan.option_parsers import Control, Shard
 from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Settings
 from capvec.records import Config, ControlOf, Interval, LostTry, Measured, Outcome
@@ -62,6 +63,7 @@ RECORDS = {
     },
     "provenance.json": {
         "options": SweepOptions, "options.recipe": Recipe, "options.controls[]": Control, "options.grids": Grid,
+        "options.shard": Shard, "dealing": Dealing,
         "settings": Settings, "model": EngineInfo, "model.defaults": GenerationDefaults,
         "model.template": ChatTemplateInfo, "direction.metadata": Metadata,
         "direction.contrast": ContrastRecord, "direction.contrast.rules[]": RuleCount, "direction.audit": Audit,

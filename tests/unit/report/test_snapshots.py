@@ -37,7 +37,7 @@ def reports(tmp_path_factory):
     texts = {
         "RESULTS.md": (sweep / "RESULTS.md").read_text(),
         "report.html": page_without_bulk((sweep / "report.html").read_text()),
-        "sweep.txt": "\n".join(report([sweep], None)) + "\n",
+        "sweep.txt": "\n".join(report([sweep], None).lines) + "\n",
         "card.md": (root / "export" / "README.md").read_text(),
         "calibration.txt": "\n".join(write_calibration_run(calibration)) + "\n",
         "CALIBRATION.md": (calibration / "CALIBRATION.md").read_text(),

@@ -21,7 +21,7 @@ from capvec.report.files import write_reports
 from capvec.results import provenance
 from capvec.results.direction import DirectionSummary
 from capvec.results.gates import check_gate
-from capvec.results.interim import STOPPED, Monitor, drawn_order, interim_analyses, not_needed, why_stopped
+from capvec.results.interim import STOPPED, Monitor, interim_analyses, not_needed, why_stopped
 from capvec.results.ledger import Ledger, reconcile
 from capvec.results.results import summarise_run
 from capvec.results.zero_control import check_zero
@@ -233,13 +233,6 @@ def test_a_stop_of_another_run_in_the_folder_is_forgotten(plan):
     assert not (plan.folder / STOPPED).exists()
 
 
-def test_tasks_come_in_an_order_that_only_the_seed_decides():
-    assert drawn_order(TASKS, 0) == drawn_order(TASKS[::-1], 0)
-    assert sorted(task.name for task in drawn_order(TASKS, 0)) == [task.name for task in TASKS]
-    assert drawn_order(TASKS, 0) != TASKS
-    assert drawn_order(TASKS, 0) != drawn_order(TASKS, 1)
-
-
 # ------------------------------------------------------------------------------------------------ reports
 
 
@@ -282,7 +275,7 @@ def test_the_reports_hold_every_look_and_are_made_again_from_the_trials_alone(fo
     assert "216 of 288 trials recorded, 72 not needed" in before["RESULTS.md"]
     assert "Interim analyses</h2>" in before["report.html"]
     (folder / STOPPED).unlink()
-    lines = report([folder], None)
+    lines = report([folder], None).lines
     assert {name: (folder / name).read_text() for name in names} == before
     assert any(line.split()[:5] == ["good", "1", "of", "3", "0.50"] for line in lines)
     assert all(len(line) <= 100 for line in lines if line.startswith(("config", "good", "same", "some")))

@@ -55,7 +55,9 @@ def said_of_shards(folder):
 
 def test_a_merged_report_names_its_shards_and_is_silent_of_what_they_share(tmp_path):
     report(shards(tmp_path), tmp_path / "all")
-    assert said_of_shards(tmp_path / "all").endswith("2 runs of one plan: `a`, `b`.")
+    assert said_of_shards(tmp_path / "all").startswith(
+        "Merged by `capvec report` from 2 runs of one plan: `a`, `b`. Ended"
+    )
     report([tmp_path / "a"], None)
     assert "Merged by" not in (tmp_path / "a" / "RESULTS.md").read_text()
 
@@ -118,7 +120,9 @@ def test_a_merged_run_can_be_merged_again_and_still_names_every_shard(tmp_path):
     both = shards(tmp_path)
     report(both[:1], tmp_path / "one")
     report([tmp_path / "one", both[1]], tmp_path / "all")
-    assert said_of_shards(tmp_path / "all").endswith("2 runs of one plan: `a`, `b`.")
+    assert said_of_shards(tmp_path / "all").startswith(
+        "Merged by `capvec report` from 2 runs of one plan: `a`, `b`. Ended"
+    )
 
 
 def test_a_trial_that_both_hold_with_the_same_outcome_counts_once(tmp_path):

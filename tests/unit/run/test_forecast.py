@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from support.plans import plan_of, probe_of
+from support.plans import plan_of, probe_of, shard_of
 
+from capvec.plan.option_parsers import Shard
 from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Plan
 from capvec.run.assumptions import assumptions_of
+from capvec.run.capacity import Capacity, EngineSpeed, Forecast
 from capvec.run.forecast import detections_of, forecast_lines
 
 pytestmark = pytest.mark.unit
@@ -61,6 +63,35 @@ def test_a_plan_with_interim_analyses_says_when_they_are_and_when_there_is_none(
     assert "after 24, 36, 48 of 48 (task, attempt) blocks; " in said
     said = "\n".join(lines_of(replace(plan_of(5, 2, 4), sequential=True))).replace("\n  ", " ")
     assert "after 20 of 20 (task, attempt) blocks: no config can stop early" in said
+
+
+def test_the_plan_of_a_shard_has_its_own_time_and_the_power_of_the_whole():
+    plan = plan_of(40, 2, 3)
+    whole, part = lines_of(plan), lines_of(shard_of(plan, Shard(3, 8)))
+    size = "30 trials = shard 3 of 8, 2 configs × 15 of 120 (task, attempt) pairs"
+    assert f"plan: {size}; only the probe was run" in part
+    assert next(line for line in part if line.startswith("time:")) != next(one for one in whole if "time:" in one)
+    power = next(number for number, line in enumerate(whole) if line.startswith("level:"))
+    assert part[-len(whole) + power :] == whole[power:]
+
+
+def test_a_plan_says_what_more_workers_make_and_what_slows_them():
+    plan = plan_of(20, 2, 10)
+    assumptions = assumptions_of(SweepOptions())
+    speed = EngineSpeed({1: 0.0523, 8: 0.061}, 22600.0, 32)
+    capacity = Forecast(
+        (Capacity(4, 96.04, ""), Capacity(64, 1234.0, "engine"), Capacity(256, 1250, "sandboxes")), speed, 2
+    )
+    lines = list(forecast_lines(plan, assumptions, {}, probe_of(whole=[10.0] * 4, jobs=4), 12.0, capacity))
+    place = next(number for number, line in enumerate(lines) if line.startswith("workers (-n)"))
+    assert [line.split()[:3] for line in lines[place + 1 : place + 4]] == [
+        ["4", "96", "little"],
+        ["64", "1,200", "the"],
+        ["256", "1,200", "sandboxes:"],
+    ]
+    said = " ".join(line.strip() for line in lines[place + 4 : place + 7])
+    assert "on 2 cores and the engine's speed just now: a step takes 52.3 ms with 1, 61 ms with 8 at a time" in said
+    assert max(map(len, lines)) <= 100
 
 
 def test_everything_fits_100_columns_and_matched_controls_share_a_row():

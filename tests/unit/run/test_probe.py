@@ -8,9 +8,10 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.plans import plan_of
+from support.plans import plan_of, shard_of
 from support.scripted_sandbox import ScriptedProvider
 
+from capvec.plan.option_parsers import Shard
 from capvec.records import CommandResult
 from capvec.run import probe as probing
 from capvec.run.probe import choose_trials, run_probe
@@ -32,6 +33,16 @@ def test_a_probe_takes_different_trials_of_the_plan_and_every_config_in_turn(tas
     assert len(counts) == min(configs, len(selected))
     assert max(counts.values()) - min(counts.values()) <= 1
     assert len({trial.task for trial in selected}) == min(tasks, len(selected))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 6), st.integers(1, 5), st.integers(1, 8), st.integers(1, 40))
+def test_a_probe_of_a_shard_takes_trials_of_the_shard(tasks, configs, attempts, of, jobs):
+    part = shard_of(plan_of(tasks, configs, attempts), Shard(1, min(of, tasks * attempts)))
+    selected = choose_trials(part, jobs)
+    assert len(set(selected)) == len(selected) == min(len(part.trials), max(4, jobs, min(2 * jobs, 16)))
+    assert set(selected) <= set(part.trials)
+    assert {trial.config for trial in selected} >= {config.name for config in part.configs[: len(selected)]}
 
 
 @pytest.fixture

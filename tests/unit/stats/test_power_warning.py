@@ -235,7 +235,7 @@ def test_the_warning_stands_in_every_report_and_in_the_closing_lines_and_comes_b
     assert f"**Warning:** {said}" in (tmp_path / "r" / "RESULTS.md").read_text()
     assert f'<p class="warning">{said}' in (tmp_path / "r" / "report.html").read_text()
     assert said in (tmp_path / "r" / "summary.json").read_text()
-    assert said in " ".join(line.strip() for line in report([tmp_path / "r"], None))
+    assert said in " ".join(line.strip() for line in report([tmp_path / "r"], None).lines)
 
 
 # ------------------------------------------------------------------------------------------------ what is assumed

@@ -85,7 +85,7 @@ def test_a_summary_of_an_earlier_capvec_is_read_by_the_words_of_today(run):
 def test_an_interrupted_run_is_reported_against_its_whole_plan(tmp_path):
     plan = write_recorded(tmp_path / "r", keep=lambda spec: spec.attempt == 1, finished=False)
     assert not (tmp_path / "r" / "summary.json").exists()
-    lines = report([tmp_path / "r"], None)
+    lines = report([tmp_path / "r"], None).lines
     summary = json.loads((tmp_path / "r" / "summary.json").read_text())
     assert summary["expected_trials"] == len(plan.trials) == 60  # 10 configs × 3 tasks × 2 attempts
     assert len(summary["missing_trials"]) == 30
@@ -118,10 +118,10 @@ def test_a_run_without_trajectories_keeps_its_verdict_on_alpha_0_while_the_count
 
 
 def test_what_is_missing_of_a_run_is_said_where_its_reports_are_made_again(run):
-    assert not any("is missing" in line for line in report([run], None))
+    assert not any("is missing" in line for line in report([run], None).lines)
     (run / "vectors" / "ranking.csv").unlink()
     shutil.rmtree(run / "trajectories")
-    missing = [line.partition(" is missing")[0] for line in report([run], None) if "is missing" in line]
+    missing = [line.partition(" is missing")[0] for line in report([run], None).lines if "is missing" in line]
     assert missing == [f"{run}/vectors/ranking.csv", f"{run}/trajectories"]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +30,8 @@ class Blocks:
     modules: Sequence[nn.Module]
     end: nn.Module
     """The final norm, which receives the last block's output."""
-    names: dict[nn.Module, str]
-    """Dotted path of every module."""
+    hooks: Sequence[tuple[str, Mapping[int, Any]]]
+    """Dotted path of every module, with its forward hooks and, in another pair, with those before."""
 
     def receiver(self, layer: int) -> nn.Module:
         """The module that the residual of `layer` enters next."""
@@ -60,7 +60,12 @@ def find_blocks(model: nn.Module) -> Blocks:
     end = getattr(parent, "norm", None)
     if not isinstance(end, nn.Module):
         raise UsageError(f"vLLM's {type(model).__name__} has no final norm beside {name}; use --engine transformers")
-    return Blocks(name, list(modules), end, {module: path for path, module in model.named_modules()})
+    hooks = [
+        (path, of)
+        for path, module in model.named_modules()
+        for of in (module._forward_hooks, module._forward_pre_hooks)
+    ]
+    return Blocks(name, list(modules), end, hooks)
 
 
 def _check_block(block: nn.Module) -> None:
@@ -119,8 +124,8 @@ def places(blocks: Blocks, sites: int) -> tuple[Place, ...]:
     """Where the hooks of each site are found in the model; several paths with commas between, if on several."""
     steered: list[list[str]] = [[] for _ in range(sites)]
     received: list[list[str]] = [[] for _ in range(sites)]
-    for module, path in blocks.names.items():
-        for one in (*module._forward_hooks.values(), *module._forward_pre_hooks.values()):
+    for path, hooks in blocks.hooks:
+        for one in hooks.values() if hooks else ():
             if isinstance(one, (SteerHook, WitnessHook)):
                 (steered if isinstance(one, SteerHook) else received)[one.site].append(path)
     return tuple(Place(", ".join(own), ", ".join(following)) for own, following in zip(steered, received, strict=True))

@@ -45,6 +45,8 @@ class Buffers:
         """v_L, float32."""
         self.stash = torch.zeros(sizes.tokens, sizes.width, dtype=dtype, device=device)
         """h of the block that ran last."""
+        self.steered = [True] * sizes.sites
+        """Of each site, whether a steer of the step is there. The host reads it, and may say so of a site without."""
         self.readings = torch.zeros(*each, len(READINGS), dtype=torch.float64, device=device)
         self.watched = torch.zeros(*each[:2], len(WATCHED), dtype=torch.float64, device=device)
         self.pools = torch.full((sizes.slots,), -1, dtype=torch.int64, device=device)

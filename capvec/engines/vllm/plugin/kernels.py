@@ -1,6 +1,8 @@
 """The ops on a CUDA device: a program for each token, in Triton. `ops` has the same on the CPU, and what both mean.
 
-A program that has nothing to do with its token ends at once: padding, and for `steer` a token that no steer moves. All
+A program that has nothing to do with its token ends at once: padding, and for `steer` a token that no steer moves. Most
+registers are needed by what steers alone need, and with many registers few programs run beside each other. So of a step
+with many tokens each kernel runs twice, once for what every token needs and once for its steers. All
 arithmetic on residuals is in float64. What is measured is added to the slot's rows by atomic operations, whose order
 differs from run to run; sums may differ in their last bits, extremes do not.
 
@@ -29,6 +31,9 @@ _LENGTH, _INVERSE = tl.constexpr(slots.LENGTH), tl.constexpr(slots.INVERSE)
 _KEEPS, _KEEPS_BIT = tl.constexpr(slots.KEEPS), tl.constexpr(3)
 _READINGS, _SUMS, _WATCHED = tl.constexpr(len(READINGS)), tl.constexpr(len(SUMS)), tl.constexpr(len(WATCHED))
 _FLOAT64 = tl.constexpr(1e-12)
+
+FEW = 512
+"""Tokens of a step up to which a kernel does all of its work at once: a launch costs as much as the work."""
 
 
 @triton.jit
@@ -127,6 +132,8 @@ def _steer(
     site,
     sites,
     width,
+    EVERY: tl.constexpr,
+    STEERED: tl.constexpr,
     STEERS: tl.constexpr,
     COLUMNS: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -135,28 +142,31 @@ def _steer(
     offsets = tl.arange(0, BLOCK)
     inside = offsets < width
     at = token * width + offsets
-    rounded = _arrived(hidden, residual, at, inside)
-    tl.store(stash + at, rounded, mask=inside)
     packed = tl.load(tokens + token)
     slot = (packed & _SLOT).to(tl.int64)
-    if slot == 0:
-        return
-    if ((packed >> _CHOSEN) & 1) == 1:
-        place = tl.load(pools + slot) * sites + site
-        tl.atomic_add(pooled + place * width + offsets, rounded.to(tl.float64), mask=inside, sem="relaxed")
-        tl.atomic_add(counted + place, 1.0, sem="relaxed")
-    kind = (packed >> _KIND) & 3
-    entries = table + (slot * sites + site) * STEERS * COLUMNS
-    count, _, moves, keeps = _asked(entries, kind, STEERS, COLUMNS)
-    if moves == 0:
-        return
-    was = rounded.to(tl.float64)
-    now = _moved(was, entries, kind, count, bank, site, sites, width, offsets, inside, COLUMNS)
-    if keeps == 1:
-        length = tl.sqrt(tl.sum(now * now, axis=0))
-        now = now * (tl.sqrt(tl.sum(was * was, axis=0)) / tl.where(length > 0, length, 1.0))
-    tl.store(residual + at, now.to(rounded.dtype), mask=inside)
-    tl.store(hidden + at, tl.zeros_like(rounded), mask=inside)
+    if EVERY:
+        left = _arrived(hidden, residual, at, inside)
+        tl.store(stash + at, left, mask=inside)
+        if ((packed >> _CHOSEN) & 1) == 1:
+            place = tl.load(pools + slot) * sites + site
+            tl.atomic_add(pooled + place * width + offsets, left.to(tl.float64), mask=inside, sem="relaxed")
+            tl.atomic_add(counted + place, 1.0, sem="relaxed")
+    if STEERED:
+        if slot == 0:
+            return
+        kind = (packed >> _KIND) & 3
+        entries = table + (slot * sites + site) * STEERS * COLUMNS
+        count, _, moves, keeps = _asked(entries, kind, STEERS, COLUMNS)
+        if moves == 0:
+            return
+        rounded = _arrived(hidden, residual, at, inside)
+        was = rounded.to(tl.float64)
+        now = _moved(was, entries, kind, count, bank, site, sites, width, offsets, inside, COLUMNS)
+        if keeps == 1:
+            length = tl.sqrt(tl.sum(now * now, axis=0))
+            now = now * (tl.sqrt(tl.sum(was * was, axis=0)) / tl.where(length > 0, length, 1.0))
+        tl.store(residual + at, now.to(rounded.dtype), mask=inside)
+        tl.store(hidden + at, tl.zeros_like(rounded), mask=inside)
 
 
 @triton.jit
@@ -166,7 +176,7 @@ def _least(at, column, value):
 
 
 @triton.jit
-def _watch(own, packed, token_id, moves, was, now):
+def _watch(own, packed, token_id, moves, moved):
     """Count the position at its site, and keep the largest move of one without a steer."""
     if ((packed >> _AGAIN) & 1) == 1:
         tl.atomic_add(own + 3, 1.0, sem="relaxed")
@@ -178,7 +188,7 @@ def _watch(own, packed, token_id, moves, was, now):
         if moves == 1:
             tl.atomic_add(own + 2, 1.0, sem="relaxed")
     if moves == 0:
-        leak = tl.sqrt(tl.sum((now - was) * (now - was), axis=0))
+        leak = tl.sqrt(tl.sum(moved.to(tl.float64) * moved.to(tl.float64), axis=0))
         if leak != 0.0:
             tl.atomic_max(own + 5, tl.where(leak == leak, leak, float("inf")), sem="relaxed")
 
@@ -272,6 +282,8 @@ def _witness(
     sites,
     width,
     eps,
+    EVERY: tl.constexpr,
+    STEERED: tl.constexpr,
     STEERS: tl.constexpr,
     COLUMNS: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -285,14 +297,19 @@ def _witness(
     offsets = tl.arange(0, BLOCK)
     inside = offsets < width
     at = token * width + offsets
-    now = _arrived(hidden, residual, at, inside).to(tl.float64)
-    was = tl.load(stash + at, mask=inside, other=0.0).to(tl.float64)
     place = slot * sites + site
     entries = table + place * STEERS * COLUMNS
     count, applied, moves, keeps = _asked(entries, kind, STEERS, COLUMNS)
-    _watch(watched + place * _WATCHED, packed, tl.load(ids + token), moves, was, now)
+    if EVERY:
+        left = tl.load(stash + at, mask=inside, other=0.0).to(tl.float32)
+        moved = _arrived(hidden, residual, at, inside).to(tl.float32) - left
+        _watch(watched + place * _WATCHED, packed, tl.load(ids + token), moves, moved)
+    if not STEERED:
+        return
     if applied == 0:
         return
+    now = _arrived(hidden, residual, at, inside).to(tl.float64)
+    was = tl.load(stash + at, mask=inside, other=0.0).to(tl.float64)
     scale = tl.full([], 1.0, tl.float64)
     q = tl.zeros_like(was)
     if keeps == 1:
@@ -325,23 +342,38 @@ def _sizes(buffers: Buffers) -> dict[str, Any]:
     }
 
 
+def _passes(buffers: Buffers, tokens: int, site: int) -> list[dict[str, bool]]:
+    """What each launch for a step does. A graph that is being captured is for steps that are not known yet."""
+    if tokens <= FEW:
+        return [{"EVERY": True, "STEERED": True}]
+    every, steered = {"EVERY": True, "STEERED": False}, {"EVERY": False, "STEERED": True}
+    asked = buffers.steered[site] or torch.cuda.is_current_stream_capturing()
+    return [every, steered] if asked else [every]
+
+
 def steer(buffers: Buffers, hidden: Tensor, residual: Tensor, site: int) -> None:
     """`ops.steer` on a CUDA device."""
-    if len(hidden):
+    if not len(hidden):
+        return
+    for does in _passes(buffers, len(hidden), site):
         _steer[len(hidden),](
             *(hidden, residual, buffers.stash, buffers.tokens, buffers.table, buffers.bank),
             *(buffers.pools, buffers.pooled, buffers.counted),
             *(site, buffers.sizes.sites, buffers.sizes.width),
+            **does,
             **_sizes(buffers),
         )
 
 
 def witness(buffers: Buffers, hidden: Tensor, residual: Tensor, site: int) -> None:
     """`ops.witness` on a CUDA device."""
-    if len(hidden):
+    if not len(hidden):
+        return
+    for does in _passes(buffers, len(hidden), site):
         _witness[len(hidden),](
             *(hidden, residual, buffers.stash, buffers.tokens, buffers.ids, buffers.table, buffers.bank),
             *(buffers.weights, buffers.readings, buffers.watched, site, buffers.sizes.sites, buffers.sizes.width),
             torch.finfo(hidden.dtype).eps,
+            **does,
             **_sizes(buffers),
         )

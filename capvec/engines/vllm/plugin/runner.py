@@ -165,8 +165,9 @@ class Steering:
         batch = self.runner.input_batch
         requests = batch.req_ids[: batch.num_reqs]
         packed = self.slots.pack(requests, batch.num_computed_tokens_cpu[: batch.num_reqs].astype(np.int64), scheduled)
-        if np.array_equal(packed, self._packed):
+        if packed is self._packed:
             return
+        self.buffers.steered = self.slots.steered_sites(requests).tolist()
         width = max(len(packed), len(self._packed))
         host = self._tokens.numpy()
         host[: len(packed)], host[len(packed) : width] = packed, 0
@@ -176,6 +177,7 @@ class Steering:
     def idle(self) -> None:
         """Make all tokens padding, for a step that vLLM runs for its own sake."""
         self.buffers.tokens.zero_()
+        self.buffers.steered = [True] * self.buffers.sizes.sites
         self._packed = np.zeros(0, dtype=np.int32)
 
     # ------------------------------------------------------------------------------------------ what the server asks

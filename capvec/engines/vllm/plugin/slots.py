@@ -86,8 +86,12 @@ class Slots:
         self._spoken = np.zeros(capacity, dtype=bool)
         """Whether something is known of each token of the slot's prompt: the assistant's, or captured."""
         self._pools = list(range(pools))
+        self._sites = np.zeros((capacity, len(self.layers)), dtype=bool)
+        """Where each slot's request is steered."""
         self._ids: list[str] = []
         self._rows = np.zeros(0, dtype=np.int64)
+        self._going_on: NDArray[np.int32] | None = None
+        """The numbers of the last step, if they are those of the next one where each of its requests goes on."""
 
     # ------------------------------------------------------------------------------------------ requests
 
@@ -109,6 +113,7 @@ class Slots:
         self.passes[slot] = self.again[slot] = 0
         self.table[slot] = 0
         self.table[slot, ..., VECTOR] = -1
+        self._sites[slot] = False
         try:
             one.faults = self._understand(one, asked)
         except Exception as error:  # of this request only; the engine goes on
@@ -209,6 +214,7 @@ class Slots:
                 length,
             )
         for site, units in here.items():
+            self._sites[slot, site] = True
             self.table[slot, site, : len(units), INVERSE : INVERSE + len(units)] = _inverse(units)
 
     # ------------------------------------------------------------------------------------------ the next step
@@ -222,9 +228,16 @@ class Slots:
             requests: vLLM's ids, in the order of the batch.
             computed: tokens of each that were computed before.
             scheduled: tokens of each that this step computes.
+
+        Returns:
+            The numbers; the same array as before if the step is as the one before.
         """
         rows = self._rows_of(requests)
         reached = self.reached[rows]
+        if self._going_on is not None and (scheduled == 1).all() and (computed == reached).all():
+            self.reached[rows] = reached + 1
+            self.passes[rows] += 1
+            return self._going_on
         self.reached[rows] = np.maximum(reached, computed + scheduled)
         self.again[rows] += np.clip(reached - computed, 0, scheduled)
         self.passes[rows] += 1
@@ -242,11 +255,18 @@ class Slots:
         packed = (
             slots | kinds << KIND | drew.astype(np.int64) << DREW | again.astype(np.int64) << AGAIN | chosen << CHOSEN
         )
-        return np.where(slots > 0, packed, 0).astype(np.int32)
+        numbers = np.where(slots > 0, packed, 0).astype(np.int32)
+        alike = len(of) == len(rows) and bool(((kinds == GENERATED) & drew & (slots > 0)).all())
+        self._going_on = numbers if alike else None
+        return numbers
+
+    def steered_sites(self, requests: Sequence[str]) -> NDArray[np.bool_]:
+        """Of each site, whether a request of the step is steered there."""
+        return np.asarray(self._sites[self._rows_of(requests)].any(0))
 
     def _rows_of(self, requests: Sequence[str]) -> NDArray[np.int64]:
         if list(requests) != self._ids:
-            self._ids = list(requests)
+            self._ids, self._going_on = list(requests), None
             self._rows = np.fromiter((self._of.get(one, 0) for one in requests), dtype=np.int64, count=len(requests))
         return self._rows
 

@@ -65,7 +65,7 @@ def test_a_calibrations_reports_are_made_again_the_same_from_what_it_left_behind
     assert "9 tasks are of trained families" in before["CALIBRATION.md"]
     for name in ("CALIBRATION.md", "RESULTS.md"):
         (recorded / name).unlink()
-    said = report([recorded], None)
+    said = report([recorded], None).lines
     assert {name: (recorded / name).read_text() for name in CALIBRATED} == before
     assert "families never trained on" in said
     assert f"calibration: {recorded / 'CALIBRATION.md'}" in said
@@ -86,7 +86,7 @@ def test_a_calibration_of_an_earlier_capvec_has_its_selection_in_its_report_alon
     (recorded / "calibration.json").unlink()
     gates = json.loads((recorded / "summary.json").read_text())["gates"]
     (recorded / "CALIBRATION.md").write_text("as it was")
-    said = report([recorded], None)
+    said = report([recorded], None).lines
     assert any(line.startswith("CALIBRATION.md was not made again: neither provenance.json nor") for line in said)
     assert (recorded / "CALIBRATION.md").read_text() == "as it was"
     assert json.loads((recorded / "summary.json").read_text())["gates"] == gates
@@ -97,6 +97,6 @@ def test_trials_that_have_changed_are_not_judged_by_the_comparison_of_the_old_on
     first = json.loads(lines[0])
     other = "unsolved" if first["outcome"] == "solved" else "solved"
     (recorded / "trials.jsonl").write_text("".join([json.dumps(first | {"outcome": other}) + "\n", *lines[1:]]))
-    said = report([recorded], None)
+    said = report([recorded], None).lines
     assert any(".json is missing, so α = 0" in line for line in said)
     assert json.loads((recorded / "summary.json").read_text())["gates"] == []

@@ -137,3 +137,36 @@ def test_a_request_that_was_taken_while_it_ran_gives_its_slot_back_when_it_ends(
     assert open_one(slots, "b") is not None
     slots.bank.drop(direction)
     assert direction not in slots.bank.directions
+
+
+def test_a_step_that_goes_on_is_counted_as_any_other():
+    """Its numbers are the very same array, which need not be copied to the device again."""
+    (slots, direction), (others, _) = with_direction(), with_direction()
+    for one in (slots, others):
+        for request, prompt in (("a", 6), ("b", 3)):
+            open_one(one, request, [Steer(2, direction, 1.0)], prompt=prompt)
+        step(one, ("a", 0, 6), ("b", 0, 3))
+    requests, computed, scheduled = ["a", "b"], np.array([6, 3]), np.array([1, 1])
+    first = slots.pack(requests, computed, scheduled)
+    assert slots.pack(requests, computed + 1, scheduled) is first
+    for at in range(2):
+        open_one(others, f"other {at}")  # which has the next step looked at anew
+        again = others.pack(requests, computed + at, scheduled)
+        others.close(f"other {at}")
+    assert (again == first).all()
+    for counts in ("passes", "again", "reached"):
+        assert (getattr(slots, counts)[:3] == getattr(others, counts)[:3]).all()
+    assert (slots.pack(requests, computed, scheduled) >> AGAIN & 1).all()
+    assert slots.again[[slots.find("key of a"), slots.find("key of b")]].tolist() == [1, 1]
+
+
+def test_the_sites_of_a_step_are_those_of_its_requests_steers():
+    slots, direction = with_direction()
+    open_one(slots, "a", [Steer(2, direction, 1.0)])
+    open_one(slots, "b")
+    assert slots.steered_sites(["a", "b"]).tolist() == [False, True]
+    assert slots.steered_sites(["b"]).tolist() == [False, False]
+    slots.close("a")
+    slots.taken("key of a")
+    open_one(slots, "c")
+    assert slots.steered_sites(["b", "c"]).tolist() == [False, False]
