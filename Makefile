@@ -5,7 +5,7 @@ PYTHON ?= $(or $(shell for p in python3 python3.11 python3.12 python3.13 python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help sweep calibration test test-vllm unit siege fuzz setup doctor docs lint lock audit clean
+.PHONY: help sweep calibration test test-vllm unit siege fuzz clients setup doctor docs lint lock audit clean
 
 help:
 	@echo 'make sweep    set up, then: pytest -n 4 -m sweep --alpha 4   (more options: make sweep ARGS="--attempts 3")'
@@ -15,6 +15,7 @@ help:
 	@echo 'make unit     the unit tests: no Docker, no weights, no network'
 	@echo 'make siege    set up, then faults, attacks and hostile input; as root it starts a second Docker daemon to break'
 	@echo 'make fuzz     the readers of other people'"'"'s files, with atheris, two minutes each (Linux, Python 3.11 to 3.13)'
+	@echo 'make clients  other harnesses, in an environment of their own: make test runs them as clients of capvec serve'
 	@echo 'make setup    virtual environment, Docker, base image, bundled model'
 	@echo 'make doctor   what is there and what is missing'
 	@echo 'make docs     the documentation, from docs/ into site/; a broken link fails'
@@ -29,7 +30,7 @@ sweep: setup
 calibration: setup
 	$(BIN)/pytest -n 16 -m calibration $(ARGS)
 
-test: setup .venv/.peers .venv/.browser
+test: setup .venv/.peers .venv/.browser clients
 	mkdir -p reports
 	$(BIN)/pytest -m unit -n 2 --junitxml reports/junit-unit.xml $(ARGS)
 	$(BIN)/pytest -m "integration or gpu or (siege and not slow)" -n 2 --dist loadfile --durations 5 --junitxml reports/junit-integration.xml $(ARGS)
@@ -59,6 +60,14 @@ siege: setup
 fuzz: .venv/.fuzz
 	@for target in $$($(BIN)/python -m dev.fuzz --list); do \
 	  $(BIN)/python -m dev.fuzz $$target --artifacts reports/fuzz $(ARGS) || exit 1; done
+
+clients: .venv-clients/.installed
+
+.venv-clients/.installed: requirements-clients.lock
+	rm -rf .venv-clients
+	$(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/pip install --quiet --disable-pip-version-check $(HASHED) -r requirements-clients.lock
+	@touch $@
 
 setup: .venv/.installed
 	@$(BIN)/capvec setup
@@ -141,6 +150,7 @@ lock:
 	{ echo '# Written by `make lock`: what `make docs` needs besides.'; $(HASHES) < .venv-lock/docs; } > requirements-docs.lock
 	{ echo '# Written by `make lock`: what `make fuzz` needs besides.'; $(UV) --group fuzz; } > requirements-fuzz.lock
 	{ echo '# Written by `make lock`: what `make audit` needs, alone.'; $(UV) --group release; } > requirements-release.lock
+	{ echo '# Written by `make lock`: the clients of tests/integration/test_clients.py, alone.'; $(UV) --group clients; } > requirements-clients.lock
 	{ grep '^#' requirements-plugins.lock; sed -n 's/^\([a-z].*==[^ ]*\).*/\1/p' requirements-plugins.lock | $(HASHES); } > .venv-lock/plugins
 	mv .venv-lock/plugins requirements-plugins.lock
 	{ grep '^#' requirements-vllm.lock; sed -n 's/^\([a-z].*==[^ ]*\).*/\1/p' requirements-vllm.lock | $(HASHES); } > .venv-lock/vllm
@@ -162,4 +172,4 @@ audit: .venv-release/.installed
 	  | .venv-release/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible -o dist/capvec.cdx.json -
 
 clean:
-	rm -rf .venv .venv-lock .venv-release site
+	rm -rf .venv .venv-lock .venv-release .venv-clients site

@@ -32,7 +32,7 @@ def running(tmp_path_factory):
     vectors = np.random.default_rng(0).standard_normal((30, 576)).astype(np.float32)
     (folder / "dir.safetensors").write_bytes(safetensors.numpy.save({"directions": vectors}))
     model = resolve_model("pocket").path_or_id
-    steering = [
+    steering = (
         "--direction",
         str(folder / "dir.safetensors"),
         "--layer",
@@ -41,7 +41,7 @@ def running(tmp_path_factory):
         "2",
         "--controls",
         "random:1",
-    ]
+    )
     with capvec_serve(folder, "--model", model, *steering) as server:
         yield server
 
