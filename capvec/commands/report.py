@@ -8,8 +8,9 @@ from pathlib import Path
 EPILOG = """\
 Gates are judged again and shown.
 exit code: 0 once the reports are written, also where a gate is not met; a gate
-decides the exit code of the run that it was given to. The gates of shards (--shard
-of a sweep) are judged here: 1 where one is not met, or a trial is missing or failed
+decides the exit code of the run that it was given to. The gates of shards
+(--shard of a sweep) are judged here: 1 where one is not met, or a trial is
+missing or failed
 
 example: capvec report reports/a reports/b --out reports/all
 """

@@ -41,7 +41,7 @@ def change(folder, change_outcome, **settings):
     outcomes = [one if one.outcome == "error" else change_outcome(one) for one in Ledger(ledger).read()]
     ledger.write_text("".join(json.dumps(one.to_json()) + "\n" for one in outcomes))
     set_up(folder, **settings)
-    return report([folder], None)
+    return report([folder], None).lines
 
 
 def set_up(folder, **settings):
