@@ -2,12 +2,16 @@
 
 What has begun to stop removes containers, ends its engine and writes its reports. A second Ctrl-C in the midst of that
 would leave half of it, so it is ignored for `PATIENCE_S`.
+
+Python runs a handler in the main thread, but the system may give the signal to any thread (libraries of linear algebra
+have some), and then a wait of the main thread goes on as if none had come. One more thread sees to it that it ends.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +21,8 @@ from types import FrameType
 
 PATIENCE_S = 60.0
 """Seconds for the work that is left. After these, a signal stops the process once more."""
+HEED_S = 0.1
+"""Seconds until the main thread is woken for a signal that it has not heeded."""
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -50,6 +56,8 @@ class _State:
     """The null device, opened beforehand for a process that is out of descriptors."""
     continued: int = 0
     """How often it was continued after a stop."""
+    heeded: int = 0
+    """Signals that the main thread took."""
 
 
 _state = _State()
@@ -73,7 +81,8 @@ def stopping_on_signals() -> Iterator[None]:
             signal.signal(one, _stop)
     continued = signal.signal(signal.SIGCONT, _continue)
     try:
-        yield
+        with _waking_main_thread():
+            yield
     finally:
         signal.signal(signal.SIGCONT, continued or signal.SIG_DFL)
         if _state.since is None:
@@ -104,11 +113,40 @@ def times_continued() -> int:
     return _state.continued
 
 
+@contextmanager
+def _waking_main_thread() -> Iterator[None]:
+    """End the wait of the main thread where another one was given the signal."""
+    ours, pythons = socket.socketpair()
+    pythons.setblocking(False)
+    before = signal.set_wakeup_fd(pythons.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_wake, args=(ours, threading.get_ident()), name="capvec-signals", daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        pythons.close()
+
+
+def _wake(signals: socket.socket, main_thread: int) -> None:
+    """Send each signal that stops to the main thread once more, unless it was heeded; until the other end is closed."""
+    with signals:
+        while numbers := signals.recv(64):
+            heeded = _state.heeded
+            time.sleep(HEED_S)
+            if _state.heeded == heeded:
+                for number in {one for one in numbers if signal.getsignal(one) is _stop}:
+                    signal.pthread_kill(main_thread, number)
+
+
+os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # or a child's signals would wake its parent
+
+
 def _continue(_number: int, _frame: FrameType | None) -> None:
     _state.continued += 1
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
+    _state.heeded += 1
     if number == signal.SIGHUP:
         _leave_terminal()
     now = time.monotonic()

@@ -42,6 +42,16 @@ def command():
 
 sys.exit(exit_code_of(command))
 """
+ELSEWHERE = SCRIPT.replace(
+    'print("ready", flush=True)',
+    """
+        import signal, threading
+        other = threading.Thread(target=time.sleep, args=(5,), daemon=True)
+        other.start()
+        send = threading.Timer(0.5, signal.pthread_kill, (other.ident, signal.SIGTERM))
+        send.start()
+        print("ready", flush=True)""",
+)
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -100,6 +110,13 @@ def test_a_terminal_that_goes_away_stops_the_process_and_its_last_words_harm_not
     assert os.read(master, 100).startswith(b"ready")
     os.close(master)
     assert process.wait(timeout=30) == 128 + signal.SIGHUP
+
+
+def test_a_signal_that_another_thread_is_given_ends_the_wait_of_the_main_thread():
+    process = start(ELSEWHERE)
+    assert process.stdout.readline() == "ready\n"
+    assert end(process) == "finished\n"
+    assert process.returncode == 128 + signal.SIGTERM
 
 
 def test_exit_codes_are_those_of_a_shell():

@@ -16,7 +16,7 @@ from capvec.engines.protocol import ChatTemplateInfo
 from capvec.engines.render import render_marked
 from capvec.engines.template_probes import inspect_template
 from capvec.errors import UsageError
-from capvec.thoughts import THINK
+from capvec.thoughts import KNOWN_TAGS, THINK
 
 pytestmark = pytest.mark.unit
 
@@ -403,7 +403,7 @@ def test_a_thought_that_is_given_back_is_the_assistants(name):
 
 
 TEXT = st.text(st.characters(blacklist_categories=("Cs", "Cc")) | st.just("\n"), max_size=12).filter(
-    lambda text: "think>" not in text and "<|" not in text
+    lambda text: "<|" not in text and not any(tag in text for tags in KNOWN_TAGS for tag in (tags.open, tags.close))
 )
 
 
