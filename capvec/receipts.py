@@ -23,13 +23,14 @@ steers damaged, which the reply of that pass reports.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from capvec.errors import SteeringFault
+from capvec.errors import EngineUnavailable, SteeringFault
 from capvec.records import Config, Reply
 from capvec.steering import BlockLayout, IsolationCheck, Receipt, Steer
 
@@ -120,6 +121,19 @@ def check_receipts(reply: Reply, config: Config, layout: BlockLayout) -> None:
     for receipt, target in zip(reply.receipts, config.targets, strict=True):
         if receipt.steered:
             _check_measurements(receipt, target, receipt.steer.layer in keeping, _in_words([receipt.steer]))
+
+
+def check_grammar(reply: Reply, config: Config) -> None:
+    """Check that a reply was constrained as its config says.
+
+    Raises:
+        EngineUnavailable: it does not match the config's grammar.
+    """
+    if config.grammar and re.fullmatch(config.grammar, reply.text) is None:
+        raise EngineUnavailable(
+            f"the reply {reply.text[:60]!r} does not match the grammar of {config.name}; expected an engine that "
+            "constrains replies (structured_outputs)"
+        )
 
 
 def _in_words(steers: Sequence[Steer]) -> str:

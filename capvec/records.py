@@ -60,6 +60,8 @@ class Config(Record):
     norm is known."""
     system_suffix: str = ""
     """Text appended to the system prompt (the `prompt` control); empty elsewhere."""
+    grammar: str = ""
+    """A regular expression that every reply must match (the `constrained` control); empty elsewhere."""
     control: ControlOf | None = None
     targets: tuple[float | None, ...] = ()
     """What each steer's receipt must show, computed from the direction's file and not by the engine: the shift for

@@ -71,6 +71,7 @@ ONLY_IN = {
     ),
     "vllm": ("engines/vllm/engine.py", "engines/vllm/server.py", "engines/vllm/plugin"),
     "transformers": ("engines/transformers", "engines/vllm/engine.py", "models", "publish/bake"),
+    "outlines_core": ("engines/transformers",),
     "peft": ("models",),
     "gguf": ("directions/gguf_file.py", "models"),
     "safetensors": (

@@ -50,6 +50,7 @@ def run_episode(
     limits: LoopLimits,
     seed: int,
     steers: Sequence[Steer] = (),
+    grammar: str = "",
     on_reply: Callable[[Reply], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Episode:
@@ -63,6 +64,7 @@ def run_episode(
         limits: of the episode.
         seed: of the trial; step k of every config samples with `step_seed(seed, k)`.
         steers: of the config, sent with every request.
+        grammar: of the config: a regular expression that every reply must match; empty where it may be any.
         on_reply: called with each reply before its commands run; may raise an `InfrastructureError`.
         clock: in seconds; measures the commands.
 
@@ -91,6 +93,7 @@ def run_episode(
                     stop=protocol.stop,
                     steers=steers,
                     thinking=limits.thinking,
+                    grammar=grammar,
                 )
             except ContextOverflow:
                 if not steps:

@@ -22,6 +22,7 @@ class ChatModel(Protocol):
         stop: Sequence[str] = (),
         steers: Sequence[Steer] = (),
         thinking: Thinking | None = None,
+        grammar: str = "",
     ) -> Reply:
         """Answer `messages` under `steers`.
 
@@ -33,6 +34,7 @@ class ChatModel(Protocol):
             stop: strings before which the reply ends.
             steers: to apply; the reply has a receipt for each.
             thinking: whether the model thinks before it answers; None is the engine's default.
+            grammar: a regular expression that the reply must match; empty where it may be any.
 
         Raises:
             ContextOverflow: the prompt leaves no room for a reply.

@@ -109,6 +109,11 @@ def _asked(options: argparse.Namespace) -> SweepOptions | None:
     if not steering & set(options.typed):
         return None
     asked = parse_options(options.typed, "serve")
+    if any(control.kind == "constrained" for control in asked.controls):
+        raise UsageError(
+            "--controls constrained: a server does not know by which protocol its clients act; send it the regular "
+            "expression of their replies in structured_outputs, and leave constrained out"
+        )
     for option, named in (("--direction", asked.direction), ("--reference", asked.reference)):
         if named is not None:
             named_direction(option, named)

@@ -25,7 +25,7 @@ _IGNORED = (
 """Fields that do not change what is drawn."""
 _COMMON = (
     "frequency_penalty logit_bias logprobs max_tokens min_p model n presence_penalty repetition_penalty seed steering "
-    "stop stream stream_options temperature top_k top_p".split()
+    "stop stream stream_options structured_outputs temperature top_k top_p".split()
 )
 _OF_CHATS = (
     "max_completion_tokens messages modalities parallel_tool_calls response_format thinking tool_choice tools "
@@ -35,7 +35,7 @@ _CHAT = frozenset((*_COMMON, *_IGNORED, *_OF_CHATS))
 _TEXT = frozenset((*_COMMON, *_IGNORED, "best_of", "echo", "prompt", "suffix"))
 MAX_STOPS, MAX_STEERS = 64, 1024
 """Most entries of `stop` and of `steering`: each step looks for every one of them."""
-MAX_CHOICES, MAX_LOGPROBS, MAX_BIASES = 128, 20, 1024
+MAX_CHOICES, MAX_LOGPROBS, MAX_BIASES, MAX_GRAMMAR = 128, 20, 1024, 8192
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,8 @@ class Wanted:
     stream: bool
     usage: bool
     """Whether a stream ends with the usage."""
+    grammar: str
+    """A regular expression that the reply must match; empty where it may be any."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,18 @@ def _common(body: Mapping[str, Any], n_layers: int, max_tokens: Any) -> dict[str
         "n": n,
         "stream": _flag(body, "stream"),
         "usage": _flag(options, "include_usage"),
+        "grammar": _grammar(given(body, "structured_outputs", {})),
     }
+
+
+def _grammar(raw: Any) -> str:
+    regex = raw.get("regex", "") if isinstance(raw, dict) and set(raw) <= {"regex"} else None
+    if not isinstance(regex, str) or len(regex) > MAX_GRAMMAR:
+        raise invalid(
+            f"structured_outputs: {shown(raw)}; expected an object with regex alone, a regular expression of at most "
+            f"{MAX_GRAMMAR} characters"
+        )
+    return encodable(regex, "structured_outputs")
 
 
 def _shaping(body: Mapping[str, Any]) -> Shaping:

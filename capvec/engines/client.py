@@ -105,6 +105,7 @@ class EngineClient:
         stop: Sequence[str] = (),
         steers: Sequence[Steer] = (),
         thinking: Thinking | None = None,
+        grammar: str = "",
     ) -> Reply:
         """Answer a conversation under `steers`.
 
@@ -127,6 +128,8 @@ class EngineClient:
             body["steering"] = [steer.to_json() for steer in steers]
         if thinking is not None:
             body["thinking"] = thinking
+        if grammar:
+            body["structured_outputs"] = {"regex": grammar}
         started = time.monotonic()
         data = self._ask("POST", "/v1/chat/completions", json=body)
         elapsed = time.monotonic() - started

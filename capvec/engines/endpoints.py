@@ -208,7 +208,8 @@ class Endpoints(ABC):
         if asked.model is None:
             return asked
         config = self.published.config(asked.model)
-        return replace(asked, steers=config.steers, messages=with_suffix(asked.messages, config.system_suffix))
+        messages = with_suffix(asked.messages, config.system_suffix)
+        return replace(asked, steers=config.steers, messages=messages, grammar=config.grammar or asked.grammar)
 
     def _named_text(self, asked: TextRequest) -> TextRequest:
         if asked.model is None:
@@ -219,7 +220,7 @@ class Endpoints(ABC):
                 f"model {config.name!r} adds to the system prompt, which a completion has not; ask for a chat",
                 "unsupported_value",
             )
-        return replace(asked, steers=config.steers)
+        return replace(asked, steers=config.steers, grammar=config.grammar or asked.grammar)
 
     def _chat_prompt(self, asked: ChatRequest) -> Prompt:
         known = bool(asked.tools) and self.knows_tools
@@ -295,6 +296,7 @@ class Endpoints(ABC):
             assistant=prompt.assistant,
             shaping=asked.shaping,
             logprobs=asked.logprobs,
+            grammar=asked.grammar,
         )
 
 

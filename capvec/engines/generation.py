@@ -69,3 +69,5 @@ class ReplyRequest:
     logprobs: int | None = None
     """How many likely tokens the listener is told of for each token; None for no probabilities at all."""
     listener: Listener | None = None
+    grammar: str = ""
+    """A regular expression that the reply must match; empty where it may be any."""

@@ -12,7 +12,7 @@ from capvec.arguments import at_least, choice, number, split
 from capvec.errors import UsageError
 from capvec.serial import Record
 
-ControlKind = Literal["zero", "random", "shuffled", "orthogonal", "negated", "prompt"]
+ControlKind = Literal["zero", "random", "shuffled", "orthogonal", "negated", "prompt", "constrained"]
 _COUNTED: tuple[ControlKind, ...] = ("random", "shuffled", "orthogonal")
 _EARLIER_KINDS = {"flip": "negated"}
 """Spelling of an earlier capvec → that of today."""

@@ -230,8 +230,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("attempts", "N", "trials", _ACTING, "Attempts of each (task, config).",
         partial(at_least, "--attempts", minimum=1), Default("1"), differs={"calibration": Default("2")}),
     Option("controls", "LIST", "trials", (*_STUDIES, "serve"),
-        "Control configs: `zero`, `random:K`, `shuffled:K`, `orthogonal:K`, `negated`, `prompt`. A calibration takes "
-        "`random:K` only.", parse_controls, Default("", "none"), differs={"calibration": Default("random:3")}),
+        "Control configs: `zero`, `random:K`, `shuffled:K`, `orthogonal:K`, `negated`, `prompt`, `constrained`. "
+        "A calibration takes `random:K` only, and `capvec serve` has no `constrained`.",
+        parse_controls, Default("", "none"), differs={"calibration": Default("random:3")}),
     Option("seed", "N", "trials", _ACTING, "Base seed; all configs of a (task, attempt) share a seed.",
         partial(at_least, "--seed", minimum=0), Default("0")),
     Option("max_steps", "N", "trials", _ACTING, "Most replies per trial.", partial(at_least, "--max-steps", minimum=1),

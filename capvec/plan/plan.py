@@ -26,6 +26,8 @@ from capvec.text import counted
 ConfigKind = Literal["steered", "control"]
 _OF_STEERED = ("steered-", "ablate-", "set-")
 """How the names of steered configs begin."""
+UNSTEERED = ("prompt", "constrained")
+"""Controls without a vector, and the names of their configs."""
 _CONTROL = re.compile(r"(?P<kind>zero|negated|(?:random|shuffled|orthogonal)(?=\d))\d*-(?P<where>.+)")
 PROMPT_CONTROL = "Work carefully. Check the result of each command before you finish. Do the task completely."
 """The `prompt` control adds this instruction to the system prompt, and steers with no vector."""
@@ -273,11 +275,11 @@ def control_configs(
     steered: Sequence[Config],
     direction: Direction,
     matched: Mapping[str, Sequence[Direction]],
+    grammar: str = "",
 ) -> tuple[Config, ...]:
-    """The control configs: one per control of every steered config, and a single `prompt` config.
+    """The control configs: one per control of every steered config, but a single `prompt` and a single `constrained`.
 
-    A control steers at the layers and in the mode of the config that it controls for. Only `zero` always adds, with
-    α = 0, since setting to 0 would be an ablation.
+    A control steers at the layers and in the mode of its config; only `zero` always adds, since setting to 0 ablates.
 
     Args:
         controls: as `--controls` asked for.
@@ -285,6 +287,7 @@ def control_configs(
         direction: the direction that they steer with.
         matched: the directions of the matched controls: kind (`random`, `shuffled`, `orthogonal`) → as many directions
             as the control counts.
+        grammar: of the replies of `constrained`.
 
     Raises:
         UsageError: `negated` of an ablation, which has no sign.
@@ -293,10 +296,12 @@ def control_configs(
     for control in controls:
         if control.kind == "prompt":
             of = [(Config("prompt", "control", system_suffix=PROMPT_CONTROL), base) for base in steered]
+        elif control.kind == "constrained":
+            of = [(Config("constrained", "control", grammar=grammar), base) for base in steered]
         else:
             of = [(config, base) for base in steered for config in _controls_for(base, control, direction, matched)]
         for config, base in of:
-            # One α = 0 serves every strength at a layer, and one prompt the whole sweep.
+            # One α = 0 serves every strength at a layer, and one config without a vector the whole sweep.
             earlier = configs[config.name].control if config.name in configs else None
             bases = (*(earlier.configs if earlier else ()), base.name)
             configs[config.name] = replace(config, control=ControlOf(control.kind, bases))
@@ -332,9 +337,9 @@ def control_of(name: str, others: Sequence[str]) -> ControlOf | None:
     Returns:
         None for a name that is no control's of any of them.
     """
-    if name == "prompt":
+    if name in UNSTEERED:
         bases = tuple(other for other in others if other.startswith(_OF_STEERED))
-        return ControlOf("prompt", bases) if bases else None
+        return ControlOf(name, bases) if bases else None
     match = _CONTROL.fullmatch(name)
     if match is None:
         return None

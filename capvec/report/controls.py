@@ -13,7 +13,12 @@ from capvec.stats.matched_controls import MATCHED_KINDS, MatchedComparison, matc
 from capvec.stats.summary import Summary
 from capvec.text import counted, number, p_value, signed
 
-_TITLES = {"zero": "α = 0", "negated": "−α", "prompt": "instruction, no vector"}
+_TITLES = {
+    "zero": "α = 0",
+    "negated": "−α",
+    "prompt": "instruction, no vector",
+    "constrained": "constrained replies, no vector",
+}
 _KINDS = (*_TITLES, *MATCHED_KINDS)
 
 

@@ -11,7 +11,7 @@ from capvec.report.verdict import compared
 from capvec.results.direction import DirectionSummary
 from capvec.results.results import Results
 from capvec.stats.config_summary import ConfigSummary
-from capvec.stats.effects import Effect
+from capvec.stats.effects import Effect, paired_effect
 from capvec.stats.matched_controls import MatchedComparison
 from capvec.stats.mediation import Mediation
 from capvec.stats.pairing import smallest_p
@@ -72,6 +72,7 @@ def interpretation_section(results: Results) -> Section | None:
         *_of_separation(judged, summary, direction, configs),
         *_of_format(judged),
         *_of_matched_controls(judged, results.controls),
+        *_of_constrained(judged, results),
         *_of_readings(judged, summary),
         *_of_drift(summary),
     )
@@ -204,6 +205,37 @@ def _explained(one: MatchedComparison, pvalue: float) -> str:
         few = "One control is too few" if len(one.controls) == 1 else f"{len(one.controls)} controls are too few"
         return f"{few} to tell the effect from that of a push in any direction."
     return "The effect is not distinguishable from that of a push of the same length in any direction."
+
+
+def _of_constrained(judged: Sequence[ConfigSummary], results: Results) -> Iterator[Text]:
+    """How much of a gain there is without a vector, where the format of the replies is right by force."""
+    kinds = {config.name: config.control.kind for config in results.plan.configs if config.control is not None}
+    for row in results.summary.configs:
+        if kinds.get(row.config) != "constrained" or row.effect is None:
+            continue
+        gained = [one.effect for one in judged if _verdict(one) == "improves" and one.effect is not None]
+        if not gained:
+            change, p = signed(row.effect.difference), p_in_words(row.effect.pvalue)
+            yield (f"Replies constrained to the protocol, without a vector, changed the pass rate by {change} ({p}).",)
+        for effect in gained:
+            yield _against_form(
+                effect, row.effect, paired_effect(results.outcomes, effect.config, "pass_rate", row.config)
+            )
+
+
+def _against_form(vector: Effect, form: Effect, apart: Effect | None) -> Text:
+    """What the gain of a vector is worth beside that of the grammar alone; `apart`: the difference of the two."""
+    p = f", {p_in_words(apart.pvalue)}" if apart is not None else ""
+    if form.difference >= vector.difference:
+        gained, meaning = "as much as", "The gain of the vector may be one of form alone."
+    elif apart is not None and apart.difference > 0 and apart.pvalue < LEVEL:
+        gained, meaning = "less than", "The form of the replies does not explain the gain of the vector."
+    else:
+        gained, meaning = "not clearly less than", "The form of the replies may explain the gain of the vector."
+    changes = f" ({signed(form.difference)} against {signed(vector.difference)}{p}). {meaning}"
+    return join(
+        f"Replies constrained to the protocol, without a vector, gained {gained} ", Code(vector.config), changes
+    )
 
 
 # ------------------------------------------------------------------------------------------------ readings, drift

@@ -333,6 +333,7 @@ def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
             f"config {config['name']}": [Steer.from_json(steer).to_json() for steer in config["steers"]]
             for config in record["configs"]
         },
+        **{f"grammar of {config['name']}": config.get("grammar", "") for config in record["configs"]},
     }
 
 

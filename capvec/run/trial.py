@@ -14,7 +14,7 @@ from capvec.agent.prompts import opening_messages
 from capvec.agent.protocols import get_protocol
 from capvec.errors import EnvironmentFault, InfrastructureError, ProcessStopped, StorageExceeded
 from capvec.plan.plan import Plan
-from capvec.receipts import check_receipts
+from capvec.receipts import check_grammar, check_receipts
 from capvec.records import Config, Episode, Measured, Outcome, Reply, TrialId, TrialSpec
 from capvec.run.control import Control, Judged, Scale, judge, ready
 from capvec.sandbox.base import Sandbox, SandboxProvider
@@ -102,6 +102,7 @@ class TrialRunner:
 
         def check(reply: Reply) -> None:
             check_receipts(reply, config, self.plan.layout)
+            check_grammar(reply, config)
 
         return run_episode(
             opening_messages(instruction, protocol, settings.prompt_style, config.system_suffix),
@@ -117,6 +118,7 @@ class TrialRunner:
             ),
             seed=seed,
             steers=config.steers,
+            grammar=config.grammar,
             on_reply=check,
         )
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from capvec.agent.protocols import get_protocol
 from capvec.directions.study_direction import StudyDirection
-from capvec.errors import UsageError
+from capvec.errors import EngineUnavailable, UsageError
 from capvec.plan.options import SweepOptions
 from capvec.plan.plan import SteeringMode, control_configs, steered_config
+from capvec.receipts import check_grammar
 from capvec.records import Config
 from capvec.run.directions import obtain_direction
 from capvec.run.study import StudyContext, StudyDesign
@@ -31,8 +34,31 @@ def design_configs(options: SweepOptions, context: StudyContext) -> StudyDesign:
     ]
     for one in (one for config in steered for one in config.steers if one.op == "add"):
         obtained.direction.check_strength(one.alpha, one.layer, context.health.dtype)
-    controls = control_configs(options.controls, steered, obtained.direction, obtained.controls)
+    grammar = _grammar(options, context) if any(one.kind == "constrained" for one in options.controls) else ""
+    controls = control_configs(options.controls, steered, obtained.direction, obtained.controls, grammar)
     return StudyDesign((Config(Config.BASELINE, "baseline"), *steered, *controls), obtained)
+
+
+def _grammar(options: SweepOptions, context: StudyContext) -> str:
+    """The grammar of the protocol, by which the engine was found to constrain a reply.
+
+    Raises:
+        UsageError: there is none, the model thinks before it answers, or the engine cannot constrain replies by it.
+    """
+    thinking = context.settings.thinking
+    if thinking == "on" or (thinking in (None, "default") and context.health.template.thinks):
+        raise UsageError("--controls constrained: the grammars have no thoughts; use --thinking off, or leave it out")
+    grammar = get_protocol(options.protocol).grammar
+    if not grammar:
+        raise UsageError(f"--controls constrained: the protocol {options.protocol} has no grammar; leave it out")
+    config = Config("constrained", "control", grammar=grammar)
+    asked: dict[str, Any] = {"seed": 0, "max_tokens": context.settings.max_tokens, "temperature": 0.0}
+    try:
+        said = context.client.complete([{"role": "user", "content": "Say DONE."}], grammar=grammar, **asked)
+        check_grammar(said, config)
+    except (UsageError, EngineUnavailable) as error:
+        raise UsageError(f"--controls constrained: {error}") from error
+    return grammar
 
 
 def mode_of(options: SweepOptions) -> SteeringMode:

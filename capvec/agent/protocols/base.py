@@ -10,6 +10,13 @@ from dataclasses import dataclass, replace
 from capvec.records import CommandResult, Parse, Reply
 from capvec.thoughts import cut_thoughts, split_thought
 
+JSON_TEXT = r'(?:[^"\\\x00-\x1f]|\\["\\/bfnt])*'
+"""In a grammar: what stands between the quotes of a JSON string."""
+JSON_COMMAND = rf'(?:[^"\\\x00-\x20]|\\["\\/]){JSON_TEXT}'
+"""In a grammar: the same, beginning with a sign that is no space."""
+JSON_SPACE = r"(?: |\n {0,12})?"
+"""In a grammar: the white space between the tokens of JSON."""
+
 OBSERVATION_CHARS = 600
 """Default length of one observation in characters: about 150 tokens, so that small contexts hold several turns."""
 
@@ -39,6 +46,10 @@ class AgentProtocol:
     """Whether a text, the beginning of a reply, ends inside a command."""
     stop: tuple[str, ...] = ()
     """Strings at which decoding stops."""
+    grammar: str = ""
+    """A regular expression for whole replies that `parse` reads as strict, each with a command or the word that the
+    work is done: `--controls constrained` draws no others. Prose is free in it where `parse` allows it. It is in the
+    syntax that Python and Rust share, without lookaround. Empty if there is none."""
 
     def settled(self, reply: Reply) -> Reply:
         """The reply with the thoughts that begin within its answer among its thoughts, and without `tags` then.

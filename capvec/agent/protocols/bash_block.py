@@ -52,6 +52,12 @@ _MARKER_LINE = re.compile(rf"\s*echo\s+([\"']?){MARKER}\1\s*")
 _CONTINUED = re.compile(r"(?:\\|&&|\|&?)\s*\Z")
 MAX_HEREDOCS, MAX_BLOCKS = 8, 100
 """Most heredocs with fences in one block, and most blocks; they bound the time for a hostile reply."""
+_START = r"[ \t]*(?:[^`~ \t\n\r\x00]|`[^`\n\r\x00]|~[^~\n\r\x00])[^\n\r\x00]*"
+"""In the grammar: a line that is not empty, and no fence."""
+_LINES = rf"(?:(?:{_START})?\n)*"
+GRAMMAR = rf"(?:{_LINES})```bash\n{_START}\n{_LINES}```|{DONE}"
+"""Prose, then one block that holds no line like a fence; or `DONE`. Whether the command leaves a heredoc or a quotation
+open is more than a regular expression can tell, so such a reply fails as it does elsewhere."""
 _UNCLOSED = "A fence is opened and never closed, so the command may be cut; close it with ``` on a line of its own."
 
 
@@ -267,4 +273,5 @@ BASH_BLOCK = AgentProtocol(
     parse=parse,
     render=render,
     in_command=_in_command,
+    grammar=GRAMMAR,
 )

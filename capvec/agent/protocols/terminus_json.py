@@ -28,11 +28,20 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from capvec.agent.protocols.base import AgentProtocol, failed, parser
+from capvec.agent.protocols.base import JSON_COMMAND, JSON_SPACE, JSON_TEXT, AgentProtocol, failed, parser
 from capvec.agent.protocols.shelltext import problem, unix_lines
 from capvec.jsontext import find_object
 from capvec.records import Parse
 
+_S = JSON_SPACE
+_STROKES = (
+    rf'\{{{_S}"keystrokes":{_S}"{JSON_COMMAND}",{_S}"duration":{_S}(?:0|[1-9][0-9]{{0,2}})(?:\.[0-9]{{1,3}})?{_S}\}}'
+)
+_SOME = rf'"commands":{_S}\[{_S}{_STROKES}(?:,{_S}{_STROKES})*{_S}\],{_S}"task_complete":{_S}(?:true|false)'
+_NONE = rf'"commands":{_S}\[{_S}\],{_S}"task_complete":{_S}true'
+GRAMMAR = rf'\{{{_S}"analysis":{_S}"{JSON_TEXT}",{_S}"plan":{_S}"{JSON_TEXT}",{_S}(?:{_SOME}|{_NONE}){_S}\}}'
+"""The object with its four keys in their order, and a command unless the task is complete. Escapes by number, which may
+stand for NUL or half a character, are left out."""
 _KEY = re.compile(r'"(?:commands|keystrokes|task_complete)"')
 
 
@@ -143,4 +152,5 @@ TERMINUS_JSON = AgentProtocol(
     parse=parse,
     render=render,
     in_command=_in_command,
+    grammar=GRAMMAR,
 )

@@ -31,12 +31,30 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from capvec.agent.protocols.base import AgentProtocol, failed, parser
+from capvec.agent.protocols.base import JSON_COMMAND, JSON_SPACE, AgentProtocol, failed, parser
 from capvec.agent.protocols.shelltext import problem, unix_lines
 from capvec.records import Parse
 from capvec.tool_calls import CLOSE, OPEN, START, ToolCall, UnreadableCall, read_calls
 
 FINISHERS = ("finish", "submit")
+_S = JSON_SPACE
+_BASH = rf'"name":{_S}"bash",{_S}"arguments":{_S}\{{{_S}"command":{_S}"{JSON_COMMAND}"{_S}\}}'
+_FINISH = rf'"name":{_S}"finish",{_S}"arguments":{_S}\{{{_S}\}}'
+_VALUE = r"[^<\s\x00](?:[^<\r\x00]|<+[^</pft\r\x00])*"
+_IN_TAGS = rf"<function=bash>\n<parameter=command>\n{_VALUE}\n</parameter>\n</function>"
+
+
+def _calls(bash: str, finish: str) -> str:
+    """Any number of commands, and then the end of the work or not."""
+    bash, finish = (f"{OPEN}\n{call}\n{CLOSE}" for call in (bash, finish))
+    return rf"(?:{bash}(?:\n{bash})*(?:\n{finish})?|{finish})"
+
+
+_JSON_CALLS = _calls(rf"\{{{_S}{_BASH}{_S}\}}", rf"\{{{_S}{_FINISH}{_S}\}}")
+_TAGGED_CALLS = _calls(_IN_TAGS, r"<function=finish>\n</function>")
+GRAMMAR = rf"[^<{{\r\x00]*(?:{_JSON_CALLS}|{_TAGGED_CALLS})"
+"""Prose without `<` and `{`, then calls in one of the two forms. In the second, a `<` of a command is followed by none
+of the signs with which a tag could begin."""
 
 
 def _parse(text: str) -> Parse:
@@ -113,4 +131,5 @@ TOOL_CALL = AgentProtocol(
     parse=parse,
     render=render,
     in_command=_in_command,
+    grammar=GRAMMAR,
 )

@@ -27,6 +27,7 @@ from capvec.engines.transformers.caches import (
     new_cache,
     take,
 )
+from capvec.engines.transformers.grammars import Grammar
 from capvec.engines.transformers.hooks import Accumulators, accumulators, steer, steered_at
 from capvec.engines.transformers.loaded import LoadedModel, forward
 from capvec.engines.transformers.sampling import RowSampler, Sampler
@@ -64,6 +65,8 @@ class Request:
     """How many likely tokens the listener is told of for each token; None for no probabilities at all."""
     listener: Listener | None = None
     """Called in the thread of the decoder."""
+    grammar: Grammar | None = None
+    """What the reply is constrained to; it needs no more than `max_tokens`."""
 
 
 @dataclass
@@ -77,6 +80,8 @@ class _Row:
     reused_under: tuple[Steer, ...] = ()
     forwards: int = 0
     """Forward passes made for this row."""
+    state: int = 0
+    """Of the grammar."""
 
     @property
     def cached(self) -> tuple[int, ...]:
@@ -254,6 +259,8 @@ class Decoder:
                 check_finite(row.accumulators.receipts(row.forwards), row.accumulators.isolation(row.forwards))
             raise
         row.generated.append(token)
+        if row.request.grammar is not None and token not in self._loaded.stop_ids:
+            row.state = row.request.grammar.after(row.state, token)
         if row.request.listener is not None and token not in self._loaded.stop_ids:
             row.request.listener(_told(token, logits, row.request.logprobs))
 
@@ -301,7 +308,20 @@ class Decoder:
 def _shaped(rows: Sequence[_Row], logits: Tensor) -> Tensor:
     """The logits, float32 `[rows, vocab]`, from which the rows draw."""
     asked = [(row.request, row.generated) for row in rows]
-    return shaped(logits, [Shaped(one.shaping, one.temperature, one.tokens, reply) for one, reply in asked])
+    return shaped(
+        _constrained(rows, logits), [Shaped(one.shaping, one.temperature, one.tokens, reply) for one, reply in asked]
+    )
+
+
+def _constrained(rows: Sequence[_Row], logits: Tensor) -> Tensor:
+    """The logits with −∞ for tokens that the grammars of their rows do not allow; other rows are left as they are."""
+    chosen = [index for index, row in enumerate(rows) if row.request.grammar is not None]
+    result = logits.clone() if chosen else logits
+    for index in chosen:
+        row, grammar = rows[index], rows[index].request.grammar
+        assert grammar is not None
+        result[index] = grammar.masked(logits[index], row.state, row.request.max_tokens - len(row.generated))
+    return result
 
 
 def _told(token: int, logits: Tensor, most: int | None) -> Drawn:

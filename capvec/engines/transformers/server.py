@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 
@@ -12,6 +13,7 @@ from starlette.requests import Request as HttpRequest
 from torch import Tensor
 
 from capvec import __version__
+from capvec.engines.checks import RequestError
 from capvec.engines.endpoints import Endpoints
 from capvec.engines.generation import ReplyRequest
 from capvec.engines.prepared import Prepared
@@ -19,8 +21,10 @@ from capvec.engines.protocol import EngineInfo, GenerationDefaults
 from capvec.engines.serving import while_connected
 from capvec.engines.transformers.capture import Limits, capture_batch, plan_batches
 from capvec.engines.transformers.decode import Request
+from capvec.engines.transformers.grammars import Grammar, Grammars
 from capvec.engines.transformers.loaded import LoadedModel
 from capvec.engines.transformers.scheduler import Scheduler
+from capvec.errors import UsageError
 from capvec.records import Reply
 
 
@@ -38,6 +42,7 @@ class Engine(Endpoints):
         """
         super().__init__(token, info_of(loaded, defaults or GenerationDefaults()), loaded.template)
         self._loaded, self._scheduler = loaded, scheduler
+        self._grammars = Grammars(loaded)
         self._vectors: dict[str, Tensor] = {}
         """Content hash to vectors, float32 `[n_layers, d_model]`, on the model's device."""
 
@@ -47,7 +52,24 @@ class Engine(Endpoints):
 
     async def generate(self, http: HttpRequest, request: ReplyRequest) -> Reply:
         vectors = tuple(self._vectors[steer.direction][steer.layer] for steer in request.steers)
-        return await while_connected(http, self._scheduler.generate(Request(**vars(request), vectors=vectors)))
+        asked = {**vars(request), "vectors": vectors, "grammar": await self._grammar_of(request)}
+        return await while_connected(http, self._scheduler.generate(Request(**asked)))
+
+    async def _grammar_of(self, request: ReplyRequest) -> Grammar | None:
+        if not request.grammar:
+            return None
+        try:
+            grammar = await asyncio.to_thread(self._grammars.of, request.grammar)
+        except UsageError as error:
+            raise RequestError(str(error), "invalid_value") from error
+        if grammar.needs > request.max_tokens:
+            full = self.context_length - len(request.tokens) < grammar.needs
+            raise RequestError(
+                f"there is room for {request.max_tokens} tokens, and the shortest reply that matches the regular "
+                f"expression has {grammar.needs}; expected at least as many",
+                "context_length_exceeded" if full else "invalid_value",
+            )
+        return grammar
 
     async def residuals(self, http: HttpRequest, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
         found = np.empty((len(prepared), self.info.n_layers, self.info.d_model), np.float32)

@@ -75,6 +75,11 @@ class Engine(Endpoints):
                 "in between",
                 "invalid_value",
             )
+        if request.grammar:
+            raise RequestError(
+                "structured_outputs: capvec does not constrain replies in vLLM; use --engine transformers",
+                "invalid_value",
+            )
         return await unless_gone(http, self._reply(request))
 
     async def residuals(self, http: HttpRequest, prepared: Sequence[Prepared]) -> NDArray[np.float32]:

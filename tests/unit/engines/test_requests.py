@@ -76,3 +76,11 @@ def test_every_failure_has_a_code_and_a_status(error, code, status):
     body, given = error_response(error)
     assert (body["error"]["code"], given) == (code, status)
     assert "m" in body["error"]["message"]
+
+
+def test_a_regular_expression_constrains_a_reply_and_anything_else_that_would_is_refused():
+    assert chat(structured_outputs={"regex": "a+"}).grammar == "a+"
+    assert chat().grammar == chat(structured_outputs=None).grammar == ""
+    for bad in ("a+", {"json": {}}, {"regex": 1}, {"regex": "a", "choice": ["b"]}, {"regex": "a" * 9000}):
+        with pytest.raises(RequestError, match=r"structured_outputs: .*; expected an object with regex alone"):
+            chat(structured_outputs=bad)

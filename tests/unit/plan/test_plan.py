@@ -100,6 +100,9 @@ def test_each_steered_config_gets_its_controls_and_the_prompt_comes_once(directi
         "negated-L1-a4",
         "prompt",
     ]
+    (constrained,) = control_configs(parse_controls("constrained"), steered, direction, {}, "DONE")
+    assert (constrained.name, constrained.grammar, constrained.steers) == ("constrained", "DONE", ())
+    assert constrained.control.configs == ("steered-L1-a2", "steered-L1-a4")
 
 
 @pytest.mark.parametrize(

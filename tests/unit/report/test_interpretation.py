@@ -359,3 +359,29 @@ def test_readings_that_all_agree_take_one_line():
     section = robustness_section(summarise(outcomes, ["baseline", "s", "t"], comparisons=[]))
     assert any(line.startswith("The same however") and line.endswith(": s.") for line in sentences(section))
     assert [row[0] for row in cells(section) if row[1] == "strict parses only"] == ["t"]
+
+
+# ------------------------------------------------------------------------------------------------ constrained replies
+
+CONSTRAINED = Config("constrained", "control", control=ControlOf("constrained", ("s",)), grammar="DONE")
+
+
+@pytest.mark.parametrize(
+    ("solved", "says", "means"),
+    [
+        (16, "gained as much as s (+0.70 against +0.70", "The gain of the vector may be one of form alone."),
+        (2, "gained less than s (+0.00 against +0.70", "The form of the replies does not explain"),
+        (13, "gained not clearly less than s (+0.55 against +0.70", "The form of the replies may explain"),
+    ],
+)
+def test_a_gain_is_weighed_against_that_of_the_grammar_alone(solved, says, means):
+    lines = said(sweep(20, baseline=2, s=16, constrained=solved), controls=(CONSTRAINED,))
+    (line,) = (line for line in lines if "constrained" in line)
+    assert says in line
+    assert means in line
+
+
+def test_where_nothing_was_gained_the_change_by_the_grammar_alone_is_told():
+    lines = said(sweep(20, baseline=2, s=2, constrained=3), controls=(CONSTRAINED,))
+    (line,) = (line for line in lines if "constrained" in line)
+    assert "without a vector, changed the pass rate by +0.05 (p = 1.0" in line
