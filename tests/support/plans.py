@@ -23,7 +23,8 @@ def plan_of(tasks: int, configs: int, attempts: int, controls: str = "", folder:
     """A plan of so many tasks, configs (a baseline among them) and attempts, with controls as `--controls` says."""
     steered = [steered_config(DIRECTION, 22, float(alpha)) for alpha in range(1, configs)]
     asked = parse_controls(controls)
-    matched = {"random": [random_control(DIRECTION, number) for one in asked for number in range(one.count)]}
+    count = next((control.count for control in asked if control.kind == "random"), 0)
+    matched = {"random": [random_control(DIRECTION, number) for number in range(count)]}
     arms = (Config("baseline", "baseline"), *steered)
     arms = (*arms, *control_configs(asked, steered, DIRECTION, matched))
     all_tasks = tuple(Task(f"task-{number}", folder, "Do it.", "0") for number in range(tasks))
