@@ -295,7 +295,7 @@ def _of_end(
     done = planned & {outcome.id for outcome in outcomes}
     needed = planned - (not_needed(plan, sequential) if sequential is not None else frozenset())
     if needed - done:
-        yield Departure("stopping rule", f"{len(done)} of {counted(len(planned), 'trial')} are on record")
+        yield Departure("stopping rule", f"{len(done)} of {len(planned)} planned trials are on record")
     parts = record.get("merged", ())
     if sequential is None and plan.dealing is None:  # a shard has no verdict to look at
         yield from _looks(record, outcomes, len(planned))

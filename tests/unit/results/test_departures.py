@@ -161,7 +161,7 @@ def test_a_run_that_kept_to_its_preregistration_is_reported_so_and_the_report_is
 
 def test_a_run_stopped_early_is_named(tmp_path):
     write_recorded(tmp_path / "r", claim={}, keep=lambda spec: spec.task != "task2")
-    assert departures(tmp_path / "r") == ["40 of 60 trials are on record"]
+    assert departures(tmp_path / "r") == ["40 of 60 planned trials are on record"]
 
 
 def test_a_preregistration_written_after_the_first_trial_is_named(tmp_path):
@@ -206,7 +206,7 @@ def test_merged_shards_are_compared_as_one_run(tmp_path, capsys):
     main(["report", *parts, "--out", str(tmp_path / "all")])
     assert departures(tmp_path / "all") == []
     main(["report", *parts[:2], "--out", str(tmp_path / "some")])
-    assert departures(tmp_path / "some") == ["40 of 60 trials are on record"]
+    assert departures(tmp_path / "some") == ["40 of 60 planned trials are on record"]
     capsys.readouterr()
     write_recorded(tmp_path / "s4", claim={"hypothesis": "Another."}, shard=Shard(3, 3))
     assert main(["report", *parts[:2], str(tmp_path / "s4"), "--out", str(tmp_path / "no")]) == 2
