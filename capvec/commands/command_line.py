@@ -7,7 +7,20 @@ import sys
 from collections.abc import Sequence
 
 from capvec import __version__
-from capvec.commands import bake, capture, check, collect, compute, doctor, export, judge, report, serve, setup
+from capvec.commands import (
+    bake,
+    capture,
+    check,
+    collect,
+    compute,
+    doctor,
+    export,
+    judge,
+    preregister,
+    report,
+    serve,
+    setup,
+)
 from capvec.exits import accept_any_character, exit_code_of
 from capvec.plan.option_help import add_arguments
 from capvec.plan.option_table import PLACES
@@ -18,6 +31,7 @@ COMMANDS = {
     "setup": setup,
     "serve": serve,
     "check": check,
+    "preregister": preregister,
     "collect": collect,
     "capture": capture,
     "compute": compute,

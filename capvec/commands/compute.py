@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 HEAD = 5
 """Layers of the ranking to print."""
-COLUMNS = tuple("layer auc auc_null_p95 cv_auc cv_p_value p_value p_corrected stability_min margin_ratio".split())
-"""Columns to print of each: an AUC never without its null."""
+COLUMNS = tuple(
+    "layer auc auc_null_p95 cv_auc cv_p_value p_value p_corrected stability_min "
+    "margin_ratio margin_ratio_null_p95 margin_ratio_noise".split()
+)
+"""Columns to print of each: an AUC and a margin never without their null."""
 
 
 EPILOG = """\

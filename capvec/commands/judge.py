@@ -49,12 +49,15 @@ def _judge_files(options: argparse.Namespace) -> int:
     from capvec.report.document import sweep_report  # noqa: PLC0415
     from capvec.results.judge import Asked, judge_sources  # noqa: PLC0415
     from capvec.results.lock import locked_new  # noqa: PLC0415
+    from capvec.results.preregistration import Preregistration  # noqa: PLC0415
 
     reading = Reading(options.columns or {}, options.reward, options.solved_at)
     controls = None if options.controls is None else split("--controls", options.controls)
     served = None if options.receipts is None else read_served(Path(options.receipts))
+    named = options.preregistration
+    registered = None if named is None else Preregistration.read(Path(named))
     stated = options.baseline, controls, options.seeds, options.errors
-    asked = Asked(*stated, options.effect, options.gate, reading, served)
+    asked = Asked(*stated, options.effect, options.gate, reading, served, registered)
     sources = [_source(text, reading) for text in options.RESULTS]
     folder = Path(options.out or "results")
     results = judge_sources(sources, asked, folder)
@@ -85,7 +88,7 @@ def _judge_counts(options: argparse.Namespace) -> int:
     from capvec.results.lock import locked_new  # noqa: PLC0415
     from capvec.stats.counts import compare_counts  # noqa: PLC0415
 
-    for name in ("gate", "columns", "reward", "controls", "seeds", "errors", "effect", "receipts"):
+    for name in ("gate", "columns", "reward", "controls", "seeds", "errors", "effect", "receipts", "preregistration"):
         if name in options.typed:
             raise UsageError(f"--{name}: counts alone have no verdict that it could change; leave it out")
     counts = _counts(options.RESULTS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -29,7 +29,15 @@ class LayerRank:
     ambient_norm: float
     """Mean ‖h_L‖ over the traces."""
     margin_ratio: float
-    """Margin over ambient norm: the dose of α = 1 in stored units."""
+    """Margin over ambient norm: the dose of α = 1 in stored units. Read it against its null and against noise."""
+    margin_ratio_null_mean: float | None = field(default=None, kw_only=True)
+    """Mean of `margin_ratio` over the label permutations, each with a refitted direction; None in older rankings, as
+    for the next two."""
+    margin_ratio_null_p95: float | None = field(default=None, kw_only=True)
+    """95 % of the label permutations have a `margin_ratio` of at most this."""
+    margin_ratio_noise: float | None = field(default=None, kw_only=True)
+    """`margin_ratio` of a mean difference between classes that differ by noise alone, with as many traces and the same
+    spread (`noise_margin` has the formula); None where each class has one trace."""
     n_pos: int
     n_neg: int
     auc_null_p95: float
@@ -58,6 +66,15 @@ class LayerRank:
     def dose(self, alpha: float) -> float:
         """|α|·‖v_L‖ / ambient norm, for α in stored units, a multiple of the stored vector."""
         return abs(alpha) * self.margin_ratio
+
+    def margin_in_words(self) -> str:
+        """The margin over ambient norm beside its null and beside noise."""
+        said = f"margin {self.margin_ratio:.2f} of the ambient norm"
+        if self.margin_ratio_null_mean is None:
+            return f"{said} (its null is not on record)"
+        said += f", where label permutations give {self.margin_ratio_null_mean:.2f} on average"
+        said += f" and 95 % of them at most {self.margin_ratio_null_p95:.2f}"
+        return said if self.margin_ratio_noise is None else f"{said}, and noise {self.margin_ratio_noise:.2f}"
 
 
 @dataclass(frozen=True)
@@ -94,8 +111,8 @@ class Ranking:
         word = "distinguishable" if self.found(row.layer) else "not distinguishable"
         corrected = f", corrected over {len(self.rows)} layers p = {row.p_corrected:.3g}" if len(self.rows) > 1 else ""
         said = (
-            f"Layer {row.layer} is {word} from chance: p = {row.p_value:.3g}{corrected}; AUC {row.auc:.3f} in sample, "
-            f"where 95 % of label permutations reach at most {row.auc_null_p95:.3f}; "
+            f"Layer {row.layer} is {word} from chance: p = {row.p_value:.3g}{corrected}; {row.margin_in_words()}; "
+            f"AUC {row.auc:.3f} in sample, where 95 % of label permutations reach at most {row.auc_null_p95:.3f}; "
         )
         if row.cv_auc is None or row.cv_p_value is None:
             return f"{said}{self.folds}"

@@ -15,6 +15,7 @@ from capvec.directions.estimators import METHODS, Method
 from capvec.directions.fit import centred_states, fit
 from capvec.directions.folds import cross_fitted_scores, group_tasks, parts, refit_cosines, why_not
 from capvec.directions.labels import Labellings, positives_first
+from capvec.directions.noise_margin import noise_margins
 from capvec.directions.permute import choose_scheme, permuted
 from capvec.directions.ranking import LayerRank, Ranking
 from capvec.directions.recipe import EstimatorName
@@ -88,15 +89,17 @@ def validate(
     problem = why_not(observed.labels[0], folds)
     null = _null(residuals, labellings, None if problem else folds, method)
     rows = []
-    ambient, p_values = ambient_norms(residuals), zip(*margin_p_values(null.margins), strict=True)
+    ambient, noise = ambient_norms(residuals), noise_margins(residuals, n_pos)
+    p_values = zip(*margin_p_values(null.margins), strict=True)
     for layer, (own, corrected) in enumerate(p_values):
-        margin, length = float(null.margins[layer, 0]), float(ambient[layer])
+        length = float(ambient[layer])
         row = LayerRank(
             layer=layer,
             auc=float(null.aucs[layer, 0]),
-            margin=margin,
+            margin=float(null.margins[layer, 0]),
             ambient_norm=length,
-            margin_ratio=margin / length if length else 0.0,
+            margin_ratio=float(null.margins[layer, 0]) / length if length else 0.0,
+            **_ratios_of_chance(null.margins[layer], float(noise[layer]), length),
             n_pos=n_pos,
             n_neg=len(residuals) - n_pos,
             auc_null_p95=_p95(null.aucs[layer]),
@@ -167,6 +170,16 @@ def margin_p_values(margins: NDArray[np.float64]) -> tuple[NDArray[np.float64], 
     scores = np.where(flat, 0, (margins - margins.mean(axis=1, keepdims=True)) / np.where(flat, 1, spread))
     reached = scores[:, :1] - _TIE
     return (scores >= reached).mean(axis=1), (scores.max(axis=0) >= reached).mean(axis=1)
+
+
+def _ratios_of_chance(margins: NDArray[np.float64], noise: float, ambient: float) -> dict[str, float | None]:
+    """The null of the margin over ambient norm, and that of noise; 0 where every residual is zero."""
+    ratios = margins / ambient if ambient else np.zeros_like(margins)
+    return {
+        "margin_ratio_null_mean": float(ratios[1:].mean()),
+        "margin_ratio_null_p95": _p95(ratios),
+        "margin_ratio_noise": None if np.isnan(noise) else noise / ambient if ambient else 0.0,
+    }
 
 
 def _cross_fitted(

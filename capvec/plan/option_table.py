@@ -8,6 +8,7 @@ of `Recipe`, `GenerationDefaults` and `capvec.models`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import get_args
 
@@ -58,6 +59,7 @@ PLACES: Mapping[str, Place] = {
     "setup": Place("capvec setup", "Prepare what a sweep needs: Docker, the base image and the bundled model."),
     "serve": Place("capvec serve", "Serve a model, with a name for each steer, to any client until Ctrl-C."),
     "check": Place("capvec check", "Prove tasks: their own solutions are judged solved, and doing nothing is not."),
+    "preregister": Place("capvec preregister", "Write down a claim, and how a sweep tests it, before it runs."),
     "collect": Place("capvec collect", "Run the baseline and keep its traces, for --traces."),
     "capture": Place("capvec capture", "Save the residuals of traces to a file, for `capvec compute`."),
     "compute": Place("capvec compute", "Build a direction from traces, and test and rank it at every layer."),
@@ -111,7 +113,24 @@ def _of_models(name: str) -> Default:
     return Default(words=f"{AGENT[name]} for {POCKET}, {BASE[name]} for {POCKET_BASE}, otherwise {usual}")
 
 
-OPTIONS: tuple[Option, ...] = (
+_NOT_REGISTERED = frozenset(
+    (
+        *("reference", "base_url", "engine", "engine_arg", "skip_unfit", "no_check", "docker_host", "retries"),
+        *("max_outage", "base_rate", "spread", "run", "resume", "shard", "plan", "preregistration"),
+        *("write_preregistration", "hypothesis"),
+    )
+)
+"""Options of a sweep that `capvec preregister` lacks: no claim depends on them, or it has its own."""
+
+
+def _registered(option: Option) -> Option:
+    """The option, which `capvec preregister` has too where it is of a sweep and of a claim."""
+    if "sweep" not in option.places or option.name in _NOT_REGISTERED:
+        return option
+    return replace(option, places=(*option.places, "preregister"))
+
+
+_TABLE: tuple[Option, ...] = (
     # -------------------------------------------------------------------------------------------------- steering
     Option("alpha", "A[,A…]", "steering", _STEERING, "Steering strengths, each a config of its own.", parse_alphas,
         Default("4"), record="alphas"),
@@ -288,6 +307,13 @@ OPTIONS: tuple[Option, ...] = (
         "with M one of parse_fail, no_cmd and steps, are judged by the observed values of every config, controls "
         "included: no pass rate more than D below the baseline's, no mean of M above the baseline's. Join conditions "
         "by commas."),
+    Option("preregistration", "FILE", "run", _SWEEP,
+        "A file that `capvec preregister` wrote. The report begins with every departure from it."),
+    Option("write_preregistration", "FILE", "run", _SWEEP,
+        "With --plan: a new file, to which what was planned is written as by `capvec preregister`, with the layers and "
+        "the direction that were found."),
+    Option("hypothesis", "TEXT", "run", _SWEEP, "With --write-preregistration: what the sweep is to show."),
+    Option("hypothesis", "TEXT", "run", ("preregister",), "What the sweep is to show.", required=True),
     Option("selection", "PATH", "run", ("calibration",),
         "File with the layers and strengths that `python -m capvec.studies.calibration.select` selected.",
         default=Default(words="the bundled one"), earlier=("chosen",)),
@@ -319,6 +345,10 @@ OPTIONS: tuple[Option, ...] = (
     Option("receipts", "FILE", "elsewhere", ("judge",),
         "The file that `capvec serve --receipts FILE` wrote while it answered the harness.",
         default=Default(words="none")),
+    Option("preregistration", "FILE", "elsewhere", ("judge",),
+        "A file that `capvec preregister` wrote. The report begins with every departure from it, and says what cannot "
+        "be compared.", default=Default(words="none")),
+    Option("FILE", "FILE", "files", ("preregister",), "A new file.", required=True),
     Option("RUN", "RUN", "files", ("report",), "Folders of runs, such as reports/latest.", required=True, several=True),
     Option("RUN", "RUN", "files", ("export",), "Folder of a run, such as reports/latest.", required=True),
     Option("out", "DIR", "files", ("report",), "A new folder for the merged run; required for several runs."),
@@ -341,4 +371,5 @@ OPTIONS: tuple[Option, ...] = (
     Option("log", "FILE", "files", ("serve",), "Where the engine's output goes.",
         default=Default(words="engine.log in capvec's cache folder")),
 )  # fmt: skip
+OPTIONS = tuple(map(_registered, _TABLE))
 """In the order of help texts and documentation."""

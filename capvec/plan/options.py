@@ -104,6 +104,12 @@ class SweepOptions(Record):
     run: str | None = None
     resume: bool = False
     gate: str | None = None
+    preregistration: str | None = None
+    """A file that the run is compared with."""
+    write_preregistration: str | None = None
+    """With `--plan`: a file to write."""
+    hypothesis: str | None = None
+    """What the run is to show, for the file that is written."""
     shard: Shard | None = None
     """The part of the plan to run; None for all of it."""
     sequential: bool = False
@@ -140,6 +146,17 @@ class SweepOptions(Record):
         """The options that a command has, as `provenance.json` records them."""
         keys = {"recipe" if option.name in RECIPE_PARSERS else option.key for option in options_of(place)}
         return {key: value for key, value in self.to_json().items() if key in keys}
+
+
+def _check_claim(raw: Mapping[str, Any]) -> None:
+    """Refuse `--write-preregistration` where no whole plan is made, or nothing is claimed."""
+    if not raw.get("plan"):
+        raise UsageError("--write-preregistration needs --plan: a claim is written before a sweep, not by it")
+    if raw.get("hypothesis") is None:
+        raise UsageError('--write-preregistration needs --hypothesis "…": say what the sweep is to show')
+    for name in ("shard", "preregistration"):
+        if raw.get(name) is not None:
+            raise UsageError(f"--write-preregistration with --{name}: the whole plan is written, anew; drop one")
 
 
 def recipe_of(values: Mapping[str, Any]) -> Recipe:
@@ -186,6 +203,10 @@ def parse_options(raw: Mapping[str, Any], place: str = "sweep") -> SweepOptions:
         raise UsageError(
             "--sequential and --shard were both given: interim analyses need the outcomes of every shard; drop one"
         )
+    if values.get("write_preregistration") is not None:
+        _check_claim(raw)
+    if place == "sweep" and values["hypothesis"] is not None and values["write_preregistration"] is None:
+        raise UsageError("--hypothesis needs --plan and --write-preregistration FILE: say where it is to be written")
     if values.get("op") == "ablate" and any(control.kind == "negated" for control in values["controls"]):
         raise UsageError("--controls negated with --op ablate: an ablation has no sign to change; leave negated out")
     if values.get("base_url") is not None:

@@ -303,22 +303,42 @@ def control_configs(
     return tuple(configs.values())
 
 
+def control_names(control: Control, base: str, layers: int | str | None, mode: SteeringMode = PLAIN) -> tuple[str, ...]:
+    """The names of the configs that control for a steered config.
+
+    Args:
+        control: which, and how many.
+        base: the name of the steered config.
+        layers: that it steers, as in its name.
+        mode: of its steering.
+    """
+    where = base.removeprefix("steered-")
+    match control.kind:
+        case "zero":
+            return (f"zero-L{layers}{mode.suffix}",)
+        case "negated":
+            return (f"negated-{where}",)
+        case "random" | "shuffled" | "orthogonal" as kind:
+            return tuple(f"{kind}{number}-{where}" for number in range(1, control.count + 1))
+        case kind:  # without a vector, one serves the whole sweep
+            return (kind,)
+
+
 def _controls_for(
     base: Config, control: Control, direction: Direction, matched: Mapping[str, Sequence[Direction]]
 ) -> Iterator[Config]:
-    first, where = base.steers[0], base.name.removeprefix("steered-")
+    first = base.steers[0]
     layers, unit = [steer.layer for steer in base.steers], base.alpha_unit
     mode = SteeringMode(first.op, first.positions, first.keep_norm)
+    names = control_names(control, base.name, base.layer, mode)
     if control.kind == "zero":
-        name = f"zero-L{base.layer}{mode.suffix}"
-        yield make_config(name, "control", direction, layers, 0.0, unit, replace(mode, op="add"))
+        yield make_config(names[0], "control", direction, layers, 0.0, unit, replace(mode, op="add"))
     elif control.kind == "negated":
         if base.alpha is None:
             raise UsageError(f"--controls negated: {base.name} has no alpha whose sign could change; leave negated out")
-        yield make_config(f"negated-{where}", "control", direction, layers, -base.alpha, unit, mode)
+        yield make_config(names[0], "control", direction, layers, -base.alpha, unit, mode)
     else:
-        for number, other in enumerate(matched[control.kind], start=1):
-            name = f"{control.kind}{number}-{where}"
+        for name, other in zip(names, matched[control.kind], strict=True):
             yield make_config(name, "control", other, layers, base.alpha, unit, mode)
 
 

@@ -7,14 +7,17 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import pytest
+from _pytest.junitxml import xml_key
 
 from capvec.errors import StorageFault, UsageError
 from capvec.pytest_plugin.gates import gate_reports
 from capvec.pytest_plugin.other_plugins import parameter_of, refuse_multiplied
 from capvec.records import Outcome, TrialId
+from capvec.report.preregistration import preregistration_status
 from capvec.results.results import Results
 from capvec.run.session import StudySession
 from capvec.signals import finishing
+from capvec.text import printable
 
 
 class Controller:
@@ -83,6 +86,7 @@ class Controller:
             raise
         finally:
             results = self._finish(interrupted=interrupted)
+            _tell_junit(session.config, results)
             if results.completeness.expected:
                 for report in gate_reports(results, self._file):
                     # pytest computes percentages from this number, and gates were not collected.
@@ -121,3 +125,10 @@ class Controller:
         terminalreporter.section("capvec")
         for line in self._closing:
             terminalreporter.line(line)
+
+
+def _tell_junit(config: pytest.Config, results: Results) -> None:
+    """Write whether the run is what was preregistered into the junit file, where there is one."""
+    if (junit := config.stash.get(xml_key, None)) is not None:
+        for said in preregistration_status(results):
+            junit.add_global_property("preregistration", printable(said))

@@ -13,6 +13,8 @@ from capvec.report.interim import interim_section
 from capvec.report.interpretation import interpretation_section
 from capvec.report.method import method_section
 from capvec.report.origin import origin_section, proof_status, served_section
+from capvec.report.pass_at_k import pass_at_k_section
+from capvec.report.preregistration import preregistration_section, preregistration_status
 from capvec.report.receipts import receipts_section
 from capvec.report.rewards import rewards_section
 from capvec.report.robustness import robustness_section
@@ -31,11 +33,13 @@ def sweep_report(results: Results) -> Report:
     if results.completeness.interrupted:
         status.reverse()
     sections = (
+        preregistration_section(results),
         error_difference_section(results),
         verdict_section(results),
         interpretation_section(results),
         method_section(results) if results.origin is None else origin_section(results, results.origin),
         results_section(results),
+        pass_at_k_section(results),
         rewards_section(results),
         dose_response_section(results),
         interim_section(summary),
@@ -53,7 +57,7 @@ def sweep_report(results: Results) -> Report:
     )
     return Report(
         title=plan.title,
-        status=" ".join(filter(None, (error_difference_status(results), *status))),
+        status=" ".join(filter(None, (*preregistration_status(results), error_difference_status(results), *status))),
         sections=tuple(section for section in sections if section is not None),
         warnings=warnings(plan, summary),
         source="trials.jsonl" if results.origin is None else "results that were made elsewhere",

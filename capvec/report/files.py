@@ -83,6 +83,8 @@ def _summary(results: Results) -> dict[str, object]:
         "missing_trials": [str(trial) for trial in completeness.missing],
         "interrupted": completeness.interrupted,
     }
+    if results.comparison is not None:
+        data["preregistration"] = results.comparison.to_json()
     if completeness.stopped:
         data["stopped"] = completeness.stopped
     if plan.sequential:

@@ -13,10 +13,12 @@ from capvec.harnesses import Reading, Served, Source, source_of_frame
 from capvec.harnesses.source import Trial, with_attempts
 from capvec.plan.plan import Plan, Settings, control_of
 from capvec.records import Config, Outcome, TrialSpec
+from capvec.results.departures import compare_results
 from capvec.results.direction import DirectionSummary
 from capvec.results.gates import check_gate, check_names
 from capvec.results.ledger import reconcile
 from capvec.results.origin import Errors, Origin, Seeds, SourceLine
+from capvec.results.preregistration import Preregistration
 from capvec.results.results import Judgement, Results
 from capvec.stats.assumed import EQUIVALENCE_MARGIN
 from capvec.stats.summary import summarise
@@ -47,6 +49,8 @@ class Asked:
     reading: Reading = field(default_factory=Reading)
     served: Mapping[str, Served] | None = None
     """Config → the replies that `capvec serve` has receipts of."""
+    registered: Preregistration | None = None
+    """What the results are compared with."""
 
 
 def judge(
@@ -152,6 +156,7 @@ def judge_sources(sources: Sequence[tuple[str | None, Source]], asked: Asked, fo
         gates=check_gate(asked.gate, summary, len(plan.tasks)),
         completeness=reconcile(ids, trials.outcomes, ids),
         origin=_origin([source for _, source in named], trials, asked, guessed),
+        comparison=None if asked.registered is None else compare_results(asked.registered, plan, asked.gate),
     )
 
 

@@ -12,15 +12,20 @@ from typing import Any
 from capvec.errors import UsageError
 from capvec.plan.dealing import Dealing
 from capvec.records import Outcome, TrialId, TrialSpec
+from capvec.results.departures import registered_of
 from capvec.results.gates import split_gate
 from capvec.results.ledger import TRIALS
 from capvec.results.lock import locked_new
+from capvec.results.preregistration import PREREGISTRATION
 from capvec.results.provenance import PROVENANCE, differences, gaps, sessions
 from capvec.results.run_folder import RunFolder, read_run_folder
 from capvec.results.shards import check_shards, trials_in_order
 from capvec.storage import write_text, writing
 
-_OF_A_SHARD = ("run", "capvec", "commit", "written", "command_line", "options", "python", "platform", "versions")
+_OF_A_SHARD = (
+    *("run", "capvec", "commit", "written", "command_line", "options", "preregistration", "python", "platform"),
+    "versions",
+)
 _SHOWN = 120
 """Characters of a value in a message."""
 _NAMED = 5
@@ -94,6 +99,9 @@ def _check_together(first: RunFolder, other: RunFolder) -> None:
         one, two = (run.provenance["options"].get(name) for run in (first, other))
         if one != two:
             found[f"--{name}"] = (one, two)
+    claims = [(run.provenance.get("preregistration") or {}).get("hash") for run in (first, other)]
+    if None not in claims and claims[0] != claims[1]:
+        found["--preregistration"] = (claims[0], claims[1])
     if found:
         tasks = [name.removeprefix("task ") for name in found if name.startswith("task ")]
         if len(tasks) > 1:  # a list of checksums would not help
@@ -165,6 +173,7 @@ def _provenance(runs: Sequence[RunFolder], out: Path) -> dict[str, Any]:
         **records[0],
         "run": out.resolve().name,
         "options": options,
+        "preregistration": next((one for run in records if (one := run.get("preregistration")) is not None), None),
         "configs": _configs(runs),
         "tasks": tasks,
         "left_out": {name: why for name, why in _of_all(records, "left_out").items() if name not in tasks},
@@ -217,6 +226,9 @@ def _copy_files(runs: Sequence[RunFolder], outcomes: Mapping[TrialId, tuple[RunF
                 folder = out / source.parent.name
                 folder.mkdir(exist_ok=True)
                 shutil.copyfile(source, folder / source.name)
+    for run in runs:
+        if (registered := registered_of(run.folder, run.provenance)) is not None:
+            write_text(out / PREREGISTRATION, registered.text)
     vectors = next((run.folder / "vectors" for run in runs if (run.folder / "vectors").is_dir()), None)
     if vectors is not None:
         shutil.copytree(vectors, out / "vectors")

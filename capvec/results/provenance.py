@@ -25,6 +25,7 @@ from capvec.plan.plan import Plan, Settings
 from capvec.reading import shown
 from capvec.records import Outcome
 from capvec.results.ledger import TRIALS, Ledger
+from capvec.results.preregistration import Preregistration
 from capvec.serial import Record
 from capvec.steering import Steer
 from capvec.storage import write_text
@@ -56,6 +57,7 @@ def write(
     direction: StudyDirection | None,
     images: Mapping[str, str],
     hosts: Sequence[Mapping[str, Any]] = (),
+    registered: Preregistration | None = None,
 ) -> None:
     """Write `provenance.json` into the run folder; that of earlier sessions is kept in `earlier_sessions`.
 
@@ -68,6 +70,7 @@ def write(
         direction: of the steered configs, with its source; None if no config is steered.
         images: the images of each task, as `SandboxProvider.prepare` returns them.
         hosts: the Docker hosts that were named, as `capvec.sandbox.hosts.describe` gives them.
+        registered: the preregistration that the run is compared with; None where there is none.
     """
     path = folder / PROVENANCE
     earlier = read(folder) if path.exists() else None
@@ -79,6 +82,7 @@ def write(
         "run": plan.run,
         "command_line": list(command_line),
         "options": dict(options),
+        "preregistration": None if registered is None else registered.reference,
         "settings": plan.settings.to_json(),
         "model": dict(health),
         "direction": direction.provenance() if direction else None,

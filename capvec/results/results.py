@@ -8,6 +8,7 @@ from functools import cached_property
 
 from capvec.plan.plan import Plan
 from capvec.records import Outcome
+from capvec.results.departures import Comparison
 from capvec.results.direction import DirectionSummary
 from capvec.results.gates import GateResult
 from capvec.results.interim import equivalence_margin_of, interim_analyses
@@ -43,6 +44,8 @@ class Results:
     completeness: Completeness
     origin: Origin | None = None
     """What is known of results that were made elsewhere; None for those of a run."""
+    comparison: Comparison | None = None
+    """With the preregistration; None where there is none."""
 
     @cached_property
     def controls(self) -> tuple[MatchedComparison, ...]:

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from capvec.engines.client import EngineClient
 from capvec.errors import UsageError
 from capvec.plan.plan import Settings
+from capvec.results.departures import NAMED
 from capvec.run.capacity import WORKERS, Forecast, capacities, recorded_work
 from capvec.run.engine_speed import measure_engine
 from capvec.run.forecast import detections_of, forecast_lines
@@ -49,8 +50,13 @@ def dry_run(study: Study, root: Path, jobs: int, say: Callable[[str], None]) -> 
         preparation_s = time.monotonic() - started
         payload = session.payload
         client = resources.enter_context(EngineClient(payload.engine_url, payload.engine_token))
+        for departure in session.departures:
+            say(f"departs from the preregistration: {departure.in_words(NAMED)}")
         probe = run_probe(TrialRunner(payload.plan, client, payload.sandboxes), jobs, say)
         capacity = forecast_capacity(probe, client, payload.plan.settings, say)
+        if options.write_preregistration is not None:
+            registered = session.preregister(Path(options.write_preregistration))
+            say(f"preregistered in {options.write_preregistration}: hash {registered.hash}")
     say("computing the power of the plan")
     detections = detections_of(payload.plan, session.assumptions)
     print()

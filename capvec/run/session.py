@@ -27,11 +27,21 @@ from capvec.plan.plan import Plan, Settings, interleave, settings_for
 from capvec.plan.seeds import drawn_order
 from capvec.records import Config, Outcome
 from capvec.results import provenance
+from capvec.results.departures import NAMED, Departure, compare_plan, compared, registered_of
 from capvec.results.direction import DirectionSummary
 from capvec.results.gates import check_gate, check_names, split_gate
 from capvec.results.interim import not_needed
 from capvec.results.ledger import TRIALS, Ledger
 from capvec.results.lock import LOCK, locked, refuse_if_written
+from capvec.results.preregistration import (
+    PREREGISTRATION,
+    SHOWN,
+    Preregistration,
+    RegisteredDirection,
+    RegisteredModel,
+    check_new,
+    preregister,
+)
 from capvec.results.results import Results, summarise_run
 from capvec.run.assumptions import assumptions_of
 from capvec.run.instrument import Notice, Patience
@@ -45,6 +55,7 @@ from capvec.sandbox.hosts import DockerHosts, describe, reach
 from capvec.sandbox.reaper import reap_and_say
 from capvec.serial import Record
 from capvec.signals import finishing
+from capvec.storage import write_text
 from capvec.task_records import Task
 from capvec.tasks.loader import left_out_in_words, notes_in_words
 from capvec.text import counted, one_line
@@ -112,6 +123,8 @@ class StudySession:
         _check(options)
         self._dealing, self._tasks = _dealt(study)
         self.assumptions = assumptions_of(options)
+        named = options.preregistration
+        self._registered = None if named is None else Preregistration.read(Path(named))
         self.folder = run_folder(options, root)
         self._say = say
         self._resources = ExitStack()
@@ -164,7 +177,10 @@ class StudySession:
         """Write `provenance.json` and an empty ledger, and say how many trials will run."""
         prepared, line = self._ready, self.options.command_line
         Ledger(self.folder / TRIALS).create()
-        provenance.write(self.folder, command_line=line, options=self.study.asked, **prepared.provenance)
+        if self._registered is not None:
+            write_text(self.folder / PREREGISTRATION, self._registered.text)
+        about = prepared.provenance | {"registered": self._registered}
+        provenance.write(self.folder, command_line=line, options=self.study.asked, **about)
         _point_latest(self.folder)
         plan, recorder = prepared.payload.plan, prepared.recorder
         skipped = recorder.skipped - recorder.kept
@@ -179,8 +195,38 @@ class StudySession:
             )
         if recorder.monitor is not None:
             self._say(recorder.monitor.words)
+        for departure in self.departures:
+            self._say(f"departs from the preregistration: {departure.in_words(NAMED)}")
         if (warning := self.assumptions.power_warning(plan)) is not None:
             self._say(f"{warning.words} Use --plan to see how many tasks or attempts would be enough.")
+
+    @property
+    def departures(self) -> tuple[Departure, ...]:
+        """From the preregistration, as far as the plan shows them; available after `prepare`."""
+        if self._registered is None:
+            return ()
+        return compare_plan(self._registered, self._ready.payload.plan, self._record)
+
+    @property
+    def _record(self) -> dict[str, Any]:
+        """What a preregistration is compared with beside the plan."""
+        about, directions = self._ready.provenance, self._ready.design.directions
+        return {"options": self.study.asked, "model": about["health"], "direction": directions.provenance()}
+
+    def preregister(self, path: Path) -> Preregistration:
+        """Write what was prepared as a preregistration, with the layers and the direction that were found.
+
+        Raises:
+            UsageError: something is there already, or the hypothesis is empty.
+        """
+        plan, record = self._ready.payload.plan, self._record
+        model = RegisteredModel(record["model"]["model"], record["model"]["revision"])
+        contrast = (record["direction"]["contrast"] or {}).get("hash")
+        recipe = None if contrast is None else self.options.recipe
+        direction = RegisteredDirection(record["direction"]["hash"], contrast, recipe)
+        registered = preregister(self.options, plan.configs, plan.tasks, model=model, direction=direction)
+        registered.write(path)
+        return registered
 
     @property
     def payload(self) -> WorkerPayload:
@@ -224,6 +270,7 @@ class StudySession:
             self._resources.callback(self._discard)
         _check_free(self.folder, self.options)
         provenance.check_comparable(self.folder, self.folder / TRIALS)
+        self._registered = _still_registered(self._registered, self.folder)
 
     def _engine_and_tasks(
         self, started: _Started | None, hosts: DockerHosts
@@ -281,6 +328,7 @@ class StudySession:
             judgement=judgement,
             gates=(*judgement.gates, *check_gate(None if plan.shard else self.options.gate, summary, len(plan.tasks))),
             completeness=prepared.recorder.completeness(skipped, interrupted=interrupted, stopped=self.stopped),
+            comparison=compared(plan, provenance.read(self.folder), outcomes, summary.sequential),
         )
 
     def close(self) -> None:
@@ -388,8 +436,27 @@ def _plan_of(
     )
 
 
+def _still_registered(named: Preregistration | None, folder: Path) -> Preregistration | None:
+    """What a run is compared with: the file that was named, or that of the sessions before.
+
+    Raises:
+        UsageError: the run began with another one, or its copy was changed.
+    """
+    if not (folder / provenance.PROVENANCE).exists():
+        return named
+    before = registered_of(folder, provenance.read(folder))
+    if named is not None and before is not None and named.hash != before.hash:
+        raise UsageError(
+            f"--preregistration: {folder} began with the one with the hash {before.hash[:SHOWN]}, and this one has "
+            f"{named.hash[:SHOWN]}; leave it out, or choose another --run"
+        )
+    return before if named is None else named
+
+
 def _check(options: SweepOptions) -> None:
     get_protocol(options.protocol)
+    if options.write_preregistration is not None:
+        check_new(Path(options.write_preregistration))
     if options.gate is not None:
         split_gate(options.gate)
 

@@ -57,6 +57,8 @@ from capvec.text import counted, estimate, rounded_up
 
 Name = Literal["improves", "harms", "changes format only", "no effect detected", "underpowered"]
 LEVEL = 0.05
+TEST = f"two-sided sign-flip test over tasks at {LEVEL:g}, after Holm over the steered configs"
+"""The test that decides on *improves* and *harms*, as a preregistration names it."""
 
 
 @dataclass(frozen=True)

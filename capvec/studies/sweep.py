@@ -8,7 +8,7 @@ from typing import Any
 
 from capvec.directions.direction import named_direction
 from capvec.plan.options import SweepOptions
-from capvec.plan.plan import Plan, config_name
+from capvec.plan.plan import Plan, config_name, control_names, layers_label
 from capvec.records import Config, Outcome
 from capvec.results.results import Judgement
 from capvec.results.zero_control import judge_zero
@@ -51,10 +51,24 @@ class SweepStudy:
         return self.options.recorded(self.name)
 
     def config_names(self) -> tuple[Config, ...]:
-        layers: Sequence[tuple[int, ...] | str] = self.options.layers or ("auto",)
-        unit, mode = self.options.alpha_unit, mode_of(self.options)
-        names = [config_name(where, alpha, unit, mode) for where in layers for alpha in alphas_of(self.options)]
-        return (Config(Config.BASELINE, "baseline"), *(Config(name, "steered") for name in names))
+        options, mode = self.options, mode_of(self.options)
+        layers = [layers_label(group) for group in options.layers] if options.layers else ["auto"]
+        steered = [
+            (config_name(where, alpha, options.alpha_unit, mode), where)
+            for where in layers
+            for alpha in alphas_of(options)
+        ]
+        controls = dict.fromkeys(
+            name
+            for control in options.controls
+            for base, where in steered
+            for name in control_names(control, base, where, mode)
+        )
+        return (
+            Config(Config.BASELINE, "baseline"),
+            *(Config(name, "steered") for name, _ in steered),
+            *(Config(name, "control") for name in controls),
+        )
 
     def design(self, context: StudyContext) -> StudyDesign:
         return design_configs(self.options, context)

@@ -22,9 +22,11 @@ SETTINGS = Settings("m", "bash-block", "zero-shot", 4, 32, 0.7)
 def plan_of(tasks: int, configs: int, attempts: int, controls: str = "", folder: Path = Path("r")) -> Plan:
     """A plan of so many tasks, configs (a baseline among them) and attempts, with controls as `--controls` says."""
     steered = [steered_config(DIRECTION, 22, float(alpha)) for alpha in range(1, configs)]
-    matched = {"random": [random_control(DIRECTION, number) for number in range(19)]}
+    asked = parse_controls(controls)
+    count = next((control.count for control in asked if control.kind == "random"), 0)
+    matched = {"random": [random_control(DIRECTION, number) for number in range(count)]}
     arms = (Config("baseline", "baseline"), *steered)
-    arms = (*arms, *control_configs(parse_controls(controls), steered, DIRECTION, matched))
+    arms = (*arms, *control_configs(asked, steered, DIRECTION, matched))
     all_tasks = tuple(Task(f"task-{number}", folder, "Do it.", "0") for number in range(tasks))
     return Plan("r", folder, all_tasks, arms, interleave(all_tasks, arms, attempts, 0), SETTINGS)
 

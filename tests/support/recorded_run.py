@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,14 +21,17 @@ from capvec.plan.plan import Plan, Settings, control_configs, interleave, steere
 from capvec.records import Config, Episode, Measured, Outcome, Parse, Reply, Step, Trace, TrialSpec
 from capvec.report.files import write_reports
 from capvec.results import provenance
+from capvec.results.departures import compared
 from capvec.results.direction import DirectionSummary
 from capvec.results.gates import check_gate
 from capvec.results.ledger import Ledger, reconcile
+from capvec.results.preregistration import PREREGISTRATION
 from capvec.results.results import summarise_run
 from capvec.results.zero_control import check_zero
 from capvec.task_records import Task
 from capvec.traces.write import write_trajectory
 from support.plans import shard_of
+from support.registered import registered_for
 from support.results import results_of
 
 HEALTH = EngineInfo("m", "rev", "Arch", 3, 8, 512, "float32", "cpu", "0")
@@ -93,6 +97,7 @@ def write_recorded(
     finished: bool = True,
     shard: Shard | None = None,
     attempts: int = 2,
+    claim: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Write the folder as a session does.
 
@@ -105,6 +110,7 @@ def write_recorded(
         finished: whether the session came to write its reports.
         shard: the part of the plan that the session ran.
         attempts: of each (task, config).
+        claim: what of its preregistration is not what the whole plan is; None for a run without one.
     """
     built = built_direction()
     found = StudyDirection(built.direction, "the traces", built)
@@ -115,7 +121,10 @@ def write_recorded(
     built.ranking.write_csv(folder / "vectors" / "ranking.csv", found.flags)
     options = SweepOptions(tasks="multi", seed=seed, gate="no_harm(0.5)", shard=shard)
     images = {task.name: "sha256:0" for task in TASKS}
-    about = {"plan": plan, "health": HEALTH.to_json(), "direction": found}
+    about: dict[str, Any] = {"plan": plan, "health": HEALTH.to_json(), "direction": found}
+    if claim is not None:
+        about["registered"] = registered_for(whole, options, found, **claim)
+        (folder / PREREGISTRATION).write_text(about["registered"].text)
     provenance.write(folder, command_line=["pytest"], options=options.recorded("sweep"), images=images, **about)
     ledger, outcomes = Ledger(folder / "trials.jsonl"), []
     for number, spec in enumerate(whole.trials):
@@ -129,7 +138,9 @@ def write_recorded(
         asked = options.gate if shard is None else None
         gates = (*check_zero(plan, outcomes), *check_gate(asked, summary, len(plan.tasks)))
         direction = DirectionSummary.of(found)
-        write_reports(results_of(plan, outcomes, direction=direction, gates=gates, completeness=recorded))
+        results = results_of(plan, outcomes, direction=direction, gates=gates, completeness=recorded)
+        against = compared(plan, provenance.read(folder), outcomes, None)
+        write_reports(replace(results, comparison=against))
     return plan
 
 

@@ -80,6 +80,8 @@ def test_each_layer_has_both_ratios_and_their_cosine(rows):
         # By arithmetic: the margins are 1 and 3 on a residual of length about 10; 45 degrees lie between them.
         assert one.margin_ratio_v1 == pytest.approx(0.1, rel=0.05)
         assert one.margin_ratio_v2 == pytest.approx(0.3, rel=0.05)
+        assert one.margin_ratio_noise_v1 < one.margin_ratio_v1
+        assert one.margin_ratio_null_p95_v2 <= one.margin_ratio_v2
         assert one.cosine == pytest.approx(math.cos(math.pi / 4), abs=0.02)
         assert one.auc_v1 == one.auc_v2 == 1
 

@@ -21,6 +21,7 @@ from capvec.directions.estimate import estimate_direction
 from capvec.directions.estimators import METHODS
 from capvec.directions.fit import centred_states, fit
 from capvec.directions.labels import Labellings
+from capvec.directions.noise_margin import noise_margins
 from capvec.directions.permute import choose_scheme, permuted
 from capvec.directions.recipe import EstimatorName
 from capvec.directions.validate import margin_p_values, validate
@@ -29,8 +30,8 @@ pytestmark = pytest.mark.unit
 
 seeds = st.integers(0, 2**31)
 COLUMNS = (
-    "layer,auc,margin,ambient_norm,margin_ratio,n_pos,n_neg,auc_null_p95,cv_auc,cv_auc_low,cv_auc_high,cv_auc_null_p95,"
-    "cv_p_value,p_value,p_corrected,stability_min,stability_mean,reference_cosine,flags"
+    "layer,auc,margin,ambient_norm,margin_ratio,margin_ratio_null_mean,margin_ratio_null_p95,margin_ratio_noise,n_pos,"
+    "n_neg,auc_null_p95,cv_auc,cv_auc_low,cv_auc_high,cv_auc_null_p95,cv_p_value,p_value,p_corrected,stability_min,stability_mean,reference_cosine,flags"
 )
 
 
@@ -152,6 +153,69 @@ def test_tasks_that_set_the_classes_apart_are_taken_out_where_they_can_be():
     assert free.best.p_value < 0.05 < within.best.p_value
 
 
+# ------------------------------------------------------------------------------------------------ the margin of noise
+
+
+def test_the_margin_of_noise_at_six_against_twenty_traces_is_that_of_the_formula(noise):
+    # √(1/6 + 1/20) = 0.465. A squared margin is that times χ² with 2560 degrees of freedom over 2560, whose standard
+    # deviation is 2.8 %; that of the mean of 60 is 0.36 %, and half of it is left by the root: 1 % is five of them.
+    expected = (1 / 6 + 1 / 20) ** 0.5
+    rows = [ranking.row(0) for ranking in noise]
+    assert np.mean([row.margin_ratio for row in rows]) == pytest.approx(expected, rel=0.01)
+    # tr Σ of 24 degrees of freedom in 2560 dimensions is known to 0.6 %, the ambient norm to 0.3 %.
+    assert [row.margin_ratio_noise for row in rows] == pytest.approx([expected] * REPETITIONS, rel=0.02)
+    assert [row.margin_ratio_null_mean for row in rows] == pytest.approx([expected] * REPETITIONS, rel=0.02)
+    assert all(row.margin_ratio_null_mean < row.margin_ratio_null_p95 for row in rows)
+    assert "and noise 0.4" in rows[0].margin_in_words()
+
+
+@pytest.mark.parametrize("shift", [0.0, 40.0])
+def test_the_squared_margin_of_noise_is_estimated_without_bias_for_any_spread_and_mean(shift):
+    # Noise along few axes, about a large common mean: nothing is isotropic. The estimate must not see `shift`, by which
+    # the classes differ; the margins of the same noise without it are what it estimates.
+    rng = np.random.default_rng(9)
+    scales, draws = np.array([5.0, 2.0, 1.0, 0.1]), 4000
+    noise = rng.standard_normal((draws, 13, 4)) * scales + 100
+    margins = np.linalg.norm(noise[:, :4].mean(axis=1) - noise[:, 4:].mean(axis=1), axis=1)
+    noise[:, :4, 2] += shift
+    estimates = np.array([noise_margins(states.astype(np.float32)[:, None], 4)[0] for states in noise])
+    expected = (scales**2).sum() * (1 / 4 + 1 / 9)
+    for squares in (margins**2, estimates**2):
+        error = squares.std() / draws**0.5
+        assert squares.mean() == pytest.approx(expected, abs=4 * error)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seeds, st.integers(1, 5), st.integers(1, 5))
+def test_over_all_labellings_the_squared_margins_average_to_that_of_noise_with_the_whole_spread(seed, n_pos, n_neg):
+    # Of a finite set of n vectors, the difference of the means of a random n₊ and the rest has the mean square
+    # S/(n − 1)·(1/n₊ + 1/n₋), with S the squared distances from the mean of all. With S of the classes instead, and
+    # n − 2, this is the value of noise: both agree where the classes have the same mean.
+    x = residuals(seed, n_pos + n_neg, 1, 3).astype(np.float64)
+    observed = Labellings.observed(n_pos, n_neg)
+    centred = centred_states(x, 0)
+    every = permuted(observed, choose_scheme(observed), 1000, 0)
+    margins = fit(centred @ centred.T, every, METHODS["mean-difference"], 3).margins
+    whole = (centred**2).sum() / (len(x) - 1) * (1 / n_pos + 1 / n_neg)
+    assert (margins**2).mean() == pytest.approx(whole)
+    x[:n_pos] -= x[:n_pos].mean(axis=0)
+    x[n_pos:] -= x[n_pos:].mean(axis=0)
+    if len(x) > 2:
+        within = (x**2).sum() / (len(x) - 2) * (1 / n_pos + 1 / n_neg)
+        assert noise_margins(x, n_pos) ** 2 == pytest.approx(within)
+
+
+def test_two_traces_show_no_spread():
+    row = validate(*labelled(residuals(0, 1, 1), residuals(1, 1, 1))).best
+    assert row.margin_ratio_noise is None
+    assert row.margin_in_words().endswith(f"at most {row.margin_ratio_null_p95:.2f}")
+
+
+def test_residuals_of_zero_have_no_ratio_to_anything():
+    row = validate(*labelled(np.zeros((3, 1, 4), np.float32), np.zeros((4, 1, 4), np.float32))).best
+    assert (row.margin_ratio, row.margin_ratio_null_mean, row.margin_ratio_null_p95, row.margin_ratio_noise) == (0,) * 4
+
+
 # ------------------------------------------------------------------------------------------------ oracles
 
 
@@ -177,6 +241,9 @@ def test_the_null_is_what_refitting_in_d_dimensions_gives(estimator):
     z = (margins - margins.mean(1, keepdims=True)) / margins.std(1, keepdims=True)
     for layer, row in enumerate(by_layer(ranking)):
         assert row.margin == pytest.approx(margins[layer, 0], rel=1e-4)
+        ambient = np.linalg.norm(x[:, layer].astype(float), axis=1).mean()
+        assert row.margin_ratio_null_mean == pytest.approx(margins[layer, 1:].mean() / ambient, rel=1e-4)
+        assert row.margin_ratio_null_p95 == pytest.approx(sorted(margins[layer, 1:])[18] / ambient, rel=1e-4)
         assert row.auc == aucs[layer, 0]
         assert row.auc_null_p95 == sorted(aucs[layer, 1:])[18]  # the lowest value that at least 95 % of 19 reach up to
         assert row.p_value == pytest.approx(own[layer])

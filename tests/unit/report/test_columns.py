@@ -22,6 +22,7 @@ from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Settings
 from capvec.records import Config, ControlOf, Interval, LostTry, Measured, Outcome
 from capvec.report.files import MASTER_COLUMNS
+from capvec.results.departures import Departure
 from capvec.results.gates import GateResult
 from capvec.results.zero_control import Comparison
 from capvec.stats.config_summary import ConfigSummary
@@ -31,6 +32,7 @@ from capvec.stats.format_change import FormatChange
 from capvec.stats.matched_controls import MatchedComparison, RankTest
 from capvec.stats.mediation import Category, Mediation
 from capvec.stats.pairing import McNemarResult, SignFlipResult
+from capvec.stats.pass_at_k import ConfigPassAtK, PassAtK
 from capvec.stats.pooled import FisherResult
 from capvec.stats.rewards import ConfigRewards, NamedMean, RewardSummary
 from capvec.stats.sensitivity import Sensitivity
@@ -57,9 +59,10 @@ RECORDS = {
         "verdict.detectable": Detectable, "drift": Drift,
         "drift.pass_trend": DriftTest, "matched_controls[]": MatchedComparison,
         "matched_controls[].rank": RankTest, "gates[]": GateResult,
+        "pass_at_k[]": ConfigPassAtK, "pass_at_k[].by_k[]": PassAtK,
         "rewards": RewardSummary, "rewards.configs[]": ConfigRewards, "rewards.configs[].named": NamedMean,
         "sequential": Sequential, "sequential.tests[]": SequentialTest,
-        "sequential.tests[].analyses[]": InterimAnalysis,
+        "sequential.tests[].analyses[]": InterimAnalysis, "preregistration.departures[]": Departure,
     },
     "provenance.json": {
         "options": SweepOptions, "options.recipe": Recipe, "options.controls[]": Control, "options.grids": Grid,
@@ -79,7 +82,7 @@ RECORDS = {
 """File, and the first name in a heading (empty for the file's own table) → what is written there."""
 OTHERS = {
     "master_summary.csv": [""],
-    "summary.json": [""],
+    "summary.json": ["", "preregistration"],
     "stopped.json": [""],
     "vectors/ranking.csv": [""],
     "provenance.json": ["", "direction", "direction.ranking", "direction.format", "tasks"],
@@ -92,7 +95,7 @@ OF_OTHER_STUDIES = {
     ("provenance.json", "direction"): ["contrast_tasks", "format"],
     ("provenance.json", "direction.contrast"): ["skill", "format"],
 }
-OPTIONAL = ["rewards", "sequential", "bases", "skipped_trials", "stopped"]
+OPTIONAL = ["rewards", "sequential", "bases", "skipped_trials", "stopped", "preregistration"]
 """Keys of `summary.json` that only some runs have."""
 POINTS = ("selection.baseline", "selection.skill", "selection.format")
 KEYED = {"tasks", "options.grids"}
