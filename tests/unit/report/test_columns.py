@@ -41,8 +41,8 @@ from capvec.stats.stratified import CmhResult
 from capvec.stats.verdict import Detectable, Verdict
 from capvec.steering import Steer
 from capvec.studies.calibration.configs import Arms
-from capvec.studies.calibration.select import Grid
 from capvec.studies.calibration.selection import GridPoint, Selection
+from capvec.studies.calibration.selection_study import Grid
 from capvec.studies.calibration.verdicts import Criterion
 from dev.original_study.comparison import LayerRow
 
