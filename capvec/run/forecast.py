@@ -91,6 +91,7 @@ def forecast_lines(
     names = [task.name for task in plan.tasks]
     more = [f"and {len(names) - _NAMES_SHOWN} more"] if len(names) > _NAMES_SHOWN else []
     yield from _wrapped(f"tasks: {', '.join([*names[:_NAMES_SHOWN], *more])}")
+    yield f"sampling: {plan.settings.sampling}"
     yield from _wrapped(f"time: {time_in_words(probe, len(plan.trials), preparation_s)}")
     if capacity is not None:
         yield from _capacity_lines(capacity)
