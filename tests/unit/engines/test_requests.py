@@ -7,8 +7,10 @@ import json
 import numpy as np
 import pytest
 import safetensors.numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from capvec.engines.chat_requests import parse_chat
+from capvec.engines.chat_requests import parse_chat, parse_text
 from capvec.engines.checks import RequestError
 from capvec.engines.requests import error_response, parse_capture, parse_direction
 from capvec.errors import SteeringFault, UsageError
@@ -84,3 +86,50 @@ def test_a_regular_expression_constrains_a_reply_and_anything_else_that_would_is
     for bad in ("a+", {"json": {}}, {"regex": 1}, {"regex": "a", "choice": ["b"]}, {"regex": "a" * 9000}):
         with pytest.raises(RequestError, match=r"structured_outputs: .*; expected an object with regex alone"):
             chat(structured_outputs=bad)
+
+
+# ------------------------------------------------------------------------------------------------ any body
+
+NAMES = (
+    "frequency_penalty logit_bias logprobs max_tokens min_p model n presence_penalty repetition_penalty seed steering "
+    "stop stream stream_options structured_outputs temperature top_k top_p metadata user max_completion_tokens "
+    "messages modalities parallel_tool_calls response_format thinking tool_choice tools top_logprobs best_of echo "
+    "prompt suffix"
+).split()
+INNER = (
+    "role content type text function name parameters arguments tool_calls id include_usage regex layer direction "
+    "alpha op positions reasoning_content tool_call_id user system assistant tool 0 17"
+).split()
+fields_of_bodies = st.sampled_from(NAMES) | st.text(max_size=3)
+words = st.sampled_from(INNER)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | words,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words | st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+"""Any JSON, and NaN and infinities, which JSON does not have."""
+
+
+@pytest.mark.parametrize("parse", [parse_chat, parse_text])
+@settings(max_examples=300, deadline=None)
+@given(body=st.dictionaries(fields_of_bodies, values, max_size=6) | values, whole=st.booleans())
+def test_any_json_is_a_request_or_a_refusal_with_words(parse, body, whole):
+    if whole and isinstance(body, dict):  # what else is needed is there, so that the other fields are looked at
+        body = {"messages": HELLO} | body if parse is parse_chat else {"prompt": "hello"} | body
+    try:
+        parse(json.dumps(body).encode(), 4)
+    except RequestError as refusal:
+        refused = refusal
+    else:
+        return
+    assert refused.status == 400
+    assert 0 < len(str(refused)) < 5000
+    assert str(refused).encode()  # as the answer holds it
+
+
+@pytest.mark.parametrize("parse", [parse_chat, parse_text])
+@given(raw=st.binary(max_size=64))
+def test_any_bytes_are_a_request_or_a_refusal(parse, raw):
+    with pytest.raises(RequestError) as refusal:
+        parse(raw, 4)
+    assert refusal.value.status == 400
