@@ -37,7 +37,7 @@ from capvec.engines.requests import (
     parse_configs,
     parse_direction,
 )
-from capvec.engines.serving import BOUNDS, Bounds, JsonResponse, LargeResponse, Room, body_of, endpoints
+from capvec.engines.serving import BOUNDS, PROBE, Bounds, JsonResponse, LargeResponse, Room, body_of, endpoints
 from capvec.engines.tools import in_words, knows_tools, opening
 from capvec.errors import UsageError
 from capvec.records import Reply
@@ -301,7 +301,7 @@ class Endpoints(ABC):
 
 
 def build_app(engine: Endpoints, bounds: Bounds = BOUNDS, *, without: Collection[str] = ()) -> ASGIApp:
-    """The ASGI application; every endpoint requires `Authorization: Bearer <token>`.
+    """The ASGI application; every endpoint requires `Authorization: Bearer <token>` (but see `PROBE`).
 
     Args:
         engine: what answers.
@@ -309,7 +309,7 @@ def build_app(engine: Endpoints, bounds: Bounds = BOUNDS, *, without: Collection
         without: paths of endpoints that it does not have.
     """
     routes = {
-        "/health": ("GET", engine.health),
+        PROBE: ("GET", engine.health),
         "/v1/state": ("GET", engine.state),
         "/v1/models": ("GET", engine.models),
         "/v1/configs": ("POST", engine.publish),

@@ -14,7 +14,7 @@
 * `POST /v1/capture`: `{"conversations": [[message, …], …], "pooling": …, "names": [text, …]}`; answers the fields of
   `Captured` as safetensors. `pooling` is one of `capvec.pooling.POOLINGS`, `last` if absent; `names`
   is optional and names the conversations in errors. `capvec.engines.prepared.prepare` defines the poolings.
-* `GET /health`: an `EngineInfo` record.
+* `GET /health`: an `EngineInfo` record; without a token, `{"status": "ok"}`.
 * `GET /v1/state`: an `EngineState` record. An engine may do without; then a stalled one is not noticed, and all
   directions are sent again after an outage.
 

@@ -196,8 +196,14 @@ class Turns:
         self._taken -= 1
 
 
+PROBE = "/health"
+"""The path that orchestrators ask, without a token, whether a server answers."""
+
+
 def endpoints(routes: Mapping[str, tuple[str, Endpoint]], token: str, bounds: Bounds = BOUNDS) -> ASGIApp:
     """The application; every request requires `Authorization: Bearer <token>`, and every failure is answered in JSON.
+
+    A probe, `GET /health` without that header, is told that the engine answers, and nothing of it.
 
     Args:
         routes: path → method and endpoint. `GET` is answered even when the engine is busy.
@@ -209,6 +215,9 @@ def endpoints(routes: Mapping[str, tuple[str, Endpoint]], token: str, bounds: Bo
     turns = Turns(bounds.requests)
 
     async def answer(request: Request) -> Response:
+        if "authorization" not in request.headers and request.scope["path"] == PROBE and PROBE in routes:
+            _route(routes, request)  # refuses other methods
+            return JsonResponse({"status": "ok"})
         if not hmac.compare_digest(request.headers.get("authorization", "").encode(), expected):
             raise RequestError("missing or wrong bearer token", "invalid_api_key", 401, {"WWW-Authenticate": "Bearer"})
         method, endpoint = _route(routes, request)

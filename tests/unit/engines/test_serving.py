@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import resource
 import socket
 import time
@@ -118,7 +119,9 @@ def engine(waiting):
         (request("BREW" * 40, "/health"), 405, "expected GET"),
         (request("GET", "/health", token="wrong"), 401, "bearer token"),
         (request("GET", "/health", token="\xff"), 401, "bearer token"),
-        (b"GET /health HTTP/1.1\r\nHost: engine\r\n\r\n", 401, "bearer token"),
+        (b"GET /health HTTP/1.1\r\nHost: engine\r\nAuthorization:\r\n\r\n", 401, "bearer token"),
+        (b"GET /large HTTP/1.1\r\nHost: engine\r\n\r\n", 401, "bearer token"),
+        (b"GET /nowhere HTTP/1.1\r\nHost: engine\r\n\r\n", 401, "bearer token"),
         (request("GET", "/broken"), 500, "lone \ud800 surrogate"),
         (request("POST", "/work", b"", "Content-Length: abc"), 400, "bad Content-Length"),
         (request("POST", "/work", b"", "Content-Length: -1"), 400, "bad Content-Length"),
@@ -145,6 +148,13 @@ def test_whatever_arrives_is_answered_in_json_with_the_reason(engine, raw, statu
     assert answer.status == status
     assert said in answer.error["message"]
     assert engine.send(request("GET", "/health")).status == 200
+
+
+def test_a_health_probe_needs_no_token_and_learns_nothing(engine):
+    answer = engine.send(b"GET /health HTTP/1.1\r\nHost: engine\r\n\r\n")
+    assert (answer.status, json.loads(answer.body)) == (200, {"status": "ok"})
+    assert json.loads(engine.send(request("GET", "/health")).body) == INFO.to_json()
+    assert engine.send(b"HEAD /health HTTP/1.1\r\nHost: engine\r\n\r\n", method="HEAD").status == 200
 
 
 def test_a_refusal_says_in_its_headers_what_to_do(engine):
