@@ -215,6 +215,8 @@ class EngineClient:
 
     def _health(self, timeout_s: float) -> EngineInfo:
         data = self._ask("GET", "/health", timeout=timeout_s)
+        if data == {"status": "ok"}:  # what a probe without a token learns
+            raise EngineUnavailable(f"{self._url} answers and wants a token; give it in CAPVEC_ENGINE_TOKEN")
         try:
             return EngineInfo.from_json(data)
         except UsageError as error:

@@ -154,6 +154,9 @@ def test_a_health_probe_needs_no_token_and_learns_nothing(engine):
     answer = engine.send(b"GET /health HTTP/1.1\r\nHost: engine\r\n\r\n")
     assert (answer.status, json.loads(answer.body)) == (200, {"status": "ok"})
     assert json.loads(engine.send(request("GET", "/health")).body) == INFO.to_json()
+    wanted = "answers and wants a token; give it in CAPVEC_ENGINE_TOKEN"
+    with EngineClient(engine.url, "") as client, pytest.raises(EngineUnavailable, match=wanted):
+        client.health()
     assert engine.send(b"HEAD /health HTTP/1.1\r\nHost: engine\r\n\r\n", method="HEAD").status == 200
 
 
