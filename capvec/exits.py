@@ -22,23 +22,28 @@ def exit_code_of(command: Callable[[], int]) -> int:
         SIGTERM or SIGHUP; 141 where nobody reads its output any more.
     """
     accept_any_character()
-    with stopping_on_signals():
-        try:
-            code = command()
-            if sys.stdout is not None:  # it is where standard output is closed
-                sys.stdout.flush()
-        except CapvecError as error:
-            return _say(str(error))
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still in the buffer
-            return 128 + signal.SIGPIPE
-        except OSError as error:
-            return _say(refused(error))
-        except MemoryError:
-            return _say("this process may have no more memory: give it more (`ulimit -v`, or a container's limit)")
-        except KeyboardInterrupt as stop:
-            return exit_code(stop)
-        return code
+    try:
+        with stopping_on_signals():
+            return _code_of(command)
+    except KeyboardInterrupt as stop:
+        return exit_code(stop)
+
+
+def _code_of(command: Callable[[], int]) -> int:
+    try:
+        code = command()
+        if sys.stdout is not None:  # it is where standard output is closed
+            sys.stdout.flush()
+    except CapvecError as error:
+        return _say(str(error))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still in the buffer
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        return _say(refused(error))
+    except MemoryError:
+        return _say("this process may have no more memory: give it more (`ulimit -v`, or a container's limit)")
+    return code
 
 
 def accept_any_character() -> None:

@@ -58,6 +58,8 @@ class _State:
     """How often it was continued after a stop."""
     heeded: int = 0
     """Signals that the main thread took."""
+    waking: bool = False
+    """Whether a thread sees to it that it takes them."""
 
 
 _state = _State()
@@ -75,20 +77,20 @@ def stopping_on_signals() -> Iterator[None]:
     if _state.nowhere < 0:
         _open_standard_files()
         _state.terminals, _state.nowhere = _terminals(), os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-    before = {one: signal.getsignal(one) for one in _STOPS}
-    for one, handler in before.items():
-        if handler not in (signal.SIG_IGN, None):
-            signal.signal(one, _stop)
-    continued = signal.signal(signal.SIGCONT, _continue)
-    try:
-        with _waking_main_thread():
-            yield
-    finally:
-        signal.signal(signal.SIGCONT, continued or signal.SIG_DFL)
-        if _state.since is None:
+    with _waking_main_thread():
+        before = {one: signal.getsignal(one) for one in _STOPS}
+        continued = signal.signal(signal.SIGCONT, _continue)
+        try:
             for one, handler in before.items():
-                if handler is not None:
-                    signal.signal(one, handler)
+                if handler not in (signal.SIG_IGN, None):
+                    signal.signal(one, _stop)
+            yield
+        finally:
+            signal.signal(signal.SIGCONT, continued or signal.SIG_DFL)
+            if _state.since is None:
+                for one, handler in before.items():
+                    if handler is not None:
+                        signal.signal(one, handler)
 
 
 @contextmanager
@@ -116,13 +118,18 @@ def times_continued() -> int:
 @contextmanager
 def _waking_main_thread() -> Iterator[None]:
     """End the wait of the main thread where another one was given the signal."""
+    if _state.waking:
+        yield
+        return
     ours, pythons = socket.socketpair()
     pythons.setblocking(False)
     before = signal.set_wakeup_fd(pythons.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=_wake, args=(ours, threading.get_ident()), name="capvec-signals", daemon=True).start()
+    _state.waking = True
     try:
         yield
     finally:
+        _state.waking = False
         signal.set_wakeup_fd(before)
         pythons.close()
 

@@ -6,8 +6,10 @@ import math
 import re
 import unicodedata
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from capvec.records import Interval
+if TYPE_CHECKING:
+    from capvec.records import Interval
 
 WIDTH = 100
 """Characters of a line in the terminal."""

@@ -16,13 +16,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: of the command; those of this process if None.
     """
-    with stopping_on_signals():
-        try:
+    try:
+        with stopping_on_signals():
             from capvec.commands.command_line import run_command  # noqa: PLC0415 (slow)
 
             return run_command(sys.argv[1:] if arguments is None else list(arguments))
-        except KeyboardInterrupt as stop:
-            return exit_code(stop)
+    except KeyboardInterrupt as stop:
+        return exit_code(stop)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from capvec.plan.options import SweepOptions, parse_options
 
 if TYPE_CHECKING:
-    from capvec.results.preregistration import RegisteredDirection
+    from capvec.results.preregistration import RegisteredDirection, RegisteredModel
 
 EPILOG = """\
 No model is loaded. Give a sweep the same options and --preregistration FILE:
@@ -26,23 +26,34 @@ example: capvec preregister --alpha 4 --layer 22 --tasks full --attempts 8 \\
 
 def run(options: argparse.Namespace) -> int:
     """Write the file, and print its hash."""
-    from capvec.models import model_name  # noqa: PLC0415 (slow)
-    from capvec.results.gates import check_names  # noqa: PLC0415
-    from capvec.results.preregistration import RegisteredModel, check_new, preregister  # noqa: PLC0415
+    from capvec.results.gates import check_names  # noqa: PLC0415 (slow)
+    from capvec.results.preregistration import check_new, preregister  # noqa: PLC0415
     from capvec.studies.sweep import SweepStudy  # noqa: PLC0415
 
     path = Path(options.FILE)
     check_new(path)
     asked = parse_options(options.typed, "preregister")
-    model = model_name(asked.model)
-    study, direction = SweepStudy(_with_layer(asked)), _direction(asked, model)
+    model = _model(asked.model)
+    study, direction = SweepStudy(_with_layer(asked)), _direction(asked, model.name)
     configs = study.config_names()
     if asked.gate is not None:
         check_names(asked.gate, configs)
-    registered = preregister(study.options, configs, study.tasks, model=RegisteredModel(model), direction=direction)
+    registered = preregister(study.options, configs, study.tasks, model=model, direction=direction)
     registered.write(path)
     print(f"{path}: {registered.hash}")
     return 0
+
+
+def _model(name: str) -> RegisteredModel:
+    """The model by its name, and a folder of the user's by what its files hold too; nothing is made or fetched."""
+    from capvec.engines.model_files import folder_digest  # noqa: PLC0415
+    from capvec.models.source import POCKET, POCKET_BASE, resolve_model  # noqa: PLC0415
+    from capvec.results.preregistration import RegisteredModel  # noqa: PLC0415
+
+    if name in {POCKET, POCKET_BASE}:
+        return RegisteredModel(name)
+    source = resolve_model(name)
+    return RegisteredModel(source.name, folder_digest(Path(source.path_or_id)))
 
 
 def _with_layer(asked: SweepOptions) -> SweepOptions:

@@ -9,9 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError
-
 from capvec.engines.vllm import versions
 from capvec.engines.vllm.arguments import check_arguments
 from capvec.errors import UsageError
@@ -93,6 +90,9 @@ def cuda_devices() -> int:
 
 def _architectures(model: str) -> tuple[str, ...]:
     """Those that the model's config names; none where it cannot be read, which the engine then says."""
+    from huggingface_hub import hf_hub_download  # noqa: PLC0415 (slow)
+    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415 (slow)
+
     try:
         path = Path(model, "config.json")
         path = path if path.is_file() else Path(hf_hub_download(model, "config.json"))

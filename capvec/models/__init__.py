@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from capvec.models.source import POCKET, bundled_traces, model_name, resolve_model
+from capvec.models.source import POCKET, bundled_traces, resolve_model
 from capvec.models.weights import base_folder, ensure_base, ensure_pocket, pocket_folder
 
 __all__ = [
@@ -11,7 +11,6 @@ __all__ = [
     "bundled_traces",
     "ensure_base",
     "ensure_pocket",
-    "model_name",
     "pocket_folder",
     "resolve_model",
 ]

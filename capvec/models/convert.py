@@ -5,16 +5,13 @@ It runs as a process of its own, so that the caller need not import torch.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
-import gguf as gguf_files
-from transformers import AutoTokenizer, GgufConfig
-
-from capvec.engines.transformers.checkpoint import some_names
 from capvec.errors import UsageError
-from capvec.models.whole import load_whole
+from capvec.exits import exit_code_of
 
 
 def convert(gguf: Path, out: Path) -> None:
@@ -23,6 +20,10 @@ def convert(gguf: Path, out: Path) -> None:
     Raises:
         UsageError: as `load_whole`, or the file has tensors that the model does not take; the message names them.
     """
+    from transformers import AutoTokenizer, GgufConfig  # noqa: PLC0415 (slow)
+
+    from capvec.models.whole import load_whole  # noqa: PLC0415 (slow)
+
     model = load_whole(gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True))
     _check_all_taken(gguf, model)
     model.bfloat16().save_pretrained(out)
@@ -31,6 +32,10 @@ def convert(gguf: Path, out: Path) -> None:
 
 def _check_all_taken(gguf: Path, model: Any) -> None:
     """Check that every tensor of a file is one of the model's; transformers passes over the others."""
+    import gguf as gguf_files  # noqa: PLC0415 (slow)
+
+    from capvec.engines.transformers.checkpoint import some_names  # noqa: PLC0415 (slow)
+
     reader = gguf_files.GGUFReader(gguf)
     named = {name: number for number, name in gguf_files.MODEL_ARCH_NAMES.items()}
     architecture = named[reader.fields["general.architecture"].contents()]
@@ -42,8 +47,21 @@ def _check_all_taken(gguf: Path, model: Any) -> None:
         )
 
 
+def main() -> int:
+    """Run the command. Returns its exit code, as `exit_code_of`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m capvec.models.convert", description="Convert a GGUF file to a folder of safetensors."
+    )
+    parser.add_argument("gguf", type=Path, help="the file")
+    parser.add_argument("out", type=Path, help="folder for the model")
+    options = parser.parse_args()
+
+    def command() -> int:
+        convert(options.gguf, options.out)
+        return 0
+
+    return exit_code_of(command)
+
+
 if __name__ == "__main__":
-    try:
-        convert(Path(sys.argv[1]), Path(sys.argv[2]))
-    except UsageError as error:
-        sys.exit(str(error))
+    sys.exit(main())

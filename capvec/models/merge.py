@@ -11,12 +11,9 @@ import json
 import sys
 from pathlib import Path
 
-from transformers import AutoTokenizer
-
-from capvec.errors import UsageError
+from capvec.exits import exit_code_of
 from capvec.models.source import AGENT
 from capvec.models.weights import MANIFEST
-from capvec.models.whole import add_adapter, load_whole
 
 
 def merge(base: Path, adapter: Path, out: Path) -> None:
@@ -25,14 +22,18 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
     Raises:
         UsageError: a tensor of either is missing, left over, of another shape, or not in floats; the message names it.
     """
+    from transformers import AutoTokenizer  # noqa: PLC0415 (slow)
+
+    from capvec.models.whole import add_adapter, load_whole  # noqa: PLC0415 (slow)
+
     merged = add_adapter(load_whole(base), adapter).merge_and_unload()
     merged.bfloat16().save_pretrained(out)
     AutoTokenizer.from_pretrained(base).save_pretrained(out)
     (out / MANIFEST).write_text(json.dumps({"serve": AGENT}) + "\n", encoding="utf-8")
 
 
-def main() -> None:
-    """Run the command."""
+def main() -> int:
+    """Run the command. Returns its exit code, as `exit_code_of`."""
     parser = argparse.ArgumentParser(
         prog="python -m capvec.models.merge", description="Merge a LoRA adapter into a model."
     )
@@ -40,11 +41,13 @@ def main() -> None:
     parser.add_argument("adapter", type=Path, help="folder of the adapter, as peft writes it")
     parser.add_argument("out", type=Path, help="folder for the merged model")
     options = parser.parse_args()
-    try:
+
+    def command() -> int:
         merge(options.base, options.adapter, options.out)
-    except UsageError as error:
-        sys.exit(str(error))
+        return 0
+
+    return exit_code_of(command)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -56,15 +56,6 @@ def resolve_model(name: str, say: Callable[[str], None] = print) -> ModelSource:
     )
 
 
-def model_name(name: str) -> str:
-    """The name in reports of the model that `--model` names. Nothing is made.
-
-    Raises:
-        UsageError: as `resolve_model`.
-    """
-    return name if name in {POCKET, POCKET_BASE} else resolve_model(name).name
-
-
 def _check_files(folder: Path) -> None:
     """Check what transformers will open by name. Links may lead out of the folder, as those of the hub's cache do.
 

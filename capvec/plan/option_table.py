@@ -117,7 +117,7 @@ _NOT_REGISTERED = frozenset(
     (
         *("reference", "base_url", "engine", "engine_arg", "skip_unfit", "no_check", "docker_host", "retries"),
         *("max_outage", "base_rate", "spread", "run", "resume", "shard", "plan", "preregistration"),
-        *("write_preregistration", "hypothesis"),
+        *("write_preregistration", "hypothesis", "battery", "battery_limit"),
     )
 )
 """Options of a sweep that `capvec preregister` lacks: no claim depends on them, or it has its own."""

@@ -160,9 +160,7 @@ def _check_claim(raw: Mapping[str, Any]) -> None:
         raise UsageError('--write-preregistration needs --hypothesis "…": say what the sweep is to show')
     for name in ("shard", "preregistration"):
         if raw.get(name) is not None:
-            raise UsageError(
-                f"--write-preregistration and --{name} were both given: the whole plan is written; drop one"
-            )
+            raise UsageError(f"--write-preregistration with --{name}: the whole plan is written, anew; drop one")
 
 
 def recipe_of(values: Mapping[str, Any]) -> Recipe:

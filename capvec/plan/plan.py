@@ -321,14 +321,14 @@ def control_names(control: Control, base: str, layers: int | str | None, mode: S
     """
     where = base.removeprefix("steered-")
     match control.kind:
-        case "prompt":
-            return ("prompt",)
         case "zero":
             return (f"zero-L{layers}{mode.suffix}",)
         case "negated":
             return (f"negated-{where}",)
-        case kind:
+        case "random" | "shuffled" | "orthogonal" as kind:
             return tuple(f"{kind}{number}-{where}" for number in range(1, control.count + 1))
+        case kind:  # without a vector, one serves the whole sweep
+            return (kind,)
 
 
 def _controls_for(

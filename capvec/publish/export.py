@@ -17,6 +17,7 @@ from capvec.reading import shown
 from capvec.report.files import write_documents
 from capvec.report.html.viewer import embed
 from capvec.results.lock import locked_new
+from capvec.results.preregistration import PREREGISTRATION
 from capvec.results.results import Results
 from capvec.results.run_folder import RunFolder, read_run_folder
 from capvec.results.shards import absent_shards
@@ -59,6 +60,8 @@ def _write(finished: RunFolder, results: Results, out: Path, license_id: str) ->
         folder.mkdir(parents=True, exist_ok=True)
     for name in (*_VECTORS, *(["ranking.csv"] if results.direction.ranking else ())):
         shutil.copyfile(run / "vectors" / name, out / "vectors" / name)
+    if results.comparison is not None:
+        shutil.copyfile(run / PREREGISTRATION, out / PREREGISTRATION)
     places = _places(finished.provenance)
     private = [place for place in (*places, str(run.resolve().parent), str(Path.home())) if place.count("/") > 1]
     clean = rewritten(results, lambda text: without_paths(text, places))

@@ -14,6 +14,7 @@ from capvec.report.interim import interim_section
 from capvec.report.interpretation import interpretation_section
 from capvec.report.method import method_section
 from capvec.report.origin import origin_section, proof_status, served_section
+from capvec.report.pass_at_k import pass_at_k_section
 from capvec.report.preregistration import preregistration_section, preregistration_status
 from capvec.report.receipts import receipts_section
 from capvec.report.rewards import rewards_section
@@ -40,6 +41,7 @@ def sweep_report(results: Results) -> Report:
         battery_section(results),
         method_section(results) if results.origin is None else origin_section(results, results.origin),
         results_section(results),
+        pass_at_k_section(results),
         rewards_section(results),
         dose_response_section(results),
         interim_section(summary),

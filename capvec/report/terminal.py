@@ -26,7 +26,16 @@ from capvec.report.section import (
 from capvec.results.results import Results
 from capvec.text import WIDTH, align, printable
 
-_SHOWN = ("preregistration", "error-difference", "results", "rewards", "verdict", "interim-analyses", "controls")
+_SHOWN = (
+    "preregistration",
+    "error-difference",
+    "results",
+    "pass-at-k",
+    "rewards",
+    "verdict",
+    "interim-analyses",
+    "controls",
+)
 """Sections, in the order of the terminal: what matters most comes last and stays in view."""
 
 

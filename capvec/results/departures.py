@@ -118,6 +118,15 @@ def compare_results(registered: Preregistration, plan: Plan, gate: str | None) -
     return Comparison(registered, tuple(_of_plan(registered, plan, gate, elsewhere=True)), _UNSEEN)
 
 
+def began(record: Mapping[str, Any]) -> list[str]:
+    """When the sessions of a run began, oldest first.
+
+    Args:
+        record: `provenance.json`.
+    """
+    return [one["written"] for one in (*record.get("earlier_sessions", ()), record) if "written" in one]
+
+
 def registered_of(folder: Path, record: Mapping[str, Any]) -> Preregistration | None:
     """The preregistration of a run; None for a run that has none.
 
@@ -295,7 +304,7 @@ def _of_end(
     done = planned & {outcome.id for outcome in outcomes}
     needed = planned - (not_needed(plan, sequential) if sequential is not None else frozenset())
     if needed - done:
-        yield Departure("stopping rule", f"{len(done)} of {counted(len(planned), 'trial')} are on record")
+        yield Departure("stopping rule", f"{len(done)} of {len(planned)} planned trials are on record")
     parts = record.get("merged", ())
     if sequential is None and plan.dealing is None:  # a shard has no verdict to look at
         yield from _looks(record, outcomes, len(planned))
@@ -307,9 +316,11 @@ def _of_end(
 
 
 def _looks(record: Mapping[str, Any], outcomes: Iterable[Outcome], planned: int) -> Iterator[Departure]:
-    """The sessions that ended with a report of a part of the trials."""
+    """The sessions that ended with a report of a part of the trials, before others ran."""
     started = [datetime.fromisoformat(one.started) for one in outcomes if one.started]
-    for later in [*record.get("earlier_sessions", ()), record][1:]:
-        if seen := sum(time < datetime.fromisoformat(later["written"]) for time in started):
+    parts = record.get("merged", ())
+    for later in (parts[0].get("sessions", ()) if len(parts) == 1 else began(record))[1:]:
+        seen = sum(time < datetime.fromisoformat(later) for time in started)
+        if 0 < seen < len(started):
             part = f"{seen} of {counted(planned, 'trial')}"
             yield Departure("stopping rule", f"it went on after a session that could report {part}")

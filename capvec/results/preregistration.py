@@ -47,7 +47,7 @@ class RegisteredModel(Record):
 
     name: str
     revision: str | None = None
-    """None where no engine was asked."""
+    """As in `EngineInfo`; None for the bundled models, and for one of the hub where no engine was asked."""
 
 
 @dataclass(frozen=True)

@@ -204,6 +204,8 @@ class StudySession:
             )
         if recorder.monitor is not None:
             self._say(recorder.monitor.words)
+        if self._registered is not None:
+            self._say(f"preregistered ({self._registered.in_words})")
         for departure in self.departures:
             self._say(f"departs from the preregistration: {departure.in_words(NAMED)}")
         if (warning := self.assumptions.power_warning(plan)) is not None:

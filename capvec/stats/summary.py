@@ -15,6 +15,7 @@ from capvec.stats.drift import Drift, drift
 from capvec.stats.effects import SECONDARY, AnyMetric, Effect, Metric
 from capvec.stats.format_change import format_change
 from capvec.stats.multiplicity import holm
+from capvec.stats.pass_at_k import ConfigPassAtK, summarise_pass_at_k
 from capvec.stats.power import SweepDesign, minimum_detectable_effect, observed_rate, observed_spread
 from capvec.stats.rewards import RewardSummary, summarise_rewards
 from capvec.stats.sensitivity import Reading
@@ -44,6 +45,8 @@ class Summary:
     """Config that stopped early → the baseline on its blocks."""
     rewards: RewardSummary | None = None
     """The mean rewards; None where every trial has one reward of 0 or 1, and the pass rate is all there is to say."""
+    pass_at_k: tuple[ConfigPassAtK, ...] = ()
+    """Empty where no task has two valid trials under one config: pass@1 is the mean of the tasks' pass rates."""
     unrecorded: tuple[str, ...] = ()
     """Fields of `Outcome` that are not on record for every valid trial, and enter nothing: of results that were made
     elsewhere."""
@@ -52,15 +55,17 @@ class Summary:
         """Plain JSON: an infinite odds ratio is the text "inf", one that does not exist is null.
 
         Without interim analyses there are no keys `sequential` and `bases`, where every trial has one reward of 0 or 1
-        there is no key `rewards`, and where every count is on record there is no key `unrecorded`.
+        there is no key `rewards`, with one attempt there is no key `pass_at_k`, and where every count is on record
+        there is no key `unrecorded`.
         """
         data: dict[str, Any] = _plain(asdict(self))
         if self.sequential is None:
             del data["sequential"], data["bases"]
         if self.rewards is None:
             del data["rewards"]
-        if not self.unrecorded:
-            del data["unrecorded"]
+        for name in ("pass_at_k", "unrecorded"):
+            if not data[name]:
+                del data[name]
         return data
 
     @property
@@ -121,8 +126,10 @@ def summarise(
     own = {name: summarise_config(baseline, bases[name], [], baseline, unrecorded) for name in ended}
     observed = drift(outcomes, baseline), spread_between_tasks(base)
     rewards = summarise_rewards(groups, bases, baseline, tested)
-    missing = tuple(unrecorded)
-    unnamed = Summary(tuple(rows), baseline, tested, secondary, *observed, sequential, own, rewards, missing)
+    attempts = summarise_pass_at_k(groups, bases, baseline)
+    unnamed = Summary(
+        tuple(rows), baseline, tested, secondary, *observed, sequential, own, rewards, attempts, tuple(unrecorded)
+    )
     return replace(unnamed, configs=tuple(_decided(row, unnamed, equivalence_margin) for row in rows))
 
 

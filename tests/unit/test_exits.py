@@ -63,14 +63,23 @@ def test_a_command_whose_streams_are_closed_does_its_work(run, closed):
     assert report.stat().st_mtime_ns > before
 
 
+GREEDY = """
+import sys
+from capvec.exits import exit_code_of
+sys.exit(exit_code_of(lambda: len(bytearray(1 << 33))))
+"""
+
+
 @pytest.mark.parametrize(
-    ("limit", "said"),
-    [("ulimit -f 1", b"(File too large): raise the limit of a file's size (`ulimit -f`) and try again\n"),
-     ("ulimit -v 400000", b"capvec: this process may have no more memory: give it more (`ulimit -v`, or a")],
+    ("limit", "command", "said"),
+    [("ulimit -f 1", ("-m", "capvec.commands.main", "report", "RUN"),
+      b"(File too large): raise the limit of a file's size (`ulimit -f`) and try again\n"),
+     ("ulimit -v 4000000", ("-c", GREEDY), b"capvec: this process may have no more memory: give it more (`ulimit")],
+    ids=["a file's size", "memory"],
 )  # fmt: skip
-def test_a_limit_of_the_shell_that_is_met_is_one_line(run, limit, said):
-    words = shlex.join([sys.executable, "-m", "capvec.commands.main", "report", str(run)])
-    done = subprocess.run(["bash", "-c", f"{limit}; {words}"], capture_output=True, check=False)
+def test_a_limit_of_the_shell_that_is_met_is_one_line(run, limit, command, said):
+    words = shlex.join([sys.executable, *(str(run) if word == "RUN" else word for word in command)])
+    done = subprocess.run(["bash", "-c", f"{limit}; {words}"], capture_output=True, check=False, timeout=60)
     assert done.returncode == 2
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1

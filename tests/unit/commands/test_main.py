@@ -244,8 +244,17 @@ def test_ctrl_c_ends_without_a_traceback(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("after_s", [0, 0.1])
-def test_ctrl_c_before_everything_is_imported_shows_no_traceback_either(after_s):
-    command = (sys.executable, "-m", "capvec.commands.main", "doctor")
+@pytest.mark.parametrize(
+    "program",
+    [
+        "capvec.commands.main doctor",
+        "capvec.studies.calibration.select --jobs 2",
+        "capvec.models.merge base adapter out",
+        "capvec.models.convert model.gguf out",
+    ],
+)
+def test_ctrl_c_before_everything_is_imported_shows_no_traceback_either(program, after_s):
+    command = (sys.executable, "-m", *program.split())
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         while not heeds(process.pid, signal.SIGTERM):  # capvec's first act; before it, the process is Python's own
             time.sleep(0.001)

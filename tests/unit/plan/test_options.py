@@ -118,3 +118,27 @@ def test_docker_hosts_are_addresses_or_contexts():
 def test_what_names_no_docker_host_is_refused(typed):
     with pytest.raises(UsageError, match="expected an address such as ssh://user@machine"):
         parse_options({"docker_host": [typed]})
+
+
+CLAIM = {"plan": True, "write_preregistration": "claim.json", "hypothesis": "It helps."}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"plan": False}, "--write-preregistration needs --plan: a claim is written before a sweep, not by it"),
+        ({"hypothesis": None}, '--write-preregistration needs --hypothesis "…"'),
+        ({"write_preregistration": None}, "--hypothesis needs --plan and --write-preregistration FILE"),
+        ({"shard": "1/2"}, "--write-preregistration with --shard: the whole plan is written"),
+        ({"preregistration": "old.json"}, "--write-preregistration with --preregistration: the whole plan is written"),
+    ],
+)
+def test_a_claim_is_written_by_a_whole_plan_and_says_what_it_claims(change, said):
+    assert parse_options(DEFAULTS | CLAIM).hypothesis == "It helps."
+    with pytest.raises(UsageError, match=said):
+        parse_options(DEFAULTS | CLAIM | change)
+
+
+def test_a_calibration_is_compared_with_no_preregistration():
+    with pytest.raises(UsageError, match="--preregistration is for -m sweep"):
+        parse_options({"preregistration": "claim.json"}, "calibration")

@@ -14,7 +14,15 @@ from capvec.engines.protocol import ChatTemplateInfo, GenerationDefaults
 from capvec.errors import UsageError
 from capvec.plan.option_parsers import parse_controls
 from capvec.plan.options import SweepOptions
-from capvec.plan.plan import SteeringMode, control_configs, interleave, settings_for, steered_config
+from capvec.plan.plan import (
+    SteeringMode,
+    control_configs,
+    control_names,
+    interleave,
+    layers_label,
+    settings_for,
+    steered_config,
+)
 from capvec.plan.seeds import drawn_order, trial_seed
 from capvec.records import Config, ControlOf
 from capvec.task_records import Task
@@ -275,3 +283,22 @@ def test_every_control_names_the_configs_that_it_is_there_for():
     assert named["negated-L2-a2"] == ("negated", ("steered-L2-a2",))
     assert named["prompt"] == ("prompt", ("steered-L1-a2", "steered-L1-a4", "steered-L2-a2"))
     assert all(Config.from_json(config.to_json()) == config for config in made)
+
+
+KINDS = ("zero", "random:2", "shuffled:1", "orthogonal:3", "negated", "prompt")
+
+
+@given(
+    kinds=st.sets(st.sampled_from(KINDS)),
+    layers=st.lists(st.integers(0, 2), min_size=1, unique=True),
+    mode=st.builds(SteeringMode, st.sampled_from(["add", "set"]), st.sampled_from(["all", "generated"]), st.booleans()),
+    unit=st.sampled_from(["stored", "norm"]),
+)
+def test_the_names_of_controls_are_known_before_there_is_a_direction(kinds, layers, mode, unit):
+    direction = Direction(np.ones((3, 4), np.float32))
+    controls = parse_controls(",".join(sorted(kinds)))
+    steered = steered_config(direction, layers, 4.0, unit, mode)
+    matched = {one.kind: [direction] * one.count for one in controls}
+    made = [config.name for config in control_configs(controls, [steered], direction, matched)]
+    where = layers_label(layers)
+    assert made == [name for one in controls for name in control_names(one, steered.name, where, mode)]

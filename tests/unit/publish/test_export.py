@@ -17,7 +17,7 @@ from support.finished_run import RANKING, write_run
 from support.recorded_run import write_recorded
 
 from capvec.commands.main import main
-from capvec.directions.direction import Direction
+from capvec.directions.direction import Direction, save_all
 from capvec.engines.protocol import EngineInfo
 from capvec.publish.export import rewritten, without_paths, without_private
 from capvec.publish.usage import usage_of
@@ -84,6 +84,15 @@ def test_an_effect_that_is_none_is_called_none_and_an_auc_is_never_without_its_n
     assert "cannot be below 0.333" in card
     assert "- met: `no_harm(0.5)`" in card
     assert "power 0.11 at n = 20" in card
+
+
+def test_what_was_claimed_before_is_published_with_what_came(tmp_path, capsys):
+    mine = tmp_path / "reports" / "mine"
+    write_recorded(mine, claim={"attempts": 9})
+    save_all(Direction.read(mine / "vectors" / "dir.safetensors"), mine / "vectors")
+    assert main(["export", str(mine), "--out", str(tmp_path / "out")]) == 0, capsys.readouterr().err
+    assert (tmp_path / "out" / "preregistration.json").read_bytes() == (mine / "preregistration.json").read_bytes()
+    assert "in 1 point: 2 attempts in place of 9." in (tmp_path / "out" / "RESULTS.md").read_text()
 
 
 def test_a_direction_that_was_loaded_has_no_ranking_and_the_card_says_so(export):

@@ -33,6 +33,7 @@ from capvec.stats.format_change import FormatChange
 from capvec.stats.matched_controls import MatchedComparison, RankTest
 from capvec.stats.mediation import Category, Mediation
 from capvec.stats.pairing import McNemarResult, SignFlipResult
+from capvec.stats.pass_at_k import ConfigPassAtK, PassAtK
 from capvec.stats.pooled import FisherResult
 from capvec.stats.rewards import ConfigRewards, NamedMean, RewardSummary
 from capvec.stats.sensitivity import Sensitivity
@@ -41,8 +42,8 @@ from capvec.stats.stratified import CmhResult
 from capvec.stats.verdict import Detectable, Verdict
 from capvec.steering import Steer
 from capvec.studies.calibration.configs import Arms
-from capvec.studies.calibration.select import Grid
 from capvec.studies.calibration.selection import GridPoint, Selection
+from capvec.studies.calibration.selection_study import Grid
 from capvec.studies.calibration.verdicts import Criterion
 from dev.original_study.comparison import LayerRow
 
@@ -60,6 +61,7 @@ RECORDS = {
         "verdict.detectable": Detectable, "drift": Drift,
         "drift.pass_trend": DriftTest, "matched_controls[]": MatchedComparison,
         "battery[]": CostRow, "matched_controls[].rank": RankTest, "gates[]": GateResult,
+        "pass_at_k[]": ConfigPassAtK, "pass_at_k[].by_k[]": PassAtK,
         "rewards": RewardSummary, "rewards.configs[]": ConfigRewards, "rewards.configs[].named": NamedMean,
         "sequential": Sequential, "sequential.tests[]": SequentialTest,
         "sequential.tests[].analyses[]": InterimAnalysis, "preregistration.departures[]": Departure,

@@ -139,9 +139,9 @@ def test_the_page_has_every_section_and_its_charts(page):
     read = Reader(page)
     idents = [attributes["id"] for tag, attributes in read.tags if tag == "section"]
     assert idents == [
-        "error-difference", "verdict", "interpretation", "method", "results", "dose-response", "robustness", "controls",
-        "task-families", "task-by-config", "direction", "contrast", "caveats", "receipts", "gates", "errors",
-        "trajectories",
+        "error-difference", "verdict", "interpretation", "method", "results", "pass-at-k", "dose-response",
+        "robustness", "controls", "task-families", "task-by-config", "direction", "contrast", "caveats", "receipts",
+        "gates", "errors", "trajectories",
     ]  # fmt: skip
     figures = {attributes["id"] for tag, attributes in read.tags if tag == "figure"}
     assert {"chart-pass-rate", "chart-dose-response", "chart-auc-by-layer", "chart-matched-controls"} <= figures

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 from support.plans import DIRECTION, plan_of, shard_of
-from support.recorded_run import write_recorded
+from support.recorded_run import built_direction, write_recorded
 from support.registered import registered_for
 
 from capvec.commands.main import main
+from capvec.directions.recipe import Recipe
 from capvec.directions.study_direction import StudyDirection
 from capvec.errors import UsageError
 from capvec.plan.option_parsers import Shard
@@ -159,9 +160,24 @@ def test_a_run_that_kept_to_its_preregistration_is_reported_so_and_the_report_is
     assert (tmp_path / "r" / "RESULTS.md").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("contrast", "recipe", "named"),
+    [
+        (None, Recipe(), []),
+        (None, Recipe(estimator="logistic"), ['--estimator "mean-difference" in place of "logistic"']),
+        ("c0", Recipe(), ["the contrast {} in place of the contrast c0"]),
+    ],
+)
+def test_a_direction_that_was_not_yet_built_is_compared_by_its_traces_and_rules(tmp_path, contrast, recipe, named):
+    built = built_direction().contrast.hash
+    claimed = {"hash": None, "contrast": contrast or built, "recipe": recipe.to_json()}
+    write_recorded(tmp_path / "r", claim={"direction": claimed})
+    assert departures(tmp_path / "r") == [words.format(built) for words in named]
+
+
 def test_a_run_stopped_early_is_named(tmp_path):
     write_recorded(tmp_path / "r", claim={}, keep=lambda spec: spec.task != "task2")
-    assert departures(tmp_path / "r") == ["40 of 60 trials are on record"]
+    assert departures(tmp_path / "r") == ["40 of 60 planned trials are on record"]
 
 
 def test_a_preregistration_written_after_the_first_trial_is_named(tmp_path):
@@ -171,17 +187,28 @@ def test_a_preregistration_written_after_the_first_trial_is_named(tmp_path):
     ]
 
 
-def test_a_session_that_could_report_a_part_is_named(tmp_path):
+@pytest.mark.parametrize(
+    ("again", "named"),
+    [
+        ("2026-11-25T03:45:30+00:00", ["it went on after a session that could report 20 of 60 trials"]),
+        ("2026-11-25T03:45:00+00:00", []),  # nothing was on record
+        ("2026-11-25T03:47:00+00:00", []),  # nothing ran afterwards
+    ],
+)
+def test_a_session_that_could_report_a_part_before_others_ran_is_named(tmp_path, again, named):
     write_recorded(tmp_path / "r", claim={})
-    path = tmp_path / "r" / "provenance.json"
-    data = json.loads(path.read_text())
+    folder = tmp_path / "r"
+    late = {str(one.id): "2026-11-25T03:46:00+00:00" for one in read_run_folder(folder).outcomes[20:]}
+    lines = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
+    lines = [{**line, "started": late.get(line["trial"], line["started"])} for line in lines]
+    (folder / "trials.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    data = json.loads((folder / "provenance.json").read_text())
     first = {name: value for name, value in data.items() if name != "earlier_sessions"}
-    again = {
-        "written": "2026-11-25T03:46:00+00:00",
-        "earlier_sessions": [first | {"written": "2026-11-25T03:45:00+00:00"}],
-    }
-    path.write_text(json.dumps(data | again))
-    assert departures(tmp_path / "r") == ["it went on after a session that could report 60 of 60 trials"]
+    sessions = {"earlier_sessions": [first | {"written": "2026-11-25T03:40:00+00:00"}], "written": again}
+    (folder / "provenance.json").write_text(json.dumps(data | sessions))
+    assert departures(folder) == named
+    main(["report", str(folder), "--out", str(tmp_path / "copy")])
+    assert departures(tmp_path / "copy") == named
 
 
 @pytest.mark.parametrize(
@@ -206,7 +233,7 @@ def test_merged_shards_are_compared_as_one_run(tmp_path, capsys):
     main(["report", *parts, "--out", str(tmp_path / "all")])
     assert departures(tmp_path / "all") == []
     main(["report", *parts[:2], "--out", str(tmp_path / "some")])
-    assert departures(tmp_path / "some") == ["40 of 60 trials are on record"]
+    assert departures(tmp_path / "some") == ["40 of 60 planned trials are on record"]
     capsys.readouterr()
     write_recorded(tmp_path / "s4", claim={"hypothesis": "Another."}, shard=Shard(3, 3))
     assert main(["report", *parts[:2], str(tmp_path / "s4"), "--out", str(tmp_path / "no")]) == 2
