@@ -12,6 +12,7 @@ from itertools import takewhile
 from capvec.agent.model import ChatModel
 from capvec.agent.protocols import OBSERVATION_CHARS, AgentProtocol
 from capvec.agent.protocols.base import encodable
+from capvec.engines.generation import PLAIN, Shaping
 from capvec.errors import ContextOverflow, InfrastructureError
 from capvec.records import EndReason, Episode, Message, Reply, Step, Thinking
 from capvec.sandbox.base import Sandbox
@@ -39,6 +40,8 @@ class LoopLimits:
     """Characters of command output in one observation."""
     thinking: Thinking | None = None
     """Whether the model thinks before it answers; None is the engine's default."""
+    shaping: Shaping = PLAIN
+    """What else changes the distribution from which tokens are drawn."""
 
 
 def run_episode(
@@ -93,6 +96,7 @@ def run_episode(
                     stop=protocol.stop,
                     steers=steers,
                     thinking=limits.thinking,
+                    shaping=limits.shaping,
                     grammar=grammar,
                 )
             except ContextOverflow:

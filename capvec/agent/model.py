@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from capvec.engines.generation import PLAIN, Shaping
 from capvec.records import Message, Reply, Thinking
 from capvec.steering import Steer
 
@@ -22,6 +23,7 @@ class ChatModel(Protocol):
         stop: Sequence[str] = (),
         steers: Sequence[Steer] = (),
         thinking: Thinking | None = None,
+        shaping: Shaping = PLAIN,
         grammar: str = "",
     ) -> Reply:
         """Answer `messages` under `steers`.
@@ -34,6 +36,7 @@ class ChatModel(Protocol):
             stop: strings before which the reply ends.
             steers: to apply; the reply has a receipt for each.
             thinking: whether the model thinks before it answers; None is the engine's default.
+            shaping: what else changes the distribution from which tokens are drawn.
             grammar: a regular expression that the reply must match; empty where it may be any.
 
         Raises:

@@ -11,6 +11,7 @@ import httpx
 import safetensors
 import safetensors.numpy
 
+from capvec.engines.generation import PLAIN, Shaping
 from capvec.engines.protocol import CLIENT_IDLE_S, Captured, DirectionInfo, EngineInfo, EngineState, Weights
 from capvec.errors import ContextOverflow, EngineUnavailable, SteeringFault, UsageError
 from capvec.records import Config, Message, Reply, Thinking
@@ -105,6 +106,7 @@ class EngineClient:
         stop: Sequence[str] = (),
         steers: Sequence[Steer] = (),
         thinking: Thinking | None = None,
+        shaping: Shaping = PLAIN,
         grammar: str = "",
     ) -> Reply:
         """Answer a conversation under `steers`.
@@ -128,6 +130,8 @@ class EngineClient:
             body["steering"] = [steer.to_json() for steer in steers]
         if thinking is not None:
             body["thinking"] = thinking
+        plain = PLAIN.to_json()
+        body |= {name: value for name, value in shaping.to_json().items() if value != plain[name]}
         if grammar:
             body["structured_outputs"] = {"regex": grammar}
         started = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -178,6 +179,20 @@ def parse_share(option: str, text: str, what: str) -> float:
     value = number(option, text)
     if not 0 < value < 1:
         raise UsageError(f"{option} {text!r}: expected {what} between 0 and 1, as in {option} 0.2")
+    return value
+
+
+def parse_above_zero(option: str, text: str, maximum: float = math.inf) -> float:
+    """A number above 0, and at most `maximum`.
+
+    Raises:
+        UsageError: it is none.
+    """
+    value = number(option, text)
+    if not 0 < value <= maximum:
+        raise UsageError(
+            f"{option} {text!r}: expected a number above 0{f', at most {maximum:g}' if maximum < math.inf else ''}"
+        )
     return value
 
 

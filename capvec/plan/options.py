@@ -125,6 +125,13 @@ class SweepOptions(Record):
     """None stands for the model's default, as for the next field."""
     max_tokens: int | None = None
     temperature: float = _DEFAULTS["temperature"]
+    top_p: float = _DEFAULTS["top_p"]
+    """This and the next five are those of `Shaping`."""
+    top_k: int = _DEFAULTS["top_k"]
+    min_p: float = _DEFAULTS["min_p"]
+    presence_penalty: float = _DEFAULTS["presence_penalty"]
+    frequency_penalty: float = _DEFAULTS["frequency_penalty"]
+    repetition_penalty: float = _DEFAULTS["repetition_penalty"]
     protocol: str = _DEFAULTS["protocol"]
     thinking: Thinking | None = None
     """None is off, where the chat template has a switch."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from capvec.directions.direction import Direction
+from capvec.engines.generation import Shaping
 from capvec.engines.protocol import ChatTemplateInfo, GenerationDefaults
 from capvec.errors import UsageError
 from capvec.plan.dealing import Dealing
@@ -29,6 +30,8 @@ _OF_STEERED = ("steered-", "ablate-", "set-")
 UNSTEERED = ("prompt", "constrained")
 """Controls without a vector, and the names of their configs."""
 _CONTROL = re.compile(r"(?P<kind>zero|negated|(?:random|shuffled|orthogonal)(?=\d))\d*-(?P<where>.+)")
+SHAPING = ("top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty")
+"""Options, and fields of the settings, that shape the distribution from which a token is drawn."""
 PROMPT_CONTROL = "Work carefully. Check the result of each command before you finish. Do the task completely."
 """The `prompt` control adds this instruction to the system prompt, and steers with no vector."""
 
@@ -55,6 +58,26 @@ class Settings(Record):
     """The name of the verifier's reward that counts (`--reward`); None: `reward`, or the only one."""
     solved_at: float = 1.0
     """The least reward of a trial that is solved (`--solved-at`)."""
+    top_p: float = Shaping.top_p
+    """This and the next five are those of `Shaping`; an earlier capvec had none, and drew from all tokens."""
+    top_k: int = Shaping.top_k
+    min_p: float = Shaping.min_p
+    presence_penalty: float = Shaping.presence_penalty
+    frequency_penalty: float = Shaping.frequency_penalty
+    repetition_penalty: float = Shaping.repetition_penalty
+
+    @property
+    def shaping(self) -> Shaping:
+        """What changes the model's distribution beside the temperature."""
+        return Shaping(**{name: getattr(self, name) for name in SHAPING})
+
+    @property
+    def sampling(self) -> str:
+        """`temperature 0.7, top_p 0.9`: the temperature, and what else is not at its default."""
+        shaped = (
+            f"{name} {getattr(self, name):g}" for name in SHAPING if getattr(self, name) != getattr(Shaping, name)
+        )
+        return ", ".join((f"temperature {self.temperature:g}", *shaped))
 
 
 def settings_for(
@@ -87,6 +110,7 @@ def settings_for(
         keep_processes=options.keep_processes,
         reward=options.reward,
         solved_at=options.solved_at,
+        **{name: getattr(options, name) for name in SHAPING},
     )
 
 

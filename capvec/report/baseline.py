@@ -32,8 +32,8 @@ def baseline_report(plan: Plan, outcomes: Sequence[Outcome]) -> Report:
     done = (
         "Model ",
         Code(settings.model),
-        f" on {counted(len(plan.tasks), 'task')}, {counted(attempts, 'attempt')} each, temperature "
-        f"{settings.temperature:g}, at most {settings.max_steps} replies of {settings.max_tokens} tokens, protocol ",
+        f" on {counted(len(plan.tasks), 'task')}, {counted(attempts, 'attempt')} each, "
+        f"{settings.sampling}, at most {settings.max_steps} replies of {settings.max_tokens} tokens, protocol ",
         Code(settings.protocol),
         ".",
         *solved_otherwise(settings),

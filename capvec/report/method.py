@@ -25,8 +25,7 @@ def method_section(results: Results) -> Section:
             Code(settings.protocol),
             ", prompt style ",
             Code(settings.prompt_style),
-            f", at most {settings.max_steps} steps of {settings.max_tokens} tokens, temperature "
-            f"{settings.temperature:g}.",
+            f", at most {settings.max_steps} steps of {settings.max_tokens} tokens, {settings.sampling}.",
             *solved_otherwise(settings),
         )
     )

@@ -21,7 +21,7 @@ from capvec.errors import UsageError
 from capvec.parsing import read_json
 from capvec.plan.dealing import Dealing
 from capvec.plan.option_help import options_of
-from capvec.plan.plan import Plan, Settings
+from capvec.plan.plan import SHAPING, Plan, Settings
 from capvec.reading import shown
 from capvec.records import Outcome
 from capvec.results.ledger import TRIALS, Ledger
@@ -166,7 +166,9 @@ def gaps(record: Mapping[str, Any]) -> list[str]:
     options = record["options"]
     asked = _options_of(record.get("study", "sweep")) if record["direction"] is not None else ()
     found = ["study"] if "study" not in record else []
-    found += [f"settings.{name}" for name in _names(Settings) if name not in record["settings"]]
+    given = set(record["settings"])
+    given |= set() if given & set(SHAPING) else set(SHAPING)  # an earlier capvec could shape nothing
+    found += [f"settings.{name}" for name in _names(Settings) if name not in given]
     found += [f"options.{name}" for name in _COMPARED if name in asked and name not in options]
     if "recipe" in asked and not options.get("direction"):
         recipe = options.get("recipe") or {}

@@ -95,6 +95,7 @@ def forecast_lines(
     if plan.battery:
         count = len(plan.battery) * len(asked_configs(plan))
         yield from _wrapped(f"battery: {counted(count, 'answer')} after the trials, not in the time below")
+    yield f"sampling: {plan.settings.sampling}"
     yield from _wrapped(f"time: {time_in_words(probe, len(plan.trials), preparation_s)}")
     if capacity is not None:
         yield from _capacity_lines(capacity)

@@ -115,6 +115,7 @@ class TrialRunner:
                 temperature=settings.temperature,
                 sandbox_s=step.agent.timeout_s,
                 thinking=settings.thinking,
+                shaping=settings.shaping,
             ),
             seed=seed,
             steers=config.steers,

@@ -22,6 +22,7 @@ import pytest
 import safetensors.numpy
 
 from capvec.engines.client import EngineClient
+from capvec.engines.generation import Shaping
 from capvec.engines.process import start_engine
 from capvec.engines.protocol import DirectionInfo, ModelSource
 from capvec.engines.selection import EngineChoice
@@ -114,6 +115,13 @@ class EngineConformance:
         stop = next(letter for letter in whole.text if letter.strip())
         cut = ask(client, stop=[stop])
         assert (cut.finish_reason, cut.text) == ("stop", whole.text[: whole.text.index(stop)])
+
+    def test_what_shapes_the_draws_is_applied(self, client):
+        likeliest = ask(client, temperature=0.0).text
+        # The likeliest token alone is left, at any temperature, by each of these.
+        for shaping in (Shaping(top_k=1), Shaping(top_p=1e-9), Shaping(min_p=1.0)):
+            assert [ask(client, seed=seed, temperature=2.0, shaping=shaping).text for seed in (1, 2)] == [likeliest] * 2
+        assert ask(client, temperature=0.0, shaping=Shaping(repetition_penalty=1e9)).text != likeliest
 
     def test_replies_asked_for_together_are_those_asked_for_one_by_one(self, client, info, key):
         def one(seed):

@@ -9,6 +9,7 @@ import pytest
 
 from capvec.agent.loop import LoopLimits, run_episode, step_seed
 from capvec.agent.protocols import get_protocol
+from capvec.engines.generation import Shaping
 from capvec.errors import ContextOverflow, EngineUnavailable, SandboxUnavailable, SteeringFault
 from capvec.records import CommandResult, Parse
 from capvec.steering import Steer
@@ -18,7 +19,8 @@ pytestmark = pytest.mark.unit
 
 BASH = get_protocol("bash-block")
 OPENING = ({"role": "system", "content": "Act."}, {"role": "user", "content": "Do it."})
-LIMITS = LoopLimits(max_steps=5, max_tokens=64, temperature=0.7, sandbox_s=100.0)
+SHAPED = Shaping(top_p=0.9, repetition_penalty=1.1)
+LIMITS = LoopLimits(max_steps=5, max_tokens=64, temperature=0.7, sandbox_s=100.0, shaping=SHAPED)
 BROKEN = "```python\nx\n```"  # a block in another language: failed under bash-block
 
 
@@ -210,7 +212,8 @@ def test_every_config_draws_with_the_same_seed_at_the_same_step_and_never_twice(
         run_episode(OPENING, model=model, sandbox=Shell(), protocol=BASH, limits=LIMITS, seed=11, steers=steers)
         asked.append(model.asked)
         assert all(options["steers"] == steers for options in model.asked)
-        assert all((options["max_tokens"], options["temperature"]) == (64, 0.7) for options in model.asked)
+        drawn = [(options["max_tokens"], options["temperature"], options["shaping"]) for options in model.asked]
+        assert drawn == [(64, 0.7, SHAPED)] * 3
     seeds = [[options["seed"] for options in model] for model in asked]
     assert seeds[0] == seeds[1] == [step_seed(11, 0), step_seed(11, 1), step_seed(11, 2)]
     # Neighbouring trial seeds must not meet at neighbouring steps, as seed + step would.

@@ -27,6 +27,14 @@ def test_attempts_that_differ_between_tasks_and_configs_are_said_to(tmp_path, ke
     assert attempts(replace(plan, trials=tuple(trials))) == said
 
 
+def test_what_shaped_the_draws_is_said_and_nothing_where_nothing_did(tmp_path):
+    plan = write_recorded(tmp_path / "r")
+    assert ", temperature 0.7. " in f"{sentences(method_section(results_of(plan, [])))[0]} "
+    settings = replace(plan.settings, top_p=0.9, top_k=20, presence_penalty=-0.5)
+    said = sentences(method_section(results_of(replace(plan, settings=settings), [])))[0]
+    assert ", temperature 0.7, top_p 0.9, top_k 20, presence_penalty -0.5." in said
+
+
 def test_what_the_chat_template_did_otherwise_is_said_and_how_the_model_thought(tmp_path):
     plan = write_recorded(tmp_path / "r")
     assert len(sentences(method_section(results_of(plan, [])))) == 1

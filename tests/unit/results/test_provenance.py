@@ -18,7 +18,7 @@ from capvec.directions.recipe import Recipe
 from capvec.directions.study_direction import StudyDirection
 from capvec.errors import UsageError
 from capvec.plan.options import SweepOptions
-from capvec.plan.plan import Plan, Settings, SteeringMode, steered_config
+from capvec.plan.plan import SHAPING, Plan, Settings, SteeringMode, steered_config
 from capvec.results.provenance import check_comparable, check_same_study, differences, write
 from capvec.steering import Steer
 from capvec.task_records import Environment
@@ -381,3 +381,16 @@ def test_what_an_earlier_capvec_did_not_record_or_somebody_took_out_is_compared_
         assert f"{path} lacks " in said
         assert "so nothing shows that these runs belong together" in said
     assert main(["report", str(recorded)]) == 0
+
+
+def test_a_run_from_before_the_options_of_sampling_goes_on_without_them_alone(recorded):
+    """Such a capvec could shape nothing, so what it drew from is known."""
+    path = recorded / "provenance.json"
+    for name in SHAPING:
+        lacking(path, "settings", name)
+    resume(recorded)
+    plan = plan_for(recorded, built_direction().direction)
+    for name, value in {"top_p": 0.9, "top_k": 5, "min_p": 0.1, "repetition_penalty": 1.2}.items():
+        changed = replace(plan, settings=replace(plan.settings, **{name: value}))
+        with pytest.raises(UsageError, match=rf"holds another run \(settings.{name} was [01](\.0)? and is {value}"):
+            resume(recorded, changed)
