@@ -3,6 +3,7 @@ import struct
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from capvec.directions.direction import Direction, orthogonal_controls
 from capvec.engines.protocol import ChatTemplateInfo, GenerationDefaults
 from capvec.errors import UsageError
-from capvec.plan.option_parsers import parse_controls
+from capvec.plan.option_parsers import ControlKind, parse_controls
 from capvec.plan.options import SweepOptions
 from capvec.plan.plan import (
     SteeringMode,
@@ -285,7 +286,8 @@ def test_every_control_names_the_configs_that_it_is_there_for():
     assert all(Config.from_json(config.to_json()) == config for config in made)
 
 
-KINDS = ("zero", "random:2", "shuffled:1", "orthogonal:3", "negated", "prompt")
+COUNTED = {"random", "shuffled", "orthogonal"}
+KINDS = tuple(f"{kind}:2" if kind in COUNTED else kind for kind in get_args(ControlKind))
 
 
 @given(

@@ -18,6 +18,7 @@ from capvec.plan.option_parsers import Shard
 from capvec.plan.options import SweepOptions
 from capvec.results import provenance
 from capvec.results.departures import compare_plan, compare_results, compared
+from capvec.results.preregistration import settings_of
 from capvec.results.run_folder import read_run_folder
 from capvec.studies.regenerate import report, results_of_run
 
@@ -79,6 +80,17 @@ def test_a_plan_that_is_another_one_is_named_by_what_differs(plan, departures):
 )  # fmt: skip
 def test_options_that_trials_depend_on_are_compared_and_others_are_not(options, departures):
     assert found(AS_REGISTERED, SweepOptions(**{"gate": GATES, **options})) == departures
+
+
+SETTINGS = settings_of(SweepOptions().recorded("preregister"))
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_is_compared_whatever_options_a_sweep_comes_to_have(name):
+    ((kind, words),) = found(AS_REGISTERED, SweepOptions(gate=GATES), settings=SETTINGS | {name: "another"})
+    assert kind == "settings"
+    assert words.startswith(f"--{name.replace('_', '-')} ")
+    assert words.endswith(' in place of "another"')
 
 
 @pytest.mark.parametrize(
