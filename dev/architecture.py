@@ -46,7 +46,7 @@ FLOW: tuple[dict[str, str], ...] = (
         "engines": "who answers, steered",
         "stats": "tests, intervals, verdict",
     },
-    {"agent": "acting: loop, protocols", "models": "what --model can name"},
+    {"battery": "questions off task", "agent": "acting: loop, protocols", "models": "what --model can name"},
     {"traces": "what was done, on disk"},
     {"directions": "traces to vector; its files", "harnesses": "results of other tools"},
     {"plan": "options, configs, trials"},

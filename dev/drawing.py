@@ -9,7 +9,7 @@ from dev import architecture
 
 WIDTH, BOX, HEIGHT, STEP, LEFT = 960, 212, 50, 88, 120
 COLUMNS: Mapping[str, float] = {
-    **{"tasks": 0, "sandbox": 1, "engines": 2, "stats": 2.94, "agent": 1, "models": 2, "traces": 1},
+    **{"tasks": 0, "sandbox": 1, "engines": 2, "stats": 2.94, "battery": 0, "agent": 1, "models": 2, "traces": 1},
     **{"directions": 1.5, "harnesses": 2.5, "plan": 1.5, "results": 1.5, "run": 1, "report": 2, "studies": 1},
     **{"publish": 2, "setup": 3, "commands": 2, "pytest_plugin": 1},
 }

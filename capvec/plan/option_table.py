@@ -118,7 +118,7 @@ _NOT_REGISTERED = frozenset(
     (
         *("reference", "base_url", "engine", "engine_arg", "skip_unfit", "no_check", "docker_host", "retries"),
         *("max_outage", "base_rate", "spread", "run", "resume", "shard", "plan", "preregistration"),
-        *("write_preregistration", "hypothesis"),
+        *("write_preregistration", "hypothesis", "battery", "battery_limit"),
     )
 )
 """Options of a sweep that `capvec preregister` lacks: no claim depends on them, or it has its own."""
@@ -253,6 +253,11 @@ _TABLE: tuple[Option, ...] = (
         "Control configs: `zero`, `random:K`, `shuffled:K`, `orthogonal:K`, `negated`, `prompt`, `constrained`. "
         "A calibration takes `random:K` only, and `capvec serve` has no `constrained`.",
         parse_controls, Default("", "none"), differs={"calibration": Default("random:3")}),
+    Option("battery", "NAME|PATH", "trials", _SWEEP,
+        "Ask questions beside the tasks under every config, after the trials, for the off-task cost: `general`, or a "
+        "JSONL file, or a folder of such files.", default=Default(words="none")),
+    Option("battery_limit", "N", "trials", _SWEEP, "Most questions of the battery, spread over all of it.",
+        partial(at_least, "--battery-limit", minimum=1), Default(words="all")),
     Option("seed", "N", "trials", _ACTING, "Base seed; all configs of a (task, attempt) share a seed.",
         partial(at_least, "--seed", minimum=0), Default("0")),
     Option("max_steps", "N", "trials", _ACTING, "Most replies per trial.", partial(at_least, "--max-steps", minimum=1),

@@ -100,6 +100,10 @@ class SweepOptions(Record):
     force_build: bool = False
     attempts: int = _DEFAULTS["attempts"]
     controls: tuple[Control, ...] = _DEFAULTS["controls"]
+    battery: str | None = None
+    """The questions to ask beside the tasks: a name, a file or a folder."""
+    battery_limit: int | None = None
+    """None for all of them."""
     seed: int = _DEFAULTS["seed"]
     run: str | None = None
     resume: bool = False
@@ -214,6 +218,10 @@ def parse_options(raw: Mapping[str, Any], place: str = "sweep") -> SweepOptions:
         _check_claim(raw)
     if place == "sweep" and values["hypothesis"] is not None and values["write_preregistration"] is None:
         raise UsageError("--hypothesis needs --plan and --write-preregistration FILE: say where it is to be written")
+    if values.get("battery") and values.get("shard"):
+        raise UsageError("--battery and --shard were both given: run the battery without --shard, in a run of its own")
+    if values.get("battery_limit") and not values.get("battery"):
+        raise UsageError("--battery-limit needs --battery: say which questions to ask")
     if values.get("op") == "ablate" and any(control.kind == "negated" for control in values["controls"]):
         raise UsageError("--controls negated with --op ablate: an ablation has no sign to change; leave negated out")
     if values.get("base_url") is not None:

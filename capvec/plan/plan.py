@@ -159,6 +159,8 @@ class Plan(Record):
     """Task that runs, and of which no check showed that it can be solved → why."""
     merged: tuple[str, ...] = ()
     """Sentences on the runs that a merged run was made of; empty for any other run."""
+    battery: Mapping[str, str] = field(default_factory=dict)
+    """Item of the battery → digest of its question and answer; empty without `--battery`."""
     dealing: Dealing | None = None
     """Where the plan is of a shard, or of merged shards: what was dealt, and which shards it holds."""
 

@@ -80,7 +80,9 @@ class Controller:
         """Judge after the last trial, and report the gates while plugins that count tests still listen."""
         interrupted = False
         try:
-            return (yield)
+            result = yield
+            self._study.ask_battery()
+            return result
         except (KeyboardInterrupt, pytest.exit.Exception):
             interrupted = True
             raise

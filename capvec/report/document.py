@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from capvec.report.battery import battery_section
 from capvec.report.caveats import caveats_section
 from capvec.report.completion import errors_section, gates_section, retried_section
 from capvec.report.config_table import dose_response_section, results_section
@@ -37,6 +38,7 @@ def sweep_report(results: Results) -> Report:
         error_difference_section(results),
         verdict_section(results),
         interpretation_section(results),
+        battery_section(results),
         method_section(results) if results.origin is None else origin_section(results, results.origin),
         results_section(results),
         pass_at_k_section(results),

@@ -14,6 +14,7 @@ from capvec.report.html.viewer import Embedded, embed
 from capvec.report.markdown import inline, markdown
 from capvec.report.section import Report
 from capvec.report.verdict import answer, verdict, warnings
+from capvec.results.battery import CostRow
 from capvec.results.results import Results
 from capvec.results.table import NAMED_REWARD, named_rewards, trial_table
 from capvec.storage import make_folder, write_text
@@ -76,6 +77,9 @@ def _summary(results: Results) -> dict[str, object]:
         "verdict": answer(results) if plan.shard else verdict(summary),
         "warnings": list(warnings(plan, summary)),
         **summary.to_json(),
+        "battery": [CostRow.of(cost).to_json() for cost in results.battery.costs]
+        if results.battery is not None
+        else [],
         "matched_controls": [asdict(comparison) for comparison in results.controls],
         "caveats": [inline(caveat) for caveat in caveats(results)],
         "gates": [vars(gate) for gate in results.gates],

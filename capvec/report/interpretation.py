@@ -73,6 +73,7 @@ def interpretation_section(results: Results) -> Section | None:
         *_of_format(judged),
         *_of_matched_controls(judged, results.controls),
         *_of_constrained(judged, results),
+        *_of_the_battery(results),
         *_of_readings(judged, summary),
         *_of_drift(summary),
     )
@@ -223,6 +224,17 @@ def _of_constrained(judged: Sequence[ConfigSummary], results: Results) -> Iterat
             )
 
 
+def _of_the_battery(results: Results) -> Iterator[Text]:
+    """What a config costs beside the tasks, where it is significant."""
+    for cost in results.battery.costs if results.battery is not None else ():
+        if cost.is_significant and cost.effect is not None:
+            change, p = signed(cost.effect.difference), p_in_words(corrected(cost.effect))
+            yield (
+                Code(cost.config),
+                f" costs ability off task: its accuracy on the battery changed by {change} ({p}).",
+            )
+
+
 def _against_form(vector: Effect, form: Effect, apart: Effect | None) -> Text:
     """What the gain of a vector is worth beside that of the grammar alone; `apart`: the difference of the two."""
     p = f", {p_in_words(apart.pvalue)}" if apart is not None else ""
@@ -250,7 +262,7 @@ def _of_readings(judged: Sequence[ConfigSummary], summary: Summary) -> Iterator[
         if row.effect is None or _verdict(row) not in ("improves", "harms"):
             continue
         way, config = row.effect.difference, Code(row.config)
-        lost = [one for one in row.sensitivity if _corrected(one.effect) >= LEVEL or one.effect.difference * way <= 0]
+        lost = [one for one in row.sensitivity if corrected(one.effect) >= LEVEL or one.effect.difference * way <= 0]
         if lost:
             yield ("The verdict on ", config, f" depends on how trials are counted: {_lost(lost)}.")
         elif summary.sequential is None and (doubtful := _doubtful(row, summary)):
@@ -263,14 +275,15 @@ def _doubtful(row: ConfigSummary, summary: Summary) -> str:
     return " and ".join(["its errors"] * bool(row.errors) + ["repaired replies"] * repaired)
 
 
-def _corrected(effect: Effect) -> float:
+def corrected(effect: Effect) -> float:
+    """The p-value that counts: after Holm, where there was a correction."""
     return effect.pvalue if effect.holm is None else effect.holm
 
 
 def _lost(lost: Sequence[Sensitivity]) -> str:
     return "; ".join(
         f'under "{one.reading}" the difference is {signed(one.effect.difference)}, '
-        f"{p_in_words(_corrected(one.effect))} after Holm"
+        f"{p_in_words(corrected(one.effect))} after Holm"
         for one in lost
     )
 

@@ -96,6 +96,7 @@ def write(
             for task in plan.tasks
         },
         "docker_hosts": [dict(host) for host in hosts],
+        "battery": dict(plan.battery),
         "left_out": dict(plan.left_out),
         "unproved": dict(plan.unproved),
         "seeds": {str(trial.id): trial.seed for trial in plan.trials},

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from capvec.plan.plan import Plan
 from capvec.records import Outcome
+from capvec.results.battery import BatteryResult
 from capvec.results.departures import Comparison
 from capvec.results.direction import DirectionSummary
 from capvec.results.gates import GateResult
@@ -42,6 +43,8 @@ class Results:
     gates: tuple[GateResult, ...]
     """The study's own, then those of `--gate`, judged on the trials on record; a shard has the study's own alone."""
     completeness: Completeness
+    battery: BatteryResult | None = None
+    """What its questions found; None without `--battery`."""
     origin: Origin | None = None
     """What is known of results that were made elsewhere; None for those of a run."""
     comparison: Comparison | None = None
@@ -55,9 +58,10 @@ class Results:
 
     @property
     def valid(self) -> bool:
-        """Whether every collected trial has a valid outcome and the session was not interrupted."""
+        """Whether the session was not interrupted, and every collected trial and battery item has a valid outcome."""
         faults = any(outcome.outcome == "error" for outcome in self.summary.analysed(self.outcomes))
-        return not (self.completeness.interrupted or self.completeness.missing or faults)
+        unanswered = self.battery is not None and not self.battery.is_whole
+        return not (self.completeness.interrupted or self.completeness.missing or faults or unanswered)
 
     @property
     def good(self) -> bool:

@@ -95,6 +95,7 @@ def plan_of(folder: Path, provenance: Mapping[str, Any]) -> Plan:
         sequential=provenance.get("options", {}).get("sequential", False),
         effect=provenance.get("options", {}).get("effect"),
         template=ChatTemplateInfo.from_json(provenance["model"].get("template", {})),
+        battery=provenance.get("battery", {}),
         left_out=provenance.get("left_out", {}),
         unproved=provenance.get("unproved", {}),
         merged=merged_lines(provenance),

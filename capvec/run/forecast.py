@@ -9,6 +9,7 @@ from textwrap import wrap
 
 from capvec.plan.plan import Plan
 from capvec.records import Config
+from capvec.results.battery import asked_configs
 from capvec.results.interim import interim_analyses, schedule_in_words
 from capvec.run.assumptions import Assumptions
 from capvec.run.capacity import Forecast
@@ -91,6 +92,9 @@ def forecast_lines(
     names = [task.name for task in plan.tasks]
     more = [f"and {len(names) - _NAMES_SHOWN} more"] if len(names) > _NAMES_SHOWN else []
     yield from _wrapped(f"tasks: {', '.join([*names[:_NAMES_SHOWN], *more])}")
+    if plan.battery:
+        count = len(plan.battery) * len(asked_configs(plan))
+        yield from _wrapped(f"battery: {counted(count, 'answer')} after the trials, not in the time below")
     yield f"sampling: {plan.settings.sampling}"
     yield from _wrapped(f"time: {time_in_words(probe, len(plan.trials), preparation_s)}")
     if capacity is not None:

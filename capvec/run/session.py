@@ -14,12 +14,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from capvec.agent.protocols import get_protocol
+from capvec.battery import load_items
 from capvec.directions.direction import Direction
 from capvec.engines.client import EngineClient
 from capvec.engines.protocol import TOKEN_VARIABLE, GenerationDefaults, ModelSource, Weights
 from capvec.engines.selection import EngineChoice, choose
 from capvec.engines.supervised import SupervisedEngine
-from capvec.errors import SandboxUnavailable, UsageError
+from capvec.errors import SandboxUnavailable, StorageFault, UsageError
 from capvec.models import resolve_model
 from capvec.plan.dealing import Dealing, deal
 from capvec.plan.options import SweepOptions
@@ -27,6 +28,7 @@ from capvec.plan.plan import Plan, Settings, interleave, settings_for
 from capvec.plan.seeds import drawn_order
 from capvec.records import Config, Outcome
 from capvec.results import provenance
+from capvec.results.battery import battery_of
 from capvec.results.departures import NAMED, Departure, compare_plan, compared, registered_of
 from capvec.results.direction import DirectionSummary
 from capvec.results.gates import check_gate, check_names, split_gate
@@ -44,6 +46,7 @@ from capvec.results.preregistration import (
 )
 from capvec.results.results import Results, summarise_run
 from capvec.run.assumptions import assumptions_of
+from capvec.run.battery import Battery
 from capvec.run.instrument import Notice, Patience
 from capvec.run.preparation import PreparedTasks, TaskPreparation
 from capvec.run.recorder import TrialRecorder
@@ -107,6 +110,8 @@ class _Prepared:
     """Arguments of `provenance.write`."""
     watch: Watch
     notice: Notice
+    battery: Battery
+    client: EngineClient
 
 
 class StudySession:
@@ -122,6 +127,7 @@ class StudySession:
         self.options = options = study.options
         _check(options)
         self._dealing, self._tasks = _dealt(study)
+        self._items = load_items(options.battery, options.battery_limit) if options.battery is not None else ()
         self.assumptions = assumptions_of(options)
         named = options.preregistration
         self._registered = None if named is None else Preregistration.read(Path(named))
@@ -159,6 +165,9 @@ class StudySession:
         design = self.study.design(StudyContext(client, health, settings, self.folder, self._say))
         plan = _plan_of(self.study, self.folder, design.configs, settings, prepared, self._dealing)
         plan = replace(plan, layout=health.layout, template=health.template)
+        plan = replace(plan, battery={item.id: item.digest for item in self._items})
+        battery = Battery(self._items, plan)
+        battery.check(client, health.template)
         if options.gate is not None:
             check_names(options.gate, plan.configs)
         about: dict[str, Any] = {"plan": plan, "health": health.to_json(), "direction": design.directions}
@@ -171,7 +180,7 @@ class StudySession:
         look = EngineLook(client, health.weights, notice, engine)
         watch = Watch(docker_look(payload.sandboxes), look, patience)
         self._resources.callback(watch.stop)  # before the engine ends
-        self._prepared = _Prepared(design, recorder, payload, about, watch, notice)
+        self._prepared = _Prepared(design, recorder, payload, about, watch, notice, battery, client)
 
     def begin(self) -> None:
         """Write `provenance.json` and an empty ledger, and say how many trials will run."""
@@ -314,6 +323,14 @@ class StudySession:
 
     # -------------------------------------------------------------------------------------------- after
 
+    def ask_battery(self) -> None:
+        """Ask the questions of `--battery`, unless the session stops; what is left is asked with `--resume`."""
+        if self._items and not self.stopped:
+            try:
+                self._ready.battery.run(self._ready.client, self._say)
+            except StorageFault as fault:
+                self.stop(str(fault))
+
     def finish(self, *, interrupted: bool = False) -> Results:
         """Judge the outcomes on record."""
         prepared = self._ready
@@ -330,6 +347,7 @@ class StudySession:
             judgement=judgement,
             gates=(*judgement.gates, *check_gate(None if plan.shard else self.options.gate, summary, len(plan.tasks))),
             completeness=prepared.recorder.completeness(skipped, interrupted=interrupted, stopped=self.stopped),
+            battery=battery_of(plan),
             comparison=compared(plan, provenance.read(self.folder), outcomes, summary.sequential),
         )
 

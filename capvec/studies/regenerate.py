@@ -11,6 +11,7 @@ from typing import Any
 from capvec.errors import UsageError
 from capvec.reading import shown
 from capvec.report.baseline import BASELINE, write_baseline
+from capvec.results.battery import battery_of
 from capvec.results.departures import compared
 from capvec.results.direction import DirectionSummary
 from capvec.results.gates import GateResult, check_gate, split_gate
@@ -96,6 +97,7 @@ def _results_of(run: RunFolder) -> tuple[Results, tuple[str, ...]]:
         judgement=judgement,
         gates=(*judgement.gates, *check_gate(None if plan.shard else _gate_of(run), summary, len(plan.tasks))),
         completeness=_completeness(run, summary, earlier),
+        battery=battery_of(plan),
         comparison=compared(plan, run.provenance, outcomes, summary.sequential),
     )
     return results, notes

@@ -22,6 +22,7 @@ from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Settings
 from capvec.records import Config, ControlOf, Interval, LostTry, Measured, Outcome
 from capvec.report.files import MASTER_COLUMNS
+from capvec.results.battery import Answer, CostRow
 from capvec.results.departures import Departure
 from capvec.results.gates import GateResult
 from capvec.results.zero_control import Comparison
@@ -51,6 +52,7 @@ pytestmark = pytest.mark.unit
 REPORTS = REPOSITORY / "reports"
 RECORDS = {
     "trials.jsonl": {"": Outcome, "lost[]": LostTry, "measured[]": Measured},
+    "battery.jsonl": {"": Answer},
     "summary.json": {
         "configs[]": ConfigSummary, "wilson": Interval,
         "fisher": FisherResult, "sign_flip": SignFlipResult, "mcnemar": McNemarResult,
@@ -58,7 +60,7 @@ RECORDS = {
         "format_change": FormatChange, "sensitivity[]": Sensitivity, "verdict": Verdict,
         "verdict.detectable": Detectable, "drift": Drift,
         "drift.pass_trend": DriftTest, "matched_controls[]": MatchedComparison,
-        "matched_controls[].rank": RankTest, "gates[]": GateResult,
+        "battery[]": CostRow, "matched_controls[].rank": RankTest, "gates[]": GateResult,
         "pass_at_k[]": ConfigPassAtK, "pass_at_k[].by_k[]": PassAtK,
         "rewards": RewardSummary, "rewards.configs[]": ConfigRewards, "rewards.configs[].named": NamedMean,
         "sequential": Sequential, "sequential.tests[]": SequentialTest,

@@ -1,0 +1,55 @@
+"""What each config costs beside the tasks: its answers to the questions of `--battery`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from capvec.records import Config
+from capvec.report.section import Block, Paragraph, Row, Section, Table, left, right
+from capvec.results.battery import BatteryResult, Cost
+from capvec.results.results import Results
+from capvec.text import counted, p_value, signed
+
+LOW = 0.3
+"""Accuracy of the baseline below which a battery shows little."""
+_METHOD = (
+    "Each item is asked once under every config, at temperature 0 and after the trials. An item with choices is "
+    "answered by the likeliest of their letters, any other one by the text that the model writes. The difference in "
+    "accuracy is paired by item and tested by sign flips; p-values of the steered configs are corrected by Holm's "
+    "method. Items that ended in an error are left out."
+)
+
+
+def battery_section(results: Results) -> Section | None:
+    """Accuracy, difference, interval and p of every config; None without a battery."""
+    found = results.battery
+    if found is None:
+        return None
+    titles = ("right", "accuracy", "difference", "95 %, by item", "sign-flip", "after Holm", "errors")
+    table = Table((*left("config"), *right(*titles)), tuple(map(_row, found.costs)))
+    blocks: list[Block] = [Paragraph(f"{counted(found.items, 'item')} beside the tasks."), table, Paragraph(_METHOD)]
+    blocks += map(Paragraph, _limits(found))
+    return Section("battery", "Off-task cost", tuple(blocks), (table,))
+
+
+def _row(cost: Cost) -> Row:
+    effect = cost.effect
+    interval = effect.interval if effect is not None else None
+    return (
+        cost.config,
+        f"{cost.right}/{cost.answered}",
+        f"{cost.right / cost.answered:.3f}" if cost.answered else "–",
+        "–" if effect is None else signed(effect.difference),
+        "–" if interval is None else f"{signed(interval.low)} to {signed(interval.high)}",
+        p_value(None if effect is None else effect.pvalue),
+        p_value(None if effect is None else effect.holm),
+        str(cost.errors),
+    )
+
+
+def _limits(found: BatteryResult) -> Iterator[str]:
+    if found.missing:
+        yield f"{counted(found.missing, 'answer')} are missing; add --resume to ask them."
+    base = next((cost for cost in found.costs if cost.config == Config.BASELINE), None)
+    if base is not None and base.answered and base.right / base.answered < LOW:
+        yield "The baseline answers few items right, so there is little ability here that a vector could cost."

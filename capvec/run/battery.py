@@ -1,0 +1,111 @@
+"""Asks the items of a battery under every config, after the trials, by the same engine and with the same checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Any
+
+from capvec.agent.model import ChatModel
+from capvec.battery.items import Item
+from capvec.engines.protocol import ChatTemplateInfo
+from capvec.errors import InfrastructureError, UsageError
+from capvec.plan.plan import Plan
+from capvec.receipts import check_grammar, check_receipts
+from capvec.records import Config
+from capvec.results.battery import Answer, BatteryLedger, answers_of, asked_configs
+from capvec.text import counted
+
+JOBS = 8
+"""Items at a time."""
+ANSWER_TOKENS = 24
+"""Most tokens of a short answer."""
+MOST_FAULTS = 20
+"""Errors in a row after which the engine counts as gone, and the rest is left for --resume."""
+_SAY_EVERY = 100
+
+
+@dataclass(frozen=True)
+class Battery:
+    """The items of a run, and where their answers go."""
+
+    items: tuple[Item, ...]
+    plan: Plan
+
+    def run(self, model: ChatModel, say: Callable[[str], None]) -> None:
+        """Ask what has no valid answer on record.
+
+        Raises:
+            StorageFault: an answer cannot be written.
+        """
+        ledger = BatteryLedger(self.plan.folder)
+        ledger.mend()
+        pairs = left_to_ask(self.items, self.plan)
+        if pairs:
+            say(f"battery: {counted(len(pairs), 'answer')} to {counted(len(self.items), 'item')}")
+        faults, pool = 0, ThreadPoolExecutor(JOBS)
+        try:
+            asked = [pool.submit(self._ask, model, item, config) for item, config in pairs]
+            for number, done in enumerate(as_completed(asked), start=1):
+                answer = done.result()
+                ledger.append(answer)
+                faults = faults + 1 if answer.error else 0
+                if faults >= MOST_FAULTS:
+                    say(f"battery: {faults} errors in a row ({answer.error[:120]}); the rest is left for --resume")
+                    break
+                if number % _SAY_EVERY == 0:
+                    say(f"battery: {number} of {len(pairs)} answers")
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def check(self, model: ChatModel, template: ChatTemplateInfo) -> None:
+        """Make sure that the engine can be asked.
+
+        Raises:
+            UsageError: the model thinks before it answers, or the engine cannot constrain replies to letters.
+        """
+        thinking = self.plan.settings.thinking
+        if thinking == "on" or (thinking in (None, "default") and template.thinks):
+            raise UsageError("--battery: answers are taken without thoughts; use --thinking off, or leave it out")
+        for item in {item.grammar: item for item in self.items}.values():
+            answer = self._ask(model, item, Config(Config.BASELINE, "baseline"))
+            if answer.error:
+                raise UsageError(f"--battery: the item {item.id} cannot be asked: {answer.error}")
+
+    def _ask(self, model: ChatModel, item: Item, config: Config) -> Answer:
+        """One answer; a fault of the instrument, or a steer that does not hold, makes it an error."""
+        about: dict[str, Any] = {
+            "item": item.id,
+            "digest": item.digest,
+            "config": config.name,
+            "category": item.category,
+        }
+        messages = [{"role": "user", "content": item.prompt}]
+        if config.system_suffix:
+            messages.insert(0, {"role": "system", "content": config.system_suffix})
+        try:
+            reply = model.complete(
+                messages,
+                seed=0,
+                max_tokens=2 if item.choices else ANSWER_TOKENS,
+                temperature=0.0,
+                steers=config.steers,
+                thinking=self.plan.settings.thinking,
+                grammar=item.grammar,
+            )
+            check_receipts(reply, config, self.plan.layout)
+            check_grammar(reply, Config(config.name, config.kind, grammar=item.grammar))
+        except (InfrastructureError, UsageError) as fault:
+            return Answer(**about, error=f"{type(fault).__name__}: {fault}")
+        return Answer(**about, right=item.is_right(reply.text), reply=reply.text)
+
+
+def left_to_ask(items: Sequence[Item], plan: Plan) -> tuple[tuple[Item, Config], ...]:
+    """The pairs without a valid answer on record. The order of configs rotates from item to item."""
+    known, configs = {(one.item, one.config) for one in answers_of(plan) if not one.error}, asked_configs(plan)
+    pairs = []
+    for place, item in enumerate(items):
+        turn = place % len(configs)
+        pairs += [(item, config) for config in (*configs[turn:], *configs[:turn])]
+    return tuple((item, config) for item, config in pairs if (item.id, config.name) not in known)
