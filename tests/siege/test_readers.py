@@ -43,7 +43,7 @@ def test_a_safetensors_file_whose_lengths_lie(tmp_path, name):
 def test_a_pt_file_that_asks_for_more_than_it_holds(tmp_path, torch, name):
     path = tmp_path / "v.pt"
     path.write_bytes(PTS[name](torch))
-    refused_cheaply(f"import torch\n{READ_DIRECTION}", "Direction.read(path)", path)
+    refused_cheaply(READ_DIRECTION, "Direction.read(path)", path)
 
 
 def zipped(**members):

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import re
+import resource
 import socket
-import subprocess
-import sys
+import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
-from support import REPOSITORY
+from capvec.errors import UsageError
 
 FLOOR = 128 << 20
 """Bytes that reading any file may take; above it, memory is promised to stay under 10 times the file."""
 _LIMIT = 16 << 30
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(
+    ["torch", "support.hostile", "capvec.directions.direction", "capvec.traces", "capvec.tasks.loader"]
+)
 
 
 def _socket(path: Path) -> None:
@@ -57,36 +65,48 @@ class Cost:
 def cost_of(imports: str, expression: str, path: Path, timeout_s: float = 60) -> Cost:
     """Evaluate an expression of `path` in a process of its own that may take no more than 16 GiB.
 
-    A `UsageError` is what it says; another exception fails with its traceback.
+    Each is forked from one process that has imported what takes long. A `UsageError` is what the expression says;
+    another exception fails with its traceback.
     """
-    program = f"""
-import re, resource, sys, time
-from pathlib import Path
-from capvec.errors import UsageError
-{imports}
-path = Path(sys.argv[1])
-def status(name):
-    return int(re.search(name + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) << 10
-Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of before
-resource.setrlimit(resource.RLIMIT_AS, ({_LIMIT}, {_LIMIT}))
-before, start, said = status("VmRSS"), time.monotonic(), "read"
-try:
-    value = {expression}
-except UsageError as error:
-    said = str(error)
-print(status("VmHWM") - before, time.monotonic() - start, said.encode("unicode_escape").decode())
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program, path],
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-        cwd=REPOSITORY,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    memory, seconds, said = done.stdout.strip().split(" ", 2)
-    return Cost(said, int(memory), float(seconds))
+    ours, theirs = _FORKS.Pipe(duplex=False)
+    process = _FORKS.Process(target=_evaluate, args=(imports, expression, path, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        assert ours.poll(timeout_s), f"no end within {timeout_s} s"
+        answer = ours.recv()
+    except EOFError:
+        process.join()
+        raise AssertionError(f"the process ended with {process.exitcode}") from None
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
+    assert isinstance(answer, Cost), answer
+    return answer
+
+
+def _evaluate(imports: str, expression: str, path: Path, answer: Connection) -> None:
+    names: dict[str, object] = {"path": path}
+    try:
+        exec(imports, names)
+        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of before
+        resource.setrlimit(resource.RLIMIT_AS, (_LIMIT, _LIMIT))
+        before, start, said = _status("VmRSS"), time.monotonic(), "read"
+        try:
+            value = eval(expression, names)  # noqa: F841 (it counts as long as it is held)
+        except UsageError as error:
+            said = str(error)
+        answer.send(Cost(said, _status("VmHWM") - before, time.monotonic() - start))
+    except BaseException:
+        answer.send(traceback.format_exc()[-2000:])
+
+
+def _status(name: str) -> int:
+    """Bytes of this process's memory, by its name in `/proc`."""
+    found = re.search(name + r":\s+(\d+)", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) << 10
 
 
 def assert_cheap(cost: Cost, path: Path) -> None:

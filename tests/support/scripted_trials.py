@@ -50,6 +50,9 @@ class ScriptedSession:
         self.results = None
         self.stopped = ""
 
+    def ask_battery(self) -> None:
+        """There is none."""
+
     def finish(self, *, interrupted: bool = False) -> Results:
         assert self.results is None, "finished twice"
         self.results = results_of(
@@ -115,7 +118,7 @@ def outcome(request):
 def pytest_runtest_makereport(item, call):
     report = yield
     result = item.stash.get(_outcome, None)
-    if result is not None and (report.failed or call.when == "call"):
+    if result is not None and call.when != "teardown" and (report.failed or call.when == "call"):
         report.capvec = result.to_json()
         item.user_properties[:] = [("trial", result.trial), ("outcome", result.outcome)]
         report.longrepr = "the engine went away" if report.failed else report.longrepr
