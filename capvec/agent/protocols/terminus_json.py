@@ -42,6 +42,7 @@ _NONE = rf'"commands":{_S}\[{_S}\],{_S}"task_complete":{_S}true'
 GRAMMAR = rf'\{{{_S}"analysis":{_S}"{JSON_TEXT}",{_S}"plan":{_S}"{JSON_TEXT}",{_S}(?:{_SOME}|{_NONE}){_S}\}}'
 """The object with its four keys in their order, and a command unless the task is complete. Escapes by number, which may
 stand for NUL or half a character, are left out."""
+_INSIDE = re.compile(r'"keystrokes"\s*:\s*"(?:[^"\\]|\\.)*\Z', re.DOTALL)
 _KEY = re.compile(r'"(?:commands|keystrokes|task_complete)"')
 
 
@@ -75,8 +76,8 @@ def _parse(text: str) -> Parse:
 
 
 def _in_command(text: str) -> bool:
-    """Whether a text ends inside an object with commands."""
-    return '"keystrokes"' in text and text.count("{") > text.count("}")
+    """Whether a text ends inside an object with commands, or inside a command, which may hold brackets of its own."""
+    return _INSIDE.search(text) is not None or ('"keystrokes"' in text and text.count("{") > text.count("}"))
 
 
 parse = parser(_parse, _in_command)

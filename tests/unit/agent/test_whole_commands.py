@@ -216,6 +216,8 @@ def test_what_may_be_the_beginning_of_a_word_does_not_end_the_work(name):
 @each_writer
 @settings(max_examples=15, deadline=None)
 @given(command=commands.filter(lambda command: "\r" not in command))
+@example(command="echo '\"}]}\n</think>\n' > f")
+@example(command="echo '\"}}\n</think>\n' > f")
 def test_windows_line_ends_around_a_command_are_not_part_of_it(name, writer, command):
     protocol, text = get_protocol(name), writer(command)
     framed, plain = protocol.parse(text.replace("\n", "\r\n")), protocol.parse(text)
