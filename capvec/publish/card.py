@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 from capvec.directions.metadata import LAYER_CONVENTION
 from capvec.engines.protocol import EngineInfo
-from capvec.plan.plan import Plan, layers_label
+from capvec.plan.configs import layers_label
+from capvec.plan.plan import Plan
 from capvec.publish.usage import Usage, usage_of
 from capvec.report.caveats import caveats
 from capvec.report.completion import gates_section

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from capvec.errors import UsageError
 from capvec.harnesses import Reading, Served, Source, source_of_frame
 from capvec.harnesses.source import Trial, with_attempts
-from capvec.plan.plan import Plan, Settings, control_of
+from capvec.plan.configs import control_of
+from capvec.plan.plan import Plan, Settings
 from capvec.records import Config, Outcome, TrialSpec
 from capvec.results.departures import compare_results
 from capvec.results.direction import DirectionSummary

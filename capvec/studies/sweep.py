@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from capvec.directions.direction import named_direction
+from capvec.plan.configs import config_name, control_names, layers_label
 from capvec.plan.options import SweepOptions
-from capvec.plan.plan import Plan, config_name, control_names, layers_label
+from capvec.plan.plan import Plan
 from capvec.records import Config, Outcome
 from capvec.results.results import Judgement
 from capvec.results.zero_control import judge_zero

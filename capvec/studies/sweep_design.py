@@ -8,8 +8,8 @@ from typing import Any
 from capvec.agent.protocols import get_protocol
 from capvec.directions.study_direction import StudyDirection
 from capvec.errors import EngineUnavailable, UsageError
+from capvec.plan.configs import SteeringMode, control_configs, steered_config
 from capvec.plan.options import SweepOptions
-from capvec.plan.plan import SteeringMode, control_configs, steered_config
 from capvec.receipts import check_grammar
 from capvec.records import Config
 from capvec.run.directions import obtain_direction

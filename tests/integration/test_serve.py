@@ -17,7 +17,7 @@ from support.tiny_models import CHATML, LAYERS, WIDTH, byte_tokenizer, load_tiny
 from capvec.directions.direction import Direction
 from capvec.engines.client import EngineClient
 from capvec.errors import EngineUnavailable
-from capvec.plan.plan import steered_config
+from capvec.plan.configs import steered_config
 from capvec.records import Config
 
 pytestmark = pytest.mark.integration

@@ -11,9 +11,10 @@ from capvec.directions.direction import Direction, orthogonal_controls, save_all
 from capvec.directions.metadata import LAYER_CONVENTION, Metadata
 from capvec.directions.study_direction import StudyDirection
 from capvec.engines.protocol import EngineInfo
+from capvec.plan.configs import control_configs, steered_config
 from capvec.plan.option_parsers import parse_controls
 from capvec.plan.options import SweepOptions
-from capvec.plan.plan import Plan, Settings, control_configs, interleave, steered_config
+from capvec.plan.plan import Plan, Settings, interleave
 from capvec.records import Config, Outcome
 from capvec.results import provenance
 from capvec.results.ledger import Ledger

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from capvec.directions.direction import Direction, random_control
+from capvec.plan.configs import control_configs, steered_config
 from capvec.plan.dealing import deal
 from capvec.plan.option_parsers import Shard, parse_controls
-from capvec.plan.plan import Plan, Settings, control_configs, interleave, steered_config
+from capvec.plan.plan import Plan, Settings, interleave
 from capvec.records import Config
 from capvec.run.probe import Probe, Probed
 from capvec.task_records import Task

@@ -15,9 +15,10 @@ from capvec.directions.direction import Direction, random_control
 from capvec.directions.recipe import Recipe
 from capvec.directions.study_direction import StudyDirection
 from capvec.engines.protocol import EngineInfo
+from capvec.plan.configs import control_configs, steered_config
 from capvec.plan.option_parsers import Shard, parse_controls
 from capvec.plan.options import SweepOptions
-from capvec.plan.plan import Plan, Settings, control_configs, interleave, steered_config
+from capvec.plan.plan import Plan, Settings, interleave
 from capvec.records import Config, Episode, Measured, Outcome, Parse, Reply, Step, Trace, TrialSpec
 from capvec.report.files import write_reports
 from capvec.results import provenance

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from capvec.directions.direction import Direction
-from capvec.plan.plan import make_config
+from capvec.plan.configs import make_config
 from capvec.records import Config
 from capvec.studies.calibration.selection import Selection
 

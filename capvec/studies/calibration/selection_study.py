@@ -15,8 +15,9 @@ from typing import Any
 from capvec.directions.direction import Direction
 from capvec.engines.client import EngineClient
 from capvec.errors import UsageError
+from capvec.plan.configs import make_config
 from capvec.plan.options import SweepOptions
-from capvec.plan.plan import Plan, make_config
+from capvec.plan.plan import Plan
 from capvec.records import Config, Outcome
 from capvec.results.gates import GateResult
 from capvec.results.results import Judgement, Results

@@ -13,17 +13,10 @@ from hypothesis import strategies as st
 from capvec.directions.direction import Direction, orthogonal_controls
 from capvec.engines.protocol import ChatTemplateInfo, GenerationDefaults
 from capvec.errors import UsageError
+from capvec.plan.configs import SteeringMode, control_configs, control_names, layers_label, steered_config
 from capvec.plan.option_parsers import ControlKind, parse_controls
 from capvec.plan.options import SweepOptions
-from capvec.plan.plan import (
-    SteeringMode,
-    control_configs,
-    control_names,
-    interleave,
-    layers_label,
-    settings_for,
-    steered_config,
-)
+from capvec.plan.plan import interleave, settings_for
 from capvec.plan.seeds import drawn_order, trial_seed
 from capvec.records import Config, ControlOf
 from capvec.task_records import Task

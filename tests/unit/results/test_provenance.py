@@ -17,8 +17,9 @@ from capvec.directions.direction import Direction
 from capvec.directions.recipe import Recipe
 from capvec.directions.study_direction import StudyDirection
 from capvec.errors import UsageError
+from capvec.plan.configs import SteeringMode, steered_config
 from capvec.plan.options import SweepOptions
-from capvec.plan.plan import SHAPING, Plan, Settings, SteeringMode, steered_config
+from capvec.plan.plan import SHAPING, Plan, Settings
 from capvec.results.provenance import check_comparable, check_same_study, differences, write
 from capvec.steering import Steer
 from capvec.task_records import Environment
