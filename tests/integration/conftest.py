@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import httpcore  # noqa: F401 (httpx imports it late, and pytester forgets what is imported during its tests)
 import numpy as np
 import pytest
 import safetensors.numpy
