@@ -14,6 +14,7 @@ from capvec.parsing import parse_json
 from capvec.plan.plan import Plan
 from capvec.reading import GIB, open_regular, shown
 from capvec.records import Config, Interval
+from capvec.results.ledger import cut_torn_line
 from capvec.serial import Record
 from capvec.stats.effects import Effect, effect_by_task
 from capvec.stats.multiplicity import holm
@@ -58,9 +59,7 @@ class BatteryLedger:
 
     def mend(self) -> None:
         """Cut off a last line that a crash tore, so that the next one begins on a line of its own."""
-        if self._path.exists() and (data := self._path.read_bytes()) and not data.endswith(b"\n"):
-            with writing(self._path), self._path.open("r+b") as file:
-                file.truncate(data.rfind(b"\n") + 1)
+        cut_torn_line(self._path)
 
     def read(self) -> tuple[Answer, ...]:
         """Every answer on record, the latest to each (item, config); a torn last line is dropped.

@@ -100,13 +100,8 @@ class Ledger:
         Raises:
             StorageFault: the file cannot be written.
         """
-        if self.path.exists():
-            data = self.path.read_bytes()
-            whole = data.rfind(b"\n") + 1
-            if whole < len(data):
-                with writing(self.path), self.path.open("r+b") as file:
-                    file.truncate(whole)
-                self._length = None
+        if cut_torn_line(self.path):
+            self._length = None
 
 
 def check_receipts(file: Path, configs: Iterable[Config], outcomes: Iterable[Outcome]) -> None:
@@ -185,3 +180,18 @@ def reconcile(
     missing = tuple(trial for trial in absent if trial not in not_needed)
     skipped = len(absent) - len(missing)
     return Completeness(len(wanted), len(wanted) - len(absent), missing, interrupted, skipped, stopped)
+
+
+def cut_torn_line(path: Path) -> bool:
+    """Cut off a last line that a crash tore, if a file has one. Returns whether it had.
+
+    Raises:
+        StorageFault: the file cannot be written.
+    """
+    data = path.read_bytes() if path.exists() else b""
+    whole = data.rfind(b"\n") + 1
+    if whole == len(data):
+        return False
+    with writing(path), path.open("r+b") as file:
+        file.truncate(whole)
+    return True
