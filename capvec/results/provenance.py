@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from datetime import UTC, datetime
-from importlib import metadata
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from capvec import __version__
 from capvec.directions.recipe import RECIPE_PARSERS, Recipe
 from capvec.directions.study_direction import StudyDirection
 from capvec.errors import UsageError
@@ -26,6 +21,7 @@ from capvec.reading import shown
 from capvec.records import Outcome
 from capvec.results.ledger import TRIALS, Ledger
 from capvec.results.preregistration import Preregistration
+from capvec.results.software import versions_of, written_by
 from capvec.serial import Record
 from capvec.steering import Steer
 from capvec.storage import write_text
@@ -33,6 +29,8 @@ from capvec.task_records import Task
 from capvec.tasks.checksum import folder_modes
 
 PROVENANCE = "provenance.json"
+RESULTS = "results"
+"""The study of results that were made elsewhere."""
 _KEYS: dict[str, type | tuple[type, ...]] = {
     "options": dict, "settings": dict, "model": dict, "direction": (dict, type(None)), "configs": list, "tasks": dict,
     "seeds": (dict, list),
@@ -75,9 +73,7 @@ def write(
     path = folder / PROVENANCE
     earlier = read(folder) if path.exists() else None
     record = {
-        "capvec": __version__,
-        "commit": _commit(),
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        **written_by(),
         "study": plan.study,
         "run": plan.run,
         "command_line": list(command_line),
@@ -101,9 +97,7 @@ def write(
         "unproved": dict(plan.unproved),
         "seeds": {str(trial.id): trial.seed for trial in plan.trials},
         "dealing": None if plan.dealing is None else plan.dealing.to_json(),
-        "python": sys.version.split()[0],
-        "platform": f"{platform.system()} {platform.machine()}",
-        "versions": {name: _version(name) for name in _PACKAGES},
+        **versions_of(_PACKAGES),
         "earlier_sessions": [*earlier.pop("earlier_sessions", ()), earlier] if earlier else [],
     }
     write_text(path, json.dumps(record, indent=2) + "\n")
@@ -113,12 +107,18 @@ def read(folder: Path) -> dict[str, Any]:
     """The content of a run's `provenance.json`.
 
     Raises:
-        UsageError: it is missing, cut off or lacks a key without which two runs cannot be compared.
+        UsageError: it is missing, cut off or lacks a key without which two runs cannot be compared; or it is of results
+            that were made elsewhere.
     """
     path = folder / PROVENANCE
     if not path.exists():
         raise UsageError(f"{folder}: no {PROVENANCE}")
     record = read_json(path)
+    if is_of_results(record):
+        raise UsageError(
+            f"{shown(folder)}: holds results that `capvec judge` read, and no run of capvec; `capvec report` makes its "
+            "report again, alone and in its place, and nothing else reads it"
+        )
     try:
         lacking = list(_lacking(record))
     except (TypeError, AttributeError) as error:
@@ -126,6 +126,11 @@ def read(folder: Path) -> dict[str, Any]:
     if lacking:
         raise UsageError(f"{path} lacks {', '.join(lacking)}")
     return dict(record)
+
+
+def is_of_results(record: Any) -> bool:
+    """Whether a `provenance.json` is of results that were made elsewhere."""
+    return isinstance(record, dict) and record.get("study") == RESULTS
 
 
 def check_comparable(folder: Path, trials: Path) -> None:
@@ -144,6 +149,7 @@ def check_comparable(folder: Path, trials: Path) -> None:
         return  # nothing was recorded
     remedy = "put the file of that run back, or choose another --run"
     if described and not trials.exists():
+        read(folder)  # whoever named the folder of other results learns that first
         raise UsageError(
             f"--resume: {folder} has {PROVENANCE} and no {trials.name}, so nothing shows which trials of that run have "
             f"ended; {remedy}"
@@ -412,24 +418,3 @@ def _looks(record: Mapping[str, Any]) -> dict[str, Any]:
         "--sequential": f"over {len(trials)} trials, hash {digest[:8]}",
         "--effect": record["options"].get("effect"),  # what a stop for futility goes by
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """The commit of the working directory's repository, with `+changes` when it is not clean; None outside of one."""
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(("git", *arguments), capture_output=True, text=True, check=False, timeout=10)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    commit = git("rev-parse", "HEAD")
-    return f"{commit}+changes" if commit and git("status", "--porcelain") else commit
