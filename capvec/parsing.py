@@ -74,8 +74,10 @@ def parse_json(data: str | bytes, *, whole: bool = False) -> Any:
         check_weight([text], (TIMES + 1) * size - sys.getsizeof(text) - (0 if isinstance(data, str) else size))
     short = len(text) <= _NAMED
     try:
-        value = _loads(text) if not whole else json.loads(
-            text, parse_int=_whole, object_pairs_hook=_unrepeated if short else None
+        value = (
+            _loads(text)
+            if not whole
+            else json.loads(text, parse_int=_whole, object_pairs_hook=_unrepeated if short else None)
         )
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None

@@ -129,7 +129,8 @@ def _arm(
     logits = _logits(rate, design) + tasks
     if design.task_spread:
         logits += design.task_spread * generator.standard_normal(tasks.shape)
-    return generator.binomial(design.attempts, special.expit(logits))
+    solved: NDArray[np.int64] = generator.binomial(design.attempts, special.expit(logits))
+    return solved
 
 
 def _logits(rate: float, design: SweepDesign) -> float:

@@ -78,7 +78,7 @@ def _colour(finding: Finding) -> str | None:
 
 
 def _elements(marks: Iterable[Mark]) -> Markup:
-    """The elements of a chart: a matrix has one for each trial, for which a loop in the template takes ten times as long."""
+    """The elements of a chart. A matrix has one for each trial, for which a loop in the template takes much longer."""
     return Markup("").join(map(_element, marks))
 
 
