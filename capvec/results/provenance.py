@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -24,8 +23,10 @@ from capvec.plan.option_help import options_of
 from capvec.plan.plan import SHAPING, Plan, Settings
 from capvec.reading import shown
 from capvec.records import Outcome
+from capvec.results.commit import commit
 from capvec.results.ledger import TRIALS, Ledger
 from capvec.results.preregistration import Preregistration
+from capvec.results.sessions import place_of, sessions_of
 from capvec.serial import Record
 from capvec.steering import Steer
 from capvec.storage import write_text
@@ -76,10 +77,11 @@ def write(
     earlier = read(folder) if path.exists() else None
     record = {
         "capvec": __version__,
-        "commit": _commit(),
+        "commit": commit(),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "study": plan.study,
         "run": plan.run,
+        "session": plan.session,
         "command_line": list(command_line),
         "options": dict(options),
         "preregistration": None if registered is None else registered.reference,
@@ -252,20 +254,17 @@ def _dealt_otherwise(before: Dealing | None, now: Dealing | None) -> dict[str, t
 def sessions(record: Mapping[str, Any], kept: Iterable[Outcome]) -> list[dict[str, Any]]:
     """What each session of a run asked for, with the tasks and configs alone of which it ran a trial that is kept.
 
-    A trial is of the last session that had begun when it started.
-
     Args:
         record: `provenance.json`.
         kept: outcomes on record.
 
     Raises:
-        UsageError: a trial does not say when it started, and there were several sessions; or one of them lacks what it
-            is compared by.
+        UsageError: nothing shows which of several sessions ran a trial; or one of them lacks what it is compared by.
     """
-    every = [*record.get("earlier_sessions", ()), record]
+    every = sessions_of(record)
     ran: list[list[Outcome]] = [[] for _ in every]
     for outcome in kept:
-        ran[_session_of(every, outcome)].append(outcome)
+        ran[place_of(every, outcome)].append(outcome)
     return [_part(session, outcomes) for session, outcomes in zip(every, ran, strict=True) if outcomes]
 
 
@@ -287,21 +286,6 @@ def _part(session: Mapping[str, Any], ran: Sequence[Outcome]) -> dict[str, Any]:
         "tasks": {name: task for name, task in session["tasks"].items() if name in tasks},
         "configs": [config for config in session["configs"] if config["name"] in configs],
     }
-
-
-def _session_of(every: Sequence[Mapping[str, Any]], outcome: Outcome) -> int:
-    """The place of the session that ran a trial."""
-    if len(every) == 1:
-        return 0
-    try:
-        started = datetime.fromisoformat(outcome.started)
-        begun = [datetime.fromisoformat(session["written"]) for session in every]
-        return max((place for place, time in enumerate(begun) if time <= started), default=0)
-    except (LookupError, TypeError, ValueError) as error:
-        raise UsageError(
-            f"{PROVENANCE}: nothing shows which of {len(every)} sessions ran {outcome.trial}, and so what it was "
-            f"({error!r:.100}); choose another --run"
-        ) from error
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -419,17 +403,3 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _commit() -> str | None:
-    """The commit of the working directory's repository, with `+changes` when it is not clean; None outside of one."""
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(("git", *arguments), capture_output=True, text=True, check=False, timeout=10)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    commit = git("rev-parse", "HEAD")
-    return f"{commit}+changes" if commit and git("status", "--porcelain") else commit
