@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from capvec import __version__
 from capvec.directions.recipe import RECIPE_PARSERS, Recipe
 from capvec.directions.study_direction import StudyDirection
 from capvec.errors import UsageError
@@ -23,10 +18,10 @@ from capvec.plan.option_help import options_of
 from capvec.plan.plan import SHAPING, Plan, Settings
 from capvec.reading import shown
 from capvec.records import Outcome
-from capvec.results.commit import commit
 from capvec.results.ledger import TRIALS, Ledger
 from capvec.results.preregistration import Preregistration
 from capvec.results.sessions import place_of, sessions_of
+from capvec.results.software import versions_of, written_by
 from capvec.serial import Record
 from capvec.steering import Steer
 from capvec.storage import write_text
@@ -34,6 +29,8 @@ from capvec.task_records import Task
 from capvec.tasks.checksum import folder_modes
 
 PROVENANCE = "provenance.json"
+RESULTS = "results"
+"""The study of results that were made elsewhere."""
 _KEYS: dict[str, type | tuple[type, ...]] = {
     "options": dict, "settings": dict, "model": dict, "direction": (dict, type(None)), "configs": list, "tasks": dict,
     "seeds": (dict, list),
@@ -76,9 +73,7 @@ def write(
     path = folder / PROVENANCE
     earlier = read(folder) if path.exists() else None
     record = {
-        "capvec": __version__,
-        "commit": commit(),
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        **written_by(),
         "study": plan.study,
         "run": plan.run,
         "session": plan.session,
@@ -103,9 +98,7 @@ def write(
         "unproved": dict(plan.unproved),
         "seeds": {str(trial.id): trial.seed for trial in plan.trials},
         "dealing": None if plan.dealing is None else plan.dealing.to_json(),
-        "python": sys.version.split()[0],
-        "platform": f"{platform.system()} {platform.machine()}",
-        "versions": {name: _version(name) for name in _PACKAGES},
+        **versions_of(_PACKAGES),
         "earlier_sessions": [*earlier.pop("earlier_sessions", ()), earlier] if earlier else [],
     }
     write_text(path, json.dumps(record, indent=2) + "\n")
@@ -115,12 +108,18 @@ def read(folder: Path) -> dict[str, Any]:
     """The content of a run's `provenance.json`.
 
     Raises:
-        UsageError: it is missing, cut off or lacks a key without which two runs cannot be compared.
+        UsageError: it is missing, cut off or lacks a key without which two runs cannot be compared; or it is of results
+            that were made elsewhere.
     """
     path = folder / PROVENANCE
     if not path.exists():
         raise UsageError(f"{folder}: no {PROVENANCE}")
     record = read_json(path)
+    if is_of_results(record):
+        raise UsageError(
+            f"{shown(folder)}: holds results that `capvec judge` read, and no run of capvec; `capvec report` makes its "
+            "report again, alone and in its place, and nothing else reads it"
+        )
     try:
         lacking = list(_lacking(record))
     except (TypeError, AttributeError) as error:
@@ -128,6 +127,11 @@ def read(folder: Path) -> dict[str, Any]:
     if lacking:
         raise UsageError(f"{path} lacks {', '.join(lacking)}")
     return dict(record)
+
+
+def is_of_results(record: Any) -> bool:
+    """Whether a `provenance.json` is of results that were made elsewhere."""
+    return isinstance(record, dict) and record.get("study") == RESULTS
 
 
 def check_comparable(folder: Path, trials: Path) -> None:
@@ -146,6 +150,7 @@ def check_comparable(folder: Path, trials: Path) -> None:
         return  # nothing was recorded
     remedy = "put the file of that run back, or choose another --run"
     if described and not trials.exists():
+        read(folder)  # whoever named the folder of other results learns that first
         raise UsageError(
             f"--resume: {folder} has {PROVENANCE} and no {trials.name}, so nothing shows which trials of that run have "
             f"ended; {remedy}"
@@ -396,10 +401,3 @@ def _looks(record: Mapping[str, Any]) -> dict[str, Any]:
         "--sequential": f"over {len(trials)} trials, hash {digest[:8]}",
         "--effect": record["options"].get("effect"),  # what a stop for futility goes by
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
