@@ -60,11 +60,13 @@ class Battery:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def check(self, model: ChatModel, template: ChatTemplateInfo) -> None:
-        """Make sure that the engine can be asked.
+        """Make sure that the engine can be asked, if there is anything to ask.
 
         Raises:
             UsageError: the model thinks before it answers, or the engine cannot constrain replies to letters.
         """
+        if not self.items:
+            return
         thinking = self.plan.settings.thinking
         if thinking == "on" or (thinking in (None, "default") and template.thinks):
             raise UsageError("--battery: answers are taken without thoughts; use --thinking off, or leave it out")

@@ -98,6 +98,7 @@ def running_on(host: Dockerd) -> int:
         return len(client.api.containers(filters={"label": f"{RUN_LABEL}={RUN}"}))
 
 
+@pytest.mark.slow
 def test_a_host_that_dies_costs_only_its_running_trials_which_run_elsewhere(hosts, sweep, folder) -> None:
     one, other = hosts
     run = sweep(one.host, other.host)
