@@ -13,7 +13,7 @@ from capvec.parsing import read_json
 from capvec.text import counted
 from capvec.traces.document import Document, first_name
 from capvec.traces.harbor import verified_reward
-from capvec.traces.read import read_traces
+from capvec.traces.read import read_traces, total
 
 _OF_AGENTS = frozenset({"AgentTimeoutError", "NonZeroAgentExitCodeError", "ContextWindowExceededError"})
 """Exceptions that are the agent's own failure, for results without a policy beside them."""
@@ -89,8 +89,8 @@ class _Recorded:
             return cls(files, why=str(error))
         if not traces:
             return cls(files)
-        counts = ([getattr(trace, name) for trace in traces] for name in ("steps", "parse_fail", "no_cmd"))
-        return cls(files, *(sum(each) if None not in each else None for each in counts))
+        failed, silent = total([trace.parse_fail for trace in traces]), total([trace.no_cmd for trace in traces])
+        return cls(files, sum(trace.steps for trace in traces), failed, silent)
 
 
 def _trial(file: Path, value: dict[str, Any], config: str, recorded: _Recorded, reading: Reading) -> Trial:

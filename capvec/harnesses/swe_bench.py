@@ -70,9 +70,17 @@ def _of_runs(
     failed = {task: key for value in reports.values() for key in reversed(_WHY) for task in _names(value, key)}
     for run, trace in zip(runs, with_verdicts(runs, known), strict=True):
         folder = run.file.parent.parent if run.file.parent.name == trace.task else run.file.parent
-        known = _WHY[failed[trace.task]] if trace.task in failed else UNKNOWN_OUTCOME
-        error = "" if trace.reward is not None else known
+        why = _WHY[failed[trace.task]] if trace.task in failed else UNKNOWN_OUTCOME
+        error = "" if trace.reward is not None else why
         outcome = "error" if trace.reward is None else reading.status(trace.reward)
         config = path.name if folder == path or path not in folder.parents else folder.relative_to(path).as_posix()
-        counts = {"steps": trace.steps, "parse_fail": trace.parse_fail, "no_cmd": trace.no_cmd}
-        yield Trial(trace.task, config, outcome, reward=trace.reward, error=error, **counts)
+        yield Trial(
+            trace.task,
+            config,
+            outcome,
+            reward=trace.reward,
+            steps=trace.steps,
+            parse_fail=trace.parse_fail,
+            no_cmd=trace.no_cmd,
+            error=error,
+        )

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from capvec.reading import shown
 from capvec.records import Outcome
 from capvec.results.ledger import TRIALS, Ledger
 from capvec.results.preregistration import Preregistration
+from capvec.results.sessions import place_of, sessions_of
 from capvec.results.software import versions_of, written_by
 from capvec.serial import Record
 from capvec.steering import Steer
@@ -76,6 +76,7 @@ def write(
         **written_by(),
         "study": plan.study,
         "run": plan.run,
+        "session": plan.session,
         "command_line": list(command_line),
         "options": dict(options),
         "preregistration": None if registered is None else registered.reference,
@@ -258,20 +259,17 @@ def _dealt_otherwise(before: Dealing | None, now: Dealing | None) -> dict[str, t
 def sessions(record: Mapping[str, Any], kept: Iterable[Outcome]) -> list[dict[str, Any]]:
     """What each session of a run asked for, with the tasks and configs alone of which it ran a trial that is kept.
 
-    A trial is of the last session that had begun when it started.
-
     Args:
         record: `provenance.json`.
         kept: outcomes on record.
 
     Raises:
-        UsageError: a trial does not say when it started, and there were several sessions; or one of them lacks what it
-            is compared by.
+        UsageError: nothing shows which of several sessions ran a trial; or one of them lacks what it is compared by.
     """
-    every = [*record.get("earlier_sessions", ()), record]
+    every = sessions_of(record)
     ran: list[list[Outcome]] = [[] for _ in every]
     for outcome in kept:
-        ran[_session_of(every, outcome)].append(outcome)
+        ran[place_of(every, outcome)].append(outcome)
     return [_part(session, outcomes) for session, outcomes in zip(every, ran, strict=True) if outcomes]
 
 
@@ -293,21 +291,6 @@ def _part(session: Mapping[str, Any], ran: Sequence[Outcome]) -> dict[str, Any]:
         "tasks": {name: task for name, task in session["tasks"].items() if name in tasks},
         "configs": [config for config in session["configs"] if config["name"] in configs],
     }
-
-
-def _session_of(every: Sequence[Mapping[str, Any]], outcome: Outcome) -> int:
-    """The place of the session that ran a trial."""
-    if len(every) == 1:
-        return 0
-    try:
-        started = datetime.fromisoformat(outcome.started)
-        begun = [datetime.fromisoformat(session["written"]) for session in every]
-        return max((place for place, time in enumerate(begun) if time <= started), default=0)
-    except (LookupError, TypeError, ValueError) as error:
-        raise UsageError(
-            f"{PROVENANCE}: nothing shows which of {len(every)} sessions ran {outcome.trial}, and so what it was "
-            f"({error!r:.100}); choose another --run"
-        ) from error
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
