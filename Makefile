@@ -5,15 +5,16 @@ PYTHON ?= $(or $(shell for p in python3 python3.11 python3.12 python3.13 python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help sweep calibration test test-vllm unit siege fuzz clients setup doctor docs lint lock audit clean
+.PHONY: help sweep calibration test test-vllm unit siege bench fuzz clients setup doctor docs lint lock audit clean
 
 help:
 	@echo 'make sweep    set up, then: pytest -n 4 -m sweep --alpha 4   (more options: make sweep ARGS="--attempts 3")'
 	@echo 'make calibration  set up, then: pytest -n 16 -m calibration   (the short form: make calibration ARGS="--attempts 1")'
-	@echo 'make test     set up, then the unit tests, the integration tests and the quick part of the siege'
+	@echo 'make test     set up, then the unit tests, the integration tests, the quick part of the siege and small benchmarks'
 	@echo 'make test-vllm  vLLM on the CPU, in an environment of its own below ~/.cache/capvec: the tests of that engine'
 	@echo 'make unit     the unit tests: no Docker, no weights, no network'
 	@echo 'make siege    set up, then faults, attacks and hostile input; as root it starts a second Docker daemon to break'
+	@echo 'make bench    set up, then the benchmarks: tables, and JSON in reports/benchmarks (ARGS="-k decoding" for one)'
 	@echo 'make fuzz     the readers of other people'"'"'s files, with atheris, two minutes each (Linux, Python 3.11 to 3.13)'
 	@echo 'make clients  other harnesses, in an environment of their own: make test runs them as clients of capvec serve'
 	@echo 'make setup    virtual environment, Docker, base image, bundled model'
@@ -34,6 +35,7 @@ test: setup .venv/.peers .venv/.browser clients
 	mkdir -p reports
 	$(BIN)/pytest -m unit -n 2 --junitxml reports/junit-unit.xml $(ARGS)
 	$(BIN)/pytest -m "integration or gpu or (siege and not slow)" -n 2 --dist loadfile --durations 5 --junitxml reports/junit-integration.xml $(ARGS)
+	$(BIN)/pytest tests/benchmarks -m bench --bench-small --bench-out reports/benchmarks/small --junitxml reports/junit-bench.xml $(ARGS)
 
 # Outside the clone, and named by what is in it, so that it is made once. capvec comes from the clone: its metadata there,
 # which `make setup` writes, has the entry point through which vLLM finds the plugin.
@@ -57,16 +59,33 @@ siege: setup
 	mkdir -p reports
 	$(BIN)/pytest -m siege --durations 10 --junitxml reports/junit-siege.xml $(ARGS)
 
+bench: setup
+	$(BIN)/pytest tests/benchmarks -m bench $(ARGS)
+
 fuzz: .venv/.fuzz
 	@for target in $$($(BIN)/python -m dev.fuzz --list); do \
 	  $(BIN)/python -m dev.fuzz $$target --artifacts reports/fuzz $(ARGS) || exit 1; done
 
-clients: .venv-clients/.installed
+clients: .venv-clients/.installed .venv-harbor/.installed
 
 .venv-clients/.installed: requirements-clients.lock
 	rm -rf .venv-clients
 	$(PYTHON) -m venv .venv-clients
 	.venv-clients/bin/pip install --quiet --disable-pip-version-check $(HASHED) -r requirements-clients.lock
+	@touch $@
+
+# Harbor needs Python 3.12. Where there is none, its tests skip.
+PYTHON312 := $(shell for p in $(PYTHON) python3.12 python3.13 python3.14 $(wildcard $(HOME)/.pyenv/versions/3.1[2-9]*/bin/python); do \
+  "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo "$$p" && break; done)
+.venv-harbor/.installed: requirements-harbor.lock
+	rm -rf .venv-harbor
+ifneq ($(PYTHON312),)
+	$(PYTHON312) -m venv .venv-harbor
+	.venv-harbor/bin/pip install --quiet --disable-pip-version-check $(HASHED) -r requirements-harbor.lock
+else
+	@echo 'no Python 3.12 or later: the test with Harbor will skip'
+	@mkdir .venv-harbor
+endif
 	@touch $@
 
 setup: .venv/.installed
@@ -150,7 +169,8 @@ lock:
 	{ echo '# Written by `make lock`: what `make docs` needs besides.'; $(HASHES) < .venv-lock/docs; } > requirements-docs.lock
 	{ echo '# Written by `make lock`: what `make fuzz` needs besides.'; $(UV) --group fuzz; } > requirements-fuzz.lock
 	{ echo '# Written by `make lock`: what `make audit` needs, alone.'; $(UV) --group release; } > requirements-release.lock
-	{ echo '# Written by `make lock`: the clients of tests/integration/test_clients.py, alone.'; $(UV) --group clients; } > requirements-clients.lock
+	{ echo '# Written by `make lock`: the clients of tests/integration/test_clients.py and test_judged_clients.py, alone.'; $(UV) --group clients; } > requirements-clients.lock
+	{ echo '# Written by `make lock`: Harbor, for tests/integration/test_judged_clients.py, alone. For Python 3.12 or later.'; $(subst 3.11.9,3.12,$(UV)) --group harbor; } > requirements-harbor.lock
 	{ grep '^#' requirements-plugins.lock; sed -n 's/^\([a-z].*==[^ ]*\).*/\1/p' requirements-plugins.lock | $(HASHES); } > .venv-lock/plugins
 	mv .venv-lock/plugins requirements-plugins.lock
 	{ grep '^#' requirements-vllm.lock; sed -n 's/^\([a-z].*==[^ ]*\).*/\1/p' requirements-vllm.lock | $(HASHES); } > .venv-lock/vllm
@@ -172,4 +192,4 @@ audit: .venv-release/.installed
 	  | .venv-release/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible -o dist/capvec.cdx.json -
 
 clean:
-	rm -rf .venv .venv-lock .venv-release .venv-clients site
+	rm -rf .venv .venv-lock .venv-release .venv-clients .venv-harbor site

@@ -54,6 +54,7 @@ MARKERS = {
     "gpu": "needs a CUDA device",
     "vllm": "needs vLLM in the environment",
     "siege": "faults, attacks and hostile input that take long or break what they touch",
+    "bench": "prints seconds, and asserts on none (only with `-m bench`)",
     "slow": "of the siege: left out of `make test`",
 }
 _payload_key: pytest.StashKey[WorkerPayload] = pytest.StashKey()
