@@ -6,6 +6,7 @@ from concurrent.futures import Future
 
 import numpy as np
 import pytest
+from support.architectures import edit_weights
 from support.checked import as_reply, asked, layout_of
 from support.tiny_models import ARCHITECTURES, LAYERS, WIDTH, load_tiny, save_tiny
 
@@ -70,6 +71,26 @@ def test_a_row_of_a_batch_gives_what_the_request_gives_alone(loaded, directions,
         for x, y in zip(a.receipts, b.receipts, strict=True):
             assert x.shift_mean == pytest.approx(y.shift_mean, abs=1e-4)
             assert (x.fired, x.forwards, x.passed) == (y.fired, y.forwards, y.passed)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_packed_model_answers_as_it_does_unpacked(architecture, directions, tmp_path):
+    from capvec.engines.transformers.models import load_model
+    from capvec.engines.transformers.packed import PackedLinear
+
+    folder = edit_weights(
+        save_tiny(tmp_path, architecture),
+        lambda weights: {name: one.bfloat16().to(one.dtype) for name, one in weights.items()},
+    )
+    plain, packed = (load_model(str(folder), dtype="float32", device="cpu", packed=flag) for flag in (False, True))
+    assert any(isinstance(one, PackedLinear) for one in packed.model.modules())
+    answers = []
+    for loaded in (plain, packed):
+        requests = [request_for(loaded, directions, i, steers) for i, steers in enumerate(mixed_steers())]
+        answers.append(decode(loaded, requests))
+        for request, reply in zip(requests, answers[-1], strict=True):
+            check_receipts(as_reply(reply), asked(request.steers, request.vectors), layout_of(loaded))
+    assert [reply.text for reply in answers[0]] == [reply.text for reply in answers[1]]
 
 
 @pytest.mark.parametrize(("waste", "batches"), [(10**6, 1), (60, 2), (-1, 4)])

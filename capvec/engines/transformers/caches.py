@@ -3,7 +3,7 @@
 Rows of a batch are padded on the left. What a cache allows depends on its layers, by their exact types: a subclass may
 keep more than its base does.
 
-* attention (`DynamicLayer`), or nothing (`DummyLayer`, as where layers share one cache): rows can be joined, and a
+* attention (`KeyValues`), or nothing (`DummyLayer`, as where layers share one cache): rows can be joined, and a
   prefix can be reused;
 * a state (`LinearAttentionLayer`) in all layers (Mamba), in some (Qwen3.5) or beside attention in one layer
   (Falcon-H1): rows can be joined, since a state has no length. It cannot be cut to fewer tokens: no prefix is reused;
@@ -31,22 +31,27 @@ from transformers.cache_utils import (
     LinearAttentionLayer,
 )
 
+from capvec.engines.transformers.key_values import KeyValues
 from capvec.steering import Steer
 
 SteeredToken = tuple[int, tuple[bool, ...]]
 """A token, and whether it belongs to each kind of positions of the row's steers, in order of their names."""
 
 
-CROPPABLE = (DynamicLayer, DummyLayer)
+CROPPABLE = (KeyValues, DummyLayer)
+_ATTENTION = (DynamicLayer, DynamicSlidingWindowLayer)
+"""Layers of transformers for which `KeyValues` stands."""
 JOINABLE = (*CROPPABLE, LinearAttentionLayer, LinearAttentionAndFullAttentionLayer)
 
 
 def new_cache(config: Any) -> DynamicCache:
     """An empty cache. Sliding layers keep all keys too where that lets rows be joined and cut."""
     typed = DynamicCache(config=config)
-    layers = [_attention() if type(layer) is DynamicSlidingWindowLayer else layer for layer in _layers(typed)]
-    if all(type(layer) is DynamicLayer for layer in layers):
-        return DynamicCache()
+    layers = [KeyValues() if type(layer) in _ATTENTION else layer for layer in _layers(typed)]
+    if all(type(layer) is KeyValues for layer in layers):
+        growing = DynamicCache()
+        growing.layer_class_to_replicate = KeyValues
+        return growing
     if all(type(layer) in JOINABLE for layer in layers):
         typed.layers = layers
     return typed
@@ -79,7 +84,7 @@ def join(caches: Sequence[DynamicCache], lengths: Sequence[int]) -> DynamicCache
     pads = [max(lengths) - length for length in lengths]
     joined = DynamicCache()
     for parts in zip(*(_layers(cache) for cache in caches), strict=True):
-        layer = copy.copy(parts[0])
+        layer = _positions(parts[0], slice(None))
         if isinstance(layer, LinearAttentionLayer):
             _join_states(layer, parts)
         if _has_keys(layer):
@@ -183,16 +188,14 @@ def _layers(cache: DynamicCache) -> list[Any]:
     return list(cache.layers)
 
 
-def _attention() -> Any:
-    return DynamicLayer()  # type: ignore[no-untyped-call]
-
-
 def _has_keys(layer: Any) -> bool:
     return getattr(layer, "keys", None) is not None
 
 
 def _positions(layer: Any, kept: slice) -> Any:
     """The layer with some of its positions, sharing memory with it."""
+    if isinstance(layer, KeyValues):
+        return layer.part(kept)
     part = copy.copy(layer)
     if _has_keys(layer):
         part.keys, part.values = layer.keys[:, :, kept], layer.values[:, :, kept]
