@@ -5,15 +5,16 @@ PYTHON ?= $(or $(shell for p in python3 python3.11 python3.12 python3.13 python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help sweep calibration test test-vllm unit siege fuzz clients setup doctor docs lint lock audit clean
+.PHONY: help sweep calibration test test-vllm unit siege bench fuzz clients setup doctor docs lint lock audit clean
 
 help:
 	@echo 'make sweep    set up, then: pytest -n 4 -m sweep --alpha 4   (more options: make sweep ARGS="--attempts 3")'
 	@echo 'make calibration  set up, then: pytest -n 16 -m calibration   (the short form: make calibration ARGS="--attempts 1")'
-	@echo 'make test     set up, then the unit tests, the integration tests and the quick part of the siege'
+	@echo 'make test     set up, then the unit tests, the integration tests, the quick part of the siege and small benchmarks'
 	@echo 'make test-vllm  vLLM on the CPU, in an environment of its own below ~/.cache/capvec: the tests of that engine'
 	@echo 'make unit     the unit tests: no Docker, no weights, no network'
 	@echo 'make siege    set up, then faults, attacks and hostile input; as root it starts a second Docker daemon to break'
+	@echo 'make bench    set up, then the benchmarks: tables, and JSON in reports/benchmarks (ARGS="-k decoding" for one)'
 	@echo 'make fuzz     the readers of other people'"'"'s files, with atheris, two minutes each (Linux, Python 3.11 to 3.13)'
 	@echo 'make clients  other harnesses, in an environment of their own: make test runs them as clients of capvec serve'
 	@echo 'make setup    virtual environment, Docker, base image, bundled model'
@@ -34,6 +35,7 @@ test: setup .venv/.peers .venv/.browser clients
 	mkdir -p reports
 	$(BIN)/pytest -m unit -n 2 --junitxml reports/junit-unit.xml $(ARGS)
 	$(BIN)/pytest -m "integration or gpu or (siege and not slow)" -n 2 --dist loadfile --durations 5 --junitxml reports/junit-integration.xml $(ARGS)
+	$(BIN)/pytest tests/benchmarks -m bench --bench-small --bench-out reports/benchmarks/small --junitxml reports/junit-bench.xml $(ARGS)
 
 # Outside the clone, and named by what is in it, so that it is made once. capvec comes from the clone: its metadata there,
 # which `make setup` writes, has the entry point through which vLLM finds the plugin.
@@ -56,6 +58,9 @@ unit: .venv/.peers
 siege: setup
 	mkdir -p reports
 	$(BIN)/pytest -m siege --durations 10 --junitxml reports/junit-siege.xml $(ARGS)
+
+bench: setup
+	$(BIN)/pytest tests/benchmarks -m bench $(ARGS)
 
 fuzz: .venv/.fuzz
 	@for target in $$($(BIN)/python -m dev.fuzz --list); do \

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import lru_cache
 
 DIGITS = 15
 """Significant digits that every float keeps. What differs beyond them is rounding, as in 0.1 + 0.2 and 0.3."""
@@ -17,8 +19,11 @@ def exact(number: float | Fraction) -> Fraction:
     Beside it is what differs from it by at most 1 in the 15th digit, as 0.794117647058823 does from 27/34. A decimal of
     up to 12 digits is itself. So sums and comparisons of such numbers are exact on any scale.
     """
-    if isinstance(number, Fraction):
-        return number
+    return number if isinstance(number, Fraction) else _meant(number)
+
+
+@lru_cache(1 << 12)
+def _meant(number: float) -> Fraction:
     mantissa, _, exponent = f"{number:.{DIGITS - 1}e}".partition("e")
     decimal = Fraction(mantissa)
     simple = decimal.limit_denominator(_SIMPLE)
@@ -38,4 +43,5 @@ def as_written(number: float) -> str:
 
 def exact_mean(numbers: Sequence[float | Fraction]) -> Fraction:
     """The mean of at least one number."""
-    return sum(map(exact, numbers), Fraction()) / len(numbers)
+    counts = Counter(numbers)  # of many trials most have the same few values
+    return sum((times * exact(number) for number, times in counts.items()), Fraction()) / len(numbers)

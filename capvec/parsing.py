@@ -28,6 +28,7 @@ _TOML_PART = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+"""
 _TOML_DEEP_KEY = re.compile(rf"(?<![\w.-]){_TOML_PART}(?:\.[ \t]*+{_TOML_PART}){{{DEEPEST}}}")
 """A dotted key of too many parts. tomllib takes time and memory with the square of their number."""
 _JSON_TEXT = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"(\s*+:)?', re.DOTALL)
+_LONG_NUMBER = re.compile(rf"[0-9]{{{LONGEST_NUMBER + 1}}}")
 _JSON_NUMBER = re.compile(r"[0-9.eE+-]{3,}+|-[6-9]")
 """A number that is an object of its own; Python has the small whole ones once."""
 _WEIGHTS = {"{": 131, "[": 88, ",": 9, ":": 22}
@@ -73,10 +74,15 @@ def parse_json(data: str | bytes, *, whole: bool = False) -> Any:
         check_weight([text], (TIMES + 1) * size - sys.getsizeof(text) - (0 if isinstance(data, str) else size))
     short = len(text) <= _NAMED
     try:
-        value = json.loads(text, parse_int=_whole, object_pairs_hook=_unrepeated if whole and short else None)
+        value = (
+            _loads(text)
+            if not whole
+            else json.loads(text, parse_int=_whole, object_pairs_hook=_unrepeated if short else None)
+        )
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
-    _check_depth(value)
+    if text.count("[") + text.count("{") > DEEPEST:
+        _check_depth(value)
     if whole and not short and sum(1 for quoted in _JSON_TEXT.finditer(text) if quoted[1]) > _keys(value):
         raise RepeatedKey
     return value
@@ -134,6 +140,12 @@ def parse_toml(text: str, file: str) -> dict[str, Any]:
 
 
 _TOO_DEEP = f"nested more than {DEEPEST} levels deep"
+
+
+def _loads(text: str) -> Any:
+    """Without a function of Python for each number where none can be too long: it would stand between two commas."""
+    long = max(map(len, text.split(","))) > LONGEST_NUMBER and _LONG_NUMBER.search(text)
+    return json.loads(text, parse_int=_whole) if long else json.loads(text)
 
 
 def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import stat
 import struct
 import zipfile
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -43,7 +44,7 @@ def shown(path: str | os.PathLike[str]) -> str:
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
-def open_regular(path: Path, largest: int) -> BinaryIO:
+def open_regular(path: Path, largest: int) -> BufferedReader:
     """Open a regular file, or a link to one, for reading.
 
     Args:

@@ -239,7 +239,7 @@ class LostTry(Record):
     error: str
     away: InstrumentPart | None = None
     """What was out, and came back after `waited_s`, or has other hosts that took the trial; None where nothing was, so
-    that the try counts as a retry."""
+    that the try counts as a retry, unless the process of the trial was suspended."""
     waited_s: float = 0.0
     started: str = ""
     """ISO 8601, UTC."""
@@ -287,6 +287,8 @@ class Outcome(Record):
     wall_s: float = 0.0
     started: str = ""
     """ISO 8601, UTC."""
+    session: str = ""
+    """Identity of the session that ran it, as in `provenance.json`; empty in lines of an earlier capvec."""
     worker: str = ""
     host: str = ""
     """The Docker host that ran it, as `--docker-host` names it; empty where that was not given."""

@@ -20,12 +20,16 @@ _LONGEST = 600
 
 def _whole(value: Any, _: type[int]) -> int:
     """A whole number, which JSON may write as 3.0. By itself the converter would read 3.5 as 3, and true as 1."""
+    if type(value) is int:  # nearly every one; the checks below are slow
+        return value
     if not _is_number(value) or int(value) != value:
         raise ValueError(f"{reprlib.repr(value)}: expected a whole number")
     return int(value)
 
 
 def _number(value: Any, _: type[float]) -> float:
+    if type(value) is float:
+        return value
     if not _is_number(value):
         raise ValueError(f"{reprlib.repr(value)}: expected a number")
     return float(value)

@@ -5,6 +5,10 @@ would leave half of it, so it is ignored for `PATIENCE_S`.
 
 Python runs a handler in the main thread, but the system may give the signal to any thread (libraries of linear algebra
 have some), and then a wait of the main thread goes on as if none had come. One more thread sees to it that it ends.
+
+A handler may run anywhere, also in a finalizer or a callback from C, where Python drops an exception, and so may code
+that catches everything. An exception that was dropped is gone, and one that stops the process is held by what it passes
+through. So a stop that is gone and has not arrived is sent again.
 """
 
 from __future__ import annotations
@@ -12,8 +16,10 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -50,12 +56,16 @@ class _State:
     """Blocks of `finishing` that are under way."""
     held: int | None = None
     """The signal that came in one of them."""
+    raised: weakref.ref[Stopped] | None = None
+    """The last stop, while something holds it."""
+    arrived: bool = False
+    """Whether it came to where the process ends for it."""
     terminals: frozenset[int] = frozenset()
     """The devices of the terminals that it was started on."""
     nowhere: int = -1
     """The null device, opened beforehand for a process that is out of descriptors."""
     continued: int = 0
-    """How often it was continued after a stop."""
+    """Changes whenever it is continued after a stop."""
     heeded: int = 0
     """Signals that the main thread took."""
     waking: bool = False
@@ -84,8 +94,10 @@ def stopping_on_signals() -> Iterator[None]:
             for one, handler in before.items():
                 if handler not in (signal.SIG_IGN, None):
                     signal.signal(one, _stop)
-            yield
+            with _dropping_stops():
+                yield
         finally:
+            stop_arrived()
             signal.signal(signal.SIGCONT, continued or signal.SIG_DFL)
             if _state.since is None:
                 for one, handler in before.items():
@@ -104,11 +116,16 @@ def finishing(*, then_stop: bool = True) -> Iterator[None]:
     if not _state.shields and (number := _state.held) is not None:
         _state.held = None
         if then_stop:
-            raise Stopped(number)
+            _raise(number)
+
+
+def stop_arrived() -> None:
+    """Take the last stop for one that ends the process, so that signals that follow let it finish."""
+    _state.arrived = True
 
 
 def times_continued() -> int:
-    """How often this process was stopped and continued (Ctrl-Z and `fg`, SIGSTOP and SIGCONT).
+    """A number that is another one after this process was stopped and continued (Ctrl-Z and `fg`, SIGSTOP and SIGCONT).
 
     Counted in `stopping_on_signals`. What it waited for meanwhile was not stopped, and the clock went on.
     """
@@ -135,12 +152,17 @@ def _waking_main_thread() -> Iterator[None]:
 
 
 def _wake(signals: socket.socket, main_thread: int) -> None:
-    """Send each signal that stops to the main thread once more, unless it was heeded; until the other end is closed."""
+    """Count continuations, and send a signal that stops to the main thread again if it was not heeded or was dropped.
+
+    It ends when the other end is closed.
+    """
     with signals:
         while numbers := signals.recv(64):
+            if signal.SIGCONT in numbers:
+                _state.continued += 1  # the main thread may wait for one that does not wait any more
             heeded = _state.heeded
             time.sleep(HEED_S)
-            if _state.heeded == heeded:
+            if _state.heeded == heeded or _was_dropped():
                 for number in {one for one in numbers if signal.getsignal(one) is _stop}:
                     signal.pthread_kill(main_thread, number)
 
@@ -157,13 +179,43 @@ def _stop(number: int, _frame: FrameType | None) -> None:
     if number == signal.SIGHUP:
         _leave_terminal()
     now = time.monotonic()
-    if _state.since is not None and now - _state.since < PATIENCE_S:
+    if _state.since is not None and now - _state.since < PATIENCE_S and not _was_dropped():
         return
-    _state.since = now
+    _state.since, _state.raised, _state.arrived = now, None, False
     if _state.shields:
         _state.held = number
     else:
-        raise Stopped(number)
+        _raise(number)
+
+
+def _raise(number: int) -> None:
+    stop = Stopped(number)
+    _state.raised = weakref.ref(stop)
+    try:
+        raise stop
+    finally:
+        del stop  # which its traceback would hold for ever
+
+
+def _was_dropped() -> bool:
+    """Whether the last stop is gone and has not arrived."""
+    return _state.raised is not None and _state.raised() is None and not _state.arrived
+
+
+@contextmanager
+def _dropping_stops() -> Iterator[None]:
+    """Let go of stops that Python drops, which whoever reports such exceptions (pytest does) would hold, or print."""
+    before = sys.unraisablehook
+
+    def drop(unraisable: sys.UnraisableHookArgs) -> None:
+        if not isinstance(unraisable.exc_value, Stopped):
+            before(unraisable)
+
+    sys.unraisablehook = drop
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _leave_terminal() -> None:

@@ -24,6 +24,20 @@ _imported: pytest.StashKey[frozenset[str]] = pytest.StashKey()
 
 def pytest_addoption(parser):
     parser.addoption("--rewrite-snapshots", action="store_true", help="write tests/data/snapshots anew")
+    group = parser.getgroup("benchmarks", "benchmarks (-m bench)")
+    group.addoption("--bench-small", action="store_true", help="small sizes: seconds each, to see that they work")
+    group.addoption("--bench-out", default="reports/benchmarks", metavar="DIR", help="folder for their JSON files")
+    group.addoption("--bench-set", action="append", default=[], metavar="NAME=VALUE", help="another size; repeatable")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Benchmarks run only where `-m` names them: they take minutes, and nothing else should run beside them."""
+    if "bench" in config.getoption("-m"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("bench")]
+    if left_out:
+        items[:] = [item for item in items if not item.get_closest_marker("bench")]
+        config.hook.pytest_deselected(items=left_out)
 
 
 def pytest_collection_finish(session):

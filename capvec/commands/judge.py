@@ -45,29 +45,36 @@ def run(options: argparse.Namespace) -> int:
 
 def _judge_files(options: argparse.Namespace) -> int:
     from capvec.harnesses import Reading, read_served  # noqa: PLC0415 (pandas and SciPy)
-    from capvec.report import closing_lines, judged_lines, sweep_lines, write_reports  # noqa: PLC0415
+    from capvec.report import judged_lines, sweep_lines  # noqa: PLC0415
     from capvec.report.document import sweep_report  # noqa: PLC0415
-    from capvec.results.judge import Asked, judge_sources  # noqa: PLC0415
+    from capvec.results.judge import judge_sources  # noqa: PLC0415
+    from capvec.results.judged_folder import write_judged  # noqa: PLC0415
     from capvec.results.lock import locked_new  # noqa: PLC0415
+    from capvec.results.origin import Asked, Judged  # noqa: PLC0415
     from capvec.results.preregistration import Preregistration  # noqa: PLC0415
+    from capvec.studies.reporting import write_all  # noqa: PLC0415
 
     reading = Reading(options.columns or {}, options.reward, options.solved_at)
-    controls = None if options.controls is None else split("--controls", options.controls)
-    served = None if options.receipts is None else read_served(Path(options.receipts))
-    named = options.preregistration
-    registered = None if named is None else Preregistration.read(Path(named))
-    stated = options.baseline, controls, options.seeds, options.errors
-    asked = Asked(*stated, options.effect, options.gate, reading, served, registered)
-    sources = [_source(text, reading) for text in options.RESULTS]
-    folder = Path(options.out or "results")
-    results = judge_sources(sources, asked, folder)
+    controls = None if options.controls is None else tuple(split("--controls", options.controls))
+    receipts = None if options.receipts is None else Path(options.receipts)
+    named, folder = options.preregistration, Path(options.out or "results")
+    judged = Judged(
+        run=folder.resolve().name,
+        asked=Asked(
+            options.baseline, controls, options.seeds, options.errors, options.effect, options.gate, reading=reading
+        ),
+        served=None if receipts is None else read_served(receipts),
+        registered=None if named is None else Preregistration.read(Path(named)),
+        sources=tuple(_source(text, reading) for text in options.RESULTS),
+    )
+    results = judge_sources(judged, folder)
     if options.out is None:
-        report = sweep_report(results)
-        print("\n".join((*sweep_lines(report), *judged_lines(results))))
+        print("\n".join((*sweep_lines(sweep_report(results)), *judged_lines(results))))
     else:
         with locked_new(folder, "--out"):
-            report = write_reports(results)
-        print("\n".join(closing_lines(results, sweep_lines(report))))
+            write_judged(folder, judged, options.command_line, receipts)
+            lines = write_all(results)
+        print("\n".join(lines))
     return 0 if results.good else 1
 
 
@@ -83,23 +90,25 @@ def _source(text: str, reading: Reading) -> tuple[str | None, Source]:
 
 def _judge_counts(options: argparse.Namespace) -> int:
     from capvec.report import sweep_lines  # noqa: PLC0415
-    from capvec.report.counts import counts_report, write_counts_report  # noqa: PLC0415
-    from capvec.results.judge import baseline_among  # noqa: PLC0415
+    from capvec.results.judged_folder import write_judged  # noqa: PLC0415
     from capvec.results.lock import locked_new  # noqa: PLC0415
-    from capvec.stats.counts import compare_counts  # noqa: PLC0415
+    from capvec.results.origin import Asked, Judged  # noqa: PLC0415
+    from capvec.studies.judged import report_of_counts, write_counts  # noqa: PLC0415
 
     for name in ("gate", "columns", "reward", "controls", "seeds", "errors", "effect", "receipts", "preregistration"):
         if name in options.typed:
             raise UsageError(f"--{name}: counts alone have no verdict that it could change; leave it out")
-    counts = _counts(options.RESULTS)
-    baseline = baseline_among(list(counts), options.baseline)
     folder = Path(options.out or "results")
-    report = counts_report(compare_counts(counts, baseline), baseline, f"Counts {folder.resolve().name}")
-    print("\n".join(sweep_lines(report)))
-    if options.out is not None:
+    asked = Asked(options.baseline)
+    judged = Judged(run=folder.resolve().name, asked=asked, counts=_counts(options.RESULTS))
+    report = report_of_counts(judged)
+    if options.out is None:
+        print("\n".join(sweep_lines(report)))
+    else:
         with locked_new(folder, "--out"):
-            write_counts_report(report, folder)
-        print(f"report: {folder / 'RESULTS.md'} and {folder / 'report.html'}")
+            write_judged(folder, judged, options.command_line, None)
+            lines = write_counts(report, folder)
+        print("\n".join(lines))
     return 0
 
 

@@ -23,7 +23,7 @@ from capvec.programs import python
 
 SLEEPING_THREADS = ("OMP_WAIT_POLICY", "PASSIVE")
 """A variable for a process that imports torch. OpenMP's threads wait for each other many times a token. By default they
-spin, which slows what else runs on the same cores: tests/benchmarks/wait_policy.py."""
+spin, which slows what else runs on the same cores: tests/benchmarks/bench_wait_policy.py."""
 READY_S = 1800.0
 """Time for loading a large model from a hub; a process that ends is noticed at once."""
 

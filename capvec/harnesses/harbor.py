@@ -30,7 +30,7 @@ def read_harbor(path: Path, files: Sequence[Path], reading: Reading) -> Source |
         return None
     labels = _labels(path, results)
     trials = tuple(_trial(file, value, labels[file], reading) for file, value in results)
-    return Source(path, "Harbor", trials, errors_apart=True)
+    return Source(path, "Harbor", trials, errors_apart=True, files=tuple(file for file, _ in results))
 
 
 def _is_trial(value: Any) -> bool:

@@ -25,7 +25,8 @@ def read_inspect(path: Path, documents: Sequence[Document], reading: Reading) ->
     notes = tuple(
         f"{document.name}: {_UNFINISHED.format(log.status)}." for document, log in logs if log.status != "success"
     )
-    return Source(path, "Inspect", trials, errors_apart=True, notes=notes)
+    files = tuple(document.path for document in documents)
+    return Source(path, "Inspect", trials, errors_apart=True, notes=notes, files=files)
 
 
 def _trials(document: Document, log: Any, names: dict[str, str], reading: Reading) -> Iterator[Trial]:

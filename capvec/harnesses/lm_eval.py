@@ -33,7 +33,8 @@ def read_lm_eval(path: Path, files: Mapping[Path, Sequence[Any]], reading: Readi
     metrics = {file: _metric(file, lines, reading.reward) for file, lines in files.items()}
     trials = tuple(trial for file, lines in files.items() for trial in _trials(file, lines, metrics[file], reading))
     used = dict.fromkeys(f"{_written(metrics[file])} of {_task(file)}" for file in files)
-    return Source(path, "lm-evaluation-harness", trials, notes=(f"Metrics: {', '.join(used)}.",))
+    notes = (f"Metrics: {', '.join(used)}.",)
+    return Source(path, "lm-evaluation-harness", trials, notes=notes, files=tuple(files))
 
 
 def _trials(file: Path, lines: Sequence[Any], counts: tuple[str, str], reading: Reading) -> Iterator[Trial]:

@@ -39,8 +39,8 @@ def read_source(path: Path, reading: Reading) -> Source:
         raise UsageError(f"{shown(path)}: no such file or folder; expected {_EXPECTED}")
     if (path / "provenance.json").is_file():
         raise UsageError(
-            f"{shown(path)}: is a run of capvec, with receipts; `capvec report {shown(path)}` makes its reports again. "
-            "To judge its trials like those of others, name its master_summary.csv"
+            f"{shown(path)}: capvec wrote it, and `capvec report {shown(path)}` makes its reports again. To judge its "
+            "trials like those of others, name its master_summary.csv"
         )
     if path.is_dir():
         return _folder(path, reading)

@@ -9,6 +9,7 @@ from pathlib import Path
 from capvec.errors import UsageError
 from capvec.parsing import parse_json
 from capvec.reading import GIB, open_regular, shown
+from capvec.serial import Record
 from capvec.text import one_line
 
 _LARGEST = 4 * GIB
@@ -16,7 +17,7 @@ _LARGEST = 4 * GIB
 
 
 @dataclass(frozen=True)
-class Served:
+class Served(Record):
     """The replies of one config."""
 
     held: int = 0

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from capvec.errors import UsageError
 from capvec.records import Status
+from capvec.serial import Record
 
 UNKNOWN_OUTCOME = "the results say neither that it was solved nor that it was not"
 """The error of a trial without an outcome."""
 
 
 @dataclass(frozen=True)
-class Reading:
+class Reading(Record):
     """How the user wants results to be read."""
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -30,7 +31,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Trial:
+class Trial(Record):
     """What is on record of one trial. A count is None where nobody recorded it."""
 
     task: str
@@ -65,6 +66,8 @@ class Source:
     """Whether failures of the instrument are told from failures of the agent; None where the results do not show it."""
     notes: tuple[str, ...] = ()
     """Sentences on what was left out, and on choices that were made."""
+    files: tuple[Path, ...] = ()
+    """Those that the trials were read from; none for a table in memory."""
 
     @property
     def name(self) -> str:

@@ -96,7 +96,8 @@ def source_of_frame(
     trials = tuple(_trial(_Row(f"{where}, row {number}", columns, row), asked) for number, row in enumerate(rows, 1))
     own = set(map(str, frame.columns)) >= _OF_CAPVEC
     told = own or any(trial.outcome == "error" for trial in trials)
-    return Source(path, "capvec's table of a sweep" if own else tool, trials, True if told else None)
+    files = () if path is None else (path,)
+    return Source(path, "capvec's table of a sweep" if own else tool, trials, True if told else None, files=files)
 
 
 # ------------------------------------------------------------------------------------------------ files

@@ -131,6 +131,8 @@ class Plan(Record):
     settings: Settings
     study: str = "sweep"
     """The kind of study: also the mark that asks for it, and part of the name of its file in the suite."""
+    session: str = ""
+    """Identity of the session that runs it; empty in a plan that was read from a run folder."""
     sequential: bool = False
     """Whether configs may stop before their last trial (`--sequential`)."""
     layout: BlockLayout = field(default_factory=BlockLayout)

@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ from capvec.pytest_plugin.options import (
 from capvec.pytest_plugin.other_plugins import refuse_loop, refuse_other_plugins
 from capvec.records import Outcome, TrialSpec
 from capvec.run.trial import error_outcome
-from capvec.signals import stopping_on_signals
+from capvec.signals import stop_arrived, stopping_on_signals
 from capvec.text import printable
 
 # What is slow to import (pandas, SciPy, HTTP, Docker) is imported by the functions that need it, so that a session
@@ -53,6 +54,7 @@ MARKERS = {
     "gpu": "needs a CUDA device",
     "vllm": "needs vLLM in the environment",
     "siege": "faults, attacks and hostile input that take long or break what they touch",
+    "bench": "prints seconds, and asserts on none (only with `-m bench`)",
     "slow": "of the siege: left out of `make test`",
 }
 _payload_key: pytest.StashKey[WorkerPayload] = pytest.StashKey()
@@ -123,6 +125,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     config.add_cleanup(signals.close)  # after every other cleanup
     with _readable_errors(name):
         config.stash[_payload_key] = _payload(name, config)
+
+
+def pytest_keyboard_interrupt() -> None:
+    stop_arrived()
 
 
 # ------------------------------------------------------------------------------------------------ collection
@@ -222,7 +228,8 @@ def pytest_runtest_makereport(
     if result is None and call.excinfo is not None and not call.excinfo.errisinstance(no_fault):
         spec: TrialSpec = item.callspec.params["outcome"]  # type: ignore[attr-defined]
         config = payload.plan.config(spec.config)
-        result = item.stash[_outcome_key] = error_outcome(payload.plan.run, spec, config, call.excinfo.exconly())
+        result = error_outcome(payload.plan.run, spec, config, call.excinfo.exconly())
+        result = item.stash[_outcome_key] = replace(result, session=payload.plan.session)
     if result is not None and (report.failed or call.when == "call"):
         report.capvec = result.to_json()  # type: ignore[attr-defined]
         item.user_properties[:] = [

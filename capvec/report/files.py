@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 
 from capvec.report.caveats import caveats
@@ -67,7 +68,12 @@ def write_documents(results: Results, trials: Embedded, folder: Path, table: Pat
 
 
 def _cell(value: object) -> object:
-    return not_a_formula(printable(value)) if isinstance(value, str) else value
+    return _text(value) if isinstance(value, str) else value
+
+
+@lru_cache(1 << 12)
+def _text(value: str) -> str:
+    return not_a_formula(printable(value))
 
 
 def _summary(results: Results) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 from capvec.records import Outcome
@@ -16,11 +17,14 @@ def task_families_section(results: Results) -> Section | None:
     if len({family_of(task) for task in plan.tasks}) < 2:
         return None
     names = [config.name for config in plan.configs]
+    cells: defaultdict[tuple[str, str], list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        cells[outcome.config, outcome.task].append(outcome)
     rows = tuple(
         (
             split if family else Strong(split),
             family or "all",
-            *(solved_of([one for one in outcomes if one.config == name and one.task in tasks]) for name in names),
+            *(solved_of([one for task in tasks for one in cells[name, task]]) for name in names),
         )
         for split, family, tasks in groups(plan.tasks)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from operator import attrgetter
 
 from capvec.records import Status
 from capvec.report.charts.matrix import task_by_config
@@ -18,7 +19,7 @@ def trial_matrix_section(results: Results) -> Section:
     """A row for each task and a column for each config."""
     plan = results.plan
     cells = defaultdict(list)
-    for outcome in sorted(results.outcomes, key=lambda outcome: outcome.attempt):
+    for outcome in sorted(results.outcomes, key=attrgetter("attempt")):
         cells[outcome.task, outcome.config].append(outcome)
     splits: defaultdict[str, list[str]] = defaultdict(list)
     for task in plan.tasks:

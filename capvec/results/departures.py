@@ -25,6 +25,7 @@ from capvec.results.preregistration import (
     settings_of,
     stopping_of,
 )
+from capvec.results.sessions import brief, place_of, sessions_of
 from capvec.results.shards import planned_trials
 from capvec.serial import Record
 from capvec.stats.sequential import Sequential
@@ -116,15 +117,6 @@ def compared(
 def compare_results(registered: Preregistration, plan: Plan, gate: str | None) -> Comparison:
     """Compare results that were made elsewhere, of which less is known."""
     return Comparison(registered, tuple(_of_plan(registered, plan, gate, elsewhere=True)), _UNSEEN)
-
-
-def began(record: Mapping[str, Any]) -> list[str]:
-    """When the sessions of a run began, oldest first.
-
-    Args:
-        record: `provenance.json`.
-    """
-    return [one["written"] for one in (*record.get("earlier_sessions", ()), record) if "written" in one]
 
 
 def registered_of(folder: Path, record: Mapping[str, Any]) -> Preregistration | None:
@@ -317,10 +309,10 @@ def _of_end(
 
 def _looks(record: Mapping[str, Any], outcomes: Iterable[Outcome], planned: int) -> Iterator[Departure]:
     """The sessions that ended with a report of a part of the trials, before others ran."""
-    started = [datetime.fromisoformat(one.started) for one in outcomes if one.started]
-    parts = record.get("merged", ())
-    for later in (parts[0].get("sessions", ()) if len(parts) == 1 else began(record))[1:]:
-        seen = sum(time < datetime.fromisoformat(later) for time in started)
-        if 0 < seen < len(started):
+    sessions = brief(record) if len(record.get("merged", ())) == 1 else sessions_of(record)
+    ran = [place_of(sessions, one) for one in outcomes if one.session or one.started]
+    for later in range(1, len(sessions)):
+        seen = sum(place < later for place in ran)
+        if 0 < seen < len(ran):
             part = f"{seen} of {counted(planned, 'trial')}"
             yield Departure("stopping rule", f"it went on after a session that could report {part}")

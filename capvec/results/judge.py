@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from capvec.errors import UsageError
-from capvec.harnesses import Reading, Served, Source, source_of_frame
+from capvec.harnesses import Reading, Source, source_of_frame
 from capvec.harnesses.source import Trial, with_attempts
 from capvec.plan.configs import control_of
 from capvec.plan.plan import Plan, Settings
@@ -18,8 +18,8 @@ from capvec.results.departures import compare_results
 from capvec.results.direction import DirectionSummary
 from capvec.results.gates import check_gate, check_names
 from capvec.results.ledger import reconcile
-from capvec.results.origin import Errors, Origin, Seeds, SourceLine
-from capvec.results.preregistration import Preregistration
+from capvec.results.origin import Asked, Errors, Judged, Origin, Seeds, SourceLine
+from capvec.results.provenance import RESULTS
 from capvec.results.results import Judgement, Results
 from capvec.stats.assumed import EQUIVALENCE_MARGIN
 from capvec.stats.summary import summarise
@@ -33,25 +33,6 @@ _NEVER = ("layer", "alpha", "end_reason", "prompt_tokens", "completion_tokens", 
 """Fields of an outcome that no importer reads."""
 _COUNTED = ("steps", "parse_fail", "no_cmd", "repaired", "seed")
 """Those that some results have."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What the user says about results that were made elsewhere; None for what is left to the results."""
-
-    baseline: str | None = None
-    controls: Collection[str] | None = None
-    """Names of configs that are not among the compared. None: those with the names of capvec's controls."""
-    seeds: Seeds | None = None
-    errors: Errors | None = None
-    effect: float | None = None
-    """The equivalence margin, a difference in pass rate."""
-    gate: str | None = None
-    reading: Reading = field(default_factory=Reading)
-    served: Mapping[str, Served] | None = None
-    """Config → the replies that `capvec serve` has receipts of."""
-    registered: Preregistration | None = None
-    """What the results are compared with."""
 
 
 def judge(
@@ -100,7 +81,7 @@ def judge(
         >>> print(f"p = {verdict.pvalue:.5f}")
         p = 0.00049
     """
-    asked = Asked(baseline, controls, reading=Reading(columns or {}))
+    asked = Asked(baseline, None if controls is None else tuple(controls), reading=Reading(columns or {}))
     if "pandas" in sys.modules and isinstance(outcomes, sys.modules["pandas"].DataFrame):
         trials = _outcomes(_combined([(None, source_of_frame(outcomes, asked.reading))]))
     else:
@@ -120,22 +101,21 @@ def judge(
     }
 
 
-def judge_sources(sources: Sequence[tuple[str | None, Source]], asked: Asked, folder: Path) -> Results:
+def judge_sources(judged: Judged, folder: Path) -> Results:
     """The results of outcomes that were made elsewhere, for the report, the gates and the exit code.
 
     Args:
-        sources: each with the user's name for its one config, or None.
-        asked: what the user says about them.
-        folder: of the report; its name is the run's.
+        judged: what was read, and what the user says about it.
+        folder: of the report.
 
     Raises:
         UsageError: no baseline can be told, a config or a column is missing, one trial is there twice, or a gate names
             what is not known.
     """
-    named = _combined(sources)
+    asked, named = judged.asked, _combined(judged.sources)
     trials = _outcomes(named)
     configs, guessed = _configs(trials.outcomes, asked)
-    plan = _plan(folder, configs, named, trials.outcomes, asked)
+    plan = _plan(folder, judged, configs, named, trials.outcomes)
     if asked.gate is not None:
         check_names(asked.gate, configs)
         _check_known(asked.gate, trials.unrecorded)
@@ -156,8 +136,8 @@ def judge_sources(sources: Sequence[tuple[str | None, Source]], asked: Asked, fo
         judgement=Judgement(),
         gates=check_gate(asked.gate, summary, len(plan.tasks)),
         completeness=reconcile(ids, trials.outcomes, ids),
-        origin=_origin([source for _, source in named], trials, asked, guessed),
-        comparison=None if asked.registered is None else compare_results(asked.registered, plan, asked.gate),
+        origin=_origin(judged, [source for _, source in named], trials, guessed),
+        comparison=None if judged.registered is None else compare_results(judged.registered, plan, asked.gate),
     )
 
 
@@ -264,24 +244,25 @@ def baseline_among(names: Sequence[str], asked: str | None) -> str:
 
 def _plan(
     folder: Path,
+    judged: Judged,
     configs: Sequence[Config],
     found: Sequence[tuple[Sequence[Trial], Source]],
     outcomes: Sequence[Outcome],
-    asked: Asked,
 ) -> Plan:
     """The trials as a plan. How the agent acted is not known, and no section of the report says it."""
+    asked = judged.asked
     known: dict[str, dict[str, str]] = {}
     for trial in (trial for trials, _ in found for trial in trials):
         about = known.setdefault(trial.task, {})
         about.update({name: value for name in ("family", "split") if (value := getattr(trial, name))})
     return Plan(
-        run=folder.resolve().name,
+        run=judged.run,
         folder=folder,
         tasks=tuple(Task(name, Path(name), "", "", metadata=about) for name, about in known.items()),
         configs=tuple(configs),
         trials=tuple(TrialSpec(one.task, one.config, one.attempt, one.seed) for one in outcomes),
         settings=Settings("", "", "", 0, 0, 0.0, reward=asked.reading.reward, solved_at=asked.reading.solved_at),
-        study="results",
+        study=RESULTS,
         effect=asked.effect,
     )
 
@@ -289,14 +270,15 @@ def _plan(
 # ------------------------------------------------------------------------------------------------ what is known
 
 
-def _origin(sources: Sequence[Source], trials: _Trials, asked: Asked, guessed: tuple[str, ...]) -> Origin:
+def _origin(judged: Judged, sources: Sequence[Source], trials: _Trials, guessed: tuple[str, ...]) -> Origin:
+    asked = judged.asked
     seeds, errors = _seeds(trials, asked.seeds), _errors(sources, asked.errors)
     shown = {"seeds": _seeds(trials, None), "errors": _errors(sources, None)}
     stated = tuple(name for name, value in (("seeds", seeds), ("errors", errors)) if value != shown[name])
     lines = tuple(
         SourceLine(source.name, source.tool, source.configs, len(source.trials), source.notes) for source in sources
     )
-    return Origin(lines, seeds, errors, stated, asked.served, guessed)
+    return Origin(lines, seeds, errors, stated, judged.served, guessed)
 
 
 def _seeds(trials: _Trials, stated: Seeds | None) -> Seeds | None:

@@ -174,7 +174,7 @@ def reconcile(
         not_needed: the trials after their config's stop.
         stopped: why the session ended before its last trial; empty if it did not.
     """
-    wanted = tuple(dict.fromkeys(expected))
+    wanted, ran = tuple(dict.fromkeys(expected)), frozenset(ran)
     recorded = {outcome.id for outcome in outcomes if outcome.outcome != "error" or outcome.id in ran}
     absent = [trial for trial in wanted if trial not in recorded]
     missing = tuple(trial for trial in absent if trial not in not_needed)

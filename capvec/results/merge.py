@@ -12,13 +12,14 @@ from typing import Any
 from capvec.errors import UsageError
 from capvec.plan.dealing import Dealing
 from capvec.records import Outcome, TrialId, TrialSpec
-from capvec.results.departures import began, registered_of
+from capvec.results.departures import registered_of
 from capvec.results.gates import split_gate
 from capvec.results.ledger import TRIALS
 from capvec.results.lock import locked_new
 from capvec.results.preregistration import PREREGISTRATION
 from capvec.results.provenance import PROVENANCE, differences, gaps, sessions
 from capvec.results.run_folder import RunFolder, read_run_folder
+from capvec.results.sessions import brief
 from capvec.results.shards import check_shards, trials_in_order
 from capvec.storage import write_text, writing
 
@@ -202,7 +203,7 @@ def _of_all(records: Sequence[Mapping[str, Any]], key: str) -> dict[str, Any]:
 def _shard(run: RunFolder) -> dict[str, Any]:
     about = {name: run.plan.run if name == "run" else run.provenance.get(name) for name in _OF_A_SHARD}
     errors = sum(outcome.outcome == "error" for outcome in run.outcomes)
-    counts = {"trials": len(run.outcomes), "errors": errors, "sessions": began(run.provenance)}
+    counts = {"trials": len(run.outcomes), "errors": errors, "sessions": brief(run.provenance)}
     return about | counts | ({} if run.plan.dealing is None else {"shard": run.plan.dealing.shards[0]})
 
 

@@ -3,15 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from capvec.harnesses import Served
+from capvec.harnesses import Reading, Served, Source
+from capvec.results.preregistration import Preregistration
+from capvec.serial import Record
 
 Seeds = Literal["shared", "separate"]
 """Whether all configs of a (task, attempt) ran from one seed."""
 Errors = Literal["apart", "failures"]
 """Whether failures of the instrument are told from failures of the agent, or count as these."""
+
+
+@dataclass(frozen=True)
+class Asked(Record):
+    """What the user says about results that were made elsewhere; None for what is left to the results."""
+
+    baseline: str | None = None
+    controls: tuple[str, ...] | None = None
+    """Names of configs that are not among the compared. None: those with the names of capvec's controls."""
+    seeds: Seeds | None = None
+    errors: Errors | None = None
+    effect: float | None = None
+    """The equivalence margin, a difference in pass rate."""
+    gate: str | None = None
+    reading: Reading = field(default_factory=Reading)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Everything that the report of results is made from."""
+
+    run: str
+    """The name of the report: its folder's when it was written."""
+    sources: tuple[tuple[str | None, Source], ...] = ()
+    """Each with the user's name for its one config, or None."""
+    asked: Asked = field(default_factory=Asked)
+    served: Mapping[str, Served] | None = None
+    """Config → the replies that `capvec serve` has receipts of."""
+    registered: Preregistration | None = None
+    """What the results are compared with."""
+    counts: Mapping[str, tuple[int, int]] | None = None
+    """Config → solved trials and all, where there are counts alone, and no sources."""
 
 
 @dataclass(frozen=True)

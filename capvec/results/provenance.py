@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from capvec import __version__
 from capvec.directions.recipe import RECIPE_PARSERS, Recipe
 from capvec.directions.study_direction import StudyDirection
 from capvec.errors import UsageError
@@ -26,6 +20,8 @@ from capvec.reading import shown
 from capvec.records import Outcome
 from capvec.results.ledger import TRIALS, Ledger
 from capvec.results.preregistration import Preregistration
+from capvec.results.sessions import place_of, sessions_of
+from capvec.results.software import versions_of, written_by
 from capvec.serial import Record
 from capvec.steering import Steer
 from capvec.storage import write_text
@@ -33,6 +29,8 @@ from capvec.task_records import Task
 from capvec.tasks.checksum import folder_modes
 
 PROVENANCE = "provenance.json"
+RESULTS = "results"
+"""The study of results that were made elsewhere."""
 _KEYS: dict[str, type | tuple[type, ...]] = {
     "options": dict, "settings": dict, "model": dict, "direction": (dict, type(None)), "configs": list, "tasks": dict,
     "seeds": (dict, list),
@@ -75,11 +73,10 @@ def write(
     path = folder / PROVENANCE
     earlier = read(folder) if path.exists() else None
     record = {
-        "capvec": __version__,
-        "commit": _commit(),
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        **written_by(),
         "study": plan.study,
         "run": plan.run,
+        "session": plan.session,
         "command_line": list(command_line),
         "options": dict(options),
         "preregistration": None if registered is None else registered.reference,
@@ -101,9 +98,7 @@ def write(
         "unproved": dict(plan.unproved),
         "seeds": {str(trial.id): trial.seed for trial in plan.trials},
         "dealing": None if plan.dealing is None else plan.dealing.to_json(),
-        "python": sys.version.split()[0],
-        "platform": f"{platform.system()} {platform.machine()}",
-        "versions": {name: _version(name) for name in _PACKAGES},
+        **versions_of(_PACKAGES),
         "earlier_sessions": [*earlier.pop("earlier_sessions", ()), earlier] if earlier else [],
     }
     write_text(path, json.dumps(record, indent=2) + "\n")
@@ -113,12 +108,18 @@ def read(folder: Path) -> dict[str, Any]:
     """The content of a run's `provenance.json`.
 
     Raises:
-        UsageError: it is missing, cut off or lacks a key without which two runs cannot be compared.
+        UsageError: it is missing, cut off or lacks a key without which two runs cannot be compared; or it is of results
+            that were made elsewhere.
     """
     path = folder / PROVENANCE
     if not path.exists():
         raise UsageError(f"{folder}: no {PROVENANCE}")
     record = read_json(path)
+    if is_of_results(record):
+        raise UsageError(
+            f"{shown(folder)}: holds results that `capvec judge` read, and no run of capvec; `capvec report` makes its "
+            "report again, alone and in its place, and nothing else reads it"
+        )
     try:
         lacking = list(_lacking(record))
     except (TypeError, AttributeError) as error:
@@ -126,6 +127,11 @@ def read(folder: Path) -> dict[str, Any]:
     if lacking:
         raise UsageError(f"{path} lacks {', '.join(lacking)}")
     return dict(record)
+
+
+def is_of_results(record: Any) -> bool:
+    """Whether a `provenance.json` is of results that were made elsewhere."""
+    return isinstance(record, dict) and record.get("study") == RESULTS
 
 
 def check_comparable(folder: Path, trials: Path) -> None:
@@ -144,6 +150,7 @@ def check_comparable(folder: Path, trials: Path) -> None:
         return  # nothing was recorded
     remedy = "put the file of that run back, or choose another --run"
     if described and not trials.exists():
+        read(folder)  # whoever named the folder of other results learns that first
         raise UsageError(
             f"--resume: {folder} has {PROVENANCE} and no {trials.name}, so nothing shows which trials of that run have "
             f"ended; {remedy}"
@@ -252,20 +259,17 @@ def _dealt_otherwise(before: Dealing | None, now: Dealing | None) -> dict[str, t
 def sessions(record: Mapping[str, Any], kept: Iterable[Outcome]) -> list[dict[str, Any]]:
     """What each session of a run asked for, with the tasks and configs alone of which it ran a trial that is kept.
 
-    A trial is of the last session that had begun when it started.
-
     Args:
         record: `provenance.json`.
         kept: outcomes on record.
 
     Raises:
-        UsageError: a trial does not say when it started, and there were several sessions; or one of them lacks what it
-            is compared by.
+        UsageError: nothing shows which of several sessions ran a trial; or one of them lacks what it is compared by.
     """
-    every = [*record.get("earlier_sessions", ()), record]
+    every = sessions_of(record)
     ran: list[list[Outcome]] = [[] for _ in every]
     for outcome in kept:
-        ran[_session_of(every, outcome)].append(outcome)
+        ran[place_of(every, outcome)].append(outcome)
     return [_part(session, outcomes) for session, outcomes in zip(every, ran, strict=True) if outcomes]
 
 
@@ -287,21 +291,6 @@ def _part(session: Mapping[str, Any], ran: Sequence[Outcome]) -> dict[str, Any]:
         "tasks": {name: task for name, task in session["tasks"].items() if name in tasks},
         "configs": [config for config in session["configs"] if config["name"] in configs],
     }
-
-
-def _session_of(every: Sequence[Mapping[str, Any]], outcome: Outcome) -> int:
-    """The place of the session that ran a trial."""
-    if len(every) == 1:
-        return 0
-    try:
-        started = datetime.fromisoformat(outcome.started)
-        begun = [datetime.fromisoformat(session["written"]) for session in every]
-        return max((place for place, time in enumerate(begun) if time <= started), default=0)
-    except (LookupError, TypeError, ValueError) as error:
-        raise UsageError(
-            f"{PROVENANCE}: nothing shows which of {len(every)} sessions ran {outcome.trial}, and so what it was "
-            f"({error!r:.100}); choose another --run"
-        ) from error
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -412,24 +401,3 @@ def _looks(record: Mapping[str, Any]) -> dict[str, Any]:
         "--sequential": f"over {len(trials)} trials, hash {digest[:8]}",
         "--effect": record["options"].get("effect"),  # what a stop for futility goes by
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """The commit of the working directory's repository, with `+changes` when it is not clean; None outside of one."""
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(("git", *arguments), capture_output=True, text=True, check=False, timeout=10)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    commit = git("rev-parse", "HEAD")
-    return f"{commit}+changes" if commit and git("status", "--porcelain") else commit

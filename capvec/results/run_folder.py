@@ -85,7 +85,7 @@ def plan_of(folder: Path, provenance: Mapping[str, Any]) -> Plan:
     """The plan that a `provenance.json` describes."""
     configs = tuple(_config(data) for data in provenance["configs"])
     return Plan(
-        run=_run_name(provenance.get("run") or folder.resolve().name),
+        run=run_name(provenance.get("run") or folder.resolve().name),
         folder=folder,
         tasks=tuple(_tasks(folder, provenance["tasks"])),
         configs=configs,
@@ -103,7 +103,7 @@ def plan_of(folder: Path, provenance: Mapping[str, Any]) -> Plan:
     )
 
 
-def _run_name(name: Any) -> str:
+def run_name(name: Any) -> str:
     """The name of a run, which is that of a folder wherever the run is copied to."""
     if not isinstance(name, str) or re.search(r"[\x00-\x1f/]", name) or name in {".", ".."}:
         raise UsageError(f"the run has the name {shown(str(name))!r}, which no folder can have")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from capvec.plan.plan import Plan
 from capvec.records import Outcome
@@ -48,7 +49,8 @@ def trial_table(plan: Plan, outcomes: Sequence[Outcome]) -> pd.DataFrame:
     """The table that `read_run` returns, of outcomes of a plan."""
     import pandas as pd  # noqa: PLC0415 (slow to import, and whoever imports this module need not need it)
 
-    table = pd.DataFrame([outcome.to_json() for outcome in outcomes], columns=list(Outcome.__dataclass_fields__))
+    # Column by column: 100,000 rows as dictionaries take several hundred MB.
+    table = pd.DataFrame({name: _column(outcomes, name) for name in Outcome.__dataclass_fields__})
     # As text: a baseline has no layer, and `22` beside `20+22` must not become a number.
     table["layer"] = [None if outcome.layer is None else str(outcome.layer) for outcome in outcomes]
     tasks = {task.name: task for task in plan.tasks}
@@ -61,6 +63,14 @@ def trial_table(plan: Plan, outcomes: Sequence[Outcome]) -> pd.DataFrame:
             for name in named_rewards(outcomes)
         },
     )
+
+
+def _column(outcomes: Sequence[Outcome], name: str) -> list[Any]:
+    """A field of all outcomes, each as `Outcome.to_json` gives it."""
+    values = list(map(attrgetter(name), outcomes))
+    if name == "rewards":
+        return list(map(dict, values))
+    return [[record.to_json() for record in value] for value in values] if name in ("measured", "lost") else values
 
 
 def named_rewards(outcomes: Sequence[Outcome]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from capvec.decimals import as_written
 from capvec.errors import (
     EnvironmentFault,
     InfrastructureError,
+    ProcessStopped,
     SandboxUnavailable,
     StepFault,
     StorageExceeded,
@@ -27,6 +28,7 @@ from capvec.errors import (
 from capvec.records import CommandResult
 from capvec.run.control import Scale
 from capvec.run.progress import Work
+from capvec.run.suspension import unsuspended
 from capvec.sandbox.base import ENDED, Sandbox
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.ownership import closed_to_root
@@ -252,18 +254,18 @@ class Checker:
         return TaskCheck(task.name, nothing, solution, seconds, networked, capable, self._scale.solved_at, kept)
 
     def _within_bounds(self, task: Task, *, solved: bool, keep_processes: bool = False) -> Attempt:
-        """Make an attempt, and make it again where its host is lost and there are others."""
+        """Make an attempt; make it anew where this process was suspended, or its host is lost and there are others."""
         host = ""
         try:
-            with self._sandboxes.place() as sandboxes:
+            with unsuspended(), self._sandboxes.place() as sandboxes:
                 host = sandboxes.host
                 kept = replace(sandboxes, keep_processes=keep_processes or sandboxes.keep_processes)
                 return self._attempt(kept, task, solved=solved)
         except StorageExceeded as exceeded:
             return Attempt(None, evidence=(str(exceeded),))
-        except InfrastructureError:
+        except InfrastructureError as error:
             self.go_on()
-            if not self._sandboxes.is_lost(host):
+            if not (isinstance(error, ProcessStopped) or self._sandboxes.is_lost(host)):
                 raise
         return self._within_bounds(task, solved=solved, keep_processes=keep_processes)
 

@@ -18,6 +18,7 @@ from capvec.plan.plan import Plan, interleave, settings_for
 from capvec.records import Config, Outcome
 from capvec.results import provenance
 from capvec.results.ledger import TRIALS, Ledger
+from capvec.results.sessions import new_session
 from capvec.run.instrument import Patience
 from capvec.run.open_files import allow_trials
 from capvec.run.preparation import TaskPreparation
@@ -91,6 +92,7 @@ def _collect(options: SweepOptions, loaded: LoadedTasks, hosts: DockerHosts, out
         trials = interleave(prepared.tasks, [baseline], options.attempts, options.seed)
         plan = replace(
             Plan(out.name, out, prepared.tasks, (baseline,), trials, settings),
+            session=new_session(),
             left_out={**loaded.left_out, **prepared.unfit},
             unproved=prepared.unproved,
             template=health.template,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
+from dataclasses import replace
 
 from capvec.errors import SandboxUnavailable, StorageFault, UsageError
 from capvec.plan.plan import Plan
@@ -103,7 +104,8 @@ class TrialRecorder:
         if trial not in self._ran | self.kept:
             reason = detail.strip().splitlines()[-1] if detail.strip() else "the test ended without an outcome"
             spec = next(spec for spec in self.plan.trials if spec.id == trial)
-            self.record(error_outcome(self.plan.run, spec, self.plan.config(trial.config), reason))
+            outcome = error_outcome(self.plan.run, spec, self.plan.config(trial.config), reason)
+            self.record(replace(outcome, session=self.plan.session))
 
     def tally(self) -> Tally:
         """The counts of this session so far; outcomes of earlier sessions and skipped trials are not among them."""

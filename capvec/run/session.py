@@ -45,6 +45,7 @@ from capvec.results.preregistration import (
     preregister,
 )
 from capvec.results.results import Results, summarise_run
+from capvec.results.sessions import new_session
 from capvec.run.assumptions import assumptions_of
 from capvec.run.battery import Battery
 from capvec.run.instrument import Notice, Patience
@@ -164,7 +165,7 @@ class StudySession:
             self._say(line)
         design = self.study.design(StudyContext(client, health, settings, self.folder, self._say))
         plan = _plan_of(self.study, self.folder, design.configs, settings, prepared, self._dealing)
-        plan = replace(plan, layout=health.layout, template=health.template)
+        plan = replace(plan, session=new_session(), layout=health.layout, template=health.template)
         plan = replace(plan, battery={item.id: item.digest for item in self._items})
         battery = Battery(self._items, plan)
         battery.check(client, health.template)

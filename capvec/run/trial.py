@@ -12,15 +12,15 @@ from capvec.agent.loop import LoopLimits, run_episode, step_seed
 from capvec.agent.model import ChatModel
 from capvec.agent.prompts import opening_messages
 from capvec.agent.protocols import get_protocol
-from capvec.errors import EnvironmentFault, InfrastructureError, ProcessStopped, StorageExceeded
+from capvec.errors import EnvironmentFault, InfrastructureError, StorageExceeded
 from capvec.plan.plan import Plan
 from capvec.receipts import check_grammar, check_receipts
 from capvec.records import Config, Episode, Measured, Outcome, Reply, TrialId, TrialSpec
 from capvec.run.control import Control, Judged, Scale, judge, ready
+from capvec.run.suspension import unsuspended
 from capvec.sandbox.base import Sandbox, SandboxProvider
 from capvec.sandbox.skills import skills_in_words
 from capvec.sandbox.steps import goes_on
-from capvec.signals import times_continued
 from capvec.task_records import Task, TaskStep
 from capvec.traces import write_trajectory
 
@@ -42,18 +42,23 @@ class TrialRunner:
         started, clock = datetime.now(UTC), time.monotonic()
         task, config = self.plan.task(spec.task), self.plan.config(spec.config)
         episodes: list[Episode] = []
-        judged, host, continued = None, "", times_continued()
+        judged, host = None, ""
         try:
-            with self.sandboxes.place() as sandboxes:
+            with unsuspended(), self.sandboxes.place() as sandboxes:
                 host = sandboxes.host
                 judged = self._do(sandboxes, spec, task, config, episodes)
             fault = episodes[-1].error
-            _check_that_it_ran(continued)
         except InfrastructureError as error:
             judged, fault = None, f"{type(error).__name__}: {error}"
         outcome = _outcome(self.plan.run, spec, config, episodes, judged, fault)
         wall_s = round(time.monotonic() - clock, 3)
-        outcome = replace(outcome, host=host, started=started.isoformat(timespec="milliseconds"), wall_s=wall_s)
+        outcome = replace(
+            outcome,
+            host=host,
+            started=started.isoformat(timespec="milliseconds"),
+            session=self.plan.session,
+            wall_s=wall_s,
+        )
         if episodes:
             self._write(spec, task, config, episodes, outcome)
         else:
@@ -135,22 +140,6 @@ class TrialRunner:
             protocol=self.plan.settings.protocol,
             episodes=episodes,
             outcome=outcome,
-        )
-
-
-def _check_that_it_ran(continued: int) -> None:
-    """Refuse what a trial came to whose process was stopped: the time limits of its commands went on meanwhile.
-
-    Args:
-        continued: how often the process had been continued when the trial began.
-
-    Raises:
-        ProcessStopped: it was continued since.
-    """
-    if times_continued() != continued:
-        raise ProcessStopped(
-            "this process was stopped and continued (Ctrl-Z and fg, SIGSTOP and SIGCONT) while the trial ran, and the "
-            "time limits of its commands went on"
         )
 
 

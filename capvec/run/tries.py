@@ -3,6 +3,7 @@
 * Where Docker or the engine is out, the trial waits for it and begins anew: in a fresh container, with a fresh
   conversation, from the same seed. If it does not come back within a limit, the session stops.
 * Where the Docker host of the trial is out, and there are others, it begins anew on one of those at once.
+* Where this process was suspended, the trial begins anew, however often that is (`capvec.run.suspension`).
 * Another error is the trial's own (an image that is missing, a verifier that fails by itself). It is tried again
   at once, `--retries` times.
 
@@ -19,7 +20,7 @@ from types import MappingProxyType
 
 from capvec.engines.client import EngineClient
 from capvec.engines.protocol import Weights
-from capvec.errors import SandboxUnavailable, StorageFault
+from capvec.errors import ProcessStopped, SandboxUnavailable, StorageFault, fault_of
 from capvec.plan.plan import Plan
 from capvec.records import InstrumentPart, LostTry, Outcome, TrialId, TrialSpec
 from capvec.run.instrument import Instrument, Notice, Patience
@@ -85,7 +86,10 @@ class TrialRepeater:
             return outages < OUTAGES
         if self.instrument.notice.reason:
             return False
-        return len(outcome.lost) - outages < self.retries
+        if outcome.fault == ProcessStopped.fault:
+            return True
+        suspended = sum(lost.away is None and fault_of(lost.error) == ProcessStopped.fault for lost in outcome.lost)
+        return len(outcome.lost) - outages - suspended < self.retries
 
     def _again(self, spec: TrialSpec, lost: tuple[LostTry, ...]) -> Outcome:
         plan = self.runner.plan

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,6 +16,8 @@ from capvec.records import Config, Outcome
 DRAWS = 9_999
 """Permutations: the least p-value is 1/10,000."""
 _TIE = 1e-9
+_BATCH = 1_000_000
+"""Places of the orders that are drawn at once."""
 
 
 @dataclass(frozen=True)
@@ -64,24 +66,63 @@ def drift(outcomes: Sequence[Outcome], baseline: str = Config.BASELINE, seed: in
     runs = {outcome.run for outcome in valid}
     workers = [f"{outcome.run}: {outcome.worker}" for outcome in valid]
     solved = np.array([outcome.outcome == "solved" for outcome in valid], dtype=float)
-    orders = _orders(strata, np.random.default_rng(seed))
     started = [datetime.fromisoformat(outcome.started).timestamp() if outcome.started else 0.0 for outcome in valid]
     start = stats.rankdata(started)
+    tests = (
+        _trend(start, solved, strata),
+        _trend(start, stats.rankdata([outcome.steps for outcome in valid]), strata),
+        _by_worker(workers, solved, strata),
+    )
+    pass_trend, steps_trend, pass_by_worker = _permuted(tests, _orders(strata, np.random.default_rng(seed)))
     return Drift(
         trials=len(valid),
         within_tasks=within,
-        pass_trend=_trend(start, solved, strata, orders),
-        steps_trend=_trend(start, stats.rankdata([outcome.steps for outcome in valid]), strata, orders),
+        pass_trend=pass_trend,
+        steps_trend=steps_trend,
         workers=len(set(workers)),
-        pass_by_worker=_by_worker(workers, solved, strata, orders),
+        pass_by_worker=pass_by_worker,
         runs=len(runs),
     )
 
 
-def _orders(strata: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
-    """Random orders, each trial staying among those of its stratum: int [DRAWS, trials]; `strata` ascends."""
-    orders: NDArray[np.int64] = np.argsort(strata + generator.random((DRAWS, len(strata))), axis=1)
-    return orders
+@dataclass(frozen=True)
+class _Test:
+    """A test before its permutations."""
+
+    statistic: float
+    least: float
+    """What `of` gives for a permutation that is as far from the null as the observed order."""
+    of: Callable[[NDArray[np.int64]], NDArray[np.float64]]
+    """Maps orders `[draws, trials]` to a number for each."""
+
+
+def _permuted(tests: Sequence[_Test | None], batches: Iterable[NDArray[np.int64]]) -> list[DriftTest | None]:
+    """Each test with its p-value. The batches of orders are never held together: of 10,000 trials they take 800 MB."""
+    as_far = [0] * len(tests)
+    for orders in batches if any(tests) else ():
+        for number, test in enumerate(tests):
+            as_far[number] += int((test.of(orders) >= test.least).sum()) if test is not None else 0
+    return [
+        None if test is None else DriftTest(test.statistic, (1 + count) / (1 + DRAWS))
+        for test, count in zip(tests, as_far, strict=True)
+    ]
+
+
+def _orders(strata: NDArray[np.int64], generator: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """`DRAWS` random orders, each trial staying among those of its stratum, in batches: int [draws, trials].
+
+    `strata` counts from 0 and ascends. Strata of one size are sorted together, which is faster than sorting all trials.
+    """
+    sizes = np.bincount(strata)
+    starts = np.cumsum(sizes) - sizes
+    blocks = [starts[sizes == size, None] + np.arange(size) for size in np.unique(sizes)]
+    batch = max(1, _BATCH // max(len(strata), 1))
+    for done in range(0, DRAWS, batch):
+        keys = generator.random((min(batch, DRAWS - done), len(strata)))
+        orders = np.empty(keys.shape, dtype=np.int64)
+        for block in blocks:
+            orders[:, block] = block[:, :1] + np.argsort(keys[:, block], axis=2)
+        yield orders
 
 
 def _centred(values: NDArray[np.float64], strata: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -92,21 +133,16 @@ def _centred(values: NDArray[np.float64], strata: NDArray[np.int64]) -> NDArray[
     return values - means[strata]
 
 
-def _trend(
-    start: NDArray[np.float64], values: NDArray[np.float64], strata: NDArray[np.int64], orders: NDArray[np.int64]
-) -> DriftTest | None:
+def _trend(start: NDArray[np.float64], values: NDArray[np.float64], strata: NDArray[np.int64]) -> _Test | None:
     one, two = _centred(start, strata), _centred(values, strata)
     scale = float(np.sqrt((one @ one) * (two @ two)))
     if scale < _TIE:
         return None
     observed = float(one @ two)
-    as_far = np.abs(one[orders] @ two) >= abs(observed) - _TIE
-    return DriftTest(observed / scale, _share(as_far))
+    return _Test(observed / scale, abs(observed) - _TIE, lambda orders: np.abs(one[orders] @ two))
 
 
-def _by_worker(
-    workers: Sequence[str], solved: NDArray[np.float64], strata: NDArray[np.int64], orders: NDArray[np.int64]
-) -> DriftTest | None:
+def _by_worker(workers: Sequence[str], solved: NDArray[np.float64], strata: NDArray[np.int64]) -> _Test | None:
     names = sorted(set(workers))
     if len(names) < 2:
         return None
@@ -123,8 +159,4 @@ def _by_worker(
         return found
 
     observed = float(statistic(excess))
-    return DriftTest(observed, _share(statistic(excess[orders]) >= observed - _TIE))
-
-
-def _share(as_far: NDArray[np.bool_]) -> float:
-    return float((1 + as_far.sum()) / (1 + DRAWS))
+    return _Test(observed, observed - _TIE, lambda orders: statistic(excess[orders]))

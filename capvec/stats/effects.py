@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from operator import attrgetter
 from typing import Literal
 
 from capvec.decimals import exact, exact_mean
@@ -15,6 +16,13 @@ from capvec.stats.pairing import sign_flip
 
 Metric = Literal["pass_rate", "parse_fail", "no_cmd", "steps"]
 AnyMetric = Metric | Literal["reward"]
+_VALUES: Mapping[Metric, Callable[[Outcome], float]] = {
+    "pass_rate": lambda outcome: outcome.outcome == "solved",
+    "parse_fail": attrgetter("parse_fail"),
+    "no_cmd": attrgetter("no_cmd"),
+    "steps": attrgetter("steps"),
+}
+"""One trial's part in each metric."""
 SECONDARY: tuple[Metric, ...] = ("parse_fail", "no_cmd", "steps")
 
 
@@ -107,17 +115,16 @@ def _interval(differences: Sequence[Fraction], trials: Sequence[tuple[int, int]]
 
 def _by_task(outcomes: Sequence[Outcome], config: str, metric: Metric) -> dict[str, list[float]]:
     tasks: defaultdict[str, list[float]] = defaultdict(list)
+    value = _VALUES[metric]
     for outcome in outcomes:
         if outcome.config == config and outcome.outcome != "error":
-            tasks[outcome.task].append(value_of(outcome, metric))
+            tasks[outcome.task].append(float(value(outcome)))
     return tasks
 
 
 def value_of(outcome: Outcome, metric: Metric) -> float:
     """One trial's part in a metric."""
-    if metric == "pass_rate":
-        return float(outcome.outcome == "solved")
-    return float({"parse_fail": outcome.parse_fail, "no_cmd": outcome.no_cmd, "steps": outcome.steps}[metric])
+    return float(_VALUES[metric](outcome))
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import fft, stats
 
 from capvec.decimals import exact
 
@@ -22,6 +22,10 @@ LARGEST_SUM = 1_000_000
 multiples add up to no more than this."""
 _BLOCK = 500_000
 """Numbers that many tests at once hold side by side: 4 MB."""
+_TINY = 1e-300
+"""Instead of 0, which has no logarithm, and of less, with which arithmetic is slow."""
+_UNSEEN = 1e-25
+"""What a sum of many changes by less than rounding does."""
 DRAWS = 20_000
 """Sign patterns drawn where neither holds."""
 
@@ -136,7 +140,7 @@ def sign_flip_pvalues(whole: NDArray[np.int64]) -> NDArray[np.float64]:
     """The exact p-values of many sign-flip tests at once, for simulations.
 
     The characteristic function of Σ ±d_i is Π cos(t·d_i); its values at 2πj/M, with M beyond the sum's range, give the
-    distribution by an inverse Fourier transform, to about 1e-15.
+    distribution by an inverse Fourier transform, to about 1e-14.
 
     Args:
         whole: int [tests, tasks], differences over a common denominator.
@@ -149,15 +153,22 @@ def sign_flip_pvalues(whole: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def _block_pvalues(whole: NDArray[np.int64]) -> NDArray[np.float64]:
-    tests, tasks = whole.shape
-    size = np.abs(whole)
-    reach = int(size.sum(axis=1).max(initial=0))
-    period = 2 * reach + 2
-    waves = np.cos(2 * np.pi * np.outer(np.arange(int(size.max(initial=0)) + 1), np.arange(period // 2 + 1)) / period)
-    product = np.ones((tests, waves.shape[1]))
-    for task in range(tasks):
-        product *= waves[size[:, task]]
-    chance = np.fft.irfft(product, period, axis=1)[:, : reach + 1]
+    tests, _ = whole.shape
+    largest = int(np.abs(whole).max(initial=0))
+    # How many tasks of a test have each size: the product over tasks is one over sizes, which are fewer.
+    places = np.abs(whole) + (largest + 1) * np.arange(tests)[:, None]
+    counts = np.bincount(places.ravel(), minlength=tests * (largest + 1)).reshape(tests, -1)
+    sizes = np.flatnonzero(counts.any(axis=0))
+    counts = counts[:, sizes].astype(float)
+    reach = int((counts @ sizes).max(initial=0))
+    period = fft.next_fast_len(2 * reach + 2)
+    waves = np.cos(2 * np.pi * np.outer(sizes, np.arange(period // 2 + 1)) / period)
+    logs = counts @ np.log(np.maximum(np.abs(waves), _TINY))
+    seen = logs.max(axis=0, initial=-math.inf) > math.log(_UNSEEN)  # of many tasks few waves are
+    odd = (counts @ (waves[:, seen] < 0).astype(float)).astype(np.int64) & 1
+    product = np.zeros_like(logs)
+    product[:, seen] = np.exp(np.maximum(logs[:, seen], math.log(_TINY))) * (1 - 2 * odd)
+    chance = fft.irfft(product, period, axis=1)[:, : reach + 1]
     chance[:, 1:] *= 2  # both signs of a sum
     tail = np.cumsum(chance[:, ::-1], axis=1)[:, ::-1]
     found: NDArray[np.float64] = tail[np.arange(tests), np.abs(whole.sum(axis=1))]

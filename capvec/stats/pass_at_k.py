@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from math import comb
 
+from capvec.decimals import exact_mean
 from capvec.records import Interval, Outcome
 from capvec.stats.config_summary import counts_by_task, valid_trials
 from capvec.stats.intervals import clustered, wilson_of_mean
@@ -47,6 +49,7 @@ class ConfigPassAtK:
     """From 1 to the largest number of valid trials that the config has of a task."""
 
 
+@lru_cache(1 << 14)
 def pass_at_k(n: int, solved: int, k: int) -> Fraction:
     """The unbiased estimate of pass@k from n attempts at one task.
 
@@ -90,12 +93,12 @@ def summarise_pass_at_k(
 
 def _at(k: int, tasks: Mapping[str, tuple[int, int]], base: Mapping[str, tuple[int, int]]) -> PassAtK:
     values, others = _by_task(k, tasks), _by_task(k, base)
-    mean = sum(values.values()) / Fraction(len(values))
+    mean = exact_mean([*values.values()])
     found = PassAtK(k, len(values), float(mean), wilson_of_mean(float(mean), len(values)))
     differences = [value - others[task] for task, value in values.items() if task in others]
     if not differences:
         return found
-    difference = float(sum(differences) / Fraction(len(differences)))
+    difference = float(exact_mean(differences))
     spread = clustered([float(one) for one in differences], attempts=1)
     return PassAtK(k, found.tasks, found.estimate, found.interval, len(differences), difference, spread)
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import count
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,8 +88,24 @@ def power(design: SweepDesign, effect: float, test: Test = "paired") -> float:
 def _paired_power(design: SweepDesign, rate: float) -> float:
     if smallest_p(design.tasks) >= design.level:
         return 0.0
-    base, config = simulated_solved(design, (design.base_rate, rate), np.random.default_rng(_SEED))
-    return float((sign_flip_pvalues(config - base) < design.level).mean())
+    return float((_simulated_pvalues(replace(design, level=0.05), rate) < design.level).mean())
+
+
+@lru_cache(maxsize=256)
+def _simulated_pvalues(design: SweepDesign, rate: float) -> NDArray[np.float64]:
+    """The same for every level: Holm's first step asks for another one than a single comparison does."""
+    tasks, base, state = _simulated_base(design)
+    generator = np.random.default_rng(_SEED)
+    generator.bit_generator.state = state
+    return sign_flip_pvalues(_arm(design, rate, tasks, generator) - base)
+
+
+@lru_cache(maxsize=2)
+def _simulated_base(design: SweepDesign) -> tuple[NDArray[np.float64], NDArray[np.int64], Any]:
+    """The tasks' logits, the baseline's solved trials and the generator after them, whatever the effect."""
+    generator = np.random.default_rng(_SEED)
+    tasks = _tasks(design, generator, DRAWS)
+    return tasks, _arm(design, design.base_rate, tasks, generator), generator.bit_generator.state
 
 
 def simulated_solved(
@@ -99,13 +115,21 @@ def simulated_solved(
 
     The random numbers do not depend on `rates`, so effects are compared on the same sweeps.
     """
-    tasks = design.spread * generator.standard_normal((sweeps, design.tasks))
-    solved = np.empty((len(rates), sweeps, design.tasks), dtype=np.int64)
-    for arm, rate in enumerate(rates):
-        logits = _logits(rate, design) + tasks
-        if design.task_spread:
-            logits += design.task_spread * generator.standard_normal(tasks.shape)
-        solved[arm] = generator.binomial(design.attempts, special.expit(logits))
+    tasks = _tasks(design, generator, sweeps)
+    return np.stack([_arm(design, rate, tasks, generator) for rate in rates])
+
+
+def _tasks(design: SweepDesign, generator: np.random.Generator, sweeps: int) -> NDArray[np.float64]:
+    return design.spread * generator.standard_normal((sweeps, design.tasks))
+
+
+def _arm(
+    design: SweepDesign, rate: float, tasks: NDArray[np.float64], generator: np.random.Generator
+) -> NDArray[np.int64]:
+    logits = _logits(rate, design) + tasks
+    if design.task_spread:
+        logits += design.task_spread * generator.standard_normal(tasks.shape)
+    solved: NDArray[np.int64] = generator.binomial(design.attempts, special.expit(logits))
     return solved
 
 

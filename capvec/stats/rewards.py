@@ -106,7 +106,7 @@ def valid_rewards(outcomes: Sequence[Outcome]) -> list[float]:
 
 def are_partial(outcomes: Sequence[Outcome]) -> bool:
     """Whether a reward is neither 0 nor 1, so that the mean reward is not the pass rate."""
-    return not {*map(exact, valid_rewards(outcomes))} <= {0, 1}
+    return not {*map(exact, {*valid_rewards(outcomes)})} <= {0, 1}
 
 
 @dataclass(frozen=True)

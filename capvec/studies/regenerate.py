@@ -16,6 +16,7 @@ from capvec.results.departures import compared
 from capvec.results.direction import DirectionSummary
 from capvec.results.gates import GateResult, check_gate, split_gate
 from capvec.results.interim import not_needed
+from capvec.results.judged_folder import is_judged
 from capvec.results.ledger import Completeness, reconcile
 from capvec.results.lock import Writer, writer_of
 from capvec.results.merge import merge
@@ -26,6 +27,7 @@ from capvec.results.zero_control import check_zero, judge_zero
 from capvec.stats.summary import Summary
 from capvec.studies.calibration.judge import judge_again
 from capvec.studies.calibration.report import CALIBRATION
+from capvec.studies.judged import report_again
 from capvec.studies.reporting import write_all
 from capvec.text import counted
 
@@ -55,11 +57,13 @@ def report(runs: Sequence[Path], out: Path | None) -> Reported:
 
 
 def regenerate(folder: Path) -> Reported:
-    """Make the reports of a run again, byte for byte the same from the same trials.
+    """Make the reports of a run, or of results that were made elsewhere, again, byte for byte the same.
 
     Raises:
         UsageError: no run there, or none with a trial on record.
     """
+    if is_judged(folder):
+        return Reported(report_again(folder))
     writer = writer_of(folder)  # before the trials are read, which are final if nobody writes
     run = read_run_folder(folder)
     if run.provenance["direction"] is None:  # nothing is steered: a collection, which has one report

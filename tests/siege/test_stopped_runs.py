@@ -59,20 +59,54 @@ def test_a_stopped_sweep_keeps_what_it_measured_reports_it_and_leaves_nothing_el
     assert no_container_is_left(RUN)
 
 
-def test_a_trial_during_which_the_sweep_is_suspended_begins_anew(start, model, tmp_path):
-    write_task(tmp_path / "tasks" / "slow", f"sleep 5\n{REWARD.format(1)}")
-    folder = tmp_path / "reports" / RUN
-    swept = start(sweep_command(model, "-n", "0", "--tasks", str(tmp_path / "tasks")))
-    swept.wait_for(lambda: bool(containers(RUN)))
-    swept.stop(signal.SIGSTOP)
-    time.sleep(7)
-    swept.stop(signal.SIGCONT)
-    assert swept.end() == 0, swept.said
+def suspend(process, run, times, seconds):
+    """Stop a process and continue it some seconds later, each time when its run is in a sandbox that is new."""
+    seen = set()
+
+    def sandboxes():
+        """Their names, without those of what acts as root beside them."""
+        names = (one["Names"][0] for one in containers(run))
+        return {"-".join(name.split("-")[:2]) for name in names}
+
+    for _ in range(times):
+        process.wait_for(lambda: bool(sandboxes() - seen))  # noqa: B023 (called here)
+        seen |= sandboxes()
+        process.stop(signal.SIGSTOP)
+        time.sleep(seconds)
+        process.stop(signal.SIGCONT)
+
+
+@pytest.mark.parametrize("command", ["sweep", pytest.param("collect", marks=slow)])
+def test_a_trial_during_which_its_process_is_suspended_begins_anew_time_and_again(start, model, tmp_path, command):
+    """Each time in the container of a new try, and for longer than its commands may take."""
+    write_task(tmp_path / "tasks" / "slow", f"sleep 3\n{REWARD.format(1)}")
+    tasks = ("--tasks", str(tmp_path / "tasks"))
+    if command == "sweep":
+        folder, process = tmp_path / "reports" / RUN, start(sweep_command(model, "-n", "0", *tasks))
+    else:
+        options = ("--model", str(model / "tiny"), *tasks, *QUICK, "--out", RUN)
+        folder, process = tmp_path / RUN, start(capvec_command("collect", *options))
+    suspend(process, RUN, 2, 4)
+    assert process.end() == 0, process.said
     trials = ledger(folder).values()
     assert {trial["outcome"] for trial in trials} == {"solved"}
     lost = [one["error"] for trial in trials for one in trial["lost"]]
-    assert lost
+    assert len(lost) == 2
     assert all(error.startswith("ProcessStopped: ") for error in lost)
+
+
+@slow
+def test_a_check_during_which_its_process_is_suspended_begins_anew(start, tmp_path):
+    """Its verifier may take 5 s, and its process stands still for 8."""
+    task = tmp_path / "tasks" / "slow"
+    write_task(task, f"sleep 3\n{REWARD.format('$(ls /app | grep -c done)')}")
+    (task / "solution").mkdir()
+    (task / "solution" / "solve.sh").write_text("touch /app/done\n")
+    (task / "task.toml").write_text((task / "task.toml").read_text() + "[verifier]\ntimeout_sec = 5\n")
+    process = start(capvec_command("check", str(tmp_path / "tasks")))
+    suspend(process, f"check-{process.process.pid}", 2, 8)
+    assert process.end() == 0, process.said
+    assert "1 of 1 task proved" in process.said
 
 
 @pytest.mark.slow

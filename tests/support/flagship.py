@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -84,3 +85,38 @@ def _random_bfloat16(device: str):
             yield
     finally:
         torch.set_default_dtype(before)
+
+
+def time_saving(folder: str) -> float:
+    """Seconds to make the model and to write it."""
+    started = time.perf_counter()
+    save_flagship(Path(folder))
+    return time.perf_counter() - started
+
+
+def time_generate(rows: list[int], prompt: int, new: int, rounds: int) -> list[dict[str, float]]:
+    """Seconds of the first token, and of all, by `generate` of transformers."""
+    import torch
+
+    model = build_model()
+
+    def seconds(count: int, tokens: int) -> float:
+        ids = torch.randint(250, (count, prompt), device="cuda")
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=tokens,
+            min_new_tokens=tokens,
+            do_sample=False,
+            pad_token_id=0,
+        )
+        torch.cuda.synchronize()
+        return time.perf_counter() - started
+
+    found = []
+    for count in rows:
+        seconds(count, 4)
+        found += [{"rows": count, "first": seconds(count, 1), "all": seconds(count, new)} for _ in range(rounds)]
+    return found

@@ -1,4 +1,4 @@
-"""vLLM engines, each in processes of its own, and what a batch takes in them, for `tests/benchmarks/vllm_flagship.py`.
+"""vLLM engines, each in processes of its own, and what a batch takes in them, for `tests/benchmarks/bench_vllm.py`.
 
 An engine has capvec's plugin, as capvec starts it, or none, with the same settings. Both draw tokens in the same way.
 """

@@ -52,6 +52,77 @@ ELSEWHERE = SCRIPT.replace(
         send.start()
         print("ready", flush=True)""",
 )
+DROPPING = """
+import ctypes, gc, sys, time, weakref
+from capvec.exits import exit_code_of
+
+kept = []  # as pytest keeps what Python drops
+if {keeping}:
+    sys.unraisablehook = kept.append
+
+def busy(*_):
+    gc.callbacks.clear()
+    print("ready", flush=True)
+    time.sleep(20)
+
+class One:
+    pass
+
+class Final:
+    __del__ = busy
+
+def finalizer():
+    Final()
+
+def reference():
+    one = One()
+    reference = weakref.ref(one, busy)
+    del one
+
+def callback():
+    ctypes.CFUNCTYPE(None)(busy)()
+
+def collector():
+    gc.callbacks.append(busy)
+    gc.collect()
+
+def clause():
+    try:
+        busy()
+    except BaseException:
+        pass
+
+def command():
+    try:
+        {way}()
+        time.sleep(20)
+    finally:
+        time.sleep(0.5)
+        print("finished", flush=True)
+    return 0
+
+sys.exit(exit_code_of(command))
+"""
+SUSPENDED = """
+import signal, sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
+from capvec.exits import exit_code_of
+from capvec.signals import times_continued
+
+def trial():
+    before = times_continued()
+    time.sleep(0.3)  # until the main thread waits
+    signal.pthread_kill(threading.get_ident(), signal.SIGCONT)
+    time.sleep(0.3)
+    print(times_continued() != before, flush=True)
+
+def command():
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(trial).result()
+    return 0
+
+sys.exit(exit_code_of(command))
+"""
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -85,6 +156,27 @@ def test_the_first_signal_stops_and_those_that_follow_let_it_finish(number, time
         time.sleep(0.01)
     assert end(process) == "finished\n"
     assert process.returncode == 128 + number
+
+
+@pytest.mark.parametrize("times", [1, 20])
+@pytest.mark.parametrize("keeping", [False, True])
+@pytest.mark.parametrize("way", ["finalizer", "reference", "callback", "collector", "clause"])
+def test_a_stop_that_is_dropped_on_its_way_comes_again(way, keeping, times):
+    """Python drops an exception of a finalizer, of a callback of a weak reference, of C or of the collector."""
+    process = start(DROPPING.format(way=way, keeping=keeping))
+    assert process.stdout.readline() == "ready\n"
+    began = time.monotonic()
+    for _ in range(times):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.01)
+    assert end(process) == "finished\n"
+    assert process.returncode == 128 + signal.SIGINT
+    assert time.monotonic() - began < 15, "it went on as if no signal had come"
+
+
+def test_a_thread_knows_that_the_process_was_suspended_though_the_main_thread_still_waits_for_it():
+    """The system gave the signal to another thread."""
+    assert end(start(SUSPENDED)) == "True\n"
 
 
 def test_a_process_that_was_told_to_ignore_a_hang_up_does_so():

@@ -58,7 +58,7 @@ def _patch_problems(call: ast.Call, modules: dict[str, str]) -> Iterator[str]:
 
 
 def _is_test(module: str) -> bool:
-    return any(part.startswith("test_") or part in ("tests", "conftest") for part in module.split("."))
+    return any(part.startswith(("test_", "bench_")) or part in ("tests", "conftest") for part in module.split("."))
 
 
 def _is_ours(module: str) -> bool:
@@ -86,12 +86,16 @@ def test_a_test_imports_no_other_test_and_no_private_name(file: Path) -> None:
     assert not list(violations(file.read_text(), str(file.relative_to(REPOSITORY))))
 
 
-@pytest.mark.parametrize("file", sorted(TESTS.glob("*/**/test_*.py")), ids=lambda file: str(file.relative_to(TESTS)))
+TEST_FILES = sorted([*TESTS.glob("*/**/test_*.py"), *TESTS.glob("*/**/bench_*.py")])
+
+
+@pytest.mark.parametrize("file", TEST_FILES, ids=lambda file: str(file.relative_to(TESTS)))
 def test_a_test_has_the_mark_of_its_folder_without_which_no_target_runs_it(file: Path) -> None:
     folder = file.relative_to(TESTS).parts[0]
-    marks = {f"pytest.mark.{mark}" for mark in (folder, *(("gpu",) if folder == "integration" else ()))}
+    mark = {"benchmarks": "bench"}.get(folder, folder)
+    marks = {f"pytest.mark.{mark}" for mark in (mark, *(("gpu",) if folder == "integration" else ()))}
     given = re.findall(r"^pytestmark = (\[[^]]*|.*)", file.read_text(), re.MULTILINE)
-    assert marks & set(re.findall(r"pytest\.mark\.\w+", str(given))), f"add pytestmark = pytest.mark.{folder}"
+    assert marks & set(re.findall(r"pytest\.mark\.\w+", str(given))), f"add pytestmark = pytest.mark.{mark}"
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from collections.abc import Iterable
+from functools import cache, lru_cache
 from importlib import resources
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from capvec.records import Outcome
-from capvec.report.charts.canvas import Chart
+from capvec.report.charts.canvas import Chart, Mark
 from capvec.report.section import Finding, TrialMatrix, parts
 from capvec.report.trial_matrix import MARKS
 from capvec.tasks.splits import UNKNOWN
@@ -42,6 +43,7 @@ def environment() -> Environment:
         "all_solved": lambda trials: bool(trials) and all(trial.outcome == "solved" for trial in trials),
         "mark": lambda trial: MARKS[trial.outcome],
         "place": _place,
+        "elements": _elements,
     }
     found.tests |= {
         "tall": lambda matrix: sum(map(len, matrix.splits.values())) > _TALL,
@@ -75,11 +77,27 @@ def _colour(finding: Finding) -> str | None:
     return {"improves": "good", "harms": "bad"}.get(finding.name)
 
 
+def _elements(marks: Iterable[Mark]) -> Markup:
+    """The elements of a chart. A matrix has one for each trial, for which a loop in the template takes much longer."""
+    return Markup("").join(map(_element, marks))
+
+
+def _element(mark: Mark) -> Markup:
+    given = (f' {name}="{escape(value)}"' for name, value in mark.attributes.items() if value is not None)
+    tip = f"<title>{escape(mark.tip)}</title>" if mark.tip else ""
+    return Markup(f"<{mark.tag}{''.join(given)}>{tip}{escape(mark.text)}</{mark.tag}>")
+
+
 def _place(matrix: TrialMatrix, trial: Outcome) -> str:
     """Of the trial in the viewer, whose script reads it from `location.hash`."""
     base = matrix.baseline
     other = trial.config if trial.config != base else next((name for name in matrix.configs if name != base), base)
-    return "/".join(quote(part, safe="") for part in (trial.task, str(trial.attempt), base, other))
+    return "/".join(map(_quoted, (trial.task, str(trial.attempt), base, other)))
+
+
+@lru_cache(1 << 12)
+def _quoted(part: str) -> str:
+    return quote(part, safe="")
 
 
 @cache

@@ -14,6 +14,8 @@ from capvec.records import Outcome
 
 LONGEST_TEXT = 4_000
 """Characters of one reply or observation; of a longer one the beginning and the end are kept."""
+FULL_AFTER = 20
+"""(task, attempt)s in a row that did not fit, after which a page counts as full, and no other trajectory is read."""
 LARGEST_DATA = 8_000_000
 """Characters of all trials together, as JSON. About what a phone can open."""
 
@@ -117,15 +119,19 @@ def embed(folder: Path, outcomes: Sequence[Outcome], largest: int = LARGEST_DATA
         outcomes: all on record, in the plan's order.
         largest: characters of JSON.
     """
-    reader, kept, size, absent, too_much = _Reader(folder), [], 0, 0, 0
+    reader, kept, size, absent, too_much, in_a_row = _Reader(folder), [], 0, 0, 0, 0
     for group in _groups(outcomes):
+        if in_a_row == FULL_AFTER:
+            there = sum((folder / f"{outcome.trial}.json").is_file() for outcome in group)
+            too_much, absent = too_much + there, absent + len(group) - there
+            continue
         found = [trial for outcome in group if (trial := reader.read(outcome)) is not None]
         absent += len(group) - len(found)
         more = len(json.dumps(found))
         if size + more > largest:
-            too_much += len(found)
+            too_much, in_a_row = too_much + len(found), in_a_row + 1
             continue
-        size += more
+        size, in_a_row = size + more, 0
         kept += found
     return Embedded(tuple(kept), tuple(reader.openings), reader.cut, absent, too_much)
 

@@ -7,10 +7,12 @@ import json
 import re
 from dataclasses import fields
 
+import pandas as pd
 import pytest
 from support import REPOSITORY
 from support.recorded_run import write_recorded
 
+from capvec.commands.main import main
 from capvec.directions.audit import Audit, Confound
 from capvec.directions.contrast import ContrastRecord, RuleCount
 from capvec.directions.metadata import Metadata
@@ -86,6 +88,8 @@ OTHERS = {
     "master_summary.csv": [""],
     "summary.json": ["", "preregistration"],
     "stopped.json": [""],
+    "results.jsonl": [""],
+    "Results made elsewhere": ["", "sources[]"],
     "vectors/ranking.csv": [""],
     "provenance.json": ["", "direction", "direction.ranking", "direction.format", "tasks"],
     "calibration.json": [""],
@@ -137,7 +141,9 @@ def _name(table):
 
 
 def _rows(table):
-    return re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    """The names of each row's first cell."""
+    first = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", table, re.MULTILINE)
+    return [name for cell in first for name in re.findall(r"`(\w+)`", cell)]
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +208,16 @@ def test_the_summary_is_documented_key_by_key(documented, written):
     keys = json.loads((written / "summary.json").read_text())
     assert not set(OPTIONAL) & set(keys)
     assert documented["summary.json"][""] == [*keys, *OPTIONAL]
+
+
+def test_what_was_read_elsewhere_is_documented_key_by_key(documented, tmp_path):
+    pd.DataFrame([{"task": "a", "config": name, "reward": 1} for name in ("baseline", "b")]).to_csv(tmp_path / "t.csv")
+    assert main(["judge", str(tmp_path / "t.csv"), "--out", str(tmp_path / "r")]) == 0
+    record = json.loads((tmp_path / "r" / "provenance.json").read_text())
+    line = json.loads((tmp_path / "r" / "results.jsonl").read_text().splitlines()[0])
+    assert sorted(documented["Results made elsewhere"][""]) == sorted(record)
+    assert documented["Results made elsewhere"]["sources[]"] == list(record["sources"][0])
+    assert sorted(documented["results.jsonl"][""]) == sorted(line)
 
 
 def test_what_a_session_says_of_itself_is_documented_key_by_key(documented, written):

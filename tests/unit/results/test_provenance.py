@@ -271,6 +271,22 @@ def test_a_kept_trial_is_compared_with_the_session_that_ran_it(recorded, changed
         resume(recorded)
 
 
+def test_a_kept_trial_is_compared_with_the_session_that_ran_it_though_the_clock_was_set_back_since(recorded):
+    """By the time, all trials would be of the second session, which left the task out and ran none."""
+    rewrite(recorded, lambda record: left_out_since(record, checksum="f") | {"written": "2026-11-24T00:00:00+00:00"})
+    with pytest.raises(UsageError, match="lacks task1"):
+        resume(recorded)
+    rewrite(recorded, with_identities)
+    lines = [json.loads(line) | {"session": "a"} for line in (recorded / "trials.jsonl").read_text().splitlines()]
+    (recorded / "trials.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(UsageError, match=r"holds another run \(task task1 was f and is 1111"):
+        resume(recorded)
+
+
+def with_identities(record):
+    return record | {"session": "b", "earlier_sessions": [record["earlier_sessions"][0] | {"session": "a"}]}
+
+
 def test_what_was_changed_and_ran_anew_goes_on(recorded):
     """Of the first session no trial of the task is kept."""
     rewrite(recorded, lambda record: left_out_since(record, checksum="f") | {"tasks": record["tasks"]})

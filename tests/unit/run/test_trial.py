@@ -53,7 +53,7 @@ def run(tmp_path):
         task = Task("t", tmp_path, "Do it.", "0")
         spec = TrialSpec("t", config, 1, 7)
         settings = Settings("m", "bash-block", "zero-shot", 4, 32, 0.7, reward=reward_name, solved_at=solved_at)
-        plan = Plan("r", tmp_path, (task,), CONFIGS, (spec,), settings, layout=BlockLayout("layers", 3))
+        plan = Plan("r", tmp_path, (task,), CONFIGS, (spec,), settings, session="s", layout=BlockLayout("layers", 3))
         return TrialRunner(plan, model(replies, receipts=receipts), ScriptedProvider(script, files)).run(spec)
 
     return run

@@ -102,9 +102,17 @@ def test_a_trial_whose_process_was_stopped_begins_anew_since_its_time_limits_wen
         result = stopped.run(spec)
         assert (result.outcome, result.tries, len(model.seeds)) == ("solved", 2, 2)
         assert result.lost[0].error.startswith("ProcessStopped: this process was stopped and continued (Ctrl-Z")
-        model.stops, model._replies = 2, ["DONE", "DONE"]
-        result = stopped.run(spec)
-    assert (result.outcome, result.fault) == ("error", "stopped")
+
+
+def test_a_process_that_is_stopped_time_and_again_takes_no_try_of_a_trial(trials):
+    """Nor where what came of it was a fault: the last one alone is the trial's own, and is tried again once."""
+    repeater, spec, _, _ = trials(retries=1)
+    model = Stopping("DONE", fault(), "DONE", fault(), "DONE")
+    model.stops = 3
+    with stopping_on_signals():
+        result = replace(repeater, runner=replace(repeater.runner, model=model)).run(spec)
+    assert (result.outcome, result.tries, len(model.seeds)) == ("solved", 5, 5)
+    assert [one.error.partition(":")[0] for one in result.lost] == ["ProcessStopped"] * 3 + ["EngineUnavailable"]
 
 
 def test_an_error_is_tried_again_from_the_start_and_the_trial_counts_once(trials, tmp_path):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from scipy import stats
 from support.outcomes import outcome
 
 from capvec.stats.drift import drift
@@ -87,3 +89,25 @@ def test_where_tasks_do_not_count_the_worker_statistic_is_pearsons_chi_square():
 def test_errors_and_other_configs_are_left_out_and_nothing_gives_nothing():
     found = drift([outcome("baseline", "a", "error"), outcome("x", "a", "solved")])
     assert (found.trials, found.pass_trend, found.steps_trend, found.pass_by_worker) == (0, None, None, None)
+
+
+@pytest.mark.parametrize("tasks", [40, 83])
+def test_a_p_value_is_that_of_all_trials_sorted_at_once_however_many_they_are(tasks):
+    # Tasks of two and of three trials, drawn in one batch and in several: the same numbers as without batches.
+    rng = np.random.default_rng(tasks)
+    rows = [
+        (f"t{k:02}", attempt, int(minute), bool(solved), "w")
+        for k in range(tasks)
+        for attempt, minute, solved in zip(range(2 + k % 2), rng.integers(0, 600, 3), rng.random(3) < 0.6, strict=False)
+    ]
+    given = trials(rows)
+    task = np.array([int(one.task[1:]) for one in given])
+    orders = np.argsort(task + np.random.default_rng(0).random((9_999, len(given))), axis=1)
+
+    def centred(values):
+        return values - (np.bincount(task, values) / np.bincount(task))[task]
+
+    start = centred(stats.rankdata([one.started for one in given]))
+    solved = centred(np.array([one.outcome == "solved" for one in given], float))
+    as_far = (np.abs(start[orders] @ solved) >= abs(start @ solved) - 1e-9).sum()
+    assert drift(given).pass_trend.pvalue == (1 + as_far) / 10_000

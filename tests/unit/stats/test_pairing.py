@@ -81,6 +81,14 @@ def test_many_sign_flip_tests_at_once_are_each_the_one_alone():
     assert sign_flip_pvalues(np.zeros((2, 3), dtype=np.int64)).tolist() == [1.0, 1.0]
 
 
+@pytest.mark.parametrize(("tasks", "attempts"), [(300, 1), (120, 20), (3, 400)])
+def test_sign_flip_tests_of_many_tasks_or_many_sizes_at_once_are_each_the_one_alone(tasks, attempts):
+    whole = np.random.default_rng(tasks).integers(-attempts, attempts + 1, (15, tasks))
+    whole[0] = np.abs(whole[0])  # a p-value near 0
+    alone = [sign_flip([Fraction(int(value), attempts) for value in row]).pvalue for row in whole]
+    assert sign_flip_pvalues(whole) == pytest.approx(alone, abs=1e-12)
+
+
 @given(st.integers(0, 12), st.integers(0, 12))
 def test_mcnemar_is_the_two_sided_binomial_at_one_half(b, c):
     n = b + c

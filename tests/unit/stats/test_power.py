@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
+from capvec.stats.pairing import sign_flip_pvalues
 from capvec.stats.pooled import fisher_exact
 from capvec.stats.power import (
     SweepDesign,
@@ -17,6 +18,7 @@ from capvec.stats.power import (
     needed_tasks,
     observed_spread,
     power,
+    simulated_solved,
 )
 
 pytestmark = pytest.mark.unit
@@ -111,3 +113,14 @@ def test_single_attempts_cannot_tell_the_spread():
 def test_impossible_designs_are_refused(make, said):
     with pytest.raises(ValueError, match=said):
         make()
+
+
+def test_a_power_does_not_depend_on_what_was_computed_before_it():
+    design = SweepDesign(9, 3, 0.4)
+    rates, levels = (0.2, -0.1, 0.3), (0.05, 0.01)
+    once = {(effect, level): power(replace(design, level=level), effect) for effect in rates for level in levels}
+    for effect in reversed(rates):
+        for level in levels:
+            solved = simulated_solved(design, (0.4, 0.4 + effect), np.random.default_rng(20261125))
+            rejected = sign_flip_pvalues(solved[1] - solved[0]) < level
+            assert once[effect, level] == power(replace(design, level=level), effect) == rejected.mean()

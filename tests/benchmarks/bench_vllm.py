@@ -1,9 +1,9 @@
-"""What steering costs in vLLM at the flagship's size on a GPU: `python tests/benchmarks/vllm_flagship.py --out DIR`.
+"""What steering costs in vLLM at the flagship's size on a GPU.
 
 Qwen3.5-4B's shape with random weights in bfloat16. Three engines hold it at once and take turns, each in processes of
 its own: vLLM without the plugin (`bare`), vLLM as capvec starts it (`all`: every block can be steered), and with four
 blocks declared (`four`). Every row has a steer of its own, and the receipts of every reply are checked. It needs vLLM
-and room for three copies of the model. `--parts` chooses among:
+and room for three copies of the model. `parts` chooses among:
 
 * `peer`: `generate` of transformers, alone on the card, before the engines start.
 * `decode`: milliseconds of a step in which all rows draw a token, tokens a second from the first prompt to the last
@@ -15,13 +15,12 @@ and room for three copies of the model. `--parts` chooses among:
   over HTTP.
 * `cold`: the same command with an empty compile cache.
 
-`--args` are vLLM's, such as `{"enable_prefix_caching": true}`, which `turns` needs for Qwen3.5. `results.json` has each
-measurement as soon as it is made; what is printed are medians of all rounds.
+`args` are vLLM's, as JSON, such as `{"enable_prefix_caching": true}`, which `turns` needs for Qwen3.5. What is printed
+are medians of all rounds; `model`, `logs` and `within` are folders and seconds after which no other part begins.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -35,12 +34,16 @@ from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
+import pytest
+from support.benchmarks import Benchmark
+from support.flagship import time_generate, time_saving
 from support.timed_vllm import LENGTH, TimedEngine
+
+pytestmark = [pytest.mark.bench, pytest.mark.gpu, pytest.mark.vllm]
 
 PARTS = ("peer", "decode", "alike", "turns", "capture", "serve", "cold")
 CAPTURED, CAPTURED_TOKENS = 16, 2048
@@ -48,71 +51,30 @@ STARTED = time.monotonic()
 
 
 class Results:
-    """What was measured, on disk after each measurement."""
+    """What was measured, by key, each also in the benchmark's file."""
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "results.json"
-        self.measured: dict[str, list[Any]] = json.loads(self._path.read_text()) if self._path.exists() else {}
+    def __init__(self, bench: Benchmark) -> None:
+        self._bench = bench
+        self.measured: dict[str, list[Any]] = {}
 
     def add(self, key: str, value: Any) -> None:
         self.measured.setdefault(key, []).append(value)
-        self._path.write_text(json.dumps(self.measured, indent=1))
+        self._bench.keep(key=key, value=value)
+
+    # ------------------------------------------------------------------------------------------------ transformers
 
 
-def say(text: str) -> None:
-    print(f"{time.monotonic() - STARTED:6.1f} s  {text}", flush=True)
-
-
-# ------------------------------------------------------------------------------------------------ transformers
-
-
-def save(folder: str) -> float:
-    """Seconds to make the model and to write it."""
-    from support.flagship import save_flagship
-
-    started = time.perf_counter()
-    save_flagship(Path(folder))
-    return time.perf_counter() - started
-
-
-def generate(rows: list[int], prompt: int, new: int, rounds: int) -> list[dict[str, float]]:
-    """Seconds of the first token, and of all, in transformers."""
-    import torch
-    from support.flagship import build_model
-
-    model = build_model()
-
-    def seconds(count: int, tokens: int) -> float:
-        ids = torch.randint(250, (count, prompt), device="cuda")
-        torch.cuda.synchronize()
-        started = time.perf_counter()
-        model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=tokens,
-            min_new_tokens=tokens,
-            do_sample=False,
-            pad_token_id=0,
-        )
-        torch.cuda.synchronize()
-        return time.perf_counter() - started
-
-    found = []
-    for count in rows:
-        seconds(count, 4)
-        found += [{"rows": count, "first": seconds(count, 1), "all": seconds(count, new)} for _ in range(rounds)]
-    return found
-
-
-def peer(options: argparse.Namespace, results: Results) -> None:
+def peer(options: SimpleNamespace, results: Results) -> None:
     rows = [count for count in options.rows if count <= 32]
-    for one in in_a_process(generate, rows, options.prompt, options.new, options.rounds):
+    for one in in_a_process(time_generate, rows, options.prompt, options.new, options.rounds):
         results.add(f"generate, {one['rows']} rows", one)
     for count in rows:
         found = results.measured[f"generate, {count} rows"]
         step = median((one["all"] - one["first"]) / (options.new - 1) for one in found)
         end = median(count * options.new / one["all"] for one in found)
-        say(f"generate, {count:3} rows: {1000 * step:7.2f} ms a step, {count / step:8.1f} tokens/s, {end:8.1f} in all")
+        results.say(
+            f"generate, {count:3} rows: {1000 * step:7.2f} ms a step, {count / step:8.1f} tokens/s, {end:8.1f} in all"
+        )
 
 
 def in_a_process(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -146,7 +108,7 @@ def by_turns(kinds: Any, rounds: int) -> Any:
         yield from list(kinds.items())[:: -1 if turn % 2 else 1]
 
 
-def decode(options: argparse.Namespace, results: Results, engines: list[TimedEngine], n_layers: int) -> None:
+def decode(options: SimpleNamespace, results: Results, engines: list[TimedEngine], n_layers: int) -> None:
     kinds = modes(engines, n_layers)
     size = {"prompt": options.prompt, "new": options.new}
     for rows in options.rows:
@@ -161,7 +123,7 @@ def decode(options: argparse.Namespace, results: Results, engines: list[TimedEng
             step = typical(found, "step_ms")
             base = base or step
             waits = [median(one["receipts_ms"][at] for one in found) for at in (0, 1)]
-            say(
+            results.say(
                 f"decode, {rows:3} rows, {name:16}: {step:7.3f} ms a step ({step / base:.3f}), "
                 f"{1000 * rows / step:8.1f} tokens/s, {typical(found, 'tokens_s'):8.1f} in all, receipts after "
                 f"{waits[0]:5.2f} ms, the last {waits[1]:5.2f}" + trouble(found)
@@ -180,14 +142,14 @@ def trouble(found: list[dict[str, Any]]) -> str:
     return (f"; {preempted} preempted" if preempted else "") + (f"; NOT AS ASKED: {faults[0]}" if faults else "")
 
 
-def alike(_: argparse.Namespace, results: Results, engines: list[TimedEngine], n_layers: int) -> None:
+def alike(_: SimpleNamespace, results: Results, engines: list[TimedEngine], n_layers: int) -> None:
     for name, (engine, layers) in modes(engines[:2], n_layers).items():
         found = engine.ask("alike", layers=layers)
         results.add(f"alike, {name}", found)
-        say(f"alike, {name:16}: of {found['of']} rows {found['again']} again, {found['alone']} alone")
+        results.say(f"alike, {name:16}: of {found['of']} rows {found['again']} again, {found['alone']} alone")
 
 
-def turns(options: argparse.Namespace, results: Results, engines: list[TimedEngine], n_layers: int) -> None:
+def turns(options: SimpleNamespace, results: Results, engines: list[TimedEngine], n_layers: int) -> None:
     size = {"rows": min(32, max(options.rows)), "prompt": options.prompt, "new": options.new}
     kinds = modes(engines[:2], n_layers)
     for name, (engine, layers) in by_turns(kinds, options.rounds):
@@ -202,10 +164,10 @@ def turns(options: argparse.Namespace, results: Results, engines: list[TimedEngi
             cached = " ".join(f"{typical(one, 'cached'):4.0f}" for one in each)
             steps = " ".join(f"{typical(one, 'step_ms'):6.3f}" for one in each)
             every = [one for run in found for one in run]
-            say(f"{key:38}: {seconds} s a turn, {cached} tokens reused, {steps} ms a step" + trouble(every))
+            results.say(f"{key:38}: {seconds} s a turn, {cached} tokens reused, {steps} ms a step" + trouble(every))
 
 
-def capture(options: argparse.Namespace, results: Results, engines: list[TimedEngine], _: int) -> None:
+def capture(options: SimpleNamespace, results: Results, engines: list[TimedEngine], _: int) -> None:
     length = min(CAPTURED_TOKENS, 4 * options.prompt)
     kinds: dict[str, tuple[TimedEngine, int]] = {f"{engine.name}, plain": (engine, 0) for engine in engines[:2]}
     steered = engines[1]
@@ -217,7 +179,7 @@ def capture(options: argparse.Namespace, results: Results, engines: list[TimedEn
         found = results.measured[f"capture, {name}"][1:]  # the first warms up
         speed = median(one["tokens"] / one["seconds"] for one in found)
         plain = plain or speed
-        say(f"capture, {CAPTURED} × {length} tokens, {name:20}: {speed:9.0f} tokens/s ({speed / plain:.3f})")
+        results.say(f"capture, {CAPTURED} × {length} tokens, {name:20}: {speed:9.0f} tokens/s ({speed / plain:.3f})")
 
 
 # ------------------------------------------------------------------------------------------------ over HTTP
@@ -249,7 +211,7 @@ def serving(folder: Path, args: dict[str, Any], log: Path, **environment: str) -
         process.kill()
 
 
-def serve(options: argparse.Namespace, results: Results) -> None:
+def serve(options: SimpleNamespace, results: Results) -> None:
     import safetensors.numpy
     from support.checked import asked
 
@@ -259,13 +221,13 @@ def serve(options: argparse.Namespace, results: Results) -> None:
 
     with serving(options.model, options.args, options.out / "serve.log") as (url, token, seconds):
         results.add("start with a warm cache", seconds)
-        say(f"capvec serve, compile cache warm: {seconds:.1f} s")
+        results.say(f"capvec serve, compile cache warm: {seconds:.1f} s")
         with EngineClient(url, token) as client:
             info = client.health()
             noise = np.random.default_rng(0).standard_normal((info.n_layers, info.d_model))
             vectors = (noise * LENGTH / info.d_model**0.5).astype(np.float32)
             key = client.put_direction(safetensors.numpy.save({"directions": vectors})).hash
-            say(f"health: {info.architecture}, {info.backend}, {info.dtype}, {info.device}")
+            results.say(f"health: {info.architecture}, {info.backend}, {info.dtype}, {info.device}")
 
             def ask(row: int, *, shown: bool = False) -> float:
                 steers = [Steer(info.n_layers // 2, key, 0.5 + row / 64)]
@@ -278,7 +240,9 @@ def serve(options: argparse.Namespace, results: Results) -> None:
                     one = reply.receipts[0]
                     expected = steers[0].alpha * np.linalg.norm(vectors[steers[0].layer])
                     shift = f"shift {one.shift_mean:.4f} where {expected:.4f} was asked for"
-                    say(f"a receipt: {shift}, {one.steered} positions steered, {one.passed} passed, at {one.block}")
+                    results.say(
+                        f"a receipt: {shift}, {one.steered} positions steered, {one.passed} passed, at {one.block}"
+                    )
                 return took
 
             ask(0, shown=True)
@@ -288,13 +252,15 @@ def serve(options: argparse.Namespace, results: Results) -> None:
                     took = list(pool.map(ask, range(rows)))
                     whole = time.perf_counter() - begun
                 results.add(f"http, {rows} rows", {"seconds": whole, "median": median(took)})
-                say(f"HTTP, {rows:3} rows, receipts checked: {whole:.3f} s, {rows * options.new / whole:.1f} tokens/s")
+                results.say(
+                    f"HTTP, {rows:3} rows, receipts checked: {whole:.3f} s, {rows * options.new / whole:.1f} tokens/s"
+                )
 
 
-def cold(options: argparse.Namespace, results: Results) -> None:
+def cold(options: SimpleNamespace, results: Results) -> None:
     with serving(options.model, options.args, options.out / "cold.log", **caches(options.out / "cold")) as found:
         results.add("start with a cold cache", found[2])
-        say(f"capvec serve, compile cache cold: {found[2]:.1f} s")
+        results.say(f"capvec serve, compile cache cold: {found[2]:.1f} s")
 
 
 def caches(folder: Path) -> dict[str, str]:
@@ -307,7 +273,7 @@ def caches(folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def engines_of(options: argparse.Namespace, results: Results) -> Iterator[tuple[list[TimedEngine], int]]:
+def engines_of(options: SimpleNamespace, results: Results) -> Iterator[tuple[list[TimedEngine], int]]:
     """The engines, started at the same time, with the plugin or without, and the layers of the model."""
     declared = {"capvec_layers": four(options.layers)}
     args = {"bare": options.args, "all": options.args, "four": options.args | declared}
@@ -321,46 +287,38 @@ def engines_of(options: argparse.Namespace, results: Results) -> Iterator[tuple[
             try:
                 about = engine.ready()
             except RuntimeError as error:
-                say(f"{engine.name} is left out: {error}")
+                results.say(f"{engine.name} is left out: {error}")
                 continue
             up.append(engine)
             n_layers = about["layers"]
             results.add(f"start of {engine.name} beside the others", about)
-            say(f"{engine.name} started in {about['start_s']:.1f} s beside the others: {about}")
+            results.say(f"{engine.name} started in {about['start_s']:.1f} s beside the others: {about}")
         yield up, n_layers
     finally:
         for engine in engines:
             engine.close()
 
 
-def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder for results.json and the engines' logs")
-    parser.add_argument("--model", type=Path, help="a model's folder; by default one is made under --out")
-    parser.add_argument("--layers", type=int, default=32, help="layers of that model")
-    parser.add_argument("--args", type=json.loads, default={}, help="JSON: arguments of vLLM's engine")
-    parser.add_argument("--engines", type=lambda text: text.split(","), default=["bare", "all", "four"])
-    parser.add_argument("--parts", type=lambda text: text.split(","), default=list(PARTS))
-    parser.add_argument("--rows", type=lambda text: [*map(int, text.split(","))], default=[1, 8, 32, 128])
-    parser.add_argument("--prompt", type=int, default=512, help="tokens")
-    parser.add_argument("--new", type=int, default=64, help="tokens")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--within", type=float, default=3600, help="seconds after which no other part begins")
-    return parser.parse_args()
-
-
-def main() -> None:
-    options = parsed()
-    options.out.mkdir(parents=True, exist_ok=True)
-    os.environ |= caches(options.out / "caches")
+@pytest.mark.usefixtures("cuda")
+def test_vllm(bench, tmp_path, monkeypatch):
+    pytest.importorskip("vllm")
+    options = bench.sizes(
+        {
+            "model": "", "logs": str(tmp_path), "layers": 32, "args": {}, "engines": ("bare", "all", "four"),
+            "parts": PARTS, "rows": (1, 8, 32, 128), "prompt": 512, "new": 64, "rounds": 3, "within": 3600.0,
+        },
+        {"layers": 4, "engines": ("bare", "all"), "parts": ("decode",), "rows": (1,), "new": 8, "rounds": 1},
+    )  # fmt: skip
+    options.out = Path(options.logs)
+    for name, folder in caches(options.out / "caches").items():
+        monkeypatch.setenv(name, folder)
     options.args = {"max_model_len": CAPTURED_TOKENS * 2} | options.args
-    results = Results(options.out)
-    if options.model is None:
-        options.model = options.out / "flagship"
-        if not options.model.exists():
-            seconds = in_a_process(save, str(options.model))
-            size = sum(file.stat().st_size for file in options.model.iterdir())
-            say(f"made {options.model}, {size / 1e9:.1f} GB, in {seconds:.1f} s")
+    results = Results(bench)
+    options.model = Path(options.model) if options.model else options.out / "flagship"
+    if not options.model.exists():
+        seconds = in_a_process(time_saving, str(options.model))
+        size = sum(file.stat().st_size for file in options.model.iterdir())
+        results.say(f"made {options.model}, {size / 1e9:.1f} GB, in {seconds:.1f} s")
     for part in options.parts:
         if part == "peer":
             attempt(part, options, peer, results)
@@ -372,23 +330,18 @@ def main() -> None:
     for part in options.parts:
         if part in ("serve", "cold"):
             attempt(part, options, {"serve": serve, "cold": cold}[part], results)
-    say("done")
 
 
 ENGINES = {"decode": decode, "alike": alike, "turns": turns, "capture": capture}
 """Parts for which the engines stand beside each other."""
 
 
-def attempt(part: str, options: argparse.Namespace, function: Callable[..., None], *arguments: Any) -> None:
+def attempt(part: str, options: SimpleNamespace, function: Callable[..., None], results: Results, *more: Any) -> None:
     """Do a part unless it is too late; a part that fails is said, and the next one begins."""
     if time.monotonic() - STARTED > options.within:
-        say(f"{part}: left out, since {options.within:.0f} s are over")
+        results.say(f"{part}: left out, since {options.within:.0f} s are over")
         return
     try:
-        function(options, *arguments)
+        function(options, results, *more)
     except Exception as error:
-        say(f"{part}: FAILED: {type(error).__name__}: {error}")
-
-
-if __name__ == "__main__":
-    main()
+        results.say(f"{part}: FAILED: {type(error).__name__}: {error}")

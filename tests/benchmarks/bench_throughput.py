@@ -1,25 +1,26 @@
 """Trials an hour of a sweep with the flagship, simulated from recorded runs and measured speeds.
 
-    python tests/benchmarks/sweep_throughput.py
-
-Nothing is timed here. Steps and prompts of the engines were measured on one H100 (`vllm_flagship.py`), those of the
+Nothing is timed here. Steps and prompts of the engines were measured on one H100 (`bench_vllm.py`), those of the
 bundled model on two CPU cores; steps, tokens and seconds of trials are of the runs under `reports/`. Three tables: the
 simulation against the end-to-end figures of the same H100, against the recorded runs themselves, and its forecast.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
+
+import pytest
+from support import REPOSITORY
 
 from capvec.records import Outcome
 from capvec.results.run_folder import read_outcomes
 from capvec.run.capacity import WORKERS, EngineSpeed, ReplyWork, TrialWork, capacities, recorded_work, simulate
 
-REPORTS = Path(__file__).resolve().parents[2] / "reports"
+pytestmark = pytest.mark.bench
+
+REPORTS = REPOSITORY / "reports"
 GENERATE = EngineSpeed({1: 0.0543, 8: 0.0617, 32: 0.0538}, 22_618, most_rows=32, reply_s=0.06)
 """The transformers engine with Qwen3.5-4B's shape on one H100."""
 VLLM = EngineSpeed({1: 0.004286, 8: 0.004548, 32: 0.005434, 128: 0.00857}, 55_952, most_rows=256, reply_s=0.06)
@@ -32,12 +33,13 @@ RECORDED = {"pocket": 16, "pocket-seed1": 16, "choice": 16, "calibration": 16, "
 """Run → trials at a time."""
 
 
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    options.add_argument("--cores", type=int, default=16, help="of the machine that runs the sandboxes")
-    cores = options.parse_args().cores
-    for table in (end_to_end(), recorded(), forecast(cores)):
-        print("\n".join(table), end="\n\n")
+def test_throughput(bench):
+    sizes = bench.sizes({"cores": 16, "tables": ("end_to_end", "recorded", "forecast")}, {"tables": ("end_to_end",)})
+    tables = {"end_to_end": end_to_end, "recorded": recorded, "forecast": lambda: forecast(sizes.cores)}
+    for name in sizes.tables:
+        for line in tables[name]():
+            bench.add(line, table=name, cells=[cell.strip() for cell in line.strip("|").split("|")])
+        bench.say("")
 
 
 def end_to_end() -> Iterator[str]:
@@ -113,7 +115,3 @@ def _rounded(value: float) -> str:
 
 def _began(outcome: Outcome) -> float:
     return datetime.fromisoformat(outcome.started).timestamp()
-
-
-if __name__ == "__main__":
-    main()

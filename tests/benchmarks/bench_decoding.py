@@ -1,0 +1,93 @@
+"""What decoding takes as rows and context grow, beside `generate` of transformers, by turns.
+
+The bundled agent, or another model. A step gives every row a token. The bound is that of memory: a step reads every
+weight once, and every row's keys and values.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future
+from statistics import median
+
+import pytest
+from support.benchmarks import by_turns, ratio, read_bandwidth
+
+from capvec.models import resolve_model
+
+pytestmark = pytest.mark.bench
+
+
+def test_decoding(bench, torch):
+    from capvec.engines.transformers.decode import Decoder, Request
+    from capvec.engines.transformers.models import load_model
+
+    sizes = bench.sizes(
+        {"model": "pocket", "rounds": 3, "new": 16, "rows": (1, 8, 32), "contexts": (128, 512, 1536)},
+        {"rounds": 1, "new": 3, "rows": (1, 2), "contexts": (16,)},
+    )
+    source = resolve_model(sizes.model)
+    loaded = load_model(source.path_or_id, context_length=source.context_length)
+
+    def ours(rows: int, context: int) -> tuple[float, float]:
+        """Seconds of the prompts, and of a step after them."""
+        decoder, started = Decoder(loaded, prefix_bytes=0), time.perf_counter()
+        for seed in range(rows):
+            decoder.add(Request((500 + seed,) * context, sizes.new, seed, 0.7), Future())
+        decoder.step()
+        first, steps = time.perf_counter(), 0
+        while decoder.rows:
+            decoder.step()
+            steps += 1
+        return first - started, (time.perf_counter() - first) / steps
+
+    def theirs(rows: int, context: int) -> float:
+        """Seconds of a step of `generate`, the prompts left out."""
+        ids = torch.arange(500, 500 + rows)[:, None].expand(rows, context).to(loaded.device)
+
+        def seconds(tokens: int) -> float:
+            started = time.perf_counter()
+            loaded.model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=tokens,
+                min_new_tokens=tokens,
+                do_sample=True,
+                temperature=0.7,
+                pad_token_id=0,
+            )
+            return time.perf_counter() - started
+
+        return (seconds(sizes.new) - seconds(1)) / (sizes.new - 1)
+
+    bandwidth = read_bandwidth(str(loaded.device), 64 if bench.small else 512)
+    weights = sum(value.numel() * value.element_size() for value in loaded.model.parameters())
+    config = loaded.model.config.get_text_config()
+    heads = config.num_key_value_heads * getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
+    a_position = 2 * config.num_hidden_layers * heads * loaded.dtype.itemsize
+    bench.say(
+        f"{source.name}, {weights / 1e6:.0f} MB of weights, {a_position / 1e3:.0f} kB a position; memory is read at "
+        f"{bandwidth / 1e9:.1f} GB/s"
+    )
+    for context in sizes.contexts:
+        for rows in sizes.rows:
+            prompts: list[float] = []
+
+            def own_step(rows: int = rows, context: int = context, prompts: list[float] = prompts) -> float:
+                prompt, step = ours(rows, context)
+                prompts.append(prompt)
+                return step
+
+            found = by_turns(
+                sizes.rounds, {"capvec": own_step, "generate": lambda rows=rows, context=context: theirs(rows, context)}
+            )
+            bound = (weights + rows * context * a_position) / bandwidth
+            step, other = median(found["capvec"]), median(found["generate"])
+            prefill = rows * context / median(prompts)
+            bench.add(
+                f"{rows:3} rows of {context:4} tokens: a step {1000 * step:6.1f} ms, {rows / step:6.1f} tokens/s, "
+                f"generate {1000 * other:6.1f} ms, ratio {ratio(found['generate'], found['capvec']):.2f}, bound "
+                f"{1000 * bound:5.1f} ms; prompts {prefill:6.0f} tokens/s",
+                rows=rows, context=context, step_s=found["capvec"], generate_s=found["generate"],
+                ratio=ratio(found["generate"], found["capvec"]), bound_s=bound, prompt_tokens_per_s=prefill,
+            )  # fmt: skip
