@@ -27,7 +27,7 @@ class KeyValues(DynamicLayer):
 
     def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
         """Append positions, `[batch, heads, positions, head_dim]` each. Returns all keys and all values."""
-        cached = self.get_seq_length()  # type: ignore[no-untyped-call]
+        cached = self.get_seq_length()
         if not cached:
             self.lazy_initialization(key_states, value_states)
             self.keys, self.values = key_states, value_states

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from capvec.engines.transformers.checkpoint import check_config, check_model, ch
 from capvec.engines.transformers.hooks import ResidualPath, check_order
 from capvec.engines.transformers.loaded import LoadedModel, forward_uncached, refusing
 from capvec.engines.transformers.packed import pack
-from capvec.engines.transformers.proof import check_decoding
+from capvec.engines.transformers.proof import check_decoding, goes_on_from_a_state
 from capvec.engines.transformers.tables import table_of_positions
 from capvec.errors import UsageError
 
@@ -104,7 +105,7 @@ def load_model(
     )
     for check in CHECKS:
         check(loaded)
-    return loaded
+    return replace(loaded, goes_on_from_a_state=goes_on_from_a_state(loaded))
 
 
 def find_residual_path(model: nn.Module, n_layers: int) -> ResidualPath:
