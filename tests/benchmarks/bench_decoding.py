@@ -1,8 +1,8 @@
 """What decoding takes as rows and context grow, beside `generate` of transformers, by turns.
 
 The bundled agent, or another model, steered at its middle layer with receipts; `generate` has the same weights in the
-same dtype, and is not steered. A step gives every row a token. The bound is that of memory: a step reads every weight of
-capvec's once, and every row's keys and values.
+same dtype, and is not steered. A step gives every row a token. The bound is that of memory: a step reads every weight
+that capvec keeps once, and every row's keys and values.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.bench
 
 
 def read_each_step(model) -> int:
-    """Bytes of the weights that a step reads: all but the table of embeddings, of which it reads a row for each token."""
+    """Bytes of the weights that a step reads: all but the table of embeddings, of which it reads one row a token."""
     from capvec.engines.transformers.packed import PackedLinear
 
     table = model.get_input_embeddings().weight
