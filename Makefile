@@ -66,12 +66,26 @@ fuzz: .venv/.fuzz
 	@for target in $$($(BIN)/python -m dev.fuzz --list); do \
 	  $(BIN)/python -m dev.fuzz $$target --artifacts reports/fuzz $(ARGS) || exit 1; done
 
-clients: .venv-clients/.installed
+clients: .venv-clients/.installed .venv-harbor/.installed
 
 .venv-clients/.installed: requirements-clients.lock
 	rm -rf .venv-clients
 	$(PYTHON) -m venv .venv-clients
 	.venv-clients/bin/pip install --quiet --disable-pip-version-check $(HASHED) -r requirements-clients.lock
+	@touch $@
+
+# Harbor needs Python 3.12. Where there is none, its tests skip.
+PYTHON312 := $(shell for p in $(PYTHON) python3.12 python3.13 python3.14 $(wildcard $(HOME)/.pyenv/versions/3.1[2-9]*/bin/python); do \
+  "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo "$$p" && break; done)
+.venv-harbor/.installed: requirements-harbor.lock
+	rm -rf .venv-harbor
+ifneq ($(PYTHON312),)
+	$(PYTHON312) -m venv .venv-harbor
+	.venv-harbor/bin/pip install --quiet --disable-pip-version-check $(HASHED) -r requirements-harbor.lock
+else
+	@echo 'no Python 3.12 or later: the test with Harbor will skip'
+	@mkdir .venv-harbor
+endif
 	@touch $@
 
 setup: .venv/.installed
@@ -155,7 +169,8 @@ lock:
 	{ echo '# Written by `make lock`: what `make docs` needs besides.'; $(HASHES) < .venv-lock/docs; } > requirements-docs.lock
 	{ echo '# Written by `make lock`: what `make fuzz` needs besides.'; $(UV) --group fuzz; } > requirements-fuzz.lock
 	{ echo '# Written by `make lock`: what `make audit` needs, alone.'; $(UV) --group release; } > requirements-release.lock
-	{ echo '# Written by `make lock`: the clients of tests/integration/test_clients.py, alone.'; $(UV) --group clients; } > requirements-clients.lock
+	{ echo '# Written by `make lock`: the clients of tests/integration/test_clients.py and test_judged_clients.py, alone.'; $(UV) --group clients; } > requirements-clients.lock
+	{ echo '# Written by `make lock`: Harbor, for tests/integration/test_judged_clients.py, alone. For Python 3.12 or later.'; $(subst 3.11.9,3.12,$(UV)) --group harbor; } > requirements-harbor.lock
 	{ grep '^#' requirements-plugins.lock; sed -n 's/^\([a-z].*==[^ ]*\).*/\1/p' requirements-plugins.lock | $(HASHES); } > .venv-lock/plugins
 	mv .venv-lock/plugins requirements-plugins.lock
 	{ grep '^#' requirements-vllm.lock; sed -n 's/^\([a-z].*==[^ ]*\).*/\1/p' requirements-vllm.lock | $(HASHES); } > .venv-lock/vllm
@@ -177,4 +192,4 @@ audit: .venv-release/.installed
 	  | .venv-release/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible -o dist/capvec.cdx.json -
 
 clean:
-	rm -rf .venv .venv-lock .venv-release .venv-clients site
+	rm -rf .venv .venv-lock .venv-release .venv-clients .venv-harbor site

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ def blocks(rows: int, n: int) -> Iterator[slice]:
     yield from (slice(start, start + step) for start in range(0, rows, step))
 
 
-def product(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+def product(left: NDArray[np.float64], right: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """`left @ right`, of many rows and a small matrix."""
     found = np.empty((len(left), right.shape[1]))
     for block in blocks(len(left), len(right)):

@@ -49,4 +49,5 @@ def first_eigenvectors(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _over_trace(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
     trace = np.einsum("bii->b", matrices)
-    return matrices / np.where(trace > 0, trace, 1)[:, None, None]
+    scaled: NDArray[np.float64] = matrices / np.where(trace > 0, trace, 1)[:, None, None]
+    return scaled

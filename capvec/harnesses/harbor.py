@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from capvec.errors import UsageError
 from capvec.harnesses.source import Reading, Source, Trial, judged, without_provider
 from capvec.parsing import read_json
+from capvec.text import counted
 from capvec.traces.document import Document, first_name
 from capvec.traces.harbor import verified_reward
+from capvec.traces.read import read_traces, total
 
 _OF_AGENTS = frozenset({"AgentTimeoutError", "NonZeroAgentExitCodeError", "ContextWindowExceededError"})
 """Exceptions that are the agent's own failure, for results without a policy beside them."""
@@ -29,8 +32,12 @@ def read_harbor(path: Path, files: Sequence[Path], reading: Reading) -> Source |
     if not results:
         return None
     labels = _labels(path, results)
-    trials = tuple(_trial(file, value, labels[file], reading) for file, value in results)
-    return Source(path, "Harbor", trials, errors_apart=True, files=tuple(file for file, _ in results))
+    recorded = {file: _Recorded.of(file.parent) for file, _ in results}
+    trials = tuple(_trial(file, value, labels[file], recorded[file], reading) for file, value in results)
+    read = tuple(one for file, _ in results for one in (file, *recorded[file].files))
+    broken = [one.why for one in recorded.values() if one.why]
+    notes = (f"{counted(len(broken), 'trial')} with trajectories that cannot be read: {broken[0]}.",) if broken else ()
+    return Source(path, "Harbor", trials, errors_apart=True, notes=notes, files=read)
 
 
 def _is_trial(value: Any) -> bool:
@@ -59,7 +66,34 @@ def _agent(value: Mapping[str, Any]) -> tuple[str, str]:
     return first_name([known.get("name")], ""), first_name([model.get("name")] if isinstance(model, dict) else [], "")
 
 
-def _trial(file: Path, value: dict[str, Any], config: str, reading: Reading) -> Trial:
+@dataclass(frozen=True)
+class _Recorded:
+    """What the trajectories of a trial, one for each step of its task, say of the model's replies."""
+
+    files: tuple[Path, ...] = ()
+    steps: int | None = None
+    parse_fail: int | None = None
+    no_cmd: int | None = None
+    why: str = ""
+    """Why they cannot be read; empty if they can, or if there are none."""
+
+    @classmethod
+    def of(cls, trial: Path) -> _Recorded:
+        """Of the folder of a trial. Only what Harbor's agents write is read, and nothing that a task leaves there."""
+        folders = [trial / "agent", *sorted(trial.glob("steps/*/agent"))]
+        kept = [folder for folder in folders if (folder / "trajectory.json").is_file()]
+        files = tuple(file for folder in kept for file in sorted(folder.glob("trajectory*.json")))
+        try:
+            traces = [trace for folder in kept for trace in read_traces(folder)]
+        except UsageError as error:
+            return cls(files, why=str(error))
+        if not traces:
+            return cls(files)
+        failed, silent = total([trace.parse_fail for trace in traces]), total([trace.no_cmd for trace in traces])
+        return cls(files, sum(trace.steps for trace in traces), failed, silent)
+
+
+def _trial(file: Path, value: dict[str, Any], config: str, recorded: _Recorded, reading: Reading) -> Trial:
     document = Document(str(file), value, file)
     exceptions = [*_exceptions(document, value)]
     named = {"reward": reading.reward} if reading.reward is not None else {}
@@ -74,6 +108,9 @@ def _trial(file: Path, value: dict[str, Any], config: str, reading: Reading) -> 
         config,
         outcome,
         reward=None if error else reward,
+        steps=recorded.steps,
+        parse_fail=recorded.parse_fail,
+        no_cmd=recorded.no_cmd,
         error=error,
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from capvec.harnesses.source import Reading, Source, Trial, judged, without_provider
 from capvec.traces.document import Document
-from capvec.traces.inspect_log import read_log, score_of
+from capvec.traces.inspect_log import counts_of, read_log, score_of
 
 _UNFINISHED = "the log says that the evaluation did not finish ({})"
 
@@ -35,7 +35,7 @@ def _trials(document: Document, log: Any, names: dict[str, str], reading: Readin
         error = "" if sample.error is None else str(sample.error.message)
         reward = None if error else score_of(document, sample, named)
         outcome, why = judged(reward, reading, error)
-        replies = sum(message.role == "assistant" for message in sample.messages)
+        replies, counts = sum(message.role == "assistant" for message in sample.messages), counts_of(sample)
         yield Trial(
             task=f"{log.eval.task}/{sample.id}",
             config=names[str(log.eval.model)],
@@ -43,5 +43,7 @@ def _trials(document: Document, log: Any, names: dict[str, str], reading: Readin
             attempt=sample.epoch,
             reward=reward,
             steps=replies,
+            parse_fail=counts.parse_fail,
+            no_cmd=counts.no_cmd,
             error=why,
         )

@@ -12,8 +12,8 @@ from capvec.traces.document import Document
 from capvec.traces.mini_swe_agent import FORMAT as MINI_SWE_AGENT
 from capvec.traces.swe_bench import Run, report_of, verdicts, with_verdicts
 
-_FAILED = ("error_ids", "incomplete_ids")
 _WHY = {
+    "infra_failure_ids": "SWE-bench takes the failure for one of its environment",
     "error_ids": "SWE-bench could not grade the patch",
     "incomplete_ids": "the run gave no patch to grade",
 }
@@ -52,9 +52,9 @@ def _graded(path: Path, reports: Mapping[Path, Any]) -> Iterator[Trial]:
         graded = verdicts(value)
         for task in sorted(graded):
             yield Trial(task, config, "solved" if graded[task] else "unsolved", reward=graded[task])
-        for key in _FAILED:
-            for task in sorted(set(_names(value, key)) - graded.keys()):
-                yield Trial(task, config, "error", error=_WHY[key])
+        failed = {task: key for key in reversed(_WHY) for task in _names(value, key) if task not in graded}
+        for task in sorted(failed):
+            yield Trial(task, config, "error", error=_WHY[failed[task]])
 
 
 def _names(value: Mapping[str, Any], key: str) -> list[str]:
@@ -67,10 +67,20 @@ def _of_runs(
 ) -> Iterator[Trial]:
     runs = [Run(trace, document.path) for document in documents for trace in MINI_SWE_AGENT.read(document, {})]
     known = [report for file, value in reports.items() if (report := report_of(file, value)) is not None]
-    failed = {task for value in reports.values() for task in _names(value, "error_ids")}
+    failed = {task: key for value in reports.values() for key in reversed(_WHY) for task in _names(value, key)}
     for run, trace in zip(runs, with_verdicts(runs, known), strict=True):
         folder = run.file.parent.parent if run.file.parent.name == trace.task else run.file.parent
-        error = "" if trace.reward is not None else _WHY["error_ids"] if trace.task in failed else UNKNOWN_OUTCOME
+        why = _WHY[failed[trace.task]] if trace.task in failed else UNKNOWN_OUTCOME
+        error = "" if trace.reward is not None else why
         outcome = "error" if trace.reward is None else reading.status(trace.reward)
         config = path.name if folder == path or path not in folder.parents else folder.relative_to(path).as_posix()
-        yield Trial(trace.task, config, outcome, reward=trace.reward, steps=trace.steps, error=error)
+        yield Trial(
+            trace.task,
+            config,
+            outcome,
+            reward=trace.reward,
+            steps=trace.steps,
+            parse_fail=trace.parse_fail,
+            no_cmd=trace.no_cmd,
+            error=error,
+        )

@@ -10,6 +10,7 @@ from typing import Any
 from capvec.errors import UsageError
 from capvec.records import Trace
 from capvec.traces.conversation import acceptable
+from capvec.traces.counts import ReplyCounts
 from capvec.traces.document import Archive, Document, NotATrace
 from capvec.traces.fields import look_up
 from capvec.traces.format import Format
@@ -37,6 +38,7 @@ def _read(document: Document, named: Mapping[str, str]) -> Iterator[Trace]:
                 f"expected a log with num_choices of 1"
             )
         messages = read_messages(document, [_entry(message) for message in sample.messages], f"{name}.messages")
+        counts = counts_of(sample)
         yield Trace(
             id=f"{name}/{sample.epoch}",
             task=name,
@@ -44,10 +46,31 @@ def _read(document: Document, named: Mapping[str, str]) -> Iterator[Trace]:
             messages=acceptable(messages),
             reward=score_of(document, sample, named),
             steps=sum(message["role"] == "assistant" for message in messages),
-            parse_fail=None,
-            no_cmd=None,
-            uncounted="logs of Inspect do not record these counts",
+            parse_fail=counts.parse_fail,
+            no_cmd=counts.no_cmd,
+            uncounted=counts.why,
         )
+
+
+def counts_of(sample: Any) -> ReplyCounts:
+    """Replies of a sample that could not be parsed or carried no call, where the model had tools in each of them.
+
+    A reply with a call whose arguments Inspect could not read is a `parse_fail`. One without a call is a `no_cmd` if
+    the solver asked again after it, or if a tool `submit` was there to end with; else it is the answer.
+    """
+    replies = [message for message in sample.messages if message.role == "assistant"]
+    asked = {
+        event.output.message.id: {tool.name for tool in event.tools}
+        for event in sample.events or ()
+        if event.event == "model" and event.output.choices
+    }
+    offered = [asked.get(reply.id, set()) for reply in replies]
+    if not replies or not all(offered):
+        return ReplyCounts(None, None, "a log of Inspect shows these counts only where every reply had tools to call")
+    failed = [any(call.parse_error for call in reply.tool_calls or ()) for reply in replies]
+    silent = [not reply.tool_calls for reply in replies]
+    answered = silent[-1] and "submit" not in offered[-1]
+    return ReplyCounts(sum(failed), sum(silent) - answered)
 
 
 def read_log(document: Document) -> Any:

@@ -166,12 +166,13 @@ def _joined(parts: Sequence[Trace]) -> Trace:
     return replace(
         parts[-1],
         steps=sum(part.steps for part in parts),
-        parse_fail=_total([part.parse_fail for part in parts]),
-        no_cmd=_total([part.no_cmd for part in parts]),
+        parse_fail=total([part.parse_fail for part in parts]),
+        no_cmd=total([part.no_cmd for part in parts]),
     )
 
 
-def _total(counts: Sequence[int | None]) -> int | None:
+def total(counts: Sequence[int | None]) -> int | None:
+    """The sum of counts; None where one is unknown."""
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None
 

@@ -17,7 +17,10 @@ from capvec.records import Trace
 from capvec.traces.fields import UNKNOWN
 
 _UNSOLVED = ("unresolved_ids", "unresolved", "empty_patch_ids", "completed_ids")
-"""Lists of instances that were graded. Those whose grading failed are in `error_ids`, and have no verdict."""
+"""Lists of instances that were graded."""
+FAILED = ("error_ids", "infra_failure_ids")
+"""Lists of those whose grading failed, or that SWE-bench takes for failures of its environment; they have no verdict,
+and may be in a list of the graded too."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def verdicts(value: Any) -> dict[str, float]:
     solved = _ids(value, "resolved_ids") or _ids(value, "resolved")
     unsolved = {name for key in _UNSOLVED for name in _ids(value, key)}
     if solved or unsolved:
-        failed = _ids(value, "error_ids")
+        failed = {name for key in FAILED for name in _ids(value, key)}
         return dict.fromkeys(unsolved - failed, 0.0) | dict.fromkeys(solved, 1.0)
     reports = {name: one["resolved"] for name, one in value.items() if isinstance(one, dict) and "resolved" in one}
     others = value.keys() - reports.keys() - {"model_name_or_path"}

@@ -7,6 +7,8 @@ import shutil
 
 import pytest
 from support.judged import RESULTS
+from support.traces import COMPLAINT, agent, terminus
+from support.traces import put as write
 
 from capvec.errors import UsageError
 from capvec.harnesses import Reading, read_source
@@ -30,6 +32,22 @@ def test_each_model_of_a_job_is_a_config_and_an_exception_of_the_harness_an_erro
     (failed,) = [one.error for one in source.trials if one.outcome == "error"]
     assert failed == "ConnectionError: the model server went away"
     assert (source.tool, source.errors_apart) == ("Harbor", True)
+
+
+def test_the_trajectories_of_a_trial_say_how_many_replies_did_not_parse_or_carried_no_command(tmp_path):
+    shutil.copytree(JOB, tmp_path / "job")
+    first, second, third, *_ = sorted(path for path in (tmp_path / "job").iterdir() if path.is_dir())
+    replies = [agent("I need…", answer=COMPLAINT), agent("Wait."), agent("Do.", "bash_command")]
+    write(first / "agent" / "trajectory.json", terminus(*replies))
+    for step in ("one", "two"):  # of a task of two steps
+        write(second / "steps" / step / "agent" / "trajectory.json", terminus(*replies))
+    write(third / "agent" / "trajectory.json", {"schema_version": "ATIF-v1.8"})  # cut off
+    write(first / "artifacts" / "trajectory.json", terminus(*replies))  # left there by the agent
+    source = read_source(tmp_path / "job", Reading())
+    counts = [(one.steps, one.parse_fail, one.no_cmd) for one in source.trials]
+    assert counts == [(3, 1, 1), (6, 2, 2), *[(None, None, None)] * (len(counts) - 2)]
+    assert "1 trial with trajectories that cannot be read" in source.notes[0]
+    assert first / "agent" / "trajectory.json" in source.files
 
 
 def test_jobs_of_one_model_each_are_configs_by_their_folders(tmp_path):

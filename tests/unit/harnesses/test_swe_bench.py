@@ -41,6 +41,23 @@ def test_what_could_not_be_graded_is_an_error(tmp_path):
     assert found == {"a": "solved", "b": "unsolved", "c": "error", "d": "error"}
 
 
+def test_a_failure_of_swe_benchs_environment_is_an_error_whatever_list_it_is_in_too(tmp_path):
+    report = {
+        "resolved_ids": ["a"],
+        "unresolved_ids": ["b", "c"],
+        "completed_ids": ["a", "b", "c"],
+        "error_ids": ["d"],
+        "infra_failure_ids": ["c", "d"],
+    }
+    (tmp_path / "m.run.json").write_text(json.dumps(report))
+    found = {one.task: one for one in read_source(tmp_path / "m.run.json", Reading()).trials}
+    assert {name: one.outcome for name, one in found.items()} == {
+        "a": "solved", "b": "unsolved", "c": "error", "d": "error",
+    }  # fmt: skip
+    assert "environment" in found["c"].error
+    assert found["c"].error == found["d"].error
+
+
 def test_runs_of_mini_swe_agent_have_the_verdicts_of_the_report_beside_them(tmp_path):
     for arm, solved in (("plain", False), ("steered", True)):
         folder = tmp_path / "runs" / arm / "count-2"
@@ -54,6 +71,7 @@ def test_runs_of_mini_swe_agent_have_the_verdicts_of_the_report_beside_them(tmp_
     ]
     assert plain.steps == steered.steps
     assert plain.steps
+    assert (plain.parse_fail, plain.no_cmd) == (0, 0)
 
 
 def test_runs_without_a_report_are_refused(tmp_path):

@@ -333,7 +333,7 @@ TORCH, VLLM_TORCH = "requirements-torch.lock", "requirements-vllm-torch.lock"
 HASHED = (
     *("requirements.lock", "requirements-dev.lock", "requirements-test.lock"),
     *("requirements-docs.lock", "requirements-release.lock", "requirements-plugins.lock"),
-    "requirements-clients.lock",
+    *("requirements-clients.lock", "requirements-harbor.lock"),
     "requirements-vllm.lock",
 )
 IN_ONE = ("requirements.lock", TORCH, "requirements-dev.lock", "requirements-test.lock")

@@ -87,6 +87,51 @@ def test_a_sample_of_several_choices_is_refused_and_an_error_beside_an_output_is
         read_traces(tmp_path / "a.eval")
 
 
+def shape(log, replies, tools):
+    """The log with one sample, whose replies have so many calls, `"broken"` for one that did not parse."""
+    from inspect_ai.event import ModelEvent
+    from inspect_ai.model import ChatMessageAssistant, ChatMessageUser, GenerateConfig, ModelOutput
+    from inspect_ai.tool import ToolCall, ToolInfo
+
+    def call(number, broken):
+        return ToolCall(
+            id=str(number), function="bash", arguments={}, parse_error="not JSON" if broken == "broken" else None
+        )
+
+    (sample, _) = log.samples
+    sample.messages, sample.events = [ChatMessageUser(content="Go.")], []
+    for number, calls in enumerate(replies):
+        made = [call(number, calls)] if calls else None
+        reply = ChatMessageAssistant(id=f"r{number}", content="Hm.", tool_calls=made)
+        output = ModelOutput.from_message(reply)
+        known = [ToolInfo(name=name, description="") for name in tools]
+        sample.events.append(
+            ModelEvent(model="m", input=[], tools=known, tool_choice="auto", config=GenerateConfig(), output=output)
+        )
+        sample.messages += [reply, ChatMessageUser(content="Go on.")]
+    log.samples = [sample]
+    return log
+
+
+@pytest.mark.parametrize(
+    ("replies", "tools", "counts"),
+    [
+        ((1, 1, 0), ("bash",), (0, 0)),  # the last one is the answer
+        ((1, 0, 1, 0), ("bash",), (0, 1)),
+        ((1, 0), ("bash", "submit"), (0, 1)),  # with such a tool no text is an answer
+        ((1, 1), ("bash", "submit"), (0, 0)),
+        (("broken", 0, "broken", 1), ("bash",), (2, 1)),
+        ((0,), (), (None, None)),  # a question, and no tool to call
+    ],
+)
+def test_replies_of_a_model_with_tools_are_counted_by_their_calls(tmp_path, inspect_log, replies, tools, counts):
+    log = shape(inspect_log.read_eval_log(str(WRITTEN)), replies, tools)
+    inspect_log.write_eval_log(log, str(tmp_path / "a.eval"))
+    (trace,) = read_traces(tmp_path / "a.eval")
+    assert (trace.steps, trace.parse_fail, trace.no_cmd) == (len(replies), *counts)
+    assert bool(trace.uncounted) == (counts[0] is None)
+
+
 @pytest.mark.skipif(importlib.util.find_spec("inspect_ai") is not None, reason="the library is installed")
 def test_without_the_library_it_is_named(tmp_path):
     log = put(tmp_path / "log.json", {"version": 2, "status": "success", "eval": {"task": "t"}, "samples": []})

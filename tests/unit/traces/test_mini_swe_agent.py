@@ -37,7 +37,32 @@ def test_what_each_of_its_models_wrote_is_read(name, task, steps, command):
         "Task: Count.",
         f"I list.\n{command}",
     ]
-    assert trace.parse_fail is None
+    known = (None, None) if name == "version1" else (0, 0)  # version 1 marks nothing
+    assert (trace.parse_fail, trace.no_cmd) == known
+    assert ("mini-swe-agent" in trace.uncounted) == (name == "version1")
+
+
+def with_complaints(name, complaints, calls):
+    """A trajectory in which so many replies were refused, as version 2 keeps that, and the calls of the model."""
+    document = json.loads((WRITTEN / f"{name}.traj.json").read_text())
+    extra = {"interrupt_type": "FormatError", "n_actions": 0, "model_response": "Hm."}
+    document["messages"][2:2] = [{"role": "user", "content": "Give one action.", "extra": extra}] * complaints
+    document["info"]["model_stats"]["api_calls"] = calls
+    return document
+
+
+@pytest.mark.parametrize("name", ["text", "toolcall", "responses"])
+@pytest.mark.parametrize("complaints", [0, 1, 3])
+def test_a_refused_reply_is_a_step_that_did_not_parse(tmp_path, name, complaints):
+    put(tmp_path / "a.traj.json", with_complaints(name, complaints, 2 + complaints))
+    (trace,) = read_traces(tmp_path)
+    assert (trace.steps, trace.parse_fail, trace.no_cmd, trace.uncounted) == (2 + complaints, complaints, 0, "")
+
+
+def test_counts_that_do_not_add_up_with_the_calls_of_the_model_are_unknown(tmp_path):
+    put(tmp_path / "a.traj.json", with_complaints("text", 1, 4))
+    (trace,) = read_traces(tmp_path)
+    assert (trace.parse_fail, trace.no_cmd) == (None, None)
     assert "mini-swe-agent" in trace.uncounted
 
 
