@@ -39,7 +39,7 @@ def first_eigenvectors(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
     for _ in range(_SQUARINGS):
         power = power @ power
         power = _over_trace(power @ power)
-    vectors = power[np.arange(count), np.einsum("bii->bi", power).argmax(axis=1)]
+    vectors: NDArray[np.float64] = power[np.arange(count), np.einsum("bii->bi", power).argmax(axis=1)]
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(float).tiny)
     # A projection has the trace 1 and the sum of squares 1; with a second eigenvector left in it, a smaller sum.
     unsure = np.einsum("bij,bij->b", power, power) < 1 - _TOLERANCE
