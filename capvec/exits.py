@@ -11,7 +11,7 @@ from collections.abc import Callable
 from capvec.errors import CapvecError
 from capvec.signals import exit_code, stopping_on_signals
 from capvec.storage import advice
-from capvec.text import one_line
+from capvec.text import one_line, printable
 
 
 def exit_code_of(command: Callable[[], int]) -> int:
@@ -43,7 +43,18 @@ def _code_of(command: Callable[[], int]) -> int:
         return _say(refused(error))
     except MemoryError:
         return _say("this process may have no more memory: give it more (`ulimit -v`, or a container's limit)")
+    except RuntimeError as error:
+        if said := no_more_threads(error):
+            return _say(said)
+        raise
     return code
+
+
+def no_more_threads(error: RuntimeError) -> str:
+    """One sentence where Python could start no thread, as under a limit on processes; empty for any other error."""
+    if str(error) != "can't start new thread":
+        return ""
+    return "this process may start no more threads: raise the limit of processes (`ulimit -u`, or a container's limit)"
 
 
 def accept_any_character() -> None:
@@ -60,5 +71,5 @@ def refused(error: OSError) -> str:
 
 
 def _say(message: str) -> int:
-    print(f"capvec: {message}", file=sys.stderr)
+    print(f"capvec: {printable(message)}", file=sys.stderr)
     return 2

@@ -141,7 +141,9 @@ def _waking_main_thread() -> Iterator[None]:
     ours, pythons = socket.socketpair()
     pythons.setblocking(False)
     before = signal.set_wakeup_fd(pythons.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=_wake, args=(ours, threading.get_ident()), name="capvec-signals", daemon=True).start()
+    waker = threading.Thread(target=_wake, args=(ours, threading.get_ident()), name="capvec-signals", daemon=True)
+    with suppress(RuntimeError):  # there may be no more threads; who cannot do without one says so
+        waker.start()
     _state.waking = True
     try:
         yield

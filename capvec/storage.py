@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from capvec.errors import StorageFault
+from capvec.reading import open_regular
 
 RAISE_LIMIT = "raise the limit of open files (`ulimit -n`) and try again"
 _ADVICE = {
@@ -90,6 +92,22 @@ def write_bytes(path: Path, data: bytes) -> None:
         except BaseException:
             new.unlink(missing_ok=True)
             raise
+
+
+def copy_file(source: Path, target: Path, largest: int) -> None:
+    """Copy a regular file; what is wrong is told of the one of the two that it is wrong with.
+
+    Args:
+        source: the file.
+        target: where its content goes.
+        largest: bytes that it may have.
+
+    Raises:
+        UsageError: `source` is missing, cannot be read, is no regular file, or is larger.
+        StorageFault: `target` cannot be written.
+    """
+    with open_regular(source, largest) as content, writing(target), target.open("wb") as file:
+        shutil.copyfileobj(content, file)
 
 
 def make_folder(path: Path) -> None:

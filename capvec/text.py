@@ -121,6 +121,12 @@ def reason(error: BaseException) -> str:
     return one_line(getattr(error, "strerror", None) or str(error))
 
 
+def enumerated(names: Sequence[str], most: int = 20) -> str:
+    """`a, b and 3 more`: the first names of a list."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
 def code(text: str) -> str:
     """`one_line` as a code span of Markdown, in which neither Markdown nor HTML is read; empty for no text."""
     line = one_line(text).replace("`", "'")

@@ -27,8 +27,8 @@ def run(options: argparse.Namespace) -> int:
     """Check the tasks anew, and print a table; 1 when one is unfit."""
     from capvec.run.check import Checker  # noqa: PLC0415
     from capvec.run.control import Scale  # noqa: PLC0415
-    from capvec.run.open_files import allow_trials  # noqa: PLC0415
     from capvec.run.preparation import prepare_images  # noqa: PLC0415
+    from capvec.run.process_limits import allow_trials  # noqa: PLC0415
     from capvec.run.proofs import Proofs  # noqa: PLC0415
     from capvec.run.status_line import progress_on_stdout  # noqa: PLC0415
     from capvec.sandbox.compose_file import check_services  # noqa: PLC0415

@@ -16,13 +16,12 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
+from capvec.directions.blocks import product
+from capvec.directions.eigenvectors import first_eigenvectors
 from capvec.directions.labels import Labellings
+from capvec.directions.logistic import fit_logistic, fit_logistic_surely
 from capvec.directions.recipe import EstimatorName
-
-_TOLERANCE = 1e-8
-_MAX_STEPS = 20_000
 
 
 class Estimator(Protocol):
@@ -62,7 +61,7 @@ def whitened_weights(gram: NDArray[np.float64], labellings: Labellings, d_model:
     """
     rho, mean = ledoit_wolf(gram, d_model)
     matrix = (1 - rho) / len(gram) * gram + rho * mean * np.eye(len(gram))
-    return np.asarray(labellings.contrast @ np.linalg.pinv(matrix, hermitian=True))
+    return product(labellings.contrast, np.linalg.pinv(matrix, hermitian=True))
 
 
 def ledoit_wolf(gram: NDArray[np.float64], d_model: int) -> tuple[float, float]:
@@ -91,35 +90,18 @@ def logistic_weights(
     Minimises Σ log(1 + exp(−sᵢ(xᵢ·β + b))) + λ‖β‖²/2, with s = ±1 and λ = tr G/n: a penalty of 1 once the traces are
     scaled to a mean square length of 1, so that the direction does not depend on the scale of the residuals.
 
-    At the minimum λβ = Xᵀ(y − p), with y = 0 or 1 and p the fitted probabilities, so y − p are the weights. They are
-    found in the eigenbasis of G by Newton steps with the bound of the Hessian by Böhning and Lindsay (1988), p(1 − p) ≤
-    1/4. The bound is diagonal there and knows no labels; each step decreases the loss, and nothing has to be inverted.
+    At the minimum λβ = Xᵀ(y − p), with y = 0 or 1 and p the fitted probabilities, so y − p are the weights.
 
     Raises:
         ArithmeticError: no convergence.
     """
-    y = labellings.labels.astype(float)
     scale = float(np.trace(gram)) / len(gram)
     if scale <= 0:
         return labellings.contrast
-    values, vectors = np.linalg.eigh(gram / scale)
-    values = np.maximum(values, 0)
-    states = vectors * np.sqrt(values)
-    step = 1 / (values / 4 + 1)
-    beta, intercept = np.zeros_like(y), special.logit(y.mean(axis=1, keepdims=True))
-    weights = np.asarray(y - y.mean(axis=1, keepdims=True))
-    active = np.ones(len(y), dtype=bool)
-    for _ in range(_MAX_STEPS):
-        slope = weights[active] @ states - beta[active]
-        offset = weights[active].mean(axis=1, keepdims=True)
-        moving = (np.abs(slope).max(axis=1) > _TOLERANCE) | (np.abs(offset[:, 0]) > _TOLERANCE)
-        active[active] = moving
-        if not active.any():
-            return weights
-        beta[active] += slope[moving] * step
-        intercept[active] += 4 * offset[moving]
-        weights[active] = y[active] - special.expit(beta[active] @ states.T + intercept[active])
-    raise ArithmeticError(f"logistic regression on {len(gram)} traces did not converge in {_MAX_STEPS} steps")
+    weights, found = fit_logistic(gram / scale, labellings.labels)
+    if not found.all():
+        weights[~found] = fit_logistic_surely(gram / scale, labellings.labels[~found])
+    return weights
 
 
 def paired_pca_weights(
@@ -138,11 +120,13 @@ def paired_pca_weights(
     positives, negatives, exists = labellings.pairs
     if not exists.size:
         return np.zeros(labellings.labels.shape)  # no labelling was asked for
-    # Row i of P is 1 on a pair's positive and −1 on its negative, so P G is the difference of two rows of G.
-    rows = gram[positives] - gram[negatives]
-    outer = np.take_along_axis(rows, positives[:, None, :], 2) - np.take_along_axis(rows, negatives[:, None, :], 2)
+    # Row i of P is 1 on a pair's positive and −1 on its negative, so an entry of P G Pᵀ is of four of G.
+    outer = np.zeros((*positives.shape, positives.shape[1]))
+    for sign, left, right in ((1, positives, positives), (1, negatives, negatives), (-1, positives, negatives)):
+        part = gram[left[:, :, None], right[:, None, :]]
+        outer += part if sign > 0 else -(part + part.transpose(0, 2, 1))
     outer *= exists[:, :, None] & exists[:, None, :]
-    first = np.linalg.eigh(outer)[1][:, :, -1] * exists
+    first = first_eigenvectors(outer) * exists
     weights = np.zeros(labellings.labels.shape)
     which = np.arange(len(weights))[:, None]
     # Pairs share no trace, but the indices of pairs that do not exist may repeat others: add their zero, do not set.
@@ -163,25 +147,23 @@ def ridge_weights(
     """
     centred = labellings.rewards - labellings.rewards.mean(axis=1, keepdims=True)
     penalty = float(np.trace(gram)) / len(gram)
-    return np.asarray(centred @ np.linalg.pinv(gram + penalty * np.eye(len(gram)), hermitian=True))
+    return product(centred, np.linalg.pinv(gram + penalty * np.eye(len(gram)), hermitian=True))
 
 
 @dataclass(frozen=True)
 class Method:
-    """An estimator with its name for reports and its cost."""
+    """An estimator with its name for reports."""
 
     weights: Estimator
     words: str
     """Its name in reports, after "by"."""
-    permutations: int = 10_000
-    """Default number of label permutations for the null; fewer where a refit is slow."""
     uses_rewards: bool = False
 
 
 METHODS: Mapping[EstimatorName, Method] = {
     "mean-difference": Method(mean_difference_weights, "mean difference"),
     "whitened": Method(whitened_weights, "mean difference whitened by a shrunk covariance"),
-    "logistic": Method(logistic_weights, "logistic regression", permutations=1_000),
-    "paired-pca": Method(paired_pca_weights, "first principal component of paired differences", permutations=1_000),
+    "logistic": Method(logistic_weights, "logistic regression"),
+    "paired-pca": Method(paired_pca_weights, "first principal component of paired differences"),
     "ridge": Method(ridge_weights, "ridge regression on the reward", uses_rewards=True),
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from capvec.directions.blocks import product
 from capvec.directions.estimators import Method
 from capvec.directions.labels import Labellings
 
@@ -33,7 +34,7 @@ def fit(gram: NDArray[np.float64], labellings: Labellings, method: Method, d_mod
         d_model: width of the residual.
     """
     weights = method.weights(gram, labellings, d_model)
-    projections = weights @ gram
+    projections = product(weights, gram)
     lengths = np.sqrt(np.maximum(np.einsum("bn,bn->b", weights, projections), 0))
     scale = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
     gaps = np.einsum("bn,bn->b", projections, labellings.contrast) * scale

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from capvec.directions.blocks import product
 from capvec.directions.estimators import Method
 from capvec.directions.fit import fit, recentred
 from capvec.directions.labels import Labellings
@@ -77,7 +78,7 @@ def cross_fitted_scores(
     for part in parts:
         around = recentred(gram, ~part.held)
         fits = fit(around[np.ix_(~part.held, ~part.held)], part.labellings, method, d_model)
-        scores[np.ix_(part.usable, part.held)] = fits.weights @ around[np.ix_(~part.held, part.held)]
+        scores[np.ix_(part.usable, part.held)] = product(fits.weights, around[np.ix_(~part.held, part.held)])
     return scores
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,15 +15,19 @@ from capvec.directions.auc_interval import auc_interval
 from capvec.directions.estimate import ambient_norms
 from capvec.directions.estimators import METHODS, Method
 from capvec.directions.fit import centred_states, fit
-from capvec.directions.folds import cross_fitted_scores, group_tasks, parts, refit_cosines, why_not
+from capvec.directions.folds import Part, cross_fitted_scores, group_tasks, parts, refit_cosines, why_not
 from capvec.directions.labels import Labellings, positives_first
 from capvec.directions.noise_margin import noise_margins
 from capvec.directions.permute import choose_scheme, permuted
 from capvec.directions.ranking import LayerRank, Ranking
 from capvec.directions.recipe import EstimatorName
 
+PERMUTATIONS = 10_000
+"""Of the labels, where no other number is asked for."""
 CHUNK = 2000
-"""Labellings in one batch: bounds the memory, and keeps the work in the processor's cache."""
+"""Labellings in one batch: bounds the memory."""
+MOST_THREADS = 8
+"""At once: with more, Python itself would be the bound."""
 _TIE = 1e-7
 """Statistics closer than this, in standard deviations of the null, count as equal: rounding alone sets them apart."""
 
@@ -57,7 +63,7 @@ def validate(
         estimator: of the direction; refitted under every labelling.
         rewards: of each trace, `[n]`, for `ridge`; None takes 1 for positives and 0 for negatives.
         permutations: number of permutations of the labels; if there are no more than that, all of them are used. None
-            takes the estimator's default, 10,000 or 1,000.
+            takes 10,000.
         seed: for drawing the permutations.
         reference: another direction, `[n_layers, d_model]`; the ranking then has the cosine with it.
 
@@ -84,7 +90,7 @@ def validate(
     method = METHODS[estimator]
     observed = Labellings.observed(n_pos, len(residuals) - n_pos, tasks, rewards if method.uses_rewards else None)
     scheme = choose_scheme(observed)
-    labellings = permuted(observed, scheme, method.permutations if permutations is None else permutations, seed)
+    labellings = permuted(observed, scheme, PERMUTATIONS if permutations is None else permutations, seed)
     folds = group_tasks(observed.tasks)
     problem = why_not(observed.labels[0], folds)
     null = _null(residuals, labellings, None if problem else folds, method)
@@ -139,19 +145,25 @@ def _null(
     grams = [states @ states.T for states in stacked]
     shape = (n_layers, len(labellings.labels))
     null = _Null(np.empty(shape), np.empty(shape), np.full(shape, np.nan), np.full((n_layers, n), np.nan))
-    for start in range(0, shape[1], CHUNK):
-        rows = slice(start, start + CHUNK)
-        chunk = labellings.rows(rows)
-        held_out = parts(chunk, folds) if folds is not None else []
-        for layer, gram in enumerate(grams):
-            fits = fit(gram, chunk, method, d_model)
-            null.margins[layer, rows] = fits.margins
-            null.aucs[layer, rows] = auc_of_rows(fits.projections, chunk.labels)
-            if held_out:
-                scores = cross_fitted_scores(gram, held_out, method, d_model)
-                null.cv_aucs[layer, rows] = auc_of_rows(scores, chunk.labels)
-                if start == 0:
-                    null.scores[layer] = scores[0]
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_THREADS)) as pool:
+        for start in range(0, shape[1], CHUNK):
+            rows = slice(start, start + CHUNK)
+            chunk = labellings.rows(rows)
+            held_out = parts(chunk, folds) if folds is not None else []
+
+            def fill(
+                layer: int, rows: slice = rows, chunk: Labellings = chunk, held_out: list[Part] = held_out
+            ) -> None:
+                fits = fit(grams[layer], chunk, method, d_model)
+                null.margins[layer, rows] = fits.margins
+                null.aucs[layer, rows] = auc_of_rows(fits.projections, chunk.labels)
+                if held_out:
+                    scores = cross_fitted_scores(grams[layer], held_out, method, d_model)
+                    null.cv_aucs[layer, rows] = auc_of_rows(scores, chunk.labels)
+                    if rows.start == 0:
+                        null.scores[layer] = scores[0]
+
+            list(pool.map(fill, range(n_layers)))
     return null
 
 

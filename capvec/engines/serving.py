@@ -27,6 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from capvec.engines.checks import RequestError
+from capvec.engines.pieces import BoundedConnection
 from capvec.engines.protocol import SERVER_IDLE_S
 from capvec.engines.requests import error_response
 
@@ -44,6 +45,8 @@ class Bounds:
 
     body_bytes: int = 32 << 20
     """Of one request; a direction of 128 layers of width 16,384 in float64 has half of it."""
+    pieces: int = 32 << 10
+    """In which a body may arrive, each of which takes time however small it is; 1 KiB each of the largest body."""
     held_bytes: int = 256 << 20
     """Of the bodies of all requests that are not answered."""
     requests: int = 256
@@ -363,7 +366,7 @@ def server(app: ASGIApp, bounds: Bounds = BOUNDS) -> uvicorn.Server:
         app,
         http=partial(JsonProtocol, bounds),  # type: ignore[arg-type]
         ws="none",
-        log_level="warning",
+        log_level="error",  # or whoever sends what is no HTTP would fill the log
         access_log=False,
         lifespan="off",
         timeout_keep_alive=int(bounds.idle_s),
@@ -377,6 +380,7 @@ class JsonProtocol(H11Protocol):
 
     def __init__(self, bounds: Bounds, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self.conn = BoundedConnection(bounds.pieces)
         self._bounds = bounds
         self._deadline: asyncio.TimerHandle | None = None
         self._taken_by: asyncio.TimerHandle | None = None
@@ -430,7 +434,7 @@ class JsonProtocol(H11Protocol):
         return True
 
     def send_400_response(self, msg: str) -> None:
-        error = sys.exception()  # h11's, which the base class does not pass on
+        error = sys.exception()  # the connection's, which the base class does not pass on
         status = getattr(error, "error_status_hint", HTTPStatus.BAD_REQUEST)
         self._refuse(RequestError(f"the request is no HTTP/1.1: {error or msg}", "invalid_http", status))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ from capvec.errors import UsageError
 from capvec.harnesses.source import UNKNOWN_OUTCOME, Reading, Source, Trial, judged
 from capvec.reading import GIB, open_regular, shown
 from capvec.records import Status
+from capvec.text import enumerated, one_line
 from capvec.traces.fields import TRACE_FIELDS
 
 if TYPE_CHECKING:
@@ -45,6 +48,8 @@ _OF_CAPVEC = {"run", "task", "config", "layer", "alpha", "attempt", "seed", "out
 """Columns by which `master_summary.csv` and `trials.jsonl` are known."""
 _LARGEST = 4 * GIB
 """Bytes of a table."""
+_MOST_COLUMNS, _LONGEST_HEAD = 1000, 1 << 16
+"""Columns of a table, and bytes of the first line of a CSV file."""
 
 
 def parse_columns(text: str) -> dict[str, str]:
@@ -88,7 +93,9 @@ def source_of_frame(
     """
     asked = reading or Reading()
     where = "the table" if path is None else shown(path)
-    columns = _found(where, [str(name) for name in frame.columns], asked.columns)
+    names = [str(name) for name in frame.columns]
+    _check_names(where, names)
+    columns = _found(where, names, asked.columns)
     values = {field: list(frame[name]) for field, name in columns.items()}
     rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
     if not rows:
@@ -106,11 +113,19 @@ def source_of_frame(
 def _csv(path: Path) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415 (slow to import)
 
+    asked: dict[str, Any] = {"dtype": str, "keep_default_na": False, "sep": None, "engine": "python"}
     with open_regular(path, _LARGEST) as file:
+        if len(file.readline(_LONGEST_HEAD + 1)) > _LONGEST_HEAD:
+            raise UsageError(f"{shown(path)}: its first line is longer than 64 KiB; expected the names of columns")
         try:
-            return pd.read_csv(file, dtype=str, keep_default_na=False, sep=None, engine="python", encoding="utf-8-sig")
-        except (ValueError, pd.errors.ParserError) as error:
-            raise UsageError(f"{shown(path)}: not a table that pandas reads ({error})") from error
+            file.seek(0)
+            # By itself pandas gives the second column of a name another one.
+            first = pd.read_csv(file, header=None, nrows=1, encoding="utf-8-sig", **asked)
+            _check_names(shown(path), [str(name) for name in first.iloc[0]])
+            file.seek(0)
+            return pd.read_csv(file, encoding="utf-8-sig", **asked)
+        except (ValueError, csv.Error, pd.errors.ParserError) as error:
+            raise UsageError(f"{shown(path)}: not a table that pandas reads ({one_line(str(error))})") from error
 
 
 def _parquet(path: Path) -> pd.DataFrame:
@@ -142,6 +157,7 @@ def frame_of_lines(path: Path, values: Sequence[Any]) -> pd.DataFrame:
         if not isinstance(value, dict):
             raise UsageError(f"{shown(path)}, entry {number}: expected an object with the fields of a trial")
     names = dict.fromkeys(name for value in values for name in value)
+    _check_names(shown(path), list(names))
     return pd.DataFrame({name: pd.Series([value.get(name) for value in values], dtype=object) for name in names})
 
 
@@ -149,6 +165,18 @@ _FRAMES = {"CSV": _csv, "Parquet": _parquet}
 
 
 # ------------------------------------------------------------------------------------------------ columns and cells
+
+
+def _check_names(where: str, names: Sequence[str]) -> None:
+    """Refuse columns that are too many, or of which two have one name.
+
+    Raises:
+        UsageError: it is so.
+    """
+    if len(names) > _MOST_COLUMNS:
+        raise UsageError(f"{where}: {len(names):,} columns; expected at most {_MOST_COLUMNS:,}")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise UsageError(f"{where}: the column {twice[0]!r} is there twice; expected each name once")
 
 
 def _found(where: str, names: Sequence[str], asked: Mapping[str, str]) -> dict[str, str]:
@@ -159,7 +187,7 @@ def _found(where: str, names: Sequence[str], asked: Mapping[str, str]) -> dict[s
     """
     for field, name in asked.items():
         if name not in names:
-            raise UsageError(f"--columns {field}={name}: {where} has no such column; it has {', '.join(names)}")
+            raise UsageError(f"--columns {field}={name}: {where} has no such column; it has {enumerated(names)}")
     columns = {
         field: next((name for name in ([asked[field]] if field in asked else known) if name in names), None)
         for field, known in COLUMNS.items()
@@ -173,7 +201,7 @@ def _found(where: str, names: Sequence[str], asked: Mapping[str, str]) -> dict[s
 
 def _missing(where: str, field: str, what: str, names: Sequence[str]) -> str:
     return (
-        f"{where}: no column for the {field} ({what}); it has {', '.join(names)}; expected one of "
+        f"{where}: no column for the {field} ({what}); it has {enumerated(names)}; expected one of "
         f"{', '.join(COLUMNS[field])}, or --columns {field}=NAME"
     )
 

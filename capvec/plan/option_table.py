@@ -195,7 +195,7 @@ _TABLE: tuple[Option, ...] = (
         "tokens (`mean-assistant`) or over the last K (`mean-last:K`).", capture=True),
     _recipe("estimator", "NAME", f"{_either(f'`{name}`' for name in get_args(EstimatorName))}."),
     _recipe("permutations", "N", "Label permutations for the null of the ranking.",
-        default="10,000, or 1,000 for logistic and paired-pca"),
+        default="10,000"),
     _recipe("trace_fields", "FIELD=NAME[,…]",
         "Names in the trace files for reward, task, model, messages, parse_fail, no_cmd and other fields.",
         capture=True),

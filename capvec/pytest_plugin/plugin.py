@@ -19,7 +19,7 @@ import pytest
 from _pytest.mark.expression import Expression
 
 from capvec.errors import CapvecError, InfrastructureError, UsageError
-from capvec.exits import accept_any_character, refused
+from capvec.exits import accept_any_character, no_more_threads, refused
 from capvec.plan.options import parse_options
 from capvec.pytest_plugin.options import (
     add_options,
@@ -293,7 +293,7 @@ def speaker(config: pytest.Config) -> Callable[[str], None]:
 
 def _payload(name: str, config: pytest.Config) -> WorkerPayload:
     """What this process needs of the study: received in a worker, names alone for `--collect-only`, else prepared."""
-    from capvec.run.open_files import allow_trials  # noqa: PLC0415 (slow)
+    from capvec.run.process_limits import allow_trials  # noqa: PLC0415 (slow)
     from capvec.run.session import StudySession, WorkerPayload, config_names  # noqa: PLC0415 (slow)
 
     if workerinput := getattr(config, "workerinput", None):
@@ -330,7 +330,7 @@ def _dry_run(config: pytest.Config) -> bool:
         if given:
             raise UsageError(f"--plan with {option}: a plan is of the whole {name}, and collects nothing; drop one")
     from capvec.run.dry_run import dry_run  # noqa: PLC0415 (slow)
-    from capvec.run.open_files import allow_trials  # noqa: PLC0415 (slow)
+    from capvec.run.process_limits import allow_trials  # noqa: PLC0415 (slow)
 
     jobs = _workers(config) or 1
     allow_trials(jobs, f"-n {_workers(config)}")
@@ -370,10 +370,14 @@ def _readable_errors(study: str) -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        raise pytest.UsageError(str(error)) from None
+        raise pytest.UsageError(printable(str(error))) from None
     except OSError as error:
         raise pytest.UsageError(refused(error)) from None
+    except RuntimeError as error:
+        if said := no_more_threads(error):
+            raise pytest.UsageError(said) from None
+        raise
     except CapvecError as error:
         # In the form of a UsageError; pytest.exit would print it twice, with the name of an exception.
-        print(f"ERROR: capvec cannot start the {study}: {error}\n", file=sys.stderr)
+        print(f"ERROR: capvec cannot start the {study}: {printable(str(error))}\n", file=sys.stderr)
         raise pytest.Session.Failed from None

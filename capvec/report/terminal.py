@@ -90,7 +90,7 @@ def block_lines(block: Block, width: int | None = WIDTH) -> Iterator[str]:
                 yield from _wrapped(plain(item), width)
         case Findings(items):
             for one in items:
-                yield from _wrapped(f"{one.config} {one.name}{one.details}.", width)
+                yield from _wrapped(plain(f"{one.config} {one.name}{one.details}."), width)
         case Table():
             titles = [column.title for column in block.columns]
             yield from align([titles, *([plain(cell) for cell in row] for row in block.rows)])

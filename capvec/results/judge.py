@@ -25,6 +25,7 @@ from capvec.stats.assumed import EQUIVALENCE_MARGIN
 from capvec.stats.summary import summarise
 from capvec.stats.verdict import Verdict
 from capvec.task_records import Task
+from capvec.text import enumerated
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -211,7 +212,7 @@ def _configs(outcomes: Sequence[Outcome], asked: Asked) -> tuple[tuple[Config, .
     guessed = {name for name in others if control_of(name, others) is not None} if asked.controls is None else set()
     controls = guessed if asked.controls is None else set(asked.controls)
     if missing := controls - set(others):
-        raise UsageError(f"no outcome of {', '.join(sorted(missing))}; the outcomes are of {', '.join(names)}")
+        raise UsageError(f"no outcome of {', '.join(sorted(missing))}; the outcomes are of {enumerated(names)}")
     compared = [name for name in others if name not in controls]
     return (
         Config(baseline, "baseline"),
@@ -232,12 +233,12 @@ def baseline_among(names: Sequence[str], asked: str | None) -> str:
         raise UsageError(f"no outcome of {asked or Config.BASELINE}; no outcomes were given")
     if asked is not None:
         if asked not in names:
-            raise UsageError(f"no outcome of {asked}; the outcomes are of {', '.join(names)}")
+            raise UsageError(f"no outcome of {asked}; the outcomes are of {enumerated(names)}")
         return asked
     if Config.BASELINE in names:
         return Config.BASELINE
     raise UsageError(
-        f"no outcome of {Config.BASELINE}; the outcomes are of {', '.join(names)}: say with which of them the others "
+        f"no outcome of {Config.BASELINE}; the outcomes are of {enumerated(names)}: say with which of them the others "
         "are compared, as in --baseline NAME"
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from capvec.errors import UsageError
 from capvec.plan.dealing import Dealing
+from capvec.reading import GIB
 from capvec.records import Outcome, TrialId, TrialSpec
 from capvec.results.departures import registered_of
 from capvec.results.gates import split_gate
@@ -21,7 +21,7 @@ from capvec.results.provenance import PROVENANCE, differences, gaps, sessions
 from capvec.results.run_folder import RunFolder, read_run_folder
 from capvec.results.sessions import brief
 from capvec.results.shards import check_shards, trials_in_order
-from capvec.storage import write_text, writing
+from capvec.storage import copy_file, make_folder, write_text
 
 _OF_A_SHARD = (
     *("run", "capvec", "commit", "written", "command_line", "options", "preregistration", "python", "platform"),
@@ -70,12 +70,11 @@ def _merge(folders: Sequence[Path], out: Path) -> None:
     for run in runs:
         _check_sessions(run, first)
     outcomes = _pool(runs)
-    write_text(out / PROVENANCE, json.dumps(_provenance(runs, out), indent=2) + "\n")
+    _copy_files(runs, outcomes, out)
     ordered = [outcomes[trial.id][1] for trial in _dealt(runs)[1] if trial.id in outcomes]
     lines = [json.dumps(outcome.to_json(), allow_nan=False) + "\n" for outcome in ordered]
     write_text(out / TRIALS, "".join(lines))
-    with writing(out):
-        _copy_files(runs, outcomes, out)
+    write_text(out / PROVENANCE, json.dumps(_provenance(runs, out), indent=2) + "\n")  # last: it makes the folder a run
 
 
 def _check_together(first: RunFolder, other: RunFolder) -> None:
@@ -224,15 +223,16 @@ def _copy_files(runs: Sequence[RunFolder], outcomes: Mapping[TrialId, tuple[RunF
         lost = (run.plan.lost_try(trial, number) for number in range(1, outcome.tries))
         for source in (run.plan.trajectory(trial), *lost):
             if source.is_file():
-                folder = out / source.parent.name
-                folder.mkdir(exist_ok=True)
-                shutil.copyfile(source, folder / source.name)
+                make_folder(out / source.parent.name)
+                copy_file(source, out / source.parent.name / source.name, GIB)
     for run in runs:
         if (registered := registered_of(run.folder, run.provenance)) is not None:
             write_text(out / PREREGISTRATION, registered.text)
     vectors = next((run.folder / "vectors" for run in runs if (run.folder / "vectors").is_dir()), None)
     if vectors is not None:
-        shutil.copytree(vectors, out / "vectors")
+        make_folder(out / vectors.name)
+        for source in vectors.iterdir():
+            copy_file(source, out / vectors.name / source.name, GIB)
 
 
 def _brief(value: object) -> str:

@@ -20,8 +20,8 @@ from capvec.results import provenance
 from capvec.results.ledger import TRIALS, Ledger
 from capvec.results.sessions import new_session
 from capvec.run.instrument import Patience
-from capvec.run.open_files import allow_trials
 from capvec.run.preparation import TaskPreparation
+from capvec.run.process_limits import allow_trials
 from capvec.run.recorder import TrialRecorder, run_trials
 from capvec.run.tries import repeater
 from capvec.run.watch import EngineLook, Watch, docker_look

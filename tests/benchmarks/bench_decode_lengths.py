@@ -33,7 +33,7 @@ def test_decode_lengths(bench, monkeypatch):
         },
         {"rounds": 1, "tokens": 5, "short": 30, "rows": (3,), "longest": (200,)},
     )
-    loaded = load_model(resolve_model("pocket").path_or_id)
+    loaded = load_model(resolve_model("pocket").path_or_id, packed=True)
 
     def seconds(rows: int, longest: int, waste: int) -> float:
         """For a token of every row."""

@@ -1,7 +1,8 @@
 """What decoding takes as rows and context grow, beside `generate` of transformers, by turns.
 
-The bundled agent, or another model. A step gives every row a token. The bound is that of memory: a step reads every
-weight once, and every row's keys and values.
+The bundled agent, or another model, steered at its middle layer with receipts; `generate` has the same weights in the
+same dtype, and is not steered. A step gives every row a token. The bound is that of memory: a step reads every weight
+that capvec keeps once, and every row's keys and values.
 """
 
 from __future__ import annotations
@@ -14,8 +15,20 @@ import pytest
 from support.benchmarks import by_turns, ratio, read_bandwidth
 
 from capvec.models import resolve_model
+from capvec.steering import Steer
 
 pytestmark = pytest.mark.bench
+
+
+def read_each_step(model) -> int:
+    """Bytes of the weights that a step reads: all but the table of embeddings, of which it reads one row a token."""
+    from capvec.engines.transformers.packed import PackedLinear
+
+    table = model.get_input_embeddings().weight
+    packed = [one for one in model.modules() if isinstance(one, PackedLinear)]
+    own = sum(value.nbytes for value in model.parameters() if value is not table)
+    head = 0 if packed or model.get_output_embeddings().weight is not table else table.nbytes
+    return own + head + sum(2 * one.in_features * one.out_features for one in packed)
 
 
 def test_decoding(bench, torch):
@@ -27,13 +40,17 @@ def test_decoding(bench, torch):
         {"rounds": 1, "new": 3, "rows": (1, 2), "contexts": (16,)},
     )
     source = resolve_model(sizes.model)
-    loaded = load_model(source.path_or_id, context_length=source.context_length)
+    loaded = load_model(source.path_or_id, context_length=source.context_length, packed=True)
+    plain = type(loaded.model).from_pretrained(source.path_or_id, dtype=loaded.dtype).to(loaded.device).eval()
+    steers = (Steer(loaded.n_layers // 2, "bench", 1.0),)
+    vectors = (torch.ones(loaded.d_model, device=loaded.device),)
 
     def ours(rows: int, context: int) -> tuple[float, float]:
         """Seconds of the prompts, and of a step after them."""
         decoder, started = Decoder(loaded, prefix_bytes=0), time.perf_counter()
         for seed in range(rows):
-            decoder.add(Request((500 + seed,) * context, sizes.new, seed, 0.7), Future())
+            prompt = (500 + seed,) * context
+            decoder.add(Request(prompt, sizes.new, seed, 0.7, steers=steers, vectors=vectors), Future())
         decoder.step()
         first, steps = time.perf_counter(), 0
         while decoder.rows:
@@ -47,7 +64,7 @@ def test_decoding(bench, torch):
 
         def seconds(tokens: int) -> float:
             started = time.perf_counter()
-            loaded.model.generate(
+            plain.generate(
                 ids,
                 attention_mask=torch.ones_like(ids),
                 max_new_tokens=tokens,
@@ -61,7 +78,7 @@ def test_decoding(bench, torch):
         return (seconds(sizes.new) - seconds(1)) / (sizes.new - 1)
 
     bandwidth = read_bandwidth(str(loaded.device), 64 if bench.small else 512)
-    weights = sum(value.numel() * value.element_size() for value in loaded.model.parameters())
+    weights = read_each_step(loaded.model)
     config = loaded.model.config.get_text_config()
     heads = config.num_key_value_heads * getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
     a_position = 2 * config.num_hidden_layers * heads * loaded.dtype.itemsize

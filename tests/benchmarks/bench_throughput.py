@@ -7,6 +7,9 @@ simulation against the end-to-end figures of the same H100, against the recorded
 
 from __future__ import annotations
 
+import heapq
+import math
+import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -17,6 +20,8 @@ from support import REPOSITORY
 from capvec.records import Outcome
 from capvec.results.run_folder import read_outcomes
 from capvec.run.capacity import WORKERS, EngineSpeed, ReplyWork, TrialWork, capacities, recorded_work, simulate
+from capvec.run.duration import predict
+from capvec.run.probe import END_S, ENOUGH, FEWEST, START_S, Probe, Probed
 
 pytestmark = pytest.mark.bench
 
@@ -31,11 +36,20 @@ END_TO_END = {"generate": (GENERATE, {1: 18, 8: 126, 32: 497}), "vLLM": (VLLM, {
 """Tokens of replies a second, measured from the first of 512-token prompts to the last of 64-token replies."""
 RECORDED = {"pocket": 16, "pocket-seed1": 16, "choice": 16, "calibration": 16, "seed": 8, "example": 8}
 """Run → trials at a time."""
+PROBES = 500
+"""Drawn from each run."""
 
 
 def test_throughput(bench):
-    sizes = bench.sizes({"cores": 16, "tables": ("end_to_end", "recorded", "forecast")}, {"tables": ("end_to_end",)})
-    tables = {"end_to_end": end_to_end, "recorded": recorded, "forecast": lambda: forecast(sizes.cores)}
+    sizes = bench.sizes(
+        {"cores": 16, "tables": ("end_to_end", "recorded", "probed", "forecast")}, {"tables": ("end_to_end",)}
+    )
+    tables = {
+        "end_to_end": end_to_end,
+        "recorded": recorded,
+        "probed": probed,
+        "forecast": lambda: forecast(sizes.cores),
+    }
     for name in sizes.tables:
         for line in tables[name]():
             bench.add(line, table=name, cells=[cell.strip() for cell in line.strip("|").split("|")])
@@ -63,6 +77,38 @@ def recorded() -> Iterator[str]:
         own = as_slow_as(outcomes, jobs)
         cells = (f"{one:,.0f} s | {one / took - 1:+.0%}" for one in (found.seconds, own))
         yield f"| `{name}` | {len(outcomes):,} | {jobs} | {took:,.0f} s | {' | '.join(cells)} |"
+
+
+def probed() -> Iterator[str]:
+    """What `--plan` would have said of the time of a recorded run, from probes drawn from its own trials."""
+    yield "| run | trials | at a time | recorded | predicted, median | error | 80 % of predictions | ranges with it |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for name, jobs in RECORDED.items():
+        outcomes = valid(name)
+        took = max(_began(one) + one.wall_s for one in outcomes) - min(map(_began, outcomes))
+        rng = random.Random(0)
+        found = [predict(drawn_probe(outcomes, jobs, rng), len(outcomes)) for _ in range(PROBES)]
+        whole = [one for one in found if one is not None and one.high is not None]
+        middles = sorted(math.sqrt(one.low * one.high) for one in whole)
+        low, middle, high = (middles[len(middles) * tenth // 10] for tenth in (1, 5, 9))
+        held = sum(one.low <= took <= one.high for one in whole) / len(whole)
+        yield (
+            f"| `{name}` | {len(outcomes):,} | {jobs} | {took:,.0f} s | {middle:,.0f} s | {middle / took - 1:+.0%} | "
+            f"{low:,.0f} to {high:,.0f} s | {held:.0%} |"
+        )
+
+
+def drawn_probe(outcomes: Sequence[Outcome], jobs: int, rng: random.Random) -> Probe:
+    """A probe whose trials, as many as `capvec.run.probe` takes, last as long as some of a run, drawn at random."""
+    free, trials = [0.0] * jobs, []
+    for _ in range(max(FEWEST, jobs, min(2 * jobs, ENOUGH))):
+        start = heapq.heappop(free)
+        if start > START_S:
+            break
+        took = rng.choice(outcomes).wall_s
+        heapq.heappush(free, start + took)
+        trials.append(Probed("trial", min(took, END_S - start), "whole" if start + took <= END_S else "cut"))
+    return Probe(tuple(trials), jobs, END_S)
 
 
 def as_slow_as(outcomes: Sequence[Outcome], jobs: int) -> float:

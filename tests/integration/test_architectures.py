@@ -8,8 +8,10 @@ from concurrent.futures import Future
 
 import pytest
 from support.architectures import LAYERS, WIDTH, save_architecture
+from support.checked import as_reply, asked, layout_of
 
 from capvec.errors import UsageError
+from capvec.receipts import check_receipts
 from capvec.steering import Steer
 
 pytestmark = pytest.mark.integration
@@ -101,6 +103,49 @@ def test_an_architecture_gives_what_a_loop_without_a_cache_gives(model_type, ima
     expected = [loaded.template.decode(line) for line in tokens]
     assert [decoded(loaded, [row])[0] for row in rows] == expected
     assert decoded(loaded, rows) == expected
+
+
+GO_ON = """
+bailing_hybrid bamba falcon_h1 granitemoehybrid kimi_linear lfm2 lfm2_moe lfm3 mamba2 nemotron_h olmo_hybrid
+qwen3_5_moe_text qwen3_5_text qwen3_next zamba2
+""".split()
+BEGIN_ANEW = "falcon_mamba jamba mamba zamba".split()
+"""Whose layers keep states, and which read several tokens from one, or from an empty one whatever the cache holds."""
+
+
+@pytest.mark.parametrize("model_type", [*GO_ON, *BEGIN_ANEW])
+def test_a_next_turn_of_a_model_with_states_computes_its_new_tokens_alone_and_gives_the_same(model_type, tmp_path):
+    import torch
+
+    from capvec.engines.transformers.decode import Decoder, Request
+
+    loaded = load(save_architecture(tmp_path, model_type))
+    object.__setattr__(loaded, "stop_ids", frozenset())
+    vector = ALPHA * torch.randn(WIDTH, generator=torch.Generator().manual_seed(1))
+    steers = (Steer(LAYER, "d", 1.0),)
+    decoder = Decoder(loaded, prefix_bytes=1 << 22)
+
+    def ask(prompts, vectors):
+        results = [Future() for _ in prompts]
+        for prompt, result in zip(prompts, results, strict=True):
+            decoder.add(Request(tuple(prompt), TOKENS, 0, 0.0, steers=steers, vectors=vectors), result)
+        while decoder.rows:
+            decoder.step()
+        return [result.result(timeout=0) for result in results]
+
+    talks = [[{"role": "user", "content": text}] for text in PROMPTS]
+    first = [loaded.render(talk, prompt=True) for talk in talks]
+    said = [{"role": "assistant", "content": "ls"}, {"role": "user", "content": "and now?"}]
+    then = [loaded.render([*talk, *said], prompt=True) for talk in talks]
+    ask(first, (vector,))
+    expected = [loaded.template.decode(uncached(loaded, prompt, vector)) for prompt in then]
+    for before in (first, then):  # what is kept serves twice
+        replies = ask(then, (vector,))
+        assert [reply.text for reply in replies] == expected
+        reused = [loaded.settled(tuple(prompt)) if model_type in GO_ON else 0 for prompt in before]
+        assert [reply.cached_tokens for reply in replies] == reused
+        for reply in replies:
+            check_receipts(as_reply(reply), asked(steers, [vector]), layout_of(loaded))
 
 
 @pytest.mark.parametrize("model_type", REFUSED)

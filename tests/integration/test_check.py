@@ -97,6 +97,24 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
+def test_a_healthcheck_and_a_command_of_verifier_collect_that_never_end_have_their_time(tmp_path, capsys):
+    """The first makes its task unfit; what the second saves is not awaited, and the verifier judges."""
+    ways = {"asleep": "sleep 100000", "deaf": "trap '' TERM HUP INT; while :; do sleep 1; done"}
+    for way, command in ways.items():
+        health = f"{CLOSED}healthcheck = {{ command = {json.dumps(command)}, timeout_sec = 2, retries = 2 }}\n"
+        write(tmp_path / "tasks", f"health-{way}", *TASKS["fit"], health)
+        collect = f"{CLOSED}[[verifier.collect]]\ncommand = {json.dumps(command)}\ntimeout_sec = 2\n"
+        write(tmp_path / "tasks", f"collect-{way}", *TASKS["fit"], collect)
+    assert main(["check", str(tmp_path / "tasks")]) == 1
+    said = capsys.readouterr().out
+    rows = [line.split() for line in said.splitlines()]
+    verdicts = {row[0]: row[-1] for row in rows if len(row) == 5 and row[0].partition("-")[2] in ways}
+    assert verdicts == {
+        f"{what}-{way}": end for what, end in (("health", "unfit"), ("collect", "proved")) for way in ways
+    }
+    assert said.count("failed 2 times in a row; the last time it took longer than 2 s") == len(ways)
+
+
 def test_every_task_is_judged_by_its_solution_and_by_doing_nothing(tmp_path, cache, capsys):
     for name, (test, solution) in TASKS.items():
         write(tmp_path / "tasks", name, test, solution)

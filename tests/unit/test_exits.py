@@ -70,6 +70,32 @@ sys.exit(exit_code_of(lambda: len(bytearray(1 << 33))))
 """
 
 
+THREADS = """
+import sys, threading
+from capvec.exits import exit_code_of
+
+def command():
+    for _ in range(50):
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+    return 0
+
+sys.exit(exit_code_of(command))
+"""
+UNPRIVILEGED = ("setpriv", "--ruid", "54321", "--euid", "0", "--bounding-set", "-sys_resource,-sys_admin")
+"""Starts a program of another user's, whom a limit on processes binds, which may read the files of root."""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may start a process of another user")
+@pytest.mark.parametrize("most", [1, 10])
+def test_a_limit_on_processes_that_is_met_is_one_line(most):
+    """At 1, there is not even the thread that wakes the main one for signals."""
+    words = (*UNPRIVILEGED, "prlimit", f"--nproc={most}:{most}", sys.executable, "-c", THREADS)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith("capvec: this process may start no more threads: raise the limit of processes (`uli")
+    assert len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("limit", "command", "said"),
     [("ulimit -f 1", ("-m", "capvec.commands.main", "report", "RUN"),

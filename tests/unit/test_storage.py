@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, on disks that are full and disks that cannot be written."""
 
 import errno
+import os
 import shutil
 
 import pytest
@@ -8,9 +9,9 @@ from support.disks import fill, make_read_only, small_disk
 from support.recorded_run import report_texts, write_recorded, write_trial
 
 from capvec.commands.main import main
-from capvec.errors import StorageFault
+from capvec.errors import StorageFault, UsageError
 from capvec.results.ledger import Ledger
-from capvec.storage import make_folder, refusal, write_text
+from capvec.storage import copy_file, make_folder, refusal, write_text
 
 pytestmark = pytest.mark.unit
 
@@ -96,3 +97,19 @@ def test_a_folder_below_a_file_is_refused_in_a_sentence(tmp_path):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, 200])
 def test_every_refusal_says_what_to_do(number):
     assert refusal("f", OSError(number, "reason")).startswith("f cannot be written (reason): ")
+
+
+def test_a_copy_tells_which_of_the_two_files_is_at_fault(tmp_path):
+    source, pipe = tmp_path / "source", tmp_path / "pipe"
+    source.write_bytes(b"x" * 100)
+    os.mkfifo(pipe)
+    copy_file(source, tmp_path / "target", 100)
+    assert (tmp_path / "target").read_bytes() == source.read_bytes()
+    for unreadable in (pipe, tmp_path, tmp_path / "none"):
+        with pytest.raises(UsageError, match=f"^{unreadable}: "):
+            copy_file(unreadable, tmp_path / "other", 100)
+    with pytest.raises(UsageError, match=f"^{source}: has 100 bytes; expected at most 99 bytes"):
+        copy_file(source, tmp_path / "other", 99)
+    with pytest.raises(StorageFault, match="none/target cannot be written"):
+        copy_file(source, tmp_path / "none" / "target", 100)
+    assert not (tmp_path / "other").exists()

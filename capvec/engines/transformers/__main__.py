@@ -33,7 +33,7 @@ def main() -> int:
 
     try:
         listener = bind(options.host, options.port)
-        loaded = load_model(options.model, label=options.label, context_length=options.context_length)
+        loaded = load_model(options.model, label=options.label, context_length=options.context_length, packed=True)
     except CapvecError as error:
         ready.write(error=str(error))
         return 1

@@ -3,10 +3,11 @@
 Rows of a batch are padded on the left. What a cache allows depends on its layers, by their exact types: a subclass may
 keep more than its base does.
 
-* attention (`DynamicLayer`), or nothing (`DummyLayer`, as where layers share one cache): rows can be joined, and a
+* attention (`KeyValues`), or nothing (`DummyLayer`, as where layers share one cache): rows can be joined, and a
   prefix can be reused;
 * a state (`LinearAttentionLayer`) in all layers (Mamba), in some (Qwen3.5) or beside attention in one layer
-  (Falcon-H1): rows can be joined, since a state has no length. It cannot be cut to fewer tokens: no prefix is reused;
+  (Falcon-H1): rows can be joined, since a state has no length. It cannot be cut to fewer tokens, so a start is reused
+  as a whole, if the model goes on from a state over several tokens at once (`proof.goes_on_from_a_state`);
 * other layers: a row stays alone.
 """
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 import copy
 import ctypes
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,22 +32,27 @@ from transformers.cache_utils import (
     LinearAttentionLayer,
 )
 
+from capvec.engines.transformers.key_values import KeyValues
 from capvec.steering import Steer
 
 SteeredToken = tuple[int, tuple[bool, ...]]
 """A token, and whether it belongs to each kind of positions of the row's steers, in order of their names."""
 
 
-CROPPABLE = (DynamicLayer, DummyLayer)
+CROPPABLE = (KeyValues, DummyLayer)
+_ATTENTION = (DynamicLayer, DynamicSlidingWindowLayer)
+"""Layers of transformers for which `KeyValues` stands."""
 JOINABLE = (*CROPPABLE, LinearAttentionLayer, LinearAttentionAndFullAttentionLayer)
 
 
 def new_cache(config: Any) -> DynamicCache:
     """An empty cache. Sliding layers keep all keys too where that lets rows be joined and cut."""
     typed = DynamicCache(config=config)
-    layers = [_attention() if type(layer) is DynamicSlidingWindowLayer else layer for layer in _layers(typed)]
-    if all(type(layer) is DynamicLayer for layer in layers):
-        return DynamicCache()
+    layers = [KeyValues() if type(layer) in _ATTENTION else layer for layer in _layers(typed)]
+    if all(type(layer) is KeyValues for layer in layers):
+        growing = DynamicCache()
+        growing.layer_class_to_replicate = KeyValues
+        return growing
     if all(type(layer) in JOINABLE for layer in layers):
         typed.layers = layers
     return typed
@@ -62,6 +68,11 @@ def croppable(cache: DynamicCache) -> bool:
     return all(type(layer) in CROPPABLE for layer in _layers(cache))
 
 
+def has_states(cache: DynamicCache) -> bool:
+    """Whether a layer keeps a state, which holds for exactly the tokens that were read."""
+    return any(isinstance(layer, LinearAttentionLayer) for layer in _layers(cache))
+
+
 def has_positions(cache: DynamicCache) -> bool:
     """Whether a layer keeps something of every position, so that a mask says which of them are padding."""
     return any(isinstance(layer, CacheLayerMixin) for layer in _layers(cache))
@@ -71,7 +82,7 @@ def join(caches: Sequence[DynamicCache], lengths: Sequence[int]) -> DynamicCache
     """One cache of a batch from caches of parts, each padded on the left to the longest.
 
     Args:
-        caches: of one or more rows each; they must not be used afterwards, as their states are moved.
+        caches: of one or more rows each.
         lengths: cached positions of each, its padding included.
     """
     if len(caches) == 1:
@@ -79,7 +90,7 @@ def join(caches: Sequence[DynamicCache], lengths: Sequence[int]) -> DynamicCache
     pads = [max(lengths) - length for length in lengths]
     joined = DynamicCache()
     for parts in zip(*(_layers(cache) for cache in caches), strict=True):
-        layer = copy.copy(parts[0])
+        layer = _positions(parts[0], slice(None))
         if isinstance(layer, LinearAttentionLayer):
             _join_states(layer, parts)
         if _has_keys(layer):
@@ -91,7 +102,7 @@ def join(caches: Sequence[DynamicCache], lengths: Sequence[int]) -> DynamicCache
 
 
 def take(cache: DynamicCache, rows: Sequence[int], length: int) -> DynamicCache:
-    """The last `length` positions of some rows. `cache` must not be used afterwards, as its states are moved."""
+    """The last `length` positions of some rows."""
     taken = DynamicCache()
     index: Any = torch.tensor(rows)
     for layer in _layers(cache):
@@ -102,9 +113,17 @@ def take(cache: DynamicCache, rows: Sequence[int], length: int) -> DynamicCache:
 
 
 def crop(cache: DynamicCache, length: int) -> DynamicCache:
-    """A cache of the first `length` positions that shares memory with `cache`; appending to it copies."""
+    """A cache of the first `length` positions, all of them where a layer has a state, which is copied.
+
+    Keys and values share memory with `cache`; appending to either copies.
+    """
     cropped = DynamicCache()
-    cropped.layers += [_positions(layer, slice(length)) for layer in _layers(cache)]
+    for layer in _layers(cache):
+        part = _positions(layer, slice(length))
+        if isinstance(part, LinearAttentionLayer):
+            for states in _states(part):
+                states.update({index: one.clone() for index, one in states.items() if one is not None})
+        cropped.layers.append(part)
     return cropped
 
 
@@ -141,7 +160,7 @@ class PrefixStore:
         for key, entry in self._entries.items():
             if key[0] == steers:
                 length = min(_common(entry.tokens, tokens), len(tokens) - 1)
-                if length > shared:
+                if length > shared and (length == len(entry.tokens) or not has_states(entry.cache)):
                     best, shared = key, length
         if best is None:
             return None, 0, ()
@@ -150,13 +169,17 @@ class PrefixStore:
         return crop(entry.cache, shared), shared, entry.steers
 
     def keep(self, steers: tuple[Steer, ...], tokens: Sequence[SteeredToken], cache: DynamicCache) -> None:
-        """Store the cache of one row of `tokens`; entries that are a start of it are dropped."""
-        if not croppable(cache):
+        """Store the cache of one row of `tokens`, unless it has layers that cannot be reused.
+
+        Entries that are a start of it are dropped, except where a state cannot be cut to their length.
+        """
+        if not joinable(cache):
             return
         key, cache = (steers, tuple(tokens)), crop(cache, len(tokens))
-        for old in [old for old in self._entries if old[0] == steers and _begins(old[1], key[1])]:
-            del self._entries[old]
-        size = sum(layer.keys.nbytes + layer.values.nbytes for layer in _layers(cache) if _has_keys(layer))
+        if not has_states(cache):
+            for old in [old for old in self._entries if old[0] == steers and _begins(old[1], key[1])]:
+                del self._entries[old]
+        size = sum(tensor.nbytes for layer in _layers(cache) for tensor in _tensors(layer))
         self._entries[key] = _Entry(key[1], steers, cache, size)
         while self._entries and (len(self._entries) > MAX_PREFIXES or self._bytes() > self._capacity):
             self._entries.popitem(last=False)
@@ -183,17 +206,17 @@ def _layers(cache: DynamicCache) -> list[Any]:
     return list(cache.layers)
 
 
-def _attention() -> Any:
-    return DynamicLayer()  # type: ignore[no-untyped-call]
-
-
 def _has_keys(layer: Any) -> bool:
     return getattr(layer, "keys", None) is not None
 
 
 def _positions(layer: Any, kept: slice) -> Any:
     """The layer with some of its positions, sharing memory with it."""
+    if isinstance(layer, KeyValues):
+        return layer.part(kept)
     part = copy.copy(layer)
+    if isinstance(layer, LinearAttentionLayer):
+        vars(part).update({name: dict(value) for name, value in vars(part).items() if isinstance(value, dict)})
     if _has_keys(layer):
         part.keys, part.values = layer.keys[:, :, kept], layer.values[:, :, kept]
     return part
@@ -213,9 +236,22 @@ def _pad(states: Tensor, count: int) -> Tensor:
     return torch.nn.functional.pad(states, (0, 0, count, 0)) if count else states
 
 
+def _states(layer: LinearAttentionLayer) -> tuple[dict[int, Tensor | None], dict[int, Tensor | None]]:
+    """The states of a layer, by their numbers."""
+    return layer.conv_states, layer.recurrent_states
+
+
+def _tensors(layer: Any) -> Iterator[Tensor]:
+    """What a layer keeps."""
+    if _has_keys(layer):
+        yield from (layer.keys, layer.values)
+    if isinstance(layer, LinearAttentionLayer):
+        yield from (one for states in _states(layer) for one in states.values() if one is not None)
+
+
 def _join_states(joined: LinearAttentionLayer, parts: Sequence[LinearAttentionLayer]) -> None:
-    for states in ("conv_states", "recurrent_states"):
-        for index in range(joined.number_of_states):
-            rows = [getattr(part, states)[index] for part in parts]
-            if all(row is not None for row in rows):
-                getattr(joined, states)[index] = torch.cat(rows)
+    for states, *others in zip(*map(_states, (joined, *parts)), strict=True):
+        for index in states:
+            rows = [one for other in others if (one := other[index]) is not None]
+            if len(rows) == len(parts):
+                states[index] = torch.cat(rows)

@@ -20,8 +20,10 @@ from capvec.engines.generation import PLAIN, Drawn, Listener, Shaping
 from capvec.engines.transformers.caches import (
     PrefixStore,
     SteeredToken,
+    crop,
     croppable,
     has_positions,
+    has_states,
     join,
     joinable,
     new_cache,
@@ -207,22 +209,37 @@ class Decoder:
             accumulators(request.steers, request.vectors),
         )
         row.reused, row.reused_under = reused, under
-        ids = torch.tensor([request.tokens[reused:]], device=loaded.device)
-        everything = torch.ones(1, len(request.tokens), dtype=torch.long, device=loaded.device)
-        positions = torch.arange(reused, len(request.tokens), device=loaded.device)[None]
-        mask = torch.ones(1, len(request.tokens) - reused, dtype=torch.bool)
-        assistant = torch.tensor([request.assistant[reused:]]) if request.assistant is not None else None
-        with steer(loaded.path, [row.accumulators], mask, assistant=assistant):
-            logits = forward(
-                loaded.model,
-                input_ids=ids,
-                attention_mask=everything,
-                position_ids=positions,
+        start, kept, whole = reused, cache, len(request.tokens)
+        settled = self._reusable(request, cache)
+        if start < settled < whole:
+            self._read(row, cache, start, settled)
+            start, kept = settled, crop(cache, settled)
+        logits = self._read(row, cache, start, whole)
+        self._draw(row, logits[0], _shaped([row], logits)[0])
+        if settled > reused:
+            self._prefixes.keep(request.steers, seen[:settled], kept)
+        return row, cache
+
+    def _reusable(self, request: Request, cache: DynamicCache) -> int:
+        """How many tokens of a prompt to keep for later ones: a state serves only those that begin with all of them."""
+        if not has_states(cache):
+            return len(request.tokens)
+        return self._loaded.settled(request.tokens) if self._loaded.goes_on_from_a_state else 0
+
+    def _read(self, row: _Row, cache: DynamicCache, start: int, end: int) -> Tensor:
+        """Compute some tokens of a prompt. Returns the logits of the last one."""
+        tokens, assistant, device = row.request.tokens, row.request.assistant, self._loaded.device
+        mask = torch.ones(1, end - start, dtype=torch.bool)
+        said = torch.tensor([assistant[start:end]]) if assistant is not None else None
+        unfinished = end < len(tokens)
+        with steer(self._loaded.path, [row.accumulators], mask, assistant=said, unfinished=unfinished):
+            return forward(
+                self._loaded.model,
+                input_ids=torch.tensor([tokens[start:end]], device=device),
+                attention_mask=torch.ones(1, end, dtype=torch.long, device=device),
+                position_ids=torch.arange(start, end, device=device)[None],
                 past_key_values=cache,
             )
-        self._draw(row, logits[0], _shaped([row], logits)[0])
-        self._prefixes.keep(request.steers, seen, cache)
-        return row, cache
 
     def _advance(self, group: _Group) -> None:
         device, rows = self._loaded.device, group.rows

@@ -33,6 +33,8 @@ class LoadedModel:
     stop_ids: frozenset[int]
     context_limit: str = ""
     """Why the context is shorter than asked for, as `context_of` says it."""
+    goes_on_from_a_state: bool = False
+    """Whether a model whose layers keep states reads several further tokens rightly (`proof.goes_on_from_a_state`)."""
 
     @property
     def tokenizer(self) -> Any:
@@ -69,6 +71,26 @@ class LoadedModel:
                 "this text out"
             )
 
+    @cached_property
+    def openings(self) -> tuple[tuple[int, ...], ...]:
+        """The tokens with which a prompt opens the reply, in each mode of thinking. Later prompts may have others."""
+        found = set()
+        for mode in self.thinking_modes:
+            opened, closed = (self.render(TALK, prompt=prompt, thinking=mode) for prompt in (True, False))
+            same = next((i for i, (a, b) in enumerate(zip(opened, closed, strict=False)) if a != b), len(closed))
+            found.add(tuple(opened[same:]))
+        return tuple(sorted(found, key=len, reverse=True))
+
+    @property
+    def thinking_modes(self) -> tuple[Thinking, ...]:
+        """The modes in which the template may be rendered."""
+        return ("off", "on", "default") if self.template.info.switch else ("default",)
+
+    def settled(self, tokens: tuple[int, ...]) -> int:
+        """How many tokens of a prompt the prompt of the next turn begins with: all but those that open the reply."""
+        ends = (opening for opening in self.openings if tokens[len(tokens) - len(opening) :] == opening)
+        return len(tokens) - len(next(ends, ()))
+
     def render(self, messages: Sequence[Message], *, prompt: bool, thinking: Thinking | None = None) -> list[int]:
         """Token ids of a conversation, as `ChatTemplate.ids`."""
         return self.template.ids(messages, prompt=prompt, thinking=thinking)
@@ -78,6 +100,13 @@ class LoadedModel:
         return render_marked(self.template, messages, prompt=prompt, thinking=thinking)
 
 
+TALK: tuple[Message, ...] = (
+    {"role": "system", "content": "Act."},
+    {"role": "user", "content": "hi"},
+    {"role": "assistant", "content": "ls"},
+    {"role": "user", "content": "ok"},
+)
+"""A short conversation, with every kind of message."""
 LAST = torch.tensor([-1])
 """As `logits_to_keep`: the logits of the last position. For the number 1, Gemma 4 runs some blocks on that position
 only, so that the residuals of the others are neither steered nor seen."""

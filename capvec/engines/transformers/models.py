@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from capvec.engines.transformers import modeling_capvec
 from capvec.engines.transformers.checkpoint import check_config, check_model, check_tokenizer
 from capvec.engines.transformers.hooks import ResidualPath, check_order
 from capvec.engines.transformers.loaded import LoadedModel, forward_uncached, refusing
-from capvec.engines.transformers.proof import check_decoding
+from capvec.engines.transformers.packed import pack
+from capvec.engines.transformers.proof import check_decoding, goes_on_from_a_state
 from capvec.engines.transformers.tables import table_of_positions
 from capvec.errors import UsageError
 
@@ -42,7 +44,13 @@ END_NAMES = ("norm", "final_layernorm", "final_layer_norm", "ln_f", "norm_f", "f
 
 
 def load_model(
-    name: str, *, label: str | None = None, context_length: int | None = None, device: str = "auto", dtype: str = "auto"
+    name: str,
+    *,
+    label: str | None = None,
+    context_length: int | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    packed: bool = False,
 ) -> LoadedModel:
     """Load a causal or image-text model with its tokenizer.
 
@@ -52,6 +60,7 @@ def load_model(
         context_length: overrides the model's config, up to the length that `context_of` allows.
         device: `auto` takes CUDA where there is one.
         dtype: `auto` is bfloat16 on CUDA and float32 on a CPU, where bfloat16 is slower to prefill.
+        packed: whether linear layers may be packed (`packed`), as for a model that answers and is not edited.
 
     Raises:
         UsageError: there is no such model, it has no chat template that an agent can use, its decoder blocks were not
@@ -80,6 +89,8 @@ def load_model(
     text = config.get_text_config(decoder=True)
     path = find_residual_path(model, int(text.num_hidden_layers))
     check_model(model, raw, report, path, name)
+    if packed:
+        pack(model)
     length, limit = context_of(text, context_length, table_of_positions(model))
     loaded = LoadedModel(
         model=model,
@@ -94,7 +105,7 @@ def load_model(
     )
     for check in CHECKS:
         check(loaded)
-    return loaded
+    return replace(loaded, goes_on_from_a_state=goes_on_from_a_state(loaded))
 
 
 def find_residual_path(model: nn.Module, n_layers: int) -> ResidualPath:

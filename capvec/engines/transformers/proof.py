@@ -17,6 +17,8 @@ uncached logits of the row move if the output of every block is rounded once mor
 does depends on dtype, depth, weights and tokens, and this measures it on the model itself. A model in which it could
 hide a wrong decode is refused too.
 
+A model whose layers keep states is then asked whether it goes on from one (`goes_on_from_a_state`).
+
 The conversation has the special tokens of the chat template. Residuals are often largest there, and overflow first; and
 a token that was added to the tokenizer alone has no embedding. Both are refused before anything is compared.
 """
@@ -30,13 +32,22 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
+from capvec.engines.transformers.caches import crop, has_states, new_cache
 from capvec.engines.transformers.checkpoint import some_names
 from capvec.engines.transformers.decode import Decoder, Request
 from capvec.engines.transformers.hooks import accumulators, jitter, record, steer
-from capvec.engines.transformers.loaded import LoadedModel, cache_keyword, forward_uncached, refusing
+from capvec.engines.transformers.loaded import (
+    TALK,
+    LoadedModel,
+    cache_keyword,
+    forward,
+    forward_uncached,
+    refusing,
+)
 from capvec.errors import UsageError
-from capvec.records import Message, Reply, Thinking
+from capvec.records import Reply
 from capvec.steering import Steer
 
 ROUNDINGS, ROUNDINGS_32 = 2.0, 32.0
@@ -50,13 +61,6 @@ not afterwards, as its authors' code does); rounding above the other would hide 
 
 PROMPT, DRAWN = 5, (3, 2)
 """Random tokens of the first row, and tokens that each row then draws. A forward pass is most of the cost."""
-TALK: tuple[Message, ...] = (
-    {"role": "system", "content": "Act."},
-    {"role": "user", "content": "hi"},
-    {"role": "assistant", "content": "ls"},
-    {"role": "user", "content": "ok"},
-)
-"""What the second row renders: short, with every kind of message."""
 STEPS_ALONE = 1
 """Decoding steps of the first row before the second one joins."""
 
@@ -127,6 +131,38 @@ def check_decoding(loaded: LoadedModel) -> None:
     _check(loaded, steered, steers, vectors)
 
 
+@torch.inference_mode()
+def goes_on_from_a_state(loaded: LoadedModel) -> bool:
+    """Whether a model whose layers keep states reads several tokens after a start, as it reads all of them at once.
+
+    Some compute a prompt from an empty state, whatever the cache holds. Their starts are not reused.
+    """
+    cache = new_cache(loaded.model.config)
+    if not has_states(cache):
+        return False
+    tokens = _random_tokens(loaded)
+    row, half = _row(loaded, tokens, 1), len(tokens) // 2
+    try:
+        _forward(loaded, row.ids, 0, half, cache)
+        kept = crop(cache, half)
+        apart = [
+            _difference(_forward(loaded, row.ids, half, len(tokens), one)[0], row.logits[-1]) for one in (cache, kept)
+        ]
+    except Exception:  # of the model's own code, which does not know such a pass
+        return False
+    return _rms(torch.stack(apart)) <= row.allowed
+
+
+def _forward(loaded: LoadedModel, ids: Tensor, start: int, end: int, cache: DynamicCache) -> Tensor:
+    return forward(
+        loaded.model,
+        input_ids=ids[:, start:end],
+        attention_mask=torch.ones_like(ids[:, :end]),
+        position_ids=torch.arange(start, end, device=ids.device)[None],
+        past_key_values=cache,
+    )
+
+
 def _random_tokens(loaded: LoadedModel) -> list[int]:
     """The first row: random tokens that are no special ones."""
     special = {*loaded.tokenizer.added_tokens_decoder, *loaded.stop_ids}
@@ -141,8 +177,7 @@ def _rendered_tokens(loaded: LoadedModel) -> list[int]:
     Raises:
         UsageError: the model has no embedding for a token of it, or of the same with its thoughts switched otherwise.
     """
-    modes: tuple[Thinking, ...] = ("off", "on", "default") if loaded.template.info.switch else ("default",)
-    rendered = [loaded.render(TALK, prompt=True, thinking=mode) for mode in modes]
+    rendered = [loaded.render(TALK, prompt=True, thinking=mode) for mode in loaded.thinking_modes]
     for ids in rendered:
         loaded.check_ids(ids)
     return rendered[0]

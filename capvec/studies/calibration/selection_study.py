@@ -21,7 +21,7 @@ from capvec.plan.plan import Plan
 from capvec.records import Config, Outcome
 from capvec.results.gates import GateResult
 from capvec.results.results import Judgement, Results
-from capvec.run.open_files import allow_trials
+from capvec.run.process_limits import allow_trials
 from capvec.run.recorder import run_trials
 from capvec.run.session import StudySession
 from capvec.run.study import StudyContext, StudyDesign

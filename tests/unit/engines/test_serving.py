@@ -34,8 +34,9 @@ from capvec.errors import EngineUnavailable
 pytestmark = pytest.mark.unit
 INFO = EngineInfo("m", None, "Llama", 2, 4, 64, "float32", "cpu", "0")
 BOUNDS = Bounds(
-    body_bytes=2000, held_bytes=3000, requests=2, connections=8, request_s=0.5, idle_s=60, answer_s=0.5, linger_s=0.3
-)
+    body_bytes=2000, pieces=1000, held_bytes=3000, requests=2, connections=8, request_s=0.5, idle_s=60, answer_s=0.5,
+    linger_s=0.3,
+)  # fmt: skip
 LARGE = bytes(range(256)) * (64 << 12)
 
 
@@ -133,6 +134,8 @@ def engine(waiting):
         (request("POST", "/work", b"5\r\nhello!", "Transfer-Encoding: chunked"), 400, "malformed chunk footer"),
         (request("POST", "/work", b"x" * 2001), 413, "at most 2,000 bytes"),
         (request("POST", "/work", b"x" * 1_000_000), 413, "at most 2,000 bytes"),
+        (request("POST", "/work", b"1\r\nx\r\n" * 1001, "Transfer-Encoding: chunked"), 413, "more than 1,000 pieces"),
+        (request("POST", "/health", b"1\r\nx\r\n" * 9999, "Transfer-Encoding: chunked"), 413, "more than 1,000 pieces"),
         (request("POST", "/work", b"7d1\r\n" + b"x" * 2001 + b"\r\n", "Transfer-Encoding: chunked"), 413, "at most"),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 500, 400, "no HTTP/1.1"),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 401, "bearer token"),
@@ -169,6 +172,14 @@ def test_a_body_in_chunks_is_read_and_none_is_an_empty_one(engine):
     chunked = request("POST", "/work", b"2\r\nno\r\n1\r\nw\r\n0\r\n\r\n", "Transfer-Encoding: chunked")
     assert engine.send(chunked).status == 200
     assert engine.send(request("POST", "/work", b"now", "Expect: 100-continue", "Content-Length: 3")).status == 200
+
+
+def test_a_body_in_as_many_pieces_as_may_be_is_read_and_the_next_request_may_have_as_many(engine):
+    body = b"1\r\nn\r\n" + b"1\r\no\r\n" + b"1\r\nw\r\n" * 998 + b"0\r\n\r\n"
+    with engine.connect() as connection:
+        for _ in range(2):
+            connection.sendall(request("POST", "/work", body, "Transfer-Encoding: chunked"))
+            assert read_answer(connection).status == 200
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pandas as pd
 import pytest
@@ -96,12 +97,36 @@ def test_columns_can_be_named():
         ({"task": ["a"], "outcome": [1], "attempt": [1.5]}, {}, "a whole number"),
         ({"task": [""], "outcome": [1]}, {}, "the name of a task"),
         ({"task": [], "outcome": []}, {}, "no row"),
+        ({"task": ["a"], "outcome": [1], **{f"c{n}": [1] for n in range(999)}}, {}, "1,001 columns; expected at most"),
+        ({f"c{n}": [1] for n in range(500)}, {}, "c19 and 480 more; expected one of"),
     ],
 )
 def test_what_is_missing_or_wrong_is_named(frame, columns, said):
     with pytest.raises(UsageError) as refused:
         source_of_frame(pd.DataFrame(frame), Reading(columns))
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", "", "not a table that pandas reads"),
+        ("a.csv", "\n" * 50, "not a table that pandas reads"),
+        ("a.csv", "task,config,outcome,outcome\na,x,1,0\n", "the column 'outcome' is there twice"),
+        ("a.csv", "task,outcome," + ",".join(f"c{n}" for n in range(2000)) + "\na,1\n", "2,002 columns"),
+        ("a.csv", ",".join(f"c{n}" for n in range(300_000)), "its first line is longer than 64 KiB"),
+        ("a.jsonl", "".join(f'{{"task": "a", "outcome": 1, "c{n}": 1}}\n' for n in range(9000)), "9,002 columns"),
+    ],
+    ids=["empty", "empty lines", "one name twice", "columns", "a long first line", "an own column in each row"],
+)
+def test_a_file_of_no_table_or_of_one_too_wide_is_refused_quickly(tmp_path, name, content, said):
+    (tmp_path / name).write_text(content)
+    began = time.process_time()
+    with pytest.raises(UsageError) as refused:
+        read_source(tmp_path / name, Reading())
+    assert said in str(refused.value)
+    assert time.process_time() - began < 5
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("text", ["task", "task=", "=x", "speed=x"])

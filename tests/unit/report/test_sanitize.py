@@ -14,6 +14,7 @@ from capvec.records import Config, TrialSpec
 from capvec.report import terminal
 from capvec.report.completion import errors_section
 from capvec.report.markdown import section_lines
+from capvec.report.section import Bullets, Code, Finding, Findings, Link, Markdown, Paragraph, Strong, Table, left
 from capvec.run.trial import error_outcome
 from capvec.text import not_a_formula, one_line, printable
 
@@ -59,6 +60,24 @@ def test_the_terminal_shows_the_first_line_of_an_error_without_its_control_chara
         "error: t-baseline-t1: red `<script>`alert(1)</script> 2Jgnp | *b*",
         "error: t-baseline-t1: no reason was given",
     ]
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        Paragraph(HOSTILE),
+        Paragraph((Strong(HOSTILE), Code(HOSTILE), Link("x", HOSTILE), Markdown(HOSTILE))),
+        Bullets((HOSTILE,)),
+        Findings((Finding(HOSTILE, HOSTILE, HOSTILE),)),
+        Table(left("a"), ((HOSTILE,),)),
+    ],
+    ids=["paragraph", "marks", "bullets", "verdicts", "table"],
+)
+def test_no_block_that_the_terminal_shows_acts_on_it(block):
+    """Names of configs, too, which are others' in a file of results."""
+    shown = "".join(terminal.block_lines(block, 80))
+    assert "alert(1)" in shown
+    assert printable(shown) == shown
 
 
 def test_no_cell_of_the_table_of_trials_is_a_formula(tmp_path):

@@ -125,14 +125,15 @@ class Accumulators:
         """The accumulators of the steers at a layer."""
         return tuple(one for one in self.steers if one.steer.layer == layer)
 
-    def watch(self, leak: Tensor | None, *, steered: int) -> None:
+    def watch(self, leak: Tensor | None, *, steered: int, unfinished: bool = False) -> None:
         """Add one site of one forward pass.
 
         Args:
             leak: float64 scalar, the largest ‖h_out − h_in‖ over the row's positions that no steer may move there.
             steered: the row's positions that a steer moves there.
+            unfinished: whether the pass counts as one with a later one.
         """
-        self.watched += 1
+        self.watched += not unfinished
         self.steered += steered
         if leak is not None:
             self._leak = leak if self._leak is None else torch.maximum(self._leak, leak.to(self._leak.device))

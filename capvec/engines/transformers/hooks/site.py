@@ -32,6 +32,8 @@ class Site:
     """bool `[batch, positions, steers]`, on the CPU; rows with fewer steers are padded."""
     names: Mapping[nn.Module, str]
     """Dotted path of every module."""
+    unfinished: bool = False
+    """As in `steer`."""
     terms: Terms = field(init=False)
     """What the steers ask for."""
     _before: tuple[nn.Module, Tensor] | None = field(default=None, init=False)
@@ -82,7 +84,7 @@ class Site:
         self._before = module, hidden.detach()
         for row in self.here:
             for one in row:
-                one.fired += 1
+                one.fired += not self.unfinished
         if not self._any_moves:
             return output
         terms, exact = self.terms, hidden.double()
@@ -132,7 +134,8 @@ class Site:
         leaks = self.leaks(was, now) if self._any_still else None
         places = {"block": self.names.get(block, "?"), "receiver": self.names.get(receiver, "?")}
         for index, (row, here) in enumerate(zip(self.rows, self.here, strict=True)):
-            row.watch(leaks[index] if leaks is not None else None, steered=self._moved[index])
+            leak = leaks[index] if leaks is not None else None
+            row.watch(leak, steered=self._moved[index], unfinished=self.unfinished)
             for number, one in enumerate(here):
                 own = readings.of(index, number) if readings is not None else None
                 one.add(own, passed=self._passed[index], steered=self._counts[index][number], **places)

@@ -47,6 +47,7 @@ def steer(
     *,
     generated: bool = False,
     assistant: Tensor | None = None,
+    unfinished: bool = False,
 ) -> Iterator[None]:
     """Steer the forward passes inside the context. Its hooks are removed at the end, after an exception too.
 
@@ -61,6 +62,7 @@ def steer(
         generated: whether the tokens were generated and are fed back; otherwise they belong to the prompt.
         assistant: bool `[batch, positions]`, which prompt tokens belong to assistant messages; required by a steer at
             those positions.
+        unfinished: whether a later pass reads the rest of the same prompt. It counts as one pass with that one.
 
     Raises:
         SteeringFault: `assistant` is required and missing; or, inside the forward pass, a block's output is not a
@@ -71,7 +73,7 @@ def steer(
     with ExitStack() as stack:
         for layer in layers:
             here = [row.at(layer) for row in rows]
-            site = Site(layer, rows, here, mask, _applies(here, mask, generated, assistant), path.names)
+            site = Site(layer, rows, here, mask, _applies(here, mask, generated, assistant), path.names, unfinished)
             block, receiver = path.blocks[layer], path.receiver(layer)
             stack.callback(block.register_forward_hook(site.move, prepend=True).remove)
             if receiver is not None:
@@ -79,7 +81,7 @@ def steer(
             else:
                 stack.callback(block.register_forward_hook(site.probe_output).remove)
             for row in rows:
-                row.sites += 1
+                row.sites += not unfinished
         yield
 
 

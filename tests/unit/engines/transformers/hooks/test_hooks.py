@@ -221,6 +221,27 @@ def test_a_layer_that_does_not_exist_leaves_no_hook_on_the_others(torch, stack, 
     assert hook_count(model) == 0
 
 
+@quick
+@given(seeds, st.floats(0.5, 8, width=32), st.integers(1, 3))
+def test_passes_over_one_prompt_count_as_one_and_a_missing_one_is_caught(torch, stack, hooks, path_of, seed, alpha, at):
+    model, h, one = stack(seed), inputs(torch, seed, rows=1), vector(seed)
+    steers = (Steer(1, "d0", float(alpha)),)
+    layout = BlockLayout("layers", 3)
+
+    def read(*parts):
+        made = hooks.accumulators(steers, [torch.as_tensor(one)])
+        for part in parts:
+            mask = torch.ones(1, part.stop - part.start, dtype=torch.bool)
+            with hooks.steer(path_of(model), [made], mask, unfinished=part.stop < 4):
+                model(h[:, part])
+        return reply_of(made, 4)
+
+    check_receipts(read(slice(0, at), slice(at, 4)), asked(steers, [one]), layout)
+    for parts in ([slice(at, 4)], [slice(0, 4), slice(at, 4)]):
+        with pytest.raises(SteeringFault, match="the hook ran"):
+            check_receipts(read(*parts), asked(steers, [one]), layout)
+
+
 def receipts_of(made, positions=4):
     """What `check_receipts` takes, for one forward pass over a prompt that drew one token."""
     steers, vectors = zip(*((accumulator.steer, accumulator.vector) for accumulator in made[0].steers), strict=True)

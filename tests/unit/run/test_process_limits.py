@@ -1,4 +1,4 @@
-"""A run that needs more open files than this process may have is refused at the start, and given what it may have."""
+"""A run that needs more than this process may have is refused at the start, and given what it may have."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ STUDY = (
 )
 
 
-def limited(soft, hard, *command, cwd):
-    """A command that may have so many files open."""
+def limited(soft, hard, *command, cwd, kind=resource.RLIMIT_NOFILE):
+    """A command with a limit, by default of open files."""
     return subprocess.run(
         command, cwd=cwd, capture_output=True, text=True, check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard)),
+        preexec_fn=lambda: resource.setrlimit(kind, (soft, hard)),
     )  # fmt: skip
 
 
@@ -57,9 +57,20 @@ def test_too_few_open_files_are_one_sentence_before_anything_starts(tmp_path, co
     assert "Traceback" not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(("command", "code"), [(STUDY, pytest.ExitCode.USAGE_ERROR), ((*CAPVEC, "check"), 2)])
+def test_too_little_address_space_is_one_sentence_before_anything_starts(tmp_path, command, code):
+    """As after `ulimit -v 1500000`, where libraries of linear algebra and the engine end in many ways."""
+    write_task(tmp_path / "tasks" / "one", REWARD.format(1))
+    where = ("tasks",) if "check" in command else ("--tasks", "tasks")
+    done = limited(1_536_000_000, 1_536_000_000, *command, *where, cwd=tmp_path, kind=resource.RLIMIT_AS)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "may have 1,536,000,000: raise the limit of memory (`ulimit -v`) and try again\n" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
 def test_what_the_system_allows_is_taken():
     program = (
-        "import resource\nfrom capvec.run.open_files import allow_trials\n"
+        "import resource\nfrom capvec.run.process_limits import allow_trials\n"
         "allow_trials(2, '-n 2')\nprint(resource.getrlimit(resource.RLIMIT_NOFILE))"
     )
     done = limited(24, 1000, sys.executable, "-c", program, cwd=os.getcwd())

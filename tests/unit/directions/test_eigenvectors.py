@@ -1,0 +1,42 @@
+"""First eigenvectors of many small matrices at once, against LAPACK's of each."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from capvec.directions.eigenvectors import first_eigenvectors
+
+pytestmark = pytest.mark.unit
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 13), st.sampled_from([1, 3, 40, 3000]), st.booleans())
+def test_each_is_lapacks_where_that_is_determined(seed, size, d, padded):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((30, size, d)) * 10.0 ** rng.integers(-6, 7, (30, 1, 1))
+    if padded and size > 1:
+        x[::2, -1] = 0  # as a pair that does not exist
+    matrices = x @ x.transpose(0, 2, 1)
+    got = first_eigenvectors(matrices)
+    np.testing.assert_allclose(np.linalg.norm(got, axis=1), 1, rtol=1e-12)
+    for vector, matrix in zip(got, matrices, strict=True):
+        values, vectors = np.linalg.eigh(matrix)
+        assert vector @ matrix @ vector >= values[-1] * (1 - 1e-10)
+        if size > 1 and values[-1] - values[-2] > 1e-6 * values[-1]:
+            assert abs(vector @ vectors[:, -1]) == pytest.approx(1, abs=1e-9)
+    if padded and size > 1:
+        assert np.abs(got[::2, -1]).max() < 1e-7
+
+
+def test_equal_eigenvalues_and_zeros_give_some_unit_vector():
+    for matrix in (np.eye(4), np.zeros((4, 4)), np.diag([2.0, 2.0, 1.0, 0.0])):
+        (vector,) = first_eigenvectors(matrix[None])
+        assert np.linalg.norm(vector) == pytest.approx(1)
+        assert vector @ matrix @ vector == pytest.approx(np.linalg.eigvalsh(matrix)[-1])
+
+
+def test_no_matrix_gives_no_vector():
+    assert first_eigenvectors(np.empty((0, 3, 3))).shape == (0, 3)
