@@ -14,6 +14,7 @@ from capvec.pytest_plugin.gates import gate_reports
 from capvec.pytest_plugin.other_plugins import parameter_of, refuse_multiplied
 from capvec.records import Outcome, TrialId
 from capvec.report.preregistration import preregistration_status
+from capvec.results.battery import CostRow
 from capvec.results.results import Results
 from capvec.run.session import StudySession
 from capvec.signals import finishing
@@ -130,7 +131,9 @@ class Controller:
 
 
 def _tell_junit(config: pytest.Config, results: Results) -> None:
-    """Write whether the run is what was preregistered into the junit file, where there is one."""
+    """Write into the junit file, where there is one, whether the run is what was preregistered, and what it costs."""
     if (junit := config.stash.get(xml_key, None)) is not None:
         for said in preregistration_status(results):
             junit.add_global_property("preregistration", printable(said))
+        for cost in results.battery.costs if results.battery is not None else ():
+            junit.add_global_property(f"battery {cost.config}", json.dumps(CostRow.of(cost).to_json()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import xml.etree.ElementTree as ET
 from collections import Counter
 
 import numpy as np
@@ -47,7 +48,7 @@ def lines(report):
 def test_a_battery_is_asked_under_every_config_resumed_and_reported(run, pytester):
     from capvec.commands.main import main
 
-    result = run("-n", "2")
+    result = run("-n", "2", "--junitxml", "junit.xml")
     assert result.ret == pytest.ExitCode.OK, result.stdout.str()
     assert no_container_is_left()
     result.stdout.fnmatch_lines(["capvec: battery: 24 answers to 8 items"])
@@ -65,6 +66,10 @@ def test_a_battery_is_asked_under_every_config_resumed_and_reported(run, pyteste
     costs = {one["config"]: one for one in json.loads((report / "summary.json").read_text())["battery"]}
     assert costs["zero-L20"]["difference"] == 0
     assert costs["steered-L20-a1"]["holm"] == costs["steered-L20-a1"]["pvalue"]
+
+    suite = ET.parse(pytester.path / "junit.xml").getroot().find("testsuite")
+    told = {one.get("name"): one.get("value") for one in suite.find("properties")}
+    assert {name.removeprefix("battery "): json.loads(value) for name, value in told.items()} == costs
 
     # What was not answered is asked again, and nothing else.
     kept = [json.dumps(one) + "\n" for one in found[:-3]]
