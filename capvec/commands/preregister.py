@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     path = Path(options.FILE)
     check_new(path)
     asked = parse_options(options.typed, "preregister")
-    model = _model(asked.model)
+    model = replace(_model(asked.model), engine=None if asked.engine == "auto" else asked.engine)
     study, direction = SweepStudy(_with_layer(asked)), _direction(asked, model.name)
     configs = study.config_names()
     if asked.gate is not None:
@@ -45,15 +45,15 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _model(name: str) -> RegisteredModel:
-    """The model by its name, and a folder of the user's by what its files hold too; nothing is made or fetched."""
-    from capvec.engines.model_files import folder_digest  # noqa: PLC0415
+    """The model by its name, and by its commit or what its folder holds; nothing is made or fetched."""
+    from capvec.engines.model_files import folder_digest, hub_commit  # noqa: PLC0415
     from capvec.models.source import POCKET, POCKET_BASE, resolve_model  # noqa: PLC0415
     from capvec.results.preregistration import RegisteredModel  # noqa: PLC0415
 
     if name in {POCKET, POCKET_BASE}:
         return RegisteredModel(name)
     source = resolve_model(name)
-    return RegisteredModel(source.name, folder_digest(Path(source.path_or_id)))
+    return RegisteredModel(source.name, folder_digest(Path(source.path_or_id)) or hub_commit(source.path_or_id))
 
 
 def _with_layer(asked: SweepOptions) -> SweepOptions:

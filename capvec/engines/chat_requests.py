@@ -28,8 +28,8 @@ _COMMON = (
     "stop stream stream_options structured_outputs temperature top_k top_p".split()
 )
 _OF_CHATS = (
-    "max_completion_tokens messages modalities parallel_tool_calls response_format thinking tool_choice tools "
-    "top_logprobs".split()
+    "chat_template_kwargs max_completion_tokens messages modalities parallel_tool_calls response_format thinking "
+    "tool_choice tools top_logprobs".split()
 )
 _CHAT = frozenset((*_COMMON, *_IGNORED, *_OF_CHATS))
 _TEXT = frozenset((*_COMMON, *_IGNORED, "best_of", "echo", "prompt", "suffix"))
@@ -69,6 +69,8 @@ class ChatRequest(Wanted):
 
     messages: tuple[ChatMessage, ...]
     thinking: Thinking | None
+    variables: Mapping[str, bool]
+    """Of the chat template, as vLLM's clients switch thinking (`chat_template_kwargs`)."""
     tools: Tools
 
 
@@ -99,6 +101,7 @@ def parse_chat(raw: bytes, n_layers: int) -> ChatRequest:
         logprobs=most if told else None,
         messages=chat_messages(body.get("messages")),
         thinking=_thinking(body.get("thinking")),
+        variables=_variables(body),
         tools=_tools(body),
     )
 
@@ -255,6 +258,16 @@ def _thinking(raw: Any) -> Thinking | None:
     if raw is not None and raw not in get_args(Thinking):
         raise invalid(f"thinking: {shown(raw)}; expected one of {', '.join(get_args(Thinking))}")
     return cast("Thinking | None", raw)
+
+
+def _variables(body: Mapping[str, Any]) -> dict[str, bool]:
+    raw = given(body, "chat_template_kwargs", {})
+    known = {name: value for name, value in raw.items() if value is not None} if isinstance(raw, dict) else None
+    if known is None or not all(isinstance(value, bool) for value in known.values()):
+        raise invalid(f"chat_template_kwargs: {shown(raw)}; expected an object of switches, each true or false")
+    if known and body.get("thinking") is not None:
+        raise invalid("thinking and chat_template_kwargs: both switch thinking; give one of the two")
+    return known
 
 
 def _stop(raw: Any) -> tuple[str, ...]:

@@ -126,7 +126,7 @@ class Endpoints(ABC):
         return await self.models(http)
 
     async def chat(self, http: HttpRequest) -> Response:
-        asked = self._named(parse_chat(await body_of(http), self.info.n_layers))
+        asked = self._named(self._switched(parse_chat(await body_of(http), self.info.n_layers)))
         prompt = self._chat_prompt(asked)
         form = ChatForm(self.template, logprobs=asked.logprobs is not None)
         return await Answering(self, http, asked, form, ChatReader(self.template, asked, prompt)).answer([prompt])
@@ -202,6 +202,17 @@ class Endpoints(ABC):
                 "not_found",
                 404,
             )
+
+    def _switched(self, asked: ChatRequest) -> ChatRequest:
+        """The request with its variables of the chat template as what they do: thinking on or off."""
+        switch = self.template.info.switch
+        if unknown := [name for name in asked.variables if name != switch]:
+            has = f"its one switch is {switch}, true or false" if switch else "it has no switch"
+            raise RequestError(
+                f"chat_template_kwargs: {shown(unknown)}: the model's chat template does not act on it; {has}",
+                "unsupported_value",
+            )
+        return replace(asked, thinking="on" if asked.variables[switch] else "off") if asked.variables else asked
 
     def _named(self, asked: ChatRequest) -> ChatRequest:
         """The request with the steers and the system text of the config that it names."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
+    HFValidationError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
@@ -33,6 +35,15 @@ def folder_digest(folder: Path) -> str | None:
                     handle.seek((size - _PIECE) * piece // (_PIECES - 1))
                     digest.update(handle.read(_PIECE))
     return digest.hexdigest()[:16]
+
+
+def hub_commit(name: str) -> str | None:
+    """The commit of a model of the hub that its cache on this machine has; None without one. Nothing is fetched."""
+    try:
+        found = try_to_load_from_cache(name, "config.json")
+    except HFValidationError:
+        return None
+    return Path(found).parent.name if isinstance(found, str) else None
 
 
 def cannot_load(name: str, error: BaseException) -> UsageError:

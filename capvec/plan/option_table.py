@@ -116,7 +116,7 @@ def _of_models(name: str) -> Default:
 
 _NOT_REGISTERED = frozenset(
     (
-        *("reference", "base_url", "engine", "engine_arg", "skip_unfit", "no_check", "docker_host", "retries"),
+        *("reference", "base_url", "engine_arg", "skip_unfit", "no_check", "docker_host", "retries"),
         *("max_outage", "base_rate", "spread", "run", "resume", "shard", "plan", "preregistration"),
         *("write_preregistration", "hypothesis", "battery", "battery_limit"),
     )

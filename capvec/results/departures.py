@@ -25,6 +25,7 @@ from capvec.results.preregistration import (
     settings_of,
     stopping_of,
 )
+from capvec.results.provenance import engine_in_words
 from capvec.results.sessions import brief, place_of, sessions_of
 from capvec.results.shards import planned_trials
 from capvec.serial import Record
@@ -33,7 +34,18 @@ from capvec.stats.verdict import TEST
 from capvec.text import counted
 
 Kind = Literal[
-    "time", "configs", "tasks", "attempts", "margin", "test", "stopping rule", "gates", "model", "direction", "settings"
+    "time",
+    "configs",
+    "tasks",
+    "attempts",
+    "margin",
+    "test",
+    "stopping rule",
+    "gates",
+    "model",
+    "engine",
+    "direction",
+    "settings",
 ]
 _LAYERS = re.compile(r"(?<=L)\d+(?:\+\d+)*")
 NAMED = 6
@@ -234,6 +246,9 @@ def _of_conditions(registered: Preregistration, record: Mapping[str, Any]) -> It
         yield Departure("model", f"the model {model['model']} in place of {registered.model.name}")
     elif registered.model.revision not in {None, model["revision"]}:
         yield Departure("model", f"revision {model['revision']} of the model in place of {registered.model.revision}")
+    claimed, engine = registered.model.engine, engine_in_words(model)
+    if claimed is not None and claimed not in (engine, engine.partition(" ")[0]):
+        yield Departure("engine", f"the engine {engine} in place of {claimed}")
     yield from _of_direction(registered, record["direction"], options)
     yield from _of_settings(registered.settings, options, model.get("defaults", {}))
 

@@ -36,7 +36,7 @@ SHOWN = 12
 ConfigKind = Literal["baseline", "steered", "control"]
 _ELSEWHERE = (
     *("alphas", "alpha_unit", "layers", "op", "positions", "keep_norm", "controls", "direction", "traces", "recipe"),
-    *("model", "tasks", "skip_unsupported", "attempts", "effect", "sequential", "gate", "hypothesis"),
+    *("model", "engine", "tasks", "skip_unsupported", "attempts", "effect", "sequential", "gate", "hypothesis"),
 )
 """Options that stand in a preregistration under a name of their own, as far as they mean anything there."""
 
@@ -47,7 +47,9 @@ class RegisteredModel(Record):
 
     name: str
     revision: str | None = None
-    """As in `EngineInfo`; None for the bundled models, and for one of the hub where no engine was asked."""
+    """As in `EngineInfo`; None for the bundled models, and for one of the hub that is not on this machine."""
+    engine: str | None = None
+    """What computes, as `provenance.engine_in_words` says it; None where no engine was asked or named."""
 
 
 @dataclass(frozen=True)

@@ -319,7 +319,7 @@ def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "study": record.get("study", "sweep"),
         "model": tuple(record["model"][key] for key in ("model", "revision", "dtype")),
-        "engine": _engine(record["model"]),
+        "engine": engine_in_words(record["model"]),
         **{f"settings.{name}": value for name, value in Settings.from_json(record["settings"]).to_json().items()},
         "direction": record["direction"]["hash"] if record["direction"] else None,
         **{f"--{name}": value for name, value in _thresholds(record.get("options", {})).items()},
@@ -333,7 +333,7 @@ def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _engine(model: Mapping[str, Any]) -> str:
+def engine_in_words(model: Mapping[str, Any]) -> str:
     """What computes, as in `vllm 0.26.0 tensor_parallel_size=2`; an earlier capvec had one engine."""
     arguments = (f"{key}={json.dumps(value)}" for key, value in sorted(model.get("backend_args", {}).items()))
     return " ".join([model.get("backend", "transformers"), *arguments])

@@ -232,7 +232,8 @@ class StudySession:
             UsageError: something is there already, or the hypothesis is empty.
         """
         plan, record = self._ready.payload.plan, self._record
-        model = RegisteredModel(record["model"]["model"], record["model"]["revision"])
+        served = record["model"]
+        model = RegisteredModel(served["model"], served["revision"], provenance.engine_in_words(served))
         contrast = (record["direction"]["contrast"] or {}).get("hash")
         recipe = None if contrast is None else self.options.recipe
         direction = RegisteredDirection(record["direction"]["hash"], contrast, recipe)

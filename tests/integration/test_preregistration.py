@@ -42,9 +42,11 @@ def test_a_sweep_keeps_to_what_its_plan_wrote_and_goes_on_with_no_other_claim(sw
     known, typed = json.loads(path.read_text()), json.loads(claim("claim.json").read_text())
     planned.stdout.fnmatch_lines([f"capvec: preregistered in {path}: hash {known['hash']}"])
     assert known["model"]["revision"]
-    # A model's folder and a direction's file leave nothing to be found.
-    when = {name: typed[name] for name in ("written", "hash")}
-    assert known | when == typed
+    assert known["model"]["engine"] == "transformers"
+    # A model's folder and a direction's file leave nothing else to be found.
+    found = {name: typed[name] for name in ("written", "hash", "model")}
+    assert known | found == typed
+    assert known["model"] | {"engine": None} == typed["model"]
 
     begins = f"({known['hash'][:12]}, written {known['written'][:10]} "
     kept = sweep("-n", "2", "--preregistration", str(path), "--junitxml", "junit.xml")
@@ -91,6 +93,18 @@ def test_a_sweep_that_departs_runs_and_begins_its_report_with_every_departure(sw
     assert [one["kind"] for one in summary["departures"]] == [
         *("configs", "attempts", "margin", "gates", "settings", "stopping rule")
     ]
+
+
+def test_a_plan_says_in_what_its_sweep_would_depart(sweep, claim):
+    path = claim("claim.json", "--attempts", "3", "--engine", "vllm")
+    planned = sweep("--plan", "-n", "2", "--preregistration", str(path))
+    assert planned.ret == pytest.ExitCode.OK
+    said = [line for line in planned.stdout.lines if line.startswith("capvec: departs")]
+    departs = "capvec: departs from the preregistration"
+    assert said == [f"{departs}: 1 attempt in place of 3", f"{departs}: the engine transformers in place of vllm"]
+    kept = sweep("--plan", "-n", "2", "--preregistration", str(claim("kept.json", "--engine", "transformers")))
+    assert kept.ret == pytest.ExitCode.OK
+    assert "departs" not in kept.stdout.str()
 
 
 def test_what_was_written_after_the_first_trial_is_named_as_such(sweep, report, claim):

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import safetensors.numpy
+from support.chat_templates import tokenizer_of
 from support.raw_http import TOKEN as ENGINE_TOKEN
 from support.raw_http import served
 from support.served_models import TOKEN, capvec_serve
@@ -16,6 +17,7 @@ from support.tiny_models import CHATML, LAYERS, WIDTH, byte_tokenizer, load_tiny
 
 from capvec.directions.direction import Direction
 from capvec.engines.client import EngineClient
+from capvec.engines.template_probes import inspect_template
 from capvec.errors import EngineUnavailable
 from capvec.plan.configs import steered_config
 from capvec.records import Config
@@ -51,6 +53,42 @@ def running(steering, tmp_path_factory):
 
 def said(answer):
     return answer["choices"][0]["message"]["content"]
+
+
+@pytest.fixture(scope="module")
+def thinking(tmp_path_factory):
+    """A model that answers with a thought where its chat template was told to think."""
+    folder = tmp_path_factory.mktemp("thinking")
+    tokenizer = tokenizer_of("deepseek-v3")
+    tokenizer.add_special_tokens({"eos_token": "<|im_end|>"})
+    prompt = inspect_template(tokenizer, "deepseek-v3").ids(HELLO, prompt=True, thinking="on")
+    save_reciting(folder / "model", tokenizer, prompt, "I look.</think>Here.")
+    with capvec_serve(folder, "--model", str(folder / "model")) as server:
+        yield server
+
+
+def test_the_switch_of_the_chat_template_is_used_under_its_own_name(thinking):
+    def message(**fields):
+        (choice,) = thinking.chat("baseline", messages=HELLO, temperature=0, max_tokens=40, **fields)["choices"]
+        return choice["message"]
+
+    on = message(chat_template_kwargs={"thinking": True})
+    assert (on["reasoning_content"], on["content"]) == ("I look.", "Here.")
+    off = message(chat_template_kwargs={"thinking": False})
+    assert off == message()
+    assert off != on
+
+
+@pytest.mark.parametrize(("name", "has"), [("enable_thinking", "its one switch is thinking"), ("tools", "thinking")])
+def test_a_variable_on_which_the_chat_template_does_not_act_is_refused_by_name(thinking, running, name, has):
+    body = {"messages": HELLO, "chat_template_kwargs": {name: True}}
+    answer = thinking.ask("/v1/chat/completions", body | {"model": "baseline"})
+    assert answer.status_code == 400
+    assert name in answer.json()["error"]["message"]
+    assert has in answer.json()["error"]["message"]
+    none = running.ask("/v1/chat/completions", body | {"model": "baseline"})
+    assert none.status_code == 400
+    assert "it has no switch" in none.json()["error"]["message"]
 
 
 def test_the_models_have_the_names_of_the_configs_of_a_sweep(running):

@@ -44,9 +44,29 @@ def test_the_file_holds_the_claim_and_the_tasks_by_checksum(tmp_path, capsys):
     assert made["tasks"] == {task.name: task.checksum for task in load_tasks("sprint").tasks}
     assert (made["attempts"], made["margin"], made["gates"]) == (2, 0.2, ["improves(steered-L22-a4)", "no_harm(0.1)"])
     assert made["stopping"] == {"rule": "fixed", "analyses": [10]}
-    assert made["model"] == {"name": "pocket", "revision": None}
+    assert made["model"] == {"name": "pocket", "revision": None, "engine": None}
     assert made["direction"]["hash"] is None
     assert made["direction"]["recipe"]["contrast"] == "same-model"
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_model_of_the_hub_is_registered_with_the_commit_of_its_cache_and_the_engine_by_its_name(
+    cached, tmp_path, capsys, monkeypatch
+):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    repository, commit = tmp_path / "hub" / "models--org--name", "c0ffee" * 6 + "beef"
+    if cached:
+        for file, text in (("refs/main", commit), (f"snapshots/{commit}/config.json", "{}")):
+            (repository / file).parent.mkdir(parents=True)
+            (repository / file).write_text(text)
+    arguments = ("--model", "org/name", "--direction", "dir.safetensors", "--engine", "vllm")
+    safetensors.numpy.save_file({"directions": np.ones((30, 4), np.float32)}, tmp_path / "dir.safetensors")
+    assert preregistered(capsys, *CLAIM, *arguments)[0] == 0
+    made = json.loads((tmp_path / "claims" / "claim.json").read_text())
+    assert made["model"] == {"name": "org/name", "revision": commit if cached else None, "engine": "vllm"}
+    assert "engine" not in made["settings"]
 
 
 def test_a_direction_from_a_file_is_registered_by_its_hash_and_the_layer_that_it_names(tmp_path, capsys):

@@ -46,6 +46,16 @@ def test_a_chat_says_whether_to_think_and_a_message_may_hold_a_thought():
         chat(thinking=True)
 
 
+def test_variables_of_the_chat_template_are_switches_and_stand_for_thinking():
+    assert chat(chat_template_kwargs={"enable_thinking": False, "other": None}).variables == {"enable_thinking": False}
+    assert chat(chat_template_kwargs=None).variables == {}
+    for bad in ([], "x", {"enable_thinking": "no"}, {"enable_thinking": 1}):
+        with pytest.raises(RequestError, match="expected an object of switches"):
+            chat(chat_template_kwargs=bad)
+    with pytest.raises(RequestError, match="give one of the two"):
+        chat(chat_template_kwargs={"enable_thinking": True}, thinking="on")
+
+
 @pytest.mark.parametrize("raw", [b"{", b"[]", b"\xff"])
 def test_a_body_that_is_no_json_object_is_refused(raw):
     with pytest.raises(RequestError, match="the body is") as refusal:
@@ -94,7 +104,7 @@ NAMES = (
     "frequency_penalty logit_bias logprobs max_tokens min_p model n presence_penalty repetition_penalty seed steering "
     "stop stream stream_options structured_outputs temperature top_k top_p metadata user max_completion_tokens "
     "messages modalities parallel_tool_calls response_format thinking tool_choice tools top_logprobs best_of echo "
-    "prompt suffix"
+    "prompt suffix chat_template_kwargs"
 ).split()
 INNER = (
     "role content type text function name parameters arguments tool_calls id include_usage regex layer direction "

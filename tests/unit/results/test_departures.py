@@ -98,6 +98,7 @@ def test_every_setting_is_compared_whatever_options_a_sweep_comes_to_have(name):
     [
         ({"model": {"name": "other"}}, ("model", "the model m in place of other")),
         ({"model": {"name": "m", "revision": "r0"}}, ("model", "revision r1 of the model in place of r0")),
+        ({"model": {"name": "m", "engine": "vllm"}}, ("engine", "the engine transformers in place of vllm")),
         ({"direction": {"hash": "abc"}}, ("direction", f"the direction {DIRECTION.hash} in place of abc")),
         ({"direction": {"contrast": "c0"}},
          ("direction", f"the direction {DIRECTION.hash} of a file in place of the contrast c0")),
