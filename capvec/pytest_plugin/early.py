@@ -6,17 +6,23 @@ answers Ctrl-C, and of a study `capvec.signals`.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 from collections.abc import Generator
+from contextlib import suppress
 from types import FrameType
 
 import pytest
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:
-    sys.exit(pytest.ExitCode.INTERRUPTED)
+    """End at once. There is nothing to clean up yet, and of an exception it is not sure who catches it."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+    os._exit(pytest.ExitCode.INTERRUPTED)
 
 
 def _give_back() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ ANSWER_TOKENS = 24
 MOST_FAULTS = 20
 """Errors in a row after which the engine counts as gone, and the rest is left for --resume."""
 _SAY_EVERY = 100
+_TIMED = 4 * JOBS
+"""Answers from which the time of all is predicted."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,19 @@ class Battery:
                     say(f"battery: {number} of {len(pairs)} answers")
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def predict(self, model: ChatModel) -> float | None:
+        """About how many seconds all answers take, from a few that are asked now and not recorded.
+
+        None where there is nothing to ask, or an answer is an error.
+        """
+        pairs = left_to_ask(self.items, self.plan)
+        few = pairs[:: max(1, len(pairs) // _TIMED)][:_TIMED]
+        began = time.monotonic()
+        with ThreadPoolExecutor(JOBS) as pool:
+            answers = list(pool.map(lambda pair: self._ask(model, *pair), few))
+        taken = time.monotonic() - began
+        return None if not few or any(one.error for one in answers) else taken / len(few) * len(pairs)
 
     def check(self, model: ChatModel, template: ChatTemplateInfo) -> None:
         """Make sure that the engine can be asked, if there is anything to ask.

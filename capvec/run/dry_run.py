@@ -54,13 +54,16 @@ def dry_run(study: Study, root: Path, jobs: int, say: Callable[[str], None]) -> 
             say(f"departs from the preregistration: {departure.in_words(NAMED)}")
         probe = run_probe(TrialRunner(payload.plan, client, payload.sandboxes), jobs, say)
         capacity = forecast_capacity(probe, client, payload.plan.settings, say)
+        battery_s = session.battery_seconds()
         if options.write_preregistration is not None:
             registered = session.preregister(Path(options.write_preregistration))
             say(f"preregistered in {options.write_preregistration}: hash {registered.hash}")
     say("computing the power of the plan")
     detections = detections_of(payload.plan, session.assumptions)
     print()
-    for line in forecast_lines(payload.plan, session.assumptions, detections, probe, preparation_s, capacity):
+    for line in forecast_lines(
+        payload.plan, session.assumptions, detections, probe, preparation_s, capacity, battery_s
+    ):
         print(line, flush=True)
     return not probe.that("error")
 

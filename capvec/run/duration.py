@@ -24,7 +24,7 @@ class Duration:
     def words(self) -> str:
         """`about 12 to 18 min`."""
         if self.high is None:
-            return f"more than {_seconds(self.low)}"
+            return f"more than {seconds_in_words(self.low)}"
         unit, name = _unit(self.high)
         low, high = (_rounded(value / unit) for value in (self.low, self.high))
         return f"about {high} {name}" if low == high else f"about {low} to {high} {name}"
@@ -63,7 +63,8 @@ def _rounded(value: float) -> str:
     return f"{value:.1f}" if value < 3 else f"{value:.0f}"
 
 
-def _seconds(value: float) -> str:
+def seconds_in_words(value: float) -> str:
+    """`12 s`, `3 min` or `2 h`, as precise as a probe is."""
     unit, name = _unit(value)
     return f"{_rounded(value / unit)} {name}"
 
@@ -76,7 +77,7 @@ def time_in_words(probe: Probe, trials: int, preparation_s: float) -> str:
     longer = f" and {len(cut)} that the probe cut off" if cut else ""
     words = (
         f"{predicted} at -n {probe.jobs} (from {len(whole)} trials in {probe.seconds:.0f} s{longer}), after about "
-        f"{_seconds(preparation_s)} of preparation, as measured now"
+        f"{seconds_in_words(preparation_s)} of preparation, as measured now"
     )
     if failed:
         reason = one_line(failed[0].error)

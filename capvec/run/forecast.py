@@ -13,7 +13,7 @@ from capvec.results.battery import asked_configs
 from capvec.results.interim import interim_analyses, schedule_in_words
 from capvec.run.assumptions import Assumptions
 from capvec.run.capacity import Forecast
-from capvec.run.duration import time_in_words
+from capvec.run.duration import seconds_in_words, time_in_words
 from capvec.run.probe import Probe
 from capvec.stats.intervals import unseen_share
 from capvec.stats.pairing import smallest_p
@@ -80,6 +80,7 @@ def forecast_lines(
     probe: Probe,
     preparation_s: float,
     capacity: Forecast | None = None,
+    battery_s: float | None = None,
 ) -> Iterator[str]:
     """The plan for the terminal, within 100 columns."""
     short = assumptions.power_warning(plan)
@@ -94,7 +95,8 @@ def forecast_lines(
     yield from _wrapped(f"tasks: {', '.join([*names[:_NAMES_SHOWN], *more])}")
     if plan.battery:
         count = len(plan.battery) * len(asked_configs(plan))
-        yield from _wrapped(f"battery: {counted(count, 'answer')} after the trials, not in the time below")
+        about = "" if battery_s is None else f" in about {seconds_in_words(battery_s)}, as a few were timed now"
+        yield from _wrapped(f"battery: {counted(count, 'answer')} after the trials{about}; not in the time below")
     yield f"sampling: {plan.settings.sampling}"
     yield from _wrapped(f"time: {time_in_words(probe, len(plan.trials), preparation_s)}")
     if capacity is not None:

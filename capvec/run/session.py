@@ -325,6 +325,10 @@ class StudySession:
 
     # -------------------------------------------------------------------------------------------- after
 
+    def battery_seconds(self) -> float | None:
+        """About how long the questions of `--battery` take; None where there are none, or one cannot be asked."""
+        return self._ready.battery.predict(self._ready.client)
+
     def ask_battery(self) -> None:
         """Ask the questions of `--battery`, unless the session stops; what is left is asked with `--resume`."""
         if self._items and not self.stopped:

@@ -84,6 +84,13 @@ def test_a_battery_is_asked_under_every_config_resumed_and_reported(run, pyteste
     assert (report / "RESULTS.md").read_bytes() == written
 
 
+def test_a_plan_says_how_long_the_battery_takes_and_keeps_no_answer(run, pytester):
+    result = run("--plan")
+    assert result.ret == pytest.ExitCode.OK, result.stdout.str()
+    result.stdout.fnmatch_lines(["battery: 24 answers after the trials in about * s, as a few were timed now; *"])
+    assert not (pytester.path / "reports").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
