@@ -10,7 +10,7 @@ import re
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -55,12 +55,13 @@ class RepeatedKey(ValueError):
         super().__init__(f"{'a key' if key is None else f'the key {key!a}'} stands twice in one object")
 
 
-def parse_json(data: str | bytes, *, whole: bool = False) -> Any:
+def parse_json(data: str | bytes, *, whole: bool = False, finite: bool = False) -> Any:
     """The value of a JSON text, in UTF-8, UTF-16 or UTF-32 where it is bytes.
 
     Args:
         data: the text.
         whole: whether a key that an object has twice is an error; else the last one holds.
+        finite: whether `NaN` and `Infinity`, which Python reads and JSON has not, are errors.
 
     Raises:
         RepeatedKey: an object has a key twice, and `whole` is set.
@@ -74,11 +75,7 @@ def parse_json(data: str | bytes, *, whole: bool = False) -> Any:
         check_weight([text], (TIMES + 1) * size - sys.getsizeof(text) - (0 if isinstance(data, str) else size))
     short = len(text) <= _NAMED
     try:
-        value = (
-            _loads(text)
-            if not whole
-            else json.loads(text, parse_int=_whole, object_pairs_hook=_unrepeated if short else None)
-        )
+        value = _loads(text, _unrepeated if whole and short else None, _no_constant if finite else None)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     if text.count("[") + text.count("{") > DEEPEST:
@@ -142,10 +139,11 @@ def parse_toml(text: str, file: str) -> dict[str, Any]:
 _TOO_DEEP = f"nested more than {DEEPEST} levels deep"
 
 
-def _loads(text: str) -> Any:
+def _loads(text: str, of_pairs: Callable[..., Any] | None, of_constant: Callable[[str], Any] | None) -> Any:
     """Without a function of Python for each number where none can be too long: it would stand between two commas."""
     long = max(map(len, text.split(","))) > LONGEST_NUMBER and _LONG_NUMBER.search(text)
-    return json.loads(text, parse_int=_whole) if long else json.loads(text)
+    whole = _whole if long else None
+    return json.loads(text, parse_int=whole, object_pairs_hook=of_pairs, parse_constant=of_constant)
 
 
 def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -153,6 +151,10 @@ def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) < len(pairs):
         raise RepeatedKey(next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1))
     return value
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def _whole(digits: str) -> int:

@@ -13,7 +13,7 @@ from typing import Any, cast, get_args
 
 from capvec.engines.chat_messages import ChatMessage, chat_messages
 from capvec.engines.checks import RequestError, encodable, given, invalid, json_object, number, shown, whole
-from capvec.engines.generation import Shaping
+from capvec.engines.generation import MOST_ALPHA, REPETITION_PENALTIES, TEMPERATURES, Shaping
 from capvec.engines.tools import Tools
 from capvec.errors import UsageError
 from capvec.records import Thinking
@@ -141,7 +141,7 @@ def _common(body: Mapping[str, Any], n_layers: int, max_tokens: Any) -> dict[str
         "model": model,
         "max_tokens": None if max_tokens is None else whole(max_tokens, "max_tokens", least=1),
         "seed": None if body.get("seed") is None else whole(body["seed"], "seed"),
-        "temperature": number(given(body, "temperature", 1.0), "temperature", least=0),
+        "temperature": _temperature(given(body, "temperature", 1.0)),
         "stop": _stop(given(body, "stop", [])),
         "steers": steers,
         "shaping": _shaping(body),
@@ -150,6 +150,14 @@ def _common(body: Mapping[str, Any], n_layers: int, max_tokens: Any) -> dict[str
         "usage": _flag(options, "include_usage"),
         "grammar": _grammar(given(body, "structured_outputs", {})),
     }
+
+
+def _temperature(raw: Any) -> float:
+    least, most = TEMPERATURES
+    value = number(raw, "temperature")
+    if value != 0 and not least <= value <= most:
+        raise invalid(f"temperature: {shown(raw)}; expected 0, or a number from {least:g} to {most:g}")
+    return value
 
 
 def _grammar(raw: Any) -> str:
@@ -166,14 +174,8 @@ def _shaping(body: Mapping[str, Any]) -> Shaping:
     plain = Shaping()
 
     def bounded(name: str, least: float, most: float) -> float:
-        value = number(given(body, name, getattr(plain, name)), name)
-        if not least <= value <= most:
-            raise invalid(f"{name}: {shown(value)}; expected a number from {least:g} to {most:g}")
-        return value
+        return number(given(body, name, getattr(plain, name)), name, least, most)
 
-    repetition = number(given(body, "repetition_penalty", 1.0), "repetition_penalty")
-    if repetition <= 0:
-        raise invalid(f"repetition_penalty: {shown(repetition)}; expected a number above 0")
     top_p = bounded("top_p", 0, 1)
     if top_p == 0:
         raise invalid("top_p: 0; expected a number above 0, at most 1")
@@ -184,7 +186,7 @@ def _shaping(body: Mapping[str, Any]) -> Shaping:
         min_p=bounded("min_p", 0, 1),
         presence_penalty=bounded("presence_penalty", -2, 2),
         frequency_penalty=bounded("frequency_penalty", -2, 2),
-        repetition_penalty=repetition,
+        repetition_penalty=bounded("repetition_penalty", *REPETITION_PENALTIES),
         logit_bias=_biases(given(body, "logit_bias", {})),
     )
 
@@ -289,7 +291,7 @@ def _steers(raw: Any, n_layers: int) -> tuple[Steer, ...]:
     except UsageError as error:
         raise invalid(f"steering: {str(error)[:400]}") from error
     for steer in steers:
-        number(steer.alpha, "steering: alpha")
+        number(steer.alpha, "steering: alpha", -MOST_ALPHA, MOST_ALPHA)
         if not 0 <= steer.layer < n_layers:
             raise invalid(f"steering: layer {steer.layer}; the model has layers 0 to {n_layers - 1}")
     return steers

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+from capvec.parsing import TooHeavy, parse_json
 
 
 class RequestError(Exception):
@@ -35,30 +36,16 @@ def shown(value: Any) -> str:
 
 def json_object(raw: bytes, known: frozenset[str]) -> Mapping[str, Any]:
     try:
-        body = json.loads(raw, parse_constant=_no_constant, object_pairs_hook=_unique)
-    except RecursionError:
-        raise RequestError("the body is nested too deeply; expected a few levels", "invalid_json") from None
-    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, or an integer of thousands of digits
+        body = parse_json(raw, whole=True, finite=True)
+    except TooHeavy as error:
+        raise RequestError(f"the body holds {error}; send less at once", "request_too_large", 413) from error
+    except ValueError as error:
         raise RequestError(f"the body is not JSON: {error}", "invalid_json") from error
     if not isinstance(body, dict):
         raise RequestError(f"the body is a JSON {type(body).__name__}; expected an object", "invalid_json")
     if unknown := sorted(set(body) - known):
         raise RequestError(f"unknown fields {shown(unknown)}; expected some of {sorted(known)}", "unknown_parameter")
     return body
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; refused if a key stands in it twice, since readers differ in which of the values they take."""
-    known: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in known:
-            raise ValueError(f"the key {shown(key)} stands twice in an object")
-        known[key] = value
-    return known
 
 
 def given(body: Mapping[str, Any], name: str, default: Any) -> Any:
@@ -76,14 +63,14 @@ def encodable(text: str, name: str) -> str:
     return text
 
 
-def number(value: Any, name: str, least: float | None = None) -> float:
+def number(value: Any, name: str, least: float = -math.inf, most: float = math.inf) -> float:
     try:
         number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
     except OverflowError:
         number = math.inf
-    if not math.isfinite(number) or (least is not None and number < least):
-        bound = f" of at least {least}" if least is not None else ""
-        raise invalid(f"{name}: {shown(value)}; expected a finite number{bound}")
+    if not math.isfinite(number) or not least <= number <= most:
+        expected = "a finite number" if math.isinf(most) else f"a number from {least:g} to {most:g}"
+        raise invalid(f"{name}: {shown(value)}; expected {expected}")
     return number
 
 

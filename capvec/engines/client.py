@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import httpx
@@ -14,6 +15,8 @@ import safetensors.numpy
 from capvec.engines.generation import PLAIN, Shaping
 from capvec.engines.protocol import CLIENT_IDLE_S, Captured, DirectionInfo, EngineInfo, EngineState, Weights
 from capvec.errors import ContextOverflow, EngineUnavailable, SteeringFault, UsageError
+from capvec.parsing import parse_json
+from capvec.reading import GIB, MIB
 from capvec.records import Config, Message, Reply, Thinking
 from capvec.steering import IsolationCheck, Receipt, Steer
 from capvec.storage import no_more_files
@@ -25,8 +28,24 @@ PROBE_S = 10.0
 """For an answer that needs no model. An engine that takes longer is stalled."""
 RETRY_AFTER_MAX_S = 60.0
 """A server that asks for a longer wait counts as not available."""
+MOST_JSON, MOST_RESIDUALS = 64 * MIB, GIB + 64 * MIB
+"""Most bytes that are read of an answer in JSON, and of one to a capture, for which an engine has 1 GiB at most."""
 _BROKEN = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 """The connection ended before the answer: a server closed it when it was idle, or died."""
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """An answer that was read whole."""
+
+    url: str
+    status: int
+    retry_after: str
+    content: bytes
+
+    @property
+    def is_success(self) -> bool:
+        return 200 <= self.status < 300
 
 
 class EngineClient:
@@ -154,7 +173,7 @@ class EngineClient:
                 thought=said.thought,
                 tags=ThoughtTags.from_json(tags) if (tags := choice.get("thought_tags")) else None,
             )
-        except (KeyError, IndexError, TypeError, UsageError) as error:
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError, UsageError) as error:
             raise EngineUnavailable(f"{self._url} sent a reply that is not a chat completion: {error!r}") from error
 
     def capture(
@@ -176,7 +195,8 @@ class EngineClient:
             "pooling": pooling,
             "names": list(names),
         }
-        response = self._send("POST", "/v1/capture", json=body, timeout=TIMEOUT_S * max(1, len(conversations)))
+        timeout = TIMEOUT_S * max(1, len(conversations))
+        response = self._send("POST", "/v1/capture", json=body, timeout=timeout, most=MOST_RESIDUALS)
         try:
             return Captured(**safetensors.numpy.load(response.content))
         except (safetensors.SafetensorError, TypeError) as error:
@@ -202,7 +222,10 @@ class EngineClient:
             EngineUnavailable: the engine publishes others already, or there is no valid answer.
         """
         listed = self._ask("POST", "/v1/configs", json={"configs": [config.to_json() for config in configs]})
-        return tuple(str(one["id"]) for one in listed["data"])
+        try:
+            return tuple(str(one["id"]) for one in listed["data"])
+        except (KeyError, TypeError) as error:
+            raise EngineUnavailable(f"{self._url}/v1/configs sent no list of models: {error!r}") from error
 
     def restore_directions(self, held: Collection[str] = ()) -> None:
         """Send the directions again that this client sent, except for those that the engine holds.
@@ -225,13 +248,13 @@ class EngineClient:
     def _ask(self, method: str, path: str, **arguments: Any) -> Any:
         return self._json(self._send(method, path, **arguments))
 
-    def _json(self, response: httpx.Response) -> Any:
+    def _json(self, response: _Answer) -> Any:
         try:
-            return response.json()
+            return parse_json(response.content)
         except ValueError as error:
             raise EngineUnavailable(f"{response.url} sent no JSON: is this a capvec engine?") from error
 
-    def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+    def _send(self, method: str, path: str, **arguments: Any) -> _Answer:
         deadline = time.monotonic() + TIMEOUT_S
         response = self._request(method, path, **arguments)
         while (wait := _busy_for(response)) is not None and time.monotonic() + wait < deadline:
@@ -241,22 +264,36 @@ class EngineClient:
             return response
         raise _fault(response, self._url)
 
-    def _request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+    def _request(self, method: str, path: str, **arguments: Any) -> _Answer:
         try:
             try:
-                return self._http.request(method, path, **arguments)
+                return self._read(method, path, **arguments)
             except _BROKEN:
                 # Every request of the protocol has the same answer when it is sent again.
-                return self._http.request(method, path, **arguments)
+                return self._read(method, path, **arguments)
         except httpx.HTTPError as error:
             why = no_more_files(error) or f"{type(error).__name__}: {error}"
             raise EngineUnavailable(f"the engine at {self._url} did not answer: {why}") from error
 
+    def _read(
+        self, method: str, path: str, *, timeout: float = TIMEOUT_S, most: int = MOST_JSON, **arguments: Any
+    ) -> _Answer:
+        """An answer of at most `most` bytes, which arrives within `timeout` seconds once it has begun."""
+        with self._http.stream(method, path, timeout=timeout, **arguments) as response:
+            url, content, deadline = str(response.url), bytearray(), time.monotonic() + timeout
+            for part in response.iter_bytes():
+                content += part
+                if len(content) > most:
+                    raise EngineUnavailable(f"{url} sent more than {most:,} bytes: is this a capvec engine?")
+                if time.monotonic() > deadline:
+                    raise EngineUnavailable(f"{url} did not end its answer within {timeout:.0f} s")
+            return _Answer(url, response.status_code, response.headers.get("retry-after", ""), bytes(content))
 
-def _busy_for(response: httpx.Response) -> float | None:
+
+def _busy_for(response: _Answer) -> float | None:
     """Seconds after which a busy server wants to be asked again; None if it says nothing of that."""
-    asked = response.headers.get("retry-after", "")
-    if response.status_code not in {429, 503} or not re.fullmatch(r"\d{1,4}", asked):
+    asked = response.retry_after
+    if response.status not in {429, 503} or not re.fullmatch(r"\d{1,4}", asked):
         return None
     return float(asked) if float(asked) <= RETRY_AFTER_MAX_S else None
 
@@ -267,18 +304,18 @@ def _said(message: Mapping[str, Any]) -> Said:
     return Said(thought, content) if thought else split_thought(content, opened=False)
 
 
-def _fault(response: httpx.Response, url: str) -> Exception:
+def _fault(response: _Answer, url: str) -> Exception:
     """The exception that an error answer stands for."""
     try:
-        error = response.json()["error"]
+        error = parse_json(response.content)["error"]
         code, message = error.get("code"), str(error.get("message"))
     except (ValueError, KeyError, TypeError, AttributeError):
-        code, message = None, response.text[:200]
+        code, message = None, response.content[:200].decode(errors="replace")
     if code == "context_length_exceeded":
         return ContextOverflow(message)
     if code == "steering_fault":
         return SteeringFault(message)
     if code in {"invalid_value", "request_too_large"}:
         return UsageError(message)
-    hint = " (the token goes into CAPVEC_ENGINE_TOKEN)" if response.status_code == 401 else ""
-    return EngineUnavailable(f"the engine at {url} refused: {response.status_code} {message}{hint}")
+    hint = " (the token goes into CAPVEC_ENGINE_TOKEN)" if response.status == 401 else ""
+    return EngineUnavailable(f"the engine at {url} refused: {response.status} {message}{hint}")

@@ -6,13 +6,16 @@ generates replies, computes residuals and holds directions.
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property
 from math import prod
 from time import time
+from typing import TypeVar
 
 import numpy as np
 import safetensors.numpy
@@ -43,6 +46,9 @@ from capvec.errors import UsageError
 from capvec.records import Reply
 from capvec.steering import Steer, direction_hash
 
+T = TypeVar("T")
+_LARGE_BODY = 1 << 18
+"""Bytes of a body that takes milliseconds to parse."""
 MAX_CAPTURE_BYTES, MAX_DIRECTIONS_BYTES = 1 << 30, 1 << 30
 """Most residuals of all answers that are not yet taken, and most directions held, in float32."""
 
@@ -119,26 +125,26 @@ class Endpoints(ABC):
         return JsonResponse({"object": "list", "data": [{"id": name, **about} for name in self.published.names]})
 
     async def publish(self, http: HttpRequest) -> Response:
-        configs = parse_configs(await body_of(http))
+        configs = await _read(http, parse_configs)
         for steer in (steer for config in configs for steer in config.steers):
             self._check_held(steer)
         self.published.publish(configs)
         return await self.models(http)
 
     async def chat(self, http: HttpRequest) -> Response:
-        asked = self._named(self._switched(parse_chat(await body_of(http), self.info.n_layers)))
+        asked = self._named(self._switched(await _read(http, parse_chat, self.info.n_layers)))
         prompt = self._chat_prompt(asked)
         form = ChatForm(self.template, logprobs=asked.logprobs is not None)
         return await Answering(self, http, asked, form, ChatReader(self.template, asked, prompt)).answer([prompt])
 
     async def complete(self, http: HttpRequest) -> Response:
-        asked = self._named_text(parse_text(await body_of(http), self.info.n_layers))
+        asked = self._named_text(await _read(http, parse_text, self.info.n_layers))
         prompts = [self._text_prompt(asked, one) for one in asked.prompts]
         form = TextForm(self.template, logprobs=asked.logprobs is not None)
         return await Answering(self, http, asked, form, TextReader(asked.stop)).answer(prompts)
 
     async def capture(self, http: HttpRequest) -> Response:
-        asked = parse_capture(await body_of(http))
+        asked = await _read(http, parse_capture)
         shape = len(asked.conversations), self.info.n_layers, self.info.d_model
         if (size := 4 * prod(shape)) > MAX_CAPTURE_BYTES:
             raise RequestError(
@@ -309,6 +315,18 @@ class Endpoints(ABC):
             logprobs=asked.logprobs,
             grammar=asked.grammar,
         )
+
+
+_READER = ThreadPoolExecutor(1, "capvec-bodies")
+"""Parses large bodies one at a time, since each may take ten times its size in memory."""
+
+
+async def _read(http: HttpRequest, parse: Callable[..., T], *about: int) -> T:
+    """The body of a request, parsed; beside the event loop where it is large."""
+    body = await body_of(http)
+    if len(body) < _LARGE_BODY:
+        return parse(body, *about)
+    return await asyncio.get_running_loop().run_in_executor(_READER, parse, body, *about)
 
 
 def build_app(engine: Endpoints, bounds: Bounds = BOUNDS, *, without: Collection[str] = ()) -> ASGIApp:

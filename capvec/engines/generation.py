@@ -9,6 +9,13 @@ from typing import NamedTuple
 from capvec.serial import Record
 from capvec.steering import Steer
 
+TEMPERATURES = 0.01, 100.0
+"""Least and largest, beside 0. vLLM draws at none below, and a number that float32 rounds to 0 divides no logit."""
+REPETITION_PENALTIES = 0.01, 100.0
+"""Least and largest. Models are used with 1 to 2; with these bounds, logits stay finite in float32."""
+MOST_ALPHA = 1e19
+"""Of a steer. The square of a residual that is longer, which the next norm computes, is infinite in float32."""
+
 
 @dataclass(frozen=True)
 class Shaping(Record):

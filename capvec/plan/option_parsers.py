@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from capvec.arguments import at_least, choice, number, split
+from capvec.engines.generation import MOST_ALPHA, TEMPERATURES
 from capvec.errors import UsageError
 from capvec.serial import Record
 
@@ -40,13 +41,25 @@ class Shard(Record):
     """Number of parts."""
 
 
+def parse_temperature(text: str | float) -> float:
+    """0, or a temperature at which every engine draws.
+
+    Raises:
+        UsageError: it is none.
+    """
+    least, most = TEMPERATURES
+    if (value := number("--temperature", text)) != 0 and not least <= value <= most:
+        raise UsageError(f"--temperature {text!r}: expected 0, or a number from {least:g} to {most:g}")
+    return value
+
+
 def parse_alphas(text: str, option: str = "--alpha") -> tuple[float, ...]:
     """`"2,4,8"` → `(2.0, 4.0, 8.0)`; repeated values are dropped.
 
     Raises:
         UsageError: an entry is not a finite number, or is 0 (which is the control `zero`).
     """
-    alphas = tuple(dict.fromkeys(number(option, part) for part in split(option, text)))
+    alphas = tuple(dict.fromkeys(number(option, part, -MOST_ALPHA, MOST_ALPHA) for part in split(option, text)))
     names = [f"{alpha:g}" for alpha in alphas]
     if len(set(names)) < len(names):
         raise UsageError(

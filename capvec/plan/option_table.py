@@ -15,6 +15,7 @@ from typing import get_args
 from capvec.agent.protocols import PROTOCOLS
 from capvec.arguments import at_least, choice, number
 from capvec.directions.recipe import CONTRASTS, RECIPE_PARSERS, EstimatorName, Recipe
+from capvec.engines.generation import REPETITION_PENALTIES
 from capvec.engines.protocol import LOOPBACK, GenerationDefaults
 from capvec.engines.selection import AskedEngine
 from capvec.harnesses import parse_columns
@@ -34,6 +35,7 @@ from capvec.plan.option_parsers import (
     parse_run_name,
     parse_shard,
     parse_share,
+    parse_temperature,
 )
 from capvec.records import AlphaUnit, Thinking
 from capvec.stats.assumed import EQUIVALENCE_MARGIN, UNKNOWN_RATE, UNKNOWN_SPREAD
@@ -264,8 +266,8 @@ _TABLE: tuple[Option, ...] = (
         _of_models("max_steps")),
     Option("max_tokens", "N", "trials", _ACTING, "Most tokens per reply.", partial(at_least, "--max-tokens", minimum=1),
         _of_models("max_tokens")),
-    Option("temperature", "T", "trials", _ACTING, "Sampling temperature.",
-        partial(number, "--temperature", minimum=0.0), Default("0.7")),
+    Option("temperature", "T", "trials", _ACTING, "Sampling temperature: 0, or 0.01 to 100.",
+        parse_temperature, Default("0.7")),
     Option("top_p", "P", "trials", _ACTING, "Draw from the fewest likeliest tokens that have probability P together.",
         partial(parse_above_zero, "--top-p", maximum=1.0), Default("1")),
     Option("top_k", "K", "trials", _ACTING, "Draw from the K likeliest tokens; 0 for all.",
@@ -280,7 +282,8 @@ _TABLE: tuple[Option, ...] = (
         partial(number, "--frequency-penalty", minimum=-2.0, maximum=2.0), Default("0")),
     Option("repetition_penalty", "X", "trials", _ACTING,
         "Divides a positive logit of a token that is in the conversation or the reply, and multiplies a negative one.",
-        partial(parse_above_zero, "--repetition-penalty"), Default("1")),
+        partial(number, "--repetition-penalty", minimum=REPETITION_PENALTIES[0], maximum=REPETITION_PENALTIES[1]),
+        Default("1")),
     Option("protocol", "NAME", "trials", _ACTING,
         f"How replies carry commands: {_either(f'`{name}`' for name in PROTOCOLS)}.",
         partial(choice, "--protocol", choices=tuple(PROTOCOLS)), Default("bash-block")),

@@ -17,10 +17,10 @@ from capvec.agent.protocols import get_protocol
 from capvec.battery import load_items
 from capvec.directions.direction import Direction
 from capvec.engines.client import EngineClient
-from capvec.engines.protocol import TOKEN_VARIABLE, GenerationDefaults, ModelSource, Weights
+from capvec.engines.protocol import TOKEN_VARIABLE, EngineInfo, GenerationDefaults, ModelSource, Weights
 from capvec.engines.selection import EngineChoice, choose
 from capvec.engines.supervised import SupervisedEngine
-from capvec.errors import SandboxUnavailable, StorageFault, UsageError
+from capvec.errors import EngineUnavailable, SandboxUnavailable, StorageFault, UsageError
 from capvec.models import resolve_model
 from capvec.plan.dealing import Dealing, deal
 from capvec.plan.options import SweepOptions
@@ -159,7 +159,7 @@ class StudySession:
         engine, prepared = self._engine_and_tasks(started, hosts)
         url, token = _address(engine, options)
         client = self._resources.enter_context(EngineClient(url, token))
-        health = client.health()
+        health = _health(client, engine)
         settings = settings_for(options, health.defaults, health.model, health.template)
         for line in health.in_words(settings.thinking):
             self._say(line)
@@ -378,6 +378,21 @@ def _address(engine: SupervisedEngine | None, options: SweepOptions) -> tuple[st
         if engine is not None
         else (str(options.base_url), os.environ.get(TOKEN_VARIABLE, ""))
     )
+
+
+def _health(client: EngineClient, own: SupervisedEngine | None) -> EngineInfo:
+    """The engine's description of itself.
+
+    Raises:
+        UsageError: no engine is at `--base-url`, or it wants another token.
+        EngineUnavailable: the session's own engine does not answer.
+    """
+    try:
+        return client.health()
+    except EngineUnavailable as error:
+        if own is not None:
+            raise
+        raise UsageError(f"--base-url: {error}") from error
 
 
 def run_folder(options: SweepOptions, root: Path) -> Path:

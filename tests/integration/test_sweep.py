@@ -6,6 +6,8 @@ import csv
 import json
 import xml.etree.ElementTree as ET
 from collections import Counter
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -331,6 +333,24 @@ def test_a_template_that_cannot_do_what_is_asked_ends_the_sweep_before_a_trial(s
     result = sweep("--model", str(folder), "-k", "easy", *arguments)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: *{said}"])
+
+
+class NoEngine(BaseHTTPRequestHandler):
+    """Answers whatever is asked with lists in lists."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"[" * 200_000)
+
+
+def test_a_base_url_that_is_no_engine_is_a_usage_error(sweep):
+    with HTTPServer(("127.0.0.1", 0), NoEngine) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        result = sweep("--base-url", f"http://127.0.0.1:{server.server_port}", "-k", "easy")
+        server.shutdown()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --base-url: http://127.0.0.1:*/health sent no JSON: is this a capvec engine?"])
 
 
 def test_an_engine_that_runs_already_is_used_and_left_running(sweep, report, given, pytester, monkeypatch):

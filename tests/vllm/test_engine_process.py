@@ -81,7 +81,7 @@ def test_what_vllm_does_not_take_is_said_in_one_sentence(source, tmp_path, args)
 
 
 def test_a_temperature_that_vllm_would_change_is_refused(client):
-    with pytest.raises(UsageError, match=r"temperature: 0.005; expected 0, or at least 0.01"):
+    with pytest.raises(UsageError, match=r"temperature: 0.005; expected 0, or a number from 0.01 to 100"):
         ask(client, temperature=0.005)
 
 

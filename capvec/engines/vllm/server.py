@@ -30,8 +30,6 @@ from capvec.records import Reply
 
 SHAPED = ("top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty")
 """Fields of `Shaping` that vLLM's sampling parameters have under the same names."""
-LEAST_TEMPERATURE = 0.01
-"""vLLM draws at this temperature where a lower one is asked for, unless it is 0."""
 
 
 class Engine(Endpoints):
@@ -69,12 +67,6 @@ class Engine(Endpoints):
         return self._served.directions
 
     async def generate(self, http: HttpRequest, request: ReplyRequest) -> Reply:
-        if 0 < request.temperature < LEAST_TEMPERATURE:
-            raise RequestError(
-                f"temperature: {request.temperature}; expected 0, or at least {LEAST_TEMPERATURE}: vLLM draws at none "
-                "in between",
-                "invalid_value",
-            )
         if request.grammar:
             raise RequestError(
                 "structured_outputs: capvec does not constrain replies in vLLM; use --engine transformers",

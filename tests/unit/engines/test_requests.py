@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from capvec.engines.chat_requests import parse_chat, parse_text
 from capvec.engines.checks import RequestError
 from capvec.engines.requests import error_response, parse_capture, parse_direction
 from capvec.errors import SteeringFault, UsageError
+from capvec.plan.option_parsers import parse_alphas
+from capvec.plan.options import parse_options
 from capvec.steering import Steer
 
 pytestmark = pytest.mark.unit
@@ -96,6 +99,41 @@ def test_a_regular_expression_constrains_a_reply_and_anything_else_that_would_is
     for bad in ("a+", {"json": {}}, {"regex": 1}, {"regex": "a", "choice": ["b"]}, {"regex": "a" * 9000}):
         with pytest.raises(RequestError, match=r"structured_outputs: .*; expected an object with regex alone"):
             chat(structured_outputs=bad)
+
+
+@pytest.mark.parametrize("field", ["messages", "metadata"])
+@pytest.mark.parametrize("value", ["[]", "{}", "[[0]]", '{"a":{}}'])
+def test_a_body_that_is_small_as_text_and_large_in_memory_is_refused_before_it_is_parsed(field, value):
+    raw = f'{{"{field}": [{",".join([value] * ((31 << 20) // (len(value) + 1)))}]}}'.encode()
+    started = time.monotonic()
+    with pytest.raises(RequestError, match="the body holds so many lists and objects") as refusal:
+        parse_chat(raw, n_layers=4)
+    assert refusal.value.status == 413
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("name", ["temperature", "repetition_penalty"])
+@pytest.mark.parametrize("value", [1e-320, 5e-324, 1e-30, 0.009, 100.1, 1e39, 1e308, -1e-320, -1])
+def test_a_number_at_which_no_token_could_be_drawn_is_refused_with_the_range_as_by_a_sweep(name, value):
+    with pytest.raises(RequestError, match=f"{name}: .*; expected .*a number from 0.01 to 100"):
+        chat(**{name: value})
+    with pytest.raises(UsageError, match=r"expected .*a number from 0.01 to 100"):
+        parse_options({name: str(value)})
+
+
+@pytest.mark.parametrize("value", [0.01, 1, 100])
+def test_the_ends_of_the_ranges_belong_to_them(value):
+    asked = chat(temperature=value, repetition_penalty=value)
+    assert (asked.temperature, asked.shaping.repetition_penalty) == (value, value)
+    assert chat(temperature=0).temperature == 0
+
+
+@pytest.mark.parametrize("alpha", [1e20, -1e39, 1e308])
+def test_a_strength_beyond_any_residual_is_refused_with_the_range(alpha):
+    with pytest.raises(RequestError, match=r"steering: alpha: .*; expected a number from -1e\+19 to 1e\+19"):
+        chat(steering=[Steer(3, "d", alpha).to_json()])
+    with pytest.raises(UsageError, match=r"expected a number from -1e\+19 to 1e\+19"):
+        parse_alphas(str(alpha))
 
 
 # ------------------------------------------------------------------------------------------------ any body
