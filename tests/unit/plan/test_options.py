@@ -56,7 +56,7 @@ def test_the_defaults_are_the_contract():
         ({"min_p": "1.5"}, "--min-p '1.5': expected a number from 0 to 1"),
         ({"presence_penalty": "3"}, "--presence-penalty '3': expected a number from -2 to 2"),
         ({"frequency_penalty": "-3"}, "--frequency-penalty '-3': expected a number from -2 to 2"),
-        ({"repetition_penalty": "0"}, "--repetition-penalty '0': expected a number above 0$"),
+        ({"repetition_penalty": "0"}, "--repetition-penalty '0': expected a number from 0.01 to 100$"),
         ({"max_steps": "0"}, "--max-steps '0'"),
         ({"contrast": "foo"}, "--contrast 'foo'"),
         ({"alpha": "4,4.0000001"}, "--alpha"),
