@@ -51,6 +51,8 @@ class Wanted:
     temperature: float
     stop: tuple[str, ...]
     steers: tuple[Steer, ...]
+    own: bool
+    """Whether the client gives the steers itself, be it none: `steering` is there."""
     shaping: Shaping
     n: int
     """Replies to each prompt."""
@@ -144,6 +146,7 @@ def _common(body: Mapping[str, Any], n_layers: int, max_tokens: Any) -> dict[str
         "temperature": _temperature(given(body, "temperature", 1.0)),
         "stop": _stop(given(body, "stop", [])),
         "steers": steers,
+        "own": body.get("steering") is not None,
         "shaping": _shaping(body),
         "n": n,
         "stream": _flag(body, "stream"),

@@ -43,6 +43,7 @@ def json_object(raw: bytes, known: frozenset[str]) -> Mapping[str, Any]:
         raise RequestError(f"the body is not JSON: {error}", "invalid_json") from error
     if not isinstance(body, dict):
         raise RequestError(f"the body is a JSON {type(body).__name__}; expected an object", "invalid_json")
+    body = {name: value for name, value in body.items() if value is not None}  # null stands for an absent field
     if unknown := sorted(set(body) - known):
         raise RequestError(f"unknown fields {shown(unknown)}; expected some of {sorted(known)}", "unknown_parameter")
     return body

@@ -142,11 +142,10 @@ class EngineClient:
             "seed": seed,
             "max_tokens": max_tokens,
             "temperature": temperature,
+            "steering": [steer.to_json() for steer in steers],
         }
         if stop:
             body["stop"] = list(stop)
-        if steers:
-            body["steering"] = [steer.to_json() for steer in steers]
         if thinking is not None:
             body["thinking"] = thinking
         plain = PLAIN.to_json()

@@ -222,6 +222,7 @@ class Endpoints(ABC):
 
     def _named(self, asked: ChatRequest) -> ChatRequest:
         """The request with the steers and the system text of the config that it names."""
+        self.published.check_asked(asked.model, own=asked.own)
         if asked.model is None:
             return asked
         config = self.published.config(asked.model)
@@ -229,6 +230,7 @@ class Endpoints(ABC):
         return replace(asked, steers=config.steers, messages=messages, grammar=config.grammar or asked.grammar)
 
     def _named_text(self, asked: TextRequest) -> TextRequest:
+        self.published.check_asked(asked.model, own=asked.own)
         if asked.model is None:
             return asked
         config = self.published.config(asked.model)

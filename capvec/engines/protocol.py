@@ -10,7 +10,7 @@
   `[n_layers, d_model]`; answers a `DirectionInfo`. Steers name the direction by its hash.
 * `POST /v1/configs`: `{"configs": [Config, …]}`, once; the directions of their steers are held. From then on
   `GET /v1/models` lists their names. A request whose `model` is one of them is steered as that config says, and is
-  answered only where its receipts hold.
+  answered only where its receipts hold. A request with neither `model` nor `steering`, be it empty, is refused then.
 * `POST /v1/capture`: `{"conversations": [[message, …], …], "pooling": …, "names": [text, …]}`; answers the fields of
   `Captured` as safetensors. `pooling` is one of `capvec.pooling.POOLINGS`, `last` if absent; `names`
   is optional and names the conversations in errors. `capvec.engines.prepared.prepare` defines the poolings.

@@ -80,6 +80,19 @@ class Published:
             )
         return self._configs[name]
 
+    def check_asked(self, name: str | None, *, own: bool) -> None:
+        """Refuse a request that says in no way how to steer, once configs are published: no receipt would tell of it.
+
+        Args:
+            name: of the config that is asked for.
+            own: whether the client gives the steers itself.
+
+        Raises:
+            RequestError: it is neither.
+        """
+        if self._chosen and name is None and not own:
+            raise RequestError(f"model: it is missing; expected one of {', '.join(self._configs)}", "invalid_value")
+
     def check(self, name: str, reply: Reply, answered: Answered) -> None:
         """Check that a reply was steered as the config of its name says, and record it, whether it was or not.
 

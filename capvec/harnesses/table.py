@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -113,19 +114,28 @@ def source_of_frame(
 def _csv(path: Path) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415 (slow to import)
 
-    asked: dict[str, Any] = {"dtype": str, "keep_default_na": False, "sep": None, "engine": "python"}
     with open_regular(path, _LARGEST) as file:
         if len(file.readline(_LONGEST_HEAD + 1)) > _LONGEST_HEAD:
             raise UsageError(f"{shown(path)}: its first line is longer than 64 KiB; expected the names of columns")
+        file.seek(0)
+        text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
         try:
-            file.seek(0)
-            # By itself pandas gives the second column of a name another one.
-            first = pd.read_csv(file, header=None, nrows=1, encoding="utf-8-sig", **asked)
-            _check_names(shown(path), [str(name) for name in first.iloc[0]])
-            file.seek(0)
-            return pd.read_csv(file, encoding="utf-8-sig", **asked)
-        except (ValueError, csv.Error, pd.errors.ParserError) as error:
-            raise UsageError(f"{shown(path)}: not a table that pandas reads ({one_line(str(error))})") from error
+            separator = csv.Sniffer().sniff(text.readline()).delimiter
+            text.seek(0)
+            lines = csv.reader(text, delimiter=separator, strict=True)
+            names, *rows = (cells for cells in lines if len(cells) > 1 or "".join(cells).strip())
+        except (ValueError, csv.Error) as error:
+            raise UsageError(f"{shown(path)}: not a table ({one_line(str(error))})") from error
+    _check_names(shown(path), names)
+    width = len(names)
+    if not all(len(cells) == width + 1 and not cells[-1].strip() for cells in rows):  # each may end in a separator
+        for number, cells in enumerate(rows, 1):
+            if len(cells) > width:
+                raise UsageError(
+                    f"{shown(path)}, row {number}: {len(cells)} cells; expected at most {width}, one for each name of "
+                    f"the first line; put a cell that holds {separator!r} in quotes"
+                )
+    return pd.DataFrame([(cells + [""] * width)[:width] for cells in rows], columns=names, dtype=object)
 
 
 def _parquet(path: Path) -> pd.DataFrame:

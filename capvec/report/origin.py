@@ -31,9 +31,9 @@ def _proof(results: Results, origin: Origin) -> str:
 
 
 def _covered(name: str, results: Results, served: Mapping[str, Served]) -> bool:
-    """Whether the server gave as many replies under a name as its trials have, as far as that is known."""
-    needed = _replies(name, results)
-    return served.get(name, Served()).held >= max(1, needed or 0)
+    """Whether the server gave as many replies under a name as its trials have: at least one for each valid trial."""
+    row = next(row for row in results.summary.configs if row.config == name)
+    return served.get(name, Served()).held >= max(1, row.n, _replies(name, results) or 0)
 
 
 def _replies(name: str, results: Results) -> int | None:
@@ -59,7 +59,10 @@ def served_section(results: Results) -> Section | None:
         "What `capvec serve` answered under the name of each config. It shows that the server steered; it does not "
         "show that these trials asked that server and no other."
     )
-    return Section("receipts", "Receipts", (table, note))
+    blocks: list[Block] = [table, note]
+    if repeated := sum(one.repeated for one in served.values()):
+        blocks.append(Paragraph(f"Lines that repeat the reply of an earlier line, and are not counted: {repeated}."))
+    return Section("receipts", "Receipts", tuple(blocks))
 
 
 def origin_section(results: Results, origin: Origin) -> Section:

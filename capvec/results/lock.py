@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import platform
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -15,12 +16,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from capvec.errors import StorageFault, UsageError
+from capvec.reading import kind, shown
 from capvec.serial import Record
 from capvec.storage import make_folder, writing
 from capvec.text import one_line
 
 LOCK = ".lock"
 """In a run folder: its lock, which says who writes there. It goes when the writer ends."""
+_AS_IT_IS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+"""A link is not followed, and a fifo not waited for."""
 _SETTLED_S = 0.2
 """Time in which a process that has just taken the lock has written its name, and one that only looked has gone."""
 
@@ -115,7 +119,7 @@ def refuse_if_written(folder: Path, option: str) -> None:
 def writer_of(folder: Path) -> Writer | str | None:
     """Who writes a folder now; in words, where it has not said so yet; None where nobody does."""
     try:
-        descriptor = os.open(folder / LOCK, os.O_RDONLY)
+        descriptor = os.open(folder / LOCK, os.O_RDONLY | _AS_IT_IS)
     except OSError:
         return None
     try:
@@ -136,12 +140,14 @@ def _acquire(folder: Path, option: str) -> int:
         make_folder(folder)
         try:
             with writing(folder / LOCK):
-                descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+                descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | _AS_IT_IS, 0o666)
         except StorageFault:
+            _refuse_odd(folder)
             if folder.is_dir():
                 raise
             continue  # an earlier writer removed the folder in between
         try:
+            _refuse_odd(folder)
             if _take(descriptor, folder):
                 return descriptor
             if time.monotonic() > deadline:
@@ -151,6 +157,19 @@ def _acquire(folder: Path, option: str) -> int:
             raise
         os.close(descriptor)
         time.sleep(_SETTLED_S / 10)
+
+
+def _refuse_odd(folder: Path) -> None:
+    """Refuse a lock that is no file of its own, in a folder that came from elsewhere: it would be written to."""
+    with suppress(FileNotFoundError):
+        found = os.lstat(folder / LOCK)
+        what = "a link" if stat.S_ISLNK(found.st_mode) else kind(found.st_mode)
+        if what is None and found.st_nlink > 1:
+            what = "another name of a file"
+        if what is not None:
+            raise UsageError(
+                f"{shown(folder / LOCK)}: is {what}; expected a regular file, which capvec makes itself: remove it"
+            )
 
 
 def _refusal(folder: Path, option: str, writer: Writer | str) -> UsageError:

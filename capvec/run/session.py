@@ -26,6 +26,7 @@ from capvec.plan.dealing import Dealing, deal
 from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Plan, Settings, interleave, settings_for
 from capvec.plan.seeds import drawn_order
+from capvec.reading import check_tree
 from capvec.records import Config, Outcome
 from capvec.results import provenance
 from capvec.results.battery import battery_of
@@ -279,7 +280,9 @@ class StudySession:
         """Keep other writers out of the folder until `close`, and look again at what is in it."""
         existed = self.folder.exists()
         self._resources.enter_context(locked(self.folder, "--run"))
-        if not existed:
+        if existed:
+            check_tree(self.folder, "a run folder")
+        else:
             self._resources.callback(self._discard)
         _check_free(self.folder, self.options)
         provenance.check_comparable(self.folder, self.folder / TRIALS)

@@ -141,6 +141,17 @@ def test_what_names_no_config_is_refused_in_the_shape_of_openai(running, changes
     assert expected in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("path", "asked"), [("chat/completions", {"messages": HELLO}), ("completions", {"prompt": "a"})]
+)
+@pytest.mark.parametrize("absent", [{}, {"model": None}, {"model": None, "steering": None}])
+def test_a_request_that_names_no_model_and_gives_no_steers_is_refused_with_the_names(running, path, asked, absent):
+    answer = running.ask(f"/v1/{path}", asked | {"max_tokens": 2} | absent)
+    assert answer.status_code == 400
+    assert f"expected one of {', '.join(NAMES)}" in answer.json()["error"]["message"]
+    assert running.ask(f"/v1/{path}", asked | {"max_tokens": 2, "steering": []}).status_code == 200
+
+
 def test_the_standing_token_is_asked_for(running):
     assert running.ask("/v1/models", token="another").status_code == 401
     assert running.ask("/health", token=TOKEN).json()["model"]

@@ -62,6 +62,16 @@ def test_of_two_sweeps_that_start_at_once_one_runs_and_a_killed_one_is_resumed(s
     assert kept.items() <= ledger(folder).items()
     assert writer_of(folder) is None
     assert no_container_is_left()
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (folder / "engine.log").unlink()
+    (folder / "engine.log").symlink_to(victim)
+    linked = start("--resume")
+    said, _ = linked.communicate(timeout=60)
+    assert linked.returncode == pytest.ExitCode.USAGE_ERROR
+    assert f"engine.log: leads out of the folder, to {victim}; a run folder holds" in said
+    assert victim.read_text() == "precious"
+    (folder / "engine.log").unlink()
     (folder / "provenance.json").unlink()
     again = start("--resume")
     said, _ = again.communicate(timeout=60)

@@ -11,6 +11,7 @@ import pytest
 from support import REPOSITORY
 from support.judged import RESULTS, judged
 
+from capvec.harnesses import Served, read_served
 from capvec.results.run_folder import read_run_folder
 from capvec.results.summary_file import read_summary
 from capvec.studies.regenerate import results_of_run
@@ -225,7 +226,8 @@ def test_results_of_each_tool_end_in_a_report(tmp_path, capsys, tool):
 
 def served(tmp_path, **replies):
     """A file of receipts with so many replies of each config that hold."""
-    lines = [{"model": name, "held": True, "fault": ""} for name, count in replies.items() for _ in range(count)]
+    names = [name for name, count in replies.items() for _ in range(count)]
+    lines = [{"id": f"r{n}", "choice": 0, "model": name, "held": True, "fault": ""} for n, name in enumerate(names)]
     (tmp_path / "receipts.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     return tmp_path / "receipts.jsonl"
 
@@ -246,6 +248,33 @@ def test_receipts_of_a_server_must_be_as_many_as_the_replies_of_the_trials(tmp_p
     report = (tmp_path / "r/RESULTS.md").read_text()
     assert f"| a | {replies.get('a', 0)} | 0 | 48 |" in report
     assert said in report
+
+
+@pytest.mark.parametrize(("held", "said"), [(24, "The server has receipts"), (23, "Steering not proved: too few")])
+def test_where_replies_are_not_known_there_must_be_a_receipt_for_each_trial(tmp_path, capsys, held, said):
+    file = table(tmp_path, baseline=5, a=17)
+    _, line = judged(capsys, file, "--receipts", served(tmp_path, baseline=24, a=held), "--out", "r")
+    assert said in line
+    assert f"| a | {held} | 0 | – |" in (tmp_path / "r/RESULTS.md").read_text()
+
+
+def test_a_receipt_that_is_repeated_counts_once_and_the_report_says_so(tmp_path, capsys):
+    receipts = served(tmp_path, baseline=24, a=12)
+    receipts.write_text(receipts.read_text() * 2)
+    _, line = judged(capsys, table(tmp_path, baseline=5, a=17), "--receipts", receipts, "--out", "r")
+    assert "Steering not proved: too few receipts for a." in line
+    report = (tmp_path / "r/RESULTS.md").read_text()
+    assert "| a | 12 | 0 | – |" in report
+    assert "repeat the reply of an earlier line, and are not counted: 36." in report
+
+
+def test_choices_of_one_answer_are_replies_of_their_own_and_lines_that_contradict_are_refused(tmp_path, capsys):
+    receipts, line = tmp_path / "two.jsonl", {"id": "r", "choice": 0, "model": "a", "held": True}
+    receipts.write_text(f"{json.dumps(line)}\n{json.dumps(line | {'choice': 1})}\n")
+    assert read_served(receipts) == {"a": Served(held=2)}
+    receipts.write_text(f"{json.dumps(line)}\n{json.dumps(line | {'held': False})}\n")
+    code, said = judged(capsys, table(tmp_path, baseline=5, a=17), "--receipts", receipts)
+    assert (code, "line 2: an earlier line has the same `id`" in said) == (2, True)
 
 
 def test_a_line_that_is_no_receipt_is_named(tmp_path, capsys):

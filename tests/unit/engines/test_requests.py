@@ -59,6 +59,16 @@ def test_variables_of_the_chat_template_are_switches_and_stand_for_thinking():
         chat(chat_template_kwargs={"enable_thinking": True}, thinking="on")
 
 
+def test_a_field_that_is_null_counts_as_absent_whatever_its_name():
+    assert chat(echo=None, functions=None, model=None, steering=None) == chat()
+    with pytest.raises(RequestError, match="unknown fields"):
+        chat(functions=[])
+
+
+def test_a_list_of_no_steers_is_given_by_the_client_itself():
+    assert (chat(steering=[]).own, chat(steering=None).own, chat().own) == (True, False, False)
+
+
 @pytest.mark.parametrize("raw", [b"{", b"[]", b"\xff"])
 def test_a_body_that_is_no_json_object_is_refused(raw):
     with pytest.raises(RequestError, match="the body is") as refusal:

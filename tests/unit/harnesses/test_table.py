@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import time
 
@@ -110,8 +111,8 @@ def test_what_is_missing_or_wrong_is_named(frame, columns, said):
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.csv", "", "not a table that pandas reads"),
-        ("a.csv", "\n" * 50, "not a table that pandas reads"),
+        ("a.csv", "", "not a table"),
+        ("a.csv", "\n" * 50, "not a table"),
         ("a.csv", "task,config,outcome,outcome\na,x,1,0\n", "the column 'outcome' is there twice"),
         ("a.csv", "task,outcome," + ",".join(f"c{n}" for n in range(2000)) + "\na,1\n", "2,002 columns"),
         ("a.csv", ",".join(f"c{n}" for n in range(300_000)), "its first line is longer than 64 KiB"),
@@ -127,6 +128,44 @@ def test_a_file_of_no_table_or_of_one_too_wide_is_refused_quickly(tmp_path, name
     assert said in str(refused.value)
     assert time.process_time() - began < 5
     assert "\n" not in str(refused.value)
+
+
+def test_rows_that_end_in_a_separator_are_not_shifted(tmp_path):
+    (tmp_path / "a.csv").write_text("id,task,outcome,steps\n1,a,0,1,\n2,b,1,0,\n\n")
+    trials = read_source(tmp_path / "a.csv", Reading()).trials
+    assert [(one.task, one.outcome, one.steps) for one in trials] == [("a", "unsolved", 1), ("b", "solved", 0)]
+
+
+def test_a_row_that_is_shorter_than_the_header_ends_in_empty_cells(tmp_path):
+    (tmp_path / "a.csv").write_text("task,outcome,steps\na,0\nb,1,2\n")
+    trials = read_source(tmp_path / "a.csv", Reading()).trials
+    assert [(one.task, one.outcome, one.steps) for one in trials] == [("a", "unsolved", None), ("b", "solved", 2)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "number", "cells"),
+    [
+        ("1,a,0,1\n2,b, or c,1,0\n", 2, 5),
+        ("1,a,0,1,\n2,b, or c,1,0\n", 1, 5),
+        ("1,a,0,1,\n2,b,1,0\n", 1, 5),  # in one row alone, it may be that an empty cell was shifted there
+        ("1,a,0,1,,\n2,b,1,0,,\n", 1, 6),
+        ("1,a,0,1\n2,b,1,0\n3,c,1,1,x\n", 3, 5),
+    ],
+)
+def test_a_row_with_more_cells_than_the_header_is_refused_by_its_number(tmp_path, rows, number, cells):
+    (tmp_path / "a.csv").write_text("id,task,outcome,steps\n" + rows)
+    with pytest.raises(UsageError, match=rf"row {number}: {cells} cells; expected at most 4, .* in quotes"):
+        read_source(tmp_path / "a.csv", Reading())
+
+
+@given(st.lists(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=3), min_size=1))
+def test_whatever_tasks_are_called_each_row_stays_in_its_columns(tmp_path_factory, names):
+    file = tmp_path_factory.mktemp("table") / "a.csv"
+    tasks = ["x" + "".join(name) for name in names]
+    with file.open("w", encoding="utf-8", newline="") as opened:
+        csv.writer(opened).writerows([("task", "config", "outcome"), *((task, "x", "solved") for task in tasks)])
+    trials = read_source(file, Reading()).trials
+    assert [(one.task, one.outcome) for one in trials] == [(task.strip(), "solved") for task in tasks]
 
 
 @pytest.mark.parametrize("text", ["task", "task=", "=x", "speed=x"])

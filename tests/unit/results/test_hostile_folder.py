@@ -21,7 +21,7 @@ from capvec.studies.regenerate import results_of_run
 
 pytestmark = pytest.mark.unit
 
-FILES = ("provenance.json", "trials.jsonl", "summary.json", "vectors/ranking.csv", "trajectories/odd.json")
+FILES = ("provenance.json", "trials.jsonl", "summary.json", "vectors/ranking.csv", "trajectories/odd.json", ".lock")
 
 
 @pytest.fixture(scope="module")

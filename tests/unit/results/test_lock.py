@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import hostile
 from support.recorded_run import write_recorded
 
 from capvec.commands.main import main
@@ -168,3 +169,44 @@ def test_a_report_of_a_run_that_goes_on_says_so_and_is_made(tmp_path, capsys):
             read_run_folder(folder)
         holder.stdin.close()
     assert not (folder / LOCK).exists()
+
+
+def _link(path, target):
+    path.symlink_to(target)
+
+
+def _hard_link(path, target):
+    path.hardlink_to(target)
+
+
+def _dangling(path, target):
+    path.symlink_to(target.with_name("nothing"))
+
+
+@pytest.mark.parametrize(
+    ("make", "what"), [(_link, "a link"), (_dangling, "a link"), (_hard_link, "another name of a file")]
+)
+def test_a_lock_that_is_a_link_is_refused_and_what_it_leads_to_is_not_written(tmp_path, make, what):
+    folder, target = tmp_path / "r", tmp_path / "precious"
+    folder.mkdir()
+    target.write_text("precious")
+    make(folder / LOCK, target)
+    with (
+        pytest.raises(UsageError, match=rf"\.lock: is {what}; expected a regular file, .*: remove it"),
+        locked(folder, "--run"),
+    ):
+        pass
+    assert target.read_text() == "precious"
+    assert not (tmp_path / "nothing").exists()
+    assert os.path.lexists(folder / LOCK)
+    assert writer_of(folder) is None
+
+
+@pytest.mark.parametrize("kind", ["fifo", "socket", "link to a device", "link to itself", "folder"])
+def test_a_lock_that_is_no_file_is_refused_at_once(tmp_path, kind):
+    folder = tmp_path / "r"
+    folder.mkdir()
+    hostile.put(folder / LOCK, kind)
+    with pytest.raises(UsageError, match=r"\.lock: is a"), locked(folder, "--run"):
+        pass
+    assert writer_of(folder) is None
