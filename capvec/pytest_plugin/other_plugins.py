@@ -1,4 +1,4 @@
-"""Settings of other pytest plugins under which a study's trials would not run once each, whole and in a worker.
+"""Settings and marks of other pytest plugins under which trials would not run once each, whole and in a worker.
 
 A trial is no test that may be tried again: what came of it is in the ledger at once.
 """
@@ -18,6 +18,12 @@ from capvec.errors import UsageError
 _RERUNS = "a trial would have several outcomes; --retries repeats those in which Docker or the engine failed"
 _PARALLEL = "a study's processes are those of pytest-xdist; use -n"
 _AGAIN = "trials would run again and again; --attempts N runs each task N times"
+_CUT_OFF = (
+    "a trial that it cuts off would be an error and leave the pass rate, and the slow ones would be missing from it. "
+    "Tasks have time limits of their own"
+)
+_FORKED = "outcomes do not come back from a forked process; use -n for processes"
+_SOCKETS = "trials reach the engine and Docker through sockets; leave it out"
 _NO_TRIAL = "no trial would run; --collect-only lists the trials, and --plan says what a study can find"
 
 
@@ -41,7 +47,7 @@ _REFUSED = (
     _Refused(
         "dist", "--dist each", "every worker would run every trial; use -n alone, or --attempts for more", ("each",)
     ),
-    _Refused("forked", "--forked", "outcomes do not come back from a forked process; use -n for processes"),
+    _Refused("forked", "--forked", _FORKED),
     _Refused("force_flaky", "--force-flaky", _RERUNS),
     _Refused("max_suite_reruns", "--max-suite-reruns", _RERUNS),
     _Refused("workers", "--workers", _PARALLEL),
@@ -58,7 +64,7 @@ _REFUSED = (
     _Refused("showfixtures", "--fixtures", _NO_TRIAL),
     _Refused("show_fixtures_per_test", "--fixtures-per-test", _NO_TRIAL),
     _Refused("cacheshow", "--cache-show", _NO_TRIAL),
-    _Refused("disable_socket", "--disable-socket", "trials reach the engine and Docker through sockets; leave it out"),
+    _Refused("disable_socket", "--disable-socket", _SOCKETS),
 )
 
 
@@ -81,11 +87,22 @@ _SETTINGS = (
     _Setting(
         "timeout",
         ("timeout", "pytest_timeout"),
-        "a trial that it cuts off would be an error and leave the pass rate, and the slow ones would be missing from "
-        "it. Tasks have time limits of their own; --timeout 0 turns this one off",
+        f"{_CUT_OFF}; --timeout 0 turns this one off",
         "PYTEST_TIMEOUT",
     ),
 )
+_MARKS = {
+    "timeout": _CUT_OFF,
+    "flaky": _RERUNS,
+    "repeat": _AGAIN,
+    "iterations": _AGAIN,
+    "parallel_threads": _PARALLEL,
+    "force_parallel_threads": _PARALLEL,
+    "forked": _FORKED,
+    "xfail": "a trial in error would count as one that was expected to fail, and would not be recorded",
+    "disable_socket": _SOCKETS,
+}
+"""Marks that are refused on trials. Those that leave a trial out, `skip` and `skipif`, are not: it is then not run."""
 
 
 def refuse_other_plugins(config: pytest.Config) -> None:
@@ -118,6 +135,12 @@ def _reasons(config: pytest.Config) -> Iterator[str]:
         if _has(config, *setting.plugins) and _setting(config, setting.name, setting.variable):
             where = f"--{setting.name}, or `{setting.name}` in pytest's settings,"
             yield f"{where} does not go with a study: {setting.why}"
+    ends = _has(config, "faulthandler") and config.getini("faulthandler_exit_on_timeout")
+    if ends and float(config.getini("faulthandler_timeout") or 0) > 0:
+        yield (
+            "`faulthandler_exit_on_timeout` in pytest's settings does not go with a study: a trial that takes longer "
+            "than `faulthandler_timeout` would end the session without a report; leave it out, or set it to false"
+        )
     if getattr(config.option, "tx", None) and (name := _name_that_no_worker_takes(config)):
         encoding = sys.getfilesystemencoding()
         yield (
@@ -167,7 +190,25 @@ def refuse_multiplied(parameters: Iterable[str], trials: Iterable[str]) -> None:
             )
 
 
+def refuse_marks(tests: Iterable[pytest.Item]) -> None:
+    """Check the marks of trials, such as those that a `conftest.py` adds to all tests.
+
+    Args:
+        tests: as collected; those that run no trial may have any mark.
+
+    Raises:
+        UsageError: under a mark a trial would run twice, be cut off, or end otherwise than it is told.
+    """
+    for test in tests:
+        for mark in test.iter_markers() if parameter_of(test.nodeid) else ():
+            if why := _MARKS.get(mark.name):
+                raise UsageError(
+                    f"the mark {mark.name!r} on trials does not go with a study: {why}. A conftest.py or a plugin adds "
+                    "it: let it leave out the tests that have the mark 'sweep' or 'calibration'"
+                )
+
+
 def parameter_of(node_id: str) -> str:
     """The trial in a node id; empty for a test that runs none."""
     _, _, parameter = node_id.partition("::test_trial[")
-    return parameter.removesuffix("]")
+    return parameter.rpartition("]")[0]  # xdist writes the group of a test behind it

@@ -21,6 +21,7 @@ from _pytest.mark.expression import Expression
 from capvec.errors import CapvecError, InfrastructureError, UsageError
 from capvec.exits import accept_any_character, no_more_threads, refused
 from capvec.plan.options import parse_options
+from capvec.pytest_plugin.marks import MarksOfTrials
 from capvec.pytest_plugin.options import (
     add_options,
     files_and_folders,
@@ -125,6 +126,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     config.add_cleanup(signals.close)  # after every other cleanup
     with _readable_errors(name):
         config.stash[_payload_key] = _payload(name, config)
+    if not config.option.collectonly:
+        config.pluginmanager.register(MarksOfTrials(), "capvec-marks")
 
 
 def pytest_keyboard_interrupt() -> None:
@@ -147,6 +150,17 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         return None
     name = requested_study(config.option.markexpr)
     return None if name and (collection_path == SUITE or _study_of(collection_path) == name) else True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(
+    file_path: Path, parent: pytest.Collector
+) -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
+    """Collect the suite's files under any setting of `python_files`."""
+    collectors = yield
+    if not collectors and file_path.parent == SUITE and file_path.match("test_*.py"):
+        return [pytest.Module.from_parent(parent, path=file_path)]
+    return collectors
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

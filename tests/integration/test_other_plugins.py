@@ -22,7 +22,18 @@ pytestmark = pytest.mark.integration
 
 PLUGINS = Path(sys.prefix) / "plugins"
 TRIALS = "solved1 unsolved2 error3 solved4 unsolved5 solved6"
+EXIT_ON_TIMEOUT = ("-o", "faulthandler_exit_on_timeout=true")
 ALL = {"solved": 3, "unsolved": 2, "error": 1}
+
+CONFTEST = """
+import pytest
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        item.add_marker(pytest.mark.{mark})
+"""
+"""It marks every test, as those of projects do."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +62,12 @@ class Ran:
 def session(tmp_path):
     """Runs the scripted trials in a process of their own, with some plugins and no others."""
 
-    def run(plugins: str, *arguments: str, **variables: str) -> Ran:
+    def run(plugins: str, *arguments: str, mark: str = "", **variables: str) -> Ran:
         if plugins and not PLUGINS.is_dir():
             pytest.skip("`make test` installs the plugins")
         (tmp_path / "test_scripted.py").write_text(TEST_FILE)
+        if mark:
+            (tmp_path / "conftest.py").write_text(CONFTEST.format(mark=mark))
         paths = os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "tests", PLUGINS)))
         given = {"PYTHONPATH": paths, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "TRIALS": TRIALS} | variables
         loaded = ("capvec.pytest_plugin.plugin", "xdist", "support.scripted_trials", *plugins.split())
@@ -72,6 +85,8 @@ def session(tmp_path):
     ("plugins", "arguments"),
     [
         ("", ("-p", "no:cacheprovider")),
+        ("", EXIT_ON_TIMEOUT),
+        ("", (*EXIT_ON_TIMEOUT, "-o", "faulthandler_timeout=0.5", "-p", "no:faulthandler")),
         ("", ("-n", "2", "--dist", "worksteal")),
         ("", ("-n", "2", "--dist", "loadscope")),
         ("", ("-n", "2", "--dist", "loadgroup")),
@@ -118,12 +133,47 @@ def test_the_counts_of_the_terminal_and_of_the_ledger_agree(session, plugins, ar
         ("pytest_socket", ("--disable-socket",), "--disable-socket does not go with a study: trials reach the engine"),
         ("pytest_timeout", ("--timeout", "60"), "--timeout, or `timeout` in pytest's settings, does not go"),
         ("pytest_timeout", ("-o", "timeout=60"), "--timeout 0 turns this one off"),
+        ("", (*EXIT_ON_TIMEOUT, "-o", "faulthandler_timeout=0.5"), "`faulthandler_exit_on_timeout` in pytest's"),
         ("pytest_repeat", ("--count", "2"), "has multiplied the trials, as the test [solved1-baseline-t1-1-2] shows"),
         ("pytest_flakefinder", ("--flake-finder", "--flake-runs", "2"), "another plugin has multiplied the trials"),
     ],
 )  # fmt: skip
 def test_what_would_run_a_trial_twice_or_cut_it_off_is_refused_in_one_sentence(session, plugins, arguments, said):
-    ran = session(plugins, *arguments)
+    assert_refused(session(plugins, *arguments), said)
+
+
+@pytest.mark.parametrize("processes", [(), ("-n", "2")])
+@pytest.mark.parametrize(
+    ("plugins", "mark"),
+    [
+        ("pytest_timeout", "timeout(60)"),
+        ("pytest_rerunfailures", "flaky(reruns=2)"),
+        ("flaky.flaky_pytest_plugin", "flaky(max_runs=2)"),
+        ("pytest_retry.retry_plugin", "flaky(retries=2)"),
+        ("pytest_repeat", "repeat(2)"),
+        ("pytest_forked", "forked"),
+        ("pytest_run_parallel.plugin", "iterations(2)"),
+        ("pytest_run_parallel.plugin", "parallel_threads(2)"),
+        ("pytest_run_parallel.plugin", "force_parallel_threads(2)"),
+        ("pytest_socket", "disable_socket"),
+        ("", "xfail"),
+    ],
+)
+def test_a_mark_that_would_do_so_is_refused_by_its_name(session, plugins, mark, processes):
+    name, _, _ = mark.partition("(")
+    assert_refused(session(plugins, *processes, mark=mark), f"the mark '{name}' on trials does not go with a study: ")
+
+
+@pytest.mark.parametrize("mark", ["usefixtures('tmp_path')", "xdist_group('one')", "filterwarnings('error')"])
+@pytest.mark.parametrize("processes", [(), ("-n", "2", "--dist", "loadgroup")])
+def test_other_marks_change_no_outcome(session, mark, processes):
+    ran = session("", *processes, mark=mark)
+    assert ran.terminal == ALL, ran
+    assert Counter(line["outcome"] for line in ran.ledger) == ALL
+
+
+def assert_refused(ran: Ran, said: str) -> None:
+    """No trial ran, and one sentence tells why."""
     (line,) = [line for line in ran.error.splitlines() if line.strip()]
     assert line.startswith("ERROR: ")
     assert said in line

@@ -63,6 +63,16 @@ def test_collect_only_shows_every_trial_and_starts_nothing(sweep):
     assert any(line.endswith("-steered-L3-a4-t1]") for line in result.outlines)
 
 
+@pytest.mark.parametrize("names", ["check_*", "*"])
+def test_the_suite_is_collected_whatever_tests_are_called_in_the_project(sweep, pytester, names):
+    settings = (f"python_files = {names}.py", f"python_functions = {names}", f"python_classes = {names}")
+    pytester.makeini("\n".join(("[pytest]", *settings)))
+    result = sweep("-m", "sweep", "--collect-only", "-q", "-W", "error", "--layer", "3", "--tasks", "sprint")
+    assert sum("test_sweep.py::test_trial[" in line for line in result.outlines) == 5 * 2
+    assert result.ret == pytest.ExitCode.OK
+    assert not [line for line in result.outlines if "::" in line and "test_trial[" not in line]
+
+
 @pytest.fixture
 def chosen(pytester):
     """What a calibration goes by, chosen on the family of one of three tasks."""
