@@ -5,6 +5,9 @@ PYTHON ?= $(or $(shell for p in python3 python3.11 python3.12 python3.13 python3
 BIN := .venv/bin
 ARGS ?=
 
+# Tests start hundreds of Python processes, which would each compile capvec and the tests anew where this is set.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help sweep calibration test test-vllm unit siege bench fuzz clients setup doctor docs lint lock audit clean
 
 help:
