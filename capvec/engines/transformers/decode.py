@@ -31,7 +31,7 @@ from capvec.engines.transformers.caches import (
 )
 from capvec.engines.transformers.grammars import Grammar
 from capvec.engines.transformers.hooks import Accumulators, accumulators, steer, steered_at
-from capvec.engines.transformers.loaded import LAST, LoadedModel, call, forward
+from capvec.engines.transformers.loaded import LoadedModel, forward, read_on
 from capvec.engines.transformers.sampling import GivenTokens, RowSampler, Sampler
 from capvec.engines.transformers.shaping import Shaped, shaped
 from capvec.errors import EngineUnavailable, UsageError
@@ -258,20 +258,13 @@ class Decoder:
         Returns:
             The logits of the last one, or of `every` one: float32 `[1, positions, vocab]`.
         """
-        tokens, assistant, device = row.request.tokens, row.request.assistant, self._loaded.device
+        tokens, assistant = row.request.tokens, row.request.assistant
         mask = torch.ones(1, end - start, dtype=torch.bool)
         said = torch.tensor([assistant[start:end]]) if assistant is not None else None
         unfinished = end < len(tokens)
         with steer(self._loaded.path, [row.accumulators], mask, assistant=said, unfinished=unfinished):
-            return call(
-                self._loaded.model,
-                input_ids=torch.tensor([tokens[start:end]], device=device),
-                attention_mask=torch.ones(1, end, dtype=torch.long, device=device),
-                position_ids=torch.arange(start, end, device=device)[None],
-                past_key_values=cache,
-                use_cache=True,
-                **({} if every else {"logits_to_keep": LAST}),
-            )
+            ids = torch.tensor([tokens[start:end]], device=self._loaded.device)
+            return read_on(self._loaded.model, ids, start, cache, every=every)
 
     def _advance(self, group: _Group) -> None:
         device, rows = self._loaded.device, group.rows
