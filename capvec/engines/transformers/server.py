@@ -54,6 +54,11 @@ class Engine(Endpoints):
         return self._scheduler.steps
 
     async def generate(self, http: HttpRequest, request: ReplyRequest) -> Reply:
+        if ends := self._loaded.stop_ids.intersection(request.given):
+            raise RequestError(
+                f"continuation: it holds {self.template.decode([min(ends)])!r}, which ends a reply; leave it out",
+                "invalid_value",
+            )
         vectors = tuple(self._vectors[steer.direction][steer.layer] for steer in request.steers)
         asked = {**vars(request), "vectors": vectors, "grammar": await unless_gone(http, self._grammar_of(request))}
         return await while_connected(http, self._scheduler.generate(Request(**asked)))
