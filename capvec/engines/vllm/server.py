@@ -17,7 +17,7 @@ from vllm.sampling_params import RequestOutputKind
 
 from capvec.engines.checks import RequestError
 from capvec.engines.endpoints import Endpoints
-from capvec.engines.generation import Drawn, ReplyRequest
+from capvec.engines.generation import Drawn, ReplyRequest, seed_of_32_bits
 from capvec.engines.prepared import Prepared
 from capvec.engines.serving import unless_gone
 from capvec.engines.vllm import measured
@@ -78,6 +78,13 @@ class Engine(Endpoints):
         return self._served.directions
 
     async def generate(self, http: HttpRequest, request: ReplyRequest) -> Reply:
+        if request.echo or not request.max_tokens:
+            raise RequestError(
+                "echo: together with logprobs, or with 0 for max_tokens, it needs --engine transformers",
+                "unsupported_value",
+            )
+        if request.given:
+            raise RequestError("continuation: it needs --engine transformers", "unsupported_value")
         if request.grammar:
             raise RequestError(
                 "structured_outputs: capvec does not constrain replies in vLLM; use --engine transformers",
@@ -144,7 +151,7 @@ class Engine(Endpoints):
         """
         params = SamplingParams(
             temperature=request.temperature,
-            seed=request.seed % 2**63,
+            seed=seed_of_32_bits(request.seed),
             max_tokens=request.max_tokens,
             stop_token_ids=sorted(self._served.stop_ids),
             ignore_eos=True,  # stop_token_ids has all of them
