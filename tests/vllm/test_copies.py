@@ -12,15 +12,16 @@ import safetensors.numpy
 from support.checked import asked
 from support.engine_conformance import ask
 from support.tiny_models import LAYERS, WIDTH, save_tiny
+from support.vllm_models import save_tiny as save_mixture
 from support.vllm_processes import cores, until
 
 from capvec.engines.client import EngineClient
-from capvec.engines.process import client_of
+from capvec.engines.process import client_of, start_engine
 from capvec.engines.protocol import ModelSource
 from capvec.engines.selection import EngineChoice
 from capvec.engines.supervised import SupervisedEngine
 from capvec.engines.vllm import versions
-from capvec.errors import EngineUnavailable
+from capvec.errors import EngineUnavailable, UsageError
 from capvec.receipts import check_receipts
 from capvec.steering import Steer
 
@@ -125,6 +126,15 @@ def test_a_killed_copy_is_an_engine_that_ended_which_says_so_and_is_started_agai
         client.restore_directions()
         assert ask(client, steers=[Steer(1, key, 1.0)]).receipts[0].steered > 0
         assert len(cores()) == 2
+
+
+def test_copies_of_a_mixture_of_experts_are_refused(tmp_path):
+    source = ModelSource(str(save_mixture(tmp_path / "model", "qwen3-moe")), "tiny")
+    with (
+        pytest.raises(UsageError, match="copies of a mixture of experts share each step"),
+        start_engine(source, log_path=tmp_path / "log", choice=TWO),
+    ):
+        pass
 
 
 def test_both_copies_end_with_the_engine(source, tmp_path):

@@ -207,6 +207,11 @@ def _start(name: str, arguments: dict[str, Any], copies: Sequence[Replica]) -> A
         own["distributed_executor_backend"] = "uni"
     try:
         wanted = AsyncEngineArgs(model=name, **(own | arguments))
+        if len(copies) > 1 and wanted.create_model_config().is_moe:
+            raise UsageError(
+                f"--engine-arg {COPIES}: the copies of a mixture of experts share each step, which is not tested; use "
+                "tensor_parallel_size"
+            )
         # In a step of a server vLLM computes up to 8,192 tokens on an H100, in one of a library 2,048.
         context = UsageContext.OPENAI_API_SERVER
         counting = [lambda _config, number: StepCount(copies[number])]
