@@ -33,6 +33,8 @@ _STOP_S = 10
 """How long a container may take to end by itself before it is killed, as by Harbor."""
 PATH_MAX = 4096
 """Bytes of the longest path of Linux, with the NUL at its end."""
+_MAKE_ROOM = 'umask 0 && rm -rf -- "$@" && mkdir -p $0'
+"""For `sh`: removes the paths from `$1` on, and makes the folders `$0`."""
 PLACE_S = 60.0
 """How long root may take to make place for artifacts."""
 TELLABLE_S = 0.05
@@ -270,9 +272,11 @@ class DockerSandbox:
 
     def make_room(self, paths: Sequence[str]) -> None:
         """Remove what is at these paths. See `Sandbox.make_room`."""
+        stale = [path.rstrip("/") for path in paths] + ["/logs/verifier"]
         with faults():
-            self._clear([path.rstrip("/") for path in paths] + ["/logs/verifier"])
-            self._api.put_archive(self._container, "/", files.folders(("/logs", *LOG_FOLDERS)))
+            if not self._as_root("sh", "-c", _MAKE_ROOM, " ".join(LOG_FOLDERS), *stale):
+                self._clear(stale)
+                self._api.put_archive(self._container, "/", files.folders(("/logs", *LOG_FOLDERS)))
 
     def place(self, archives: Sequence[tuple[str, BinaryIO]]) -> None:
         """Put archives into the container. See `Sandbox.place`."""
@@ -310,10 +314,7 @@ class DockerSandbox:
 
     def _clear(self, paths: Sequence[str]) -> None:
         """Remove files and folders of a container that no agent had access to."""
-        remove_all = ("rm", "-rf", "--")
-        if self._as_root(*remove_all, *paths):
-            return
-        if stubborn := [path for path in paths if not self._as_root(*remove_all, path)]:
+        if stubborn := [path for path in paths if not self._as_root("rm", "-rf", "--", path)]:
             clear_paths(self._client, self._container, self._origin, stubborn)
 
     def _as_root(self, *argv: str) -> bool:
