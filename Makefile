@@ -5,6 +5,9 @@ PYTHON ?= $(or $(shell for p in python3 python3.11 python3.12 python3.13 python3
 BIN := .venv/bin
 ARGS ?=
 
+# Tests start hundreds of Python processes, which would each compile capvec and the tests anew where this is set.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help sweep calibration test test-vllm unit siege bench fuzz clients setup doctor docs lint lock audit clean
 
 help:
@@ -34,7 +37,7 @@ calibration: setup
 test: setup .venv/.peers .venv/.browser clients
 	mkdir -p reports
 	$(BIN)/pytest -m unit -n 2 --junitxml reports/junit-unit.xml $(ARGS)
-	$(BIN)/pytest -m "integration or gpu or (siege and not slow)" -n 2 --dist loadfile --durations 5 --junitxml reports/junit-integration.xml $(ARGS)
+	$(BIN)/pytest -m "integration or gpu or (siege and not slow)" -n 2 --dist loadfile --durations 60 --junitxml reports/junit-integration.xml $(ARGS)
 	$(BIN)/pytest tests/benchmarks -m bench --bench-small --bench-out reports/benchmarks/small --junitxml reports/junit-bench.xml $(ARGS)
 
 # Outside the clone, and named by what is in it, so that it is made once. capvec comes from the clone: its metadata there,

@@ -37,9 +37,11 @@ def _code_of(command: Callable[[], int]) -> int:
     except CapvecError as error:
         return _say(str(error))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still in the buffer
+        _drop_output()
         return 128 + signal.SIGPIPE
     except OSError as error:
+        if error.filename is None and sys.stdout is not None:  # a write, of the output or of another open file
+            _drop_output()
         return _say(refused(error))
     except MemoryError:
         return _say("this process may have no more memory: give it more (`ulimit -v`, or a container's limit)")
@@ -48,6 +50,11 @@ def _code_of(command: Callable[[], int]) -> int:
             return _say(said)
         raise
     return code
+
+
+def _drop_output() -> None:
+    """Have what is still in the buffer of standard output go nowhere; Python would fail to write it when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def no_more_threads(error: RuntimeError) -> str:

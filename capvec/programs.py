@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+
+BRIEF_WAITS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "3000"}
+"""OpenMP's threads wait for each other many times a token. By default they spin for a millisecond or more, which slows
+what else runs on the same cores. If they sleep at once, waking them takes longer than most operations. GNU's OpenMP,
+which is that of torch on Linux, spins for so many turns (some ten microseconds) and then sleeps; others sleep. The
+benchmark `wait_policy` has the figures."""
 
 
 def python(module: str, *arguments: str) -> tuple[str, ...]:
@@ -16,3 +23,8 @@ def python(module: str, *arguments: str) -> tuple[str, ...]:
         arguments: of the command line.
     """
     return (sys.executable, "-P", "-m", module, *arguments)
+
+
+def brief_waits(environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables for a process that will import torch, so that its threads wait briefly; none if the user set one."""
+    return {} if BRIEF_WAITS.keys() & environment.keys() else BRIEF_WAITS

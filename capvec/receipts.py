@@ -144,6 +144,11 @@ def _in_words(steers: Sequence[Steer]) -> str:
     )
 
 
+def _passes(reply: Reply) -> int:
+    """Forward passes behind a reply: one for each token drawn, and one for a prompt after which none was."""
+    return max(reply.completion_tokens, 1)
+
+
 def _check_isolation(reply: Reply) -> None:
     """Check positions without a steer. Whether a neighbour in the batch was steered is not known here."""
     isolation = reply.isolation
@@ -152,10 +157,10 @@ def _check_isolation(reply: Reply) -> None:
             "the reply has no isolation check; expected one with each reply, steered or not: is this an engine of this "
             "version of capvec?"
         )
-    if not isolation.forwards == reply.completion_tokens >= 1 or isolation.watched != isolation.sites:
+    if isolation.forwards != (passes := _passes(reply)) or isolation.watched != isolation.sites:
         raise SteeringFault(
             f"a reply of {reply.completion_tokens} tokens was watched at {isolation.watched} of {isolation.sites} "
-            f"sites in {isolation.forwards} forward passes; expected all of them, in {reply.completion_tokens} passes"
+            f"sites in {isolation.forwards} forward passes; expected all of them, in {passes} passes"
         )
     own = sum(receipt.steered for receipt in reply.receipts)
     if isolation.steered > own:
@@ -192,13 +197,13 @@ def _check_place(receipt: Receipt, vector: str, layout: BlockLayout, where: str)
 
 
 def _check_coverage(receipt: Receipt, reply: Reply, where: str) -> None:
-    """Check the passes (one for each token drawn) and the positions (uncached prompt tokens, and tokens fed back).
+    """Check the passes (see `_passes`) and the positions (uncached prompt tokens, and tokens fed back).
 
     Only the engine's tokenizer knows which prompt tokens are the assistant's, so its count is accepted within bounds:
     at least what was generated, which is the assistant's, and at most everything.
     """
-    forwards, prompt = reply.completion_tokens, reply.prompt_tokens - reply.cached_tokens
-    generated = reply.completion_tokens - 1
+    forwards, prompt = _passes(reply), reply.prompt_tokens - reply.cached_tokens
+    generated = forwards - 1
     least, most = {
         "all": (prompt + generated, prompt + generated),
         "prompt": (prompt, prompt),
@@ -206,7 +211,7 @@ def _check_coverage(receipt: Receipt, reply: Reply, where: str) -> None:
         "assistant": (generated, prompt + generated),
     }[receipt.steer.positions]
     seen = (receipt.fired, receipt.forwards, receipt.passed)
-    if seen != (forwards, forwards, prompt + generated) or forwards < 1 or not least <= receipt.steered <= most:
+    if seen != (forwards, forwards, prompt + generated) or not least <= receipt.steered <= most:
         bound = f"{most}" if least == most else f"{least} to {most}"
         raise SteeringFault(
             f"{where}: the hook ran {receipt.fired} times in {receipt.forwards} forward passes, on {receipt.passed} "

@@ -145,6 +145,8 @@ class Reply(Record):
     """What the model thought before it answered, without tags; empty if nothing."""
     tags: ThoughtTags | None = None
     """The tags of the model's thoughts where its answer holds one: in a command, or around another thought."""
+    logprob: float | None = None
+    """The log-likelihood of a reply that was given and not drawn; None of any other."""
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ LONGEST = 300
 _LEAST_NAME = 8
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)", re.DOTALL)
 """Control sequences of a terminal, and strings for it: colours, the cursor, its title (ECMA-48, 5.4 and 5.6)."""
-_HIDDEN = {"Cc", "Cf", "Cs"}
-"""Unicode's categories of control characters, of those that turn the direction of writing, and of half characters."""
+_HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Unicode's categories of control characters, of those that turn the direction of writing, of half characters, and of
+separators of lines and paragraphs."""
 
 
 # ------------------------------------------------------------------------------------------------ numbers
@@ -105,6 +106,23 @@ def printable(text: str) -> str:
         letter if letter == "\n" or unicodedata.category(letter) not in _HIDDEN else " " if letter.isspace() else ""
         for letter in _ESCAPES.sub("", text)
     )
+
+
+def visible(text: str) -> str:
+    r"""The text with what `printable` leaves out as escapes, so that names differ where they do: ESC is `\x1b`.
+
+    Line ends and tabs stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter in "\n\t" or unicodedata.category(letter) not in _HIDDEN else _escaped(letter)
+        for letter in text
+    )
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape").decode()
 
 
 def one_line(text: str) -> str:

@@ -7,13 +7,15 @@ import sys
 import pytest
 from hypothesis import settings
 
+from capvec.programs import brief_waits
+
 # No test goes by the clock: on shared cores an example may take a hundred times as long as the one before it.
 settings.register_profile("capvec", deadline=None)
 settings.load_profile("capvec")
 
-# Workers and engines share few cores: threads that spin while they wait keep the others from running. Read when torch
-# is imported, which no test module does at its top.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Workers and engines share few cores: threads that spin for long while they wait keep the others from running. Read
+# when torch is imported, which no test module does at its top.
+os.environ.update(brief_waits(os.environ))
 
 # Some tests press Ctrl-C. A shell has what it starts in the background ignore that, and so would all that we start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -25,6 +25,7 @@ class ChatModel(Protocol):
         thinking: Thinking | None = None,
         shaping: Shaping = PLAIN,
         grammar: str = "",
+        continuation: str = "",
     ) -> Reply:
         """Answer `messages` under `steers`.
 
@@ -38,6 +39,7 @@ class ChatModel(Protocol):
             thinking: whether the model thinks before it answers; None is the engine's default.
             shaping: what else changes the distribution from which tokens are drawn.
             grammar: a regular expression that the reply must match; empty where it may be any.
+            continuation: a text that is given as the reply, for its log-likelihood; empty where a reply is drawn.
 
         Raises:
             ContextOverflow: the prompt leaves no room for a reply.

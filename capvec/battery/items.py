@@ -20,7 +20,7 @@ BUNDLED = "general"
 """The name of the battery that comes with capvec."""
 _FILE = Path(__file__).parent / "general.jsonl"
 _LARGEST = 64 << 20
-_KEYS = {"id", "question", "choices", "answer", "answers", "category"}
+_KEYS = {"id", "question", "choices", "answer", "answers", "category", "by"}
 LETTERS = string.ascii_uppercase[:10]
 """Of the choices, in their order."""
 
@@ -37,19 +37,23 @@ class Item:
     answers: tuple[str, ...] = ()
     """Of a question without choices."""
     category: str = ""
+    by_text: bool = False
+    """Whether the texts of the choices compete, and not their letters."""
 
     @property
     def prompt(self) -> str:
         """What the model is asked."""
         if not self.choices:
             return f"{self.question}\nReply with the answer alone, in as few words as possible."
+        if self.by_text:
+            return self.question
         listed = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, self.choices, strict=False))
         return f"{self.question}\n{listed}\nReply with the letter of the right answer alone."
 
     @property
     def grammar(self) -> str:
-        """To what the reply is constrained, so that the likeliest letter is the reply; empty without choices."""
-        return f"[{LETTERS[: len(self.choices)]}]" if self.choices else ""
+        """To what the reply is constrained, so that the likeliest letter is the reply; empty without letters."""
+        return f"[{LETTERS[: len(self.choices)]}]" if self.choices and not self.by_text else ""
 
     @property
     def digest(self) -> str:
@@ -58,7 +62,9 @@ class Item:
         return hashlib.sha256(told.encode()).hexdigest()[:16]
 
     def is_right(self, reply: str) -> bool:
-        """Whether a reply is the right letter, or one of the right answers once both are `normalised`."""
+        """Whether a reply is the right choice or its letter, or a right answer once both are `normalised`."""
+        if self.by_text:
+            return reply == self.choices[self.answer]
         if self.choices:
             return reply.strip() == LETTERS[self.answer]
         return normalised(reply) in set(map(normalised, self.answers))
@@ -112,11 +118,14 @@ def _item(raw: Any) -> Item:
         if not isinstance(raw.get(key), str) or not raw[key].strip():
             raise UsageError(f"{key}: {raw.get(key)!r:.60}; expected a text that is not empty")
     about = {"id": raw["id"], "question": raw["question"], "category": str(raw.get("category", ""))}
+    if raw.get("by", "letter") not in ("letter", "text"):
+        raise UsageError(f"by: {raw['by']!r:.60}; expected letter or text")
     if ("choices" in raw, "answer" in raw) == (True, True) and "answers" not in raw:
-        return Item(**about, choices=(choices := _texts(raw, "choices", 2, len(LETTERS))), answer=_place(raw, choices))
-    if "answers" in raw and "choices" not in raw and "answer" not in raw:
+        choices = _texts(raw, "choices", 2, len(LETTERS))
+        return Item(**about, choices=choices, answer=_place(raw, choices), by_text=raw.get("by") == "text")
+    if "answers" in raw and not {"choices", "answer", "by"} & set(raw):
         return Item(**about, answers=_texts(raw, "answers", 1, 1000))
-    raise UsageError("expected either choices and answer, or answers")
+    raise UsageError("expected either choices and answer, and perhaps by, or answers alone")
 
 
 def _texts(raw: Mapping[str, Any], key: str, least: int, most: int) -> tuple[str, ...]:

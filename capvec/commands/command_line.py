@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from capvec import __version__
 from capvec.commands import (
@@ -60,14 +61,14 @@ SIGHUP
 def run_command(given: Sequence[str]) -> int:
     """Run the command that these arguments name. Returns the exit code, as `EPILOG` lists them."""
     accept_any_character()  # before a help text is printed
-    parser = _parser()
-    if not given:
-        parser.print_help(sys.stderr)
-        return 2
-    raw = vars(parser.parse_args(given))
-    command = raw.pop("command")
 
     def run() -> int:
+        parser = _parser()
+        if not given:
+            parser.print_help(sys.stderr)
+            return 2
+        raw = vars(parser.parse_args(given))
+        command = raw.pop("command")
         values = read_options(command, raw)
         options = argparse.Namespace(**values, typed=typed(raw), command_line=["capvec", *given])
         return int(COMMANDS[command].run(options))
@@ -75,8 +76,17 @@ def run_command(given: Sequence[str]) -> int:
     return exit_code_of(run)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose help text is an error where it cannot be written; argparse passes over that."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        file = file or sys.stderr
+        file.write(message)
+        file.flush()
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="capvec",
         description=DESCRIPTION,
         epilog=EPILOG,

@@ -21,11 +21,13 @@ from capvec.engines.chat_requests import MAX_CHOICES, ChatRequest, Wanted
 from capvec.engines.chat_template import ChatTemplate
 from capvec.engines.checks import RequestError
 from capvec.engines.generation import Drawn, ReplyRequest
+from capvec.engines.growing_text import GrowingText
+from capvec.engines.prompts import Prompt
 from capvec.engines.protocol import EngineInfo
 from capvec.engines.published import Answered, Published
 from capvec.engines.requests import error_response
 from capvec.engines.serving import END, EventStream, JsonResponse
-from capvec.engines.streams import GrowingText, Speaker, marks_of, streams_words
+from capvec.engines.streams import Speaker, marks_of, streams_words
 from capvec.engines.tools import MARKS, calls_of, may_be_bare
 from capvec.receipts import check_finite
 from capvec.records import Reply
@@ -34,17 +36,6 @@ from capvec.thoughts import Said
 T = TypeVar("T")
 Arrivals = asyncio.Queue[tuple[int, Drawn | Reply | Exception]]
 """What comes of the choices by their places."""
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """What replies are drawn after."""
-
-    tokens: tuple[int, ...]
-    assistant: tuple[bool, ...] | None
-    """Of each token, whether it is the assistant's; None where no steer asks."""
-    begun: str = ""
-    """Its end, where that is the beginning of the reply: a call that must come."""
 
 
 class Replying(Protocol):
@@ -129,6 +120,8 @@ class Choice:
     request: ReplyRequest
     first: bool
     """Whether it is the first to its prompt."""
+    echoed: str | None = None
+    """As in its prompt."""
 
 
 class Answering:
@@ -163,8 +156,10 @@ class Answering:
                 "invalid_value",
             )
         asked, seeds = self._asked, [nth_seed(self._seed, turn) for turn in range(self._asked.n)]
-        requests = [self._engine.request(asked, prompt, seed) for prompt in prompts for seed in seeds]
-        return [Choice(index, request, index % asked.n == 0) for index, request in enumerate(requests)]
+        pairs = [(prompt, self._engine.request(asked, prompt, seed)) for prompt in prompts for seed in seeds]
+        return [
+            Choice(index, request, index % asked.n == 0, prompt.echoed) for index, (prompt, request) in enumerate(pairs)
+        ]
 
     async def _reply(self, choice: Choice) -> tuple[Reply, list[Drawn]]:
         """A reply, with its tokens where their probabilities are asked for."""
@@ -185,7 +180,15 @@ class Answering:
         if self._asked.model is not None:
             answered = Answered(self._id, choice.index, self._created, choice.request.seed)
             self._engine.published.check(self._asked.model, reply, answered)
-        return replace(self._reader.whole(reply.text), drawn=tuple(self._within(drawn, reply.text)))
+        spoken, told = self._reader.whole(reply.text), len(choice.request.tokens) * choice.request.echo
+        within = (*drawn[:told], *self._within(drawn[told:], reply.text))
+        return replace(spoken, text=(choice.echoed or "") + spoken.text, drawn=within, unsaid=self._unsaid(choice))
+
+    def _unsaid(self, choice: Choice) -> int:
+        """Characters of an echoed prompt's tokens that are not in its text, such as a token that begins every text."""
+        if choice.echoed is None:
+            return 0
+        return len(self._engine.template.decode(choice.request.tokens)) - len(choice.echoed)
 
     def _within(self, drawn: Sequence[Drawn], text: str) -> Sequence[Drawn]:
         """The tokens of a reply without those behind a stop string."""

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from capvec.engines.chat_template import ChatTemplate
 from capvec.engines.generation import Drawn
+from capvec.engines.growing_text import GrowingText
 from capvec.engines.tools import Call
 from capvec.records import Reply
 from capvec.thoughts import ThoughtTags
@@ -26,6 +27,8 @@ class Spoken:
     calls: tuple[Call, ...] = ()
     drawn: tuple[Drawn, ...] = ()
     """Its tokens, where their probabilities are asked for."""
+    unsaid: int = 0
+    """Characters at the beginning of the tokens that are not in the text."""
 
     def __bool__(self) -> bool:
         return bool(self.text or self.thought or self.calls or self.drawn)
@@ -112,32 +115,40 @@ class TextForm:
 
     def __init__(self, template: ChatTemplate, *, logprobs: bool) -> None:
         self._template, self._logprobs = template, logprobs
-        self._offsets: dict[int, int] = {}
-        """Choice → characters of its text that were sent."""
+        self._told_of: dict[int, GrowingText] = {}
+        """Choice → the text of its tokens that were sent."""
 
     def choice(
         self, index: int, spoken: Spoken, finish: str | None, _tags: ThoughtTags | None = None
     ) -> dict[str, Any]:
-        told = self._told(spoken.drawn, self._offsets.get(index, 0))
-        self._offsets[index] = self._offsets.get(index, 0) + len(spoken.text)
+        told = self._told(spoken, self._told_of.setdefault(index, GrowingText(self._template)))
         return {"index": index, "text": spoken.text, "logprobs": told, "finish_reason": finish}
 
     def delta(self, index: int, spoken: Spoken, finish: str | None, *, first: bool) -> dict[str, Any]:  # noqa: ARG002
         return self.choice(index, spoken, finish)
 
-    def _told(self, drawn: Sequence[Drawn], offset: int) -> dict[str, Any] | None:
+    def _told(self, spoken: Spoken, growing: GrowingText) -> dict[str, Any] | None:
         if not self._logprobs:
             return None
-        texts = [self._template.decode([one.token]) for one in drawn]
-        offsets = [offset + len("".join(texts[:place])) for place in range(len(texts))]
-        # Of tokens with the same text, such as parts of characters, the likeliest stands.
-        tops = [{self._template.decode([token]): finite(value) for token, value in reversed(one.top)} for one in drawn]
+        offsets = []
+        for one in spoken.drawn:
+            offsets.append(max(0, len(growing.text) - spoken.unsaid))  # of a part of a character, where that begins
+            growing.take([one.token])
         return {
-            "tokens": texts,
-            "token_logprobs": [finite(one.logprob) for one in drawn],
-            "top_logprobs": tops,
+            "tokens": [self._template.decode([one.token]) for one in spoken.drawn],
+            "token_logprobs": [None if one.logprob is None else finite(one.logprob) for one in spoken.drawn],
+            "top_logprobs": [self._top(one) for one in spoken.drawn],
             "text_offset": offsets,
         }
+
+    def _top(self, drawn: Drawn) -> dict[str, float] | None:
+        """The likely tokens; of those with the same text, such as parts of characters, the likeliest stands.
+
+        None for the first token of a prompt, which follows nothing.
+        """
+        if drawn.logprob is None:
+            return None
+        return {self._template.decode([token]): finite(value) for token, value in reversed(drawn.top)}
 
 
 def finite(logprob: float | None) -> float:

@@ -10,8 +10,8 @@ from capvec.engines.checks import encodable, invalid, shown
 
 ChatMessage = Mapping[str, Any]
 """Role and content, which is text; perhaps `reasoning_content`, `tool_calls` and `tool_call_id`."""
-_ROLES = {"developer": "system"}
-"""A role that OpenAI renamed → the one that chat templates know."""
+_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
+"""A role → the one that chat templates know; OpenAI renamed one."""
 
 
 def chat_messages(raw: Any) -> tuple[ChatMessage, ...]:
@@ -28,7 +28,8 @@ def chat_messages(raw: Any) -> tuple[ChatMessage, ...]:
 def _message(raw: Any) -> ChatMessage:
     if not isinstance(raw, dict) or not isinstance(raw.get("role"), str):
         raise invalid(f"messages: {shown(raw)}: expected text for role and content")
-    role = encodable(_ROLES.get(str(raw["role"]), str(raw["role"])), "messages")
+    if (role := _ROLES.get(encodable(raw["role"], "messages"))) is None:
+        raise invalid(f"messages: the role {shown(raw['role'])}; expected one of {', '.join(_ROLES)}")
     calls = raw.get("tool_calls") or []
     message: dict[str, Any] = {"role": role, "content": _content(raw, calls)}
     thought = raw.get("reasoning_content")

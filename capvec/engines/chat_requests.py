@@ -7,6 +7,7 @@ is null counts as absent.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast, get_args
@@ -28,8 +29,8 @@ _COMMON = (
     "stop stream stream_options structured_outputs temperature top_k top_p".split()
 )
 _OF_CHATS = (
-    "chat_template_kwargs max_completion_tokens messages modalities parallel_tool_calls response_format thinking "
-    "tool_choice tools top_logprobs".split()
+    "chat_template_kwargs continuation max_completion_tokens messages modalities parallel_tool_calls response_format "
+    "thinking tool_choice tools top_logprobs".split()
 )
 _CHAT = frozenset((*_COMMON, *_IGNORED, *_OF_CHATS))
 _TEXT = frozenset((*_COMMON, *_IGNORED, "best_of", "echo", "prompt", "suffix"))
@@ -74,6 +75,8 @@ class ChatRequest(Wanted):
     variables: Mapping[str, bool]
     """Of the chat template, as vLLM's clients switch thinking (`chat_template_kwargs`)."""
     tools: Tools
+    continuation: str
+    """A reply whose log-probabilities are asked for; empty where one is drawn."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ class TextRequest(Wanted):
 
     prompts: tuple[str | tuple[int, ...], ...]
     """Each a text, or its tokens."""
+    echo: bool
+    """Whether an answer begins with its prompt, whose tokens have log-probabilities too where these are asked for."""
 
 
 def parse_chat(raw: bytes, n_layers: int) -> ChatRequest:
@@ -105,6 +110,7 @@ def parse_chat(raw: bytes, n_layers: int) -> ChatRequest:
         thinking=_thinking(body.get("thinking")),
         variables=_variables(body),
         tools=_tools(body),
+        continuation=_continuation(body),
     )
 
 
@@ -115,19 +121,22 @@ def parse_text(raw: bytes, n_layers: int) -> TextRequest:
         RequestError: not JSON, an unknown field, or a value of the wrong type or range.
     """
     body = json_object(raw, _TEXT)
-    _only(body, "echo", False)
+    echo = _flag(body, "echo")
     _only(body, "suffix", "")
-    common = _common(body, n_layers, given(body, "max_tokens", 16))
+    common = _common(body, n_layers, given(body, "max_tokens", 16), least=0 if echo else 1)
     _only(body, "best_of", common["n"])
     told = body.get("logprobs")
+    if echo and common["stream"]:
+        raise RequestError("echo: not together with stream; ask for the whole answer", "unsupported_value")
     return TextRequest(
         **common,
+        echo=echo,
         logprobs=None if told is None else _most_logprobs(body, "logprobs", told),
         prompts=_prompts(body.get("prompt")),
     )
 
 
-def _common(body: Mapping[str, Any], n_layers: int, max_tokens: Any) -> dict[str, Any]:
+def _common(body: Mapping[str, Any], n_layers: int, max_tokens: Any, least: int = 1) -> dict[str, Any]:
     model, steers = body.get("model"), _steers(given(body, "steering", []), n_layers)
     if model is not None and not isinstance(model, str):
         raise invalid(f"model: {shown(model)}; expected the name of a model")
@@ -141,7 +150,7 @@ def _common(body: Mapping[str, Any], n_layers: int, max_tokens: Any) -> dict[str
         raise invalid(f"n: {n}; expected at most {MAX_CHOICES}")
     return {
         "model": model,
-        "max_tokens": None if max_tokens is None else whole(max_tokens, "max_tokens", least=1),
+        "max_tokens": None if max_tokens is None else whole(max_tokens, "max_tokens", least),
         "seed": None if body.get("seed") is None else whole(body["seed"], "seed"),
         "temperature": _temperature(given(body, "temperature", 1.0)),
         "stop": _stop(given(body, "stop", [])),
@@ -199,7 +208,14 @@ def _tools(body: Mapping[str, Any]) -> Tools:
     if not isinstance(listed, list) or not all(map(_is_tool, listed)):
         raise invalid(f"tools: {shown(listed)}; expected a list of functions, each with a name")
     encodable(json.dumps(listed, ensure_ascii=False), "tools")
+    if any(tool["function"].get("strict") not in (None, False) for tool in listed):
+        raise RequestError(
+            "tools: strict: replies are not constrained to the parameters of a function; leave strict out, or false",
+            "unsupported_value",
+        )
     names, choice = [tool["function"]["name"] for tool in listed], given(body, "tool_choice", "auto")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise invalid(f"tools: {shown(twice[0])} is there twice; expected each name once")
     if isinstance(choice, dict):
         function = choice.get("function")
         chosen = function.get("name") if isinstance(function, dict) else None
@@ -224,6 +240,18 @@ def _biases(raw: Any) -> dict[int, float]:
     if any(abs(value) > 100 for value in biases.values()):
         raise invalid(f"logit_bias: {shown(raw)}; expected numbers from -100 to 100")
     return biases
+
+
+def _continuation(body: Mapping[str, Any]) -> str:
+    raw = given(body, "continuation", "")
+    if not isinstance(raw, str) or ("continuation" in body and not raw):
+        raise invalid(f"continuation: {shown(raw)}; expected a text that is not empty")
+    if raw and not body.get("logprobs"):
+        raise invalid("continuation: its log-probabilities are its answer; expected logprobs to be true")
+    drawing = ("max_completion_tokens", "max_tokens", "n", "stop", "stream", "structured_outputs", "tools")
+    if raw and (beside := [name for name in drawing if name in body]):
+        raise invalid(f"continuation: nothing is drawn; leave out {', '.join(beside)}")
+    return encodable(raw, "continuation")
 
 
 def _most_logprobs(body: Mapping[str, Any], name: str, value: Any) -> int:

@@ -127,6 +127,7 @@ class EngineClient:
         thinking: Thinking | None = None,
         shaping: Shaping = PLAIN,
         grammar: str = "",
+        continuation: str = "",
     ) -> Reply:
         """Answer a conversation under `steers`.
 
@@ -140,10 +141,10 @@ class EngineClient:
         body: dict[str, Any] = {
             "messages": [dict(message) for message in messages],
             "seed": seed,
-            "max_tokens": max_tokens,
             "temperature": temperature,
             "steering": [steer.to_json() for steer in steers],
         }
+        body |= {"continuation": continuation, "logprobs": True} if continuation else {"max_tokens": max_tokens}
         if stop:
             body["stop"] = list(stop)
         if thinking is not None:
@@ -171,6 +172,7 @@ class EngineClient:
                 isolation=IsolationCheck.from_json(isolation) if isolation is not None else None,
                 thought=said.thought,
                 tags=ThoughtTags.from_json(tags) if (tags := choice.get("thought_tags")) else None,
+                logprob=sum(float(one["logprob"]) for one in choice["logprobs"]["content"]) if continuation else None,
             )
         except (KeyError, IndexError, TypeError, AttributeError, ValueError, UsageError) as error:
             raise EngineUnavailable(f"{self._url} sent a reply that is not a chat completion: {error!r}") from error

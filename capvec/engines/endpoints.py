@@ -12,10 +12,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import cached_property
 from math import prod
 from time import time
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import safetensors.numpy
@@ -24,16 +23,16 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from capvec.engines.answering import Answering, ChatReader, Prompt, TextReader
+from capvec.engines.answering import Answering, ChatReader, TextReader
 from capvec.engines.answers import ChatForm, TextForm
 from capvec.engines.chat_requests import ChatRequest, TextRequest, Wanted, parse_chat, parse_text
 from capvec.engines.chat_template import ChatTemplate
 from capvec.engines.checks import RequestError, shown
 from capvec.engines.generation import ReplyRequest
 from capvec.engines.prepared import Prepared, prepare
+from capvec.engines.prompts import Prompt, Prompts, check_told
 from capvec.engines.protocol import DirectionInfo, EngineInfo, EngineState
 from capvec.engines.published import Published, with_suffix
-from capvec.engines.render import render_marked
 from capvec.engines.requests import (
     CaptureRequest,
     parse_capture,
@@ -41,14 +40,15 @@ from capvec.engines.requests import (
     parse_direction,
 )
 from capvec.engines.serving import BOUNDS, PROBE, Bounds, JsonResponse, LargeResponse, Room, body_of, endpoints
-from capvec.engines.tools import in_words, knows_tools, opening
-from capvec.errors import UsageError
+from capvec.engines.tokenizing import about_tokenizer, parse_detokenize, parse_tokenize
 from capvec.records import Reply
 from capvec.steering import Steer, direction_hash
 
 T = TypeVar("T")
 _LARGE_BODY = 1 << 18
 """Bytes of a body that takes milliseconds to parse."""
+MODEL = "/v1/models/"
+"""What precedes the name of a model in the path of its description."""
 MAX_CAPTURE_BYTES, MAX_DIRECTIONS_BYTES = 1 << 30, 1 << 30
 """Most residuals of all answers that are not yet taken, and most directions held, in float32."""
 
@@ -63,6 +63,7 @@ class Endpoints(ABC):
         template: of the model.
         """
         self.token, self.info, self.template = token, info, template
+        self._prompts = Prompts(template)
         self.directions: dict[str, None] = {}
         """Hashes of those that the engine holds, in the order of their arrival."""
         self.published = Published(info)
@@ -121,8 +122,15 @@ class Endpoints(ABC):
         return JsonResponse(EngineState(tuple(self.directions), self.requests, self.steps).to_json())
 
     async def models(self, _request: HttpRequest) -> Response:
-        about = {"object": "model", "created": self._started, "owned_by": "capvec"}
-        return JsonResponse({"object": "list", "data": [{"id": name, **about} for name in self.published.names]})
+        return JsonResponse({"object": "list", "data": list(map(self._model, self.published.names))})
+
+    async def model(self, http: HttpRequest) -> Response:
+        name = http.scope["path"].removeprefix(MODEL)
+        self.published.config(name)
+        return JsonResponse(self._model(name))
+
+    def _model(self, name: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": self._started, "owned_by": "capvec"}
 
     async def publish(self, http: HttpRequest) -> Response:
         configs = await _read(http, parse_configs)
@@ -133,15 +141,26 @@ class Endpoints(ABC):
 
     async def chat(self, http: HttpRequest) -> Response:
         asked = self._named(self._switched(await _read(http, parse_chat, self.info.n_layers)))
-        prompt = self._chat_prompt(asked)
+        prompt = self._prompts.of_chat(asked)
         form = ChatForm(self.template, logprobs=asked.logprobs is not None)
         return await Answering(self, http, asked, form, ChatReader(self.template, asked, prompt)).answer([prompt])
 
     async def complete(self, http: HttpRequest) -> Response:
         asked = self._named_text(await _read(http, parse_text, self.info.n_layers))
-        prompts = [self._text_prompt(asked, one) for one in asked.prompts]
+        check_told(asked)
+        prompts = [self._prompts.of_text(asked, one) for one in asked.prompts]
         form = TextForm(self.template, logprobs=asked.logprobs is not None)
         return await Answering(self, http, asked, form, TextReader(asked.stop)).answer(prompts)
+
+    async def tokenize(self, http: HttpRequest) -> Response:
+        tokens = parse_tokenize(await body_of(http), self.template)
+        return JsonResponse({"count": len(tokens), "max_model_len": self.context_length, "tokens": tokens})
+
+    async def detokenize(self, http: HttpRequest) -> Response:
+        return JsonResponse({"prompt": parse_detokenize(await body_of(http), self.template)})
+
+    async def tokenizer(self, _request: HttpRequest) -> Response:
+        return JsonResponse(about_tokenizer(self.template))
 
     async def capture(self, http: HttpRequest) -> Response:
         asked = await _read(http, parse_capture)
@@ -241,55 +260,6 @@ class Endpoints(ABC):
             )
         return replace(asked, steers=config.steers, grammar=config.grammar or asked.grammar)
 
-    def _chat_prompt(self, asked: ChatRequest) -> Prompt:
-        known = bool(asked.tools) and self.knows_tools
-        native = known or (any("tool_calls" in one for one in asked.messages) and self.knows_tools)
-        messages = asked.messages if native else in_words(asked.messages, asked.tools)
-        try:
-            marked = any(steer.positions == "assistant" for steer in asked.steers)
-            tokens, assistant = self._tokens(replace(asked, messages=messages), marked=marked, native=native)
-        except UsageError as error:  # the user of an agent did not write its conversation
-            raise RequestError(str(error), "template_fault") from error
-        begun = opening(self.template, asked.tools, known=known)
-        if begun:
-            ids = self.template.tokenizer(begun, add_special_tokens=False)["input_ids"]
-            tokens += tuple(map(int, ids))
-            assistant = (*assistant, *(True for _ in ids)) if assistant is not None else None
-        return Prompt(tokens, assistant, begun)
-
-    @cached_property
-    def knows_tools(self) -> bool:
-        """Whether the chat template tells the model of tools."""
-        return knows_tools(self.template)
-
-    def _tokens(
-        self, asked: ChatRequest, *, marked: bool, native: bool
-    ) -> tuple[tuple[int, ...], tuple[bool, ...] | None]:
-        # Marked only where a steer needs it: some chat templates do not reveal which tokens are the assistant's.
-        if not marked:
-            ids = self.template.ids(
-                asked.messages, prompt=True, thinking=asked.thinking, tools=asked.tools.listed * native
-            )
-            return tuple(ids), None
-        if native:
-            raise RequestError(
-                "tools: the chat template renders them, and which tokens are then the assistant's is not known; ask "
-                "for a model that is steered at other positions",
-                "unsupported_value",
-            )
-        rendered = render_marked(self.template, asked.messages, prompt=True, thinking=asked.thinking)
-        return rendered.ids, rendered.assistant
-
-    def _text_prompt(self, asked: TextRequest, prompt: str | tuple[int, ...]) -> Prompt:
-        tokenizer = self.template.tokenizer
-        tokens = tuple(map(int, tokenizer(prompt)["input_ids"])) if isinstance(prompt, str) else prompt
-        if not tokens or max(tokens) >= len(tokenizer):
-            raise RequestError(
-                f"prompt: {shown(prompt)}; expected one token or more, of the model's {len(tokenizer)}", "invalid_value"
-            )
-        marked = any(steer.positions == "assistant" for steer in asked.steers)
-        return Prompt(tokens, (False,) * len(tokens) if marked else None)
-
     def request(self, asked: Wanted, prompt: Prompt, seed: int) -> ReplyRequest:
         """A reply to a prompt.
 
@@ -298,8 +268,13 @@ class Endpoints(ABC):
         """
         for steer in asked.steers:
             self._check_held(steer)
+        known = len(self.template.tokenizer)
+        if beyond := [token for token in asked.shaping.logit_bias if token >= known]:
+            raise RequestError(
+                f"logit_bias: {beyond[0]} is no token of the model; expected 0 to {known - 1}", "invalid_value"
+            )
         room = self.context_length - len(prompt.tokens)
-        if room < 1:
+        if room < (len(prompt.given) or asked.max_tokens != 0):
             raise RequestError(
                 f"the prompt has {len(prompt.tokens)} tokens, which leaves no room for a reply; expected fewer than "
                 f"{self.context_length}, the model's context",
@@ -307,7 +282,7 @@ class Endpoints(ABC):
             )
         return ReplyRequest(
             tokens=prompt.tokens,
-            max_tokens=room if asked.max_tokens is None else min(room, asked.max_tokens),
+            max_tokens=len(prompt.given) or (room if asked.max_tokens is None else min(room, asked.max_tokens)),
             seed=seed,
             temperature=asked.temperature,
             stop=asked.stop,
@@ -316,6 +291,8 @@ class Endpoints(ABC):
             shaping=asked.shaping,
             logprobs=asked.logprobs,
             grammar=asked.grammar,
+            given=prompt.given,
+            echo=prompt.echoed is not None and asked.logprobs is not None,
         )
 
 
@@ -343,9 +320,13 @@ def build_app(engine: Endpoints, bounds: Bounds = BOUNDS, *, without: Collection
         PROBE: ("GET", engine.health),
         "/v1/state": ("GET", engine.state),
         "/v1/models": ("GET", engine.models),
+        MODEL: ("GET", engine.model),
         "/v1/configs": ("POST", engine.publish),
         "/v1/chat/completions": ("POST", engine.chat),
         "/v1/completions": ("POST", engine.complete),
+        "/tokenize": ("POST", engine.tokenize),
+        "/detokenize": ("POST", engine.detokenize),
+        "/tokenizer_info": ("GET", engine.tokenizer),
         "/v1/capture": ("POST", engine.capture),
         "/v1/directions": ("POST", engine.put_direction),
     }

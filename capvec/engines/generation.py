@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -57,6 +58,13 @@ Listener = Callable[[Drawn], None]
 """Is told each token of a reply but the one that ends it. It may be called in another thread."""
 
 
+def seed_of_32_bits(seed: int) -> int:
+    """The seed of a generator that takes 32 bits: the seed itself if it fits, else a hash of all its digits."""
+    if 0 <= seed < 1 << 32:
+        return seed
+    return int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:4], "big")
+
+
 @dataclass(frozen=True)
 class ReplyRequest:
     """One reply to generate."""
@@ -64,7 +72,7 @@ class ReplyRequest:
     tokens: tuple[int, ...]
     """The rendered prompt."""
     max_tokens: int
-    """At most what the model's context has room for."""
+    """At most what the model's context has room for; 0 with `echo`, for the prompt's tokens alone."""
     seed: int
     temperature: float
     stop: tuple[str, ...]
@@ -78,3 +86,7 @@ class ReplyRequest:
     listener: Listener | None = None
     grammar: str = ""
     """A regular expression that the reply must match; empty where it may be any."""
+    given: tuple[int, ...] = ()
+    """The reply's tokens, where their log-probabilities are asked for and none is drawn."""
+    echo: bool = False
+    """Whether the listener is told of the prompt's tokens too, before the reply's, and of the token that ends it."""

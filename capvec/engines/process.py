@@ -19,11 +19,8 @@ from capvec.engines.client import EngineClient
 from capvec.engines.protocol import LOOPBACK, TOKEN_VARIABLE, ModelSource
 from capvec.engines.selection import EngineChoice
 from capvec.errors import EngineUnavailable, UsageError
-from capvec.programs import python
+from capvec.programs import brief_waits, python
 
-SLEEPING_THREADS = ("OMP_WAIT_POLICY", "PASSIVE")
-"""A variable for a process that imports torch. OpenMP's threads wait for each other many times a token. By default they
-spin, which slows what else runs on the same cores: tests/benchmarks/bench_wait_policy.py."""
 READY_S = 1800.0
 """Time for loading a large model from a hub; a process that ends is noticed at once."""
 
@@ -80,7 +77,7 @@ def start_engine(
     command += ["--context-length", str(source.context_length)] if source.context_length else []
     command += ["--defaults", json.dumps(source.defaults.to_json()), "--port", str(port)]
     command += ["--host", host] + (["--receipts", str(receipts)] if receipts is not None else [])
-    environment = dict([SLEEPING_THREADS]) | os.environ | {TOKEN_VARIABLE: token, "PYTHONUNBUFFERED": "1"}
+    environment = brief_waits(os.environ) | os.environ | {TOKEN_VARIABLE: token, "PYTHONUNBUFFERED": "1"}
     with log_path.open("ab") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, start_new_session=True

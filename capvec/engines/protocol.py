@@ -5,12 +5,14 @@
   A message may have `reasoning_content`, the thought before its `content`, and so may the message of the choice. The
   choice has `thought_tags`, the model's `ThoughtTags`, where the content holds one; `steering_receipts`, one `Receipt`
   for each steer in the same order; `steering_isolation`, an `IsolationCheck`, in unsteered replies too; and
-  `steering_of_cached`, the steers under which reused prompt tokens were computed.
+  `steering_of_cached`, the steers under which reused prompt tokens were computed. A chat's `continuation`, a text, is
+  fed in place of a drawn reply, under the same steers; its `logprobs` are what it is asked for.
 * `POST /v1/directions`: the bytes of a safetensors file with the tensor `directions`, floating point
   `[n_layers, d_model]`; answers a `DirectionInfo`. Steers name the direction by its hash.
 * `POST /v1/configs`: `{"configs": [Config, …]}`, once; the directions of their steers are held. From then on
   `GET /v1/models` lists their names. A request whose `model` is one of them is steered as that config says, and is
   answered only where its receipts hold. A request with neither `model` nor `steering`, be it empty, is refused then.
+* `POST /tokenize`, `POST /detokenize` and `GET /tokenizer_info`, as vLLM has them (`capvec.engines.tokenizing`).
 * `POST /v1/capture`: `{"conversations": [[message, …], …], "pooling": …, "names": [text, …]}`; answers the fields of
   `Captured` as safetensors. `pooling` is one of `capvec.pooling.POOLINGS`, `last` if absent; `names`
   is optional and names the conversations in errors. `capvec.engines.prepared.prepare` defines the poolings.

@@ -209,7 +209,8 @@ def endpoints(routes: Mapping[str, tuple[str, Endpoint]], token: str, bounds: Bo
     A probe, `GET /health` without that header, is told that the engine answers, and nothing of it.
 
     Args:
-        routes: path → method and endpoint. `GET` is answered even when the engine is busy.
+        routes: path → method and endpoint; one that ends in `/` stands for every path that begins with it and goes on.
+            `GET` is answered even when the engine is busy.
         token: the bearer token.
         bounds: of the requests.
     """
@@ -340,9 +341,11 @@ def _length(request: Request) -> int:
 
 def _route(routes: Mapping[str, tuple[str, Endpoint]], request: Request) -> tuple[str, Endpoint]:
     path, asked = request.scope["path"], request.method
-    if path not in routes:
+    begun = (known for known in routes if known.endswith("/") and path.startswith(known) and path != known)
+    known = path if path in routes and not path.endswith("/") else next(begun, None)
+    if known is None:
         raise RequestError(f"no endpoint {path[:80]!r}; expected one of {', '.join(routes)}", "not_found", 404)
-    method, _ = found = routes[path]
+    method, _ = found = routes[known]
     if asked != method and (asked, method) != ("HEAD", "GET"):
         raise RequestError(f"{asked[:20]} {path}: expected {method}", "method_not_allowed", 405, {"Allow": method})
     return found

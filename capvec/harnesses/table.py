@@ -15,7 +15,7 @@ from capvec.errors import UsageError
 from capvec.harnesses.source import UNKNOWN_OUTCOME, Reading, Source, Trial, judged
 from capvec.reading import GIB, open_regular, shown
 from capvec.records import Status
-from capvec.text import enumerated, one_line
+from capvec.text import counted, enumerated, one_line
 from capvec.traces.fields import TRACE_FIELDS
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ def parse_columns(text: str) -> dict[str, str]:
             raise UsageError(f"--columns {part!r}: expected FIELD=NAME, as in task=problem_id")
         if field not in COLUMNS:
             raise UsageError(f"--columns {part!r}: no field {field!r}; expected one of {', '.join(COLUMNS)}")
+        if field in columns:
+            raise UsageError(f"--columns {text!r}: {field} is there twice; expected each field once")
         columns[field] = name
     return columns
 
@@ -97,6 +99,7 @@ def source_of_frame(
     names = [str(name) for name in frame.columns]
     _check_names(where, names)
     columns = _found(where, names, asked.columns)
+    _check_agreement(where, frame, names, asked)
     values = {field: list(frame[name]) for field, name in columns.items()}
     rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
     if not rows:
@@ -123,19 +126,21 @@ def _csv(path: Path) -> pd.DataFrame:
             separator = csv.Sniffer().sniff(text.readline()).delimiter
             text.seek(0)
             lines = csv.reader(text, delimiter=separator, strict=True)
-            names, *rows = (cells for cells in lines if len(cells) > 1 or "".join(cells).strip())
+            numbered = ((lines.line_num, cells) for cells in lines)
+            (_, names), *rows = ((line, cells) for line, cells in numbered if len(cells) > 1 or "".join(cells).strip())
         except (ValueError, csv.Error) as error:
             raise UsageError(f"{shown(path)}: not a table ({one_line(str(error))})") from error
     _check_names(shown(path), names)
     width = len(names)
-    if not all(len(cells) == width + 1 and not cells[-1].strip() for cells in rows):  # each may end in a separator
-        for number, cells in enumerate(rows, 1):
-            if len(cells) > width:
+    if not all(len(cells) == width + 1 and not cells[-1].strip() for _, cells in rows):  # each may end in a separator
+        for number, (line, cells) in enumerate(rows, 1):
+            if len(cells) != width:
                 raise UsageError(
-                    f"{shown(path)}, row {number}: {len(cells)} cells; expected at most {width}, one for each name of "
-                    f"the first line; put a cell that holds {separator!r} in quotes"
+                    f"{shown(path)}, row {number} (line {line}): {counted(len(cells), 'cell')}; expected {width}, one "
+                    f"for each name of the first line; put a cell that holds {separator!r} in quotes, and leave an "
+                    "empty one empty"
                 )
-    return pd.DataFrame([(cells + [""] * width)[:width] for cells in rows], columns=names, dtype=object)
+    return pd.DataFrame([cells[:width] for _, cells in rows], columns=names, dtype=object)
 
 
 def _parquet(path: Path) -> pd.DataFrame:
@@ -299,15 +304,40 @@ def _known(text: str) -> str:
 def _outcome(row: _Row, reward: float | None, reading: Reading) -> tuple[Status, str]:
     """The outcome that is written, or else that of the reward."""
     error = row.text("error")
-    written = row.cell("outcome")
-    if written is None:
+    if (status := _written(row, "outcome", reading)) is None:
         return judged(reward, reading, error if reward is None else "")
-    if (status := _WORDS.get(str(written).lower())) is not None:
-        return status, (error or UNKNOWN_OUTCOME) if status == "error" else ""
+    return status, (error or UNKNOWN_OUTCOME) if status == "error" else ""
+
+
+def _written(row: _Row, field: str, reading: Reading) -> Status | None:
+    """The outcome that a cell says in a word or by a number; None for an empty cell."""
+    written = row.cell(field)
+    if written is None or (status := _WORDS.get(str(written).lower())) is not None:
+        return None if written is None else status
     try:
         value = float(written)
     except (TypeError, ValueError):
         value = math.nan
     if not math.isfinite(value):
-        raise row.wrong("outcome", "solved, unsolved or error, true or false, or a number")
-    return reading.status(value), ""
+        raise row.wrong(field, "solved, unsolved or error, true or false, or a number")
+    return reading.status(value)
+
+
+def _check_agreement(where: str, frame: pd.DataFrame, names: Sequence[str], reading: Reading) -> None:
+    """Refuse rows of which two columns say different outcomes, unless the user named one that counts.
+
+    Beside an outcome, a reward or score may be a part of it, and says nothing else.
+
+    Raises:
+        UsageError: there is such a row.
+    """
+    parts = ("reward", "score") if "outcome" in names else ()
+    told = [name for name in ("outcome", *COLUMNS["reward"]) if name in names and name not in parts]
+    if len(told) < 2 or {"outcome", "reward"} & reading.columns.keys():
+        return
+    for number, cells in enumerate(zip(*(frame[name] for name in told), strict=True), 1):
+        row = _Row(f"{where}, row {number}", dict(zip(told, told, strict=True)), dict(zip(told, cells, strict=True)))
+        found = {name: said for name in told if (said := _written(row, name, reading)) not in (None, "error")}
+        if len(set(found.values())) > 1:
+            which = " and ".join(f"{name} is {shown(repr(row.cells[name])[:60])} ({found[name]})" for name in found)
+            raise UsageError(f"{row.where}: {which}; say which column counts, as in --columns outcome={told[-1]}")

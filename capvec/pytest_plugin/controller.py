@@ -11,7 +11,7 @@ from _pytest.junitxml import xml_key
 
 from capvec.errors import StorageFault, UsageError
 from capvec.pytest_plugin.gates import gate_reports
-from capvec.pytest_plugin.other_plugins import parameter_of, refuse_multiplied
+from capvec.pytest_plugin.other_plugins import parameter_of, refuse_multiplied, refuse_none
 from capvec.records import Outcome, TrialId
 from capvec.report.preregistration import preregistration_status
 from capvec.results.battery import CostRow
@@ -30,6 +30,8 @@ class Controller:
         self._closing: Sequence[str] = ("the run did not finish",)
         self._file = ""
         """The file part of the trials' node ids."""
+        self._all_read = True
+        """Whether every file of tests could be read; pytest shows what was wrong with one."""
         self._results: Results | None = None
         self._reported = True
         """Whether the disk took the report."""
@@ -46,18 +48,21 @@ class Controller:
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if reason := getattr(report, "capvec_refused", None):  # by a worker
             raise pytest.UsageError(reason)
+        self._all_read = self._all_read and not report.failed
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self._expect([item.nodeid for item in session.items])
 
     def _expect(self, node_ids: Sequence[str]) -> None:
-        parameters = filter(None, map(parameter_of, node_ids))
+        planned = self._study.payload.plan.trials
+        trials = {node: trial for node in node_ids if (trial := self._trial(node)) is not None}
         try:
-            refuse_multiplied(parameters, (str(trial.id) for trial in self._study.payload.plan.trials))
+            refuse_multiplied(filter(None, map(parameter_of, node_ids)), (str(trial.id) for trial in planned))
+            if self._all_read:
+                refuse_none(len(trials), len(planned))
         except UsageError as error:
             raise pytest.UsageError(str(error)) from None
-        trials = {node: trial for node in node_ids if (trial := self._trial(node)) is not None}
         self._study.recorder.expect(trials.values())
         self._file = next((node.partition("::")[0] for node in trials), self._file)
 

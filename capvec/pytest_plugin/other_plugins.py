@@ -190,6 +190,23 @@ def refuse_multiplied(parameters: Iterable[str], trials: Iterable[str]) -> None:
             )
 
 
+def refuse_none(collected: int, planned: int) -> None:
+    """Check that a trial of the plan is left.
+
+    Args:
+        collected: how many trials pytest is to run.
+        planned: how many the plan has.
+
+    Raises:
+        UsageError: all were left out; a report without a trial would read as one of a run that went well.
+    """
+    if planned and not collected:
+        raise UsageError(
+            f"none of the {planned} trials is left to run: -k, --deselect, --ignore, `norecursedirs` in pytest's "
+            "settings or a conftest.py leaves all of them out; --collect-only shows which are left"
+        )
+
+
 def refuse_marks(tests: Iterable[pytest.Item]) -> None:
     """Check the marks of trials, such as those that a `conftest.py` adds to all tests.
 

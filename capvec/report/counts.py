@@ -9,7 +9,7 @@ from capvec.report.html.page import page
 from capvec.report.html.viewer import Embedded
 from capvec.report.markdown import markdown
 from capvec.report.section import Bullets, Code, Paragraph, Report, Section, Table, Text, left, right
-from capvec.stats.counts import CountedConfig
+from capvec.stats.counts import CountedConfig, size_digits
 from capvec.storage import make_folder, write_text
 from capvec.text import interval, number, p_value
 
@@ -75,9 +75,13 @@ def _sentences(row: CountedConfig, rows: Sequence[CountedConfig], baseline: str)
 
 def _seen(row: CountedConfig) -> str:
     """What it could have seen, with power 80 %."""
-    rise = "no rise of any size" if row.rise is None else f"a rise of {row.rise:.2f} or more"
-    fall = "no fall of any size" if row.fall is None else f"a fall of {-row.fall:.2f} or more"
+    rise = "no rise of any size" if row.rise is None else f"a rise of {_size(row.rise)} or more"
+    fall = "no fall of any size" if row.fall is None else f"a fall of {_size(-row.fall)} or more"
     return f"{rise} and {fall} with power 80 %"
+
+
+def _size(change: float | None) -> str:
+    return "–" if change is None else number(change, size_digits(change))
 
 
 def _table(rows: Sequence[CountedConfig]) -> Table:
@@ -89,8 +93,8 @@ def _table(rows: Sequence[CountedConfig]) -> Table:
             interval(row.wilson),
             number(row.pvalue, 3),
             number(row.holm, 3),
-            number(row.rise),
-            number(row.fall).replace("-", "−"),
+            _size(row.rise),
+            _size(row.fall).replace("-", "−"),
         )
         for row in rows
     )

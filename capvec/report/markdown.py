@@ -27,6 +27,7 @@ from capvec.report.section import (
     parts,
 )
 from capvec.report.trial_matrix import as_table
+from capvec.text import visible
 
 _SPECIAL = re.compile(
     r"[\\`*~]"
@@ -68,7 +69,7 @@ def block_lines(block: Block) -> list[str]:
         case Bullets(items):
             return [f"- {inline(item)}" for item in items]
         case Program(language, lines):
-            return [f"```{language}", *lines.splitlines(), "```"]
+            return [f"```{language}", *visible(lines).splitlines(), "```"]
         case Findings(items):
             return [f"- {escape(one.config)} {escape(one.name + one.details)}." for one in items]
         case Table():
@@ -95,7 +96,7 @@ def inline(text: Text) -> str:
     for kind, group in groupby(parts(text), key=type):
         if kind is str:  # in one piece, since what is plain in two parts may be markup where they meet
             plain = "".join(str(part) for part in group)
-            drawn.append(escape(plain if drawn else plain.lstrip()))
+            drawn.append(escape(plain if drawn else plain.lstrip(" \t\n")))
         else:
             drawn += map(_inline, group)
     return "".join(drawn)
@@ -110,20 +111,20 @@ def _inline(part: Inline) -> str:
         case Link(_, title):
             return f"*{escape(title)}*"
         case Markdown(source):
-            return " ".join(source.split())
+            return " ".join(visible(source).split())
         case str():
             return escape(part)
 
 
 def escape(text: str) -> str:
     """Plain text for Markdown."""
-    line = " ".join(text.splitlines())
+    line = " ".join(visible(text).splitlines())
     return _NUMBERED.sub(r"\1\\\2", _SPECIAL.sub(lambda match: f"\\{match[0]}", line))
 
 
 def _code(text: str) -> str:
     """A code span, within backticks that are more than any in its text."""
-    line = " ".join(text.splitlines())
+    line = " ".join(visible(text).splitlines())
     if not line.strip():
         return ""
     longest = max((len(run) for run in re.findall("`+", line)), default=0)

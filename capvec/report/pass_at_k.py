@@ -18,7 +18,8 @@ def pass_at_k_section(results: Results) -> Section | None:
     titles = ("k", "pass@k", "95 %", "difference", "95 %, by task", "tasks")
     columns = (*left("config"), *right(*titles))
     table = Table(columns, tuple(_rows(summary.pass_at_k)))
-    largest = Table(columns, tuple(_row(one.config, one.by_k[-1]) for one in summary.pass_at_k))
+    common = min(len(one.by_k) for one in summary.pass_at_k)
+    largest = Table(columns, tuple(_row(one.config, one.by_k[common - 1]) for one in summary.pass_at_k))
     note = (
         "pass@k is the chance that at least one of k attempts solves a task: for each task the unbiased estimate of "
         "Chen et al. (2021) from its valid trials, then the mean over the tasks with at least k of them. Intervals are "
@@ -36,8 +37,9 @@ def shown_ks(most: int) -> list[int]:
 
 
 def _rows(configs: Sequence[ConfigPassAtK]) -> Iterator[Row]:
+    ks = sorted({k for one in configs for k in shown_ks(len(one.by_k))})
     for one in configs:
-        yield from (_row(one.config, one.by_k[k - 1]) for k in shown_ks(len(one.by_k)))
+        yield from (_row(one.config, one.by_k[k - 1]) for k in ks if k <= len(one.by_k))
 
 
 def _row(config: str, found: PassAtK) -> Row:

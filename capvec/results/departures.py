@@ -126,9 +126,17 @@ def compared(
     return Comparison(registered, (*late, *compare_plan(registered, plan, record), *early))
 
 
-def compare_results(registered: Preregistration, plan: Plan, gate: str | None) -> Comparison:
-    """Compare results that were made elsewhere, of which less is known."""
-    return Comparison(registered, tuple(_of_plan(registered, plan, gate, elsewhere=True)), _UNSEEN)
+def compare_results(registered: Preregistration, plan: Plan, gate: str | None, judged: datetime) -> Comparison:
+    """Compare results that were made elsewhere, of which less is known, and that were judged at this time."""
+    departures = (*dated_ahead(registered, judged), *_of_plan(registered, plan, gate, elsewhere=True))
+    return Comparison(registered, departures, _UNSEEN)
+
+
+def dated_ahead(registered: Preregistration, now: datetime) -> tuple[Departure, ...]:
+    """The departure of a claim with a date that had not come when it was used: a clock is wrong, or the date."""
+    if registered.time <= now:
+        return ()
+    return (Departure("time", f"it is dated {moment(registered.time)}, and it was used at {moment(now)}"),)
 
 
 def registered_of(folder: Path, record: Mapping[str, Any]) -> Preregistration | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from capvec.errors import UsageError
-from capvec.harnesses import Reading, Source, source_of_frame
+from capvec.harnesses import Reading, Source, read_source, source_of_frame
 from capvec.harnesses.source import Trial, with_attempts
 from capvec.plan.configs import control_of
 from capvec.plan.plan import Plan, Settings
@@ -37,7 +39,7 @@ _COUNTED = ("steps", "parse_fail", "no_cmd", "repaired", "seed")
 
 
 def judge(
-    outcomes: Iterable[Outcome] | pd.DataFrame,
+    outcomes: Iterable[Outcome] | pd.DataFrame | str | PathLike[str],
     baseline: str | None = None,
     *,
     controls: Collection[str] | None = None,
@@ -54,12 +56,12 @@ def judge(
     Args:
         outcomes: one for each trial, of the baseline and of every config. Either outcomes as `trial_outcome` makes
             them, or a DataFrame with a row for each trial: `task`, `config`, `outcome` or `reward`, and where they are
-            known `attempt`, `steps`, `parse_fail`, `no_cmd`, `repaired`, `seed` and `error`. Trials with the outcome
-            "error" are excluded.
+            known `attempt`, `steps`, `parse_fail`, `no_cmd`, `repaired`, `seed` and `error`; or the path of a file or
+            folder that `capvec judge` reads. Trials with the outcome "error" are excluded.
         baseline: the name of the config that the others are compared with; None for `baseline`.
         controls: names of configs that get a verdict by the same rule, with their p-value uncorrected. None: the
             configs with the names that capvec gives to controls, such as `random1-L22-a4` beside `steered-L22-a4`.
-        columns: field → the name of its column, for a DataFrame whose columns have other names.
+        columns: field → the name of its column, for a table whose columns have other names.
         equivalence_margin: the smallest difference in pass rate that would matter, between 0 and 1.
 
     Returns:
@@ -67,8 +69,9 @@ def judge(
         on a task that the baseline has one on.
 
     Raises:
-        UsageError: no outcome of the baseline, or a control without outcomes; a DataFrame without a column that is
-            needed, or with a cell that is not what its column should hold.
+        UsageError: no outcome of the baseline, or a control without outcomes; a table without a column that is
+            needed, or with a cell that is not what its column should hold; a path with nothing that is known; or
+            something else than outcomes.
 
     Examples:
         A config that solves 17 of 24 tasks, where the baseline solves 5 of them:
@@ -83,10 +86,7 @@ def judge(
         p = 0.00049
     """
     asked = Asked(baseline, None if controls is None else tuple(controls), reading=Reading(columns or {}))
-    if "pandas" in sys.modules and isinstance(outcomes, sys.modules["pandas"].DataFrame):
-        trials = _outcomes(_combined([(None, source_of_frame(outcomes, asked.reading))]))
-    else:
-        trials = _Trials(tuple(outcomes), ())
+    trials = _given(outcomes, asked.reading)
     configs = _configs(trials.outcomes, asked)[0]
     summary = summarise(
         trials.outcomes,
@@ -138,11 +138,28 @@ def judge_sources(judged: Judged, folder: Path) -> Results:
         gates=check_gate(asked.gate, summary, len(plan.tasks)),
         completeness=reconcile(ids, trials.outcomes, ids),
         origin=_origin(judged, [source for _, source in named], trials, guessed),
-        comparison=None if judged.registered is None else compare_results(judged.registered, plan, asked.gate),
+        comparison=None
+        if judged.registered is None
+        else compare_results(judged.registered, plan, asked.gate, datetime.fromisoformat(judged.written)),
     )
 
 
 # ------------------------------------------------------------------------------------------------ trials
+
+
+def _given(outcomes: Iterable[Outcome] | pd.DataFrame | str | PathLike[str], reading: Reading) -> _Trials:
+    """The trials of whatever `judge` was given."""
+    if isinstance(outcomes, str | PathLike):
+        return _outcomes(_combined([(None, read_source(Path(outcomes), reading))]))
+    if "pandas" in sys.modules and isinstance(outcomes, sys.modules["pandas"].DataFrame):
+        return _outcomes(_combined([(None, source_of_frame(outcomes, reading))]))
+    listed = tuple(outcomes)
+    if other := [one for one in listed if not isinstance(one, Outcome)]:
+        raise UsageError(
+            f"an outcome of type {type(other[0]).__name__}; expected what capvec.trial_outcome makes, a DataFrame with "
+            "a row for each trial, or a path"
+        )
+    return _Trials(listed, ())
 
 
 @dataclass(frozen=True)

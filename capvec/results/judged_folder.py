@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -89,14 +90,18 @@ def write_judged(folder: Path, judged: Judged, command_line: Sequence[str], rece
     """
     sources = [SourceRecord.of(named, source) for named, source in judged.sources]
     served = judged.served or {}
+    if judged.counts is None:
+        write_text(folder / READ, "".join(_lines(judged.sources)))
     record = {
         **written_by(),
+        "written": judged.written,
         "study": RESULTS,
         "run": judged.run,
         "command_line": list(command_line),
         "options": judged.asked.to_json(),
         "preregistration": None if judged.registered is None else judged.registered.reference,
         "sources": [source.to_json() for source in sources],
+        "results": None if judged.counts is not None else _hashed(folder / READ, folder).to_json(),
         "receipts": None
         if receipts is None
         else {
@@ -108,8 +113,6 @@ def write_judged(folder: Path, judged: Judged, command_line: Sequence[str], rece
     }
     if judged.registered is not None:
         write_text(folder / PREREGISTRATION, judged.registered.text)
-    if judged.counts is None:
-        write_text(folder / READ, "".join(_lines(judged.sources)))
     write_text(folder / PROVENANCE, json.dumps(record, indent=2, allow_nan=False) + "\n")
 
 
@@ -156,6 +159,11 @@ def _read(folder: Path, record: Mapping[str, Any]) -> Judged:
                 f"{shown(folder / READ)}: holds {len(read)} trials of {shown(source.path)}, and {source.trials} were "
                 "read; put the file back as `capvec judge` wrote it"
             )
+    if counts is None and FileHash.from_json(record["results"]) != _hashed(folder / READ, folder):
+        raise UsageError(
+            f"{shown(folder / READ)}: is not what was judged, by its SHA-256 in {PROVENANCE}; put the file back as "
+            "`capvec judge` wrote it, or judge the changed file into another folder"
+        )
     return Judged(
         run=run,
         sources=tuple((one.config, one.source(read)) for one, read in zip(sources, trials, strict=True)),
@@ -163,6 +171,7 @@ def _read(folder: Path, record: Mapping[str, Any]) -> Judged:
         served=None if record["receipts"] is None else replies,
         registered=registered_of(folder, record),
         counts=None if counts is None else {name: (pair[0], pair[1]) for name, pair in counts.items()},
+        written=datetime.fromisoformat(record["written"]).isoformat(),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from capvec.harnesses import Reading, Served, Source
 from capvec.results.preregistration import Preregistration
+from capvec.results.software import now
 from capvec.serial import Record
 
 Seeds = Literal["shared", "separate"]
@@ -46,6 +47,8 @@ class Judged:
     """What the results are compared with."""
     counts: Mapping[str, tuple[int, int]] | None = None
     """Config → solved trials and all, where there are counts alone, and no sources."""
+    written: str = field(default_factory=now)
+    """When they were judged: ISO 8601, UTC."""
 
 
 @dataclass(frozen=True)

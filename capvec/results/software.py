@@ -13,9 +13,14 @@ from capvec import __version__
 from capvec.results.commit import commit
 
 
+def now() -> str:
+    """The time, ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 def written_by() -> dict[str, Any]:
     """The version of capvec, the commit of the working directory, and the time, in UTC."""
-    return {"capvec": __version__, "commit": commit(), "written": datetime.now(UTC).isoformat(timespec="seconds")}
+    return {"capvec": __version__, "commit": commit(), "written": now()}
 
 
 def versions_of(packages: Sequence[str]) -> dict[str, Any]:

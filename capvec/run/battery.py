@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -11,10 +12,10 @@ from typing import Any
 from capvec.agent.model import ChatModel
 from capvec.battery.items import Item
 from capvec.engines.protocol import ChatTemplateInfo
-from capvec.errors import InfrastructureError, UsageError
+from capvec.errors import EngineUnavailable, InfrastructureError, UsageError
 from capvec.plan.plan import Plan
 from capvec.receipts import check_grammar, check_receipts
-from capvec.records import Config
+from capvec.records import Config, Message, Reply
 from capvec.results.battery import Answer, BatteryLedger, answers_of, asked_configs
 from capvec.text import counted
 
@@ -86,7 +87,7 @@ class Battery:
         thinking = self.plan.settings.thinking
         if thinking == "on" or (thinking in (None, "default") and template.thinks):
             raise UsageError("--battery: answers are taken without thoughts; use --thinking off, or leave it out")
-        for item in {item.grammar: item for item in self.items}.values():
+        for item in {(item.grammar, item.by_text): item for item in self.items}.values():
             answer = self._ask(model, item, Config(Config.BASELINE, "baseline"))
             if answer.error:
                 raise UsageError(f"--battery: the item {item.id} cannot be asked: {answer.error}")
@@ -99,24 +100,40 @@ class Battery:
             "config": config.name,
             "category": item.category,
         }
-        messages = [{"role": "user", "content": item.prompt}]
-        if config.system_suffix:
-            messages.insert(0, {"role": "system", "content": config.system_suffix})
         try:
-            reply = model.complete(
-                messages,
-                seed=0,
-                max_tokens=2 if item.choices else ANSWER_TOKENS,
-                temperature=0.0,
-                steers=config.steers,
-                thinking=self.plan.settings.thinking,
-                grammar=item.grammar,
-            )
-            check_receipts(reply, config, self.plan.layout)
-            check_grammar(reply, Config(config.name, config.kind, grammar=item.grammar))
+            said = self._said(model, item, config)
         except (InfrastructureError, UsageError) as fault:
             return Answer(**about, error=f"{type(fault).__name__}: {fault}")
-        return Answer(**about, right=item.is_right(reply.text), reply=reply.text)
+        return Answer(**about, right=item.is_right(said), reply=said)
+
+    def _said(self, model: ChatModel, item: Item, config: Config) -> str:
+        """What the model says to an item."""
+        messages: list[Message] = [{"role": "user", "content": item.prompt}]
+        if config.system_suffix:
+            messages.insert(0, {"role": "system", "content": config.system_suffix})
+        if item.by_text:
+            return self._likeliest(model, messages, item, config)
+        most = 2 if item.choices else ANSWER_TOKENS
+        return self._reply(model, messages, config, max_tokens=most, grammar=item.grammar).text
+
+    def _likeliest(self, model: ChatModel, messages: Sequence[Message], item: Item, config: Config) -> str:
+        """The choice with the largest log-likelihood for each byte of its text; of equal ones the first."""
+
+        def score(choice: str) -> float:
+            reply = self._reply(model, messages, config, max_tokens=0, continuation=choice)
+            if reply.logprob is None or not math.isfinite(reply.logprob):
+                raise EngineUnavailable(f"the engine gave the choice {choice[:60]!r} no log-likelihood")
+            return reply.logprob / len(choice.encode())
+
+        return max(item.choices, key=score)
+
+    def _reply(self, model: ChatModel, messages: Sequence[Message], config: Config, **asked: Any) -> Reply:
+        """A reply under a config, whose receipts hold."""
+        thinking = self.plan.settings.thinking
+        reply = model.complete(messages, seed=0, temperature=0.0, steers=config.steers, thinking=thinking, **asked)
+        check_receipts(reply, config, self.plan.layout)
+        check_grammar(reply, Config(config.name, config.kind, grammar=asked.get("grammar", "")))
+        return reply
 
 
 def left_to_ask(items: Sequence[Item], plan: Plan) -> tuple[tuple[Item, Config], ...]:

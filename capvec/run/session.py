@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,7 +30,7 @@ from capvec.reading import check_tree
 from capvec.records import Config, Outcome
 from capvec.results import provenance
 from capvec.results.battery import battery_of
-from capvec.results.departures import NAMED, Departure, compare_plan, compared, registered_of
+from capvec.results.departures import NAMED, Departure, compare_plan, compared, dated_ahead, registered_of
 from capvec.results.direction import DirectionSummary
 from capvec.results.gates import check_gate, check_names, split_gate
 from capvec.results.interim import not_needed
@@ -218,7 +218,8 @@ class StudySession:
         """From the preregistration, as far as the plan shows them; available after `prepare`."""
         if self._registered is None:
             return ()
-        return compare_plan(self._registered, self._ready.payload.plan, self._record)
+        ahead = dated_ahead(self._registered, datetime.now(UTC))
+        return (*ahead, *compare_plan(self._registered, self._ready.payload.plan, self._record))
 
     @property
     def _record(self) -> dict[str, Any]:

@@ -59,6 +59,26 @@ def fisher_table(n: int, base_n: int) -> NDArray[np.float64]:
     return table
 
 
+def fisher_pvalues(
+    solved: NDArray[np.int64], n: int, base_solved: NDArray[np.int64], base_n: int
+) -> NDArray[np.float64]:
+    """The p-values of `fisher_exact` of many tables at once, of any size; the counts are int `[tables]`."""
+    total = solved + base_solved
+    low, high = np.maximum(0, total - base_n), np.minimum(n, total)
+    table = (n + base_n, total, n)
+    most = stats.hypergeom.pmf(solved, *table) * _TIE
+    mode = np.clip((total + 1) * (n + 1) // (n + base_n + 2), low, high)
+    # On the other side of the mode, probabilities fall away from it: the first that is no larger is looked for.
+    upper = solved < mode
+    near, far = mode, np.where(upper, high + 1, low - 1)
+    while (apart := abs(far - near) > 1).any():
+        middle = (near + far) // 2
+        rare = stats.hypergeom.pmf(middle, *table) <= most
+        near, far = np.where(apart & ~rare, middle, near), np.where(apart & rare, middle, far)
+    below, above = np.where(upper, solved, far), np.where(upper, far, solved)
+    return np.where(solved == mode, 1.0, stats.hypergeom.cdf(below, *table) + stats.hypergeom.sf(above - 1, *table))
+
+
 def _check(solved: int, n: int, base_solved: int, base_n: int) -> None:
     if not (0 <= solved <= n and 0 <= base_solved <= base_n):
         raise ValueError(f"{solved} of {n} against {base_solved} of {base_n}: expected 0 ≤ solved ≤ n on both sides")

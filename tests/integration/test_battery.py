@@ -18,6 +18,10 @@ ITEMS = [
         {"id": f"letter{n}", "question": f"Say {'AB'[n % 2]}.", "choices": ["one", "two"], "answer": n % 2}
         for n in range(6)
     ),
+    *(
+        {"id": f"text{n}", "question": "Say it.", "choices": ["one thing", "ein 2. Ding"], "answer": n, "by": "text"}
+        for n in range(2)
+    ),
     *({"id": f"short{n}", "question": f"What is {n} + 1?", "answers": [str(n + 1)]} for n in range(2)),
 ]
 
@@ -51,12 +55,17 @@ def test_a_battery_is_asked_under_every_config_resumed_and_reported(run, pyteste
     result = run("-n", "2", "--junitxml", "junit.xml")
     assert result.ret == pytest.ExitCode.OK, result.stdout.str()
     assert no_container_is_left()
-    result.stdout.fnmatch_lines(["capvec: battery: 24 answers to 8 items"])
+    result.stdout.fnmatch_lines(["capvec: battery: 30 answers to 10 items"])
     report = pytester.path / "reports" / RUN
     found = lines(report)
-    assert Counter(one["config"] for one in found) == {"baseline": 8, "steered-L20-a1": 8, "zero-L20": 8}
+    assert Counter(one["config"] for one in found) == {"baseline": 10, "steered-L20-a1": 10, "zero-L20": 10}
     assert not any(one["error"] for one in found)
     assert {one["reply"] for one in found if one["item"].startswith("letter")} <= {"A", "B"}
+    by_text = {one["config"]: one["reply"] for one in found if one["item"] == "text0"}
+    assert set(by_text.values()) <= {"one thing", "ein 2. Ding"}
+    assert [one["right"] for one in found if one["item"].startswith("text") and one["config"] == "baseline"].count(
+        True
+    ) == 1  # the two items differ in what is right alone
     by_config = {
         name: {one["item"]: one["reply"] for one in found if one["config"] == name} for name in ("baseline", "zero-L20")
     }
@@ -76,7 +85,7 @@ def test_a_battery_is_asked_under_every_config_resumed_and_reported(run, pyteste
     (report / "battery.jsonl").write_text("".join(kept))
     result = run("--resume")
     assert result.ret == pytest.ExitCode.OK, result.stdout.str()
-    result.stdout.fnmatch_lines(["capvec: battery: 3 answers to 8 items"])
+    result.stdout.fnmatch_lines(["capvec: battery: 3 answers to 10 items"])
     assert sorted(lines(report), key=str) == sorted(found, key=str)
 
     written = (report / "RESULTS.md").read_bytes()
@@ -87,7 +96,7 @@ def test_a_battery_is_asked_under_every_config_resumed_and_reported(run, pyteste
 def test_a_plan_says_how_long_the_battery_takes_and_keeps_no_answer(run, pytester):
     result = run("--plan")
     assert result.ret == pytest.ExitCode.OK, result.stdout.str()
-    result.stdout.fnmatch_lines(["battery: 24 answers after the trials in about * s, as a few were timed now; *"])
+    result.stdout.fnmatch_lines(["battery: 30 answers after the trials in about * s, as a few were timed now; *"])
     assert not (pytester.path / "reports").exists()
 
 

@@ -5,6 +5,8 @@ The clients are in an environment of their own, which `make clients` makes.
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from support.client_jobs import STEERED, run_job, served_pair
 
@@ -18,7 +20,9 @@ def running(tmp_path_factory):
 
 
 @pytest.mark.parametrize("model", ["baseline", STEERED])
-@pytest.mark.parametrize("job", ["openai_job", "mini_swe_agent_job", "inspect_job", "lm_eval_job"])
+@pytest.mark.parametrize(
+    "job", ["openai_job", "mini_swe_agent_job", "inspect_job", "lm_eval_job", "lm_eval_choice_job"]
+)
 def test_a_real_clients_job_leaves_proof_of_every_reply(running, job, model, tmp_path):
     before = len(running.lines()) if running.receipts.exists() else 0
     replies = run_job(job, running.url, model, cwd=tmp_path)
@@ -27,3 +31,17 @@ def test_a_real_clients_job_leaves_proof_of_every_reply(running, job, model, tmp
     assert {(line["model"], line["held"]) for line in lines} == {(model, True)}
     assert all(len(line["receipts"]) == (model != "baseline") for line in lines)
     assert {reply for reply in replies if reply} <= {line["id"] for line in lines}
+
+
+def test_the_choices_of_a_harness_have_the_log_likelihoods_of_the_steered_model(running, tmp_path):
+    """lm-evaluation-harness against the log-probabilities that a completion of the same tokens has."""
+    found = {}
+    for model in ("baseline", STEERED):
+        (folder := tmp_path / model).mkdir()
+        run_job("lm_eval_choice_job", running.url, model, cwd=folder)
+        found[model] = json.loads((folder / "likelihoods.json").read_text())
+        body = {"model": model, "prompt": "The sky is blue.", "echo": True, "logprobs": 1, "max_tokens": 0}
+        told = running.ask("/v1/completions", body).json()["choices"][0]["logprobs"]
+        behind = [place for place, at in enumerate(told["text_offset"]) if at >= len("The sky is")]
+        assert found[model][0][0] == pytest.approx(sum(told["token_logprobs"][place] for place in behind), abs=0.02)
+    assert found["baseline"] != found[STEERED]

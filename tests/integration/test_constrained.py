@@ -96,9 +96,17 @@ def test_only_so_many_grammars_are_kept(grammars):
     first = grammars.of("a{1}")
     for number in range(2, 7):
         grammars.of(f"a{{{number}}}")
+    assert grammars.known("a{1}") is None
     assert grammars.of("a{1}") is not first
-    with pytest.raises(UsageError, match="cannot constrain"):
+
+
+def test_what_was_refused_once_is_refused_at_once(grammars):
+    assert grammars.known("(") is None
+    with pytest.raises(UsageError, match="cannot constrain") as first:
         grammars.of("(")
+    with pytest.raises(UsageError) as second:
+        grammars.known("(")
+    assert str(second.value) == str(first.value)
 
 
 def test_a_sweep_of_the_bundled_model_has_a_control_without_a_vector_whose_replies_all_parse(pytester, given, tmp_path):

@@ -19,8 +19,9 @@ pytestmark = pytest.mark.integration
 
 HELLO = [{"role": "user", "content": "hello"}]
 STEER = {"layer": 1, "direction": "d", "alpha": 1.0}
+TOOL = {"type": "function", "function": {"name": "add"}}
 CHAT, CAPTURE, DIRECTIONS = "/v1/chat/completions", "/v1/capture", "/v1/directions"
-TEXT, CONFIGS = "/v1/completions", "/v1/configs"
+TEXT, CONFIGS, TOKENIZE, DETOKENIZE = "/v1/completions", "/v1/configs", "/tokenize", "/detokenize"
 FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -102,6 +103,7 @@ def direction(values) -> bytes:
         (CHAT, chat(temperature=1e-320), "expected 0, or a number from 0.01 to 100"),
         (CHAT, chat(logit_bias={"a": 1}), "logit_bias"),
         (CHAT, chat(logit_bias={"1": 101}), "from -100 to 100"),
+        (CHAT, chat(logit_bias={"258": -100}), "258 is no token of the model; expected 0 to 257"),
         (CHAT, chat(logprobs=1), "logprobs: 1"),
         (CHAT, chat(top_logprobs=2), "it needs logprobs"),
         (CHAT, chat(logprobs=True, top_logprobs=21), "at most 20"),
@@ -111,9 +113,12 @@ def direction(values) -> bytes:
         (CHAT, chat(tools={}), "tools: {}; expected a list"),
         (CHAT, chat(tools=[{"type": "function"}]), "tools"),
         (CHAT, chat(tools=[{"type": "function", "function": {"name": "\ud800"}}]), "tools: received a lone surrogate"),
+        (CHAT, chat(tools=[TOOL, TOOL]), "'add' is there twice"),
+        (CHAT, chat(tools=[{"type": "function", "function": {"name": "add", "strict": True}}]), "tools: strict"),
         (CHAT, chat(tool_choice="required"), "tool_choice: 'required'"),
         (CHAT, chat(tool_choice={"function": {"name": "a"}}), "tool_choice"),
         (CHAT, chat(messages=[{"role": "user", "content": None}]), "expected text for role and content"),
+        (CHAT, chat(messages=[{"role": "foo", "content": "a"}]), "the role 'foo'; expected one of system"),
         (CHAT, chat(messages=[{"role": "user", "content": [{"type": "image_url"}]}]), "parts of type text"),
         (CHAT, chat(messages=[{"role": "user", "content": "", "tool_calls": [1]}]), "of the assistant"),
         (CHAT, chat(messages=[{"role": "assistant", "tool_calls": [{"function": {"name": "a"}}]}]), "the call"),
@@ -121,10 +126,17 @@ def direction(values) -> bytes:
         (TEXT, b'{"prompt": ""}', "prompt: ''"),
         (TEXT, b'{"prompt": [1, "a"]}', "prompt: [1, 'a']"),
         (TEXT, b'{"prompt": [99999999]}', "prompt: (99999999,)"),
-        (TEXT, b'{"prompt": "a", "echo": true}', "echo"),
+        (TEXT, b'{"prompt": "a", "echo": 1}', "echo: 1"),
+        (TEXT, b'{"prompt": "a", "echo": true, "stream": true}', "not together with stream"),
+        (TEXT, b'{"prompt": "a", "max_tokens": 0}', "max_tokens: 0"),
+        (TEXT, b'{"prompt": "a", "logit_bias": {"99999": 1}}', "99999 is no token of the model"),
         (TEXT, b'{"prompt": "a", "suffix": "b"}', "suffix"),
         (TEXT, b'{"prompt": "a", "best_of": 2}', "best_of"),
         (TEXT, b'{"prompt": ["a", "b"], "n": 100}', "n: 100 replies to 2 prompts"),
+        (TOKENIZE, b'{"prompt": ["a"]}', "expected a text"),
+        (TOKENIZE, b'{"prompt": "a", "messages": []}', "unknown fields"),
+        (DETOKENIZE, b'{"tokens": [258]}', "expected a list of tokens, from 0 to 257"),
+        (DETOKENIZE, b'{"tokens": "a"}', "expected a list of tokens"),
         (CHAT, chat(thinking=[]), "thinking: []"),
         (CHAT, chat(thinking={}), "thinking: {}"),
         (CHAT, chat(steering={}), "steering: expected a list"),
@@ -235,8 +247,14 @@ CHATS = st.fixed_dictionaries(
     },
 )
 COMPLETIONS = st.fixed_dictionaries(
-    {"prompt": WORDS | st.lists(WORDS | st.integers(-1, 300), max_size=3) | ANYTHING, "max_tokens": st.just(2)},
-    optional={"logprobs": ANYTHING, "stream": ANYTHING, "n": ANYTHING, "echo": ANYTHING, "model": ANYTHING},
+    {"prompt": WORDS | st.lists(WORDS | st.integers(-1, 300), max_size=3) | ANYTHING, "max_tokens": st.integers(0, 2)},
+    optional={
+        "logprobs": st.integers(0, 3) | ANYTHING,
+        "stream": ANYTHING,
+        "n": st.integers(0, 3) | ANYTHING,
+        "echo": st.booleans() | ANYTHING,
+        "model": ANYTHING,
+    },
 )
 CAPTURES = st.fixed_dictionaries(
     {"conversations": st.lists(MESSAGES, max_size=3) | ANYTHING},

@@ -197,6 +197,15 @@ def test_a_part_of_the_trials_is_recorded_as_a_part(session, arguments, ran_tria
     assert ("NOT RUN" in ran.output) == (ran_trials == 3)
 
 
+@pytest.mark.parametrize("processes", [(), ("-n", "2")])
+@pytest.mark.parametrize("arguments", [("-k", "nothing"), ("--ignore-glob", "*scripted*")])
+def test_a_session_of_which_no_trial_is_left_is_refused_and_writes_no_report(session, processes, arguments):
+    ran = session("", *processes, *arguments)
+    assert ran.code == pytest.ExitCode.USAGE_ERROR
+    assert "none of the 6 trials is left to run" in ran.error
+    assert not (ran.folder / "RESULTS.md").exists()
+
+
 def test_last_failed_runs_the_trials_in_error_again(session):
     (session("").folder / "trials.jsonl").unlink()
     ran = session("", "--lf")

@@ -98,6 +98,34 @@ def test_the_models_have_the_names_of_the_configs_of_a_sweep(running):
     assert all(isinstance(one["created"], int) for one in listed["data"])
 
 
+@pytest.mark.parametrize("name", ["baseline", "steered-L1-a2"])
+def test_a_model_is_described_by_its_name(running, name):
+    listed = running.ask("/v1/models").json()["data"]
+    assert running.ask(f"/v1/models/{name}").json() == next(one for one in listed if one["id"] == name)
+
+
+@pytest.mark.parametrize("path", ["nothing", "", "baseline/", "a/b%2Fc"])
+def test_a_model_that_is_not_published_is_not_found(running, path):
+    answer = running.ask(f"/v1/models/{path}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found" if path else "not_found")
+
+
+def test_the_tokens_of_a_text_are_told_and_their_text_is_it(running):
+    about = running.ask("/tokenizer_info").json()
+    assert about["eos_token"] == "<|im_end|>"
+    assert "<|im_start|>" in about["chat_template"]
+    told = running.ask("/tokenize", {"prompt": "é <|im_end|>", "add_special_tokens": False}).json()
+    assert told["count"] == len(told["tokens"]) == len("é ".encode()) + 1
+    assert running.ask("/detokenize", {"tokens": told["tokens"]}).json() == {"prompt": "é <|im_end|>"}
+
+
+def test_seeds_are_honoured_whole(running):
+    seeds = [7, 7 + 2**32, 7 + 2**40, -7, 2**63 - 1]
+    first, again = ([said(running.chat("baseline", seed=seed, max_tokens=12)) for seed in seeds] for _ in range(2))
+    assert first == again
+    assert len(set(first)) == len(seeds)
+
+
 def test_a_name_steers_and_its_receipts_are_on_disk(running):
     answers = {name: running.chat(name, seed=7, temperature=0.0) for name in NAMES}
     assert said(answers["baseline"]) == said(answers["zero-L1"])
@@ -264,6 +292,7 @@ def test_completions_continue_texts_and_tokens(running):
     assert first["text"] == again["text"] != other["text"]
     assert "".join(first["logprobs"]["tokens"]) == first["text"]
     assert first["logprobs"]["text_offset"][0] == 0
+    assert max(first["logprobs"]["text_offset"]) < len(first["text"])
     assert 1 <= len(first["logprobs"]["top_logprobs"][0]) <= 2  # two parts of characters have one text
     events = running.events(TEXT, **body)
     texts = ["".join(e["choices"][0]["text"] for e in events[:-1] if e["choices"][0]["index"] == n) for n in range(4)]

@@ -11,7 +11,7 @@ from capvec.commands.main import main
 
 pytestmark = pytest.mark.integration
 pytest_plugins = ("pytester",)
-NOT_COMPARED = dict.fromkeys(("run", "started", "worker", "model_s", "sandbox_s", "wall_s", "measured"))
+NOT_COMPARED = dict.fromkeys(("run", "session", "started", "worker", "model_s", "sandbox_s", "wall_s", "measured"))
 """What may differ between two runs of the same trials."""
 
 

@@ -1,4 +1,4 @@
-"""Seconds of four replies of the bundled agent: `python -m support.timed_replies TOKENS`, for a process of its own."""
+"""Seconds of some replies of the bundled agent: `python -m support.timed_replies REPLIES TOKENS` in one process."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ import sys
 import time
 from concurrent.futures import Future
 
-REPLIES = 4
 
-
-def main(tokens: int) -> float:
+def main(replies: int, tokens: int) -> float:
     """The model already loaded and warm."""
     from capvec.engines.transformers.decode import Decoder, Request
     from capvec.engines.transformers.models import load_model
     from capvec.models import resolve_model
 
-    loaded = load_model(resolve_model("pocket").path_or_id)
+    loaded = load_model(resolve_model("pocket").path_or_id, packed=True)
     prompt = tuple(loaded.render([{"role": "user", "content": "Count the files in the folder. " * 8}], prompt=True))
 
     def once() -> float:
         decoder, started = Decoder(loaded, prefix_bytes=0), time.monotonic()
-        for seed in range(REPLIES):
+        for seed in range(replies):
             decoder.add(Request(prompt, tokens, seed, 0.7), Future())
         while decoder.rows:
             decoder.step()
@@ -31,4 +29,4 @@ def main(tokens: int) -> float:
 
 
 if __name__ == "__main__":
-    print(main(int(sys.argv[1])))
+    print(main(*map(int, sys.argv[1:])))

@@ -44,9 +44,12 @@ def test_a_report_is_the_same_whatever_the_locale(run):
     assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
 
 
-def test_an_output_on_a_full_disk_is_one_line_and_exit_code_2(run):
+@pytest.mark.parametrize("buffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["report", "{run}"], ["--help"], ["judge", "--help"], ["--version"]])
+def test_an_output_on_a_full_disk_is_one_line_and_exit_code_2(run, arguments, buffered):
+    given = [word.replace("{run}", str(run)) for word in arguments]
     with open("/dev/full", "wb") as full:
-        done = capvec("report", run, stdout=full)
+        done = capvec(*given, stdout=full, env={"PYTHONUNBUFFERED": buffered})
     assert done.returncode == 2
     assert (
         done.stderr == b"capvec: a file or the output: No space left on device; make room on that disk and try again\n"

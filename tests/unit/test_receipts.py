@@ -195,6 +195,19 @@ def test_a_reply_of_one_token_has_nothing_generated_to_steer_and_is_no_fault():
     assert nothing.shift_mean is None
 
 
+def test_a_prompt_after_which_no_token_was_drawn_is_proved_by_its_one_pass():
+    once = replace(GOOD, fired=1, forwards=1, passed=36, steered=36)
+    still = replace(STILL, forwards=1, steered=36)
+    check(replace(reply(once, completion=0), isolation=still))
+    for receipt, isolation in (
+        (replace(once, fired=0, forwards=0), still),
+        (replace(once, passed=35), still),
+        (once, replace(still, forwards=0)),
+    ):
+        with pytest.raises(SteeringFault):
+            check(replace(reply(receipt, completion=0), isolation=isolation))
+
+
 # ------------------------------------------------------------------------------------------------ closed forms
 
 V, W = np.array([3.0, 4.0], np.float32), np.array([0.0, 2.0], np.float32)

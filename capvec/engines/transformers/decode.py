@@ -31,8 +31,8 @@ from capvec.engines.transformers.caches import (
 )
 from capvec.engines.transformers.grammars import Grammar
 from capvec.engines.transformers.hooks import Accumulators, accumulators, steer, steered_at
-from capvec.engines.transformers.loaded import LoadedModel, forward
-from capvec.engines.transformers.sampling import RowSampler, Sampler
+from capvec.engines.transformers.loaded import LoadedModel, forward, read_on
+from capvec.engines.transformers.sampling import GivenTokens, RowSampler, Sampler
 from capvec.engines.transformers.shaping import Shaped, shaped
 from capvec.errors import EngineUnavailable, UsageError
 from capvec.receipts import check_finite
@@ -53,7 +53,7 @@ class Request:
     tokens: tuple[int, ...]
     """The rendered prompt."""
     max_tokens: int
-    """At most what the model's context has room for."""
+    """At most what the model's context has room for; 0 with `echo`, for the prompt alone."""
     seed: int
     temperature: float
     stop: tuple[str, ...] = ()
@@ -69,6 +69,10 @@ class Request:
     """Called in the thread of the decoder."""
     grammar: Grammar | None = None
     """What the reply is constrained to; it needs no more than `max_tokens`."""
+    given: tuple[int, ...] = ()
+    """The reply's tokens, where their log-probabilities are asked for and none is drawn."""
+    echo: bool = False
+    """Whether the listener is told of the prompt's tokens too, and of the token that ends the reply."""
 
 
 @dataclass
@@ -117,7 +121,7 @@ def _wasted(host: _Group, group: _Group) -> int:
 
 def sampler_of(request: Request) -> Sampler:
     """The sampler that a request asks for."""
-    return RowSampler(request.seed, request.temperature)
+    return GivenTokens(request.given) if request.given else RowSampler(request.seed, request.temperature)
 
 
 def answer(result: Future[T], value: T) -> None:
@@ -130,6 +134,10 @@ def fail(result: Future[T], error: Exception) -> None:
     """Set the exception of a request, unless it was given up meanwhile."""
     with suppress(InvalidStateError):
         result.set_exception(error)
+
+
+TOLD_LOGITS = 1 << 25
+"""Logits of a prompt that are held at once where its tokens' probabilities are asked for: 128 MiB in float32."""
 
 
 class Decoder:
@@ -199,26 +207,44 @@ class Decoder:
             loaded.check_ids(request.tokens)
         except UsageError as error:  # the user of an agent did not write its conversation
             raise EngineUnavailable(str(error)) from error
-        seen = _seen(request)
-        cache, reused, under = self._prefixes.find(request.steers, seen)
-        cache = cache if cache is not None else new_cache(loaded.model.config)
         row = _Row(
             request,
             result,
             self._sampler(request),
             accumulators(request.steers, request.vectors),
         )
+        if request.echo:
+            return row, self._prefill_told(row)
+        seen = _seen(request)
+        cache, reused, under = self._prefixes.find(request.steers, seen)
+        cache = cache if cache is not None else new_cache(loaded.model.config)
         row.reused, row.reused_under = reused, under
         start, kept, whole = reused, cache, len(request.tokens)
         settled = self._reusable(request, cache)
         if start < settled < whole:
             self._read(row, cache, start, settled)
             start, kept = settled, crop(cache, settled)
-        logits = self._read(row, cache, start, whole)
+        logits = self._read(row, cache, start, whole)[:, -1]
         self._draw(row, logits[0], _shaped([row], logits)[0])
         if settled > reused:
             self._prefixes.keep(request.steers, seen[:settled], kept)
         return row, cache
+
+    def _prefill_told(self, row: _Row) -> DynamicCache:
+        """Compute all of a prompt, tell the listener of its tokens, and draw the first token after it."""
+        request, tell, cache = row.request, row.request.listener, new_cache(self._loaded.model.config)
+        assert tell is not None
+        tell(Drawn(request.tokens[0]))  # nothing precedes it
+        size = len(request.tokens)
+        if croppable(cache) or (joinable(cache) and self._loaded.goes_on_from_a_state):
+            size = max(1, TOLD_LOGITS // len(self._loaded.tokenizer))
+        for start in range(0, len(request.tokens), size):
+            logits = self._read(row, cache, start, min(start + size, len(request.tokens)), every=True)
+            following = request.tokens[start + 1 : start + size + 1]
+            for drawn in _told(following, logits[0, : len(following)], request.logprobs):
+                tell(drawn)
+        self._draw(row, logits[0, -1], _shaped([row], logits[:, -1])[0])
+        return cache
 
     def _reusable(self, request: Request, cache: DynamicCache) -> int:
         """How many tokens of a prompt to keep for later ones: a state serves only those that begin with all of them."""
@@ -226,20 +252,19 @@ class Decoder:
             return len(request.tokens)
         return self._loaded.settled(request.tokens) if self._loaded.goes_on_from_a_state else 0
 
-    def _read(self, row: _Row, cache: DynamicCache, start: int, end: int) -> Tensor:
-        """Compute some tokens of a prompt. Returns the logits of the last one."""
-        tokens, assistant, device = row.request.tokens, row.request.assistant, self._loaded.device
+    def _read(self, row: _Row, cache: DynamicCache, start: int, end: int, *, every: bool = False) -> Tensor:
+        """Compute some tokens of a prompt.
+
+        Returns:
+            The logits of the last one, or of `every` one: float32 `[1, positions, vocab]`.
+        """
+        tokens, assistant = row.request.tokens, row.request.assistant
         mask = torch.ones(1, end - start, dtype=torch.bool)
         said = torch.tensor([assistant[start:end]]) if assistant is not None else None
         unfinished = end < len(tokens)
         with steer(self._loaded.path, [row.accumulators], mask, assistant=said, unfinished=unfinished):
-            return forward(
-                self._loaded.model,
-                input_ids=torch.tensor([tokens[start:end]], device=device),
-                attention_mask=torch.ones(1, end, dtype=torch.long, device=device),
-                position_ids=torch.arange(start, end, device=device)[None],
-                past_key_values=cache,
-            )
+            ids = torch.tensor([tokens[start:end]], device=self._loaded.device)
+            return read_on(self._loaded.model, ids, start, cache, every=every)
 
     def _advance(self, group: _Group) -> None:
         device, rows = self._loaded.device, group.rows
@@ -275,11 +300,13 @@ class Decoder:
             if row.request.steers:
                 check_finite(row.accumulators.receipts(row.forwards), row.accumulators.isolation(row.forwards))
             raise
+        if not row.request.max_tokens:  # the prompt's tokens are all that is asked for
+            return
         row.generated.append(token)
         if row.request.grammar is not None and token not in self._loaded.stop_ids:
             row.state = row.request.grammar.after(row.state, token)
-        if row.request.listener is not None and token not in self._loaded.stop_ids:
-            row.request.listener(_told(token, logits, row.request.logprobs))
+        if row.request.listener is not None and (row.request.echo or token not in self._loaded.stop_ids):
+            row.request.listener(*_told([token], logits[None], row.request.logprobs))
 
     def _settle(self, group: _Group) -> bool:
         """Answer the finished rows and remove them from the cache; whether rows are left."""
@@ -290,7 +317,8 @@ class Decoder:
         for index, (row, ending) in enumerate(zip(group.rows, endings, strict=True)):
             if ending is not None:
                 # What leaked into this row is in its keys and values, which must serve no other reply.
-                if croppable(group.cache) and ending.isolation is not None and ending.isolation.leak_max == 0.0:
+                clean = ending.isolation is not None and ending.isolation.leak_max == 0.0
+                if croppable(group.cache) and clean and not row.request.echo:
                     own = take(group.cache, [index], len(row.cached))
                     self._prefixes.keep(row.request.steers, row.seen, own)
                 answer(row.result, ending)
@@ -301,7 +329,7 @@ class Decoder:
 
     def _ending(self, row: _Row) -> Reply | None:
         """The reply, if the row is finished."""
-        ended = row.generated[-1] in self._loaded.stop_ids
+        ended = bool(self._loaded.stop_ids.intersection(row.generated[-1:]))
         full = len(row.generated) >= row.request.max_tokens
         if not (ended or full or row.request.stop):
             return None
@@ -341,14 +369,15 @@ def _constrained(rows: Sequence[_Row], logits: Tensor) -> Tensor:
     return result
 
 
-def _told(token: int, logits: Tensor, most: int | None) -> Drawn:
-    """What a listener is told of a token."""
-    if most is None:
-        return Drawn(token)
+def _told(tokens: Sequence[int], logits: Tensor, most: int | None) -> list[Drawn]:
+    """What a listener is told of tokens, for the logits from which each was drawn, float32 `[tokens, vocab]`."""
+    if most is None or not tokens:
+        return [Drawn(token) for token in tokens]
     logprobs = logits.log_softmax(dim=-1)
-    values, tokens = logprobs.topk(min(most, len(logprobs)))
-    top = tuple(zip(map(int, tokens.tolist()), map(float, values.tolist()), strict=True))
-    return Drawn(token, float(logprobs[token]), top)
+    own = logprobs.gather(1, torch.tensor(tokens, device=logits.device)[:, None])[:, 0].tolist()
+    values, likely = logprobs.topk(min(most, logprobs.shape[1]))
+    tops = zip(likely.tolist(), values.tolist(), strict=True)
+    return [Drawn(token, one, tuple(zip(*top, strict=True))) for token, one, top in zip(tokens, own, tops, strict=True)]
 
 
 def _seen(request: Request, generated: Sequence[int] | None = None) -> tuple[SteeredToken, ...]:

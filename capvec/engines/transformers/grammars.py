@@ -10,8 +10,9 @@ import json
 import re
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import cached_property
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,8 +21,11 @@ from capvec.engines.transformers.automaton import NEVER, Automaton, automaton_of
 from capvec.engines.transformers.loaded import LoadedModel
 from capvec.errors import UsageError
 
+T = TypeVar("T")
 KEPT = 4
 """Grammars that are kept, those used last."""
+REFUSED = 256
+"""Expressions that are remembered as refused, so that a client which repeats one takes no time from others."""
 _SAMPLE = "echo 'é√😀' > \"a b\"\n```\n{}"
 """A text whose tokens must be read as its bytes."""
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
@@ -77,6 +81,8 @@ class Grammars:
     def __init__(self, loaded: LoadedModel) -> None:
         self._loaded, self._lock = loaded, Lock()
         self._kept: OrderedDict[str, Grammar] = OrderedDict()
+        self._refused: OrderedDict[str, str] = OrderedDict()
+        """Expression → why."""
 
     def of(self, regex: str) -> Grammar:
         """The grammar of a regular expression; takes seconds for a new one.
@@ -84,14 +90,41 @@ class Grammars:
         Raises:
             UsageError: it cannot constrain the model's replies.
         """
+        if (known := self.known(regex)) is not None:
+            return known
+        try:
+            grammar = Grammar(automaton_of(regex, self._words, min(self._loaded.stop_ids)), self._loaded)
+        except UsageError as error:
+            with self._lock:
+                _keep(self._refused, regex, str(error), REFUSED)
+            raise
         with self._lock:
-            if regex not in self._kept:
-                words, stop = words_of(self._loaded), min(self._loaded.stop_ids)
-                self._kept[regex] = Grammar(automaton_of(regex, words, stop), self._loaded)
-                while len(self._kept) > KEPT:
-                    self._kept.popitem(last=False)
-            self._kept.move_to_end(regex)
-            return self._kept[regex]
+            _keep(self._kept, regex, grammar, KEPT)
+        return grammar
+
+    def known(self, regex: str) -> Grammar | None:
+        """The same, at once; None for one that is new.
+
+        Raises:
+            UsageError: as `of`, for an expression that it refused before.
+        """
+        with self._lock:
+            if regex in self._refused:
+                raise UsageError(self._refused[regex])
+            if regex in self._kept:
+                self._kept.move_to_end(regex)
+            return self._kept.get(regex)
+
+    @cached_property
+    def _words(self) -> dict[bytes, list[int]]:
+        return words_of(self._loaded)
+
+
+def _keep(kept: OrderedDict[str, T], key: str, value: T, most: int) -> None:
+    """Add an entry as the newest, and drop the oldest beyond `most`."""
+    kept[key] = value
+    while len(kept) > most:
+        kept.popitem(last=False)
 
 
 def words_of(loaded: LoadedModel) -> dict[bytes, list[int]]:

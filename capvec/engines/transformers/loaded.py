@@ -117,6 +117,31 @@ def forward(model: nn.Module, **inputs: Any) -> Tensor:
     return call(model, **inputs, use_cache=True, logits_to_keep=LAST)[:, -1]
 
 
+def read_on(model: nn.Module, ids: Tensor, start: int, cache: Any, *, every: bool = False) -> Tensor:
+    """One forward pass over the next positions of one row, which are appended to its cache.
+
+    Args:
+        model: the model.
+        ids: int `[1, positions]`.
+        start: how many positions the cache has.
+        cache: of one row without padding.
+        every: whether the logits of all positions are wanted, and not those of the last one alone.
+
+    Returns:
+        The logits, float32 `[1, positions or 1, vocab]`.
+    """
+    end = start + ids.shape[1]
+    return call(
+        model,
+        input_ids=ids,
+        attention_mask=torch.ones(1, end, dtype=torch.long, device=ids.device),
+        position_ids=torch.arange(start, end, device=ids.device)[None],
+        past_key_values=cache,
+        use_cache=True,
+        **({} if every else {"logits_to_keep": LAST}),
+    )
+
+
 def forward_uncached(model: nn.Module, ids: Tensor) -> Tensor:
     """One forward pass without a cache, over rows without padding.
 

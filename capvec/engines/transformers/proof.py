@@ -32,7 +32,6 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from capvec.engines.transformers.caches import crop, has_states, new_cache
 from capvec.engines.transformers.checkpoint import some_names
@@ -42,8 +41,8 @@ from capvec.engines.transformers.loaded import (
     TALK,
     LoadedModel,
     cache_keyword,
-    forward,
     forward_uncached,
+    read_on,
     refusing,
 )
 from capvec.errors import UsageError
@@ -143,24 +142,14 @@ def goes_on_from_a_state(loaded: LoadedModel) -> bool:
     tokens = _random_tokens(loaded)
     row, half = _row(loaded, tokens, 1), len(tokens) // 2
     try:
-        _forward(loaded, row.ids, 0, half, cache)
-        kept = crop(cache, half)
+        read_on(loaded.model, row.ids[:, :half], 0, cache)
+        ways = (cache, crop(cache, half))
         apart = [
-            _difference(_forward(loaded, row.ids, half, len(tokens), one)[0], row.logits[-1]) for one in (cache, kept)
+            _difference(read_on(loaded.model, row.ids[:, half:], half, one)[0, -1], row.logits[-1]) for one in ways
         ]
     except Exception:  # of the model's own code, which does not know such a pass
         return False
     return _rms(torch.stack(apart)) <= row.allowed
-
-
-def _forward(loaded: LoadedModel, ids: Tensor, start: int, end: int, cache: DynamicCache) -> Tensor:
-    return forward(
-        loaded.model,
-        input_ids=ids[:, start:end],
-        attention_mask=torch.ones_like(ids[:, :end]),
-        position_ids=torch.arange(start, end, device=ids.device)[None],
-        past_key_values=cache,
-    )
 
 
 def _random_tokens(loaded: LoadedModel) -> list[int]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from capvec.engines.generation import seed_of_32_bits
 from capvec.errors import EngineUnavailable
 
 
@@ -28,12 +30,12 @@ class RowSampler:
 
     def __init__(self, seed: int, temperature: float) -> None:
         """Args:
-        seed: any integer; taken modulo 2⁶³.
+        seed: any integer.
         temperature: 0 takes the most likely token.
         """
         self._temperature = temperature
-        # On the CPU, so that a seed gives the same noise on every device.
-        self._generator = torch.Generator().manual_seed(seed % 2**63)
+        # On the CPU, so that a seed gives the same noise on every device; its generator drops what is beyond 32 bits.
+        self._generator = torch.Generator().manual_seed(seed_of_32_bits(seed))
 
     def draw(self, logits: Tensor) -> int:
         """The next token, for float32 logits `[vocab]`.
@@ -48,9 +50,26 @@ class RowSampler:
             scores = logits / self._temperature + noise.to(logits.device)
         best = scores.argmax()  # a NaN if there is one, else an ∞ if there is one
         token, logit = torch.stack((best.float(), logits[best])).tolist()  # one transfer; float32 holds integers to 2²⁴
-        if not math.isfinite(logit):
-            raise EngineUnavailable(
-                f"the model's largest logit is {logit}, so no token can be drawn: a weight is NaN or infinite, or the "
-                "model overflows in its dtype"
-            )
+        _check_finite(logit)
         return int(token)
+
+
+class GivenTokens:
+    """Gives tokens one after the other, whatever the model would draw."""
+
+    def __init__(self, tokens: Sequence[int]) -> None:
+        self._left = iter(tokens)
+
+    def draw(self, logits: Tensor) -> int:
+        """The next token; raises as `RowSampler.draw`."""
+        _check_finite(float(logits.max()))
+        return next(self._left)
+
+
+def _check_finite(logit: float) -> None:
+    """Raise where the largest logit says that no token can be drawn."""
+    if not math.isfinite(logit):
+        raise EngineUnavailable(
+            f"the model's largest logit is {logit}, so no token can be drawn: a weight is NaN or infinite, or the "
+            "model overflows in its dtype"
+        )

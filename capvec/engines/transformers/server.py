@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -18,7 +19,7 @@ from capvec.engines.endpoints import Endpoints
 from capvec.engines.generation import ReplyRequest
 from capvec.engines.prepared import Prepared
 from capvec.engines.protocol import EngineInfo, GenerationDefaults
-from capvec.engines.serving import while_connected
+from capvec.engines.serving import unless_gone, while_connected
 from capvec.engines.transformers.capture import Limits, capture_batch, plan_batches
 from capvec.engines.transformers.decode import Request
 from capvec.engines.transformers.grammars import Grammar, Grammars
@@ -43,6 +44,8 @@ class Engine(Endpoints):
         super().__init__(token, info_of(loaded, defaults or GenerationDefaults()), loaded.template)
         self._loaded, self._scheduler = loaded, scheduler
         self._grammars = Grammars(loaded)
+        self._grammar_maker = ThreadPoolExecutor(1)
+        """A thread of its own: new expressions wait for each other, and nothing else waits for them."""
         self._vectors: dict[str, Tensor] = {}
         """Content hash to vectors, float32 `[n_layers, d_model]`, on the model's device."""
 
@@ -51,15 +54,23 @@ class Engine(Endpoints):
         return self._scheduler.steps
 
     async def generate(self, http: HttpRequest, request: ReplyRequest) -> Reply:
+        if ends := self._loaded.stop_ids.intersection(request.given):
+            raise RequestError(
+                f"continuation: it holds {self.template.decode([min(ends)])!r}, which ends a reply; leave it out",
+                "invalid_value",
+            )
         vectors = tuple(self._vectors[steer.direction][steer.layer] for steer in request.steers)
-        asked = {**vars(request), "vectors": vectors, "grammar": await self._grammar_of(request)}
+        asked = {**vars(request), "vectors": vectors, "grammar": await unless_gone(http, self._grammar_of(request))}
         return await while_connected(http, self._scheduler.generate(Request(**asked)))
 
     async def _grammar_of(self, request: ReplyRequest) -> Grammar | None:
         if not request.grammar:
             return None
         try:
-            grammar = await asyncio.to_thread(self._grammars.of, request.grammar)
+            grammar = self._grammars.known(request.grammar)
+            if grammar is None:
+                loop = asyncio.get_running_loop()
+                grammar = await loop.run_in_executor(self._grammar_maker, self._grammars.of, request.grammar)
         except UsageError as error:
             raise RequestError(str(error), "invalid_value") from error
         if grammar.needs > request.max_tokens:

@@ -17,6 +17,7 @@ from capvec.report.charts.canvas import Chart, Mark
 from capvec.report.section import Finding, TrialMatrix, parts
 from capvec.report.trial_matrix import MARKS
 from capvec.tasks.splits import UNKNOWN
+from capvec.text import visible
 
 _TALL = 24
 """Tasks above which the matrix scrolls by itself."""
@@ -29,6 +30,7 @@ def environment() -> Environment:
     found = Environment(
         loader=PackageLoader("capvec.report.html"),
         autoescape=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,  # markup is a subclass
         undefined=StrictUndefined,
         trim_blocks=True,
         keep_trailing_newline=True,
@@ -70,7 +72,7 @@ def _inline_markdown() -> MarkdownIt:
 
 
 def _markdown(source: str) -> Markup:
-    return Markup(_inline_markdown().renderInline(" ".join(source.split())))
+    return Markup(_inline_markdown().renderInline(" ".join(visible(source).split())))
 
 
 def _colour(finding: Finding) -> str | None:
@@ -83,16 +85,20 @@ def _elements(marks: Iterable[Mark]) -> Markup:
 
 
 def _element(mark: Mark) -> Markup:
-    given = (f' {name}="{escape(value)}"' for name, value in mark.attributes.items() if value is not None)
-    tip = f"<title>{escape(mark.tip)}</title>" if mark.tip else ""
-    return Markup(f"<{mark.tag}{''.join(given)}>{tip}{escape(mark.text)}</{mark.tag}>")
+    given = (f' {name}="{_shown(value)}"' for name, value in mark.attributes.items() if value is not None)
+    tip = f"<title>{_shown(mark.tip)}</title>" if mark.tip else ""
+    return Markup(f"<{mark.tag}{''.join(given)}>{tip}{_shown(mark.text)}</{mark.tag}>")
+
+
+def _shown(value: object) -> Markup:
+    return escape(visible(str(value)))
 
 
 def _place(matrix: TrialMatrix, trial: Outcome) -> str:
     """Of the trial in the viewer, whose script reads it from `location.hash`."""
     base = matrix.baseline
     other = trial.config if trial.config != base else next((name for name in matrix.configs if name != base), base)
-    return "/".join(map(_quoted, (trial.task, str(trial.attempt), base, other)))
+    return "/".join(map(_quoted, map(visible, (trial.task, str(trial.attempt), base, other))))
 
 
 @lru_cache(1 << 12)

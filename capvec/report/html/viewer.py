@@ -11,6 +11,7 @@ from typing import Any
 from capvec.errors import UsageError
 from capvec.parsing import read_json
 from capvec.records import Outcome
+from capvec.text import visible
 
 LONGEST_TEXT = 4_000
 """Characters of one reply or observation; of a longer one the beginning and the end are kept."""
@@ -35,8 +36,10 @@ class Embedded:
     """Trials left out because the page would grow beyond `LARGEST_DATA`."""
 
     def to_json(self, tasks: Sequence[str], configs: Sequence[str]) -> dict[str, Any]:
-        """For the viewer: names in the plan's order."""
-        return {"tasks": list(tasks), "configs": list(configs), "openings": self.openings, "trials": self.trials}
+        """For the viewer: names in the plan's order, as the page shows them."""
+        named = [trial | {name: visible(trial[name]) for name in ("task", "config")} for trial in self.trials]
+        shown = {"tasks": list(map(visible, tasks)), "configs": list(map(visible, configs))}
+        return {**shown, "openings": self.openings, "trials": named}
 
     def in_words(self) -> str:
         """What the page holds and what it leaves out."""

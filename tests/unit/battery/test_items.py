@@ -86,9 +86,20 @@ def test_items_of_a_file_and_of_a_folder_are_read_in_order_and_a_limit_takes_the
     assert len({item.digest for item in (one, two, three)}) == 3
 
 
+def test_choices_that_compete_by_their_text_are_not_shown_and_the_right_one_is_right(tmp_path):
+    line = {"id": "a", "question": "The sky is", "choices": ["blue.", "A"], "answer": "blue."}
+    (letter, text) = load_items(str(written(tmp_path, line | {"by": "letter"}, line | {"id": "b", "by": "text"})))
+    assert (text.prompt, text.grammar, letter.grammar) == ("The sky is", "", "[AB]")
+    assert [text.is_right(said) for said in ("blue.", "A", " blue.")] == [True, False, False]
+    assert text.digest != letter.digest
+
+
 @pytest.mark.parametrize(
     "line",
     [
+        {"id": "a", "question": "q", "choices": ["x", "y"], "answer": 0, "by": "letters"},
+        {"id": "a", "question": "q", "choices": ["x", "y"], "answer": 0, "by": ["text"]},
+        {"id": "a", "question": "q", "answers": ["x"], "by": "text"},
         {"id": "a"},
         {"id": "", "question": "q", "answers": ["x"]},
         {"id": "a", "question": "q"},

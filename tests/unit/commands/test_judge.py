@@ -184,6 +184,9 @@ def test_counts_alone_give_fishers_test_and_no_verdict(tmp_path, capsys):
     assert "no rise of any size" in report
     assert (tmp_path / "r/report.html").is_file()
     assert judged(capsys, "baseline=2/6", "steered=1/6", "--gate", "no_harm(0.1)")[0] == 2
+    _, said = judged(capsys, "baseline=2000/5000", "steered=2010/5000")
+    assert "of any size" not in said
+    assert "a rise of 0.028 or more and a fall of 0.028 or more" in " ".join(said.split())
 
 
 @pytest.mark.parametrize(

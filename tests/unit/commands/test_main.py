@@ -19,6 +19,7 @@ from capvec.directions.direction import Direction
 from capvec.engines.protocol import EngineInfo
 from capvec.plan.option_help import help_text, options_of
 from capvec.plan.option_table import PLACES
+from capvec.programs import BRIEF_WAITS
 from capvec.records import Trace
 from capvec.setup import doctor
 
@@ -277,17 +278,24 @@ from capvec.commands.main import main
 class Looking:
     def find_spec(self, name, path=None, target=None):
         if name == "torch":
-            sys.exit("policy " + os.environ.get("OMP_WAIT_POLICY", "none"))
+            sys.exit(" ".join(os.environ.get(name, "none") for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")))
 
 sys.meta_path.insert(0, Looking())
 main(["bake", "--direction", sys.argv[1], "--layer", "0", "--alpha", "1", "--out", sys.argv[1] + ".out"])
 """
 
 
-@pytest.mark.parametrize(("typed", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
-def test_the_threads_of_bake_sleep_while_they_wait_unless_the_user_said_otherwise(tmp_path, typed, policy):
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        ({}, "PASSIVE 3000"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE none"),
+        ({"GOMP_SPINCOUNT": "7"}, "none 7"),
+    ],
+)
+def test_the_threads_of_bake_wait_briefly_unless_the_user_said_otherwise(tmp_path, typed, found):
     (tmp_path / "dir.pt").touch()
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | typed
+    environment = {name: value for name, value in os.environ.items() if name not in BRIEF_WAITS} | typed
     command = (sys.executable, "-c", IMPORTING, tmp_path / "dir.pt")
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.stderr == f"policy {policy}\n"
+    assert done.stderr == f"{found}\n"

@@ -9,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.tiny_models import CHATML, byte_tokenizer
 
-from capvec.engines.answering import ChatReader, Prompt, TextReader, cut
+from capvec.engines.answering import ChatReader, TextReader, cut
 from capvec.engines.chat_requests import parse_chat
 from capvec.engines.chat_template import ChatTemplate
 from capvec.engines.generation import Drawn
-from capvec.engines.streams import GrowingText, held_back
+from capvec.engines.growing_text import GrowingText
+from capvec.engines.prompts import Prompt
+from capvec.engines.streams import held_back
 
 pytestmark = pytest.mark.unit
 

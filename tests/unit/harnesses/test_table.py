@@ -136,25 +136,21 @@ def test_rows_that_end_in_a_separator_are_not_shifted(tmp_path):
     assert [(one.task, one.outcome, one.steps) for one in trials] == [("a", "unsolved", 1), ("b", "solved", 0)]
 
 
-def test_a_row_that_is_shorter_than_the_header_ends_in_empty_cells(tmp_path):
-    (tmp_path / "a.csv").write_text("task,outcome,steps\na,0\nb,1,2\n")
-    trials = read_source(tmp_path / "a.csv", Reading()).trials
-    assert [(one.task, one.outcome, one.steps) for one in trials] == [("a", "unsolved", None), ("b", "solved", 2)]
-
-
 @pytest.mark.parametrize(
-    ("rows", "number", "cells"),
+    ("rows", "number", "line", "cells"),
     [
-        ("1,a,0,1\n2,b, or c,1,0\n", 2, 5),
-        ("1,a,0,1,\n2,b, or c,1,0\n", 1, 5),
-        ("1,a,0,1,\n2,b,1,0\n", 1, 5),  # in one row alone, it may be that an empty cell was shifted there
-        ("1,a,0,1,,\n2,b,1,0,,\n", 1, 6),
-        ("1,a,0,1\n2,b,1,0\n3,c,1,1,x\n", 3, 5),
+        ("1,a,0,1\n2,b, or c,1,0\n", 2, 3, 5),
+        ("1,a,0,1,\n2,b, or c,1,0\n", 1, 2, 5),
+        ("1,a,0,1,\n2,b,1,0\n", 1, 2, 5),  # in one row alone, it may be that an empty cell was shifted there
+        ("1,a,0,1,,\n2,b,1,0,,\n", 1, 2, 6),
+        ("1,a,0,1\n2,b,1,0\n3,c,1,1,x\n", 3, 4, 5),
+        ("1,a,0,1\n2,b,1\n", 2, 3, 3),
+        ('1,"a\nb",0,1\n\n2,b\n', 2, 5, 2),
     ],
 )
-def test_a_row_with_more_cells_than_the_header_is_refused_by_its_number(tmp_path, rows, number, cells):
+def test_a_row_with_more_or_fewer_cells_than_the_header_is_refused_by_its_line(tmp_path, rows, number, line, cells):
     (tmp_path / "a.csv").write_text("id,task,outcome,steps\n" + rows)
-    with pytest.raises(UsageError, match=rf"row {number}: {cells} cells; expected at most 4, .* in quotes"):
+    with pytest.raises(UsageError, match=rf"row {number} \(line {line}\): {cells} cells; expected 4, .* in quotes"):
         read_source(tmp_path / "a.csv", Reading())
 
 
@@ -168,7 +164,44 @@ def test_whatever_tasks_are_called_each_row_stays_in_its_columns(tmp_path_factor
     assert [(one.task, one.outcome) for one in trials] == [(task.strip(), "solved") for task in tasks]
 
 
-@pytest.mark.parametrize("text", ["task", "task=", "=x", "speed=x"])
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        (
+            {"score": [1, 0], "passed": [True, True]},
+            r"row 2: score is 0 \(unsolved\) and passed is .*True",
+        ),
+        ({"outcome": ["solved", "unsolved"], "success": [1, 1]}, r"row 2: outcome is 'unsolved' .* success is 1"),
+        ({"outcome": ["pass", "fail"], "resolved": ["no", "no"]}, r"row 1: .*; say .* --columns outcome=resolved"),
+        ({"reward": [0.5, 1.0], "success": [1, 1]}, "row 1: reward is 0.5"),
+    ],
+)
+def test_columns_that_contradict_each_other_are_refused_unless_one_is_named(cells, said):
+    frame = pd.DataFrame({"task": ["a", "b"], "config": ["x", "x"]} | cells)
+    with pytest.raises(UsageError, match=said):
+        source_of_frame(frame)
+    *_, last = cells
+    named = source_of_frame(frame, Reading({"outcome": last}))
+    assert [one.outcome for one in named.trials] == [
+        "solved" if one in (1, True) else "unsolved" for one in cells[last]
+    ]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        {"outcome": ["solved", "unsolved"], "score": [0.7, 0.9]},  # a score is a part of what the outcome says
+        {"outcome": ["solved", "error"], "passed": [True, False]},
+        {"score": [1.0, 0.0], "passed": [True, None]},
+        {"success": ["yes", "no"], "passed": [1, 0]},
+    ],
+)
+def test_columns_that_agree_or_are_empty_are_taken(cells):
+    frame = pd.DataFrame({"task": ["a", "b"], "config": ["x", "x"]} | cells)
+    assert source_of_frame(frame).trials[0].outcome == "solved"
+
+
+@pytest.mark.parametrize("text", ["task", "task=", "=x", "speed=x", "task=a,task=b", "task=a, steps=c,task=a"])
 def test_a_bad_column_is_refused(text):
     with pytest.raises(UsageError, match="--columns"):
         parse_columns(text)

@@ -151,7 +151,7 @@ def test_after_a_failed_gate_last_failed_runs_the_trials_again_and_forgets_a_gat
 
 
 def test_a_session_without_trials_has_no_gates(session, junit):
-    assert session("solved1", [STEPS], "-k", "nothing").ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert session("solved1", [STEPS], "-k", "nothing").ret == pytest.ExitCode.USAGE_ERROR
     assert not junit()[1]
 
 

@@ -7,7 +7,7 @@ from markdown_it import MarkdownIt
 
 from capvec.report.markdown import block_lines
 from capvec.report.section import Bullets, Code, Column, Heading, Paragraph, Strong, Table
-from capvec.text import printable
+from capvec.text import printable, visible
 
 pytestmark = pytest.mark.unit
 
@@ -23,8 +23,8 @@ outside = st.text(st.sampled_from(SPECIAL), max_size=30) | st.text(max_size=30) 
 
 
 def seen(text):
-    """Words as a reader sees them: CommonMark shows U+FFFD for U+0000, and runs of white space as one space."""
-    return " ".join(text.replace("\0", "\ufffd").split())
+    """Words as a reader sees them: runs of white space as one space, and what cannot be seen as escapes."""
+    return " ".join(visible(text).split())
 
 
 def read(block):

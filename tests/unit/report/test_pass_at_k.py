@@ -68,5 +68,23 @@ def test_results_that_were_made_elsewhere_have_it(tmp_path, capsys):
     assert ["ours", "2", "0.83"] not in said
 
 
+def test_only_pass_at_the_same_k_stands_side_by_side(tmp_path, capsys):
+    """The baseline has five attempts at a task and the other config three, as where a run was stopped."""
+    frame = pd.DataFrame(
+        {"task": f"t{task}", "config": config, "passed": (task + attempt) % 3 == 0}
+        for config, attempts in (("baseline", 5), ("ours", 3))
+        for task in range(4)
+        for attempt in range(attempts)
+    )
+    frame.to_csv(tmp_path / "results.csv", index=False)
+    assert main(["judge", str(tmp_path / "results.csv"), "--out", str(tmp_path / "report")]) == 0
+    lines = iter(capsys.readouterr().out.splitlines())
+    next(line for line in lines if line.split()[:3] == ["config", "k", "pass@k"])
+    assert [next(lines).split()[:2] for _ in range(2)] == [["baseline", "3"], ["ours", "3"]]
+    # In the report each k of one config has its counterpart in every other that has as many attempts.
+    table = [row[:2] for row in rows((tmp_path / "report" / "RESULTS.md").read_text())]
+    assert table == [["baseline", k] for k in "12345"] + [["ours", k] for k in "123"]
+
+
 def test_the_powers_of_two_and_the_largest_k_are_shown():
     assert [shown_ks(most) for most in (1, 2, 3, 5, 8)] == [[1], [1, 2], [1, 2, 3], [1, 2, 4, 5], [1, 2, 4, 8]]

@@ -79,6 +79,21 @@ def test_a_table_gives_the_same_verdicts_as_its_outcomes():
     assert judge(renamed, columns={"task": "problem"}) == judge(outcomes)
 
 
+def test_a_path_is_read_as_by_the_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [{"task": one.task, "config": one.config, "outcome": one.outcome} for one in trials(baseline=5, a=17)]
+    pd.DataFrame(rows).to_csv("a.csv", index=False)
+    assert judge("a.csv") == judge(tmp_path / "a.csv") == judge(pd.DataFrame(rows))
+    with pytest.raises(UsageError, match=r"b\.csv: no such file"):
+        judge("b.csv")
+
+
+@pytest.mark.parametrize("given", [["a.csv"], [{"task": "a"}], [None]])
+def test_what_is_no_outcome_is_refused_with_what_would_be_one(given):
+    with pytest.raises(UsageError, match=f"type {type(given[0]).__name__}; expected what capvec.trial_outcome makes"):
+        judge(given)
+
+
 def test_without_counts_of_replies_no_change_of_format_is_claimed():
     rows = [
         {"task": f"t{i}", "config": config, "outcome": "solved", "parse_fail": 5 * (config == "a")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from datetime import datetime
 
 import pandas as pd
 import pytest
@@ -13,6 +14,7 @@ from support.judged import RESULTS, judged
 from capvec.commands.main import main
 from capvec.errors import UsageError
 from capvec.harnesses import Reading, read_source
+from capvec.results import preregistration
 from capvec.results.judged_folder import read_judged
 from capvec.results.provenance import check_comparable
 from capvec.results.run_folder import read_run_folder
@@ -128,6 +130,41 @@ def test_a_preregistration_goes_along_and_one_that_was_changed_is_refused(trials
     copy.write_text(copy.read_text().replace("It helps.", "It harms."))
     assert main(["report", "reports/ours"]) == 2
     assert "was changed after it was written" in capsys.readouterr().err
+
+
+def test_a_claim_dated_after_the_results_were_judged_is_named_and_stays_so(trials, tmp_path, capsys, monkeypatch):
+    with monkeypatch.context() as clock:
+        clock.setattr(preregistration, "datetime", Tomorrow)
+        assert main(["preregister", "--alpha", "4", "--layer", "1", "--hypothesis", "It helps.", "claim.json"]) == 0
+    judged(capsys, trials, *OPTIONS, "--preregistration", "claim.json")
+    written = json.loads((tmp_path / "reports/ours/provenance.json").read_text())["written"]
+    first = (tmp_path / "reports/ours/RESULTS.md").read_text().splitlines()[2]
+    assert f"it is dated 2999-01-01 00:00:00 UTC, and it was used at {written[:10]}" in first
+    assert again(tmp_path / "reports/ours")
+
+
+class Tomorrow(datetime):
+    """A clock that is ahead."""
+
+    @classmethod
+    def now(cls, zone=None):
+        return cls(2999, 1, 1, tzinfo=zone)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('"outcome": "unsolved"', '"outcome": "solved"'), ('"steps": 2', '"steps": 3'), ("}\n", "} \n")],
+)
+def test_trials_that_were_edited_after_they_were_judged_are_refused(trials, old, new, tmp_path, capsys):
+    judged(capsys, trials, *OPTIONS)
+    read, record = (tmp_path / "reports/ours" / name for name in ("results.jsonl", "provenance.json"))
+    kept = json.loads(record.read_text())["results"]
+    assert kept["sha256"] == hashlib.sha256(read.read_bytes()).hexdigest()
+    read.write_text(read.read_text().replace(old, new, 1))
+    before = written(tmp_path / "reports/ours")
+    assert main(["report", "reports/ours"]) == 2
+    assert "results.jsonl: is not what was judged, by its SHA-256 in provenance.json" in capsys.readouterr().err
+    assert written(tmp_path / "reports/ours") == before
 
 
 @pytest.mark.parametrize(

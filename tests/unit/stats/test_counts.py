@@ -26,21 +26,37 @@ def test_p_is_corrected_over_all_but_the_baseline():
     assert (rows[0].pvalue, rows[0].holm) == (pytest.approx(p), pytest.approx(2 * p))
 
 
-def test_the_least_rise_is_the_least_that_a_simulation_finds_in_four_of_five():
-    rise, _ = detectable(40, 40, 0.3)
+def found_by_scipy(n, base_n, base_rate, rate, draws=1_000):
+    """The share of simulated pairs of counts that `scipy.stats.fisher_exact` finds to differ."""
     generator = np.random.default_rng(0)
+    pairs = zip(generator.binomial(n, rate, draws), generator.binomial(base_n, base_rate, draws), strict=True)
+    known = {}
+    for x, y in (counts := list(pairs)):
+        known.setdefault((x, y), stats.fisher_exact([[x, n - x], [y, base_n - y]]).pvalue < 0.05)
+    return np.mean([known[pair] for pair in counts])
 
-    def found(rate):
-        pairs = zip(generator.binomial(40, rate, 2_000), generator.binomial(40, 0.3, 2_000), strict=True)
-        known = {}
-        return np.mean(
-            [
-                known.setdefault(pair, stats.fisher_exact([[pair[0], 40 - pair[0]], [pair[1], 40 - pair[1]]]).pvalue)
-                < 0.05
-                for pair in pairs
-            ]
-        )
 
-    # 2,000 draws have a standard error of 0.009.
-    assert found(0.3 + rise) > 0.77
-    assert found(0.3 + rise - 0.03) < 0.8
+@pytest.mark.parametrize(
+    ("n", "base_n", "base_rate"),
+    [(40, 40, 0.3), (3_000, 3_000, 0.4), (60, 5_000, 0.5), (5_000, 60, 0.5), (200_000, 100_000, 0.004)],
+)
+def test_the_least_changes_are_the_least_that_scipy_finds_in_four_of_five(n, base_n, base_rate):
+    # 1,000 draws have a standard error of 0.013. What is shown is rounded up, by a tenth at most.
+    for change in detectable(n, base_n, base_rate):
+        assert found_by_scipy(n, base_n, base_rate, base_rate + change) > 0.76
+        assert found_by_scipy(n, base_n, base_rate, base_rate + 0.85 * change) < 0.8
+
+
+def test_a_fall_to_nothing_is_none_only_where_scipy_finds_none():
+    rise, fall = detectable(5_000, 5_000, 0.001)
+    assert fall is None
+    assert found_by_scipy(5_000, 5_000, 0.001, 0.0) < 0.8
+    assert found_by_scipy(5_000, 5_000, 0.001, 0.001 + rise) > 0.76
+    _, fall = detectable(5_000, 5_000, 0.004)
+    assert found_by_scipy(5_000, 5_000, 0.004, 0.004 + fall) > 0.76
+
+
+def test_a_baseline_of_thousands_could_have_shown_a_small_change():
+    _, row = compare_counts({"baseline": (2_000, 5_000), "a": (2_010, 5_000)}, "baseline")
+    # By the usual formula, (1.96 + 0.84) * sqrt(2 * 0.4 * 0.6 / 5000) = 0.027, and Fisher's test finds a little less.
+    assert (row.rise, row.fall) == (pytest.approx(0.028, abs=0.0011), pytest.approx(-0.028, abs=0.0011))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from capvec.stats.pooled import fisher_exact
+from capvec.stats.pooled import fisher_exact, fisher_pvalues
 
 pytestmark = pytest.mark.unit
 
@@ -29,6 +31,13 @@ def test_fisher_is_the_hypergeometric_sum_and_symmetric(one, two):
     assert fisher_exact(*two, *one).pvalue == pytest.approx(result.pvalue, rel=1e-9)
     unsolved = [(n - k, n) for k, n in (one, two)]
     assert fisher_exact(*unsolved[0], *unsolved[1]).pvalue == pytest.approx(result.pvalue, rel=1e-9)
+
+
+@given(counts, counts, st.sampled_from([1, 7, 1000]))
+def test_many_tables_at_once_have_the_p_values_of_scipy_whatever_their_size(one, two, times):
+    (x, n), (y, m) = ((solved * times, of * times) for solved, of in (one, two))
+    (found,) = fisher_pvalues(np.array([x]), n, np.array([y]), m)
+    assert found == pytest.approx(stats.fisher_exact([[x, n - x], [y, m - y]]).pvalue, rel=1e-6, abs=1e-12)
 
 
 def test_fishers_tea():

@@ -49,6 +49,24 @@ def test_any_integer_is_a_seed(torch, row_sampler):
         assert 0 <= row_sampler(seed, 1.0).draw(torch.zeros(3)) < 3
 
 
+def test_seeds_that_are_equal_modulo_a_power_of_two_draw_otherwise(torch, row_sampler):
+    def drawn(seed):
+        sampler = row_sampler(seed, 1.0)
+        return tuple(sampler.draw(torch.zeros(1000)) for _ in range(3))
+
+    assert len({drawn(5 + more) for more in (0, 2**32, 2**33, 2**63, -(2**32), 2**70)}) == 6
+    assert drawn(2**63 - 1) == drawn(2**63 - 1)
+
+
+def test_given_tokens_come_whatever_is_likely_and_a_logit_that_is_no_number_is_a_fault(torch):
+    from capvec.engines.transformers.sampling import GivenTokens
+
+    sampler = GivenTokens((2, 0))
+    assert [sampler.draw(torch.tensor([0.0, 9.0, -9.0])) for _ in range(2)] == [2, 0]
+    with pytest.raises(EngineUnavailable, match="largest logit is nan"):
+        GivenTokens((1,)).draw(torch.tensor([float("nan"), 1.0]))
+
+
 @pytest.mark.parametrize("temperature", [0.0, 0.7])
 @pytest.mark.parametrize(
     ("logits", "said"),
