@@ -64,6 +64,7 @@ def _status(compared: Sequence[CountedConfig]) -> str:
 
 def _sentences(row: CountedConfig, rows: Sequence[CountedConfig], baseline: str) -> Iterator[Text]:
     base = next(one for one in rows if one.config == baseline)
+    assert row.pvalue is not None  # of a compared config
     yield (
         Code(row.config),
         f" solved {row.solved} of {row.n}, ",
