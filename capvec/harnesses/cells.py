@@ -232,7 +232,7 @@ def _is_plain(kind: Any) -> bool:
     if types.is_dictionary(kind):
         return _is_plain(kind.value_type)
     texts = types.is_string(kind) or types.is_large_string(kind)
-    return texts or types.is_primitive(kind) or types.is_decimal(kind) or types.is_null(kind)
+    return bool(texts or types.is_primitive(kind) or types.is_decimal(kind) or types.is_null(kind))
 
 
 def _plain(column: Any) -> list[Any]:
