@@ -15,7 +15,6 @@ from support.tiny_models import LAYERS, WIDTH, load_tiny
 
 from capvec.directions.direction import Direction
 from capvec.engines.client import EngineClient
-from capvec.engines.transformers import decode
 from capvec.plan.configs import SteeringMode, steered_config
 from capvec.receipts import check_receipts
 from capvec.records import Config
@@ -100,7 +99,7 @@ def by_hand(loaded, direction, tokens, alpha):
 def test_the_log_probabilities_of_a_prompt_are_those_of_the_steered_model(
     engine, loaded, direction, model, alpha, at_once, monkeypatch
 ):
-    monkeypatch.setattr(decode, "TOLD_LOGITS", at_once)
+    monkeypatch.setattr("capvec.engines.transformers.decode.TOLD_LOGITS", at_once)
     tokens = loaded.tokenizer(PROMPT)["input_ids"]
     (choice,) = asked(engine, model=model, prompt=PROMPT, echo=True, logprobs=1, max_tokens=1)["choices"]
     told = choice["logprobs"]["token_logprobs"]
