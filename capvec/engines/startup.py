@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import IO, Any
 
@@ -78,6 +79,10 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+END_S = 30.0
+"""Time for a server to end after its parent did: for replies that are being sent, and for what it writes at its end."""
+
+
 class Parent:
     """The process that started this one, which the engine must not outlive: its end is that of standard input."""
 
@@ -87,7 +92,7 @@ class Parent:
         threading.Thread(target=self._wait, daemon=True).start()
 
     def ends(self, server: uvicorn.Server) -> None:
-        """From now on, the end of the parent ends the server."""
+        """From now on, the end of the parent ends the server, and this process at the latest `END_S` later."""
         self._server = server
 
     def _wait(self) -> None:
@@ -95,7 +100,8 @@ class Parent:
             pass
         if self._server is not None:
             self._server.should_exit = True
-        elif os.getpgrp() == os.getpid():
+            time.sleep(END_S)
+        if os.getpgrp() == os.getpid():
             os.killpg(0, signal.SIGKILL)
         else:  # the group is another's
             os._exit(1)

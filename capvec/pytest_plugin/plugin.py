@@ -21,7 +21,7 @@ from _pytest.mark.expression import Expression
 from capvec.errors import CapvecError, InfrastructureError, UsageError
 from capvec.exits import accept_any_character, no_more_threads, refused
 from capvec.plan.options import parse_options
-from capvec.pytest_plugin.marks import MarksOfTrials
+from capvec.pytest_plugin.items import TrialItems, following
 from capvec.pytest_plugin.options import (
     add_options,
     files_and_folders,
@@ -127,7 +127,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     with _readable_errors(name):
         config.stash[_payload_key] = _payload(name, config)
     if not config.option.collectonly:
-        config.pluginmanager.register(MarksOfTrials(), "capvec-marks")
+        config.pluginmanager.register(TrialItems(), "capvec-items")
 
 
 def pytest_keyboard_interrupt() -> None:
@@ -197,9 +197,11 @@ def direction(request: pytest.FixtureRequest) -> Direction:
 
 
 @pytest.fixture(scope="session")
-def run_trial(request: pytest.FixtureRequest, engine: EngineClient) -> TrialRepeater:
+def run_trial(request: pytest.FixtureRequest, engine: EngineClient) -> Iterator[TrialRepeater]:
     """Runs trials of the plan with the study's engine and Docker, again where these fail."""
-    return request.config.stash[_payload_key].trials(engine)
+    trials = request.config.stash[_payload_key].trials(engine)
+    yield trials
+    trials.runner.close()
 
 
 @pytest.fixture
@@ -214,7 +216,7 @@ def outcome(request: pytest.FixtureRequest, run_trial: TrialRepeater) -> Outcome
     runner = run_trial.runner
     if spec.id not in runner.finished and (why := why_stopped(runner.plan, spec.id)) is not None:
         pytest.skip(why)
-    result = run_trial.run_unless_stopped(spec)
+    result = run_trial.run_unless_stopped(spec, following(request.node))
     if stopped := run_trial.instrument.notice.reason:
         request.session.shouldfail = stopped
     if result is None:

@@ -103,7 +103,7 @@ def _collect(options: SweepOptions, loaded: LoadedTasks, hosts: DockerHosts, out
         recorder = TrialRecorder(plan, Ledger(out / TRIALS), say=print)
         patience = Patience.of(options, engine.start_s)
         sandboxes = DockerProvider.of(plan.settings, _say, hosts)
-        runner = repeater(plan, client, sandboxes, weights=health.weights, patience=patience)
+        runner = repeater(plan, client, sandboxes, weights=health.weights, patience=patience, ahead=jobs)
         notice = runner.instrument.notice
         look = EngineLook(client, health.weights, notice, engine)
         stop: KeyboardInterrupt | None = None

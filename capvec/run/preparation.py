@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 
 from capvec.errors import InfrastructureError, UsageError
@@ -12,6 +13,7 @@ from capvec.run.control import Scale
 from capvec.run.progress import Work
 from capvec.run.proofs import Proofs
 from capvec.run.status_line import ProgressDisplay
+from capvec.sandbox import docker_cli
 from capvec.sandbox.base import SandboxProvider
 from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.hosts import DockerHosts
@@ -20,7 +22,7 @@ from capvec.text import counted, one_line
 
 NOT_CHECKED, NO_SOLUTION = "it was not checked (--no-check)", "it has no solution"
 _JOBS = 4
-"""Tasks to check at a time."""
+"""Tasks to make ready at a time."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,13 @@ def prepare_images(
     go_on: Callable[[], None] = lambda: None,
     show: Callable[[Work], None] = lambda _work: None,
 ) -> tuple[dict[str, str], dict[str, TaskCheck]]:
-    """Build, pull or find the images of tasks.
+    """Build, pull or find the images of tasks, several at a time.
 
     Args:
         sandboxes: whose images they are.
         tasks: to be checked, or run.
         keep_going: whether a task whose images cannot be had is one of the result, and does not end the work.
-        go_on: called before each task; an exception of it ends the work.
+        go_on: called before each task, in any thread; an exception of it ends the work.
         show: takes the progress.
 
     Returns:
@@ -61,22 +63,40 @@ def prepare_images(
         InfrastructureError: Docker does not answer; or it cannot do with an image of a task what is asked, which the
             message names, and that is to end the work.
     """
-    images, unbuilt = dict[str, str](), dict[str, TaskCheck]()
-    for done, task in enumerate(tasks):
+    found = dict[str, str | TaskCheck]()
+
+    def prepare(task: Task) -> tuple[Task, str | TaskCheck]:
         go_on()
-        show(Work("images ready", done, len(tasks) - done, (task.name,)))
         try:
-            images[task.name] = sandboxes.prepare(task)
+            return task, sandboxes.prepare(task)
         except UsageError as error:
             if not keep_going:
                 raise
-            unbuilt[task.name] = TaskCheck.without(task, error)
+            return task, TaskCheck.without(task, error)
         except InfrastructureError as error:
             sandboxes.check()
             if not keep_going:
                 raise InfrastructureError(f"task {task.name}: {error}") from error
-            unbuilt[task.name] = TaskCheck.without(task, error)
-    return images, unbuilt
+            return task, TaskCheck.without(task, error)
+
+    def show_all() -> None:
+        at_work = [task.name for task in tasks if task.name not in found][:_JOBS]
+        show(Work("images ready", len(found), len(tasks) - len(found), tuple(at_work)))
+
+    with ThreadPoolExecutor(_JOBS) as pool:
+        show_all()
+        try:
+            for done in as_completed([pool.submit(prepare, task) for task in tasks]):
+                task, image = done.result()
+                found[task.name] = image
+                show_all()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            docker_cli.end_all()
+            raise
+    in_order = [(task.name, found[task.name]) for task in tasks]
+    images = {name: image for name, image in in_order if isinstance(image, str)}
+    return images, {name: check for name, check in in_order if isinstance(check, TaskCheck)}
 
 
 class TaskPreparation:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import chain, repeat
 from typing import Any, Literal
 
 from capvec.agent.model import ChatModel
@@ -79,11 +81,13 @@ def run_probe(runner: TrialRunner, jobs: int, say: Callable[[str], None]) -> Pro
     )
     began = said = time.monotonic()
     model = _Limited(runner.model, began + END_S)
-    limited = replace(runner, model=model)
+    limited = replace(runner, model=model, ahead=jobs)
     probed: list[Probed] = []
-    with ThreadPoolExecutor(jobs) as pool:
+    with closing(limited), ThreadPoolExecutor(jobs) as pool:
         try:
-            running = [pool.submit(_probe_one, limited, trial, began) for trial in trials]
+            following = chain(trials[jobs:], repeat(None))
+            both = zip(trials, following, strict=False)
+            running = [pool.submit(_probe_one, limited, trial, next_one, began) for trial, next_one in both]
             for done in as_completed(running):
                 probed += [result] if (result := done.result()) is not None else []
                 if time.monotonic() - said >= _SAY_EVERY_S:
@@ -96,12 +100,12 @@ def run_probe(runner: TrialRunner, jobs: int, say: Callable[[str], None]) -> Pro
     return Probe(tuple(probed), jobs, time.monotonic() - began)
 
 
-def _probe_one(runner: TrialRunner, spec: TrialSpec, began: float) -> Probed | None:
+def _probe_one(runner: TrialRunner, spec: TrialSpec, following: TrialSpec | None, began: float) -> Probed | None:
     """Run one trial; None if the probe's time to start trials is over."""
     start = time.monotonic()
     if start - began > START_S:
         return None
-    outcome = runner.run(spec)
+    outcome = runner.run(spec, following)
     seconds = time.monotonic() - start
     if outcome.outcome != "error":
         return Probed(spec.id, seconds, "whole", outcome=outcome)

@@ -7,8 +7,9 @@ import resource
 from capvec.errors import UsageError
 from capvec.storage import RAISE_LIMIT
 
-_OF_A_RUN, _OF_A_TRIAL = 128, 32
-"""Files that are open besides those of trials, and those of a trial; 22 and 20 were counted."""
+_OF_A_RUN, _OF_A_TRIAL = 128, 64
+"""Files that are open besides those of trials, and those of a trial with the sandboxes before and after its own; 22 and
+at most 47 were counted."""
 _ADDRESSES = 3 << 30
 """Bytes of address space of each process. With the smallest of models, 1.5 GB did not do, and 2.5 GB did."""
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain, repeat
 
 from capvec.errors import SandboxUnavailable, StorageFault, UsageError
 from capvec.plan.plan import Plan
@@ -133,7 +134,9 @@ def run_trials(trials: TrialRepeater, recorder: TrialRecorder, jobs: int, watch:
         progress.update(recorder.tally())
         watch.start(progress.say, progress.redraw)
         try:
-            for done in as_completed([pool.submit(trials.run_unless_stopped, spec) for spec in specs]):
+            following = chain(specs[jobs:], repeat(None))
+            running = [pool.submit(trials.run_unless_stopped, *both) for both in zip(specs, following, strict=False)]
+            for done in as_completed(running):
                 if (outcome := done.result()) is None:
                     continue
                 with finishing():
@@ -149,6 +152,7 @@ def run_trials(trials: TrialRepeater, recorder: TrialRecorder, jobs: int, watch:
         finally:
             watch.stop()
             pool.shutdown(wait=False)
+            trials.runner.close()
 
 
 def _stop(pool: ThreadPoolExecutor, trials: TrialRepeater, plan: Plan, reason: str) -> None:

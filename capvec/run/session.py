@@ -90,11 +90,11 @@ class WorkerPayload(Record):
         """Where the trials run."""
         return DockerProvider.of(self.plan.settings, hosts=self.hosts)
 
-    def trials(self, client: EngineClient) -> TrialRepeater:
-        """What runs the trials, with a client of the engine."""
+    def trials(self, client: EngineClient, *, at_a_time: int = 1) -> TrialRepeater:
+        """What runs the trials in this process, so many at a time, with a client of the engine."""
         finished = {outcome.id: outcome for outcome in self.finished}
         about: dict[str, Any] = {"weights": self.weights, "patience": self.patience}
-        return repeater(self.plan, client, self.sandboxes, **about, finished=finished)
+        return repeater(self.plan, client, self.sandboxes, **about, finished=finished, ahead=at_a_time)
 
     def direction(self) -> Direction:
         """Read the study's direction from the run folder."""

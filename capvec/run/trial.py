@@ -17,6 +17,7 @@ from capvec.plan.plan import Plan
 from capvec.receipts import check_grammar, check_receipts
 from capvec.records import Config, Episode, Measured, Outcome, Reply, TrialId, TrialSpec
 from capvec.run.control import Control, Judged, Scale, judge, ready
+from capvec.run.places import Place, Places
 from capvec.run.suspension import unsuspended
 from capvec.sandbox.base import Sandbox, SandboxProvider
 from capvec.sandbox.skills import skills_in_words
@@ -27,16 +28,31 @@ from capvec.traces import write_trajectory
 
 @dataclass(frozen=True)
 class TrialRunner:
-    """Runs the trials of a plan; keeps no state between them."""
+    """Runs the trials of a plan; between them it keeps sandboxes alone, until `close`."""
 
     plan: Plan
     model: ChatModel
     sandboxes: SandboxProvider
     finished: Mapping[TrialId, Outcome] = field(default_factory=dict)
     """Outcomes of earlier sessions (`--resume`); these trials do not run again."""
+    ahead: int = 0
+    """How many sandboxes may be opened before their trial's turn, and removed after it."""
+    _places: Places = field(init=False, repr=False, compare=False)
 
-    def run(self, spec: TrialSpec) -> Outcome:
-        """Run one trial. A fault of the infrastructure becomes the outcome `error`, never an exception."""
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_places", Places(self.sandboxes, self.plan, self.ahead))
+
+    def close(self) -> None:
+        """Remove the sandboxes of trials that did not run, and wait until all are removed."""
+        self._places.close()
+
+    def run(self, spec: TrialSpec, following: TrialSpec | None = None) -> Outcome:
+        """Run one trial. A fault of the infrastructure becomes the outcome `error`, never an exception.
+
+        Args:
+            spec: the trial.
+            following: one whose turn comes soon; its sandbox is opened while this one runs.
+        """
         if spec.id in self.finished:
             return self.finished[spec.id]
         started, clock = datetime.now(UTC), time.monotonic()
@@ -44,9 +60,9 @@ class TrialRunner:
         episodes: list[Episode] = []
         judged, host = None, ""
         try:
-            with unsuspended(), self.sandboxes.place() as sandboxes:
-                host = sandboxes.host
-                judged = self._do(sandboxes, spec, task, config, episodes)
+            with unsuspended(), self._places.place(spec) as place:
+                host = place.sandboxes.host
+                judged = self._do(place, spec, following, task, config, episodes)
             fault = episodes[-1].error
         except InfrastructureError as error:
             judged, fault = None, f"{type(error).__name__}: {error}"
@@ -66,7 +82,13 @@ class TrialRunner:
         return outcome
 
     def _do(
-        self, sandboxes: SandboxProvider, spec: TrialSpec, task: Task, config: Config, episodes: list[Episode]
+        self,
+        place: Place,
+        spec: TrialSpec,
+        following: TrialSpec | None,
+        task: Task,
+        config: Config,
+        episodes: list[Episode],
     ) -> Judged | None:
         """Let the model do the steps of a task in one sandbox, each in an episode of its own, which is appended.
 
@@ -77,9 +99,11 @@ class TrialRunner:
             InfrastructureError: of any kind; the episodes so far are there.
         """
         settings, judged, number = self.plan.settings, Judged(), 0
-        control = Control(sandboxes, self.plan.run, str(spec.id), Scale(settings.reward, settings.solved_at))
+        control = Control(place.sandboxes, self.plan.run, str(spec.id), Scale(settings.reward, settings.solved_at))
         try:
-            with sandboxes.open(task, run=self.plan.run, trial=str(spec.id)) as sandbox:
+            with place.sandbox() as sandbox:
+                if following is not None and following.id not in self.finished:
+                    self._places.expect(following)
                 skills = skills_in_words(sandbox, task.skills_dir) if task.skills_dir is not None else ""
                 for number, step in enumerate(task.steps):
                     if prevented := ready(sandbox, task, control, judged):

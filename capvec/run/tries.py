@@ -40,13 +40,17 @@ class TrialRepeater:
     instrument: Instrument
     retries: int
 
-    def run(self, spec: TrialSpec) -> Outcome:
+    def run(self, spec: TrialSpec, following: TrialSpec | None = None) -> Outcome:
         """Run one trial until it is judged or has no try left.
+
+        Args:
+            spec: the trial.
+            following: as for `TrialRunner.run`.
 
         Raises:
             StorageFault: a trajectory cannot be written.
         """
-        outcome = self.runner.run(spec)
+        outcome = self.runner.run(spec, following)
         while spec.id not in self.runner.finished and outcome.outcome == "error":
             absence = self.instrument.absence()
             lost_host = absence is None and self.runner.sandboxes.is_lost(outcome.host)
@@ -66,7 +70,7 @@ class TrialRepeater:
             outcome = self._again(spec, (*outcome.lost, lost))
         return outcome
 
-    def run_unless_stopped(self, spec: TrialSpec) -> Outcome | None:
+    def run_unless_stopped(self, spec: TrialSpec, following: TrialSpec | None = None) -> Outcome | None:
         """As `run`; None where the run stops, and nothing runs, or where the trajectory cannot be written.
 
         A disk that refuses stops the run: the trial is not on record, and runs again when the run is resumed.
@@ -74,7 +78,7 @@ class TrialRepeater:
         if self.instrument.notice.reason:
             return None
         try:
-            return self.run(spec)
+            return self.run(spec, following)
         except StorageFault as fault:
             self.instrument.notice.post(str(fault))
             return None
@@ -111,6 +115,7 @@ def repeater(
     weights: Weights,
     patience: Patience,
     finished: Mapping[TrialId, Outcome] = MappingProxyType({}),
+    ahead: int,
 ) -> TrialRepeater:
     """Runs the trials of a plan with an engine.
 
@@ -121,6 +126,7 @@ def repeater(
         weights: what the engine must serve after an outage, too.
         patience: how to bear with faults.
         finished: outcomes of earlier sessions, whose trials do not run again.
+        ahead: as for `TrialRunner`.
     """
     directions = {steer.direction for config in plan.configs for steer in config.steers}
     checks: Mapping[InstrumentPart, Callable[[], None]] = {
@@ -128,4 +134,4 @@ def repeater(
         "engine": partial(client.check, weights, directions),
     }
     instrument = Instrument(checks, patience, Notice(patience.notice))
-    return TrialRepeater(TrialRunner(plan, client, sandboxes, finished), instrument, patience.retries)
+    return TrialRepeater(TrialRunner(plan, client, sandboxes, finished, ahead), instrument, patience.retries)

@@ -16,6 +16,7 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import IO, BinaryIO, Self, cast
@@ -102,6 +103,22 @@ def clean(chunks: Iterable[bytes], artifact: Artifact, budget: Budget) -> Binary
         return None
     cleaned.seek(0)
     return cleaned
+
+
+@contextmanager
+def joined(archives: Sequence[BinaryIO]) -> Iterator[BinaryIO]:
+    """One archive of what is in several, in their order: Docker starts a program for each that it unpacks."""
+    if len(archives) == 1:
+        yield archives[0]
+        return
+    with _spool() as whole:
+        with tarfile.open(fileobj=whole, mode="w") as written:
+            for archive in archives:
+                with tarfile.open(fileobj=archive) as given:
+                    for member in given:
+                        written.addfile(member, given.extractfile(member) if member.isreg() else None)
+        whole.seek(0)
+        yield whole
 
 
 def _spool() -> BinaryIO:

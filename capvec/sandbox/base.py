@@ -6,7 +6,7 @@ command that fails is a result; an exception means that the sandbox failed, and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +74,15 @@ class Sandbox(Protocol):
     Every method raises `SandboxUnavailable` once the sandbox is gone, and after the context of `SandboxProvider.open`
     has ended.
     """
+
+    def check(self) -> None:
+        """Make sure that nothing has taken the sandbox away since it was opened.
+
+        Raises:
+            SandboxUnavailable: what runs it was restarted meanwhile, or does not answer.
+            StorageExceeded: it was ended, since too much was written to its disk.
+        """
+        ...
 
     def enter(self, *, user: str | None, network: bool | None) -> None:
         """Begin a phase of the task: say who runs commands and programs, and whether they reach the public network.
@@ -227,24 +236,53 @@ class Sandbox(Protocol):
         """
         ...
 
-    def place(self, archives: Sequence[tuple[str, BinaryIO | None]]) -> None:
-        """Put what `take` gave into this sandbox, at the same paths, which hold nothing else then.
+    def retire(self) -> None:
+        """Run nothing more in the sandbox, of which artifacts are copied.
 
-        `/logs/verifier` is empty afterwards, unless an archive holds something for it.
-
-        Args:
-            archives: path and archive of each; None for a path where nothing is to be.
+        Where nothing runs in it but what the agent left running, that is ended. What the image or the compose file
+        started lives on.
 
         Raises:
             SandboxUnavailable: the sandbox is gone.
         """
         ...
 
-    def open_verifier(self, step: TaskStep) -> AbstractContextManager[Sandbox]:
+    def make_room(self, paths: Sequence[str]) -> None:
+        """Remove what a verifier's own sandbox has of its image where artifacts will be, and in `/logs/verifier`.
+
+        Args:
+            paths: of the artifacts.
+
+        Raises:
+            SandboxUnavailable: the sandbox is gone.
+        """
+        ...
+
+    def place(self, archives: Sequence[tuple[str, BinaryIO]]) -> None:
+        """Put what `take` gave into this sandbox, at the same paths.
+
+        Args:
+            archives: path and archive of each, in this order.
+
+        Raises:
+            SandboxUnavailable: the sandbox is gone.
+        """
+        ...
+
+    def expect_verifier(self, step: TaskStep, ready: Ready) -> None:
+        """Say that `open_verifier` will be called with this, so that what takes long may be done by then.
+
+        A verifier's sandbox is started early where no program of the task runs in it before the verifier, and it
+        reaches no network.
+        """
+        ...
+
+    def open_verifier(self, step: TaskStep, ready: Ready) -> AbstractContextManager[Sandbox]:
         """Start the sandbox of a verifier that has one of its own, which the agent never had access to.
 
         Args:
             step: whose `verifier.environment` it is.
+            ready: makes a new sandbox ready for the verifier.
 
         Returns:
             A context manager that gives the running sandbox, which is removed when the context ends.
@@ -254,6 +292,10 @@ class Sandbox(Protocol):
             InfrastructureError: it does not become healthy.
         """
         ...
+
+
+Ready = Callable[[Sandbox], None]
+"""Makes a new sandbox ready for its verifier."""
 
 
 class SandboxProvider(Protocol):
@@ -306,6 +348,15 @@ class SandboxProvider(Protocol):
             UsageError: as `prepare`.
             SandboxUnavailable: nothing can run sandboxes on this machine; at the end of the context, too, where what
                 runs them was restarted meanwhile.
+        """
+        ...
+
+    def idles(self, task: Task) -> bool:
+        """Whether no program of the task runs in its sandbox before the agent acts, so that it may be opened early.
+
+        Raises:
+            UsageError: as `prepare`.
+            SandboxUnavailable: nothing can run sandboxes on this machine.
         """
         ...
 

@@ -17,11 +17,9 @@ from capvec.sandbox.compose_images import prepare_images
 from capvec.sandbox.containers import ImageConfig, check_workdir, labels_of, new_name
 from capvec.sandbox.copying import COPY_S, check_alike, copy_image
 from capvec.sandbox.docker_host import DockerHost, HostClient, Lifeline, connect, faults
-from capvec.sandbox.docker_sandbox import Launch
-from capvec.sandbox.health import wait_until_healthy
 from capvec.sandbox.hosts import ALONE, DockerHosts
 from capvec.sandbox.images import Image
-from capvec.sandbox.network import wanted_by_agent
+from capvec.sandbox.launch import Launch, idles
 from capvec.sandbox.reaper import reap, reap_trial, remove
 from capvec.sandbox.users import ROOT, Users
 from capvec.task_records import Capabilities, Environment, Task
@@ -105,15 +103,15 @@ class DockerProvider:
             with faults():
                 lifeline = Lifeline(client)
                 cleanup.callback(lifeline.close)
-                labels = labels_of(run, trial)
-                launch = Launch(client, task, self.capabilities, self.keep_processes, labels, cleanup, self.say)
-                sandbox = launch.start(task.environment, wanted=wanted_by_agent(task), users=_users(task))
-            if task.environment.healthcheck is not None:
-                wait_until_healthy(sandbox, task.environment.healthcheck)
-            first = task.steps[0].agent
-            sandbox.enter(user=first.user, network=first.network)
+                labels, allowed = labels_of(run, trial), (self.capabilities, self.keep_processes)
+                sandbox = Launch(client, task, *allowed, labels, lifeline, cleanup, self.say).agent()
             yield sandbox
             lifeline.check()
+
+    def idles(self, task: Task) -> bool:
+        """Whether its container has no services and no programs of its own. See `SandboxProvider.idles`."""
+        with connect(self.hosts.hosts[0]) as client, faults():
+            return idles(client, task, task.environment, self.say)
 
     def check(self) -> None:
         """Ask whether Docker answers. See `SandboxProvider.check`."""
@@ -170,11 +168,3 @@ def _image_of(client: HostClient, task: Task, environment: Environment, service:
         project = Project.of(client, task, environment, say)
         return project.main if service == MAIN else ImageConfig.inspect(client, project.images[service])
     return ImageConfig.of(client, task, environment, say)
-
-
-def _users(task: Task) -> Iterator[str | None]:
-    """The users of all phases in the agent's container."""
-    for step in task.steps:
-        yield step.agent.user
-        yield from (collect.user for collect in step.verifier.collect if collect.service == MAIN)
-        yield step.verifier.user if step.verifier.environment is None else None

@@ -24,6 +24,8 @@ _GRACE_S = 5.0
 _BUILDKIT_BUILT_IN = range(19, 23)
 """Major versions of the command line that have BuildKit themselves; later ones need the plugin buildx."""
 _CONFIG = "config.json"
+_running = set[subprocess.Popen[bytes]]()
+"""Commands that are waited for."""
 
 
 def commands() -> tuple[str, ...]:
@@ -61,12 +63,21 @@ def process(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A command, which is ended with the processes that it started when the context ends."""
     started = subprocess.Popen(argv, env=dict(env), stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr)
+    _running.add(started)
     try:
         yield started
     finally:
         if started.poll() is None:
             _end(started.pid)
         started.wait()
+        _running.discard(started)
+
+
+def end_all() -> None:
+    """End every command that threads of this process wait for, so that the process can stop."""
+    for command in _running.copy():
+        if command.poll() is None:
+            _end(command.pid)
 
 
 def run(argv: Sequence[str], env: Mapping[str, str], *, timeout_s: float) -> tuple[int | None, str, str]:

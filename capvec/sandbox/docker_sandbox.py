@@ -4,102 +4,80 @@ from __future__ import annotations
 
 import tarfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Protocol, cast
 
-import docker
-import docker.errors
-
-from capvec.errors import SandboxBroken, SandboxUnavailable
+from capvec.errors import SandboxBroken
 from capvec.records import CommandResult
 from capvec.sandbox import files
 from capvec.sandbox.accounts import are_readable, restore_accounts
-from capvec.sandbox.artifacts import clean
-from capvec.sandbox.base import LOG_FOLDERS, MAIN, Budget, Sandbox, TakenBack
-from capvec.sandbox.building import Say
-from capvec.sandbox.compose import Project
-from capvec.sandbox.containers import (
-    ImageConfig,
-    Started,
-    StartSettings,
-    check_runs,
-    new_name,
-    root_reads_all,
-    start_container,
-)
+from capvec.sandbox.ahead import Ahead
+from capvec.sandbox.artifacts import clean, joined
+from capvec.sandbox.base import LOG_FOLDERS, MAIN, Budget, Ready, Sandbox, TakenBack
+from capvec.sandbox.containers import Started
 from capvec.sandbox.docker_host import HostClient, faults
-from capvec.sandbox.freezing import frozen
-from capvec.sandbox.health import wait_until_healthy
-from capvec.sandbox.network import wanted_by_verifier
-from capvec.sandbox.processes import GRACE_S, Keepers, Processes
+from capvec.sandbox.freezing import frozen, kill
+from capvec.sandbox.processes import GRACE_S, READY_S, Keepers, Processes
 from capvec.sandbox.root_work import Origin, clear_paths, empty_folders
 from capvec.sandbox.service import Service
-from capvec.sandbox.shell import COMMAND, Finished, PersistentShell, ShellLost, quote_command
-from capvec.sandbox.storage import watched
+from capvec.sandbox.shell import COMMAND, START_S, Finished, PersistentShell, ShellLost, quote_command
 from capvec.sandbox.streams import Output
 from capvec.sandbox.system_files import put_back, restore_commands
 from capvec.sandbox.users import GROUP, PASSWD, ROOT, Users
-from capvec.task_records import Artifact, Capabilities, Environment, Task, TaskStep
+from capvec.task_records import Artifact, TaskStep
 
 _STOP_S = 10
 """How long a container may take to end by itself before it is killed, as by Harbor."""
 PATH_MAX = 4096
 """Bytes of the longest path of Linux, with the NUL at its end."""
+_MAKE_ROOM = 'umask 0 && rm -rf -- "$@" && mkdir -p $0'
+"""For `sh`: removes the paths from `$1` on, and makes the folders `$0`."""
 PLACE_S = 60.0
 """How long root may take to make place for artifacts."""
 TELLABLE_S = 0.05
 """Between two commands, so that the processes of one are older than those of the next in the kernel's clock ticks."""
 
 
-@dataclass(frozen=True)
-class Launch:
-    """Starts the containers of one trial, which are removed together."""
+class Launcher(Protocol):
+    """What started the containers of a trial, and starts those of its verifiers."""
 
-    client: HostClient
-    task: Task
-    capabilities: Capabilities
-    keep_processes: bool
-    labels: Mapping[str, str]
-    cleanup: ExitStack
-    say: Say
+    @property
+    def client(self) -> HostClient: ...
 
-    def start(
-        self, environment: Environment, *, wanted: tuple[bool, ...], users: Iterable[str | None]
-    ) -> DockerSandbox:
-        """A sandbox in a new container of an environment, with its services beside it."""
-        settings = StartSettings(new_name(), wanted, self.capabilities, self.labels, self.cleanup)
-        if environment.compose:
-            started = Project.of(self.client, self.task, environment, self.say).start(settings)
-        else:
-            image = ImageConfig.of(self.client, self.task, environment, self.say)
-            if environment is self.task.environment and not image.entrypoint:
-                environment = root_reads_all(environment, (step.agent.user or image.user for step in self.task.steps))
-            started = start_container(self.client, image, environment, settings)
-        try:
-            sandbox = DockerSandbox(self, started, users)
-        except (SandboxUnavailable, docker.errors.APIError):
-            check_runs(self.client, started)
-            raise
-        self.cleanup.callback(sandbox.hang_up)
-        self.cleanup.enter_context(watched(self.client.host, started.name, environment.limits.storage_mb))
-        return sandbox
+    @property
+    def keep_processes(self) -> bool: ...
+
+    def verifier(self, step: TaskStep, ready: Ready) -> AbstractContextManager[Sandbox]:
+        """The sandbox of a verifier's own environment. See `Sandbox.open_verifier`."""
+        ...
+
+    def may_wait(self, step: TaskStep) -> bool:
+        """Whether it may be started before it is needed."""
+        ...
 
 
 class DockerSandbox:
     """One container. Commands run in one persistent shell, the verifier's programs in processes of their own."""
 
-    def __init__(self, launch: Launch, started: Started, users: Iterable[str | None]) -> None:
-        """Find the container's own processes.
+    def __init__(
+        self,
+        launch: Launcher,
+        started: Started,
+        users: Iterable[str | None],
+        checks: Sequence[Callable[[], None]],
+    ) -> None:
+        """Take a container. `begin` follows, or `processes.know` where no shell is needed.
 
         Args:
             launch: what started it.
             started: a container that was just started.
             users: those of all phases, who are looked up while no agent can have changed who they are.
+            checks: raise as `check` does.
         """
-        self._launch, self._started = launch, started
+        self._launch, self._started, self._checks = launch, started, checks
         self._client, self._api = launch.client, cast("Any", launch.client.api)
         self._container, self._workdir = started.name, started.workdir
         self._cwd: str | None = None
@@ -114,22 +92,46 @@ class DockerSandbox:
             killer=ROOT if started.capable else None,
             services=bool(started.image.entrypoint),
         )
+        self._verifiers: Ahead[str, Sandbox] = Ahead(1)
         self._shell: PersistentShell | None = None
+        self._fresh = False
+        """Whether the shell is as it was started, and nothing else has run since."""
         self._last_end = 0.0
         """When the last command ended, in monotonic seconds."""
 
+    def begin(self, user: str | None) -> None:
+        """Start the shell of the first agent, which tells the container's own processes on its way.
+
+        Raises:
+            SandboxUnavailable: the container has no `sh`.
+        """
+        self.processes.user, listed = self._users.number(user), ""
+        with suppress(ShellLost):  # the working directory may be missing
+            self._shell = self._start_shell_in(self._workdir, self.processes.listing)
+            self._fresh, listed = True, self._shell.said
+        self.processes.know(listed)
+
+    def check(self) -> None:
+        """Ask whether Docker ran all the time, and whether the watch found too much. See `Sandbox.check`."""
+        for check in self._checks:
+            check()
+
     def enter(self, *, user: str | None, network: bool | None) -> None:
-        """Begin a phase of the task. See `Sandbox.enter`."""
-        self.hang_up()
+        """Begin a phase of the task. See `Sandbox.enter`.
+
+        A shell in which nothing has happened yet is as good as a new one.
+        """
+        number = self._users.number(user)
+        if not self._fresh or number != self.processes.user:
+            self.hang_up()
         with faults():
-            self.processes.user, self._cwd = self._users.number(user), None
+            self.processes.user, self._cwd = number, None
             if self._started.connection is not None:
                 self._started.connection.set(network)
 
     def run(self, command: str, *, timeout_s: float) -> CommandResult:
         """Run a command in the persistent shell. See `Sandbox.run`."""
-        started = time.monotonic()
-        output = Output()
+        started, output, self._fresh = time.monotonic(), Output(), False
         with faults():
             try:
                 shell, lost = self._living_shell(output)
@@ -163,8 +165,7 @@ class DockerSandbox:
 
         If the agent deleted that directory, the program runs in `/`. See `Sandbox.execute`.
         """
-        started = time.monotonic()
-        output = Output()
+        started, output, self._fresh = time.monotonic(), Output(), False
         in_workdir = ["sh", "-c", 'cd "$1" 2>/dev/null; shift; exec "$@"', "sh", self._workdir, *argv]
         with faults():
             sent = self._next_tick()
@@ -232,9 +233,8 @@ class DockerSandbox:
 
     def upload(self, source: Path, target: str) -> None:
         """Copy the contents of a folder into the sandbox. See `Sandbox.upload`."""
-        archive = files.pack(source)
         with faults():
-            files.put(self._api, self._container, target, archive)
+            files.put(self._api, self._container, target, source)
 
     def read(self, path: str) -> bytes | None:
         """The content of a regular file; None for anything else, links included. See `Sandbox.read`.
@@ -262,34 +262,51 @@ class DockerSandbox:
                 with closing(chunks):
                     return clean(chunks, artifact, budget)
 
-    def place(self, archives: Sequence[tuple[str, BinaryIO | None]]) -> None:
-        """Put archives into the container. See `Sandbox.place`."""
-        placed = [(path, archive) for path, archive in archives if archive is not None]
+    def retire(self) -> None:
+        """End the container, but for one whose image or compose file started programs. See `Sandbox.retire`."""
+        if self._started.image.entrypoint or self._started.beside:
+            return
+        self.hang_up()
         with faults():
-            self._clear([path.rstrip("/") for path, _ in archives] + ["/logs/verifier"])
-            self._api.put_archive(self._container, "/", files.folders(("/logs", *LOG_FOLDERS)))
-            for _, archive in placed:
-                self._api.put_archive(self._container, "/", archive)
-            if placed and self.processes.user.partition(":")[0] != ROOT:
-                self._as_root("chmod", "-R", "a+rX", "--", *(path for path, _ in placed))
+            kill(self._api, self._container)
+
+    def make_room(self, paths: Sequence[str]) -> None:
+        """Remove what is at these paths. See `Sandbox.make_room`."""
+        stale = [path.rstrip("/") for path in paths] + ["/logs/verifier"]
+        with faults():
+            if not self._as_root("sh", "-c", _MAKE_ROOM, " ".join(LOG_FOLDERS), *stale):
+                self._clear(stale)
+                self._api.put_archive(self._container, "/", files.folders(("/logs", *LOG_FOLDERS)))
+
+    def place(self, archives: Sequence[tuple[str, BinaryIO]]) -> None:
+        """Put archives into the container. See `Sandbox.place`."""
+        if not archives:
+            return
+        with faults(), joined([archive for _, archive in archives]) as archive:
+            self._api.put_archive(self._container, "/", archive)
+            if self.processes.user.partition(":")[0] != ROOT:
+                self._as_root("chmod", "-R", "a+rX", "--", *(path for path, _ in archives))
+
+    def expect_verifier(self, step: TaskStep, ready: Ready) -> None:
+        """Begin to start the container of the verifier's own environment. See `Sandbox.expect_verifier`."""
+        start = partial(self._launch.verifier, step, ready)
+        self._verifiers.expect(step.name, start, only_if=partial(self._launch.may_wait, step))
 
     @contextmanager
-    def open_verifier(self, step: TaskStep) -> Iterator[Sandbox]:
+    def open_verifier(self, step: TaskStep, ready: Ready) -> Iterator[Sandbox]:
         """A container of the verifier's own environment. See `Sandbox.open_verifier`."""
-        environment = step.verifier.environment
-        assert environment is not None, "the verifier has no environment of its own"
-        with ExitStack() as cleanup:
-            with faults():
-                sandbox = replace(self._launch, cleanup=cleanup).start(
-                    environment, wanted=wanted_by_verifier(environment, step), users=(step.verifier.user,)
-                )
-            sandbox.enter(user=step.verifier.user, network=None)
-            if environment.healthcheck is not None:
-                wait_until_healthy(sandbox, environment.healthcheck)
-            yield sandbox
+        with self._verifiers.open(step.name, partial(self._launch.verifier, step, ready)) as own:
+            yield own
+            own.check()
+
+    def close(self) -> None:
+        """Close the shell, and wait until the containers of verifiers are removed."""
+        self.hang_up()
+        self._verifiers.close()
 
     def hang_up(self) -> None:
         """Close the shell; `run` starts a new one."""
+        self._fresh = False
         if self._shell is not None:
             with suppress(OSError):
                 self._shell.close()
@@ -297,10 +314,7 @@ class DockerSandbox:
 
     def _clear(self, paths: Sequence[str]) -> None:
         """Remove files and folders of a container that no agent had access to."""
-        remove_all = ("rm", "-rf", "--")
-        if self._as_root(*remove_all, *paths):
-            return
-        if stubborn := [path for path in paths if not self._as_root(*remove_all, path)]:
+        if stubborn := [path for path in paths if not self._as_root("rm", "-rf", "--", path)]:
             clear_paths(self._client, self._container, self._origin, stubborn)
 
     def _as_root(self, *argv: str) -> bool:
@@ -347,12 +361,12 @@ class DockerSandbox:
             except ShellLost as error:
                 raise ShellLost("the container has no sh that can run") from error
 
-    def _start_shell_in(self, workdir: str) -> PersistentShell:
-        command = ["sh", "-c", COMMAND, self._cwd or "."]
+    def _start_shell_in(self, workdir: str, before: str = "") -> PersistentShell:
+        command = ["sh", "-c", f"{before}{COMMAND}", self._cwd or "."]
         self._shell_exec, stream = self.processes.start(command, stdin=True, workdir=workdir)
         with ExitStack() as unless_started:
             unless_started.callback(stream.close)
-            shell = PersistentShell(stream)
+            shell = PersistentShell(stream, START_S + (READY_S if before else 0))
             unless_started.pop_all()
         self.processes.clock = max(shell.clock, self.processes.clock or shell.clock)
         return shell

@@ -1,7 +1,8 @@
 """Saves what an attempt is judged by, before the verifier runs: as in Harbor, in this order.
 
 1. The commands of `verifier.collect` run in the agent's container.
-2. Its artifacts are copied, if the verifier has a container of its own.
+2. If the verifier has a container of its own, the agent's artifacts are copied. What the agent left running is ended
+   before, if it is all that runs there and nothing needs the container any more.
 3. The agent's container is stopped if nothing needs it any more, so that no process of the agent's reaches a service.
 4. The commands of services beside it run there, and the artifacts of these are copied.
 
@@ -53,11 +54,12 @@ class Evidence:
         """
         self._sandbox, self._step, self._cleanup = sandbox, step, cleanup
         self._apart = step.verifier.environment is not None
+        self._last = self._apart and step == task.steps[-1]
         self._left = Budget()
         self._main = self._save(lambda service: service == MAIN, self._left)
         self._beside = _Saved()
         if self._asks_services:
-            if self._apart and step == task.steps[-1]:
+            if self._last:
                 sandbox.stop()
             self._save_services()
 
@@ -81,8 +83,7 @@ class Evidence:
         archives = {**self._main.archives, **self._beside.archives}
         for archive in archives.values():
             archive.seek(0)
-        ordered = [(one.source, archives.get(one)) for one in artifacts_of(self._step) if not is_reserved(one)]
-        target.place(ordered)
+        target.place([(one.source, archives[one]) for one in artifacts_of(self._step) if one in archives])
 
     @property
     def _asks_services(self) -> bool:
@@ -96,6 +97,8 @@ class Evidence:
     def _save(self, chosen: Callable[[str], bool], budget: Budget) -> _Saved:
         """Run the commands of the chosen services, then copy the artifacts of these."""
         failed = tuple(self._collect([hook for hook in self._step.verifier.collect if chosen(hook.service)]))
+        if self._last and chosen(MAIN):
+            self._sandbox.retire()
         archives: dict[Artifact, BinaryIO] = {}
         notes = list(failed)
         way = given_way(self._step)
@@ -127,6 +130,11 @@ class Evidence:
                 ran = self._sandbox.execute_beside(hook.service, hook.command, timeout_s=hook.timeout_s, user=hook.user)
             if ran.exit_code != 0:
                 yield _failure(hook, ran)
+
+
+def make_room(target: Sandbox, step: TaskStep) -> None:
+    """Remove what a verifier's own sandbox has at the paths of a step's artifacts. Raises as `Sandbox.make_room`."""
+    target.make_room([one.source for one in artifacts_of(step) if not is_reserved(one)])
 
 
 @contextmanager

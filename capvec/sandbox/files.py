@@ -22,12 +22,15 @@ _MOST_LINKS = 40
 """Links on the way to a file, as many as Linux follows."""
 
 
-def pack(source: Path) -> bytes:
-    """An archive of what is in a folder, without the folder itself, owned by root and readable by all."""
+def pack(source: Path, folder: str = "") -> bytes:
+    """An archive of what is in a folder, and of a folder around it if one is given; root's, and readable by all."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
+        if folder:
+            archive.addfile(_made(folder, 0o755))
         for path in sorted(source.rglob("*")):
-            archive.add(path, arcname=str(path.relative_to(source)), recursive=False, filter=_as_root)
+            name = posixpath.join(folder.lstrip("/"), path.relative_to(source).as_posix())
+            archive.add(path, arcname=name, recursive=False, filter=_as_root)
     return buffer.getvalue()
 
 
@@ -36,26 +39,29 @@ def folders(paths: Iterable[str], mode: int = 0o777) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for path in paths:
-            member = tarfile.TarInfo(path.lstrip("/"))
-            member.type, member.mode = tarfile.DIRTYPE, mode
-            archive.addfile(member)
+            archive.addfile(_made(path, mode))
     return buffer.getvalue()
 
 
-def put(api: Any, container: str, target: str, archive: bytes) -> None:
-    """Unpack an archive in a folder of a container, as `docker cp FOLDER/.` does.
+def _made(folder: str, mode: int) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(folder.lstrip("/"))
+    member.type, member.mode = tarfile.DIRTYPE, mode
+    return member
+
+
+def put(api: Any, container: str, target: str, source: Path) -> None:
+    """Copy the content of a folder into a folder of a container, as `docker cp FOLDER/.` does.
 
     A folder that is there keeps its owner and its mode. One that is not is made for root, in the place of whatever else
     has its name.
     """
     try:
-        api.put_archive(container, target, archive)
+        api.put_archive(container, target, pack(source))
     except docker.errors.APIError as error:
         if not _says_no_such_file(error):
             raise
         error.response.close()
-        api.put_archive(container, "/", folders((target,), 0o755))
-        api.put_archive(container, target, archive)
+        api.put_archive(container, "/", pack(source, target))
 
 
 def tree(api: Any, container: str, path: str) -> Generator[bytes] | None:
@@ -82,29 +88,36 @@ def is_folder(api: Any, container: str, path: str) -> bool:
 
 
 def _ask(api: Any, container: str, path: str) -> dict[str, Any] | None:
-    """What Docker says of a path of a container; None if there is nothing."""
-    if (found := _archive(api, container, path)) is None:
+    """What Docker says of a path of a container; None if there is nothing.
+
+    It is asked for the path's properties alone, which takes it a few milliseconds. Nothing is opened.
+    """
+    if (stat := _properties(api, container, path)[1]) is not None:
+        return stat
+    if (found := _archive(api, container, path)) is None:  # says why, unlike the answer to the question above
         return None
     chunks, stat = found
     _abandon(chunks)
     return stat
 
 
-def size_of(api: Any, container: str, path: str) -> int | None:
-    """Bytes of the regular file at a path of a container, links followed; 0 for nothing, None for anything else.
-
-    Docker is asked for the path's properties alone, which takes it a few milliseconds. Nothing is opened.
-    """
+def _properties(api: Any, container: str, path: str) -> tuple[int, dict[str, Any] | None]:
+    """The status of Docker's answer, and what it says of a path; None if it says nothing."""
     asked = f"{api.base_url}/v{api.api_version}/containers/{container}/archive"
+    with api.head(asked, params={"path": path}, timeout=api.timeout) as answer:
+        said = answer.headers.get("X-Docker-Container-Path-Stat")
+        return answer.status_code, None if said is None else docker.utils.decode_json_header(said)
+
+
+def size_of(api: Any, container: str, path: str) -> int | None:
+    """Bytes of the regular file at a path of a container, links followed; 0 for nothing, None for anything else."""
     for _ in range(2):
-        with api.head(asked, params={"path": path}, timeout=api.timeout) as answer:
-            if answer.status_code == 404:
-                return 0
-            said = answer.headers.get("X-Docker-Container-Path-Stat")
-        if said is None:
+        status, stat = _properties(api, container, path)
+        if status == 404:
+            return 0
+        if stat is None:
             _ask(api, container, path)  # which raises what has failed, unless it is the path
             return None
-        stat = docker.utils.decode_json_header(said)
         if not stat["linkTarget"]:
             return int(stat["size"]) if _is_regular(stat["mode"]) else None
         path = stat["linkTarget"]
@@ -122,14 +135,14 @@ def _folder(api: Any, container: str, path: str) -> str | None:
             way = posixpath.dirname(way)
             continue
         step = posixpath.join(way, part)
-        if (found := _archive(api, container, step)) is None:
+        if (stat := _ask(api, container, step)) is None:
             return None
-        chunks, stat = found
         if not stat["mode"] >> _LINK & 1:
-            _abandon(chunks)
             way = step
             continue
-        aim = _aim(b"".join(chunks))
+        if (found := _archive(api, container, step)) is None:
+            return None
+        aim = _aim(b"".join(found[0]))
         if (links := links + 1) > _MOST_LINKS or not _is_of_image(api, container, step):
             return None
         way, parts = "/" if aim.startswith("/") else way, [*aim.split("/"), *parts]

@@ -1,4 +1,4 @@
-"""Freezing the processes of containers, so that what is read of their files is of one moment."""
+"""Freezing or ending the processes of containers, so that what is read of their files is of one moment."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import docker.errors
+
+from capvec.errors import SandboxUnavailable
 
 FREEZE_S = 15.0
 """How long to retry freezing a container."""
@@ -25,6 +27,23 @@ def frozen(api: Any, *containers: str) -> Iterator[None]:
             if _freeze(api, container):
                 thaw.callback(api.unpause, container)
         yield
+
+
+def kill(api: Any, container: str) -> None:
+    """End all processes of a container, of which the files stay.
+
+    Raises:
+        SandboxUnavailable: somebody has paused it, so that the agent could not do what it would have done.
+        docker.errors.APIError: Docker cannot.
+    """
+    if api.inspect_container(container)["State"]["Paused"]:
+        raise SandboxUnavailable("the container of the trial was paused from outside")
+    try:
+        api.kill(container)
+    except docker.errors.APIError as error:
+        if "is not running" not in str(error.explanation):
+            raise
+        error.response.close()
 
 
 def _freeze(api: Any, container: str) -> bool:

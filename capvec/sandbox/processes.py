@@ -48,36 +48,36 @@ spared() {
 Where an agent's process loses its parent, init adopts it; so that init has started something says nothing.
 """
 _LIST_KEEPERS = """
-child=
-until [ "$child" ]; do
-  for entry in /proc/[0-9]*; do
-    while read -r key value; do
-      [ "$key $value" = "PPid: 1" ] && child=${entry#/proc/}
-    done < "$entry/status"
+_child=
+until [ "$_child" ]; do
+  for _entry in /proc/[0-9]*; do
+    while read -r _key _value; do
+      [ "$_key $_value" = "PPid: 1" ] && _child=${_entry#/proc/}
+    done < "$_entry/status"
   done 2>/dev/null
 done
-echo "1 $child"
+echo "1 $_child"
 """
 """Prints the PIDs of init and of its child, and waits for the child if it has to.
 
 The child is found by its parent's PID. A process of `docker exec` cannot be mistaken for it: its parent is outside the
-container and counts as 0.
+container and counts as 0. The names of variables are none that an image gives to its programs, which may follow.
 """
 _LIST_SERVICES = f"""
-tries=0
-while [ $((tries += 1)) -le {READY_S * 10} ]; do
-  for entry in /proc/[0-9]*; do
-    case $(tr '\\0' ' ' <"$entry/cmdline") in "sleep infinity "|"sh -c sleep infinity ") break 2 ;; esac
+_tries=0
+while [ $((_tries += 1)) -le {READY_S * 10} ]; do
+  for _entry in /proc/[0-9]*; do
+    case $(tr '\\0' ' ' <"$_entry/cmdline") in "sleep infinity "|"sh -c sleep infinity ") break 2 ;; esac
   done 2>/dev/null
   sleep 0.1
 done
-found=
-for entry in /proc/[0-9]*; do
-  [ "$entry" = "/proc/$$" ] || found="$found ${{entry#/proc/}}"
+_found=
+for _entry in /proc/[0-9]*; do
+  [ "$_entry" = "/proc/$$" ] || _found="$_found ${{_entry#/proc/}}"
 done
-read -r stat <"/proc/$$/stat"
-set -- ${{stat##*) }}
-echo "${{20}}$found"
+read -r _stat <"/proc/$$/stat"
+set -- ${{_stat##*) }}
+echo "${{20}}$_found"
 """
 """Waits until an ENTRYPOINT has started the container's command. Prints when it looked, and the PIDs of all others."""
 _KILL_OTHERS = (
@@ -137,7 +137,7 @@ class Processes:
     def __init__(
         self, client: docker.DockerClient, container: str, *, user: str, killer: str | None, services: bool
     ) -> None:
-        """Find the container's own processes.
+        """Take a container.
 
         Args:
             client: connected to the container's Docker.
@@ -145,9 +145,6 @@ class Processes:
             user: number of the user who runs the programs.
             killer: number of the user who may end those of all others; None if there is none.
             services: whether the image's ENTRYPOINT runs, and may have started further processes.
-
-        Raises:
-            SandboxUnavailable: the container has no `sh`.
         """
         self._client, self._api, self._container = client, cast("Any", client.api), container
         self.user, self._killer, self._services = user, killer, services
@@ -157,10 +154,26 @@ class Processes:
         """Seconds since the boot, less monotonic seconds here; None before a shell has told the first."""
         self.lost: ShellLost | None = None
         """Why no program can be started, which nothing in the container can change any more."""
+        self.keepers = Keepers("1", "")
+        """The container's own processes: init and its child, or all that the ENTRYPOINT started."""
         self._may_restart = False
+
+    @property
+    def listing(self) -> str:
+        """Shell text that prints the container's own processes, for `know`."""
+        return _LIST_SERVICES if self._services else _LIST_KEEPERS
+
+    def know(self, listed: str = "") -> None:
+        """Find the container's own processes, while no agent can have changed anything.
+
+        Args:
+            listed: what `listing` printed; empty where it did not run.
+
+        Raises:
+            SandboxUnavailable: the container has no `sh`.
+        """
         try:
-            self.keepers = self.find_keepers()
-            """The container's own processes: init and its child, or all that the ENTRYPOINT started."""
+            self.keepers = self._read(listed) if listed else self.find_keepers()
         except ShellLost as lost:
             raise SandboxUnavailable(f"the container cannot run sh, which every command needs: {lost}") from lost
         self._may_restart = True
@@ -297,15 +310,25 @@ class Processes:
             exit_code, said = self._list()
             if exit_code != 0 or said:
                 break
-        first, *others = numbers = said.split() or [""]
-        if exit_code != 0 or not all(number.isdecimal() for number in numbers):
+        if exit_code != 0:
             raise ShellLost(said.strip()[-200:] or f"sh ended with exit code {exit_code} and printed nothing")
+        return self._read(said)
+
+    def _read(self, listed: str) -> Keepers:
+        """What `listing` printed.
+
+        Raises:
+            ShellLost: it printed something else.
+        """
+        first, *others = numbers = listed.split() or [""]
+        if not all(number.isdecimal() for number in numbers):
+            raise ShellLost(listed.strip()[-200:] or "sh printed nothing")
         return Keepers(" ".join(others), first) if self._services else Keepers(" ".join((first, *others)), "")
 
     def _list(self) -> tuple[int | None, str]:
         """Exit code and output of the list of the container's own processes."""
         output = Output()
-        exec_id, stream = self.start(["sh", "-c", _LIST_SERVICES if self._services else _LIST_KEEPERS])
+        exec_id, stream = self.start(["sh", "-c", self.listing])
         with closing(stream):
             limit = ANSWER_S + (READY_S if self._services else 0)
             exit_code = self.collect(exec_id, stream, output, time.monotonic() + limit)

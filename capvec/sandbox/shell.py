@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from capvec.sandbox.streams import ExecStream, Output
 
-_START_S = 20.0
+START_S = 20.0
+"""How long a shell may take to start."""
 COMMAND = """
 cd "$0" 2>/dev/null || cd /
 if command -v bash >/dev/null; then exec bash --noprofile --norc; else exec sh; fi
@@ -68,23 +69,27 @@ class Finished:
 class PersistentShell:
     """One running shell. `DockerSandbox` replaces it when it is lost."""
 
-    def __init__(self, stream: ExecStream) -> None:
+    def __init__(self, stream: ExecStream, timeout_s: float = START_S) -> None:
         """Wait until the shell answers.
 
         Args:
             stream: connected to a shell that was just started.
+            timeout_s: seconds until it must answer.
 
         Raises:
-            ShellLost: it ends, or does not answer within 20 seconds.
+            ShellLost: it ends, or does not answer in time.
         """
         self._stream = stream
         self._mark = f"capvec-{secrets.token_hex(16)}"
         start = _START.format(wide=_WIDE_FD, narrow=_NARROW_FD, mark=self._mark)
-        stream.send(start, time.monotonic() + _START_S)
+        stream.send(start, time.monotonic() + timeout_s)
         answer = re.compile(rb"%b (\d{1,9}) (\d{1,12}\.\d+) (\w*)\n" % self._mark.encode())
-        first = self._read_until(answer, Output(), _START_S)
+        before = Output()
+        first = self._read_until(answer, before, timeout_s)
         if first is None:
             raise ShellLost("what is called sh in the container does not answer as a shell")
+        self.said = before.text()
+        """What was printed before the shell answered."""
         self.pid = int(first[1])
         self.clock = float(first[2]) - time.monotonic()
         """Seconds since the boot, less monotonic seconds here; too small by the time that the answer took."""

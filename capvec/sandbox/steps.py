@@ -9,6 +9,7 @@ from capvec.decimals import reaches
 from capvec.errors import InfrastructureError, SandboxUnavailable, StepFault
 from capvec.sandbox.base import LOG_FOLDERS, Sandbox
 from capvec.sandbox.health import wait_until_healthy
+from capvec.sandbox.verifier import expect_verifier
 from capvec.task_records import Task, TaskStep
 
 _SHOWN = 400
@@ -47,6 +48,7 @@ def begin(sandbox: Sandbox, task: Task, step: TaskStep) -> None:
         except InfrastructureError as fault:
             raise StepFault(f"step {step.name}: {fault}") from fault
     sandbox.enter(user=step.agent.user, network=step.agent.network)
+    expect_verifier(sandbox, task, step)
 
 
 def goes_on(step: TaskStep, rewards: Mapping[str, float]) -> bool:

@@ -21,7 +21,7 @@ import docker.errors
 from docker.models.containers import Container
 
 from capvec.errors import CapvecError, SandboxUnavailable, StorageExceeded
-from capvec.sandbox.docker_host import FAULTS, DockerHost, connect
+from capvec.sandbox.docker_host import FAULTS
 from capvec.sandbox.reaper import remove
 
 EVERY_S = 0.5
@@ -58,59 +58,69 @@ def of_service(bound_mb: int) -> dict[str, Any]:
 
 
 @contextmanager
-def watched(host: DockerHost, sandbox: str, bound_mb: int) -> Iterator[None]:
+def watched(client: docker.DockerClient, sandbox: str, bound_mb: int) -> Iterator[Watch]:
     """Watch what the containers of a sandbox write, and remove one that goes beyond the bound.
 
     Args:
-        host: where they are.
+        client: connected to the containers' Docker.
         sandbox: the name of its container, with which those of its services begin.
         bound_mb: in MiB.
 
     Raises:
         StorageExceeded: one went beyond it, whatever else came of that.
     """
-    watch = _Watch(host, sandbox, bound_mb)
+    watch = Watch(client, sandbox, bound_mb)
     watch.start()
     fault: CapvecError | None = None
     try:
-        yield
+        yield watch
     except CapvecError as error:
         fault = error
         raise
     finally:
         watch.ended.set()
         watch.join()
-        if watch.found_mb is not None:
-            raise StorageExceeded(
-                f"more than storage_mb = {bound_mb} was written to the container's disk ({watch.found_mb} MB), "
-                "which ended it"
-            ) from fault
+        watch.check(fault)
 
 
-class _Watch(Thread):
+class Watch(Thread):
     """Looks from time to time until it has found too much or is told to end."""
 
-    def __init__(self, host: DockerHost, sandbox: str, bound_mb: int) -> None:
+    def __init__(self, client: docker.DockerClient, sandbox: str, bound_mb: int) -> None:
         super().__init__(name=f"watch-{sandbox}", daemon=True)
         self.ended = Event()
         self.found_mb: int | None = None
         """What a container had written that went beyond the bound."""
-        self._host, self._sandbox, self._bound_mb = host, sandbox, bound_mb
+        self._client, self._sandbox, self._bound_mb = client, sandbox, bound_mb
 
     def run(self) -> None:
         # A look that fails is repeated: the trial itself meets what is wrong with Docker, and says so.
-        with suppress(SandboxUnavailable), connect(self._host) as client:
-            took = 0.0
-            while self.found_mb is None and not self.ended.wait(max(EVERY_S, 4 * took)):
-                began = time.monotonic()
-                with suppress(*FAULTS, SandboxUnavailable):
-                    self._look(client)
-                took = time.monotonic() - began
+        took = 0.0
+        while self.found_mb is None and not self.ended.wait(max(EVERY_S, 4 * took)):
+            began = time.monotonic()
+            with suppress(*FAULTS, SandboxUnavailable):
+                self._look()
+            took = time.monotonic() - began
 
-    def _look(self, client: docker.DockerClient) -> None:
-        api = cast("Any", client.api)
-        for container in api.containers(size=True, filters={"name": self._sandbox}):
+    def check(self, fault: CapvecError | None = None) -> None:
+        """Make sure that nothing went beyond the bound.
+
+        Args:
+            fault: what else came of it.
+
+        Raises:
+            StorageExceeded: something did.
+        """
+        if self.found_mb is not None:
+            raise StorageExceeded(
+                f"more than storage_mb = {self._bound_mb} was written to the container's disk ({self.found_mb} MB), "
+                "which ended it"
+            ) from fault
+
+    def _look(self) -> None:
+        api = cast("Any", self._client.api)
+        for container in api.containers(all=True, size=True, filters={"name": self._sandbox}):
             written_mb = (container.get("SizeRw") or 0) >> 20
             if written_mb > self._bound_mb:
                 self.found_mb = written_mb
-                remove(client, container["Id"])
+                remove(self._client, container["Id"])

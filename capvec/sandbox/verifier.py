@@ -17,11 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from capvec.errors import FileTooLarge, VerifierFault
 from capvec.records import CommandResult
 from capvec.sandbox.base import Sandbox
-from capvec.sandbox.evidence import Evidence, saved
+from capvec.sandbox.evidence import Evidence, make_room, saved
 from capvec.sandbox.reward import read_rewards
 from capvec.task_records import Task, TaskStep
 
@@ -74,11 +75,38 @@ def verify(sandbox: Sandbox, task: Task, step: TaskStep | None = None, evidence:
         with saved(sandbox, task, step) as now:
             return verify(sandbox, task, step, now)
     if step.verifier.environment is not None:
-        with sandbox.open_verifier(step) as own:
+        with sandbox.open_verifier(step, partial(_make_ready, task, step)) as own:
             evidence.place(own)
             return _judge(own, task, step, evidence.notes, evidence.failed)
     notes = (*evidence.notes, *sandbox.take_back().in_words())
     return _judge(sandbox, task, step, notes, evidence.failed)
+
+
+def expect_verifier(sandbox: Sandbox, task: Task, step: TaskStep) -> None:
+    """Say that a step is to be verified, so that what takes long may be done while the agent works.
+
+    Args:
+        sandbox: the agent's.
+        task: that is worked on.
+        step: of it.
+    """
+    if step.verifier.environment is not None:
+        sandbox.expect_verifier(step, partial(_make_ready, task, step))
+
+
+def _make_ready(task: Task, step: TaskStep, own: Sandbox) -> None:
+    """Put a step's tests into a sandbox of the verifier's own, and make room for the agent's artifacts."""
+    make_room(own, step)
+    _put_tests(own, task, step)
+    own.enter(user=step.verifier.user, network=None)
+
+
+def _put_tests(sandbox: Sandbox, task: Task, step: TaskStep) -> None:
+    for folder in step.verifier.tests:
+        sandbox.upload(task.path / folder, "/tests")
+    if not step.verifier.tests:
+        sandbox.enter(user="root", network=None)
+        sandbox.execute(("chmod", "+x", "/tests/test.sh"), timeout_s=60)  # the image's own, as by Harbor
 
 
 def _judge(sandbox: Sandbox, task: Task, step: TaskStep, notes: Sequence[str], failed: Sequence[str]) -> Verified:
@@ -93,12 +121,9 @@ def _judge(sandbox: Sandbox, task: Task, step: TaskStep, notes: Sequence[str], f
 
 def _run(sandbox: Sandbox, task: Task, step: TaskStep) -> tuple[Mapping[str, float], CommandResult, str]:
     verifier = step.verifier
-    if not verifier.tests:
-        sandbox.enter(user="root", network=None)
-        sandbox.execute(("chmod", "+x", "/tests/test.sh"), timeout_s=60)  # the image's own, as by Harbor
+    if verifier.environment is None:
+        _put_tests(sandbox, task, step)
     sandbox.enter(user=verifier.user, network=verifier.network)
-    for folder in verifier.tests:
-        sandbox.upload(task.path / folder, "/tests")
     # Not `bash /tests/test.sh`: as in Harbor, its first line says what runs it, or else it is for bash.
     result = sandbox.execute(("bash", "-c", "/tests/test.sh"), timeout_s=verifier.timeout_s, env=dict(verifier.env))
     if result.timed_out:

@@ -1,16 +1,20 @@
 """What steering costs in vLLM at the flagship's size on a GPU.
 
-Qwen3.5-4B's shape with random weights in bfloat16. Three engines hold it at once and take turns, each in processes of
-its own: vLLM without the plugin (`bare`), vLLM as capvec starts it (`all`: every block can be steered), and with four
-blocks declared (`four`). Every row has a steer of its own, and the receipts of every reply are checked. It needs vLLM
-and room for three copies of the model. `parts` chooses among:
+Qwen3.5-4B's shape with random weights in bfloat16 (`shape=dense`: Qwen3-4B's). Several engines hold it at once and take
+turns, each in processes of its own: vLLM without the plugin (`bare`), vLLM as capvec starts it (`all`: every block can
+be steered), with four blocks declared (`four`), in batch-invariant mode (`invariant`), and with a copy of the model on
+each of two GPUs (`two`). `engines` chooses among them. Every row has a steer of its own, and the receipts of every
+reply are checked. It needs vLLM and room for a copy of the model in each engine. `parts` chooses among:
 
 * `peer`: `generate` of transformers, alone on the card, before the engines start.
 * `decode`: milliseconds of a step in which all rows draw a token, tokens a second from the first prompt to the last
-  receipt, and milliseconds from the step that drew a row's last token to its receipts (median, and the slowest row).
+  receipt, and milliseconds from the time at which vLLM's scheduler had a row's last token to its receipts (median, and
+  the slowest row).
 * `alike`: greedy tokens of nine rows in a batch, in the same batch again, and alone.
 * `turns`: conversations of three turns, each of which adds about 200 tokens, with and without reuse of what is cached.
 * `capture`: prompts whose residuals are pooled at every layer, against the same prompts without.
+* `parallel`: every row steered, one copy of the model on one GPU against two copies on two (`two` among the engines):
+  the same number of rows for each copy, and the same number in all.
 * `serve`: `capvec serve --engine vllm` with the compile cache of the engines before: seconds to start, then requests
   over HTTP.
 * `cold`: the same command with an empty compile cache.
@@ -28,6 +32,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -56,6 +61,9 @@ class Results:
     def __init__(self, bench: Benchmark) -> None:
         self._bench = bench
         self.measured: dict[str, list[Any]] = {}
+
+    def say(self, line: str) -> None:
+        self._bench.say(line)
 
     def add(self, key: str, value: Any) -> None:
         self.measured.setdefault(key, []).append(value)
@@ -143,7 +151,7 @@ def trouble(found: list[dict[str, Any]]) -> str:
 
 
 def alike(_: SimpleNamespace, results: Results, engines: list[TimedEngine], n_layers: int) -> None:
-    for name, (engine, layers) in modes(engines[:2], n_layers).items():
+    for name, (engine, layers) in modes([one for one in engines if one.name != "four"], n_layers).items():
         found = engine.ask("alike", layers=layers)
         results.add(f"alike, {name}", found)
         results.say(f"alike, {name:16}: of {found['of']} rows {found['again']} again, {found['alone']} alone")
@@ -182,6 +190,29 @@ def capture(options: SimpleNamespace, results: Results, engines: list[TimedEngin
         results.say(f"capture, {CAPTURED} × {length} tokens, {name:20}: {speed:9.0f} tokens/s ({speed / plain:.3f})")
 
 
+def parallel(options: SimpleNamespace, results: Results, engines: list[TimedEngine], n_layers: int) -> None:
+    one, two = (next(engine for engine in engines if engine.name == name) for name in ("all", "two"))
+    size = {"prompt": options.prompt, "new": options.new, "layers": four(n_layers)[2:3]}
+    for rows in options.rows:
+        kinds = {
+            f"one GPU, {rows} rows": (one, rows),
+            f"two GPUs, {2 * rows} rows": (two, 2 * rows),
+            f"two GPUs, {rows} rows": (two, rows),
+        }
+        for name, (engine, count) in by_turns(kinds, options.rounds + 1):
+            results.add(f"parallel, {name}", engine.ask("decode", rows=count, **size))
+        base = 0.0
+        for name in kinds:
+            found = results.measured[f"parallel, {name}"][1:]  # the first warms up
+            speed = typical(found, "tokens_s")
+            base = base or speed
+            waits = median(run["receipts_ms"][0] for run in found)
+            results.say(
+                f"parallel, {name:20}: {speed:9.1f} tokens/s in all ({speed / base:.3f}), receipts after {waits:.2f} ms"
+                + trouble(found)
+            )
+
+
 # ------------------------------------------------------------------------------------------------ over HTTP
 
 
@@ -209,6 +240,7 @@ def serving(folder: Path, args: dict[str, Any], log: Path, **environment: str) -
         with suppress(subprocess.TimeoutExpired):
             process.wait(20)
         process.kill()
+        process.stdout.close()
 
 
 def serve(options: SimpleNamespace, results: Results) -> None:
@@ -277,8 +309,12 @@ def engines_of(options: SimpleNamespace, results: Results) -> Iterator[tuple[lis
     """The engines, started at the same time, with the plugin or without, and the layers of the model."""
     declared = {"capvec_layers": four(options.layers)}
     args = {"bare": options.args, "all": options.args, "four": options.args | declared}
+    args |= {"two": options.args | {"data_parallel_size": 2}, "invariant": options.args}
+    variables = defaultdict(dict, invariant={"VLLM_BATCH_INVARIANT": "1"})
     engines = [
-        TimedEngine(name, options.model, args[name], options.out / f"{name}.log", plugin=name != "bare")
+        TimedEngine(
+            name, options.model, args[name], options.out / f"{name}.log", plugin=name != "bare", **variables[name]
+        )
         for name in options.engines
     ]
     try:
@@ -304,7 +340,8 @@ def test_vllm(bench, tmp_path, monkeypatch):
     pytest.importorskip("vllm")
     options = bench.sizes(
         {
-            "model": "", "logs": str(tmp_path), "layers": 32, "args": {}, "engines": ("bare", "all", "four"),
+            "model": "", "shape": "flagship", "layers": 32, "logs": str(tmp_path),
+            "args": {}, "engines": ("bare", "all", "four"),
             "parts": PARTS, "rows": (1, 8, 32, 128), "prompt": 512, "new": 64, "rounds": 3, "within": 3600.0,
         },
         {"layers": 4, "engines": ("bare", "all"), "parts": ("decode",), "rows": (1,), "new": 8, "rounds": 1},
@@ -314,9 +351,9 @@ def test_vllm(bench, tmp_path, monkeypatch):
         monkeypatch.setenv(name, folder)
     options.args = {"max_model_len": CAPTURED_TOKENS * 2} | options.args
     results = Results(bench)
-    options.model = Path(options.model) if options.model else options.out / "flagship"
+    options.model = Path(options.model) if options.model else options.out / options.shape
     if not options.model.exists():
-        seconds = in_a_process(time_saving, str(options.model))
+        seconds = in_a_process(time_saving, options.shape, str(options.model))
         size = sum(file.stat().st_size for file in options.model.iterdir())
         results.say(f"made {options.model}, {size / 1e9:.1f} GB, in {seconds:.1f} s")
     for part in options.parts:
@@ -325,14 +362,15 @@ def test_vllm(bench, tmp_path, monkeypatch):
     timed = [part for part in options.parts if part in ENGINES]
     if timed:
         with engines_of(options, results) as (engines, n_layers):
+            alone = [engine for engine in engines if engine.name != "two"]
             for part in timed:
-                attempt(part, options, ENGINES[part], results, engines, n_layers)
+                attempt(part, options, ENGINES[part], results, engines if part == "parallel" else alone, n_layers)
     for part in options.parts:
         if part in ("serve", "cold"):
             attempt(part, options, {"serve": serve, "cold": cold}[part], results)
 
 
-ENGINES = {"decode": decode, "alike": alike, "turns": turns, "capture": capture}
+ENGINES = {"decode": decode, "alike": alike, "turns": turns, "capture": capture, "parallel": parallel}
 """Parts for which the engines stand beside each other."""
 
 

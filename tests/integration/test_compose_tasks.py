@@ -11,7 +11,7 @@ from pathlib import Path
 
 import docker
 import pytest
-from support.tasks import TaskFolder
+from support.tasks import TaskFolder, wait_until
 
 from capvec.errors import EnvironmentFault, InfrastructureError, UsageError
 from capvec.sandbox.docker import DockerProvider
@@ -163,7 +163,7 @@ def test_a_verifier_has_services_of_its_own(folder):
     with folder.open() as sandbox:
         say(sandbox, f"{ASK} > out")
         assert verify(sandbox, sandbox.task).rewards["reward"] == 1.0
-        assert len(left()) == 4
+        wait_until(lambda: len(left()) == 4)
     assert left() == []
 
 

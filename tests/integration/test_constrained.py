@@ -7,13 +7,17 @@ import re
 from collections import Counter
 from concurrent.futures import Future
 
+import httpx
 import numpy as np
+import psutil
 import pytest
 import safetensors.numpy
 from support.real_sweeps import RUN, ledger, no_container_is_left
-from support.tiny_models import load_tiny
+from support.tiny_models import load_tiny, save_tiny
 
 from capvec.agent.protocols import PROTOCOLS
+from capvec.engines.process import start_engine
+from capvec.engines.protocol import ModelSource
 from capvec.errors import UsageError
 from capvec.receipts import check_finite
 from capvec.steering import Steer
@@ -25,6 +29,13 @@ pytest_plugins = ("pytester",)
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     return load_tiny(tmp_path_factory.mktemp("tiny"), "llama")
+
+
+@pytest.fixture
+def tiny_engine(tmp_path):
+    folder = save_tiny(tmp_path / "tiny", "llama")
+    with start_engine(ModelSource(str(folder), "tiny"), log_path=tmp_path / "engine.log") as engine:
+        yield engine
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +118,28 @@ def test_what_was_refused_once_is_refused_at_once(grammars):
     with pytest.raises(UsageError) as second:
         grammars.known("(")
     assert str(second.value) == str(first.value)
+
+
+def test_clients_that_leave_a_long_expression_keep_no_other_from_an_answer(tiny_engine):
+    """Each of these takes a minute of work, and ends with its client."""
+
+    def ask(regex, seconds):
+        body = {
+            "messages": [{"role": "user", "content": "hi"}],
+            "max_tokens": 8,
+            "structured_outputs": {"regex": regex},
+        }
+        headers = {"Authorization": f"Bearer {tiny_engine.token}"}
+        url = f"{tiny_engine.url}/v1/chat/completions"
+        return httpx.post(url, json=body, headers=headers, timeout=seconds, trust_env=False)
+
+    for number in range(30, 38):
+        with pytest.raises(httpx.ReadTimeout):
+            ask(f"(a|b)*a(a|b){{{number}}}", 1)
+    answer = ask("(yes|no)", 240).raise_for_status().json()
+    assert answer["choices"][0]["message"]["content"] in ("yes", "no")
+    commands = [child.cmdline() for child in psutil.Process(tiny_engine.pid).children(recursive=True)]
+    assert not [command for command in commands if "capvec.engines.transformers.automaton" in command]
 
 
 def test_a_sweep_of_the_bundled_model_has_a_control_without_a_vector_whose_replies_all_parse(pytester, given, tmp_path):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from support.real_sweeps import containers
-from support.tasks import TaskFolder
+from support.tasks import TaskFolder, wait_until
 
 from capvec.errors import EnvironmentFault, InfrastructureError, UsageError
 from capvec.run.check import Checker
@@ -256,7 +256,7 @@ def test_a_verifier_in_a_container_of_its_own_sees_the_artifacts_and_nothing_els
         say(sandbox, "cd /app/out; rm old; echo x > a.log; ln -s run.sh in; ln -s /etc/passwd outward; mkfifo pipe")
         say(sandbox, "echo 1 > run.sh; chmod 6700 run.sh; echo hi > /logs/artifacts/said; echo 1 > /tests 2>&1")
         assert reward(sandbox) == 1.0
-        assert len(containers(RUN)) == 1
+        wait_until(lambda: len(containers(RUN)) == 1)
 
 
 def test_volumes_of_the_verifiers_image_are_emptied_for_artifacts_and_stay(folder):

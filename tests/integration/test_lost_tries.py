@@ -49,7 +49,7 @@ class Saboteur:
         elif self.tries == 1 and len(messages) == 2 * self._reply:
             client = docker.from_env()
             try:
-                (container,) = containers(RUN)
+                *_, container = containers(RUN)  # the newest comes first, and may be the verifier's
                 self._sabotage(client, container["Id"])
             finally:
                 client.close()
@@ -66,9 +66,14 @@ def pause(client: docker.DockerClient, container: str) -> None:
 
 @pytest.mark.parametrize("sabotage", [remove, pause])
 @pytest.mark.parametrize("reply", [2, 3], ids=["while the agent acts", "before it is judged"])
-def test_a_trial_whose_container_is_taken_away_begins_anew_in_a_fresh_one(tmp_path, sabotage, reply) -> None:
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_trial_whose_container_is_taken_away_begins_anew_in_a_fresh_one(tmp_path, sabotage, reply, apart) -> None:
     # Solved where there is one line, as in a container that no earlier try has written to.
     write_task(tmp_path / "easy", '[ "$(wc -l < /app/said)" = 1 ] || exit 1\n' + REWARD.format(1))
+    if apart:
+        settings = tmp_path / "easy" / "task.toml"
+        separate = '[verifier]\nenvironment_mode = "separate"\n'
+        settings.write_text(f'artifacts = ["/app"]\n{settings.read_text()}{separate}')
     task = load_task(tmp_path / "easy")
     DockerProvider().prepare(task)
     spec, settings = TrialSpec("easy", "baseline", 1, 7), Settings("m", "bash-block", "zero-shot", 4, 32, 0.7)

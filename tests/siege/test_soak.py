@@ -157,6 +157,6 @@ def test_nothing_grows_over_many_trials(dockerd, tmp_path, record_property):
         assert grown["rss_mb"][1] < grown["rss_mb"][0] * GROWTH + SLACK_MB
         assert grown["fds"][1] < grown["fds"][0] + SLACK_FDS
         assert grown["threads"][1] < grown["threads"][0] + SLACK_THREADS
-    assert most <= 3 * WORKERS
+    assert most <= 5 * WORKERS  # with those of the trial before and of the next one
     assert left_behind(dockerd) == before
     assert no_container_is_left()

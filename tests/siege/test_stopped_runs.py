@@ -11,6 +11,8 @@ from support.real_sweeps import REWARD, containers, ledger, no_container_is_left
 from support.recorded_run import report_texts, write_recorded
 from support.started_runs import QUICK, RUN, capvec_command, recorded, sweep_command, underway
 
+from capvec.sandbox.reaper import TRIAL_LABEL
+
 pytestmark = pytest.mark.siege
 
 INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
@@ -60,12 +62,14 @@ def test_a_stopped_sweep_keeps_what_it_measured_reports_it_and_leaves_nothing_el
 
 
 def suspend(process, run, times, seconds):
-    """Stop a process and continue it some seconds later, each time when its run is in a sandbox that is new."""
-    seen = set()
+    """Stop a process and continue it some seconds later, each time when its first trial is in a sandbox that is new."""
+    process.wait_for(lambda: bool(containers(run)))
+    *_, oldest = containers(run)
+    trial, seen = oldest["Labels"][TRIAL_LABEL], set()
 
     def sandboxes():
-        """Their names, without those of what acts as root beside them."""
-        names = (one["Names"][0] for one in containers(run))
+        """Their names, without those of what acts as root beside them, and of trials whose turn has not come."""
+        names = (one["Names"][0] for one in containers(run) if one["Labels"][TRIAL_LABEL] == trial)
         return {"-".join(name.split("-")[:2]) for name in names}
 
     for _ in range(times):

@@ -72,6 +72,30 @@ def save_flagship(folder: Path, device: str = "cuda") -> Path:
     return folder
 
 
+def save_dense(folder: Path, device: str = "cuda") -> Path:
+    """Save a model of Qwen3-4B's shape, whose blocks all have attention over the whole context."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    config = Qwen3Config(
+        vocab_size=151936,
+        hidden_size=WIDTH,
+        intermediate_size=9728,
+        num_hidden_layers=36,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        head_dim=128,
+        max_position_embeddings=8192,
+        tie_word_embeddings=True,
+    )
+    with _random_bfloat16(device):
+        model = Qwen3ForCausalLM(config)
+    tokenizer = byte_tokenizer(CHATML)
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 @contextmanager
 def _random_bfloat16(device: str):
     """What is built inside has random weights in bfloat16 on that device, the same each time."""
@@ -87,10 +111,10 @@ def _random_bfloat16(device: str):
         torch.set_default_dtype(before)
 
 
-def time_saving(folder: str) -> float:
-    """Seconds to make the model and to write it."""
+def time_saving(shape: str, folder: str) -> float:
+    """Seconds to make a model, `flagship` or `dense`, and to write it."""
     started = time.perf_counter()
-    save_flagship(Path(folder))
+    {"flagship": save_flagship, "dense": save_dense}[shape](Path(folder))
     return time.perf_counter() - started
 
 

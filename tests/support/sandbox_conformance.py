@@ -91,8 +91,11 @@ class SandboxConformance:
         sandbox.upload(tmp_path, "/made")
         archive = sandbox.take(Artifact("/made", exclude=("*.log",)), Budget())
         with provider.open(task, run="conformance", trial="other") as other:
+            other.upload(tmp_path, "/made/before")
+            other.make_room(["/made"])
             with archive:
                 other.place([("/made", archive)])
+            assert other.read("/made/before/sub/file") is None
             assert other.read("/made/sub/file") == b"content"
             assert other.read("/made/sub/left.log") is None
         assert sandbox.take(Artifact("/nowhere"), Budget()) is None

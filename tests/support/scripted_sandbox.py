@@ -13,7 +13,7 @@ from typing import BinaryIO, Self
 from capvec.errors import SandboxUnavailable
 from capvec.records import CommandResult
 from capvec.sandbox.artifacts import clean
-from capvec.sandbox.base import Budget, TakenBack
+from capvec.sandbox.base import Budget, Ready, TakenBack
 from capvec.task_records import Artifact, Task, TaskStep
 
 Answer = CommandResult | Exception | None
@@ -40,6 +40,10 @@ class ScriptedSandbox:
         """Every command and program that was run, in order."""
         self.taken_back = False
         """Whether `take_back` was called after the last command."""
+
+    def check(self) -> None:
+        """Raise if it was closed."""
+        self._check()
 
     def enter(self, *, user: str | None, network: bool | None) -> None:
         """Nothing changes."""
@@ -104,24 +108,37 @@ class ScriptedSandbox:
                 opened.addfile(member, BytesIO(data))
         return clean([archive.getvalue()], artifact, budget) if found else None
 
-    def place(self, archives: Sequence[tuple[str, BinaryIO | None]]) -> None:
-        """Keep the files in memory, and forget those that were in their places."""
+    def retire(self) -> None:
+        """Nothing runs; it is kept as the command `retire`."""
         self._check()
-        gone = tuple(f"{path.rstrip('/')}/" for path, _ in archives)
+        self.commands.append("retire")
+
+    def make_room(self, paths: Sequence[str]) -> None:
+        """Forget the files that are there."""
+        self._check()
+        gone = tuple(f"{path.rstrip('/')}/" for path in paths)
         self._files = {path: data for path, data in self._files.items() if not f"{path}/".startswith(gone)}
+
+    def place(self, archives: Sequence[tuple[str, BinaryIO]]) -> None:
+        """Keep the files in memory."""
+        self._check()
         for _, archive in archives:
-            if archive is None:
-                continue
             with tarfile.open(fileobj=archive) as opened:
                 for member in opened:
                     content = opened.extractfile(member)
                     self._files[f"/{member.name}"] = content.read() if content else b""
 
+    def expect_verifier(self, step: TaskStep, ready: Ready) -> None:
+        """Nothing takes long."""
+        self._check()
+
     @contextmanager
-    def open_verifier(self, step: TaskStep) -> Iterator[ScriptedSandbox]:
+    def open_verifier(self, step: TaskStep, ready: Ready) -> Iterator[ScriptedSandbox]:
         """Another sandbox with the same script, and what this one was opened with."""
         self._check()
-        yield ScriptedSandbox(self._script, self._given)
+        own = ScriptedSandbox(self._script, self._given)
+        ready(own)
+        yield own
 
     def close(self) -> None:
         """Make the sandbox unavailable."""
@@ -183,6 +200,10 @@ class ScriptedProvider(OnOneHost):
             yield sandbox
         finally:
             sandbox.close()
+
+    def idles(self, task: Task) -> bool:
+        """Always."""
+        return True
 
     def check(self) -> None:
         """Raise what was given."""

@@ -22,7 +22,7 @@ import pytest
 from capvec.errors import InfrastructureError, UsageError
 from capvec.plan.plan import Plan, Settings
 from capvec.pytest_plugin.controller import Controller
-from capvec.pytest_plugin.marks import MarksOfTrials
+from capvec.pytest_plugin.items import TrialItems
 from capvec.pytest_plugin.other_plugins import refuse_other_plugins
 from capvec.pytest_plugin.plugin import speaker
 from capvec.pytest_plugin.progress import progress_of
@@ -80,7 +80,7 @@ class TalkativeRecorder(TrialRecorder):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session):
-    session.config.pluginmanager.register(MarksOfTrials(), "capvec-marks")
+    session.config.pluginmanager.register(TrialItems(), "capvec-items")
     if not hasattr(session.config, "workerinput"):
         try:
             refuse_other_plugins(session.config)

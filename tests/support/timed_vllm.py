@@ -31,11 +31,13 @@ VOCABULARY = 250
 class TimedEngine:
     """An engine in another process. It starts at once; `ready` waits for it."""
 
-    def __init__(self, name: str, folder: Path, args: dict[str, Any], log: Path, *, plugin: bool) -> None:
+    def __init__(
+        self, name: str, folder: Path, args: dict[str, Any], log: Path, *, plugin: bool, **environment: str
+    ) -> None:
         context = multiprocessing.get_context("spawn")
         self.name, self.plugin, self._log = name, plugin, log
         self._pipe, theirs = context.Pipe()
-        given = (str(folder), args, plugin, str(log), theirs, time.time())
+        given = (str(folder), args, plugin, str(log), theirs, time.time(), environment)
         self._process = context.Process(target=_main, args=given, name=name)
         self._process.start()
         theirs.close()
@@ -67,13 +69,16 @@ class TimedEngine:
         return answer
 
 
-def _main(folder: str, args: dict[str, Any], plugin: bool, log: str, pipe: Any, started: float) -> None:
+def _main(
+    folder: str, args: dict[str, Any], plugin: bool, log: str, pipe: Any, started: float, environment: dict[str, str]
+) -> None:
     with open(log, "ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     from capvec.engines.vllm.environment import set_variables
 
     set_variables()
+    os.environ.update(environment)
     if not plugin:
         os.environ["VLLM_PLUGINS"] = ""
     asyncio.run(_serve(folder, args, plugin, pipe, started))
@@ -103,7 +108,7 @@ async def _steered(folder: str, args: dict[str, Any]) -> _Engine:
     from capvec.engines.vllm.engine import load
 
     served = await load(folder, label=None, context_length=None, defaults=GenerationDefaults(), arguments=args)
-    engine = _Engine(served.llm, served.count, served)
+    engine = _Engine(served.llm, served)
     await engine.hold_directions()
     return engine
 
@@ -115,13 +120,14 @@ async def _bare(folder: str, args: dict[str, Any]) -> _Engine:
     from vllm.v1.engine.async_llm import AsyncLLM
 
     from capvec.engines.vllm.engine import StepCount, settings
+    from capvec.engines.vllm.replicas import Replica
 
-    count = StepCount()
     wanted = AsyncEngineArgs(model=folder, **(settings() | args))
+    count = StepCount(Replica(0))
     llm = AsyncLLM.from_engine_args(
         wanted, usage_context=UsageContext.OPENAI_API_SERVER, stat_loggers=[lambda *_: count]
     )
-    return _Engine(llm, count, None)
+    return _Engine(llm, None)
 
 
 @dataclass
@@ -133,7 +139,7 @@ class _Row:
     tokens: list[int]
     cached: int
     receipts_s: float = 0.0
-    """From the step that drew the last token to the receipts."""
+    """From the time at which vLLM's scheduler had the last token to the receipts."""
     found: Any = None
     fault: str = ""
     """Why there are no receipts."""
@@ -142,20 +148,22 @@ class _Row:
 class _Engine:
     """The methods that another process may ask for. They answer plain numbers."""
 
-    def __init__(self, llm: Any, count: Any, served: Any) -> None:
+    def __init__(self, llm: Any, served: Any) -> None:
         from capvec.engines.vllm.collected import Collected
+        from capvec.engines.vllm.engine import StepCount
 
         self.llm, self._served = llm, served
         self._noise = np.random.default_rng(0)
         self._steps: list[tuple[float, int, int, int]] = []
         """When each step came in, the tokens drawn in it, prompt tokens finished by it, and requests preempted."""
-        count.record = self._record
+        setattr(StepCount, "record", lambda _, *about, **more: self._record(*about, **more))  # noqa: B010
         self._vectors: dict[str, np.ndarray] = {}
         self.said: list[list[int]] = []
         """The tokens of the last batch's replies."""
         if served is not None:
-            self._receipts = Collected(partial(served.call, "capvec_receipts"))
-            self._pooled = Collected(partial(served.call, "capvec_captured"))
+            call = served.replicas.call_one
+            self._receipts = [Collected(partial(call, one, "capvec_receipts")) for one in served.replicas]
+            self._pooled = [Collected(partial(call, one, "capvec_captured")) for one in served.replicas]
 
     @property
     def about(self) -> dict[str, Any]:
@@ -187,7 +195,7 @@ class _Engine:
             noise = np.random.default_rng(seed).standard_normal((self._layers, width))
             vectors = (noise * LENGTH / width**0.5).astype("<f4")
             key = direction_hash(vectors)
-            assert set(await self._served.call("capvec_put_direction", key, vectors.tobytes())) == {key}
+            assert set(await self._served.replicas.call("capvec_put_direction", key, vectors.tobytes())) == {key}
             self._vectors[key] = vectors
 
     # ------------------------------------------------------------------------------------------ what can be asked
@@ -268,33 +276,43 @@ class _Engine:
 
     async def _reply(self, prompt: list[int], steers: tuple[Any, ...], salt: str, new: int) -> _Row:
         from capvec.engines.vllm import measured
+        from capvec.engines.vllm.server import sent_along
         from capvec.errors import SteeringFault
 
         key = uuid4().hex
         about = {"key": key, "salt": salt, "steers": [steer.to_json() for steer in steers]}
-        output = await self._drawn(prompt, salt, key, new, about if self._served is not None else None)
-        last = self._steps[-1][0]
-        row = _Row(prompt, steers, list(output.outputs[0].token_ids), output.num_cached_tokens or 0)
-        if self._served is not None:
-            ranks = await self._receipts.of(key)
+        if self._served is None:
+            output = await self._drawn(prompt, salt, key, new, None)
+            return _Row(prompt, steers, list(output.outputs[0].token_ids), output.num_cached_tokens or 0)
+        with self._served.replicas.serving(salt, prompt) as replica:
+            output = await self._drawn(prompt, salt, key, new, about, replica.number)
+            row = _Row(prompt, steers, list(output.outputs[0].token_ids), output.num_cached_tokens or 0)
+            ranks = sent_along(output) or await self._receipts[replica.number].of(key)
             try:
                 row.found = measured.receipts(steers, ranks, prompt=prompt, drawn=row.tokens)
             except SteeringFault as fault:
                 row.fault = str(fault)
-            row.receipts_s = time.perf_counter() - last
+            row.receipts_s = time.monotonic() - output.metrics.last_token_ts
         return row
 
     async def _capture(self, prompt: list[int], pooled: int) -> None:
         from capvec.engines.vllm import measured
+        from capvec.engines.vllm.server import sent_along
 
         key = uuid4().hex
+        if not pooled:
+            await self._drawn(prompt, key, key, 1, None)
+            return
         about = {"key": key, "capture": [[len(prompt) - pooled, len(prompt)]]}
-        await self._drawn(prompt, key, key, 1, about if pooled else None)
-        if pooled:
-            info = self._served.info
-            measured.residuals(await self._pooled.of(key), pooled, info.n_layers, info.d_model)
+        info = self._served.info
+        with self._served.replicas.serving() as replica:
+            output = await self._drawn(prompt, key, key, 1, about, replica.number)
+            ranks = sent_along(output) or await self._pooled[replica.number].of(key)
+        measured.residuals(ranks, pooled, info.n_layers, info.d_model)
 
-    async def _drawn(self, prompt: list[int], salt: str, key: str, new: int, about: dict[str, Any] | None) -> Any:
+    async def _drawn(
+        self, prompt: list[int], salt: str, key: str, new: int, about: dict[str, Any] | None, copy: int = 0
+    ) -> Any:
         from vllm import SamplingParams, TokensPrompt
         from vllm.sampling_params import RequestOutputKind
 
@@ -307,7 +325,7 @@ class _Engine:
             extra_args={"capvec": about} if about else None,
         )
         asked = TokensPrompt(prompt_token_ids=prompt, cache_salt=salt)
-        async with aclosing(self.llm.generate(asked, params, key)) as outputs:
+        async with aclosing(self.llm.generate(asked, params, key, data_parallel_rank=copy)) as outputs:
             async for output in outputs:
                 last = output
         return last

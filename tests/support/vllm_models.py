@@ -125,12 +125,10 @@ class Engine:
                 SamplingParams(temperature=0, max_tokens=new, ignore_eos=True, logprobs=1, extra_args={KEY: extra})
             )
         outs = self.llm.generate(prompts, params, use_tqdm=False)
-        ranks = self.llm.collective_rpc("capvec_receipts", args=(keys,))
+        ranks = self._sent_or_asked(outs, keys, "capvec_receipts")
         return [
-            Answer(
-                one, list(out.outputs[0].token_ids), first(out), out.num_cached_tokens, [rank[key] for rank in ranks]
-            )
-            for one, out, key in zip(batch, outs, keys, strict=True)
+            Answer(one, list(out.outputs[0].token_ids), first(out), out.num_cached_tokens, found)
+            for one, out, found in zip(batch, outs, ranks, strict=True)
         ]
 
     def capture(self, tokens: list[int], spans: list[tuple[int, int]]) -> np.ndarray:
@@ -140,10 +138,17 @@ class Engine:
         params = SamplingParams(
             max_tokens=1, skip_reading_prefix_cache=True, extra_args={KEY: {"key": "capture", "capture": spans}}
         )
-        self.llm.generate([TokensPrompt(prompt_token_ids=tokens)], [params], use_tqdm=False)
-        ranks = self.llm.collective_rpc("capvec_captured", args=(["capture"],))
+        outs = self.llm.generate([TokensPrompt(prompt_token_ids=tokens)], [params], use_tqdm=False)
+        (ranks,) = self._sent_or_asked(outs, ["capture"], "capvec_captured")
         chosen = sum(end - start for start, end in spans)
-        return residuals([rank["capture"] for rank in ranks], chosen, LAYERS, WIDTH)
+        return residuals(ranks, chosen, LAYERS, WIDTH)
+
+    def _sent_or_asked(self, outs: Sequence[Any], keys: Sequence[str], method: str) -> list[list[dict[str, Any]]]:
+        """What the ranks measured of each request: a worker in the scheduler's process sends it, others are asked."""
+        if outs[0].kv_transfer_params:
+            return [out.kv_transfer_params[KEY] for out in outs]
+        ranks = self.llm.collective_rpc(method, args=(list(keys),))
+        return [[rank[key] for rank in ranks] for key in keys]
 
     def check(self, answer: Answer) -> None:
         """Check an answer's receipts as a client does.

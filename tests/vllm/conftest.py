@@ -22,6 +22,13 @@ else:
     }
 
 
+def pytest_collection_modifyitems(items):
+    """What vLLM and its torch warn of when they are imported in a test's process is theirs to mend."""
+    for item in items:
+        if "test_vllm_" in item.nodeid:
+            item.add_marker(pytest.mark.filterwarnings("ignore::DeprecationWarning"))
+
+
 @pytest.fixture(scope="session")
 def plugin_found(tmp_path_factory):
     """A folder for `sys.path`, in which worker processes find the plugin of a capvec that is not installed."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import numpy as np
-import psutil
 import pytest
 import safetensors.numpy
 from support.checked import asked
 from support.engine_conformance import HELLO, ask
 from support.tiny_models import LAYERS, WIDTH, save_tiny
+from support.vllm_processes import cores, until
 
 from capvec.engines.client import EngineClient
 from capvec.engines.process import client_of, start_engine
@@ -138,23 +137,9 @@ def test_nothing_is_reused_where_a_reply_is_steered_unlike_a_prompt(client, posi
 # ---------------------------------------------------------------------------------------------------- how it breaks
 
 
-def core():
-    """The process of vLLM that holds the model of the engine that was started last."""
-    engines = (one for one in psutil.Process().children() if "capvec.engines.vllm" in one.cmdline())
-    engine = max(engines, key=psutil.Process.create_time)
-    return next(one for one in engine.children(recursive=True) if "VLLM::EngineCore" in " ".join(one.cmdline()))
-
-
 def test_vllms_process_is_forked_from_one_that_imported_meanwhile(client):
     assert client.health()
-    assert "forkserver" in " ".join(core().parent().cmdline())
-
-
-def until(condition, seconds):
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return condition()
+    assert "forkserver" in " ".join(cores()[0].parent().cmdline())
 
 
 def test_a_killed_process_of_vllm_is_an_engine_that_ended_and_is_started_again(source, tmp_path):
@@ -166,14 +151,14 @@ def test_a_killed_process_of_vllm_is_an_engine_that_ended_and_is_started_again(s
         key = put(client)
         waiting = pool.submit(ask, client, max_tokens=2000, steers=[Steer(1, key, 1.0)])
         assert until(lambda: client.state().requests, 20)
-        core().kill()
+        cores()[0].kill()
         with pytest.raises(EngineUnavailable):
             waiting.result(60)
         assert until(lambda: engine.ended, 30)
         engine.revive()
         client.restore_directions()
         assert ask(client, steers=[Steer(1, key, 1.0)]).receipts[0].steered > 0
-        assert "a process of vLLM died" in (tmp_path / "log").read_text(errors="replace")
+        assert "a process of vLLM died: EngineCore" in (tmp_path / "log").read_text(errors="replace")
 
 
 @pytest.mark.siege
@@ -186,7 +171,7 @@ def test_a_process_of_vllm_that_hangs_ends_the_engine(source, tmp_path):
     ):
         waiting = pool.submit(ask, client, max_tokens=2000)
         assert until(lambda: client.state().requests, 20)
-        core().suspend()
+        cores()[0].suspend()
         with pytest.raises(EngineUnavailable):
             waiting.result(STALLED_S + 60)
         assert until(lambda: engine.ended, 30)

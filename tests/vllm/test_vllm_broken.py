@@ -44,11 +44,13 @@ def test_a_steer_at_another_layer_is_caught_by_the_blocks_name(steered, directio
     blocks = steering.blocks.modules
     (found,) = [one for one in blocks[1]._forward_hooks.items() if isinstance(one[1], SteerHook)]
     moved = blocks[2].register_forward_hook(blocks[1]._forward_hooks.pop(found[0]))
+    blocks[2].register_buffer(found[1].number, steering.buffers.numbers[1], persistent=False)
     try:
         with pytest.raises(SteeringFault, match=r"the hook ran on model\.layers\.2"):
             steered.check(serve(steered, direction))
     finally:
         moved.remove()
+        delattr(blocks[2], found[1].number)
         blocks[1]._forward_hooks[found[0]] = found[1]
 
 

@@ -11,7 +11,8 @@ import pickle
 import resource
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,8 @@ from capvec.errors import UsageError
 from capvec.programs import python
 
 SECONDS, BYTES = 60, 4 << 30
+_LOOK_S = 0.2
+"""Between two looks at whether somebody still waits."""
 NEVER = 1 << 30
 """More tokens than any reply has."""
 Words = Mapping[bytes, Sequence[int]]
@@ -52,7 +55,13 @@ class Automaton:
         return int(self.follows[first + np.searchsorted(self.tokens[first:end], token)])
 
 
-def automaton_of(regex: str, words: Words, stop: int, seconds: int = SECONDS) -> Automaton:
+class GivenUpError(Exception):
+    """Nobody waits for the automaton any more."""
+
+
+def automaton_of(
+    regex: str, words: Words, stop: int, seconds: int = SECONDS, given_up: Callable[[], bool] = lambda: False
+) -> Automaton:
     """The automaton of a regular expression, made in a process of its own.
 
     Args:
@@ -60,19 +69,37 @@ def automaton_of(regex: str, words: Words, stop: int, seconds: int = SECONDS) ->
         words: of the model, without the tokens that end a reply.
         stop: one of these.
         seconds: of processor time that it may take.
+        given_up: whether nobody waits for it any more; asked again and again.
 
     Raises:
+        GivenUpError: that is so.
         UsageError: it is no regular expression in the syntax of Rust's `regex`, its automaton is too large, or no
             tokens of the model make a text that it matches.
     """
-    asked = pickle.dumps((regex, dict(words), stop))
-    done = subprocess.run(python(__name__, str(seconds)), input=asked, capture_output=True, check=False)
+    done = _run(python(__name__, str(seconds)), pickle.dumps((regex, dict(words), stop)), given_up)
     if done.returncode == 0:
         with np.load(io.BytesIO(done.stdout)) as arrays:
             return Automaton(**arrays)
     said = done.stderr.decode(errors="replace").strip().splitlines()
     why = said[-1] if done.returncode == 1 and said else "its automaton is too large"
     raise UsageError(f"the regular expression {regex[:60]!r} cannot constrain this model's replies: {why[:200]}")
+
+
+def _run(command: Sequence[str], given: bytes, given_up: Callable[[], bool]) -> subprocess.CompletedProcess[bytes]:
+    """Run a program to its end, or until it is given up."""
+    pipe = subprocess.PIPE
+    rest: bytes | None = given
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        try:
+            while True:
+                with suppress(subprocess.TimeoutExpired):
+                    out, errors = process.communicate(rest, timeout=_LOOK_S)
+                    return subprocess.CompletedProcess(command, process.returncode, out, errors)
+                rest = None  # what it was given goes on being written
+                if given_up():
+                    raise GivenUpError
+        finally:
+            process.kill()
 
 
 def compiled(regex: str, words: Words, stop: int) -> Automaton:

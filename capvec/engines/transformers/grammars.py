@@ -84,16 +84,22 @@ class Grammars:
         self._refused: OrderedDict[str, str] = OrderedDict()
         """Expression → why."""
 
-    def of(self, regex: str) -> Grammar:
+    def of(self, regex: str, given_up: Callable[[], bool] = lambda: False) -> Grammar:
         """The grammar of a regular expression; takes seconds for a new one.
+
+        Args:
+            regex: that replies match.
+            given_up: as for `automaton_of`.
 
         Raises:
             UsageError: it cannot constrain the model's replies.
+            GivenUpError: nobody waits for it any more.
         """
         if (known := self.known(regex)) is not None:
             return known
         try:
-            grammar = Grammar(automaton_of(regex, self._words, min(self._loaded.stop_ids)), self._loaded)
+            stop = min(self._loaded.stop_ids)
+            grammar = Grammar(automaton_of(regex, self._words, stop, given_up=given_up), self._loaded)
         except UsageError as error:
             with self._lock:
                 _keep(self._refused, regex, str(error), REFUSED)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import Event
 
 import numpy as np
 import torch
@@ -69,8 +70,7 @@ class Engine(Endpoints):
         try:
             grammar = self._grammars.known(request.grammar)
             if grammar is None:
-                loop = asyncio.get_running_loop()
-                grammar = await loop.run_in_executor(self._grammar_maker, self._grammars.of, request.grammar)
+                grammar = await self._new_grammar(request.grammar)
         except UsageError as error:
             raise RequestError(str(error), "invalid_value") from error
         if grammar.needs > request.max_tokens:
@@ -81,6 +81,14 @@ class Engine(Endpoints):
                 "context_length_exceeded" if full else "invalid_value",
             )
         return grammar
+
+    async def _new_grammar(self, regex: str) -> Grammar:
+        """A grammar that is made now, unless the client leaves."""
+        loop, gone = asyncio.get_running_loop(), Event()
+        try:
+            return await loop.run_in_executor(self._grammar_maker, self._grammars.of, regex, gone.is_set)
+        finally:
+            gone.set()
 
     async def residuals(self, http: HttpRequest, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
         found = np.empty((len(prepared), self.info.n_layers, self.info.d_model), np.float32)

@@ -12,10 +12,13 @@ from capvec.errors import UsageError
 
 LAYERS = "capvec_layers"
 """capvec's own: the decoder blocks that can be steered, a list of numbers; all of them if absent."""
+COPIES = "data_parallel_size"
+"""vLLM's: how many copies of the model there are."""
 
 _POSITIONS = "the tokens of a forward pass would not be those that the receipts count"
 _OTHER_WEIGHTS = "the model is what --model names, and its digest is on record"
 _OTHER_CODE = "capvec measures what vLLM's own code computes"
+_ONE_SERVER = "all copies of the model must be known here, and get every direction; use data_parallel_size"
 REFUSED: Mapping[str, str] = {
     "speculative_config": "drafted tokens that are thrown away pass through the blocks too, and would count",
     "kv_transfer_config": "keys and values from elsewhere were computed under steers that are not known",
@@ -45,7 +48,11 @@ REFUSED: Mapping[str, str] = {
     "additional_config": f"capvec's own are there; use {LAYERS}",
     "disable_log_stats": "the steps are counted by it",
     "enable_sleep_mode": "an engine that sleeps looks stalled",
-    "data_parallel_size": "receipts are not collected from several copies of the model yet; start one engine a copy",
+    "data_parallel_rank": _ONE_SERVER,
+    "data_parallel_external_lb": _ONE_SERVER,
+    "data_parallel_hybrid_lb": _ONE_SERVER,
+    "data_parallel_multi_port_external_lb": _ONE_SERVER,
+    "enable_elastic_ep": _ONE_SERVER,
     "pipeline_parallel_size": "receipts of several stages are not tested yet; use tensor_parallel_size",
 }
 """Argument → why it is refused."""
@@ -60,8 +67,11 @@ def check_arguments(given: Mapping[str, Any]) -> None:
         UsageError: there is one; the message names it and says why.
     """
     for key, value in given.items():
-        if key in REFUSED and value not in _OFF:
+        if key in REFUSED and (value not in _OFF or (key == "data_parallel_rank" and value is not None)):
             raise UsageError(f"--engine-arg {key}: {REFUSED[key]}; leave it out")
+    copies = given.get(COPIES, 1)
+    if type(copies) is not int or copies < 1:
+        raise UsageError(f"--engine-arg {COPIES}={copies!r}: expected how many copies of the model to hold, 1 or more")
     layers = given.get(LAYERS)
     if LAYERS in given and not (
         isinstance(layers, list) and layers and all(type(layer) is int and layer >= 0 for layer in layers)

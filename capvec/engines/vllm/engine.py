@@ -7,7 +7,6 @@ with its reason. The plugin in `capvec.engines.vllm.plugin` runs in vLLM's worke
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,24 +27,23 @@ from capvec.engines.protocol import EngineInfo, GenerationDefaults
 from capvec.engines.render import with_marks
 from capvec.engines.template_probes import inspect_template
 from capvec.engines.vllm import versions
-from capvec.engines.vllm.arguments import LAYERS, check_arguments
+from capvec.engines.vllm.arguments import COPIES, LAYERS, check_arguments
 from capvec.engines.vllm.forked import fork_engines
+from capvec.engines.vllm.replicas import Replica, Replicas
 from capvec.errors import EngineUnavailable, UsageError
 
 ROWS, ROWS_ON_CPU = 256, 32
-"""Replies decoded together, unless `max_num_seqs` says otherwise."""
-RPC_S = 60.0
-"""Seconds for a call that every rank answers between two steps."""
+"""Replies decoded together by each copy of the model, unless `max_num_seqs` says otherwise."""
 
 
 class StepCount(StatLoggerBase):  # type: ignore[misc]
-    """Counts the steps of the scheduler; vLLM calls it after each."""
+    """Counts the steps of a copy's scheduler; vLLM calls it after each."""
 
-    def __init__(self) -> None:
-        self.steps = 0
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
 
     def record(self, *_: Any, **__: Any) -> None:
-        self.steps += 1
+        self._replica.steps += 1
 
     def log_engine_initialized(self) -> None:
         """There is nothing to say."""
@@ -60,24 +58,11 @@ class ServedModel:
     template: ChatTemplate
     stop_ids: frozenset[int]
     """Tokens that end a reply."""
-    count: StepCount
+    replicas: Replicas
     directions: int
     """How many the ranks have room for."""
     captures: int
-    """Of how many conversations at once the ranks can sum the residuals."""
-
-    async def call(self, method: str, *arguments: Any) -> Sequence[Any]:
-        """What each rank answers to a method of the plugin.
-
-        Raises:
-            EngineUnavailable: a rank does not answer in time.
-        """
-        try:
-            async with asyncio.timeout(RPC_S):
-                answers: Sequence[Any] = await self.llm.collective_rpc(method, args=arguments)
-        except TimeoutError as error:
-            raise EngineUnavailable(f"a rank of vLLM did not answer {method} within {RPC_S:.0f} s") from error
-        return answers
+    """Of how many conversations at once each copy of the model can sum the residuals."""
 
 
 async def load(
@@ -106,10 +91,11 @@ async def load(
     read = _read(name)
     asked = arguments.get("max_model_len", context_length)
     length, limit = context_of(read.config.get_text_config(decoder=True), asked if isinstance(asked, int) else None)
-    count = StepCount()
-    llm = _start(name, {"max_model_len": length} | dict(arguments), count)
+    copies = [Replica(number) for number in range(arguments.get(COPIES, 1))]
+    llm = _start(name, {"max_model_len": length} | dict(arguments), copies)
+    replicas = Replicas(copies, llm.engine_core)
     try:
-        described = await _described(llm, read)
+        described = await _described(replicas, read)
     except UsageError:
         llm.shutdown()
         raise
@@ -121,7 +107,7 @@ async def load(
         "backend_args": dict(arguments),
     }
     return ServedModel(
-        llm, replace(info, **own), read.template, read.stop_ids, count, described["capacity"], described["captures"]
+        llm, replace(info, **own), read.template, read.stop_ids, replicas, described["capacity"], described["captures"]
     )
 
 
@@ -129,15 +115,20 @@ async def adopt(llm: AsyncLLM) -> ServedModel:
     """A model that a running vLLM holds already, such as that of `vllm serve`.
 
     Raises:
-        UsageError: it has no chat template that an agent can use, or the plugin cannot steer its blocks.
+        UsageError: it has no chat template that an agent can use, the plugin cannot steer its blocks, or other servers
+            beside this one send it requests.
     """
     versions.check_version()
+    if llm.engine_core.client_count > 1:
+        raise UsageError(
+            f"{llm.engine_core.client_count} servers share this vLLM, and a direction that one was given is unknown to "
+            "the others: start it with --api-server-count 1"
+        )
     read = _read(llm.model_config.model)
-    described = await _described(llm, read)
+    replicas = Replicas([Replica(number) for number in range(len(llm.engine_core.core_engines))], llm.engine_core)
+    described = await _described(replicas, read)
     info = _info(llm, read, described)
-    return ServedModel(
-        llm, info, read.template, read.stop_ids, StepCount(), described["capacity"], described["captures"]
-    )
+    return ServedModel(llm, info, read.template, read.stop_ids, replicas, described["capacity"], described["captures"])
 
 
 @dataclass(frozen=True)
@@ -160,14 +151,14 @@ def _read(name: str) -> _Read:
     return _Read(name, config, template, _stop_ids(name, config, tokenizer) | template.ends)
 
 
-async def _described(llm: AsyncLLM, read: _Read) -> Mapping[str, Any]:
+async def _described(replicas: Replicas, read: _Read) -> Mapping[str, Any]:
     """What the ranks say alike of the model.
 
     Raises:
         UsageError: one of them has no plugin, or cannot steer.
     """
     try:
-        return _same_in_all(await llm.collective_rpc("capvec_describe"))
+        return _same_in_all(await replicas.call("capvec_describe"))
     except Exception as error:
         raise UsageError(
             f"{read.name!r} cannot be steered in vLLM {versions.installed()}: capvec's plugin does not answer from "
@@ -208,14 +199,23 @@ def settings() -> dict[str, Any]:
     }
 
 
-def _start(name: str, arguments: dict[str, Any], count: StepCount) -> AsyncLLM:
+def _start(name: str, arguments: dict[str, Any], copies: Sequence[Replica]) -> AsyncLLM:
     fork_engines()
     own = settings() | {"additional_config": {"capvec": {"layers": arguments.pop(LAYERS, "all")}}}
+    if len(copies) > 1 and not current_platform.is_cpu() and arguments.get("tensor_parallel_size", 1) == 1:
+        # Otherwise each copy has two processes, and receipts wait for the next step of the other.
+        own["distributed_executor_backend"] = "uni"
     try:
         wanted = AsyncEngineArgs(model=name, **(own | arguments))
+        if len(copies) > 1 and wanted.create_model_config().is_moe:
+            raise UsageError(
+                f"--engine-arg {COPIES}: the copies of a mixture of experts share each step, which is not tested; use "
+                "tensor_parallel_size"
+            )
         # In a step of a server vLLM computes up to 8,192 tokens on an H100, in one of a library 2,048.
         context = UsageContext.OPENAI_API_SERVER
-        return AsyncLLM.from_engine_args(wanted, usage_context=context, stat_loggers=[lambda *_: count])
+        counting = [lambda _config, number: StepCount(copies[number])]
+        return AsyncLLM.from_engine_args(wanted, usage_context=context, stat_loggers=counting)
     except (TypeError, ValueError) as error:  # an unknown argument, or values that do not go together
         said = " ".join(str(error).split())
         raise UsageError(f"vLLM refuses to serve {name!r}: {said[:600]}") from error

@@ -20,6 +20,7 @@ def import_ahead() -> None:
 
 
 def fork_engines() -> None:
-    """Have vLLM start the processes that hold a model by forking that one."""
+    """Have vLLM start its processes by forking that one: those that hold a model, and one that coordinates them."""
     context = multiprocessing.get_context("forkserver")
-    setattr(import_module("vllm.v1.engine.utils"), "get_mp_context", lambda: context)  # noqa: B010
+    for name in ("utils", "coordinator"):
+        setattr(import_module(f"vllm.v1.engine.{name}"), "get_mp_context", lambda: context)  # noqa: B010

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any, Protocol
+
+from capvec.engines.vllm.replicas import Replica
 
 LOOK_EVERY_S = 0.5
 STALLED_S = 90.0
@@ -15,15 +18,13 @@ takes tens of seconds."""
 class Working(Protocol):
     """What is looked at."""
 
-    requests: int
+    @property
+    def replicas(self) -> Sequence[Replica]:
+        """The copies of the model."""
 
     @property
-    def steps(self) -> int:
-        """Steps of the batch so far."""
-
-    @property
-    def died(self) -> bool:
-        """Whether a process has ended."""
+    def died(self) -> str:
+        """Which of vLLM's processes has ended, by its name; empty if all are there."""
 
 
 async def trouble(
@@ -40,13 +41,16 @@ async def trouble(
     Returns:
         Why it cannot go on; empty if the server ended.
     """
-    steps, moved = engine.steps, time.monotonic()
+    moved = {one.number: (one.steps, time.monotonic()) for one in engine.replicas}
     while not serving.done():
         await asyncio.wait({serving}, timeout=every_s)
         if engine.died:
-            return "a process of vLLM died"
-        if engine.steps != steps or not engine.requests:
-            steps, moved = engine.steps, time.monotonic()
-        elif time.monotonic() - moved > stalled_s:
-            return f"vLLM has made no step for {stalled_s:g} s"
+            return f"a process of vLLM died: {engine.died}"
+        for one in engine.replicas:
+            steps, since = moved[one.number]
+            if one.steps != steps or not one.requests:
+                moved[one.number] = one.steps, time.monotonic()
+            elif time.monotonic() - since > stalled_s:
+                which = f" in copy {one.number} of {len(engine.replicas)}" if len(engine.replicas) > 1 else ""
+                return f"vLLM has made no step{which} for {stalled_s:g} s"
     return ""

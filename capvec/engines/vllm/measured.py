@@ -44,6 +44,9 @@ class Measured(NamedTuple):
     apart: Apart
 
 
+_MEANS = {"shift_mean": "shift", "level_mean": "level", "ambient_norm": "ambient", "rounding": "rounding"}
+"""Field of a receipt → sum over the positions."""
+_SIGNS = {name: 1 if name.endswith("_min") else -1 for name in EXTREMES}
 Raw = Mapping[str, Any]
 """What one rank measured of a request: `faults`, why it was not steered; `prompt` and `cached`, tokens; `reached`, the
 first position that was never computed; `passes`; `again`, positions computed a second time; `watched`, the numbers of
@@ -145,26 +148,32 @@ def _receipt(steer: Steer, number: int, ranks: Sequence[Raw], forwards: int, ove
     """Counts are the same in each rank. Of means the mean over the ranks is taken, of extremes the worst."""
     raw = ranks[0]
     own = raw["steers"][number]
-    every = [rank["steers"][number]["readings"] for rank in ranks]
-    sums = {name: sum(one[name] for one in every) / len(every) for name in SUMS}
+    readings = _joined([rank["steers"][number]["readings"] for rank in ranks])
+    positions = readings["positions"]
     after = overshoot if APPLIES[steer.positions] >> GENERATED & 1 else 0
     measured: dict[str, Any] = {}
-    if sums["positions"]:
-        means = {"shift_mean": "shift", "level_mean": "level", "ambient_norm": "ambient", "rounding": "rounding"}
-        least = {name: min(one[name] for one in every) for name in EXTREMES}
-        measured = {name: sums[of] / sums["positions"] for name, of in means.items()}
-        measured |= {name: value if name.endswith("_min") else -value for name, value in least.items()}
+    if positions:
+        measured = {name: readings[of] / positions for name, of in _MEANS.items()}
+        measured |= {name: sign * readings[name] for name, sign in _SIGNS.items()}
     return Receipt(
         steer,
         fired=int(_watched(raw, "drew")[own["site"]]) - overshoot,
         forwards=forwards,
         passed=int(_watched(raw, "seen")[own["site"]]) - overshoot,
-        steered=int(sums["positions"] - sums["again"]) - after,
+        steered=int(positions - readings["again"]) - after,
         block=own["block"],
         receiver=own["receiver"],
         vector=own["vector"],
         **measured,
     )
+
+
+def _joined(ranks: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
+    """Of sums the mean over the ranks, of least values the least."""
+    if len(ranks) == 1:
+        return ranks[0]
+    means = {name: sum(one[name] for one in ranks) / len(ranks) for name in SUMS}
+    return means | {name: min(one[name] for one in ranks) for name in LEAST}
 
 
 def _isolation(steers: Sequence[Steer], ranks: Sequence[Raw], forwards: int, overshoot: int) -> IsolationCheck:

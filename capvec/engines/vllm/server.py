@@ -21,8 +21,10 @@ from capvec.engines.generation import Drawn, ReplyRequest, seed_of_32_bits
 from capvec.engines.prepared import Prepared
 from capvec.engines.serving import unless_gone
 from capvec.engines.vllm import measured
-from capvec.engines.vllm.collected import Collected
+from capvec.engines.vllm.collected import Collected, Measured
 from capvec.engines.vllm.engine import ServedModel
+from capvec.engines.vllm.layout import KEY
+from capvec.engines.vllm.replicas import Replica, Replicas
 from capvec.engines.vllm.replies import Ending, salt_of, shares_prefixes, spans
 from capvec.errors import EngineUnavailable, SteeringFault
 from capvec.receipts import check_finite
@@ -44,19 +46,28 @@ class Engine(Endpoints):
         self._served = served
         self._epoch = 0
         """Part of every salt."""
-        self._receipts = Collected(partial(served.call, "capvec_receipts"))
-        self._pooled = Collected(partial(served.call, "capvec_captured"))
-        self._room = asyncio.Semaphore(served.captures)
-        """For conversations whose residuals are summed in the ranks."""
+        call = served.replicas.call_one
+        self._receipts = [Collected(partial(call, replica, "capvec_receipts")) for replica in served.replicas]
+        self._pooled = [Collected(partial(call, replica, "capvec_captured")) for replica in served.replicas]
+        self._room = [asyncio.Semaphore(served.captures) for _ in served.replicas]
+        """For conversations whose residuals are summed in the ranks of each copy of the model."""
+
+    @property
+    def replicas(self) -> Replicas:
+        """The copies of the model."""
+        return self._served.replicas
 
     @property
     def steps(self) -> int:
-        return self._served.count.steps
+        return sum(replica.steps for replica in self.replicas)
 
     @property
-    def died(self) -> bool:
-        """Whether one of vLLM's processes has ended."""
-        return bool(self._served.llm.errored)
+    def died(self) -> str:
+        """Which of vLLM's processes has ended, by its name; empty if all are there."""
+        if not self._served.llm.errored:
+            return ""
+        processes = self._served.llm.engine_core.resources.engine_manager
+        return getattr(processes, "failed_proc_name", None) or "one of them"
 
     @property
     def most_captured(self) -> int:
@@ -87,7 +98,7 @@ class Engine(Endpoints):
         return np.stack(found)
 
     async def hold(self, key: str, vectors: NDArray[np.float32]) -> None:
-        held = set(await self._served.call("capvec_put_direction", key, vectors.tobytes()))
+        held = set(await self.replicas.call("capvec_put_direction", key, vectors.tobytes()))
         if held != {key}:
             raise EngineUnavailable(f"the direction {key} arrived as {', '.join(sorted(held))} in vLLM's ranks")
 
@@ -98,12 +109,15 @@ class Engine(Endpoints):
         about: dict[str, Any] = {"key": key, "salt": salt, "steers": [steer.to_json() for steer in request.steers]}
         if request.assistant is not None:
             about["assistant"] = spans(request.assistant)
-        try:
-            ending = await self._draw(request, key, salt, about)
-        except BaseException:
-            self._receipts.discard(key)
-            raise
-        ranks = await self._receipts.of(key)
+        reused = request.tokens if shares_prefixes(request.steers) else ()
+        with self.replicas.serving(salt, reused) as replica:
+            receipts = self._receipts[replica.number]
+            try:
+                ending, ranks = await self._draw(request, key, salt, about, replica)
+            except BaseException:
+                receipts.discard(key)
+                raise
+            ranks = ranks or await receipts.of(key)
         try:
             found = measured.receipts(request.steers, ranks, prompt=request.tokens, drawn=ending.tokens)
             check_finite(found.receipts, found.isolation)
@@ -125,10 +139,12 @@ class Engine(Endpoints):
     async def _forget(self) -> None:
         """Have keys and values that were computed wrongly serve no other reply, neither as a prefix nor as remains."""
         self._epoch += 1
-        await self._served.call("capvec_scrub")
+        await self.replicas.call("capvec_scrub")
 
-    async def _draw(self, request: ReplyRequest, key: str, salt: str, about: Mapping[str, Any]) -> Ending:
-        """Draw tokens until the reply ends.
+    async def _draw(
+        self, request: ReplyRequest, key: str, salt: str, about: Mapping[str, Any], replica: Replica
+    ) -> tuple[Ending, Sequence[Measured]]:
+        """Draw tokens until the reply ends; with what the ranks measured, if that came with the last one.
 
         vLLM ends it at a stop token and at the last token. At a stop string it ends here: the request is given up, and
         what runs past the end belongs to no reply.
@@ -143,21 +159,22 @@ class Engine(Endpoints):
             output_kind=RequestOutputKind.DELTA if request.stop or request.listener else RequestOutputKind.FINAL_ONLY,
             logprobs=request.logprobs,
             logit_bias=dict(request.shaping.logit_bias) or None,
-            extra_args={"capvec": dict(about)},
+            extra_args={KEY: dict(about)},
             **{name: getattr(request.shaping, name) for name in SHAPED},
         )
         if request.steers and not shares_prefixes(request.steers):
             params.skip_reading_prefix_cache = True
         prompt = TokensPrompt(prompt_token_ids=list(request.tokens), cache_salt=salt)
         ending = Ending(self.template, self._served.stop_ids, request)
-        async with aclosing(self._served.llm.generate(prompt, params, key)) as outputs:
+        drawing = self._served.llm.generate(prompt, params, key, data_parallel_rank=replica.number)
+        async with aclosing(drawing) as outputs:
             async for output in outputs:
                 (choice,) = output.outputs
                 if self._take(ending, choice, request):
                     break
         if not ending.ended:
             raise EngineUnavailable(f"vLLM ended a reply after {len(ending.tokens)} tokens: {choice.finish_reason}")
-        return ending
+        return ending, sent_along(output)
 
     def _take(self, ending: Ending, choice: Any, request: ReplyRequest) -> bool:
         """Take the tokens of a step, and tell the listener of them; whether the reply ends with one of them."""
@@ -171,10 +188,11 @@ class Engine(Endpoints):
 
     async def _residual(self, one: Prepared) -> NDArray[np.float32]:
         """The pooled residual of every layer, float32 `[n_layers, d_model]`."""
-        async with self._room:
-            return await self._residual_of(one)
+        with self.replicas.serving() as replica:
+            async with self._room[replica.number]:
+                return await self._residual_of(one, replica)
 
-    async def _residual_of(self, one: Prepared) -> NDArray[np.float32]:
+    async def _residual_of(self, one: Prepared, replica: Replica) -> NDArray[np.float32]:
         key = uuid4().hex
         chosen = np.zeros(len(one.ids), bool)
         chosen[list(one.chosen)] = True
@@ -184,20 +202,28 @@ class Engine(Endpoints):
             ignore_eos=True,
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
-            extra_args={"capvec": {"key": key, "capture": spans(chosen.tolist())}},
+            extra_args={KEY: {"key": key, "capture": spans(chosen.tolist())}},
         )
         params.skip_reading_prefix_cache = True
         prompt = TokensPrompt(prompt_token_ids=list(one.ids), cache_salt=key)
+        pooled = self._pooled[replica.number]
+        drawing = self._served.llm.generate(prompt, params, key, data_parallel_rank=replica.number)
         try:
-            async with aclosing(self._served.llm.generate(prompt, params, key)) as outputs:
-                async for _ in outputs:
-                    pass
+            async with aclosing(drawing) as outputs:
+                async for output in outputs:
+                    ranks = sent_along(output)
         except BaseException:
-            self._pooled.discard(key)
+            pooled.discard(key)
             raise
-        ranks = await self._pooled.of(key)
+        ranks = ranks or await pooled.of(key)
         found: NDArray[np.float32] = measured.residuals(ranks, len(one.chosen), self.info.n_layers, self.info.d_model)
         return found
+
+
+def sent_along(output: Any) -> Sequence[Measured]:
+    """What the ranks measured of a request, where an output of vLLM brings it."""
+    found: Sequence[Measured] = (output.kv_transfer_params or {}).get(KEY, ())
+    return found
 
 
 def _told(token: int, logprobs: Mapping[int, Any], most: int | None) -> Drawn:

@@ -171,7 +171,7 @@ def run(study: SelectionStudy, *, jobs: int) -> bool:
         payload = session.payload
         with EngineClient(payload.engine_url, payload.engine_token) as client:
             try:
-                run_trials(payload.trials(client), session.recorder, jobs, session.watch)
+                run_trials(payload.trials(client, at_a_time=jobs), session.recorder, jobs, session.watch)
             except KeyboardInterrupt:
                 _say(f"stopped, so nothing is reported or selected; go on with --run {session.folder.name} --resume")
                 raise

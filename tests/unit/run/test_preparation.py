@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,9 +12,11 @@ from support.scripted_sandbox import ScriptedProvider
 
 from capvec.errors import FileTooLarge, InfrastructureError, SandboxBroken, SandboxUnavailable, UsageError
 from capvec.run.preparation import prepare_images
+from capvec.sandbox import docker_cli
 from capvec.task_records import Task
 
 pytestmark = pytest.mark.unit
+LIMIT_S = 60.0
 TASKS = [Task(name, Path(), "do it", "0") for name in ("a", "b", "c")]
 
 
@@ -45,3 +50,45 @@ def test_a_docker_that_is_gone_ends_the_work() -> None:
     gone = SandboxUnavailable("Docker does not answer")
     with pytest.raises(SandboxUnavailable, match="does not answer"):
         prepare_images(Failing(gone, away=gone), TASKS, keep_going=True)
+
+
+class Together(ScriptedProvider):
+    """Has the images of two tasks only if they are made ready at the same time."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.both = threading.Barrier(2)
+
+    def prepare(self, task: Task) -> str:
+        self.both.wait(LIMIT_S)
+        return super().prepare(task)
+
+
+def test_images_are_made_ready_side_by_side_and_listed_in_the_order_of_the_tasks() -> None:
+    images, unbuilt = prepare_images(Together(), TASKS[:2], keep_going=False)
+    assert (list(images), unbuilt) == (["a", "b"], {})
+
+
+class Building(ScriptedProvider):
+    """Builds the image of `a` for ever, and that of `b` not at all."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.began = threading.Event()
+
+    def prepare(self, task: Task) -> str:
+        if task.name == "b":
+            assert self.began.wait(LIMIT_S)
+            raise UsageError("task b: no such image")
+        with (
+            tempfile.TemporaryFile() as log,
+            docker_cli.process(("sleep", "1000"), dict(os.environ), log, log) as build,
+        ):
+            self.began.set()
+            assert build.wait(LIMIT_S) != 0
+        return "never"
+
+
+def test_where_one_image_cannot_be_had_the_builds_of_others_end() -> None:
+    with pytest.raises(UsageError, match=r"^task b: "):
+        prepare_images(Building(), TASKS[:2], keep_going=False)

@@ -39,10 +39,10 @@ def limited(soft, hard, *command, cwd, kind=resource.RLIMIT_NOFILE):
 @pytest.mark.parametrize(
     ("command", "said", "code"),
     [
-        ((*STUDY, "-n", "2"), "ERROR: -n 2 needs 192 open files", pytest.ExitCode.USAGE_ERROR),
-        ((*STUDY, "-n", "0"), "ERROR: -n 0 needs 160 open files", pytest.ExitCode.USAGE_ERROR),
-        ((*CAPVEC, "check", "--jobs", "3"), "capvec: --jobs 3 needs 224 open files", 2),
-        ((*CAPVEC, "collect", "--model", "pocket", "--jobs", "1"), "capvec: --jobs 1 needs 160 open files", 2),
+        ((*STUDY, "-n", "2"), "ERROR: -n 2 needs 256 open files", pytest.ExitCode.USAGE_ERROR),
+        ((*STUDY, "-n", "0"), "ERROR: -n 0 needs 192 open files", pytest.ExitCode.USAGE_ERROR),
+        ((*CAPVEC, "check", "--jobs", "3"), "capvec: --jobs 3 needs 320 open files", 2),
+        ((*CAPVEC, "collect", "--model", "pocket", "--jobs", "1"), "capvec: --jobs 1 needs 192 open files", 2),
     ],
     ids=["workers", "one process", "check", "collect"],
 )
@@ -74,4 +74,4 @@ def test_what_the_system_allows_is_taken():
         "allow_trials(2, '-n 2')\nprint(resource.getrlimit(resource.RLIMIT_NOFILE))"
     )
     done = limited(24, 1000, sys.executable, "-c", program, cwd=os.getcwd())
-    assert done.stdout == "(192, 1000)\n", done.stderr
+    assert done.stdout == "(256, 1000)\n", done.stderr

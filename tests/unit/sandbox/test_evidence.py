@@ -29,20 +29,20 @@ def save(step, *others, script=lambda _command: DONE, renew=False):
 
 
 def test_the_agents_container_comes_first_and_is_stopped_before_a_service_is_asked():
-    assert save(TaskStep("a", "x", verifier=APART))[0] == ["save", "stop", "dump"]
+    assert save(TaskStep("a", "x", verifier=APART))[0] == ["save", "retire", "stop", "dump"]
 
 
 def test_it_is_not_stopped_where_it_is_needed_again_or_no_service_is_asked():
     step = TaskStep("a", "x", verifier=APART)
     assert save(step, TaskStep("b", "x"))[0] == ["save", "dump"]
     assert save(replace(step, verifier=replace(APART, environment=None)))[0] == ["save", "dump"]
-    assert save(replace(step, verifier=replace(APART, collect=HOOKS[1:])))[0] == ["save"]
+    assert save(replace(step, verifier=replace(APART, collect=HOOKS[1:])))[0] == ["save", "retire"]
 
 
 def test_artifacts_of_a_service_alone_stop_it():
     step = TaskStep("a", "x", verifier=replace(APART, collect=()), artifacts=(Artifact("/out", service="db"),))
     commands, notes, failed = save(step)
-    assert (commands, notes, failed) == (["stop"], (), ())
+    assert (commands, notes, failed) == (["retire", "stop"], (), ())
     assert save(replace(step, verifier=Verifier()))[0] == []
 
 
@@ -53,12 +53,12 @@ def test_only_commands_beside_the_agents_container_are_asked_again_and_only_wher
     def fails_once(command):
         return next(answers) if "dump" in command else DONE
 
-    assert save(step, script=fails_once, renew=True) == (["save", "stop", "dump", "dump"], (), ())
-    assert save(step, renew=True)[0] == ["save", "stop", "dump"]
+    assert save(step, script=fails_once, renew=True) == (["save", "retire", "stop", "dump", "dump"], (), ())
+    assert save(step, renew=True)[0] == ["save", "retire", "stop", "dump"]
     commands, (note,), failed = save(
         step, script=lambda command: CommandResult("no", 2) if "save" in command else DONE, renew=True
     )
-    assert (commands, failed) == (["save", "stop", "dump"], ())
+    assert (commands, failed) == (["save", "retire", "stop", "dump"], ())
     assert "'save' in the service main ended with exit code 2 and printed at last: no, so" in note
 
 

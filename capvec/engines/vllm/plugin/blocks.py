@@ -85,39 +85,49 @@ class Place:
 
 
 class SteerHook:
-    """A block's forward hook."""
+    """A block's forward hook. The module has the site's number for the op, under the name `number`."""
 
     def __init__(self, site: int) -> None:
-        self.site = site
+        self.site, self.number = site, f"capvec_leaves_{site}"
 
     def __call__(self, module: nn.Module, _args: Any, output: Any) -> None:
         if not (isinstance(output, tuple) and len(output) == 2 and all(isinstance(one, Tensor) for one in output)):
             raise UsageError(
                 f"a block of the class {type(module).__name__} gave no pair of tensors; use --engine transformers"
             )
-        torch.ops.capvec.steer(output[0], output[1], self.site)
+        torch.ops.capvec.steer(output[0], output[1], getattr(module, self.number))
 
 
 class WitnessHook:
-    """The forward pre-hook of the module that a block's output enters."""
+    """The forward pre-hook of the module that a block's output enters, with a number as `SteerHook`."""
 
     def __init__(self, site: int, module: nn.Module) -> None:
-        self.site = site
+        self.site, self.number = site, f"capvec_arrives_{site}"
         names = list(inspect.signature(type(module).forward).parameters)[1:]
         pair = ("hidden_states", "residual") if "residual" in names and "hidden_states" in names else ()
         self.places = tuple((name, names.index(name)) for name in pair) or (("x", 0), ("residual", 1))
 
-    def __call__(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         hidden, residual = (kwargs[name] if name in kwargs else args[index] for name, index in self.places)
-        torch.ops.capvec.witness(hidden, residual, self.site)
+        torch.ops.capvec.witness(hidden, residual, getattr(module, self.number))
 
 
-def hook(blocks: Blocks, layers: Sequence[int]) -> None:
-    """Put the hooks of each layer's site on its block and on the module that receives its output."""
+def hook(blocks: Blocks, layers: Sequence[int], numbers: Sequence[Tensor]) -> None:
+    """Put the hooks of each layer's site on its block and on the module that receives its output.
+
+    Args:
+        blocks: of the model.
+        layers: of each site.
+        numbers: each site's, as a tensor on the model's device. Blocks of one kind then compile to the same code; with
+            the number in it each would be compiled anew.
+    """
     for site, layer in enumerate(layers):
-        receiver = blocks.receiver(layer)
-        blocks.modules[layer].register_forward_hook(SteerHook(site))
-        receiver.register_forward_pre_hook(WitnessHook(site, receiver), with_kwargs=True)
+        block, receiver = blocks.modules[layer], blocks.receiver(layer)
+        steer, witness = SteerHook(site), WitnessHook(site, receiver)
+        block.register_forward_hook(steer)
+        receiver.register_forward_pre_hook(witness, with_kwargs=True)
+        block.register_buffer(steer.number, numbers[site], persistent=False)
+        receiver.register_buffer(witness.number, numbers[site], persistent=False)
 
 
 def places(blocks: Blocks, sites: int) -> tuple[Place, ...]:

@@ -45,6 +45,9 @@ class Buffers:
         """v_L, float32."""
         self.stash = torch.zeros(sizes.tokens, sizes.width, dtype=dtype, device=device)
         """h of the block that ran last."""
+        self.numbers = [torch.tensor(site, dtype=torch.int32, device=device) for site in range(sizes.sites)]
+        """Of each site, its number."""
+        self._sites = {number.data_ptr(): site for site, number in enumerate(self.numbers)}
         self.steered = [True] * sizes.sites
         """Of each site, whether a steer of the step is there. The host reads it, and may say so of a site without."""
         self.readings = torch.zeros(*each, len(READINGS), dtype=torch.float64, device=device)
@@ -58,6 +61,10 @@ class Buffers:
         self.weights = (signs + 0.5).to(device)
         """Of the fingerprint: a sum over the unit vector's coordinates, each with its own weight."""
         self._unread = torch.tensor([0.0] * len(SUMS) + [torch.inf] * len(LEAST), dtype=torch.float64, device=device)
+
+    def site_of(self, number: Tensor) -> int:
+        """The site that one of `numbers` names, without reading the device."""
+        return self._sites[number.data_ptr()]
 
     def clear(self, slots: Tensor) -> None:
         """Forget what was measured in these slots."""

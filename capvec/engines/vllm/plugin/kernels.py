@@ -7,10 +7,15 @@ arithmetic on residuals is in float64. What is measured is added to the slot's r
 differs from run to run; sums may differ in their last bits, extremes do not.
 
 Sums over the coordinates that are needed together are taken together: each is a barrier for the program's warps.
+
+A launch takes as long as the work of a step with few tokens. So each kernel begins before the one before it has ended
+(`AHEAD`: programmatic dependent launch), reads what the host has put into the buffers, and then waits for it. No
+program may end without that wait: the next kernel waits for this one alone.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -137,6 +142,7 @@ def _steer(
     STEERS: tl.constexpr,
     COLUMNS: tl.constexpr,
     BLOCK: tl.constexpr,
+    AHEAD: tl.constexpr,
 ):
     token = tl.program_id(0).to(tl.int64)
     offsets = tl.arange(0, BLOCK)
@@ -144,6 +150,12 @@ def _steer(
     at = token * width + offsets
     packed = tl.load(tokens + token)
     slot = (packed & _SLOT).to(tl.int64)
+    kind = (packed >> _KIND) & 3
+    entries = table + (slot * sites + site) * STEERS * COLUMNS
+    count, _, moves, keeps = _asked(entries, kind, STEERS, COLUMNS)
+    if AHEAD:
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
     if EVERY:
         left = _arrived(hidden, residual, at, inside)
         tl.store(stash + at, left, mask=inside)
@@ -154,9 +166,6 @@ def _steer(
     if STEERED:
         if slot == 0:
             return
-        kind = (packed >> _KIND) & 3
-        entries = table + (slot * sites + site) * STEERS * COLUMNS
-        count, _, moves, keeps = _asked(entries, kind, STEERS, COLUMNS)
         if moves == 0:
             return
         rounded = _arrived(hidden, residual, at, inside)
@@ -287,12 +296,11 @@ def _witness(
     STEERS: tl.constexpr,
     COLUMNS: tl.constexpr,
     BLOCK: tl.constexpr,
+    AHEAD: tl.constexpr,
 ):
     token = tl.program_id(0).to(tl.int64)
     packed = tl.load(tokens + token)
     slot = (packed & _SLOT).to(tl.int64)
-    if slot == 0:
-        return
     kind = (packed >> _KIND) & 3
     offsets = tl.arange(0, BLOCK)
     inside = offsets < width
@@ -300,6 +308,11 @@ def _witness(
     place = slot * sites + site
     entries = table + place * STEERS * COLUMNS
     count, applied, moves, keeps = _asked(entries, kind, STEERS, COLUMNS)
+    if AHEAD:
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
+    if slot == 0:
+        return
     if EVERY:
         left = tl.load(stash + at, mask=inside, other=0.0).to(tl.float32)
         moved = _arrived(hidden, residual, at, inside).to(tl.float32) - left
@@ -339,7 +352,15 @@ def _sizes(buffers: Buffers) -> dict[str, Any]:
         "COLUMNS": slots.INVERSE + sizes.steers,
         "BLOCK": block,
         "num_warps": min(16, max(1, block // 512)),
+        "AHEAD": _ahead(),
+        "launch_pdl": _ahead(),
     }
+
+
+@functools.cache
+def _ahead() -> bool:
+    """Whether the device can begin a kernel before the one before it has ended: compute capability 9.0 and later."""
+    return torch.cuda.get_device_capability() >= (9, 0)
 
 
 def _passes(buffers: Buffers, tokens: int, site: int) -> list[dict[str, bool]]:

@@ -36,7 +36,7 @@ from capvec.engines.vllm.plugin.slots import (
     WHERE,
 )
 
-_SCHEMA = "(Tensor(a!) hidden, Tensor(b!) residual, int site) -> ()"
+_SCHEMA = "(Tensor(a!) hidden, Tensor(b!) residual, Tensor site) -> ()"
 
 
 @dataclass
@@ -65,8 +65,12 @@ def use(buffers: Buffers) -> None:
         torch.library.register_fake(f"capvec::{name}", lambda *_: None, lib=library)
 
 
-def _on_buffers(function: Callable[[Buffers, Tensor, Tensor, int], None]) -> Callable[[Tensor, Tensor, int], None]:
-    return lambda hidden, residual, site: function(_registered[0].buffers, hidden, residual, site)
+def _on_buffers(function: Callable[[Buffers, Tensor, Tensor, int], None]) -> Callable[[Tensor, Tensor, Tensor], None]:
+    def run(hidden: Tensor, residual: Tensor, site: Tensor) -> None:
+        buffers = _registered[0].buffers
+        function(buffers, hidden, residual, buffers.site_of(site))
+
+    return run
 
 
 # --------------------------------------------------------------------------------------------------- on the CPU

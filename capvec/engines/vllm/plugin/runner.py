@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from vllm.v1.kv_cache_interface import MambaSpec
 
 import capvec
-from capvec.engines.vllm.layout import KEY, READINGS, WATCHED
+from capvec.engines.vllm.layout import KEY
 from capvec.engines.vllm.plugin import ops
+from capvec.engines.vllm.plugin.answers import Answers
 from capvec.engines.vllm.plugin.bank import Bank
-from capvec.engines.vllm.plugin.blocks import Blocks, Place, find_blocks, hook, places
+from capvec.engines.vllm.plugin.blocks import Blocks, find_blocks, hook
 from capvec.engines.vllm.plugin.buffers import Buffers, Sizes
 from capvec.engines.vllm.plugin.prefixes import Prefixes
 from capvec.engines.vllm.plugin.slots import Slots
 from capvec.errors import UsageError
-from capvec.steering import vector_hash
 
-GRAPH = 1
+GRAPH = 2
 """Version of the ops' schema: part of the key of vLLM's compile cache."""
 BANK_BYTES = 256 * 2**20
 """What the directions may take of the device's memory unless the configuration says how many there are."""
@@ -98,10 +98,9 @@ class Steering:
         rows = (scheduler.max_num_seqs, *self.buffers.table.shape[1:])
         self._rows = torch.zeros(rows, dtype=torch.float64, pin_memory=self._pinned)
         self._packed: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
-        self._used: dict[tuple[int, int], tuple[str, float]] = {}
-        """Hash and fingerprint of a bank's row at a site, computed from what the device holds."""
+        self.answers = Answers(self.slots, self.buffers, blocks)
         ops.use(self.buffers)
-        hook(blocks, settings.layers)
+        hook(blocks, settings.layers, self.buffers.numbers)
 
     # ------------------------------------------------------------------------------------------ before a step
 
@@ -162,6 +161,7 @@ class Steering:
 
     def fill(self, scheduled: NDArray[np.int32]) -> None:
         """Write the tokens of the next step; those of the step before that it does not reach become padding."""
+        self.answers.reading.mark()
         batch = self.runner.input_batch
         requests = batch.req_ids[: batch.num_reqs]
         packed = self.slots.pack(requests, batch.num_computed_tokens_cpu[: batch.num_reqs].astype(np.int64), scheduled)
@@ -219,7 +219,7 @@ class Steering:
         found, held = self.slots.bank.put(vectors)
         if held is not None:
             self.buffers.bank[held.row] = torch.from_numpy(held.vectors.copy()).to(self.runner.device)
-            self._used = {place: used for place, used in self._used.items() if place[0] != held.row}
+            self.answers.forget(held.row)
         if found != direction:
             self.slots.bank.drop(found)
             raise UsageError(f"a direction with the hash {found} arrived; expected {direction}")
@@ -228,89 +228,6 @@ class Steering:
     def drop(self, direction: str) -> None:
         """Give a direction up as soon as no request uses it."""
         self.slots.bank.drop(direction)
-
-    def receipts(self, keys: Sequence[str]) -> dict[str, Any]:
-        """What was measured of each request, once; `measured` has the meaning of the fields."""
-        slots = [self.slots.find(key) for key in keys]
-        readings, watched, rows = self._measured(slots)
-        found = places(self.blocks, self.buffers.sizes.sites)
-        answer: dict[str, Any] = {}
-        for number, (key, slot) in enumerate(zip(keys, slots, strict=True)):
-            one = self.slots.requests[slot] if slot else None
-            if one is None:
-                answer[key] = {"faults": ["nothing was measured of it, or it was asked for too late"]}
-                continue
-            answer[key] = {
-                "faults": one.faults,
-                "prompt": one.prompt,
-                "cached": one.cached,
-                "reached": int(self.slots.reached[slot]),
-                "passes": int(self.slots.passes[slot]),
-                "again": int(self.slots.again[slot]),
-                "watched": watched[number].tobytes(),
-                "steers": [
-                    self._of_steer(readings[number, site, place], int(rows[number, site, place]), site, found[site])
-                    for site, place in ([] if one.faults else one.entries)
-                ],
-            }
-        for key, slot in zip(keys, slots, strict=True):
-            if slot:
-                self.slots.taken(key)
-        return answer
-
-    def captured(self, keys: Sequence[str]) -> dict[str, Any]:
-        """The mean residuals of each request, once: float32 `[layers, d_model]`, with the layers and the positions."""
-        answer: dict[str, Any] = {}
-        for key in keys:
-            slot = self.slots.find(key)
-            one = self.slots.requests[slot] if slot else None
-            if one is None or one.faults or one.pool < 0:
-                faults = one.faults if one is not None else []
-                answer[key] = {"faults": faults or ["nothing was captured of it, or it was asked for too late"]}
-            else:
-                count = self.buffers.counted[one.pool]
-                mean = self.buffers.pooled[one.pool] / count.clamp_min(1)[:, None]
-                answer[key] = {
-                    "faults": [],
-                    "layers": list(self.settings.layers),
-                    "positions": count.cpu().int().tolist(),
-                    "residuals": mean.float().cpu().numpy().tobytes(),
-                }
-            if slot:
-                self.slots.taken(key)
-        return answer
-
-    def _measured(self, slots: Sequence[int]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """Readings, watches and rows of the bank of these slots: one gather on the device, and one copy to the host."""
-        buffers, sizes = self.buffers, self.buffers.sizes
-        where = torch.tensor(slots, dtype=torch.long).to(self.runner.device)
-        parts = (buffers.readings[where], buffers.watched[where], buffers.table[where][..., 0])
-        table = torch.cat([part.flatten(1) for part in parts], dim=1).cpu().numpy()
-        each = (len(slots), sizes.sites, sizes.steers)
-        readings, rest = np.split(table, [sizes.sites * sizes.steers * len(READINGS)], axis=1)
-        watched, rows = np.split(rest, [sizes.sites * len(WATCHED)], axis=1)
-        return readings.reshape(*each, -1), watched.reshape(*each[:2], -1), rows.reshape(each)
-
-    def _of_steer(self, readings: NDArray[np.float64], row: int, site: int, place: Place) -> dict[str, Any]:
-        used, expected = self._vector(row, site)
-        fingerprints = readings[READINGS.index("fingerprint_min")], -readings[READINGS.index("fingerprint_max")]
-        same = all(abs(one - expected) <= 1e-9 for one in fingerprints) or not readings[READINGS.index("positions")]
-        return {
-            "block": place.block,
-            "receiver": place.receiver,
-            "site": site,
-            "vector": used if same else "",
-            "readings": readings.tobytes(),
-        }
-
-    def _vector(self, row: int, site: int) -> tuple[str, float]:
-        """Hash and fingerprint of a vector, computed from the device's copy of it, once after it was put there."""
-        if (row, site) not in self._used:
-            vector = self.buffers.bank[row, site]
-            length = torch.linalg.vector_norm(vector.double())
-            unit = vector.double() / torch.where(length > 0, length, 1.0)
-            self._used[row, site] = vector_hash(vector.cpu().numpy()), float(unit @ self.buffers.weights)
-        return self._used[row, site]
 
 
 def _asked(params: Any) -> Mapping[str, Any]:

@@ -141,6 +141,11 @@ class Slots:
         else:
             self._closed.append(slot)
 
+    @property
+    def under_way(self) -> set[int]:
+        """The slots of the step that was packed last."""
+        return set(self._rows.tolist())
+
     def find(self, key: str) -> int:
         """The slot of a request by the server's key; 0 if there is none."""
         return self._keys.get(key, 0)

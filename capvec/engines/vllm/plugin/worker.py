@@ -12,12 +12,13 @@ from vllm.v1.worker.gpu_worker import Worker
 from vllm.v1.worker.worker_base import WorkerBase
 
 from capvec.engines.vllm.layout import KEY
+from capvec.engines.vllm.plugin import ended
 from capvec.engines.vllm.plugin.runner import Steering, install
 from capvec.errors import UsageError
 
 
 def register() -> None:
-    """The entry point: extend vLLM's worker classes, once in each process."""
+    """The entry point: extend vLLM's classes, once in each process."""
     if hasattr(WorkerBase, "capvec_describe"):
         return
     load = Worker.load_model
@@ -27,12 +28,17 @@ def register() -> None:
         given = (self.vllm_config.additional_config or {}).get(KEY)
         if given is not None:
             check_engine(self.vllm_config, self.model_runner)
+            if self.device.type == "cuda":
+                from capvec.engines.vllm.plugin.tuning import compile_at_once  # noqa: PLC0415 (needs Triton)
+
+                compile_at_once()
         answer = load(self, *args, **kwargs)
         if given is not None:
             self.capvec_steering = install(self.model_runner, given)
         return answer
 
     Worker.load_model = load_model
+    ended.follow()
     for name, function in _ANSWERS.items():
         setattr(WorkerBase, name, function)
 
@@ -77,7 +83,11 @@ def _drop(self: Any, direction: str) -> None:
 
 
 def _receipts(self: Any, keys: Sequence[str]) -> dict[str, Any]:
-    return _steering(self).receipts(keys)
+    return _steering(self).answers.receipts(keys)
+
+
+def _ended(self: Any, requests: Sequence[str]) -> dict[str, Any]:
+    return _steering(self).answers.ended(requests)
 
 
 def _scrub(self: Any) -> None:
@@ -91,7 +101,7 @@ def _scrub(self: Any) -> None:
 
 
 def _captured(self: Any, keys: Sequence[str]) -> dict[str, Any]:
-    return _steering(self).captured(keys)
+    return _steering(self).answers.captured(keys)
 
 
 _ANSWERS = {
@@ -100,6 +110,7 @@ _ANSWERS = {
     "capvec_drop_direction": _drop,
     "capvec_receipts": _receipts,
     "capvec_captured": _captured,
+    "capvec_ended": _ended,
     "capvec_scrub": _scrub,
 }
 """Methods of a worker, which the server calls by `collective_rpc`."""

@@ -69,6 +69,11 @@ def test_an_automaton_without_bound_ends_its_own_process_alone():
     assert time.monotonic() - before < 60
 
 
+def test_an_automaton_that_nobody_waits_for_any_more_is_given_up():
+    with pytest.raises(automaton.GivenUpError):
+        automaton.automaton_of("(a|b)*a(a|b){40}", WORDS, STOP, given_up=lambda: True)
+
+
 def test_the_process_makes_what_this_one_makes():
     here, there = automaton.compiled("(?:a|bc)*d", WORDS, STOP), automaton.automaton_of("(?:a|bc)*d", WORDS, STOP)
     assert all((one == other).all() for one, other in zip(vars(here).values(), vars(there).values(), strict=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from capvec.engines.vllm.arguments import LAYERS, REFUSED, check_arguments
+from capvec.engines.vllm.arguments import COPIES, LAYERS, REFUSED, check_arguments
 from capvec.errors import UsageError
 
 pytestmark = pytest.mark.unit
@@ -18,7 +18,18 @@ def test_what_would_spoil_the_receipts_is_refused_by_name_with_the_reason(key):
 
 @pytest.mark.parametrize("value", [None, False, 0, 1])
 def test_a_value_that_switches_nothing_on_passes(value):
-    check_arguments({"data_parallel_size": value, "speculative_config": None})
+    check_arguments({"pipeline_parallel_size": value, "speculative_config": None})
+
+
+def test_a_rank_among_copies_that_others_start_is_refused_even_if_it_is_the_first():
+    with pytest.raises(UsageError, match="data_parallel_rank"):
+        check_arguments({"data_parallel_rank": 0})
+
+
+@pytest.mark.parametrize("copies", [0, -1, "2", True, 1.5, None])
+def test_copies_of_the_model_are_counted(copies):
+    with pytest.raises(UsageError, match=f"--engine-arg {COPIES}=.*expected how many copies"):
+        check_arguments({COPIES: copies})
 
 
 def test_sequence_parallelism_is_refused_where_it_hides_in_the_compilation():
@@ -34,4 +45,4 @@ def test_layers_are_a_list_of_blocks(layers):
 
 
 def test_other_arguments_are_vllms_business():
-    check_arguments({"tensor_parallel_size": 2, "quantization": "fp8", LAYERS: [0, 22]})
+    check_arguments({"tensor_parallel_size": 2, COPIES: 2, "quantization": "fp8", LAYERS: [0, 22]})
