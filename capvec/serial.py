@@ -51,7 +51,7 @@ def _number(value: Any, _: type[float]) -> float:
 
 def _is_number(value: Any) -> bool:
     """Whether a value is a finite number that a float holds; Python's JSON may hold NaN and Infinity."""
-    return isinstance(value, Real) and not isinstance(value, bool) and -_MOST <= value <= _MOST
+    return isinstance(value, Real) and not isinstance(value, bool) and value >= -_MOST and value <= _MOST
 
 
 def _text(value: Any, _: type[str]) -> str:
