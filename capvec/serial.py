@@ -51,7 +51,10 @@ def _number(value: Any, _: type[float]) -> float:
 
 def _is_number(value: Any) -> bool:
     """Whether a value is a finite number that a float holds; Python's JSON may hold NaN and Infinity."""
-    return isinstance(value, Real) and not isinstance(value, bool) and value >= -_MOST and value <= _MOST
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    number: Any = value  # the type checker knows no order of a real number and a float
+    return bool(-_MOST <= number <= _MOST)
 
 
 def _text(value: Any, _: type[str]) -> str:
