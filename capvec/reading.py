@@ -29,6 +29,7 @@ MOST_ENTRIES = 200_000
 MOST_MEMBERS = 50_000
 """Members of the largest zip file."""
 _ZIP_ENTRY = b"PK\x01\x02"
+_ZIP_END, _ZIP64_LOCATOR, _ZIP64_END = struct.Struct("<4s4H2LH"), struct.Struct("<4sLQL"), struct.Struct("<4sQ2H2L4Q")
 _KINDS = {
     stat.S_ISDIR: "a folder",
     stat.S_ISFIFO: "a fifo",
@@ -126,13 +127,16 @@ def open_zip(file: BinaryIO, largest: int) -> zipfile.ZipFile:
         largest: bytes that all members together may unpack to.
 
     Raises:
-        ValueError: it is none, or its members are too many or too large.
+        ValueError: it is none, another reader may see other members, or they are too many or too large.
     """
     _check_members(file)
+    count = _check_directory(file)
     try:
         archive = zipfile.ZipFile(file)
     except (zipfile.BadZipFile, NotImplementedError, EOFError, OverflowError, OSError, struct.error) as error:
         raise ValueError(f"a broken zip file ({error})") from error
+    if count != (found := len(archive.infolist())):
+        raise ValueError(f"a zip file of {found:,} members whose end says {count:,}, so that they are in doubt")
     unpacked = sum(member.file_size for member in archive.infolist())
     if unpacked > largest:
         raise ValueError(f"a zip file that unpacks to {size(unpacked)}; expected at most {size(largest)}")
@@ -148,6 +152,42 @@ def _check_members(file: BinaryIO) -> None:
         end = piece[1 - len(_ZIP_ENTRY) :]
     if count > MOST_MEMBERS:
         raise ValueError(f"a zip file of {count:,} members; expected at most {MOST_MEMBERS:,}")
+
+
+def _check_directory(file: BinaryIO) -> int:
+    """Refuse a zip file on whose members two readers may differ, and give their number.
+
+    Its end is the last of the file, says where the directory begins, and follows it. A record of 64 bits, which long
+    files and torch's have, stands between them and says the same; a locator follows that record.
+
+    Raises:
+        ValueError: it is otherwise.
+    """
+    length = file.seek(0, os.SEEK_END)
+    before = max(0, length - _ZIP_END.size - _ZIP64_LOCATOR.size - _ZIP64_END.size)
+    file.seek(before)
+    tail = file.read()
+    stop = len(tail) - _ZIP_END.size
+    if stop < 0 or not tail.startswith(b"PK\x05\x06", stop):
+        raise ValueError("a broken zip file, or one with a comment or something else behind its end")
+    *_, count, extent, start, comment = _ZIP_END.unpack_from(tail, stop)
+    agree = not comment
+    if tail.startswith(b"PK\x06\x07", max(0, stop - _ZIP64_LOCATOR.size)):
+        short, stop = (count, extent, start), stop - _ZIP64_LOCATOR.size - _ZIP64_END.size
+        if stop < 0:
+            raise ValueError("a broken zip file (it is cut off)")
+        mark, rest, *_, count, extent, start = _ZIP64_END.unpack_from(tail, stop)
+        _, _, place, _ = _ZIP64_LOCATOR.unpack_from(tail, stop + _ZIP64_END.size)
+        agree &= (mark, rest, place) == (b"PK\x06\x06", _ZIP64_END.size - 12, before + stop)
+        agree &= all(map(_in_short, short, (count, extent, start), (0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF)))
+    if not agree or start + extent != before + stop:
+        raise ValueError("a zip file whose directory is not where its end says, so that its members are in doubt")
+    return int(count)
+
+
+def _in_short(short: int, number: int, most: int) -> bool:
+    """Whether a short field is that of a number, or says that a longer field holds it."""
+    return short in (number, most)
 
 
 def walk(folder: Path, most: int = MOST_ENTRIES) -> Iterator[os.DirEntry[str]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +40,7 @@ def parse(data: bytes) -> Contents:
     """The content of a GGUF file of version 2 or 3, in either byte order.
 
     Raises:
-        UsageError: it is that of a model.
+        UsageError: it is that of a model, or its tensors overlap.
         ValueError: it is no GGUF file, or is cut off.
     """
     cursor = _Cursor(data)
@@ -68,6 +69,7 @@ def _tensors(cursor: _Cursor, count: int, alignment: Any) -> Iterator[tuple[str,
     if not isinstance(alignment, int) or alignment <= 0:
         raise ValueError("no alignment")
     start = -(-cursor.at // alignment) * alignment
+    _check_places(infos)
     for name, shape, kind, offset in infos:
         if kind not in _TENSORS:
             yield name, NoVector(f"a quantized tensor or one of whole numbers (type {kind} of GGML)")
@@ -77,6 +79,22 @@ def _tensors(cursor: _Cursor, count: int, alignment: Any) -> Iterator[tuple[str,
         if kind == _BF16:  # the upper half of a float32
             array = (array.astype("<u4") << 16).view("<f4")
         yield name, array.reshape(shape)
+
+
+def _check_places(infos: Sequence[tuple[str, list[int], int, int]]) -> None:
+    """Refuse tensors that share bytes, which would take many times the file in memory.
+
+    Raises:
+        UsageError: two of them do.
+    """
+    places = sorted(
+        (offset, offset + math.prod(shape) * np.dtype(_TENSORS[kind]).itemsize, name)
+        for name, shape, kind, offset in infos
+        if kind in _TENSORS and 0 not in shape
+    )
+    for (_, end, name), (start, _, other) in pairwise(places):
+        if start < end:
+            raise UsageError(f"its tensors {name[:60]!r} and {other[:60]!r} share bytes; expected each to have its own")
 
 
 def _info(cursor: _Cursor) -> tuple[str, list[int], int, int]:

@@ -103,7 +103,7 @@ def _look(file: BinaryIO, length: int) -> None:
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise UsageError("a compressed archive; expected one as torch.save writes it, uncompressed")
         for member in members:
-            if Path(member.filename).name == "data.pkl":
+            if member.filename.lower().endswith("data.pkl"):  # torch takes any case for the same
                 if member.file_size > _LARGEST_PICKLE:
                     raise UsageError(
                         f"its data.pkl has {size(member.file_size)}; expected at most {size(_LARGEST_PICKLE)}: save "

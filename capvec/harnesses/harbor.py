@@ -10,7 +10,7 @@ from typing import Any
 from capvec.errors import UsageError
 from capvec.harnesses.source import Reading, Source, Trial, judged, without_provider
 from capvec.parsing import read_json
-from capvec.text import counted
+from capvec.text import counted, enumerated
 from capvec.traces.document import Document, first_name
 from capvec.traces.harbor import verified_reward
 from capvec.traces.read import read_traces, total
@@ -136,5 +136,6 @@ def _refuse_unnamed(document: Document, value: Mapping[str, Any]) -> None:
     rewards = verified.get("rewards") if isinstance(verified, dict) else None
     if rewards:
         raise UsageError(
-            f"{document.name}: the verifier gave {', '.join(map(str, rewards))}; say which counts with --reward NAME"
+            f"{document.name}: the verifier gave {enumerated([*map(str, rewards)])}; say which counts with "
+            "--reward NAME"
         )

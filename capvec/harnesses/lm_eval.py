@@ -8,6 +8,7 @@ from typing import Any
 
 from capvec.errors import UsageError
 from capvec.harnesses.source import Reading, Source, Trial, judged
+from capvec.text import enumerated
 from capvec.traces.document import Document
 
 _HELD = {"doc_id", "doc_hash", "filtered_resps"}
@@ -67,7 +68,7 @@ def _metric(file: Path, lines: Sequence[Any], asked: str | None) -> tuple[str, s
         fitting = [*found]
     if len(fitting) == 1:
         return fitting[0]
-    written = ", ".join(map(_written, found))
+    written = enumerated([*map(_written, found)])
     got = (
         "which of its metrics counts is not said" if asked is None else f"--reward {asked} fits {len(fitting)} of them"
     )

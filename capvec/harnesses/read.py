@@ -12,7 +12,7 @@ from capvec.harnesses.inspect_log import read_inspect
 from capvec.harnesses.lm_eval import is_sample, read_lm_eval
 from capvec.harnesses.source import Reading, Source
 from capvec.harnesses.swe_bench import is_report, read_swe_bench
-from capvec.harnesses.table import frame_of_lines, read_table, source_of_frame
+from capvec.harnesses.table import read_table, source_of_values
 from capvec.reading import open_regular, shown
 from capvec.traces.document import Document, NotATrace
 from capvec.traces.files import files_in, load
@@ -56,7 +56,7 @@ def read_source(path: Path, reading: Reading) -> Source:
     if path.name == "result.json" and (source := read_harbor(path, [path], reading)) is not None:
         return source
     if isinstance(value, list):
-        return source_of_frame(frame_of_lines(path, value), reading, path, "a table (JSON)")
+        return source_of_values(path, value, reading)
     raise UsageError(f"{shown(path)}: JSON of no tool that is known here; expected {_EXPECTED}")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from capvec.errors import UsageError
 from capvec.records import Status
 from capvec.serial import Record
+from capvec.text import enumerated
 
 UNKNOWN_OUTCOME = "the results say neither that it was solved nor that it was not"
 """The error of a trial without an outcome."""
@@ -87,8 +88,8 @@ class Source:
         """
         if len(self.configs) > 1:
             raise UsageError(
-                f"{config}={self.name}: it holds several configs ({', '.join(self.configs)}), so one name cannot stand "
-                f"for all; give the path alone"
+                f"{config}={self.name}: it holds several configs ({enumerated(self.configs)}), so one name cannot "
+                "stand for all; give the path alone"
             )
         return replace(self, trials=tuple(replace(trial, config=config) for trial in self.trials))
 

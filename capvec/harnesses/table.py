@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from capvec.arguments import split
 from capvec.errors import UsageError
+from capvec.harnesses.cells import Cells, check_names, csv_cells, json_cells, parquet_cells
 from capvec.harnesses.source import UNKNOWN_OUTCOME, Reading, Source, Trial, judged
-from capvec.reading import GIB, open_regular, shown
+from capvec.reading import shown
 from capvec.records import Status
-from capvec.text import counted, enumerated, one_line
+from capvec.text import enumerated
 from capvec.traces.fields import TRACE_FIELDS
 
 if TYPE_CHECKING:
@@ -47,10 +45,7 @@ _WORDS: Mapping[str, Status] = {
 """An outcome as people write it → its name."""
 _OF_CAPVEC = {"run", "task", "config", "layer", "alpha", "attempt", "seed", "outcome", "end_reason"}
 """Columns by which `master_summary.csv` and `trials.jsonl` are known."""
-_LARGEST = 4 * GIB
-"""Bytes of a table."""
-_MOST_COLUMNS, _LONGEST_HEAD = 1000, 1 << 16
-"""Columns of a table, and bytes of the first line of a CSV file."""
+_READERS = {"CSV": csv_cells, "Parquet": parquet_cells}
 
 
 def parse_columns(text: str) -> dict[str, str]:
@@ -77,121 +72,55 @@ def read_table(path: Path, kind: str, reading: Reading) -> Source:
 
     Args:
         path: of the file.
-        kind: `CSV`, `JSON lines` or `Parquet`.
+        kind: `CSV` or `Parquet`.
         reading: how to read it.
 
     Raises:
         UsageError: it cannot be read, a column is missing, or a cell is not what its column should hold.
     """
-    return source_of_frame(_FRAMES[kind](path), reading, path, f"a table ({kind})")
+    used = {*reading.columns.values(), *(name for known in COLUMNS.values() for name in known)}
+    return _source(_READERS[kind](path, used), reading, path, f"a table ({kind})")
 
 
-def source_of_frame(
-    frame: pd.DataFrame, reading: Reading | None = None, path: Path | None = None, tool: str = "a DataFrame"
-) -> Source:
-    """The trials of a table, one row for each.
+def source_of_values(path: Path, values: Sequence[Any], reading: Reading) -> Source:
+    """The trials of JSON lines or of a JSON list, one object for each.
+
+    Raises:
+        UsageError: as `read_table`, or an entry is no object.
+    """
+    return _source(json_cells(path, values), reading, path, "a table (JSON)")
+
+
+def source_of_frame(frame: pd.DataFrame, reading: Reading | None = None) -> Source:
+    """The trials of a table in memory, one row for each.
 
     Raises:
         UsageError: a column is missing, or a cell is not what its column should hold.
     """
-    asked = reading or Reading()
-    where = "the table" if path is None else shown(path)
     names = [str(name) for name in frame.columns]
-    _check_names(where, names)
-    columns = _found(where, names, asked.columns)
-    _check_agreement(where, frame, names, asked)
-    values = {field: list(frame[name]) for field, name in columns.items()}
-    rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
-    if not rows:
+    cells = Cells(names, lambda name: list(frame.iloc[:, names.index(name)]))
+    return _source(cells, reading or Reading(), None, "a DataFrame")
+
+
+def _source(cells: Cells, reading: Reading, path: Path | None, tool: str) -> Source:
+    where = "the table" if path is None else shown(path)
+    check_names(where, cells.names)
+    columns = _found(where, cells.names, reading.columns)
+    _check_agreement(where, cells, reading)
+    rows = zip(*map(cells.column, columns.values()), strict=True)
+    trials = tuple(
+        _trial(_Row(f"{where}, row {number}", columns, dict(zip(columns, row, strict=True))), reading)
+        for number, row in enumerate(rows, 1)
+    )
+    if not trials:
         raise UsageError(f"{where}: the table has no row; expected one for each trial")
-    trials = tuple(_trial(_Row(f"{where}, row {number}", columns, row), asked) for number, row in enumerate(rows, 1))
-    own = set(map(str, frame.columns)) >= _OF_CAPVEC
+    own = {*cells.names} >= _OF_CAPVEC
     told = own or any(trial.outcome == "error" for trial in trials)
     files = () if path is None else (path,)
     return Source(path, "capvec's table of a sweep" if own else tool, trials, True if told else None, files=files)
 
 
-# ------------------------------------------------------------------------------------------------ files
-
-
-def _csv(path: Path) -> pd.DataFrame:
-    import pandas as pd  # noqa: PLC0415 (slow to import)
-
-    with open_regular(path, _LARGEST) as file:
-        if len(file.readline(_LONGEST_HEAD + 1)) > _LONGEST_HEAD:
-            raise UsageError(f"{shown(path)}: its first line is longer than 64 KiB; expected the names of columns")
-        file.seek(0)
-        text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-        try:
-            separator = csv.Sniffer().sniff(text.readline()).delimiter
-            text.seek(0)
-            lines = csv.reader(text, delimiter=separator, strict=True)
-            numbered = ((lines.line_num, cells) for cells in lines)
-            (_, names), *rows = ((line, cells) for line, cells in numbered if len(cells) > 1 or "".join(cells).strip())
-        except (ValueError, csv.Error) as error:
-            raise UsageError(f"{shown(path)}: not a table ({one_line(str(error))})") from error
-    _check_names(shown(path), names)
-    width = len(names)
-    if not all(len(cells) == width + 1 and not cells[-1].strip() for _, cells in rows):  # each may end in a separator
-        for number, (line, cells) in enumerate(rows, 1):
-            if len(cells) != width:
-                raise UsageError(
-                    f"{shown(path)}, row {number} (line {line}): {counted(len(cells), 'cell')}; expected {width}, one "
-                    f"for each name of the first line; put a cell that holds {separator!r} in quotes, and leave an "
-                    "empty one empty"
-                )
-    return pd.DataFrame([cells[:width] for _, cells in rows], columns=names, dtype=object)
-
-
-def _parquet(path: Path) -> pd.DataFrame:
-    import pandas as pd  # noqa: PLC0415
-
-    with open_regular(path, _LARGEST) as file:
-        try:
-            return pd.read_parquet(file)
-        except ImportError as error:
-            raise UsageError(
-                f"{shown(path)}: is Parquet, which pandas reads through pyarrow; install it with "
-                "`pip install 'capvec[parquet]'`, or save the table as CSV"
-            ) from error
-        except (ValueError, OSError) as error:
-            raise UsageError(f"{shown(path)}: not a table that pandas reads ({error})") from error
-
-
-def frame_of_lines(path: Path, values: Sequence[Any]) -> pd.DataFrame:
-    """The table of JSON lines or of a JSON list.
-
-    Raises:
-        UsageError: an entry is no object.
-    """
-    import pandas as pd  # noqa: PLC0415
-
-    for number, value in enumerate(values, 1):
-        if isinstance(value, UsageError):
-            raise value
-        if not isinstance(value, dict):
-            raise UsageError(f"{shown(path)}, entry {number}: expected an object with the fields of a trial")
-    names = dict.fromkeys(name for value in values for name in value)
-    _check_names(shown(path), list(names))
-    return pd.DataFrame({name: pd.Series([value.get(name) for value in values], dtype=object) for name in names})
-
-
-_FRAMES = {"CSV": _csv, "Parquet": _parquet}
-
-
 # ------------------------------------------------------------------------------------------------ columns and cells
-
-
-def _check_names(where: str, names: Sequence[str]) -> None:
-    """Refuse columns that are too many, or of which two have one name.
-
-    Raises:
-        UsageError: it is so.
-    """
-    if len(names) > _MOST_COLUMNS:
-        raise UsageError(f"{where}: {len(names):,} columns; expected at most {_MOST_COLUMNS:,}")
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise UsageError(f"{where}: the column {twice[0]!r} is there twice; expected each name once")
 
 
 def _found(where: str, names: Sequence[str], asked: Mapping[str, str]) -> dict[str, str]:
@@ -323,7 +252,7 @@ def _written(row: _Row, field: str, reading: Reading) -> Status | None:
     return reading.status(value)
 
 
-def _check_agreement(where: str, frame: pd.DataFrame, names: Sequence[str], reading: Reading) -> None:
+def _check_agreement(where: str, cells: Cells, reading: Reading) -> None:
     """Refuse rows of which two columns say different outcomes, unless the user named one that counts.
 
     Beside an outcome, a reward or score may be a part of it, and says nothing else.
@@ -331,12 +260,14 @@ def _check_agreement(where: str, frame: pd.DataFrame, names: Sequence[str], read
     Raises:
         UsageError: there is such a row.
     """
-    parts = ("reward", "score") if "outcome" in names else ()
-    told = [name for name in ("outcome", *COLUMNS["reward"]) if name in names and name not in parts]
+    parts = ("reward", "score") if "outcome" in cells.names else ()
+    told = [name for name in ("outcome", *COLUMNS["reward"]) if name in cells.names and name not in parts]
     if len(told) < 2 or {"outcome", "reward"} & reading.columns.keys():
         return
-    for number, cells in enumerate(zip(*(frame[name] for name in told), strict=True), 1):
-        row = _Row(f"{where}, row {number}", dict(zip(told, told, strict=True)), dict(zip(told, cells, strict=True)))
+    for number, row_cells in enumerate(zip(*map(cells.column, told), strict=True), 1):
+        row = _Row(
+            f"{where}, row {number}", dict(zip(told, told, strict=True)), dict(zip(told, row_cells, strict=True))
+        )
         found = {name: said for name in told if (said := _written(row, name, reading)) not in (None, "error")}
         if len(set(found.values())) > 1:
             which = " and ".join(f"{name} is {shown(repr(row.cells[name])[:60])} ({found[name]})" for name in found)

@@ -130,7 +130,9 @@ def _tasks(folder: Path, tasks: Mapping[str, Mapping[str, Any]]) -> Iterator[Tas
 def _families(path: Path) -> dict[str, dict[str, str]]:
     if not path.is_file():
         return {}
-    rows = csv.DictReader(io.StringIO(read_text(path, RECORD), newline=""))
+    lines = csv.reader(io.StringIO(read_text(path, RECORD), newline=""))
+    names = next(lines, [])
+    rows = (dict(zip(names, line, strict=False)) for line in lines if line)  # a short line is not filled up
     return {
         row["task"]: {key: row[key] for key in ("family", "split") if row.get(key, UNKNOWN) != UNKNOWN} for row in rows
     }

@@ -6,6 +6,8 @@ import io
 import json
 import os
 import re
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -86,9 +88,14 @@ def _archive(opened: Any) -> Archive:
     length = os.fstat(opened.fileno()).st_size
     try:
         with open_zip(opened, max(_UNPACKED, _RATIO * length)) as archive:
+            members = [member for member in archive.infolist() if member.filename.endswith(".json")]
+            texts = (archive.read(member).decode("utf-8", "replace") for member in members)
+            check_weight(texts, TIMES * sum(member.file_size for member in members))
             return Archive(frozenset(archive.namelist()))
     except ValueError as error:
         raise NotATrace(str(error)) from error
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+        raise NotATrace(f"a zip file with a member that cannot be read ({error})") from error
 
 
 def _json(file: Path) -> tuple[Any, list[str]]:

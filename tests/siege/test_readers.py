@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import zipfile
 
 import pytest
@@ -54,6 +55,13 @@ def zipped(**members):
     return out.getvalue()
 
 
+def zip_of(data):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("header.json", data)
+    return out.getvalue()
+
+
 def many_members():
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
@@ -73,6 +81,7 @@ TRACES = {
     "not UTF-8": lambda: b'{"x": "' + b"\xff" * 10_000_000,
     "a number": lambda: b'{"x": ' + b"9" * 10_000_000 + b"}",
     "a zip bomb": lambda: zipped(header_json=600 << 20),
+    "a zip of empty objects": lambda: zip_of(b"[" + b"{}," * 5_000_000 + b"{}]"),
     "a zip of many members": many_members,
 }
 """Name → makes the bytes of a file of traces."""
@@ -84,6 +93,89 @@ def test_a_file_of_traces(tmp_path, name):
     path.write_bytes(TRACES[name]())
     cost = cost_of("from capvec.traces import read_traces", "read_traces(path)", path)
     assert cost.said.startswith(f"--traces {path}: ") or cost.said.startswith(str(path)), cost.said
+    assert_cheap(cost, path)
+    assert cost.seconds < 30
+    print(f"{path.stat().st_size:,} bytes, {cost.memory >> 20} MiB, {cost.seconds:.1f} s")
+
+
+NAMES = ",".join(["task", "outcome", *(f"c{number}" for number in range(998))])
+TABLES = {
+    "short rows": (
+        "a.csv",
+        lambda: f"{NAMES}\n" + ("a,1" + "," * 998 + "\n") * 2 + "a\n" * 200_000,
+        r"row 3 \(line 4\): 1 cell; expected 1000",
+    ),
+    "a first line of quotes": ("a.csv", lambda: "task," + ',"a' * 21_000 + "\nx,y\n", "not a table"),
+    "one row": ("a.csv", lambda: "task,outcome\n" + "," * 100_000_000, "a row has more than 4,194,304 characters"),
+    "one row of many lines": (
+        "a.csv",
+        lambda: 'task,outcome\n"' + '\n","' * 10_000_000 + '"',
+        "a row has more than 4,194,304 characters",
+    ),
+    "one cell of many lines": ("a.csv", lambda: 'task,outcome\n"' + "\n" * 50_000_000, "field larger than field limit"),
+    "many empty cells": ("a.csv", lambda: f"{NAMES}\n" + ("a,1" + "," * 998 + "\n") * 20_000, "read"),
+    "keys of their own": (
+        "a.jsonl",
+        lambda: "".join(f'{{"task": "t{n}", "outcome": 1, "c{n % 988}": 1}}\n' for n in range(20_000)),
+        "read",
+    ),
+}
+"""Name → a file's name, its content, and what reading it says."""
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_that_is_small_on_disk(tmp_path, name):
+    file, content, said = TABLES[name]
+    path = tmp_path / file
+    path.write_text(content())
+    read_cheaply(path, said)
+
+
+N = 200_000
+PARQUETS = {
+    "rows": (lambda pa: {"task": texts(pa, "a", 3_000_000), "outcome": pa.repeat(1, 3_000_000)}, "3,000,000 rows in"),
+    "as many rows as may be": (lambda pa: {"task": texts(pa, "a", N), "outcome": pa.repeat(1, N)}, "read"),
+    "columns that nothing uses": (
+        lambda pa: (
+            {"task": texts(pa, "a", N), "outcome": pa.repeat(1, N)}
+            | {f"c{number}": pa.repeat(number, N) for number in range(100)}
+        ),
+        "read",
+    ),
+    "a long text in each row": (
+        lambda pa: {"task": texts(pa, " " + "a" * 1_000_000, N), "outcome": pa.repeat(1, N)},
+        "read",
+    ),
+    "long texts": (
+        lambda pa: {"task": pa.array([f"{n}" + "a" * 1_000_000 for n in range(300)]), "outcome": pa.repeat(1, 300)},
+        r"unpacks to 28\d\.\d+ MiB; expected at most 64 MiB",
+    ),
+    "a long list in each row": (
+        lambda pa: {"task": pa.array([["a"] * 1000] * 1000), "outcome": pa.repeat(1, 1000)},
+        "column task is of type list",
+    ),
+}
+"""Name → the columns of a Parquet file, and what reading it says."""
+
+
+def texts(pa, text, count):
+    """A column of one text, which a file holds once."""
+    return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), count), pa.array([text]))
+
+
+@pytest.mark.parametrize("name", PARQUETS)
+def test_a_parquet_file_that_is_small_on_disk(tmp_path, name):
+    pa = pytest.importorskip("pyarrow", reason="Parquet: pip install 'capvec[parquet]'")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="Parquet: pip install 'capvec[parquet]'")
+    columns, said = PARQUETS[name]
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pa.table(columns(pa)), path, compression="zstd")
+    read_cheaply(path, said)
+
+
+def read_cheaply(path, said):
+    cost = cost_of("from capvec.harnesses import Reading, read_source", "read_source(path, Reading())", path)
+    assert re.search(said, cost.said), cost.said
     assert_cheap(cost, path)
     assert cost.seconds < 30
     print(f"{path.stat().st_size:,} bytes, {cost.memory >> 20} MiB, {cost.seconds:.1f} s")

@@ -51,6 +51,16 @@ GGUFS = {
         text(b"general.alignment") + struct.pack("<II", 4, 0), 1, gguf_tensor([4]), 1, np.ones(64, "<f4").tobytes()
     ),
     "type": lambda: gguf(tensors=gguf_tensor([4], kind=2), n_tensors=1, data=b"\0" * 64),
+    "tensors in one place": lambda: gguf(
+        tensors=b"".join(gguf_tensor([1 << 20], 30, 0, b"direction.%d" % layer) for layer in range(1, 301)),
+        n_tensors=300,
+        data=bytes(1 << 21) + bytes(32),
+    ),
+    "tensors that overlap by one number": lambda: gguf(
+        tensors=gguf_tensor([8], 0, 0, b"direction.1") + gguf_tensor([8], 0, 28, b"direction.2"),
+        n_tensors=2,
+        data=np.ones(32, "<f4").tobytes(),
+    ),
     "version": lambda: b"GGUF" + struct.pack("<IQQ", 99, 0, 0),
     "stray layer": lambda: gguf(tensors=gguf_tensor([D], name=b"direction.4000000000"), n_tensors=1, data=b"\1" * 64),
 }
@@ -69,13 +79,15 @@ def archive(torch, **changes):
     return out.getvalue()
 
 
-def stored(data, how=zipfile.ZIP_DEFLATED):
-    out = io.BytesIO()
+def stored(data, how=zipfile.ZIP_DEFLATED, offset=0):
+    """A .pt file with this pickle; with an offset, as the part of a file from there on."""
+    out = io.BytesIO(bytes(offset))
+    out.seek(offset)
     with zipfile.ZipFile(out, "w", how) as new:
         new.writestr("archive/data.pkl", data)
         new.writestr("archive/data/0", bytes(1 << 28) if how else b"")
         new.writestr("archive/version", b"3\n")
-    return out.getvalue()
+    return out.getvalue()[offset:]
 
 
 def laughs(levels):
@@ -103,6 +115,24 @@ def pickled(data):
     return lambda torch: archive(torch, data_pkl=lambda _: data)
 
 
+def two_directories(data):
+    """A .pt file whose end says where a directory begins that has this pickle, and follows one that has a small one.
+
+    Some readers go where the end says, and others take the directory before it and add the difference to its offsets.
+    """
+    large, small = stored(data, zipfile.ZIP_STORED), stored(b"\x80\x02}.", zipfile.ZIP_STORED)
+    with zipfile.ZipFile(io.BytesIO(large)) as one, zipfile.ZipFile(io.BytesIO(small)) as other:
+        start, before, members = one.start_dir, other.start_dir, len(one.namelist())
+    moved = stored(b"\x80\x02}.", zipfile.ZIP_STORED, start - before)[:-22]
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, members, members, len(small) - 22 - before, start, 0)
+    return large[:-22] + moved + end
+
+
+def renamed(data):
+    """A .pt file whose large pickle is called as torch finds it, and as others do not."""
+    return stored(data, zipfile.ZIP_STORED).replace(b"data.pkl", b"Data.PKL")
+
+
 FOUR = b"J\x00\x00\x00\x40"
 """2³⁰ in a pickle, in the place of 12."""
 PTS = {
@@ -116,6 +146,8 @@ PTS = {
     ),
     "an old storage longer than the file": lambda torch: old(torch).replace(b"K\x0c", FOUR),
     "a large pickle": lambda _: stored(b"\x80\x02]" + b"]a" * 2_000_000 + b".", zipfile.ZIP_STORED),
+    "a large pickle by another name": lambda _: renamed(b"\x80\x02]" + b"]a" * 2_000_000 + b"."),
+    "two directories": lambda _: two_directories(b"\x80\x02]" + b"]a" * 2_000_000 + b"."),
     "lists of lists of lists": pickled(laughs(9)),
     "deep lists": pickled(b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b"."),
     "a list in itself": pickled(b"\x80\x02]q\x00h\x00a."),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
+import struct
 import tempfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -79,6 +82,62 @@ def test_text_is_read_or_refused_by_the_byte(data):
             assert reading.read_text(path, 40) == data.decode()
         except UsageError as error:
             assert "is not UTF-8" in str(error)  # noqa: PT017
+
+
+# ------------------------------------------------------------------------------------------------ zip files
+
+
+def zipped(names=("a", "b"), comment=b""):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.comment = comment
+        for name in names:
+            archive.writestr(name, name)
+    return out.getvalue()
+
+
+def of_64_bits(data):
+    """The same archive with its end in 64 bits as well, as torch writes it."""
+    *_, count, extent, start, _ = struct.unpack("<4s4H2LH", data[-22:])
+    record = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count, extent, start)
+    return data[:-22] + record + struct.pack("<4sLQL", b"PK\6\7", 0, len(data) - 22, 1) + data[-22:]
+
+
+def changed(data, place, form, value):
+    data = bytearray(data)
+    struct.pack_into(form, data, len(data) - place if place > 0 else -place, value)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("names", [(), ("a",), ("a", "b"), tuple(map(str, range(1000)))])
+@pytest.mark.parametrize("form", [lambda data: data, of_64_bits])
+def test_an_archive_that_all_readers_see_alike_is_opened(names, form):
+    archive = reading.open_zip(io.BytesIO(form(zipped(names))), 1 << 20)
+    assert tuple(archive.namelist()) == names
+
+
+DOUBTFUL = {
+    "something before it": lambda: b"#!/bin/sh\n" + zipped(),
+    "something behind it": lambda: zipped() + b"x",
+    "a comment": lambda: zipped(comment=b"hello"),
+    "another archive behind it": lambda: zipped() + zipped(("c",)),
+    "another directory before its end": lambda: zipped()[:-22] + zipped(("c", "d"))[-22 - 94 : -22] + zipped()[-22:],
+    "fewer members by its end": lambda: changed(changed(zipped(), 14, "<H", 1), 12, "<H", 1),
+    "another start in 64 bits": lambda: changed(of_64_bits(zipped()), 22 + 20 + 8, "<Q", 0),
+    "another size in 64 bits": lambda: changed(of_64_bits(zipped()), 22 + 20 + 16, "<Q", 47),
+    "another number in 64 bits": lambda: changed(of_64_bits(zipped()), 22 + 20 + 24, "<Q", 1),
+    "a locator that leads elsewhere": lambda: changed(of_64_bits(zipped()), 22 + 12, "<Q", 0),
+    "a locator alone": lambda: struct.pack("<4sLQL", b"PK\6\7", 0, 0, 1) + zipped(())[-22:],
+    "cut off": lambda: zipped()[:-1],
+    "nothing": lambda: b"",
+}
+"""Name → makes an archive whose members two readers may not see alike."""
+
+
+@pytest.mark.parametrize("name", DOUBTFUL)
+def test_an_archive_on_whose_members_readers_may_differ_is_refused(name):
+    with pytest.raises(ValueError, match=r"a (broken )?zip file"):
+        reading.open_zip(io.BytesIO(DOUBTFUL[name]()), 1 << 20)
 
 
 # ------------------------------------------------------------------------------------------------ folders

@@ -16,6 +16,7 @@ from capvec.harnesses import Reading, parse_columns, read_source, source_of_fram
 
 pytestmark = pytest.mark.unit
 
+PARQUET = "Parquet: pip install 'capvec[parquet]'"
 ROWS = [
     {"task": "a", "config": "baseline", "attempt": 1, "outcome": "solved", "steps": 3},
     {"task": "a", "config": "steered", "attempt": 1, "outcome": "unsolved", "steps": 4},
@@ -43,10 +44,57 @@ def test_a_table_says_the_same_in_every_form(tmp_path, form):
 
 
 def test_parquet_is_read_through_pyarrow(tmp_path):
-    pytest.importorskip("pyarrow", reason="Parquet: pip install 'capvec[parquet]'")
+    pytest.importorskip("pyarrow", reason=PARQUET)
     file = tmp_path / "trials"
     pd.DataFrame(ROWS).to_parquet(file)
     assert [one.outcome for one in read_source(file, Reading()).trials] == ["solved", "unsolved", "error"]
+
+
+@pytest.mark.parametrize("noted", ["{}", "[]", "x", '{"index_columns": ["gone"], "columns": [], "column_indexes": []}'])
+def test_what_pandas_notes_in_parquet_has_no_part_in_its_reading(tmp_path, noted):
+    pyarrow = pytest.importorskip("pyarrow", reason=PARQUET)
+    parquet = pytest.importorskip("pyarrow.parquet", reason=PARQUET)
+    table = pyarrow.table({name: [row[name] for row in ROWS] for name in ROWS[0]})
+    parquet.write_table(table.replace_schema_metadata({"pandas": noted}), tmp_path / "trials")
+    trials = read_source(tmp_path / "trials", Reading()).trials
+    assert [(one.task, one.outcome, one.steps) for one in trials] == [
+        ("a", "solved", 3),
+        ("a", "unsolved", 4),
+        ("b", "error", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"task": [["a"], ["b"]]}, r"column task is of type list<.*>; expected texts, numbers, or true and false"),
+        ({"task": [{"a": 1}, {"a": 2}]}, r"column task is of type struct<.*>; expected"),
+        ({"task": [b"a", b"b"]}, r"column task is of type .*binary.*; expected"),
+        ({}, r"no column for the task"),
+    ],
+)
+def test_a_used_column_of_parquet_has_one_plain_value_in_each_row(tmp_path, columns, said):
+    pyarrow = pytest.importorskip("pyarrow", reason=PARQUET)
+    parquet = pytest.importorskip("pyarrow.parquet", reason=PARQUET)
+    parquet.write_table(pyarrow.table(columns | {"outcome": [1, 0], "other": [[1], [2]]}), tmp_path / "trials")
+    with pytest.raises(UsageError, match=said):
+        read_source(tmp_path / "trials", Reading())
+
+
+@given(st.binary(max_size=100), st.integers(0, 10_000))
+def test_a_damaged_parquet_file_is_read_or_refused_in_one_sentence(tmp_path_factory, noise, place):
+    pytest.importorskip("pyarrow", reason=PARQUET)
+    file = tmp_path_factory.mktemp("table") / "trials"
+    pd.DataFrame(ROWS).to_parquet(file)
+    data = bytearray(file.read_bytes())
+    start = 4 + place % (len(data) - 8)
+    data[start : start + len(noise)] = noise[: len(data) - 4 - start]
+    file.write_bytes(data)
+    try:
+        read_source(file, Reading())
+    except UsageError as error:
+        assert str(error).startswith(str(file))  # noqa: PT017
+        assert "\n" not in str(error)  # noqa: PT017
 
 
 def test_without_pyarrow_the_message_says_how_to_install_it(tmp_path):
@@ -113,12 +161,21 @@ def test_what_is_missing_or_wrong_is_named(frame, columns, said):
     [
         ("a.csv", "", "not a table"),
         ("a.csv", "\n" * 50, "not a table"),
+        ("a.csv", '""\n', "expected the names of columns"),
         ("a.csv", "task,config,outcome,outcome\na,x,1,0\n", "the column 'outcome' is there twice"),
         ("a.csv", "task,outcome," + ",".join(f"c{n}" for n in range(2000)) + "\na,1\n", "2,002 columns"),
         ("a.csv", ",".join(f"c{n}" for n in range(300_000)), "its first line is longer than 64 KiB"),
         ("a.jsonl", "".join(f'{{"task": "a", "outcome": 1, "c{n}": 1}}\n' for n in range(9000)), "9,002 columns"),
     ],
-    ids=["empty", "empty lines", "one name twice", "columns", "a long first line", "an own column in each row"],
+    ids=[
+        "empty",
+        "empty lines",
+        "an empty cell",
+        "one name twice",
+        "columns",
+        "a long first line",
+        "an own column in each row",
+    ],
 )
 def test_a_file_of_no_table_or_of_one_too_wide_is_refused_quickly(tmp_path, name, content, said):
     (tmp_path / name).write_text(content)
@@ -128,6 +185,18 @@ def test_a_file_of_no_table_or_of_one_too_wide_is_refused_quickly(tmp_path, name
     assert said in str(refused.value)
     assert time.process_time() - began < 5
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize(
+    "others", [[], ["cost (a; b, c | d)"], ["x,y;z|w\tv", "a;b;c;d;e", "1|2|3|4|5|6", "a,b,c,d,e,f"]]
+)
+def test_the_separator_is_the_one_that_makes_the_names_of_columns(tmp_path, separator, others):
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        rows = [[*others, "task", "outcome"], [*others, "a", "solved"]]
+        csv.writer(file, delimiter=separator).writerows(rows)
+    (trial,) = read_source(tmp_path / "a.csv", Reading()).trials
+    assert (trial.task, trial.outcome) == ("a", "solved")
 
 
 def test_rows_that_end_in_a_separator_are_not_shifted(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,22 @@ def test_a_link_out_of_the_folder_is_refused_and_nothing_of_it_is_copied(run, tm
     assert main(["report", str(run), "--out", str(tmp_path / "out")]) == 2
     assert "vectors/more: leads out of the folder, to" in capsys.readouterr().err
     assert not (tmp_path / "out" / "vectors").exists()
+
+
+def test_families_of_an_earlier_run_are_read_and_short_lines_of_many_columns_are_refused_quickly(run):
+    path = run / "provenance.json"
+    provenance = json.loads(path.read_text())
+    for task in provenance["tasks"].values():
+        task.pop("family", None)
+    path.write_text(json.dumps(provenance))
+    name = next(iter(provenance["tasks"]))
+    (run / "master_summary.csv").write_text(f"task,family\n{name},fruit\n\n")
+    assert read_run_folder(run).plan.tasks[0].metadata["family"] == "fruit"
+    (run / "master_summary.csv").write_text(",".join(f"c{n}" for n in range(100_000)) + ",task\n" + "a\n" * 100_000)
+    began = time.process_time()
+    with pytest.raises(UsageError, match="not what capvec writes"):
+        read_run_folder(run)
+    assert time.process_time() - began < 20
 
 
 def test_a_trial_whose_name_is_a_path_is_refused(run):

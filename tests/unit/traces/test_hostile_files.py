@@ -109,6 +109,20 @@ def test_a_zip_bomb_is_passed_over_by_what_it_would_unpack_to(tmp_path):
     assert any("60,000 members; expected at most 50,000 (1: many.eval)" in line for line in said)
 
 
+@pytest.mark.parametrize("damage", [b"", bytes(50)], ids=["dense", "damaged"])
+def test_a_zip_file_is_passed_over_by_what_its_json_would_take_and_by_a_member_that_cannot_be_read(tmp_path, damage):
+    put(tmp_path / "a.json", chat())
+    with zipfile.ZipFile(tmp_path / "b.eval", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("header.json", b"[" + b"{}," * 1_000_000 + b"{}]")
+    with (tmp_path / "b.eval").open("r+b") as file:
+        file.seek(100)
+        file.write(damage)
+    said = []
+    read_traces(tmp_path, say=said.append)
+    why = "a member that cannot be read" if damage else "more than 10 times its size"
+    assert any(why in line and "(1: b.eval)" in line for line in said), said
+
+
 def test_a_file_without_end_is_refused_unread(tmp_path):
     path = tmp_path / "big.json"
     with path.open("wb") as file:
