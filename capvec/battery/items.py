@@ -73,6 +73,7 @@ class Item:
 def normalised(text: str) -> str:
     """A short answer without what does not matter: case, articles, outer punctuation, spaces and thousands commas."""
     text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", unicodedata.normalize("NFKC", text).casefold())
+    text = re.sub(r"(?<![\d.])\.(?=\d)", "0.", text)
     text = " ".join(text.split()).strip(" .,;:!?\"'`*()[]")
     return re.sub(r"^(?:the|a|an) ", "", text)
 
@@ -103,7 +104,7 @@ def load_items(named: str, limit: int | None = None) -> tuple[Item, ...]:
 
 
 def _read(file: Path) -> Iterator[Item]:
-    for number, line in enumerate(read_text(file, _LARGEST).splitlines(), start=1):
+    for number, line in enumerate(read_text(file, _LARGEST).split("\n"), start=1):
         if line.strip():
             try:
                 yield _item(parse_json(line))
@@ -122,9 +123,14 @@ def _item(raw: Any) -> Item:
         raise UsageError(f"by: {raw['by']!r:.60}; expected letter or text")
     if ("choices" in raw, "answer" in raw) == (True, True) and "answers" not in raw:
         choices = _texts(raw, "choices", 2, len(LETTERS))
+        if len(set(choices)) < len(choices):
+            raise UsageError(f"choices: {raw['choices']!r:.60}; expected texts that differ")
         return Item(**about, choices=choices, answer=_place(raw, choices), by_text=raw.get("by") == "text")
     if "answers" in raw and not {"choices", "answer", "by"} & set(raw):
-        return Item(**about, answers=_texts(raw, "answers", 1, 1000))
+        answers = _texts(raw, "answers", 1, 1000)
+        if not all(map(normalised, answers)):
+            raise UsageError(f"answers: {raw['answers']!r:.60}; expected texts of more than articles and punctuation")
+        return Item(**about, answers=answers)
     raise UsageError("expected either choices and answer, and perhaps by, or answers alone")
 
 

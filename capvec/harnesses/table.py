@@ -231,11 +231,23 @@ def _known(text: str) -> str:
 
 
 def _outcome(row: _Row, reward: float | None, reading: Reading) -> tuple[Status, str]:
-    """The outcome that is written, or else that of the reward."""
+    """The outcome that is written, or else that of the reward; why the instrument failed makes it an error.
+
+    Raises:
+        UsageError: a trial has an outcome and an error, and the user did not say that the outcome counts.
+    """
     error = row.text("error")
     if (status := _written(row, "outcome", reading)) is None:
-        return judged(reward, reading, error if reward is None else "")
-    return status, (error or UNKNOWN_OUTCOME) if status == "error" else ""
+        return judged(reward, reading, error)
+    if status == "error":
+        return status, error or UNKNOWN_OUTCOME
+    if error and "outcome" not in reading.columns:
+        said = f"error, which is why the instrument failed, is {shown(error[:60])!r}"
+        raise UsageError(
+            f"{row.where}: outcome is {status}, and {said}; empty one of the two, or say that the outcome counts: "
+            f"--columns outcome={row.columns['outcome']}"
+        )
+    return status, ""
 
 
 def _written(row: _Row, field: str, reading: Reading) -> Status | None:

@@ -11,7 +11,7 @@ from capvec.report.markdown import markdown
 from capvec.report.section import Bullets, Code, Paragraph, Report, Section, Table, Text, left, right
 from capvec.stats.counts import CountedConfig, size_digits
 from capvec.storage import make_folder, write_text
-from capvec.text import interval, number, p_value
+from capvec.text import interval, number, p_in_words, p_value
 
 _NOTHING_BETTER = (
     "Counts alone give no verdict, and nothing better than this test can be done without tasks and attempts: trials "
@@ -64,11 +64,12 @@ def _status(compared: Sequence[CountedConfig]) -> str:
 
 def _sentences(row: CountedConfig, rows: Sequence[CountedConfig], baseline: str) -> Iterator[Text]:
     base = next(one for one in rows if one.config == baseline)
+    assert row.pvalue is not None  # of a compared config
     yield (
         Code(row.config),
         f" solved {row.solved} of {row.n}, ",
         Code(baseline),
-        f" {base.solved} of {base.n}: Fisher p = {number(row.pvalue, 3)}, {number(row.holm, 3)} after Holm. With so "
+        f" {base.solved} of {base.n}: Fisher {p_in_words(row.pvalue)}, {p_value(row.holm)} after Holm. With so "
         f"many trials the test finds {_seen(row)}.",
     )
 
@@ -91,8 +92,8 @@ def _table(rows: Sequence[CountedConfig]) -> Table:
             f"{row.solved}/{row.n}",
             number(row.rate),
             interval(row.wilson),
-            number(row.pvalue, 3),
-            number(row.holm, 3),
+            p_value(row.pvalue),
+            p_value(row.holm),
             _size(row.rise),
             _size(row.fall).replace("-", "−"),
         )

@@ -54,7 +54,7 @@ _ROLES = {"baseline": "the baseline", "steered": "compared", "control": "a contr
 _UNSEEN = (
     "whether it was written before the first trial",
     "the files of the tasks",
-    "the model, the direction and the settings",
+    "the model, the direction and the other settings",
     "when the trials ended",
 )
 """What results that were made elsewhere do not show."""
@@ -126,9 +126,23 @@ def compared(
     return Comparison(registered, (*late, *compare_plan(registered, plan, record), *early))
 
 
-def compare_results(registered: Preregistration, plan: Plan, gate: str | None, judged: datetime) -> Comparison:
-    """Compare results that were made elsewhere, of which less is known, and that were judged at this time."""
-    departures = (*dated_ahead(registered, judged), *_of_plan(registered, plan, gate, elsewhere=True))
+def compare_results(
+    registered: Preregistration, plan: Plan, gate: str | None, judged: datetime, *, reading: Mapping[str, Any]
+) -> Comparison:
+    """Compare results that were made elsewhere, of which less is known.
+
+    Args:
+        registered: what was claimed.
+        plan: of the results.
+        gate: that was asked for.
+        judged: when.
+        reading: the options that say which trials are solved.
+    """
+    departures = (
+        *dated_ahead(registered, judged),
+        *_of_plan(registered, plan, gate, elsewhere=True),
+        *_differing("settings", {name: registered.settings.get(name) for name in reading}, reading),
+    )
     return Comparison(registered, departures, _UNSEEN)
 
 

@@ -70,8 +70,8 @@ def judge(
 
     Raises:
         UsageError: no outcome of the baseline, or a control without outcomes; a table without a column that is
-            needed, or with a cell that is not what its column should hold; a path with nothing that is known; or
-            something else than outcomes.
+            needed, or with a cell that is not what its column should hold; a path with nothing that is known;
+            something else than outcomes; or a margin out of its range.
 
     Examples:
         A config that solves 17 of 24 tasks, where the baseline solves 5 of them:
@@ -85,6 +85,8 @@ def judge(
         >>> print(f"p = {verdict.pvalue:.5f}")
         p = 0.00049
     """
+    if not 0 < equivalence_margin < 1:
+        raise UsageError(f"an equivalence margin of {equivalence_margin}; expected a number between 0 and 1")
     asked = Asked(baseline, None if controls is None else tuple(controls), reading=Reading(columns or {}))
     trials = _given(outcomes, asked.reading)
     configs = _configs(trials.outcomes, asked)[0]
@@ -140,7 +142,13 @@ def judge_sources(judged: Judged, folder: Path) -> Results:
         origin=_origin(judged, [source for _, source in named], trials, guessed),
         comparison=None
         if judged.registered is None
-        else compare_results(judged.registered, plan, asked.gate, datetime.fromisoformat(judged.written)),
+        else compare_results(
+            judged.registered,
+            plan,
+            asked.gate,
+            datetime.fromisoformat(judged.written),
+            reading={"reward": asked.reading.reward, "solved_at": asked.reading.solved_at},
+        ),
     )
 
 
@@ -153,7 +161,7 @@ def _given(outcomes: Iterable[Outcome] | pd.DataFrame | str | PathLike[str], rea
         return _outcomes(_combined([(None, read_source(Path(outcomes), reading))]))
     if "pandas" in sys.modules and isinstance(outcomes, sys.modules["pandas"].DataFrame):
         return _outcomes(_combined([(None, source_of_frame(outcomes, reading))]))
-    listed = tuple(outcomes)
+    listed = tuple(outcomes) if isinstance(outcomes, Iterable) else (outcomes,)
     if other := [one for one in listed if not isinstance(one, Outcome)]:
         raise UsageError(
             f"an outcome of type {type(other[0]).__name__}; expected what capvec.trial_outcome makes, a DataFrame with "

@@ -109,6 +109,8 @@ def test_choices_that_compete_by_their_text_are_not_shown_and_the_right_one_is_r
         {"id": "a", "question": "q", "choices": ["x", "y"], "answer": 2},
         {"id": "a", "question": "q", "choices": ["x", "y"], "answer": True},
         {"id": "a", "question": "q", "choices": ["x", "x"], "answer": "x"},
+        {"id": "a", "question": "q", "choices": ["x", "y", "y"], "answer": 1},
+        {"id": "a", "question": "q", "answers": ["x", "!"]},
         {"id": "a", "question": "q", "answers": ["x"], "solution": "x"},
         ["a"],
     ],
@@ -127,6 +129,13 @@ def test_an_absent_an_empty_and_a_doubled_battery_are_refused(tmp_path):
     item = {"id": "a", "question": "q", "answers": ["x"]}
     with pytest.raises(UsageError, match="two items have the id 'a'"):
         load_items(str(written(tmp_path, item, item)))
+
+
+def test_a_number_that_begins_with_its_point_is_that_number(tmp_path):
+    path = written(tmp_path, {"id": "a", "question": "half? \u2028 of one", "answers": [".5"]})
+    path.write_text(path.read_text().replace("\\u2028", "\u2028"), encoding="utf-8")
+    (item,) = load_items(str(path))
+    assert [item.is_right(reply) for reply in ("0.5", ".5.", "5", "")] == [True, True, False, False]
 
 
 @given(st.text())

@@ -270,6 +270,21 @@ def test_columns_that_agree_or_are_empty_are_taken(cells):
     assert source_of_frame(frame).trials[0].outcome == "solved"
 
 
+def test_why_the_instrument_failed_makes_an_error_of_whatever_reward_stands_beside_it():
+    frame = pd.DataFrame({"task": ["a", "b"], "config": ["x", "x"], "reward": [0, 1], "error": ["docker died", None]})
+    failed, judged = source_of_frame(frame).trials
+    assert (failed.outcome, failed.error, failed.reward) == ("error", "docker died", None)
+    assert (judged.outcome, judged.error) == ("solved", "")
+
+
+def test_an_outcome_beside_an_error_is_refused_unless_it_is_said_to_count():
+    frame = pd.DataFrame({"task": ["a"], "config": ["x"], "outcome": ["unsolved"], "error": ["docker died"]})
+    with pytest.raises(UsageError, match=r"row 1: outcome is unsolved, and error, .* is 'docker died'; .* --columns"):
+        source_of_frame(frame)
+    (trial,) = source_of_frame(frame, Reading({"outcome": "outcome"})).trials
+    assert (trial.outcome, trial.error) == ("unsolved", "")
+
+
 @pytest.mark.parametrize("text", ["task", "task=", "=x", "speed=x", "task=a,task=b", "task=a, steps=c,task=a"])
 def test_a_bad_column_is_refused(text):
     with pytest.raises(UsageError, match="--columns"):

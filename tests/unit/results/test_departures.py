@@ -141,13 +141,17 @@ def test_results_from_elsewhere_are_compared_by_their_names():
     plan = plan_of(3, 3, 2)
     registered = registered_for(plan, SweepOptions(gate="no_harm(0.1)"))
     other = replace(plan, configs=(replace(plan.configs[0], name="plain"), *plan.configs[1:]))
-    kept = compare_results(registered, other, "no_harm(0.1)", registered.time)
+    reading = {"reward": None, "solved_at": 1.0}
+    kept = compare_results(registered, other, "no_harm(0.1)", registered.time, reading=reading)
     assert kept.departures == ()
     assert "the files of the tasks" in kept.not_compared
     left = replace(plan, configs=(*plan.configs[:2], replace(plan.configs[2], kind="control")))
-    assert [one.in_words() for one in compare_results(registered, left, None, registered.time).departures] == [
+    departed = compare_results(registered, left, None, registered.time, reading={"reward": "tests", "solved_at": 0.5})
+    assert [one.in_words() for one in departed.departures] == [
         "steered-L22-a2 is a control and was to be compared",
         "gates dropped: no_harm(0.1)",
+        '--reward "tests" in place of null',
+        "--solved-at 0.5 in place of 1.0",
     ]
 
 

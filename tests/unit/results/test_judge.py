@@ -50,6 +50,18 @@ def test_an_error_is_excluded_and_a_config_without_a_valid_trial_has_no_verdict(
     assert found["a"].pvalue == 2 * 2 / 2**12  # two were planned
 
 
+@pytest.mark.parametrize("margin", [0, -1, 1, 2, float("nan")])
+def test_a_margin_out_of_its_range_is_refused(margin):
+    with pytest.raises(UsageError, match="expected a number between 0 and 1"):
+        judge([trial_outcome("t", name, True) for name in ("baseline", "a")], equivalence_margin=margin)
+
+
+@pytest.mark.parametrize("given", [None, 3, [None]])
+def test_what_holds_no_outcomes_is_refused(given):
+    with pytest.raises(UsageError, match=r"expected what capvec\.trial_outcome makes, a DataFrame"):
+        judge(given)
+
+
 def test_a_wider_equivalence_margin_lets_absence_be_claimed():
     outcomes = trials(baseline=12, a=12)
     names = [judge(outcomes, equivalence_margin=margin)["a"].name for margin in (0.1, 0.3)]
