@@ -7,6 +7,8 @@ from typing import Any
 
 from capvec.errors import UsageError
 
+_LARGEST = (1 << 63) - 1
+
 
 def split(option: str, text: str) -> list[str]:
     """Split a list: `"a, b"` → `["a", "b"]`.
@@ -42,7 +44,7 @@ def at_least(option: str, text: str | int, minimum: int, hint: str = "") -> int:
     """Read a whole number.
 
     Raises:
-        UsageError: not a whole number, or too small.
+        UsageError: not a whole number, too small, or beyond 64 bits.
     """
     try:
         value = int(text)
@@ -52,6 +54,8 @@ def at_least(option: str, text: str | int, minimum: int, hint: str = "") -> int:
         raise UsageError(
             f"{option} {text!r}: expected a whole number of at least {minimum}{' ' + hint if hint else ''}"
         )
+    if value > _LARGEST:
+        raise UsageError(f"{option} {text!r:.40}: expected a whole number of at most {_LARGEST}")
     return value
 
 

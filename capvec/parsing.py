@@ -6,6 +6,7 @@ Both may nest `DEEPEST` levels, and hold whole numbers of `LONGEST_NUMBER` digit
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 import tomllib
@@ -93,16 +94,38 @@ def _decoded(data: bytes) -> str:
         raise ValueError(f"byte {error.start} is no {encoding.upper()}") from error
 
 
-def read_json(path: Path, largest: int = RECORD, *, whole: bool = False) -> Any:
-    """The value of a JSON file; `whole` is that of `parse_json`.
+def read_json(path: Path, largest: int = RECORD, *, whole: bool = False, finite: bool = False) -> Any:
+    """The value of a JSON file.
+
+    Args:
+        path: the file.
+        largest: bytes that it may have.
+        whole: as of `parse_json`.
+        finite: whether every number must be finite: neither `NaN` nor `Infinity`, nor too large for a float.
 
     Raises:
-        UsageError: as `open_regular`, or `parse_json` cannot read it.
+        UsageError: as `open_regular`; `parse_json` cannot read it; or a number is not finite, and the message names its
+            field.
     """
     try:
-        return parse_json(read_bytes(path, largest), whole=whole)
+        value = parse_json(read_bytes(path, largest), whole=whole)
     except ValueError as error:
         raise UsageError(f"{shown(path)}: not JSON ({error})") from error
+    if finite and (odd := next(_not_finite(value), None)) is not None:
+        raise UsageError(f"{shown(path)}: {shown(odd[0])} is {odd[1]}; expected a finite number")
+    return value
+
+
+def _not_finite(value: Any, field: str = "") -> Iterator[tuple[str, float]]:
+    """Numbers that are not finite, each with the field that holds it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield field or "the value", value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _not_finite(item, f"{field}.{key}" if field else key)
+    elif isinstance(value, list):
+        for place, item in enumerate(value):
+            yield from _not_finite(item, f"{field}[{place}]")
 
 
 def parse_toml(text: str, file: str) -> dict[str, Any]:

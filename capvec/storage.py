@@ -43,6 +43,20 @@ def writing(path: Path) -> Iterator[None]:
         raise StorageFault(refusal(path, error)) from error
 
 
+@contextmanager
+def whole_or_empty(folder: Path) -> Iterator[None]:
+    """Empty a folder that held nothing before, where what the context writes there cannot be completed."""
+    try:
+        yield
+    except BaseException:
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        raise
+
+
 def refusal(path: Path | str, error: OSError) -> str:
     """The sentence on a path that cannot be written."""
     return f"{path} cannot be written ({error.strerror or error}): {advice(error)}"

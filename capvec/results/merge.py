@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from capvec.results.provenance import PROVENANCE, differences, gaps, sessions
 from capvec.results.run_folder import RunFolder, read_run_folder
 from capvec.results.sessions import brief
 from capvec.results.shards import check_shards, trials_in_order
-from capvec.storage import copy_file, make_folder, write_text
+from capvec.storage import copy_file, make_folder, whole_or_empty, write_text
 
 _OF_A_SHARD = (
     *("run", "capvec", "commit", "written", "command_line", "options", "preregistration", "python", "platform"),
@@ -33,8 +34,9 @@ _NAMED = 5
 """Tasks that a message names."""
 
 
-def merge(folders: Sequence[Path], out: Path | None) -> Path:
-    """Write a run folder that holds the trials of several runs.
+@contextmanager
+def merged(folders: Sequence[Path], out: Path | None) -> Iterator[Path]:
+    """Write a run folder that holds the trials of several runs; nothing is left of it if that or the context fails.
 
     They are the shards of one plan, each of them once, or runs of which none is a shard. They must have the same study,
     model, settings, direction, base seed and `--effect`. Tasks and configs that two runs share must be the same, and so
@@ -45,7 +47,7 @@ def merge(folders: Sequence[Path], out: Path | None) -> Path:
         folders: run folders, finished or not.
         out: a new folder.
 
-    Returns:
+    Yields:
         `out`.
 
     Raises:
@@ -56,9 +58,9 @@ def merge(folders: Sequence[Path], out: Path | None) -> Path:
         raise UsageError(
             f"{len(folders)} runs and no --out; give a new folder for the merged run, as in --out reports/all"
         )
-    with locked_new(out, "--out"):
+    with locked_new(out, "--out"), whole_or_empty(out):
         _merge(folders, out)
-    return out
+        yield out
 
 
 def _merge(folders: Sequence[Path], out: Path) -> None:

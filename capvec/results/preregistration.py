@@ -33,6 +33,8 @@ PREREGISTRATION = "preregistration.json"
 """In the run folder: the copy that its report is compared with."""
 SHOWN = 12
 """Digits of a hash that messages and reports show."""
+_LONGEST = 100
+"""Characters of a value in a message."""
 ConfigKind = Literal["baseline", "steered", "control"]
 _ELSEWHERE = (
     *("alphas", "alpha_unit", "layers", "op", "positions", "keep_norm", "controls", "direction", "traces", "recipe"),
@@ -150,9 +152,10 @@ class Preregistration(Record):
         """Read a file, and check that it is what was written.
 
         Raises:
-            UsageError: no such file, no preregistration, or one that was changed after it was written.
+            UsageError: no such file, no preregistration, one that was changed after it was written, or one that says
+                what capvec never writes.
         """
-        data = read_json(path, TEXT, whole=True)
+        data = read_json(path, TEXT, whole=True, finite=True)
         if not isinstance(data, dict) or not isinstance(data.get("hash"), str):
             raise UsageError(f"{shown(path)}: no preregistration; expected a file that `capvec preregister` wrote")
         if (found := _hash(data)) != data["hash"]:
@@ -162,11 +165,32 @@ class Preregistration(Record):
             )
         try:
             read = cls.from_json(data)
-            if read.time.tzinfo is None:
-                raise UsageError(f"written is {read.written!r}; expected a time with its zone")
-        except (UsageError, ValueError) as error:
-            raise UsageError(f"{shown(path)}: not what `capvec preregister` writes ({error})") from error
+            read._check()
+        except (UsageError, ValueError, OverflowError) as error:
+            raise UsageError(f"{shown(path)}: not what `capvec preregister` writes ({shown(str(error))})") from error
         return read
+
+    def _check(self) -> None:
+        """Check what the types leave open.
+
+        Raises:
+            UsageError: a value is none that is written.
+            ValueError, OverflowError: the time is none, or in no year of the calendar.
+        """
+        for name in (self.hypothesis, self.test, self.model.name, *self.configs, *self.tasks, *self.gates):
+            if not name.strip() or not name.isprintable():
+                raise UsageError(f"{name!r:.{_LONGEST}} is no line of text")
+        for gate in self.gates:
+            split_gate(gate)
+        if not 0 < self.margin < 1:
+            raise UsageError(f"margin is {self.margin:g}; expected a difference in pass rate between 0 and 1")
+        if self.attempts < 1:
+            raise UsageError(f"attempts is {self.attempts}; expected at least 1")
+        if not self.stopping.analyses or min(self.stopping.analyses) < 1:
+            raise UsageError(f"analyses is {list(self.stopping.analyses)!r:.{_LONGEST}}; expected counts of pairs")
+        if self.time.tzinfo is None:
+            raise UsageError(f"written is {self.written!r}; expected a time with its zone")
+        moment(self.time)
 
 
 def preregister(

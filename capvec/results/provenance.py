@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from capvec.reading import shown
 from capvec.records import Outcome
 from capvec.results.ledger import TRIALS, Ledger
 from capvec.results.preregistration import Preregistration
+from capvec.results.provenance_form import check_form, lacking
 from capvec.results.sessions import place_of, sessions_of
 from capvec.results.software import versions_of, written_by
 from capvec.serial import Record
@@ -31,11 +32,6 @@ from capvec.tasks.checksum import folder_modes
 PROVENANCE = "provenance.json"
 RESULTS = "results"
 """The study of results that were made elsewhere."""
-_KEYS: dict[str, type | tuple[type, ...]] = {
-    "options": dict, "settings": dict, "model": dict, "direction": (dict, type(None)), "configs": list, "tasks": dict,
-    "seeds": (dict, list),
-}  # fmt: skip
-"""What a run is compared by, and read from → its type in JSON."""
 _COMPARED = ("direction", "sequential", "effect", "seed")
 """Options that two runs are compared by, beside the recipe."""
 _CONDITIONS = {"image": "the image", "modes": "the file modes", "variables": "the variables"}
@@ -108,24 +104,28 @@ def read(folder: Path) -> dict[str, Any]:
     """The content of a run's `provenance.json`.
 
     Raises:
-        UsageError: it is missing, cut off or lacks a key without which two runs cannot be compared; or it is of results
-            that were made elsewhere.
+        UsageError: it is missing, cut off or lacks a key without which two runs cannot be compared; a value has
+            another type than capvec writes; or it is of results that were made elsewhere.
     """
     path = folder / PROVENANCE
     if not path.exists():
         raise UsageError(f"{folder}: no {PROVENANCE}")
-    record = read_json(path)
+    record = read_json(path, finite=True)
     if is_of_results(record):
         raise UsageError(
             f"{shown(folder)}: holds results that `capvec judge` read, and no run of capvec; `capvec report` makes its "
             "report again, alone and in its place, and nothing else reads it"
         )
     try:
-        lacking = list(_lacking(record))
+        missing = list(lacking(record))
     except (TypeError, AttributeError) as error:
         raise UsageError(f"{shown(path)}: not what capvec writes ({error!r:.100})") from error
-    if lacking:
-        raise UsageError(f"{path} lacks {', '.join(lacking)}")
+    if missing:
+        raise UsageError(f"{shown(path)} lacks {shown(', '.join(missing))}")
+    try:
+        check_form(record)
+    except UsageError as error:
+        raise UsageError(f"{shown(path)}: not what capvec writes ({error})") from error
     return dict(record)
 
 
@@ -277,7 +277,7 @@ def _part(session: Mapping[str, Any], ran: Sequence[Outcome]) -> dict[str, Any]:
     """What a session asked for, with the tasks and configs alone of which it ran these trials."""
     tasks, configs = {one.task for one in ran}, {one.config for one in ran}
     earlier = "earlier_sessions" not in session  # the last one was looked at when it was read
-    missing = ([*_lacking(session)] or gaps(session)) if earlier else []
+    missing = ([*lacking(session)] or gaps(session)) if earlier else []
     if not missing:
         known = {*session["tasks"], *(config["name"] for config in session["configs"])}
         missing = sorted((tasks | configs) - known)
@@ -337,24 +337,6 @@ def engine_in_words(model: Mapping[str, Any]) -> str:
     """What computes, as in `vllm 0.26.0 tensor_parallel_size=2`; an earlier capvec had one engine."""
     arguments = (f"{key}={json.dumps(value)}" for key, value in sorted(model.get("backend_args", {}).items()))
     return " ".join([model.get("backend", "transformers"), *arguments])
-
-
-def _lacking(record: Any) -> Iterator[str]:
-    """The keys that every run has had, and without which a comparison would compare nothing."""
-    if not isinstance(record, dict):
-        yield "everything: it is no JSON object"
-        return
-    for key, kind in _KEYS.items():
-        if key not in record or not isinstance(record[key], kind):
-            yield key
-        elif key == "model":
-            yield from (f"model.{name}" for name in ("model", "revision", "dtype") if name not in record[key])
-        elif key == "direction" and record[key] is not None and not record[key].get("hash"):
-            yield "direction.hash"
-        elif key == "tasks":
-            yield from (f"the checksum of {name}" for name, task in record[key].items() if not task.get("checksum"))
-        elif key == "configs":
-            yield from (f"the steers of {one.get('name', 'a config')}" for one in record[key] if "steers" not in one)
 
 
 def _thresholds(options: Mapping[str, Any]) -> dict[str, float]:

@@ -35,7 +35,7 @@ def read_summary(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     try:
-        return current_names(read_json(path))
+        return current_names(read_json(path, finite=True))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(f"{shown(path)}: not a summary that capvec wrote ({error!r:.100})") from error
 

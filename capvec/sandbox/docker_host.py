@@ -7,8 +7,9 @@ import os
 import re
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import docker
@@ -16,11 +17,14 @@ import docker.credentials.errors
 import docker.errors
 import requests.exceptions
 import urllib3.exceptions
+from docker.constants import MINIMUM_DOCKER_API_VERSION
 
 from capvec.errors import SandboxBroken, SandboxUnavailable, UsageError
 from capvec.sandbox import docker_cli
+from capvec.sandbox.first_look import NoDocker, info_of, version_of
 from capvec.serial import Record
 from capvec.storage import no_more_files
+from capvec.text import one_line
 
 FAULTS = (
     docker.errors.DockerException,
@@ -32,8 +36,9 @@ FAULTS = (
     OSError,
 )
 """Everything that a call of the Docker SDK raises where Docker, the way there or the user's Docker settings fail."""
-TIMEOUT_S, PROBE_S = 120.0, 10.0
-"""Seconds to wait for an answer: of a busy Docker to a request, and of one that is only asked whether it is there."""
+TIMEOUT_S, LOOK_S, PROBE_S = 120.0, 60.0, 10.0
+"""Seconds to wait for an answer: of a busy Docker to a request, of one that is asked what it is, and of one that is
+only asked whether it is there."""
 
 
 @dataclass(frozen=True)
@@ -73,22 +78,36 @@ def is_address(name: str) -> bool:
 
 
 class HostClient(docker.DockerClient):  # type: ignore[misc]
-    """A client that knows which host it is connected to."""
+    """A client that knows which host it is connected to, and what that says of its version."""
 
     host = HERE
+    said: Mapping[str, Any] = MappingProxyType({})
 
 
 def check_docker(host: DockerHost = HERE) -> dict[str, Any]:
     """Check that Docker answers, and can pause and limit containers. Returns its version record.
 
     Raises:
-        SandboxUnavailable: it does not answer; the message says what was tried and what to do.
+        SandboxUnavailable: it does not answer as Docker does; the message says what was tried and what to do.
         UsageError: it answers, and can do neither.
     """
-    with connect(host) as client, faults():
-        check_cgroups(client.info(), host)
-        version: dict[str, Any] = client.version()
-        return version
+    with connect(host, timeout_s=LOOK_S) as client:
+        check_cgroups(info_of_host(client, LOOK_S), host)
+        return dict(client.said)
+
+
+def info_of_host(client: HostClient, timeout_s: float) -> dict[str, Any]:
+    """What a Docker says of itself (`docker info`): it has `NCPU` and `ServerVersion`.
+
+    Args:
+        client: connected to it.
+        timeout_s: seconds for the whole answer.
+
+    Raises:
+        SandboxUnavailable: it does not answer, or not as Docker does.
+    """
+    with _met(client.host):
+        return info_of(client, timeout_s)
 
 
 def check_cgroups(info: Mapping[str, Any], host: DockerHost = HERE) -> None:
@@ -118,38 +137,68 @@ def connect(host: DockerHost = HERE, *, timeout_s: float = TIMEOUT_S) -> Iterato
         timeout_s: seconds to wait for an answer.
 
     Raises:
-        SandboxUnavailable: Docker does not answer there.
+        SandboxUnavailable: nothing answers there, or not as Docker does.
     """
     environment = host.environment
-    context = docker_cli.context_name(environment)
-    try:
+
+    def client_of(version: str) -> HostClient:
+        client: HostClient = HostClient.from_env(version=version, timeout=timeout_s, environment=environment)
+        return client
+
+    with _met(host):
+        context = docker_cli.context_name(environment)
         if docker.ContextAPI.get_context(context) is None:  # the SDK would take the local socket, without a word
             raise docker.errors.ContextNotFound(context)
-        client = HostClient.from_env(timeout=timeout_s, environment=environment)
-        client.host = host
-    # The SDK parses settings and addresses without a check, so that any error can come of a wrong one.
-    except Exception as error:
-        if used_up := no_more_files(error):
-            raise SandboxUnavailable(f"Docker cannot be reached: {used_up}") from error
-        raise SandboxUnavailable(_silent(host, context, _why(error))) from error
+        with closing(client_of(MINIMUM_DOCKER_API_VERSION)) as oldest:
+            said = version_of(oldest, timeout_s)
+        client = client_of(said["ApiVersion"])
+        client.host, client.said = host, said
     try:
         yield client
     finally:
         client.close()
 
 
-def _silent(host: DockerHost, context: str, why: str) -> str:
+@contextmanager
+def _met(host: DockerHost) -> Iterator[None]:
+    """Turn whatever keeps a Docker from being met into one sentence."""
+    try:
+        yield
+    except NoDocker as error:
+        raise SandboxUnavailable(_odd(host, str(error))) from error
+    # The SDK parses settings and addresses without a check, so that any error can come of a wrong one.
+    except Exception as error:
+        if used_up := no_more_files(error):
+            raise SandboxUnavailable(f"Docker cannot be reached: {used_up}") from error
+        raise SandboxUnavailable(_silent(host, _why(error))) from error
+
+
+def _odd(host: DockerHost, why: str) -> str:
+    """That what answers is no Docker to use, and what to do."""
+    if host.name:
+        return f"{_named(host)} does not answer as Docker does ({why}). Name another, or leave this --docker-host out"
+    return f"what answers at {_address(host)} does not answer as Docker does ({why}). Name another in DOCKER_HOST"
+
+
+def _named(host: DockerHost) -> str:
+    return f"the Docker host {host.name}" if is_address(host.name) else f"the Docker of the context {host.name}"
+
+
+def _address(host: DockerHost) -> str:
+    """Where the Docker of the environment is."""
+    context = docker_cli.context_name(host.environment)
+    local = "the local socket" if context == "default" else f"the address of the context {context}"
+    return os.environ.get("DOCKER_HOST") or local
+
+
+def _silent(host: DockerHost, why: str) -> str:
     """That a Docker does not answer, and what to do."""
     if host.name:
-        what = f"the Docker host {host.name}" if is_address(host.name) else f"the Docker of the context {host.name}"
         there = " at /var/run/docker.sock, or name its socket as in ssh://machine/path/of.sock" if host.tunnel else ""
-        return f"{what} does not answer ({why}). Start `dockerd` there{there}, or leave this --docker-host out"
-    where = os.environ.get("DOCKER_HOST") or (
-        "the local socket" if context == "default" else f"the address of the context {context}"
-    )
+        return f"{_named(host)} does not answer ({why}). Start `dockerd` there{there}, or leave this --docker-host out"
     return (
-        f"Docker does not answer at {where} ({why}). Start `dockerd`, or run `make setup`, which installs and starts "
-        "it where it can; `capvec doctor` lists what is missing"
+        f"Docker does not answer at {_address(host)} ({why}). Start `dockerd`, or run `make setup`, which installs and "
+        "starts it where it can; `capvec doctor` lists what is missing"
     )
 
 
@@ -224,4 +273,4 @@ def _why(error: BaseException) -> str:
 def reason(error: BaseException) -> str:
     """What Docker or the SDK said, on one line."""
     text = str(getattr(error, "explanation", None) or error)
-    return " ".join(text.split())[:300] or type(error).__name__
+    return one_line(text) or type(error).__name__

@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from capvec.errors import SandboxUnavailable, UsageError
-from capvec.sandbox.docker_host import HERE, PROBE_S, DockerHost, check_cgroups, connect, faults
+from capvec.sandbox.docker_host import HERE, LOOK_S, PROBE_S, DockerHost, check_cgroups, connect, info_of_host
 from capvec.sandbox.tunnel import tunnel_to
 from capvec.serial import Record
 
@@ -117,7 +117,8 @@ class DockerHosts(Record):
 
     def _rests(self, number: int) -> bool:
         with suppress(FileNotFoundError):
-            return time.time() - self._resting(number).stat().st_mtime < REST_S
+            # The clock may have been set back since.
+            return abs(time.time() - self._resting(number).stat().st_mtime) < REST_S
         return False
 
     def _rest(self, host: DockerHost) -> None:
@@ -141,7 +142,7 @@ def reach(names: Sequence[str]) -> Iterator[DockerHosts]:
         names: addresses, or contexts of Docker's command line; none stands for the Docker of the environment.
 
     Raises:
-        SandboxUnavailable: one does not answer; the message names it.
+        SandboxUnavailable: one does not answer, or not as Docker does; the message names it.
         UsageError: one cannot pause or limit containers, is named twice, or has another architecture than the first.
     """
     for name in names:
@@ -151,7 +152,7 @@ def reach(names: Sequence[str]) -> Iterator[DockerHosts]:
         named = [held.enter_context(tunnel_to(name)) for name in names] or [HERE]
         about = [_about(host) for host in named]
         _check_alike(named, about)
-        hosts = tuple(replace(host, cpus=int(info["NCPU"])) for host, info in zip(named, about, strict=True))
+        hosts = tuple(replace(host, cpus=info["NCPU"]) for host, info in zip(named, about, strict=True))
         folder = None
         if len(hosts) > 1:
             folder = Path(held.enter_context(TemporaryDirectory(prefix="capvec-hosts-")))
@@ -173,11 +174,11 @@ def describe(hosts: DockerHosts) -> list[dict[str, Any]]:
 
 def _about(host: DockerHost) -> dict[str, Any]:
     """What a Docker says of itself."""
-    with connect(host) as client, faults():
-        about: dict[str, Any] = client.info()
+    with connect(host, timeout_s=LOOK_S) as client:
+        about = info_of_host(client, LOOK_S)
         check_cgroups(about, host)
         # In `info` Docker says x86_64 for what Podman calls amd64.
-        return about | {"Architecture": client.version()["Arch"]}
+        return about | {"Architecture": client.said["Arch"]}
 
 
 def _check_alike(hosts: Sequence[DockerHost], about: Sequence[dict[str, Any]]) -> None:

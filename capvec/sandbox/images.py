@@ -127,17 +127,20 @@ def pull(client: docker.DockerClient, name: str, what: str, say: Say) -> str:
 
 
 def _digest(folder: Path) -> str:
-    """12 hex digits of a SHA-256 over the folder's names, modes and contents."""
+    """12 hex digits of a SHA-256 over the folder's names, modes and contents.
+
+    No name and no target of a link holds a zero byte, which ends each, so that no two folders give the same bytes.
+    """
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder).as_posix()
+        name = os.fsencode(path.relative_to(folder).as_posix()) + b"\0"
         if path.is_symlink():
-            digest.update(f"link {relative} {os.readlink(path)}\0".encode())
+            digest.update(b"link " + name + os.fsencode(os.readlink(path)) + b"\0")
             continue
         mode = path.stat().st_mode & 0o7777  # COPY keeps all of it
         if path.is_file():
             data = path.read_bytes()
-            digest.update(f"file {relative} {mode:o} {len(data)}\0".encode() + data)
+            digest.update(b"file " + name + f"{mode:o} {len(data)}\0".encode() + data)
         else:
-            digest.update(f"folder {relative} {mode:o}\0".encode())
+            digest.update(b"folder " + name + f"{mode:o}\0".encode())
     return digest.hexdigest()[:12]

@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, urlsplit
 import docker
 
 from capvec.errors import SandboxUnavailable, UsageError
+from capvec.reading import shown
 from capvec.sandbox.docker_host import DockerHost, is_address
 from capvec.text import printable
 
@@ -48,14 +49,14 @@ def tunnel_to(name: str) -> Iterator[DockerHost]:
 
     Raises:
         SandboxUnavailable: the tunnel does not open; the message has the reason that `ssh` gives.
-        UsageError: there is no such context.
+        UsageError: there is no such context, or its address, or the one given, is none of SSH.
     """
     address = name if is_address(name) else _address_of(name)
     if not address.startswith("ssh://"):
         yield DockerHost(name)
         return
     with TemporaryDirectory(prefix="capvec-ssh-") as folder:
-        tunnel = _Tunnel(name, urlsplit(address), Path(folder))
+        tunnel = _Tunnel(name, _parts_of(name, address), Path(folder))
         try:
             tunnel.open()
             yield DockerHost(name, f"unix://{tunnel.near}")
@@ -81,12 +82,31 @@ def _address_of(context: str) -> str:
     return str(found.Host or "")
 
 
+def _parts_of(name: str, address: str) -> SplitResult:
+    """The parts of an address of SSH, of which the standard library checks some only where they are asked for.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        parts = urlsplit(address)
+        if parts.hostname and parts.port != 0:
+            return parts
+        why = "it names no machine" if not parts.hostname else "no machine has port 0"
+    except ValueError as error:
+        why = str(error)
+    raise UsageError(
+        f"--docker-host {shown(name)}: {shown(address)} is no address of SSH ({shown(why)}); expected one such as "
+        "ssh://user@machine or ssh://user@machine:2222"
+    )
+
+
 class _Tunnel:
     """One `ssh` at a time, which is started again where it ends."""
 
     def __init__(self, name: str, address: SplitResult, folder: Path) -> None:
         self.near = folder / "docker.sock"
-        self._name, self._log, self._machine = name, folder / "log", address.hostname or ""
+        self._name, self._log, self._machine = name, folder / "log", str(address.hostname)
         options = [argument for key, value in _OPTIONS.items() for argument in ("-o", f"{key}={value}")]
         port = ["-p", str(address.port)] if address.port is not None else []
         user = ["-l", address.username] if address.username else []

@@ -19,7 +19,7 @@ from capvec.results.interim import not_needed
 from capvec.results.judged_folder import is_judged
 from capvec.results.ledger import Completeness, reconcile
 from capvec.results.lock import Writer, writer_of
-from capvec.results.merge import merge
+from capvec.results.merge import merged
 from capvec.results.results import Judgement, Results, summarise_run
 from capvec.results.run_folder import RunFolder, read_run_folder
 from capvec.results.shards import planned_trials
@@ -53,7 +53,10 @@ def report(runs: Sequence[Path], out: Path | None) -> Reported:
     Raises:
         UsageError: no run there, several without `out`, or runs that do not belong together.
     """
-    return regenerate(merge(runs, out) if out is not None or len(runs) > 1 else runs[0])
+    if out is None and len(runs) == 1:
+        return regenerate(runs[0])
+    with merged(runs, out) as folder:
+        return _regenerate(folder, None)
 
 
 def regenerate(folder: Path) -> Reported:
@@ -64,7 +67,10 @@ def regenerate(folder: Path) -> Reported:
     """
     if is_judged(folder):
         return Reported(report_again(folder))
-    writer = writer_of(folder)  # before the trials are read, which are final if nobody writes
+    return _regenerate(folder, writer_of(folder))  # before the trials are read, which are final if nobody writes
+
+
+def _regenerate(folder: Path, writer: Writer | str | None) -> Reported:
     run = read_run_folder(folder)
     if run.provenance["direction"] is None:  # nothing is steered: a collection, which has one report
         write_baseline(run.plan, run.outcomes)

@@ -30,6 +30,24 @@ def test_json_is_read_as_it_was_written(value, encoding):
     assert parsing.parse_json(json.dumps(value).encode(encoding)) == value
 
 
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("NaN", "the value"),
+        ('{"a": {"b": [0, Infinity]}}', "a.b[1]"),
+        ('{"a": -1e999}', "a"),
+        ('[{"\\n": NaN}]', "[0].\\n"),
+    ],
+)
+def test_a_number_that_is_not_finite_is_named_by_its_field_where_all_must_be(tmp_path, text, field):
+    (tmp_path / "file.json").write_text(text)
+    assert parsing.read_json(tmp_path / "file.json") is not None
+    with pytest.raises(UsageError) as refused:
+        parsing.read_json(tmp_path / "file.json", finite=True)
+    assert f"file.json: {field} is " in str(refused.value)
+    assert str(refused.value).endswith("; expected a finite number")
+
+
 LONG = "x" * (4 << 20)
 """A text of which a file is so long that its keys are counted, and not compared one by one."""
 GAPS = st.sampled_from(["", " ", "\n"])

@@ -17,11 +17,16 @@ from support.recorded_run import write_recorded
 from capvec.commands.main import main
 from capvec.errors import UsageError
 from capvec.report.html.viewer import embed
+from capvec.results.ledger import TRIALS as LEDGER
+from capvec.results.provenance import PROVENANCE
 from capvec.results.run_folder import read_run_folder
-from capvec.studies.regenerate import results_of_run
+from capvec.studies.regenerate import report, results_of_run
 
 pytestmark = pytest.mark.unit
 
+NAN, INFINITE = float("nan"), float("inf")
+NUMBERS = (1, -1, 2.5, 10**20, 10**200, NAN, INFINITE)
+ODD = st.sampled_from((*NUMBERS, None, True, "x", "", "../x", "\ud800", "\x1b[31m", [], [1], {}, {"a": 1}))
 FILES = ("provenance.json", "trials.jsonl", "summary.json", "vectors/ranking.csv", "trajectories/odd.json", ".lock")
 
 
@@ -112,9 +117,6 @@ def test_a_ranking_that_is_none_is_named(run, text, capsys):
     assert len(said.splitlines()) == 1
 
 
-ODD = st.sampled_from([None, 1, -1, 2.5, "x", "", [], {}, True, [1], {"a": 1}, 10**20, "../x", "\ud800", float("nan")])
-
-
 @settings(max_examples=30, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(st.sampled_from((*FILES[:3], "trajectories")), ODD, st.data())
 def test_anything_in_any_place_of_its_json_is_read_or_refused_in_one_sentence(whole, name, odd, data):
@@ -131,6 +133,75 @@ def test_anything_in_any_place_of_its_json_is_read_or_refused_in_one_sentence(wh
         except UsageError as error:
             assert len(str(error)) < 1500  # noqa: PT017
             assert str(error).isprintable()  # noqa: PT017
+
+
+@pytest.mark.parametrize("out", [False, True], ids=["in place", "--out"])
+@pytest.mark.parametrize(
+    ("name", "place", "value", "said"),
+    [
+        (LEDGER, ("wall_s",), INFINITE, "line 1: not a Outcome record: inf: expected a finite"),
+        (LEDGER, ("sandbox_s",), -INFINITE, "-inf: expected a finite number @ Outcome.sandbox_s"),
+        (LEDGER, ("alpha",), NAN, "nan: expected a finite number @ Outcome.alpha"),
+        (LEDGER, ("measured",), "abc", "'abc': expected a list @ Outcome.measured"),
+        (PROVENANCE, ("tasks", "task0", "image"), True, "True: expected a text @ provenance.tasks['task0'].image"),
+        (PROVENANCE, ("earlier_sessions",), 10**29, "expected a list @ provenance.earlier_sessions"),
+        (PROVENANCE, ("earlier_sessions",), 7, "7: expected a list @ provenance.earlier_sessions"),
+        (PROVENANCE, ("earlier_sessions",), [{"tasks": 7}], "@ provenance.earlier_sessions[0].tasks"),
+        (PROVENANCE, ("merged",), [{"sessions": "x"}], "'x': expected a list @ provenance.merged[0].sessions"),
+        (PROVENANCE, ("model", "n_layers"), "\x1b[31m3", "expected a whole number @ provenance.model.n_layers"),
+        (PROVENANCE, ("model", "n_layers"), NAN, "model.n_layers is nan; expected a finite number"),
+        (PROVENANCE, ("model", "model"), {}, "{}: expected a text @ provenance.model.model"),
+        (PROVENANCE, ("direction", "norms", 1), None, "None: expected a finite number @ provenance.direction.norms[1]"),
+        (PROVENANCE, ("seeds", "task0-baseline-t1"), [1], "[1]: expected a whole number @ provenance.seeds['task0"),
+        (PROVENANCE, ("options", "max_steps"), [1], "[1]: expected a whole number @ provenance.options.max_steps"),
+        (PROVENANCE, ("options", "more", 0), INFINITE, "options.more[0] is inf; expected a finite number"),
+    ],
+)  # fmt: skip
+def test_a_value_that_is_not_what_capvec_writes_is_named_with_its_file_and_field(
+    run, tmp_path, capsys, out, name, place, value, said
+):
+    path = run / name
+    line, *rest = path.read_text().split("\n", 1) if name == "trials.jsonl" else (path.read_text(),)
+    record = inner = json.loads(line)
+    record.get("options", {})["more"] = [0]
+    for key in place[:-1]:
+        inner = inner[key]
+    assert isinstance(inner, list) or place[-1] in {*inner, "merged"}
+    inner[place[-1]] = value
+    path.write_text("\n".join([json.dumps(record), *rest]))
+    assert main(["report", str(run), *(["--out", str(tmp_path / "o" / "o1")] if out else [])]) == 2
+    told = capsys.readouterr().err
+    assert name in told
+    assert said in told
+    assert told.strip().isprintable()
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("out", [False, True], ids=["in place", "--out"])
+@settings(max_examples=15, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@given(name=st.sampled_from(FILES[:3]), odd=ODD, data=st.data())
+def test_whatever_its_json_holds_a_report_is_made_or_refused_in_one_sentence(whole, out, name, odd, data):
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(shutil.copytree(whole, Path(scratch) / "r"))
+        target = Path(scratch) / "out" if out else None
+        path = folder / name
+        line, *rest = path.read_text().split("\n", 1) if name == "trials.jsonl" else (path.read_text(),)
+        path.write_text("\n".join([json.dumps(changed(json.loads(line), odd, data)), *rest]))
+        try:
+            report([folder], target)
+            assert any(((target or folder) / made).is_file() for made in ("RESULTS.md", "BASELINE.md"))
+        except UsageError as error:
+            assert len(str(error)) < 1500  # noqa: PT017
+            assert str(error).isprintable()  # noqa: PT017
+            assert target is None or not target.exists()
+
+
+def test_a_merged_run_whose_report_fails_leaves_nothing(run, tmp_path, capsys):
+    (run / "vectors" / "ranking.csv").write_text("layer\n")
+    for _ in range(2):  # the same folder can be named again
+        assert main(["report", str(run), "--out", str(tmp_path / "o1")]) == 2
+        assert "ranking.csv: not the ranking of a direction" in capsys.readouterr().err
+        assert not (tmp_path / "o1").exists()
 
 
 def changed(value, odd, data):

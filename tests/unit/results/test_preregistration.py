@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
@@ -84,7 +84,7 @@ def test_a_change_anywhere_is_refused(tmp_path_factory, data, new):
     inner[last] = new
     path = tmp_path_factory.mktemp("changed") / "claim.json"
     path.write_text(json.dumps(content))
-    with pytest.raises(UsageError, match=r"was changed after it was written|no preregistration"):
+    with pytest.raises(UsageError, match=r"was changed after it was written|no preregistration|a finite number"):
         Preregistration.read(path)
 
 
@@ -120,6 +120,44 @@ def test_a_right_hash_over_what_capvec_does_not_write_is_refused(registered, tmp
     path = write_signed(tmp_path / "claim.json", json.loads(registered.text) | change)
     with pytest.raises(UsageError, match="not what `capvec preregister` writes"):
         Preregistration.read(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"written": "0001-01-01T00:00:00+14:00"}, "date value out of range"),
+        ({"written": "9999-12-31T23:59:59-14:00"}, "date value out of range"),
+        ({"margin": float("nan")}, "margin is nan; expected a finite number"),
+        ({"margin": 0}, "margin is 0; expected a difference in pass rate between 0 and 1"),
+        ({"margin": 1}, "margin is 1; expected a difference in pass rate between 0 and 1"),
+        ({"attempts": 10**200}, "expected a whole number within 64 bits @ Preregistration.attempts"),
+        ({"attempts": 0}, "attempts is 0; expected at least 1"),
+        ({"hypothesis": "\x1b[31mIt helps."}, r"is no line of text"),
+        ({"hypothesis": " "}, "' ' is no line of text"),
+        ({"gates": ["always()"]}, "'always()' is not a condition; expected improves(CONFIG)"),
+        ({"gates": ["no_harm(0.1)", "\x1b]0;x\x07"]}, "is no line of text"),
+        ({"tasks": {"a\nb": "0"}}, r"'a\nb' is no line of text"),
+        ({"stopping": {"rule": "fixed", "analyses": []}}, "analyses is []; expected counts of pairs"),
+        ({"stopping": {"rule": "fixed", "analyses": [-1]}}, "analyses is [-1]; expected counts of pairs"),
+    ],
+)
+def test_a_right_hash_over_a_value_that_is_never_written_is_refused_in_one_sentence(registered, tmp_path, change, said):
+    path = write_signed(tmp_path / "claim.json", json.loads(registered.text) | change)
+    with pytest.raises(UsageError, match=re.escape(said)) as refused:
+        Preregistration.read(path)
+    assert str(refused.value).isprintable()
+
+
+@given(st.datetimes(), st.timedeltas(timedelta(hours=-23), timedelta(hours=23)))
+def test_any_time_is_read_and_can_be_said_or_is_refused(tmp_path_factory, time, offset):
+    made = registered_for(plan_of(1, 2, 1), SweepOptions())
+    written = time.replace(tzinfo=timezone(offset)).isoformat()
+    path = write_signed(tmp_path_factory.mktemp("timed") / "claim.json", json.loads(made.text) | {"written": written})
+    try:
+        assert " UTC" in Preregistration.read(path).in_words
+    except UsageError:
+        with pytest.raises(OverflowError):
+            datetime.fromisoformat(written).astimezone(UTC)
 
 
 @pytest.mark.parametrize("hypothesis", [None, "", "  ", "two\nlines", "half \udc80"])
