@@ -159,7 +159,7 @@ def test_names_of_results_made_elsewhere_are_visible_in_every_file_of_the_report
         for task in range(8)
     ]
     (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert main(["judge", str(tmp_path / "r.jsonl"), "--out", str(tmp_path / "report")]) == 0
+    assert main(["judge", str(tmp_path / "r.jsonl"), "--out", str(tmp_path / "report")]) == 1
     files = [path for path in (tmp_path / "report").rglob("*") if path.is_file()]
     assert {path.suffix for path in files} >= {".md", ".html", ".svg", ".csv", ".json"}
     for path in files:
