@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 LAYERS, WIDTH, CONTEXT = 4, 32, 4096
+VECTORS = np.random.default_rng(0).standard_normal((LAYERS, WIDTH)).astype(np.float32)
+"""A vector for each layer."""
 SPREAD = 0.3
 """Standard deviation of the weights. At the usual 0.02 a reply is sampling noise, independent of the prompt."""
 

@@ -6,6 +6,10 @@ import importlib.util
 import os
 
 import pytest
+from support.tiny_models import save_tiny
+
+from capvec.engines.process import client_of
+from capvec.engines.protocol import ModelSource
 
 if (found := importlib.util.find_spec("vllm")) is None or found.origin is None:  # this folder has the name too
     collect_ignore_glob = ["test_vllm_*.py"]
@@ -40,3 +44,23 @@ def plugin_found(tmp_path_factory):
         "[vllm.general_plugins]\ncapvec = capvec.engines.vllm.plugin.worker:register\n"
     )
     return folder
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A tiny model in a folder."""
+    return ModelSource(str(save_tiny(tmp_path_factory.mktemp("model"), "llama-32")), "tiny")
+
+
+@pytest.fixture(scope="module")
+def client(source, tmp_path_factory, request):
+    """Of an engine with the `CHOICE` of the module that asks for it."""
+    with client_of(source, tmp_path_factory.mktemp("log") / "engine.log", request.module.CHOICE) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def reference(source, tmp_path_factory):
+    """Of the transformers engine."""
+    with client_of(source, tmp_path_factory.mktemp("log") / "engine.log") as client:
+        yield client

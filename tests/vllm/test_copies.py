@@ -8,12 +8,11 @@ from contextlib import closing
 import numpy as np
 import psutil
 import pytest
-import safetensors.numpy
 from support.checked import asked
 from support.engine_conformance import ask
-from support.tiny_models import LAYERS, WIDTH, save_tiny
+from support.tiny_models import LAYERS, VECTORS
 from support.vllm_models import save_tiny as save_mixture
-from support.vllm_processes import cores, until
+from support.vllm_processes import cores, put, until
 
 from capvec.engines.client import EngineClient
 from capvec.engines.process import client_of, start_engine
@@ -31,30 +30,8 @@ pytestmark = [
     pytest.mark.skipif(bool(versions.problem()), reason=f"{versions.problem()}; make test-vllm runs these"),
 ]
 
-TWO = EngineChoice("vllm", {"enforce_eager": True, "data_parallel_size": 2})
-VECTORS = np.random.default_rng(0).standard_normal((LAYERS, WIDTH)).astype(np.float32)
+CHOICE = EngineChoice("vllm", {"enforce_eager": True, "data_parallel_size": 2})
 TALKS = [[{"role": "user", "content": f"List the files of folder {number}. " * (number + 1)}] for number in range(6)]
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    return ModelSource(str(save_tiny(tmp_path_factory.mktemp("model"), "llama-32")), "tiny")
-
-
-@pytest.fixture(scope="module")
-def client(source, tmp_path_factory):
-    with client_of(source, tmp_path_factory.mktemp("log") / "engine.log", TWO) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def reference(source, tmp_path_factory):
-    with client_of(source, tmp_path_factory.mktemp("log") / "engine.log") as client:
-        yield client
-
-
-def put(client):
-    return client.put_direction(safetensors.numpy.save({"directions": VECTORS})).hash
 
 
 def seconds_of(processes):
@@ -108,7 +85,7 @@ def test_captured_residuals_are_the_references(client, reference):
 
 def test_a_killed_copy_is_an_engine_that_ended_which_says_so_and_is_started_again(source, tmp_path):
     with (
-        closing(SupervisedEngine(source, tmp_path / "log", TWO)) as engine,
+        closing(SupervisedEngine(source, tmp_path / "log", CHOICE)) as engine,
         EngineClient(engine.url, engine.token) as client,
         ThreadPoolExecutor(4) as pool,
     ):
@@ -132,13 +109,13 @@ def test_copies_of_a_mixture_of_experts_are_refused(tmp_path):
     source = ModelSource(str(save_mixture(tmp_path / "model", "qwen3-moe")), "tiny")
     with (
         pytest.raises(UsageError, match="copies of a mixture of experts share each step"),
-        start_engine(source, log_path=tmp_path / "log", choice=TWO),
+        start_engine(source, log_path=tmp_path / "log", choice=CHOICE),
     ):
         pass
 
 
 def test_both_copies_end_with_the_engine(source, tmp_path):
-    with client_of(source, tmp_path / "log", TWO):
+    with client_of(source, tmp_path / "log", CHOICE):
         processes = cores()
     gone, alive = psutil.wait_procs(processes, timeout=20)
     assert (len(gone), alive) == (2, [])

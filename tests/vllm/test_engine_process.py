@@ -7,15 +7,13 @@ from contextlib import closing
 
 import numpy as np
 import pytest
-import safetensors.numpy
 from support.checked import asked
 from support.engine_conformance import HELLO, ask
-from support.tiny_models import LAYERS, WIDTH, save_tiny
-from support.vllm_processes import cores, until
+from support.tiny_models import VECTORS
+from support.vllm_processes import cores, put, until
 
 from capvec.engines.client import EngineClient
-from capvec.engines.process import client_of, start_engine
-from capvec.engines.protocol import ModelSource
+from capvec.engines.process import start_engine
 from capvec.engines.selection import EngineChoice
 from capvec.engines.supervised import SupervisedEngine
 from capvec.engines.vllm import versions
@@ -31,31 +29,9 @@ pytestmark = [
     pytest.mark.skipif(bool(versions.problem()), reason=f"{versions.problem()}; make test-vllm runs these"),
 ]
 
-VLLM = EngineChoice("vllm", {"enforce_eager": True})
+CHOICE = EngineChoice("vllm", {"enforce_eager": True})
 """Without compiling, which takes longer than these tests."""
-VECTORS = np.random.default_rng(0).standard_normal((LAYERS, WIDTH)).astype(np.float32)
 LONG = [{"role": "user", "content": "List the files, and say how many there are. " * 20}]
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    return ModelSource(str(save_tiny(tmp_path_factory.mktemp("model"), "llama-32")), "tiny")
-
-
-@pytest.fixture(scope="module")
-def client(source, tmp_path_factory):
-    with client_of(source, tmp_path_factory.mktemp("log") / "engine.log", VLLM) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def reference(source, tmp_path_factory):
-    with client_of(source, tmp_path_factory.mktemp("log") / "engine.log") as client:
-        yield client
-
-
-def put(client):
-    return client.put_direction(safetensors.numpy.save({"directions": VECTORS})).hash
 
 
 # ---------------------------------------------------------------------------------------------------- what it refuses
@@ -144,7 +120,7 @@ def test_vllms_process_is_forked_from_one_that_imported_meanwhile(client):
 
 def test_a_killed_process_of_vllm_is_an_engine_that_ended_and_is_started_again(source, tmp_path):
     with (
-        closing(SupervisedEngine(source, tmp_path / "log", VLLM)) as engine,
+        closing(SupervisedEngine(source, tmp_path / "log", CHOICE)) as engine,
         EngineClient(engine.url, engine.token) as client,
         ThreadPoolExecutor(1) as pool,
     ):
@@ -165,7 +141,7 @@ def test_a_killed_process_of_vllm_is_an_engine_that_ended_and_is_started_again(s
 @pytest.mark.slow
 def test_a_process_of_vllm_that_hangs_ends_the_engine(source, tmp_path):
     with (
-        closing(SupervisedEngine(source, tmp_path / "log", VLLM)) as engine,
+        closing(SupervisedEngine(source, tmp_path / "log", CHOICE)) as engine,
         EngineClient(engine.url, engine.token) as client,
         ThreadPoolExecutor(1) as pool,
     ):

@@ -10,12 +10,11 @@ from contextlib import contextmanager
 from socket import create_server
 
 import httpx
-import numpy as np
 import pytest
-import safetensors.numpy
 from support.checked import asked
 from support.engine_conformance import HELLO, ask
-from support.tiny_models import LAYERS, WIDTH, save_tiny
+from support.tiny_models import LAYERS, VECTORS, save_tiny
+from support.vllm_processes import put
 
 from capvec.engines.client import EngineClient
 from capvec.engines.protocol import TOKEN_VARIABLE
@@ -29,8 +28,6 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(bool(versions.problem()), reason=f"{versions.problem()}; make test-vllm runs these"),
 ]
-
-VECTORS = np.random.default_rng(0).standard_normal((LAYERS, WIDTH)).astype(np.float32)
 
 
 @contextmanager
@@ -68,7 +65,7 @@ def test_a_running_vllm_serve_steers_with_receipts_and_answers_its_own_clients_t
     with serving(folder, tmp_path / "log", **{TOKEN_VARIABLE: "secret"}) as (url, process):
         wait_until_up(url, process)
         with EngineClient(f"{url}/capvec", "secret") as client:
-            key = client.put_direction(safetensors.numpy.save({"directions": VECTORS})).hash
+            key = put(client)
             info, steers = client.health(), [Steer(1, key, 2.0)]
             assert (info.n_layers, info.backend) == (LAYERS, f"vllm {versions.installed()}")
             reply = ask(client, steers=steers)

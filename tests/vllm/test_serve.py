@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import safetensors.numpy
 from support.served_models import capvec_serve
-from support.tiny_models import LAYERS, WIDTH, save_tiny
+from support.tiny_models import VECTORS, save_tiny
 
 from capvec.engines.vllm import versions
 
@@ -15,7 +14,6 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(bool(versions.problem()), reason=f"{versions.problem()}; make test-vllm runs these"),
 ]
-VECTORS = np.random.default_rng(0).standard_normal((LAYERS, WIDTH)).astype(np.float32)
 TALK = [{"role": "user", "content": "hello"}]
 SHAPED = {"temperature": 0.8, "seed": 3, "top_p": 0.9, "top_k": 20, "min_p": 0.01, "presence_penalty": 0.5}
 ADD = {"type": "function", "function": {"name": "add"}}
