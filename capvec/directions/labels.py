@@ -59,7 +59,7 @@ class Labellings:
 
     def of(self, traces: NDArray[np.bool_]) -> Self:
         """Select traces, `[n]` true for those to keep, in all labellings."""
-        labels, rewards = (np.asfortranarray(whole[:, traces]) for whole in (self.labels, self.rewards))
+        labels, rewards = np.asfortranarray(self.labels[:, traces]), np.asfortranarray(self.rewards[:, traces])
         return type(self)(labels, rewards, self.tasks[traces])
 
     @cached_property
@@ -77,7 +77,7 @@ class Labellings:
     @cached_property
     def centred_rewards(self) -> NDArray[np.float64]:
         """`[B, n]`: the rewards less their mean."""
-        return self.rewards - self.rewards.mean(axis=1, keepdims=True)
+        return np.asarray(self.rewards - self.rewards.mean(axis=1, keepdims=True))
 
     @cached_property
     def pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
