@@ -40,12 +40,13 @@ test: setup .venv/.peers .venv/.browser clients
 	$(BIN)/pytest -m "integration or gpu or (siege and not slow)" -n 2 --dist loadfile --durations 60 --junitxml reports/junit-integration.xml $(ARGS)
 	$(BIN)/pytest tests/benchmarks -m bench --bench-small --bench-out reports/benchmarks/small --junitxml reports/junit-bench.xml $(ARGS)
 
-# Outside the clone, and named by what is in it, so that it is made once. capvec comes from the clone: its metadata there,
-# which `make setup` writes, has the entry point through which vLLM finds the plugin.
+# Outside the clone, and named by what is in it, so that it is made once. capvec comes from the clone. Its metadata, a copy
+# of what `make setup` wrote, has the entry points through which vLLM finds the plugin.
 VLLM := $(or $(CAPVEC_CACHE),$(HOME)/.cache/capvec)/vllm-$(shell cat requirements-vllm.lock requirements-vllm-torch.lock | sha256sum | cut -c1-12)
 test-vllm: setup $(VLLM)/.installed
-	mkdir -p reports
-	PYTHONPATH=$(CURDIR) $(VLLM)/bin/python -m pytest tests/vllm tests/integration/test_engine_conformance.py \
+	mkdir -p reports .venv/metadata
+	cp -r .venv/lib/python*/site-packages/capvec-*.dist-info .venv/metadata/
+	PYTHONPATH=$(CURDIR):$(CURDIR)/.venv/metadata $(VLLM)/bin/python -m pytest tests/vllm tests/integration/test_engine_conformance.py \
 	  --durations 5 --junitxml reports/junit-vllm.xml $(ARGS)
 
 $(VLLM)/.installed:
