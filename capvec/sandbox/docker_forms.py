@@ -12,8 +12,8 @@ import docker.errors
 from capvec.text import one_line
 
 Form = Any
-"""A type; a function that tells whether a value fits; a list of one form, for lists; a dict of forms, for objects, of
-which a key that may be None may be missing; or a tuple of alternatives."""
+"""A type; a function that tells whether a value fits; a list of one form, for lists; a dict of forms, for objects; or
+a tuple of alternatives, of which `...` stands for a key that is missing."""
 _SHOWN = 60
 """Characters of a value in a message."""
 
@@ -39,7 +39,7 @@ def _are_labels(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
 
 
-_TEXT = (None, str)
+_TEXT = (..., None, str)
 _TEXTS = (None, [str])
 _LABELS = (None, _are_labels)
 _CREATED = {"Id": str}
@@ -49,20 +49,20 @@ _IMAGE = {
     "Architecture": str,
     "Config": (
         None,
-        {"User": _TEXT, "WorkingDir": _TEXT, "Entrypoint": _TEXTS, "Env": _TEXTS, "Healthcheck": (None, dict)},
+        {"User": _TEXT, "WorkingDir": _TEXT, "Entrypoint": (..., *_TEXTS), "Healthcheck": (..., None, dict)},
     ),
-    "RootFS": (None, {"Layers": _TEXTS}),
+    "RootFS": (..., None, {"Layers": (..., *_TEXTS)}),
 }
 _CONTAINER = {
     "Id": str,
     "Image": str,
-    "State": {**_STATE, "Health": (None, {"Status": str})},
+    "State": {**_STATE, "Health": (..., None, {"Status": (..., str)})},
     "Config": {"Env": _TEXTS, "Labels": _LABELS},
     "Mounts": [{"Destination": str}],
 }
 _FORMS: Sequence[tuple[str, str, Form]] = (
     ("GET", "/images/.+/json", _IMAGE),
-    ("GET", "/containers/json", [{"Id": str, "State": str, "Labels": _LABELS, "SizeRw": (None, _is_whole)}]),
+    ("GET", "/containers/json", [{"Id": str, "State": str, "Labels": _LABELS, "SizeRw": (..., None, _is_whole)}]),
     ("GET", "/containers/[^/]+/json", _CONTAINER),
     ("GET", "/containers/[^/]+/changes", (None, [{"Path": str}])),
     ("POST", "/containers/create", _CREATED),
@@ -73,10 +73,10 @@ _FORMS: Sequence[tuple[str, str, Form]] = (
     ("POST", "/networks/create", _CREATED),
     ("GET", "/volumes", {"Volumes": (None, [{"Name": str, "Labels": _LABELS}])}),
     ("GET", "/info", {"NCPU": _is_whole}),
-    ("GET", "/version", {"Components": (None, [{"Name": str}])}),
+    ("GET", "/version", {"Components": (..., None, [{"Name": str}])}),
     ("HEAD", "/archive", {"mode": _is_whole, "size": _is_whole, "linkTarget": str}),
 )
-_ENTRY = {"error": _TEXT, "status": _TEXT, "id": _TEXT, "stream": _TEXT}
+_ENTRY = dict.fromkeys(("error", "status", "id", "stream"), (..., str))
 """What a pull or an import says in one line."""
 
 
@@ -124,11 +124,13 @@ def _misfit(value: Any, form: Form, where: str) -> str:
     if isinstance(form, list) and isinstance(value, list):
         return next(filter(None, (_misfit(one, form[0], f"{where}[{at}]") for at, one in enumerate(value))), "")
     if isinstance(form, dict) and isinstance(value, dict):
-        return next(filter(None, (_misfit(value.get(key), one, f"{where}.{key}") for key, one in form.items())), "")
+        return next(
+            filter(None, (_misfit(value.get(key, ...), one, f"{where}.{key}") for key, one in form.items())), ""
+        )
     return "" if _fits(value, form) else f"{where} is {one_line(repr(value))[:_SHOWN]}, which is not Docker's,"
 
 
 def _fits(value: Any, form: Form) -> bool:
-    if form is None or isinstance(form, list | dict):
-        return form is None and value is None
+    if form is None or form is ... or isinstance(form, list | dict):
+        return form is value
     return isinstance(value, form) if isinstance(form, type) else bool(form(value))

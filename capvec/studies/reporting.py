@@ -24,4 +24,4 @@ def write_all(results: Results, notes: Sequence[str] = ()) -> tuple[str, ...]:
     else:
         lines = sweep_lines(report)
     lost = trials.lost_in_words(results.plan.folder / "trajectories")
-    return closing_lines(results, (*lines, *lost, *notes))
+    return closing_lines(results, (*lines, *notes, *lost))

@@ -62,6 +62,8 @@ class Embedded:
         """A line for the terminal where trajectories were lost; `folder` has them."""
         if not self.lost:
             return ()
+        if not folder.exists():
+            return (f"{shown(folder)} is missing: report.html shows no trajectories",)
         lost = counted(len(self.lost), "judged trial")
         first = shown(folder / f"{self.lost[0]}.json")
         return (f"the trajectories of {lost} are missing or cannot be read, {first} first: report.html lacks them",)
