@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,41 +21,40 @@ exit code: 0 when every trial is valid and every gate is met, 1 when not
 
 example: capvec judge baseline=jobs/plain steered=jobs/steered --out reports/a
 """
-_COUNTS = re.compile(r"([^=]+)=(\d+/\d+(?:,\d+/\d+)*)")
+_OF_TRIALS = (
+    *("gate", "columns", "reward", "solved_at", "controls", "seeds", "errors", "effect", "receipts", "preregistration"),
+)
+"""Options that say something of trials."""
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the table and the verdict, and write the report where one is asked for."""
+    from capvec.results.counts import is_counts  # noqa: PLC0415
     from capvec.results.gates import split_gate  # noqa: PLC0415
 
     if options.gate is not None:
         split_gate(options.gate)  # a bad one is refused before anything is read
-    counts = [_COUNTS.fullmatch(text) for text in options.RESULTS]
-    if any(counts):
-        if not all(counts):
-            raise UsageError(
-                "counts and files were given together; expected counts alone, as in baseline=2/6 steered=1/6, or files "
-                "with a row for each trial"
-            )
-        return _judge_counts(options)
-    return _judge_files(options)
+    return _judge_counts(options) if any(map(is_counts, options.RESULTS)) else _judge_files(options)
 
 
 def _judge_files(options: argparse.Namespace) -> int:
-    from capvec.harnesses import Reading, read_served  # noqa: PLC0415 (pandas and SciPy)
+    from capvec.harnesses import Reading, check_scale  # noqa: PLC0415 (pandas and SciPy)
     from capvec.report import judged_lines, sweep_lines  # noqa: PLC0415
     from capvec.report.document import sweep_report  # noqa: PLC0415
-    from capvec.results.judge import judge_sources  # noqa: PLC0415
+    from capvec.results.judge_sources import judge_sources  # noqa: PLC0415
     from capvec.results.judged_folder import write_judged  # noqa: PLC0415
     from capvec.results.lock import locked_new  # noqa: PLC0415
     from capvec.results.origin import Asked, Judged  # noqa: PLC0415
     from capvec.results.preregistration import Preregistration  # noqa: PLC0415
+    from capvec.results.served import read_served  # noqa: PLC0415
     from capvec.studies.reporting import write_all  # noqa: PLC0415
 
     reading = Reading(options.columns or {}, options.reward, options.solved_at)
     controls = None if options.controls is None else tuple(split("--controls", options.controls))
     receipts = None if options.receipts is None else Path(options.receipts)
     named, folder = options.preregistration, Path(options.out or "results")
+    sources = tuple(_source(text, reading) for text in options.RESULTS)
+    check_scale([source for _, source in sources], reading)
     judged = Judged(
         run=folder.resolve().name,
         asked=Asked(
@@ -65,7 +62,7 @@ def _judge_files(options: argparse.Namespace) -> int:
         ),
         served=None if receipts is None else read_served(receipts),
         registered=None if named is None else Preregistration.read(Path(named)),
-        sources=tuple(_source(text, reading) for text in options.RESULTS),
+        sources=sources,
     )
     results = judge_sources(judged, folder)
     if options.out is None:
@@ -90,17 +87,20 @@ def _source(text: str, reading: Reading) -> tuple[str | None, Source]:
 
 def _judge_counts(options: argparse.Namespace) -> int:
     from capvec.report import sweep_lines  # noqa: PLC0415
+    from capvec.results.counts import parse_counts  # noqa: PLC0415
     from capvec.results.judged_folder import write_judged  # noqa: PLC0415
     from capvec.results.lock import locked_new  # noqa: PLC0415
     from capvec.results.origin import Asked, Judged  # noqa: PLC0415
     from capvec.studies.judged import report_of_counts, write_counts  # noqa: PLC0415
 
-    for name in ("gate", "columns", "reward", "controls", "seeds", "errors", "effect", "receipts", "preregistration"):
+    for name in _OF_TRIALS:
         if name in options.typed:
-            raise UsageError(f"--{name}: counts alone have no verdict that it could change; leave it out")
+            raise UsageError(
+                f"--{name.replace('_', '-')}: counts alone have no verdict that it could change; leave it out"
+            )
     folder = Path(options.out or "results")
     asked = Asked(options.baseline)
-    judged = Judged(run=folder.resolve().name, asked=asked, counts=_counts(options.RESULTS))
+    judged = Judged(run=folder.resolve().name, asked=asked, counts=parse_counts(options.RESULTS))
     report = report_of_counts(judged)
     if options.out is None:
         print("\n".join(sweep_lines(report)))
@@ -110,25 +110,3 @@ def _judge_counts(options: argparse.Namespace) -> int:
             lines = write_counts(report, folder)
         print("\n".join(lines))
     return 0
-
-
-def _counts(texts: list[str]) -> Mapping[str, tuple[int, int]]:
-    """`["baseline=2/6", "steered=2/6,1/6"]` → each config's solved trials and all; several of one name are numbered.
-
-    Raises:
-        UsageError: a name is there twice, more trials are solved than there are, or there is none.
-    """
-    counts: dict[str, tuple[int, int]] = {}
-    for text in texts:
-        name, _, written = text.partition("=")
-        pairs = [(int(solved), int(n)) for solved, _, n in (part.partition("/") for part in written.split(","))]
-        for number, (solved, n) in enumerate(pairs, 1):
-            config = name if len(pairs) == 1 else f"{name}{number}"
-            if config in counts:
-                raise UsageError(f"{text}: {config} is there twice; expected each config once")
-            if not 0 <= solved <= n or n == 0:
-                raise UsageError(f"{text}: {solved} of {n} trials; expected SOLVED/TRIALS, as in 2/6")
-            counts[config] = (solved, n)
-    if len(counts) < 2:
-        raise UsageError(f"{texts[0]}: one config; expected the baseline's counts and those of at least one other")
-    return counts

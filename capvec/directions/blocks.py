@@ -20,9 +20,11 @@ def blocks(rows: int, n: int) -> Iterator[slice]:
     yield from (slice(start, start + step) for start in range(0, rows, step))
 
 
-def product(left: NDArray[np.float64], right: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """`left @ right`, of many rows and a small matrix."""
-    found = np.empty((len(left), right.shape[1]))
+def product(left: NDArray[np.floating[Any]], right: NDArray[np.floating[Any]]) -> NDArray[Any]:
+    """`left @ right`, of many rows and a small matrix, in Fortran order: what is done to a column is done to all rows
+    at once.
+    """
+    found = np.empty((right.shape[1], len(left)), dtype=np.result_type(left, right))
     for block in blocks(len(left), len(right)):
-        np.matmul(left[block], right, out=found[block])
-    return found
+        np.matmul(right.T, left[block].T, out=found[:, block])
+    return found.T

@@ -117,22 +117,19 @@ def paired_pca_weights(
 
     With D = PX the differences, the component is Dᵀu for the first eigenvector u of DDᵀ = P G Pᵀ, so w = Pᵀu.
     """
-    positives, negatives, exists = labellings.pairs
+    positives, negatives, exists = (side.T for side in labellings.pairs)
     if not exists.size:
         return np.zeros(labellings.labels.shape)  # no labelling was asked for
-    # Row i of P is 1 on a pair's positive and −1 on its negative, so an entry of P G Pᵀ is of four of G.
-    outer = np.zeros((*positives.shape, positives.shape[1]))
-    for sign, left, right in ((1, positives, positives), (1, negatives, negatives), (-1, positives, negatives)):
-        part = gram[left[:, :, None], right[:, None, :]]
-        outer += part if sign > 0 else -(part + part.transpose(0, 2, 1))
-    outer *= exists[:, :, None] & exists[:, None, :]
-    first = first_eigenvectors(outer) * exists
-    weights = np.zeros(labellings.labels.shape)
-    which = np.arange(len(weights))[:, None]
-    # Pairs share no trace, but the indices of pairs that do not exist may repeat others: add their zero, do not set.
-    np.add.at(weights, (which, positives), first)
-    np.add.at(weights, (which, negatives), -first)
-    return weights
+    n, (size, count) = len(gram), exists.shape
+    rows, columns = np.tril_indices(size)
+    one, other, across, back = (gram.take(places) for places in labellings.pair_places)
+    outer = np.empty((size, size, count))
+    outer[rows, columns] = outer[columns, rows] = one + other - across - back
+    first = first_eigenvectors(outer)
+    weights = np.zeros((n + 1, count))  # the last row is for pairs that do not exist
+    for side, values in ((positives, first), (negatives, -first)):
+        weights[np.where(exists, side, n), np.arange(count)] = values
+    return weights[:n].T
 
 
 def ridge_weights(
@@ -145,9 +142,8 @@ def ridge_weights(
     β = Xᵀ(G + λI)⁻¹(r − r̄), with λ = tr G/n for the same reason as in `logistic_weights`. If all rewards are equal, the
     direction is zero.
     """
-    centred = labellings.rewards - labellings.rewards.mean(axis=1, keepdims=True)
     penalty = float(np.trace(gram)) / len(gram)
-    return product(centred, np.linalg.pinv(gram + penalty * np.eye(len(gram)), hermitian=True))
+    return product(labellings.centred_rewards, np.linalg.pinv(gram + penalty * np.eye(len(gram)), hermitian=True))
 
 
 @dataclass(frozen=True)

@@ -35,11 +35,24 @@ def fit(gram: NDArray[np.float64], labellings: Labellings, method: Method, d_mod
     """
     weights = method.weights(gram, labellings, d_model)
     projections = product(weights, gram)
+    scale, margins = unit_scales(weights, projections, labellings)
+    return Fits(weights * scale[:, None], projections * scale[:, None], margins)
+
+
+def unit_scales(
+    weights: NDArray[np.float64], projections: NDArray[np.float64], labellings: Labellings
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What makes directions of length 1 of weights, with the sign of `Fits`, and their margins, `[B]` each.
+
+    Args:
+        weights: `[B, n]`.
+        projections: on the directions that they give, `[B, n]`.
+        labellings: that they were fitted to.
+    """
     lengths = np.sqrt(np.maximum(np.einsum("bn,bn->b", weights, projections), 0))
     scale = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
     gaps = np.einsum("bn,bn->b", projections, labellings.contrast) * scale
-    scale[gaps < 0] *= -1
-    return Fits(weights * scale[:, None], projections * scale[:, None], np.abs(gaps))
+    return np.where(gaps < 0, -scale, scale), np.abs(gaps)
 
 
 def centred_states(residuals: NDArray[np.float32], layer: int) -> NDArray[np.float64]:

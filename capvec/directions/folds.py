@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from capvec.directions.blocks import product
 from capvec.directions.estimators import Method
-from capvec.directions.fit import fit, recentred
+from capvec.directions.fit import fit, recentred, unit_scales
 from capvec.directions.labels import Labellings
 
 MAX_FOLDS = 20
@@ -74,11 +74,15 @@ def cross_fitted_scores(
     Bioinformatics 8, 2007.) Where a permuted labelling has only one class outside of a fold, there is no direction, and
     the scores of the fold are 0.
     """
-    scores = np.zeros((len(parts[0].usable), len(gram)))
+    scores = np.zeros((len(gram), len(parts[0].usable))).T
     for part in parts:
-        around = recentred(gram, ~part.held)
-        fits = fit(around[np.ix_(~part.held, ~part.held)], part.labellings, method, d_model)
-        scores[np.ix_(part.usable, part.held)] = product(fits.weights, around[np.ix_(~part.held, part.held)])
+        kept = ~part.held
+        around = recentred(gram, kept)
+        inside = around[np.ix_(kept, kept)]
+        weights = method.weights(inside, part.labellings, d_model)
+        scales, _ = unit_scales(weights, product(weights, inside), part.labellings)
+        found = product(weights, around[np.ix_(kept, part.held)]) * scales[:, None]
+        scores[np.ix_(part.usable, part.held)] = found
     return scores
 
 

@@ -13,7 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 
 @dataclass(frozen=True, eq=False)
 class Labellings:
-    """B labellings of the same n traces as positive or negative."""
+    """B labellings of the same n traces as positive or negative.
+
+    Those that `rows` and `of` select are in Fortran order: most arithmetic on a trace is done under all labellings.
+    """
 
     labels: NDArray[np.bool_]
     """`[B, n]`, true for positives."""
@@ -52,11 +55,12 @@ class Labellings:
 
     def rows(self, which: slice | NDArray[np.bool_]) -> Self:
         """Select labellings."""
-        return type(self)(self.labels[which], self.rewards[which], self.tasks)
+        return type(self)(np.asfortranarray(self.labels[which]), np.asfortranarray(self.rewards[which]), self.tasks)
 
     def of(self, traces: NDArray[np.bool_]) -> Self:
         """Select traces, `[n]` true for those to keep, in all labellings."""
-        return type(self)(self.labels[:, traces], self.rewards[:, traces], self.tasks[traces])
+        labels, rewards = np.asfortranarray(self.labels[:, traces]), np.asfortranarray(self.rewards[:, traces])
+        return type(self)(labels, rewards, self.tasks[traces])
 
     @cached_property
     def two_classes(self) -> NDArray[np.bool_]:
@@ -69,6 +73,11 @@ class Labellings:
         n_pos = self.labels.sum(axis=1, keepdims=True)
         n_neg = self.labels.shape[1] - n_pos
         return np.asarray(np.where(self.labels, 1 / np.maximum(n_pos, 1), -1 / np.maximum(n_neg, 1)))
+
+    @cached_property
+    def centred_rewards(self) -> NDArray[np.float64]:
+        """`[B, n]`: the rewards less their mean."""
+        return np.asarray(self.rewards - self.rewards.mean(axis=1, keepdims=True))
 
     @cached_property
     def pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
@@ -90,10 +99,23 @@ class Labellings:
         for own, positive in enumerate((True, False)):
             across = turns[own] >= counts[1 - own]  # the task has no partner for this one
             key = np.where(labels == positive, np.arange(n) + n * across, 2 * n)
-            sides.append(by_task[np.argsort(key, axis=1, kind="stable")])
+            sides.append(np.asfortranarray(by_task[np.argsort(key, axis=1, kind="stable")]))
         pairs = np.minimum(labels.sum(axis=1), (~labels).sum(axis=1))
         width = int(pairs.max(initial=0))
-        return sides[0][:, :width], sides[1][:, :width], np.arange(width) < pairs[:, None]
+        return sides[0][:, :width], sides[1][:, :width], (np.arange(width)[:, None] < pairs).T
+
+    @cached_property
+    def pair_places(self) -> tuple[NDArray[np.int64], ...]:
+        """Where the four terms of (p − m)·(p′ − m′) stand in a Gram matrix, for each two pairs p, m and p′, m′.
+
+        Of the lower triangle of pairs × pairs, `[places, B]` each: p·p′, m·m′, p·m′ and m·p′. A pair that does not
+        exist is taken for one of a trace with itself, whose difference is zero.
+        """
+        positives, negatives, exists = (side.T for side in self.pairs)
+        partners = np.where(exists, negatives, positives)
+        n, (rows, columns) = self.labels.shape[1], np.tril_indices(len(exists))
+        sides = ((positives, positives), (partners, partners), (positives, partners), (partners, positives))
+        return tuple(n * left[rows] + right[columns] for left, right in sides)
 
 
 def positives_first(

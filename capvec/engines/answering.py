@@ -219,6 +219,9 @@ class Answering:
         keep = self._asked.logprobs is not None
         try:
             with self._engine.counted():
+                for speaker, choice in zip(speakers, choices, strict=True):
+                    if choice.echoed:
+                        yield self._piece(speaker, choice, Spoken(choice.echoed), None)
                 while len(replies) < len(choices):
                     for place, tokens, reply in await arrived(queue):
                         drawn[place] += tokens if keep else ()
@@ -256,8 +259,8 @@ class Answering:
             queue.put_nowait((0, error))
 
     def _last(self, speaker: Speaker, choice: Choice, reply: Reply, drawn: Sequence[Drawn]) -> dict[str, Any]:
-        """The last piece of a choice, which proves its steers."""
-        spoken = self._checked(choice, reply, drawn)
+        """The last piece of a choice, which proves its steers. What is echoed was the first."""
+        spoken = self._checked(replace(choice, echoed=None), reply, drawn)
         piece = self._piece(speaker, choice, speaker.finish(spoken), _finish(reply, spoken))
         piece["choices"][0] |= proof_of(reply)
         return piece

@@ -126,8 +126,8 @@ def parse_text(raw: bytes, n_layers: int) -> TextRequest:
     common = _common(body, n_layers, given(body, "max_tokens", 16), least=0 if echo else 1)
     _only(body, "best_of", common["n"])
     told = body.get("logprobs")
-    if echo and common["stream"]:
-        raise RequestError("echo: not together with stream; ask for the whole answer", "unsupported_value")
+    if echo and common["stream"] and told is not None:
+        raise RequestError("echo: with logprobs the answer comes whole; leave stream out", "unsupported_value")
     return TextRequest(
         **common,
         echo=echo,
@@ -188,9 +188,9 @@ def _shaping(body: Mapping[str, Any]) -> Shaping:
     def bounded(name: str, least: float, most: float) -> float:
         return number(given(body, name, getattr(plain, name)), name, least, most)
 
-    top_p = bounded("top_p", 0, 1)
-    if top_p == 0:
-        raise invalid("top_p: 0; expected a number above 0, at most 1")
+    raw = given(body, "top_p", plain.top_p)
+    if not 0 < (top_p := number(raw, "top_p")) <= 1:
+        raise invalid(f"top_p: {shown(raw)}; expected a number above 0, at most 1")
     top_k = whole(given(body, "top_k", 0), "top_k", least=-1)
     return Shaping(
         top_p=top_p,

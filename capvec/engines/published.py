@@ -120,9 +120,11 @@ class Published:
             "held": not fault,
             "fault": fault,
             "seed": answered.seed,
-            "steers": [steer.to_json() for steer in config.steers],
+            "config": config.to_json(),
+            "layout": self._layout.to_json(),
             "receipts": [receipt.to_json() for receipt in reply.receipts],
             "isolation": reply.isolation.to_json() if reply.isolation is not None else None,
+            "cached_under": [steer.to_json() for steer in reply.cached_under],
             "finish_reason": reply.finish_reason,
             "usage": {
                 "prompt_tokens": reply.prompt_tokens,

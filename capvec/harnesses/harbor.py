@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from capvec.errors import UsageError
-from capvec.harnesses.source import Reading, Source, Trial, judged, without_provider
+from capvec.harnesses.source import Reading, Scale, Source, Trial, judged, without_provider
 from capvec.parsing import read_json
 from capvec.text import counted, enumerated
 from capvec.traces.document import Document, first_name
@@ -37,7 +37,8 @@ def read_harbor(path: Path, files: Sequence[Path], reading: Reading) -> Source |
     read = tuple(one for file, _ in results for one in (file, *recorded[file].files))
     broken = [one.why for one in recorded.values() if one.why]
     notes = (f"{counted(len(broken), 'trial')} with trajectories that cannot be read: {broken[0]}.",) if broken else ()
-    return Source(path, "Harbor", trials, errors_apart=True, notes=notes, files=read)
+    scale = Scale.of(reading.reward or "the reward", (trial.reward for trial in trials))
+    return Source(path, "Harbor", trials, errors_apart=True, notes=notes, files=read, scale=scale)
 
 
 def _is_trial(value: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from capvec.harnesses.source import UNKNOWN_OUTCOME, Reading, Source, Trial, judged, without_provider
+from capvec.harnesses.source import UNKNOWN_OUTCOME, Reading, Scale, Source, Trial, judged, without_provider
 from capvec.traces.document import Document
 from capvec.traces.inspect_library import InspectLog, read_log
 from capvec.traces.inspect_log import counts_of, score_of
@@ -26,7 +26,8 @@ def read_inspect(path: Path, documents: Sequence[Document], reading: Reading) ->
         f"{document.name}: {_UNFINISHED.format(log.status)}." for document, log in logs if log.status != "success"
     )
     files = tuple(document.path for document in documents)
-    return Source(path, "Inspect", trials, errors_apart=True, notes=notes, files=files)
+    scale = Scale.of(reading.reward or "the score", (trial.reward for trial in trials))
+    return Source(path, "Inspect", trials, errors_apart=True, notes=notes, files=files, scale=scale)
 
 
 def _trials(document: Document, log: InspectLog, names: dict[str, str], reading: Reading) -> Iterator[Trial]:

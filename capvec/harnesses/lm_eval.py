@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from capvec.errors import UsageError
-from capvec.harnesses.source import Reading, Source, Trial, judged
+from capvec.harnesses.source import Reading, Scale, Source, Trial, judged
 from capvec.text import enumerated
 from capvec.traces.document import Document
 
@@ -35,7 +35,8 @@ def read_lm_eval(path: Path, files: Mapping[Path, Sequence[Any]], reading: Readi
     trials = tuple(trial for file, lines in files.items() for trial in _trials(file, lines, metrics[file], reading))
     used = dict.fromkeys(f"{_written(metrics[file])} of {_task(file)}" for file in files)
     notes = (f"Metrics: {', '.join(used)}.",)
-    return Source(path, "lm-evaluation-harness", trials, notes=notes, files=tuple(files))
+    scale = Scale.of(enumerated([*dict.fromkeys(map(_written, metrics.values()))]), (one.reward for one in trials))
+    return Source(path, "lm-evaluation-harness", trials, notes=notes, files=tuple(files), scale=scale)
 
 
 def _trials(file: Path, lines: Sequence[Any], counts: tuple[str, str], reading: Reading) -> Iterator[Trial]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 from capvec.errors import UsageError
 from capvec.records import Status
@@ -13,6 +15,8 @@ from capvec.text import enumerated
 
 UNKNOWN_OUTCOME = "the results say neither that it was solved nor that it was not"
 """The error of a trial without an outcome."""
+_PASS_AT_K = re.compile(r"pass[@_^ ]?(?:at[_ ]?)?[k\d]", re.IGNORECASE)
+"""In the name of a column or a metric."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +27,37 @@ class Reading(Record):
     """Field of a table (`table.COLUMNS`) → the user's name of its column."""
     reward: str | None = None
     """The reward, score or metric that counts, where there are several."""
-    solved_at: float = 1.0
-    """The least reward of a trial that is solved."""
+    solved_at: float | None = None
+    """The least reward of a trial that is solved. None stands for 1, and then rewards are from 0 to 1."""
+
+    @property
+    def threshold(self) -> float:
+        """The least reward of a trial that is solved."""
+        return 1.0 if self.solved_at is None else self.solved_at
 
     def status(self, reward: float) -> Status:
         """Whether a reward is that of a solved trial."""
-        return "solved" if reward >= self.solved_at else "unsolved"
+        return "solved" if reward >= self.threshold else "unsolved"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The numbers that decide which trials of a source are solved."""
+
+    name: str
+    """What they are, as in `column score`."""
+    low: float
+    high: float
+    share: float | None = None
+    """One of them that is between 0 and 1; None if there is none."""
+
+    @classmethod
+    def of(cls, name: str, rewards: Iterable[float | None]) -> Self | None:
+        """Of these rewards; None without any."""
+        known = [reward for reward in rewards if reward is not None]
+        if not known:
+            return None
+        return cls(name, min(known), max(known), next((reward for reward in known if 0 < reward < 1), None))
 
 
 @dataclass(frozen=True)
@@ -69,6 +98,8 @@ class Source:
     """Sentences on what was left out, and on choices that were made."""
     files: tuple[Path, ...] = ()
     """Those that the trials were read from; none for a table in memory."""
+    scale: Scale | None = None
+    """None where no number decides which trials are solved, and where the trials were read before."""
 
     @property
     def name(self) -> str:
@@ -92,6 +123,48 @@ class Source:
                 "stand for all; give the path alone"
             )
         return replace(self, trials=tuple(replace(trial, config=config) for trial in self.trials))
+
+
+def check_scale(sources: Sequence[Source], reading: Reading) -> None:
+    """Refuse rewards of which 1 need not mean solved, and a threshold by which all trials are solved, or none.
+
+    Raises:
+        UsageError: no threshold was given, and rewards are not from 0 to 1 or are pass@k of several attempts; or one
+            was given that is not on their scale.
+    """
+    scales = [source.scale for source in sources if source.scale is not None]
+    if reading.solved_at is None:
+        for source in sources:
+            if source.scale is not None:
+                _check_plain(source.name, source.scale)
+        return
+    if not scales:
+        raise UsageError(
+            f"--solved-at {reading.solved_at:g}: no number decides whether a trial is solved, only words; leave it "
+            "out, or name the column of the numbers, as in --columns outcome=score"
+        )
+    seen = min(one.low for one in scales), max(one.high for one in scales)
+    low, high = min(0.0, seen[0]), max(1.0, seen[1])
+    if not low < reading.solved_at <= high:
+        raise UsageError(
+            f"--solved-at {reading.solved_at:g}: {scales[0].name} goes from {seen[0]:g} to {seen[1]:g}, so that "
+            f"{'no' if reading.solved_at > high else 'every'} trial would be solved; expected a value above {low:g} "
+            f"and at most {high:g}"
+        )
+
+
+def _check_plain(where: str, scale: Scale) -> None:
+    """Check that 1 is the reward of a solved trial."""
+    if not 0 <= scale.low <= scale.high <= 1:
+        raise UsageError(
+            f"{where}: {scale.name} goes from {scale.low:g} to {scale.high:g}, and only of rewards from 0 to 1 it is "
+            "known that 1 is solved; say from which value on a trial is solved: --solved-at R"
+        )
+    if scale.share is not None and _PASS_AT_K.search(scale.name):
+        raise UsageError(
+            f"{where}: {scale.name} holds {scale.share:g}, a share of several attempts; expected a row for each "
+            "attempt with 0 or 1, from which pass@k is computed, or --solved-at R"
+        )
 
 
 def without_provider(models: Iterable[str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from capvec.arguments import split
 from capvec.errors import UsageError
 from capvec.harnesses.cells import Cells, check_names, csv_cells, json_cells, parquet_cells
-from capvec.harnesses.source import UNKNOWN_OUTCOME, Reading, Source, Trial, judged
+from capvec.harnesses.source import UNKNOWN_OUTCOME, Reading, Scale, Source, Trial, judged
 from capvec.reading import shown
 from capvec.records import Status
 from capvec.text import enumerated
@@ -108,16 +108,20 @@ def _source(cells: Cells, reading: Reading, path: Path | None, tool: str) -> Sou
     columns = _found(where, cells.names, reading.columns)
     _check_agreement(where, cells, reading)
     rows = zip(*map(cells.column, columns.values()), strict=True)
-    trials = tuple(
+    read = [
         _trial(_Row(f"{where}, row {number}", columns, dict(zip(columns, row, strict=True))), reading)
         for number, row in enumerate(rows, 1)
-    )
-    if not trials:
+    ]
+    if not read:
         raise UsageError(f"{where}: the table has no row; expected one for each trial")
+    trials = tuple(trial for trial, _ in read)
+    scale = Scale.of(f"column {columns.get('outcome', columns.get('reward'))}", [number for _, number in read])
     own = {*cells.names} >= _OF_CAPVEC
     told = own or any(trial.outcome == "error" for trial in trials)
     files = () if path is None else (path,)
-    return Source(path, "capvec's table of a sweep" if own else tool, trials, True if told else None, files=files)
+    return Source(
+        path, "capvec's table of a sweep" if own else tool, trials, True if told else None, files=files, scale=scale
+    )
 
 
 # ------------------------------------------------------------------------------------------------ columns and cells
@@ -204,26 +208,53 @@ def _is_na(value: Any) -> bool:
     return type(value).__name__ in ("NAType", "NaTType")
 
 
-def _trial(row: _Row, reading: Reading) -> Trial:
+def _trial(row: _Row, reading: Reading) -> tuple[Trial, float | None]:
+    """The trial of a row, and the number that decided whether it is solved; None where a word did."""
     if not (task := row.text("task")):
         raise row.wrong("task", "the name of a task")
     reward = row.number("reward")
     outcome, error = _outcome(row, reward, reading)
-    return Trial(
+    number = None if outcome == "error" else _number_of(row, reward)
+    counts = {field: row.whole(field) for field in ("steps", "parse_fail", "no_cmd", "repaired")}
+    _check_counts(row, counts)
+    trial = Trial(
         task=task,
         config=row.text("config"),
         outcome=outcome,
         attempt=row.whole("attempt"),
-        reward=None if outcome == "error" else reward,
-        steps=row.whole("steps"),
-        parse_fail=row.whole("parse_fail"),
-        no_cmd=row.whole("no_cmd"),
-        repaired=row.whole("repaired"),
+        reward=None if outcome == "error" else number if reward is None else reward,
+        **counts,
         seed=row.whole("seed"),
         error=error,
         family=_known(row.text("family")),
         split=_known(row.text("split")),
     )
+    return trial, number
+
+
+def _number_of(row: _Row, reward: float | None) -> float | None:
+    """The number that decides whether a trial is solved; None where a word does."""
+    written = row.cell("outcome")
+    if written is None:
+        return reward
+    return None if str(written).lower() in _WORDS else float(written)
+
+
+def _check_counts(row: _Row, counts: Mapping[str, int | None]) -> None:
+    """Refuse more replies of a kind than there are replies.
+
+    Raises:
+        UsageError: it is so.
+    """
+    steps = counts["steps"]
+    for kinds in (("parse_fail", "no_cmd"), ("parse_fail", "repaired")):  # a repaired reply may be without a command
+        found = {kind: count for kind in kinds if (count := counts[kind])}
+        if steps is not None and sum(found.values()) > steps:
+            said = " and ".join(f"{row.columns[kind]} is {count}" for kind, count in found.items())
+            raise UsageError(
+                f"{row.where}: {said}, and {row.columns['steps']} is {steps}; expected no more such replies than "
+                "replies; name the right columns, as in --columns steps=NAME, or rename those that count something else"
+            )
 
 
 def _known(text: str) -> str:
@@ -236,18 +267,32 @@ def _outcome(row: _Row, reward: float | None, reading: Reading) -> tuple[Status,
     Raises:
         UsageError: a trial has an outcome and an error, and the user did not say that the outcome counts.
     """
-    error = row.text("error")
+    error = _why(row)
     if (status := _written(row, "outcome", reading)) is None:
+        if error and judged(reward, reading)[0] == "solved":  # a failure of the instrument is often recorded as 0
+            if "reward" not in reading.columns:
+                raise _contradicts(row, "reward", error)
+            error = ""
         return judged(reward, reading, error)
     if status == "error":
         return status, error or UNKNOWN_OUTCOME
     if error and "outcome" not in reading.columns:
-        said = f"error, which is why the instrument failed, is {shown(error[:60])!r}"
-        raise UsageError(
-            f"{row.where}: outcome is {status}, and {said}; empty one of the two, or say that the outcome counts: "
-            f"--columns outcome={row.columns['outcome']}"
-        )
+        raise _contradicts(row, "outcome", error)
     return status, ""
+
+
+def _why(row: _Row) -> str:
+    """Why the instrument failed; empty for a cell that says that it did not."""
+    error = row.text("error")
+    return "" if error.lower() in ("false", "no", "none", "null", "0") else error
+
+
+def _contradicts(row: _Row, field: str, error: str) -> UsageError:
+    name, said = row.columns[field], shown(repr(row.cells[field])[:60])
+    return UsageError(
+        f"{row.where}: {name} is {said}, and {row.columns['error']}, which is why the instrument failed, is "
+        f"{shown(error[:60])!r}; empty one of the two, or say that the {field} counts: --columns {field}={name}"
+    )
 
 
 def _written(row: _Row, field: str, reading: Reading) -> Status | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
+from math import isclose
 from typing import Literal
 
 from capvec.directions.direction import Direction
@@ -183,6 +184,44 @@ def control_of(name: str, others: Sequence[str]) -> ControlOf | None:
         if where == its or (kind == "zero" and layers is not None and where.split("-")[0] == layers[0]):
             found.append(other)
     return ControlOf(kind, tuple(found)) if found else None
+
+
+def check_named(config: Config) -> None:
+    """Check that the steers of a config are those that its name says, so that no name stands for another strength.
+
+    Raises:
+        UsageError: they are not, or their receipts could not be checked.
+    """
+    if not len(config.steers) == len(config.targets) == len(config.vectors):
+        raise UsageError(f"{config.name}: expected a target and the hash of a vector for each of its steers")
+    if not config.steers:
+        if config.name not in (Config.BASELINE, *UNSTEERED):
+            raise UsageError(f"{config.name}: has no steers; expected those that its name says")
+        return
+    modes = {SteeringMode(steer.op, steer.positions, steer.keep_norm) for steer in config.steers}
+    expected = {_name(config, mode) for mode in modes}
+    if expected != {config.name} or str(config.layer) != layers_label([steer.layer for steer in config.steers]):
+        raise UsageError(f"{config.name}: has the steers of {', '.join(sorted(expected))}")
+    for steer, target in zip(config.steers, config.targets, strict=True):
+        strength = {"stored": steer.alpha, "norm": target}.get(config.alpha_unit)
+        if config.alpha is not None and strength is not None and not isclose(strength, config.alpha, rel_tol=1e-6):
+            raise UsageError(
+                f"{config.name}: a steer at layer {steer.layer} has the strength {strength:g}; expected "
+                f"{config.alpha:g}"
+            )
+
+
+def _name(config: Config, mode: SteeringMode) -> str:
+    """The name that a config has by its steers: a control's begins as its own name does."""
+    layers = [steer.layer for steer in config.steers]
+    control = _CONTROL.fullmatch(config.name)
+    if control is None:
+        return config_name(layers, config.alpha, config.alpha_unit, mode)
+    if control["kind"] == "zero" and config.alpha == 0.0:
+        return f"zero-L{layers_label(layers)}{mode.suffix}"
+    alpha = -config.alpha if control["kind"] == "negated" and config.alpha is not None else config.alpha
+    where = config_name(layers, alpha, config.alpha_unit, mode).removeprefix("steered-")
+    return f"{config.name[: control.start('where')]}{where}"
 
 
 def make_config(

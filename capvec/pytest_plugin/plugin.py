@@ -40,7 +40,7 @@ from capvec.text import printable
 if TYPE_CHECKING:
     from capvec.directions.direction import Direction
     from capvec.engines.client import EngineClient
-    from capvec.run.session import WorkerPayload
+    from capvec.run.payload import WorkerPayload
     from capvec.run.study import Study
     from capvec.run.tries import TrialRepeater
 
@@ -210,7 +210,7 @@ def outcome(request: pytest.FixtureRequest, run_trial: TrialRepeater) -> Outcome
 
     The test is skipped if its config has stopped, or if the session stops because the instrument is out.
     """
-    from capvec.results.interim import why_stopped  # noqa: PLC0415 (slow)
+    from capvec.results.stopped import why_stopped  # noqa: PLC0415 (slow)
 
     spec: TrialSpec = request.param
     runner = run_trial.runner
@@ -309,11 +309,13 @@ def speaker(config: pytest.Config) -> Callable[[str], None]:
 
 def _payload(name: str, config: pytest.Config) -> WorkerPayload:
     """What this process needs of the study: received in a worker, names alone for `--collect-only`, else prepared."""
-    from capvec.run.process_limits import allow_trials  # noqa: PLC0415 (slow)
-    from capvec.run.session import StudySession, WorkerPayload, config_names  # noqa: PLC0415 (slow)
-
     if workerinput := getattr(config, "workerinput", None):
+        from capvec.run.payload import WorkerPayload  # noqa: PLC0415 (slow)
+
         return WorkerPayload.from_json(json.loads(workerinput["capvec"]))
+    from capvec.run.process_limits import allow_trials  # noqa: PLC0415 (slow)
+    from capvec.run.session import StudySession, config_names  # noqa: PLC0415 (slow)
+
     if config.option.collectonly:
         return config_names(_study(name, config), _root(config))
 

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from capvec.decimals import as_written
-from capvec.harnesses import Served
 from capvec.report.method import attempts
 from capvec.report.section import Block, Bullets, Code, Paragraph, Section, Table, Text, join, left, listed, right
 from capvec.results.origin import Origin
 from capvec.results.results import Results
+from capvec.results.served import Served
 from capvec.text import counted, printable
 
 _UNPROVED = "Steering not proved: there are no receipts."
@@ -26,7 +26,9 @@ def _proof(results: Results, origin: Origin) -> str:
     if origin.served is None:
         return _UNPROVED
     if lacking := [config.name for config in results.plan.configs if not _covered(config.name, results, origin.served)]:
-        return f"Steering not proved: too few receipts for {', '.join(lacking)}."
+        other = [printable(name) for name in origin.served if name not in {one.name for one in results.plan.configs}]
+        named = f" No config is called {' or '.join(other)}, as in the file of the receipts." if other else ""
+        return f"Steering not proved: too few receipts for {', '.join(lacking)}.{named}"
     return "The server has receipts for every config; they are not joined to trials."
 
 
@@ -112,6 +114,15 @@ def origin_caveats(results: Results, origin: Origin) -> Iterator[Text]:
         )
     else:
         yield _proof(results, origin)
+    unsolved = [one.reward for one in results.outcomes if one.outcome == "unsolved" and one.reward is not None]
+    if shares := sum(0 < reward < results.plan.settings.solved_at <= 1 for reward in unsolved):
+        yield join(
+            f"{counted(shares, 'trial')} with a reward above 0 and below {as_written(results.plan.settings.solved_at)} "
+            f"{'counts' if shares == 1 else 'count'} as unsolved (",
+            Code("--solved-at"),
+            "). If a reward is the share of several attempts that solved the task, as pass@k is, give a row for each "
+            "attempt.",
+        )
     yield _of_seeds(origin)
     yield _of_errors(origin)
     yield (

@@ -103,8 +103,8 @@ def _wrapped(text: str, width: int | None) -> list[str]:
 
 
 def plain(text: Text) -> str:
-    """A text without markup, and without anything that a terminal would act on."""
-    return printable("".join(_plain(part) for part in parts(text)))
+    """A text without markup on one line, and without anything that a terminal would act on."""
+    return " ".join(printable("".join(_plain(part) for part in parts(text))).splitlines())
 
 
 def _plain(part: Inline) -> str:

@@ -36,6 +36,8 @@ class Answer(Record):
     right: bool = False
     """Whether the reply is right; says nothing where there is an error."""
     reply: str = ""
+    choices: int = 0
+    """Of the item; 0 where the answer is written, and in lines of an earlier capvec."""
     error: str = ""
     """How the instrument failed; empty if it did not."""
 
@@ -93,6 +95,8 @@ class Cost:
     errors: int
     effect: Effect | None
     """On accuracy, paired by item; None of the baseline, and where no item was answered under both."""
+    guessing: float = 0.0
+    """The accuracy of choosing blindly among the choices of these items."""
 
     @property
     def is_significant(self) -> bool:
@@ -121,7 +125,8 @@ def costs_of(answers: Sequence[Answer], configs: Sequence[Config]) -> tuple[Cost
 
 def _cost(name: str, answers: Sequence[Answer], effect: Effect | None) -> Cost:
     valid = [one for one in answers if not one.error]
-    return Cost(name, sum(one.right for one in valid), len(valid), len(answers) - len(valid), effect)
+    guessing = sum(1 / one.choices for one in valid if one.choices) / (len(valid) or 1)
+    return Cost(name, sum(one.right for one in valid), len(valid), len(answers) - len(valid), effect, guessing)
 
 
 def _values(answers: Iterable[Answer]) -> dict[str, Sequence[float]]:

@@ -1,24 +1,20 @@
-"""`--sequential` while a sweep runs: interim analyses as outcomes arrive, and how workers learn which configs stopped.
+"""`--sequential` while a sweep runs: interim analyses as outcomes arrive.
 
 `capvec.stats.sequential` defines the analyses and the stopping rules. They depend on the outcomes alone, so a report or
-a resumed run derives them again from `trials.jsonl`; `stopped.json` only informs the workers.
+a resumed run derives them again from `trials.jsonl`; `capvec.results.stopped` only informs the workers.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from capvec.plan.plan import Plan
 from capvec.records import Config, Outcome, TrialId
+from capvec.results.stopped import publish_stopped
 from capvec.stats.assumed import EQUIVALENCE_MARGIN
 from capvec.stats.sequential import FEWEST_TASKS, Block, Sequential, SequentialTest, schedule, sequential_test
 from capvec.stats.verdict import LEVEL
-from capvec.storage import write_text
 from capvec.text import signed
-
-STOPPED = "stopped.json"
-"""In the run folder: the trials that need not run any more, each with the reason."""
 
 
 def equivalence_margin_of(plan: Plan) -> float:
@@ -66,15 +62,6 @@ def not_needed(plan: Plan, analyses: Sequential) -> frozenset[TrialId]:
     return frozenset(
         trial.id for trial in plan.trials if place[trial.task, trial.attempt] >= analyses.ends.get(trial.config, last)
     )
-
-
-def why_stopped(plan: Plan, trial: TrialId) -> str | None:
-    """Why a trial need not run any more; None if it must. Workers ask before each trial."""
-    path = plan.folder / STOPPED
-    if not plan.sequential or not path.exists():
-        return None
-    reasons: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
-    return reasons.get(str(trial))
 
 
 def schedule_in_words(analyses: Sequential) -> str:
@@ -154,18 +141,10 @@ class Monitor:
     def _publish(self, known: Collection[str]) -> None:
         """Write `stopped.json` for the workers, and tell the user which configs stopped, but for those `known`."""
         reasons = {name: self._reason(name) for name in self._analyses.ends}
-        path = self._plan.folder / STOPPED
-        if not reasons:
-            path.unlink(missing_ok=True)
-            return
         # Only trials after the analysis: stopped controls may still have trials to run in its last block.
-        skipped = self.skipped
-        published = {
-            str(trial.id): f"{trial.config} {reasons[trial.config]}"
-            for trial in self._plan.trials
-            if trial.id in skipped
-        }
-        write_text(path, json.dumps(published, indent=2) + "\n")  # whole, since workers read it
+        skipped = self.skipped if reasons else frozenset()
+        trials = [trial for trial in self._plan.trials if trial.id in skipped]
+        publish_stopped(self._plan, {trial.id: f"{trial.config} {reasons[trial.config]}" for trial in trials})
         for name, reason in reasons.items():
             if name not in known:
                 self._say(f"{name} {reason}")

@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
+import math
+import os
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Collection, Iterable, Mapping
+from numbers import Real
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from capvec.errors import UsageError
-from capvec.harnesses import Reading, Source, read_source, source_of_frame
-from capvec.harnesses.source import Trial, with_attempts
-from capvec.plan.configs import control_of
-from capvec.plan.plan import Plan, Settings
-from capvec.records import Config, Outcome, TrialSpec
-from capvec.results.departures import compare_results
-from capvec.results.direction import DirectionSummary
-from capvec.results.gates import check_gate, check_names
-from capvec.results.ledger import reconcile
-from capvec.results.origin import Asked, Errors, Judged, Origin, Seeds, SourceLine
-from capvec.results.provenance import RESULTS
-from capvec.results.results import Judgement, Results
+from capvec.harnesses import COLUMNS, Reading, Source, check_scale, read_source, source_of_frame
+from capvec.records import Outcome
+from capvec.results.counts import is_counts
+from capvec.results.judged_trials import Trials, combined, configs_of, outcomes_of
+from capvec.results.origin import Asked
 from capvec.stats.assumed import EQUIVALENCE_MARGIN
 from capvec.stats.summary import summarise
 from capvec.stats.verdict import Verdict
-from capvec.task_records import Task
-from capvec.text import enumerated
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_NEVER = ("layer", "alpha", "end_reason", "prompt_tokens", "completion_tokens", "model_s", "sandbox_s", "wall_s")
-"""Fields of an outcome that no importer reads."""
-_COUNTED = ("steps", "parse_fail", "no_cmd", "repaired", "seed")
-"""Those that some results have."""
 
 
 def judge(
@@ -44,6 +31,8 @@ def judge(
     *,
     controls: Collection[str] | None = None,
     columns: Mapping[str, str] | None = None,
+    reward: str | None = None,
+    solved_at: float | None = None,
     equivalence_margin: float = EQUIVALENCE_MARGIN,
 ) -> dict[str, Verdict | None]:
     """Compare every config with the baseline and name the effect on its pass rate.
@@ -62,6 +51,8 @@ def judge(
         controls: names of configs that get a verdict by the same rule, with their p-value uncorrected. None: the
             configs with the names that capvec gives to controls, such as `random1-L22-a4` beside `steered-L22-a4`.
         columns: field → the name of its column, for a table whose columns have other names.
+        reward: the reward, score or metric that counts, where a tool recorded several.
+        solved_at: the least reward of a trial that is solved. None stands for 1, and rewards must then be from 0 to 1.
         equivalence_margin: the smallest difference in pass rate that would matter, between 0 and 1.
 
     Returns:
@@ -71,7 +62,7 @@ def judge(
     Raises:
         UsageError: no outcome of the baseline, or a control without outcomes; a table without a column that is
             needed, or with a cell that is not what its column should hold; a path with nothing that is known;
-            something else than outcomes; or a margin out of its range.
+            something else than outcomes; or an argument of another type or out of its range.
 
     Examples:
         A config that solves 17 of 24 tasks, where the baseline solves 5 of them:
@@ -85,11 +76,20 @@ def judge(
         >>> print(f"p = {verdict.pvalue:.5f}")
         p = 0.00049
     """
-    if not 0 < equivalence_margin < 1:
-        raise UsageError(f"an equivalence margin of {equivalence_margin}; expected a number between 0 and 1")
-    asked = Asked(baseline, None if controls is None else tuple(controls), reading=Reading(columns or {}))
+    for name, value, expected, fits in (
+        ("baseline", baseline, "the name of a config", isinstance(baseline, str)),
+        ("controls", controls, "a list of names of configs", _are_texts(controls)),
+        ("columns", columns, f"a name for some of {', '.join(COLUMNS)}", _are_columns(columns)),
+        ("reward", reward, "the name of a reward", isinstance(reward, str)),
+        ("solved_at", solved_at, "a finite number", _is_number(solved_at)),
+        ("equivalence_margin", equivalence_margin, "a number between 0 and 1", _is_share(equivalence_margin)),
+    ):
+        if value is not None and not fits:
+            raise UsageError(f"{name}={value!r:.80}: expected {expected}")
+    reading = Reading(columns or {}, reward, None if solved_at is None else float(solved_at))
+    asked = Asked(baseline, None if controls is None else tuple(controls), reading=reading)
     trials = _given(outcomes, asked.reading)
-    configs = _configs(trials.outcomes, asked)[0]
+    configs = configs_of(trials.outcomes, asked)[0]
     summary = summarise(
         trials.outcomes,
         [config.name for config in configs],
@@ -102,241 +102,6 @@ def judge(
     return {
         name: rows[name] for name in dict.fromkeys(one.config for one in trials.outcomes) if name != configs[0].name
     }
-
-
-def judge_sources(judged: Judged, folder: Path) -> Results:
-    """The results of outcomes that were made elsewhere, for the report, the gates and the exit code.
-
-    Args:
-        judged: what was read, and what the user says about it.
-        folder: of the report.
-
-    Raises:
-        UsageError: no baseline can be told, a config or a column is missing, one trial is there twice, or a gate names
-            what is not known.
-    """
-    asked, named = judged.asked, _combined(judged.sources)
-    trials = _outcomes(named)
-    configs, guessed = _configs(trials.outcomes, asked)
-    plan = _plan(folder, judged, configs, named, trials.outcomes)
-    if asked.gate is not None:
-        check_names(asked.gate, configs)
-        _check_known(asked.gate, trials.unrecorded)
-    summary = summarise(
-        trials.outcomes,
-        [config.name for config in configs],
-        configs[0].name,
-        comparisons=plan.steered,
-        equivalence_margin=EQUIVALENCE_MARGIN if asked.effect is None else asked.effect,
-        unrecorded=trials.unrecorded,
-    )
-    ids = [outcome.id for outcome in trials.outcomes]
-    return Results(
-        plan=plan,
-        outcomes=trials.outcomes,
-        summary=summary,
-        direction=DirectionSummary(hash="", description="", caveats=(), ranking=None, contrast=None, audit=None),
-        judgement=Judgement(),
-        gates=check_gate(asked.gate, summary, len(plan.tasks)),
-        completeness=reconcile(ids, trials.outcomes, ids),
-        origin=_origin(judged, [source for _, source in named], trials, guessed),
-        comparison=None
-        if judged.registered is None
-        else compare_results(
-            judged.registered,
-            plan,
-            asked.gate,
-            datetime.fromisoformat(judged.written),
-            reading={"reward": asked.reading.reward, "solved_at": asked.reading.solved_at},
-        ),
-    )
-
-
-# ------------------------------------------------------------------------------------------------ trials
-
-
-def _given(outcomes: Iterable[Outcome] | pd.DataFrame | str | PathLike[str], reading: Reading) -> _Trials:
-    """The trials of whatever `judge` was given."""
-    if isinstance(outcomes, str | PathLike):
-        return _outcomes(_combined([(None, read_source(Path(outcomes), reading))]))
-    if "pandas" in sys.modules and isinstance(outcomes, sys.modules["pandas"].DataFrame):
-        return _outcomes(_combined([(None, source_of_frame(outcomes, reading))]))
-    listed = tuple(outcomes) if isinstance(outcomes, Iterable) else (outcomes,)
-    if other := [one for one in listed if not isinstance(one, Outcome)]:
-        raise UsageError(
-            f"an outcome of type {type(other[0]).__name__}; expected what capvec.trial_outcome makes, a DataFrame with "
-            "a row for each trial, or a path"
-        )
-    return _Trials(listed, ())
-
-
-@dataclass(frozen=True)
-class _Trials:
-    """The outcomes, and the fields of them that are not on record."""
-
-    outcomes: tuple[Outcome, ...]
-    unrecorded: tuple[str, ...]
-
-
-def _combined(sources: Sequence[tuple[str | None, Source]]) -> list[tuple[tuple[Trial, ...], Source]]:
-    """The trials of every source under the names of their configs, with attempts that count on over the sources."""
-    called = [source if name is None else source.called(name) for name, source in sources]
-    for source in called:
-        if "" in source.configs:
-            raise UsageError(
-                f"{source.name}: its trials do not say of which config they are; name it, as in "
-                f"baseline={source.name}, or name the column, as in --columns config=NAME"
-            )
-    together = with_attempts((trial for source in called for trial in source.trials), _names(called))
-    found, start = [], 0
-    for source in called:
-        found.append((together[start : start + len(source.trials)], source))
-        start += len(source.trials)
-    return found
-
-
-def _names(sources: Sequence[Source]) -> str:
-    return ", ".join(source.name for source in sources)
-
-
-def _outcomes(found: Sequence[tuple[Sequence[Trial], Source]]) -> _Trials:
-    trials = [(trial, source) for own, source in found for trial in own]
-    valid = [trial for trial, _ in trials if trial.outcome != "error"] or [trial for trial, _ in trials]
-    unrecorded = tuple(name for name in _COUNTED if any(getattr(trial, name) is None for trial in valid))
-    return _Trials(tuple(_outcome(trial, source.name) for trial, source in trials), (*unrecorded, *_NEVER))
-
-
-def _outcome(trial: Trial, run: str) -> Outcome:
-    return Outcome(
-        run=run,
-        task=trial.task,
-        config=trial.config,
-        layer=None,
-        alpha=None,
-        attempt=trial.attempt or 1,
-        seed=trial.seed or 0,
-        outcome=trial.outcome,
-        reward=trial.reward,
-        steps=trial.steps or 0,
-        parse_fail=trial.parse_fail or 0,
-        repaired=trial.repaired or 0,
-        no_cmd=trial.no_cmd or 0,
-        end_reason="error" if trial.outcome == "error" else "done",
-        error=trial.error,
-    )
-
-
-# ------------------------------------------------------------------------------------------------ configs
-
-
-def _configs(outcomes: Sequence[Outcome], asked: Asked) -> tuple[tuple[Config, ...], tuple[str, ...]]:
-    """The baseline, then the others in their order; and those that were taken for controls by their names."""
-    names = list(dict.fromkeys(outcome.config for outcome in outcomes))
-    baseline = baseline_among(names, asked.baseline)
-    others = [name for name in names if name != baseline]
-    guessed = {name for name in others if control_of(name, others) is not None} if asked.controls is None else set()
-    controls = guessed if asked.controls is None else set(asked.controls)
-    if missing := controls - set(others):
-        raise UsageError(f"no outcome of {', '.join(sorted(missing))}; the outcomes are of {enumerated(names)}")
-    compared = [name for name in others if name not in controls]
-    return (
-        Config(baseline, "baseline"),
-        *(
-            Config(name, "control", control=control_of(name, compared)) if name in controls else Config(name, "steered")
-            for name in others
-        ),
-    ), tuple(name for name in others if name in guessed)
-
-
-def baseline_among(names: Sequence[str], asked: str | None) -> str:
-    """The name of the config that the others are compared with: the one that was asked for, or `baseline`.
-
-    Raises:
-        UsageError: there is no such config.
-    """
-    if not names:
-        raise UsageError(f"no outcome of {asked or Config.BASELINE}; no outcomes were given")
-    if asked is not None:
-        if asked not in names:
-            raise UsageError(f"no outcome of {asked}; the outcomes are of {enumerated(names)}")
-        return asked
-    if Config.BASELINE in names:
-        return Config.BASELINE
-    raise UsageError(
-        f"no outcome of {Config.BASELINE}; the outcomes are of {enumerated(names)}: say with which of them the others "
-        "are compared, as in --baseline NAME"
-    )
-
-
-def _plan(
-    folder: Path,
-    judged: Judged,
-    configs: Sequence[Config],
-    found: Sequence[tuple[Sequence[Trial], Source]],
-    outcomes: Sequence[Outcome],
-) -> Plan:
-    """The trials as a plan. How the agent acted is not known, and no section of the report says it."""
-    asked = judged.asked
-    known: dict[str, dict[str, str]] = {}
-    for trial in (trial for trials, _ in found for trial in trials):
-        about = known.setdefault(trial.task, {})
-        about.update({name: value for name in ("family", "split") if (value := getattr(trial, name))})
-    return Plan(
-        run=judged.run,
-        folder=folder,
-        tasks=tuple(Task(name, Path(name), "", "", metadata=about) for name, about in known.items()),
-        configs=tuple(configs),
-        trials=tuple(TrialSpec(one.task, one.config, one.attempt, one.seed) for one in outcomes),
-        settings=Settings("", "", "", 0, 0, 0.0, reward=asked.reading.reward, solved_at=asked.reading.solved_at),
-        study=RESULTS,
-        effect=asked.effect,
-    )
-
-
-# ------------------------------------------------------------------------------------------------ what is known
-
-
-def _origin(judged: Judged, sources: Sequence[Source], trials: _Trials, guessed: tuple[str, ...]) -> Origin:
-    asked = judged.asked
-    seeds, errors = _seeds(trials, asked.seeds), _errors(sources, asked.errors)
-    shown = {"seeds": _seeds(trials, None), "errors": _errors(sources, None)}
-    stated = tuple(name for name, value in (("seeds", seeds), ("errors", errors)) if value != shown[name])
-    lines = tuple(
-        SourceLine(source.name, source.tool, source.configs, len(source.trials), source.notes) for source in sources
-    )
-    return Origin(lines, seeds, errors, stated, judged.served, guessed)
-
-
-def _seeds(trials: _Trials, stated: Seeds | None) -> Seeds | None:
-    """As the seeds on record show it, and else as the user says.
-
-    Raises:
-        UsageError: the user says what the record contradicts.
-    """
-    if "seed" in trials.unrecorded:
-        return stated
-    seeds: dict[tuple[str, int], set[int]] = {}
-    for outcome in trials.outcomes:
-        if outcome.outcome != "error":
-            seeds.setdefault((outcome.task, outcome.attempt), set()).add(outcome.seed)
-    differing = next((key for key, found in seeds.items() if len(found) > 1), None)
-    if differing is not None and stated == "shared":
-        raise UsageError(f"--seeds shared: the seeds on record differ at attempt {differing[1]} of {differing[0]}")
-    return "shared" if differing is None else "separate"
-
-
-def _errors(sources: Sequence[Source], stated: Errors | None) -> Errors | None:
-    return "apart" if all(source.errors_apart for source in sources) else stated
-
-
-def _check_known(gate: str, unrecorded: Collection[str]) -> None:
-    """Refuse a gate on a count that is not on record."""
-    for name in ("parse_fail", "no_cmd", "steps"):
-        if name in unrecorded and name in gate:
-            raise UsageError(
-                f"--gate {gate!r}: {name} is not on record for every valid trial; leave the condition out, or name its "
-                f"column, as in --columns {name}=NAME"
-            )
 
 
 def trial_outcome(
@@ -359,7 +124,14 @@ def trial_outcome(
         steps: replies of the model.
         parse_fail: replies that could not be parsed.
         no_cmd: replies that parse, are not "done" and carry no command.
+
+    Raises:
+        UsageError: `solved` is a score and no answer, or more replies are of a kind than there are.
     """
+    if solved is not None and solved not in (0, 1):
+        raise UsageError(f"solved={solved!r:.80}: expected True, False, or None for a trial that was not judged")
+    if parse_fail + no_cmd > steps:
+        raise UsageError(f"parse_fail={parse_fail}, no_cmd={no_cmd}: expected no more together than steps={steps}")
     status = "error" if solved is None else "solved" if solved else "unsolved"
     return Outcome(
         run="",
@@ -375,3 +147,53 @@ def trial_outcome(
         no_cmd=no_cmd,
         end_reason="error" if solved is None else "done",
     )
+
+
+# ------------------------------------------------------------------------------------------------ what was given
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, Collection) and not isinstance(value, str) and all(isinstance(one, str) for one in value)
+
+
+def _are_columns(value: Any) -> bool:
+    return isinstance(value, Mapping) and value.keys() <= COLUMNS.keys() and _are_texts(value.values())
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_share(value: Any) -> bool:
+    return _is_number(value) and 0 < value < 1
+
+
+def _given(outcomes: Iterable[Outcome] | pd.DataFrame | str | PathLike[str], reading: Reading) -> Trials:
+    """The trials of whatever `judge` was given."""
+    source = _source(outcomes, reading)
+    if source is not None:
+        check_scale([source], reading)
+        return outcomes_of(combined([(None, source)]))
+    if reading.solved_at is not None:
+        raise UsageError(f"solved_at={reading.solved_at:g}: outcomes of trial_outcome say whether they are solved")
+    listed = tuple(outcomes) if isinstance(outcomes, Iterable) else (outcomes,)
+    if other := [one for one in listed if not isinstance(one, Outcome)]:
+        raise UsageError(
+            f"an outcome of type {type(other[0]).__name__}; expected what capvec.trial_outcome makes, a DataFrame with "
+            "a row for each trial, or a path"
+        )
+    return Trials(listed, ())
+
+
+def _source(given: object, reading: Reading) -> Source | None:
+    """The trials of a file, a folder or a table; None for anything else."""
+    if isinstance(given, str | PathLike):
+        if is_counts(os.fspath(given)):
+            raise UsageError(
+                f"{given}: counts alone have no verdict; expected a row for each trial. `capvec judge {given} …` "
+                "compares counts by Fisher's exact test"
+            )
+        return read_source(Path(given), reading)
+    if "pandas" in sys.modules and isinstance(given, sys.modules["pandas"].DataFrame):
+        return source_of_frame(given, reading)
+    return None

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from capvec.errors import UsageError
-from capvec.harnesses import Served, Source
+from capvec.harnesses import Source
 from capvec.harnesses.source import Trial
 from capvec.parsing import parse_json, read_json
 from capvec.reading import GIB, check_tree, open_regular, shown
@@ -24,6 +24,7 @@ from capvec.results.origin import Asked, Judged
 from capvec.results.preregistration import PREREGISTRATION
 from capvec.results.provenance import PROVENANCE, RESULTS, is_of_results
 from capvec.results.run_folder import run_name
+from capvec.results.served import Served
 from capvec.results.software import versions_of, written_by
 from capvec.serial import Record
 from capvec.storage import write_text

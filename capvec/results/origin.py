@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from capvec.harnesses import Reading, Served, Source
+from capvec.harnesses import Reading, Source
 from capvec.results.preregistration import Preregistration
+from capvec.results.served import Served
 from capvec.results.software import now
 from capvec.serial import Record
 

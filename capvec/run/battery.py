@@ -99,6 +99,7 @@ class Battery:
             "digest": item.digest,
             "config": config.name,
             "category": item.category,
+            "choices": len(item.choices),
         }
         try:
             said = self._said(model, item, config)

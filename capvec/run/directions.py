@@ -44,8 +44,6 @@ def obtain_direction(
     for direction in (obtained.direction, *(one for kind in obtained.controls.values() for one in kind)):
         send_direction(direction, client)
     save_all(obtained.direction, vectors, model_hint=health.model_type or "unknown")
-    if obtained.direction.norms[0] > 0:
-        say("dir.gguf: llama.cpp takes no vector for layer 0; capvec keeps it under the key capvec.direction_0")
     return obtained
 
 

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,9 +15,8 @@ from typing import Any
 
 from capvec.agent.protocols import get_protocol
 from capvec.battery import load_items
-from capvec.directions.direction import Direction
 from capvec.engines.client import EngineClient
-from capvec.engines.protocol import TOKEN_VARIABLE, EngineInfo, GenerationDefaults, ModelSource, Weights
+from capvec.engines.protocol import TOKEN_VARIABLE, EngineInfo, GenerationDefaults, ModelSource
 from capvec.engines.selection import EngineChoice, choose
 from capvec.engines.supervised import SupervisedEngine
 from capvec.errors import EngineUnavailable, SandboxUnavailable, StorageFault, UsageError
@@ -27,7 +26,7 @@ from capvec.plan.options import SweepOptions
 from capvec.plan.plan import Plan, Settings, interleave, settings_for
 from capvec.plan.seeds import drawn_order
 from capvec.reading import check_tree
-from capvec.records import Config, Outcome
+from capvec.records import Config
 from capvec.results import provenance
 from capvec.results.battery import battery_of
 from capvec.results.departures import NAMED, Departure, compare_plan, compared, dated_ahead, registered_of
@@ -50,15 +49,13 @@ from capvec.results.sessions import new_session
 from capvec.run.assumptions import assumptions_of
 from capvec.run.battery import Battery
 from capvec.run.instrument import Notice, Patience
+from capvec.run.payload import WorkerPayload
 from capvec.run.preparation import PreparedTasks, TaskPreparation
 from capvec.run.recorder import TrialRecorder
 from capvec.run.study import Study, StudyContext, StudyDesign
-from capvec.run.tries import TrialRepeater, repeater
 from capvec.run.watch import EngineLook, Watch, docker_look
-from capvec.sandbox.docker import DockerProvider
 from capvec.sandbox.hosts import DockerHosts, describe, reach
 from capvec.sandbox.reaper import reap_and_say
-from capvec.serial import Record
 from capvec.signals import finishing
 from capvec.storage import write_text
 from capvec.task_records import Task
@@ -69,36 +66,6 @@ _LATEST = "latest"
 """Beside the runs: a link to the one that began last."""
 _Started = tuple[ModelSource, EngineChoice]
 """A model, and the engine that is started for it."""
-
-
-@dataclass(frozen=True)
-class WorkerPayload(Record):
-    """What the controller sends to each worker. Never written to disk, since it holds the engine's token."""
-
-    plan: Plan
-    engine_url: str
-    engine_token: str
-    finished: tuple[Outcome, ...] = ()
-    """Outcomes of earlier sessions that stay (`--resume`)."""
-    weights: Weights = ("", None, "")
-    """What the engine serves."""
-    patience: Patience = field(default_factory=Patience)
-    hosts: DockerHosts = field(default_factory=DockerHosts)
-
-    @property
-    def sandboxes(self) -> DockerProvider:
-        """Where the trials run."""
-        return DockerProvider.of(self.plan.settings, hosts=self.hosts)
-
-    def trials(self, client: EngineClient, *, at_a_time: int = 1) -> TrialRepeater:
-        """What runs the trials in this process, so many at a time, with a client of the engine."""
-        finished = {outcome.id: outcome for outcome in self.finished}
-        about: dict[str, Any] = {"weights": self.weights, "patience": self.patience}
-        return repeater(self.plan, client, self.sandboxes, **about, finished=finished, ahead=at_a_time)
-
-    def direction(self) -> Direction:
-        """Read the study's direction from the run folder."""
-        return Direction.read(self.plan.folder / "vectors" / "dir.safetensors")
 
 
 @dataclass(frozen=True)

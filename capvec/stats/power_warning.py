@@ -49,6 +49,8 @@ class PowerWarning:
     """The configs that the warning is about; empty where it is about all of them."""
     less_affected: tuple[str, ...] = ()
     """Other underpowered configs, with a smaller minimum detectable effect."""
+    mean_attempts: float | None = None
+    """Those of each task as they were, of which the design has the whole number; None before a sweep."""
     observed_rate: float | None = None
     """The baseline's pass rate as it was; the design's is drawn towards one half (`power.observed_rate`)."""
     spread_known: bool = True
@@ -62,9 +64,11 @@ class PowerWarning:
     @property
     def words(self) -> str:
         """The warning: what the sweep cannot see, and what it could."""
-        whom = f" for {', '.join(self.configs)}" if self.configs else ""
-        others = f" (and, less so, for {', '.join(self.less_affected)})" if self.less_affected else ""
-        return f"Underpowered{whom}{others}: {self._too_few_words() if self.too_few_tasks else self._mde_words()}"
+        what = "any change" if self.too_few_tasks else f"a rise of {self.effect:.2f}"
+        whom = f" under {', '.join(self.configs)}" if self.configs else ""
+        others = f" (and, less so, under {', '.join(self.less_affected)})" if self.less_affected else ""
+        why = self._too_few_words() if self.too_few_tasks else self._mde_words()
+        return f"Underpowered for {what} in the pass rate{whom}{others}: {why}"
 
     def _too_few_words(self) -> str:
         tasks, level = self.design.tasks, self.design.level
@@ -79,15 +83,23 @@ class PowerWarning:
 
     def _mde_words(self) -> str:
         design = self.design
-        size = f"{counted(design.tasks, 'task')} × {counted(design.attempts, 'attempt')}"
+        size = f"{counted(design.tasks, 'task')} with {self._attempts()} each"
         given = f"with {self._assumptions()}"
         could = "no rise of any size" if self.mde is None else f"only a rise of {self.mde:.2f} or more"
         if design.base_rate + self.effect >= 1:
-            return (
-                f"{given} there is no room for a rise of {self.effect:.2f}, and {size} detect {could} with power 80 %."
-            )
+            return f"{given} there is no room for such a rise, and {size} detect {could} with power 80 %."
         chance = f"{100 * power(design, self.effect):.0f} %"
-        return f"{given}, {size} detect a rise of {self.effect:.2f} with power {chance}, and {could} with power 80 %."
+        return f"{given}, {size} detect it with power {chance}, and {could} with power 80 %."
+
+    def _attempts(self) -> str:
+        """`2 attempts`, or how many they were on average where that is no whole number."""
+        whole = counted(self.design.attempts, "attempt")
+        mean = self.design.attempts if self.mean_attempts is None else self.mean_attempts
+        return (
+            whole
+            if abs(mean - self.design.attempts) < 0.05
+            else f"{mean:.1f} attempts (counted as {self.design.attempts})"
+        )
 
     def _assumptions(self) -> str:
         design = self.design
@@ -140,4 +152,5 @@ def observed_power_warning(summary: Summary, effect: float = EQUIVALENCE_MARGIN)
         less_affected=tuple(name for name in found if name not in alike),
         observed_rate=next(row.pass_rate for row in summary.configs if row.config == summary.baseline),
         spread_known=summary.spread is not None,
+        mean_attempts=min(row.effect.attempts for row in compared if row.effect is not None and row.config in alike),
     )

@@ -7,8 +7,9 @@ from pathlib import Path
 from capvec.report import sweep_lines
 from capvec.report.counts import counts_report, write_counts_report
 from capvec.report.section import Report
-from capvec.results.judge import baseline_among, judge_sources
+from capvec.results.judge_sources import judge_sources
 from capvec.results.judged_folder import read_judged
+from capvec.results.judged_trials import baseline_among
 from capvec.results.origin import Judged
 from capvec.stats.counts import compare_counts
 from capvec.studies.reporting import write_all

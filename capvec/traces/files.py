@@ -158,4 +158,4 @@ def _values(file: Path, data: bytes) -> Iterator[Any]:
         except RepeatedKey as error:
             yield UsageError(f"{file}, line {number}: {error}, so that one value would be lost; expected each key once")
         except ValueError as error:
-            yield UsageError(f"{file}, line {number}: not JSON ({error}); expected a trace, as on the lines before")
+            yield UsageError(f"{file}, line {number}: not JSON ({error}); expected a value, as on the lines before")

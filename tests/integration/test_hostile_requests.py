@@ -127,7 +127,7 @@ def direction(values) -> bytes:
         (TEXT, b'{"prompt": [1, "a"]}', "prompt: [1, 'a']"),
         (TEXT, b'{"prompt": [99999999]}', "prompt: (99999999,)"),
         (TEXT, b'{"prompt": "a", "echo": 1}', "echo: 1"),
-        (TEXT, b'{"prompt": "a", "echo": true, "stream": true}', "not together with stream"),
+        (TEXT, b'{"prompt": "a", "echo": true, "stream": true, "logprobs": 1}', "the answer comes whole"),
         (TEXT, b'{"prompt": "a", "max_tokens": 0}', "max_tokens: 0"),
         (TEXT, b'{"prompt": "a", "logit_bias": {"99999": 1}}', "99999 is no token of the model"),
         (TEXT, b'{"prompt": "a", "suffix": "b"}', "suffix"),

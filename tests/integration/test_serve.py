@@ -21,6 +21,7 @@ from capvec.engines.template_probes import inspect_template
 from capvec.errors import EngineUnavailable
 from capvec.plan.configs import steered_config
 from capvec.records import Config
+from capvec.results.served import read_served
 
 pytestmark = pytest.mark.integration
 
@@ -136,11 +137,12 @@ def test_a_name_steers_and_its_receipts_are_on_disk(running):
         assert (answer["model"], line["model"], line["held"], line["fault"]) == (name, name, True, "")
         assert (line["seed"], line["created"]) == (7, answer["created"])
         assert line["usage"]["completion_tokens"] == answer["usage"]["completion_tokens"]
-        assert [receipt["steer"] for receipt in line["receipts"]] == line["steers"]
-        assert len(line["steers"]) == (0 if name in ("baseline", "prompt") else 1)
+        assert [receipt["steer"] for receipt in line["receipts"]] == line["config"]["steers"]
+        assert len(line["config"]["steers"]) == (0 if name in ("baseline", "prompt") else 1)
     steered = lines[answers["steered-L1-a4"]["id"]]["receipts"][0]
     weaker = lines[answers["steered-L1-a2"]["id"]]["receipts"][0]
     assert steered["shift_mean"] == pytest.approx(2 * weaker["shift_mean"], rel=1e-3)
+    assert all(one.held for one in read_served(running.receipts).values())  # each line, checked again
 
 
 def test_the_prompt_control_adds_its_words_and_no_steer(running):
@@ -299,6 +301,20 @@ def test_completions_continue_texts_and_tokens(running):
     assert texts == [choice["text"] for choice in answer["choices"]]
     refused = running.ask(TEXT, body | {"model": "prompt"})
     assert (refused.status_code, "system prompt" in refused.text) == (400, True)
+
+
+@pytest.mark.parametrize("fields", [{}, {"max_tokens": 0}, {"n": 2, "stop": ["e"]}])
+def test_a_stream_may_echo_its_prompt_as_its_first_piece(running, fields):
+    body = {"model": STEERED, "prompt": ["one two", "three"], "max_tokens": 8, "seed": 3, "echo": True} | fields
+    answer = running.ask(TEXT, body).json()
+    *events, end = running.events(TEXT, **body)
+    assert end == "[DONE]"
+    pieces = [event["choices"][0] for event in events]
+    for choice in answer["choices"]:
+        own = [piece for piece in pieces if piece["index"] == choice["index"]]
+        assert own[0]["text"] == body["prompt"][choice["index"] // body.get("n", 1)]
+        assert "".join(piece["text"] for piece in own) == choice["text"]
+        assert own[-1]["finish_reason"] == choice["finish_reason"]
 
 
 def test_a_call_that_must_come_begins_and_what_is_no_call_stays_words(running):

@@ -79,15 +79,18 @@ def test_a_sweep_ends_with_outcomes_a_table_and_every_file_of_the_contract(sweep
             assert measured["mean"] == pytest.approx(4 * norm, rel=1e-3)
 
     # Two tasks: 2/2² = 0.5 is the least p there is.
-    underpowered = "Underpowered: 2 tasks give no p below 0.5, and 0.05 is needed, so *"
+    underpowered = "Underpowered for any change in the pass rate: 2 tasks give no p below 0.5, and 0.05 is needed, so *"
     result.stdout.fnmatch_lines(
         [
             f"capvec: {underpowered}Use --plan *",
             *("*config *solved *95 % Wilson*", "*baseline *1/2*", "*steered-L1-a4 *1/2*", underpowered, "*report: *"),
         ]
     )
-    assert "**Warning:** Underpowered: 2 tasks" in (report / "RESULTS.md").read_text()
-    assert '<p class="warning">Underpowered: 2 tasks' in (report / "report.html").read_text()
+    assert "**Warning:** Underpowered for any change in the pass rate: 2 tasks" in (report / "RESULTS.md").read_text()
+    assert (
+        '<p class="warning">Underpowered for any change in the pass rate: 2 tasks'
+        in (report / "report.html").read_text()
+    )
     rows = list(csv.DictReader((report / "master_summary.csv").read_text().splitlines()))
     assert ",".join(rows[0]) == (
         "run,task,config,layer,alpha,attempt,seed,outcome,reward,steps,parse_fail,no_cmd,end_reason,"
@@ -100,7 +103,6 @@ def test_a_sweep_ends_with_outcomes_a_table_and_every_file_of_the_contract(sweep
     assert "steered-L1-a4" in (report / "RESULTS.md").read_text()
     assert torch.load(report / "vectors" / "dir.pt", weights_only=True)["directions"].shape == (LAYERS, WIDTH)
     assert (report / "vectors" / "dir.gguf").read_bytes()[:4] == b"GGUF"
-    result.stdout.fnmatch_lines(["*dir.gguf: llama.cpp takes no vector for layer 0*"])
     provenance = json.loads((report / "provenance.json").read_text())
     assert provenance["model"]["n_layers"] == LAYERS
     assert "--alpha" in provenance["command_line"]

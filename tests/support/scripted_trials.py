@@ -30,8 +30,8 @@ from capvec.records import Config, Outcome, TrialSpec
 from capvec.results.gates import GateResult
 from capvec.results.ledger import Ledger
 from capvec.results.results import Results
+from capvec.run.payload import WorkerPayload
 from capvec.run.recorder import TrialRecorder
-from capvec.run.session import WorkerPayload
 from support.results import results_of
 
 TEST_FILE = "from support.scripted_trials import outcome\n\n\ndef test_trial(outcome):\n    pass\n"

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from support import REPOSITORY
 from support.judged import RESULTS, judged
+from support.served_receipts import write_served
 
-from capvec.harnesses import Served, read_served
 from capvec.results.run_folder import read_run_folder
 from capvec.results.summary_file import read_summary
 from capvec.studies.regenerate import results_of_run
@@ -197,13 +197,58 @@ def test_counts_alone_give_fishers_test_and_no_verdict(tmp_path, capsys):
         (["baseline=0/0", "a=1/6"], "0 of 0"),
         (["baseline=2/6", "baseline=1/6"], "there twice"),
         (["a=2/6", "b=1/6"], "--baseline NAME"),
-        (["baseline=2/6", "trials.csv"], "counts and files"),
+        (["baseline=2/6", "trials.csv"], "trials.csv: given together with counts"),
+        (["baseline=2.5/6", "a=1/6"], "baseline=2.5/6: '2.5/6' is no count; expected SOLVED/TRIALS in whole numbers"),
+        (["baseline=2/6", "a=-1/6"], "a=-1/6: '-1/6' is no count"),
+        (["baseline=2/6", "a=1/6.5"], "'1/6.5' is no count"),
+        (["baseline=2/6", "a=1/"], "'1/' is no count"),
+        (["baseline=2/6", "a=1/6,"], "'' is no count"),
+        (["a=2.5/6"], "'2.5/6' is no count"),
+        (["baseline=2/6", "a=1/6", "--solved-at", "1"], "--solved-at: counts alone have no verdict"),
         (["trials.csv"], "no such file"),
     ],
 )
 def test_what_makes_no_sense_is_one_sentence(capsys, given, said):
     code, line = judged(capsys, *given)
     assert (code, said in line, line.count("capvec:")) == (2, True, 1)
+
+
+def test_a_path_of_digits_and_dots_is_no_count(tmp_path, capsys):
+    for name in ("1", "2"):
+        (tmp_path / name).mkdir()
+        table(tmp_path / name, name="r", **{f"of{name}": 5})
+    assert "is no count" not in judged(capsys, "baseline=./", "a=../")[1]
+    (tmp_path / "1.5").mkdir()
+    (tmp_path / "1.5" / "6").write_text("{}")
+    assert "is no count" not in judged(capsys, "baseline=1.5/6")[1]
+
+
+def test_scores_of_0_to_100_are_refused_with_their_range_until_a_threshold_is_named(tmp_path, capsys):
+    file = table(tmp_path, baseline=5, a=17)
+    rows = pd.read_csv(file)
+    rows.assign(outcome=100 * (rows["outcome"] == "solved") + 3).to_csv(file, index=False)
+    code, said = judged(capsys, file)
+    assert (code, "column outcome goes from 3 to 103" in said, "--solved-at R" in said) == (2, True, True)
+    code, said = judged(capsys, file, "--solved-at", "50", "--out", "r")
+    assert (code, "a improves" in said) == (0, True)
+    assert "A reward of 50 or more is solved" in (tmp_path / "r/RESULTS.md").read_text()
+    for bad in ("-1", "0", "104"):
+        assert judged(capsys, file, "--solved-at", bad)[0] == 2
+
+
+def test_rewards_between_0_and_1_are_said_to_count_as_unsolved(tmp_path, capsys):
+    file = table(tmp_path, baseline=5, a=17)
+    rows = pd.read_csv(file)
+    rows.assign(outcome=(rows["outcome"] == "solved") * 0.5 + 0.5).to_csv(file, index=False)
+    judged(capsys, file, "--out", "r")
+    assert "26 trials with a reward above 0 and below 1 count as unsolved" in (tmp_path / "r/RESULTS.md").read_text()
+    judged(capsys, file, "--solved-at", "0.4", "--out", "s")
+    assert "count as unsolved" not in (tmp_path / "s/RESULTS.md").read_text()
+    rows.assign(outcome=(rows["outcome"] == "solved") * 0.5).rename(columns={"outcome": "pass@4"}).to_csv(
+        file, index=False
+    )
+    code, said = judged(capsys, file, "--columns", "outcome=pass@4")
+    assert (code, "column pass@4 holds 0.5, a share of several attempts" in said) == (2, True)
 
 
 def test_a_folder_that_is_used_is_not_written_over(tmp_path, capsys):
@@ -227,61 +272,72 @@ def test_results_of_each_tool_end_in_a_report(tmp_path, capsys, tool):
     assert (tmp_path / "r/report.html").is_file()
 
 
-def served(tmp_path, **replies):
-    """A file of receipts with so many replies of each config that hold."""
-    names = [name for name, count in replies.items() for _ in range(count)]
-    lines = [{"id": f"r{n}", "choice": 0, "model": name, "held": True, "fault": ""} for n, name in enumerate(names)]
-    (tmp_path / "receipts.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    return tmp_path / "receipts.jsonl"
+STEERED = "steered-L1-a4"
+
+
+def served(tmp_path, baseline, steered=0):
+    """A file of receipts with so many replies of both configs that hold."""
+    return write_served(tmp_path / "receipts.jsonl", **{"baseline": baseline, STEERED: steered})
+
+
+def two_configs(tmp_path):
+    """24 tasks under both."""
+    return table(tmp_path, **{"baseline": 5, STEERED: 17})
 
 
 @pytest.mark.parametrize(
-    ("replies", "said"),
+    ("held", "said"),
     [
-        ({"baseline": 48, "a": 48}, "The server has receipts for every config"),
-        ({"baseline": 48, "a": 47}, "Steering not proved: too few receipts for a."),
-        ({"baseline": 48}, "Steering not proved: too few receipts for a."),
+        (48, "The server has receipts for every config"),
+        (47, f"Steering not proved: too few receipts for {STEERED}."),
+        (0, f"Steering not proved: too few receipts for {STEERED}."),
     ],
 )
-def test_receipts_of_a_server_must_be_as_many_as_the_replies_of_the_trials(tmp_path, capsys, replies, said):
-    file = table(tmp_path, baseline=5, a=17)
+def test_receipts_of_a_server_must_be_as_many_as_the_replies_of_the_trials(tmp_path, capsys, held, said):
+    file = two_configs(tmp_path)
     pd.read_csv(file).assign(steps=2).to_csv(file, index=False)  # 24 trials of two replies
-    _, line = judged(capsys, file, "--receipts", served(tmp_path, **replies), "--out", "r")
+    _, line = judged(capsys, file, "--receipts", served(tmp_path, 48, held), "--out", "r")
     assert said in line
     report = (tmp_path / "r/RESULTS.md").read_text()
-    assert f"| a | {replies.get('a', 0)} | 0 | 48 |" in report
+    assert f"| {STEERED} | {held} | 0 | 48 |" in report
     assert said in report
 
 
 @pytest.mark.parametrize(("held", "said"), [(24, "The server has receipts"), (23, "Steering not proved: too few")])
 def test_where_replies_are_not_known_there_must_be_a_receipt_for_each_trial(tmp_path, capsys, held, said):
-    file = table(tmp_path, baseline=5, a=17)
-    _, line = judged(capsys, file, "--receipts", served(tmp_path, baseline=24, a=held), "--out", "r")
+    _, line = judged(capsys, two_configs(tmp_path), "--receipts", served(tmp_path, 24, held), "--out", "r")
     assert said in line
-    assert f"| a | {held} | 0 | – |" in (tmp_path / "r/RESULTS.md").read_text()
+    assert f"| {STEERED} | {held} | 0 | – |" in (tmp_path / "r/RESULTS.md").read_text()
 
 
 def test_a_receipt_that_is_repeated_counts_once_and_the_report_says_so(tmp_path, capsys):
-    receipts = served(tmp_path, baseline=24, a=12)
+    receipts = served(tmp_path, 24, 12)
     receipts.write_text(receipts.read_text() * 2)
-    _, line = judged(capsys, table(tmp_path, baseline=5, a=17), "--receipts", receipts, "--out", "r")
-    assert "Steering not proved: too few receipts for a." in line
+    _, line = judged(capsys, two_configs(tmp_path), "--receipts", receipts, "--out", "r")
+    assert f"Steering not proved: too few receipts for {STEERED}." in line
     report = (tmp_path / "r/RESULTS.md").read_text()
-    assert "| a | 12 | 0 | – |" in report
+    assert f"| {STEERED} | 12 | 0 | – |" in report
     assert "repeat the reply of an earlier line, and are not counted: 36." in report
 
 
-def test_choices_of_one_answer_are_replies_of_their_own_and_lines_that_contradict_are_refused(tmp_path, capsys):
-    receipts, line = tmp_path / "two.jsonl", {"id": "r", "choice": 0, "model": "a", "held": True}
-    receipts.write_text(f"{json.dumps(line)}\n{json.dumps(line | {'choice': 1})}\n")
-    assert read_served(receipts) == {"a": Served(held=2)}
-    receipts.write_text(f"{json.dumps(line)}\n{json.dumps(line | {'held': False})}\n")
-    code, said = judged(capsys, table(tmp_path, baseline=5, a=17), "--receipts", receipts)
-    assert (code, "line 2: an earlier line has the same `id`" in said) == (2, True)
+def test_receipts_under_other_names_than_the_results_are_named(tmp_path, capsys):
+    receipts = served(tmp_path, 24, 24)
+    _, line = judged(capsys, table(tmp_path, baseline=5, a=17), "--receipts", receipts)
+    assert f"too few receipts for a. No config is called {STEERED}, as in the file of the receipts." in line
+
+
+def test_a_file_that_says_it_holds_is_not_believed(tmp_path, capsys):
+    receipts = served(tmp_path, 24, 24)
+    text = receipts.read_text()
+    receipts.write_text(text.replace('"shift_mean": 12.0', '"shift_mean": 0.0', 1))
+    assert receipts.read_text() != text
+    code, said = judged(capsys, two_configs(tmp_path), "--receipts", receipts, "--out", "r")
+    assert (code, "line 25: says that its receipts hold, and they do not" in said) == (2, True)
+    assert not (tmp_path / "r").exists()
 
 
 def test_a_line_that_is_no_receipt_is_named(tmp_path, capsys):
-    file = served(tmp_path, baseline=1)
-    file.write_text(file.read_text() + '{"model": "a"}\n')
-    code, said = judged(capsys, table(tmp_path, baseline=5, a=17), "--receipts", file)
+    file = served(tmp_path, 1)
+    file.write_text(file.read_text() + '{"a": 1}\n')
+    code, said = judged(capsys, two_configs(tmp_path), "--receipts", file)
     assert (code, "receipts.jsonl, line 2" in said) == (2, True)

@@ -131,6 +131,17 @@ def test_a_number_at_which_no_token_could_be_drawn_is_refused_with_the_range_as_
         parse_options({name: str(value)})
 
 
+@pytest.mark.parametrize("value", [0, -0.0, -1, 1.0000001, 5, "1", True, [0.5]])
+def test_a_top_p_outside_its_range_is_refused_with_the_range_as_by_a_sweep(value):
+    with pytest.raises(RequestError, match=r"top_p: .*; expected a (finite )?number"):
+        chat(top_p=value)
+    if type(value) in (int, float):
+        with pytest.raises(RequestError, match="expected a number above 0, at most 1"):
+            chat(top_p=value)
+        with pytest.raises(UsageError, match="expected a number above 0, at most 1"):
+            parse_options({"top_p": str(value)})
+
+
 @pytest.mark.parametrize("value", [0.01, 1, 100])
 def test_the_ends_of_the_ranges_belong_to_them(value):
     asked = chat(temperature=value, repetition_penalty=value)
@@ -152,7 +163,7 @@ NAMES = (
     "frequency_penalty logit_bias logprobs max_tokens min_p model n presence_penalty repetition_penalty seed steering "
     "stop stream stream_options structured_outputs temperature top_k top_p metadata user max_completion_tokens "
     "messages modalities parallel_tool_calls response_format thinking tool_choice tools top_logprobs best_of echo "
-    "prompt suffix chat_template_kwargs"
+    "prompt suffix chat_template_kwargs continuation prompt_cache_retention"
 ).split()
 INNER = (
     "role content type text function name parameters arguments tool_calls id include_usage regex layer direction "

@@ -1,14 +1,16 @@
-"""What every source has in common: attempts and the names of configs."""
+"""What every source has in common: attempts, the names of configs, and the scale of rewards."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from capvec.errors import UsageError
 from capvec.harnesses import Source, Trial
-from capvec.harnesses.source import with_attempts
+from capvec.harnesses.source import Reading, Scale, check_scale, with_attempts
 
 pytestmark = pytest.mark.unit
 
@@ -31,3 +33,49 @@ def test_one_name_does_not_stand_for_several_configs():
     source = Source(Path("f"), "a tool", (trial(config="x"), trial(config="y")))
     with pytest.raises(UsageError, match=r"several configs \(x, y\)"):
         source.called("steered")
+
+
+def scored(*rewards, name="column score"):
+    return Source(Path("f"), "a tool", (), scale=Scale.of(name, rewards))
+
+
+REWARDS = st.lists(st.floats(-100, 100), min_size=1, max_size=4)
+
+
+@given(st.lists(REWARDS, min_size=1, max_size=3))
+def test_without_a_threshold_all_rewards_are_from_0_to_1(of_sources):
+    sources = [scored(*rewards) for rewards in of_sources]
+    bad = [rewards for rewards in of_sources if min(rewards) < 0 or max(rewards) > 1]
+    if not bad:
+        check_scale(sources, Reading())
+        return
+    with pytest.raises(UsageError) as refused:
+        check_scale(sources, Reading())
+    assert f"column score goes from {min(bad[0]):g} to {max(bad[0]):g}" in str(refused.value)
+    assert "--solved-at R" in str(refused.value)
+
+
+@given(st.lists(REWARDS, min_size=1, max_size=3), st.floats(-200, 200))
+def test_a_threshold_tells_trials_apart_on_the_scale_of_all_sources(of_sources, solved_at):
+    rewards = [0.0, 1.0, *(reward for one in of_sources for reward in one)]
+    sources = [scored(*one) for one in of_sources]
+    if min(rewards) < solved_at <= max(rewards):
+        check_scale(sources, Reading(solved_at=solved_at))
+    else:
+        every = "every" if solved_at <= min(rewards) else "no"
+        with pytest.raises(UsageError, match=f"so that {every} trial would be solved"):
+            check_scale(sources, Reading(solved_at=solved_at))
+
+
+def test_a_threshold_for_outcomes_in_words_is_refused():
+    with pytest.raises(UsageError, match="no number decides whether a trial is solved"):
+        check_scale([scored()], Reading(solved_at=0.5))
+
+
+@pytest.mark.parametrize("name", ["column pass@1", "pass@k", "column pass_at_5", "column Pass@10", "pass1"])
+def test_shares_of_attempts_are_refused_where_their_name_says_so(name):
+    check_scale([scored(0, 1, name=name)], Reading())
+    with pytest.raises(UsageError, match=r"holds 0.4, a share of several attempts; expected a row for each attempt"):
+        check_scale([scored(0, 0.4, name=name)], Reading())
+    check_scale([scored(0, 0.4, name=name)], Reading(solved_at=0.5))
+    check_scale([scored(0, 0.4, name="column passed")], Reading())

@@ -279,10 +279,60 @@ def test_why_the_instrument_failed_makes_an_error_of_whatever_reward_stands_besi
 
 def test_an_outcome_beside_an_error_is_refused_unless_it_is_said_to_count():
     frame = pd.DataFrame({"task": ["a"], "config": ["x"], "outcome": ["unsolved"], "error": ["docker died"]})
-    with pytest.raises(UsageError, match=r"row 1: outcome is unsolved, and error, .* is 'docker died'; .* --columns"):
+    with pytest.raises(UsageError, match=r"row 1: outcome is 'unsolved', and error, .* is 'docker died'; .* --columns"):
         source_of_frame(frame)
     (trial,) = source_of_frame(frame, Reading({"outcome": "outcome"})).trials
     assert (trial.outcome, trial.error) == ("unsolved", "")
+
+
+def test_an_error_beside_the_reward_of_a_solved_trial_is_refused_unless_the_reward_is_said_to_count():
+    frame = pd.DataFrame({"task": ["a"], "config": ["x"], "passed": [True], "error": ["docker died"]})
+    with pytest.raises(UsageError, match=r"row 1: passed is True, and error, .* is 'docker died'; .* reward=passed"):
+        source_of_frame(frame)
+    (trial,) = source_of_frame(frame, Reading({"reward": "passed"})).trials
+    assert (trial.outcome, trial.error) == ("solved", "")
+
+
+@pytest.mark.parametrize("none", [False, "false", "no", "null", 0, "0 ", "", None], ids=repr)
+@pytest.mark.parametrize("column", [{"outcome": ["solved"]}, {"passed": [1]}])
+def test_a_cell_that_says_that_nothing_failed_makes_no_error(none, column):
+    frame = pd.DataFrame({"task": ["a"], "config": ["x"], "error": pd.Series([none], dtype=object)} | column)
+    (trial,) = source_of_frame(frame).trials
+    assert (trial.outcome, trial.error) == ("solved", "")
+
+
+COUNTS = st.none() | st.integers(0, 6)
+
+
+@given(COUNTS, COUNTS, COUNTS, COUNTS)
+def test_there_are_no_more_replies_of_a_kind_than_replies(steps, parse_fail, no_cmd, repaired):
+    counts = {"steps": steps, "parse_fail": parse_fail, "no_cmd": no_cmd, "repaired": repaired}
+    frame = pd.DataFrame([{"task": "a", "config": "x", "outcome": 1} | counts], dtype=object)
+    bad = (parse_fail or 0) + (no_cmd or 0), (parse_fail or 0) + (repaired or 0)
+    if steps is not None and max(bad) > steps:
+        with pytest.raises(UsageError, match=rf"row 1: .* is \d, and steps is {steps}; expected no more"):
+            source_of_frame(frame)
+    else:
+        (trial,) = source_of_frame(frame).trials
+        assert {name: getattr(trial, name) for name in counts} == counts
+
+
+@pytest.mark.parametrize(
+    ("cells", "scale"),
+    [
+        ({"score": [0, 40, 100]}, ("column score", 0, 100)),
+        ({"outcome": ["1", 35.5, 0]}, ("column outcome", 0, 35.5)),
+        ({"passed": [True, False, None]}, ("column passed", 0, 1)),
+        ({"outcome": ["solved", None, 80], "score": [90, 7, 3]}, ("column outcome", 7, 80)),  # two of them count
+        ({"outcome": ["solved", "unsolved", "error"], "score": [90, 80, 70]}, None),
+    ],
+)
+def test_the_numbers_that_decide_have_a_scale(cells, scale):
+    frame = pd.DataFrame(
+        {"task": list("abc"), "config": "x"} | {name: pd.Series(v, dtype=object) for name, v in cells.items()}
+    )
+    found = source_of_frame(frame).scale
+    assert (None if found is None else (found.name, found.low, found.high)) == scale
 
 
 @pytest.mark.parametrize("text", ["task", "task=", "=x", "speed=x", "task=a,task=b", "task=a, steps=c,task=a"])

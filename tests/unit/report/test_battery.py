@@ -14,6 +14,7 @@ from capvec.plan.plan import Plan, Settings
 from capvec.records import Config
 from capvec.report.battery import battery_section
 from capvec.report.interpretation import interpretation_section
+from capvec.report.section import Table
 from capvec.results.battery import Answer, BatteryResult, costs_of
 from capvec.task_records import Task
 
@@ -52,7 +53,23 @@ def test_the_table_has_accuracy_difference_interval_and_both_p_values():
 
 def test_what_is_missing_and_a_baseline_without_ability_are_named():
     assert "3 answers are missing; add --resume" in words(battery_section(results(found(80, 60, missing=3))))
+    assert "1 answer is missing; add --resume to ask for it" in words(
+        battery_section(results(found(80, 60, missing=1)))
+    )
     assert "little ability here" in words(battery_section(results(found(20, 20))))
+
+
+@pytest.mark.parametrize(("right", "choices", "told"), [(52, 2, True), (80, 2, False), (52, 4, False), (35, 0, False)])
+def test_a_baseline_that_does_not_beat_guessing_has_little_to_lose(right, choices, told):
+    answers = [Answer(f"i{n}", "d", c.name, right=n < right, choices=choices) for c in CONFIGS for n in range(100)]
+    said = words(battery_section(results(BatteryResult(costs_of(answers, CONFIGS), 100, 0))))
+    assert (f"The baseline answers {right / 100:.3f} of the items right, where guessing gives" in said) == told
+
+
+def test_a_run_that_ended_before_its_battery_has_no_table_of_it():
+    section = battery_section(results(BatteryResult(costs_of([], CONFIGS), 100, 200)))
+    assert "100 items beside the tasks, and no answer yet; add --resume" in words(section)
+    assert not [block for block in section.blocks if isinstance(block, Table)]
 
 
 @pytest.mark.parametrize(("steered", "told"), [(60, True), (80, False), (79, False), (95, False)])

@@ -21,9 +21,10 @@ from capvec.report.files import write_reports
 from capvec.results import provenance
 from capvec.results.direction import DirectionSummary
 from capvec.results.gates import check_gate
-from capvec.results.interim import STOPPED, Monitor, interim_analyses, not_needed, why_stopped
+from capvec.results.interim import Monitor, interim_analyses, not_needed
 from capvec.results.ledger import Ledger, reconcile
 from capvec.results.results import summarise_run
+from capvec.results.stopped import STOPPED, why_stopped
 from capvec.results.zero_control import check_zero
 from capvec.stats.summary import summarise
 from capvec.studies.regenerate import report

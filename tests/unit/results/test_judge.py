@@ -122,3 +122,58 @@ def test_a_baseline_that_has_another_name_is_asked_for():
     with pytest.raises(UsageError, match="--baseline NAME"):
         judge(outcomes)
     assert judge(outcomes, "plain")["a"].name == "improves"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"baseline": 0}, "baseline=0: expected the name of a config"),
+        ({"controls": "random1"}, "controls='random1': expected a list of names of configs"),
+        ({"controls": [1]}, r"controls=\[1\]: expected a list of names"),
+        ({"columns": "task=problem"}, "columns='task=problem': expected a name for some of task, config"),
+        ({"columns": {"taks": "problem"}}, "columns={'taks': 'problem'}: expected a name for some of task"),
+        ({"columns": {"task": 3}}, "columns={'task': 3}"),
+        ({"reward": 1}, "reward=1: expected the name of a reward"),
+        ({"solved_at": "half"}, "solved_at='half': expected a finite number"),
+        ({"solved_at": float("nan")}, "solved_at=nan: expected a finite number"),
+        ({"solved_at": 0.5}, "outcomes of trial_outcome say whether they are solved"),
+        ({"equivalence_margin": "0.1"}, "equivalence_margin='0.1': expected a number between 0 and 1"),
+    ],
+)
+def test_an_argument_of_another_type_is_named_with_what_is_expected(arguments, said):
+    with pytest.raises(UsageError, match=said):
+        judge(trials(baseline=5, a=17), **arguments)
+
+
+@pytest.mark.parametrize("counts", ["baseline=2/6", "a=2/6,1/6", "a=2.5/6"])
+def test_counts_are_no_path(counts):
+    with pytest.raises(UsageError, match="counts alone have no verdict; expected a row for each trial"):
+        judge(counts)
+
+
+def test_scores_on_another_scale_need_a_threshold():
+    frame = pd.DataFrame(
+        [
+            {"task": f"t{i}", "config": name, "score": 100 * (i < solved) - 0.5 * (i % 2)}
+            for name, solved in (("baseline", 5), ("a", 17))
+            for i in range(24)
+        ]
+    )
+    with pytest.raises(UsageError, match=r"the table: column score goes from -0\.5 to 100"):
+        judge(frame)
+    assert judge(frame, solved_at=99)["a"].pvalue == 2 / 2**12
+    for bad in (-1, 101):
+        with pytest.raises(UsageError, match=r"expected a value above -0\.5 and at most 100"):
+            judge(frame, solved_at=bad)
+
+
+@pytest.mark.parametrize("solved", [0.4, 85, "no", float("nan")])
+def test_a_score_is_not_whether_a_task_was_solved(solved):
+    with pytest.raises(UsageError, match="expected True, False, or None"):
+        trial_outcome("t", "a", solved)
+
+
+def test_an_outcome_has_no_more_replies_of_a_kind_than_replies():
+    assert trial_outcome("t", "a", True, steps=3, parse_fail=2, no_cmd=1).parse_fail == 2
+    with pytest.raises(UsageError, match="no_cmd=2: expected no more together than steps=3"):
+        trial_outcome("t", "a", True, steps=3, parse_fail=2, no_cmd=2)

@@ -10,6 +10,7 @@ from datetime import datetime
 import pandas as pd
 import pytest
 from support.judged import RESULTS, judged
+from support.served_receipts import write_served
 
 from capvec.commands.main import main
 from capvec.errors import UsageError
@@ -38,8 +39,7 @@ def trials(tmp_path):
         for i in range(24)
     ]
     pd.DataFrame(rows).to_csv(tmp_path / "trials.csv", index=False)
-    lines = [{"id": f"{name}{n}", "choice": 0, "model": name, "held": True} for name in solved for n in range(48)]
-    (tmp_path / "receipts.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    write_served(tmp_path / "receipts.jsonl", **dict.fromkeys(("baseline", "steered-L1-a4", "random1-L1-a4"), 48))
     return tmp_path / "trials.csv"
 
 
@@ -74,7 +74,7 @@ def test_provenance_names_each_source_by_what_it_held_and_what_the_user_said(tri
     assert record["study"] == "results"
     assert record["options"]["errors"] == "apart"
     assert record["options"]["reading"]["columns"] == {"task": "problem", "outcome": "won"}
-    assert record["receipts"]["replies"]["a"] == {"held": 48, "refused": 0, "repeated": 0}
+    assert record["receipts"]["replies"]["steered-L1-a4"] == {"held": 48, "refused": 0, "repeated": 0}
     assert record["receipts"]["sha256"] == hashlib.sha256((tmp_path / "receipts.jsonl").read_bytes()).hexdigest()
     assert record["command_line"][:2] == ["capvec", "judge"]
 

@@ -61,7 +61,7 @@ def test_a_weak_sweep_is_warned_with_what_it_detects_and_what_it_could():
     assert not short.too_few_tasks
     assert power(short.design, short.mde) >= 0.8 > power(short.design, short.mde - 0.02)
     chance = 100 * power(short.design, 0.15)
-    assert f"0.15 with power {chance:.0f} %" in short.words
+    assert f"17 tasks with 1 attempt each detect it with power {chance:.0f} %" in short.words
     assert f"{short.mde:.2f} or more with power 80 %" in short.words
 
 
@@ -81,7 +81,8 @@ def test_a_rise_that_two_decimals_cannot_tell_from_the_effect_counts_as_it():
 
 def test_a_baseline_that_solves_nearly_everything_leaves_no_room():
     short = power_warning(SweepDesign(8, 1, 0.95), 0.15)
-    assert "no room for a rise of 0.15" in short.words
+    assert short.words.startswith("Underpowered for a rise of 0.15 in the pass rate: ")
+    assert "no room for such a rise" in short.words
 
 
 def test_a_finished_sweep_is_judged_by_what_was_observed_as_its_verdict_is():
@@ -145,6 +146,8 @@ def test_a_few_errors_do_not_halve_the_attempts_and_many_do(errors, attempts):
     failed = [replace(one, outcome="error") if one.attempt == 2 and one.task < f"t{errors:02}" else one for one in ours]
     summary = summarise([*outcomes("baseline", dict.fromkeys(tasks, 1), 2), *failed], ["baseline", "a"])
     assert observed_design(summary, summary.configs[1].effect).attempts == attempts
+    each = {0: "with 2 attempts each", 1: "with 1.9 attempts (counted as 2) each", 6: "with 1.5 attempts (counted"}
+    assert each[errors] in observed_power_warning(summary, 0.02).words
 
 
 def test_a_config_whose_interval_excludes_the_effect_was_seen_well_enough():
@@ -184,7 +187,9 @@ def test_what_holds_of_one_config_is_not_said_of_another_that_was_called_better(
     assert summary.configs[1].verdict.name == "improves"
     words = observed_power_warning(summary).words
     # Three tasks: 2/2³ = 0.25.
-    assert words.startswith("Underpowered for b (and, less so, for a): 3 tasks give no p below 0.25")
+    assert words.startswith(
+        "Underpowered for any change in the pass rate under b (and, less so, under a): 3 tasks give no p"
+    )
     assert "it cannot be called better or worse on its own; it takes" in words
 
 
@@ -231,7 +236,7 @@ def test_a_baseline_that_solves_or_fails_everything_still_has_a_rate_between_0_a
 def test_the_warning_stands_in_every_report_and_in_the_closing_lines_and_comes_back(tmp_path):
     write_recorded(tmp_path / "r")
     # Three tasks: 2/2³ = 0.25.
-    said = "Underpowered: 3 tasks give no p below 0.25, and 0.025 is needed"
+    said = "Underpowered for any change in the pass rate: 3 tasks give no p below 0.25, and 0.025 is needed"
     assert f"**Warning:** {said}" in (tmp_path / "r" / "RESULTS.md").read_text()
     assert f'<p class="warning">{said}' in (tmp_path / "r" / "report.html").read_text()
     assert said in (tmp_path / "r" / "summary.json").read_text()

@@ -85,3 +85,66 @@ def test_a_model_is_packed_where_it_can_be_and_gives_what_it_gave(torch, packed)
     packed.pack(model)
     assert type(model[0]) is type(model[2][0]) is packed.PackedLinear
     torch.testing.assert_close(model(states), before)
+
+
+@pytest.fixture(scope="module")
+def attention(torch):
+    """The layers of an attention, queries with twice as many outputs, and one of its own."""
+
+    class Attention(torch.nn.Module):
+        def __init__(self, biased):
+            super().__init__()
+            for name, out in (("q_proj", 8), ("k_proj", 4), ("v_proj", 4), ("o_proj", 6)):
+                setattr(self, name, torch.nn.Linear(6, out, bias=biased))
+
+    def made(biased=False):
+        model = Attention(biased).requires_grad_(False)
+        for parameter in model.parameters():
+            parameter.copy_(parameter.bfloat16().float())
+        return model
+
+    return made
+
+
+SIBLINGS = ("q_proj", "k_proj", "v_proj")
+
+
+@given(st.lists(st.tuples(st.sampled_from(SIBLINGS), st.integers(0, 2)), max_size=12), st.booleans())
+def test_siblings_give_what_each_gives_in_any_order_and_for_any_inputs(torch, packed, attention, calls, biased):
+    model = attention(biased)
+    inputs = [torch.randn(2, 3, 6) for _ in range(3)]
+    expected = [getattr(model, name)(inputs[index]) for name, index in calls]
+    packed.pack(model)
+    for (name, index), one in zip(calls, expected, strict=True):
+        torch.testing.assert_close(getattr(model, name)(inputs[index]), one)
+
+
+def test_siblings_are_computed_once_and_keep_nothing(torch, packed, attention):
+    model = attention()
+    weights = {name: getattr(model, name).weight.clone() for name in SIBLINGS}
+    packed.pack(model)
+    product, states, computed = model.q_proj.product, torch.randn(1, 6), []
+    product.linear.register_forward_hook(lambda *_: computed.append(1))
+    for name in SIBLINGS:
+        layer = getattr(model, name)
+        assert torch.equal(layer.weight, weights[name])
+        assert layer(states).shape == (1, layer.out_features)
+    assert len(computed) == 1
+    assert product._kept is None
+    assert type(model.o_proj) is packed.PackedLinear
+
+
+def test_siblings_that_float16_cannot_hold_together_are_packed_alone(packed, attention):
+    model = attention()
+    model.k_proj.weight.mul_(2.0**-40)
+    packed.pack(model)
+    assert {type(getattr(model, name)) for name in SIBLINGS} == {packed.PackedLinear}
+
+
+def test_siblings_of_unlike_widths_or_biases_are_packed_alone(torch, packed, attention):
+    for other in (torch.nn.Linear(6, 4, bias=True), torch.nn.Linear(5, 4, bias=False)):
+        model = attention()
+        model.v_proj = other.requires_grad_(False)
+        model.v_proj.weight.copy_(model.v_proj.weight.bfloat16().float())
+        packed.pack(model)
+        assert {type(getattr(model, name)) for name in SIBLINGS} == {packed.PackedLinear}
