@@ -33,7 +33,8 @@ def _library() -> Callable[..., Any] | str:
         from inspect_ai.log import read_eval_log  # noqa: PLC0415
     except ImportError as error:
         return str(error)
-    return read_eval_log
+    read: Callable[..., Any] = read_eval_log
+    return read
 
 
 def _answer(asked: dict[str, Any], read: Callable[..., Any] | str) -> dict[str, Any]:
