@@ -21,11 +21,11 @@ from capvec.reading import MIB, size
 from capvec.text import one_line
 from capvec.traces.document import Archive, Document
 
-_LARGEST, _RATIO = 256 * MIB, 50
+LARGEST, _RATIO = 256 * MIB, 50
 """Bytes that what is read of a log may always have as JSON, and times its size that a larger one may."""
 _IN_MEMORY = 4
 """Times those bytes that the library may take for them."""
-_START_S, _S_PER_MIB = 120.0, 30.0
+START_S, S_PER_MIB = 120.0, 30.0
 """Seconds for the start of the library and a small log, and for each MiB of a larger one."""
 
 
@@ -62,7 +62,7 @@ def read_log(document: Document) -> InspectLog:
         UsageError: the library is not installed, or cannot read the log, or not within its bounds.
     """
     kind = "eval" if isinstance(document.value, Archive) else "json"
-    answer = _LIBRARY.read(document.path, kind, document.name)
+    answer = LIBRARY.read(document.path, kind, document.name)
     if (missing := answer.get("missing")) is not None:
         raise UsageError(
             f"{document.name}: is a log of Inspect, which is read through Inspect's own library ({missing}); install "
@@ -99,7 +99,7 @@ class _Library:
             UsageError: the log takes more than it may; `name` says which it is.
         """
         length = path.stat().st_size
-        largest, limit_s = max(_LARGEST, _RATIO * length), _START_S + _S_PER_MIB * length / MIB
+        largest, limit_s = max(LARGEST, _RATIO * length), START_S + S_PER_MIB * length / MIB
         asked = {"path": str(path.absolute()), "kind": kind, "largest": largest, "memory": _IN_MEMORY * largest}
         with self._lock:
             if self._program is None:
@@ -158,5 +158,6 @@ def _pipes(program: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
     return program.stdin, program.stdout
 
 
-_LIBRARY = _Library()
-atexit.register(_LIBRARY.close)
+LIBRARY = _Library()
+"""The one of this process."""
+atexit.register(LIBRARY.close)

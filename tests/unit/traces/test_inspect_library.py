@@ -64,7 +64,7 @@ def test_a_log_that_refers_to_more_than_it_holds_is_refused_within_bounds(plain,
 
 def test_members_that_unpack_to_more_than_they_say_are_refused_within_bounds(inspect_log, tmp_path, monkeypatch):
     assert inspect_log  # which teaches zipfile to pack with Zstandard
-    monkeypatch.setattr(inspect_library, "_LARGEST", 8 << 20)
+    monkeypatch.setattr(inspect_library, "LARGEST", 8 << 20)
     file = tmp_path / "forged.eval"
     with zipfile.ZipFile(WRITTEN) as source, zipfile.ZipFile(file, "w") as target:
         for member in source.infolist():
@@ -88,9 +88,9 @@ def test_members_that_unpack_to_more_than_they_say_are_refused_within_bounds(ins
 
 def test_a_program_that_takes_too_long_is_ended(plain, inspect_log, monkeypatch):
     assert inspect_log
-    monkeypatch.setattr(inspect_library, "_START_S", 0.01)
-    monkeypatch.setattr(inspect_library, "_S_PER_MIB", 0.0)
-    inspect_library._LIBRARY.close()
+    monkeypatch.setattr(inspect_library, "START_S", 0.01)
+    monkeypatch.setattr(inspect_library, "S_PER_MIB", 0.0)
+    inspect_library.LIBRARY.close()
     with pytest.raises(UsageError, match="cannot read this log"):
         read_traces(plain)
     monkeypatch.undo()
