@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
@@ -43,5 +44,7 @@ def as_written(number: float) -> str:
 
 def exact_mean(numbers: Sequence[float | Fraction]) -> Fraction:
     """The mean of at least one number."""
-    counts = Counter(numbers)  # of many trials most have the same few values
-    return sum((times * exact(number) for number, times in counts.items()), Fraction()) / len(numbers)
+    parts = [(times, exact(number)) for number, times in Counter(numbers).items()]  # of many most are the same few
+    whole = math.lcm(*(part.denominator for _, part in parts))
+    total = sum(times * part.numerator * (whole // part.denominator) for times, part in parts)
+    return Fraction(total, whole * len(numbers))

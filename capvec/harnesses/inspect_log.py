@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from capvec.harnesses.source import Reading, Scale, Source, Trial, judged, without_provider
+from capvec.harnesses.source import UNKNOWN_OUTCOME, Reading, Scale, Source, Trial, judged, without_provider
 from capvec.traces.document import Document
-from capvec.traces.inspect_log import counts_of, read_log, score_of
+from capvec.traces.inspect_library import InspectLog, read_log
+from capvec.traces.inspect_log import counts_of, score_of
 
 _UNFINISHED = "the log says that the evaluation did not finish ({})"
 
@@ -20,7 +20,7 @@ def read_inspect(path: Path, documents: Sequence[Document], reading: Reading) ->
         UsageError: Inspect's library is missing or cannot read a log, or a score is none.
     """
     logs = [(document, read_log(document)) for document in documents]
-    names = without_provider(str(log.eval.model) for _, log in logs)
+    names = without_provider(log.model for _, log in logs)
     trials = tuple(trial for document, log in logs for trial in _trials(document, log, names, reading))
     notes = tuple(
         f"{document.name}: {_UNFINISHED.format(log.status)}." for document, log in logs if log.status != "success"
@@ -30,16 +30,16 @@ def read_inspect(path: Path, documents: Sequence[Document], reading: Reading) ->
     return Source(path, "Inspect", trials, errors_apart=True, notes=notes, files=files, scale=scale)
 
 
-def _trials(document: Document, log: Any, names: dict[str, str], reading: Reading) -> Iterator[Trial]:
+def _trials(document: Document, log: InspectLog, names: dict[str, str], reading: Reading) -> Iterator[Trial]:
     named = {"reward": reading.reward} if reading.reward is not None else {}
-    for sample in log.samples or ():
-        error = "" if sample.error is None else str(sample.error.message)
+    for sample in log.samples:
+        error = "" if sample.error is None else sample.error or UNKNOWN_OUTCOME
         reward = None if error else score_of(document, sample, named)
         outcome, why = judged(reward, reading, error)
-        replies, counts = sum(message.role == "assistant" for message in sample.messages), counts_of(sample)
+        replies, counts = sum(message["role"] == "assistant" for message in sample.messages), counts_of(sample)
         yield Trial(
-            task=f"{log.eval.task}/{sample.id}",
-            config=names[str(log.eval.model)],
+            task=f"{log.task}/{sample.id}",
+            config=names[log.model],
             outcome=outcome,
             attempt=sample.epoch,
             reward=reward,

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from capvec.directions.direction import Direction
+from capvec.directions.files import LARGEST_FILE
 from capvec.errors import UsageError
 from capvec.publish.card import model_card
 from capvec.publish.usage import check_names
-from capvec.reading import shown
+from capvec.reading import RECORD, shown
 from capvec.report.files import write_documents
 from capvec.report.html.viewer import embed
 from capvec.results.lock import locked_new
@@ -21,7 +21,7 @@ from capvec.results.preregistration import PREREGISTRATION
 from capvec.results.results import Results
 from capvec.results.run_folder import RunFolder, read_run_folder
 from capvec.results.shards import absent_shards
-from capvec.storage import write_text, writing
+from capvec.storage import copy_file, write_text, writing
 from capvec.studies.regenerate import results_of_run
 
 _VECTORS = ("dir.pt", "dir.safetensors", "dir.gguf")
@@ -59,9 +59,9 @@ def _write(finished: RunFolder, results: Results, out: Path, license_id: str) ->
     for folder in (out / "vectors", table.parent):
         folder.mkdir(parents=True, exist_ok=True)
     for name in (*_VECTORS, *(["ranking.csv"] if results.direction.ranking else ())):
-        shutil.copyfile(run / "vectors" / name, out / "vectors" / name)
+        copy_file(run / "vectors" / name, out / "vectors" / name, LARGEST_FILE)
     if results.comparison is not None:
-        shutil.copyfile(run / PREREGISTRATION, out / PREREGISTRATION)
+        copy_file(run / PREREGISTRATION, out / PREREGISTRATION, RECORD)
     places = _places(finished.provenance)
     private = [place for place in (*places, str(run.resolve().parent), str(Path.home())) if place.count("/") > 1]
     clean = rewritten(results, lambda text: without_paths(text, places))

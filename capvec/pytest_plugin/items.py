@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import pytest
 
 from capvec.errors import UsageError
-from capvec.pytest_plugin.other_plugins import refuse_marks
+from capvec.pytest_plugin.other_plugins import parameter_of, refuse_marks
 from capvec.records import TrialSpec
 
 _next_key = pytest.StashKey[pytest.Item | None]()
@@ -14,9 +16,19 @@ _next_key = pytest.StashKey[pytest.Item | None]()
 class TrialItems:
     """Registered for one session, in the controller and in each worker."""
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Generator[None, object, object]:
+        """Run a trial as with `--runxfail`: a mark that comes only now would make an error an expected failure."""
         item.stash[_next_key] = nextitem
+        option = item.config.option
+        given = option.runxfail
+        option.runxfail = given or bool(parameter_of(item.nodeid))
+        try:
+            return (yield)
+        finally:
+            option.runxfail = given
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:

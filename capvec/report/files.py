@@ -27,16 +27,16 @@ MASTER_COLUMNS = (
 ).split(",")
 
 
-def write_reports(results: Results) -> Report:
+def write_reports(results: Results) -> tuple[Report, Embedded]:
     """Write `master_summary.csv`, `summary.json`, `RESULTS.md`, `report.html` and `plots/` into the run folder.
 
     Returns:
-        The report, for the terminal.
+        The report, for the terminal, and the trajectories as far as they were found.
     """
     folder = results.plan.folder
     write_text(folder / "summary.json", json.dumps(_summary(results), indent=2, allow_nan=False) + "\n")
     trials = embed(folder / "trajectories", results.outcomes)
-    return write_documents(results, trials, folder, folder / "master_summary.csv")
+    return write_documents(results, trials, folder, folder / "master_summary.csv"), trials
 
 
 def write_documents(results: Results, trials: Embedded, folder: Path, table: Path) -> Report:

@@ -73,8 +73,7 @@ class _Build:
 def find_builder(client: HostClient) -> Builder:
     """BuildKit where the client's Docker and a `docker` on `PATH` have it; else the classic builder."""
     classic = python("capvec.sandbox.classic_builder")
-    components = client.version().get("Components") or ()
-    if any("podman" in str(component.get("Name")).lower() for component in components):
+    if any("podman" in component["Name"].lower() for component in client.said.get("Components") or ()):
         return Builder(classic, "podman")  # its builder knows what BuildKit does, and speaks the classic API
     if program := docker_cli.command_with("buildx"):
         # The builder inside Docker, whatever `docker buildx use` chose: others do not see the local images.
@@ -121,9 +120,9 @@ def build_image(
         raise UsageError(f"task {name}: {own} needs BuildKit{_missing(options or (str(own),))}")
     with tempfile.TemporaryDirectory(prefix="capvec-build-") as scratch:
         build = _Build(builder, folder, tag, _environment(client, Path(scratch)), own, options)
-        deadline = time.monotonic() + timeout_s
-        while (log := _run(build, name, deadline, say)) is not None:
-            if time.monotonic() >= deadline:
+        allowed = _Time(timeout_s)
+        while (log := _run(build, name, allowed, say)) is not None:
+            if allowed.left_s <= 0:
                 log = f"{log}\nERROR: it did not end within {timeout_s:g} s (build_timeout_sec)"
             elif (mended := _mended(build, text, log, Path(scratch))) is not None:
                 build, why = mended
@@ -131,7 +130,7 @@ def build_image(
                 continue
             with faults():
                 client.ping()  # a Docker that went away is no fault of the Dockerfile
-            why = _headline(log) + _cause(builder, text, log, str(client.version().get("Version")))
+            why = _headline(log) + _cause(builder, text, log, client.said["Version"])
             raise UsageError(f"task {name}: {own} does not build: {why}\n{_tail(log)}")
     try:
         return str(client.images.get(tag).id)
@@ -151,18 +150,32 @@ def _environment(client: HostClient, scratch: Path) -> dict[str, str]:
     }
 
 
-def _run(build: _Build, name: str, deadline: float, say: Say) -> str | None:
+class _Time:
+    """What is left of the time for a build. While this process is suspended, its time stands still."""
+
+    def __init__(self, seconds: float) -> None:
+        self.left_s = seconds
+
+    def wait(self, process: subprocess.Popen[bytes]) -> int | None:
+        """Wait for the end of a builder until something is to be said. Returns its exit code; None if it goes on."""
+        began, step = time.monotonic(), min(PROGRESS_S, self.left_s)
+        try:
+            return process.wait(step)
+        except subprocess.TimeoutExpired:
+            return process.poll()
+        finally:
+            self.left_s -= min(time.monotonic() - began, step)
+
+
+def _run(build: _Build, name: str, allowed: _Time, say: Say) -> str | None:
     """Run the builder until it ends or the time is up. Returns its log if it failed, or None."""
     started = time.monotonic()
     with tempfile.TemporaryFile() as log, docker_cli.process(build.argv, build.env, log, log) as process:
-        while (left := deadline - time.monotonic()) > 0:
-            try:
-                if process.wait(min(PROGRESS_S, left)) == 0:
-                    return None
-                break
-            except subprocess.TimeoutExpired:
-                last = (_text(log).rstrip().splitlines() or ["no output yet"])[-1]
-                say(f"building the image of task {name}, {time.monotonic() - started:.0f} s: {last.strip()[:100]}")
+        while allowed.left_s > 0:
+            if (code := allowed.wait(process)) is not None:
+                return None if code == 0 else _text(log)
+            last = (_text(log).rstrip().splitlines() or ["no output yet"])[-1]
+            say(f"building the image of task {name}, {time.monotonic() - started:.0f} s: {last.strip()[:100]}")
         return _text(log)
 
 

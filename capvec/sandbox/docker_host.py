@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tarfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -21,7 +22,9 @@ from docker.constants import MINIMUM_DOCKER_API_VERSION
 
 from capvec.errors import SandboxBroken, SandboxUnavailable, UsageError
 from capvec.sandbox import docker_cli
-from capvec.sandbox.first_look import NoDocker, info_of, version_of
+from capvec.sandbox.docker_api import DockerAPI
+from capvec.sandbox.docker_forms import NoDocker
+from capvec.sandbox.first_look import info_of, version_of
 from capvec.serial import Record
 from capvec.storage import no_more_files
 from capvec.text import one_line
@@ -33,6 +36,7 @@ FAULTS = (
     requests.exceptions.RequestException,
     urllib3.exceptions.HTTPError,
     json.JSONDecodeError,
+    tarfile.TarError,
     OSError,
 )
 """Everything that a call of the Docker SDK raises where Docker, the way there or the user's Docker settings fail."""
@@ -78,10 +82,13 @@ def is_address(name: str) -> bool:
 
 
 class HostClient(docker.DockerClient):  # type: ignore[misc]
-    """A client that knows which host it is connected to, and what that says of its version."""
+    """A client with bounds that knows which host it is connected to, and what that says of its version."""
 
     host = HERE
     said: Mapping[str, Any] = MappingProxyType({})
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        self.api = DockerAPI(*arguments, **settings)
 
 
 def check_docker(host: DockerHost = HERE) -> dict[str, Any]:
@@ -272,5 +279,6 @@ def _why(error: BaseException) -> str:
 
 def reason(error: BaseException) -> str:
     """What Docker or the SDK said, on one line."""
-    text = str(getattr(error, "explanation", None) or error)
+    said = error.strerror if isinstance(error, TimeoutError) else getattr(error, "explanation", None)
+    text = str(said or error)
     return one_line(text) or type(error).__name__

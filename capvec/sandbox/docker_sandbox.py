@@ -173,8 +173,8 @@ class DockerSandbox:
                 exec_id, stream = self.processes.start(in_workdir, env=env)
             except ShellLost as why:
                 return _without_shell(why, time.monotonic() - started)
-            with closing(stream):
-                exit_code = self.processes.collect(exec_id, stream, output, started + timeout_s)
+            with closing(stream):  # the time that Docker took to start the program is not the program's
+                exit_code = self.processes.collect(exec_id, stream, output, time.monotonic() + timeout_s)
                 if exit_code is None:
                     with suppress(ShellLost):
                         self.processes.kill_others(since=sent)

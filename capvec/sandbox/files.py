@@ -10,12 +10,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import docker.errors
-import docker.utils
 
 from capvec.errors import FileTooLarge
+from capvec.sandbox.docker_api import TooLong, joined, read_properties
 
 READ_LIMIT = 1 << 20
 """Bytes of the largest file that is fetched."""
+_ARCHIVE = READ_LIMIT + (64 << 10)
+"""Bytes of the archive of such a file, whose names may be long."""
 _LINK, _FOLDER = 27, 31
 """Bits of Go's `os.FileMode`, as Docker reports it."""
 _MOST_LINKS = 40
@@ -106,7 +108,7 @@ def _properties(api: Any, container: str, path: str) -> tuple[int, dict[str, Any
     asked = f"{api.base_url}/v{api.api_version}/containers/{container}/archive"
     with api.head(asked, params={"path": path}, timeout=api.timeout) as answer:
         said = answer.headers.get("X-Docker-Container-Path-Stat")
-        return answer.status_code, None if said is None else docker.utils.decode_json_header(said)
+        return answer.status_code, None if said is None else read_properties(said)
 
 
 def size_of(api: Any, container: str, path: str) -> int | None:
@@ -142,7 +144,7 @@ def _folder(api: Any, container: str, path: str) -> str | None:
             continue
         if (found := _archive(api, container, step)) is None:
             return None
-        aim = _aim(b"".join(found[0]))
+        aim = _aim(joined(found[0], _ARCHIVE))
         if (links := links + 1) > _MOST_LINKS or not _is_of_image(api, container, step):
             return None
         way, parts = "/" if aim.startswith("/") else way, [*aim.split("/"), *parts]
@@ -156,11 +158,17 @@ def _aim(archive: bytes) -> str:
 
 
 def _is_of_image(api: Any, container: str, path: str) -> bool:
-    """Whether a path of a container is as its image has it. What lies on a volume is not."""
+    """Whether a path of a container is as its image has it. What lies on a volume is not.
+
+    Where so much has changed that Docker's list of it is not read to its end, nothing counts as the image's.
+    """
     mounts = [mount["Destination"] for mount in api.inspect_container(container)["Mounts"]]
     if any(PurePosixPath(path).is_relative_to(mount) for mount in mounts):
         return False
-    return all(change["Path"] != path for change in api.diff(container) or ())
+    try:
+        return all(change["Path"] != path for change in api.diff(container) or ())
+    except TooLong:
+        return False
 
 
 def _archive(api: Any, container: str, path: str) -> tuple[Generator[bytes], dict[str, Any]] | None:
@@ -205,7 +213,7 @@ def fetch(api: Any, container: str, path: str) -> bytes | None:
         raise FileTooLarge(
             f"{path} in the sandbox has {stat['size']} bytes; expected at most {READ_LIMIT}: write less to it"
         )
-    return b"".join(chunks)
+    return joined(chunks, _ARCHIVE)
 
 
 def _as_root(member: tarfile.TarInfo) -> tarfile.TarInfo:

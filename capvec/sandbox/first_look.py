@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import errno
 import re
-import threading
-import time
-from collections.abc import Callable
-from contextlib import closing
 from typing import Any
 
 import docker
 
 from capvec.errors import UsageError
 from capvec.parsing import parse_json
-from capvec.reading import MIB, shown, size
+from capvec.reading import MIB, shown
+from capvec.sandbox.docker_forms import NoDocker, check_answer
 from capvec.serial import check_fields
 from capvec.text import one_line
 
 _LARGEST = 4 * MIB
 """Bytes of an answer; a busy Docker with many plugins and warnings says less than a tenth of this."""
-_PIECE = 512
-"""Bytes that are waited for at a time, so that one who sends them slowly is left soon after the time is up."""
 _SHOWN = 120
 """Characters of what it said in a message."""
 _OK = 200
-_GRACE_S = 0.5
-"""In which the socket's own reason comes, where nothing was said at all."""
 _API = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}")
-
-
-class NoDocker(Exception):
-    """What answers is no Docker, or one that says nonsense of itself; the message says what it said."""
 
 
 class _Version:
@@ -86,7 +74,7 @@ def info_of(client: docker.DockerClient, timeout_s: float) -> dict[str, Any]:
 def _said(
     client: docker.DockerClient, what: str, timeout_s: float, form: type, needed: tuple[str, ...]
 ) -> dict[str, Any]:
-    data = _within(lambda: _answer(client, what, timeout_s), what, timeout_s)
+    data = _answer(client, what, timeout_s)
     try:
         said = parse_json(data, finite=True)
         check_fields(form, said, what)
@@ -97,45 +85,16 @@ def _said(
     for name in form.__annotations__:
         if isinstance(value := said.get(name), str) and not value.isprintable():
             raise NoDocker(f"its {what}.{name} is {shown(value)[:_SHOWN]}; expected a text that can be printed")
-    return dict(said)
-
-
-def _within(ask: Callable[[], bytes], what: str, timeout_s: float) -> bytes:
-    """An answer in time. The timeout of a socket begins anew with every byte, even of the head of the answer."""
-    found: list[bytes | BaseException] = []
-
-    def keep() -> None:
-        try:
-            found.append(ask())
-        except BaseException as error:
-            found.append(error)
-
-    asking = threading.Thread(target=keep, name=f"docker-{what}", daemon=True)
-    asking.start()
-    asking.join(timeout_s + _GRACE_S)
-    if not found:
-        raise _late(what, timeout_s)
-    if isinstance(found[0], BaseException):
-        raise found[0]
-    return found[0]
+    return dict(check_answer("GET", f"/{what}", said))
 
 
 def _answer(client: docker.DockerClient, what: str, timeout_s: float) -> bytes:
-    """The body of an answer; the SDK would read one without an end."""
-    deadline, data = time.monotonic() + timeout_s, bytearray()
-    url = client.api._url(f"/{what}", versioned_api=what != "version")
-    with closing(client.api._get(url, stream=True, timeout=timeout_s)) as response:
-        for piece in response.iter_content(_PIECE):
-            data += piece
-            if len(data) > _LARGEST:
-                raise NoDocker(f"its {what} has more than {size(_LARGEST)}")
-            if time.monotonic() > deadline:
-                raise _late(what, timeout_s)
-        if response.status_code != _OK:
-            said = one_line(data.decode(errors="replace"))[:_SHOWN]
-            raise NoDocker(f"asked for its {what}, it answers with status {response.status_code}: {said}")
-    return bytes(data)
-
-
-def _late(what: str, timeout_s: float) -> TimeoutError:
-    return TimeoutError(errno.ETIMEDOUT, f"it does not say its {what} within {timeout_s:g} s")
+    """The body of an answer."""
+    api = client.api
+    url = api._url(f"/{what}", versioned_api=what != "version")
+    response = api._get(url, stream=True, timeout=timeout_s)
+    data: bytes = api.body(response, f"GET /{what}", timeout_s, _LARGEST)
+    if response.status_code != _OK:
+        said = one_line(data.decode(errors="replace"))[:_SHOWN]
+        raise NoDocker(f"asked for its {what}, it answers with status {response.status_code}: {said}")
+    return data

@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 
 from capvec.errors import EnvironmentFault
+from capvec.reading import size
 from capvec.records import CommandResult
 from capvec.sandbox.base import Sandbox
+from capvec.sandbox.streams import KEPT_BYTES
 from capvec.task_records import Healthcheck
+from capvec.text import one_line
 
-_SHOWN = 400
+_SHOWN = 200
 
 
 def wait_until_healthy(sandbox: Sandbox, check: Healthcheck) -> None:
@@ -29,9 +32,14 @@ def wait_until_healthy(sandbox: Sandbox, check: Healthcheck) -> None:
         if failures >= check.retries:
             raise EnvironmentFault(
                 f"the healthcheck {check.command!r} of the task failed {failures} times in a row; the last time it "
-                f"{_ended(result, check)} and printed: {result.output.strip()[-_SHOWN:] or 'nothing'}"
+                f"{_ended(result, check)} and printed{_printed(result)}"
             )
         time.sleep(check.start_interval_s if starting else check.interval_s)
+
+
+def _printed(result: CommandResult) -> str:
+    end = one_line(result.output[-_SHOWN:]) or "nothing"
+    return f" more than {size(KEPT_BYTES)}, at last: {end}" if result.dropped_bytes else f": {end}"
 
 
 def _ended(result: CommandResult, check: Healthcheck) -> str:

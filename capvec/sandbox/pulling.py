@@ -14,6 +14,7 @@ import docker.utils
 
 from capvec.sandbox import docker_cli
 from capvec.sandbox.docker_host import FAULTS, reason
+from capvec.text import one_line
 
 _PROGRESS_S = 15.0
 
@@ -45,9 +46,9 @@ def _pull(client: docker.DockerClient, name: str, say: Callable[[str], None]) ->
     repository, tag = docker.utils.parse_repository_tag(name)
     told = time.monotonic()
     for entry in client.api.pull(repository, tag=tag or "latest", stream=True, decode=True):
-        if "error" in entry:
-            raise docker.errors.DockerException(entry["error"])
+        if (said := entry.get("error")) is not None:
+            raise docker.errors.DockerException(said)
         if time.monotonic() - told > _PROGRESS_S:
             told = time.monotonic()
-            say(f"pulling, {entry.get('status', '')} {entry.get('id', '')}".rstrip())
+            say(one_line(f"pulling, {entry.get('status', '')} {entry.get('id', '')}"))
     return str(client.images.get(name).id)

@@ -17,9 +17,9 @@ from typing import Any, cast
 import docker
 import docker.errors
 import psutil
-import requests.exceptions
 
 from capvec.errors import SandboxUnavailable
+from capvec.sandbox.docker_forms import NoDocker
 from capvec.sandbox.docker_host import HERE, DockerHost, connect, faults, reason
 from capvec.text import counted
 
@@ -83,9 +83,9 @@ def _remove_on(host: DockerHost, chosen: Callable[[Mapping[str, str], str], bool
     removed = 0
     with connect(host) as client, faults():
         for container in client.api.containers(all=True, filters={"label": PID_LABEL}):
-            if chosen(container["Labels"], container["State"]):
+            if PID_LABEL in (labels := container["Labels"] or {}) and chosen(labels, container["State"]):
                 removed += remove(client, container["Id"])
-        _remove_networks_and_volumes(client, PID_LABEL, lambda labels: chosen(labels, ""))
+        _remove_networks_and_volumes(client, PID_LABEL, lambda labels: PID_LABEL in labels and chosen(labels, ""))
     return removed
 
 
@@ -108,11 +108,11 @@ def _remove_networks_and_volumes(
     """Remove the chosen ones of those with a label, unless a container uses them."""
     api = cast("Any", client.api)
     for network in api.networks(filters={"label": label}):
-        if chosen(network["Labels"]):
+        if chosen(network["Labels"] or {}):
             with _unless_in_use():
                 api.remove_network(network["Id"])
     for volume in api.volumes(filters={"label": label})["Volumes"] or ():
-        if chosen(volume["Labels"]):
+        if chosen(volume["Labels"] or {}):
             with _unless_in_use():
                 api.remove_volume(volume["Name"], force=True)
 
@@ -140,7 +140,7 @@ def remove(client: docker.DockerClient, container: str) -> int:
         if error.status_code == 409:  # another process is removing it
             return 0
         raise SandboxUnavailable(f"cannot remove container {container}: {reason(error)}") from error
-    except requests.exceptions.RequestException:
+    except (NoDocker, OSError):
         return 0  # Docker is gone; the next run removes the container
     return 1
 

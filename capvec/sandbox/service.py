@@ -53,7 +53,7 @@ class Service:
             error.response.close()
             return CommandResult(why, _CANNOT)
         with closing(stream):
-            exit_code = follow(api, exec_id, stream, output, started + timeout_s)
+            exit_code = follow(api, exec_id, stream, output, time.monotonic() + timeout_s)
             # On busy cores the end of a program is known before what it printed has arrived.
             late = time.monotonic() + GRACE_S
             while exit_code and not output.text() and not stream.ended and time.monotonic() < late:

@@ -2,7 +2,8 @@
 
 Where the storage driver has quotas (overlay2 on XFS mounted with `pquota`, Btrfs, ZFS), the kernel keeps the bound, and
 a program that reaches it sees a full disk. Elsewhere no file grows beyond it (`RLIMIT_FSIZE`), and a watch asks Docker
-for the size of what the containers of a sandbox wrote: one that is beyond the bound is removed, which ends the trial.
+for the size of what the containers of a sandbox wrote, a last time when the trial is done with them: one that is beyond
+the bound is removed, which ends the trial.
 
 Memory file systems such as `/dev/shm` count as memory. Not covered: the number of files, and an image's own `VOLUME`,
 whose files are bounded one by one.
@@ -80,7 +81,7 @@ def watched(client: docker.DockerClient, sandbox: str, bound_mb: int) -> Iterato
     finally:
         watch.ended.set()
         watch.join()
-        watch.check(fault)
+        watch.check(fault, once_more=fault is None)
 
 
 class Watch(Thread):
@@ -98,19 +99,21 @@ class Watch(Thread):
         took = 0.0
         while self.found_mb is None and not self.ended.wait(max(EVERY_S, 4 * took)):
             began = time.monotonic()
-            with suppress(*FAULTS, SandboxUnavailable):
-                self._look()
+            self._look()
             took = time.monotonic() - began
 
-    def check(self, fault: CapvecError | None = None) -> None:
+    def check(self, fault: CapvecError | None = None, *, once_more: bool = True) -> None:
         """Make sure that nothing went beyond the bound.
 
         Args:
             fault: what else came of it.
+            once_more: whether to look now, since something may have been written after the last look.
 
         Raises:
             StorageExceeded: something did.
         """
+        if once_more and self.found_mb is None:
+            self._look()
         if self.found_mb is not None:
             raise StorageExceeded(
                 f"more than storage_mb = {self._bound_mb} was written to the container's disk ({self.found_mb} MB), "
@@ -119,8 +122,9 @@ class Watch(Thread):
 
     def _look(self) -> None:
         api = cast("Any", self._client.api)
-        for container in api.containers(all=True, size=True, filters={"name": self._sandbox}):
-            written_mb = (container.get("SizeRw") or 0) >> 20
-            if written_mb > self._bound_mb:
-                self.found_mb = written_mb
-                remove(self._client, container["Id"])
+        with suppress(*FAULTS, SandboxUnavailable):
+            for container in api.containers(all=True, size=True, filters={"name": self._sandbox}):
+                written_mb = (container.get("SizeRw") or 0) >> 20
+                if written_mb > self._bound_mb:
+                    self.found_mb = written_mb
+                    remove(self._client, container["Id"])

@@ -8,8 +8,14 @@ import time
 from contextlib import ExitStack, suppress
 from typing import Any
 
+import docker.errors
+
+from capvec.reading import MIB, size
+
 KEPT_BYTES = 8192
 """Bytes of a command's output that are kept: half from its start, half from its end."""
+_LARGEST_FRAME = 16 * MIB
+"""Bytes of a frame; Docker's have up to 32 KiB."""
 ASKED = 5
 """How often to start a program whose answer is needed. On busy cores Docker lets go of what one that has ended printed:
 it waits for two seconds for what is still on its way."""
@@ -97,6 +103,8 @@ class ExecStream:
         if len(self._buffer) < 8:
             return b""
         (length,) = struct.unpack(">I", self._buffer[4:8])
+        if length > _LARGEST_FRAME:
+            raise docker.errors.StreamParseError(f"a frame of {size(length)} in the output of a program")
         if len(self._buffer) < 8 + length:
             return b""
         frame, self._buffer = self._buffer[8 : 8 + length], self._buffer[8 + length :]

@@ -130,8 +130,6 @@ def _lost(run: RunFolder, direction: DirectionSummary) -> Iterator[str]:
     """What the reports lack because files of the run were not kept."""
     if run.provenance["direction"].get("ranking") and direction.ranking is None:
         yield f"{run.folder / 'vectors' / 'ranking.csv'} is missing: the reports do not say what the direction is worth"
-    if not any((run.folder / "trajectories").glob("*.json")):
-        yield f"{run.folder / 'trajectories'} is missing: report.html shows no trajectories"
 
 
 def _judge(run: RunFolder, summary: Summary, earlier: Mapping[str, Any] | None) -> tuple[Judgement, tuple[str, ...]]:

@@ -16,11 +16,12 @@ def write_all(results: Results, notes: Sequence[str] = ()) -> tuple[str, ...]:
     Returns:
         What the terminal shows at the end.
     """
-    report = write_reports(results)
+    report, trials = write_reports(results)
     judgement = results.judgement
     if isinstance(judgement, CalibrationJudgement):
         write_calibration(results.plan, judgement)
         lines = calibration_lines(results.plan, judgement)
     else:
         lines = sweep_lines(report)
-    return closing_lines(results, (*lines, *notes))
+    lost = trials.lost_in_words(results.plan.folder / "trajectories")
+    return closing_lines(results, (*lines, *notes, *lost))

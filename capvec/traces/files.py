@@ -88,7 +88,7 @@ def _archive(opened: Any) -> Archive:
     length = os.fstat(opened.fileno()).st_size
     try:
         with open_zip(opened, max(_UNPACKED, _RATIO * length)) as archive:
-            # Members that Inspect compressed with Zstandard are for its own library, which bounds nothing.
+            # Members that Inspect compressed with Zstandard are for its own library, in a process with bounds.
             known = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
             listed = [member for member in archive.infolist() if member.filename.endswith(".json")]
             members = [member for member in listed if member.compress_type in known]

@@ -2,14 +2,17 @@
 
 import json
 import random
+import signal
+import sys
 import time
 import uuid
-from types import SimpleNamespace
+from contextlib import contextmanager
 
 import docker
 import psutil
 import pytest
 from support.registry import registry
+from support.started_runs import Started
 
 from capvec.errors import UsageError
 from capvec.sandbox import building, docker_cli
@@ -195,25 +198,52 @@ def test_an_image_that_docker_has_is_taken_as_it_is(client, task):
 def test_a_build_that_takes_long_says_so_and_is_ended_when_its_time_is_up(docker_command, task, monkeypatch, request):
     if not docker_command:
         request.getfixturevalue("no_docker_command")
-    seconds, said, clock = str(random.randrange(1000, 10000)), [], {"ahead_s": 0.0}
-
-    def say(line):
-        said.append(line)
-        if "before-the-wait" in line:
-            clock["ahead_s"] = 600.0
-
+    seconds, said = str(random.randrange(1000, 10000)), []
     monkeypatch.setattr(building, "PROGRESS_S", 0.5)
-    monkeypatch.setattr(building, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + clock["ahead_s"]))
     write(task, f"{BASE}RUN echo before-the-wait && sleep {seconds}\n")
-    slow = Task(task.name, task.path, "x", "0", Environment(build_timeout_s=600.0))
-    with pytest.raises(UsageError, match=r"(?s)does not build: it did not end within 600 s.*before-the-wait"):
-        DockerProvider(say=say).prepare(slow)
+    slow = Task(task.name, task.path, "x", "0", Environment(build_timeout_s=15.0))
+    with pytest.raises(UsageError, match=r"(?s)does not build: it did not end within 15 s.*before-the-wait"):
+        DockerProvider(say=said.append).prepare(slow)
     assert all(line.startswith(f"building the image of task {task.name}, ") for line in said)
     for _ in range(50):
-        if not any(process.info["cmdline"] == ["sleep", seconds] for process in psutil.process_iter(["cmdline"])):
+        if not sleeps(seconds):
             return
         time.sleep(0.2)
     pytest.fail("the step still runs")
+
+
+def sleeps(seconds):
+    """Whether a `sleep` of so many seconds runs."""
+    return any(process.info["cmdline"] == ["sleep", seconds] for process in psutil.process_iter(["cmdline"]))
+
+
+PREPARE = """
+import sys
+from pathlib import Path
+from capvec.sandbox.docker import DockerProvider
+from capvec.task_records import Environment, Task
+name, folder, limit_s = sys.argv[1:]
+DockerProvider().prepare(Task(name, Path(folder), "x", "0", Environment(build_timeout_s=float(limit_s))))
+"""
+
+
+def test_a_build_during_which_its_process_is_suspended_keeps_the_rest_of_its_time(task, tmp_path):
+    seconds = f"5.{random.randrange(1000, 10000)}"
+    write(task, f"{BASE}RUN sleep {seconds}\n")
+    with closing_kill(Started([sys.executable, "-c", PREPARE, task.name, str(task.path), "14"], tmp_path)) as build:
+        build.wait_for(lambda: sleeps(seconds), 60)
+        build.stop(signal.SIGSTOP, everyone=False)
+        time.sleep(16)
+        build.stop(signal.SIGCONT, everyone=False)
+        assert build.end(60) == 0, build.said
+
+
+@contextmanager
+def closing_kill(started):
+    try:
+        yield started
+    finally:
+        started.kill()
 
 
 def test_every_byte_and_mode_of_the_folder_gives_another_image(task):

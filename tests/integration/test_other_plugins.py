@@ -62,12 +62,14 @@ class Ran:
 def session(tmp_path):
     """Runs the scripted trials in a process of their own, with some plugins and no others."""
 
-    def run(plugins: str, *arguments: str, mark: str = "", **variables: str) -> Ran:
+    def run(plugins: str, *arguments: str, mark: str = "", late: str = "", **variables: str) -> Ran:
         if plugins and not PLUGINS.is_dir():
             pytest.skip("`make test` installs the plugins")
         (tmp_path / "test_scripted.py").write_text(TEST_FILE)
         if mark:
             (tmp_path / "conftest.py").write_text(CONFTEST.format(mark=mark))
+        if late:
+            (tmp_path / "conftest.py").write_text(f"import pytest\n\n{late}\n")
         paths = os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "tests", PLUGINS)))
         given = {"PYTHONPATH": paths, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "TRIALS": TRIALS} | variables
         loaded = ("capvec.pytest_plugin.plugin", "xdist", "support.scripted_trials", *plugins.split())
@@ -170,6 +172,39 @@ def test_other_marks_change_no_outcome(session, mark, processes):
     ran = session("", *processes, mark=mark)
     assert ran.terminal == ALL, ran
     assert Counter(line["outcome"] for line in ran.ledger) == ALL
+
+
+IN_SETUP = "def pytest_runtest_setup(item):\n    item.add_marker(pytest.mark.{})"
+IN_FIXTURE = "@pytest.fixture(autouse=True)\ndef mark(request):\n    request.node.add_marker(pytest.mark.{})"
+BY_HAND = "@pytest.fixture(autouse=True)\ndef mark():\n    pytest.xfail('not today')"
+
+
+@pytest.mark.parametrize("processes", [(), ("-n", "2")])
+@pytest.mark.parametrize("where", [IN_SETUP, IN_FIXTURE], ids=["in a hook", "in a fixture"])
+@pytest.mark.parametrize("mark", ["xfail", "xfail(strict=True)", "xfail(run=False)"])
+def test_a_mark_that_a_plugin_adds_while_trials_run_makes_no_error_an_expected_failure(session, mark, where, processes):
+    ran = session("", *processes, late=where.format(mark))
+    assert ran.terminal == ALL, ran
+    assert Counter(line["outcome"] for line in ran.ledger) == ALL
+    assert ran.code == pytest.ExitCode.TESTS_FAILED
+    assert "6 of 6 trials recorded" in ran.output
+
+
+@pytest.mark.parametrize("processes", [(), ("-n", "2")])
+def test_a_trial_that_a_fixture_ends_as_an_expected_failure_is_an_error(session, processes):
+    ran = session("", *processes, late=BY_HAND)
+    assert ran.terminal == {"error": 6}, ran
+    assert Counter(line["outcome"] for line in ran.ledger) == {"error": 6}
+
+
+@pytest.mark.parametrize("where", [IN_SETUP, IN_FIXTURE], ids=["in a hook", "in a fixture"])
+def test_a_trial_that_is_skipped_while_trials_run_is_not_run_and_said_to_be_so(session, where):
+    ran = session("", late=where.format("skip"))
+    if ran.ledger:  # a fixture comes after pytest has looked for this mark
+        assert ran.terminal == ALL
+    else:
+        assert "NOT RUN" in ran.output
+        assert ran.code == pytest.ExitCode.TESTS_FAILED
 
 
 def assert_refused(ran: Ran, said: str) -> None:

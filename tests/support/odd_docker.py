@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import urlsplit
 
 VERSION = {"ApiVersion": "1.41", "Arch": "amd64", "Version": "20.10.24"}
 INFO = {"NCPU": 2, "ServerVersion": "20.10.24", "ID": "a", "Name": "b", "DockerRootDir": "/", "CgroupDriver": "systemd"}
@@ -20,7 +21,8 @@ def odd_docker(answers: Mapping[str, Answer]) -> Iterator[str]:
     """Listen until the context ends.
 
     Args:
-        answers: `version` or `info` → its answer; one that is not named is that of a Docker.
+        answers: the last part of what is asked for, such as `version` or `info` → its answer. One of these two that is
+            not named is that of a Docker.
 
     Yields:
         Its address, for `--docker-host`.
@@ -29,8 +31,9 @@ def odd_docker(answers: Mapping[str, Answer]) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            what = self.path.rpartition("/")[2]
-            answer = answers.get(what, json.dumps({"version": VERSION, "info": INFO}[what]).encode())
+            what = urlsplit(self.path).path.rpartition("/")[2]
+            usual = json.dumps({"version": VERSION, "info": INFO}.get(what)).encode()
+            answer = answers.get(what, usual)
             with suppress(OSError):  # whoever asked has gone
                 if callable(answer):
                     for piece in answer():
@@ -43,6 +46,8 @@ def odd_docker(answers: Mapping[str, Answer]) -> Iterator[str]:
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
+
+        do_POST = do_HEAD = do_PUT = do_DELETE = do_GET  # noqa: N815
 
         def log_message(self, *_: Any) -> None:
             """Nothing is printed."""

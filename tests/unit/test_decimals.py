@@ -83,3 +83,11 @@ def test_what_is_less_by_one_in_the_twelfth_digit_does_not_reach_it_nor_read_lik
 )
 def test_thresholds_are_of_the_numbers_that_were_written(number, least, reached):
     assert reaches(number, least) == reached
+
+
+mixed = st.one_of(st.floats(-1e9, 1e9), st.fractions(-9, 9, max_denominator=60), st.integers(0, 9))
+
+
+@given(st.lists(mixed, min_size=1))
+def test_a_mean_is_the_sum_of_exact_numbers_over_their_number(numbers):
+    assert exact_mean(numbers) == sum(map(exact, numbers)) / len(numbers)

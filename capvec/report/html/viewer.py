@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 
 from capvec.errors import UsageError
 from capvec.parsing import read_json
+from capvec.reading import RECORD, open_regular, shown
 from capvec.records import Outcome
-from capvec.text import visible
+from capvec.text import counted, visible
 
 LONGEST_TEXT = 4_000
 """Characters of one reply or observation; of a longer one the beginning and the end are kept."""
@@ -34,6 +36,8 @@ class Embedded:
     """Trials on record without a readable trajectory."""
     too_much: int
     """Trials left out because the page would grow beyond `LARGEST_DATA`."""
+    lost: tuple[str, ...] = ()
+    """Those of `absent` that were judged, so that they had a trajectory."""
 
     def to_json(self, tasks: Sequence[str], configs: Sequence[str]) -> dict[str, Any]:
         """For the viewer: names in the plan's order, as the page shows them."""
@@ -49,10 +53,20 @@ class Embedded:
         if self.too_much:
             sentences.append(f"{self.too_much} trials are left out to keep the page small enough to open.")
         if self.absent:
-            sentences.append(f"{self.absent} trials on record have no trajectory file.")
+            sentences.append(f"{self.absent} trials on record have no trajectory file that can be read.")
         if self.cut or self.too_much:
             sentences.append("The run folder has all of them, under trajectories/.")
         return " ".join(sentences)
+
+    def lost_in_words(self, folder: Path) -> tuple[str, ...]:
+        """A line for the terminal where trajectories were lost; `folder` has them."""
+        if not self.lost:
+            return ()
+        if not folder.exists():
+            return (f"{shown(folder)} is missing: report.html shows no trajectories",)
+        lost = counted(len(self.lost), "judged trial")
+        first = shown(folder / f"{self.lost[0]}.json")
+        return (f"the trajectories of {lost} are missing or cannot be read, {first} first: report.html lacks them",)
 
 
 @dataclass
@@ -122,21 +136,36 @@ def embed(folder: Path, outcomes: Sequence[Outcome], largest: int = LARGEST_DATA
         outcomes: all on record, in the plan's order.
         largest: characters of JSON.
     """
-    reader, kept, size, absent, too_much, in_a_row = _Reader(folder), [], 0, 0, 0, 0
+    reader, kept, size, too_much, in_a_row = _Reader(folder), [], 0, 0, 0
+    absent: list[Outcome] = []
     for group in _groups(outcomes):
         if in_a_row == FULL_AFTER:
-            there = sum((folder / f"{outcome.trial}.json").is_file() for outcome in group)
-            too_much, absent = too_much + there, absent + len(group) - there
+            missing = [outcome for outcome in group if not _is_whole(folder / f"{outcome.trial}.json")]
+            too_much += len(group) - len(missing)
+            absent += missing
             continue
-        found = [trial for outcome in group if (trial := reader.read(outcome)) is not None]
-        absent += len(group) - len(found)
+        read = [(outcome, reader.read(outcome)) for outcome in group]
+        found = [trial for _, trial in read if trial is not None]
+        absent += [outcome for outcome, trial in read if trial is None]
         more = len(json.dumps(found))
         if size + more > largest:
             too_much, in_a_row = too_much + len(found), in_a_row + 1
             continue
         size, in_a_row = size + more, 0
         kept += found
-    return Embedded(tuple(kept), tuple(reader.openings), reader.cut, absent, too_much)
+    lost = tuple(outcome.trial for outcome in absent if outcome.outcome != "error")
+    return Embedded(tuple(kept), tuple(reader.openings), reader.cut, len(absent), too_much, lost)
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a file is there and ends as a JSON object does, without reading what is between."""
+    try:
+        with open_regular(file, RECORD) as opened:
+            first = opened.read(1)
+            opened.seek(max(0, opened.seek(0, os.SEEK_END) - 2))
+            return first == b"{" and opened.read().rstrip().endswith(b"}")
+    except (UsageError, OSError):
+        return False
 
 
 def _groups(outcomes: Sequence[Outcome]) -> Iterator[list[Outcome]]:

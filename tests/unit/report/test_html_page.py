@@ -213,10 +213,14 @@ def test_a_trial_without_a_readable_trajectory_is_counted(tmp_path):
     (folder / f"{outcomes[1].trial}.json").unlink()
     embedded = embed(folder, outcomes)
     assert (len(embedded.trials), embedded.absent) == (58, 2)
+    assert embedded.lost == (outcomes[0].trial, outcomes[1].trial)
+    [said] = embedded.lost_in_words(folder)
+    assert said.startswith("the trajectories of 2 judged trials are missing or cannot be read")
+    assert f"{outcomes[0].trial}.json" in said
     assert "2 trials on record" in embedded.in_words()
 
 
-def test_a_page_that_is_full_reads_no_more_trajectories_and_counts_those_that_are_there(tmp_path):
+def test_a_page_that_is_full_reads_no_more_trajectories_and_counts_those_that_are_whole(tmp_path):
     write_recorded(tmp_path / "r", finished=False, attempts=8)
     folder, outcomes = tmp_path / "r" / "trajectories", read_run_folder(tmp_path / "r").outcomes
     pair = [one for one in outcomes if (one.task, one.attempt) == (TASKS[0].name, 1)]
@@ -224,4 +228,4 @@ def test_a_page_that_is_full_reads_no_more_trajectories_and_counts_those_that_ar
     (folder / f"{outcomes[-1].trial}.json").write_text("{")
     (folder / f"{outcomes[-2].trial}.json").unlink()
     embedded = embed(folder, outcomes, largest=int(2.5 * len(json.dumps(embed(folder, pair).trials))))
-    assert (len(embedded.trials), embedded.too_much, embedded.absent) == (20, 219, 1)
+    assert (len(embedded.trials), embedded.too_much, embedded.absent) == (20, 218, 2)

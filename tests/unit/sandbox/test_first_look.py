@@ -79,7 +79,7 @@ def test_an_answer_without_an_end_takes_no_more_memory_than_its_bound(what):
     tracemalloc.start()
     try:
         with odd_docker({what: endless}) as address:
-            assert f"its {what} has more than 4 MiB" in refused(address)
+            assert f"its answer to GET /{what} has more than 4 MiB" in refused(address)
         assert tracemalloc.get_traced_memory()[1] < 32 << 20
     finally:
         tracemalloc.stop()
@@ -98,7 +98,7 @@ def test_an_answer_of_one_byte_at_a_time_is_waited_for_no_longer_than_said(what,
 
     with odd_docker({what: slow}) as address:
         start = time.monotonic()
-        assert f"it does not say its {what} within 1 s" in refused(address)
+        assert f"it does not answer GET /{what} within 1 s" in refused(address)
         assert time.monotonic() - start < 10
 
 

@@ -1,0 +1,118 @@
+"""A socket in front of a Docker daemon, which passes requests on until it is told what to do with them instead."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+_HEAD = b"\r\n\r\n"
+
+
+class DockerProxy:
+    """One socket; `fault` takes what a request asks for, and decides."""
+
+    def __init__(self, path: Path, behind: str) -> None:
+        """Listen at a path for the daemon at an address of a Unix socket."""
+        self.host = f"unix://{path}"
+        self.fault: Callable[[str], Iterator[bytes] | None] = lambda _asked: None
+        """`GET /v1.41/info` → the bytes of an answer, which may be without an end; or None, and the daemon answers. It
+        may take its time."""
+        self.asked: list[str] = []
+        self.ended = threading.Event()
+        self._behind = behind.removeprefix("unix://")
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(str(path))
+        self._socket.listen(64)
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        """Listen no longer."""
+        self.ended.set()
+        self._socket.close()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._socket.accept()
+                threading.Thread(target=self._meet, args=[client], daemon=True).start()
+
+    def _meet(self, client: socket.socket) -> None:
+        with closing(client), suppress(OSError):
+            data = b""
+            while _HEAD not in data:
+                if not (piece := client.recv(65_536)):
+                    return
+                data += piece
+            head, _, rest = data.partition(_HEAD)
+            asked = " ".join(head.split(b"\r\n")[0].decode().split()[:2])
+            self.asked.append(asked)
+            if (answer := self.fault(asked)) is not None:
+                for piece in answer:
+                    if self.ended.is_set():
+                        return
+                    client.sendall(piece)
+                return
+            lines = head.split(b"\r\n")
+            if b"upgrade: tcp" not in head.lower():  # one request for each connection, so that each is seen
+                lines = [line for line in lines if not line.lower().startswith(b"connection:")] + [b"Connection: close"]
+            with socket.socket(socket.AF_UNIX) as daemon:
+                daemon.connect(self._behind)
+                daemon.sendall(b"\r\n".join(lines) + _HEAD + rest)
+                threading.Thread(target=_pass, args=[client, daemon], daemon=True).start()
+                _pass(daemon, client)
+
+
+def _pass(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while piece := source.recv(65_536):
+            target.sendall(piece)
+        target.shutdown(socket.SHUT_WR)
+
+
+@contextmanager
+def docker_proxy(path: Path, behind: str) -> Iterator[DockerProxy]:
+    """A proxy at a path, until the context ends."""
+    with closing(DockerProxy(path, behind)) as proxy:
+        yield proxy
+
+
+def garbage() -> Iterator[bytes]:
+    """What is no HTTP."""
+    yield b"\x00\xff garbage\r\n"
+
+
+def status_500() -> Iterator[bytes]:
+    """An error without the message that Docker's have."""
+    yield b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 5\r\n\r\n[1,2]"
+
+
+def nonsense() -> Iterator[bytes]:
+    """JSON of which nothing is Docker's."""
+    yield b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{"Id": [1, {}]}'
+
+
+def cut() -> Iterator[bytes]:
+    """The beginning of an answer."""
+    yield b'HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n{"Id": '
+
+
+def endless() -> Iterator[bytes]:
+    """An answer without an end."""
+    yield b'HTTP/1.1 200 OK\r\n\r\n"'
+    while True:
+        yield b"x" * 65_536
+
+
+def slow() -> Iterator[bytes]:
+    """An answer of a byte every half second."""
+    yield b"HTTP/1.1 200 OK\r\n\r\n"
+    while True:
+        yield b"x"
+        time.sleep(0.5)
+
+
+FAULTS = {one.__name__: one for one in (garbage, status_500, nonsense, cut, endless, slow)}
