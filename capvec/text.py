@@ -125,6 +125,11 @@ def _escaped(letter: str) -> str:
     return letter.encode("unicode_escape").decode()
 
 
+def encodable(text: str) -> str:
+    """The text with escapes in place of lone surrogates, which UTF-8 cannot hold."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def one_line(text: str) -> str:
     """`printable`, on one line of at most `LONGEST` characters."""
     return " ".join(printable(text).split())[:LONGEST]

@@ -11,7 +11,7 @@ from typing import Self
 from capvec.errors import UsageError
 from capvec.records import Status
 from capvec.serial import Record
-from capvec.text import enumerated
+from capvec.text import encodable, enumerated
 
 UNKNOWN_OUTCOME = "the results say neither that it was solved nor that it was not"
 """The error of a trial without an outcome."""
@@ -81,6 +81,10 @@ class Trial(Record):
     family: str = ""
     """Of the task; so is the next. Empty where unknown."""
     split: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("task", "config", "error", "family", "split"):
+            object.__setattr__(self, name, encodable(getattr(self, name)))
 
 
 @dataclass(frozen=True)

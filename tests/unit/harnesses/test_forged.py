@@ -42,7 +42,7 @@ for _ in range(100):
 ODD = [
     None, True, 0, -1, 2, 2.5, -0.0, 1e308, math.inf, -math.inf, math.nan, 10**18, 10**30, 10**299, "", " ", "1", "nan",
     "yes", "C", "../../etc/passwd", "/etc/passwd", "a/b", ".", "..", "\x1b[2J\r\x07", "\u202eevil", "\0",
-    "=cmd|' /C calc'!A0", "<script>alert(1)</script>", "| a |\n# b", "x" * 5_000, [], {}, [[]], {"a": 1},
+    "=cmd|' /C calc'!A0", "<script>alert(1)</script>", "| a |\n# b", "x" * 5_000, "\ud800", [], {}, [[]], {"a": 1},
     [None, 1, "a"], NESTED,
 ]  # fmt: skip
 """What may stand in the place of anything."""

@@ -79,3 +79,10 @@ def test_shares_of_attempts_are_refused_where_their_name_says_so(name):
         check_scale([scored(0, 0.4, name=name)], Reading())
     check_scale([scored(0, 0.4, name=name)], Reading(solved_at=0.5))
     check_scale([scored(0, 0.4, name="column passed")], Reading())
+
+
+@given(st.text(st.characters(categories=["Cs", "Ll"])))
+def test_names_that_utf_8_cannot_hold_have_escapes(name):
+    trial = Trial(name, name, "error", error=name, family=name, split=name)
+    assert {trial.task, trial.config, trial.error, trial.family, trial.split} == {trial.task}
+    assert trial.task.encode().decode() == name.encode("utf-8", "backslashreplace").decode()
