@@ -32,10 +32,13 @@ pytestmark = [
 
 @contextmanager
 def serving(folder, log, **environment):
-    """`vllm serve` with capvec's plugin: its address, and its process."""
+    """What `vllm serve` runs, with capvec's plugin: its address, and its process.
+
+    The command itself looks for a distribution `vllm`, and that of the CPU build has another name.
+    """
     with create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(folder), "--port", str(port)]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--port", str(port)]
     command += ["--dtype", "float32", "--max-model-len", "1024", "--max-num-seqs", "4", "--enforce-eager"]
     command += ["--additional-config", '{"capvec": {"layers": "all"}}']
     variables = {"VLLM_PLUGINS": "capvec", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_USE_V2_MODEL_RUNNER": "0"}
