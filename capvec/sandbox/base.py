@@ -20,6 +20,8 @@ MAIN = "main"
 """The service that is the agent's container."""
 LOG_FOLDERS = ("/logs/agent", "/logs/verifier", "/logs/artifacts")
 """Folders that Harbor mounts, for any user to write to."""
+KEPT_BYTES = 8192
+"""Bytes of a command's output that are kept: half from its start, half from its end."""
 MOST_BYTES, MOST_FILES = 1 << 30, 100_000
 """Of all artifacts of a step together. One that goes beyond is left out."""
 

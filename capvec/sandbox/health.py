@@ -7,8 +7,7 @@ import time
 from capvec.errors import EnvironmentFault
 from capvec.reading import size
 from capvec.records import CommandResult
-from capvec.sandbox.base import Sandbox
-from capvec.sandbox.streams import KEPT_BYTES
+from capvec.sandbox.base import KEPT_BYTES, Sandbox
 from capvec.task_records import Healthcheck
 from capvec.text import one_line
 

@@ -11,9 +11,8 @@ from typing import Any
 import docker.errors
 
 from capvec.reading import MIB, size
+from capvec.sandbox.base import KEPT_BYTES
 
-KEPT_BYTES = 8192
-"""Bytes of a command's output that are kept: half from its start, half from its end."""
 _LARGEST_FRAME = 16 * MIB
 """Bytes of a frame; Docker's have up to 32 KiB."""
 ASKED = 5

@@ -76,7 +76,8 @@ def fisher_pvalues(
         rare = stats.hypergeom.pmf(middle, *table) <= most
         near, far = np.where(apart & ~rare, middle, near), np.where(apart & rare, middle, far)
     below, above = np.where(upper, solved, far), np.where(upper, far, solved)
-    return np.where(solved == mode, 1.0, stats.hypergeom.cdf(below, *table) + stats.hypergeom.sf(above - 1, *table))
+    likeliest = stats.hypergeom.pmf(mode, *table) <= most  # two tables may be equally likely
+    return np.where(likeliest, 1.0, stats.hypergeom.cdf(below, *table) + stats.hypergeom.sf(above - 1, *table))
 
 
 def _check(solved: int, n: int, base_solved: int, base_n: int) -> None:

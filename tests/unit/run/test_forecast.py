@@ -25,7 +25,7 @@ def lines_of(plan: Plan, options: SweepOptions | None = None) -> list[str]:
 
 def test_too_few_tasks_are_said_first_and_loudly():
     lines = lines_of(plan_of(6, 3, 1), SweepOptions(effect=0.4))
-    assert lines[0].startswith("UNDERPOWERED: 6 tasks give no p below 0.031, and 0.025 is needed")
+    assert lines[0].startswith("UNDERPOWERED for any change in the pass rate: 6 tasks give no p below 0.031, and 0.025")
     # The pooled test counts trials, wherever they come from.
     (attempts,) = [line for line in lines if line.startswith("attempts that +0.4 needs")]
     assert "no number" in attempts
