@@ -210,7 +210,8 @@ def _tools(body: Mapping[str, Any]) -> Tools:
     encodable(json.dumps(listed, ensure_ascii=False), "tools")
     if any(tool["function"].get("strict") not in (None, False) for tool in listed):
         raise RequestError(
-            "tools: strict: replies are not constrained to the parameters of a function; leave strict out, or false",
+            "tools: strict: replies are not constrained to the parameters of a function; leave strict out, or false "
+            "(with Inspect: -M strict_tools=false)",
             "unsupported_value",
         )
     names, choice = [tool["function"]["name"] for tool in listed], given(body, "tool_choice", "auto")
