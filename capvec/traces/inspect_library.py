@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import atexit
 import json
+import os
 import select
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -105,6 +107,7 @@ class _Library:
             if self._program is None:
                 self._program = subprocess.Popen(
                     python("capvec.traces.inspect_reader"),
+                    env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # as here
                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                 )  # fmt: skip
             answered = False
