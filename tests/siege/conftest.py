@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 import pytest
 from support.dockerd import Dockerd, dockerd, why_not
-from support.started_runs import Started, write_model
+from support.started_runs import RUN, Started, sweep_command, write_model
 
 from capvec.sandbox.base_image import BASE_IMAGE
 
@@ -53,3 +53,15 @@ def start(tmp_path):
             return started
 
         yield start
+
+
+@pytest.fixture
+def sweep(start, model, tasks):
+    """Starts a sweep over the `tasks` of the module that asks for it."""
+    return lambda *arguments: start(sweep_command(model, "--tasks", str(tasks), *arguments))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The run folder of the sweeps."""
+    return tmp_path / "reports" / RUN

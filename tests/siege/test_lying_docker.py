@@ -8,7 +8,7 @@ import time
 import pytest
 from support.docker_proxy import FAULTS, docker_proxy
 from support.real_sweeps import REWARD, containers, ledger, write_task
-from support.started_runs import RUN, recorded, sweep_command
+from support.started_runs import RUN, recorded
 
 pytestmark = [
     pytest.mark.siege,
@@ -44,18 +44,6 @@ def proxy(dockerd, tmp_path_factory, monkeypatch):
         proxy.fault = lambda _asked: None
         assert not containers(RUN)
     gc.collect()  # while the warning of what the SDK leaves is ignored
-
-
-@pytest.fixture
-def sweep(start, model, tasks):
-    """Starts a sweep."""
-    return lambda *arguments: start(sweep_command(model, "--tasks", str(tasks), *arguments))
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """The run folder of the sweeps."""
-    return tmp_path / "reports" / RUN
 
 
 @pytest.mark.slow

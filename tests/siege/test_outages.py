@@ -9,7 +9,7 @@ import time
 
 import pytest
 from support.real_sweeps import REWARD, ledger, no_container_is_left, write_task
-from support.started_runs import QUICK, RUN, capvec_command, recorded, sweep_command
+from support.started_runs import QUICK, RUN, capvec_command, recorded
 
 from capvec.errors import SandboxUnavailable
 from capvec.sandbox.docker import DockerProvider
@@ -47,18 +47,6 @@ def second_docker(dockerd):
         dockerd.load(IMAGE)
     yield dockerd
     gc.collect()  # while the warning of what the SDK leaves is ignored
-
-
-@pytest.fixture
-def sweep(start, model, tasks):
-    """Starts a sweep."""
-    return lambda *arguments: start(sweep_command(model, "--tasks", str(tasks), *arguments))
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """The run folder of the sweeps."""
-    return tmp_path / "reports" / RUN
 
 
 @pytest.mark.slow

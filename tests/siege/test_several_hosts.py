@@ -82,12 +82,6 @@ def sweep(start, model, tasks):
     return begin
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """The run folder of the sweeps."""
-    return tmp_path / "reports" / RUN
-
-
 def left_on(host: Dockerd) -> list[str]:
     with host.client() as client:
         return [one["Id"] for one in client.api.containers(all=True, filters={"label": f"{RUN_LABEL}={RUN}"})]
