@@ -13,6 +13,9 @@ _CONVERGED = 1e-7
 _ALIKE = 1e-6
 """Two steps of inverse iteration may differ by this much: the next would differ by its square."""
 
+_ABOVE = 2 * np.finfo(float).eps
+"""Added to eigenvalues, at a trace of 1: below its own by rounding, pivots that are far from zero would be negative."""
+
 
 def first_eigenvectors(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
     """Unit eigenvectors of the largest eigenvalues, with any sign.
@@ -113,7 +116,7 @@ def _inverse_iteration(
     pivots, ratios = np.empty_like(diagonal), np.empty_like(off)
     tiny = np.finfo(float).eps / 8
     for row in range(size):
-        pivots[row] = value - diagonal[row]
+        pivots[row] = value + _ABOVE - diagonal[row]
         if row:
             ratios[row - 1] = off[row - 1] / pivots[row - 1]
             pivots[row] -= off[row - 1] * ratios[row - 1]

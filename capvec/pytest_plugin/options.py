@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from capvec.plan.option import Option
 from capvec.plan.option_help import STUDIES, add_option, help_text, options_of
 from capvec.plan.option_table import GROUPS
 
+_SETTINGS = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
+"""Files that pytest looks for to find the root of the tests."""
 _DEST = "capvec_{}"
 """The name of an option's value, which no other plugin has."""
 
@@ -72,8 +74,10 @@ def given_options(config: pytest.Config) -> dict[str, Any]:
     Defaults are filled in later: they depend on the study.
 
     Raises:
-        UsageError: an option was typed that belongs to another plugin.
+        UsageError: an option was typed that belongs to another plugin, or pytest took the file or folder after an
+            option for the root of the tests.
     """
+    _refuse_root_of_a_value(config)
     found = {option.name: config.getoption(_DEST.format(option.name), None) for option in options_of(*STUDIES)}
     for option in _typed_of_others(config, found):
         raise UsageError(
@@ -83,10 +87,38 @@ def given_options(config: pytest.Config) -> dict[str, Any]:
     return found
 
 
+def _refuse_root_of_a_value(config: pytest.Config) -> None:
+    """Refuse a root that comes from the value of an option of capvec's.
+
+    pytest looks for its settings before it loads plugins. A path that stands alone after an option that it does not
+    know is to it one of the tests.
+    """
+    here = config.invocation_params.dir
+    expected = next(
+        (folder for folder in (here, *here.parents) if any((folder / x).is_file() for x in _SETTINGS)), None
+    )
+    asked = config.known_args_namespace
+    if expected is None or asked.file_or_dir or asked.rootdir or asked.inifilename:
+        return
+    if config.inipath is not None and config.inipath.parent == expected:
+        return
+    flags = {option.flag for option in options_of(*STUDIES) if option.metavar is not None}
+    for flag, value in pairwise(_typed(config)):
+        if flag in flags and os.path.exists(here / value):
+            raise UsageError(
+                f"pytest does not read the settings of {expected}: it takes {value}, after {flag}, for a place of "
+                f"tests, and {config.rootpath} for their root. Write {flag}={value}, with an equals sign"
+            )
+
+
+def _typed(config: pytest.Config) -> list[str]:
+    """The command line, after what the environment puts before it."""
+    return [*shlex.split(os.environ.get("PYTEST_ADDOPTS", "")), *map(str, config.invocation_params.args)]
+
+
 def _typed_of_others(config: pytest.Config, ours: dict[str, Any]) -> Iterator[Option]:
     """Options that were typed and did not reach capvec."""
-    variable = shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))
-    typed, _ = _split([*config.getini("addopts"), *variable, *map(str, config.invocation_params.args)])
+    typed, _ = _split([*config.getini("addopts"), *_typed(config)])
     for option in options_of(*STUDIES):
         if getattr(typed, option.name) and not ours[option.name]:
             yield option

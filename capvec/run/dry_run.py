@@ -15,9 +15,10 @@ from capvec.plan.plan import Settings
 from capvec.results.departures import NAMED
 from capvec.run.capacity import WORKERS, Forecast, capacities, recorded_work
 from capvec.run.engine_speed import measure_engine
+from capvec.run.folder import run_folder
 from capvec.run.forecast import detections_of, forecast_lines
 from capvec.run.probe import Probe, run_probe
-from capvec.run.session import StudySession, run_folder
+from capvec.run.session import StudySession
 from capvec.run.study import Study
 from capvec.run.trial import TrialRunner
 

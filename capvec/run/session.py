@@ -21,23 +21,19 @@ from capvec.engines.selection import EngineChoice, choose
 from capvec.engines.supervised import SupervisedEngine
 from capvec.errors import EngineUnavailable, SandboxUnavailable, StorageFault, UsageError
 from capvec.models import resolve_model
-from capvec.plan.dealing import Dealing, deal
 from capvec.plan.options import SweepOptions
-from capvec.plan.plan import Plan, Settings, interleave, settings_for
-from capvec.plan.seeds import drawn_order
+from capvec.plan.plan import settings_for
 from capvec.reading import check_tree
-from capvec.records import Config
 from capvec.results import provenance
 from capvec.results.battery import battery_of
-from capvec.results.departures import NAMED, Departure, compare_plan, compared, dated_ahead, registered_of
+from capvec.results.departures import NAMED, Departure, compare_plan, compared, dated_ahead
 from capvec.results.direction import DirectionSummary
 from capvec.results.gates import check_gate, check_names, split_gate
 from capvec.results.interim import not_needed
 from capvec.results.ledger import TRIALS, Ledger
-from capvec.results.lock import LOCK, locked, refuse_if_written
+from capvec.results.lock import LOCK, locked
 from capvec.results.preregistration import (
     PREREGISTRATION,
-    SHOWN,
     Preregistration,
     RegisteredDirection,
     RegisteredModel,
@@ -48,22 +44,21 @@ from capvec.results.results import Results, summarise_run
 from capvec.results.sessions import new_session
 from capvec.run.assumptions import assumptions_of
 from capvec.run.battery import Battery
+from capvec.run.folder import check_free, point_latest, run_folder, still_registered
 from capvec.run.instrument import Notice, Patience
 from capvec.run.payload import WorkerPayload
 from capvec.run.preparation import PreparedTasks, TaskPreparation
 from capvec.run.recorder import TrialRecorder
 from capvec.run.study import Study, StudyContext, StudyDesign
+from capvec.run.trial_plan import dealt, plan_of
 from capvec.run.watch import EngineLook, Watch, docker_look
 from capvec.sandbox.hosts import DockerHosts, describe, reach
 from capvec.sandbox.reaper import reap_and_say
 from capvec.signals import finishing
 from capvec.storage import write_text
-from capvec.task_records import Task
 from capvec.tasks.loader import left_out_in_words, notes_in_words
 from capvec.text import counted, one_line
 
-_LATEST = "latest"
-"""Beside the runs: a link to the one that began last."""
 _Started = tuple[ModelSource, EngineChoice]
 """A model, and the engine that is started for it."""
 
@@ -95,7 +90,7 @@ class StudySession:
         self.study = study
         self.options = options = study.options
         _check(options)
-        self._dealing, self._tasks = _dealt(study)
+        self._dealing, self._tasks = dealt(study)
         self._items = load_items(options.battery, options.battery_limit) if options.battery is not None else ()
         self.assumptions = assumptions_of(options)
         named = options.preregistration
@@ -132,7 +127,7 @@ class StudySession:
         for line in health.in_words(settings.thinking):
             self._say(line)
         design = self.study.design(StudyContext(client, health, settings, self.folder, self._say))
-        plan = _plan_of(self.study, self.folder, design.configs, settings, prepared, self._dealing)
+        plan = plan_of(self.study, self.folder, design.configs, settings, prepared, self._dealing)
         plan = replace(plan, session=new_session(), layout=health.layout, template=health.template)
         plan = replace(plan, battery={item.id: item.digest for item in self._items})
         battery = Battery(self._items, plan)
@@ -159,7 +154,7 @@ class StudySession:
             write_text(self.folder / PREREGISTRATION, self._registered.text)
         about = prepared.provenance | {"registered": self._registered}
         provenance.write(self.folder, command_line=line, options=self.study.asked, **about)
-        _point_latest(self.folder)
+        point_latest(self.folder)
         plan, recorder = prepared.payload.plan, prepared.recorder
         skipped = recorder.skipped - recorder.kept
         words = f"{counted(len(plan.trials) - len(recorder.kept | skipped), 'trial')}: {plan.size}"
@@ -252,9 +247,9 @@ class StudySession:
             check_tree(self.folder, "a run folder")
         else:
             self._resources.callback(self._discard)
-        _check_free(self.folder, self.options)
+        check_free(self.folder, self.options)
         provenance.check_comparable(self.folder, self.folder / TRIALS)
-        self._registered = _still_registered(self._registered, self.folder)
+        self._registered = still_registered(self._registered, self.folder)
 
     def _engine_and_tasks(
         self, started: _Started | None, hosts: DockerHosts
@@ -366,38 +361,6 @@ def _health(client: EngineClient, own: SupervisedEngine | None) -> EngineInfo:
         raise UsageError(f"--base-url: {error}") from error
 
 
-def run_folder(options: SweepOptions, root: Path) -> Path:
-    """The folder of the run: `reports/NAME`, or `reports/` and the time.
-
-    Raises:
-        UsageError: the folder holds a run, and `--resume` is not given; or the last run is asked for, and is not there.
-    """
-    folder = root / "reports" / (options.run or datetime.now().strftime("%Y%m%d-%H%M%S"))
-    if folder.name == _LATEST:
-        folder = _last_run(folder)
-    refuse_if_written(folder, "--run")
-    _check_free(folder, options)
-    return folder
-
-
-def _last_run(latest: Path) -> Path:
-    """The folder that the link to the last run names: under the link's own name, the run would replace it by itself."""
-    try:
-        return latest.parent / latest.readlink().name
-    except OSError as error:
-        raise UsageError(
-            f"--run {_LATEST}: {latest} is the link to the run that began last, and no run has begun; name this one "
-            "otherwise"
-        ) from error
-
-
-def _check_free(folder: Path, options: SweepOptions) -> None:
-    """Refuse a folder that holds a run, unless that is to be resumed."""
-    ledger = folder / TRIALS
-    if ledger.exists() and ledger.stat().st_size and not options.resume:
-        raise UsageError(f"{folder} holds a run already: add --resume to finish it, or choose another --run")
-
-
 def config_names(study: Study, root: Path) -> WorkerPayload:
     """The plan as `--collect-only` shows it, with configs that have names only; nothing is started.
 
@@ -407,62 +370,9 @@ def config_names(study: Study, root: Path) -> WorkerPayload:
     _check(study.options)
     settings = settings_for(study.options, GenerationDefaults(), study.options.model)
     folder = root / "reports" / (study.options.run or "collect-only")
-    dealing, tasks = _dealt(study)
+    dealing, tasks = dealt(study)
     prepared = PreparedTasks(tasks, {}, {}, {})
-    return WorkerPayload(_plan_of(study, folder, study.config_names(), settings, prepared, dealing), "", "")
-
-
-def _dealt(study: Study) -> tuple[Dealing | None, tuple[Task, ...]]:
-    """How the plan is dealt, and the tasks of this shard; None and all tasks without `--shard`."""
-    options = study.options
-    if options.shard is None:
-        return None, study.tasks
-    dealing = deal(options.shard, [task.name for task in study.tasks], options.attempts, options.seed)
-    here = {name for name, _ in dealing.here}
-    return dealing, tuple(task for task in study.tasks if task.name in here)
-
-
-def _plan_of(
-    study: Study,
-    folder: Path,
-    configs: tuple[Config, ...],
-    settings: Settings,
-    prepared: PreparedTasks,
-    dealing: Dealing | None,
-) -> Plan:
-    options, tasks = study.options, prepared.tasks
-    drawn = drawn_order((task.name for task in tasks), options.seed) if options.sequential else ()
-    order = sorted(tasks, key=lambda task: drawn.index(task.name)) if drawn else tasks
-    trials = interleave(order, configs, options.attempts, options.seed)
-    if dealing is not None:
-        here = dealing.here
-        trials = tuple(trial for trial in trials if (trial.task, trial.attempt) in here)
-    plan = Plan(folder.name, folder, tasks, configs, trials, settings, study.name)
-    return replace(
-        plan,
-        sequential=options.sequential,
-        effect=options.effect,
-        left_out={**study.left_out, **prepared.unfit},
-        unproved=prepared.unproved,
-        dealing=dealing,
-    )
-
-
-def _still_registered(named: Preregistration | None, folder: Path) -> Preregistration | None:
-    """What a run is compared with: the file that was named, or that of the sessions before.
-
-    Raises:
-        UsageError: the run began with another one, or its copy was changed.
-    """
-    if not (folder / provenance.PROVENANCE).exists():
-        return named
-    before = registered_of(folder, provenance.read(folder))
-    if named is not None and before is not None and named.hash != before.hash:
-        raise UsageError(
-            f"--preregistration: {folder} began with the one with the hash {before.hash[:SHOWN]}, and this one has "
-            f"{named.hash[:SHOWN]}; leave it out, or choose another --run"
-        )
-    return before if named is None else named
+    return WorkerPayload(plan_of(study, folder, study.config_names(), settings, prepared, dealing), "", "")
 
 
 def _check(options: SweepOptions) -> None:
@@ -471,13 +381,3 @@ def _check(options: SweepOptions) -> None:
         check_new(Path(options.write_preregistration))
     if options.gate is not None:
         split_gate(options.gate)
-
-
-def _point_latest(folder: Path) -> None:
-    latest = folder.parent / _LATEST
-    try:
-        latest.unlink(missing_ok=True)
-        latest.symlink_to(folder.name)
-    except OSError:
-        # A file system without links has no `latest`, and the run is none the worse.
-        return

@@ -11,28 +11,16 @@ It tests what capvec shows and counts while trials run. Environment variables de
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
 from capvec.errors import InfrastructureError, UsageError
-from capvec.plan.plan import Plan, Settings
-from capvec.pytest_plugin.controller import Controller
 from capvec.pytest_plugin.items import TrialItems
 from capvec.pytest_plugin.other_plugins import refuse_other_plugins
-from capvec.pytest_plugin.plugin import speaker
-from capvec.pytest_plugin.progress import progress_of
-from capvec.records import Config, Outcome, TrialSpec
-from capvec.results.gates import GateResult
-from capvec.results.ledger import Ledger
-from capvec.results.results import Results
-from capvec.run.payload import WorkerPayload
-from capvec.run.recorder import TrialRecorder
-from support.results import results_of
+from capvec.records import Config, Outcome
 
 TEST_FILE = "from support.scripted_trials import outcome\n\n\ndef test_trial(outcome):\n    pass\n"
 """It imports the fixture, since capvec's fixture of that name would take precedence over a plugin's."""
@@ -40,58 +28,18 @@ CONFIG = Config("baseline", "baseline")
 _outcome = pytest.StashKey[Outcome]()
 
 
-class ScriptedSession:
-    """A prepared session whose ledger is `trials.jsonl` here."""
-
-    def __init__(self, say) -> None:
-        specs = tuple(TrialSpec(name, CONFIG.name, 1, 0) for name in os.environ["TRIALS"].split())
-        plan = Plan("r", Path(), (), (CONFIG,), specs, Settings("m", "bash-block", "brief", 1, 1, 0.7))
-        self.payload = WorkerPayload(plan, "", "")
-        self.recorder = TalkativeRecorder(plan, Ledger(Path("trials.jsonl")), say)
-        self.results = None
-        self.stopped = ""
-
-    def ask_battery(self) -> None:
-        """There is none."""
-
-    def finish(self, *, interrupted: bool = False) -> Results:
-        assert self.results is None, "finished twice"
-        self.results = results_of(
-            self.payload.plan,
-            self.recorder.outcomes,
-            gates=[GateResult(*gate) for gate in json.loads(os.environ.get("GATES", "[]"))],
-            completeness=self.recorder.completeness((), interrupted=interrupted),
-        )
-        return self.results
-
-
-class TalkativeRecorder(TrialRecorder):
-    """Says a line when the trial of the task `SAY` has ended."""
-
-    def __init__(self, plan, ledger, say) -> None:
-        super().__init__(plan, ledger, say)
-        self._say = say
-
-    def record(self, outcome: Outcome) -> None:
-        super().record(outcome)
-        if outcome.task == os.environ.get("SAY"):
-            self._say(f"{outcome.task} has ended")
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session):
     session.config.pluginmanager.register(TrialItems(), "capvec-items")
-    if not hasattr(session.config, "workerinput"):
-        try:
-            refuse_other_plugins(session.config)
-        except UsageError as error:
-            raise pytest.UsageError(str(error)) from None
-        study = ScriptedSession(speaker(session.config))
-        session.config.pluginmanager.register(
-            Controller(study, lambda results: [str(results.completeness)]), "capvec-controller"
-        )
-        if progress := progress_of(session.config, study.recorder.tally):
-            session.config.pluginmanager.register(progress, "capvec-progress")
+    if hasattr(session.config, "workerinput"):
+        return
+    try:
+        refuse_other_plugins(session.config)
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from None
+    from support.scripted_session import register  # SciPy: neither a worker nor a session that is refused needs it
+
+    register(session.config, CONFIG)
 
 
 def pytest_generate_tests(metafunc):

@@ -42,14 +42,26 @@ def test_no_matrix_gives_no_vector():
     assert first_eigenvectors(np.empty((3, 3, 0))).shape == (3, 0)
 
 
+def matrix_of_gap(seed, size, gap):
+    """A matrix whose largest eigenvalues are 1 and 1 less the gap, and its eigenvectors."""
+    rng = np.random.default_rng(seed)
+    values = np.sort(rng.random(size))
+    values[-2:] = 1 - gap, 1
+    turn = np.linalg.qr(rng.standard_normal((size, size)))[0]
+    return turn * values @ turn.T, turn
+
+
+@pytest.mark.parametrize("size", range(2, 11))
+def test_an_eigenvalue_that_rounding_made_too_small_does_not_spoil_its_vector(size):
+    matrices = np.stack([matrix_of_gap(seed, size, 0.1)[0] for seed in range(5000)], axis=-1)
+    vectors = first_eigenvectors(matrices)
+    assert np.abs(np.einsum("ijb,jb->ib", matrices, vectors) - vectors).max() < 1e-14
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**31), st.integers(2, 10), st.integers(1, 14))
 def test_two_largest_eigenvalues_that_are_nearly_equal_are_told_apart_as_well_as_lapack_can(seed, size, digits):
-    rng = np.random.default_rng(seed)
-    values = np.sort(rng.random(size))
-    values[-2:] = 1 - 10.0**-digits, 1
-    turn = np.linalg.qr(rng.standard_normal((size, size)))[0]
-    matrix = turn * values @ turn.T
+    matrix, turn = matrix_of_gap(seed, size, 10.0**-digits)
     vector = first_eigenvectors(matrix[:, :, None])[:, 0]
     assert np.abs(matrix @ vector - vector).max() < 1e-13
     # Rounding turns an eigenvector by its size over the gap, of LAPACK's as well.

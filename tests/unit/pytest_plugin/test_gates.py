@@ -6,7 +6,10 @@ import json
 import xml.etree.ElementTree as ET
 
 import pytest
-from support import scripted_trials
+from support import (
+    scripted_session,  # noqa: F401 (SciPy cannot be imported anew by each session within this one)
+    scripted_trials,
+)
 
 pytestmark = pytest.mark.unit
 pytest_plugins = ("pytester",)

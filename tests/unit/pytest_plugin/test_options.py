@@ -8,6 +8,7 @@ import sys
 import pytest
 from support.help_texts import options_in
 
+from capvec.errors import UsageError
 from capvec.plan.option_help import STUDIES, help_text, options_of
 from capvec.pytest_plugin.options import given_options
 
@@ -38,6 +39,55 @@ def test_what_was_not_typed_stays_none_and_a_switch_false(pytester):
 
 def test_an_earlier_spelling_is_accepted(pytester):
     assert given_options(pytester.parseconfig("--chosen", "s.json"))["selection"] == "s.json"
+
+
+# ------------------------------------------------------------------------------------------------ root of the tests
+
+
+@pytest.fixture
+def elsewhere(tmp_path_factory):
+    """A folder that is not the working directory, with a file and a folder that options may name."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    (folder / "dir.pt").touch()
+    (folder / "tasks").mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("settings", ["pyproject.toml", "pytest.ini"])
+@pytest.mark.parametrize("theirs", [None, "pytest.ini"], ids=["no settings there", "settings there"])
+@pytest.mark.parametrize(("flag", "name"), [("--direction", "dir.pt"), ("--tasks", "tasks"), ("--battery", "dir.pt")])
+def test_a_value_that_pytest_took_for_the_root_of_the_tests_is_refused(
+    pytester, elsewhere, settings, theirs, flag, name, monkeypatch
+):
+    (pytester.path / settings).write_text(
+        {"pyproject.toml": "[tool.pytest.ini_options]\n", "pytest.ini": "[pytest]\n"}[settings]
+    )
+    if theirs:
+        (elsewhere / theirs).write_text("[pytest]\n")
+    value = str(elsewhere / name)
+    with pytest.raises(UsageError) as said:
+        given_options(pytester.parseconfig(flag, value))
+    assert f"settings of {pytester.path}: it takes {value}, after {flag}," in str(said.value)
+    assert f"Write {flag}={value}" in str(said.value)
+    for others in (
+        (f"{flag}={value}",),
+        (flag, value, "--rootdir=."),
+        (flag, value, "-c", settings),
+        (flag, value, "."),
+    ):
+        assert given_options(pytester.parseconfig(*others))[flag.removeprefix("--")] == value
+    monkeypatch.setenv("PYTEST_ADDOPTS", f"{flag} {value}")
+    with pytest.raises(UsageError, match="with an equals sign"):
+        given_options(pytester.parseconfig("--alpha", "2"))
+
+
+def test_a_value_that_does_not_change_the_root_is_taken_as_typed(pytester, elsewhere):
+    value = str(elsewhere / "dir.pt")
+    assert given_options(pytester.parseconfig("--direction", value))["direction"] == value  # no settings anywhere
+    (pytester.path / "pytest.ini").touch()
+    (pytester.path / "here.pt").touch()
+    given = given_options(pytester.parseconfig("--direction", "here.pt", "--battery", "x" * 5000))
+    assert (given["direction"], given["battery"]) == ("here.pt", "x" * 5000)
 
 
 # ------------------------------------------------------------------------------------------------ options of others

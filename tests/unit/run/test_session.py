@@ -12,7 +12,6 @@ from capvec.errors import UsageError
 from capvec.plan.options import parse_options
 from capvec.records import TrialSpec
 from capvec.run import session
-from capvec.run.session import run_folder
 from capvec.sandbox.hosts import ALONE
 from capvec.studies.sweep import SweepStudy
 
@@ -58,16 +57,3 @@ def test_more_shards_than_pairs_are_refused_before_anything_starts(tmp_path: Pat
 def test_interim_analyses_and_shards_are_refused_together() -> None:
     with pytest.raises(UsageError, match="--sequential and --shard"):
         parse_options({"sequential": True, "shard": "1/2"})
-
-
-def test_the_name_of_the_link_to_the_last_run_stands_for_that_run_and_names_no_other(tmp_path: Path) -> None:
-    last = parse_options({"run": "latest", "resume": True})
-    with pytest.raises(UsageError, match=r"--run latest: .*/latest is the link to the run that began last"):
-        run_folder(last, tmp_path)
-    folder = tmp_path / "reports" / "mine"
-    folder.mkdir(parents=True)
-    (folder / "trials.jsonl").write_text("{}\n")
-    (folder.parent / "latest").symlink_to("mine")
-    assert run_folder(last, tmp_path) == folder
-    with pytest.raises(UsageError, match="mine holds a run already: add --resume"):
-        run_folder(parse_options({"run": "latest"}), tmp_path)
