@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Self
 
@@ -16,7 +17,7 @@ from capvec.reading import GIB, open_regular, shown
 from capvec.records import Config, Interval
 from capvec.results.ledger import cut_torn_line
 from capvec.serial import Record
-from capvec.stats.effects import Effect, effect_by_task
+from capvec.stats.effects import Effect, TaskMean, effect_by_task
 from capvec.stats.multiplicity import holm
 from capvec.storage import writing
 
@@ -129,8 +130,8 @@ def _cost(name: str, answers: Sequence[Answer], effect: Effect | None) -> Cost:
     return Cost(name, sum(one.right for one in valid), len(valid), len(answers) - len(valid), effect, guessing)
 
 
-def _values(answers: Iterable[Answer]) -> dict[str, Sequence[float]]:
-    return {one.item: (float(one.right),) for one in answers if not one.error}
+def _values(answers: Iterable[Answer]) -> dict[str, TaskMean]:
+    return {one.item: TaskMean(Fraction(one.right), 1) for one in answers if not one.error}
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from capvec.records import Config, Interval, Outcome
-from capvec.stats.effects import SECONDARY, Effect, paired_effect
+from capvec.records import Interval, Outcome
+from capvec.stats.effects import SECONDARY, Arm, Effect, by_task, effect_of_arms
 from capvec.stats.format_change import FormatChange
 from capvec.stats.intervals import clopper_pearson, wilson
 from capvec.stats.mediation import Mediation, decompose
@@ -71,24 +71,19 @@ class ConfigSummary:
 
 
 def summarise_config(
-    name: str,
-    group: Sequence[Outcome],
-    base: Sequence[Outcome],
-    baseline: str = Config.BASELINE,
-    unrecorded: Collection[str] = (),
+    name: str, group: Sequence[Outcome], base: Sequence[Outcome], unrecorded: Collection[str] = ()
 ) -> ConfigSummary:
     """Everything that does not depend on the other configs; `format_change` and `verdict` are left None.
 
     `base` holds the baseline's outcomes, and is empty for the baseline itself. `unrecorded` is as in `Summary`.
     """
     valid, other = valid_trials(group), valid_trials(base)
+    ours, theirs = by_task(valid), by_task(other)
+    strata = _strata(ours, theirs)
     n, solved = len(valid), _solved(valid)
     totals = {count: sum(getattr(outcome, count) for outcome in valid) for count in _COUNTS if count not in unrecorded}
     replies = totals.get("steps", 0)
-    comparable = bool(valid and other)
-    pooled = _pooled(_strata(valid, other))
-    both = [*group, *base]
-    effect = paired_effect(both, name, "pass_rate", baseline) if comparable else None
+    effect = effect_of_arms(name, "pass_rate", ours, theirs)
     return ConfigSummary(
         config=name,
         n=n,
@@ -108,15 +103,15 @@ def summarise_config(
         end_reasons={}
         if "end_reason" in unrecorded
         else dict(Counter(outcome.end_reason for outcome in valid).most_common()),
-        fisher=fisher_exact(*pooled) if pooled else None,
-        sign_flip=_sign_flip(valid, other),
-        mcnemar=_mcnemar(valid, other) if comparable else None,
-        cmh=_cmh(valid, other),
+        fisher=fisher_exact(*_pooled(strata)) if strata else None,
+        sign_flip=_sign_flip(strata) if strata else None,
+        mcnemar=_mcnemar(valid, other) if valid and other else None,
+        cmh=cmh(strata) if strata else None,
         effect=effect,
-        secondary=_secondary(both, name, baseline, unrecorded) if effect is not None else (),
-        mediation=None if {"parse_fail", "no_cmd"} & set(unrecorded) else decompose(valid, other),
+        secondary=_secondary(name, ours, theirs, unrecorded) if effect is not None else (),
+        mediation=None if {"parse_fail", "no_cmd"} & set(unrecorded) else decompose(ours, theirs),
         format_change=None,
-        sensitivity=sensitivity(both, name, baseline, strict="repaired" not in unrecorded) if base else (),
+        sensitivity=sensitivity(name, group, base, strict="repaired" not in unrecorded) if base else (),
         verdict=None,
     )
 
@@ -134,39 +129,28 @@ def _share(count: float | None, of: int) -> float | None:
     return None if count is None or not of else count / of
 
 
-def counts_by_task(outcomes: Sequence[Outcome]) -> dict[str, tuple[int, int]]:
+def counts_by_task(arm: Arm) -> dict[str, tuple[int, int]]:
     """Task → (solved trials, valid trials); errors must have been left out."""
-    tasks: dict[str, tuple[int, int]] = {}
-    for outcome in outcomes:
-        solved, n = tasks.get(outcome.task, (0, 0))
-        tasks[outcome.task] = (solved + (outcome.outcome == "solved"), n + 1)
-    return tasks
+    return {task: (_solved(its), len(its)) for task, its in arm.items()}
 
 
-def _strata(valid: Sequence[Outcome], base: Sequence[Outcome]) -> list[Stratum]:
+def _strata(ours: Arm, theirs: Arm) -> list[Stratum]:
     """The tasks that both sides have valid trials of."""
-    ours, theirs = counts_by_task(valid), counts_by_task(base)
-    return [Stratum(*ours[task], *theirs[task]) for task in ours if task in theirs]
+    return [
+        Stratum(_solved(its), len(its), _solved(base), len(base))
+        for task, its in ours.items()
+        if (base := theirs.get(task))
+    ]
 
 
-def _pooled(strata: Sequence[Stratum]) -> tuple[int, int, int, int] | None:
-    """Solved and valid trials, then the baseline's, over the tasks that both have valid trials of; None without any."""
-    if not strata:
-        return None
+def _pooled(strata: Sequence[Stratum]) -> tuple[int, int, int, int]:
+    """Solved and valid trials, then the baseline's, over the tasks that both have valid trials of."""
     solved, n, base_solved, base_n = zip(*((s.solved, s.n, s.base_solved, s.base_n) for s in strata), strict=True)
     return sum(solved), sum(n), sum(base_solved), sum(base_n)
 
 
-def _sign_flip(valid: Sequence[Outcome], base: Sequence[Outcome]) -> SignFlipResult | None:
-    strata = _strata(valid, base)
-    if not strata:
-        return None
+def _sign_flip(strata: Sequence[Stratum]) -> SignFlipResult:
     return sign_flip([Fraction(s.solved, s.n) - Fraction(s.base_solved, s.base_n) for s in strata])
-
-
-def _cmh(valid: Sequence[Outcome], base: Sequence[Outcome]) -> CmhResult | None:
-    strata = _strata(valid, base)
-    return cmh(strata) if strata else None
 
 
 def _mcnemar(valid: Sequence[Outcome], base: Sequence[Outcome]) -> McNemarResult | None:
@@ -180,9 +164,7 @@ def _mcnemar(valid: Sequence[Outcome], base: Sequence[Outcome]) -> McNemarResult
     return mcnemar_exact(pairs[1], pairs[-1], pairs[0]) if pairs else None
 
 
-def _secondary(
-    outcomes: Sequence[Outcome], name: str, baseline: str, unrecorded: Collection[str]
-) -> tuple[Effect, ...]:
+def _secondary(name: str, ours: Arm, theirs: Arm, unrecorded: Collection[str]) -> tuple[Effect, ...]:
     metrics = (metric for metric in SECONDARY if metric not in unrecorded)
-    effects = (paired_effect(outcomes, name, metric, baseline) for metric in metrics)
+    effects = (effect_of_arms(name, metric, ours, theirs) for metric in metrics)
     return tuple(effect for effect in effects if effect is not None)

@@ -16,8 +16,10 @@ from capvec.records import Config, Outcome
 DRAWS = 9_999
 """Permutations: the least p-value is 1/10,000."""
 _TIE = 1e-9
-_BATCH = 1_000_000
+_BATCH = 250_000
 """Places of the orders that are drawn at once."""
+_KEY_BITS, _INT_BITS = 53, 63
+"""Of a random number between 0 and 1, and of a whole number without its sign."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,24 @@ def _orders(strata: NDArray[np.int64], generator: np.random.Generator) -> Iterat
         keys = generator.random((min(batch, DRAWS - done), len(strata)))
         orders = np.empty(keys.shape, dtype=np.int64)
         for block in blocks:
-            orders[:, block] = block[:, :1] + np.argsort(keys[:, block], axis=2)
+            places = _places(keys[:, block.ravel()].reshape(len(keys), *block.shape))
+            orders[:, block.ravel()] = (block[:, :1] + places).reshape(len(keys), -1)
         yield orders
+
+
+def _places(keys: NDArray[np.float64]) -> NDArray[np.int64]:
+    """`np.argsort` of random keys along the last axis.
+
+    A key is a multiple of 2⁻⁵³. As whole numbers with their places in the lower bits, keys sort in half the time.
+    """
+    bits = (keys.shape[-1] - 1).bit_length()
+    if _KEY_BITS + bits > _INT_BITS:
+        return np.asarray(np.argsort(keys, axis=-1))
+    numbers: NDArray[np.int64] = np.ldexp(keys, _KEY_BITS).astype(np.int64) << bits
+    numbers |= np.arange(keys.shape[-1])
+    numbers.sort(axis=-1)
+    numbers &= (1 << bits) - 1
+    return numbers
 
 
 def _centred(values: NDArray[np.float64], strata: NDArray[np.int64]) -> NDArray[np.float64]:

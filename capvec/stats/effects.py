@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from operator import attrgetter
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from capvec.decimals import exact, exact_mean
 from capvec.records import Config, Interval, Outcome
@@ -16,7 +16,9 @@ from capvec.stats.pairing import sign_flip
 
 Metric = Literal["pass_rate", "parse_fail", "no_cmd", "steps"]
 AnyMetric = Metric | Literal["reward"]
-_VALUES: Mapping[Metric, Callable[[Outcome], float]] = {
+Arm = Mapping[str, Sequence[Outcome]]
+"""Task → the trials of one config, at least one."""
+_VALUES: Mapping[Metric, Callable[[Outcome], int]] = {
     "pass_rate": lambda outcome: outcome.outcome == "solved",
     "parse_fail": attrgetter("parse_fail"),
     "no_cmd": attrgetter("no_cmd"),
@@ -24,6 +26,13 @@ _VALUES: Mapping[Metric, Callable[[Outcome], float]] = {
 }
 """One trial's part in each metric."""
 SECONDARY: tuple[Metric, ...] = ("parse_fail", "no_cmd", "steps")
+
+
+class TaskMean(NamedTuple):
+    """Of one arm's trials of a task."""
+
+    mean: Fraction
+    n: int
 
 
 @dataclass(frozen=True)
@@ -59,26 +68,46 @@ def paired_effect(
     Returns:
         None where the two share no task with valid trials.
     """
-    ours, base = _by_task(outcomes, config, metric), _by_task(outcomes, baseline, metric)
-    return effect_by_task(config, metric, ours, base)
+    valid = [outcome for outcome in outcomes if outcome.outcome != "error"]
+    ours, base = (by_task(one for one in valid if one.config == name) for name in (config, baseline))
+    return effect_of_arms(config, metric, ours, base)
+
+
+def by_task(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
+    """The outcomes of each task, tasks in the order of their first."""
+    tasks: defaultdict[str, list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        tasks[outcome.task].append(outcome)
+    return dict(tasks)
+
+
+def effect_of_arms(config: str, metric: Metric, ours: Arm, base: Arm) -> Effect | None:
+    """The effect from the valid trials of both arms, as `paired_effect` has it."""
+    value = _VALUES[metric]
+    return effect_by_task(config, metric, task_means(ours, value), task_means(base, value))
+
+
+def task_means(arm: Arm, value: Callable[[Outcome], int]) -> dict[str, TaskMean]:
+    """The mean of a count, or of a switch, over the trials of each task."""
+    return {task: TaskMean(Fraction(sum(map(value, its)), len(its)), len(its)) for task, its in arm.items()}
 
 
 def effect_by_task(
     config: str,
     metric: AnyMetric,
-    ours: Mapping[str, Sequence[float]],
-    base: Mapping[str, Sequence[float]],
+    ours: Mapping[str, TaskMean],
+    base: Mapping[str, TaskMean],
     span: float = 1.0,
 ) -> Effect | None:
-    """The effect from the values of both arms, with the task as the unit.
+    """The effect from the means of both arms, with the task as the unit.
 
-    Means and differences are of exact numbers (`capvec.decimals`), so that equal means are no difference, and small
-    ones beside large ones are.
+    Means and differences are exact (`capvec.decimals`), so that equal means are no difference, and small ones beside
+    large ones are.
 
     Args:
         config: its name.
         metric: the effect has an interval for `pass_rate` and `reward`.
-        ours: task → the value of each valid trial of the config, at least one.
+        ours: task → the mean over the valid trials of the config.
         base: the same of the baseline.
         span: the largest possible difference of two values, where there is an interval.
 
@@ -88,22 +117,21 @@ def effect_by_task(
     shared = [task for task in ours if task in base]
     if not shared:
         return None
-    values, bases = ([exact_mean(arm[task]) for task in shared] for arm in (ours, base))
+    values, bases = ([arm[task].mean for task in shared] for arm in (ours, base))
+    trials = [(ours[task].n, base[task].n) for task in shared]
     differences = [value - other for value, other in zip(values, bases, strict=True)]
     test = sign_flip(differences)
     return Effect(
         config=config,
         metric=metric,
         tasks=len(shared),
-        n=sum(len(ours[task]) for task in shared),
+        n=sum(n for n, _ in trials),
         baseline=float(exact_mean(bases)),
         value=float(exact_mean(values)),
         difference=test.statistic,
         pvalue=test.pvalue,
-        interval=_interval(differences, [(len(ours[task]), len(base[task])) for task in shared], span)
-        if metric in ("pass_rate", "reward")
-        else None,
-        attempts=1 / _mean([1 / min(len(ours[task]), len(base[task])) for task in shared]),
+        interval=_interval(differences, trials, span) if metric in ("pass_rate", "reward") else None,
+        attempts=1 / _mean([1 / min(pair) for pair in trials]),
     )
 
 
@@ -111,15 +139,6 @@ def _interval(differences: Sequence[Fraction], trials: Sequence[tuple[int, int]]
     pairs = _mean([2 / (1 / ours + 1 / base) for ours, base in trials])
     found = clustered([float(difference / exact(span)) for difference in differences], pairs)
     return Interval(span * found.low, span * found.high)
-
-
-def _by_task(outcomes: Sequence[Outcome], config: str, metric: Metric) -> dict[str, list[float]]:
-    tasks: defaultdict[str, list[float]] = defaultdict(list)
-    value = _VALUES[metric]
-    for outcome in outcomes:
-        if outcome.config == config and outcome.outcome != "error":
-            tasks[outcome.task].append(float(value(outcome)))
-    return tasks
 
 
 def value_of(outcome: Outcome, metric: Metric) -> float:

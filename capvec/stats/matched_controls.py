@@ -14,14 +14,13 @@ References:
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import get_args
 
 from capvec.records import Config, Outcome
-from capvec.stats.effects import Metric, value_of
+from capvec.stats.effects import Arm, Metric, by_task, value_of
 
 MATCHED_KINDS = ("random", "shuffled", "orthogonal")
 _TIE = 1e-9
@@ -131,8 +130,10 @@ def _compare(
     if not measured or not shared:
         return
     left_out = len(set.union(*(set(arm) for arm in arms))) - len(shared)
+    pairs = sorted(shared)  # sums in one order
+    tasks = [by_task(arm[pair] for pair in pairs) for arm in arms]
     for metric in metrics:
-        base, *others = (_mean_over_tasks({pair: value_of(arm[pair], metric) for pair in shared}) for arm in arms)
+        base, *others = (_mean_over_tasks(arm, metric) for arm in tasks)
         effect, *effects = (other - base for other in others)
         yield MatchedComparison(
             config=compared[1],
@@ -146,8 +147,5 @@ def _compare(
         )
 
 
-def _mean_over_tasks(values: Mapping[tuple[str, int], float]) -> float:
-    tasks: defaultdict[str, list[float]] = defaultdict(list)
-    for (task, _), value in sorted(values.items()):  # sums in one order
-        tasks[task].append(value)
-    return fmean(fmean(its) for its in tasks.values())
+def _mean_over_tasks(arm: Arm, metric: Metric) -> float:
+    return fmean(fmean(value_of(outcome, metric) for outcome in its) for its in arm.values())

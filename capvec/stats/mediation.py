@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from capvec.records import Outcome
+from capvec.stats.effects import Arm
 from capvec.text import signed
 
 _DECIMALS = 12
@@ -89,7 +90,7 @@ def spoiled_by(outcome: Outcome) -> Spoiled:
     return "parse_fail" if outcome.parse_fail >= outcome.no_cmd else "no_cmd"
 
 
-def decompose(outcomes: Sequence[Outcome], base: Sequence[Outcome]) -> Mediation | None:
+def decompose(ours: Arm, theirs: Arm) -> Mediation | None:
     """Kitagawa's decomposition of a difference of rates (JASA 1955, 50:1168; Oaxaca's and Blinder's with dummies).
 
     Trials fall into three categories g by `spoiled_by`. With shares w_g and pass rates p_g, bars for the mean of both
@@ -101,10 +102,13 @@ def decompose(outcomes: Sequence[Outcome], base: Sequence[Outcome]) -> Mediation
     side's rate there, so that all of it is composition; where neither side has a clean trial, p̄_clean is the mean of
     both sides' pass rates.
 
+    Args:
+        ours: the valid trials of the config.
+        theirs: those of the baseline.
+
     Returns:
-        None where they share no task with valid trials.
+        None where they share no task.
     """
-    ours, theirs = _by_task(outcomes), _by_task(base)
     shared = [task for task in ours if task in theirs]
     if not shared:
         return None
@@ -121,14 +125,6 @@ def decompose(outcomes: Sequence[Outcome], base: Sequence[Outcome]) -> Mediation
     return Mediation(terms[0], terms[1], terms[2], terms[3], categories)
 
 
-def _by_task(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
-    tasks: defaultdict[str, list[Outcome]] = defaultdict(list)
-    for outcome in outcomes:
-        if outcome.outcome != "error":
-            tasks[outcome.task].append(outcome)
-    return tasks
-
-
 def _weigh(tasks: Sequence[Sequence[Outcome]]) -> tuple[Counter[Spoiled], Counter[Spoiled]]:
     """Share of trials in each category, and of trials that are in it and solved."""
     share: Counter[Spoiled] = Counter()
@@ -136,8 +132,9 @@ def _weigh(tasks: Sequence[Sequence[Outcome]]) -> tuple[Counter[Spoiled], Counte
     for group in tasks:
         weight = 1 / (len(tasks) * len(group))
         for outcome in group:
-            share[spoiled_by(outcome)] += weight  # type: ignore[assignment]
-            solved[spoiled_by(outcome)] += weight * (outcome.outcome == "solved")  # type: ignore[assignment]
+            category = spoiled_by(outcome)
+            share[category] += weight  # type: ignore[assignment]
+            solved[category] += weight * (outcome.outcome == "solved")  # type: ignore[assignment]
     return share, solved
 
 

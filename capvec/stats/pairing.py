@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, stats
+from scipy import stats
 
 from capvec.decimals import exact
 
@@ -105,15 +105,15 @@ def _pvalue(whole: Sequence[int], seed: int) -> tuple[float, bool]:
 
 def _by_convolution(whole: Sequence[int]) -> float:
     """Share of sign patterns whose sum is at least as far from zero, from the distribution of the sum."""
-    steps = [abs(value) for value in whole if value]
-    reach = sum(steps)
+    halves = np.ones(1)  # of every other number, since all sums are odd or all are even
+    for step in filter(None, map(abs, whole)):
+        longer = np.zeros(len(halves) + step)
+        longer[step:] = halves
+        longer[:-step] += halves
+        halves = longer / 2
+    reach = len(halves) - 1
     chance = np.zeros(2 * reach + 1)
-    chance[reach] = 1.0
-    for step in steps:
-        up = np.zeros_like(chance)
-        up[step:] = chance[:-step]
-        up[:-step] += chance[step:]
-        chance = up / 2
+    chance[::2] = halves
     far = np.abs(np.arange(-reach, reach + 1)) >= abs(sum(whole))
     return min(1.0, float(chance[far].sum()))
 
@@ -139,8 +139,11 @@ def _signed_sums(whole: Sequence[int]) -> list[int]:
 def sign_flip_pvalues(whole: NDArray[np.int64]) -> NDArray[np.float64]:
     """The exact p-values of many sign-flip tests at once, for simulations.
 
-    The characteristic function of Σ ±d_i is Π cos(t·d_i); its values at 2πj/M, with M beyond the sum's range, give the
-    distribution by an inverse Fourier transform, to about 1e-14.
+    The characteristic function of S = Σ ±d_i is φ(t) = Π cos(t·d_i). With M beyond the range of S, and t_j = 2πj/M,
+
+        P(|S| < s) = Σ_j φ(t_j)·sin((2s − 1)·t_j/2)/sin(t_j/2) / M,
+
+    to about 1e-14. Of many tasks, few φ(t_j) are more than rounding.
 
     Args:
         whole: int [tests, tasks], differences over a common denominator.
@@ -161,17 +164,18 @@ def _block_pvalues(whole: NDArray[np.int64]) -> NDArray[np.float64]:
     sizes = np.flatnonzero(counts.any(axis=0))
     counts = counts[:, sizes].astype(float)
     reach = int((counts @ sizes).max(initial=0))
-    period = fft.next_fast_len(2 * reach + 2)
-    waves = np.cos(2 * np.pi * np.outer(sizes, np.arange(period // 2 + 1)) / period)
+    period = 2 * reach + 1
+    angles = np.pi * np.arange(1, reach + 1) / period  # t_j/2; those beyond mirror them
+    waves = np.cos(2 * np.outer(sizes, angles))
     logs = counts @ np.log(np.maximum(np.abs(waves), _TINY))
-    seen = logs.max(axis=0, initial=-math.inf) > math.log(_UNSEEN)  # of many tasks few waves are
+    seen = logs.max(axis=0, initial=-math.inf) > math.log(_UNSEEN)
     odd = (counts @ (waves[:, seen] < 0).astype(float)).astype(np.int64) & 1
-    product = np.zeros_like(logs)
-    product[:, seen] = np.exp(np.maximum(logs[:, seen], math.log(_TINY))) * (1 - 2 * odd)
-    chance = fft.irfft(product, period, axis=1)[:, : reach + 1]
-    chance[:, 1:] *= 2  # both signs of a sum
-    tail = np.cumsum(chance[:, ::-1], axis=1)[:, ::-1]
-    found: NDArray[np.float64] = tail[np.arange(tests), np.abs(whole.sum(axis=1))]
+    product = np.exp(np.maximum(logs[:, seen], math.log(_TINY))) * (1 - 2 * odd)
+    observed = np.abs(whole.sum(axis=1))
+    inner = 2 * observed - 1  # as many sums are nearer to zero
+    kernel = np.sin(np.outer(inner, angles[seen])) / np.sin(angles[seen])
+    nearer = (inner + 2 * (product * kernel).sum(axis=1)) / period
+    found: NDArray[np.float64] = np.where(observed, 1 - nearer, 1.0)
     return np.clip(found, 0.0, 1.0)
 
 

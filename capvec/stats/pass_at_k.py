@@ -8,16 +8,20 @@ and the task is the unit of its interval: attempts at one task are no further ev
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from math import comb
 
-from capvec.decimals import exact_mean
 from capvec.records import Interval, Outcome
 from capvec.stats.config_summary import counts_by_task, valid_trials
+from capvec.stats.effects import by_task
 from capvec.stats.intervals import clustered, wilson_of_mean
+
+_Counts = tuple[int, int]
+"""Solved trials of a task, and all valid ones."""
 
 
 @dataclass(frozen=True)
@@ -79,29 +83,37 @@ def summarise_pass_at_k(
     Returns:
         One for each config with a valid trial; empty where no config has two valid trials of a task.
     """
-    counts = {name: counts_by_task(valid_trials(group)) for name, group in groups.items()}
+    counts = {name: counts_by_task(by_task(valid_trials(group))) for name, group in groups.items()}
     if all(n < 2 for tasks in counts.values() for _, n in tasks.values()):
         return ()
     found = []
     for name, tasks in counts.items():
-        base = {} if name == baseline else counts_by_task(valid_trials(bases[name]))
+        base = {} if name == baseline else counts_by_task(by_task(valid_trials(bases[name])))
         most = max((n for _, n in tasks.values()), default=0)
         if most:
             found.append(ConfigPassAtK(name, tuple(_at(k, tasks, base) for k in range(1, most + 1))))
     return tuple(found)
 
 
-def _at(k: int, tasks: Mapping[str, tuple[int, int]], base: Mapping[str, tuple[int, int]]) -> PassAtK:
-    values, others = _by_task(k, tasks), _by_task(k, base)
-    mean = exact_mean([*values.values()])
-    found = PassAtK(k, len(values), float(mean), wilson_of_mean(float(mean), len(values)))
-    differences = [value - others[task] for task, value in values.items() if task in others]
-    if not differences:
+def _at(k: int, tasks: Mapping[str, _Counts], base: Mapping[str, _Counts]) -> PassAtK:
+    known = {task: counts for task, counts in tasks.items() if counts[1] >= k}
+    mean = float(_mean(k, known.values()))
+    found = PassAtK(k, len(known), mean, wilson_of_mean(mean, len(known)))
+    pairs = [(counts, base[task]) for task, counts in known.items() if task in base and base[task][1] >= k]
+    if not pairs:
         return found
-    difference = float(exact_mean(differences))
-    spread = clustered([float(one) for one in differences], attempts=1)
-    return PassAtK(k, found.tasks, found.estimate, found.interval, len(differences), difference, spread)
+    ours, theirs = zip(*pairs, strict=True)
+    difference = float(_mean(k, ours) - _mean(k, theirs))
+    differences = {pair: float(_of(k, pair[0]) - _of(k, pair[1])) for pair in set(pairs)}
+    spread = clustered([differences[pair] for pair in pairs], attempts=1)
+    return PassAtK(k, found.tasks, found.estimate, found.interval, len(pairs), difference, spread)
 
 
-def _by_task(k: int, tasks: Mapping[str, tuple[int, int]]) -> dict[str, Fraction]:
-    return {task: pass_at_k(n, solved, k) for task, (solved, n) in tasks.items() if n >= k}
+def _mean(k: int, counts: Collection[_Counts]) -> Fraction:
+    """Over tasks, of which many have the same counts."""
+    return sum((times * _of(k, one) for one, times in Counter(counts).items()), Fraction()) / len(counts)
+
+
+def _of(k: int, counts: _Counts) -> Fraction:
+    solved, n = counts
+    return pass_at_k(n, solved, k)

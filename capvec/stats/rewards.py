@@ -14,7 +14,7 @@ from fractions import Fraction
 
 from capvec.decimals import exact, exact_mean
 from capvec.records import Interval, Outcome
-from capvec.stats.effects import Effect, effect_by_task
+from capvec.stats.effects import Effect, TaskMean, effect_by_task
 from capvec.stats.intervals import wilson_of_mean
 from capvec.stats.multiplicity import holm
 
@@ -130,7 +130,7 @@ class _Bounds:
 def _of_config(name: str, group: Sequence[Outcome], base: Sequence[Outcome], bounds: _Bounds) -> ConfigRewards:
     ours, theirs = _by_task(group), _by_task(base)
     values = [value for task in ours.values() for value in task]
-    effect = effect_by_task(name, "reward", ours, theirs, bounds.span)
+    effect = effect_by_task(name, "reward", _means(ours), _means(theirs), bounds.span)
     if not values:
         return ConfigRewards(name, 0, None, None, effect)
     mean = exact_mean(values)
@@ -143,6 +143,10 @@ def _by_task(outcomes: Sequence[Outcome]) -> dict[str, list[float]]:
         if outcome.outcome != "error" and outcome.reward is not None:
             tasks[outcome.task].append(outcome.reward)
     return tasks
+
+
+def _means(tasks: Mapping[str, Sequence[float]]) -> dict[str, TaskMean]:
+    return {task: TaskMean(exact_mean(values), len(values)) for task, values in tasks.items()}
 
 
 def _named(outcomes: Sequence[Outcome]) -> dict[str, NamedMean]:

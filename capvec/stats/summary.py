@@ -12,7 +12,7 @@ from capvec.records import Config, Outcome
 from capvec.stats.assumed import EQUIVALENCE_MARGIN, UNKNOWN_SPREAD
 from capvec.stats.config_summary import ConfigSummary, counts_by_task, summarise_config, valid_trials
 from capvec.stats.drift import Drift, drift
-from capvec.stats.effects import SECONDARY, AnyMetric, Effect, Metric
+from capvec.stats.effects import SECONDARY, AnyMetric, Effect, Metric, by_task
 from capvec.stats.format_change import format_change
 from capvec.stats.multiplicity import holm
 from capvec.stats.pass_at_k import ConfigPassAtK, summarise_pass_at_k
@@ -110,20 +110,22 @@ def summarise(
     wanted = [name for name in config_names if name != baseline] if comparisons is None else list(comparisons)
     if unknown := ({outcome.config for outcome in outcomes} | set(wanted)) - set(config_names):
         raise UsageError(f"outcomes of unknown configs {sorted(unknown)}; expected {', '.join(config_names)}")
-    groups = {name: [outcome for outcome in outcomes if outcome.config == name] for name in config_names}
+    groups: dict[str, list[Outcome]] = {name: [] for name in config_names}
+    for outcome in outcomes:
+        groups[outcome.config].append(outcome)
     base = groups.get(baseline, [])
     if sequential is not None:
         groups = {name: sequential.analysed(group) for name, group in groups.items()}
     bases = {name: base if sequential is None else sequential.analysed(base, name) for name in groups}
     rows = [
         _with_sequential_pvalue(
-            summarise_config(name, group, [] if name == baseline else bases[name], baseline, unrecorded), sequential
+            summarise_config(name, group, [] if name == baseline else bases[name], unrecorded), sequential
         )
         for name, group in groups.items()
     ]
     rows, tested, secondary = _adjust(rows, wanted, [metric for metric in SECONDARY if metric not in unrecorded])
     ended = sequential.ends if sequential is not None else ()
-    own = {name: summarise_config(baseline, bases[name], [], baseline, unrecorded) for name in ended}
+    own = {name: summarise_config(baseline, bases[name], [], unrecorded) for name in ended}
     observed = drift(outcomes, baseline), spread_between_tasks(base)
     rewards = summarise_rewards(groups, bases, baseline, tested)
     attempts = summarise_pass_at_k(groups, bases, baseline)
@@ -183,7 +185,7 @@ def _read(row: ConfigSummary, reading: Reading) -> Effect | None:
 
 def spread_between_tasks(base: Sequence[Outcome]) -> float | None:
     """The logit SD between tasks behind a baseline's outcomes (`power.observed_spread`); errors are left out."""
-    counts = counts_by_task(valid_trials(base)).values()
+    counts = counts_by_task(by_task(valid_trials(base))).values()
     return observed_spread([solved for solved, _ in counts], [n for _, n in counts])
 
 

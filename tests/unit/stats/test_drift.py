@@ -111,3 +111,14 @@ def test_a_p_value_is_that_of_all_trials_sorted_at_once_however_many_they_are(ta
     solved = centred(np.array([one.outcome == "solved" for one in given], float))
     as_far = (np.abs(start[orders] @ solved) >= abs(start @ solved) - 1e-9).sum()
     assert drift(given).pass_trend.pvalue == (1 + as_far) / 10_000
+
+
+def test_a_p_value_is_that_of_all_trials_sorted_at_once_where_thousands_are_exchanged():
+    rng = np.random.default_rng(0)
+    given = trials([(f"t{k:04}", 1, int(rng.integers(0, 600)), rng.random() < 0.6, "w") for k in range(1_100)])
+    orders = np.argsort(np.random.default_rng(0).random((9_999, len(given))), axis=1)
+    start = stats.rankdata([one.started for one in given])
+    solved = np.array([one.outcome == "solved" for one in given], float)
+    start, solved = start - start.mean(), solved - solved.mean()
+    as_far = (np.abs(start[orders] @ solved) >= abs(start @ solved) - 1e-9).sum()
+    assert drift(given).pass_trend.pvalue == (1 + as_far) / 10_000

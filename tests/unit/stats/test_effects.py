@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.outcomes import outcome
 
@@ -46,6 +48,31 @@ def test_errors_and_tasks_of_one_side_alone_are_left_out():
     effect = paired_effect(outcomes, "x", "pass_rate")
     assert (effect.tasks, effect.n, effect.difference, effect.attempts) == (1, 1, 0.0, 1)
     assert paired_effect(outcomes[-2:], "x", "pass_rate") is None
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.sampled_from(["x", "baseline", "other"]), st.integers(0, 3), st.integers(0, 9))))
+def test_an_effect_is_the_mean_over_tasks_of_what_each_trial_of_the_two_configs_counts(rows):
+    outcomes = [
+        outcome(config, f"t{task}", attempt=attempt, steps=steps)
+        for attempt, (config, task, steps) in enumerate(rows, start=1)
+    ]
+    values = {
+        (name, f"t{task}"): [steps for config, one, steps in rows if (config, one) == (name, task)]
+        for name in ("x", "baseline")
+        for task in range(4)
+    }
+    shared = [f"t{task}" for task in range(4) if values["x", f"t{task}"] and values["baseline", f"t{task}"]]
+    effect = paired_effect(outcomes, "x", "steps")
+    if not shared:
+        assert effect is None
+        return
+    ours, base = (
+        sum(Fraction(sum(values[name, task]), len(values[name, task])) for task in shared) / len(shared)
+        for name in ("x", "baseline")
+    )
+    assert (effect.value, effect.baseline, effect.difference) == (float(ours), float(base), float(ours - base))
+    assert (effect.tasks, effect.n) == (len(shared), sum(len(values["x", task]) for task in shared))
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=8))
