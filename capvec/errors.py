@@ -33,7 +33,10 @@ class SandboxUnavailable(InfrastructureError):
 
 
 class SandboxBroken(SandboxUnavailable):
-    """Docker answers, and refuses what is asked of a container that is there; the agent may have broken it."""
+    """Docker answers, and refuses what is asked of a container that is there; the agent may have broken it.
+
+    Whoever blames it asks again first, once the same has gone well where no agent was.
+    """
 
 
 class EnvironmentFault(InfrastructureError):

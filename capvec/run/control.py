@@ -9,7 +9,9 @@ task's own solution, or after nothing where there is none.
 - The control fails too: the instrument is at fault, and the trial is an `error`.
 - The control is as it should be: the verifier works here and now. One with a container of its own judges the same copy
   of the work once more, since the fault may have passed. One in the agent's container does not: it would judge what its
-  first run changed, and an agent would have two tries. What it found stands, and the note says what failed.
+  first run changed, and an agent would have two tries. What it found stands, and the note says what failed. Where
+  Docker refused what was asked of the agent's container, it is asked once more in any case: it may have failed by
+  itself, and the control has shown that it is well by now.
 
 What cannot be judged because of the agent's work earns 0, or what doing nothing earns if that is less: a second
 control tells, for that step and for those that would have followed. So it earns no more than stopping before it.
@@ -23,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from capvec.decimals import reaches
 from capvec.errors import SandboxBroken, StepFault, StorageExceeded, VerifierFault
@@ -34,7 +37,7 @@ from capvec.sandbox.solution import has_solution, solve
 from capvec.sandbox.steps import begin, goes_on
 from capvec.sandbox.symptoms import symptoms
 from capvec.sandbox.verifier import verify
-from capvec.task_records import Task
+from capvec.task_records import Task, TaskStep
 
 
 @dataclass(frozen=True)
@@ -207,14 +210,24 @@ def ready(sandbox: Sandbox, task: Task, control: Control, before: Judged) -> Jud
         VerifierFault: the same, and a verifier failed where no agent was.
         SandboxUnavailable: a sandbox is gone or cannot be restored.
     """
+    step = task.steps[len(before.steps)]
+    if (hindrance := _hindrance(sandbox, task, step)) is None:
+        return None
+    if not before.steps:
+        raise hindrance
+    if other := control.fault(task, before.steps):
+        raise VerifierFault(f"{hindrance}; and {other}") from hindrance
+    if isinstance(hindrance, SandboxBroken):
+        hindrance = _hindrance(sandbox, task, step)
+    return None if hindrance is None else control.unjudged(task, before, f"on what the agent left, {hindrance}")
+
+
+def _hindrance(sandbox: Sandbox, task: Task, step: TaskStep) -> StepFault | SandboxBroken | None:
+    """Begin a step. Returns what prevents it."""
     try:
-        begin(sandbox, task, task.steps[len(before.steps)])
+        begin(sandbox, task, step)
     except (StepFault, SandboxBroken) as fault:
-        if not before.steps:
-            raise
-        if other := control.fault(task, before.steps):
-            raise VerifierFault(f"{fault}; and {other}") from fault
-        return control.unjudged(task, before, f"on what the agent left, {fault}")
+        return fault
     return None
 
 
@@ -234,54 +247,76 @@ def judge(sandbox: Sandbox, task: Task, control: Control, before: Judged | None 
     """
     before = before or Judged()
     with ExitStack() as cleanup:
-        evidence, judged = None, None
-        try:
-            evidence = cleanup.enter_context(saved(sandbox, task, task.steps[len(before.steps)]))
-        except SandboxBroken as broken:
-            doubt = str(broken)
-        else:
-            judged, doubt = _verify(sandbox, task, before.steps, control.scale, evidence)
-        if judged is not None and not doubt:
-            return replace(judged, note="" if judged.solved else _notes(before, judged.note))
+        look = _look(sandbox, task, before.steps, control.scale, cleanup)
+        if look.judged is not None and not look.doubt:
+            return replace(look.judged, note="" if look.judged.solved else _notes(before, look.judged.note))
         if fault := control.fault(task, before.steps):
-            raise VerifierFault(f"{doubt}; and {fault}")
-        if evidence is not None and task.steps[len(before.steps)].verifier.environment is not None:
-            evidence.renew()
-            judged, doubt = _verify(sandbox, task, before.steps, control.scale, evidence)
-    note = f"{ONLY_HERE}: {doubt}" if doubt else ""
-    if judged is None:
+            raise VerifierFault(f"{look.doubt}; and {fault}")
+        if look.refused or task.steps[len(before.steps)].verifier.environment is not None:
+            if look.evidence is not None:
+                look.evidence.renew()
+            look = _look(sandbox, task, before.steps, control.scale, cleanup, look.evidence)
+    note = f"{ONLY_HERE}: {look.doubt}" if look.doubt else ""
+    if look.judged is None:
         return control.unjudged(task, before, note)
-    return replace(judged, note="" if judged.solved else _notes(before, judged.note, note))
+    return replace(look.judged, note="" if look.judged.solved else _notes(before, look.judged.note, note))
 
 
 def _notes(before: Judged, *notes: str) -> str:
     return "; ".join(filter(None, (before.note, *notes)))
 
 
+class _Look(NamedTuple):
+    """What a verifier found."""
+
+    judged: Judged | None
+    """How the attempt is judged; None where it is not."""
+    doubt: str
+    """Why that is in doubt; empty if it is not."""
+    evidence: Evidence | None = None
+    """What was saved of the step; None where it cannot be."""
+    refused: bool = False
+    """Whether Docker refused what was asked of a container."""
+
+
 def _verify(
+    sandbox: Sandbox, task: Task, before: Sequence[Mapping[str, float]], scale: Scale
+) -> tuple[Judged | None, str]:
+    """As `_look`, once."""
+    with ExitStack() as cleanup:
+        look = _look(sandbox, task, before, scale, cleanup)
+    return look.judged, look.doubt
+
+
+def _look(
     sandbox: Sandbox,
     task: Task,
     before: Sequence[Mapping[str, float]],
     scale: Scale,
+    cleanup: ExitStack,
     evidence: Evidence | None = None,
-) -> tuple[Judged | None, str]:
-    """How the attempt is judged, None where it is not; and why that is in doubt, empty if it is not.
+) -> _Look:
+    """Run the verifier of a step.
 
     Args:
         sandbox: after the step's agent has ended.
         task: that was worked on.
         before: the rewards of each step before.
         scale: by which the attempt is judged.
-        evidence: what was saved of the step; None to save it now.
+        cleanup: removes what is saved of the step.
+        evidence: what was saved of it; None to save it now.
     """
+    step = task.steps[len(before)]
     try:
-        verified = verify(sandbox, task, task.steps[len(before)], evidence)
+        evidence = evidence or cleanup.enter_context(saved(sandbox, task, step))
+        verified = verify(sandbox, task, step, evidence)
         judged = scale.judged(task, (*before, verified.rewards), "; ".join(verified.notes))
     except VerifierFault as fault:
-        return None, "; ".join((*fault.notes, str(fault)))
+        return _Look(None, "; ".join((*fault.notes, str(fault))), evidence)
     except SandboxBroken as fault:
-        return None, str(fault)
+        return _Look(None, str(fault), evidence, refused=True)
     reward = scale.of_step(verified.rewards)
     found = (*symptoms(verified.ran), *symptoms(CommandResult(verified.logs, None)))
     signs = "" if reaches(reward, scale.solved_at) else "; ".join((*verified.failed, *map(str, found)))
-    return judged, signs and f"the verifier's tools failed, and it wrote the reward {reward:g}: {signs}"
+    doubt = signs and f"the verifier's tools failed, and it wrote the reward {reward:g}: {signs}"
+    return _Look(judged, doubt, evidence)

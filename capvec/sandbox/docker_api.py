@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import docker
 import docker.errors
 import docker.utils
+import requests.utils
 
 from capvec.parsing import parse_json
 from capvec.reading import MIB, size
@@ -35,8 +36,10 @@ _ARCHIVE_PIECE = 64 << 10
 _GRACE_S = 0.5
 """In which the socket's own reason comes, where nothing was said at all."""
 _TICK_S = 0.5
-_ERROR = 400
-"""The least status that is an error."""
+_ERROR, OWN_FAULT = 400, 500
+"""The least status that is an error, and the least that says that what answers has failed by itself."""
+_AGAIN_S = 0.2
+"""Before a request is sent again."""
 _Found = TypeVar("_Found")
 
 
@@ -49,10 +52,23 @@ class DockerAPI(docker.APIClient):  # type: ignore[misc]
 
     An answer comes within the client's `timeout`, and has at most `LARGEST` bytes. A stream is silent for no longer
     than the timeout, events excepted, of which an idle Docker has none.
+
+    An answer that Docker failed by itself (status 500 and above) is believed where it comes twice: to the same request,
+    sent again, or of a program that is started anew (`capvec.sandbox.processes`).
     """
 
     def send(self, request: Any, **settings: Any) -> Any:
         """Send a request, and read its answer unless it is a stream."""
+        response = self._send(request, **settings)
+        if response.status_code < OWN_FAULT or not _may_be_sent_again(request):
+            return response
+        response.close()
+        time.sleep(_AGAIN_S)
+        if getattr(request, "_body_position", None) is not None:  # of a file
+            requests.utils.rewind_body(request)
+        return self._send(request, **settings)
+
+    def _send(self, request: Any, **settings: Any) -> Any:
         what, streamed = _asked(request), settings.get("stream")
         endless = what.endswith("/events")
         limit_s = settings.get("timeout") or self.timeout
@@ -178,6 +194,11 @@ def _body(response: Any, what: str, limit_s: float, largest: int) -> bytes:
 def _keep(response: Any, data: bytes) -> None:
     """Let an answer have the body that was read of it."""
     response._content, response._content_consumed = data, True
+
+
+def _may_be_sent_again(request: Any) -> bool:
+    """Whether it does nothing twice, and takes no long time. A program that failed to start is not started again."""
+    return request.method in ("GET", "HEAD") or without_version(urlsplit(request.url).path).startswith("/containers/")
 
 
 def _asked(request: Any) -> str:

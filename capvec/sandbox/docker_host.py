@@ -209,7 +209,9 @@ def _silent(host: DockerHost, why: str) -> str:
     )
 
 
-_TAKEN = re.compile(r"no such container: |container \S+ is (?:already )?paused|.*: no such container$", re.IGNORECASE)
+_TAKEN = re.compile(
+    r"no such container: |container \S+ is (?:already |not )?paused|.*: no such container$", re.IGNORECASE
+)
 """What Docker and Podman say of a container that was taken away or paused from outside, which no agent in it can do.
 
 Only whole messages count: a name that the agent gave a file may be part of another one.
@@ -218,7 +220,11 @@ Only whole messages count: a name that the agent gave a file may be part of anot
 
 @contextmanager
 def faults() -> Iterator[None]:
-    """Turn what the Docker SDK raises into `SandboxUnavailable`, and a refusal of Docker's into `SandboxBroken`."""
+    """Turn what the Docker SDK raises into `SandboxUnavailable`, and a refusal of Docker's into `SandboxBroken`.
+
+    Of the latter nobody is to blame yet: the agent is where Docker refuses again, after all went well in a container
+    that no agent reached (`capvec.run.control`).
+    """
     try:
         yield
     except FAULTS as error:

@@ -11,15 +11,16 @@ import docker.errors
 
 from capvec.errors import SandboxUnavailable
 from capvec.sandbox.accounts import are_readable
+from capvec.sandbox.docker_api import OWN_FAULT
+from capvec.sandbox.programs import cannot_execute, follow, start_program
 from capvec.sandbox.shell import ShellLost
 from capvec.sandbox.streams import ASKED, ExecStream, Output
+from capvec.sandbox.witness import check_host
 
 GRACE_S = 3.0
 """How long to repeat an attempt that fails for a reason that passes by itself."""
 ANSWER_S = 20.0
 """How long to wait for a program that always prints: for its end, and then for what it printed."""
-QUIET_S, DRAIN_S = 0.1, 1.0
-"""How long to wait for more output of a program that has ended, at once and in all."""
 _TICKS_PER_S = 100
 """Of the kernel's clock ticks, as programs see them: the same number on every architecture that Docker runs on."""
 READY_S = 10
@@ -157,6 +158,9 @@ class Processes:
         self.keepers = Keepers("1", "")
         """The container's own processes: init and its child, or all that the ENTRYPOINT started."""
         self._may_restart = False
+        self._doubted = True
+        """Whether a program that cannot be started is the container's fault: none could be before, and no agent was
+        there then, or Docker was well."""
 
     @property
     def listing(self) -> str:
@@ -189,7 +193,8 @@ class Processes:
     ) -> tuple[str, ExecStream]:
         """Start a program. Returns the id of its `docker exec`, and its output.
 
-        A container that has ended was ended by the agent, and is started again.
+        A container that has ended was ended by the agent, and is started again. Where Docker cannot start the program
+        although all is well beside this container, it is asked once more.
 
         Raises:
             ShellLost: it cannot be started again, or what Docker needs to start a program in it is gone.
@@ -200,22 +205,30 @@ class Processes:
         while True:
             self._check_accounts()
             try:
-                created = self._api.exec_create(
-                    self._container, argv, stdin=stdin, environment=env, workdir=workdir, user=user or self.user
-                )
-                return created["Id"], ExecStream(self._api.exec_start(created["Id"], socket=True))
+                settings = {"stdin": stdin, "environment": env, "workdir": workdir, "user": user or self.user}
+                started = start_program(self._api, self._container, argv, **settings)
             except docker.errors.APIError as error:
                 said = str(error.explanation)
-                if cannot_execute(said):
+                # After a pause, Docker believes for a moment longer that the container is paused.
+                passes = "is paused" in said or (self._may_restart and _ended(said))
+                refused = cannot_execute(said)
+                if (refused or error.status_code >= OWN_FAULT) and not passes and not self._doubted:
+                    error.response.close()
+                    check_host(self._client, self._container)
+                    self._doubted = True
+                    continue
+                if refused:
                     error.response.close()
                     raise ShellLost(said) from error
-                # After a pause, Docker believes for a moment longer that the container is paused.
-                if time.monotonic() > deadline or not ("is paused" in said or (self._may_restart and _ended(said))):
+                if time.monotonic() > deadline or not passes:
                     raise
                 error.response.close()
                 if _ended(said):
                     self.restart()
                 time.sleep(0.02)
+            else:
+                self._doubted = False
+                return started
 
     def collect(self, exec_id: str, stream: ExecStream, output: Output, deadline: float) -> int | None:
         """See `follow`."""
@@ -279,17 +292,22 @@ class Processes:
             self._may_restart = True
 
     def _restart(self) -> None:
-        try:
-            self._api.stop(self._container, timeout=0)
-            self._check_accounts()
-            self._api.start(self._container)
-            self.keepers = self.find_keepers()
-        except docker.errors.APIError as error:
-            # It could be started before, so what it needs for that is gone, unless the container is.
-            if isinstance(error, docker.errors.NotFound):
-                raise
-            error.response.close()
-            raise ShellLost("the container cannot be started again") from error
+        for again in (False, True):
+            try:
+                self._api.stop(self._container, timeout=0)
+                self._check_accounts()
+                self._api.start(self._container)
+                self.keepers = self.find_keepers()
+            except docker.errors.APIError as error:
+                if isinstance(error, docker.errors.NotFound):
+                    raise
+                error.response.close()
+                if again:
+                    # It could be started before, so what it needs for that is gone.
+                    raise ShellLost("the container cannot be started again") from error
+                check_host(self._client, self._container)
+            else:
+                return
 
     def _check_accounts(self) -> None:
         """Check that Docker can start a program without being held up for ever.
@@ -337,39 +355,6 @@ class Processes:
             while exit_code == 0 and not output.text() and not stream.ended and time.monotonic() < late:
                 output.add(stream.receive(late))
         return exit_code, output.text()
-
-
-def follow(api: Any, exec_id: str, stream: ExecStream, output: Output, deadline: float) -> int | None:
-    """Read what a program prints until it ends. Returns its exit code; None if the deadline passed first."""
-    while True:
-        now = time.monotonic()
-        if piece := stream.receive(min(deadline, now + 1.0)):
-            output.add(piece)
-            continue
-        # The end of the program counts, not the end of its output: a process that it left behind may hold the output
-        # open for ever.
-        code = api.exec_inspect(exec_id)["ExitCode"]
-        if code is not None:
-            _drain(stream, output)
-            return int(code)
-        if now >= deadline:
-            return None
-        if stream.ended:
-            time.sleep(0.02)
-
-
-def cannot_execute(said: str) -> bool:
-    """Whether Docker says that a program of a container is missing or cannot run."""
-    return any(sign in said for sign in ("OCI runtime", "executable file not found", "unable to find user"))
-
-
-def _drain(stream: ExecStream, output: Output) -> None:
-    """Read what arrived after the last read and before the end: on busy cores that may be all that was printed."""
-    deadline = time.monotonic() + DRAIN_S
-    while piece := stream.receive(min(deadline, time.monotonic() + QUIET_S)):
-        output.add(piece)
-        if time.monotonic() > deadline:
-            return
 
 
 def _ended(said: str) -> bool:

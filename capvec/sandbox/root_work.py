@@ -11,13 +11,13 @@ from __future__ import annotations
 import calendar
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
 import docker
-import requests.exceptions
+import docker.errors
 from docker.models.containers import Container
 
 from capvec.errors import SandboxBroken, SandboxUnavailable
@@ -123,32 +123,58 @@ def work_as_root(
 def _run(
     client: docker.DockerClient, container: str, origin: Origin, script: str, arguments: Sequence[str], what: str
 ) -> list[str]:
-    name = f"{container}-{uuid.uuid4().hex[:8]}"
-    with ExitStack() as cleanup:
-        cleanup.callback(remove, client, name)
-        helper = client.containers.create(
-            origin.image,
-            name=name,
-            entrypoint=["sh", "-c", script, "sh", *arguments],
-            command=[],
-            user="0",
-            working_dir="/",
-            environment={"PATH": ":".join(filter(None, (*reversed(COMMANDS), origin.path)))},
-            init=False,
-            healthcheck={"test": ["NONE"]},
-            pid_mode=f"container:{container}",
-            network_mode="none",
-            cap_drop=["ALL"],
-            cap_add=list(_CAPABILITIES),
-            security_opt=["no-new-privileges"],
-            labels=dict(origin.labels),
-        )
-        helper.start()
+    command = ["sh", "-c", script, "sh", *arguments]
+    path = ":".join(filter(None, (*reversed(COMMANDS), origin.path)))
+    with beside(
+        client,
+        container,
+        origin,
+        command,
+        environment={"PATH": path},
+        pid_mode=f"container:{container}",
+        cap_add=list(_CAPABILITIES),
+    ) as helper:
         exit_code = _wait(helper, what)
         if exit_code != 0:
             said = helper.logs(stdout=False, tail=5).decode(errors="replace").strip()
             raise SandboxBroken(f"{what} (exit code {exit_code}): {said}")
         return list(helper.logs(stderr=False).decode(errors="replace").splitlines())
+
+
+@contextmanager
+def beside(
+    client: docker.DockerClient, container: str, origin: Origin, command: Sequence[str], **settings: Any
+) -> Iterator[Container]:
+    """A further container of the image of another, which runs a command as root, removed when the context ends.
+
+    Args:
+        client: connected to the container's Docker.
+        container: the name of the other, with which that of this one begins.
+        origin: what the other was before the agent.
+        command: program and arguments.
+        settings: further ones of the SDK's `create`.
+    """
+    name = f"{container}-{uuid.uuid4().hex[:8]}"
+    try:
+        helper = client.containers.create(
+            origin.image,
+            name=name,
+            entrypoint=list(command),
+            command=[],
+            user="0",
+            working_dir="/",
+            init=False,
+            healthcheck={"test": ["NONE"]},
+            network_mode="none",
+            cap_drop=["ALL"],
+            security_opt=["no-new-privileges"],
+            labels=dict(origin.labels),
+            **settings,
+        )
+        helper.start()
+        yield helper
+    finally:
+        remove(client, name)
 
 
 def _wait(helper: Container, what: str) -> int:
@@ -157,9 +183,13 @@ def _wait(helper: Container, what: str) -> int:
     Raises:
         SandboxBroken: it takes too long, although Docker answers.
     """
-    with suppress(requests.exceptions.RequestException):
+    began = time.monotonic()
+    try:
         return int(helper.wait(timeout=LIMIT_S)["StatusCode"])
-    helper.reload()
+    except (OSError, docker.errors.DockerException):  # requests' errors among them
+        helper.reload()
+        if helper.status == "running" and time.monotonic() - began < LIMIT_S:
+            raise
     if helper.status == "running":
         raise SandboxBroken(f"{what} within {LIMIT_S:g} s")
     return int(helper.attrs["State"]["ExitCode"])

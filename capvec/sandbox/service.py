@@ -16,7 +16,8 @@ import docker.errors
 
 from capvec.records import CommandResult
 from capvec.sandbox.docker_host import reason
-from capvec.sandbox.processes import GRACE_S, cannot_execute, follow
+from capvec.sandbox.processes import GRACE_S
+from capvec.sandbox.programs import cannot_execute, follow, start_program
 from capvec.sandbox.streams import ExecStream, Output
 
 _CANNOT, _MISSING = 126, 127
@@ -71,8 +72,7 @@ class Service:
         deadline = time.monotonic() + GRACE_S
         while True:
             try:
-                created = api.exec_create(self.container, ["sh", "-c", command], user=user)
-                return created["Id"], ExecStream(api.exec_start(created["Id"], socket=True))
+                return start_program(api, self.container, ["sh", "-c", command], user=user)
             except docker.errors.APIError as error:
                 # After a pause, Docker believes for a moment longer that the container is paused.
                 if "is paused" not in str(error.explanation) or time.monotonic() > deadline:

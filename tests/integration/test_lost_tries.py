@@ -13,17 +13,13 @@ import psutil
 import pytest
 import safetensors.numpy
 from support.real_sweeps import REWARD, containers, no_container_is_left, write_task
+from support.real_trials import repeater
 from support.tiny_models import LAYERS, WIDTH, save_tiny
 
 from capvec.engines.client import EngineClient
 from capvec.engines.protocol import ModelSource
 from capvec.engines.supervised import SupervisedEngine
 from capvec.errors import EngineUnavailable
-from capvec.plan.plan import Plan, Settings
-from capvec.records import Config, TrialSpec
-from capvec.run.instrument import Instrument, Notice, Patience
-from capvec.run.trial import TrialRunner
-from capvec.run.tries import TrialRepeater
 from capvec.sandbox.docker import DockerProvider
 from capvec.steering import Steer
 from capvec.tasks import load_task
@@ -31,7 +27,6 @@ from dev.agent.scripted_model import ScriptedModel
 
 pytestmark = pytest.mark.integration
 RUN = f"test-lost-{os.getpid()}"
-CONFIG = Config("baseline", "baseline")
 
 
 class Saboteur:
@@ -76,15 +71,13 @@ def test_a_trial_whose_container_is_taken_away_begins_anew_in_a_fresh_one(tmp_pa
         settings.write_text(f'artifacts = ["/app"]\n{settings.read_text()}{separate}')
     task = load_task(tmp_path / "easy")
     DockerProvider().prepare(task)
-    spec, settings = TrialSpec("easy", "baseline", 1, 7), Settings("m", "bash-block", "zero-shot", 4, 32, 0.7)
-    plan, provider = Plan(RUN, tmp_path, (task,), (CONFIG,), (spec,), settings), DockerProvider()
-    model, notice = Saboteur(sabotage, reply), Notice(None)
-    instrument = Instrument({"Docker": provider.check}, Patience(), notice)
-    outcome = TrialRepeater(TrialRunner(plan, model, provider, {}), instrument, 1).run(spec)
+    tries = repeater(task, Saboteur(sabotage, reply), RUN, tmp_path)
+    plan, (spec,) = tries.runner.plan, tries.runner.plan.trials
+    outcome = tries.run(spec)
     assert (outcome.outcome, outcome.error, outcome.tries, outcome.steps) == ("solved", "", 2, 3)
     assert (outcome.lost[0].away, outcome.lost[0].error.split(":")[0]) == (None, "SandboxUnavailable")
     assert plan.lost_try(spec.id, 1).exists()
-    assert not notice.reason
+    assert not tries.instrument.notice.reason
     assert no_container_is_left(RUN)
 
 

@@ -1,14 +1,20 @@
-"""A Docker that lies or is cut off after the first look, under sweeps: no hang, and nothing is judged by half."""
+"""A Docker that lies, fails or is cut off after the first look: no hang, and nothing is judged by half."""
 
 from __future__ import annotations
 
 import gc
+import re
 import time
 
 import pytest
-from support.docker_proxy import FAULTS, docker_proxy
+from support.docker_proxy import CALLS, FAULTS, Once, docker_proxy, failed
 from support.real_sweeps import REWARD, containers, ledger, write_task
+from support.real_trials import repeater
 from support.started_runs import RUN, recorded
+
+from capvec.sandbox.docker import DockerProvider
+from capvec.tasks import load_task
+from dev.agent.scripted_model import ScriptedModel
 
 pytestmark = [
     pytest.mark.siege,
@@ -58,3 +64,77 @@ def test_a_docker_that_says_nonsense_for_a_while_costs_no_trial(proxy, sweep, fo
     outcomes = ledger(folder)
     assert (len(outcomes), {one["outcome"] for one in outcomes.values()}) == (TRIALS, {"solved"})
     assert {lost["away"] for one in outcomes.values() for lost in one["lost"]} <= {"Docker", None}
+
+
+class Worker:
+    """Solves its task with two commands, however often it begins anew."""
+
+    def __init__(self, before_done=lambda: None):
+        """`before_done` is called before the first reply that says that the work is done."""
+        self._before_done, self._model = before_done, ScriptedModel([])
+
+    def complete(self, messages, **asked):
+        if len(messages) == 2:
+            self._model = ScriptedModel(["```bash\nprintf d > said\n```", "```bash\necho one >> said\n```", "DONE"])
+        if len(messages) == 6:
+            self._before_done()
+            self._before_done = lambda: None
+        return self._model.complete(messages, **asked)
+
+
+@pytest.fixture(params=["beside the agent", "apart"])
+def task(request, proxy, tmp_path):
+    """A task whose verifier wants what `Worker` does, and whose solution shows that it can be judged."""
+    write_task(tmp_path / "work", f'[ "$(cat /app/said)" = done ] || exit 1\n{REWARD.format(1)}')
+    (tmp_path / "work" / "solution").mkdir()
+    (tmp_path / "work" / "solution" / "solve.sh").write_text("printf done > /app/said\n")
+    if request.param == "apart":
+        settings = tmp_path / "work" / "task.toml"
+        separate = '[verifier]\nenvironment_mode = "separate"\n'
+        settings.write_text(f'artifacts = ["/app"]\n{settings.read_text()}{separate}')
+    task = load_task(tmp_path / "work")
+    DockerProvider().prepare(task)
+    proxy.asked.clear()
+    return task
+
+
+OWN_FAULTS = {
+    "of its own": failed("containerd is not ready"),
+    "as of a program": failed("OCI runtime exec failed: exec failed: resource temporarily unavailable: unknown"),
+}
+"""What a Docker says that has failed by itself, once in the words in which it says that a program is missing."""
+
+
+@pytest.mark.parametrize("said", OWN_FAULTS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=() if kind == "exec start" else pytest.mark.slow) for kind in CALLS]
+)
+def test_one_call_that_docker_fails_by_itself_leaves_no_trial_unsolved(proxy, task, tmp_path, kind, said):
+    """The first call of its kind, one in the middle, and the last."""
+    trial = repeater(task, Worker(), RUN, tmp_path / "whole")
+    (spec,) = trial.runner.plan.trials
+    assert trial.run(spec).outcome == "solved"
+    calls = sum(bool(re.match(CALLS[kind], one)) for one in proxy.asked)
+    for first in sorted({0, calls // 2, calls - 1} & {*range(calls)}):
+        proxy.fault = fault = Once(kind, OWN_FAULTS[said], first=first)
+        outcome = repeater(task, Worker(), RUN, tmp_path / str(first)).run(spec)
+        proxy.fault = lambda _asked: None
+        assert fault.met > first
+        assert (outcome.outcome, outcome.note, outcome.error) == ("solved", "", "")
+        assert not containers(RUN)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("said", OWN_FAULTS)
+@pytest.mark.parametrize("times", [2, 8])
+@pytest.mark.parametrize("kind", ["archive get", "archive put", "create", "exec", "exec start", "inspect", "pause"])
+def test_a_docker_that_fails_for_a_while_when_a_trial_is_judged_leaves_it_not_unsolved(
+    proxy, task, tmp_path, kind, times, said
+):
+    def fail():
+        proxy.fault = Once(kind, OWN_FAULTS[said], times=times)
+
+    trial = repeater(task, Worker(fail), RUN, tmp_path / "run")
+    outcome = trial.run(*trial.runner.plan.trials)
+    assert outcome.outcome in (["solved"] if times == 2 else ["solved", "error"])
+    assert outcome.note == ""

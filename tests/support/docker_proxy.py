@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import socket
 import threading
 import time
@@ -78,6 +80,53 @@ def docker_proxy(path: Path, behind: str) -> Iterator[DockerProxy]:
     """A proxy at a path, until the context ends."""
     with closing(DockerProxy(path, behind)) as proxy:
         yield proxy
+
+
+CALLS = {
+    "create": r"POST .*/containers/create",
+    "start": r"POST .*/containers/\w[^/]*/start",
+    "exec": r"POST .*/containers/\w[^/]*/exec",
+    "exec start": r"POST .*/exec/\w+/start",
+    "exec inspect": r"GET .*/exec/\w+/json",
+    "inspect": r"GET .*/containers/\w[^/]*/json",
+    "archive get": r"GET .*/archive\?",
+    "archive head": r"HEAD .*/archive\?",
+    "archive put": r"PUT .*/archive\?",
+    "pause": r"POST .*/pause",
+    "unpause": r"POST .*/unpause",
+    "kill": r"POST .*/kill",
+    "wait": r"POST .*/wait",
+    "logs": r"GET .*/logs\?",
+    "remove": r"DELETE .*/containers/",
+}
+"""Kind of a call → what it asks for."""
+
+
+class Once:
+    """Answers some calls of one kind with a fault; all others reach the daemon."""
+
+    def __init__(
+        self, kind: str, answer: Callable[[], Iterator[bytes]], *, first: int = 0, times: int = 1, when: str = ""
+    ) -> None:
+        """Answer so many calls of a kind, one of `CALLS`, from one on, of those that also hold what `when` finds."""
+        self._kind, self._when, self._answer = re.compile(CALLS[kind]), re.compile(when), answer
+        self._numbers, self._lock = range(first, first + times), threading.Lock()
+        self.met = 0
+        """How many calls of the kind there were."""
+
+    def __call__(self, asked: str) -> Iterator[bytes] | None:
+        if not self._kind.match(asked) or not self._when.search(asked):
+            return None
+        with self._lock:
+            number, self.met = self.met, self.met + 1
+        return self._answer() if number in self._numbers else None
+
+
+def failed(said: str) -> Callable[[], Iterator[bytes]]:
+    """Status 500 with a message of Docker's form."""
+    body = json.dumps({"message": said}).encode()
+    head = b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    return lambda: iter([head % len(body) + body])
 
 
 def garbage() -> Iterator[bytes]:

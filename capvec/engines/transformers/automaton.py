@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from tempfile import TemporaryFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +23,8 @@ from capvec.errors import UsageError
 from capvec.programs import python
 
 SECONDS, BYTES = 60, 4 << 30
-_LOOK_S = 0.2
-"""Between two looks at whether somebody still waits."""
+LOOK_S = 0.2
+"""Seconds between two looks at whether somebody still waits."""
 NEVER = 1 << 30
 """More tokens than any reply has."""
 Words = Mapping[bytes, Sequence[int]]
@@ -88,18 +89,19 @@ def automaton_of(
 def _run(command: Sequence[str], given: bytes, given_up: Callable[[], bool]) -> subprocess.CompletedProcess[bytes]:
     """Run a program to its end, or until it is given up."""
     pipe = subprocess.PIPE
-    rest: bytes | None = given
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
-        try:
-            while True:
-                with suppress(subprocess.TimeoutExpired):
-                    out, errors = process.communicate(rest, timeout=_LOOK_S)
-                    return subprocess.CompletedProcess(command, process.returncode, out, errors)
-                rest = None  # what it was given goes on being written
-                if given_up():
-                    raise GivenUpError
-        finally:
-            process.kill()
+    with TemporaryFile() as asked:  # through a pipe, `communicate` does not go on writing after a timeout
+        asked.write(given)
+        asked.seek(0)
+        with subprocess.Popen(command, stdin=asked, stdout=pipe, stderr=pipe) as process:
+            try:
+                while True:
+                    with suppress(subprocess.TimeoutExpired):
+                        out, errors = process.communicate(timeout=LOOK_S)
+                        return subprocess.CompletedProcess(command, process.returncode, out, errors)
+                    if given_up():
+                        raise GivenUpError
+            finally:
+                process.kill()
 
 
 def compiled(regex: str, words: Words, stop: int) -> Automaton:

@@ -31,6 +31,8 @@ class Verifiers:
     """Of each sandbox: the reward that is written, and what the verifier prints at each call."""
     refused: list[str] = field(default_factory=list)
     """Of each sandbox, as far as given: how the commands begin that Docker refuses to run there."""
+    refusals: int | None = None
+    """How many of those it refuses; None for all."""
     opened: list[ScriptedSandbox] = field(default_factory=list)
     logs: str = ""
     """What every verifier writes into a file."""
@@ -43,9 +45,10 @@ class Verifiers:
         calls = iter(printed)
 
         refused = dict(enumerate(self.refused)).get(len(self.opened))
+        left = iter([True] * (self.refusals or 99) + [False] * 99)
 
         def answer(command: str) -> CommandResult | Exception:
-            if refused and command.startswith(refused):
+            if refused and command.startswith(refused) and next(left):
                 return SandboxBroken("Docker refuses")
             if command == "bash -c /tests/test.sh":
                 return CommandResult(next(calls), 0)
@@ -181,3 +184,19 @@ def test_a_container_that_docker_refuses_is_the_agents_only_where_a_fresh_one_is
             else:
                 with pytest.raises(VerifierFault, match="Docker refuses; and after the task's own solution, too"):
                     judge(sandbox, task, control)
+
+
+@pytest.mark.parametrize("where", ["bash -c /tests/test.sh", "sh -c"])
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("reward", [b"1", b"0"])
+def test_what_docker_refused_once_is_judged_as_it_is_where_a_fresh_container_is_judged(
+    tmp_path: Path, where: str, apart: bool, reward: bytes
+) -> None:
+    """The refusal may have been Docker's own, and has passed."""
+    collect = '[[verifier.collect]]\ncommand = "true"\n[environment]\nnetwork_mode = "no-network"\n'
+    own = '[verifier]\nenvironment_mode = "separate"\n' if apart else ""
+    task = load_task(make_task(tmp_path, toml=f"{own}{collect}"))
+    sandboxes = Verifiers([(reward, ["", ""]), (b"1", [""])], refused=[where], refusals=1)
+    with sandboxes.open(task, run="r", trial="t") as sandbox:
+        found = judge(sandbox, task, Control(sandboxes, "r", "t", Scale()))
+    assert (found.solved, found.reward, found.note) == (reward == b"1", float(reward), "")

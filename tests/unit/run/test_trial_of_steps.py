@@ -263,9 +263,15 @@ def test_a_later_step_that_needs_what_was_not_done_earns_nothing_where_it_cannot
 def test_a_container_that_docker_refuses_before_a_step_is_the_agents_only_where_a_fresh_one_is_judged(run):
     refused, passes = SandboxBroken("Docker refuses"), wrote({"reward": 1}, {"reward": 1}, {"reward": 1})
     nothing = (wrote({"reward": 0}, {"reward": 0}), (0, 0, 0))
-    outcome = run((wrote({"reward": 1}), (0, refused)), (passes, (0, 0, 0)), nothing, solution=True)
+    outcome = run((wrote({"reward": 1}), (0, refused, refused)), (passes, (0, 0, 0)), nothing, solution=True)
     assert (*summary(outcome), outcome.error) == ("unsolved", 1 / 3, 1, "")
     assert "on what the agent left, Docker refuses" in outcome.note
+
+
+def test_a_step_before_which_docker_refuses_once_begins_where_a_fresh_container_is_judged(run):
+    refused, passes = SandboxBroken("Docker refuses"), wrote({"reward": 1}, {"reward": 1}, {"reward": 1})
+    outcome = run((passes, (0, refused, 0, 0)), (passes, (0, 0, 0)), solution=True)
+    assert (*summary(outcome), outcome.note, outcome.error) == ("solved", 1.0, 3, "", "")
 
 
 @pytest.mark.parametrize("setups", [((1,), ()), ((0, 1), (0, 1))])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import io
 import json
 import time
 import tracemalloc
@@ -144,6 +145,11 @@ def test_what_is_no_answer_is_one_sentence(what, answer):
     assert isinstance(outcome(dict.fromkeys(answers, answer), call), str)
 
 
+def http(value):
+    body = json.dumps(value).encode()
+    yield b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+
 def endless():
     yield b'HTTP/1.1 200 OK\r\n\r\n"'
     yield from repeat(b"x" * 65_536)
@@ -258,3 +264,35 @@ def test_events_of_which_there_are_none_are_waited_for_and_their_end_is_noticed(
         with pytest.raises(SandboxUnavailable, match="restarted"):
             lifeline.check()
         lifeline.close()
+
+
+@pytest.mark.parametrize(
+    ("ask", "sent"),
+    [
+        (lambda client: client.api.inspect_container("x"), 2),
+        (lambda client: client.api.pause("x"), 2),
+        (lambda client: client.api.put_archive("x", "/", io.BytesIO(b"archive")), 2),
+        (lambda client: client.api.exec_start("x"), 1),
+        (lambda client: client.api.pull("x", tag="1"), 1),
+    ],
+    ids=["inspect", "pause", "archive", "program", "pull"],
+)
+def test_that_docker_failed_by_itself_is_believed_where_it_says_so_twice(ask, sent):
+    """A program is started anew by who wants it, and a pull is not tried for twice its time."""
+    asked = []
+
+    def answer():
+        asked.append(1)
+        yield b'HTTP/1.1 500 No\r\nContent-Length: 17\r\n\r\n{"message": "no"}'
+
+    said = outcome(dict.fromkeys(["json", "pause", "archive", "start", "create"], answer), ask)
+    assert (said, len(asked)) == ("Docker failed: no", sent)
+
+
+def test_what_docker_failed_once_goes_on():
+    answers = iter([lambda: iter([b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"])])
+
+    def answer():
+        yield from next(answers, lambda: http(CONTAINER))()
+
+    assert outcome({"json": answer}, CALLS["a container"][1]).image == CONTAINER["Image"]

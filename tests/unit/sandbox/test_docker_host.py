@@ -82,6 +82,7 @@ TAKEN = [
     f"No such container: {NAME}",
     f"Container {ID} is paused, unpause the container before exec",
     f"Container {ID} is already paused",
+    f"Container {ID} is not paused",
     f'no container with name or ID "{NAME}" found: no such container',  # Podman
 ]
 REFUSED = [

@@ -74,6 +74,14 @@ def test_an_automaton_that_nobody_waits_for_any_more_is_given_up():
         automaton.automaton_of("(a|b)*a(a|b){40}", WORDS, STOP, given_up=lambda: True)
 
 
+def test_a_process_that_starts_slowly_gets_all_that_it_was_given(monkeypatch):
+    monkeypatch.setattr(automaton, "LOOK_S", 0.001)  # every look comes before the process reads
+    words = WORDS | {f"word {n}".encode(): [1000 + n] for n in range(50_000)}  # more than a pipe holds
+    end = time.monotonic() + 60
+    found = automaton.automaton_of("(?:a|bc)*d", words, STOP, given_up=lambda: time.monotonic() > end)
+    assert len(found.tokens) == len(automaton.compiled("(?:a|bc)*d", WORDS, STOP).tokens)
+
+
 def test_the_process_makes_what_this_one_makes():
     here, there = automaton.compiled("(?:a|bc)*d", WORDS, STOP), automaton.automaton_of("(?:a|bc)*d", WORDS, STOP)
     assert all((one == other).all() for one, other in zip(vars(here).values(), vars(there).values(), strict=True))
