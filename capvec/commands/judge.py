@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from capvec.arguments import split
+from capvec.commands.shared import keeping_records
 from capvec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,7 +36,10 @@ def run(options: argparse.Namespace) -> int:
 
     if options.gate is not None:
         split_gate(options.gate)  # a bad one is refused before anything is read
-    return _judge_counts(options) if any(map(is_counts, options.RESULTS)) else _judge_files(options)
+    if any(map(is_counts, options.RESULTS)):
+        return _judge_counts(options)
+    with keeping_records():
+        return _judge_files(options)
 
 
 def _judge_files(options: argparse.Namespace) -> int:
