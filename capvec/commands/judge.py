@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from capvec.arguments import split
+from capvec.commands.shared import keeping_records
 from capvec.errors import UsageError
 
 if TYPE_CHECKING:
     from capvec.harnesses import Reading, Source
 
 EPILOG = """\
-RESULTS is a table of trials (CSV, JSON lines, Parquet), a job of Harbor, logs
-of Inspect, samples of lm-evaluation-harness, reports of SWE-bench, or a folder
-of these. NAME=PATH names the config of a source that has one. NAME=S/N are
-counts alone, which give no verdict. Without --out nothing is written.
+RESULTS is a file with a table of trials (.csv, .tsv, JSON lines, Parquet), or a
+file or folder of a job of Harbor, logs of Inspect, samples of
+lm-evaluation-harness or reports of SWE-bench. NAME=PATH names the config of a
+source that has one. NAME=S/N are counts alone, which give no verdict. Without
+--out nothing is written.
 exit code: 0 when every trial is valid and every gate is met, 1 when not
 
 example: capvec judge baseline=jobs/plain steered=jobs/steered --out reports/a
@@ -34,11 +36,14 @@ def run(options: argparse.Namespace) -> int:
 
     if options.gate is not None:
         split_gate(options.gate)  # a bad one is refused before anything is read
-    return _judge_counts(options) if any(map(is_counts, options.RESULTS)) else _judge_files(options)
+    if any(map(is_counts, options.RESULTS)):
+        return _judge_counts(options)
+    with keeping_records():
+        return _judge_files(options)
 
 
 def _judge_files(options: argparse.Namespace) -> int:
-    from capvec.harnesses import Reading, check_scale  # noqa: PLC0415 (pandas and SciPy)
+    from capvec.harnesses import Reading, check_sources  # noqa: PLC0415 (pandas and SciPy)
     from capvec.report import judged_lines, sweep_lines  # noqa: PLC0415
     from capvec.report.document import sweep_report  # noqa: PLC0415
     from capvec.results.judge_sources import judge_sources  # noqa: PLC0415
@@ -55,7 +60,7 @@ def _judge_files(options: argparse.Namespace) -> int:
     receipts = None if options.receipts is None else Path(options.receipts)
     named, folder = options.preregistration, Path(options.out or "results")
     sources = tuple(_source(text, reading) for text in options.RESULTS)
-    check_scale([source for _, source in sources], reading)
+    check_sources([source for _, source in sources], reading)
     judged = Judged(
         run=folder.resolve().name,
         asked=Asked(

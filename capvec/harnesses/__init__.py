@@ -4,7 +4,7 @@
 """
 
 from capvec.harnesses.read import read_source
-from capvec.harnesses.source import Reading, Source, Trial, check_scale
+from capvec.harnesses.source import Reading, Source, Trial, check_sources
 from capvec.harnesses.table import COLUMNS, parse_columns, source_of_frame
 
 __all__ = [
@@ -12,7 +12,7 @@ __all__ = [
     "Reading",
     "Source",
     "Trial",
-    "check_scale",
+    "check_sources",
     "parse_columns",
     "read_source",
     "source_of_frame",

@@ -90,6 +90,10 @@ def csv_cells(path: Path, used: Collection[str]) -> Cells:
             separator = _separator(text.readline(), used)
             text.seek(0)
             return _csv_cells(shown(path), text, separator, used)
+        except UnicodeDecodeError as error:
+            raise UsageError(
+                f"{shown(path)}: not in UTF-8 ({one_line(str(error))}); save it as CSV in UTF-8"
+            ) from error
         except (ValueError, csv.Error) as error:
             raise UsageError(f"{shown(path)}: not a table ({one_line(str(error))})") from error
 
@@ -99,7 +103,7 @@ def _separator(head: str, used: Collection[str]) -> str:
     if not head.strip():
         raise ValueError("its first line is blank; expected the names of columns")
     names = {sign: next(csv.reader([head], delimiter=sign)) for sign in _SEPARATORS}
-    return max(_SEPARATORS, key=lambda sign: (sum(name in used for name in names[sign]), len(names[sign])))
+    return max(_SEPARATORS, key=lambda sign: (sum(name.strip() in used for name in names[sign]), len(names[sign])))
 
 
 def _csv_cells(where: str, text: TextIO, separator: str, used: Collection[str]) -> Cells:
@@ -107,6 +111,7 @@ def _csv_cells(where: str, text: TextIO, separator: str, used: Collection[str]) 
     _, names = next(rows, (0, None))
     if names is None:
         raise ValueError("expected the names of columns in its first line")
+    names = [name.strip() for name in names]
     check_names(where, names)
     kept: dict[str, list[str]] = {name: [] for name in names if name in used}
     places = [(names.index(name), column) for name, column in kept.items()]

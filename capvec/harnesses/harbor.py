@@ -12,7 +12,8 @@ from capvec.harnesses.source import Reading, Scale, Source, Trial, judged, witho
 from capvec.parsing import read_json
 from capvec.text import counted, enumerated
 from capvec.traces.document import Document, first_name
-from capvec.traces.harbor import verified_reward
+from capvec.traces.fields import FieldNames
+from capvec.traces.harbor import rewards_of, verified_reward
 from capvec.traces.read import read_traces, total
 
 _OF_AGENTS = frozenset({"AgentTimeoutError", "NonZeroAgentExitCodeError", "ContextWindowExceededError"})
@@ -33,12 +34,25 @@ def read_harbor(path: Path, files: Sequence[Path], reading: Reading) -> Source |
         return None
     labels = _labels(path, results)
     recorded = {file: _Recorded.of(file.parent) for file, _ in results}
-    trials = tuple(_trial(file, value, labels[file], recorded[file], reading) for file, value in results)
+    named = FieldNames({"reward": reading.reward} if reading.reward is not None else {})
+    trials = tuple(_trial(file, value, labels[file], recorded[file], reading, named) for file, value in results)
+    rewards = dict.fromkeys(
+        name for file, value in results for name in rewards_of(Document(str(file), value, file), value)
+    )
     read = tuple(one for file, _ in results for one in (file, *recorded[file].files))
     broken = [one.why for one in recorded.values() if one.why]
     notes = (f"{counted(len(broken), 'trial')} with trajectories that cannot be read: {broken[0]}.",) if broken else ()
     scale = Scale.of(reading.reward or "the reward", (trial.reward for trial in trials))
-    return Source(path, "Harbor", trials, errors_apart=True, notes=notes, files=read, scale=scale)
+    return Source(
+        path,
+        "Harbor",
+        trials,
+        errors_apart=True,
+        notes=notes,
+        files=read,
+        scale=scale,
+        rewards=(*rewards, *(named[field] for field in named.found)),
+    )
 
 
 def _is_trial(value: Any) -> bool:
@@ -94,10 +108,11 @@ class _Recorded:
         return cls(files, sum(trace.steps for trace in traces), failed, silent)
 
 
-def _trial(file: Path, value: dict[str, Any], config: str, recorded: _Recorded, reading: Reading) -> Trial:
+def _trial(
+    file: Path, value: dict[str, Any], config: str, recorded: _Recorded, reading: Reading, named: FieldNames
+) -> Trial:
     document = Document(str(file), value, file)
     exceptions = [*_exceptions(document, value)]
-    named = {"reward": reading.reward} if reading.reward is not None else {}
     reward = verified_reward(document, value, named)
     failed = next((words for words, of_agent in exceptions if not of_agent), "")
     if reward is None and not failed:

@@ -35,8 +35,10 @@ def read_lm_eval(path: Path, files: Mapping[Path, Sequence[Any]], reading: Readi
     trials = tuple(trial for file, lines in files.items() for trial in _trials(file, lines, metrics[file], reading))
     used = dict.fromkeys(f"{_written(metrics[file])} of {_task(file)}" for file in files)
     notes = (f"Metrics: {', '.join(used)}.",)
-    scale = Scale.of(enumerated([*dict.fromkeys(map(_written, metrics.values()))]), (one.reward for one in trials))
-    return Source(path, "lm-evaluation-harness", trials, notes=notes, files=tuple(files), scale=scale)
+    counted, asked = tuple(dict.fromkeys(map(_written, metrics.values()))), reading.reward
+    rewards = counted if asked is None or not any(_fits(one, asked) for one in metrics.values()) else (*counted, asked)
+    scale = Scale.of(enumerated(counted), (one.reward for one in trials))
+    return Source(path, "lm-evaluation-harness", trials, notes=notes, files=tuple(files), scale=scale, rewards=rewards)
 
 
 def _trials(file: Path, lines: Sequence[Any], counts: tuple[str, str], reading: Reading) -> Iterator[Trial]:
@@ -63,8 +65,7 @@ def _metric(file: Path, lines: Sequence[Any], asked: str | None) -> tuple[str, s
     found = dict.fromkeys(
         (metric, str(line.get("filter", "none"))) for line in lines for metric in _metrics(line, file)
     )
-    name, _, chosen = (asked or "").partition(",")
-    fitting = [pair for pair in found if asked is None or (pair[0] == name and chosen in ("", pair[1]))]
+    fitting = [pair for pair in found if asked is None or _fits(pair, asked)]
     if not fitting and len(found) == 1:
         fitting = [*found]
     if len(fitting) == 1:
@@ -76,6 +77,11 @@ def _metric(file: Path, lines: Sequence[Any], asked: str | None) -> tuple[str, s
     raise UsageError(
         f"{file}: {got}; it has {written}; expected one of these as --reward METRIC or --reward METRIC,FILTER"
     )
+
+
+def _fits(metric: tuple[str, str], asked: str) -> bool:
+    name, _, chosen = asked.partition(",")
+    return metric[0] == name and chosen in ("", metric[1])
 
 
 def _written(metric: tuple[str, str]) -> str:

@@ -20,8 +20,8 @@ from capvec.traces.inspect_log import FORMAT as INSPECT
 from capvec.traces.mini_swe_agent import FORMAT as MINI_SWE_AGENT
 
 _EXPECTED = (
-    "a table of trials (CSV, JSON lines, Parquet), a job of Harbor, logs of Inspect, samples of lm-evaluation-harness, "
-    "reports of SWE-bench, or counts, as in baseline=2/6"
+    "a file with a table of trials (.csv, .tsv, JSON lines, Parquet), a job of Harbor, logs of Inspect, samples of "
+    "lm-evaluation-harness, reports of SWE-bench, or counts, as in baseline=2/6"
 )
 
 
@@ -70,20 +70,23 @@ def _table_kind(path: Path) -> str | None:
 
 def _folder(path: Path, reading: Reading) -> Source:
     files = files_in(path)
-    if (source := read_harbor(path, files, reading)) is not None:
-        return source
+    job = read_harbor(path, files, reading)
+    of_trials = set() if job is None else {file.parent for file in job.files if file.name == "result.json"}
     held = _Held()
     for file in files:
+        if not of_trials.isdisjoint(file.parents):
+            continue  # an agent may leave a log of its own beside Harbor's
         try:
             value, _ = load(file, path)
         except NotATrace:
             continue
         held.add(file, value)
-    if not held.tools:
+    tools = (*(() if job is None else ("a job of Harbor",)), *held.tools)
+    if not tools:
         raise UsageError(f"{shown(path)}: holds no results of a tool that is known here; expected {_EXPECTED}")
-    if len(held.tools) > 1:
-        raise UsageError(f"{shown(path)}: holds {' and '.join(held.tools)}; name those to judge one by one")
-    return held.source(path, reading)
+    if len(tools) > 1:
+        raise UsageError(f"{shown(path)}: holds {' and '.join(tools)}; name those to judge one by one")
+    return held.source(path, reading) if job is None else job
 
 
 @dataclass

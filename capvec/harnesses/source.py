@@ -104,6 +104,9 @@ class Source:
     """Those that the trials were read from; none for a table in memory."""
     scale: Scale | None = None
     """None where no number decides which trials are solved, and where the trials were read before."""
+    rewards: tuple[str, ...] | None = None
+    """The names of its rewards, scores or metrics, the one that was asked for among them if it was found. None for a
+    table, whose columns are named, and where the trials were read before."""
 
     @property
     def name(self) -> str:
@@ -129,7 +132,47 @@ class Source:
         return replace(self, trials=tuple(replace(trial, config=config) for trial in self.trials))
 
 
-def check_scale(sources: Sequence[Source], reading: Reading) -> None:
+def check_sources(sources: Sequence[Source], reading: Reading) -> None:
+    """Refuse sources that cannot be judged together, or not as they were asked to be read.
+
+    Raises:
+        UsageError: a file is read twice; columns are named and there is no table; no result has the reward that is
+            named; or 1 need not be the reward of a solved trial.
+    """
+    _check_files(sources)
+    _check_named(sources, reading)
+    _check_scale(sources, reading)
+
+
+def _check_files(sources: Sequence[Source]) -> None:
+    """Refuse a file that is read twice: its trials would count twice."""
+    read: dict[Path, Source] = {}
+    for source in sources:
+        for file in source.files:
+            if (earlier := read.setdefault(file.resolve(), source)) is not source:
+                raise UsageError(f"{source.name}: {file} is read for {earlier.name} already; give each file once")
+
+
+def _check_named(sources: Sequence[Source], reading: Reading) -> None:
+    """Refuse columns and a reward that are named and that no source has."""
+    if reading.columns and all(source.rewards is not None for source in sources):
+        raise UsageError(f"--columns: there is no table, but {_tools(sources)}; leave it out")
+    if reading.reward is None:
+        return
+    if all(source.rewards is None for source in sources):
+        column = f"--columns reward={reading.reward}"
+        raise UsageError(f"--reward {reading.reward}: the rewards of a table are a column; name it, as in {column}")
+    known = dict.fromkeys(name for source in sources for name in source.rewards or ())
+    if reading.reward not in known:
+        has = f"the results have {enumerated([*known])}" if known else f"{_tools(sources)} has no rewards with names"
+        raise UsageError(f"--reward {reading.reward}: {has}; expected one of these, or leave it out")
+
+
+def _tools(sources: Sequence[Source]) -> str:
+    return ", ".join(dict.fromkeys(source.tool for source in sources))
+
+
+def _check_scale(sources: Sequence[Source], reading: Reading) -> None:
     """Refuse rewards of which 1 need not mean solved, and a threshold by which all trials are solved, or none.
 
     Raises:

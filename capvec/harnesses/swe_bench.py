@@ -35,14 +35,14 @@ def read_swe_bench(path: Path, reports: Mapping[Path, Any], runs: Sequence[Docum
     """
     files = (*reports, *(run.path for run in runs))
     if not runs:
-        return Source(path, "SWE-bench", tuple(_graded(path, reports)), errors_apart=True, files=files)
+        return Source(path, "SWE-bench", tuple(_graded(path, reports)), errors_apart=True, files=files, rewards=())
     if not reports:
         raise UsageError(
             f"{path}: holds {len(runs)} runs of mini-swe-agent, which do not say whether they solved their tasks; put "
             "the report of SWE-bench into the folder of the runs"
         )
     trials = tuple(_of_runs(path, reports, runs, reading))
-    return Source(path, "mini-swe-agent, graded by SWE-bench", trials, errors_apart=True, files=files)
+    return Source(path, "mini-swe-agent, graded by SWE-bench", trials, errors_apart=True, files=files, rewards=())
 
 
 def _graded(path: Path, reports: Mapping[Path, Any]) -> Iterator[Trial]:

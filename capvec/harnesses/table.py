@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +97,7 @@ def source_of_frame(frame: pd.DataFrame, reading: Reading | None = None) -> Sour
     Raises:
         UsageError: a column is missing, or a cell is not what its column should hold.
     """
-    names = [str(name) for name in frame.columns]
+    names = [str(name).strip() for name in frame.columns]
     cells = Cells(names, lambda name: list(frame.iloc[:, names.index(name)]))
     return _source(cells, reading or Reading(), None, "a DataFrame")
 
@@ -115,6 +115,7 @@ def _source(cells: Cells, reading: Reading, path: Path | None, tool: str) -> Sou
     if not read:
         raise UsageError(f"{where}: the table has no row; expected one for each trial")
     trials = tuple(trial for trial, _ in read)
+    _check_numbered(where, columns, trials)
     scale = Scale.of(f"column {columns.get('outcome', columns.get('reward'))}", [number for _, number in read])
     own = {*cells.names} >= _OF_CAPVEC
     told = own or any(trial.outcome == "error" for trial in trials)
@@ -150,8 +151,22 @@ def _found(where: str, names: Sequence[str], asked: Mapping[str, str]) -> dict[s
 def _missing(where: str, field: str, what: str, names: Sequence[str]) -> str:
     return (
         f"{where}: no column for the {field} ({what}); it has {enumerated(names)}; expected one of "
-        f"{', '.join(COLUMNS[field])}, or --columns {field}=NAME"
+        f"{', '.join((*COLUMNS[field], *(COLUMNS['reward'] if field == 'outcome' else ())))}, or --columns {field}=NAME"
     )
+
+
+def _check_numbered(where: str, columns: Mapping[str, str], trials: Sequence[Trial]) -> None:
+    """Refuse attempts of which some are numbered and others are not.
+
+    Raises:
+        UsageError: it is so.
+    """
+    unnumbered = [row for row, trial in enumerate(trials, 1) if trial.attempt is None]
+    if 0 < len(unnumbered) < len(trials):
+        raise UsageError(
+            f"{where}, row {unnumbered[0]}: column {columns['attempt']} is empty; expected a number in "
+            "each row, or in none"
+        )
 
 
 class _Row:
@@ -172,6 +187,12 @@ class _Row:
         if isinstance(value, float) and value.is_integer():  # pandas makes floats of whole numbers beside empty cells
             value = int(value)
         return "" if value is None else str(value)
+
+    def name(self, field: str) -> str:
+        """A text or a number; empty for an empty cell."""
+        if isinstance(self.cell(field), Collection) and not isinstance(self.cell(field), str):
+            raise self.wrong(field, "a text or a number")
+        return self.text(field)
 
     def whole(self, field: str) -> int | None:
         """A whole number of at least 0; None for an empty cell."""
@@ -210,7 +231,7 @@ def _is_na(value: Any) -> bool:
 
 def _trial(row: _Row, reading: Reading) -> tuple[Trial, float | None]:
     """The trial of a row, and the number that decided whether it is solved; None where a word did."""
-    if not (task := row.text("task")):
+    if not (task := row.name("task")):
         raise row.wrong("task", "the name of a task")
     reward = row.number("reward")
     outcome, error = _outcome(row, reward, reading)
@@ -219,7 +240,7 @@ def _trial(row: _Row, reading: Reading) -> tuple[Trial, float | None]:
     _check_counts(row, counts)
     trial = Trial(
         task=task,
-        config=row.text("config"),
+        config=row.name("config"),
         outcome=outcome,
         attempt=row.whole("attempt"),
         reward=None if outcome == "error" else number if reward is None else reward,

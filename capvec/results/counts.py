@@ -11,7 +11,9 @@ from capvec.errors import UsageError
 _COUNTS = re.compile(r"[^=]+=(\d+/\d+(?:,\d+/\d+)*)")
 _MEANT = re.compile(r"[^=]+=([-+.]*\d[-+.\d]*/[-+.\d,/ ]*)")
 """Counts that may be badly written, or a path of digits."""
-_PAIR = re.compile(r"(\d{1,15})/(\d{1,15})", re.ASCII)
+_PAIR = re.compile(r"(\d{1,4000})/(\d{1,4000})", re.ASCII)
+MOST = 10_000_000
+"""Trials of a config. Beyond, the probabilities of tables are not computed to the digits that Fisher's test needs."""
 
 
 def is_counts(text: str) -> bool:
@@ -52,4 +54,6 @@ def _pair(text: str, written: str) -> tuple[int, int]:
     solved, n = map(int, match.groups())
     if solved > n or n == 0:
         raise UsageError(f"{text}: {solved} of {n} trials; expected SOLVED/TRIALS, as in 2/6")
+    if n > MOST:
+        raise UsageError(f"{text}: more than {MOST:,} trials; expected counts of so many at most")
     return solved, n

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from numbers import Real
 from os import PathLike
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from capvec.errors import UsageError
-from capvec.harnesses import COLUMNS, Reading, Source, check_scale, read_source, source_of_frame
+from capvec.harnesses import COLUMNS, Reading, Source, check_sources, read_source, source_of_frame
 from capvec.records import Outcome
 from capvec.results.counts import is_counts
 from capvec.results.judged_trials import Trials, combined, configs_of, outcomes_of
@@ -62,7 +63,8 @@ def judge(
     Raises:
         UsageError: no outcome of the baseline, or a control without outcomes; a table without a column that is
             needed, or with a cell that is not what its column should hold; a path with nothing that is known;
-            something else than outcomes; or an argument of another type or out of its range.
+            something else than outcomes; an attempt that is there twice; or an argument of another type, out of its
+            range, or without effect on what was given.
 
     Examples:
         A config that solves 17 of 24 tasks, where the baseline solves 5 of them:
@@ -172,15 +174,27 @@ def _given(outcomes: Iterable[Outcome] | pd.DataFrame | str | PathLike[str], rea
     """The trials of whatever `judge` was given."""
     source = _source(outcomes, reading)
     if source is not None:
-        check_scale([source], reading)
+        check_sources([source], reading)
         return outcomes_of(combined([(None, source)]))
-    if reading.solved_at is not None:
-        raise UsageError(f"solved_at={reading.solved_at:g}: outcomes of trial_outcome say whether they are solved")
+    for name, value in (
+        ("columns", reading.columns or None),
+        ("reward", reading.reward),
+        ("solved_at", reading.solved_at),
+    ):
+        if value is not None:
+            raise UsageError(
+                f"{name}={value!r:.80}: outcomes of trial_outcome say whether they are solved; leave it out"
+            )
     listed = tuple(outcomes) if isinstance(outcomes, Iterable) else (outcomes,)
     if other := [one for one in listed if not isinstance(one, Outcome)]:
         raise UsageError(
             f"an outcome of type {type(other[0]).__name__}; expected what capvec.trial_outcome makes, a DataFrame with "
             "a row for each trial, or a path"
+        )
+    if twice := [trial for trial, count in Counter(outcome.id for outcome in listed).items() if count > 1]:
+        raise UsageError(
+            f"attempt {twice[0].attempt} of task {twice[0].task} under {twice[0].config} is there twice; expected one "
+            "outcome for each attempt: number them, as in trial_outcome(task, config, solved, attempt=2)"
         )
     return Trials(listed, ())
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 _TIE = 1 + 1e-7
 """Probabilities that differ by less are ties, as in R's `fisher.test`."""
@@ -66,18 +66,33 @@ def fisher_pvalues(
     total = solved + base_solved
     low, high = np.maximum(0, total - base_n), np.minimum(n, total)
     table = (n + base_n, total, n)
-    most = stats.hypergeom.pmf(solved, *table) * _TIE
+    most = _chance(solved, n, total, base_n) * _TIE
     mode = np.clip((total + 1) * (n + 1) // (n + base_n + 2), low, high)
     # On the other side of the mode, probabilities fall away from it: the first that is no larger is looked for.
     upper = solved < mode
     near, far = mode, np.where(upper, high + 1, low - 1)
     while (apart := abs(far - near) > 1).any():
         middle = (near + far) // 2
-        rare = stats.hypergeom.pmf(middle, *table) <= most
+        rare = _chance(middle, n, total, base_n) <= most
         near, far = np.where(apart & ~rare, middle, near), np.where(apart & rare, middle, far)
     below, above = np.where(upper, solved, far), np.where(upper, far, solved)
-    likeliest = stats.hypergeom.pmf(mode, *table) <= most  # two tables may be equally likely
+    likeliest = _chance(mode, n, total, base_n) <= most  # two tables may be equally likely
     return np.where(likeliest, 1.0, stats.hypergeom.cdf(below, *table) + stats.hypergeom.sf(above - 1, *table))
+
+
+def _chance(solved: NDArray[np.int64], n: int, total: NDArray[np.int64], base_n: int) -> NDArray[np.float64]:
+    """The hypergeometric probability of a table; SciPy's takes hundreds of times as long at tens of thousands."""
+
+    def log_ways(every: int | NDArray[np.int64], some: NDArray[np.int64]) -> NDArray[np.float64]:
+        ways: NDArray[np.float64] = (
+            special.gammaln(every + 1) - special.gammaln(some + 1) - special.gammaln(every - some + 1)
+        )
+        return ways
+
+    chance: NDArray[np.float64] = np.exp(
+        log_ways(n, solved) + log_ways(base_n, total - solved) - log_ways(n + base_n, total)
+    )
+    return chance
 
 
 def _check(solved: int, n: int, base_solved: int, base_n: int) -> None:

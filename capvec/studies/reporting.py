@@ -23,5 +23,6 @@ def write_all(results: Results, notes: Sequence[str] = ()) -> tuple[str, ...]:
         lines = calibration_lines(results.plan, judgement)
     else:
         lines = sweep_lines(report)
-    lost = trials.lost_in_words(results.plan.folder / "trajectories")
+    # Results that were made elsewhere never had a trajectory here.
+    lost = () if results.origin is not None else trials.lost_in_words(results.plan.folder / "trajectories")
     return closing_lines(results, (*lines, *notes, *lost))

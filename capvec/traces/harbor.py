@@ -69,16 +69,17 @@ def verified_reward(document: Document, result: Mapping[str, Any], named: Mappin
     Raises:
         UsageError: the reward is not a number; the message names the key.
     """
-    key, value = look_up(_rewards(document, result), "reward", named)
+    key, value = look_up(rewards_of(document, result), "reward", named)
     return document.reward(value, f"verifier_result.rewards.{key} (result.json)")
 
 
 def unnamed_rewards(document: Document) -> list[str]:
     """The names of the verifier's rewards of a trial."""
-    return sorted(_rewards(document, trial_result(document)))
+    return sorted(rewards_of(document, trial_result(document)))
 
 
-def _rewards(document: Document, result: Mapping[str, Any]) -> dict[str, Any]:
+def rewards_of(document: Document, result: Mapping[str, Any]) -> dict[str, Any]:
+    """The verifier's rewards in Harbor's result of a trial, by name."""
     verified = document.optional(result.get("verifier_result"), "verifier_result (result.json)", dict) or {}
     return document.optional(verified.get("rewards"), "verifier_result.rewards (result.json)", dict) or {}
 

@@ -106,4 +106,16 @@ def score_of(document: Document, sample: InspectSample, named: Mapping[str, str]
     return None if unscored else document.reward(value, key)
 
 
+def unnamed_scores(sample: InspectSample, named: Mapping[str, str]) -> list[str]:
+    """The names of a sample's scores, where there are several and neither the user nor convention says which counts."""
+    scorer, value = look_up(sample.scores, "reward", named)
+    if value is None and len(sample.scores) > 1:
+        return sorted(sample.scores)
+    if value is None:
+        scorer, value = next(iter(sample.scores.items()), ("", None))
+    if isinstance(value, dict) and look_up(value, "reward", named)[1] is None:
+        return [f"{scorer}.{name}" for name in sorted(value)]
+    return []
+
+
 FORMAT = Format("Inspect", _looks_like, _read)

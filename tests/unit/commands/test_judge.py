@@ -106,7 +106,9 @@ def test_the_report_says_that_no_receipt_proves_the_steer_and_what_is_not_known(
 
 
 def test_what_the_user_states_is_said_to_be_stated(tmp_path, capsys):
-    judged(capsys, table(tmp_path, baseline=5, a=17), "--seeds", "shared", "--errors", "failures", "--out", "r")
+    file = table(tmp_path, baseline=5, a=17)
+    _, said = judged(capsys, file, "--seeds", "shared", "--errors", "failures", "--out", "r")
+    assert "trajectories" not in said  # there never were any
     report = (tmp_path / "r/RESULTS.md").read_text()
     assert "share a seed (as stated on the command line)" in report
     assert "count as unsolved (as stated on the command line)" in report
@@ -149,6 +151,13 @@ def test_trials_without_a_config_are_named_by_the_user(tmp_path, capsys):
     code, said = judged(capsys, "plain.csv", "vector.csv")
     assert (code, "baseline=plain.csv" in said) == (2, True)
     assert "vector improves" in judged(capsys, "baseline=plain.csv", "vector=vector.csv")[1]
+
+
+def test_a_file_that_is_named_twice_is_refused(tmp_path, capsys):
+    file = table(tmp_path, baseline=5, a=17)
+    pd.read_csv(file).drop(columns="attempt", errors="ignore").to_csv(file, index=False)
+    code, said = judged(capsys, file, file)
+    assert (code, "give each file once" in said, said.count("capvec:")) == (2, True, 1)
 
 
 def test_unequal_tasks_and_attempts_are_compared_where_both_have_trials(tmp_path, capsys):
@@ -204,6 +213,8 @@ def test_counts_alone_give_fishers_test_and_no_verdict(tmp_path, capsys):
         (["baseline=2/6", "a=1/"], "'1/' is no count"),
         (["baseline=2/6", "a=1/6,"], "'' is no count"),
         (["a=2.5/6"], "'2.5/6' is no count"),
+        (["baseline=2/6", "a=1/10000001"], "a=1/10000001: more than 10,000,000 trials"),
+        (["baseline=2/6", f"a=1/{'9' * 3000}"], "more than 10,000,000 trials"),
         (["baseline=2/6", "a=1/6", "--solved-at", "1"], "--solved-at: counts alone have no verdict"),
         (["trials.csv"], "no such file"),
     ],

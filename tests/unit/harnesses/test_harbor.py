@@ -11,7 +11,7 @@ from support.traces import COMPLAINT, agent, terminus
 from support.traces import put as write
 
 from capvec.errors import UsageError
-from capvec.harnesses import Reading, read_source
+from capvec.harnesses import Reading, check_sources, read_source
 
 pytestmark = pytest.mark.unit
 
@@ -109,3 +109,13 @@ def test_rewards_without_a_known_name_are_asked_for(tmp_path):
     with pytest.raises(UsageError, match="speed, style; say which counts with --reward NAME"):
         read_source(job, Reading())
     assert {one.outcome for one in read_source(job, Reading(reward="speed")).trials} == {"solved", "error"}
+
+
+def test_a_reward_that_no_trial_has_is_refused_with_those_that_there_are():
+    for asked, fits in (("reward", True), ("nope", False)):
+        source = read_source(JOB, Reading(reward=asked))
+        if fits:
+            check_sources([source], Reading(reward=asked))
+        else:
+            with pytest.raises(UsageError, match="--reward nope: the results have reward; expected one of these"):
+                check_sources([source], Reading(reward=asked))

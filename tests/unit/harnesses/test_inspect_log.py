@@ -7,7 +7,8 @@ import shutil
 import pytest
 from support.judged import RESULTS
 
-from capvec.harnesses import Reading, read_source
+from capvec.errors import UsageError
+from capvec.harnesses import Reading, check_sources, read_source
 
 pytestmark = pytest.mark.unit
 
@@ -40,3 +41,21 @@ def test_epochs_are_attempts_models_are_configs_and_a_broken_sample_is_an_error(
 def test_a_log_is_known_by_its_content_and_its_config_can_be_named(tmp_path):
     shutil.copy(LOGS / "baseline.eval", tmp_path / "log")
     assert read_source(tmp_path / "log", Reading()).called("plain").configs == ("plain",)
+
+
+def test_of_several_scores_the_one_that_counts_is_asked_for(tmp_path):
+    from inspect_ai import log
+    from inspect_ai.scorer import Score
+
+    written = log.read_eval_log(str(LOGS / "baseline.eval"))
+    for sample in written.samples:
+        sample.scores["length"] = Score(value=1)
+    log.write_eval_log(written, str(tmp_path / "log.eval"))
+    first = next(iter(written.samples[0].scores))
+    with pytest.raises(UsageError, match=f"has the scores length, {first}; say which counts with --reward NAME"):
+        read_source(tmp_path / "log.eval", Reading())
+    source = read_source(tmp_path / "log.eval", Reading(reward="length"))
+    assert {one.outcome for one in source.trials} == {"solved"}
+    check_sources([source], Reading(reward="length"))
+    with pytest.raises(UsageError, match=f"--reward nope: the results have {first}; expected one of these"):
+        check_sources([read_source(LOGS, Reading(reward="nope"))], Reading(reward="nope"))

@@ -52,3 +52,20 @@ def test_a_file_of_capvecs_trials_is_a_table(tmp_path):
     line = (REPOSITORY / "reports" / "example" / "trials.jsonl").read_text().splitlines()[0]
     (tmp_path / "trials.jsonl").write_text(f"{line}\n{line.replace(json.loads(line)['task'], 'other')}\n")
     assert read_source(tmp_path / "trials.jsonl", Reading()).tool.startswith("capvec")
+
+
+def test_a_job_of_harbor_beside_results_of_another_tool_is_refused(tmp_path):
+    shutil.copytree(RESULTS / "harbor", tmp_path / "one")
+    trial = next((tmp_path / "one" / "both").glob("*__*"))
+    report = next((RESULTS / "swe_bench").glob("*.json"))
+    shutil.copy(report, trial / "own.json")  # what an agent or a verifier leaves in a trial is no result
+    assert read_source(tmp_path, Reading()).tool == "Harbor"
+    shutil.copy(report, tmp_path / "two.json")
+    with pytest.raises(UsageError, match="holds a job of Harbor and reports of SWE-bench; name those to judge"):
+        read_source(tmp_path, Reading())
+
+
+def test_a_table_of_csv_without_its_ending_is_refused_with_the_endings(tmp_path):
+    (tmp_path / "trials.txt").write_text("task,config,outcome\na,baseline,solved\n")
+    with pytest.raises(UsageError, match=r"not JSON; expected a file with a table of trials \(\.csv, \.tsv, JSON"):
+        read_source(tmp_path / "trials.txt", Reading())

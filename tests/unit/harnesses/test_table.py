@@ -339,3 +339,48 @@ def test_the_numbers_that_decide_have_a_scale(cells, scale):
 def test_a_bad_column_is_refused(text):
     with pytest.raises(UsageError, match="--columns"):
         parse_columns(text)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_blanks_around_the_names_of_columns_are_no_part_of_them(tmp_path, separator):
+    rows = [[" task", "config ", " outcome "], ["a", "baseline", "solved"], ["a", " steered", "no"]]
+    (tmp_path / "trials.csv").write_text("\n".join(separator.join(row) for row in rows))
+    frame = pd.DataFrame(rows[1:], columns=rows[0])
+    for source in (read_source(tmp_path / "trials.csv", Reading()), source_of_frame(frame)):
+        assert [(one.config, one.outcome) for one in source.trials] == [
+            ("baseline", "solved"),
+            ("steered", "unsolved"),
+        ]
+
+
+@pytest.mark.parametrize("field", ["task", "config"])
+@pytest.mark.parametrize("value", [["a"], {"name": "a"}, []])
+def test_a_name_is_no_list_and_no_object(tmp_path, field, value):
+    row = {"task": "a", "config": "baseline", "outcome": "solved", field: value}
+    (tmp_path / "trials.json").write_text(json.dumps([row]))
+    for read in (
+        lambda: read_source(tmp_path / "trials.json", Reading()),
+        lambda: source_of_frame(pd.DataFrame([row])),
+    ):
+        with pytest.raises(UsageError, match=f"row 1: column {field} is .*expected a text or a number"):
+            read()
+
+
+def test_attempts_are_numbered_in_each_row_or_in_none():
+    rows = [{"task": "a", "config": "baseline", "outcome": "solved", "attempt": n} for n in (1, None, 2)]
+    with pytest.raises(UsageError, match=r"row 2: column attempt is empty; expected a number in each row, or in none"):
+        source_of_frame(pd.DataFrame(rows))
+    none = source_of_frame(pd.DataFrame(rows).assign(attempt=None))
+    assert [one.attempt for one in none.trials] == [None] * 3
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_a_table_that_is_not_in_utf_8_is_refused_with_what_to_do(tmp_path, encoding):
+    (tmp_path / "trials.csv").write_bytes("task,config,outcome\nä,baseline,solved\n".encode(encoding))
+    with pytest.raises(UsageError, match=r"trials\.csv: not in UTF-8 .* save it as CSV in UTF-8"):
+        read_source(tmp_path / "trials.csv", Reading())
+
+
+def test_without_an_outcome_the_columns_that_would_do_are_all_named():
+    with pytest.raises(UsageError, match="it has task, config, pass; expected one of outcome, reward, score, success"):
+        source_of_frame(pd.DataFrame([{"task": "a", "config": "baseline", "pass": 1}]))

@@ -137,6 +137,8 @@ def test_a_baseline_that_has_another_name_is_asked_for():
         ({"solved_at": "half"}, "solved_at='half': expected a finite number"),
         ({"solved_at": float("nan")}, "solved_at=nan: expected a finite number"),
         ({"solved_at": 0.5}, "outcomes of trial_outcome say whether they are solved"),
+        ({"reward": "acc"}, "reward='acc': outcomes of trial_outcome say whether they are solved"),
+        ({"columns": {"task": "problem"}}, "columns={'task': 'problem'}: outcomes of trial_outcome say"),
         ({"equivalence_margin": "0.1"}, "equivalence_margin='0.1': expected a number between 0 and 1"),
     ],
 )
@@ -177,3 +179,20 @@ def test_an_outcome_has_no_more_replies_of_a_kind_than_replies():
     assert trial_outcome("t", "a", True, steps=3, parse_fail=2, no_cmd=1).parse_fail == 2
     with pytest.raises(UsageError, match="no_cmd=2: expected no more together than steps=3"):
         trial_outcome("t", "a", True, steps=3, parse_fail=2, no_cmd=2)
+
+
+def test_one_attempt_that_is_there_twice_is_refused_whichever_way_it_comes(tmp_path):
+    outcomes = trials(baseline=5, a=17)
+    again = [*outcomes, outcomes[30]]
+    with pytest.raises(UsageError, match=r"attempt 1 of task task6 under a is there twice; .* attempt=2\)"):
+        judge(iter(again))
+    frame = pd.DataFrame(
+        [{name: getattr(one, name) for name in ("task", "config", "attempt", "outcome")} for one in again]
+    )
+    frame.to_csv(tmp_path / "trials.csv", index=False)
+    frame.to_json(tmp_path / "trials.jsonl", orient="records", lines=True)
+    for given in (frame, tmp_path / "trials.csv", tmp_path / "trials.jsonl"):
+        with pytest.raises(UsageError, match="attempt 1 of task task6 under a is there twice"):
+            judge(given)
+    second = trial_outcome("task6", "a", True, 2)
+    assert judge([*outcomes, second])["a"] is not None

@@ -11,6 +11,8 @@ from support.traces import put
 
 from capvec.errors import UsageError
 from capvec.traces import read_traces
+from capvec.traces.inspect_library import InspectSample
+from capvec.traces.inspect_log import unnamed_scores
 
 pytestmark = pytest.mark.unit
 
@@ -146,3 +148,23 @@ def test_a_log_that_the_library_cannot_read_is_one_sentence(tmp_path):
     with pytest.raises(UsageError, match=r"log\.json: Inspect's library cannot read this log") as refusal:
         read_traces(log)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("scores", "asked", "unnamed"),
+    [
+        ({}, None, []),
+        ({"a": "C"}, None, []),
+        ({"a": "C"}, "b", []),
+        ({"a": "C", "b": "I"}, None, ["a", "b"]),
+        ({"a": "C", "b": "I"}, "b", []),
+        ({"a": "C", "score": "I"}, None, []),
+        ({"a": {"x": 1, "y": 0}}, None, ["a.x", "a.y"]),
+        ({"a": {"x": 1, "y": 0}}, "y", []),
+        ({"a": {"x": 1, "y": 0}}, "a.y", []),
+        ({"a": {"x": 1, "reward": 0}}, None, []),
+    ],
+)
+def test_scores_of_which_none_is_known_to_count_are_told(scores, asked, unnamed):
+    sample = InspectSample("s", 1, None, scores, 1, (), {})
+    assert unnamed_scores(sample, {} if asked is None else {"reward": asked}) == unnamed
