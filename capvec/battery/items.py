@@ -107,7 +107,7 @@ def _read(file: Path) -> Iterator[Item]:
     for number, line in enumerate(read_text(file, _LARGEST).split("\n"), start=1):
         if line.strip():
             try:
-                raw = parse_json(line)
+                raw = parse_json(line, whole=True)
             except ValueError as error:
                 raise UsageError(
                     f"{shown(file)}, line {number}: not JSON ({error}); expected an object for each item, as in "
