@@ -55,6 +55,27 @@ def open_regular(path: Path, largest: int) -> BufferedReader:
     Raises:
         UsageError: it is missing, cannot be read, is no regular file, or is larger.
     """
+    handle, _ = _opened(path, largest)
+    return os.fdopen(handle, "rb")
+
+
+def ends_of(path: Path, largest: int, count: int) -> tuple[bytes, bytes]:
+    """The first byte of a regular file and its last `count`, without what is between.
+
+    Raises:
+        UsageError: as `open_regular`.
+    """
+    handle, length = _opened(path, largest)
+    try:
+        return os.pread(handle, 1, 0), os.pread(handle, count, max(0, length - count))
+    except OSError as error:
+        raise UsageError(f"{shown(path)}: cannot be read ({_reason(error)})") from error
+    finally:
+        os.close(handle)
+
+
+def _opened(path: Path, largest: int) -> tuple[int, int]:
+    """A handle of a regular file, and its size."""
     try:
         _check_kind(path, os.stat(path).st_mode)  # some devices act on being opened
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -62,16 +83,15 @@ def open_regular(path: Path, largest: int) -> BufferedReader:
         raise UsageError(f"{shown(path)}: no such file") from error
     except (OSError, ValueError) as error:
         raise UsageError(f"{shown(path)}: cannot be read ({_reason(error)})") from error
-    file = os.fdopen(handle, "rb")
     try:
         status = os.fstat(handle)
         _check_kind(path, status.st_mode)
         if status.st_size > largest:
             raise UsageError(f"{shown(path)}: has {size(status.st_size)}; expected at most {size(largest)}")
     except UsageError:
-        file.close()
+        os.close(handle)
         raise
-    return file
+    return handle, status.st_size
 
 
 def size(count: int) -> str:
@@ -99,7 +119,9 @@ def read_bytes(path: Path, largest: int) -> bytes:
     """
     with open_regular(path, largest) as file:
         try:
-            data = file.read(largest + 1)
+            data = file.read(min(largest + 1, MIB))  # it makes room for all that it is asked for
+            if len(data) == MIB:
+                data += file.read(largest + 1 - MIB)
         except OSError as error:
             raise UsageError(f"{shown(path)}: cannot be read ({_reason(error)})") from error
     if len(data) > largest:

@@ -326,7 +326,9 @@ class Outcome(Record):
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """As for every record; also reads lines of an earlier capvec, with one shift per trial."""
-        old = {name: value for name, value in data.items() if name not in ("trial", "fault")}
+        old = {**data}
+        old.pop("trial", None)
+        old.pop("fault", None)
         expected, mean = old.pop("shift_expected", None), old.pop("shift_measured", None)
         if mean is not None:
             old["measured"] = [{"layer": data["layer"], "op": "add", "expected": expected, "mean": mean}]

@@ -14,6 +14,7 @@ from capvec.errors import StorageFault
 from capvec.reading import open_regular
 
 RAISE_LIMIT = "raise the limit of open files (`ulimit -n`) and try again"
+_REMOVE_FILES = "remove files there, since that disk can hold no more of them (`df -i`), and try again"
 _ADVICE = {
     errno.EMFILE: RAISE_LIMIT,
     errno.ENFILE: RAISE_LIMIT,
@@ -59,7 +60,17 @@ def whole_or_empty(folder: Path) -> Iterator[None]:
 
 def refusal(path: Path | str, error: OSError) -> str:
     """The sentence on a path that cannot be written."""
-    return f"{path} cannot be written ({error.strerror or error}): {advice(error)}"
+    what_to_do = _REMOVE_FILES if _has_no_inodes(path, error) else advice(error)
+    return f"{path} cannot be written ({error.strerror or error}): {what_to_do}"
+
+
+def _has_no_inodes(path: Path | str, error: OSError) -> bool:
+    """Whether a disk has room, and refuses since it has no inodes left."""
+    if error.errno != errno.ENOSPC:
+        return False
+    there = next((place for place in (Path(path), *Path(path).absolute().parents) if place.exists()), Path("/"))
+    disk = os.statvfs(there)
+    return disk.f_files > 0 and disk.f_ffree == 0 and disk.f_bavail > 0
 
 
 def advice(error: OSError) -> str:

@@ -107,8 +107,15 @@ def _read(file: Path) -> Iterator[Item]:
     for number, line in enumerate(read_text(file, _LARGEST).split("\n"), start=1):
         if line.strip():
             try:
-                yield _item(parse_json(line))
-            except (ValueError, UsageError) as error:
+                raw = parse_json(line, whole=True)
+            except ValueError as error:
+                raise UsageError(
+                    f"{shown(file)}, line {number}: not JSON ({error}); expected an object for each item, as in "
+                    '{"id": "sum", "question": "What is 2 + 2?", "answers": ["4", "four"]}'
+                ) from error
+            try:
+                yield _item(raw)
+            except UsageError as error:
                 raise UsageError(f"{shown(file)}, line {number}: {error}") from error
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from capvec.arguments import split
+from capvec.commands.shared import keeping_records
 from capvec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,7 +36,10 @@ def run(options: argparse.Namespace) -> int:
 
     if options.gate is not None:
         split_gate(options.gate)  # a bad one is refused before anything is read
-    return _judge_counts(options) if any(map(is_counts, options.RESULTS)) else _judge_files(options)
+    if any(map(is_counts, options.RESULTS)):
+        return _judge_counts(options)
+    with keeping_records():
+        return _judge_files(options)
 
 
 def _judge_files(options: argparse.Namespace) -> int:
@@ -48,6 +52,7 @@ def _judge_files(options: argparse.Namespace) -> int:
     from capvec.results.origin import Asked, Judged  # noqa: PLC0415
     from capvec.results.preregistration import Preregistration  # noqa: PLC0415
     from capvec.results.served import read_served  # noqa: PLC0415
+    from capvec.storage import whole_or_empty  # noqa: PLC0415
     from capvec.studies.reporting import write_all  # noqa: PLC0415
 
     reading = Reading(options.columns or {}, options.reward, options.solved_at)
@@ -69,7 +74,7 @@ def _judge_files(options: argparse.Namespace) -> int:
     if options.out is None:
         print("\n".join((*sweep_lines(sweep_report(results)), *judged_lines(results))))
     else:
-        with locked_new(folder, "--out"):
+        with locked_new(folder, "--out"), whole_or_empty(folder):
             write_judged(folder, judged, options.command_line, receipts)
             lines = write_all(results)
         print("\n".join(lines))
@@ -92,6 +97,7 @@ def _judge_counts(options: argparse.Namespace) -> int:
     from capvec.results.judged_folder import write_judged  # noqa: PLC0415
     from capvec.results.lock import locked_new  # noqa: PLC0415
     from capvec.results.origin import Asked, Judged  # noqa: PLC0415
+    from capvec.storage import whole_or_empty  # noqa: PLC0415
     from capvec.studies.judged import report_of_counts, write_counts  # noqa: PLC0415
 
     for name in _OF_TRIALS:
@@ -106,7 +112,7 @@ def _judge_counts(options: argparse.Namespace) -> int:
     if options.out is None:
         print("\n".join(sweep_lines(report)))
     else:
-        with locked_new(folder, "--out"):
+        with locked_new(folder, "--out"), whole_or_empty(folder):
             write_judged(folder, judged, options.command_line, None)
             lines = write_counts(report, folder)
         print("\n".join(lines))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from capvec.commands.shared import keeping_records
+
 EPILOG = """\
 Gates are judged again and shown.
 exit code: 0 once the reports are written, also where a gate is not met; a gate
@@ -21,6 +23,7 @@ def run(options: argparse.Namespace) -> int:
     from capvec.studies.regenerate import report  # noqa: PLC0415 (scipy and pandas)
 
     out = None if options.out is None else Path(options.out)
-    reported = report([Path(folder) for folder in options.RUN], out)
+    with keeping_records():
+        reported = report([Path(folder) for folder in options.RUN], out)
     print("\n".join(reported.lines))
     return 0 if reported.good else 1

@@ -68,6 +68,12 @@ class Direction:
         return direction_hash(self.vectors)
 
     @cached_property
+    def trimmed_hash(self) -> str:
+        """The hash without the layers after the last vector, whose number a file of single layers does not tell."""
+        steering = np.flatnonzero(self.norms)
+        return direction_hash(self.vectors[: steering[-1] + 1 if len(steering) else None])
+
+    @cached_property
     def norms(self) -> NDArray[np.float64]:
         """‖v_L‖ of every layer, float64 `[n_layers]`."""
         return np.asarray(np.linalg.norm(self.vectors.astype(np.float64), axis=1))

@@ -73,6 +73,7 @@ class StudyDirection:
         built = self.built
         return {
             "hash": self.direction.hash,
+            "trimmed_hash": self.direction.trimmed_hash,
             "source": self.source,
             "description": self.describe(),
             "caveats": self.caveats(),

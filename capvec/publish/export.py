@@ -21,7 +21,7 @@ from capvec.results.preregistration import PREREGISTRATION
 from capvec.results.results import Results
 from capvec.results.run_folder import RunFolder, read_run_folder
 from capvec.results.shards import absent_shards
-from capvec.storage import copy_file, write_text, writing
+from capvec.storage import copy_file, whole_or_empty, write_text, writing
 from capvec.studies.regenerate import results_of_run
 
 _VECTORS = ("dir.pt", "dir.safetensors", "dir.gguf")
@@ -49,7 +49,7 @@ def export(run: Path, out: Path, *, license_id: str, say: Callable[[str], None])
     check_names(finished.engine)
     results, _ = results_of_run(finished)
     _check_that_all_ran(results)
-    with locked_new(out, "--out"), writing(out):
+    with locked_new(out, "--out"), whole_or_empty(out), writing(out):
         _write(finished, results, out, license_id)
     say(f"{out}: read README.md before you publish it; its license is {license_id} (--license names another)")
 

@@ -7,18 +7,15 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import pytest
-from _pytest.junitxml import xml_key
 
 from capvec.errors import StorageFault, UsageError
 from capvec.pytest_plugin.gates import gate_reports
+from capvec.pytest_plugin.junit import junit_in_memory, tell_junit
 from capvec.pytest_plugin.other_plugins import parameter_of, refuse_multiplied, refuse_none
 from capvec.records import Outcome, TrialId
-from capvec.report.preregistration import preregistration_status
-from capvec.results.battery import CostRow
 from capvec.results.results import Results
 from capvec.run.session import StudySession
 from capvec.signals import finishing
-from capvec.text import printable
 
 
 class Controller:
@@ -99,15 +96,27 @@ class Controller:
             raise
         finally:
             results = self._finish(interrupted=interrupted)
-            _tell_junit(session.config, results)
+            tell_junit(session.config, results)
             if results.completeness.expected:
                 for report in gate_reports(results, self._file):
                     # pytest computes percentages from this number, and gates were not collected.
                     session.testscollected += report.when == "call"
                     session.config.hook.pytest_runtest_logreport(report=report)
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
+        refused = []
+        try:
+            with junit_in_memory(session.config):
+                yield
+        except StorageFault as fault:
+            self._reported, refused = False, [str(fault)]
+        self._end(session)
+        self._closing = (*self._closing, *refused)
+        return None
+
+    def _end(self, session: pytest.Session) -> None:
+        """Let the session end as its trials did."""
         if session.exitstatus == pytest.ExitCode.INTERNAL_ERROR:
             return
         results = self._results
@@ -138,12 +147,3 @@ class Controller:
         terminalreporter.section("capvec")
         for line in self._closing:
             terminalreporter.line(line)
-
-
-def _tell_junit(config: pytest.Config, results: Results) -> None:
-    """Write into the junit file, where there is one, whether the run is what was preregistered, and what it costs."""
-    if (junit := config.stash.get(xml_key, None)) is not None:
-        for said in preregistration_status(results):
-            junit.add_global_property("preregistration", printable(said))
-        for cost in results.battery.costs if results.battery is not None else ():
-            junit.add_global_property(f"battery {cost.config}", json.dumps(CostRow.of(cost).to_json()))

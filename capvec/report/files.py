@@ -55,8 +55,9 @@ def write_documents(results: Results, trials: Embedded, folder: Path, table: Pat
     tries = ("tries",) if any(outcome.lost for outcome in results.outcomes) else ()
     known = (column for column in MASTER_COLUMNS if column not in results.summary.unrecorded)
     columns = [*known, *tries, *(f"{NAMED_REWARD}{name}" for name in named_rewards(results.outcomes))]
-    cells = trial_table(plan, results.outcomes)[columns].map(_cell).rename(columns=_cell)
-    write_text(table, cells.to_csv(index=False))
+    cells = trial_table(plan, results.outcomes, columns)
+    texts = cells.select_dtypes(exclude="number").map(_cell)
+    write_text(table, cells.assign(**texts)[columns].rename(columns=_cell).to_csv(index=False))
     write_text(folder / "RESULTS.md", markdown(report))
     tasks, configs = [task.name for task in plan.tasks], [config.name for config in plan.configs]
     write_text(folder / "report.html", page(report, trials, tasks, configs))

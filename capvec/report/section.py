@@ -178,8 +178,8 @@ class TrialMatrix:
     baseline: str
     cells: Mapping[tuple[str, str], Sequence[Outcome]]
     """(task, config) → its trials in the order of their attempts."""
-    figure: Figure
-    """The same as a chart. The page draws a table instead, whose marks are links."""
+    chart: Chart
+    """The same as a chart, laid out for a desk. The page draws a table instead, whose marks are links."""
 
 
 Block = Heading | Paragraph | Bullets | Program | Findings | Table | Figure | TrialMatrix
@@ -223,4 +223,4 @@ class Report:
             if isinstance(block, Figure):
                 yield block.wide
             elif isinstance(block, TrialMatrix):
-                yield block.figure.wide
+                yield block.chart

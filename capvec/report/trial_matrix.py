@@ -7,7 +7,7 @@ from operator import attrgetter
 
 from capvec.records import Status
 from capvec.report.charts.matrix import task_by_config
-from capvec.report.figures import figures
+from capvec.report.figures import WIDE
 from capvec.report.section import Paragraph, Section, Table, TrialMatrix, left
 from capvec.results.results import Results
 from capvec.tasks.splits import split_of
@@ -25,7 +25,7 @@ def trial_matrix_section(results: Results) -> Section:
     for task in plan.tasks:
         splits[split_of(task)].append(task.name)
     names = tuple(config.name for config in plan.configs)
-    (chart,) = figures(lambda width: task_by_config(splits, names, cells, width))
+    chart = task_by_config(splits, names, cells, WIDE)
     matrix = TrialMatrix(dict(splits), names, results.summary.baseline, dict(cells), chart)
     legend = Paragraph("✓ solved, · unsolved, E infrastructure error, – not run; one mark for each attempt.")
     return Section("task-by-config", "Task by config", (matrix, legend))

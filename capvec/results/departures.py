@@ -282,7 +282,7 @@ def _of_direction(
     if registered.layer_is_open and options.get("layers") is not None:
         yield Departure("direction", "layers that were named in place of the best one of the ranking")
     if claimed.hash is not None:
-        if claimed.hash != direction["hash"]:
+        if claimed.hash not in (direction["hash"], direction.get("trimmed_hash")):
             yield Departure("direction", f"the direction {direction['hash']} in place of {claimed.hash}")
     elif claimed.contrast != contrast:
         found = f"the direction {direction['hash']} of a file" if contrast is None else f"the contrast {contrast}"

@@ -57,6 +57,7 @@ class _Config:
 
 class _Direction:
     hash: str
+    trimmed_hash: str
     source: str
     description: str
     caveats: tuple[str, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,19 +45,26 @@ def read_run(path: str | Path) -> pd.DataFrame:
     return trial_table(run.plan, run.outcomes)
 
 
-def trial_table(plan: Plan, outcomes: Sequence[Outcome]) -> pd.DataFrame:
-    """The table that `read_run` returns, of outcomes of a plan."""
+def trial_table(plan: Plan, outcomes: Sequence[Outcome], fields: Collection[str] | None = None) -> pd.DataFrame:
+    """The table that `read_run` returns, of outcomes of a plan.
+
+    Args:
+        plan: of the run.
+        outcomes: the rows.
+        fields: those of `Outcome` that the table is to have besides `layer`; all where it is None.
+    """
     import pandas as pd  # noqa: PLC0415 (slow to import, and whoever imports this module need not need it)
 
     # Column by column: 100,000 rows as dictionaries take several hundred MB.
-    table = pd.DataFrame({name: _column(outcomes, name) for name in Outcome.__dataclass_fields__})
+    names = [name for name in Outcome.__dataclass_fields__ if fields is None or name in fields]
+    table = pd.DataFrame({name: _column(outcomes, name) for name in names})
     # As text: a baseline has no layer, and `22` beside `20+22` must not become a number.
     table["layer"] = [None if outcome.layer is None else str(outcome.layer) for outcome in outcomes]
     tasks = {task.name: task for task in plan.tasks}
     return table.assign(
         tries=[outcome.tries for outcome in outcomes],
-        family=[family_of(tasks[name]) for name in table["task"]],
-        split=[split_of(tasks[name]) for name in table["task"]],
+        family=[family_of(tasks[outcome.task]) for outcome in outcomes],
+        split=[split_of(tasks[outcome.task]) for outcome in outcomes],
         **{
             f"{NAMED_REWARD}{name}": [outcome.rewards.get(name) for outcome in outcomes]
             for name in named_rewards(outcomes)

@@ -167,13 +167,14 @@ def _block_pvalues(whole: NDArray[np.int64]) -> NDArray[np.float64]:
     period = 2 * reach + 1
     angles = np.pi * np.arange(1, reach + 1) / period  # t_j/2; those beyond mirror them
     waves = np.cos(2 * np.outer(sizes, angles))
-    logs = counts @ np.log(np.maximum(np.abs(waves), _TINY))
-    seen = logs.max(axis=0, initial=-math.inf) > math.log(_UNSEEN)
-    odd = (counts @ (waves[:, seen] < 0).astype(float)).astype(np.int64) & 1
-    product = np.exp(np.maximum(logs[:, seen], math.log(_TINY))) * (1 - 2 * odd)
+    logs = np.log(np.maximum(np.abs(waves), _TINY))
+    seen = counts.min(axis=0) @ logs > math.log(_UNSEEN)  # no test has a larger wave: of many tasks few are seen
+    waves, logs, angles = waves[:, seen], logs[:, seen], angles[seen]
+    odd = (counts @ (waves < 0).astype(float)).astype(np.int64) & 1
+    product = np.exp(np.maximum(counts @ logs, math.log(_TINY))) * (1 - 2 * odd)
     observed = np.abs(whole.sum(axis=1))
     inner = 2 * observed - 1  # as many sums are nearer to zero
-    kernel = np.sin(np.outer(inner, angles[seen])) / np.sin(angles[seen])
+    kernel = np.sin(np.outer(inner, angles)) / np.sin(angles)
     nearer = (inner + 2 * (product * kernel).sum(axis=1)) / period
     found: NDArray[np.float64] = np.where(observed, 1 - nearer, 1.0)
     return np.clip(found, 0.0, 1.0)

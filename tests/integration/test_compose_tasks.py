@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -172,6 +173,24 @@ def test_a_service_that_ends_is_an_error_with_what_it_printed(folder):
     folder.write("environment/docker-compose.yaml", text)
     with pytest.raises(InfrastructureError, match=r"words \(exit code 3\) printed: no disk"), folder.open():
         pass
+    assert left() == []
+
+
+def test_a_healthcheck_of_a_service_whose_output_has_no_end_is_an_error_of_its_task_in_one_sentence(folder):
+    endless = 'healthcheck: {test: ["CMD", "yes"], interval: 0.2s, timeout: 1s, retries: 2}'
+    folder.write("environment/docker-compose.yaml", re.sub(r"healthcheck: .*", endless, COMPOSE))
+    with pytest.raises(EnvironmentFault, match=r"words \(exit code 0\) printed: nothing") as caught, folder.open():
+        pass
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000
+    assert left() == []
+
+
+def test_a_healthcheck_of_a_service_that_prints_much_and_is_content_begins_the_trial(folder):
+    much = 'healthcheck: {test: ["CMD-SHELL", "yes | head -c 50000000"], interval: 0.2s}'
+    folder.write("environment/docker-compose.yaml", re.sub(r"healthcheck: .*", much, COMPOSE))
+    with folder.open() as sandbox:
+        assert say(sandbox, ASK) == "blue$5"
     assert left() == []
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
-from support.disks import fill, make_read_only, small_disk
+from support.disks import fill, make_read_only, small_disk, use_up_inodes
 from support.real_sweeps import REWARD, ledger, no_container_is_left, write_task
 from support.started_runs import QUICK, RUN, capvec_command, recorded, sweep_command
 
@@ -52,6 +53,56 @@ def test_a_sweep_whose_disk_fills_up_stops_and_is_resumed_when_there_is_room(sta
     assert kept.items() <= ledger(folder).items()
     assert json.loads((folder / "summary.json").read_text())["missing_trials"] == []
     assert no_container_is_left(RUN)
+
+
+NO_INODES = "remove files there, since that disk can hold no more of them (`df -i`), and try again"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_sweep_whose_disk_can_hold_no_more_files_stops_and_is_resumed_when_it_can(
+    start, model, tasks, tmp_path, workers
+):
+    with small_disk(tmp_path / "few", "64m", inodes=2000) as disk:
+        folder = disk / "reports" / RUN
+        arguments = ("--tasks", str(tasks), "--attempts", "3", "-n", workers)
+        swept = start(sweep_command(model, *arguments), disk)
+        swept.wait_for(lambda: recorded(folder) >= 1)
+        ballast = use_up_inodes(disk)
+        assert swept.end() == pytest.ExitCode.TESTS_FAILED, swept.said
+        assert f"cannot be written (No space left on device): {NO_INODES}" in swept.said
+        kept = ledger(folder)
+        assert len(kept) < 12
+        assert {entry["outcome"] for entry in kept.values()} == {"solved"}
+        shutil.rmtree(ballast)
+        resumed = start(sweep_command(model, *arguments, "--resume"), disk)
+        assert resumed.end() == pytest.ExitCode.OK, resumed.said
+        assert len(ledger(folder)) == 12
+        assert kept.items() <= ledger(folder).items()
+    assert no_container_is_left(RUN)
+
+
+@pytest.mark.parametrize("leave", [0, 4096, 8192, 16_384])
+def test_a_judgement_that_a_full_disk_has_no_room_for_leaves_nothing_in_its_way(start, tmp_path, leave):
+    with small_disk(tmp_path / "small") as disk:
+        ballast, out = fill(disk, leave), disk / "out"
+        command = capvec_command("judge", "baseline=3/10", "steered=5/10", "--out", str(out))
+        judged = start(command)
+        assert judged.end() == 2
+        assert len(judged.said.splitlines()) == 1
+        assert FULL in judged.said
+        ballast.unlink()
+        again = start(command)
+        assert again.end() == 0, again.said
+        assert (out / "RESULTS.md").stat().st_size
+
+
+def test_a_judgement_where_no_file_can_be_made_says_so(start, tmp_path):
+    with small_disk(tmp_path / "few", "8m", inodes=10) as disk:
+        use_up_inodes(disk)
+        judged = start(capvec_command("judge", "baseline=3/10", "steered=5/10", "--out", str(disk / "out")))
+        assert judged.end() == 2
+        assert judged.said == (f"capvec: {disk / 'out'} cannot be written (No space left on device): {NO_INODES}\n")
 
 
 @pytest.mark.slow
@@ -112,3 +163,21 @@ def test_a_run_whose_disk_became_read_only_is_neither_resumed_nor_changed(start,
     assert resumed.end(120) == pytest.ExitCode.TESTS_FAILED, resumed.said
     assert resumed.said.count("cannot be written (Read-only file system)") == 1
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_junit_file_that_a_full_disk_has_no_room_for_is_one_line_after_the_report(
+    start, model, tasks, disk, tmp_path, workers
+):
+    fill(disk)
+    arguments = ("--tasks", str(tasks), "-n", workers, f"--junitxml={disk / 'junit.xml'}")
+    swept = start(sweep_command(model, *arguments))
+    code = swept.end()
+    assert code == pytest.ExitCode.TESTS_FAILED, swept.said
+    assert swept.said.count(f"{disk / 'junit.xml'} cannot be written (No space left on device)") == 1
+    assert "generated xml file" not in swept.said
+    assert swept.left() == []
+    folder = tmp_path / "reports" / RUN
+    assert len(ledger(folder)) == 4
+    assert json.loads((folder / "summary.json").read_text())["missing_trials"] == []

@@ -66,6 +66,47 @@ def test_a_docker_that_says_nonsense_for_a_while_costs_no_trial(proxy, sweep, fo
     assert {lost["away"] for one in outcomes.values() for lost in one["lost"]} <= {"Docker", None}
 
 
+def in_time(proxy):
+    proxy.fault = lambda _asked: None
+    proxy.byte_s = 0.0
+
+
+def late(proxy):
+    """Each answer comes some seconds late."""
+    proxy.fault = lambda _asked: time.sleep(3.0)
+
+
+def byte_by_byte(proxy):
+    proxy.byte_s = 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slow", [late, byte_by_byte])
+def test_a_docker_that_is_slow_for_a_while_costs_no_trial(proxy, sweep, folder, slow):
+    run = sweep("-n", "2")
+    run.wait_for(lambda: recorded(folder) >= 1)
+    slow(proxy)
+    time.sleep(5 * AWAY_S)
+    in_time(proxy)
+    assert run.end() == 0, run.said
+    outcomes = ledger(folder)
+    assert [(one["outcome"], one["lost"], one["note"]) for one in outcomes.values()] == [("solved", [], "")] * TRIALS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["cut", "garbage", "nonsense"])
+@pytest.mark.parametrize(
+    "kind", ["create", "start", "exec", "exec start", "inspect", "archive get", "archive put", "pause", "remove"]
+)
+def test_one_lie_alone_costs_no_trial(proxy, sweep, folder, kind, fault):
+    proxy.fault = lie = Once(kind, FAULTS[fault], first=3)
+    run = sweep("-n", "2")
+    assert run.end() == 0, run.said
+    outcomes = ledger(folder)
+    assert lie.met > 3
+    assert [(one["outcome"], one["note"]) for one in outcomes.values()] == [("solved", "")] * TRIALS
+
+
 class Worker:
     """Solves its task with two commands, however often it begins anew."""
 

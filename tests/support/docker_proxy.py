@@ -23,6 +23,8 @@ class DockerProxy:
         self.fault: Callable[[str], Iterator[bytes] | None] = lambda _asked: None
         """`GET /v1.41/info` → the bytes of an answer, which may be without an end; or None, and the daemon answers. It
         may take its time."""
+        self.byte_s = 0.0
+        """Seconds between two bytes of what the daemon answers; 0 for no limit. It counts for answers underway, too."""
         self.asked: list[str] = []
         self.ended = threading.Event()
         self._behind = behind.removeprefix("unix://")
@@ -65,12 +67,16 @@ class DockerProxy:
                 daemon.connect(self._behind)
                 daemon.sendall(b"\r\n".join(lines) + _HEAD + rest)
                 threading.Thread(target=_pass, args=[client, daemon], daemon=True).start()
-                _pass(daemon, client)
+                _pass(daemon, client, lambda: self.byte_s)
 
 
-def _pass(source: socket.socket, target: socket.socket) -> None:
+def _pass(source: socket.socket, target: socket.socket, byte_s: Callable[[], float] = lambda: 0.0) -> None:
     with suppress(OSError):
         while piece := source.recv(65_536):
+            while piece and (pause := byte_s()):
+                target.sendall(piece[:1])
+                piece = piece[1:]
+                time.sleep(pause)
             target.sendall(piece)
         target.shutdown(socket.SHUT_WR)
 

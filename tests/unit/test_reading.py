@@ -52,6 +52,23 @@ def test_a_file_is_read_up_to_its_bound_and_refused_beyond_it_before_it_is_read(
         reading.read_bytes(path, 2)
 
 
+@pytest.mark.parametrize("more", [-1, 0, 1, 3 * reading.MIB])
+def test_a_long_file_is_read_whole_and_no_further_than_its_bound(tmp_path, more):
+    data = os.urandom(reading.MIB + more)
+    (tmp_path / "long").write_bytes(data)
+    assert reading.read_bytes(tmp_path / "long", len(data)) == data
+    with pytest.raises(UsageError, match="expected at most"):
+        reading.read_bytes(tmp_path / "long", len(data) - 1)
+
+
+@given(st.binary(max_size=6), st.integers(1, 4))
+def test_the_ends_of_a_file_are_those_of_its_content(data, count):
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "file"
+        file.write_bytes(data)
+        assert reading.ends_of(file, 6, count) == (data[:1], data[-count:])
+
+
 def test_a_file_without_a_size_is_read_no_further_than_its_bound():
     """Those of /proc have none, as one that grows has an old one."""
     with pytest.raises(UsageError, match="grew beyond 10 bytes while it was read"):

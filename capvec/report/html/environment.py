@@ -81,13 +81,19 @@ def _colour(finding: Finding) -> str | None:
 
 def _elements(marks: Iterable[Mark]) -> Markup:
     """The elements of a chart. A matrix has one for each trial, for which a loop in the template takes much longer."""
-    return Markup("").join(map(_element, marks))
+    return Markup("".join(map(_element, marks)))
 
 
-def _element(mark: Mark) -> Markup:
-    given = (f' {name}="{_shown(value)}"' for name, value in mark.attributes.items() if value is not None)
+def _element(mark: Mark) -> str:
+    given = (_attribute(name, value) for name, value in mark.attributes.items() if value is not None)
     tip = f"<title>{_shown(mark.tip)}</title>" if mark.tip else ""
-    return Markup(f"<{mark.tag}{''.join(given)}>{tip}{_shown(mark.text)}</{mark.tag}>")
+    return f"<{mark.tag}{''.join(given)}>{tip}{_shown(mark.text) if mark.text else ''}</{mark.tag}>"
+
+
+@lru_cache(1 << 12, typed=True)
+def _attribute(name: str, value: str | float) -> str:
+    """Marks of a matrix are in few rows and columns."""
+    return f' {name}="{_shown(value)}"'
 
 
 def _shown(value: object) -> Markup:

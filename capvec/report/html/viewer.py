@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from capvec.errors import UsageError
 from capvec.parsing import read_json
-from capvec.reading import RECORD, open_regular, shown
+from capvec.reading import RECORD, ends_of, shown
 from capvec.records import Outcome
 from capvec.text import counted, visible
 
@@ -160,12 +159,10 @@ def embed(folder: Path, outcomes: Sequence[Outcome], largest: int = LARGEST_DATA
 def _is_whole(file: Path) -> bool:
     """Whether a file is there and ends as a JSON object does, without reading what is between."""
     try:
-        with open_regular(file, RECORD) as opened:
-            first = opened.read(1)
-            opened.seek(max(0, opened.seek(0, os.SEEK_END) - 2))
-            return first == b"{" and opened.read().rstrip().endswith(b"}")
-    except (UsageError, OSError):
+        first, last = ends_of(file, RECORD, 2)
+    except UsageError:
         return False
+    return first == b"{" and last.rstrip().endswith(b"}")
 
 
 def _groups(outcomes: Sequence[Outcome]) -> Iterator[list[Outcome]]:

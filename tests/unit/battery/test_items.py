@@ -121,6 +121,13 @@ def test_a_line_that_is_no_item_is_refused_with_file_and_line(tmp_path, line):
         load_items(str(path))
 
 
+@pytest.mark.parametrize("line", ["hello", '{"id": "a",', "[", '{"id": "a", "id": "b"}'])
+def test_a_line_that_is_no_json_is_refused_with_an_item_that_would_be(tmp_path, line):
+    (tmp_path / "mine.jsonl").write_text(f"{line}\n")
+    with pytest.raises(UsageError, match=r'mine\.jsonl, line 1: not JSON \(.*\); expected an object .*"answers"'):
+        load_items(str(tmp_path / "mine.jsonl"))
+
+
 def test_an_absent_an_empty_and_a_doubled_battery_are_refused(tmp_path):
     with pytest.raises(UsageError, match="--battery nowhere: expected general, a JSONL file"):
         load_items("nowhere")

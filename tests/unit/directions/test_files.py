@@ -171,6 +171,15 @@ def test_a_layer_beside_the_vector_of_a_safetensors_file_is_read_as_well(tmp_pat
     assert read(tmp_path / "v.safetensors", data).vectors.tolist() == [[0] * D, [1] * D, [0] * D]
 
 
+@pytest.mark.parametrize("layers", [[0], [22], [29], [20, 22]])
+def test_a_file_of_single_layers_is_known_by_one_hash_with_the_model_and_without(torch, tmp_path, layers):
+    (tmp_path / "dir.pt").write_bytes(saved(torch, {f"layer_{layer}": torch.ones(8) for layer in layers}))
+    alone, fitted = Direction.read(tmp_path / "dir.pt"), Direction.read(tmp_path / "dir.pt", 30, 8)
+    assert (alone.n_layers, fitted.n_layers) == (max(layers) + 1, 30)
+    assert alone.hash == alone.trimmed_hash == fitted.trimmed_hash
+    assert (fitted.hash == fitted.trimmed_hash) == (29 in layers)
+
+
 def test_a_file_of_single_layers_ends_at_its_last_layer_where_the_model_is_not_known(torch, tmp_path):
     for content in ({"dir": torch.ones(D), "layer": 1}, {"layer_1": torch.ones(D)}):
         (tmp_path / "v.pt").write_bytes(saved(torch, content))

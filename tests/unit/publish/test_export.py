@@ -6,6 +6,7 @@ import ast
 import base64
 import hashlib
 import json
+import os
 import re
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from support.recorded_run import write_recorded
 
 from capvec.commands.main import main
 from capvec.directions.direction import Direction, save_all
+from capvec.directions.files import LARGEST_FILE
 from capvec.engines.protocol import EngineInfo
 from capvec.publish.export import rewritten, without_paths, without_private
 from capvec.publish.usage import usage_of
@@ -212,6 +214,25 @@ def test_what_is_no_finished_sweep_is_refused_with_what_to_do(tmp_path, capsys):
     assert not out.exists()
     (run / "summary.json").unlink()
     assert "--run mine --resume" in refused(capsys, run, "--out", out)
+
+
+def grow(path):
+    path.touch()
+    os.truncate(path, LARGEST_FILE + 1)
+
+
+@pytest.mark.parametrize(("damage", "why"), [(os.mkfifo, "is a fifo"), (grow, "has 1 GiB")])
+def test_a_file_of_the_run_that_cannot_be_copied_is_blamed_and_not_the_new_folder(tmp_path, capsys, damage, why):
+    run, out = tmp_path / "mine", tmp_path / "out"
+    write_run(run, health=HEALTH, ranking=RANKING)
+    ranking = run / "vectors" / "ranking.csv"
+    ranking.unlink()
+    damage(ranking)
+    said = refused(capsys, run, "--out", out)
+    assert str(ranking) in said
+    assert why in said
+    assert "cannot be written" not in said
+    assert not out.exists() or not any(out.iterdir())
 
 
 def test_a_calibration_an_older_run_and_a_folder_in_use_are_refused(tmp_path, capsys):

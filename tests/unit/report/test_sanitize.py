@@ -140,7 +140,7 @@ def test_no_block_of_a_report_holds_what_cannot_be_seen_in_any_format(text):
         Findings((Finding(text, text, text),)),
         Table(left(text), ((text,), (Code(text),))),
         figure,
-        TrialMatrix({text: [text]}, (text,), text, {}, figure),
+        TrialMatrix({text: [text]}, (text,), text, {}, figure.wide),
     ]
     report = Report(text, text, (Section("a", text, tuple(blocks), folded=text),), warnings=(text,), about=text)
     trial = {"task": text, "config": text, "attempt": 1, "steps": []}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from support.plans import DIRECTION, plan_of, shard_of
 from support.recorded_run import built_direction, write_recorded
 from support.registered import registered_for
 
 from capvec.commands.main import main
+from capvec.directions.direction import Direction
 from capvec.directions.recipe import Recipe
 from capvec.directions.study_direction import StudyDirection
 from capvec.errors import UsageError
@@ -108,6 +110,15 @@ def test_every_setting_is_compared_whatever_options_a_sweep_comes_to_have(name):
 )  # fmt: skip
 def test_another_model_direction_or_test_is_named(change, departure):
     assert found(AS_REGISTERED, SweepOptions(gate=GATES), **change) == [departure]
+
+
+def test_a_file_of_single_layers_is_the_direction_that_was_registered_whatever_layers_the_model_has():
+    short = Direction(DIRECTION.vectors)
+    ran = StudyDirection(Direction(np.pad(short.vectors, ((0, 7), (0, 0)))), "dir.pt")
+    registered = registered_for(AS_REGISTERED, SweepOptions(gate=GATES), ran, direction={"hash": short.hash})
+    record = {"options": SweepOptions(gate=GATES).recorded("sweep"), "model": HEALTH, "direction": ran.provenance()}
+    assert ran.direction.hash != short.hash
+    assert list(compare_plan(registered, AS_REGISTERED, record)) == []
 
 
 def test_a_config_that_became_a_control_is_named():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 from support import REPOSITORY
 
 from capvec.errors import UsageError
 from capvec.results.ledger import Ledger
-from capvec.results.table import read_run
+from capvec.results.run_folder import read_run_folder
+from capvec.results.table import read_run, trial_table
 
 pytestmark = pytest.mark.unit
 
@@ -27,3 +29,10 @@ def test_a_run_is_read_as_one_row_per_trial_in_the_plans_order():
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"provenance\.json"):
         read_run(tmp_path)
+
+
+def test_a_table_of_some_fields_has_them_as_the_whole_table_does():
+    run = read_run_folder(REPOSITORY / "reports" / "example")
+    whole, some = trial_table(run.plan, run.outcomes), trial_table(run.plan, run.outcomes, ["config", "steps"])
+    assert {"config", "steps"} <= {*some} < {*whole}
+    pd.testing.assert_frame_equal(some, whole[[*some]])
