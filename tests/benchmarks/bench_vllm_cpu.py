@@ -2,8 +2,9 @@
 
 Both engines serve the bundled agent, each in a process of its own, which rests while the other works. All rows are
 asked at once over HTTP, each steered at the middle layer, and the receipts of every reply are checked. What is counted
-are tokens of the replies a second, from the first request to the last answer. No two prompts are alike, so that neither
-engine finds one in its cache. It needs the environment of `make test-vllm`.
+are tokens of the replies a second, from the first request to the last answer. Replies are greedy, so that both engines
+write about the same, and no two prompts of an engine are alike, so that it finds none in its cache. It needs the
+environment of `make test-vllm`.
 """
 
 from __future__ import annotations

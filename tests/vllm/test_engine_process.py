@@ -13,7 +13,7 @@ from support.tiny_models import VECTORS
 from support.vllm_processes import cores, put, until
 
 from capvec.engines.client import EngineClient
-from capvec.engines.process import start_engine
+from capvec.engines.process import client_of, start_engine
 from capvec.engines.selection import EngineChoice
 from capvec.engines.supervised import SupervisedEngine
 from capvec.engines.vllm import versions
@@ -70,6 +70,16 @@ def test_greedy_replies_end_where_the_references_do(client, reference, stop):
     replies = [ask(one, temperature=0, max_tokens=40, stop=stops) for one in (client, reference)]
     text, finish, tokens = zip(*[(one.text, one.finish_reason, one.completion_tokens) for one in replies], strict=True)
     assert (len(set(text)), len(set(finish)), len(set(tokens))) == (1, 1, 1)
+
+
+def test_a_seed_draws_the_same_tokens_in_however_many_steps_a_prompt_is_computed(client, source, tmp_path):
+    """Each step of a prompt but the last draws a token that is taken back."""
+    cut = EngineChoice("vllm", {"enforce_eager": True, "max_num_batched_tokens": 64, "max_num_seqs": 2})
+    with client_of(source, tmp_path / "log", cut) as slow:
+        for seed in range(3):
+            whole, parts = (ask(one, LONG, temperature=1.5, seed=seed, max_tokens=12) for one in (client, slow))
+            assert whole.text == parts.text
+            assert parts.prompt_tokens > 10 * 64
 
 
 def test_steered_greedy_replies_are_the_references(client, reference):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 from capvec.engines.protocol import GenerationDefaults
 from capvec.engines.startup import Parent, ReadyLine, bind, parser_of, token_or_exit, url_of
@@ -33,7 +34,13 @@ def main() -> int:
 
     try:
         listener = bind(options.host, options.port)
-        loaded = load_model(options.model, label=options.label, context_length=options.context_length, packed=True)
+        # In a thread that ends: OpenMP's threads that it leaves would count as busy, and those of the scheduler's thread
+        # then hardly spin before they sleep, which takes a step half as long again.
+        with ThreadPoolExecutor(1) as loading:
+            model = loading.submit(
+                load_model, options.model, label=options.label, context_length=options.context_length, packed=True
+            )
+            loaded = model.result()
     except CapvecError as error:
         ready.write(error=str(error))
         return 1

@@ -13,6 +13,7 @@ from vllm.v1.worker.worker_base import WorkerBase
 
 from capvec.engines.vllm.layout import KEY
 from capvec.engines.vllm.plugin import ended
+from capvec.engines.vllm.plugin.draws import take_back_by_state
 from capvec.engines.vllm.plugin.runner import Steering, install
 from capvec.errors import UsageError
 
@@ -35,6 +36,8 @@ def register() -> None:
         answer = load(self, *args, **kwargs)
         if given is not None:
             self.capvec_steering = install(self.model_runner, given)
+            if self.device.type == "cpu":
+                take_back_by_state(self.model_runner)
         return answer
 
     Worker.load_model = load_model
