@@ -2,9 +2,9 @@
 
 Both engines serve the bundled agent, each in a process of its own, which rests while the other works. All rows are
 asked at once over HTTP, each steered at the middle layer, and the receipts of every reply are checked. What is counted
-are tokens of the replies a second, from the first request to the last answer. Replies are greedy, so that both engines
-write about the same, and no two prompts of an engine are alike, so that it finds none in its cache. It needs the
-environment of `make test-vllm`.
+are tokens of the replies a second, from the first request to the last answer. Replies are greedy under a strong steer,
+so that both engines write as much as they may, and no two prompts of an engine are alike, so that it finds none in its
+cache. It needs the environment of `make test-vllm`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def test_vllm_cpu(bench, tmp_path):
         vectors = np.ones((info.n_layers, info.d_model), dtype=np.float32)
         packed, layer = safetensors.numpy.save({"directions": vectors}), info.n_layers // 2
         (key,) = {client.put_direction(packed).hash for client in clients.values()}
-        config = asked([Steer(layer, key, 0.05)], [vectors[layer]])
+        config = asked([Steer(layer, key, 4.0)], [vectors[layer]])
 
         def speed(name: str, rows: int) -> float:
             """Tokens of replies a second."""
@@ -62,7 +62,7 @@ def test_vllm_cpu(bench, tmp_path):
             def answer(number: int) -> int:
                 messages = [{"role": "user", "content": f"{number}. {SENTENCE * sizes.repeats}"}]
                 reply = clients[name].complete(
-                    messages, seed=number, max_tokens=sizes.new, temperature=1.0, steers=config.steers
+                    messages, seed=number, max_tokens=sizes.new, temperature=0, steers=config.steers
                 )
                 check_receipts(reply, config, layouts[name])
                 return reply.completion_tokens
