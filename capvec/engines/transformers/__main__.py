@@ -34,8 +34,8 @@ def main() -> int:
 
     try:
         listener = bind(options.host, options.port)
-        # In a thread that ends: OpenMP's threads that it leaves would count as busy, and those of the scheduler's thread
-        # then hardly spin before they sleep, which takes a step half as long again.
+        # In a thread that ends: OpenMP's threads that it would leave count too, and where there are more of them than
+        # cores, those of the scheduler's thread hardly spin before they sleep. A step then takes half as long again.
         with ThreadPoolExecutor(1) as loading:
             model = loading.submit(
                 load_model, options.model, label=options.label, context_length=options.context_length, packed=True
