@@ -10,7 +10,7 @@ import pytest
 
 from capvec.errors import StorageFault, UsageError
 from capvec.pytest_plugin.gates import gate_reports
-from capvec.pytest_plugin.junit import junit_in_memory, tell_junit
+from capvec.pytest_plugin.junit import junit_elsewhere, tell_junit
 from capvec.pytest_plugin.other_plugins import parameter_of, refuse_multiplied, refuse_none
 from capvec.records import Outcome, TrialId
 from capvec.results.results import Results
@@ -107,7 +107,7 @@ class Controller:
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
         refused = []
         try:
-            with junit_in_memory(session.config):
+            with junit_elsewhere(session.config):
                 yield
         except StorageFault as fault:
             self._reported, refused = False, [str(fault)]

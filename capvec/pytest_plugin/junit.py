@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from _pytest.junitxml import xml_key
@@ -29,8 +30,8 @@ def tell_junit(config: pytest.Config, results: Results) -> None:
 
 
 @contextmanager
-def junit_in_memory(config: pytest.Config) -> Iterator[None]:
-    """Let pytest write the junit file into memory, and write it to its place at the end.
+def junit_elsewhere(config: pytest.Config) -> Iterator[None]:
+    """Let pytest write the junit file elsewhere, and write it to its place at the end.
 
     pytest itself ends in a traceback, and without its summary, where the disk refuses it.
 
@@ -40,18 +41,32 @@ def junit_in_memory(config: pytest.Config) -> Iterator[None]:
     if (junit := config.stash.get(xml_key, None)) is None:
         yield
         return
-    path, descriptor = Path(junit.logfile), os.memfd_create("junit")
-    with open(descriptor, "rb") as memory:
+    path = Path(junit.logfile)
+    with _elsewhere() as file:
         try:
-            junit.logfile = f"/proc/self/fd/{descriptor}"
+            junit.logfile = str(file)
             yield
         finally:
             junit.logfile = str(path)
         try:
             make_folder(path.parent)
             with writing(path):
-                path.write_bytes(memory.read())
+                path.write_bytes(file.read_bytes())
         except StorageFault:
             config.pluginmanager.unregister(junit)
             del config.stash[xml_key]
             raise
+
+
+@contextmanager
+def _elsewhere() -> Iterator[Path]:
+    """A file in memory; where the system has none, among temporary files."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("junit")
+        try:
+            yield Path(f"/proc/self/fd/{descriptor}")
+        finally:
+            os.close(descriptor)
+    else:
+        with TemporaryDirectory(prefix="capvec-") as folder:
+            yield Path(folder) / "junit.xml"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -167,4 +168,16 @@ def test_tests_of_another_kind_in_the_same_session_are_neither_trials_nor_where_
         ("test_before_all_others", "test_other[1]"),
         ("test_scripted", "test_trial[solved1-baseline-t1]"),
         ("test_scripted", "gate[steps<=baseline]"),
+    ]
+
+
+def test_a_system_without_files_in_memory_has_the_same_junit_file(session, junit, monkeypatch):
+    session("solved1 unsolved2", [HARM])
+    suite, cases = junit()
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    session("solved1 unsolved2", [HARM])
+    other, others = junit()
+    assert set(others) == set(cases)
+    assert [other.get(count) for count in ("tests", "failures")] == [
+        suite.get(count) for count in ("tests", "failures")
     ]
