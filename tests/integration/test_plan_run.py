@@ -64,7 +64,7 @@ def test_a_plan_runs_a_probe_says_what_the_sweep_takes_and_could_see_and_leaves_
         [
             "capvec: probe: up to 4 trials, 2 at a time, *discarded*",
             # Five tasks give 2/2⁵ = 0.0625 at least; two configs ask for 0.05/2.
-            "UNDERPOWERED: 5 tasks give no p below 0.062, and 0.025 is needed*",
+            "UNDERPOWERED for any change in the pass rate: 5 tasks give no p below 0.062, and 0.025 is needed*",
             "plan: 35 trials = 7 configs × 5 tasks × 1 attempt; *",
             "steered-L22-a2 *steered *22 *2 *",
             "random1-L22-a4 *random × 2 *22 *4 *",
