@@ -152,7 +152,6 @@ def test_an_echo_without_log_probabilities_is_the_text_and_its_continuation(engi
     [
         ({"model": "after", "echo": True, "logprobs": 1}, "steered at generated positions"),
         ({"model": "constrained", "echo": True, "logprobs": 1}, "a grammar constrains replies"),
-        ({"echo": True, "stream": True}, "not together with stream"),
         ({"max_tokens": 0}, "max_tokens: 0"),
     ],
 )
