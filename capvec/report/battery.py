@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from capvec.records import Config
-from capvec.report.section import Block, Paragraph, Row, Section, Table, left, right
+from capvec.report.section import Paragraph, Row, Section, Table, left, right
 from capvec.results.battery import BatteryResult, Cost
 from capvec.results.results import Results
 from capvec.stats.intervals import clopper_pearson
@@ -31,10 +31,12 @@ def battery_section(results: Results) -> Section | None:
         none = f"{counted(found.items, 'item')} beside the tasks, and no answer yet; add --resume to ask for them."
         return Section("battery", "Off-task cost", (Paragraph(none),), (Paragraph(none),))
     titles = ("right", "accuracy", "difference", "95 %, by item", "sign-flip", "after Holm", "errors")
-    table = Table((*left("config"), *right(*titles)), tuple(map(_row, found.costs)))
-    blocks: list[Block] = [Paragraph(f"{counted(found.items, 'item')} beside the tasks."), table, Paragraph(_METHOD)]
-    blocks += map(Paragraph, _limits(found))
-    return Section("battery", "Off-task cost", tuple(blocks), (table,))
+    table, brief = (
+        Table((*left(first), *right(*titles)), tuple(map(_row, found.costs))) for first in ("config", "off-task cost")
+    )
+    limits = tuple(map(Paragraph, _limits(found)))
+    items = Paragraph(f"{counted(found.items, 'item')} beside the tasks.")
+    return Section("battery", "Off-task cost", (items, table, Paragraph(_METHOD), *limits), (brief, *limits))
 
 
 def _row(cost: Cost) -> Row:

@@ -32,6 +32,7 @@ _SHOWN = (
     "results",
     "pass-at-k",
     "rewards",
+    "battery",
     "verdict",
     "interim-analyses",
     "controls",
@@ -40,7 +41,7 @@ _SHOWN = (
 
 
 def sweep_lines(report: Report) -> tuple[str, ...]:
-    """The numbers of a sweep: the table, the verdicts, the interim analyses, and the ranks among matched controls."""
+    """The numbers of a sweep: the table, the off-task cost, the verdicts, the interim analyses, and the controls."""
     sections = {section.id: section for section in report.sections}
     lines: list[str] = []
     for name in _SHOWN:

@@ -13,6 +13,7 @@ from capvec.errors import UsageError
 from capvec.plan.dealing import Dealing
 from capvec.reading import GIB
 from capvec.records import Outcome, TrialId, TrialSpec
+from capvec.results.battery import BATTERY
 from capvec.results.departures import registered_of
 from capvec.results.gates import split_gate
 from capvec.results.ledger import TRIALS
@@ -161,7 +162,8 @@ def _provenance(runs: Sequence[RunFolder], out: Path) -> dict[str, Any]:
     """The provenance of the first run, with the tasks, configs and seeds of all; `merged` describes each run.
 
     A task that one run left out and another ran is not left out. Earlier sessions are not kept: what they ran under is
-    what the tasks and configs say (`_check_sessions`).
+    what the tasks and configs say (`_check_sessions`). Each run asked a battery of its own configs, so the battery of
+    several is none.
     """
     records = [run.provenance for run in runs]
     asked = (record["options"].get("gate") for record in records)
@@ -182,6 +184,7 @@ def _provenance(runs: Sequence[RunFolder], out: Path) -> dict[str, Any]:
         "unproved": _of_all(records, "unproved"),
         "seeds": {str(trial.id): trial.seed for trial in trials},
         "dealing": None if dealing is None else dealing.to_json(),
+        "battery": records[0].get("battery", {}) if len(runs) == 1 else {},
         "earlier_sessions": [],
         "merged": [shard for run in runs for shard in run.provenance.get("merged") or [_shard(run)]],
     }
@@ -220,7 +223,7 @@ def _configs(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
 
 
 def _copy_files(runs: Sequence[RunFolder], outcomes: Mapping[TrialId, tuple[RunFolder, Outcome]], out: Path) -> None:
-    """Copy the trajectories that were kept, those of lost tries included, and the direction."""
+    """Copy the trajectories that were kept, those of lost tries included, the direction, and the battery of one run."""
     for trial, (run, outcome) in outcomes.items():
         lost = (run.plan.lost_try(trial, number) for number in range(1, outcome.tries))
         for source in (run.plan.trajectory(trial), *lost):
@@ -230,6 +233,8 @@ def _copy_files(runs: Sequence[RunFolder], outcomes: Mapping[TrialId, tuple[RunF
     for run in runs:
         if (registered := registered_of(run.folder, run.provenance)) is not None:
             write_text(out / PREREGISTRATION, registered.text)
+    if len(runs) == 1 and (answers := runs[0].folder / BATTERY).is_file():
+        copy_file(answers, out / BATTERY, GIB)
     vectors = next((run.folder / "vectors" for run in runs if (run.folder / "vectors").is_dir()), None)
     if vectors is not None:
         make_folder(out / vectors.name)

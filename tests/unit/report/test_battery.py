@@ -13,8 +13,10 @@ from support.sections import cells, sentences, words
 from capvec.plan.plan import Plan, Settings
 from capvec.records import Config
 from capvec.report.battery import battery_section
+from capvec.report.document import sweep_report
 from capvec.report.interpretation import interpretation_section
 from capvec.report.section import Table
+from capvec.report.terminal import section_lines, sweep_lines
 from capvec.results.battery import Answer, BatteryResult, costs_of
 from capvec.task_records import Task
 
@@ -70,6 +72,22 @@ def test_a_run_that_ended_before_its_battery_has_no_table_of_it():
     section = battery_section(results(BatteryResult(costs_of([], CONFIGS), 100, 200)))
     assert "100 items beside the tasks, and no answer yet; add --resume" in words(section)
     assert not [block for block in section.blocks if isinstance(block, Table)]
+
+
+@pytest.mark.parametrize(
+    "battery",
+    [found(80, 60, missing=3), found(20, 20), BatteryResult(costs_of([], CONFIGS), 100, 200)],
+    ids=["missing", "low", "none"],
+)
+def test_the_terminal_shows_the_cost_above_the_verdict(battery):
+    section = battery_section(results(battery))
+    shown = section_lines(section)
+    lines = list(sweep_lines(sweep_report(results(battery))))
+    start = lines.index(shown[0])
+    assert lines[start : start + len(shown)] == shown
+    assert any(line.startswith("s ") for line in lines[start + len(shown) :])
+    told = " ".join(" ".join(shown).split())
+    assert all(sentence in told for sentence in sentences(section) if "missing" in sentence or "little" in sentence)
 
 
 @pytest.mark.parametrize(("steered", "told"), [(60, True), (80, False), (79, False), (95, False)])

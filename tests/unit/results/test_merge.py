@@ -8,6 +8,7 @@ from support.recorded_run import report_texts, write_recorded, write_trial
 
 from capvec.commands.main import main
 from capvec.errors import UsageError
+from capvec.results.battery import Answer, BatteryLedger, asked_configs
 from capvec.results.ledger import Ledger
 from capvec.results.run_folder import read_run_folder
 from capvec.studies.regenerate import report
@@ -39,6 +40,30 @@ def test_two_halves_of_a_run_merge_into_the_whole(tmp_path):
     before = report_texts(tmp_path / "all")
     report([tmp_path / "all"], None)  # a merged run is a run
     assert report_texts(tmp_path / "all") == before
+
+
+def answered(folder):
+    """Gives a run a battery of one item, which was answered under every config."""
+    rewrite(folder, battery={"sky": "d"})
+    ledger = BatteryLedger(folder)
+    for config in asked_configs(read_run_folder(folder).plan):
+        ledger.append(Answer("sky", "d", config.name, right=True))
+    return folder
+
+
+def battery_in(folder):
+    return json.loads((folder / "summary.json").read_text())["battery"]
+
+
+def test_a_run_that_is_reported_into_another_folder_keeps_its_battery_and_merged_runs_have_none(tmp_path):
+    runs = [answered(folder) for folder in shards(tmp_path)]
+    report(runs[:1], tmp_path / "copy")
+    report(runs[:1], None)
+    assert battery_in(tmp_path / "copy") == battery_in(runs[0]) != []
+    assert {row["answered"] for row in battery_in(runs[0])} == {1}
+    report(runs, tmp_path / "all")
+    assert battery_in(tmp_path / "all") == []
+    assert "Off-task cost" not in (tmp_path / "all" / "RESULTS.md").read_text()
 
 
 def rewrite(folder, **changes):
