@@ -153,6 +153,17 @@ def test_whatever_arrives_is_answered_in_json_with_the_reason(engine, raw, statu
     assert engine.send(request("GET", "/health")).status == 200
 
 
+@pytest.mark.parametrize("length", [3, 5, 100])
+def test_of_a_request_with_two_lengths_nothing_is_taken_for_another_request(engine, length):
+    """A proxy before the engine may go by either, and would not have seen the second."""
+    two = request("POST", "/work", b"0\r\n\r\n", f"Content-Length: {length}", "Transfer-Encoding: chunked")
+    with engine.connect() as connection:
+        connection.sendall(two + request("GET", "/health"))
+        answers = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert (answers.count(b"HTTP/1.1 "), answers.count(b"HTTP/1.1 400")) == (1, 1)
+    assert b"connection: close" in answers.lower()
+
+
 def test_a_health_probe_needs_no_token_and_learns_nothing(engine):
     answer = engine.send(b"GET /health HTTP/1.1\r\nHost: engine\r\n\r\n")
     assert (answer.status, json.loads(answer.body)) == (200, {"status": "ok"})
