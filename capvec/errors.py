@@ -85,6 +85,12 @@ class StepFault(InfrastructureError):
     fault = "task"
 
 
+class TaskChanged(InfrastructureError):
+    """The files of a task were changed while the run went on, so that its trials would not be alike."""
+
+    fault = "task"
+
+
 class StorageExceeded(CapvecError):
     """A container wrote more to the disk than it may, and was ended. What an agent does to itself is no fault."""
 

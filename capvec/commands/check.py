@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from capvec.commands.shared import say
 
 if TYPE_CHECKING:
-    from capvec.run.check import TaskCheck
+    from capvec.run.checked import TaskCheck
 
 EPILOG = """\
 Every task runs twice, as a trial would: its own solution must be judged

@@ -21,7 +21,9 @@ _OF_AGENTS = frozenset({"AgentTimeoutError", "NonZeroAgentExitCodeError", "Conte
 
 
 def read_harbor(path: Path, files: Sequence[Path], reading: Reading) -> Source | None:
-    """The trials of a job, of several jobs, or of one trial; None for a folder without any.
+    """The trials of a job, of several jobs, or of one trial; None where there are none.
+
+    In a folder only the files called `result.json` are trials; a file that the user named is one by what it holds.
 
     A trial that ended in an exception is an error, unless Harbor takes the exception for the agent's own failure: it
     then holds the reward valid and would not run the trial again, as after the agent's time ran out.
@@ -29,7 +31,8 @@ def read_harbor(path: Path, files: Sequence[Path], reading: Reading) -> Source |
     Raises:
         UsageError: a result is broken, or has several rewards of which none is named.
     """
-    results = [(file, value) for file in files if file.name == "result.json" and _is_trial(value := read_json(file))]
+    candidates = [file for file in files if file.name == "result.json" or file == path]
+    results = [(file, value) for file in candidates if is_trial(value := read_json(file))]
     if not results:
         return None
     labels = _labels(path, results)
@@ -55,8 +58,14 @@ def read_harbor(path: Path, files: Sequence[Path], reading: Reading) -> Source |
     )
 
 
-def _is_trial(value: Any) -> bool:
+def is_trial(value: Any) -> bool:
+    """Whether a JSON value is the result of a trial."""
     return isinstance(value, dict) and {"task_name", "trial_name"} <= value.keys()
+
+
+def is_job(value: Any) -> bool:
+    """Whether a JSON value is the result of a job, which counts trials and holds none."""
+    return isinstance(value, dict) and {"n_total_trials", "stats"} <= value.keys()
 
 
 def _labels(path: Path, results: Sequence[tuple[Path, Mapping[str, Any]]]) -> dict[Path, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from capvec.errors import UsageError
-from capvec.harnesses.harbor import read_harbor
+from capvec.harnesses.harbor import is_job, is_trial, read_harbor
 from capvec.harnesses.inspect_log import read_inspect
 from capvec.harnesses.lm_eval import is_sample, read_lm_eval
 from capvec.harnesses.source import Reading, Source
@@ -53,8 +53,13 @@ def read_source(path: Path, reading: Reading) -> Source:
     held = _Held()
     if held.add(path, value):
         return held.source(path, reading)
-    if path.name == "result.json" and (source := read_harbor(path, [path], reading)) is not None:
+    if is_trial(value) and (source := read_harbor(path, [path], reading)) is not None:
         return source
+    if is_job(value):
+        raise UsageError(
+            f"{shown(path)}: the summary of a job of Harbor, which counts its trials and holds none; give the folder "
+            f"of the job, {shown(path.parent)}"
+        )
     if isinstance(value, list):
         return source_of_values(path, value, reading)
     raise UsageError(f"{shown(path)}: JSON of no tool that is known here; expected {_EXPECTED}")

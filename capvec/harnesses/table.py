@@ -136,7 +136,7 @@ def _found(where: str, names: Sequence[str], asked: Mapping[str, str]) -> dict[s
     """
     for field, name in asked.items():
         if name not in names:
-            raise UsageError(f"--columns {field}={name}: {where} has no such column; it has {enumerated(names)}")
+            raise UsageError(f"--columns {field}={name}: {where} has no such column; it has {_listed(names)}")
     columns = {
         field: next((name for name in ([asked[field]] if field in asked else known) if name in names), None)
         for field, known in COLUMNS.items()
@@ -150,9 +150,13 @@ def _found(where: str, names: Sequence[str], asked: Mapping[str, str]) -> dict[s
 
 def _missing(where: str, field: str, what: str, names: Sequence[str]) -> str:
     return (
-        f"{where}: no column for the {field} ({what}); it has {enumerated(names)}; expected one of "
+        f"{where}: no column for the {field} ({what}); it has {_listed(names)}; expected one of "
         f"{', '.join((*COLUMNS[field], *(COLUMNS['reward'] if field == 'outcome' else ())))}, or --columns {field}=NAME"
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return enumerated(names) or "no columns"
 
 
 def _check_numbered(where: str, columns: Mapping[str, str], trials: Sequence[Trial]) -> None:

@@ -16,7 +16,7 @@ from capvec.publish.usage import check_names
 from capvec.reading import RECORD, shown
 from capvec.report.files import write_documents
 from capvec.report.html.viewer import embed
-from capvec.results.lock import locked_new
+from capvec.results.lock import LOCK, locked_new
 from capvec.results.preregistration import PREREGISTRATION
 from capvec.results.results import Results
 from capvec.results.run_folder import RunFolder, read_run_folder
@@ -169,7 +169,7 @@ def _check_that_nothing_leaks(out: Path, private: Sequence[str]) -> None:
     Raises:
         UsageError: a file names a place on this machine.
     """
-    for path in sorted(file for file in out.rglob("*") if file.is_file()):
+    for path in sorted(file for file in out.rglob("*") if file.is_file() and file != out / LOCK):
         data = path.read_bytes()
         if found := next((place for place in private if place.encode() in data), None):
             raise UsageError(

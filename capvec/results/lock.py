@@ -65,13 +65,14 @@ def locked(folder: Path, option: str) -> Iterator[None]:
         StorageFault: the folder cannot be made or written.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    descriptor = _acquire(folder, option)
     try:
-        yield
+        descriptor = _acquire(folder, option)
+        try:
+            yield
+        finally:
+            _give_up(folder)
+            os.close(descriptor)
     finally:
-        with suppress(OSError):
-            (folder / LOCK).unlink(missing_ok=True)
-        os.close(descriptor)
         with suppress(OSError):  # it holds what was made
             for path in made:
                 path.rmdir()
@@ -189,10 +190,20 @@ def _take(descriptor: int, folder: Path) -> bool:
             f"{folder} cannot be locked ({error.strerror}), so nothing would keep a second run out of it: put it on a "
             "file system with file locks"
         ) from error
-    with writing(folder / LOCK):
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(Writer.this().to_json()).encode(), 0)
+    try:
+        with writing(folder / LOCK):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(Writer.this().to_json()).encode(), 0)
+    except StorageFault:
+        _give_up(folder)
+        raise
     return True
+
+
+def _give_up(folder: Path) -> None:
+    """Remove the lock that this process holds."""
+    with suppress(OSError):
+        (folder / LOCK).unlink(missing_ok=True)
 
 
 def _read(descriptor: int) -> Writer | str:

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from threading import Event
-from typing import Literal, Self
 
 from capvec.decimals import as_written
 from capvec.errors import (
@@ -26,6 +26,8 @@ from capvec.errors import (
     VerifierFault,
 )
 from capvec.records import CommandResult
+from capvec.run.blame import tried_again
+from capvec.run.checked import Attempt, TaskCheck
 from capvec.run.control import Scale
 from capvec.run.progress import Work
 from capvec.run.suspension import unsuspended
@@ -36,11 +38,11 @@ from capvec.sandbox.reaper import reap
 from capvec.sandbox.skills import skills_in_words
 from capvec.sandbox.solution import has_solution, solve
 from capvec.sandbox.steps import begin, goes_on
-from capvec.sandbox.symptoms import NETWORK, PERMISSION, PROGRAM, Symptom, symptoms
+from capvec.sandbox.symptoms import PROGRAM, Symptom, symptoms
 from capvec.sandbox.verifier import verify
-from capvec.serial import Record
 from capvec.task_records import Task, TaskStep
-from capvec.text import counted, one_line, printable
+from capvec.tasks.unchanged import Unchanged
+from capvec.text import one_line, printable
 
 _SHOWN = 5
 """Last lines of an output to show."""
@@ -49,138 +51,7 @@ _PRINTED = " and printed: "
 _SCRIPTS = ("tests/test.sh", "solution/solve.sh", "steps/*/tests/test.sh", "steps/*/solution/solve.sh")
 _LONGEST_FIRST_LINE = 256
 """Bytes; Linux reads no more of it."""
-UNMADE = "its environment cannot be made"
-
-
-@dataclass(frozen=True)
-class Attempt(Record):
-    """One attempt at a task, and what the verifier made of it."""
-
-    reward: float | None
-    """The one that counts; None where the verifier gave no usable one."""
-    solved: bool = False
-    evidence: tuple[str, ...] = ()
-    """How the programs ended and the last lines that they printed."""
-    symptoms: tuple[Symptom, ...] = ()
-    """Signs that tools failed."""
-    ended: bool = False
-    """Whether processes that it had left running were ended before the verifier ran."""
-    unreached: str = ""
-    """Name of the first step that it did not reach, since a reward of the one before was below its `min_reward`."""
-    closed: str = ""
-    """What of the working directory an agent that is root could not write; empty where that was not looked for."""
-
-    @property
-    def shown(self) -> str:
-        return "none" if self.reward is None else as_written(self.reward)
-
-
-@dataclass(frozen=True)
-class TaskCheck(Record):
-    """What the check of one task found."""
-
-    task: str
-    nothing: Attempt
-    """Of an agent that does nothing."""
-    solution: Attempt | None
-    """Of the task's own solution; None where it has none."""
-    seconds: float
-    networked: bool
-    """Whether any of it reaches the public network."""
-    capable: bool = False
-    """Whether its containers had the capabilities of a plain Docker container."""
-    solved_at: float = 1.0
-    """The least reward that counts as solved."""
-    kept: Attempt | None = None
-    """Of its solution where processes live on beside the verifier; None unless that may be what its solution lacks."""
-    fault: str = ""
-    """Why there is no result, in a few words; empty if there is one."""
-
-    @classmethod
-    def without(cls, task: Task, error: UsageError | InfrastructureError, fault: str = UNMADE) -> Self:
-        """That of a task without a result, such as one whose container cannot be had or does not become ready."""
-        lines = tuple(printable(str(error)).splitlines())
-        return cls(task.name, Attempt(None, evidence=lines), None, 0.0, networked=False, fault=fault)
-
-    @property
-    def problem(self) -> str:
-        """Why nothing can be measured with the task, in a few words; empty if it is fit."""
-        return "; ".join(words for words, _ in self._problems())
-
-    @property
-    def verdict(self) -> Literal["proved", "unproved", "unfit"]:
-        """`unproved` is a task without a solution that is not known to be unfit."""
-        return "unfit" if self.problem else "unproved" if self.solution is None else "proved"
-
-    def lines(self) -> Iterator[str]:
-        """What is wrong, with the evidence below each problem, and how to mend it."""
-        for words, attempt in self._problems():
-            yield f"{self.task}: {words}"
-            yield from (f"    {line}" for line in attempt.evidence)
-            yield from (f"  → {symptom}{self._advice(symptom)}" for symptom in attempt.symptoms)
-            if attempt is self.solution:
-                if self.kept is not None and self.kept.solved:
-                    yield (
-                        f"  → with --keep-processes, which lets processes that it leaves running live on beside the "
-                        f"verifier, its own solution is judged {self.kept.shown}"
-                    )
-                yield f"  → {self._allowed}"
-
-    @property
-    def reason(self) -> str:
-        """The problem with its evidence, on one line."""
-        if self.fault:
-            return one_line(f"{self.problem}: {self.nothing.evidence[0]}")
-        return one_line("; ".join(line.strip() for line in self.lines()).removeprefix(f"{self.task}: "))
-
-    @property
-    def _allowed(self) -> str:
-        """What its containers were allowed, and what would allow more."""
-        powers = (
-            "the Linux capabilities of a plain container"
-            if self.capable
-            else "no Linux capabilities (see --capabilities)"
-        )
-        network = "a public network" if self.networked else "no network (network_mode in its task.toml)"
-        return f"its containers had {powers} and {network}"
-
-    def _problems(self) -> Iterator[tuple[str, Attempt]]:
-        nothing, solution, least = self.nothing, self.solution, as_written(self.solved_at)
-        if self.fault:
-            yield self.fault, nothing
-            return
-        if nothing.closed:
-            sign = Symptom(PERMISSION, f"{one_line(nothing.closed)} in its working directory is another user's")
-            yield "its agent is root, and cannot write what root can in Harbor", Attempt(None, symptoms=(sign,))
-        if solution is not None and solution.reward is None:
-            yield "after its own solution, its verifier gives no reward", solution
-        elif nothing.reward is None:
-            yield "where nothing is done, its verifier gives no reward", nothing
-        elif solution is not None and solution.unreached:
-            yield (
-                f"its own solution does not reach the step {solution.unreached}, whose verifier is never seen to be "
-                "content: the step before does not earn its min_reward",
-                solution,
-            )
-        elif solution is not None and not solution.solved:
-            yield (
-                f"its own solution is judged {solution.shown}, and must be judged at least {least}",
-                solution,
-            )
-        elif solution is None and nothing.symptoms:
-            yield f"it has no solution, and its verifier's own tools seem to fail: {nothing.symptoms[0]}", nothing
-        if nothing.solved:
-            yield (
-                f"doing nothing is judged {nothing.shown}, and must be judged below {least}",
-                nothing,
-            )
-
-    def _advice(self, symptom: Symptom) -> str:
-        if symptom.kind == NETWORK and not self.networked:
-            return ': network_mode = "public" in its task.toml, and --allow-network, give it a network'
-        if symptom.kind == PERMISSION and not self.capable:
-            return ": --capabilities default gives its containers those of a plain Docker container"
-        return ""
+_CUT_SHORT = "its check ends before its verifiers judge"
 
 
 class Checker:
@@ -192,13 +63,21 @@ class Checker:
         """Make one that checks `jobs` tasks at a time, and shows its progress whenever a task begins or ends."""
         self._sandboxes, self._scale, self._jobs, self._show = sandboxes, scale, jobs, show
         self._run = f"check-{os.getpid()}"
-        self._stopped = Event()
+        self._stopped, self._unchanged = Event(), Unchanged()
 
-    def check(self, tasks: Sequence[Task]) -> tuple[TaskCheck, ...]:
+    def check(self, tasks: Sequence[Task], proved: Sequence[Task] = ()) -> tuple[TaskCheck, ...]:
         """Check each task once; in their order. What fails in the container of a task concerns that task alone.
 
+        Tasks with which Docker fails are checked again after all others: such a fault is Docker's until it is shown to
+        be the task's (`capvec.run.blame`).
+
+        Args:
+            tasks: to check.
+            proved: others, with which all goes well.
+
         Raises:
-            InfrastructureError: Docker does not answer.
+            InfrastructureError: Docker does not answer, or fails with a task and nothing shows that the task is at
+                fault.
         """
         found = dict[str, TaskCheck]()
 
@@ -210,10 +89,16 @@ class Checker:
         with ThreadPoolExecutor(self._jobs) as pool:
             show()
             try:
-                for done in as_completed([pool.submit(self._check_one, task) for task in tasks]):
-                    check = done.result()
-                    found[check.task] = check
-                    show()
+                for done in as_completed([pool.submit(self._first, task) for task in tasks]):
+                    if (check := done.result()) is not None:
+                        found[check.task] = check
+                        show()
+                judged = (task for task in tasks if task.name in found and not found[task.name].fault)
+                witness = next(iter((*judged, *proved)), None)
+                for task in tasks:
+                    if task.name not in found:
+                        found[task.name] = self._again(task, witness)
+                        show()
             except BaseException:
                 self.stop()
                 raise
@@ -234,7 +119,26 @@ class Checker:
         if self._stopped.is_set():
             raise InfrastructureError("the check of the tasks was stopped")
 
+    def _first(self, task: Task) -> TaskCheck | None:
+        """The first check of a task; None where Docker fails with it, and answers."""
+        try:
+            return self._check_one(task)
+        except SandboxUnavailable:
+            self._sandboxes.check()
+            return None
+
+    def _again(self, task: Task, witness: Task | None) -> TaskCheck:
+        """Further checks of a task with which Docker failed, and not with `witness`."""
+        well = None if witness is None else partial(self._within_bounds, witness, solved=False)
+        check = tried_again(task.name, partial(self._check_one, task), well, self._stopped.wait)
+        return TaskCheck.without(task, check, _CUT_SHORT) if isinstance(check, SandboxUnavailable) else check
+
     def _check_one(self, task: Task) -> TaskCheck:
+        """Check a task.
+
+        Raises:
+            SandboxUnavailable: Docker fails.
+        """
         started = time.monotonic()
         try:
             nothing = self._within_bounds(task, solved=False)
@@ -242,12 +146,14 @@ class Checker:
             kept = None
             if solution is not None and solution.ended and not solution.solved:
                 kept = self._within_bounds(task, solved=True, keep_processes=True)
+            self._unchanged.check(task)
         except (UsageError, EnvironmentFault) as error:
             return TaskCheck.without(task, error)
         except InfrastructureError as error:
             self.go_on()  # `stop` removes containers that are at work
-            self._sandboxes.check()
-            return TaskCheck.without(task, error, "its check ends before its verifiers judge")
+            if isinstance(error, SandboxUnavailable):
+                raise
+            return TaskCheck.without(task, error, _CUT_SHORT)
         networked = any(environment.limits.network for environment in task.environments)
         seconds = round(time.monotonic() - started, 3)
         capable = self._sandboxes.capabilities == "default"
@@ -296,21 +202,6 @@ class Checker:
             ran.append((_below(task.steps[len(rewards) - 1], rewards[-1]), None))
         evidence, signs = tuple(_evidence(ran)), _signs(task, ran)
         return Attempt(judged.reward, judged.solved, evidence, signs, _ended(ran), unreached, closed)
-
-
-def refusal(checks: Sequence[TaskCheck], of: int, options: str) -> UsageError:
-    """The error for tasks with which nothing can be measured.
-
-    Args:
-        checks: of these tasks.
-        of: how many tasks there are.
-        options: what the user may type instead of mending them.
-    """
-    listed = "".join(f"\n  {line}" for check in checks for line in check.lines())
-    return UsageError(
-        f"{len(checks)} of {counted(of, 'task')} cannot tell a right answer from a wrong one here; expected tasks "
-        f"whose own solution is judged solved, and doing nothing is not. Mend them, or {options}:{listed}"
-    )
 
 
 def _do(

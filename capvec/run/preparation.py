@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 
-from capvec.errors import InfrastructureError, UsageError
+from capvec.errors import InfrastructureError, SandboxUnavailable, UsageError
 from capvec.plan.options import SweepOptions
-from capvec.run.check import Checker, TaskCheck, refusal
+from capvec.run.blame import tried_again
+from capvec.run.check import Checker
+from capvec.run.checked import TaskCheck, refusal
 from capvec.run.control import Scale
 from capvec.run.progress import Work
 from capvec.run.proofs import Proofs
@@ -23,6 +27,8 @@ from capvec.text import counted, one_line
 NOT_CHECKED, NO_SOLUTION = "it was not checked (--no-check)", "it has no solution"
 _JOBS = 4
 """Tasks to make ready at a time."""
+_LOOK_S = 0.2
+"""Between two looks whether the work was ended meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -60,24 +66,11 @@ def prepare_images(
 
     Raises:
         UsageError: the images of a task cannot be had, and that is to end the work.
-        InfrastructureError: Docker does not answer; or it cannot do with an image of a task what is asked, which the
-            message names, and that is to end the work.
+        InfrastructureError: Docker does not answer, or fails with a task and nothing shows that the task is at
+            fault; or the task is, which the message names, and that is to end the work.
     """
+    work = _Images(sandboxes, keep_going, go_on)
     found = dict[str, str | TaskCheck]()
-
-    def prepare(task: Task) -> tuple[Task, str | TaskCheck]:
-        go_on()
-        try:
-            return task, sandboxes.prepare(task)
-        except UsageError as error:
-            if not keep_going:
-                raise
-            return task, TaskCheck.without(task, error)
-        except InfrastructureError as error:
-            sandboxes.check()
-            if not keep_going:
-                raise InfrastructureError(f"task {task.name}: {error}") from error
-            return task, TaskCheck.without(task, error)
 
     def show_all() -> None:
         at_work = [task.name for task in tasks if task.name not in found][:_JOBS]
@@ -86,10 +79,16 @@ def prepare_images(
     with ThreadPoolExecutor(_JOBS) as pool:
         show_all()
         try:
-            for done in as_completed([pool.submit(prepare, task) for task in tasks]):
+            for done in as_completed([pool.submit(work.first, task) for task in tasks]):
                 task, image = done.result()
-                found[task.name] = image
-                show_all()
+                if image is not None:
+                    found[task.name] = image
+                    show_all()
+            ready = next((task for task in tasks if isinstance(found.get(task.name), str)), None)
+            for task in tasks:
+                if task.name not in found:
+                    found[task.name] = work.again(task, ready)
+                    show_all()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             docker_cli.end_all()
@@ -97,6 +96,51 @@ def prepare_images(
     in_order = [(task.name, found[task.name]) for task in tasks]
     images = {name: image for name, image in in_order if isinstance(image, str)}
     return images, {name: check for name, check in in_order if isinstance(check, TaskCheck)}
+
+
+@dataclass(frozen=True)
+class _Images:
+    """As the arguments of `prepare_images` of the same names."""
+
+    sandboxes: SandboxProvider
+    keep_going: bool
+    go_on: Callable[[], None]
+
+    def first(self, task: Task) -> tuple[Task, str | TaskCheck | None]:
+        """A task, and its image or why it has none; None where Docker fails with it, and answers."""
+        try:
+            return task, self._prepare(task)
+        except SandboxUnavailable:
+            self.sandboxes.check()
+            return task, None
+
+    def again(self, task: Task, ready: Task | None) -> str | TaskCheck:
+        """The same of a task with which Docker failed, and not with `ready`."""
+        witness = None if ready is None else partial(self.sandboxes.prepare, ready)
+        image = tried_again(task.name, partial(self._prepare, task), witness, self._pause)
+        return self._without(task, image) if isinstance(image, SandboxUnavailable) else image
+
+    def _prepare(self, task: Task) -> str | TaskCheck:
+        self.go_on()
+        try:
+            return self.sandboxes.prepare(task)
+        except SandboxUnavailable:
+            raise
+        except (UsageError, InfrastructureError) as error:
+            return self._without(task, error)
+
+    def _without(self, task: Task, error: UsageError | InfrastructureError) -> TaskCheck:
+        if self.keep_going:
+            return TaskCheck.without(task, error)
+        if isinstance(error, UsageError):
+            raise error
+        raise InfrastructureError(f"task {task.name}: {error}") from error
+
+    def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self.go_on()
+            time.sleep(_LOOK_S)
 
 
 class TaskPreparation:
@@ -158,7 +202,7 @@ class TaskPreparation:
         new = [task for task in tasks if task.name not in kept]
         if new:
             self._say(f"checking {counted(len(new), 'task')} that this machine has not proved before")
-        checks = self._checker.check(new)
+        checks = self._checker.check(new, [task for task in tasks if task.name in kept])
         for task, check in zip(new, checks, strict=True):
             self._proofs.keep(task, images[task.name], check)
         return kept | {check.task: check for check in checks}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from capvec.cache import cache_root
 from capvec.errors import UsageError
-from capvec.run.check import TaskCheck
+from capvec.run.checked import TaskCheck
 from capvec.run.control import Scale
 from capvec.task_records import Capabilities, Task
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -37,6 +37,8 @@ class TrialRunner:
     """Outcomes of earlier sessions (`--resume`); these trials do not run again."""
     ahead: int = 0
     """How many sandboxes may be opened before their trial's turn, and removed after it."""
+    check_task: Callable[[Task], None] = lambda _task: None
+    """Called when a trial has been judged; raises an `InfrastructureError` where its task is not what it was."""
     _places: Places = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -63,6 +65,7 @@ class TrialRunner:
             with unsuspended(), self._places.place(spec) as place:
                 host = place.sandboxes.host
                 judged = self._do(place, spec, following, task, config, episodes)
+            self.check_task(task)
             fault = episodes[-1].error
         except InfrastructureError as error:
             judged, fault = None, f"{type(error).__name__}: {error}"

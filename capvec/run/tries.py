@@ -27,6 +27,7 @@ from capvec.run.instrument import Instrument, Notice, Patience
 from capvec.run.trial import TrialRunner
 from capvec.sandbox.base import SandboxProvider
 from capvec.storage import make_folder, writing
+from capvec.tasks.unchanged import Unchanged
 
 OUTAGES = 3
 """Tries of one trial that outages may take. One that meets more may well be their cause, and is left in its error."""
@@ -134,4 +135,5 @@ def repeater(
         "engine": partial(client.check, weights, directions),
     }
     instrument = Instrument(checks, patience, Notice(patience.notice))
-    return TrialRepeater(TrialRunner(plan, client, sandboxes, finished, ahead), instrument, patience.retries)
+    runner = TrialRunner(plan, client, sandboxes, finished, ahead, Unchanged().check)
+    return TrialRepeater(runner, instrument, patience.retries)

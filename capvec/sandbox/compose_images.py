@@ -11,7 +11,7 @@ from capvec.sandbox.base import MAIN
 from capvec.sandbox.building import Say, build_image
 from capvec.sandbox.compose_file import FILE, Build, Services, read_services
 from capvec.sandbox.docker_host import HostClient
-from capvec.sandbox.images import Image, image_tag, prepare_image, pull
+from capvec.sandbox.images import Image, image_tag, prepare_image, pull, refuse_if_changed
 from capvec.task_records import Environment, Task
 
 
@@ -45,7 +45,8 @@ def images_of(
 
 def _build(client: HostClient, task: Task, environment: Environment, service: str, build: Build, say: Say) -> Image:
     digest = hashlib.sha256(repr((str(build.context), str(build.dockerfile), build.options)).encode()).hexdigest()[:8]
-    tag = f"{image_tag(task, environment)}-{service.lower()}-{digest}"
+    files = image_tag(task, environment)
+    tag = f"{files}-{service.lower()}-{digest}"
     source = f"{environment.folder}/{FILE} ({service})"
     try:
         return Image(str(client.images.get(tag).id), source, tag)
@@ -61,6 +62,7 @@ def _build(client: HostClient, task: Task, environment: Environment, service: st
         dockerfile=build.dockerfile,
         options=build.options,
     )
+    refuse_if_changed(client, task, environment, files, tag)
     return Image(built, source, tag)
 
 

@@ -65,7 +65,29 @@ def prepare_image(client: HostClient, task: Task, environment: Environment, say:
         return image
     tag = image_tag(task, environment)
     image_id = build_image(client, folder, tag, name=task.name, timeout_s=environment.build_timeout_s, say=say)
+    refuse_if_changed(client, task, environment, tag, tag)
     return Image(image_id, _dockerfile(environment), tag)
+
+
+def refuse_if_changed(client: HostClient, task: Task, environment: Environment, before: str, built: str) -> None:
+    """Refuse an image whose folder changed while it was built, and take its name away, which stands for the old files.
+
+    Args:
+        client: connected to the Docker that built it.
+        task: whose image it is.
+        environment: whose folder it was built from.
+        before: the `image_tag` at the beginning of the build.
+        built: the name of the image.
+
+    Raises:
+        UsageError: the folder changed.
+    """
+    if image_tag(task, environment) != before:
+        client.images.remove(built)
+        raise UsageError(
+            f"task {task.name}: {task.path / environment.folder} changed while its image was built; leave it as it is "
+            "meanwhile, and try again"
+        )
 
 
 def find_image(client: docker.DockerClient, task: Task, environment: Environment) -> Image | None:

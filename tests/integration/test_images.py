@@ -4,6 +4,7 @@ import json
 import random
 import signal
 import sys
+import threading
 import time
 import uuid
 from contextlib import contextmanager
@@ -219,6 +220,7 @@ def sleeps(seconds):
 
 PREPARE = """
 import sys
+import threading
 from pathlib import Path
 from capvec.sandbox.docker import DockerProvider
 from capvec.task_records import Environment, Task
@@ -256,3 +258,18 @@ def test_every_byte_and_mode_of_the_folder_gives_another_image(task):
     (task.path / "environment" / "sub").mkdir()
     tags.append(image_tag(task, task.environment))
     assert len(set(tags)) == len(tags)
+
+
+def test_an_image_whose_folder_changes_while_it_is_built_is_refused_and_has_no_name(client, task):
+    """Its name would stand for the files of before, in every later run."""
+    environment = task.path / "environment"
+    (environment / "Dockerfile").write_text(f"{BASE}RUN sleep 8\nCOPY one.txt /app/one.txt\n")
+    before = image_tag(task, task.environment)
+    changing = threading.Timer(4, (environment / "one.txt").write_text, ["two\n"])
+    changing.start()
+    with pytest.raises(UsageError, match="changed while its image was built"):
+        DockerProvider().prepare(task)
+    changing.join()
+    (environment / "one.txt").write_text("one\n")
+    assert image_tag(task, task.environment) == before
+    assert find_image(client, task, task.environment) is None

@@ -7,8 +7,11 @@ import shutil
 
 import pytest
 from support.disks import fill, make_read_only, small_disk, use_up_inodes
+from support.finished_run import write_run
 from support.real_sweeps import REWARD, ledger, no_container_is_left, write_task
 from support.started_runs import QUICK, RUN, capvec_command, recorded, sweep_command
+
+from capvec.engines.protocol import EngineInfo
 
 pytestmark = pytest.mark.siege
 
@@ -29,15 +32,28 @@ def disk(tmp_path):
         yield disk
 
 
+@pytest.fixture
+def sweep_until(start, model, tasks):
+    """Sweeps on a disk of which something is taken away after the first trial, and fails for it."""
+
+    def sweep(disk, take, *arguments):
+        swept = start(sweep_command(model, "--tasks", str(tasks), *arguments), disk)
+        swept.wait_for(lambda: recorded(disk / "reports" / RUN) >= 1)
+        taken = take(disk)
+        assert swept.end() == pytest.ExitCode.TESTS_FAILED, swept.said
+        return swept, taken
+
+    return sweep
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_a_sweep_whose_disk_fills_up_stops_and_is_resumed_when_there_is_room(start, model, tasks, disk, workers):
+def test_a_sweep_whose_disk_fills_up_stops_and_is_resumed_when_there_is_room(
+    start, model, tasks, disk, sweep_until, workers
+):
     folder = disk / "reports" / RUN
-    arguments = ("--tasks", str(tasks), "--attempts", "3", "-n", workers)
-    swept = start(sweep_command(model, *arguments), disk)
-    swept.wait_for(lambda: recorded(folder) >= 1)
-    ballast = fill(disk)
-    assert swept.end() == pytest.ExitCode.TESTS_FAILED, swept.said
+    arguments = ("--attempts", "3", "-n", workers)
+    swept, ballast = sweep_until(disk, fill, *arguments)
     assert "NOT RUN" in swept.said
     assert "No report: " in swept.said
     assert FULL in swept.said
@@ -47,7 +63,7 @@ def test_a_sweep_whose_disk_fills_up_stops_and_is_resumed_when_there_is_room(sta
     assert len(kept) < 12
     assert {entry["outcome"] for entry in kept.values()} == {"solved"}
     ballast.unlink()
-    resumed = start(sweep_command(model, *arguments, "--resume"), disk)
+    resumed = start(sweep_command(model, "--tasks", str(tasks), *arguments, "--resume"), disk)
     assert resumed.end() == pytest.ExitCode.OK, resumed.said
     assert len(ledger(folder)) == 12
     assert kept.items() <= ledger(folder).items()
@@ -61,21 +77,18 @@ NO_INODES = "remove files there, since that disk can hold no more of them (`df -
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_a_sweep_whose_disk_can_hold_no_more_files_stops_and_is_resumed_when_it_can(
-    start, model, tasks, tmp_path, workers
+    start, model, tasks, tmp_path, sweep_until, workers
 ):
     with small_disk(tmp_path / "few", "64m", inodes=2000) as disk:
         folder = disk / "reports" / RUN
-        arguments = ("--tasks", str(tasks), "--attempts", "3", "-n", workers)
-        swept = start(sweep_command(model, *arguments), disk)
-        swept.wait_for(lambda: recorded(folder) >= 1)
-        ballast = use_up_inodes(disk)
-        assert swept.end() == pytest.ExitCode.TESTS_FAILED, swept.said
+        arguments = ("--attempts", "3", "-n", workers)
+        swept, ballast = sweep_until(disk, use_up_inodes, *arguments)
         assert f"cannot be written (No space left on device): {NO_INODES}" in swept.said
         kept = ledger(folder)
         assert len(kept) < 12
         assert {entry["outcome"] for entry in kept.values()} == {"solved"}
         shutil.rmtree(ballast)
-        resumed = start(sweep_command(model, *arguments, "--resume"), disk)
+        resumed = start(sweep_command(model, "--tasks", str(tasks), *arguments, "--resume"), disk)
         assert resumed.end() == pytest.ExitCode.OK, resumed.said
         assert len(ledger(folder)) == 12
         assert kept.items() <= ledger(folder).items()
@@ -95,6 +108,44 @@ def test_a_judgement_that_a_full_disk_has_no_room_for_leaves_nothing_in_its_way(
         again = start(command)
         assert again.end() == 0, again.said
         assert (out / "RESULTS.md").stat().st_size
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a finished sweep."""
+    folder = tmp_path_factory.mktemp("reports") / "mine"
+    health = EngineInfo("org/model", "abc", "LlamaForCausalLM", 4, 8, 64, "float32", "cpu", "0.1.0", "model.layers")
+    write_run(folder, health=health)
+    return folder
+
+
+def exported(start, finished, out):
+    """`capvec export`, ended, and its exit code."""
+    exporting = start(capvec_command("export", str(finished), "--out", str(out)))
+    return exporting, exporting.end()
+
+
+@pytest.mark.parametrize("leave", [0, 4096, 20_480, 65_536])
+def test_an_export_that_a_full_disk_has_no_room_for_leaves_nothing_in_its_way(start, tmp_path, finished, leave):
+    with small_disk(tmp_path / "small", "2m") as disk:
+        ballast, out = fill(disk, leave), disk / "out"
+        exporting, code = exported(start, finished, out)
+        assert (code, len(exporting.said.splitlines())) == (2, 1), exporting.said
+        assert FULL in exporting.said
+        assert [*out.glob("**/*")] == []
+        ballast.unlink()
+        exporting, code = exported(start, finished, out)
+        assert code == 0, exporting.said
+        assert (out / "README.md").stat().st_size
+
+
+@pytest.mark.parametrize("inodes", [4, 8, 12])
+def test_an_export_to_a_disk_that_can_hold_too_few_files_says_so_and_leaves_nothing(start, tmp_path, finished, inodes):
+    with small_disk(tmp_path / "few", "8m", inodes=inodes) as disk:
+        exporting, code = exported(start, finished, disk / "out")
+        assert (code, len(exporting.said.splitlines())) == (2, 1), exporting.said
+        assert NO_INODES in exporting.said
+        assert [*(disk / "out").glob("**/*")] == []
 
 
 def test_a_judgement_where_no_file_can_be_made_says_so(start, tmp_path):

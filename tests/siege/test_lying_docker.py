@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import gc
+import math
 import re
 import time
 
 import pytest
-from support.docker_proxy import CALLS, FAULTS, Once, docker_proxy, failed
+from support.docker_proxy import CALLS, FAULTS, For, Once, docker_proxy, failed
 from support.real_sweeps import REWARD, containers, ledger, write_task
 from support.real_trials import repeater
-from support.started_runs import RUN, recorded
+from support.started_runs import RUN, capvec_command, recorded
 
 from capvec.sandbox.docker import DockerProvider
 from capvec.tasks import load_task
@@ -40,10 +41,7 @@ def tasks(tmp_path_factory):
 @pytest.fixture
 def proxy(dockerd, tmp_path_factory, monkeypatch):
     """A socket in front of the tests' own daemon, which has the image of the tasks."""
-    with dockerd.client() as client:
-        present = client.images.list(name=IMAGE)
-    if not present:
-        dockerd.load(IMAGE)
+    dockerd.load(IMAGE)
     with docker_proxy(tmp_path_factory.mktemp("p") / "s", dockerd.host) as proxy:
         monkeypatch.setenv("DOCKER_HOST", proxy.host)
         yield proxy
@@ -179,3 +177,39 @@ def test_a_docker_that_fails_for_a_while_when_a_trial_is_judged_leaves_it_not_un
     outcome = trial.run(*trial.runner.plan.trials)
     assert outcome.outcome in (["solved"] if times == 2 else ["solved", "error"])
     assert outcome.note == ""
+
+
+@pytest.fixture
+def proof(tmp_path):
+    """Writes two fit tasks, and gives the command that proves them."""
+    for name in TASKS[:2]:
+        write_task(tmp_path / "tasks" / name, f"test -e /app/done; n=$?\n{REWARD.format('$((1-n))')}")
+        (tmp_path / "tasks" / name / "solution").mkdir()
+        (tmp_path / "tasks" / name / "solution" / "solve.sh").write_text("touch /app/done\n")
+    return capvec_command("check", str(tmp_path / "tasks"))
+
+
+CHECKED = ["create", "start", "exec", "exec start", "inspect", "archive get", "archive put", "pause"]
+"""Kinds of calls without which no task can be checked."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("said", OWN_FAULTS)
+@pytest.mark.parametrize("kind", CHECKED)
+def test_a_docker_that_fails_for_a_while_makes_no_task_unfit(proxy, start, proof, kind, said):
+    proxy.fault = fault = For(kind, OWN_FAULTS[said], AWAY_S)
+    check = start(proof)
+    assert check.end() == 0, check.said
+    assert "2 of 2 tasks proved" in check.said
+    assert fault.met > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("said", OWN_FAULTS)
+@pytest.mark.parametrize("kind", CHECKED)
+def test_a_docker_that_fails_on_and_on_is_said_and_no_task_is_unfit(proxy, start, proof, kind, said):
+    proxy.fault = For(kind, OWN_FAULTS[said], math.inf)
+    check = start(proof)
+    assert check.end() == 2, check.said
+    assert "unfit" not in check.said
+    assert check.said.count("It is not known whether the task is fit") == 1

@@ -41,10 +41,7 @@ def tasks(tmp_path_factory):
 @pytest.fixture(name="second")
 def second_docker(dockerd):
     """The daemon to break, with the image of the tasks."""
-    with dockerd.client() as client:
-        present = client.images.list(name=IMAGE)
-    if not present:
-        dockerd.load(IMAGE)
+    dockerd.load(IMAGE)
     yield dockerd
     gc.collect()  # while the warning of what the SDK leaves is ignored
 

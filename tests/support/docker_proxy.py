@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import socket
 import threading
@@ -126,6 +127,26 @@ class Once:
         with self._lock:
             number, self.met = self.met, self.met + 1
         return self._answer() if number in self._numbers else None
+
+
+class For:
+    """Answers all calls of one kind with a fault for some seconds from the first one on."""
+
+    def __init__(self, kind: str, answer: Callable[[], Iterator[bytes]], seconds: float) -> None:
+        """Answer calls of a kind, one of `CALLS`."""
+        self._kind, self._answer, self._seconds = re.compile(CALLS[kind]), answer, seconds
+        self._began = math.inf
+        self.met = 0
+        """How many calls were answered so."""
+
+    def __call__(self, asked: str) -> Iterator[bytes] | None:
+        if not self._kind.match(asked):
+            return None
+        self._began = min(self._began, time.monotonic())
+        if time.monotonic() - self._began > self._seconds:
+            return None
+        self.met += 1
+        return self._answer()
 
 
 def failed(said: str) -> Callable[[], Iterator[bytes]]:

@@ -112,11 +112,12 @@ class Dockerd:
             client.close()
 
     def load(self, *images: str) -> None:
-        """Copy images from the machine's own Docker."""
+        """Copy images from the machine's own Docker that it does not have."""
         with self.client() as target:
+            missing = [image for image in images if not target.images.list(name=image)]
             own = docker.from_env()
             try:
-                for image in images:
+                for image in missing:
                     target.images.load(own.api.get_image(image))
             finally:
                 own.close()

@@ -62,6 +62,20 @@ def test_jobs_of_one_model_each_are_configs_by_their_folders(tmp_path):
     assert {one.config for one in alone.trials} == {"baseline"}
 
 
+def test_a_file_that_is_named_is_a_trial_by_what_it_holds(tmp_path):
+    folder = next(path for path in sorted(JOB.iterdir()) if path.is_dir())
+    copied = shutil.copy(folder / "result.json", tmp_path / "mine.json")
+    alone = [by_config(read_source(path, Reading()).called("a")) for path in (folder / "result.json", copied)]
+    assert alone[0] == alone[1] == by_config(read_source(folder, Reading()).called("a"))
+    assert len(alone[0]) == 1
+
+
+def test_the_summary_of_a_job_is_refused_with_the_folder_that_has_its_trials():
+    with pytest.raises(UsageError, match=r"a job of Harbor.* holds none") as refused:
+        read_source(JOB / "result.json", Reading())
+    assert str(refused.value).endswith(str(JOB))
+
+
 def put(folder, result):
     folder.mkdir(parents=True)
     (folder / "result.json").write_text(json.dumps(result))

@@ -64,6 +64,11 @@ def test_what_pandas_notes_in_parquet_has_no_part_in_its_reading(tmp_path, noted
     ]
 
 
+def test_a_table_without_columns_is_said_to_have_none():
+    with pytest.raises(UsageError, match=r"no column for the task .*; it has no columns; expected one of task,"):
+        source_of_frame(pd.DataFrame())
+
+
 @pytest.mark.parametrize(
     ("columns", "said"),
     [

@@ -66,6 +66,13 @@ def test_the_folder_has_the_layout_of_the_seed_study(export):
     assert (out / "vectors" / "ranking.csv").read_text() == RANKING
 
 
+def test_the_run_may_be_named_by_an_absolute_path(tmp_path, monkeypatch, export):
+    """The lock of the folder says how capvec was called, as long as it is written."""
+    run, out = str(tmp_path / "reports" / "mine"), str(tmp_path / "out")
+    monkeypatch.setattr("sys.argv", ["capvec", "export", run, "--out", out])
+    assert not (export() / ".lock").exists()
+
+
 def test_the_card_begins_with_what_the_hub_reads(export):
     card = (export("--license", "apache-2.0") / "README.md").read_text()
     front = card.split("---\n")[1].splitlines()

@@ -11,6 +11,7 @@ import pytest
 from support.scripted_sandbox import ScriptedProvider
 
 from capvec.errors import FileTooLarge, InfrastructureError, SandboxBroken, SandboxUnavailable, UsageError
+from capvec.run import blame
 from capvec.run.preparation import prepare_images
 from capvec.sandbox import docker_cli
 from capvec.task_records import Task
@@ -18,6 +19,11 @@ from capvec.task_records import Task
 pytestmark = pytest.mark.unit
 LIMIT_S = 60.0
 TASKS = [Task(name, Path(), "do it", "0") for name in ("a", "b", "c")]
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch):
+    monkeypatch.setattr(blame, "PAUSES_S", (0.0, 0.0, 0.0))
 
 
 class Failing(ScriptedProvider):
@@ -44,6 +50,32 @@ def test_a_fault_of_one_task_leaves_the_others_or_ends_the_work_with_its_name(er
     assert unbuilt["b"].nothing.evidence == (str(error),)
     with pytest.raises((UsageError, InfrastructureError), match=r"^task b: "):
         prepare_images(Failing(error), TASKS, keep_going=False)
+
+
+class FailingForAWhile(ScriptedProvider):
+    """Fails as often as it is told, whatever the task, and answers."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__({})
+        self.left = times
+
+    def prepare(self, task: Task) -> str:
+        self.left -= 1
+        if self.left >= 0:
+            raise SandboxBroken("Docker failed: containerd is not ready")
+        return super().prepare(task)
+
+
+@pytest.mark.parametrize("keep_going", [True, False])
+def test_a_docker_that_fails_for_a_while_leaves_no_task_without_its_images(keep_going: bool) -> None:
+    images, unbuilt = prepare_images(FailingForAWhile(5), TASKS, keep_going=keep_going)
+    assert (list(images), unbuilt) == (["a", "b", "c"], {})
+
+
+@pytest.mark.parametrize("keep_going", [True, False])
+def test_a_docker_that_fails_on_and_on_ends_the_work_and_no_task_is_at_fault(keep_going: bool) -> None:
+    with pytest.raises(InfrastructureError, match="It is not known whether the task is fit"):
+        prepare_images(FailingForAWhile(1000), TASKS, keep_going=keep_going)
 
 
 def test_a_docker_that_is_gone_ends_the_work() -> None:

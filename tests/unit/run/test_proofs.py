@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.tasks import make_task
 
-from capvec.run.check import Attempt, TaskCheck
+from capvec.run.checked import Attempt, TaskCheck
 from capvec.run.control import Scale
 from capvec.run.proofs import PACKAGE, Proofs, code_digest
 from capvec.task_records import Environment, Limits, Task

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from capvec.run.check import Attempt, TaskCheck
+from capvec.run.checked import Attempt, TaskCheck
 
 pytestmark = pytest.mark.unit
 
