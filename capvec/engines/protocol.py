@@ -23,7 +23,7 @@
 Every refusal is JSON, `{"error": {"message": …, "type": …, "code": …}}`: 400 for what makes no sense, 401, 404, 405,
 408 for a request that does not arrive whole, 413 for one that is too large, and 503 with `Retry-After` from a busy
 engine, which `capvec.engines.client` heeds. An object with the same key twice is refused, and so are NaN and Infinity.
-`capvec.engines.serving` does this for any engine.
+`capvec.engines.serving` and `capvec.engines.connections` do this for any engine.
 """
 
 from __future__ import annotations

@@ -19,9 +19,10 @@ from support.raw_http import Served, request
 from support.tiny_models import save_tiny
 
 from capvec.engines.client import EngineClient
+from capvec.engines.connections import BACKLOG, OTHER_FILES, REFUSED
 from capvec.engines.process import RunningEngine, start_engine
 from capvec.engines.protocol import ModelSource
-from capvec.engines.serving import BACKLOG, BOUNDS, OTHER_FILES, REFUSED
+from capvec.engines.serving import BOUNDS
 
 pytestmark = [pytest.mark.siege, pytest.mark.slow]
 

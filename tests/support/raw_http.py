@@ -13,7 +13,8 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
-from capvec.engines.serving import BOUNDS, Bounds, server
+from capvec.engines.connections import server
+from capvec.engines.serving import BOUNDS, Bounds
 
 TOKEN = "secret"
 

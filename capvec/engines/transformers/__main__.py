@@ -25,9 +25,9 @@ def main() -> int:
     token, ready, parent = token_or_exit(), ReadyLine(), Parent()
 
     # `--help` should not wait for torch.
+    from capvec.engines.connections import server as server_of  # noqa: PLC0415
+    from capvec.engines.connections import within_files  # noqa: PLC0415
     from capvec.engines.endpoints import build_app  # noqa: PLC0415
-    from capvec.engines.serving import server as server_of  # noqa: PLC0415
-    from capvec.engines.serving import within_files  # noqa: PLC0415
     from capvec.engines.transformers.models import load_model  # noqa: PLC0415
     from capvec.engines.transformers.scheduler import Scheduler  # noqa: PLC0415
     from capvec.engines.transformers.server import Engine  # noqa: PLC0415

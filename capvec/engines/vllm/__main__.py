@@ -37,9 +37,9 @@ async def _serve(options: argparse.Namespace, token: str, ready: ReadyLine, pare
     import_ahead()
 
     # After its variables are set; `--help` should not wait for it either.
+    from capvec.engines.connections import server as server_of  # noqa: PLC0415
+    from capvec.engines.connections import within_files  # noqa: PLC0415
     from capvec.engines.endpoints import build_app  # noqa: PLC0415
-    from capvec.engines.serving import server as server_of  # noqa: PLC0415
-    from capvec.engines.serving import within_files  # noqa: PLC0415
     from capvec.engines.vllm.engine import load  # noqa: PLC0415
     from capvec.engines.vllm.server import Engine  # noqa: PLC0415
 
