@@ -102,14 +102,15 @@ doctor: .venv/.installed
 # (`+cpu`, or CUDA's with its libraries) depends on the machine and its index.
 HASHED = --no-deps --require-hashes
 
-# The stamp is written last: an installation that broke off is not taken for a finished one.
+# The stamp is written last: an installation that broke off is not taken for a finished one. Bytecode is left to the first
+# import: of all modules, a quarter is ever imported, and compiling the others takes most of the installation's time.
 .venv/.installed: requirements.lock requirements-torch.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"capvec needs Python 3.11 or later, and $(PYTHON) is {v[0]}.{v[1]}: use make PYTHON=python3.11")'
 	rm -rf .venv
 	@$(PYTHON) -m venv .venv >/dev/null 2>&1 || sh capvec/setup/make_venv.sh $(PYTHON)
-	$(BIN)/pip install --quiet --disable-pip-version-check $(HASHED) -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-torch.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile $(HASHED) -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -r requirements-torch.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps --no-build-isolation -e .
 	@touch $@
 
 # Without their own requirements: see pyproject.toml.

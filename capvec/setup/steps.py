@@ -1,13 +1,13 @@
-"""The steps of set-up, in order."""
+"""The steps of set-up: Docker and what runs in it one after another, and the bundled model beside them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from capvec.models import ensure_pocket
 from capvec.sandbox.hosts import reach
 from capvec.setup.base_image import ensure_base_image
 from capvec.setup.docker import ensure_docker
+from capvec.setup.model import model_meanwhile
 from capvec.setup.plugins import ensure_plugins
 
 
@@ -23,9 +23,9 @@ def set_up(say: Callable[[str], None] = print, docker_hosts: Sequence[str] = ())
         UsageError: something is missing and cannot be installed here. The message says what to do.
         SandboxUnavailable: Docker stopped answering meanwhile.
     """
-    if not docker_hosts:
-        ensure_docker(say)
-    ensure_plugins(say)
-    with reach(docker_hosts) as hosts:
-        ensure_base_image(say, hosts.hosts[0])
-    ensure_pocket(say)
+    with model_meanwhile(say):
+        if not docker_hosts:
+            ensure_docker(say)
+        ensure_plugins(say)
+        with reach(docker_hosts) as hosts:
+            ensure_base_image(say, hosts.hosts[0])

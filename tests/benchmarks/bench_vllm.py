@@ -9,7 +9,7 @@ reply are checked. It needs vLLM and room for a copy of the model in each engine
 * `peer`: `generate` of transformers, alone on the card, before the engines start.
 * `decode`: milliseconds of a step in which all rows draw a token, tokens a second from the first prompt to the last
   receipt, and milliseconds from the time at which vLLM's scheduler had a row's last token to its receipts (median, and
-  the slowest row).
+  the slowest row). Without the plugin it is the time to the tokens, which vLLM takes by itself.
 * `alike`: greedy tokens of nine rows in a batch, in the same batch again, and alone.
 * `turns`: conversations of three turns, each of which adds about 200 tokens, with and without reuse of what is cached.
 * `capture`: prompts whose residuals are pooled at every layer, against the same prompts without.
@@ -131,10 +131,11 @@ def decode(options: SimpleNamespace, results: Results, engines: list[TimedEngine
             step = typical(found, "step_ms")
             base = base or step
             waits = [median(one["receipts_ms"][at] for one in found) for at in (0, 1)]
+            waited = "receipts" if kinds[name][0].plugin else "tokens"
             results.say(
                 f"decode, {rows:3} rows, {name:16}: {step:7.3f} ms a step ({step / base:.3f}), "
-                f"{1000 * rows / step:8.1f} tokens/s, {typical(found, 'tokens_s'):8.1f} in all, receipts after "
-                f"{waits[0]:5.2f} ms, the last {waits[1]:5.2f}" + trouble(found)
+                f"{1000 * rows / step:8.1f} tokens/s, {typical(found, 'tokens_s'):8.1f} in all, "
+                f"{waited} after {waits[0]:5.2f} ms, the last {waits[1]:5.2f}" + trouble(found)
             )
 
 

@@ -123,6 +123,21 @@ def test_a_folder_that_means_another_computation_is_refused(case, tmp_path):
         load(tmp_path)
 
 
+def test_whatever_stands_in_a_config_the_model_is_loaded_or_refused_in_one_sentence(tmp_path):
+    file = save_tiny(tmp_path, "llama") / "config.json"
+    given, said = file.read_text(), list[str]()
+    for key in json.loads(given):
+        for value in (0, -1, 10**20, "x", []):
+            edit_json(file, **{key: value})
+            try:
+                load(tmp_path)
+            except UsageError as error:
+                said.append(str(error))
+            file.write_text(given)
+    assert len(said) > 60
+    assert not [one for one in said if "\n" in one or len(one) > 800]
+
+
 def test_code_for_a_class_that_transformers_has_is_passed_over(tmp_path):
     """Published folders keep the code with which a model appeared after transformers has taken it in."""
     own = {"AutoModelForCausalLM": "modeling_llama.LLaMAForCausalLM", "AutoConfig": "configuration_llama.LlamaConfig"}

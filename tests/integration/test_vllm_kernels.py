@@ -66,8 +66,9 @@ def test_kernels_steer_and_measure_as_the_ops_on_the_cpu_do(torch, monkeypatch, 
             worker.fill(requests, [computed] * REQUESTS, [scheduled] * REQUESTS)
         for site in range(len(LAYERS)):
             arrived = [worker.pass_through(site, states).double() for worker in workers]
-            eps = torch.finfo(workers[0].dtype).eps
-            torch.testing.assert_close(arrived[0], arrived[1], rtol=1.01 * eps, atol=1e-12)
+            eps, normal = (getattr(torch.finfo(workers[0].dtype), name) for name in ("eps", "smallest_normal"))
+            # Below the smallest normal number, neighbours are as far apart as just above it.
+            torch.testing.assert_close(arrived[0], arrived[1], rtol=1.01 * eps, atol=max(1e-12, 1.01 * eps * normal))
     on_cpu, on_cuda = ([worker.buffers.readings.cpu(), worker.buffers.watched.cpu()] for worker in workers)
     assert (on_cpu[1][1:, :, : WATCHED.index("leak") + 1] == on_cuda[1][1:, :, : WATCHED.index("leak") + 1]).all()
     for name, mine, theirs in zip(READINGS, on_cpu[0][1:].unbind(-1), on_cuda[0][1:].unbind(-1), strict=True):

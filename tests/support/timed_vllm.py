@@ -139,7 +139,7 @@ class _Row:
     tokens: list[int]
     cached: int
     receipts_s: float = 0.0
-    """From the time at which vLLM's scheduler had the last token to the receipts."""
+    """From the time at which vLLM's scheduler had the last token to the receipts; without the plugin, to the tokens."""
     found: Any = None
     fault: str = ""
     """Why there are no receipts."""
@@ -283,7 +283,9 @@ class _Engine:
         about = {"key": key, "salt": salt, "steers": [steer.to_json() for steer in steers]}
         if self._served is None:
             output = await self._drawn(prompt, salt, key, new, None)
-            return _Row(prompt, steers, list(output.outputs[0].token_ids), output.num_cached_tokens or 0)
+            row = _Row(prompt, steers, list(output.outputs[0].token_ids), output.num_cached_tokens or 0)
+            row.receipts_s = time.monotonic() - output.metrics.last_token_ts
+            return row
         with self._served.replicas.serving(salt, prompt) as replica:
             output = await self._drawn(prompt, salt, key, new, about, replica.number)
             row = _Row(prompt, steers, list(output.outputs[0].token_ids), output.num_cached_tokens or 0)

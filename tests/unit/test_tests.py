@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support import REPOSITORY
+
+from capvec.pytest_plugin.plugin import STUDIES
 
 pytestmark = pytest.mark.unit
 
@@ -129,3 +133,10 @@ def test_a_violation_is_reported_with_its_line_and_the_remedy(source: str, named
 )
 def test_the_rest_is_fine(source: str) -> None:
     assert not list(violations(source, "test_x.py"))
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_study_imports_no_tests(study):
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", study, "--collect-only", "--quiet"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"\d+ tests collected in \S+", done.stdout.splitlines()[-1])

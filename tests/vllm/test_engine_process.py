@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import numpy as np
+import psutil
 import pytest
 from support.checked import asked
 from support.engine_conformance import HELLO, ask
@@ -126,6 +128,24 @@ def test_nothing_is_reused_where_a_reply_is_steered_unlike_a_prompt(client, posi
 def test_vllms_process_is_forked_from_one_that_imported_meanwhile(client):
     assert client.health()
     assert "forkserver" in " ".join(cores()[0].parent().cmdline())
+
+
+def test_the_process_that_schedules_leaves_its_core_to_the_one_that_computes(source, tmp_path):
+    with client_of(source, tmp_path / "log", CHOICE) as client, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(ask, client, max_tokens=400)
+        assert until(lambda: client.state().requests, 20)
+        (core,) = cores()
+        (worker,) = core.children()
+        worker.suspend()
+        try:
+            seen = []
+            for _ in range(40):
+                time.sleep(0.02)
+                seen.append(core.status())
+            assert seen.count(psutil.STATUS_SLEEPING) >= 5, seen  # as vLLM waits, it is always ready to run
+        finally:
+            worker.resume()
+        assert waiting.result(60).completion_tokens
 
 
 def test_a_killed_process_of_vllm_is_an_engine_that_ended_and_is_started_again(source, tmp_path):

@@ -51,10 +51,11 @@ def test_a_sweep_through_vllm_has_every_outcome_its_receipts_and_what_computed_t
     made = json.loads((report / "provenance.json").read_text())
     assert (made["model"]["backend"], made["model"]["backend_args"]) == (
         f"vllm {versions.installed()}",
-        {"enforce_eager": True},
+        {"enforce_eager": True, "capvec_layers": [1]},
     )
 
     again = sweep("--engine", "transformers", "--controls", "zero,random:1", "--resume")
     assert again.ret != 0
     said = again.stdout.str() + again.stderr.str()
-    assert f"engine was vllm {versions.installed()} enforce_eager=true and is transformers" in said
+    before = f"vllm {versions.installed()} capvec_layers=[1] enforce_eager=true"
+    assert f"engine was {before} and is transformers" in said

@@ -28,6 +28,8 @@ _UNUSED = re.compile(
 """Tensors of a decoder block that no model needs."""
 _SHOWN = 3
 """Names in a message."""
+MOST_LAYERS = 10_000
+"""They are made before the weights are looked at, and take time and memory."""
 
 
 def check_config(config: Any, raw: Mapping[str, Any], name: str) -> None:
@@ -39,13 +41,16 @@ def check_config(config: Any, raw: Mapping[str, Any], name: str) -> None:
         name: the model's.
 
     Raises:
-        UsageError: an encoder-decoder, a config with code of its own, or a quantisation unknown to transformers.
+        UsageError: an encoder-decoder, more layers than any model has, a config with code of its own, or a quantisation
+            unknown to transformers.
     """
     if config.is_encoder_decoder or getattr(type(config), "is_encoder_decoder", False):
         raise UsageError(
             f"the model {name!r} ({config.model_type}) is an encoder-decoder; expected a decoder-only model, such as "
             "Llama or Qwen"
         )
+    if (layers := config.get_text_config(decoder=True).num_hidden_layers) > MOST_LAYERS:
+        raise UsageError(f"the model {name!r} has num_hidden_layers = {layers}; expected at most {MOST_LAYERS:,}")
     own = _code(raw).get("AutoConfig", "")
     if own and not _same(own, type(config).__name__):
         raise _own_code(name, own, type(config).__name__)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
@@ -82,7 +81,9 @@ def load_model(
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are in the report
         )
-    except (OSError, ValueError, LookupError, AttributeError, RuntimeError, ImportError, SafetensorError) as error:
+    except (UsageError, MemoryError):
+        raise
+    except Exception as error:  # transformers computes with what a config says, so that any can come of a wrong one
         raise cannot_load(name, error) from error
     template = with_marks(inspect_template(tokenizer, name))
     model = model.to(place).eval().requires_grad_(False)
@@ -117,7 +118,7 @@ def find_residual_path(model: nn.Module, n_layers: int) -> ResidualPath:
     modules = dict(model.named_modules())
     for dotted in BLOCK_PATHS:
         blocks = modules.get(dotted)
-        if isinstance(blocks, nn.ModuleList) and len(blocks) == n_layers:
+        if isinstance(blocks, nn.ModuleList) and len(blocks) == n_layers > 0:
             parent = modules[dotted.rpartition(".")[0]]
             end = next(
                 (module for name in END_NAMES if isinstance(module := getattr(parent, name, None), nn.Module)), None

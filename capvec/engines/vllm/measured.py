@@ -126,22 +126,20 @@ def residuals(ranks: Sequence[Mapping[str, Any]], positions: int, n_layers: int,
 
 
 def _unpacked(raw: Raw) -> Raw:
-    """With numbers in place of bytes: `watched` as float64 `[sites, len(WATCHED)]`, readings by their names."""
+    """With numbers in place of bytes: of `watched` a list over the sites, and of readings one number, by their names.
+
+    They are lists, because a reply has few numbers and a server waits for the receipts of many replies in turn.
+    """
+    watched = np.frombuffer(raw["watched"]).reshape(-1, len(WATCHED))
     return {
         **raw,
-        "watched": np.frombuffer(raw["watched"]).reshape(-1, len(WATCHED)),
+        "watched": dict(zip(WATCHED, watched.T.tolist(), strict=True)),
         "steers": [{**own, "readings": _named(own["readings"])} for own in raw["steers"]],
     }
 
 
 def _named(readings: bytes) -> dict[str, float]:
     return dict(zip(READINGS, np.frombuffer(readings).tolist(), strict=True))
-
-
-def _watched(raw: Raw, name: str) -> NDArray[np.float64]:
-    """One number of each site."""
-    column: NDArray[np.float64] = raw["watched"][:, WATCHED.index(name)]
-    return column
 
 
 def _receipt(steer: Steer, number: int, ranks: Sequence[Raw], forwards: int, overshoot: int) -> Receipt:
@@ -157,9 +155,9 @@ def _receipt(steer: Steer, number: int, ranks: Sequence[Raw], forwards: int, ove
         measured |= {name: sign * readings[name] for name, sign in _SIGNS.items()}
     return Receipt(
         steer,
-        fired=int(_watched(raw, "drew")[own["site"]]) - overshoot,
+        fired=int(raw["watched"]["drew"][own["site"]]) - overshoot,
         forwards=forwards,
-        passed=int(_watched(raw, "seen")[own["site"]]) - overshoot,
+        passed=int(raw["watched"]["seen"][own["site"]]) - overshoot,
         steered=int(positions - readings["again"]) - after,
         block=own["block"],
         receiver=own["receiver"],
@@ -178,10 +176,10 @@ def _joined(ranks: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
 
 def _isolation(steers: Sequence[Steer], ranks: Sequence[Raw], forwards: int, overshoot: int) -> IsolationCheck:
     """A site at which a position was not measured has not been watched in one of the passes, at least."""
-    raw = ranks[0]
-    sites = len(raw["watched"])
+    raw, watched = ranks[0], ranks[0]["watched"]
+    sites = len(watched["seen"])
     due = raw["reached"] - raw["cached"], raw["again"]
-    missed = int(((_watched(raw, "seen") != due[0]) | (_watched(raw, "again") != due[1])).sum())
+    missed = sites - list(zip(watched["seen"], watched["again"], strict=True)).count(due)
     moving = {
         own["site"]
         for steer, own in zip(steers, raw["steers"], strict=True)
@@ -190,9 +188,9 @@ def _isolation(steers: Sequence[Steer], ranks: Sequence[Raw], forwards: int, ove
     return IsolationCheck(
         forwards=forwards,
         sites=sites * forwards,
-        watched=int(_watched(raw, "drew").sum()) - sites * overshoot - missed,
-        steered=int(_watched(raw, "moved").sum()) - overshoot * len(moving),
-        leak_max=max(float(_watched(rank, "leak").max(initial=0.0)) for rank in ranks),
+        watched=int(sum(watched["drew"])) - sites * overshoot - missed,
+        steered=int(sum(watched["moved"])) - overshoot * len(moving),
+        leak_max=float(np.max([leak for rank in ranks for leak in rank["watched"]["leak"]], initial=0.0)),  # or NaN
     )
 
 
@@ -212,11 +210,11 @@ def _check_tokens(raw: Raw, tokens: Sequence[int], overshoot: int) -> None:
     due = raw["reached"] - raw["cached"]
     if due != len(tokens) - (overshoot == 0) + max(0, overshoot - 1):
         return  # fewer passes than the reply has tokens: the counts show it
-    found = _watched(raw, "tokens")[_watched(raw, "seen") == due]
-    others = found[found < expected if overshoot > 1 else found != expected]
-    if len(others):
+    watched = raw["watched"]
+    found = {held for held, seen in zip(watched["tokens"], watched["seen"], strict=True) if seen == due}
+    if others := {held for held in found if held < expected or (held > expected and overshoot <= 1)}:
         raise SteeringFault(
-            f"the rows that were steered as this request's held tokens whose ids sum to {others[0]:.0f}; expected "
+            f"the rows that were steered as this request's held tokens whose ids sum to {min(others):.0f}; expected "
             f"{expected}: they belong to another request"
         )
 
@@ -244,12 +242,13 @@ def _difference(first: Raw, other: Raw) -> tuple[str, Any, Any] | None:
     for name in ("prompt", "cached", "reached", "again", "passes"):
         if first[name] != other[name]:
             return name, other[name], first[name]
-    if first["watched"].shape != other["watched"].shape:
-        return "sites", len(other["watched"]), len(first["watched"])
-    for site, column in np.argwhere(first["watched"] != other["watched"]):
-        if WATCHED[column] != "leak":
-            theirs, mine = (float(rank["watched"][site, column]) for rank in (other, first))
-            return f"{WATCHED[column]} at site {site}", theirs, mine
+    sites = [len(rank["watched"]["seen"]) for rank in (other, first)]
+    if sites[0] != sites[1]:
+        return "sites", sites[0], sites[1]
+    for name in WATCHED[:-1]:  # a leak is not a count
+        for site, (theirs, mine) in enumerate(zip(other["watched"][name], first["watched"][name], strict=True)):
+            if theirs != mine:
+                return f"{name} at site {site}", theirs, mine
     if len(first["steers"]) != len(other["steers"]):
         return "steers", len(other["steers"]), len(first["steers"])
     for steer, (own, its) in enumerate(zip(first["steers"], other["steers"], strict=True)):

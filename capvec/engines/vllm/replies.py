@@ -31,7 +31,7 @@ class Ending:
         """Take the next token; whether the reply ends with it."""
         self.tokens.append(token)
         full = len(self.tokens) >= self._request.max_tokens
-        self.stopped = token in self._stop_ids or self._has_stop(self.tokens if full else self.tokens[-self._window :])
+        self.stopped = token in self._stop_ids or (bool(self._request.stop) and self._has_stop(whole=full))
         self.ended = self.stopped or full
         return self.ended
 
@@ -47,10 +47,8 @@ class Ending:
         """The tokens without the one that ends the reply."""
         return self.tokens[:-1] if self._stop_ids.intersection(self.tokens[-1:]) else self.tokens
 
-    def _has_stop(self, tokens: Sequence[int]) -> bool:
-        if not self._request.stop:
-            return False
-        text = self._template.decode(tokens)
+    def _has_stop(self, *, whole: bool) -> bool:
+        text = self._template.decode(self.tokens if whole else self.tokens[-self._window :])
         return any(stop in text for stop in self._request.stop)
 
 

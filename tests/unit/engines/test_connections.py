@@ -54,6 +54,17 @@ def test_what_is_no_http_is_answered_in_json_with_the_reason(engine, raw, status
     assert engine.send(request("GET", "/health")).status == 200
 
 
+@pytest.mark.parametrize("length", [3, 5, 100])
+def test_of_a_request_with_two_lengths_nothing_is_taken_for_another_request(engine, length):
+    """A proxy before the engine may go by either, and would not have seen the second."""
+    two = request("POST", "/work", b"0\r\n\r\n", f"Content-Length: {length}", "Transfer-Encoding: chunked")
+    with engine.connect() as connection:
+        connection.sendall(two + request("GET", "/health"))
+        answers = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert (answers.count(b"HTTP/1.1 "), answers.count(b"HTTP/1.1 400")) == (1, 1)
+    assert b"connection: close" in answers.lower()
+
+
 def test_a_body_in_as_many_pieces_as_may_be_is_read_and_the_next_request_may_have_as_many(engine):
     body = b"1\r\nn\r\n" + b"1\r\no\r\n" + b"1\r\nw\r\n" * 998 + b"0\r\n\r\n"
     with engine.connect() as connection:

@@ -118,3 +118,10 @@ def test_a_machine_without_the_driver_has_no_cuda_device(monkeypatch):
 
     monkeypatch.setattr(selection.ctypes, "CDLL", missing)
     assert selection.cuda_devices() == 0
+
+
+def test_only_the_layers_that_are_steered_are_prepared_in_vllm_unless_the_user_named_some():
+    assert EngineChoice("vllm", {"seed": 1}).steering_only([3, 5]).args == {"seed": 1, "capvec_layers": [3, 5]}
+    named = EngineChoice("vllm", {"capvec_layers": [1]})
+    assert named.steering_only([3]) == named
+    assert EngineChoice().steering_only([3]) == EngineChoice()

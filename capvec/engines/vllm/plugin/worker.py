@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from vllm.platforms import current_platform
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 from vllm.v1.worker.gpu_worker import Worker
 from vllm.v1.worker.worker_base import WorkerBase
 
 from capvec.engines.vllm.layout import KEY
 from capvec.engines.vllm.plugin import ended
+from capvec.engines.vllm.plugin.ahead import compile_ahead
 from capvec.engines.vllm.plugin.draws import take_back_by_state
 from capvec.engines.vllm.plugin.runner import Steering, install
+from capvec.engines.vllm.plugin.waits import rest_between_looks
 from capvec.errors import UsageError
 
 
@@ -38,10 +41,14 @@ def register() -> None:
             self.capvec_steering = install(self.model_runner, given)
             if self.device.type == "cpu":
                 take_back_by_state(self.model_runner)
+            elif self.device.type == "cuda":
+                compile_ahead(self.model_runner)
         return answer
 
     Worker.load_model = load_model
     ended.follow()
+    if current_platform.is_cpu():
+        rest_between_looks()
     for name, function in _ANSWERS.items():
         setattr(WorkerBase, name, function)
 
