@@ -102,9 +102,10 @@ def test_captured_residuals_are_the_references(client, reference):
 def test_the_beginning_of_a_conversation_is_reused_under_the_same_steers_alone(client):
     key = put(client)
     under = [Steer(1, key, 2.0)]
+    own = [{"role": "user", "content": "Count the lines of each file, and sum them. " * 20}]  # nobody asked it before
 
     def reused(steers):
-        reply = ask(client, LONG, steers=steers)
+        reply = ask(client, own, steers=steers)
         check_receipts(reply, asked(steers, [VECTORS[steer.layer] for steer in steers]), client.health().layout)
         assert reply.cached_under == (tuple(steers) if reply.cached_tokens else ())
         return reply.cached_tokens
