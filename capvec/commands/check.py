@@ -11,6 +11,7 @@ from capvec.commands.shared import say
 
 if TYPE_CHECKING:
     from capvec.run.checked import TaskCheck
+    from capvec.task_records import Task
 
 EPILOG = """\
 Every task runs twice, as a trial would: its own solution must be judged
@@ -57,10 +58,12 @@ def run(options: argparse.Namespace) -> int:
         provider = DockerProvider.of(options, lambda line: progress.say(f"capvec: {line}"), hosts)
         images, unbuilt = prepare_images(provider, loaded.tasks, keep_going=True, show=progress.update)
         built = [task for task in loaded.tasks if task.name in images]
-        checks = Checker(provider, scale, jobs=options.jobs, show=progress.update).check(built)
-    proofs = Proofs(scale, options.capabilities, options.keep_processes)
-    for task, check in zip(built, checks, strict=True):
-        proofs.keep(task, images[task.name], check)
+        proofs = Proofs(scale, options.capabilities, options.keep_processes)
+
+        def keep(task: Task, check: TaskCheck) -> None:
+            proofs.keep(task, images[task.name], check)
+
+        checks = Checker(provider, scale, jobs=options.jobs, show=progress.update).check(built, keep=keep)
     checks = (*unbuilt.values(), *checks)
     print("\n".join(_report(checks)))
     return 1 if any(check.problem for check in checks) else 0

@@ -65,7 +65,13 @@ class Checker:
         self._run = f"check-{os.getpid()}"
         self._stopped, self._unchanged = Event(), Unchanged()
 
-    def check(self, tasks: Sequence[Task], proved: Sequence[Task] = ()) -> tuple[TaskCheck, ...]:
+    def check(
+        self,
+        tasks: Sequence[Task],
+        proved: Sequence[Task] = (),
+        *,
+        keep: Callable[[Task, TaskCheck], None] = lambda _task, _check: None,
+    ) -> tuple[TaskCheck, ...]:
         """Check each task once; in their order. What fails in the container of a task concerns that task alone.
 
         Tasks with which Docker fails are checked again after all others: such a fault is Docker's until it is shown to
@@ -74,31 +80,35 @@ class Checker:
         Args:
             tasks: to check.
             proved: others, with which all goes well.
+            keep: is given each result as soon as it is there, so that it outlives what ends the check.
 
         Raises:
             InfrastructureError: Docker does not answer, or fails with a task and nothing shows that the task is at
                 fault.
         """
-        found = dict[str, TaskCheck]()
+        found, named = dict[str, TaskCheck](), {task.name: task for task in tasks}
 
         def show() -> None:
             # The pool takes them in order: at work are the first that have no result.
             at_work = [task.name for task in tasks if task.name not in found][: self._jobs]
             self._show(Work("tasks checked", len(found), len(tasks) - len(found), tuple(at_work)))
 
+        def add(check: TaskCheck) -> None:
+            found[check.task] = check
+            keep(named[check.task], check)
+            show()
+
         with ThreadPoolExecutor(self._jobs) as pool:
             show()
             try:
                 for done in as_completed([pool.submit(self._first, task) for task in tasks]):
                     if (check := done.result()) is not None:
-                        found[check.task] = check
-                        show()
+                        add(check)
                 judged = (task for task in tasks if task.name in found and not found[task.name].fault)
                 witness = next(iter((*judged, *proved)), None)
                 for task in tasks:
                     if task.name not in found:
-                        found[task.name] = self._again(task, witness)
-                        show()
+                        add(self._again(task, witness))
             except BaseException:
                 self.stop()
                 raise

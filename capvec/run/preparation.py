@@ -202,9 +202,11 @@ class TaskPreparation:
         new = [task for task in tasks if task.name not in kept]
         if new:
             self._say(f"checking {counted(len(new), 'task')} that this machine has not proved before")
-        checks = self._checker.check(new, [task for task in tasks if task.name in kept])
-        for task, check in zip(new, checks, strict=True):
+
+        def keep(task: Task, check: TaskCheck) -> None:
             self._proofs.keep(task, images[task.name], check)
+
+        checks = self._checker.check(new, [task for task in tasks if task.name in kept], keep=keep)
         return kept | {check.task: check for check in checks}
 
 

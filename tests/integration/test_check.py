@@ -172,6 +172,22 @@ def test_a_check_that_is_stopped_ends_at_once_and_leaves_no_container(tmp_path):
     assert no_container_is_left(f"check-{os.getpid()}")
 
 
+def test_what_a_check_found_is_kept_though_the_check_is_ended_later(tmp_path):
+    tasks = [load_task(write(tmp_path, name, *TASKS["fit"])) for name in ("first", "second")]
+    provider, kept = DockerProvider(), []
+    for task in tasks:
+        provider.prepare(task)
+    checker = Checker(provider, Scale(), jobs=1)
+
+    def keep(task, check):
+        kept.append((task.name, check.verdict))
+        checker.stop()
+
+    with pytest.raises(InfrastructureError, match="stopped"):
+        checker.check(tasks, keep=keep)
+    assert kept == [("first", "proved")]
+
+
 def test_without_docker_the_check_ends(tmp_path, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     with pytest.raises(SandboxUnavailable):
