@@ -34,6 +34,7 @@ from capvec.engines.transformers.hooks import Accumulators, accumulators, steer,
 from capvec.engines.transformers.loaded import LoadedModel, forward, read_on
 from capvec.engines.transformers.sampling import GivenTokens, RowSampler, Sampler
 from capvec.engines.transformers.shaping import Shaped, shaped
+from capvec.engines.transformers.threads import computing_in, threads_for
 from capvec.errors import EngineUnavailable, UsageError
 from capvec.receipts import check_finite
 from capvec.records import Reply
@@ -272,7 +273,11 @@ class Decoder:
         width = group.length + 1
         real = torch.arange(width, device=device)[None] >= (width - 1 - lengths)[:, None]
         mask = torch.ones(len(rows), 1, dtype=torch.bool)
-        with steer(self._loaded.path, [row.accumulators for row in rows], mask, generated=True):
+        threads = threads_for(len(rows)) if self._loaded.any_threads else torch.get_num_threads()
+        with (
+            computing_in(threads),
+            steer(self._loaded.path, [row.accumulators for row in rows], mask, generated=True),
+        ):
             logits = forward(
                 self._loaded.model,
                 input_ids=torch.tensor([[row.generated[-1]] for row in rows], device=device),

@@ -35,6 +35,8 @@ class LoadedModel:
     """Why the context is shorter than asked for, as `context_of` says it."""
     goes_on_from_a_state: bool = False
     """Whether a model whose layers keep states reads several further tokens rightly (`proof.goes_on_from_a_state`)."""
+    any_threads: bool = False
+    """Whether a step may take any number of threads (`proof.same_in_any_threads`)."""
 
     @property
     def tokenizer(self) -> Any:

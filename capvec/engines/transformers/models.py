@@ -17,11 +17,12 @@ from capvec.engines.model_files import cannot_load, folder_digest
 from capvec.engines.render import with_marks
 from capvec.engines.template_probes import inspect_template
 from capvec.engines.transformers import modeling_capvec
+from capvec.engines.transformers.attention import use_these_sums
 from capvec.engines.transformers.checkpoint import check_config, check_model, check_tokenizer
 from capvec.engines.transformers.hooks import ResidualPath, check_order
 from capvec.engines.transformers.loaded import LoadedModel, forward_uncached, refusing
 from capvec.engines.transformers.packed import pack
-from capvec.engines.transformers.proof import check_decoding, goes_on_from_a_state
+from capvec.engines.transformers.proof import check_decoding, goes_on_from_a_state, same_in_any_threads
 from capvec.engines.transformers.tables import table_of_positions
 from capvec.errors import UsageError
 
@@ -67,6 +68,7 @@ def load_model(
     """
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     precision = _dtype(dtype, place)
+    use_these_sums()
     try:
         config, classes, raw = _config(name)
         check_config(config, raw, name)
@@ -106,7 +108,7 @@ def load_model(
     )
     for check in CHECKS:
         check(loaded)
-    return replace(loaded, goes_on_from_a_state=goes_on_from_a_state(loaded))
+    return replace(loaded, goes_on_from_a_state=goes_on_from_a_state(loaded), any_threads=same_in_any_threads(loaded))
 
 
 def find_residual_path(model: nn.Module, n_layers: int) -> ResidualPath:

@@ -17,7 +17,8 @@ uncached logits of the row move if the output of every block is rounded once mor
 does depends on dtype, depth, weights and tokens, and this measures it on the model itself. A model in which it could
 hide a wrong decode is refused too.
 
-A model whose layers keep states is then asked whether it goes on from one (`goes_on_from_a_state`).
+A model whose layers keep states is then asked whether it goes on from one (`goes_on_from_a_state`), and a model on a
+CPU whether a step is the same in any number of threads (`same_in_any_threads`).
 
 The conversation has the special tokens of the chat template. Residuals are often largest there, and overflow first; and
 a token that was added to the tokenizer alone has no embedding. Both are refused before anything is compared.
@@ -45,6 +46,7 @@ from capvec.engines.transformers.loaded import (
     read_on,
     refusing,
 )
+from capvec.engines.transformers.threads import FEW, computing_in
 from capvec.errors import UsageError
 from capvec.records import Reply
 from capvec.steering import Steer
@@ -150,6 +152,28 @@ def goes_on_from_a_state(loaded: LoadedModel) -> bool:
     except Exception:  # of the model's own code, which does not know such a pass
         return False
     return _rms(torch.stack(apart)) <= row.allowed
+
+
+@torch.inference_mode()
+def same_in_any_threads(loaded: LoadedModel) -> bool:
+    """Whether a step on a CPU gives the same numbers, to the bit, in however many threads it is computed.
+
+    The number may then be chosen step by step. Else a reply would depend on how many others there are.
+    """
+    every = torch.get_num_threads()
+    if loaded.device.type != "cpu" or every == 1:
+        return False
+    ids = torch.tensor([_random_tokens(loaded)] * FEW)
+    found = []
+    try:
+        for threads in {1, every - 1, every}:
+            cache = new_cache(loaded.model.config)
+            read_on(loaded.model, ids[:, :-1], 0, cache)
+            with computing_in(threads):
+                found.append(read_on(loaded.model, ids[:, -1:], ids.shape[1] - 1, cache))
+    except Exception:  # of the model's own code, which does not know such a pass
+        return False
+    return all(torch.equal(found[0], other) for other in found[1:])
 
 
 def _random_tokens(loaded: LoadedModel) -> list[int]:
