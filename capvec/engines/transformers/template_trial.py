@@ -56,7 +56,7 @@ def _try(source: str, special: Mapping[str, Any], name: str, seconds: int) -> No
     seen = cache_root() / "templates" / hashlib.sha256(asked).hexdigest()
     if seen.exists():
         return
-    ended = subprocess.run(python(__name__, str(seconds)), input=asked, capture_output=True).returncode
+    ended = subprocess.run(python(__name__, str(seconds)), check=False, input=asked, capture_output=True).returncode
     if ended not in (0, 1):  # one that refuses the conversation is told by `inspect_template`
         raise UsageError(
             f"the chat template of {name!r} cannot render a conversation of {2 * TURNS} messages within {seconds} s of "

@@ -32,7 +32,7 @@ def tried(template):
         CHATML + "{% if add_generation_prompt %}" + LOOPS + "{% endif %}",
         "{{ 'a' * 10**10 }}",
         "{% macro again() %}{{ again() ~ again() }}{% endmacro %}" + LOOPS,
-        "{% set ns = namespace(text='a' * 1000) %}{% for i in range(40) %}{% set ns.text = ns.text ~ ns.text %}{% endfor %}",
+        "{% set n = namespace(s='a' * 1000) %}{% for i in range(40) %}{% set n.s = n.s ~ n.s %}{% endfor %}",
     ],
 )
 def test_a_template_without_bounds_is_one_sentence(template):
