@@ -14,8 +14,6 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from capvec.engines.context import context_of
 from capvec.engines.model_files import cannot_load, folder_digest
-from capvec.engines.render import with_marks
-from capvec.engines.template_probes import inspect_template
 from capvec.engines.transformers import modeling_capvec
 from capvec.engines.transformers.attention import use_these_sums
 from capvec.engines.transformers.checkpoint import check_config, check_model, check_tokenizer
@@ -24,6 +22,7 @@ from capvec.engines.transformers.loaded import LoadedModel, forward_uncached, re
 from capvec.engines.transformers.packed import pack
 from capvec.engines.transformers.proof import check_decoding, goes_on_from_a_state, same_in_any_threads
 from capvec.engines.transformers.tables import table_of_positions
+from capvec.engines.transformers.template_trial import tried_template
 from capvec.errors import UsageError
 
 BLOCK_PATHS = (
@@ -87,7 +86,7 @@ def load_model(
         raise
     except Exception as error:  # transformers computes with what a config says, so that any can come of a wrong one
         raise cannot_load(name, error) from error
-    template = with_marks(inspect_template(tokenizer, name))
+    template = tried_template(tokenizer, name)
     model = model.to(place).eval().requires_grad_(False)
     text = config.get_text_config(decoder=True)
     path = find_residual_path(model, int(text.num_hidden_layers))

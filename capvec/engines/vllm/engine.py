@@ -24,8 +24,7 @@ from capvec.engines.chat_template import ChatTemplate
 from capvec.engines.context import context_of
 from capvec.engines.model_files import cannot_load, folder_digest
 from capvec.engines.protocol import EngineInfo, GenerationDefaults
-from capvec.engines.render import with_marks
-from capvec.engines.template_probes import inspect_template
+from capvec.engines.transformers.template_trial import tried_template
 from capvec.engines.vllm import versions
 from capvec.engines.vllm.arguments import COPIES, LAYERS, check_arguments
 from capvec.engines.vllm.forked import fork_engines
@@ -147,7 +146,7 @@ def _read(name: str) -> _Read:
         tokenizer = AutoTokenizer.from_pretrained(name, config=config, trust_remote_code=False)
     except (OSError, ValueError, LookupError, AttributeError, RuntimeError, ImportError) as error:
         raise cannot_load(name, error) from error
-    template = with_marks(inspect_template(tokenizer, name))
+    template = tried_template(tokenizer, name)
     return _Read(name, config, template, _stop_ids(name, config, tokenizer) | template.ends)
 
 
