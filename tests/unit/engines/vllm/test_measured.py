@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from support.worker import LAYERS, N_LAYERS, Worker
 
+from capvec.engines.vllm.layout import WATCHED
 from capvec.engines.vllm.measured import receipts, residuals
 from capvec.errors import SteeringFault
+from capvec.receipts import check_finite
 from capvec.steering import EXTREMES, Steer
 
 pytestmark = pytest.mark.unit
@@ -72,6 +74,19 @@ def test_of_several_ranks_the_worst_extremes_count():
     readings[-len(EXTREMES) - 2 + EXTREMES.index("off_axis_max")] = -7.0
     other["steers"][0]["readings"] = readings.tobytes()
     assert receipts(steers, [one, other], **worker.tokens("a", 1)).receipts[0].off_axis_max == 7.0
+
+
+@pytest.mark.parametrize("site", range(len(LAYERS)))
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_leak_that_is_no_number_is_not_lost_among_others(site, rank):
+    worker, steers = worker_after([(0, PROMPT)])
+    ranks = [worker.raw("a"), worker.raw("a")]
+    watched = np.frombuffer(ranks[rank]["watched"]).reshape(len(LAYERS), -1).copy()
+    watched[site, WATCHED.index("leak")] = np.nan
+    ranks[rank] = {**ranks[rank], "watched": watched.tobytes()}
+    found = receipts(steers, ranks, **worker.tokens("a", 1))
+    with pytest.raises(SteeringFault):
+        check_finite(found.receipts, found.isolation)
 
 
 def test_a_hook_that_does_not_run_in_one_rank_is_a_fault():
