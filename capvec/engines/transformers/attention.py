@@ -28,7 +28,9 @@ def attend(
     scaling: float | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """As transformers' `sdpa_attention_forward`; any but a single new position on a CPU is left to it.
+    """As transformers' `sdpa_attention_forward`, to which any but a single new position on a CPU is left.
+
+    So is a dtype of 16 bits, whose scores the fused kernel holds in float32.
 
     Args:
         module: whose attention it is.
@@ -44,7 +46,8 @@ def attend(
         `[rows, 1, heads, value width]`, and no weights.
     """
     unknown = any(value is not None and name not in _HARMLESS for name, value in others.items())
-    if query.shape[2] != 1 or query.device.type != "cpu" or dropout or unknown:
+    fine = query.device.type == "cpu" and query.dtype in (torch.float32, torch.float64)
+    if query.shape[2] != 1 or not fine or dropout or unknown:
         answer: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others
         )

@@ -81,3 +81,16 @@ def test_what_it_does_not_know_is_left_to_transformers():
     module = SimpleNamespace(num_key_value_groups=2, is_causal=True)
     with pytest.raises(ValueError, match="softcap"):
         attend(module, *drawn(1, 1, 2, 5, 0, "none"), softcap=30.0)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_scores_of_numbers_of_16_bits_stay_in_float32(dtype):
+    import torch
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    from capvec.engines.transformers.attention import attend
+
+    module = SimpleNamespace(num_key_value_groups=2, is_causal=True)
+    tensors = [one.to(getattr(torch, dtype)) for one in drawn(2, 1, 2, 40, 0, "none")[:3]]
+    ours, theirs = (function(module, *tensors, None)[0] for function in (attend, sdpa_attention_forward))
+    assert torch.equal(ours, theirs)
