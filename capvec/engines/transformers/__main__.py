@@ -28,12 +28,14 @@ def main() -> int:
     from capvec.engines.connections import server as server_of  # noqa: PLC0415
     from capvec.engines.connections import within_files  # noqa: PLC0415
     from capvec.engines.endpoints import build_app  # noqa: PLC0415
+    from capvec.engines.transformers.attention import use_these_sums  # noqa: PLC0415
     from capvec.engines.transformers.models import load_model  # noqa: PLC0415
     from capvec.engines.transformers.scheduler import Scheduler  # noqa: PLC0415
     from capvec.engines.transformers.server import Engine  # noqa: PLC0415
 
     try:
         listener = bind(options.host, options.port)
+        use_these_sums()
         # In a thread that ends: OpenMP's threads that it would leave count too, and where there are more of them than
         # cores, those of the scheduler's thread hardly spin before they sleep. A step then takes half as long again.
         with ThreadPoolExecutor(1) as loading:
