@@ -8,7 +8,9 @@ that capvec keeps once, and every row's keys and values.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from statistics import median
 
 import pytest
@@ -31,6 +33,18 @@ def read_each_step(model) -> int:
     return own + head + sum(2 * one.in_features * one.out_features for one in packed)
 
 
+@contextmanager
+def as_an_engine() -> Iterator[None]:
+    """In its context, models attend as in an engine's process; outside, as transformers has it."""
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    from capvec.engines.transformers.attention import attend
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, "sdpa", attend)
+        yield
+
+
 def test_decoding(bench, torch):
     from capvec.engines.transformers.decode import Decoder, Request
     from capvec.engines.transformers.models import load_model
@@ -40,7 +54,8 @@ def test_decoding(bench, torch):
         {"rounds": 1, "new": 3, "rows": (1, 2), "contexts": (16,)},
     )
     source = resolve_model(sizes.model)
-    loaded = load_model(source.path_or_id, context_length=source.context_length, packed=True)
+    with as_an_engine():
+        loaded = load_model(source.path_or_id, context_length=source.context_length, packed=True)
     plain = type(loaded.model).from_pretrained(source.path_or_id, dtype=loaded.dtype).to(loaded.device).eval()
     steers = (Steer(loaded.n_layers // 2, "bench", 1.0),)
     vectors = (torch.ones(loaded.d_model, device=loaded.device),)
@@ -91,7 +106,8 @@ def test_decoding(bench, torch):
             prompts: list[float] = []
 
             def own_step(rows: int = rows, context: int = context, prompts: list[float] = prompts) -> float:
-                prompt, step = ours(rows, context)
+                with as_an_engine():
+                    prompt, step = ours(rows, context)
                 prompts.append(prompt)
                 return step
 
