@@ -9,22 +9,11 @@ from contextlib import ExitStack
 
 import pytest
 from support.raw_http import read_answer, request
-from support.waiting_engine import BOUNDS, LARGE, Waiting
+from support.waiting_engine import BOUNDS, LARGE
 
 from capvec.engines.connections import within_files
 
 pytestmark = pytest.mark.unit
-
-
-@pytest.fixture
-def waiting():
-    return Waiting()
-
-
-@pytest.fixture
-def engine(waiting):
-    with waiting.served() as running:
-        yield running
 
 
 @pytest.mark.parametrize(

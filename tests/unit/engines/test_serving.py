@@ -8,24 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.raw_http import TOKEN, read_answer, request, served
-from support.waiting_engine import BOUNDS, INFO, LARGE, Waiting, until
+from support.waiting_engine import BOUNDS, INFO, LARGE, until
 
 from capvec.engines.client import EngineClient
 from capvec.engines.serving import JsonResponse
 from capvec.errors import EngineUnavailable
 
 pytestmark = pytest.mark.unit
-
-
-@pytest.fixture
-def waiting():
-    return Waiting()
-
-
-@pytest.fixture
-def engine(waiting):
-    with waiting.served() as running:
-        yield running
 
 
 @pytest.mark.parametrize(
