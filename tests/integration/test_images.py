@@ -14,6 +14,7 @@ import psutil
 import pytest
 from support.registry import registry
 from support.started_runs import Started
+from support.tasks import wait_until
 
 from capvec.errors import UsageError
 from capvec.sandbox import building, docker_cli
@@ -263,9 +264,15 @@ def test_every_byte_and_mode_of_the_folder_gives_another_image(task):
 def test_an_image_whose_folder_changes_while_it_is_built_is_refused_and_has_no_name(client, task):
     """Its name would stand for the files of before, in every later run."""
     environment = task.path / "environment"
-    (environment / "Dockerfile").write_text(f"{BASE}RUN sleep 8\nCOPY one.txt /app/one.txt\n")
+    mark = uuid.uuid4().hex
+    (environment / "Dockerfile").write_text(f"{BASE}RUN sleep 8 # {mark}\nCOPY one.txt /app/one.txt\n")
     before = image_tag(task, task.environment)
-    changing = threading.Timer(4, (environment / "one.txt").write_text, ["two\n"])
+
+    def change_during_the_build():
+        wait_until(lambda: any(mark in " ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])))
+        (environment / "one.txt").write_text("two\n")
+
+    changing = threading.Thread(target=change_during_the_build)
     changing.start()
     with pytest.raises(UsageError, match="changed while its image was built"):
         DockerProvider().prepare(task)
