@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 _FEW_PAIRS = 48
 """Up to about this many pairs per trace, counting pairs is faster than ranking."""
@@ -51,7 +51,7 @@ def auc_of_rows(scores: NDArray[np.float64] | NDArray[np.int64], labels: NDArray
     if n_pos * n_neg <= _FEW_PAIRS * (n_pos + n_neg):
         return _by_pairs(positives, negatives)
     # By rank sums: U = R₊ − n₊(n₊ + 1)/2, AUC = U / (n₊n₋).
-    ranks = stats.rankdata(np.concatenate([positives, negatives], axis=1), axis=1)
+    ranks = scipy.stats.rankdata(np.concatenate([positives, negatives], axis=1), axis=1)
     return np.asarray((ranks[:, :n_pos].sum(axis=1) - n_pos * (n_pos + 1) / 2) / (n_pos * n_neg))
 
 

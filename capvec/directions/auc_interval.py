@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import optimize, stats
 
 from capvec.records import Interval
 
@@ -80,7 +80,7 @@ def _newcombe_low(value: float, n_pos: float, n_neg: float, level: float) -> flo
     V(θ) = θ(1 − θ)/(n₊n₋)·(1 + N(1 − θ)/(2 − θ) + Nθ/(1 + θ)), N = (n₊ + n₋)/2 − 1: Hanley and McNeil's variance
     (1982) with the mean of both sample sizes in place of each.
     """
-    z = float(stats.norm.ppf((1 + level) / 2))
+    z = float(scipy.stats.norm.ppf((1 + level) / 2))
     mean = (n_pos + n_neg) / 2 - 1
 
     def beyond(theta: float) -> float:
@@ -89,4 +89,4 @@ def _newcombe_low(value: float, n_pos: float, n_neg: float, level: float) -> flo
 
     # `beyond` is positive at 0 and negative just below `value`; its zero at 1 is not the root that is wanted.
     top = min(value, 1 - 1e-9)
-    return float(optimize.brentq(beyond, 0.0, top)) if value > 0 else 0.0
+    return float(scipy.optimize.brentq(beyond, 0.0, top)) if value > 0 else 0.0

@@ -23,8 +23,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from capvec.directions.auc import auc_of_rows
 from capvec.directions.contrast import Contrast
@@ -230,7 +230,7 @@ def correlations(
     columns = np.column_stack([values, projections])
     ranked = np.empty_like(columns)
     for side in (positive, ~positive):
-        ranks = stats.rankdata(columns[side], axis=0)
+        ranks = scipy.stats.rankdata(columns[side], axis=0)
         ranked[side] = ranks - ranks.mean(axis=0)
     number, layers = ranked[:, 0], ranked[:, 1:]
     lengths = np.sqrt((number**2).sum() * (layers**2).sum(axis=0))

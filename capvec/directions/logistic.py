@@ -6,8 +6,8 @@ With K the Gram matrix and a penalty of 1, a fit has weights w that sum to 0, lo
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import special
 
 from capvec.directions.blocks import product
 
@@ -94,7 +94,7 @@ def _roughly(newton: _Newton, y: Floats) -> tuple[NDArray[np.float64], NDArray[n
     """Intercepts `[B]` and weights `[n, B]`."""
     p = np.empty_like(y)
     p[:] = y.mean(axis=0)
-    weights, odds, missing = np.zeros_like(y), special.logit(p), y - p
+    weights, odds, missing = np.zeros_like(y), scipy.special.logit(p), y - p
     for _ in range(_STEPS):
         newton.curve(p)
         odds += newton.turn(missing)
@@ -123,7 +123,7 @@ def _refine(
         weights -= weights.mean(axis=0)
         p = product(weights.T, gram).T
         p += intercept
-        special.expit(p, out=p)
+        scipy.special.expit(p, out=p)
         newton.curve(p.astype(np.float32))
         np.subtract(y, p, out=p)
         p -= weights
@@ -163,7 +163,7 @@ def fit_logistic_surely(gram: NDArray[np.float64], labels: NDArray[np.bool_]) ->
     values = np.maximum(values, 0)
     states = vectors * np.sqrt(values)
     step = 1 / (values / 4 + 1)
-    beta, intercept = np.zeros_like(y), special.logit(y.mean(axis=1, keepdims=True))
+    beta, intercept = np.zeros_like(y), scipy.special.logit(y.mean(axis=1, keepdims=True))
     weights = np.asarray(y - y.mean(axis=1, keepdims=True))
     active = np.ones(len(y), dtype=bool)
     for _ in range(_MAX_STEPS):
@@ -175,5 +175,5 @@ def fit_logistic_surely(gram: NDArray[np.float64], labels: NDArray[np.bool_]) ->
             return weights
         beta[active] += slope[moving] * step
         intercept[active] += 4 * offset[moving]
-        weights[active] = y[active] - special.expit(beta[active] @ states.T + intercept[active])
+        weights[active] = y[active] - scipy.special.expit(beta[active] @ states.T + intercept[active])
     raise ArithmeticError(f"logistic regression on {len(gram)} traces did not converge in {_MAX_STEPS} steps")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+import scipy
 
 from capvec.records import Trace
 
@@ -74,7 +74,7 @@ def by_length(positives: Sequence[Trace], negatives: Sequence[Trace], caliper: f
     gaps = np.abs(np.subtract.outer(*steps))
     near = gaps <= np.maximum(1, caliper * np.maximum.outer(*steps))
     # A pair outside the caliper costs more than all others together, so it is chosen only if no other pair is left.
-    rows, columns = linear_sum_assignment(np.where(near, gaps, gaps.max() * min(gaps.shape) + 1))
+    rows, columns = scipy.optimize.linear_sum_assignment(np.where(near, gaps, gaps.max() * min(gaps.shape) + 1))
     pairs = [(passes[row], failures[column]) for row, column in zip(rows, columns, strict=True) if near[row, column]]
     dropped = {
         "passed, with no failure of the same length left": len(passes) - len(pairs),

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from capvec.records import Interval
 from capvec.stats.intervals import wilson
@@ -84,7 +84,7 @@ def detectable(n: int, base_n: int, base_rate: float, level: float = LEVEL) -> t
     below, above = _rejected(base, base_n, n, level)
 
     def power(rate: float) -> float:
-        return float(weights @ (stats.binom.cdf(below, n, rate) + stats.binom.sf(above - 1, n, rate)))
+        return float(weights @ (scipy.stats.binom.cdf(below, n, rate) + scipy.stats.binom.sf(above - 1, n, rate)))
 
     rise = _least(lambda change: power(base_rate + change), 1 - base_rate)
     fall = _least(lambda change: power(base_rate - change), base_rate)
@@ -95,9 +95,9 @@ def _likely_counts(n: int, rate: float) -> tuple[NDArray[np.int64], NDArray[np.f
     """Numbers of solved trials and their weights: all of them, or quantiles of their distribution where n is large."""
     if n <= _ALL:
         every = np.arange(n + 1)
-        return every, stats.binom.pmf(every, n, rate)
+        return every, scipy.stats.binom.pmf(every, n, rate)
     levels = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
-    return stats.binom.ppf(levels, n, rate).astype(np.int64), np.full(_QUANTILES, 1 / _QUANTILES)
+    return scipy.stats.binom.ppf(levels, n, rate).astype(np.int64), np.full(_QUANTILES, 1 / _QUANTILES)
 
 
 def _rejected(

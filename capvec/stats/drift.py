@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from capvec.records import Config, Outcome
 
@@ -69,10 +69,10 @@ def drift(outcomes: Sequence[Outcome], baseline: str = Config.BASELINE, seed: in
     workers = [f"{outcome.run}: {outcome.worker}" for outcome in valid]
     solved = np.array([outcome.outcome == "solved" for outcome in valid], dtype=float)
     started = [datetime.fromisoformat(outcome.started).timestamp() if outcome.started else 0.0 for outcome in valid]
-    start = stats.rankdata(started)
+    start = scipy.stats.rankdata(started)
     tests = (
         _trend(start, solved, strata),
-        _trend(start, stats.rankdata([outcome.steps for outcome in valid]), strata),
+        _trend(start, scipy.stats.rankdata([outcome.steps for outcome in valid]), strata),
         _by_worker(workers, solved, strata),
     )
     pass_trend, steps_trend, pass_by_worker = _permuted(tests, _orders(strata, np.random.default_rng(seed)))

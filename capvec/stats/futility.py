@@ -18,8 +18,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import special
 
 from capvec.records import Interval
 from capvec.stats.intervals import clustered, reach, unseen_share
@@ -68,8 +68,8 @@ def predictive_power(z: float, share: float, level: float) -> float:
         share: t, the share of the information, between 0 and 1.
         level: of the two-sided test.
     """
-    deviation, centre, end = math.sqrt((1 - share) / share), z / math.sqrt(share), special.ndtri(level / 2)
-    return float(special.ndtr((end + centre) / deviation) + special.ndtr((end - centre) / deviation))
+    deviation, centre, end = math.sqrt((1 - share) / share), z / math.sqrt(share), scipy.special.ndtri(level / 2)
+    return float(scipy.special.ndtr((end + centre) / deviation) + scipy.special.ndtr((end - centre) / deviation))
 
 
 def exclusion_chance(difference: float, interval: Interval, share: float, equivalence_margin: float) -> float:
@@ -82,8 +82,8 @@ def exclusion_chance(difference: float, interval: Interval, share: float, equiva
     room = equivalence_margin - half * math.sqrt(share)
     if room <= 0:
         return 0.0
-    step = half / float(special.ndtri(0.975)) * math.sqrt(1 - share)
-    return float(special.ndtr((room - difference) / step) - special.ndtr((-room - difference) / step))
+    step = half / float(scipy.special.ndtri(0.975)) * math.sqrt(1 - share)
+    return float(scipy.special.ndtr((room - difference) / step) - scipy.special.ndtr((-room - difference) / step))
 
 
 def is_futile(predictive: float | None, excluding: float | None) -> bool:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 
-from scipy import stats
+import scipy
 
 from capvec.records import Interval
 
@@ -41,7 +41,7 @@ def wilson_of_mean(mean: float, n: int, level: float = 0.95) -> Interval:
     """
     if n < 1 or not 0 <= mean <= 1:
         raise ValueError(f"a mean of {mean:g} over {n} numbers: expected n ≥ 1 and a mean from 0 to 1")
-    z = float(stats.norm.ppf((1 + level) / 2))
+    z = float(scipy.stats.norm.ppf((1 + level) / 2))
     centre = mean + z * z / (2 * n)
     half = z * math.sqrt(mean * (1 - mean) / n + (z / (2 * n)) ** 2)
     whole = 1 + z * z / n
@@ -124,11 +124,11 @@ def reach(interval: Interval, tasks: int) -> float:
 @lru_cache(maxsize=256)
 def _t_quantile(probability: float, freedom: int) -> float:
     """A summary and a simulation ask for few of them, again and again."""
-    return float(stats.t.ppf(probability, freedom))
+    return float(scipy.stats.t.ppf(probability, freedom))
 
 
 def _interval(successes: int, n: int, level: float, method: str) -> Interval:
     if n < 1 or not 0 <= successes <= n:
         raise ValueError(f"{successes} successes in {n} trials: expected n ≥ 1 and successes from 0 to n")
-    found = stats.binomtest(successes, n).proportion_ci(level, method)
+    found = scipy.stats.binomtest(successes, n).proportion_ci(level, method)
     return Interval(float(found.low), float(found.high))

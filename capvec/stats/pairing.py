@@ -10,8 +10,8 @@ from fractions import Fraction
 from typing import Literal
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from capvec.decimals import exact
 
@@ -202,5 +202,5 @@ def mcnemar_exact(only_config: int, only_baseline: int, concordant: int = 0) -> 
     if min(only_config, only_baseline, concordant) < 0:
         raise ValueError(f"discordant pairs {only_config} and {only_baseline}: expected counts of at least 0")
     n = only_config + only_baseline
-    pvalue = float(stats.binomtest(only_config, n).pvalue) if n else 1.0
+    pvalue = float(scipy.stats.binomtest(only_config, n).pvalue) if n else 1.0
     return McNemarResult(only_config - only_baseline, pvalue, only_config, only_baseline, n + concordant)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import special, stats
 
 _TIE = 1 + 1e-7
 """Probabilities that differ by less are ties, as in R's `fisher.test`."""
@@ -37,7 +37,7 @@ def fisher_exact(solved: int, n: int, base_solved: int, base_n: int) -> FisherRe
         ValueError: a count below 0, or more solved than valid.
     """
     _check(solved, n, base_solved, base_n)
-    result = stats.fisher_exact([[solved, n - solved], [base_solved, base_n - base_solved]])
+    result = scipy.stats.fisher_exact([[solved, n - solved], [base_solved, base_n - base_solved]])
     return FisherResult(float(result.statistic), float(result.pvalue))
 
 
@@ -50,7 +50,7 @@ def fisher_table(n: int, base_n: int) -> NDArray[np.float64]:
     table = np.ones((n + 1, base_n + 1))
     for total in range(n + base_n + 1):
         ours = np.arange(max(0, total - base_n), min(n, total) + 1)
-        chance = stats.hypergeom.pmf(ours, n + base_n, total, n)
+        chance = scipy.stats.hypergeom.pmf(ours, n + base_n, total, n)
         ascending = np.sort(chance)
         below = np.concatenate([[0.0], np.cumsum(ascending)])
         table[ours, total - ours] = below[np.searchsorted(ascending, chance * _TIE, side="right")]
@@ -77,7 +77,9 @@ def fisher_pvalues(
         near, far = np.where(apart & ~rare, middle, near), np.where(apart & rare, middle, far)
     below, above = np.where(upper, solved, far), np.where(upper, far, solved)
     likeliest = _chance(mode, n, total, base_n) <= most  # two tables may be equally likely
-    return np.where(likeliest, 1.0, stats.hypergeom.cdf(below, *table) + stats.hypergeom.sf(above - 1, *table))
+    return np.where(
+        likeliest, 1.0, scipy.stats.hypergeom.cdf(below, *table) + scipy.stats.hypergeom.sf(above - 1, *table)
+    )
 
 
 def _chance(solved: NDArray[np.int64], n: int, total: NDArray[np.int64], base_n: int) -> NDArray[np.float64]:
@@ -85,7 +87,7 @@ def _chance(solved: NDArray[np.int64], n: int, total: NDArray[np.int64], base_n:
 
     def log_ways(every: int | NDArray[np.int64], some: NDArray[np.int64]) -> NDArray[np.float64]:
         ways: NDArray[np.float64] = (
-            special.gammaln(every + 1) - special.gammaln(some + 1) - special.gammaln(every - some + 1)
+            scipy.special.gammaln(every + 1) - scipy.special.gammaln(some + 1) - scipy.special.gammaln(every - some + 1)
         )
         return ways
 

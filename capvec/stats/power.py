@@ -19,8 +19,8 @@ from itertools import count
 from typing import Any, Literal
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
 
 from capvec.stats.assumed import UNKNOWN_SPREAD
 from capvec.stats.pairing import sign_flip_pvalues, smallest_p
@@ -129,7 +129,7 @@ def _arm(
     logits = _logits(rate, design) + tasks
     if design.task_spread:
         logits += design.task_spread * generator.standard_normal(tasks.shape)
-    solved: NDArray[np.int64] = generator.binomial(design.attempts, special.expit(logits))
+    solved: NDArray[np.int64] = generator.binomial(design.attempts, scipy.special.expit(logits))
     return solved
 
 
@@ -140,13 +140,13 @@ def _logits(rate: float, design: SweepDesign) -> float:
 @lru_cache(maxsize=4096)
 def mean_logit(rate: float, spread: float) -> float:
     """The mean of a normal logit with standard deviation `spread` whose pass rate is `rate` on average."""
-    reach = 10.0 + 6.0 * spread + abs(float(special.logit(rate)))
-    found: float = optimize.brentq(lambda mean: _rates(mean, spread) @ _WEIGHTS - rate, -reach, reach, xtol=1e-10)
+    reach = 10.0 + 6.0 * spread + abs(float(scipy.special.logit(rate)))
+    found: float = scipy.optimize.brentq(lambda mean: _rates(mean, spread) @ _WEIGHTS - rate, -reach, reach, xtol=1e-10)
     return found
 
 
 def _rates(mean: float, spread: float) -> NDArray[np.float64]:
-    rates: NDArray[np.float64] = special.expit(mean + spread * _NODES)
+    rates: NDArray[np.float64] = scipy.special.expit(mean + spread * _NODES)
     return rates
 
 
@@ -157,8 +157,8 @@ def _pooled_power(design: SweepDesign, rate: float) -> float:
     arms = []
     for mean in (_logits(design.base_rate, design), _logits(rate, design)):
         task = mean + design.spread * _NODES
-        own = special.expit(task[:, None] + design.task_spread * _NODES)  # [tasks' nodes, deviations' nodes]
-        arms.append(np.tensordot(stats.binom.pmf(counts, attempts, own[..., None]), _WEIGHTS, axes=(1, 0)))
+        own = scipy.special.expit(task[:, None] + design.task_spread * _NODES)  # [tasks' nodes, deviations' nodes]
+        arms.append(np.tensordot(scipy.stats.binom.pmf(counts, attempts, own[..., None]), _WEIGHTS, axes=(1, 0)))
     joint = np.einsum("t,tb,tc->bc", _WEIGHTS, *arms)
     # Every task adds one pair of counts: in the transform, the power of one task's.
     folded = np.fft.irfft2(np.fft.rfft2(joint, (total + 1, total + 1)) ** design.tasks, (total + 1, total + 1))
@@ -272,4 +272,4 @@ def observed_spread(solved: Sequence[int], n: Sequence[int]) -> float | None:
 
     if between <= 0:
         return 0.0
-    return 4.0 if excess(4.0) <= 0 else float(optimize.brentq(excess, 0.0, 4.0, xtol=1e-4))
+    return 4.0 if excess(4.0) <= 0 else float(scipy.optimize.brentq(excess, 0.0, 4.0, xtol=1e-4))

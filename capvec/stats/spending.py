@@ -36,8 +36,8 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 GENERATORS = 16
 """The group of flips has at most two to the power of this many elements."""
@@ -74,7 +74,7 @@ def spent(share: float, level: float) -> float:
     """
     if not (0 < share <= 1 and 0 < level < 1):
         raise ValueError(f"share {share:g} of the trials, level {level:g}: expected both above 0, share ≤ 1, level < 1")
-    return float(2 * stats.norm.sf(stats.norm.isf(level / 2) / math.sqrt(share)))
+    return float(2 * scipy.stats.norm.sf(scipy.stats.norm.isf(level / 2) / math.sqrt(share)))
 
 
 def is_whole_group(tasks: int, generators: int = GENERATORS) -> bool:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def cmh(strata: Sequence[Stratum]) -> CmhResult:
     return CmhResult(
         statistic=statistic,
         pvalue=_exact(strata),
-        pvalue_asymptotic=float(stats.chi2.sf(statistic, 1)),
+        pvalue_asymptotic=float(scipy.stats.chi2.sf(statistic, 1)),
         odds_ratio=for_config / for_baseline if for_baseline else (math.inf if for_config else math.nan),
         informative=int(informative.sum()),
     )
@@ -77,7 +77,7 @@ def _exact(strata: Sequence[Stratum]) -> float:
     lengths = list(map(len, counts))
     # Of all strata at once: a call of its own for each takes a hundred times as long as its few numbers.
     margins = np.repeat([(n + m, a + c, n) for a, n, c, m in map(_fields, strata)], lengths, axis=0).T
-    chances = np.split(stats.hypergeom.pmf(np.concatenate(counts), *margins), np.cumsum(lengths)[:-1])
+    chances = np.split(scipy.stats.hypergeom.pmf(np.concatenate(counts), *margins), np.cumsum(lengths)[:-1])
     chance: NDArray[np.float64] = functools.reduce(np.convolve, chances, np.ones(1))
     observed = sum(stratum.solved - int(possible[0]) for stratum, possible in zip(strata, counts, strict=True))
     return min(1.0, float(chance[chance <= chance[observed] * (1 + 1e-7)].sum()))

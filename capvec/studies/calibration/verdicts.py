@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from scipy import stats
+import scipy
 
 from capvec.records import Outcome
 from capvec.results.zero_control import Comparison, all_the_same
@@ -84,7 +84,7 @@ def controls_are_not_detected(measured: SplitOutcomes, configs: Sequence[str]) -
     pairs = [_both(measured, config, "pass_rate") for config in configs]
     effects = tuple(effect for effect, _ in pairs if effect is not None)
     detected = [effect for effect in effects if effect.pvalue < CONTROL_LEVEL]
-    allowed = int(stats.binom.ppf(CONTROL_TAIL, len(configs), CONTROL_LEVEL)) if configs else 0
+    allowed = int(scipy.stats.binom.ppf(CONTROL_TAIL, len(configs), CONTROL_LEVEL)) if configs else 0
     met = 0 < len(configs) == len(effects) and len(detected) <= allowed
     each = ", ".join(f"{signed(effect.difference)} (p = {effect.pvalue:.2g})" for effect in effects)
     found = f"{len(detected)} of {len(configs)} detected at {CONTROL_LEVEL:g}, at most {allowed} allowed"

@@ -214,3 +214,12 @@ def test_a_malformed_expression_and_the_suite_by_its_path_are_pytests_own_busine
     assert "INTERNALERROR" not in result.stdout.str()
     result = pytester.runpytest_inprocess(SUITE / "test_sweep.py", "-p", "no:cacheprovider")
     assert "INTERNALERROR" not in result.stdout.str()
+
+
+def test_a_session_loads_scipys_parts_when_it_first_needs_them():
+    """They take longer than all else that a session imports."""
+    script = "import sys, capvec.pytest_plugin.controller; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "scipy" in loaded
+    assert not loaded & {"scipy.stats", "scipy.optimize", "scipy.special", "pandas"}
