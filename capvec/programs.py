@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 BRIEF_WAITS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "3000"}
 """OpenMP's threads wait for each other many times a token. By default they spin for a millisecond or more, which slows
@@ -28,3 +30,21 @@ def python(module: str, *arguments: str) -> tuple[str, ...]:
 def brief_waits(environment: Mapping[str, str]) -> dict[str, str]:
     """Variables for a process that will import torch, so that its threads wait briefly; none if the user set one."""
     return {} if BRIEF_WAITS.keys() & environment.keys() else BRIEF_WAITS
+
+
+@contextmanager
+def lasting_imports() -> Iterator[None]:
+    """Imports whose modules stay until the process ends, as at the start of a program.
+
+    Python looks for garbage after every so many new objects. A large package makes objects by the hundred thousand and
+    hardly any garbage: torch and transformers take a fifth of their time for such searches. They are left out here, and
+    later ones, the last of which is at the end of the process, pass over what there is now.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if enabled:
+            gc.enable()

@@ -21,6 +21,7 @@ from _pytest.mark.expression import Expression
 from capvec.errors import CapvecError, InfrastructureError, UsageError
 from capvec.exits import accept_any_character, no_more_threads, refused
 from capvec.plan.options import parse_options
+from capvec.programs import lasting_imports
 from capvec.pytest_plugin.items import TrialItems, following
 from capvec.pytest_plugin.options import (
     add_options,
@@ -310,11 +311,13 @@ def speaker(config: pytest.Config) -> Callable[[str], None]:
 def _payload(name: str, config: pytest.Config) -> WorkerPayload:
     """What this process needs of the study: received in a worker, names alone for `--collect-only`, else prepared."""
     if workerinput := getattr(config, "workerinput", None):
-        from capvec.run.payload import WorkerPayload  # noqa: PLC0415 (slow)
+        with lasting_imports():
+            from capvec.run.payload import WorkerPayload  # noqa: PLC0415 (slow)
 
         return WorkerPayload.from_json(json.loads(workerinput["capvec"]))
-    from capvec.run.process_limits import allow_trials  # noqa: PLC0415 (slow)
-    from capvec.run.session import StudySession, config_names  # noqa: PLC0415 (slow)
+    with lasting_imports():
+        from capvec.run.process_limits import allow_trials  # noqa: PLC0415 (slow)
+        from capvec.run.session import StudySession, config_names  # noqa: PLC0415 (slow)
 
     if config.option.collectonly:
         return config_names(_study(name, config), _root(config))
@@ -322,9 +325,10 @@ def _payload(name: str, config: pytest.Config) -> WorkerPayload:
     refuse_other_plugins(config)
     workers = _workers(config)
     allow_trials(workers or 1, f"-n {workers}")
-    from capvec.pytest_plugin.controller import Controller  # noqa: PLC0415 (slow)
-    from capvec.pytest_plugin.progress import progress_of  # noqa: PLC0415 (slow)
-    from capvec.studies.reporting import write_all  # noqa: PLC0415 (slow)
+    with lasting_imports():
+        from capvec.pytest_plugin.controller import Controller  # noqa: PLC0415 (slow)
+        from capvec.pytest_plugin.progress import progress_of  # noqa: PLC0415 (slow)
+        from capvec.studies.reporting import write_all  # noqa: PLC0415 (slow)
 
     study = StudySession(_study(name, config), _root(config), say=speaker(config))
     config.add_cleanup(study.close)
@@ -347,8 +351,9 @@ def _dry_run(config: pytest.Config) -> bool:
     for option, given in (("--collect-only", config.option.collectonly), ("-k", config.option.keyword)):
         if given:
             raise UsageError(f"--plan with {option}: a plan is of the whole {name}, and collects nothing; drop one")
-    from capvec.run.dry_run import dry_run  # noqa: PLC0415 (slow)
-    from capvec.run.process_limits import allow_trials  # noqa: PLC0415 (slow)
+    with lasting_imports():
+        from capvec.run.dry_run import dry_run  # noqa: PLC0415 (slow)
+        from capvec.run.process_limits import allow_trials  # noqa: PLC0415 (slow)
 
     jobs = _workers(config) or 1
     allow_trials(jobs, f"-n {_workers(config)}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 
 from capvec.records import CommandResult
 from capvec.serial import Record
@@ -133,7 +134,6 @@ _NODE = re.compile(
     r"^.*Cannot find module '(?![./])[^']+'\n(?:Require stack:\n)(?:- (?!/tests/).*\n)*- /tests/.*", re.MULTILINE
 )
 """A package that a file of the tests asks for, which looks for it above itself and not where an agent works."""
-_SIGNS = {kind: re.compile("|".join(patterns)) for kind, patterns in _PATTERNS.items()}
 _ENDS = {126: PROGRAM, 127: PROGRAM, 5: TESTS}
 """Exit codes of a shell that cannot run a program, and of pytest without a test."""
 
@@ -151,13 +151,19 @@ class Symptom(Record):
         return f"{self.kind} ({self.line})"
 
 
+@cache
+def _signs() -> dict[str, re.Pattern[str]]:
+    """Compiled where one is looked for, since that takes longer than the imports of this module."""
+    return {kind: re.compile("|".join(patterns)) for kind, patterns in _PATTERNS.items()}
+
+
 def symptoms(ran: CommandResult) -> tuple[Symptom, ...]:
     """The signs that tools of a program failed, one of each kind."""
     found: dict[str, str] = {}
     if package := _NODE.search(ran.output):
         found[PROGRAM] = one_line(package[0].splitlines()[0])
     for line in ran.output.splitlines():
-        for kind, sign in _SIGNS.items():
+        for kind, sign in _signs().items():
             if kind not in found and sign.search(line):
                 found[kind] = one_line(line)
     if ran.exit_code is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import sys
 import pytest
 from support import REPOSITORY
 
-from capvec.programs import python
+from capvec.programs import lasting_imports, python
 
 pytestmark = pytest.mark.unit
 
@@ -31,3 +32,33 @@ def test_no_file_of_the_working_directory_runs_in_the_place_of_a_library(tmp_pat
 
     assert "of the working directory ran" not in said(*python(module, "--help"))
     assert "of the working directory ran" in said(sys.executable, "-m", module, "--help")
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_what_was_imported_to_last_is_never_searched_for_garbage_and_what_comes_later_is(enabled):
+    was = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        with lasting_imports():
+            assert not gc.isenabled()
+            kept = [object()]
+        assert gc.isenabled() == enabled
+        later = [object()]
+        searched = {id(one) for one in gc.get_objects()}
+        assert id(kept) not in searched
+        assert id(later) in searched
+    finally:
+        gc.unfreeze()
+        (gc.enable if was else gc.disable)()
+
+
+def test_garbage_is_collected_again_after_an_import_that_fails():
+    was = gc.isenabled()
+    gc.enable()
+    try:
+        with pytest.raises(ImportError), lasting_imports():
+            raise ImportError
+        assert gc.isenabled()
+    finally:
+        gc.unfreeze()
+        (gc.enable if was else gc.disable)()

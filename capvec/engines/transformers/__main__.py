@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from capvec.engines.protocol import GenerationDefaults
 from capvec.engines.startup import Parent, ReadyLine, bind, parser_of, token_or_exit, url_of
 from capvec.errors import CapvecError
+from capvec.programs import lasting_imports
 
 MAX_ROWS = 32
 """Replies decoded together."""
@@ -25,13 +26,14 @@ def main() -> int:
     token, ready, parent = token_or_exit(), ReadyLine(), Parent()
 
     # `--help` should not wait for torch.
-    from capvec.engines.connections import server as server_of  # noqa: PLC0415
-    from capvec.engines.connections import within_files  # noqa: PLC0415
-    from capvec.engines.endpoints import build_app  # noqa: PLC0415
-    from capvec.engines.transformers.attention import use_these_sums  # noqa: PLC0415
-    from capvec.engines.transformers.models import load_model  # noqa: PLC0415
-    from capvec.engines.transformers.scheduler import Scheduler  # noqa: PLC0415
-    from capvec.engines.transformers.server import Engine  # noqa: PLC0415
+    with lasting_imports():
+        from capvec.engines.connections import server as server_of  # noqa: PLC0415
+        from capvec.engines.connections import within_files  # noqa: PLC0415
+        from capvec.engines.endpoints import build_app  # noqa: PLC0415
+        from capvec.engines.transformers.attention import use_these_sums  # noqa: PLC0415
+        from capvec.engines.transformers.models import load_model  # noqa: PLC0415
+        from capvec.engines.transformers.scheduler import Scheduler  # noqa: PLC0415
+        from capvec.engines.transformers.server import Engine  # noqa: PLC0415
 
     try:
         listener = bind(options.host, options.port)
