@@ -25,14 +25,14 @@ from capvec.engines.pieces import BoundedConnection
 from capvec.engines.serving import BOUNDS, Bounds, busy, refusal
 
 BACKLOG, REFUSED = 128, 64
-"""Connections that are taken at once, and those beyond the bound that are told so at a time."""
+"""Connections taken at once, before those to be closed are closed; and those beyond the bound that are told so."""
 OTHER_FILES = 64
 """Files that an engine has open beside its connections."""
 
 
 def within_files(bounds: Bounds = BOUNDS) -> Bounds:
     """The bounds, with no more connections than this process may have files open; it is let have enough if it can."""
-    others = BACKLOG + REFUSED + OTHER_FILES
+    others = 2 * BACKLOG + REFUSED + OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = bounds.connections + others
     if resource.RLIM_INFINITY != soft < wanted:

@@ -121,11 +121,11 @@ def test_there_are_no_more_connections_than_files_that_may_be_open(monkeypatch):
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
     for limits, wanted, connections in [
         ((20_000, 20_000), [], 1024),
-        ((1024, 524_288), [(1280, 524_288)], 1024),
-        ((1024, 1024), [(1024, 1024)], 768),
+        ((1024, 524_288), [(1408, 524_288)], 1024),
+        ((1024, 1024), [(1024, 1024)], 640),
         ((64, 64), [(64, 64)], 16),
         ((-1, -1), [], 1024),
-        ((256, -1), [(1280, -1)], 1024),
+        ((256, -1), [(1408, -1)], 1024),
     ]:
         monkeypatch.setattr(resource, "getrlimit", lambda _, limits=limits: limits)
         asked.clear()
