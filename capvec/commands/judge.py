@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from capvec.arguments import split
-from capvec.commands.shared import keeping_records
 from capvec.errors import UsageError
+from capvec.programs import no_search_for_garbage
 
 if TYPE_CHECKING:
     from capvec.harnesses import Reading, Source
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
         split_gate(options.gate)  # a bad one is refused before anything is read
     if any(map(is_counts, options.RESULTS)):
         return _judge_counts(options)
-    with keeping_records():
+    with no_search_for_garbage():
         return _judge_files(options)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from capvec.commands.shared import keeping_records
+from capvec.programs import no_search_for_garbage
 
 EPILOG = """\
 Gates are judged again and shown.
@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
     from capvec.studies.regenerate import report  # noqa: PLC0415 (scipy and pandas)
 
     out = None if options.out is None else Path(options.out)
-    with keeping_records():
+    with no_search_for_garbage():
         reported = report([Path(folder) for folder in options.RUN], out)
     print("\n".join(reported.lines))
     return 0 if reported.good else 1

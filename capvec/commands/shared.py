@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from argparse import Namespace
 from collections.abc import Iterator
@@ -60,18 +59,6 @@ def engine(options: Namespace, log: Path) -> Iterator[EngineClient]:
     log.parent.mkdir(parents=True, exist_ok=True)
     with client_of(source, log, choice) as client:
         yield client
-
-
-@contextmanager
-def keeping_records() -> Iterator[None]:
-    """Without Python's search for cycles of objects, of which a report makes few: among the records of 100,000 trials
-    it takes a seventh of the time.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def say(line: str) -> None:

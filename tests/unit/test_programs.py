@@ -10,7 +10,7 @@ import sys
 import pytest
 from support import REPOSITORY
 
-from capvec.programs import lasting_imports, python
+from capvec.programs import lasting_imports, no_search_for_garbage, python
 
 pytestmark = pytest.mark.unit
 
@@ -62,3 +62,19 @@ def test_garbage_is_collected_again_after_an_import_that_fails():
     finally:
         gc.unfreeze()
         (gc.enable if was else gc.disable)()
+
+
+def test_cycles_are_searched_for_again_after_a_report():
+    with no_search_for_garbage():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+
+
+def test_whoever_searches_for_no_cycles_does_not_afterwards():
+    gc.disable()
+    try:
+        with no_search_for_garbage():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
