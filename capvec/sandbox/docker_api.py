@@ -38,6 +38,8 @@ _GRACE_S = 0.5
 _TICK_S = 0.5
 _ERROR, OWN_FAULT = 400, 500
 """The least status that is an error, and the least that says that what answers has failed by itself."""
+_SWITCHED, _RAW = 101, "application/vnd.docker."
+"""Status and beginning of the type of an answer after which the connection is a program's; Docker may leave out one."""
 _AGAIN_S = 0.2
 """Before a request is sent again."""
 _Found = TypeVar("_Found")
@@ -125,6 +127,15 @@ class DockerAPI(docker.APIClient):  # type: ignore[misc]
         self._raise_for_status(response)
         request = response.request
         return check_answer(request.method, urlsplit(request.url).path, _parsed(response.content))
+
+    def _get_raw_response_socket(self, response: Any) -> Any:
+        """The connection of a program, after the head of an answer that opens one."""
+        self._raise_for_status(response)
+        kind = str(response.headers.get("Content-Type") or "none")
+        if response.status_code != _SWITCHED and not kind.startswith(_RAW):
+            response.close()
+            raise NoDocker(f"its answer to {_asked(response.request)} is of the type {one_line(kind)}; no {_RAW}…")
+        return super()._get_raw_response_socket(response)
 
     def _check_is_tty(self, container: str) -> bool:
         return bool((self.inspect_container(container)["Config"] or {}).get("Tty"))

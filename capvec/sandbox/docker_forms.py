@@ -67,7 +67,7 @@ _FORMS: Sequence[tuple[str, str, Form]] = (
     ("GET", "/containers/[^/]+/changes", (None, [{"Path": str}])),
     ("POST", "/containers/create", _CREATED),
     ("POST", "/containers/[^/]+/exec", _CREATED),
-    ("GET", "/exec/[^/]+/json", {"ExitCode": (None, _is_whole)}),
+    ("GET", "/exec/[^/]+/json", {"ExitCode": (None, _is_whole), "Running": bool}),
     ("GET", "/networks", [{"Id": str, "Labels": _LABELS}]),
     ("GET", "/networks/[^/]+", _CREATED),
     ("POST", "/networks/create", _CREATED),

@@ -366,7 +366,11 @@ class DockerSandbox:
         self._shell_exec, stream = self.processes.start(command, stdin=True, workdir=workdir)
         with ExitStack() as unless_started:
             unless_started.callback(stream.close)
-            shell = PersistentShell(stream, START_S + (READY_S if before else 0))
+            try:
+                shell = PersistentShell(stream, START_S + (READY_S if before else 0))
+            except ShellLost:
+                self.processes.exit_code(self._shell_exec)  # or Docker never started it
+                raise
             unless_started.pop_all()
         self.processes.clock = max(shell.clock, self.processes.clock or shell.clock)
         return shell

@@ -12,7 +12,7 @@ import docker.errors
 from capvec.errors import SandboxUnavailable
 from capvec.sandbox.accounts import are_readable
 from capvec.sandbox.docker_api import OWN_FAULT
-from capvec.sandbox.programs import cannot_execute, follow, start_program
+from capvec.sandbox.programs import cannot_execute, end_of, follow, start_program
 from capvec.sandbox.shell import ShellLost
 from capvec.sandbox.streams import ASKED, ExecStream, Output
 from capvec.sandbox.witness import check_host
@@ -235,13 +235,8 @@ class Processes:
         return follow(self._api, exec_id, stream, output, deadline)
 
     def exit_code(self, exec_id: str) -> int | None:
-        """The exit code of a program that has ended. Docker may need a moment to notice; None after a second."""
-        for _ in range(50):
-            code = self._api.exec_inspect(exec_id)["ExitCode"]
-            if code is not None:
-                return int(code)
-            time.sleep(0.02)
-        return None
+        """The exit code of a program whose output has ended. See `end_of`."""
+        return end_of(self._api, exec_id)
 
     def kill_others(self, keep: int | None = None, *, since: float | None = None) -> None:
         """Kill everything except the container's own processes and the PID `keep`, until nothing is left.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import select
+import ssl
 import struct
 import time
 from contextlib import ExitStack, suppress
@@ -54,7 +56,7 @@ class ExecStream:
         self._owner = sock
         # Over a unix socket the SDK hands out a SocketIO; the socket inside can be written to and selected on.
         self._sock = getattr(sock, "_sock", sock)
-        self._buffer = b""
+        self._buffer = _come_already(getattr(sock, "_response", None))
         self.ended = False
         """Whether the output has ended."""
 
@@ -80,6 +82,8 @@ class ExecStream:
             data = self._sock.recv(65536)
             self.ended = not data
             self._buffer += data
+            if self.ended and self._buffer:
+                raise docker.errors.StreamParseError("the output of a program was cut off")
         return b""
 
     def _readable(self, seconds: float) -> bool:
@@ -108,3 +112,19 @@ class ExecStream:
             return b""
         frame, self._buffer = self._buffer[8 : 8 + length], self._buffer[8 + length :]
         return frame
+
+
+def _come_already(response: Any) -> bytes:
+    """What came together with the head of an answer: the reader of the head has it, and the socket no longer."""
+    reader = getattr(getattr(getattr(response, "raw", None), "_fp", None), "fp", None)
+    if not isinstance(reader, io.BufferedReader):
+        return b""
+    sock = reader.raw._sock
+    limit_s = sock.gettimeout()
+    sock.settimeout(0)
+    try:
+        with suppress(ssl.SSLWantReadError):  # nothing has
+            return reader.peek()
+    finally:
+        sock.settimeout(limit_s)
+    return b""

@@ -26,6 +26,8 @@ class DockerProxy:
         may take its time."""
         self.byte_s = 0.0
         """Seconds between two bytes of what the daemon answers; 0 for no limit. It counts for answers underway, too."""
+        self.gather_s = 0.0
+        """Seconds in which what the daemon answers is gathered, to be passed on in one piece."""
         self.asked: list[str] = []
         self.ended = threading.Event()
         self._behind = behind.removeprefix("unix://")
@@ -68,6 +70,7 @@ class DockerProxy:
                 daemon.connect(self._behind)
                 daemon.sendall(b"\r\n".join(lines) + _HEAD + rest)
                 threading.Thread(target=_pass, args=[client, daemon], daemon=True).start()
+                time.sleep(self.gather_s)
                 _pass(daemon, client, lambda: self.byte_s)
 
 
@@ -189,6 +192,15 @@ def slow() -> Iterator[bytes]:
     while True:
         yield b"x"
         time.sleep(0.5)
+
+
+def opened(*frames: bytes) -> Callable[[], Iterator[bytes]]:
+    """A program is said to be connected and prints some frames, and that is all."""
+    head = (
+        b"HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\n"
+        b"Upgrade: tcp\r\n\r\n"
+    )
+    return lambda: iter([head, *frames])
 
 
 FAULTS = {one.__name__: one for one in (garbage, status_500, nonsense, cut, endless, slow)}

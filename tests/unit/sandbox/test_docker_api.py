@@ -64,7 +64,7 @@ CALLS = {
         lambda client: [one["Path"] for one in client.api.diff("x") or ()],
     ),
     "a program": (
-        {"exec": {"Id": "e"}, "json": {"ExitCode": 0}},
+        {"exec": {"Id": "e"}, "json": {"ExitCode": 0, "Running": False}},
         lambda client: client.api.exec_inspect("x")["ExitCode"],
     ),
     "a pull": ({"create": {"status": "Pulling"}, "json": IMAGE}, lambda client: pull(client, "x:1", "x", print)),
