@@ -199,10 +199,19 @@ def engine(folder: Path, **options: Any) -> Iterator[Engine]:
         additional_config={KEY: settings},
         **{"enforce_eager": True, **options},
     )
+    queues = _queues(llm)
     try:
         yield Engine(llm)
     finally:
         llm.llm_engine.engine_core.shutdown()
+        for queue in queues:
+            queue.local_socket.context.destroy(linger=0)
         del llm
         gc.collect()
         cleanup_dist_env_and_memory()
+
+
+def _queues(llm: Any) -> list[Any]:
+    """Those to and from ranks in processes of their own, whose sockets vLLM leaves open."""
+    executor = llm.llm_engine.model_executor
+    return [executor.rpc_broadcast_mq, *executor.response_mqs] if hasattr(executor, "rpc_broadcast_mq") else []

@@ -95,6 +95,7 @@ class Worker:
         names = {site: (f"layers.{layer}", f"layers.{layer + 1}") for site, layer in enumerate(LAYERS)}
         return {
             "faults": one.faults,
+            "stage": 0,
             "prompt": one.prompt,
             "cached": one.cached,
             "reached": int(self.slots.reached[slot]),
@@ -119,7 +120,13 @@ class Worker:
         assert one is not None
         sums, counts = self.buffers.pooled[one.pool].cpu(), self.buffers.counted[one.pool].cpu()
         mean = (sums / counts[:, None]).float().numpy()
-        return {"faults": [], "layers": [0, 1, 2], "positions": counts.int().tolist(), "residuals": mean.tobytes()}
+        return {
+            "faults": [],
+            "stage": 0,
+            "layers": [0, 1, 2],
+            "positions": counts.int().tolist(),
+            "residuals": mean.tobytes(),
+        }
 
     def measured(self, request: str, *, completion_tokens: int) -> Measured:
         """The receipts of a request."""

@@ -18,9 +18,20 @@ def folder(tmp_path_factory):
     return save_tiny(tmp_path_factory.mktemp("qwen3"), "qwen3")
 
 
-@pytest.mark.parametrize("cached", [False, True], ids=["computed anew", "from the prefix cache"])
-def test_preempted_requests_have_the_tokens_and_receipts_of_those_that_ran_alone(folder, cached):
-    with engine(folder, num_gpu_blocks_override=BLOCKS, block_size=128, enable_prefix_caching=cached) as steered:
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"enable_prefix_caching": False},
+        {"enable_prefix_caching": True},
+        {"pipeline_parallel_size": 2, "distributed_executor_backend": "mp"},
+    ],
+    ids=["computed anew", "from the prefix cache", "in two stages"],
+)
+def test_preempted_requests_have_the_tokens_and_receipts_of_those_that_ran_alone(
+    folder, options, plugin_found, monkeypatch
+):
+    monkeypatch.syspath_prepend(plugin_found)
+    with engine(folder, num_gpu_blocks_override=BLOCKS, block_size=128, **options) as steered:
         a, b = steered.put(vectors(0)), steered.put(vectors(1))
         steers = (
             (Steer(1, a, 4.0),),

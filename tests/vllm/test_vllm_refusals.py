@@ -25,7 +25,6 @@ def config_of(folder, **options):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"pipeline_parallel_size": 2}, "pipeline parallelism"),
         ({"speculative_config": {"method": "ngram", "num_speculative_tokens": 2}}, "speculative decoding"),
     ],
 )

@@ -53,7 +53,6 @@ REFUSED: Mapping[str, str] = {
     "data_parallel_hybrid_lb": _ONE_SERVER,
     "data_parallel_multi_port_external_lb": _ONE_SERVER,
     "enable_elastic_ep": _ONE_SERVER,
-    "pipeline_parallel_size": "receipts of several stages are not tested yet; use tensor_parallel_size",
 }
 """Argument → why it is refused."""
 _OFF = (None, False, 0, 1)

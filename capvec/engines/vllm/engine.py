@@ -1,8 +1,9 @@
 """A model in vLLM, as capvec runs it.
 
 vLLM's own settings stand where they change nothing that a receipt says: CUDA graphs, compilation, chunked prefill, the
-prefix cache, preemption, tensor parallelism, quantised weights. `arguments.REFUSED` lists what is switched off, each
-with its reason. The plugin in `capvec.engines.vllm.plugin` runs in vLLM's worker processes: it steers, and measures.
+prefix cache, preemption, tensor and pipeline parallelism, quantised weights. `arguments.REFUSED` lists what is switched
+off, each with its reason. The plugin in `capvec.engines.vllm.plugin` runs in vLLM's worker processes: it steers, and
+measures.
 """
 
 from __future__ import annotations
@@ -201,7 +202,8 @@ def settings() -> dict[str, Any]:
 def _start(name: str, arguments: dict[str, Any], copies: Sequence[Replica]) -> AsyncLLM:
     fork_engines()
     own = settings() | {"additional_config": {"capvec": {"layers": arguments.pop(LAYERS, "all")}}}
-    if len(copies) > 1 and not current_platform.is_cpu() and arguments.get("tensor_parallel_size", 1) == 1:
+    split = any(arguments.get(f"{how}_parallel_size", 1) != 1 for how in ("tensor", "pipeline"))
+    if len(copies) > 1 and not current_platform.is_cpu() and not split:
         # Otherwise each copy has two processes, and receipts wait for the next step of the other.
         own["distributed_executor_backend"] = "uni"
     try:

@@ -4,20 +4,19 @@ A rank counts positions, because the passes of vLLM are not those of a reply: a 
 request repeats some, and with asynchronous scheduling a request takes part in a pass after its last token, whose result
 is thrown away. A reply's forward pass is therefore a position from which a token is drawn, computed for the first time.
 Positions computed again, and those after the last token, are measured like all others and reported apart (`Apart`).
-
-With tensor parallelism every rank holds the whole residual, steers it and measures it. The ranks must agree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from capvec.engines.vllm.layout import APPLIES, GENERATED, LEAST, READINGS, SUMS, WATCHED
+from capvec.engines.vllm.layout import APPLIES, GENERATED
+from capvec.engines.vllm.ranks import Raw, by_stage, together
 from capvec.errors import SteeringFault
 from capvec.steering import EXTREMES, IsolationCheck, Receipt, Steer
 
@@ -47,11 +46,6 @@ class Measured(NamedTuple):
 _MEANS = {"shift_mean": "shift", "level_mean": "level", "ambient_norm": "ambient", "rounding": "rounding"}
 """Field of a receipt → sum over the positions."""
 _SIGNS = {name: 1 if name.endswith("_min") else -1 for name in EXTREMES}
-Raw = Mapping[str, Any]
-"""What one rank measured of a request: `faults`, why it was not steered; `prompt` and `cached`, tokens; `reached`, the
-first position that was never computed; `passes`; `again`, positions computed a second time; `watched`, the numbers of
-`layout.WATCHED` for each site; and `steers`, for each `site`, `block`, `receiver`, `vector` and `readings`. Numbers are
-the bytes of float64."""
 
 
 def receipts(steers: Sequence[Steer], ranks: Sequence[Raw], *, prompt: Sequence[int], drawn: Sequence[int]) -> Measured:
@@ -67,14 +61,8 @@ def receipts(steers: Sequence[Steer], ranks: Sequence[Raw], *, prompt: Sequence[
         SteeringFault: a rank did not steer the request as asked, steered the rows of other tokens, or the ranks do not
             agree.
     """
-    for number, raw in enumerate(ranks):
-        if raw["faults"]:
-            raise SteeringFault(f"rank {number} did not steer the request: {'; '.join(raw['faults'])}")
-    if not ranks:
-        raise SteeringFault("no rank answered what it measured; expected an answer of each")
-    ranks = [_unpacked(raw) for raw in ranks]
-    _check_agreement(ranks)
-    raw = ranks[0]
+    _check_faults(ranks, "did not steer the request")
+    raw = together(ranks)
     if len(raw["steers"]) != len(steers):
         raise SteeringFault(f"the ranks measured {len(raw['steers'])} steers; the request has {len(steers)}")
     made = raw["reached"] - max(raw["prompt"] - 1, raw["cached"])
@@ -82,18 +70,19 @@ def receipts(steers: Sequence[Steer], ranks: Sequence[Raw], *, prompt: Sequence[
     forwards = made - overshoot
     _check_tokens(raw, [*prompt[raw["cached"] :], *drawn], overshoot)
     return Measured(
-        tuple(_receipt(steer, number, ranks, forwards, overshoot) for number, steer in enumerate(steers)),
-        _isolation(steers, ranks, forwards, overshoot),
+        tuple(_receipt(steer, raw["steers"][number], raw, forwards, overshoot) for number, steer in enumerate(steers)),
+        _isolation(steers, raw, forwards, overshoot),
         raw["cached"],
         Apart(raw["passes"], raw["again"], overshoot),
     )
 
 
-def residuals(ranks: Sequence[Mapping[str, Any]], positions: int, n_layers: int, d_model: int) -> NDArray[np.float32]:
+def residuals(ranks: Sequence[Raw], positions: int, n_layers: int, d_model: int) -> NDArray[np.float32]:
     """The captured residuals of one conversation, averaged over its chosen positions.
 
     Args:
-        ranks: of each rank, `faults`; `layers`; `positions`, of each layer; and `residuals`, the bytes of float32.
+        ranks: of each rank, `faults`; `stage`; `layers`; `positions`, of each layer; and `residuals`, the bytes of
+            float32.
         positions: that were chosen.
         n_layers: of the model.
         d_model: of the model.
@@ -102,51 +91,47 @@ def residuals(ranks: Sequence[Mapping[str, Any]], positions: int, n_layers: int,
         float32 `[n_layers, d_model]`.
 
     Raises:
-        SteeringFault: a rank did not capture them, has not every layer or every position, or differs from another.
+        SteeringFault: a rank did not capture them, has not every layer or differs from another of its stage, or the
+            stages together have not every position.
     """
-    found = []
+    _check_faults(ranks, "captured nothing")
     for number, raw in enumerate(ranks):
-        if raw["faults"]:
-            raise SteeringFault(f"rank {number} captured nothing: {'; '.join(raw['faults'])}")
         if raw["layers"] != list(range(n_layers)):
             raise SteeringFault(
                 f"rank {number} captured the layers {raw['layers']}; expected all {n_layers}: start vLLM with hooks at "
                 "all layers"
             )
-        if set(raw["positions"]) != {positions}:
-            raise SteeringFault(
-                f"rank {number} captured {raw['positions']} positions of the layers; expected {positions}"
-            )
-        found.append(np.frombuffer(raw["residuals"], dtype="<f4").reshape(n_layers, d_model))
-    if not found:
-        raise SteeringFault("no rank answered what it captured; expected an answer of each")
-    if not all(np.allclose(found[0], other, rtol=1e-5, atol=1e-5 * float(np.abs(found[0]).max())) for other in found):
-        raise SteeringFault("the ranks captured different residuals; expected the same in each")
-    return found[0]
+    found, counts = np.zeros((n_layers, d_model), dtype="<f4"), np.zeros(n_layers, dtype=np.int64)
+    for stage in by_stage(ranks):
+        found += _agreed(stage).reshape(n_layers, d_model)
+        counts += stage[0][1]["positions"]
+    if set(counts.tolist()) != {positions}:
+        raise SteeringFault(f"the ranks captured {counts.tolist()} positions of the layers; expected {positions}")
+    return found
 
 
-def _unpacked(raw: Raw) -> Raw:
-    """With numbers in place of bytes: of `watched` a list over the sites, and of readings one number, by their names.
-
-    They are lists, because a reply has few numbers and a server waits for the receipts of many replies in turn.
-    """
-    watched = np.frombuffer(raw["watched"]).reshape(-1, len(WATCHED))
-    return {
-        **raw,
-        "watched": dict(zip(WATCHED, watched.T.tolist(), strict=True)),
-        "steers": [{**own, "readings": _named(own["readings"])} for own in raw["steers"]],
-    }
-
-
-def _named(readings: bytes) -> dict[str, float]:
-    return dict(zip(READINGS, np.frombuffer(readings).tolist(), strict=True))
+def _agreed(stage: Sequence[tuple[str, Raw]]) -> NDArray[np.float32]:
+    """What the ranks of a stage captured alike."""
+    values = [np.frombuffer(raw["residuals"], dtype="<f4") for _, raw in stage]
+    most = float(np.abs(values[0]).max(initial=0.0))
+    for (name, raw), mine in zip(stage, values, strict=True):
+        if raw["positions"] != stage[0][1]["positions"] or not np.allclose(
+            values[0], mine, rtol=1e-5, atol=1e-5 * most
+        ):
+            raise SteeringFault(f"{name} captured other residuals than {stage[0][0]}; expected the same in each")
+    return values[0]
 
 
-def _receipt(steer: Steer, number: int, ranks: Sequence[Raw], forwards: int, overshoot: int) -> Receipt:
-    """Counts are the same in each rank. Of means the mean over the ranks is taken, of extremes the worst."""
-    raw = ranks[0]
-    own = raw["steers"][number]
-    readings = _joined([rank["steers"][number]["readings"] for rank in ranks])
+def _check_faults(ranks: Sequence[Raw], what: str) -> None:
+    for number, raw in enumerate(ranks):
+        if raw["faults"]:
+            raise SteeringFault(f"rank {number} {what}: {'; '.join(raw['faults'])}")
+    if not ranks:
+        raise SteeringFault("no rank answered what it measured; expected an answer of each")
+
+
+def _receipt(steer: Steer, own: Raw, raw: Raw, forwards: int, overshoot: int) -> Receipt:
+    readings = own["readings"]
     positions = readings["positions"]
     after = overshoot if APPLIES[steer.positions] >> GENERATED & 1 else 0
     measured: dict[str, Any] = {}
@@ -166,17 +151,9 @@ def _receipt(steer: Steer, number: int, ranks: Sequence[Raw], forwards: int, ove
     )
 
 
-def _joined(ranks: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
-    """Of sums the mean over the ranks, of least values the least."""
-    if len(ranks) == 1:
-        return ranks[0]
-    means = {name: sum(one[name] for one in ranks) / len(ranks) for name in SUMS}
-    return means | {name: min(one[name] for one in ranks) for name in LEAST}
-
-
-def _isolation(steers: Sequence[Steer], ranks: Sequence[Raw], forwards: int, overshoot: int) -> IsolationCheck:
+def _isolation(steers: Sequence[Steer], raw: Raw, forwards: int, overshoot: int) -> IsolationCheck:
     """A site at which a position was not measured has not been watched in one of the passes, at least."""
-    raw, watched = ranks[0], ranks[0]["watched"]
+    watched = raw["watched"]
     sites = len(watched["seen"])
     due = raw["reached"] - raw["cached"], raw["again"]
     missed = sites - list(zip(watched["seen"], watched["again"], strict=True)).count(due)
@@ -190,7 +167,7 @@ def _isolation(steers: Sequence[Steer], ranks: Sequence[Raw], forwards: int, ove
         sites=sites * forwards,
         watched=int(sum(watched["drew"])) - sites * overshoot - missed,
         steered=int(sum(watched["moved"])) - overshoot * len(moving),
-        leak_max=float(np.max([leak for rank in ranks for leak in rank["watched"]["leak"]], initial=0.0)),  # or NaN
+        leak_max=float(np.max(watched["leak"], initial=0.0)),  # or NaN
     )
 
 
@@ -198,7 +175,7 @@ def _check_tokens(raw: Raw, tokens: Sequence[int], overshoot: int) -> None:
     """Check that the rows which were steered and measured as this request's held its tokens.
 
     Args:
-        raw: of one rank.
+        raw: of all ranks together.
         tokens: that the request computes, the last one drawn included.
         overshoot: positions after the one from which the last token was drawn. The first of them holds that token; what
             others hold is not known.
@@ -217,60 +194,3 @@ def _check_tokens(raw: Raw, tokens: Sequence[int], overshoot: int) -> None:
             f"the rows that were steered as this request's held tokens whose ids sum to {min(others):.0f}; expected "
             f"{expected}: they belong to another request"
         )
-
-
-def _check_agreement(ranks: Sequence[Raw]) -> None:
-    """Check that every rank counted the same and measured the same, up to the rounding of the residual.
-
-    Raises:
-        SteeringFault: two differ.
-    """
-    first, *others = ranks
-    for number, other in enumerate(others, start=1):
-        if different := _difference(first, other):
-            name, theirs, mine = different
-            raise SteeringFault(
-                f"rank {number} has {name} {theirs}, and rank 0 has {mine}; expected the same in every rank: the hooks "
-                "do not run in all of them"
-            )
-        for steer, (mine, theirs) in enumerate(zip(first["steers"], other["steers"], strict=True)):
-            _check_same(steer, number, mine["readings"], theirs["readings"])
-
-
-def _difference(first: Raw, other: Raw) -> tuple[str, Any, Any] | None:
-    """The first count that differs: its name, what the other rank has, and what the first has."""
-    for name in ("prompt", "cached", "reached", "again", "passes"):
-        if first[name] != other[name]:
-            return name, other[name], first[name]
-    sites = [len(rank["watched"]["seen"]) for rank in (other, first)]
-    if sites[0] != sites[1]:
-        return "sites", sites[0], sites[1]
-    for name in WATCHED[:-1]:  # a leak is not a count
-        for site, (theirs, mine) in enumerate(zip(other["watched"][name], first["watched"][name], strict=True)):
-            if theirs != mine:
-                return f"{name} at site {site}", theirs, mine
-    if len(first["steers"]) != len(other["steers"]):
-        return "steers", len(other["steers"]), len(first["steers"])
-    for steer, (own, its) in enumerate(zip(first["steers"], other["steers"], strict=True)):
-        for name in ("site", "block", "receiver", "vector"):
-            if own[name] != its[name]:
-                return f"{name} of steer {steer}", its[name], own[name]
-        for name in ("positions", "again"):
-            if own["readings"][name] != its["readings"][name]:
-                return f"{name} of steer {steer}", its["readings"][name], own["readings"][name]
-    return None
-
-
-def _check_same(steer: int, rank: int, mine: Mapping[str, float], theirs: Mapping[str, float]) -> None:
-    positions = mine["positions"]
-    if not positions:
-        return
-    allowed = -2 * mine["rounding_max"] + 1e-6 * mine["ambient"] / positions
-    pairs = {name: [row[name] / positions for row in (mine, theirs)] for name in SUMS[:3]}
-    pairs |= {name: [row[name] for row in (mine, theirs)] for name in LEAST[:4]}
-    for name, (one, other) in pairs.items():
-        if abs(one - other) > allowed:
-            raise SteeringFault(
-                f"rank {rank} measured {name} {other:.6g} of steer {steer}, and rank 0 {one:.6g}; expected the same in "
-                "every rank"
-            )

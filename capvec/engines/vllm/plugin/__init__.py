@@ -7,5 +7,6 @@ engine is steered only if its configuration asks for it:
 
 with `layers` a list of decoder blocks, or `"all"`; `max_steers`, the most steers of a request at one layer (4); and
 `directions`, how many the worker holds. `runner` installs the hooks, `slots` keeps the requests' tables, `ops` steers
-and measures inside the graph, and `worker` answers what the server asks by `collective_rpc`.
+and measures inside the graph, `stages` hands on what the next stage of a pipeline measures against, and `worker`
+answers what the server asks by `collective_rpc`.
 """

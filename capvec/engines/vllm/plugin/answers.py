@@ -23,8 +23,8 @@ _UNKNOWN: Mapping[str, Any] = {"faults": ["nothing was measured of it, or it was
 class Answers:
     """What was measured of the requests of a worker. Each answer is given once."""
 
-    def __init__(self, slots: Slots, buffers: Buffers, blocks: Blocks) -> None:
-        self._slots, self._buffers, self._blocks = slots, buffers, blocks
+    def __init__(self, slots: Slots, buffers: Buffers, blocks: Blocks, *, stage: int = 0) -> None:
+        self._slots, self._buffers, self._blocks, self._stage = slots, buffers, blocks, stage
         self.reading = Reading(buffers.device)
         self._used: dict[tuple[int, int], tuple[str, float]] = {}
         """Hash and fingerprint of a bank's row at a site, computed from what the device holds."""
@@ -62,6 +62,7 @@ class Answers:
         return {
             key: {
                 "faults": one.faults,
+                "stage": self._stage,
                 "prompt": one.prompt,
                 "cached": one.cached,
                 "reached": int(self._slots.reached[slot]),
@@ -74,7 +75,9 @@ class Answers:
         }
 
     def captured(self, keys: Sequence[str]) -> dict[str, Any]:
-        """The mean residuals of each request, once: float32 `[layers, d_model]`, with the layers and the positions."""
+        """The mean residuals of each request, once: float32 `[layers, d_model]`, with the layers and the positions. A
+        layer that another stage holds has no position here, and zeros.
+        """
         answer: dict[str, Any] = {}
         for key in keys:
             slot = self._slots.find(key)
@@ -94,6 +97,7 @@ class Answers:
             mean = self._buffers.pooled[pool] / count.clamp_min(1)[:, None]
             return {
                 "faults": [],
+                "stage": self._stage,
                 "layers": list(self._slots.layers),
                 "positions": count.cpu().int().tolist(),
                 "residuals": mean.float().cpu().numpy().tobytes(),

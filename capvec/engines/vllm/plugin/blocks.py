@@ -19,42 +19,59 @@ BLOCKS = (
 )
 """Classes of vLLM whose `forward` takes and gives a pair that sums to the residual, with nothing else added in between.
 Others with the same arguments scale the sum, or reduce it over the ranks later."""
+MISSING = "PPMissingLayer"
+"""vLLM's class of what stands for a module that another stage of a pipeline holds."""
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """The decoder blocks of a model, in the order in which they run."""
+    """The decoder blocks of a model, in the order in which they run.
+
+    A stage of a pipeline holds some of them, one after the other. Without a pipeline the only stage holds all.
+    """
 
     name: str
     """Dotted path of their list."""
     modules: Sequence[nn.Module]
+    """Of the class `MISSING` where another stage holds the block."""
     end: nn.Module
     """The final norm, which receives the last block's output."""
     hooks: Sequence[tuple[str, Mapping[int, Any]]]
     """Dotted path of every module, with its forward hooks and, in another pair, with those before."""
 
-    def receiver(self, layer: int) -> nn.Module:
-        """The module that the residual of `layer` enters next."""
-        return self.modules[layer + 1] if layer + 1 < len(self.modules) else self.end
+    @property
+    def here(self) -> range:
+        """Those that this stage holds."""
+        held = [number for number, block in enumerate(self.modules) if type(block).__name__ != MISSING]
+        return range(held[0], held[-1] + 1)
+
+    def receiver(self, layer: int) -> nn.Module | None:
+        """The module that the residual of `layer` enters next; None if it does so in another stage.
+
+        Some models have the final norm in every stage, and call it in the last.
+        """
+        if layer + 1 < len(self.modules):
+            return self.modules[layer + 1] if layer + 1 in self.here else None
+        return self.end if layer in self.here else None
 
 
 def find_blocks(model: nn.Module) -> Blocks:
     """The decoder blocks of a model.
 
     Raises:
-        UsageError: there are none, or their class is not one of `BLOCKS`.
+        UsageError: there are none in this stage, or their class is not one of `BLOCKS`.
     """
-    lists = [(name, one) for name, one in model.named_modules() if isinstance(one, nn.ModuleList) and len(one)]
-    fitting = [(name, one) for name, one in lists if {type(block).__name__ for block in one} <= set(BLOCKS)]
+    lists = [(name, one) for name, one in model.named_modules() if isinstance(one, nn.ModuleList) and _kinds(one)]
+    fitting = [(name, one) for name, one in lists if _kinds(one) <= set(BLOCKS)]
     if not fitting:
         longest = max((one for _, one in lists), key=len, default=None)
-        kind = type(longest[0]).__name__ if longest is not None else "no list of blocks"
+        kind = ", ".join(sorted(_kinds(longest))) if longest is not None else "no list of blocks"
         raise UsageError(
             f"vLLM's {type(model).__name__} has decoder blocks of the class {kind}; capvec steers {', '.join(BLOCKS)}: "
             "use --engine transformers"
         )
-    name, modules = max(fitting, key=lambda pair: len(pair[1]))
-    for block in modules:
+    name, blocks = max(fitting, key=lambda pair: len(pair[1]))
+    for block in blocks:
         _check_block(block)
     parent = model.get_submodule(name.rpartition(".")[0])
     end = getattr(parent, "norm", None)
@@ -65,7 +82,12 @@ def find_blocks(model: nn.Module) -> Blocks:
         for path, module in model.named_modules()
         for of in (module._forward_hooks, module._forward_pre_hooks)
     ]
-    return Blocks(name, list(modules), end, hooks)
+    return Blocks(name, list(blocks), end, hooks)
+
+
+def _kinds(modules: nn.ModuleList) -> set[str]:
+    """The classes of those that this stage holds."""
+    return {type(one).__name__ for one in modules} - {MISSING}
 
 
 def _check_block(block: nn.Module) -> None:
@@ -78,7 +100,7 @@ def _check_block(block: nn.Module) -> None:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the hooks of a site are."""
+    """Where the hooks of a site are; empty where another stage has them."""
 
     block: str
     receiver: str
@@ -113,7 +135,8 @@ class WitnessHook:
 
 
 def hook(blocks: Blocks, layers: Sequence[int], numbers: Sequence[Tensor]) -> None:
-    """Put the hooks of each layer's site on its block and on the module that receives its output.
+    """Put the hooks of each layer's site on its block and on the module that receives its output, where this stage has
+    them.
 
     Args:
         blocks: of the model.
@@ -123,11 +146,14 @@ def hook(blocks: Blocks, layers: Sequence[int], numbers: Sequence[Tensor]) -> No
     """
     for site, layer in enumerate(layers):
         block, receiver = blocks.modules[layer], blocks.receiver(layer)
-        steer, witness = SteerHook(site), WitnessHook(site, receiver)
-        block.register_forward_hook(steer)
-        receiver.register_forward_pre_hook(witness, with_kwargs=True)
-        block.register_buffer(steer.number, numbers[site], persistent=False)
-        receiver.register_buffer(witness.number, numbers[site], persistent=False)
+        if layer in blocks.here:
+            steer = SteerHook(site)
+            block.register_forward_hook(steer)
+            block.register_buffer(steer.number, numbers[site], persistent=False)
+        if receiver is not None:
+            witness = WitnessHook(site, receiver)
+            receiver.register_forward_pre_hook(witness, with_kwargs=True)
+            receiver.register_buffer(witness.number, numbers[site], persistent=False)
 
 
 def places(blocks: Blocks, sites: int) -> tuple[Place, ...]:

@@ -37,14 +37,14 @@ class Buffers:
         self.tokens = torch.zeros(sizes.tokens, dtype=torch.int32, device=device)
         """One number for each token of the step, as `slots.Slots.pack` makes it."""
         self.ids = torch.zeros(sizes.tokens, dtype=torch.int32, device=device)
-        """Ids of the tokens, in the order of the step: in an engine, what the model reads."""
+        """Ids of the tokens, in the order of the step: in an engine, what the model reads in its first stage."""
         self.table = torch.zeros(*each, INVERSE + sizes.steers, dtype=torch.float64, device=device)
         """The steers of each slot, as `slots.Slots.table` has them."""
         self.table[..., VECTOR] = -1
         self.bank = torch.zeros(sizes.directions, sizes.sites, sizes.width, device=device)
         """v_L, float32."""
         self.stash = torch.zeros(sizes.tokens, sizes.width, dtype=dtype, device=device)
-        """h of the block that ran last."""
+        """h of the block that ran last, in this stage or the one before."""
         self.numbers = [torch.tensor(site, dtype=torch.int32, device=device) for site in range(sizes.sites)]
         """Of each site, its number."""
         self._sites = {number.data_ptr(): site for site, number in enumerate(self.numbers)}

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from vllm.distributed.parallel_state import get_pp_group
 from vllm.v1.kv_cache_interface import MambaSpec
 
 import capvec
@@ -23,6 +24,7 @@ from capvec.engines.vllm.plugin.blocks import Blocks, find_blocks, hook
 from capvec.engines.vllm.plugin.buffers import Buffers, Sizes
 from capvec.engines.vllm.plugin.prefixes import Prefixes
 from capvec.engines.vllm.plugin.slots import Slots
+from capvec.engines.vllm.plugin.stages import pass_on
 from capvec.errors import UsageError
 
 GRAPH = 2
@@ -84,7 +86,9 @@ class Steering:
             pools=max(8, POOL_BYTES // (8 * len(settings.layers) * config.model_config.get_hidden_size())),
         )
         self.buffers = Buffers(sizes, config.model_config.dtype, runner.device)
-        self.buffers.ids = runner.input_ids.gpu
+        self.stage = get_pp_group().rank_in_group
+        if self.stage == 0:
+            self.buffers.ids = runner.input_ids.gpu
         self.slots = Slots(
             sizes.slots,
             settings.layers,
@@ -98,7 +102,7 @@ class Steering:
         rows = (scheduler.max_num_seqs, *self.buffers.table.shape[1:])
         self._rows = torch.zeros(rows, dtype=torch.float64, pin_memory=self._pinned)
         self._packed: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
-        self.answers = Answers(self.slots, self.buffers, blocks)
+        self.answers = Answers(self.slots, self.buffers, blocks, stage=self.stage)
         ops.use(self.buffers)
         hook(blocks, settings.layers, self.buffers.numbers)
 
@@ -185,13 +189,13 @@ class Steering:
     def describe(self) -> dict[str, Any]:
         """What this rank is, and holds of the model."""
         config = self.runner.vllm_config
-        n_layers = len(self.blocks.modules)
+        here = self.blocks.here
         return {
             "rank": config.parallel_config.rank,
-            "pp_rank": 0,
+            "pp_rank": self.stage,
             "tp_rank": config.parallel_config.rank % config.parallel_config.tensor_parallel_size,
-            "layers": n_layers,
-            "here": [0, n_layers],
+            "layers": len(self.blocks.modules),
+            "here": [here.start, here.stop],
             "d_model": self.buffers.sizes.width,
             "dtype": str(self.buffers.stash.dtype).removeprefix("torch."),
             "blocks": self.blocks.name,
@@ -258,6 +262,7 @@ def install(runner: Any, given: Mapping[str, Any]) -> Steering:
     }
     steering = Steering(runner, blocks, settings)
     _follow(runner, steering)
+    pass_on(runner, steering.buffers, stashed=blocks.here[-1] in settings.layers)
     return steering
 
 

@@ -63,7 +63,6 @@ def check_engine(config: Any, runner: Any) -> None:
     refusals = {
         "its second model runner: set VLLM_USE_V2_MODEL_RUNNER=0": not isinstance(runner, GPUModelRunner),
         "speculative decoding, whose rejected tokens cannot be told from others": config.speculative_config is not None,
-        "pipeline parallelism: use tensor or data parallelism": parallel.pipeline_parallel_size > 1,
         "prefill context parallelism": getattr(parallel, "prefill_context_parallel_size", 1) > 1,
         "sequence parallelism, with a part of the residual in each rank": bool(getattr(passes, "enable_sp", False)),
         "microbatching (DBO), whose halves of a batch run at the same time": bool(parallel.use_ubatching),

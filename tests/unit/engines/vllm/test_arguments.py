@@ -18,7 +18,7 @@ def test_what_would_spoil_the_receipts_is_refused_by_name_with_the_reason(key):
 
 @pytest.mark.parametrize("value", [None, False, 0, 1])
 def test_a_value_that_switches_nothing_on_passes(value):
-    check_arguments({"pipeline_parallel_size": value, "speculative_config": None})
+    check_arguments({"enable_lora": value, "speculative_config": None})
 
 
 def test_a_rank_among_copies_that_others_start_is_refused_even_if_it_is_the_first():
@@ -45,4 +45,6 @@ def test_layers_are_a_list_of_blocks(layers):
 
 
 def test_other_arguments_are_vllms_business():
-    check_arguments({"tensor_parallel_size": 2, COPIES: 2, "quantization": "fp8", LAYERS: [0, 22]})
+    check_arguments(
+        {"tensor_parallel_size": 2, "pipeline_parallel_size": 2, COPIES: 2, "quantization": "fp8", LAYERS: [0, 22]}
+    )

@@ -1,4 +1,4 @@
-"""Receipts from what the ranks measured: counts by position, and ranks that must agree."""
+"""Receipts from what the ranks measured: counts by position, ranks that must agree, and stages that add up."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.worker import LAYERS, N_LAYERS, Worker
 
-from capvec.engines.vllm.layout import WATCHED
+from capvec.engines.vllm.layout import LEAST, SUMS, WATCHED
 from capvec.engines.vllm.measured import receipts, residuals
 from capvec.errors import SteeringFault
 from capvec.receipts import check_finite
@@ -100,7 +100,7 @@ def test_a_hook_that_does_not_run_in_one_rank_is_a_fault():
 
 def test_a_rank_that_steers_with_another_strength_is_a_fault():
     (worker, steers), (stronger, _) = worker_after([(0, PROMPT)]), worker_after([(0, PROMPT)], alpha=3.1)
-    with pytest.raises(SteeringFault, match="rank 1 measured shift"):
+    with pytest.raises(SteeringFault, match="rank 1 has shift of steer 0"):
         receipts(steers, [worker.raw("a"), stronger.raw("a")], **worker.tokens("a", 1))
 
 
@@ -121,18 +121,128 @@ def test_no_rank_at_all_is_a_fault():
         receipts([], [], prompt=[1], drawn=[2])
 
 
+def captured(positions, *, stage=0, values=range(8)):
+    """What a rank captured of two layers."""
+    values = np.asarray(values, dtype="<f4")
+    return {"faults": [], "stage": stage, "layers": [0, 1], "positions": positions, "residuals": values.tobytes()}
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
         ({"faults": ["too late"]}, "rank 1 captured nothing: too late"),
         ({"layers": [0]}, r"captured the layers \[0\]; expected all 2"),
-        ({"positions": [3, 2]}, r"captured \[3, 2\] positions of the layers; expected 3"),
-        ({"residuals": np.ones(8, dtype="<f4").tobytes()}, "different residuals"),
+        ({"positions": [3, 2]}, "rank 1 captured other residuals than rank 0"),
+        ({"residuals": np.ones(8, dtype="<f4").tobytes()}, "rank 1 captured other residuals than rank 0"),
     ],
 )
 def test_a_rank_that_did_not_capture_every_layer_and_position_as_the_others_is_a_fault(changed, said):
-    values = np.arange(8, dtype="<f4")
-    raw = {"faults": [], "layers": [0, 1], "positions": [3, 3], "residuals": values.tobytes()}
+    values, raw = np.arange(8, dtype="<f4"), captured([3, 3])
     assert (residuals([raw, raw], 3, 2, 4) == values.reshape(2, 4)).all()
     with pytest.raises(SteeringFault, match=said):
         residuals([raw, {**raw, **changed}], 3, 2, 4)
+
+
+# ---------------------------------------------------------------------------------------------------- stages
+
+
+UNREAD = np.array([0.0] * len(SUMS) + [np.inf] * len(LEAST)).tobytes()
+
+
+def in_stages(raw, steered, received):
+    """What two stages answer in place of one rank: the second one steers from site `steered` on, and measures from site
+    `received` on.
+    """
+    watched = np.frombuffer(raw["watched"]).reshape(len(LAYERS), -1)
+    for stage in (0, 1):
+        here = [(site >= received) == bool(stage) for site in range(len(LAYERS))]
+        yield {
+            **raw,
+            "stage": stage,
+            "watched": np.where(np.array(here)[:, None], watched, 0.0).tobytes(),
+            "steers": [
+                {
+                    **own,
+                    "block": own["block"] if (own["site"] >= steered) == bool(stage) else "",
+                    "receiver": own["receiver"] if here[own["site"]] else "",
+                    "readings": own["readings"] if here[own["site"]] else UNREAD,
+                }
+                for own in raw["steers"]
+            ],
+        }
+
+
+def worker_with_a_steer_at_each_site():
+    import torch
+
+    random = torch.Generator().manual_seed(0)
+    worker = Worker(WIDTH)
+    direction = worker.put(np.random.default_rng(0).normal(size=(N_LAYERS, WIDTH)))
+    steers = [Steer(layer, direction, 1.0 + layer) for layer in LAYERS]
+    worker.open("a", steers, prompt=PROMPT)
+    for computed, scheduled in [(0, PROMPT), (PROMPT, 1)]:
+        worker.fill(["a"], [computed], [scheduled])
+        for site in range(len(LAYERS)):
+            worker.pass_through(site, torch.randn(scheduled, WIDTH, generator=random))
+    return worker, steers
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("border", [0, 1], ids=["between sites", "behind a site"])
+@pytest.mark.parametrize("cut", range(len(LAYERS) + 1))
+def test_stages_together_have_the_receipts_of_one_rank_with_the_whole_model(cut, border, ranks):
+    worker, steers = worker_with_a_steer_at_each_site()
+    stages = [stage for stage in in_stages(worker.raw("a"), cut + border, cut) for _ in range(ranks)]
+    asked = worker.tokens("a", 2)
+    for order in (stages, stages[::-1]):
+        assert receipts(steers, order, **asked) == receipts(steers, [worker.raw("a")], **asked)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"reached": 9}, "stage 1 has reached 9, and stage 0 has 6; expected the same in every stage"),
+        ({"passes": 1}, "stage 1 has passes 1, and stage 0 has 2"),
+        ({"steers": []}, "stage 1 has steers 0, and stage 0 has 3"),
+    ],
+)
+def test_stages_that_did_not_compute_the_same_request_are_a_fault(changed, said):
+    worker, steers = worker_with_a_steer_at_each_site()
+    first, second = in_stages(worker.raw("a"), 1, 1)
+    with pytest.raises(SteeringFault, match=said):
+        receipts(steers, [first, {**second, **changed}], **worker.tokens("a", 2))
+
+
+def test_a_stage_with_another_vector_is_a_fault_though_it_measured_none():
+    worker, steers = worker_with_a_steer_at_each_site()
+    first, second = in_stages(worker.raw("a"), 1, 1)
+    first["steers"][2]["vector"] = "another"
+    with pytest.raises(SteeringFault, match="stage 1 has vector of steer 2 v, and stage 0 has another"):
+        receipts(steers, [first, second], **worker.tokens("a", 2))
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_stage_that_does_not_answer_leaves_its_sites_unwatched(missing):
+    worker, steers = worker_with_a_steer_at_each_site()
+    stages = list(in_stages(worker.raw("a"), 1, 1))
+    found = receipts(steers, [stages[1 - missing]], **worker.tokens("a", 2))
+    assert found.isolation.watched < found.isolation.sites
+    assert not all(one.passed for one in found.receipts)
+
+
+def test_a_position_that_two_stages_measured_is_counted_twice():
+    worker, steers = worker_with_a_steer_at_each_site()
+    raw = worker.raw("a")
+    found = receipts(steers, [raw, {**raw, "stage": 1}], **worker.tokens("a", 2))
+    assert [one.passed for one in found.receipts] == [2 * (PROMPT + 1)] * len(LAYERS)
+
+
+def test_each_stage_captures_the_residuals_of_its_own_layers():
+    stages = [
+        captured([3, 0], values=[1, 2, 3, 4, 0, 0, 0, 0]),
+        captured([0, 3], stage=1, values=[0] * 4 + [5, 6, 7, 8]),
+    ]
+    assert residuals(stages, 3, 2, 4).ravel().tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
+    for ranks, found in ([stages[:1], r"\[3, 0\]"], [[*stages, captured([3, 3], stage=2)], r"\[6, 6\]"]):
+        with pytest.raises(SteeringFault, match=rf"captured {found} positions of the layers; expected 3"):
+            residuals(ranks, 3, 2, 4)
