@@ -40,6 +40,10 @@ def batch(a, b):
 
 @pytest.fixture(scope="module")
 def expected(folder):
+    return alone(folder)
+
+
+def alone(folder):
     """What one rank says to the batch, and the residuals that it captures."""
     with engine(folder) as running:
         answers = running.run(batch(*(running.put(vectors(seed)) for seed in (0, 1))))
@@ -54,10 +58,10 @@ def steered(folder, plugin_found):
 
 @contextmanager
 def in_stages(folder, plugin_found, **options):
-    pipeline = {"pipeline_parallel_size": 2, "distributed_executor_backend": "mp"}
+    options = {"pipeline_parallel_size": 2, "distributed_executor_backend": "mp", **options}
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(plugin_found)
-        with engine(folder, **pipeline, **options) as running:
+        with engine(folder, **options) as running:
             for seed in (0, 1):
                 running.put(vectors(seed))
             yield running
@@ -81,6 +85,7 @@ def check_as_alone(steered, expected, ranks):
 def test_both_stages_steer_as_one_rank_does_and_every_receipt_holds(expected, steered):
     described = steered.llm.collective_rpc("capvec_describe")
     assert [(one["pp_rank"], one["here"]) for one in described] == [(0, [0, 2]), (1, [2, 4])]
+    assert steered.llm.llm_engine.engine_core.engine_core.batch_queue_size == 2  # steps under way at once
     check_as_alone(steered, expected, ranks=2)
 
 
@@ -216,13 +221,16 @@ def test_the_ranks_of_each_stage_must_agree(folder, expected, plugin_found):
             steered.check(answer)
 
 
-@pytest.mark.slow
 def test_compiled_stages_say_what_one_rank_says(folder, expected, plugin_found):
     with in_stages(folder, plugin_found, enforce_eager=False) as steered:
         check_as_alone(steered, expected, ranks=2)
 
 
-@pytest.mark.parametrize("architecture", ["gemma3", "qwen3-moe"])
-def test_a_model_with_its_final_norm_in_every_stage_is_steered_at_every_layer(tmp_path, plugin_found, architecture):
-    with in_stages(save_tiny(tmp_path, architecture), plugin_found) as steered:
-        check_all(steered, steered.run(batch(*steered.directions)))
+@pytest.mark.parametrize(("architecture", "stages"), [("gemma3", LAYERS), ("qwen3-moe", 2)])
+def test_a_model_with_its_final_norm_in_every_stage_is_steered_at_every_layer(
+    tmp_path, plugin_found, architecture, stages
+):
+    folder = save_tiny(tmp_path, architecture)
+    expected = alone(folder)
+    with in_stages(folder, plugin_found, pipeline_parallel_size=stages) as steered:
+        check_as_alone(steered, expected, ranks=stages)
