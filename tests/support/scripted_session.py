@@ -10,7 +10,7 @@ import pytest
 
 from capvec.plan.plan import Plan, Settings
 from capvec.pytest_plugin.controller import Controller
-from capvec.pytest_plugin.plugin import speaker
+from capvec.pytest_plugin.preparation import speaker
 from capvec.pytest_plugin.progress import progress_of
 from capvec.records import Config, Outcome, TrialSpec
 from capvec.results.gates import GateResult
