@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings
 
 from capvec.programs import brief_waits
-from capvec.pytest_plugin.plugin import STUDIES
+from capvec.pytest_plugin.preparation import STUDIES
 
 # No test goes by the clock: on shared cores an example may take a hundred times as long as the one before it.
 settings.register_profile("capvec", deadline=None)

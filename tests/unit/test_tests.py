@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support import REPOSITORY
 
-from capvec.pytest_plugin.plugin import STUDIES
+from capvec.pytest_plugin.preparation import STUDIES
 
 pytestmark = pytest.mark.unit
 

@@ -8,30 +8,12 @@ from support.tasks import CLOSED
 
 # Before pytester takes note of what is loaded: it unloads the rest after each run, and NumPy cannot be loaded twice.
 import capvec.run.session  # noqa: F401
-from capvec.errors import UsageError
 from capvec.plan.plan import Settings
-from capvec.pytest_plugin.plugin import SUITE, pytest_ignore_collect, requested_study
+from capvec.pytest_plugin.plugin import SUITE, pytest_ignore_collect
 from capvec.studies.calibration.selection import GridPoint, Selection
 
 pytestmark = pytest.mark.unit
 pytest_plugins = ("pytester",)
-
-
-@pytest.mark.parametrize("expression", ["sweep", "sweep and not gpu", "sweep or unit"])
-def test_an_expression_that_selects_because_of_the_mark_asks_for_the_sweep(expression):
-    assert requested_study(expression) == "sweep"
-    assert requested_study(expression.replace("sweep", "calibration")) == "calibration"
-
-
-@pytest.mark.parametrize("expression", ["", "unit", "not sweep", "not unit", "sweep and gpu"])
-def test_an_expression_that_would_select_anyway_or_never_does_not_ask_for_it(expression):
-    assert requested_study(expression) is None
-    assert requested_study(expression.replace("sweep", "calibration")) is None
-
-
-def test_two_studies_in_one_session_are_refused():
-    with pytest.raises(UsageError, match="one of them at a time"):
-        requested_study("sweep or calibration")
 
 
 @pytest.fixture
