@@ -6,7 +6,10 @@ It runs as a process of its own, so that the caller need not import torch.
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +27,26 @@ def convert(gguf: Path, out: Path) -> None:
 
     from capvec.models.whole import load_whole  # noqa: PLC0415 (slow)
 
-    model = load_whole(gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True))
-    _check_all_taken(gguf, model)
-    model.bfloat16().save_pretrained(out)
-    AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name).save_pretrained(out)
+    with _read_once():
+        model = load_whole(gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True))
+        _check_all_taken(gguf, model)
+        model.bfloat16().save_pretrained(out)
+        AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name).save_pretrained(out)
+
+
+@contextmanager
+def _read_once() -> Iterator[None]:
+    """Keep what transformers makes of a GGUF file anew each time: its fields, of which a vocabulary is most, for the
+    config, the weights and the tokenizer, and a table of all names of tensors for each tensor.
+    """
+    import gguf as gguf_files  # noqa: PLC0415 (slow)
+
+    with ExitStack() as stack:
+        for name in ("GGUFReader", "get_tensor_name_map"):
+            maker = getattr(gguf_files, name)
+            stack.callback(setattr, gguf_files, name, maker)
+            setattr(gguf_files, name, functools.cache(maker))
+        yield
 
 
 def _check_all_taken(gguf: Path, model: Any) -> None:
@@ -36,7 +55,7 @@ def _check_all_taken(gguf: Path, model: Any) -> None:
 
     from capvec.engines.transformers.checkpoint import some_names  # noqa: PLC0415 (slow)
 
-    reader = gguf_files.GGUFReader(gguf)
+    reader = gguf_files.GGUFReader(str(gguf))
     named = {name: number for number, name in gguf_files.MODEL_ARCH_NAMES.items()}
     architecture = named[reader.fields["general.architecture"].contents()]
     names = gguf_files.get_tensor_name_map(architecture, model.config.num_hidden_layers)

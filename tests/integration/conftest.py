@@ -8,6 +8,21 @@ import pytest
 import safetensors.numpy
 from support.real_sweeps import RUN, write_given
 
+from capvec.cache import cache_root
+
+BUNDLED = cache_root() / "pocket"
+"""Where this machine keeps the bundled model."""
+
+
+@pytest.fixture
+def pytester(pytester):
+    """pytester's, with the bundled model of this machine in its home: to make one takes half a minute."""
+    BUNDLED.mkdir(parents=True, exist_ok=True)
+    cache = pytester.path / ".cache" / "capvec"
+    cache.mkdir(parents=True)
+    (cache / BUNDLED.name).symlink_to(BUNDLED)
+    return pytester
+
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory):

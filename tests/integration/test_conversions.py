@@ -125,6 +125,24 @@ def test_a_base_model_that_is_not_whole_is_refused(base, adapter, tmp_path, edit
     assert not (tmp_path / "out").exists()
 
 
+def test_a_gguf_file_is_read_once_for_config_weights_and_tokenizer(tmp_path, monkeypatch):
+    import gguf
+
+    from capvec.models.convert import convert
+
+    read, reader = [], gguf.GGUFReader
+
+    def counted(path, *others):
+        read.append(str(path))
+        return reader(path, *others)
+
+    monkeypatch.setattr(gguf, "GGUFReader", counted)
+    file = write_gguf(tmp_path / "m.gguf", tensors())
+    convert(file, tmp_path / "out")
+    assert read == [str(file)]
+    assert gguf.GGUFReader is counted
+
+
 def test_a_gguf_file_is_converted_whole(tmp_path):
     import torch
     from safetensors.torch import load_file
