@@ -11,7 +11,7 @@ import psutil
 import pytest
 from support.checked import asked
 from support.engine_conformance import HELLO, ask
-from support.tiny_models import VECTORS
+from support.tiny_models import LAYERS, VECTORS
 from support.vllm_processes import cores, put, until
 
 from capvec.engines.client import EngineClient
@@ -19,7 +19,7 @@ from capvec.engines.process import client_of, start_engine
 from capvec.engines.selection import EngineChoice
 from capvec.engines.supervised import SupervisedEngine
 from capvec.engines.vllm import versions
-from capvec.engines.vllm.arguments import REFUSED
+from capvec.engines.vllm.arguments import REFUSED, STAGES
 from capvec.engines.vllm.health import STALLED_S
 from capvec.errors import EngineUnavailable, UsageError
 from capvec.receipts import check_receipts
@@ -54,6 +54,22 @@ def test_what_vllm_does_not_take_is_said_in_one_sentence(source, tmp_path, args)
         pytest.raises(UsageError, match=r"^vLLM refuses to serve .*"),
         start_engine(source, log_path=tmp_path / "log", choice=EngineChoice("vllm", args)),
     ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("stages", "partition", "said"),
+    [
+        (LAYERS + 1, None, f"stage {LAYERS} would hold none of the model's {LAYERS} blocks"),
+        (2, f"0,{LAYERS}", f"stage 0 would hold none of the model's {LAYERS} blocks"),
+        (2, "1,1", "vLLM refuses to serve .* does not match num_hidden_layers"),
+    ],
+)
+def test_a_stage_without_blocks_is_refused(source, tmp_path, monkeypatch, stages, partition, said):
+    if partition:
+        monkeypatch.setenv("VLLM_PP_LAYER_PARTITION", partition)
+    choice = EngineChoice("vllm", {STAGES: stages})
+    with pytest.raises(UsageError, match=said), start_engine(source, log_path=tmp_path / "log", choice=choice):
         pass
 
 

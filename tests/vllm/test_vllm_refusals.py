@@ -26,6 +26,7 @@ def config_of(folder, **options):
     ("options", "said"),
     [
         ({"speculative_config": {"method": "ngram", "num_speculative_tokens": 2}}, "speculative decoding"),
+        ({"distributed_executor_backend": "external_launcher", "pipeline_parallel_size": 2}, "an external launcher"),
     ],
 )
 def test_an_engine_whose_passes_cannot_be_steered_is_refused(folder, options, said):

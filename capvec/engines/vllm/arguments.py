@@ -14,6 +14,14 @@ LAYERS = "capvec_layers"
 """capvec's own: the decoder blocks that can be steered, a list of numbers; all of them if absent."""
 COPIES = "data_parallel_size"
 """vLLM's: how many copies of the model there are."""
+TENSOR = "tensor_parallel_size"
+"""vLLM's: over how many ranks each layer of a copy reaches."""
+STAGES = "pipeline_parallel_size"
+"""vLLM's: into how many stages a copy is divided."""
+EXECUTOR = "distributed_executor_backend"
+"""vLLM's: what starts the ranks."""
+EXECUTORS = ("mp", "ray", "uni")
+"""Those that start every rank of a copy, and ask it. An external launcher starts a whole engine for each rank."""
 
 _POSITIONS = "the tokens of a forward pass would not be those that the receipts count"
 _OTHER_WEIGHTS = "the model is what --model names, and its digest is on record"
@@ -71,6 +79,13 @@ def check_arguments(given: Mapping[str, Any]) -> None:
     copies = given.get(COPIES, 1)
     if type(copies) is not int or copies < 1:
         raise UsageError(f"--engine-arg {COPIES}={copies!r}: expected how many copies of the model to hold, 1 or more")
+    if (executor := given.get(EXECUTOR)) is not None and executor not in EXECUTORS:
+        raise UsageError(
+            f"--engine-arg {EXECUTOR}={executor!r}: expected {' or '.join(EXECUTORS)}, or nothing: receipts come from "
+            "every rank, and these start and ask all of them"
+        )
+    if executor == "uni" and (split := [name for name in (TENSOR, STAGES) if given.get(name, 1) != 1]):
+        raise UsageError(f"--engine-arg {EXECUTOR}=uni: it starts one rank, and {split[0]} needs more; leave it out")
     layers = given.get(LAYERS)
     if LAYERS in given and not (
         isinstance(layers, list) and layers and all(type(layer) is int and layer >= 0 for layer in layers)

@@ -15,6 +15,7 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 from vllm import AsyncEngineArgs
+from vllm.distributed.utils import get_pp_indices
 from vllm.platforms import current_platform
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -27,7 +28,7 @@ from capvec.engines.model_files import cannot_load, folder_digest
 from capvec.engines.protocol import EngineInfo, GenerationDefaults
 from capvec.engines.transformers.template_trial import tried_template
 from capvec.engines.vllm import versions
-from capvec.engines.vllm.arguments import COPIES, LAYERS, check_arguments
+from capvec.engines.vllm.arguments import COPIES, LAYERS, STAGES, TENSOR, check_arguments
 from capvec.engines.vllm.forked import fork_engines
 from capvec.engines.vllm.replicas import Replica, Replicas
 from capvec.errors import EngineUnavailable, UsageError
@@ -202,7 +203,7 @@ def settings() -> dict[str, Any]:
 def _start(name: str, arguments: dict[str, Any], copies: Sequence[Replica]) -> AsyncLLM:
     fork_engines()
     own = settings() | {"additional_config": {"capvec": {"layers": arguments.pop(LAYERS, "all")}}}
-    split = any(arguments.get(f"{how}_parallel_size", 1) != 1 for how in ("tensor", "pipeline"))
+    split = any(arguments.get(how, 1) != 1 for how in (TENSOR, STAGES))
     if len(copies) > 1 and not current_platform.is_cpu() and not split:
         # Otherwise each copy has two processes, and receipts wait for the next step of the other.
         own["distributed_executor_backend"] = "uni"
@@ -213,6 +214,8 @@ def _start(name: str, arguments: dict[str, Any], copies: Sequence[Replica]) -> A
                 f"--engine-arg {COPIES}: the copies of a mixture of experts share each step, which is not tested; use "
                 "tensor_parallel_size"
             )
+        if (stages := arguments.get(STAGES, 1)) != 1:
+            _check_stages(wanted.create_model_config().get_total_num_hidden_layers(), stages)
         # In a step of a server vLLM computes up to 8,192 tokens on an H100, in one of a library 2,048.
         context = UsageContext.OPENAI_API_SERVER
         counting = [lambda _config, number: StepCount(copies[number])]
@@ -220,6 +223,21 @@ def _start(name: str, arguments: dict[str, Any], copies: Sequence[Replica]) -> A
     except (TypeError, ValueError) as error:  # an unknown argument, or values that do not go together
         said = " ".join(str(error).split())
         raise UsageError(f"vLLM refuses to serve {name!r}: {said[:600]}") from error
+
+
+def _check_stages(blocks: int, stages: int) -> None:
+    """Check that every stage of a pipeline has something to steer: vLLM starts one without a block too.
+
+    Raises:
+        UsageError: one would have none.
+    """
+    for stage in range(stages):
+        start, end = get_pp_indices(blocks, stage, stages)
+        if start == end:
+            raise UsageError(
+                f"--engine-arg {STAGES}={stages}: stage {stage} would hold none of the model's {blocks} blocks; "
+                "expected one or more in each: lower it, or change VLLM_PP_LAYER_PARTITION"
+            )
 
 
 def _same_in_all(ranks: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

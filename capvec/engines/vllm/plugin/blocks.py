@@ -63,6 +63,11 @@ def find_blocks(model: nn.Module) -> Blocks:
     """
     lists = [(name, one) for name, one in model.named_modules() if isinstance(one, nn.ModuleList) and _kinds(one)]
     fitting = [(name, one) for name, one in lists if _kinds(one) <= set(BLOCKS)]
+    if not fitting and any(isinstance(one, nn.ModuleList) and len(one) and not _kinds(one) for one in model.modules()):
+        raise UsageError(
+            "a stage of the pipeline holds none of the model's blocks; expected one or more in each: lower "
+            "pipeline_parallel_size, or change VLLM_PP_LAYER_PARTITION"
+        )
     if not fitting:
         longest = max((one for _, one in lists), key=len, default=None)
         kind = ", ".join(sorted(_kinds(longest))) if longest is not None else "no list of blocks"

@@ -66,6 +66,9 @@ def check_engine(config: Any, runner: Any) -> None:
         "prefill context parallelism": getattr(parallel, "prefill_context_parallel_size", 1) > 1,
         "sequence parallelism, with a part of the residual in each rank": bool(getattr(passes, "enable_sp", False)),
         "microbatching (DBO), whose halves of a batch run at the same time": bool(parallel.use_ubatching),
+        "an external launcher, which starts an engine for each rank": (
+            parallel.distributed_executor_backend == "external_launcher"
+        ),
         "kv_sharing_fast_prefill, which leaves out tokens": bool(config.cache_config.kv_sharing_fast_prefill),
     }
     if refused := [what for what, so in refusals.items() if so]:

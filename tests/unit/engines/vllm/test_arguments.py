@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from capvec.engines.vllm.arguments import COPIES, LAYERS, REFUSED, check_arguments
+from capvec.engines.vllm.arguments import COPIES, EXECUTOR, EXECUTORS, LAYERS, REFUSED, STAGES, TENSOR, check_arguments
 from capvec.errors import UsageError
 
 pytestmark = pytest.mark.unit
@@ -30,6 +30,24 @@ def test_a_rank_among_copies_that_others_start_is_refused_even_if_it_is_the_firs
 def test_copies_of_the_model_are_counted(copies):
     with pytest.raises(UsageError, match=f"--engine-arg {COPIES}=.*expected how many copies"):
         check_arguments({COPIES: copies})
+
+
+@pytest.mark.parametrize("executor", ["external_launcher", "mine.Executor", "", 2])
+def test_ranks_that_vllm_does_not_start_and_ask_itself_are_refused(executor):
+    with pytest.raises(UsageError, match=f"^--engine-arg {EXECUTOR}={executor!r}: expected mp or ray or uni"):
+        check_arguments({EXECUTOR: executor, STAGES: 2})
+
+
+@pytest.mark.parametrize("executor", [*EXECUTORS, None])
+def test_ranks_that_vllm_starts_and_asks_pass(executor):
+    check_arguments({EXECUTOR: executor})
+
+
+@pytest.mark.parametrize("split", [TENSOR, STAGES])
+def test_one_rank_for_a_model_that_is_divided_is_refused(split):
+    check_arguments({EXECUTOR: "uni", split: 1, COPIES: 2})
+    with pytest.raises(UsageError, match=f"^--engine-arg {EXECUTOR}=uni: it starts one rank, and {split} needs more"):
+        check_arguments({EXECUTOR: "uni", split: 2})
 
 
 def test_sequence_parallelism_is_refused_where_it_hides_in_the_compilation():

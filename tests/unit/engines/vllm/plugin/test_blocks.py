@@ -58,5 +58,5 @@ def test_each_hook_is_in_one_stage_and_the_witness_of_its_last_block_in_the_next
 
 
 def test_a_stage_without_a_block_is_refused():
-    with pytest.raises(UsageError, match="no list of blocks"):
+    with pytest.raises(UsageError, match="a stage of the pipeline holds none of the model's blocks"):
         placed(range(0), [1])
