@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import TypeVar
+
+_Found = TypeVar("_Found")
+_LOOKS = 100
+"""Through an environment that is being changed."""
 
 BRIEF_WAITS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "3000"}
 """OpenMP's threads wait for each other many times a token. By default they spin for a millisecond or more, which slows
@@ -30,6 +35,18 @@ def python(module: str, *arguments: str) -> tuple[str, ...]:
 def brief_waits(environment: Mapping[str, str]) -> dict[str, str]:
     """Variables for a process that will import torch, so that its threads wait briefly; none if the user set one."""
     return {} if BRIEF_WAITS.keys() & environment.keys() else BRIEF_WAITS
+
+
+def looked_up(look: Callable[[], _Found]) -> _Found:
+    """What a look through all of the environment finds, which pytest changes in another thread.
+
+    Args:
+        look: is repeated where a variable was taken away meanwhile.
+    """
+    for _ in range(_LOOKS):
+        with suppress(KeyError, RuntimeError):
+            return look()
+    return look()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from capvec.engines.client import EngineClient
 from capvec.engines.protocol import LOOPBACK, TOKEN_VARIABLE, ModelSource
 from capvec.engines.selection import EngineChoice
 from capvec.errors import EngineUnavailable, UsageError
-from capvec.programs import brief_waits, python
+from capvec.programs import brief_waits, looked_up, python
 
 READY_S = 1800.0
 """Time for loading a large model from a hub; a process that ends is noticed at once."""
@@ -77,7 +77,8 @@ def start_engine(
     command += ["--context-length", str(source.context_length)] if source.context_length else []
     command += ["--defaults", json.dumps(source.defaults.to_json()), "--port", str(port)]
     command += ["--host", host] + (["--receipts", str(receipts)] if receipts is not None else [])
-    environment = brief_waits(os.environ) | os.environ | {TOKEN_VARIABLE: token, "PYTHONUNBUFFERED": "1"}
+    whole = looked_up(lambda: dict(os.environ))
+    environment = brief_waits(whole) | whole | {TOKEN_VARIABLE: token, "PYTHONUNBUFFERED": "1"}
     with log_path.open("ab") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, start_new_session=True

@@ -20,6 +20,7 @@ import docker.utils
 import requests.utils
 
 from capvec.parsing import parse_json
+from capvec.programs import looked_up
 from capvec.reading import MIB, size
 from capvec.sandbox.docker_forms import NoDocker, check_answer, check_entry, without_version
 from capvec.text import one_line
@@ -58,6 +59,15 @@ class DockerAPI(docker.APIClient):  # type: ignore[misc]
     An answer that Docker failed by itself (status 500 and above) is believed where it comes twice: to the same request,
     sent again, or of a program that is started anew (`capvec.sandbox.processes`).
     """
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        """As the SDK's, with the proxies that the environment names now.
+
+        requests would look through the environment at every request, which pytest changes meanwhile: in another thread,
+        that is a KeyError.
+        """
+        super().__init__(*arguments, **settings)
+        self.proxies, self.trust_env = looked_up(lambda: requests.utils.get_environ_proxies(self.base_url)), False
 
     def send(self, request: Any, **settings: Any) -> Any:
         """Send a request, and read its answer unless it is a stream."""

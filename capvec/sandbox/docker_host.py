@@ -21,6 +21,7 @@ import urllib3.exceptions
 from docker.constants import MINIMUM_DOCKER_API_VERSION
 
 from capvec.errors import SandboxBroken, SandboxUnavailable, UsageError
+from capvec.programs import looked_up
 from capvec.sandbox import docker_cli
 from capvec.sandbox.docker_api import DockerAPI
 from capvec.sandbox.docker_forms import NoDocker
@@ -64,9 +65,10 @@ class DockerHost(Record):
     @property
     def environment(self) -> dict[str, str]:
         """The variables by which the SDK and Docker's command line find it."""
+        whole = looked_up(lambda: dict(os.environ))
         if not self.name:
-            return dict(os.environ)
-        kept = {name: value for name, value in os.environ.items() if name not in ("DOCKER_HOST", "DOCKER_CONTEXT")}
+            return whole
+        kept = {name: value for name, value in whole.items() if name not in ("DOCKER_HOST", "DOCKER_CONTEXT")}
         if self.tunnel or is_address(self.name):
             return kept | {"DOCKER_HOST": self.tunnel or self.name}
         return kept | {"DOCKER_CONTEXT": self.name}

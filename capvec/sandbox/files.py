@@ -153,7 +153,7 @@ def _folder(api: Any, container: str, path: str) -> str | None:
 
 def _aim(archive: bytes) -> str:
     """Where the link leads that an archive holds."""
-    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as opened:
         return opened.getmembers()[0].linkname
 
 
@@ -184,7 +184,7 @@ def _archive(api: Any, container: str, path: str) -> tuple[Generator[bytes], dic
 
 def unpack(archive: bytes) -> bytes | None:
     """The content of the one regular file of an archive; None if it holds something else."""
-    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as opened:
         member = opened.next()
         file = opened.extractfile(member) if member is not None and member.isfile() else None
         return file.read() if file is not None else None

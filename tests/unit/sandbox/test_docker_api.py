@@ -6,12 +6,13 @@ import base64
 import copy
 import io
 import json
+import os
 import time
 import tracemalloc
 from itertools import repeat
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.odd_docker import INFO, odd_docker
 
@@ -213,6 +214,7 @@ STAT = {"name": "f", "size": 5, "mode": 420, "linkTarget": ""}
 
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from([*places(STAT)]), JSON, st.binary(max_size=40))
+@example(("name",), "f", b"\x1f\x8b")  # gzip's mark: an archive of Docker's is not compressed
 def test_whatever_the_properties_and_the_archive_of_a_file_hold_it_is_refused_in_one_sentence(way, odd, body):
     answers = {"archive": archive(changed(STAT, way, odd), body)}
     for call in (files.read, files.size_of, files.is_folder, files.fetch):
@@ -296,3 +298,27 @@ def test_what_docker_failed_once_goes_on():
         yield from next(answers, lambda: http(CONTAINER))()
 
     assert outcome({"json": answer}, CALLS["a container"][1]).image == CONTAINER["Image"]
+
+
+class Changing(dict):
+    """An environment from which another thread takes a variable while it is looked through, as pytest does."""
+
+    def __iter__(self):
+        raise KeyError("PYTEST_CURRENT_TEST")
+
+    keys = items = __iter__
+
+
+def test_a_variable_that_pytest_takes_away_stops_no_request(monkeypatch):
+    with odd_docker({"json": json.dumps(CONTAINER).encode()}) as address, connect(DockerHost(address)) as client:
+        monkeypatch.setattr(os, "environ", Changing(os.environ))
+        assert client.api.inspect_container("x") == CONTAINER
+
+
+def test_a_docker_behind_a_proxy_is_asked_through_it(monkeypatch):
+    for name in ("NO_PROXY", "no_proxy", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with odd_docker({}) as proxy, monkeypatch.context() as patch:
+        patch.setenv("http_proxy", proxy.replace("tcp", "http"))
+        with connect(DockerHost("tcp://docker.invalid:2375")) as client:
+            assert client.said["ApiVersion"] == "1.41"
