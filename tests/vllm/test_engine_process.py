@@ -48,7 +48,7 @@ def test_every_argument_that_is_refused_is_one_of_vllms():
     assert set(REFUSED) <= {field.name for field in fields(AsyncEngineArgs)}
 
 
-@pytest.mark.parametrize("args", [{"no_such_argument": 1}, {"max_model_len": 10**9}])
+@pytest.mark.parametrize("args", [{"no_such_argument": 1}, {"max_model_len": 10**9}, {"max_num_partial_prefills": 2}])
 def test_what_vllm_does_not_take_is_said_in_one_sentence(source, tmp_path, args):
     with (
         pytest.raises(UsageError, match=r"^vLLM refuses to serve .*"),

@@ -220,7 +220,11 @@ def _start(name: str, arguments: dict[str, Any], copies: Sequence[Replica]) -> A
         context = UsageContext.OPENAI_API_SERVER
         counting = [lambda _config, number: StepCount(copies[number])]
         return AsyncLLM.from_engine_args(wanted, usage_context=context, stat_loggers=counting)
-    except (TypeError, ValueError) as error:  # an unknown argument, or values that do not go together
+    except (
+        TypeError,
+        ValueError,
+        NotImplementedError,
+    ) as error:  # an unknown argument, or values that do not go together
         said = " ".join(str(error).split())
         raise UsageError(f"vLLM refuses to serve {name!r}: {said[:600]}") from error
 
