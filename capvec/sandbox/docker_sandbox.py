@@ -369,7 +369,8 @@ class DockerSandbox:
             try:
                 shell = PersistentShell(stream, START_S + (READY_S if before else 0))
             except ShellLost:
-                self.processes.exit_code(self._shell_exec)  # or Docker never started it
+                if stream.ended:
+                    self.processes.exit_code(self._shell_exec)  # or Docker never started it
                 raise
             unless_started.pop_all()
         self.processes.clock = max(shell.clock, self.processes.clock or shell.clock)

@@ -28,7 +28,7 @@ from capvec.engines.model_files import cannot_load, folder_digest
 from capvec.engines.protocol import EngineInfo, GenerationDefaults
 from capvec.engines.transformers.template_trial import tried_template
 from capvec.engines.vllm import versions
-from capvec.engines.vllm.arguments import COPIES, LAYERS, STAGES, TENSOR, check_arguments
+from capvec.engines.vllm.arguments import COPIES, EXECUTOR, LAYERS, STAGES, TENSOR, check_arguments
 from capvec.engines.vllm.forked import fork_engines
 from capvec.engines.vllm.replicas import Replica, Replicas
 from capvec.errors import EngineUnavailable, UsageError
@@ -206,7 +206,7 @@ def _start(name: str, arguments: dict[str, Any], copies: Sequence[Replica]) -> A
     split = any(arguments.get(how, 1) != 1 for how in (TENSOR, STAGES))
     if len(copies) > 1 and not current_platform.is_cpu() and not split:
         # Otherwise each copy has two processes, and receipts wait for the next step of the other.
-        own["distributed_executor_backend"] = "uni"
+        own[EXECUTOR] = "uni"
     try:
         wanted = AsyncEngineArgs(model=name, **(own | arguments))
         if len(copies) > 1 and wanted.create_model_config().is_moe:
@@ -220,11 +220,8 @@ def _start(name: str, arguments: dict[str, Any], copies: Sequence[Replica]) -> A
         context = UsageContext.OPENAI_API_SERVER
         counting = [lambda _config, number: StepCount(copies[number])]
         return AsyncLLM.from_engine_args(wanted, usage_context=context, stat_loggers=counting)
-    except (
-        TypeError,
-        ValueError,
-        NotImplementedError,
-    ) as error:  # an unknown argument, or values that do not go together
+    except (TypeError, ValueError, NotImplementedError) as error:
+        # An unknown argument, values that do not go together, or one that vLLM has no code for.
         said = " ".join(str(error).split())
         raise UsageError(f"vLLM refuses to serve {name!r}: {said[:600]}") from error
 
