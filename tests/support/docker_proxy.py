@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 _HEAD = b"\r\n\r\n"
+_UPGRADE = b"upgrade: tcp"
 
 
 class DockerProxy:
@@ -62,9 +63,13 @@ class DockerProxy:
                     if self.ended.is_set():
                         return
                     client.sendall(piece)
+                if _UPGRADE in head.lower():  # input that nobody takes would reset the connection in place of its end
+                    client.shutdown(socket.SHUT_WR)
+                    while client.recv(65_536):
+                        pass
                 return
             lines = head.split(b"\r\n")
-            if b"upgrade: tcp" not in head.lower():  # one request for each connection, so that each is seen
+            if _UPGRADE not in head.lower():  # one request for each connection, so that each is seen
                 lines = [line for line in lines if not line.lower().startswith(b"connection:")] + [b"Connection: close"]
             with socket.socket(socket.AF_UNIX) as daemon:
                 daemon.connect(self._behind)
